@@ -1,0 +1,3 @@
+from trustescalate.cli import main
+
+main()

@@ -1,0 +1,90 @@
+"""One tree of errors. Each has an exit code, a stable slug, and a hint that says what to do.
+
+TrustEscalateError            exit 70   internal-error      (a bug: an uncaught exception is never a verdict)
+├── UsageError                exit 2    usage               (config, data or command line)
+│   ├── ConfigError           exit 2    config
+│   └── DataError             exit 2    data                (every bad row of every file, in one go)
+├── NotMeasurable             exit 3    not-measurable      (nothing can honestly be concluded)
+│   ├── NoCertificate         exit 3    no-certificate
+│   ├── CertificateMismatch   exit 3    certificate-mismatch
+│   └── ProviderError         exit 3    provider            (a judge cannot be reached; the fix is named)
+└── BudgetReached             exit 4    budget              (resumable)
+"""
+
+from typing import ClassVar
+
+EXIT_PASSED = 0
+EXIT_BREACH = 1
+EXIT_USAGE = 2
+EXIT_NOT_MEASURABLE = 3
+EXIT_BUDGET = 4
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+
+class TrustEscalateError(Exception):
+    """Root of the tree. `hint` is one sentence that says what to do next; it may be empty."""
+
+    exit_code: ClassVar[int] = EXIT_INTERNAL
+    slug: ClassVar[str] = "internal-error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(TrustEscalateError):
+    """The command, the configuration or the data cannot be used as given."""
+
+    exit_code = EXIT_USAGE
+    slug = "usage"
+
+
+class ConfigError(UsageError):
+    """trustescalate.toml is wrong; the message names the file and the key."""
+
+    slug = "config"
+
+
+class DataError(UsageError):
+    """Data files are wrong. `problems` holds one line each, `file:line: what`, all of them at once."""
+
+    slug = "data"
+
+    def __init__(self, problems: list[str], hint: str = "") -> None:
+        head = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"{head} in the data", *problems]), hint)
+        self.problems = problems
+
+
+class NotMeasurable(TrustEscalateError):
+    """Nothing can honestly be concluded; never to be confused with a breach."""
+
+    exit_code = EXIT_NOT_MEASURABLE
+    slug = "not-measurable"
+
+
+class NoCertificate(NotMeasurable):
+    """There is no certificate, so no verdict may be released."""
+
+    slug = "no-certificate"
+
+
+class CertificateMismatch(NotMeasurable):
+    """The certificate was made for something else; the message names the field that differs."""
+
+    slug = "certificate-mismatch"
+
+
+class ProviderError(NotMeasurable):
+    """A judge cannot be used at all (key, model name, quota, network); the hint names the fix."""
+
+    slug = "provider"
+
+
+class BudgetReached(TrustEscalateError):
+    """The budget in USD or in calls is used up. What is recorded stays; the run can be resumed."""
+
+    exit_code = EXIT_BUDGET
+    slug = "budget"

@@ -1,0 +1,1 @@
+"""Judges: the only package that talks to models."""

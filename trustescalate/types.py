@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 Label = str
 Json = Any
-STRICT: Mapping[str, str] = {"extra": "forbid"}
-"""Read by pydantic at the door: a row with an unknown key is an error, not a silent loss."""
+STRICT: Mapping[str, Json] = {"extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
+"""Read by pydantic at the door: an unknown key or a NaN is an error, and an id or label may be a number."""
 
 # ── the task ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -64,12 +64,12 @@ class Turn:
 
     role: Literal["system", "user", "assistant"]
     content: str
-    __pydantic_config__: ClassVar[Mapping[str, str]] = STRICT
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge. It holds no label. `group` names rows that hang together (same prompt, document)."""
+    """One thing to judge, without labels. `group` names rows that hang together (same prompt, document)."""
 
     id: str
     prompt: str | tuple[Turn, ...]
@@ -77,7 +77,7 @@ class Item:
     reference: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
-    __pydantic_config__: ClassVar[Mapping[str, str]] = STRICT
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Annotation:
     item_id: str
     annotator: str
     label: Label
-    __pydantic_config__: ClassVar[Mapping[str, str]] = STRICT
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 # ── what a backend is asked, and what it answers ─────────────────────────────────────────────────
@@ -175,7 +175,7 @@ FAILURES: Mapping[str, str] = {
     "bad_request": "the server rejects this request (too long, forbidden content)",
     "not_recorded": "the recorded votes hold nothing for this item",
 }
-"""Every way in which a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
+"""Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class Vote:
     channel: Literal["logprobs", "samples"] = "logprobs"
     usage: Usage = Usage()
     cost: float = 0.0
-    __pydantic_config__: ClassVar[Mapping[str, str]] = STRICT
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class Judgment:
     fingerprint: str
     votes: tuple[Vote, ...]
     planned: int
-    __pydantic_config__: ClassVar[Mapping[str, str]] = STRICT
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
     @property
     def usage(self) -> Usage:
@@ -299,6 +299,8 @@ class Seal:
 class Certificate:
     """The promise, or the refusal to make one, with every count needed to recompute it.
 
+    `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled).
+
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
     certification rows, at least 1 - `alpha` of the verdicts that the cascade releases agree with people.
@@ -327,8 +329,7 @@ class Certificate:
     judges: tuple[Seal, ...]
     diagnostics: tuple[JudgeDiagnostics, ...]
     ceiling: Ceiling | None
-    roles: Mapping[str, int]
-    exemplars: tuple[str, ...]
+    roles: Mapping[str, tuple[str, ...]]
     protocol: str
     data_digest: str
     seed: int

@@ -50,7 +50,7 @@ def symbols(task: Task) -> tuple[str, ...]:
 
 
 def swapped_index(task: Task) -> tuple[int, ...]:
-    """For each symbol shown in reversed order, the index of the label that it means: A and B change places."""
+    """For each symbol shown in reversed order, the index of the label it means: A and B change places."""
     place = {label: i for i, label in enumerate(task.labels)}
     mirror = {"A": "B", "B": "A"}
     return tuple(place[mirror.get(label, label)] for label in task.labels)

@@ -1,0 +1,604 @@
+"""The OpenAI-compatible backend against a server that misbehaves, on the loopback interface."""
+
+import asyncio
+import gc
+import json
+import logging
+import math
+import random
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.servers import FAULTS, ODD_ANSWERS, WIRE_FAULTS, Canned, FaultServer, Plan, canonical, seeded
+from trustescalate.errors import ProviderError
+from trustescalate.judges.completions import Dialect, backoff, parse_completion, retry_after
+from trustescalate.judges.openai import OpenAIBackend, _public_url
+from trustescalate.judges.reading import read_verdict
+from trustescalate.types import FAILURES, Message, Reply, Request
+
+CANARY = "sk-canary-0123456789abcdef"
+AB = ("A", "B")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JUDGE_KEY", CANARY)
+
+
+def ask(text: str = "which?", *, logprobs: bool = True, sample: int = 0) -> Request:
+    return Request((Message("user", text),), AB, 16, 0.0 if logprobs else 1.0, logprobs, sample)
+
+
+class Clock:
+    """Time that passes only by sleeping. Sleeping yields, so others run."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def run(server: FaultServer, use: Callable[[OpenAIBackend], Awaitable[Any]], **settings: Any) -> Any:
+    """Use a backend for the server in an event loop, and close it."""
+    clock = Clock()
+    given: dict[str, Any] = {
+        "model": "m",
+        "base_url": server.url,
+        "api_key_env": "JUDGE_KEY",
+        "rng": random.Random(0),
+        "sleep": clock.sleep,
+        "timeout": 5.0,
+    }
+
+    async def main() -> Any:
+        backend = OpenAIBackend(**{**given, **settings})
+        try:
+            return await use(backend)
+        finally:
+            await backend.close()
+
+    return asyncio.run(main())
+
+
+def always(response: str | Canned) -> Plan:
+    return lambda body, nth: response
+
+
+def first(*responses: str | Canned) -> Plan:
+    return lambda body, nth: responses[nth - 1] if nth <= len(responses) else None
+
+
+def refusal(status: int, message: str, **fields: str) -> Canned:
+    return Canned(status, {"error": {"message": message, **fields}})
+
+
+# ── a good answer ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_good_answer() -> None:
+    with FaultServer(lambda body: {"A": 0.7, "B": 0.25}) as server:
+        reply = run(
+            server, lambda backend: backend.complete(ask("é\x00\x1b[31m\u2028")), extra={"top_p": 0.5}
+        )
+    assert (reply.text, reply.finish, reply.failure) == ("A", "stop", None)
+    assert read_verdict(reply, AB).probs == pytest.approx((0.7, 0.25))
+    assert (reply.usage.calls, reply.usage.cached_tokens, reply.usage.output_tokens) == (1, 1, 1)
+    (body,) = server.stats.bodies
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "é\x00\x1b[31m\u2028"}],
+        "max_tokens": 16,
+        "temperature": 0.0,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "top_p": 0.5,
+    }
+    assert server.stats.headers[0]["authorization"] == f"Bearer {CANARY}"
+
+
+def test_draws_are_seeded_with_their_number() -> None:
+    async def use(backend: OpenAIBackend) -> list[Reply]:
+        return [await backend.complete(ask(logprobs=False, sample=i)) for i in range(3)]
+
+    with FaultServer() as server:
+        replies = run(server, use)
+    assert [body["seed"] for body in server.stats.bodies] == [0, 1, 2]
+    assert all("logprobs" not in body for body in server.stats.bodies)
+    assert [reply.tokens for reply in replies] == [None] * 3
+
+
+@pytest.mark.parametrize("odd", ODD_ANSWERS)
+def test_odd_answers(odd: str) -> None:
+    with FaultServer(lambda body: {"A": 0.2, "B": 0.7}, always(odd)) as server:
+        reply = run(server, lambda backend: backend.complete(ask()))
+    reading = read_verdict(reply, AB)
+    if odd in ("refusal", "content_filter"):
+        assert reading.failure == "refused"
+    elif odd == "no_logprobs":
+        assert reading == ((0.0, 1.0), None, "samples")
+    else:
+        assert reading.probs == pytest.approx((0.2, 0.7))
+    assert server.stats.requests == 1
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────────
+
+ENDS = {
+    "retry_seconds": "rate_limited",
+    "retry_ms": "rate_limited",
+    "retry_date": "rate_limited",
+    "error_500": "server_error",
+    "html_502": "server_error",
+    "html_200": "bad_reply",
+    "cut_json": "bad_reply",
+    "no_choices": "bad_reply",
+    "wrong_shape": "bad_reply",
+    "drop": "unreachable",
+    "garbage": "unreachable",
+    "hang": "timeout",
+}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *WIRE_FAULTS])
+def test_a_fault_that_passes_is_retried_and_one_that_stays_is_a_failure(fault: str) -> None:
+    with FaultServer(plan=first(fault)) as server:
+        reply = run(server, lambda backend: backend.complete(ask()), timeout=0.2)
+        assert reply.failure is None
+        assert server.stats.requests == 2
+        assert max(server.stats.answered.values()) == 1
+    with FaultServer(plan=always(fault)) as server:
+        reply = run(server, lambda backend: backend.complete(ask()), timeout=0.1, attempts=4)
+        assert reply.failure == ENDS[fault]
+        assert reply.failure in FAILURES
+        assert reply.tokens is None
+        assert server.stats.requests == (3 if ENDS[fault] == "bad_reply" else 4)
+
+
+def test_a_storm_of_faults_loses_nothing_and_pays_nothing_twice() -> None:
+    rates = {"retry_seconds": 0.04, "retry_ms": 0.03, "retry_date": 0.03, "error_500": 0.05, "drop": 0.02}
+    rates |= {"garbage": 0.01, "html_200": 0.01, "html_502": 0.02, "cut_json": 0.01}
+
+    async def use(backend: OpenAIBackend) -> list[Reply]:
+        return await asyncio.gather(*(backend.complete(ask(f"item {i}")) for i in range(400)))
+
+    with FaultServer(plan=seeded(rates, 7), latency=0.002) as server:
+        replies = run(server, use, concurrency=8)
+    assert all(reply.failure is None and reply.text in AB for reply in replies)
+    assert max(server.stats.answered.values()) == 1
+    assert server.stats.answered.total() == 400
+    assert server.stats.peak == 8
+    assert 400 < server.stats.requests < 600
+
+
+def test_a_waiting_request_takes_no_slot() -> None:
+    """With one slot, the others finish while the first waits for its retry."""
+    order: list[str] = []
+    gate = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await gate.wait()
+
+    async def use(backend: OpenAIBackend) -> None:
+        async def one(text: str) -> None:
+            await backend.complete(ask(text))
+            order.append(text)
+            if len(order) == 2:
+                gate.set()
+
+        await asyncio.gather(*(one(text) for text in ("slow", "x", "y")))
+
+    def plan(body: Mapping[str, Any], nth: int) -> str | None:
+        return "retry_seconds" if body["messages"][0]["content"] == "slow" and nth == 1 else None
+
+    with FaultServer(plan=plan) as server:
+        run(server, use, concurrency=1, sleep=sleep)
+    assert order == ["x", "y", "slow"]
+    assert server.stats.peak == 1
+
+
+def test_the_overall_bound() -> None:
+    clock = Clock()
+    plan = always(Canned(429, "", {"retry-after": "40"}))
+    with FaultServer(plan=plan) as server:
+        reply = run(
+            server,
+            lambda b: b.complete(ask()),
+            attempts=99,
+            give_up_after=100.0,
+            sleep=clock.sleep,
+            clock=clock,
+        )
+    assert reply.failure == "rate_limited"
+    assert clock.now < 100
+    assert server.stats.requests == 3
+
+
+def test_cancelling_releases_the_slot_and_the_connection() -> None:
+    async def use(backend: OpenAIBackend) -> Reply:
+        task = asyncio.create_task(backend.complete(ask("hangs")))
+        while not server.stats.active:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await backend.complete(ask("next"))
+
+    plan: Plan = lambda body, nth: "hang" if body["messages"][0]["content"] == "hangs" else None  # noqa: E731
+    with FaultServer(plan=plan) as server:
+        assert run(server, use, concurrency=1).failure is None
+    gc.collect()
+
+
+def test_nobody_listens() -> None:
+    with FaultServer() as server:
+        pass
+    reply = run(server, lambda backend: backend.complete(ask()), attempts=2)
+    assert reply.failure == "unreachable"
+
+
+# ── what an endpoint does not support ────────────────────────────────────────────────────────────
+
+NEWER = refusal(
+    400,
+    "Unsupported parameter: 'max_tokens' is not supported with m. Use 'max_completion_tokens' instead.",
+    code="unsupported_parameter",
+    param="max_tokens",
+)
+COLD = refusal(
+    400, "Unsupported value: 'temperature' does not support 0.0 with this model.", param="temperature"
+)
+FIVE = refusal(400, "Requested sample logprobs of 20, which is greater than max allowed: 5")
+NO_LOGPROBS = refusal(403, "You are not allowed to request logprobs from this model")
+NO_SEED = Canned(
+    422, {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 1}]}
+)
+
+
+def test_parameters_are_given_up_once_and_told_once() -> None:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        refused = {
+            "max_tokens" in body: NEWER,
+            "temperature" in body: COLD,
+            body.get("top_logprobs", 0) > 5: FIVE,
+        }
+        return refused.get(True)
+
+    async def use(backend: OpenAIBackend) -> list[Reply]:
+        return await asyncio.gather(*(backend.complete(ask(f"{i}")) for i in range(20)))
+
+    told: list[str] = []
+    with FaultServer(plan=plan) as server:
+        replies = run(server, use, notice=told.append, concurrency=4)
+    assert all(reply.failure is None and reply.tokens for reply in replies)
+    assert len(told) == 3
+    assert all(server.url in line for line in told)
+    assert server.stats.requests <= 20 + 3 * 4
+    last = server.stats.bodies[-1]
+    assert (last["max_completion_tokens"], last["top_logprobs"]) == (16, 5)
+    assert "temperature" not in last
+
+
+def test_an_endpoint_without_log_probabilities_or_seed() -> None:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        return NO_LOGPROBS if "logprobs" in body else NO_SEED if "seed" in body else None
+
+    async def use(backend: OpenAIBackend) -> list[Reply]:
+        return [await backend.complete(ask()), await backend.complete(ask(logprobs=False, sample=1))]
+
+    told: list[str] = []
+    with FaultServer(plan=plan) as server:
+        replies = run(server, use, notice=told.append)
+    assert [(reply.failure, reply.tokens) for reply in replies] == [(None, None)] * 2
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 4096 tokens. However, you requested 4100 tokens.",
+        "'max_tokens' or 'max_completion_tokens' is too large: 500. The maximum context length is 4096.",
+        "messages: at least one message is required",
+        "",
+    ],
+)
+def test_other_refusals_are_of_this_request_alone(message: str) -> None:
+    with FaultServer(plan=always(refusal(400, message))) as server:
+        reply = run(server, lambda backend: backend.complete(ask()))
+    assert (reply.failure, reply.text) == ("bad_request", message)
+    assert server.stats.requests == 1
+
+
+@pytest.mark.parametrize(
+    "canned",
+    [
+        refusal(400, "The response was filtered", code="content_filter"),
+        refusal(403, "Your input was flagged by moderation"),
+    ],
+)
+def test_a_content_filter_refuses_one_request(canned: Canned) -> None:
+    with FaultServer(plan=first(canned)) as server:
+        replies = run(
+            server, lambda b: asyncio.gather(b.complete(ask("x")), b.complete(ask("y"))), concurrency=1
+        )
+    assert [reply.failure for reply in replies] == ["refused", "refused"]
+
+
+def test_text_that_cannot_be_sent_is_a_bad_request() -> None:
+    with FaultServer() as server:
+        assert run(server, lambda backend: backend.complete(ask("\ud800"))).failure == "bad_request"
+
+
+@given(st.text(max_size=300))
+def test_no_message_crashes_the_dialect(text: str) -> None:
+    dialect, what = Dialect().without({"message": f"logprobs temperature seed {text}"})
+    assert (dialect == Dialect()) == (what == "")
+
+
+# ── what dooms every request ─────────────────────────────────────────────────────────────────────
+
+DOOMS = [
+    (refusal(401, f"Incorrect API key provided: {CANARY}"), "JUDGE_KEY"),
+    (refusal(400, f"API key {CANARY} not valid", code="invalid_api_key"), "JUDGE_KEY"),
+    (refusal(403, f"{CANARY} is not allowed here"), "JUDGE_KEY"),
+    (refusal(404, "The model does not exist", code="model_not_found"), "'m'"),
+    (Canned(404, "<html>not found</html>"), "base_url"),
+    (refusal(429, "You exceeded your current quota", code="insufficient_quota"), "JUDGE_KEY"),
+    (refusal(429, "You exceeded your current quota", type="insufficient_quota"), "JUDGE_KEY"),
+    (refusal(402, "Insufficient credits"), "JUDGE_KEY"),
+]
+
+
+@pytest.mark.parametrize(("canned", "named"), DOOMS)
+def test_a_doomed_endpoint_is_asked_once(
+    canned: Canned, named: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[str] = []
+
+    async def use(backend: OpenAIBackend) -> None:
+        for _ in range(3):
+            with pytest.raises(ProviderError) as caught:
+                await backend.complete(ask())
+            error = caught.value
+            assert error.__context__ is None
+            seen.extend([str(error), repr(error), error.hint, *traceback.format_exception(error)])
+        seen.extend([repr(backend), str(backend)])
+
+    with FaultServer(plan=always(canned)) as server:
+        run(server, use)
+    assert server.stats.requests == 1
+    assert named in "".join(seen)
+    out, err = capfd.readouterr()
+    assert CANARY not in "".join([*seen, caplog.text, out, err])
+
+
+def test_requests_that_queue_behind_a_doom_are_not_sent() -> None:
+    async def use(backend: OpenAIBackend) -> list[Any]:
+        return await asyncio.gather(
+            *(backend.complete(ask(str(i))) for i in range(50)), return_exceptions=True
+        )
+
+    with FaultServer(plan=always(Canned(401))) as server:
+        outcomes = run(server, use, concurrency=4)
+    assert all(isinstance(outcome, ProviderError) for outcome in outcomes)
+    assert server.stats.requests <= 4
+
+
+def test_a_key_that_a_server_repeats_is_struck_out() -> None:
+    with FaultServer(plan=always(refusal(400, f"bad request with {CANARY}"))) as server:
+        reply = run(server, lambda backend: backend.complete(ask()))
+    assert reply.text == "bad request with ***"
+
+
+def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(ProviderError, match="JUDGE_KEY"):
+        OpenAIBackend(model="m", api_key_env="JUDGE_KEY", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(ProviderError, match="OPENAI_API_KEY"):
+        OpenAIBackend(model="m")
+    monkeypatch.setenv("JUDGE_KEY", "clé\n2")
+    with pytest.raises(ProviderError, match="holds no key") as caught:
+        OpenAIBackend(model="m", api_key_env="JUDGE_KEY")
+    assert "clé" not in str(caught.value)
+
+
+def test_the_openai_key_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    with FaultServer() as server:
+        run(server, lambda backend: backend.complete(ask()), api_key_env=None)
+    assert CANARY not in json.dumps(server.stats.headers)
+
+
+def test_secrets_of_an_address_are_not_told() -> None:
+    address = f"https://user:{CANARY}@host:8000/v1?key={CANARY}#{CANARY}"
+    assert _public_url(address) == "https://host:8000/v1"
+
+
+# ── when to ask again ────────────────────────────────────────────────────────────────────────────
+
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+LATER = "Wed, 21 Oct 2026 07:28:07 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "20", "retry-after": "1"}, 0.02),
+        ({"retry-after": LATER, "date": DATE}, 7.0),
+        ({"retry-after": DATE, "date": LATER}, 0.0),
+        ({"retry-after": LATER}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset-tokens": "2d", "x-ratelimit-reset-requests": "1s"}, 1.0),
+        (
+            {
+                "x-ratelimit-reset-tokens": "9s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-requests": "3",
+            },
+            9.0,
+        ),
+        ({"x-ratelimit-reset-tokens": ""}, None),
+        ({"x-ratelimit-reset-tokens": "later"}, None),
+    ],
+)
+def test_every_way_to_say_when(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "7"},
+        {"retry-after-ms": "7000"},
+        {"retry-after": LATER, "date": DATE},
+        {"x-ratelimit-reset-requests": "7s"},
+    ],
+)
+def test_what_the_server_says_is_obeyed(headers: dict[str, str]) -> None:
+    clock = Clock()
+    with FaultServer(plan=first(Canned(429, "", headers), Canned(503, "", headers))) as server:
+        assert run(server, lambda b: b.complete(ask()), sleep=clock.sleep).failure is None
+    assert len(clock.slept) == 2
+    assert all(7.0 <= wait <= 7.7 for wait in clock.slept)
+
+
+def test_without_a_word_the_wait_is_exponential_with_full_jitter() -> None:
+    rng = random.Random(3)
+    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0), (7, 30.0), (2000, 30.0)):
+        waits = [backoff(min(attempt, 900), {"retry-after": "0"}, rng) for _ in range(300)]
+        assert 0 <= min(waits) < 0.1 * most
+        assert 0.9 * most < max(waits) <= most
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["retry-after", "retry-after-ms", "date", "x-ratelimit-reset-tokens"]), st.text()
+    )
+)
+def test_no_header_crashes_the_retry(headers: dict[str, str]) -> None:
+    seconds = retry_after(headers)
+    assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
+
+
+# ── what comes back ──────────────────────────────────────────────────────────────────────────────
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "message",
+                    "content",
+                    "logprobs",
+                    "top_logprobs",
+                    "token",
+                    "logprob",
+                    "usage",
+                    "text",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=50) | values.map(lambda v: json.dumps(v).encode()))
+def test_every_body_is_parsed_or_rejected(content: bytes) -> None:
+    reply = parse_completion(content)
+    assert reply is None or read_verdict(reply, AB)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values, values, values)
+def test_every_choice_is_parsed(message: Any, logprobs: Any, usage: Any) -> None:
+    choice = {"message": {"content": message, "refusal": usage}, "logprobs": {"content": [logprobs]}}
+    reply = parse_completion(json.dumps({"choices": [choice], "usage": usage}).encode())
+    assert reply is not None
+    read_verdict(reply, AB)
+
+
+def test_deep_json_is_no_completion() -> None:
+    assert parse_completion(b"[" * 100_000) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None}, ""),
+        ({"content": None, "reasoning_content": "A\nA"}, ""),
+        ({"content": [{"type": "text", "text": "Verdict: "}, {"type": "text", "text": "A"}]}, "Verdict: A"),
+        ({"content": "\x00A\x1b"}, "\x00A\x1b"),
+        ({}, ""),
+    ],
+)
+def test_shapes_of_a_message(message: dict[str, Any], text: str) -> None:
+    choice = {"message": message, "finish_reason": "length"}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert (reply.text, reply.finish, reply.tokens, reply.failure) == (text, "length", None, None)
+
+
+def test_the_generated_token_is_among_its_alternatives() -> None:
+    entry = {"token": "B", "logprob": -3.0, "top_logprobs": [{"token": "A", "logprob": -0.1}]}
+    choice = {"message": {"content": "B"}, "logprobs": {"content": [entry, {"token": "."}]}}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert reply.tokens is not None
+    assert reply.tokens[0].top == (("A", -0.1), ("B", -3.0))
+    assert reply.tokens[1].top == ()
+
+
+def test_the_server_counts_by_body() -> None:
+    with FaultServer() as server:
+        run(server, lambda b: asyncio.gather(*(b.complete(ask(t)) for t in ("x", "x", "y"))))
+    assert sorted(server.stats.by_body.values()) == [1, 2]
+    assert all(json.loads(key)["model"] == "m" for key in server.stats.by_body)
+    assert canonical(server.stats.bodies[0]) in server.stats.by_body
+
+
+@pytest.mark.parametrize("fault", ["error_500", "drop", "garbage", "hang", "html_200"])
+def test_the_default_transport_works_as_well(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: Any) -> None:
+        raise RuntimeError("the aiohttp extra is not installed")
+
+    monkeypatch.setattr("openai.DefaultAioHttpClient", missing)
+    with FaultServer(plan=first(fault)) as server:
+        reply = run(server, lambda backend: backend.complete(ask()), timeout=0.5)
+    assert reply.failure is None
+    assert server.stats.requests == 2
+    with FaultServer(plan=always(fault)) as server:
+        reply = run(server, lambda backend: backend.complete(ask()), timeout=0.1, attempts=2)
+    assert reply.failure == ENDS[fault]

@@ -1,0 +1,101 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustescalate.stats.bounds import FloatArray
+from trustescalate.stats.confidence import ESTIMATORS, bounds, ensemble, predictive
+
+SHARES = [0.0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.7, 0.9, 1.0]
+
+
+@st.composite
+def vote_arrays(draw: st.DrawFn) -> tuple[FloatArray, int]:
+    """(k, c) votes with failures and many ties, and the number of orders."""
+    labels, orders, sets = draw(st.integers(2, 4)), draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    share = st.one_of(st.sampled_from(SHARES), st.floats(0, 1))
+    rows = draw(
+        st.lists(
+            st.lists(share, min_size=labels, max_size=labels), min_size=sets * orders, max_size=sets * orders
+        )
+    )
+    votes = np.array(rows)
+    return votes / np.maximum(1.0, votes.sum(axis=1, keepdims=True)), orders
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(vote_arrays(), st.lists(st.floats(0, 1), max_size=3))
+def test_stopping_early_decides_as_the_full_ensemble(
+    estimator: str, case: tuple[FloatArray, int], more: list[float]
+) -> None:
+    votes, orders = case
+    label, score = (part[0] for part in ESTIMATORS[estimator](votes[None], orders))
+    taus = [*more, score, np.nextafter(score, 2), np.nextafter(score, -1), 0.5, 1.0]
+    for seen in range(len(votes) + 1):
+        found = bounds(estimator, votes[:seen], len(votes), orders)
+        assert found.low <= score <= found.high
+        assert found.label in (-1, label)
+        for tau in taus:
+            accepted = label >= 0 and score >= tau
+            if found.label >= 0 and found.low >= tau:
+                assert accepted
+            if found.high < tau:
+                assert not accepted
+    assert found == (label, score, score)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(vote_arrays(), st.randoms(use_true_random=False))
+def test_the_order_of_labels_does_not_matter(case: tuple[FloatArray, int], random: object) -> None:
+    votes, orders = case
+    renamed = np.random.default_rng(0).permutation(votes.shape[1])
+    before, after = ensemble(votes[None], orders), ensemble(votes[None][:, :, renamed], orders)
+    assert before.score == after.score
+    assert before.label == (renamed[after.label[0]] if after.label[0] >= 0 else -1)
+
+
+def test_score_is_the_mean_share_of_the_winner() -> None:
+    votes = [[[0.8, 0.1], [0.3, 0.3], [0.0, 0.0]]]
+    exact = (Fraction(8, 9) + Fraction(1, 2)) / 3
+    assert ensemble(votes, 1).score[0] == pytest.approx(float(exact))
+
+
+def test_a_failed_vote_stays_in_the_denominator() -> None:
+    assert ensemble([[[1, 0], [0, 0], [0, 0], [0, 0]]], 2) == (np.array([0]), np.array([0.25]))
+
+
+def test_no_verdict_where_tied_or_silent() -> None:
+    label, score = ensemble([[[0.7, 0.3], [0.3, 0.7]], [[0, 0], [0, 0]], [[-0.0, 0.5], [0, 0]]], 2)
+    assert label.tolist() == [-1, -1, 1]
+    assert score.tolist() == [0, 0, 0.5]
+    assert not np.signbit(score).any()
+
+
+def test_predictive_reads_the_first_exemplar_set_only() -> None:
+    votes = np.array([[[0.9, 0.1], [0.7, 0.3], [0, 1], [0, 1]]])
+    assert predictive(votes, 2).score[0] == pytest.approx(0.8)
+    assert ensemble(votes, 2).label[0] == 1
+
+
+@pytest.mark.parametrize(
+    "vote", [[np.nan, 0.5], [np.inf, 0.0], [-np.inf, 0.0], [-0.1, 0.5], [0.6, 0.5], [1.00001, 0]]
+)
+def test_what_is_no_probability_is_refused_by_row(vote: list[float]) -> None:
+    with pytest.raises(ValueError, match="row 1, vote 0"):
+        ensemble([[[0.5, 0.5]], [vote]], 1)
+
+
+def test_wrong_shapes_and_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        ensemble([[0.5, 0.5]], 1)
+    with pytest.raises(ValueError, match="orders"):
+        ensemble([[[0.5, 0.5]]], 2)
+    with pytest.raises(ValueError, match="no estimator 'mean'"):
+        bounds("mean", [[0.5, 0.5]], 2, 1)
+    with pytest.raises(ValueError, match="2 votes seen"):
+        bounds("ensemble", [[0.5, 0.5]] * 2, 1, 1)
+    with pytest.raises(ValueError, match="orders"):
+        bounds("ensemble", [[0.5, 0.5]], 1, 2)

@@ -1,0 +1,51 @@
+"""The benchmarks on recorded votes, as they are documented; skipped where the data is not at hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trustescalate.config import load_config
+from trustescalate.dataset import load_dataset
+from trustescalate.judges.replay import load_votes
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+SETS = [
+    "toe_alpacaeval",
+    "nq301_qa",
+    "pandalm",
+    "llmbar",
+    "prd_vicuna80",
+    "summhay_coverage",
+    "mtbench_human",
+]
+
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the shared data is not at hand")
+
+
+def run(module: str, *arguments: object) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_converted_folders_can_be_read_without_a_problem(name: str, tmp_path: Path) -> None:
+    run("shared_data", DATA / name, tmp_path, "--labelled", 100)
+    config = load_config(tmp_path / "trustescalate.toml")
+    data = load_dataset(config)
+    assert len(data.labelled) == 100
+    for judge in config.judges:
+        assert load_votes(config.path(judge.votes), config.task.task(), judge.name)
+
+
+def test_the_promise_holds_on_recorded_votes(tmp_path: Path) -> None:
+    run("shared_data", DATA / "toe_alpacaeval", tmp_path)
+    lines = run("resample", tmp_path, "--draws", 60).splitlines()
+    assert len(lines) == 2 + 9
+    rows = [line.split() for line in lines[2:]]
+    assert all(int(row[-3]) <= int(row[-1]) for row in rows)
+    coverage = {(row[0], " ".join(row[1:-6])): float(row[-6]) for row in rows}
+    assert coverage["0.15", "common + fallback"] >= 0.70
+    assert coverage["0.15", "common + fallback"] >= 1.3 * coverage["0.15", "tierwise"]

@@ -1,0 +1,137 @@
+"""The promise itself, counted in worlds whose true risk is known; and that the count would show a broken one.
+
+TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
+"""
+
+import os
+from functools import cache
+
+import numpy as np
+import pytest
+
+from trustescalate.stats.bounds import FloatArray, binomial_pvalue
+from trustescalate.stats.control import fixed_sequence
+from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.validity import (
+    WORLDS,
+    Replications,
+    Sample,
+    World,
+    replicate,
+    violation_limit,
+    world,
+)
+
+TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
+ALPHA, DELTA, N = 0.1, 0.1, 500
+RULES = {
+    "fallback": ("common", "fallback"),
+    "fixed_sequence": ("common", "fixed_sequence"),
+    "bonferroni": ("common", "bonferroni"),
+    "tierwise": ("tierwise", "fallback"),
+}
+
+
+@cache
+def counted(name: str, rule: str, tiers: int = 2) -> Replications:
+    path, procedure = RULES[rule]
+    return replicate(
+        world(name, ALPHA, tiers),
+        N,
+        alpha=ALPHA,
+        delta=DELTA,
+        path=path,  # type: ignore[arg-type]
+        procedure=procedure,
+        trials=TRIALS,
+        rng=np.random.default_rng(list(WORLDS).index(name)),
+    )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_promise_holds(name: str, rule: str) -> None:
+    result = counted(name, rule)
+    assert result.violations <= violation_limit(TRIALS, DELTA)
+    assert result.coverage_misses <= violation_limit(TRIALS, DELTA)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_promise_holds_with_one_tier_and_with_three(rule: str) -> None:
+    for tiers in (1, 3):
+        assert counted("adversarial", rule, tiers).violations <= violation_limit(TRIALS, DELTA)
+        assert counted("tied", rule, tiers).violations <= violation_limit(TRIALS, DELTA)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_nothing_is_certified_where_nothing_can_be(rule: str) -> None:
+    assert counted("hopeless", rule).certified == 0
+
+
+@pytest.mark.parametrize(("rule", "coverage"), [("fallback", 0.85), ("bonferroni", 0.75), ("tierwise", 0.5)])
+def test_in_an_easy_world_the_certificate_comes(rule: str, coverage: float) -> None:
+    result = counted("monotone", rule)
+    assert result.certified >= 0.8 * TRIALS
+    assert result.mean_coverage >= coverage
+
+
+def test_the_second_start_pays_where_the_top_is_bad() -> None:
+    assert counted("bad_at_top", "fallback").mean_coverage > 0.5
+    assert counted("bad_at_top", "fixed_sequence").mean_coverage < 0.1
+
+
+# ── rules that are known to be wrong: the count must show it ─────────────────────────────────────
+
+
+def broken(place: World, thresholds: FloatArray | None) -> bool:
+    return thresholds is not None and place.risk_coverage(thresholds)[0] > ALPHA
+
+
+def published_rule(rows: Sample) -> FloatArray:
+    """The paper's released code: all of delta for each tier, and the strictest threshold when none passed."""
+    grid = np.linspace(1, 0, 5_000)[:, None]
+    left, thresholds = np.arange(len(rows.truth)), []
+    for j in range(rows.scores.shape[1]):
+        tier = rows.scores[left, j : j + 1], rows.labels[left, j : j + 1]
+        counts = evaluate(grid, *tier, rows.truth[left], np.zeros((len(left), 1)))
+        p = binomial_pvalue(counts.errors, counts.accepted, ALPHA)
+        passed = np.flatnonzero(fixed_sequence(p, counts.accepted, len(left), ALPHA, DELTA).rejected)
+        last = passed[-1] if passed.size else int(np.argmax(counts.accepted >= 1))
+        thresholds.append(grid[last, 0])
+        left = left[decide(grid[last], *tier) < 0]
+    return np.array(thresholds)
+
+
+def test_canary_the_published_rule_breaks_the_promise() -> None:
+    place, rng = world("hopeless", ALPHA, 2), np.random.default_rng(0)
+    violations = sum(broken(place, published_rule(place.draw(N, rng))) for _ in range(100))
+    assert violations > violation_limit(100, DELTA)
+
+
+def split_ties(rows: Sample) -> FloatArray | None:
+    """A sweep row by row: it may stop within rows of equal score, and then deploys all of them."""
+    order = np.argsort(-rows.scores[:, 0], kind="stable")
+    errors = np.cumsum((rows.labels[:, 0] != rows.truth)[order])
+    accepted = np.arange(1, len(order) + 1)
+    p = binomial_pvalue(errors, accepted, ALPHA)
+    passed = np.flatnonzero(fixed_sequence(p, accepted, len(order), ALPHA, DELTA).rejected)
+    return rows.scores[order[passed[-1:]]][0] if passed.size else None
+
+
+def test_canary_splitting_ties_breaks_the_promise() -> None:
+    place, rng = world("tied", ALPHA, 1), np.random.default_rng(0)
+    violations = sum(broken(place, split_ties(place.draw(N, rng))) for _ in range(300))
+    assert violations > violation_limit(300, DELTA)
+
+
+def any_passing_bound(rows: Sample) -> FloatArray | None:
+    """Testing starts, and ends, wherever the labels look good: every policy has all of delta."""
+    path = common_path(None, rows.scores.shape[1], size=200)
+    counts = evaluate(path, *rows, np.zeros(rows.scores.shape))
+    passed = np.flatnonzero(binomial_pvalue(counts.errors, counts.accepted, ALPHA) <= DELTA)
+    return path[passed[-1]] if passed.size else None
+
+
+def test_canary_starting_where_labels_look_good_breaks_the_promise() -> None:
+    place, rng = world("adversarial", ALPHA, 1), np.random.default_rng(0)
+    violations = sum(broken(place, any_passing_bound(place.draw(N, rng))) for _ in range(300))
+    assert violations > violation_limit(300, DELTA)

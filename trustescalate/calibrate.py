@@ -1,0 +1,314 @@
+"""From records to a certificate: align votes and labels, test, and write down every count.
+
+No judge is asked here and no file is touched. `Protocol` is everything that was decided; its digest is taken
+before a label is read, so a certificate shows that nothing was chosen by looking at the labels it tested.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+
+from trustescalate.jsonl import digest, to_python
+from trustescalate.labels import dropped_ties, majority, opinions
+from trustescalate.stats.agreement import cohen_kappa, human_ceiling
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
+from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
+from trustescalate.stats.certify import Certified, certify
+from trustescalate.stats.planning import label_floor, labels_needed
+from trustescalate.stats.policy import common_path
+from trustescalate.types import (
+    Annotation,
+    Bin,
+    Ceiling,
+    Certificate,
+    Json,
+    JudgeDiagnostics,
+    Judgment,
+    Label,
+    PolicyTest,
+    Seal,
+    Task,
+)
+from trustescalate.votes import confidence
+
+CERTIFICATE_SCHEMA = 1
+INTERVAL_DELTA = 0.05
+"""Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Everything that is decided before labels are read.
+
+    `roles` holds item ids by role; `certify` at most one of each group, `pilot` items without labels (or dev
+    rows) that lay out the path.
+    """
+
+    task: Task
+    alpha: float
+    delta: float
+    claim: Literal["population"]
+    path: Literal["common", "tierwise"]
+    procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
+    prefer: Literal["coverage", "cost"]
+    estimator: Literal["ensemble", "predictive"]
+    judges: tuple[tuple[str, str], ...]
+    roles: Mapping[str, tuple[str, ...]]
+    grouped: bool
+    seed: int
+    version: str
+
+    @property
+    def digest(self) -> str:
+        """The hash that the certificate carries."""
+        return digest(to_python(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """n certification rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority."""
+
+    scores: FloatArray
+    labels: IntArray
+    costs: FloatArray
+    truth: IntArray
+
+
+Judged = Mapping[str, Mapping[str, Judgment]]
+"""Judgments by judge and item, full ensembles."""
+
+
+def calibrate(
+    protocol: Protocol, annotations: Sequence[Annotation], judged: Judged, *, created: str
+) -> Certificate:
+    """Test the promise of a protocol on its certification rows.
+
+    `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`.
+    Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
+    """
+    task = protocol.task
+    sealed = protocol.digest
+    certify = protocol.roles["certify"]
+    wanted = set(certify)
+    notes = [note for note in annotations if note.item_id in wanted]
+    truth = majority(task, notes)
+    rows = [item_id for item_id in certify if item_id in truth]
+    aligned = _align(protocol, rows, truth, judged)
+    result = _certify(protocol, aligned, judged) if rows else None
+    certified = result is not None and result.chosen is not None
+    return Certificate(
+        schema=CERTIFICATE_SCHEMA,
+        status="certified" if certified else "none",
+        reason="" if certified else _reason(protocol, aligned, result),
+        advice="" if certified else _advice(protocol, aligned, result),
+        alpha=protocol.alpha,
+        delta=protocol.delta,
+        claim=protocol.claim,
+        path=protocol.path,
+        procedure="fixed_sequence" if protocol.path == "tierwise" else protocol.procedure,
+        prefer=protocol.prefer,
+        estimator=protocol.estimator,
+        task=task,
+        label_policy="majority",
+        n=len(rows),
+        no_majority=sum(truth[item_id] is None for item_id in rows),
+        dropped_ties=dropped_ties(task, notes),
+        chosen=None if result is None else result.chosen,
+        thresholds=None if result is None else _thresholds(result.thresholds),
+        coverage_lower=None if result is None else result.coverage_lower,
+        tests=() if result is None else _tests(result),
+        judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
+        diagnostics=tuple(
+            _diagnostics(task, name, rows, aligned, tier, judged[name])
+            for tier, (name, _) in enumerate(protocol.judges)
+        ),
+        ceiling=_ceiling(task, notes),
+        roles=protocol.roles,
+        protocol=sealed,
+        data_digest=digest(_evidence(notes, judged)),
+        seed=protocol.seed,
+        version=protocol.version,
+        created=created,
+        assumptions=_assumptions(protocol),
+    )
+
+
+def _align(
+    protocol: Protocol, rows: Sequence[str], truth: Mapping[str, Label | None], judged: Judged
+) -> Aligned:
+    names = [name for name, _ in protocol.judges]
+    scores, labels = _confidences(protocol, rows, judged)
+    costs = np.array([[judged[name][item_id].cost for name in names] for item_id in rows], dtype=float)
+    place = {label: i for i, label in enumerate(protocol.task.labels)}
+    answers = [-1 if truth[item_id] is None else place[truth[item_id] or ""] for item_id in rows]
+    return Aligned(scores, labels, costs.reshape(scores.shape), np.array(answers, dtype=np.int64))
+
+
+def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
+    if not rows:
+        empty = np.zeros((0, len(protocol.judges)))
+        return empty, empty.astype(np.int64)
+    found = [
+        confidence(protocol.task, protocol.estimator, [judged[name][item_id] for item_id in rows])
+        for name, _ in protocol.judges
+    ]
+    return np.column_stack([c.score for c in found]), np.column_stack([c.label for c in found])
+
+
+def _certify(protocol: Protocol, aligned: Aligned, judged: Judged) -> Certified:
+    path: FloatArray | Literal["tierwise"] = "tierwise"
+    if protocol.path == "common":
+        pilot, _ = _confidences(protocol, protocol.roles["pilot"], judged)
+        path = common_path(pilot, len(protocol.judges))
+    return certify(
+        aligned.scores,
+        aligned.labels,
+        aligned.truth,
+        aligned.costs,
+        alpha=protocol.alpha,
+        delta=protocol.delta,
+        path=path,
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+    )
+
+
+def _thresholds(thresholds: FloatArray | None) -> tuple[float | None, ...] | None:
+    if thresholds is None:
+        return None
+    return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)
+
+
+def _tests(result: Certified) -> tuple[PolicyTest, ...]:
+    table = result.table
+    return tuple(
+        PolicyTest(
+            thresholds=_thresholds(table.policies[t]) or (),
+            accepted=int(table.accepted[t]),
+            errors=int(table.errors[t]),
+            by_tier=tuple(map(int, table.by_tier[t])),
+            cost=float(table.cost[t]),
+            p_value=float(table.p_value[t]),
+            level=float(table.level[t]),
+            rejected=bool(table.rejected[t]),
+        )
+        for t in range(len(table.accepted))
+    )
+
+
+def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
+    votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
+    return Seal(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
+
+
+# ── when the answer is no ────────────────────────────────────────────────────────────────────────
+
+
+def _reason(protocol: Protocol, aligned: Aligned, result: Certified | None) -> str:
+    n, floor = len(aligned.truth), label_floor(protocol.alpha, protocol.delta)
+    if n < floor:
+        return (
+            f"{n} labelled rows cannot certify anything: at alpha = {protocol.alpha:g} and delta = "
+            f"{protocol.delta:g} even {floor - 1} rows without one disagreement would not be enough"
+        )
+    assert result is not None
+    if result.table.accepted.max() < floor:
+        return f"the judges gave usable verdicts on {int(result.table.accepted.max())} of {n} rows"
+    return (
+        f"none of {len(result.table.accepted)} policies passed its test: on {n} labelled rows, disagreement "
+        f"with people could not be shown to be at most {protocol.alpha:g}"
+    )
+
+
+def _advice(protocol: Protocol, aligned: Aligned, result: Certified | None) -> str:
+    floor = label_floor(protocol.alpha, protocol.delta)
+    if len(aligned.truth) < floor or result is None:
+        return f"label at least {floor} rows for certification, better three times as many"
+    table = result.table
+    testable = table.accepted >= floor
+    if not testable.any():
+        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+    rate = np.where(testable, table.errors / np.maximum(table.accepted, 1), 1.0)
+    best = int(rate.argmin())
+    share, observed = table.accepted[best] / len(aligned.truth), float(rate[best])
+    seen = f"{int(table.errors[best])} of {int(table.accepted[best])} verdicts disagreed with people"
+    if observed >= protocol.alpha:
+        return f"at best {seen}: use better judges, clearer instructions, or allow a larger alpha"
+    accepted = labels_needed(observed, protocol.alpha, protocol.delta)
+    if accepted is None:
+        return f"at best {seen}: too close to alpha for any number of labels"
+    return (
+        f"at best {seen}; if that rate holds, about {ceil(accepted / share)} fresh labelled rows would do. "
+        "Labels that were already tested must not be tested again until they pass"
+    )
+
+
+# ── what is said beside the promise ──────────────────────────────────────────────────────────────
+
+
+def _diagnostics(
+    task: Task, name: str, rows: Sequence[str], aligned: Aligned, tier: int, judged: Mapping[str, Judgment]
+) -> JudgeDiagnostics:
+    score, label = aligned.scores[:, tier], aligned.labels[:, tier]
+    correct: BoolArray = (label >= 0) & (label == aligned.truth)
+    spoken = label >= 0
+    both = spoken & (aligned.truth >= 0)
+    votes = [vote for item_id in rows for vote in judged[item_id].votes]
+    agreements = int(correct.sum())
+    return JudgeDiagnostics(
+        judge=name,
+        n=len(rows),
+        agreements=agreements,
+        interval=clopper_pearson_interval(agreements, len(rows), INTERVAL_DELTA),
+        kappa=cohen_kappa(label[both], aligned.truth[both], len(task.labels)),
+        ece=expected_calibration_error(score[spoken], correct[spoken]),
+        brier=brier_score(score[spoken], correct[spoken]),
+        auroc=auroc(score[spoken], correct[spoken]),
+        bins=_bins(score[spoken], correct[spoken]),
+        votes=len(votes),
+        failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
+        cost=float(aligned.costs[:, tier].mean()) if rows else 0.0,
+    )
+
+
+def _bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
+    bars = reliability(score, correct)
+    return tuple(
+        Bin(float(low), float(high), int(rows), float(mean), int(right))
+        for low, high, rows, mean, right in zip(*bars, strict=True)
+    )
+
+
+def _ceiling(task: Task, notes: Sequence[Annotation]) -> Ceiling | None:
+    stated = [note for rows in opinions(task, notes).values() for note in rows]
+    if not stated:
+        return None
+    row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
+    annotator = np.unique([note.annotator for note in stated], return_inverse=True)[1]
+    label = np.array([task.labels.index(note.label) for note in stated])
+    ceiling = human_ceiling(row, annotator, label, INTERVAL_DELTA)
+    return None if ceiling is None else Ceiling(*ceiling)
+
+
+def _assumptions(protocol: Protocol) -> tuple[str, ...]:
+    said = [
+        "the certification rows were drawn independently from the same population as the items to be judged",
+        "agreement means agreement with the majority of an item's annotators; without one, any verdict "
+        "counts as a disagreement",
+        "the judges stay as they are: same model, same wording, same examples",
+    ]
+    if protocol.grouped:
+        said.append("rows of one group hang together, so one row of each group was drawn for the test")
+    if protocol.task.ties == "drop":
+        said.append("items that people call a tie are outside the claim")
+    return tuple(said)
+
+
+def _evidence(notes: Sequence[Annotation], judged: Judged) -> Json:
+    labels = sorted((note.item_id, note.annotator, note.label) for note in notes)
+    votes = [[name, [to_python(rows[item_id]) for item_id in sorted(rows)]] for name, rows in judged.items()]
+    return [labels, votes]

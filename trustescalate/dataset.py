@@ -1,0 +1,178 @@
+"""Items and annotations from files, checked all at once, and divided into roles that never overlap."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from trustescalate.config import Config, RolesTable
+from trustescalate.errors import DataError
+from trustescalate.jsonl import Row, digest, read_rows
+from trustescalate.types import Annotation, Item, Task
+
+Role = Literal["exemplars", "dev", "certify", "holdout"]
+R = TypeVar("R", Item, Annotation)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What people brought. `annotations` are on `items` only; items without any are there to be judged."""
+
+    items: tuple[Item, ...]
+    annotations: tuple[Annotation, ...]
+
+    @property
+    def labelled(self) -> tuple[Item, ...]:
+        """Items that somebody annotated, whatever the annotation says."""
+        known = {annotation.item_id for annotation in self.annotations}
+        return tuple(item for item in self.items if item.id in known)
+
+    @property
+    def unlabelled(self) -> tuple[Item, ...]:
+        """Items that nobody annotated."""
+        known = {annotation.item_id for annotation in self.annotations}
+        return tuple(item for item in self.items if item.id not in known)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """Read [data]. Raises DataError with every problem of both files."""
+    task = config.task.task()
+    items, problems = _read(config.path(config.data.items), Item)
+    items_path, notes_path = config.path(config.data.items), config.path(config.data.annotations)
+    problems += _item_problems(items_path, items, task)
+    notes: list[Row[Annotation]] = []
+    if notes_path.exists():
+        notes, unread = _read(notes_path, Annotation)
+        problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
+    if problems:
+        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+    grouped = tuple(_with_group(row.record, config.data.group) for row in items)
+    return Dataset(grouped, tuple(row.record for row in notes))
+
+
+def load_items(path: Path, config: Config) -> tuple[Item, ...]:
+    """Read a file of items to be judged."""
+    items, problems = _read(path, Item)
+    problems += _item_problems(path, items, config.task.task())
+    if problems:
+        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+    return tuple(_with_group(row.record, config.data.group) for row in items)
+
+
+def content_digest(item: Item) -> str:
+    """A hash of what is judged: prompt, reference and responses, whichever of them comes first."""
+    return digest(item.prompt, item.reference, sorted(item.responses))
+
+
+def clusters(items: Sequence[Item]) -> list[list[Item]]:
+    """Items that must stay together: same group, or same content. Largest id set closed under both."""
+    parent: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for item in items:
+        if item.group is not None:
+            parent[find(f"group {item.group}")] = find(f"content {content_digest(item)}")
+    members: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        members[find(f"content {content_digest(item)}")].append(item)
+    return list(members.values())
+
+
+def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Mapping[str, Role]:
+    """Give each labelled item one role, whole clusters at a time, by a seeded hash of content.
+
+    No label is looked at, so certification rows stay a random sample. `exemplars` is the number of rows
+    wanted for few-shot prompts; `[roles] exemplars` overrides it.
+    """
+    order = sorted(
+        clusters(items), key=lambda rows: digest(roles.seed, min(content_digest(item) for item in rows))
+    )
+    wanted = exemplars if roles.exemplars is None else roles.exemplars
+    room: dict[Role, int] = {
+        "exemplars": wanted,
+        "dev": ceil(roles.dev * len(items)),
+        "holdout": ceil(roles.holdout * len(items)),
+    }
+    given: dict[str, Role] = {}
+    for rows in order:
+        role: Role = next((role for role, left in room.items() if left > 0), "certify")
+        if role != "certify":
+            room[role] -= len(rows)
+        given.update(dict.fromkeys((item.id for item in rows), role))
+    return given
+
+
+def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """Ids of items with the same prompt that no group holds together, for a warning."""
+    same: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        same[digest(item.prompt)].append(item)
+    return [
+        tuple(item.id for item in rows)
+        for rows in same.values()
+        if len(rows) > 1 and (len({item.group for item in rows}) > 1 or rows[0].group is None)
+    ]
+
+
+def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:
+    rows, problems = read_rows(path, kind)
+    return rows, problems or ([] if rows else [f"{path}: holds no rows"])
+
+
+def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
+    problems = []
+    seen: dict[str, int] = {}
+    for line, item in rows:
+        at = f"{path}:{line}: item {item.id!r}"
+        if item.id in seen:
+            problems.append(f"{at} was already on line {seen[item.id]}; ids must differ")
+        seen.setdefault(item.id, line)
+        if not item.id.strip():
+            problems.append(f"{path}:{line}: the id is empty")
+        if len(item.responses) != task.responses:
+            problems.append(
+                f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
+                f"{task.responses}; keep items of different tasks in different files"
+            )
+        for place, text in enumerate(item.responses, 1):
+            if not text.strip():
+                problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
+        if not (item.prompt.strip() if isinstance(item.prompt, str) else item.prompt):
+            problems.append(f"{at}: the prompt is empty")
+    return problems
+
+
+def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str], task: Task) -> list[str]:
+    problems = []
+    seen: dict[tuple[str, str], int] = {}
+    for line, row in rows:
+        at = f"{path}:{line}: item {row.item_id!r}"
+        if row.item_id not in known:
+            problems.append(f"{at} is in no item file; add the item or remove the line")
+        if row.label not in task.annotation_labels:
+            allowed = ", ".join(task.annotation_labels)
+            problems.append(f"{at}: label {row.label!r} is not one of {allowed}")
+        key = (row.item_id, row.annotator)
+        if key in seen:
+            problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
+        seen.setdefault(key, line)
+    return problems
+
+
+def _with_group(item: Item, by: str | None) -> Item:
+    if by is None or by == "group":
+        return item
+    value = item.prompt if by == "prompt" else item.meta.get(by.removeprefix("meta."))
+    group = None if value is None else digest(value) if by == "prompt" else str(value)
+    return Item(item.id, item.prompt, item.responses, item.reference, group, item.meta)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

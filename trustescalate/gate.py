@@ -1,0 +1,119 @@
+"""A report held against what CI asks for: passed, breached, or undecided. It computes no statistics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trustescalate.config import GateTable
+from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
+from trustescalate.report.figures import Figure, setting
+from trustescalate.report.sections import Measures, Report
+
+Status = Literal["pass", "fail", "undecided"]
+EXIT_CODES = {"pass": EXIT_PASSED, "fail": EXIT_BREACH, "undecided": EXIT_NOT_MEASURABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was asked for. `required` and `observed` are as printed in the report."""
+
+    name: str
+    status: Status
+    required: str
+    observed: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says. Only "pass" passes; "fail" is a measured breach; the rest could not be measured."""
+
+    status: Status
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 measured breach, 3 not measurable."""
+        return EXIT_CODES[self.status]
+
+
+def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
+    """Hold a report against a policy.
+
+    Without a whole, certified, current run with judges that answered, nothing else counts as measured, so
+    those checks come first and make the verdict "undecided". `stale` says what changed since the run, if so.
+    """
+    grounds = [_complete(report), _certified(report), _current(stale), _answered(report.measures, policy)]
+    asked = [
+        *_agreement(report.measures, policy.min_agreement),
+        *_coverage(report.measures, policy.min_coverage),
+    ]
+    return Verdict(_overall(grounds, asked), (*grounds, *asked))
+
+
+def _overall(grounds: Sequence[Check], asked: Sequence[Check]) -> Status:
+    if any(check.status != "pass" for check in grounds):
+        return "undecided"
+    if any(check.status == "fail" for check in asked):
+        return "fail"
+    return "pass" if all(check.status == "pass" for check in asked) else "undecided"
+
+
+def _complete(report: Report) -> Check:
+    done = report.kind == "run" and report.complete
+    message = "every item was decided" if done else "the run is not complete; resume it"
+    return Check("run is complete", "pass" if done else "undecided", "complete", report.status, message)
+
+
+def _certified(report: Report) -> Check:
+    certified = report.measures.certified_agreement.value is not None
+    status: Status = "pass" if certified else "undecided"
+    return Check("certificate", status, "certified", "certified" if certified else "none", report.claim)
+
+
+def _current(stale: str) -> Check:
+    message = stale or "certificate and configuration are those of the run"
+    return Check(
+        "run is current", "undecided" if stale else "pass", "unchanged", stale or "unchanged", message
+    )
+
+
+def _answered(measures: Measures, policy: GateTable) -> Check:
+    failed, most = measures.failed_votes, setting(policy.max_failures)
+    name, required = "judges answered", f"at most {most.text} failed votes"
+    if not isinstance(failed.value, float | int):
+        return Check(name, "undecided", required, failed.text, failed.note)
+    ok = failed.value <= policy.max_failures
+    message = (
+        "votes that failed are abstentions, not verdicts" if ok else "too many judge calls failed to conclude"
+    )
+    return Check(name, "pass" if ok else "undecided", required, failed.text, message)
+
+
+def _agreement(measures: Measures, least: float | None) -> list[Check]:
+    if least is None:
+        return []
+    name, required = "agreement with people", f"at least {setting(least).text}"
+    for measured in (measures.judged_agreement_upper, measures.observed_agreement_upper):
+        if _below(measured, least):
+            return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
+    certified = measures.certified_agreement
+    if isinstance(certified.value, float | int) and certified.value >= least:
+        return [Check(name, "pass", required, f"certified ≥ {certified.text}", "certified")]
+    message = f"the certificate promises {certified.text}; calibrate with a smaller alpha to promise more"
+    return [Check(name, "undecided", required, f"certified ≥ {certified.text}", message)]
+
+
+def _coverage(measures: Measures, least: float | None) -> list[Check]:
+    if least is None:
+        return []
+    name, required, seen = "coverage", f"at least {setting(least).text}", measures.coverage
+    if not isinstance(seen.value, float | int):
+        return [Check(name, "undecided", required, seen.text, seen.note)]
+    ok = seen.value >= least
+    message = "items released without a person" if ok else "too many items need a person"
+    return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
+
+
+def _below(figure: Figure, least: float) -> bool:
+    return isinstance(figure.value, float | int) and figure.value < least

@@ -1,0 +1,350 @@
+"""What can be said before money is spent: a check of the data, a plan of labels, a rehearsal, a self-test."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trustescalate.cascade import Tier, collect_judgments, run_cascade
+from trustescalate.config import ModelTable, OpenAIJudge
+from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
+from trustescalate.errors import NoCertificate
+from trustescalate.judges.base import Ask, Backend, Judge, Tariff
+from trustescalate.judges.registry import open_judges
+from trustescalate.labels import majority
+from trustescalate.project import Project
+from trustescalate.simulate import SimulatedBackend
+from trustescalate.stats.control import PROCEDURES
+from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
+from trustescalate.stats.validity import WORLDS, replicate, violation_limit, world
+from trustescalate.types import Decision, Item, Judgment, Usage
+
+# ── check ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What `check` found: facts as (name, value), and what a careful colleague would warn of."""
+
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"facts": dict(self.facts), "warnings": list(self.warnings)}
+
+
+def inspect_project(project: Project) -> Inspection:
+    """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
+    config, data = project.config, load_dataset(project.config)
+    roles = project.roles(data)
+    task, promise = config.task.task(), config.guarantee
+    truth = majority(task, data.annotations)
+    said = Counter("no majority" if label is None else label for label in truth.values())
+    facts = (
+        ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
+        ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
+        ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
+        ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
+    )
+    return Inspection(facts, tuple(_warnings(project, data, len(roles["certify"]))))
+
+
+def _warnings(project: Project, data: Dataset, certify: int) -> list[str]:
+    config, found = project.config, []
+    floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
+    if certify < floor:
+        found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    for ids in duplicates(data.items)[:5]:
+        named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+        found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
+    for judge in config.judges:
+        if isinstance(judge, OpenAIJudge):
+            name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
+            if name is not None and not os.environ.get(name):
+                found.append(f"judge {judge.name}: the variable {name} is not set")
+    if not data.unlabelled:
+        found.append("every item is labelled, so `run` needs --items")
+    return found
+
+
+# ── plan ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many certification rows a promise needs. None: no number would do."""
+
+    alpha: float
+    delta: float
+    disagreement: float
+    coverage: float
+    floor: int
+    needed: int | None
+    ceiling: float | None
+    rows: tuple[int, ...]
+    allowed: tuple[int, ...]
+    power: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        needed = "no number of labels would do"
+        if self.needed is not None:
+            needed = f"label about {self.needed:,} rows (power 0.8)"
+        said = [
+            f"To promise at most {self.alpha:g} disagreement with probability {1 - self.delta:g}:",
+            f"  fewer than {self.floor} released certification rows can never do it",
+            f"  with {self.disagreement:g} disagreement and {self.coverage:g} released: {needed}",
+        ]
+        if self.ceiling is not None:
+            said.append(f"  no method of any kind can release more than {self.ceiling:.1%} of the items")
+        said.append(f"  {'rows':>8} {'errors allowed':>16} {'power':>8}")
+        for rows, allowed, chance in zip(self.rows, self.allowed, self.power, strict=True):
+            said.append(f"  {rows:>8,} {allowed if allowed >= 0 else '—':>16} {chance:>8.2f}")
+        return said
+
+
+def plan_labels(
+    alpha: float, delta: float, disagreement: float, coverage: float, overall: float | None
+) -> Plan:
+    """Labels that a certificate takes, from guesses: disagreement among released verdicts, share released.
+
+    Raises ValueError when a guess is not a share. One test at delta; a path of tests costs a little more.
+
+    >>> plan_labels(0.15, 0.1, 0.08, 0.7, None).needed
+    171
+    """
+    accepted = labels_needed(disagreement, alpha, delta)
+    rows = np.array([50, 100, 200, 300, 500, 1_000, 2_000])
+    released = (rows * coverage).astype(np.int64)
+    return Plan(
+        alpha,
+        delta,
+        disagreement,
+        coverage,
+        label_floor(alpha, delta),
+        None if accepted is None else int(np.ceil(accepted / coverage)),
+        None if overall is None else coverage_ceiling(overall, alpha),
+        tuple(map(int, rows)),
+        tuple(map(int, max_errors(released, alpha, delta))),
+        tuple(map(float, power(released, disagreement, alpha, delta))),
+    )
+
+
+# ── selftest ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class WorldResult:
+    """Broken promises of one procedure in one world, and how many chance alone explains."""
+
+    world: str
+    procedure: str
+    certified: int
+    violations: int
+    limit: int
+    mean_coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """All worlds; `holds` unless a promise was broken more often than chance explains."""
+
+    trials: int
+    results: tuple[WorldResult, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no world broke its limit."""
+        return all(result.violations <= result.limit for result in self.results)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "holds": self.holds}
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = [
+            f"{'world':<12} {'procedure':<16} {'certified':>9} {'broken':>7} {'limit':>6} {'coverage':>9}"
+        ]
+        for row in self.results:
+            said.append(
+                f"{row.world:<12} {row.procedure:<16} {row.certified:>9} {row.violations:>7} {row.limit:>6} "
+                f"{row.mean_coverage:>9.3f}"
+            )
+        said.append(f"{self.trials} trials each: the promise {'holds' if self.holds else 'is BROKEN'}")
+        return said
+
+
+def self_test(alpha: float, delta: float, rows: int, tiers: int, trials: int, seed: int) -> SelfTest:
+    """Certify in every world of `stats.validity`; count broken promises against an exact binomial limit."""
+    rng = np.random.default_rng(seed)
+    limit = violation_limit(trials, delta)
+    results = []
+    for name in WORLDS:
+        place = world(name, alpha, tiers)
+        for procedure in PROCEDURES:
+            seen = replicate(
+                place,
+                rows,
+                alpha=alpha,
+                delta=delta,
+                path="common",
+                procedure=procedure,
+                trials=trials,
+                rng=rng,
+            )
+            results.append(
+                WorldResult(name, procedure, seen.certified, seen.violations, limit, seen.mean_coverage)
+            )
+    return SelfTest(trials, tuple(results))
+
+
+# ── dry run ──────────────────────────────────────────────────────────────────────────────────────
+
+REHEARSED = 100
+REHEARSAL_HEAD = ("", "judge", "items", "calls", "input tokens", "output", "USD", "min")
+LATENCY = 1.0
+"""Seconds that a call is assumed to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one judge would be asked in one phase. Tokens are counted at four characters each."""
+
+    phase: str
+    judge: str
+    items: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A dry run with simulated stand-ins. `estimates` covers calibration, a run at most, and a run about."""
+
+    items: int
+    estimates: tuple[Estimate, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"simulated": True, **asdict(self)}
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = [
+            "Dry run: simulated stand-ins answered; four characters a token, one second a call.",
+            "{:<16} {:<24} {:>8} {:>9} {:>13} {:>8} {:>10} {:>6}".format(*REHEARSAL_HEAD),
+        ]
+        for row in self.estimates:
+            said.append(
+                f"{row.phase:<16} {row.judge:<24} {row.items:>8,} {row.calls:>9,} {row.input_tokens:>13,} "
+                f"{row.output_tokens:>8,} {row.usd:>10.4f} {row.minutes:>6.1f}"
+            )
+        for phase in dict.fromkeys(row.phase for row in self.estimates):
+            usd = sum(row.usd for row in self.estimates if row.phase == phase)
+            said.append(f"{phase}: {usd:.4f} USD in all")
+        return said
+
+
+async def rehearse(project: Project, items: Path | None) -> Rehearsal:
+    """What calibrating and running would cost with the user's own configuration, data and prices.
+
+    Up to 100 items are put through the whole path, with simulated models in the place of real ones, and the
+    counts are scaled up. Shares of escalated items are those of the simulation unless there is a certificate.
+    """
+    config, data = project.config, load_dataset(project.config)
+    roles = project.roles(data)
+    todo = load_items(items, config) if items else data.unlabelled or data.labelled
+    by_id = {item.id: item for item in data.items}
+    asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    judges, _ = open_judges(
+        config,
+        project.exemplars(data, roles["exemplars"]),
+        wrap=_bare,
+        notice=lambda _: None,
+        opened=lambda table, _: _stand_in(project, table),
+    )
+    estimates: list[Estimate] = []
+    for phase, rows in (("calibrate", asked), ("run, at most", todo)):
+        votes: list[Judgment] = []
+        sample = rows[:REHEARSED]
+        await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
+        estimates += _estimates(project, phase, votes, len(rows), len(sample))
+    estimates += _estimates(
+        project,
+        "run, about",
+        await _cascade(project, judges, todo[:REHEARSED]),
+        len(todo),
+        len(todo[:REHEARSED]),
+    )
+    return Rehearsal(len(todo), tuple(estimates))
+
+
+async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
+    made: list[Judgment] = []
+
+    def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
+        made.extend(judgments)
+
+    task, estimator = project.config.task.task(), project.config.ensemble.estimator
+    tiers = [Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True)]
+    await run_cascade(items, tiers, task, estimator, record=record, in_flight=16)
+    return made
+
+
+def _thresholds(project: Project) -> Sequence[float | None]:
+    try:
+        certified = project.certificate().thresholds
+    except NoCertificate:
+        certified = None
+    tiers = len(project.config.judges)
+    return certified if certified is not None and len(certified) == tiers else (0.8,) * tiers
+
+
+def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001
+    return ask
+
+
+def _stand_in(project: Project, table: ModelTable) -> Backend:
+    place, last = project.config.judges.index(table), len(project.config.judges) - 1
+    return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
+
+
+def _estimates(
+    project: Project, phase: str, judgments: Sequence[Judgment], items: int, sample: int
+) -> list[Estimate]:
+    found = []
+    for table in project.config.judges:
+        mine = [judgment for judgment in judgments if judgment.judge == table.name]
+        usage = sum((judgment.usage for judgment in mine), Usage())
+        scale = items / max(1, sample)
+        calls = round(usage.calls * scale)
+        found.append(
+            Estimate(
+                phase,
+                table.name,
+                round(len(mine) * scale),
+                calls,
+                round(usage.input_tokens * scale),
+                round(usage.output_tokens * scale),
+                sum(judgment.cost for judgment in mine) * scale,
+                calls * LATENCY / getattr(table, "concurrency", 1) / 60,
+            )
+        )
+    return found

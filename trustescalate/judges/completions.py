@@ -1,0 +1,272 @@
+"""What goes over the wire to a chat completions endpoint, and what comes back. Pure: bytes in, records out.
+
+Request bodies in the dialect that an endpoint takes, answers and their errors, and the ways in which servers
+say when to ask again. Only the fields that are used are parsed, and every body is met with distrust.
+"""
+
+import json
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from trustescalate.types import Reply, Request, Token, Usage
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
+MOST_ALTERNATIVES = 20
+REJECTED = (400, 403, 422)
+"""How endpoints say that it is this request that they will not serve."""
+
+
+# ── what is sent ─────────────────────────────────────────────────────────────────────────────────
+
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|not (permitted|allowed)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
+)
+_REFUSED = re.compile(r"content.?(filter|policy|management)|moderation|flagged", re.I)
+_TOO_MANY = re.compile(r"max|most|less|greater|exceed|between|range|<|≤", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Which parameters an endpoint takes. `alternatives` is `top_logprobs`; None: no log-probabilities."""
+
+    limit: str = "max_tokens"
+    alternatives: int | None = MOST_ALTERNATIVES
+    temperature: bool = True
+    seed: bool = True
+
+    def body(self, model: str, request: Request) -> dict[str, Any]:
+        """The request body. A draw is seeded with its number; log-probabilities need no seed."""
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+            self.limit: request.max_tokens,
+        }
+        if self.temperature:
+            body["temperature"] = request.temperature
+        if self.seed and not request.logprobs:
+            body["seed"] = request.sample
+        if request.logprobs and self.alternatives is not None:
+            body |= {"logprobs": True, "top_logprobs": self.alternatives}
+        return body
+
+    def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:
+        """The dialect after a refusal, and what changed in words; the same one if it is about something else.
+
+        >>> error = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}
+        >>> Dialect().without(error)[0].limit
+        'max_completion_tokens'
+        >>> Dialect().without({"message": "top_logprobs must be at most 5"})[0].alternatives
+        5
+        >>> Dialect().without({"message": "maximum context length is 4096 tokens"})[0] == Dialect()
+        True
+        """
+        text = f"{error.get('param', '')} {error.get('message', '')}"
+        unsupported = _UNSUPPORTED.search(text) is not None
+        if "logprobs" in text and self.alternatives is not None:
+            fewer = [n for n in map(int, re.findall(r"\b\d{1,4}\b", text)) if 0 < n < self.alternatives]
+            if _TOO_MANY.search(text) and fewer:
+                return replace(
+                    self, alternatives=max(fewer)
+                ), f"asks for {max(fewer)} log-probabilities a token"
+            if unsupported:
+                return replace(self, alternatives=None), "gives no log-probabilities"
+        if unsupported and "max_completion_tokens" in text and self.limit == "max_tokens":
+            return replace(self, limit="max_completion_tokens"), "takes max_completion_tokens for max_tokens"
+        if unsupported and "temperature" in text and self.temperature:
+            return replace(self, temperature=False), "takes no temperature; its own default is in force"
+        if unsupported and "seed" in text and self.seed:
+            return replace(self, seed=False), "takes no seed; draws cannot be repeated"
+        return self, ""
+
+
+# ── what comes back ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one attempt: an HTTP answer, or the way in which there was none."""
+
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    failed: str | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        if self.failed is not None:
+            return self.failed != "bad_request"
+        return self.status < 400 or self.status in (408, 409, 429) or self.status >= 500
+
+    @property
+    def failure(self) -> str:
+        """The code of `FAILURES` if nothing better comes."""
+        if self.failed is not None:
+            return self.failed
+        if self.status in REJECTED and _REFUSED.search(" ".join(self.error.values())):
+            return "refused"
+        if self.status < 400:
+            return "bad_reply"
+        named = {408: "timeout", 429: "rate_limited"}
+        return named.get(self.status, "server_error" if self.retryable else "bad_request")
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The error's `code`, `param` and `message`, as far as the body names them."""
+        body = _json(self.content) if self.status >= 400 else None
+        if not isinstance(body, dict):
+            return {}
+        inner = body.get("error", body)
+        fields = inner if isinstance(inner, dict) else {"message": inner}
+        message = fields.get("message") or fields.get("detail")
+        if isinstance(message, list):
+            parts = [part for part in message if isinstance(part, dict)]
+            message = "; ".join(f"{part.get('loc')}: {part.get('msg')}" for part in parts)
+        code = fields.get("code")
+        code = code if isinstance(code, str) else fields.get("type")
+        named = {"code": code, "param": fields.get("param"), "message": message}
+        return {name: value for name, value in named.items() if isinstance(value, str)}
+
+    @property
+    def message(self) -> str:
+        """What the server says about its refusal."""
+        return self.error.get("message", "")
+
+
+def parse_completion(content: bytes) -> Reply | None:
+    """A chat completion as a `Reply`; None if the body is anything else (HTML, cut or foreign JSON).
+
+    >>> parse_completion(b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}')
+    Reply(text='A', tokens=None, finish='stop', usage=Usage(calls=1, input_tokens=0, cached_tokens=0, \
+output_tokens=0), failure=None)
+    >>> parse_completion(b"<html>") is None
+    True
+    """
+    body = _json(content)
+    choice = _first(_get(body, "choices"))
+    message = _get(choice, "message")
+    if not isinstance(message, dict):
+        return None
+    text, refusal, reason = (
+        _text(message.get("content")),
+        message.get("refusal"),
+        _get(choice, "finish_reason"),
+    )
+    return Reply(
+        text=text or _text(refusal),
+        tokens=tuple(_tokens(_get(_get(choice, "logprobs"), "content"))) or None,
+        finish="length" if reason in ("length", "model_length", "max_tokens") else "stop",
+        usage=_usage(_get(body, "usage")),
+        failure="refused" if refusal or reason == "content_filter" else None,
+    )
+
+
+def _usage(fields: Any) -> Usage:
+    cached = _get(_get(fields, "prompt_tokens_details"), "cached_tokens")
+    counts = (_get(fields, "prompt_tokens"), cached, _get(fields, "completion_tokens"))
+    return Usage(1, *(count if isinstance(count, int) and count > 0 else 0 for count in counts))
+
+
+def _tokens(entries: Any) -> Iterator[Token]:
+    """The tokens with their alternatives; the generated one is among them even if the list leaves it out."""
+    for entry in entries if isinstance(entries, list) else []:
+        text, listed = _get(entry, "token"), _get(entry, "top_logprobs")
+        seen: dict[str, float] = {}
+        for top in [*(listed if isinstance(listed, list) else []), entry]:
+            name, logprob = _get(top, "token"), _get(top, "logprob")
+            if isinstance(name, str) and isinstance(logprob, int | float):
+                seen.setdefault(name, float(logprob))
+        if isinstance(text, str):
+            yield Token(text, tuple(seen.items()))
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(_text(_get(part, "text")) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _get(fields: Any, name: str) -> Any:
+    return fields.get(name) if isinstance(fields, dict) else None
+
+
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+# ── when to ask again ────────────────────────────────────────────────────────────────────────────
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+
+
+def backoff(attempt: int, headers: Mapping[str, str], rng: random.Random) -> float:
+    """Seconds to wait after the `attempt`-th failure: what the server says and a tenth of jitter, or else
+    exponential with full jitter.
+
+    >>> backoff(1, {"retry-after": "10"}, random.Random(0)) >= 10
+    True
+    """
+    told = retry_after(headers)
+    if told is not None and told > 0:
+        return told * (1 + 0.1 * rng.random())
+    return rng.random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (attempt - 1))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks us to wait, in any of the ways in which servers say it.
+
+    `retry-after-ms`; `retry-after` in seconds or as a date (against the answer's own `date`, so the clocks
+    need not agree); or the longest `x-ratelimit-reset-…` of a budget that is used up.
+
+    >>> retry_after({"retry-after-ms": "250"}), retry_after({"retry-after": "1.5"})
+    (0.25, 1.5)
+    >>> retry_after({"x-ratelimit-reset-tokens": "6m0s"})
+    360.0
+    """
+    ms, plain = _number(headers.get("retry-after-ms")), headers.get("retry-after")
+    if ms is not None:
+        return ms / 1000
+    seconds = _number(plain)
+    if seconds is None:
+        seconds = _seconds_until(plain, headers.get("date"))
+    return _reset(headers) if seconds is None else seconds
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return max(value, 0.0) if math.isfinite(value) else None
+
+
+def _seconds_until(date: str | None, now: str | None) -> float | None:
+    try:
+        gap = parsedate_to_datetime(date or "") - parsedate_to_datetime(now or "")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(gap.total_seconds(), 0.0)
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    waits: dict[bool, list[float]] = {True: [], False: []}
+    for kind in ("requests", "tokens"):
+        match = _DURATION.fullmatch(headers.get(f"x-ratelimit-reset-{kind}", ""))
+        if match is not None and any(match.groups()):
+            parts = zip(match.groups(), _UNITS, strict=True)
+            used_up = headers.get(f"x-ratelimit-remaining-{kind}") == "0"
+            waits[used_up].append(math.fsum(float(count or 0) * unit for count, unit in parts))
+    return max(waits[True], default=min(waits[False], default=None))

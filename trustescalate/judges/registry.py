@@ -1,0 +1,133 @@
+"""From a judge's table in the configuration to a judge. A new provider is a file and a row in `BACKENDS`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from trustescalate.config import Config, ModelTable, PluginJudge, Price
+from trustescalate.config import ReplayJudge as ReplayTable
+from trustescalate.errors import ConfigError
+from trustescalate.jsonl import digest
+from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.prompts import Exemplar, messages
+from trustescalate.judges.replay import ReplayJudge, load_votes
+from trustescalate.types import Item
+
+BACKENDS: Mapping[str, str] = {
+    "local": "trustescalate.judges.local:LocalBackend",
+    "openai": "trustescalate.judges.openai:OpenAIBackend",
+    "simulated": "trustescalate.simulate:SimulatedBackend",
+}
+"""Imported when used. `replay` is no backend: it is a judge already."""
+
+PLUGINS = "trustescalate.backends"
+JUDGING = 1
+"""Raised whenever the same reply would be read differently: then old certificates no longer fit."""
+
+NOT_THE_MODEL = {
+    *("name", "price", "backend", "channel"),
+    *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+}
+NOT_AN_ARGUMENT = {"name", "price", "backend", "channel"}
+Wrap = Callable[[Ask, str, Tariff], Ask]
+"""How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
+
+
+def open_judges(
+    config: Config,
+    exemplars: Sequence[Sequence[Exemplar]],
+    *,
+    wrap: Wrap,
+    notice: Callable[[str], None],
+    channels: Mapping[str, Channel] | None = None,
+    opened: Callable[[ModelTable, Callable[[str], None]], Backend] | None = None,
+) -> tuple[list[Judge], list[Backend]]:
+    """The judges of a configuration, cheapest first, and the backends to be closed when done.
+
+    `channels` fixes the verdict channel of judges that a certificate was made with. `opened` stands in for
+    `open_backend`: a rehearsal puts simulated models in the place of real ones.
+    """
+    judges: list[Judge] = []
+    backends: list[Backend] = []
+    for table in config.judges:
+        if isinstance(table, ReplayTable):
+            rows = load_votes(config.path(table.votes), config.task.task(), table.of or table.name)
+            judges.append(ReplayJudge(table.name, rows, tariff(table.price) if _priced(table) else None))
+            continue
+        backend = (opened or open_backend)(table, notice)
+        backends.append(backend)
+        channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
+        judges.append(
+            EnsembleJudge(
+                table.name,
+                fingerprint(config, table, exemplars),
+                config.task.task(),
+                exemplars,
+                wrap(backend.complete, _endpoint(table), tariff(table.price)),
+                swap=config.ensemble.swap,
+                samples=config.ensemble.samples,
+                channel=channel,
+                tariff=tariff(table.price),
+                notice=notice,
+            )
+        )
+    return judges, backends
+
+
+def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
+    """Import and build the backend that a judge's table names."""
+    kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
+    if isinstance(table, PluginJudge):
+        factory, arguments = _plugin(kind), dict(table.options)
+    else:
+        module, _, name = BACKENDS[kind].partition(":")
+        factory = getattr(import_module(module), name)
+    if kind == "openai":
+        arguments["notice"] = notice
+    try:
+        backend: Backend = factory(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"judge {table.name!r}: {error}", "mend its options") from error
+    return backend
+
+
+def fingerprint(config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]]) -> str:
+    """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling."""
+    task = config.task.task()
+    probe = Item("probe", "prompt", ("first", "second")[: task.responses])
+    shown = [[[m.role, m.content] for m in messages(task, shots, probe)] for shots in exemplars]
+    return digest(
+        JUDGING, _endpoint(table), shown, config.ensemble.swap, config.ensemble.samples, table.channel
+    )
+
+
+def tariff(price: Price) -> Tariff:
+    """The prices of a table, with cached input at the price of input unless it has its own."""
+    cached = price.input if price.cached_input is None else price.cached_input
+    return Tariff(price.input, price.output, cached, price.request)
+
+
+def needs_exemplars(config: Config) -> bool:
+    """Whether any judge is shown examples."""
+    return config.ensemble.shots > 0 and any(table.backend != "replay" for table in config.judges)
+
+
+def _priced(table: ReplayTable) -> bool:
+    return table.price != Price()
+
+
+def _endpoint(table: ModelTable) -> str:
+    return digest(table.backend, table.model_dump(mode="json", exclude=NOT_THE_MODEL))
+
+
+def _plugin(kind: str) -> Callable[..., Any]:
+    found = {entry.name: entry for entry in entry_points(group=PLUGINS)}
+    if kind in found:
+        factory: Callable[..., Any] = found[kind].load()
+        return factory
+    known = sorted({"replay", *BACKENDS, *found})
+    near = get_close_matches(kind, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known backends are {', '.join(known)}"
+    raise ConfigError(f"unknown backend {kind!r}", hint)

@@ -1,0 +1,96 @@
+"""Recorded votes as a judge: tests, documentation, re-analysis at no cost."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from trustescalate.errors import DataError
+from trustescalate.jsonl import Row, read_rows
+from trustescalate.judges.base import Channel, Enough, Tariff
+from trustescalate.types import FAILURES, Item, Judgment, Task, Usage, Vote
+
+MASS_SLACK = 1e-6
+
+
+class ReplayJudge:
+    """Gives out votes that were recorded earlier, in the order of their exemplar sets, until enough are seen.
+
+    With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
+    otherwise the recorded costs stand. An item that was never recorded is a failed vote.
+    """
+
+    def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
+        self.name = name
+        self.fingerprint = judgments[0].fingerprint
+        self.channel: Channel = next(
+            (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
+        )
+        self._planned = max(judgment.planned for judgment in judgments)
+        self._votes = {judgment.item_id: judgment.votes for judgment in judgments}
+        self._tariff = tariff
+
+    async def judge(self, item: Item, enough: Enough) -> Judgment:
+        """The recorded votes on an item."""
+        missing = Vote(0, "", {}, failure="not_recorded", channel=self.channel)
+        recorded = self._votes.get(item.id, ())
+        votes: list[Vote] = []
+        for _, wave in groupby(recorded, key=lambda vote: vote.exemplar_set):
+            votes += map(self._priced, wave)
+            if enough(votes, self._planned):
+                break
+        else:
+            votes += [missing] * (not recorded)
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+
+    def _priced(self, vote: Vote) -> Vote:
+        if self._tariff is None:
+            return vote
+        usage = vote.usage if vote.usage.calls else Usage(calls=1)
+        cost = self._tariff.cost(usage)
+        return Vote(
+            vote.exemplar_set, vote.order, vote.probs, vote.raw, vote.failure, vote.channel, usage, cost
+        )
+
+
+def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
+    """The judgments of one judge in a file. Raises DataError with every bad line."""
+    rows, problems = read_rows(path, Judgment)
+    rows = [row for row in rows if row.record.judge == name]
+    if not rows and not problems:
+        problems.append(f"{path}: holds no judgment of {name!r}; name the recorded judge by `of`")
+    problems += [problem for row in rows for problem in _row_problems(path, row, task)]
+    first: dict[str, int] = {}
+    for line, judgment in rows:
+        if judgment.item_id in first:
+            before = first[judgment.item_id]
+            problems.append(f"{path}:{line}: item {judgment.item_id!r} was already judged on line {before}")
+        first.setdefault(judgment.item_id, line)
+    if len({row.record.fingerprint for row in rows}) > 1:
+        problems.append(f"{path}: {name!r} has judgments of different fingerprints, so of different judges")
+    if problems:
+        raise DataError(problems, "record the votes again, or mend the lines named above")
+    return [row.record for row in rows]
+
+
+def _row_problems(path: Path, row: Row[Judgment], task: Task) -> list[str]:
+    line, judgment = row
+    at = f"{path}:{line}: item {judgment.item_id!r}"
+    problems = []
+    if not 1 <= len(judgment.votes) <= judgment.planned:
+        problems.append(f"{at}: {len(judgment.votes)} votes of {judgment.planned} planned")
+    for number, vote in enumerate(judgment.votes, 1):
+        unknown = [label for label in vote.probs if label not in task.labels]
+        if unknown:
+            problems.append(f"{at}: vote {number}: {unknown[0]!r} is not one of {', '.join(task.labels)}")
+        if vote.failure is not None and vote.failure not in FAILURES:
+            problems.append(f"{at}: vote {number}: unknown failure {vote.failure!r}")
+        if bool(vote.probs) == (vote.failure is not None):
+            problems.append(f"{at}: vote {number} needs either probabilities or a failure")
+        if not _are_probabilities(tuple(vote.probs.values())):
+            problems.append(f"{at}: vote {number}: {dict(vote.probs)} are not probabilities")
+    return problems
+
+
+def _are_probabilities(values: tuple[float, ...]) -> bool:
+    return all(math.isfinite(p) and p >= 0 for p in values) and sum(values) <= 1 + MASS_SLACK

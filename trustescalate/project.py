@@ -1,0 +1,435 @@
+"""What each command does, as methods of one object: a configuration, its data, its judges, its runs."""
+
+import platform
+import secrets
+import shlex
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trustescalate import __version__
+from trustescalate.calibrate import CERTIFICATE_SCHEMA, Judged, Protocol, calibrate
+from trustescalate.cascade import collect_judgments, run_cascade, trusted_tiers
+from trustescalate.config import BudgetTable, Config, load_config
+from trustescalate.dataset import (
+    Dataset,
+    assign_roles,
+    clusters,
+    content_digest,
+    load_dataset,
+    load_items,
+)
+from trustescalate.errors import (
+    BudgetReached,
+    ConfigError,
+    DataError,
+    NoCertificate,
+    ProviderError,
+    UsageError,
+)
+from trustescalate.gate import Verdict, decide
+from trustescalate.jsonl import decode, digest, encode, to_python, write_atomically, write_rows
+from trustescalate.judges.base import Backend, Channel, Judge
+from trustescalate.judges.exemplars import exemplar_sets
+from trustescalate.judges.prompts import Exemplar
+from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
+from trustescalate.types import (
+    Certificate,
+    Decision,
+    Item,
+    Judgment,
+    Run,
+    RunHeader,
+)
+
+CERTIFICATE = "certificate.json"
+CERTIFICATE_VOTES = "certificate.votes.jsonl"
+RUNS = "runs"
+CACHE = ".trustescalate/cache.sqlite"
+LARGEST_EXEMPLAR_SHARE = 0.2
+RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work is. `spent` and `calls` are what this process paid for, cache hits excluded."""
+
+    doing: str
+    done: int
+    total: int
+    escalated: int
+    abstained: int
+    spent: float
+    calls: int
+
+
+@dataclass
+class Project:
+    """A configuration file and everything that lies beside it.
+
+    >>> project = Project.open(Path("calibration_sets/demo/trustescalate.toml"))
+    >>> [judge.name for judge in project.config.judges]
+    ['simulated-XS', 'simulated-S', 'simulated-M']
+    """
+
+    config: Config
+    notice: Callable[[str], None] = field(default=lambda _: None)
+    progress: Callable[[Progress], None] = field(default=lambda _: None)
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
+
+    @classmethod
+    def open(cls, path: Path, **callbacks: Any) -> "Project":
+        """Read a configuration file. Raises ConfigError that names every wrong key."""
+        return cls(load_config(path), **callbacks)
+
+    # ── calibrate ──
+
+    async def calibrate(self, budget: BudgetTable | None = None) -> Certificate:
+        """Judge the certification rows with every judge and test the promise; write what came of it.
+
+        Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
+        Raises DataError, ConfigError, ProviderError or BudgetReached; then nothing is replaced.
+        """
+        data = load_dataset(self.config)
+        if not data.annotations:
+            raise DataError(
+                [f"{self.config.path(self.config.data.annotations)}: no human labels"],
+                "calibration needs some",
+            )
+        roles = self.roles(data)
+        by_id = {item.id: item for item in data.items}
+        asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"]))]
+        exemplars = self.exemplars(data, roles["exemplars"])
+        async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
+            protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
+            judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+
+            def collect(judgment: Judgment) -> None:
+                judged[judgment.judge][judgment.item_id] = judgment
+                done = len(judged[judges[-1].name])
+                self.progress(Progress("calibrating", done, len(asked), 0, 0, spent.spent, spent.calls))
+
+            await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
+        certificate = calibrate(protocol, data.annotations, judged, created=self._now())
+        self._write_certificate(certificate, judged)
+        return certificate
+
+    def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
+        """Item ids by role. No label is looked at: only which items have any."""
+        labelled = data.labelled
+        given = assign_roles(labelled, self.config.roles, self._exemplars_wanted(len(labelled)))
+        roles = {
+            role: tuple(item.id for item in labelled if given[item.id] == role)
+            for role in ("exemplars", "dev", "holdout")
+        }
+        certify = [item for item in labelled if given[item.id] == "certify"]
+        one_each = [min(rows, key=self._lot).id for rows in clusters(certify)]
+        pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
+        size = self.config.guarantee.pilot if self.config.guarantee.path == "common" else 0
+        pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
+        return {**roles, "certify": tuple(one_each), "pilot": pilot}
+
+    def certificate(self) -> Certificate:
+        """The certificate in place, which may be a refusal. Raises NoCertificate when there is none."""
+        path = self.config.folder / CERTIFICATE
+        try:
+            certificate = decode(path.read_bytes(), Certificate)
+        except FileNotFoundError:
+            raise NoCertificate(
+                f"{path}: there is no certificate yet", "`trustescalate calibrate` makes one"
+            ) from None
+        except ValueError as error:
+            raise DataError([f"{path}: {error}"], "calibrate again") from None
+        if certificate.schema != CERTIFICATE_SCHEMA:
+            raise NoCertificate(f"{path}: a certificate of another schema", "calibrate again")
+        return certificate
+
+    # ── run ──
+
+    async def run(
+        self,
+        *,
+        items: Path | None = None,
+        resume: str | None = None,
+        budget: BudgetTable | None = None,
+        command: Sequence[str] = ("trustescalate", "run"),
+    ) -> Run:
+        """Send items through the cascade and record what happens.
+
+        Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With
+        `resume`, goes on with a run, by id or "latest". Raises NoCertificate or CertificateMismatch before
+        anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
+        """
+        data = load_dataset(self.config)
+        folder = self._resumed(resume) if resume else None
+        certificate = folder.header.certificate if folder else self.certificate()
+        exemplars = self.exemplars(data, certificate.roles["exemplars"])
+        channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
+        async with self._panel(exemplars, budget or self.config.budget, channels) as (judges, spent):
+            tiers = trusted_tiers(
+                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+            )
+            if folder is None:
+                folder = self._new_run(certificate, self._to_judge(data, certificate, items), command)
+            run = folder.load()
+            tally = _Tally(self.progress, spent, run)
+            todo = [item for item in run.items if item.id not in tally.known]
+            with folder.writer() as writer:
+                folder.finish("running")
+
+                def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+                    writer.record(judgments, decision)
+                    tally.add(decision)
+
+                try:
+                    await run_cascade(
+                        todo,
+                        tiers,
+                        self.config.task.task(),
+                        self.config.ensemble.estimator,
+                        record=record,
+                        in_flight=self._in_flight,
+                    )
+                except BudgetReached:
+                    folder.finish("budget")
+                    raise
+                except ProviderError:
+                    folder.finish("stopped")
+                    raise
+                folder.finish("complete")
+        return folder.load(data.annotations)
+
+    def load_run(self, run_id: str | None = None) -> Run:
+        """A recorded run, the latest one by default, with the human labels that its items have by now."""
+        folder = self._run_folder(run_id or "latest")
+        notes = load_dataset(self.config).annotations
+        used = {item_id for rows in folder.header.certificate.roles.values() for item_id in rows}
+        used -= set(folder.header.certificate.roles["holdout"])
+        return folder.load(tuple(note for note in notes if note.item_id not in used))
+
+    def run_path(self, run_id: str) -> Path:
+        """Where a run lies."""
+        return self.config.folder / RUNS / run_id
+
+    def run_ids(self) -> list[str]:
+        """All runs, oldest first."""
+        return sorted(path.parent.name for path in (self.config.folder / RUNS).glob("*/run.json"))
+
+    # ── report and gate ──
+
+    def report(self, run_id: str | None = None) -> tuple[Report, Path]:
+        """Turn a run, or the certificate where nothing was run, into report.html, .md and .json."""
+        from trustescalate.report.html import render_html
+        from trustescalate.report.machine import render_json
+        from trustescalate.report.markdown import render_markdown
+
+        if run_id is None and not self.run_ids():
+            report, folder = build_calibration(self.certificate()), self.config.folder
+        else:
+            run = self.load_run(run_id)
+            report, folder = build(run), self.run_path(run.header.id)
+        for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
+            write_atomically(folder / f"report.{name}", render(report).encode())
+        return report, folder / "report.html"
+
+    def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
+        """Hold a run against [gate]; write decision.json and junit.xml beside it."""
+        from trustescalate.report.junit import render_junit
+
+        run = self.load_run(run_id)
+        verdict = decide(build(run), self.config.gate, stale=self._stale(run))
+        folder = self.run_path(run.header.id)
+        write_atomically(folder / "decision.json", encode(verdict) + b"\n")
+        checks = [(check.name, check.status, check.message) for check in verdict.checks]
+        write_atomically(folder / "junit.xml", render_junit("trustescalate gate", checks).encode())
+        return verdict, folder / "decision.json"
+
+    # ── parts ──
+
+    def _stale(self, run: Run) -> str:
+        try:
+            if self.certificate() != run.header.certificate:
+                return "the certificate was renewed after this run"
+        except NoCertificate as error:
+            return error.message
+        recorded, now = run.header.config, self._recorded_config()
+        changed = [key for key in now if key not in ("gate", "budget") and now[key] != recorded.get(key)]
+        return f"[{changed[0]}] was changed after this run" if changed else ""
+
+    def _exemplars_wanted(self, labelled: int) -> int:
+        if not needs_exemplars(self.config):
+            return 0
+        shots = self.config.ensemble.shots
+        most = max(shots, int(LARGEST_EXEMPLAR_SHARE * labelled))
+        return min(self.config.ensemble.members * shots, most)
+
+    def exemplars(self, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
+        if not needs_exemplars(self.config):
+            return ((),) * self.config.ensemble.members
+        wanted = set(ids)
+        return exemplar_sets(
+            self.config.task.task(),
+            [item for item in data.items if item.id in wanted],
+            [note for note in data.annotations if note.item_id in wanted],
+            self.config.ensemble.members,
+            self.config.ensemble.shots,
+            self.config.roles.seed,
+        )
+
+    def _lot(self, item: Item) -> str:
+        return digest("lot", self.config.roles.seed, content_digest(item), item.id)
+
+    def _protocol(
+        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], *, grouped: bool
+    ) -> Protocol:
+        promise = self.config.guarantee
+        return Protocol(
+            task=self.config.task.task(),
+            alpha=promise.alpha,
+            delta=promise.delta,
+            claim=promise.claim,
+            path=promise.path,
+            procedure=promise.procedure,
+            prefer=promise.prefer,
+            estimator=self.config.ensemble.estimator,
+            judges=tuple((judge.name, judge.fingerprint) for judge in judges),
+            roles=roles,
+            grouped=grouped,
+            seed=self.config.roles.seed,
+            version=__version__,
+        )
+
+    def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
+        rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
+        write_rows(self.config.folder / CERTIFICATE_VOTES, rows)
+        write_atomically(self.config.folder / CERTIFICATE, encode(certificate) + b"\n")
+
+    def _to_judge(self, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
+        if path is not None:
+            return load_items(path, self.config)
+        holdout = set(certificate.roles["holdout"])
+        items = (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
+        if not items:
+            raise UsageError(
+                "every item in [data] is labelled, so there is nothing to judge", "name a file: --items"
+            )
+        return items
+
+    def _new_run(self, certificate: Certificate, items: Sequence[Item], command: Sequence[str]) -> RunFolder:
+        run_id = f"{self.clock():%Y%m%dT%H%M%SZ}-{self.token()}"
+        header = RunHeader(
+            schema=SCHEMA,
+            id=run_id,
+            status="running",
+            created=self._now(),
+            command=shlex.join(command),
+            config=self._recorded_config(),
+            certificate=certificate,
+            items_digest=digest([to_python(item) for item in items]),
+            items=len(items),
+            versions=_versions(),
+        )
+        return RunFolder.create(self.run_path(run_id), header, items)
+
+    def _resumed(self, run_id: str) -> RunFolder:
+        folder = self._run_folder(run_id)
+        recorded, now = folder.header.config, self._recorded_config()
+        changed = [key for key in ("task", "ensemble", "judges") if now[key] != recorded.get(key)]
+        if changed:
+            raise ConfigError(
+                f"[{changed[0]}] was changed since run {folder.header.id} was started", "start a new run"
+            )
+        return folder
+
+    def _run_folder(self, run_id: str) -> RunFolder:
+        known = self.run_ids()
+        if run_id == "latest" and known:
+            run_id = known[-1]
+        if run_id not in known:
+            listed = f"there are {', '.join(known[-3:])}" if known else "`trustescalate run` makes one"
+            raise UsageError(f"there is no run {run_id!r}", listed)
+        return RunFolder.open(self.run_path(run_id))
+
+    def _recorded_config(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+    @property
+    def _in_flight(self) -> int:
+        return max(16, sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
+
+    def _now(self) -> str:
+        return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
+
+    @asynccontextmanager
+    async def _panel(
+        self,
+        exemplars: Sequence[Sequence[Exemplar]],
+        limits: BudgetTable,
+        channels: Mapping[str, Channel] | None = None,
+    ) -> AsyncIterator[tuple[list[Judge], Budget]]:
+        budget = Budget(limits.usd, limits.calls)
+        self._must_have_prices(limits)
+        cache = Cache(self.config.folder / CACHE)
+        backends: list[Backend] = []
+        try:
+            judges, backends = open_judges(
+                self.config,
+                exemplars,
+                wrap=lambda ask, endpoint, tariff: guard(ask, endpoint, tariff.cost, cache, budget),
+                notice=self.notice,
+                channels=channels,
+            )
+            yield judges, budget
+        finally:
+            for backend in backends:
+                close = getattr(backend, "close", None)
+                if close is not None:
+                    await close()
+            cache.close()
+
+    def _must_have_prices(self, limits: BudgetTable) -> None:
+        free = [
+            judge.name
+            for judge in self.config.judges
+            if judge.backend == "openai" and not any(judge.price.model_dump().values())
+        ]
+        if limits.usd is not None and free:
+            raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")
+
+
+class _Tally:
+    """Counts decisions for the progress display; nothing that is recorded depends on it."""
+
+    def __init__(self, progress: Callable[[Progress], None], budget: Budget, run: Run) -> None:
+        self._progress = progress
+        self._budget = budget
+        self._total = len(run.items)
+        self._escalated = 0
+        self._abstained = 0
+        self.known: set[str] = set()
+        for decision in run.decisions:
+            self.add(decision)
+
+    def add(self, decision: Decision) -> None:
+        self.known.add(decision.item_id)
+        self._escalated += len(decision.trail) > 1
+        self._abstained += decision.label is None
+        done, spent, calls = len(self.known), self._budget.spent, self._budget.calls
+        self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))
+
+
+def _versions() -> dict[str, str]:
+    found = {"trustescalate": __version__, "python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,139 @@
+"""Two charts as SVG text: risk against coverage, and reliability. Matplotlib without its global figures.
+
+Equal facts give equal bytes. Shape says what colour says: filled is certified, a ring is the chosen one.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trustescalate.report.sections import Point, Reliability, RiskCoverage
+
+_FONT = "DejaVu Sans"
+_PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The colours of one scheme: text, secondary text, grid, data, limit, and the page behind."""
+
+    ink: str
+    muted: str
+    grid: str
+    data: str
+    limit: str
+    page: str
+
+
+LIGHT = Palette("#1c2733", "#5b6875", "#e2e6ea", "#1f5a99", "#a8431a", "#ffffff")
+DARK = Palette("#e7ebef", "#a3afbb", "#333d48", "#84b9f2", "#f2a477", "#1a2028")
+
+
+def draw_risk_coverage(chart: RiskCoverage, palette: Palette) -> str:
+    """Draw error rate against coverage for every tested policy, the α line, and the chosen policy."""
+    return _svg((5.0, 3.3), palette, lambda figure: _draw_risk(figure, chart, palette))
+
+
+def draw_reliability(chart: Reliability, palette: Palette) -> str:
+    """Draw share right against mean score for one judge, with the number of verdicts below."""
+    return _svg((3.2, 3.5), palette, lambda figure: _draw_reliability(figure, chart, palette))
+
+
+def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
+    axes = figure.add_subplot()
+    points = [point for point in chart.points if point.risk is not None]
+    top = min(1.0, 1.25 * max([1.6 * chart.alpha, *(point.risk or 0.0 for point in points)]))
+    if chart.joined:
+        axes.plot([p.coverage for p in points], [p.risk for p in points], color=palette.grid, zorder=1)
+    axes.axhline(chart.alpha, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
+    axes.text(0.01, chart.alpha + 0.015 * top, f"α = {chart.alpha:g}", color=palette.limit, va="bottom")
+    open_points = [point for point in points if not point.certified]
+    _scatter(axes, open_points, "tested, not certified", edgecolors=palette.muted, facecolors=palette.page)
+    _scatter(axes, [p for p in points if p.certified], "certified", color=palette.data)
+    ring = {"s": 170, "edgecolors": palette.ink, "facecolors": "none", "linewidths": 1.6, "zorder": 5}
+    _scatter(axes, [p for p in points if p.chosen], "chosen", **ring)
+    axes.set(xlim=(0, 1.02), ylim=(0, top), xlabel="coverage of the certification rows")
+    axes.set_title("error rate among accepted rows", loc="left", color=palette.muted, fontsize=10, pad=10)
+    _per_cent(axes.xaxis)
+    _per_cent(axes.yaxis)
+    if points:
+        figure.legend(loc="outside lower left", ncols=3, frameon=False, handletextpad=0.3)
+
+
+def _scatter(axes: Any, points: list[Point], label: str, **style: Any) -> None:
+    if points:
+        style = {"s": 26, "linewidths": 1.3, "zorder": 4, **style}
+        axes.scatter([p.coverage for p in points], [p.risk for p in points], label=label, **style)
+
+
+def _draw_reliability(figure: Any, chart: Reliability, palette: Palette) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
+    upper.plot([0, 1], [0, 1], color=palette.muted, lw=1.2, ls=(0, (2, 3)), zorder=1)
+    scores, right = [b.mean_score for b in chart.bins], [b.right for b in chart.bins]
+    upper.plot(scores, right, color=palette.data, lw=1.6, marker="o", ms=5, zorder=3)
+    upper.set(xlim=(_left(chart), 1.02), ylim=(0, 1.04))
+    upper.set_title("share right", loc="left", color=palette.muted, fontsize=10, pad=8)
+    _per_cent(upper.yaxis)
+    widths = [0.86 * (b.high - b.low) for b in chart.bins]
+    centres = [(b.low + b.high) / 2 for b in chart.bins]
+    counts = [b.count for b in chart.bins]
+    lower.bar(centres, counts, widths, color=palette.data, alpha=0.55, zorder=2)
+    lower.set_ylim(0, 1.5 * max(counts, default=1))
+    lower.set_yticks([])
+    lower.grid(False)
+    for centre, count in zip(centres, counts, strict=True):
+        place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
+        lower.annotate(str(count), (centre, count), fontsize=8, color=palette.ink, **place)
+    lower.set_xlabel("mean score; verdicts in each bin")
+
+
+def _left(chart: Reliability) -> float:
+    lowest = min((bin.low for bin in chart.bins), default=0.0)
+    return 0.0 if lowest < 0.3 else max(0.0, lowest - 0.03)
+
+
+def _per_cent(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
+
+
+def _svg(size: tuple[float, float], palette: Palette, draw: Callable[[Any], None]) -> str:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_style(palette)):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return out.getvalue().replace(f"'{_FONT}'", _PAGE_FONT)
+
+
+def _style(palette: Palette) -> dict[str, Any]:
+    return {
+        "svg.hashsalt": "trustescalate",
+        "svg.fonttype": "none",
+        "font.family": [_FONT],
+        "font.size": 10,
+        "text.color": palette.ink,
+        "text.parse_math": False,
+        "axes.edgecolor": palette.muted,
+        "axes.labelcolor": palette.muted,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "xtick.major.size": 0,
+        "xtick.major.pad": 6,
+        "ytick.major.size": 0,
+    }

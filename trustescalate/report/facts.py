@@ -1,0 +1,254 @@
+"""From a run, or a certificate alone, to a report: every figure that is printed anywhere is made here.
+
+Pure: no judge, no network, no disk. A new section is a function and a row in `SECTIONS`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from trustescalate.report import figures, outcome, proof
+from trustescalate.report.figures import Figure, count, missing
+from trustescalate.report.sections import (
+    SCHEMA,
+    Column,
+    KeyFigure,
+    Measures,
+    Report,
+    Section,
+    Table,
+    TaskFacts,
+)
+from trustescalate.types import Certificate, Run
+
+__all__ = ["SECTIONS", "Report", "build", "build_calibration"]
+
+NO_RUN = "nothing was run yet"
+SIMULATED = "Simulated judges and data: these figures say nothing about any real model."
+REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
+Maker = Callable[[Certificate, Run | None], Section | None]
+_YARDSTICK = "The yardstick for any judge is how often one person agrees with the majority of the others."
+Status = Literal["certified", "none", "incomplete"]
+_HEADLINES: Mapping[Status, str] = {
+    "certified": "Certified",
+    "none": "No certificate",
+    "incomplete": "Incomplete run",
+}
+_UNFINISHED = {
+    "running": "was still running",
+    "budget": "stopped when its budget was reached",
+    "stopped": "was stopped",
+    "complete": "says that it is complete, but not every item was decided",
+}
+
+
+def build(run: Run) -> Report:
+    """Turn a run into the facts of its report; raises nothing for a run that is not finished."""
+    return _report(run.header.certificate, run)
+
+
+def build_calibration(certificate: Certificate) -> Report:
+    """Turn a certificate into a report without a run: what `calibrate` shows, certified or not."""
+    return _report(certificate, None)
+
+
+def _report(certificate: Certificate, run: Run | None) -> Report:
+    task = certificate.task
+    status = _status(certificate, run)
+    made = [section(certificate, run) for section in SECTIONS.values()]
+    return Report(
+        schema=SCHEMA,
+        kind="calibration" if run is None else "run",
+        status=status,
+        complete=run is None or outcome.is_complete(run),
+        task=TaskFacts(task.kind, task.question, task.labels, task.ties),
+        subject=f"Calibration, {certificate.created}" if run is None else _subject(run),
+        headline=_HEADLINES[status],
+        claim=_claim(certificate, run),
+        advice=_advice(certificate),
+        assumptions=_assumptions(certificate),
+        banners=_banners(certificate, run),
+        key_figures=_key_figures(certificate, run),
+        measures=_measures(certificate, run),
+        sections=tuple(section for section in made if section is not None),
+        items=() if run is None else outcome.item_rows(run),
+        versions={} if run is None else dict(sorted(run.header.versions.items())),
+    )
+
+
+def _subject(run: Run) -> str:
+    return f"Run {run.header.id}, {run.header.created}"
+
+
+# ── what it comes down to ────────────────────────────────────────────────────────────────────────
+
+
+def _status(certificate: Certificate, run: Run | None) -> Status:
+    if certificate.status == "none":
+        return "none"
+    return "certified" if run is None or outcome.is_complete(run) else "incomplete"
+
+
+def _claim(certificate: Certificate, run: Run | None) -> str:
+    if certificate.status == "none":
+        return f"No certificate: {certificate.reason}."
+    promise = (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
+        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
+    )
+    if run is None:
+        lower = proof.predicted_coverage(certificate).text
+        return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
+    done = f"{outcome.released(run):,} of {run.header.items:,} ({outcome.coverage(run).text})"
+    return f"{promise}; it released {done}{'' if outcome.is_complete(run) else ' so far'}."
+
+
+def _advice(certificate: Certificate) -> str:
+    advice = certificate.advice if certificate.status == "none" else ""
+    return f"{advice[0].upper()}{advice[1:]}." if advice else ""
+
+
+def _assumptions(certificate: Certificate) -> tuple[str, ...]:
+    return () if certificate.status == "none" else certificate.assumptions or (REPRESENTATIVE,)
+
+
+def _banners(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
+    banners = [SIMULATED] if _is_simulated(certificate, run) else []
+    if run is not None and not outcome.is_complete(run):
+        decided, items = len(run.decisions), run.header.items
+        banners.append(
+            f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of {items:,} items are "
+            f"decided, {items - decided:,} are not; figures about the run are about the part that was done."
+        )
+    return tuple(banners)
+
+
+def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
+    configured = [] if run is None else run.header.config.get("judges", [])
+    backends = [judge.get("backend") for judge in configured if isinstance(judge, Mapping)]
+    names = [seal.judge.lower() for seal in certificate.judges]
+    return "simulated" in backends or any(name.startswith("simulated") for name in names)
+
+
+def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, ...]:
+    measures = _measures(certificate, run)
+    return (
+        KeyFigure("Certified agreement", *_certified(measures)),
+        KeyFigure("Coverage", *_coverage(run, measures)),
+        KeyFigure("Human ceiling", *_ceiling(certificate, measures)),
+        KeyFigure("Cost against the last judge", *_cost(run, measures)),
+    )
+
+
+def _certified(measures: Measures) -> tuple[Figure, str]:
+    figure = measures.certified_agreement
+    if figure.value is None:
+        return figure, figure.note
+    shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
+    observed = measures.observed_agreement
+    return shown, f"with probability ≥ {measures.confidence.text}; observed {observed.text}"
+
+
+def _coverage(run: Run | None, measures: Measures) -> tuple[Figure, str]:
+    lower = measures.predicted_coverage_lower
+    if run is not None:
+        predicted = "" if lower.value is None else f"; the certificate expects at least {lower.text}"
+        return measures.coverage, (
+            f"{outcome.released(run):,} of {run.header.items:,} released, "
+            f"{outcome.abstained(run):,} for people{predicted}"
+        )
+    if lower.value is None:
+        return lower, lower.note
+    return Figure(lower.value, f"≥ {lower.text}"), "expected, from the certification rows"
+
+
+def _ceiling(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
+    figure, ceiling = measures.human_ceiling, certificate.ceiling
+    if ceiling is None or figure.value is None:
+        return figure, figure.note
+    limits = figures.interval(*ceiling.interval)
+    return figure, f"one of {ceiling.annotators:,} people with the majority of the others; {limits}"
+
+
+def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
+    figure = measures.cost_share
+    if figure.value is None:
+        return figure, figure.note
+    if run is None:
+        return figure, "expected, from the certification rows"
+    dearest = outcome.always_dearest(run).text
+    return figure, f"{measures.cost.text} instead of {dearest}, estimated from the certification rows"
+
+
+# ── what a gate may compare ──────────────────────────────────────────────────────────────────────
+
+
+def _measures(certificate: Certificate, run: Run | None) -> Measures:
+    certified = certificate.status == "certified"
+    observed, limits = proof.observed_agreement(certificate)
+    judged, judged_limits = outcome.judged_agreement(run) if run else (missing(NO_RUN), None)
+    return Measures(
+        certified_agreement=figures.complement(certificate.alpha) if certified else missing(proof.NO_POLICY),
+        confidence=figures.complement(certificate.delta),
+        observed_agreement=observed,
+        observed_agreement_lower=_end(0, limits, observed),
+        observed_agreement_upper=_end(1, limits, observed),
+        predicted_coverage_lower=proof.predicted_coverage(certificate),
+        human_ceiling=proof.human_ceiling(certificate.ceiling),
+        coverage=outcome.coverage(run) if run else missing(NO_RUN),
+        abstained=count(outcome.abstained(run)) if run else missing(NO_RUN),
+        failed_votes=outcome.failed_votes(run) if run else missing(NO_RUN),
+        judged_agreement=judged,
+        judged_agreement_lower=_end(0, judged_limits, judged),
+        judged_agreement_upper=_end(1, judged_limits, judged),
+        cost=figures.usd(outcome.spent(run)) if run else missing(NO_RUN),
+        cost_per_1000=outcome.cost_per_1000(run) if run else missing(NO_RUN),
+        cost_share=outcome.cost_share(run) if run else proof.expected_cost_share(certificate),
+    )
+
+
+def _end(end: Literal[0, 1], limits: tuple[float, float] | None, figure: Figure) -> Figure:
+    if limits is None:
+        return missing(figure.note)
+    if end == 0:
+        return figures.at_least(limits[0], f"lower end of the {proof.INTERVAL}")
+    return figures.at_most(limits[1], f"upper end of the {proof.INTERVAL}")
+
+
+# ── the sections ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
+    rows = proof.agreement_rows(certificate) + (outcome.agreement_rows(run) if run else [])
+    columns = (
+        Column("Agreement with people"),
+        Column("Counts", True),
+        Column("Share", True),
+        Column(proof.INTERVAL, True),
+    )
+    text = [
+        _YARDSTICK if certificate.ceiling else "There is one annotator per row: no ceiling can be measured."
+    ]
+    table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
+    text += outcome.agreement_text(run) if run else []
+    return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
+
+
+def _of_certificate(make: Callable[[Certificate], Section | None]) -> Maker:
+    return lambda certificate, _run: make(certificate)
+
+
+def _of_run(make: Callable[[Run], Section | None]) -> Maker:
+    return lambda _certificate, run: None if run is None else make(run)
+
+
+SECTIONS: Mapping[str, Maker] = {
+    "agreement": _agreement_section,
+    "work": _of_run(outcome.work_section),
+    "abstentions": _of_run(outcome.abstentions_section),
+    "certificate": _of_certificate(proof.certificate_section),
+    "risk": _of_certificate(proof.risk_section),
+    "judges": _of_certificate(proof.judges_section),
+    "provenance": outcome.provenance_section,
+}
+"""The sections in reading order, by their slug. One that has nothing to say is None."""

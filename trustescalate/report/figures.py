@@ -1,0 +1,190 @@
+"""Numbers as they are printed. One function rounds, for the reader and for whoever compares.
+
+A `Figure` holds the rounded value beside its text, so a gate compares what the page shows. What is not
+known has no value, the text "—", and the reason.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
+
+MISSING = "—"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value as printed, and its text. `value` is None when nothing is known; `note` then says why.
+
+    `counts` are the integers behind a share, as (how many, of how many).
+    """
+
+    value: int | float | str | None
+    text: str
+    note: str = ""
+    counts: tuple[int, int] | None = None
+
+
+def missing(why: str) -> Figure:
+    """Return the figure for "not known".
+
+    >>> missing("nothing was released").text
+    '—'
+    """
+    return Figure(None, MISSING, why)
+
+
+def words(text: str, note: str = "") -> Figure:
+    """A word, a name, a sentence."""
+    return Figure(text, text, note)
+
+
+def count(number: int, note: str = "") -> Figure:
+    """An integer, with thousands separated.
+
+    >>> count(12345).text
+    '12,345'
+    """
+    return Figure(number, f"{number:,}", note)
+
+
+def share(part: int, whole: int, why: str = "nothing was counted") -> Figure:
+    """`part` of `whole` in per cent with one decimal. It says 0 or 100 only when that is exact.
+
+    >>> share(271, 300)
+    Figure(value=0.903, text='90.3 %', note='', counts=(271, 300))
+    >>> share(2999, 3000).text, share(1, 3000).text, share(0, 7).text, share(7, 7).text
+    ('> 99.9 %', '< 0.1 %', '0 %', '100 %')
+    >>> share(0, 0, "no item was released").note
+    'no item was released'
+    """
+    if whole == 0:
+        return missing(why)
+    exact = Fraction(part, whole)
+    if exact in (0, 1):
+        return Figure(float(exact), _percent(Decimal(int(exact))), "", (part, whole))
+    nearest = _rounded(exact.numerator / Decimal(exact.denominator), ROUND_HALF_EVEN)
+    if nearest == 0:
+        return Figure(0.001, "< 0.1 %", "", (part, whole))
+    if nearest == 1:
+        return Figure(0.999, "> 99.9 %", "", (part, whole))
+    return Figure(float(nearest), f"{nearest * 100:.1f} %", "", (part, whole))
+
+
+def at_least(value: float, note: str = "") -> Figure:
+    """A lower bound on a share, rounded down, so that what is printed is still a bound.
+
+    >>> at_least(0.88479).text
+    '88.4 %'
+    """
+    return _bound(value, ROUND_FLOOR, note)
+
+
+def at_most(value: float, note: str = "") -> Figure:
+    """An upper bound on a share, rounded up.
+
+    >>> at_most(0.88401).text
+    '88.5 %'
+    """
+    return _bound(value, ROUND_CEILING, note)
+
+
+def interval(low: float, high: float) -> str:
+    """An interval for a share, rounded outwards.
+
+    >>> interval(0.88479, 0.93211)
+    '88.4 to 93.3 %'
+    """
+    return f"{at_least(low).text.removesuffix(' %')} to {at_most(high).text}"
+
+
+def ratio(amount: float, of: float) -> Figure:
+    """One amount as a percentage of another, which it may exceed; `of` is not 0.
+
+    >>> ratio(1.5, 4.0).text, ratio(5.0, 4.0).text
+    ('37.5 %', '125.0 %')
+    """
+    rounded = _rounded(Decimal(repr(amount)) / Decimal(repr(of)), ROUND_HALF_EVEN)
+    return Figure(float(rounded), f"{rounded * 100:.1f} %")
+
+
+def setting(value: float) -> Figure:
+    """A share that somebody chose (α, δ): never rounded.
+
+    >>> setting(0.15).text, setting(0.025).text
+    ('15 %', '2.5 %')
+    """
+    return Figure(value, _percent(Decimal(repr(value))))
+
+
+def complement(value: float) -> Figure:
+    """1 - `value` in decimal arithmetic, never rounded.
+
+    >>> complement(0.1)
+    Figure(value=0.9, text='90 %', note='', counts=None)
+    """
+    return setting(float(1 - Decimal(repr(value))))
+
+
+def usd(amount: float) -> Figure:
+    """US dollars: cents from one dollar up, three digits that matter below.
+
+    >>> usd(1234.567).text, usd(0.0041239).text, usd(0.0).text
+    ('USD 1,234.57', 'USD 0.00412', 'USD 0')
+    """
+    if amount == 0:
+        return Figure(0.0, "USD 0")
+    places = 2 if abs(amount) >= 1 else 2 - Decimal(repr(amount)).adjusted()
+    return Figure(round(amount, places), f"USD {amount:,.{places}f}")
+
+
+def decimal(value: float | None, why: str, places: int = 3) -> Figure:
+    """A plain number with a fixed number of decimals.
+
+    >>> decimal(0.71249, "").text, decimal(None, "all verdicts are right").note
+    ('0.712', 'all verdicts are right')
+    """
+    if value is None:
+        return missing(why)
+    text = f"{value:.{places}f}"
+    return Figure(float(text), text)
+
+
+def exact(value: float | None, why: str) -> Figure:
+    """A number with every digit it has.
+
+    >>> exact(0.1 + 0.2, "").text
+    '0.30000000000000004'
+    """
+    return missing(why) if value is None else Figure(value, repr(value))
+
+
+def compared(left: float, right: float) -> tuple[Figure, Figure]:
+    """Two numbers that were compared with ≤, with as many digits as it takes to see the same outcome.
+
+    >>> [figure.text for figure in compared(0.0123456, 0.06)]
+    ['0.0123', '0.06']
+    >>> [figure.text for figure in compared(0.06000001, 0.06)]
+    ['0.06000001', '0.06']
+    """
+    for digits in range(3, 17):
+        one, two = f"{left:.{digits}g}", f"{right:.{digits}g}"
+        shown, meant = (float(one) - float(two), left - right)
+        if (shown > 0) == (meant > 0) and (shown == 0) == (meant == 0):
+            break
+    else:
+        one, two = repr(left), repr(right)
+    return Figure(float(one), one), Figure(float(two), two)
+
+
+def _bound(value: float, rounding: str, note: str) -> Figure:
+    rounded = _rounded(Decimal(repr(float(value))), rounding)
+    text = _percent(rounded) if rounded in (0, 1) else f"{rounded * 100:.1f} %"
+    return Figure(float(rounded), text, note)
+
+
+def _rounded(value: Decimal, rounding: str) -> Decimal:
+    return value.quantize(Decimal("0.001"), rounding)
+
+
+def _percent(value: Decimal) -> str:
+    return f"{(value * 100).normalize():f} %"

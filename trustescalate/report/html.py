@@ -1,0 +1,122 @@
+"""A report as one HTML file: no network, and a content policy that allows only its own style and script.
+
+Every value goes through `visible` and autoescaping on its way into the page; the template can forget neither.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from trustescalate.report import charts
+from trustescalate.report.sections import ItemRow, Reliability, Report, RiskCoverage
+from trustescalate.report.text import one_line, visible
+
+MAX_ITEMS = 2_000
+"""More items than this are not shown in the page; abstentions come first, so they are the last to go."""
+MAX_TEXT = 20_000
+"""A longer text is cut in the page, and says so."""
+
+
+class Picture(NamedTuple):
+    """One chart in both colour schemes, as data addresses, with its text alternative."""
+
+    title: str
+    alt: str
+    light: str
+    dark: str
+
+
+def render_html(report: Report) -> str:
+    """Render one self-contained page, readable without JavaScript. Equal reports give equal bytes."""
+    style, script = _asset("report.css"), _asset("report.js")
+    items = report.items[:MAX_ITEMS]
+    return _template().render(
+        report=report,
+        items=items,
+        left_out=_left_out(report),
+        people=any(row.people.value is not None for row in report.items),
+        states=list(dict.fromkeys(row.state for row in items)),
+        judges=_judges(items),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _left_out(report: Report) -> str:
+    left = len(report.items) - MAX_ITEMS
+    if left <= 0:
+        return ""
+    return f"{left:,} more rows are not shown here; report.json has all of them."
+
+
+def _judges(items: tuple[ItemRow, ...]) -> list[str]:
+    return sorted({row.judge.text for row in items if row.judge.value is not None})
+
+
+def _asset(name: str) -> str:
+    return resources.files("trustescalate.report").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(prose=_prose, cut=_cut, line=_line, risk=_risk, reliability=_reliability)
+    return environment.get_template("template.html")
+
+
+def _shown(value: object) -> object:
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+def _prose(text: str) -> str:
+    return text.replace(" %", "\u00a0%").replace("USD ", "USD\u00a0")
+
+
+def _line(text: str, limit: int = 160) -> str:
+    flat = one_line(text[: 2 * limit]).replace("⏎", " ").strip()
+    return flat if len(flat) <= limit and len(text) <= 2 * limit else flat[:limit].rstrip() + " …"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT:,} more characters: report.json has the whole text."
+
+
+def _risk(chart: RiskCoverage) -> Picture:
+    light, dark = (charts.draw_risk_coverage(chart, palette) for palette in (charts.LIGHT, charts.DARK))
+    return Picture("", chart.alt, _address(light), _address(dark))
+
+
+def _reliability(chart: Reliability) -> Picture:
+    light, dark = (charts.draw_reliability(chart, palette) for palette in (charts.LIGHT, charts.DARK))
+    return Picture(chart.judge, chart.alt, _address(light), _address(dark))
+
+
+def _address(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,0 +1,55 @@
+"""Checks as JUnit XML, which continuous integration shows beside the tests."""
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from trustescalate.report.text import visible
+
+STATUSES = ("pass", "fail", "undecided")
+
+
+def render_junit(name: str, checks: Sequence[tuple[str, str, str]]) -> str:
+    """Render checks, each (name, status, message), as one suite.
+
+    A check that is "undecided" is an error, not a failure: nothing was measured, and it does not pass.
+    Raises ValueError for any other status than those of `STATUSES`.
+
+    >>> print(render_junit("gate", [("min_coverage", "fail", "0.55 < 0.6")]))
+    <?xml version="1.0" encoding="UTF-8"?>
+    <testsuites name="gate" tests="1" failures="1" errors="0">
+      <testsuite name="gate" tests="1" failures="1" errors="0">
+        <testcase classname="gate" name="min_coverage">
+          <failure message="0.55 &lt; 0.6">0.55 &lt; 0.6</failure>
+        </testcase>
+      </testsuite>
+    </testsuites>
+    <BLANKLINE>
+    """
+    statuses = [status for _, status, _ in checks]
+    unknown = sorted(set(statuses) - set(STATUSES))
+    if unknown:
+        raise ValueError(f"no status {unknown[0]!r}; there are {', '.join(STATUSES)}")
+    counts = {
+        "name": visible(name),
+        "tests": str(len(checks)),
+        "failures": str(statuses.count("fail")),
+        "errors": str(statuses.count("undecided")),
+    }
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", counts)
+    for check in checks:
+        _add_case(suite, name, check)
+    ElementTree.indent(root)
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return head + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add_case(suite: ElementTree.Element, suite_name: str, check: tuple[str, str, str]) -> None:
+    name, status, message = check
+    names = {"classname": visible(suite_name), "name": visible(name)}
+    case = ElementTree.SubElement(suite, "testcase", names)
+    tag = {"pass": "system-out", "fail": "failure", "undecided": "error"}[status]
+    if status == "pass" and not message:
+        return
+    attributes = {} if status == "pass" else {"message": visible(message)}
+    ElementTree.SubElement(case, tag, attributes).text = visible(message)

@@ -1,0 +1,402 @@
+"""What the certificate says: sections of facts that need no run."""
+
+from collections.abc import Mapping
+
+from trustescalate.report import figures
+from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.sections import (
+    Column,
+    Point,
+    Reliability,
+    ReliabilityBin,
+    RiskCoverage,
+    Row,
+    Section,
+    Table,
+)
+from trustescalate.types import Bin, Ceiling, Certificate, JudgeDiagnostics, PolicyTest
+
+DELTA = 0.05
+"""Intervals printed beside a measured share miss it with probability at most this."""
+INTERVAL = "95 % interval"
+NO_POLICY = "no policy passed its test"
+NEVER = "never accepts"
+_SENTENCES = {"majority": "the majority of people"}
+_PREFER = {"coverage": "the most coverage", "cost": "the least cost"}
+_A_CASCADE = "a whole cascade, from the strictest thresholds on the left to the laxest on the right"
+_ONE_ANNOTATOR = "one annotator per row: no ceiling can be measured"
+
+
+def whom(certificate: Certificate) -> str:
+    """Name whom the released verdicts agree with."""
+    policy = certificate.label_policy
+    return _SENTENCES.get(policy, f"people (label policy: {policy})")
+
+
+def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
+    """Return the tests that the promise rests on.
+
+    One, that of the chosen policy; on a tierwise path one a tier that passed, each on rows of its own.
+    """
+    if certificate.chosen is None:
+        return ()
+    if is_tierwise(certificate):
+        return tuple(test for test in certificate.tests if test.rejected)
+    return (certificate.tests[certificate.chosen],)
+
+
+def is_tierwise(certificate: Certificate) -> bool:
+    """Whether every tier was tested on its own."""
+    return certificate.path == "tierwise"
+
+
+def accepted_rows(certificate: Certificate) -> tuple[int, int]:
+    """Count the certification rows that the certified cascade accepted, and its errors among them."""
+    tests = used_tests(certificate)
+    return sum(test.accepted for test in tests), sum(test.errors for test in tests)
+
+
+def thresholds(certificate: Certificate) -> dict[str, float | None]:
+    """Map each judge to its certified threshold; None where it never accepts, or nothing is certified."""
+    names = [seal.judge for seal in certificate.judges]
+    return dict(zip(names, certificate.thresholds or [None] * len(names), strict=True))
+
+
+def observed_agreement(certificate: Certificate) -> tuple[Figure, tuple[float, float] | None]:
+    """Count how far the chosen policy agreed with people on the certification rows, with its interval."""
+    if not used_tests(certificate):
+        return missing(NO_POLICY), None
+    accepted, errors = accepted_rows(certificate)
+    return agreement(accepted - errors, accepted, "the policy accepted no row")
+
+
+def agreement(agreed: int, of: int, why: str) -> tuple[Figure, tuple[float, float] | None]:
+    """Give a share of agreement and its exact interval; no interval where nothing was compared."""
+    from trustescalate.stats.bounds import clopper_pearson_interval
+
+    if of == 0:
+        return missing(why), None
+    return share(agreed, of), clopper_pearson_interval(agreed, of, DELTA)
+
+
+def human_ceiling(ceiling: Ceiling | None) -> Figure:
+    """Give the share of times that one annotator agrees with the majority of the others."""
+    if ceiling is None:
+        return missing(_ONE_ANNOTATOR)
+    return share(ceiling.agreements, ceiling.comparisons, "no row has a majority without that annotator")
+
+
+def interval_figure(limits: tuple[float, float] | None) -> Figure:
+    """Print an interval, or that there is none; the share beside it says why."""
+    return missing("") if limits is None else words(figures.interval(*limits))
+
+
+# ── the certificate ──────────────────────────────────────────────────────────────────────────────
+
+
+def certificate_section(certificate: Certificate) -> Section:
+    """What was promised, how it was tested, and every count needed to check it."""
+    used = used_tests(certificate)
+    text = tuple(_check_line(certificate, test) for test in used)
+    tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
+    return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
+
+
+def _check_line(certificate: Certificate, test: PolicyTest) -> str:
+    p_value, level = figures.compared(test.p_value, test.level)
+    return (
+        f"To check it by hand: {_tested(certificate, test)} accepted {test.accepted} of {certificate.n} "
+        f"certification rows and disagreed with people on {test.errors}. Its p-value is the probability of "
+        f"at most {test.errors} errors in {test.accepted} at an error rate of {certificate.alpha!r}, "
+        f"BinomCDF({test.errors}; {test.accepted}, {certificate.alpha!r}) = {p_value.text}; "
+        f"it was tested at level {level.text}."
+    )
+
+
+def _tested(certificate: Certificate, test: PolicyTest) -> str:
+    if not is_tierwise(certificate):
+        return "the chosen policy"
+    return f"tier {certificate.tests.index(test) + 1}, on the rows that earlier tiers left over,"
+
+
+def _policy_table(certificate: Certificate) -> Table:
+    rows = []
+    by_tier = [sum(parts) for parts in zip(*(test.by_tier for test in used_tests(certificate)), strict=True)]
+    for tier, (judge, threshold) in enumerate(thresholds(certificate).items()):
+        readable = words(NEVER) if threshold is None else figures.decimal(threshold, "", places=4)
+        cells = (
+            count(tier + 1),
+            words(judge),
+            readable,
+            figures.exact(threshold, NEVER),
+            count(by_tier[tier]),
+            share(by_tier[tier], certificate.n),
+        )
+        rows.append(Row(cells))
+    columns = (
+        Column("Tier"),
+        Column("Judge"),
+        Column("Accepts from score", True),
+        Column("Exact threshold", True),
+        Column("Rows accepted", True),
+        Column("Share of rows", True),
+    )
+    return Table("The chosen policy, tier by tier, on the certification rows", columns, tuple(rows))
+
+
+def _test_table(certificate: Certificate) -> Table:
+    titles = ("Accepted", "Coverage", "Errors", "Error rate", "p", "Level")
+    columns = (Column("Tested"), *(Column(title, True) for title in titles), Column("Test"))
+    rows = tuple(_test_cells(certificate, test) for test in used_tests(certificate))
+    return Table("What the promise rests on", columns, rows)
+
+
+def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
+    p_value, level = figures.compared(test.p_value, test.level)
+    tier = certificate.tests.index(test) + 1
+    cells = (
+        words(f"tier {tier}" if is_tierwise(certificate) else "the whole cascade"),
+        count(test.accepted),
+        share(test.accepted, certificate.n),
+        count(test.errors),
+        share(test.errors, test.accepted, "the policy accepted no row"),
+        p_value,
+        level,
+        words("passed" if test.rejected else "not passed"),
+    )
+    return Row(cells)
+
+
+def predicted_coverage(certificate: Certificate) -> Figure:
+    """Give the certificate's lower bound on coverage."""
+    lower = certificate.coverage_lower
+    return missing(NO_POLICY) if lower is None else figures.at_least(lower)
+
+
+def expected_cost_share(certificate: Certificate) -> Figure:
+    """Give the chosen policy's cost per certification row as a share of the last judge's."""
+    if certificate.chosen is None:
+        return missing(NO_POLICY)
+    dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
+    if not dearest:
+        return missing("the last judge has no recorded cost")
+    return figures.ratio(certificate.tests[certificate.chosen].cost, dearest)
+
+
+def _terms(certificate: Certificate) -> Table:
+    task, roles = certificate.task, certificate.roles
+    terms = [
+        ("Question", words(task.question)),
+        ("α, the tolerated share of disagreement", figures.setting(certificate.alpha)),
+        ("δ, the tolerated probability of being wrong", figures.setting(certificate.delta)),
+        ("Claim", words(certificate.claim)),
+        ("Agreement with", words(whom(certificate))),
+        ("n, certification rows", count(certificate.n)),
+        ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
+        ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
+        ("Coverage to expect, lower bound with probability 1 - δ", predicted_coverage(certificate)),
+        ("Policies tested", count(len(certificate.tests))),
+        ("… of these certified", count(sum(test.rejected for test in certificate.tests))),
+        ("Path", words(certificate.path)),
+        ("Procedure", words(certificate.procedure)),
+        ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
+        ("Score", words(certificate.estimator)),
+        ("Answers", words(", ".join(task.labels))),
+        ("Ties", words("a class of its own" if task.ties == "class" else "dropped, outside the claim")),
+        *((f"Rows in the role “{role}”", count(len(ids))) for role, ids in sorted(roles.items())),
+    ]
+    rows = tuple(Row((words(name), figure)) for name, figure in terms)
+    return Table("The terms", (Column("Term"), Column("Value")), rows)
+
+
+# ── agreement ────────────────────────────────────────────────────────────────────────────────────
+
+
+def agreement_rows(certificate: Certificate) -> list[Row]:
+    """The lines of the agreement table that need no run: the promise, what was observed, and the ceiling."""
+    observed, limits = observed_agreement(certificate)
+    rows: list[Row] = []
+    if certificate.status == "certified":
+        promise, sure = (figures.complement(rate).text for rate in (certificate.alpha, certificate.delta))
+        cells = (words("Certified"), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
+        rows.append(Row(cells))
+    rows.append(agreement_row("Observed on accepted certification rows", observed, interval_figure(limits)))
+    figure, ceiling = human_ceiling(certificate.ceiling), certificate.ceiling
+    around = interval_figure(None if ceiling is None else ceiling.interval)
+    return [*rows, agreement_row("One person with the majority of the others", figure, around)]
+
+
+def agreement_row(name: str, figure: Figure, limits: Figure) -> Row:
+    """One line of the agreement table: counts, share, interval."""
+    counts = missing("") if figure.counts is None else words("{:,} of {:,}".format(*figure.counts))
+    return Row((words(name), counts, figure, limits))
+
+
+# ── risk and coverage ────────────────────────────────────────────────────────────────────────────
+
+
+def risk_section(certificate: Certificate) -> Section | None:
+    """Every policy that was tested: how much it accepts, and how often it is wrong."""
+    if not certificate.tests:
+        return None
+    point = "one tier, on the rows that earlier tiers left over" if is_tierwise(certificate) else _A_CASCADE
+    text = (
+        f"Each point is {point}. A filled point passed its test. A hollow point did not, and is never used, "
+        "wherever it lies.",
+    )
+    path = not is_tierwise(certificate)
+    chart = RiskCoverage(certificate.alpha, _points(certificate), path, _risk_alt(certificate))
+    return Section("risk", "Risk and coverage", text, chart, tables=(_tests_table(certificate),))
+
+
+def _points(certificate: Certificate) -> tuple[Point, ...]:
+    return tuple(
+        Point(
+            coverage=test.accepted / certificate.n if certificate.n else 0.0,
+            risk=test.errors / test.accepted if test.accepted else None,
+            certified=test.rejected,
+            chosen=test in used_tests(certificate),
+        )
+        for test in certificate.tests
+    )
+
+
+def _risk_alt(certificate: Certificate) -> str:
+    passed = sum(test.rejected for test in certificate.tests)
+    alpha = figures.setting(certificate.alpha).text
+    tested = len(certificate.tests)
+    head = f"Error rate against coverage for {tested} policies; {passed} passed at α = {alpha}."
+    if not used_tests(certificate):
+        return f"{head} None was chosen."
+    accepted, errors = accepted_rows(certificate)
+    risk, coverage = share(errors, accepted).text, share(accepted, certificate.n).text
+    return f"{head} The chosen one: error rate {risk} at coverage {coverage}."
+
+
+def _tests_table(certificate: Certificate) -> Table:
+    names = [f"Threshold of {seal.judge}" for seal in certificate.judges]
+    columns = (
+        Column("Tier" if is_tierwise(certificate) else "Policy"),
+        *(
+            Column(name, True)
+            for name in (["Threshold of all"] if _has_one_threshold(certificate) else names)
+        ),
+        Column("Accepted", True),
+        Column("Coverage", True),
+        Column("Errors", True),
+        Column("Error rate", True),
+        Column("p", True),
+        Column("Level", True),
+        Column("Test"),
+    )
+    rows = tuple(_test_row(certificate, index) for index in range(len(certificate.tests)))
+    return Table("Everything tested, in the order of the tests", columns, rows, folded=True)
+
+
+def _has_one_threshold(certificate: Certificate) -> bool:
+    return all(len(set(test.thresholds)) == 1 for test in certificate.tests)
+
+
+def _test_row(certificate: Certificate, index: int) -> Row:
+    test = certificate.tests[index]
+    taus = test.thresholds
+    p_value, level = figures.compared(test.p_value, test.level)
+    cells = (
+        count(index + 1),
+        *(
+            figures.exact(threshold, NEVER)
+            for threshold in (taus[:1] if _has_one_threshold(certificate) else taus)
+        ),
+        count(test.accepted),
+        share(test.accepted, certificate.n),
+        count(test.errors),
+        share(test.errors, test.accepted, "the policy accepted no row"),
+        p_value,
+        level,
+        words("passed" if test.rejected else "not passed"),
+    )
+    return Row(cells, "chosen" if test in used_tests(certificate) else "")
+
+
+# ── the judges ───────────────────────────────────────────────────────────────────────────────────
+
+
+def judges_section(certificate: Certificate) -> Section | None:
+    """How each judge did alone, and how honest its scores are."""
+    if not certificate.diagnostics:
+        return None
+    text = (
+        "Each judge was asked about every certification row. No promise rests on these figures: they say "
+        "which judge earns its place, and whether a score of 0.9 means being right nine times in ten.",
+    )
+    binned = [judge for judge in certificate.diagnostics if judge.bins]
+    charts = tuple(_reliability(judge) for judge in binned)
+    tables = (_judges_table(certificate), *(_bins_table(judge) for judge in binned))
+    return Section("judges", "The judges, one by one", text, reliability=charts, tables=tables)
+
+
+def _judges_table(certificate: Certificate) -> Table:
+    titles = ("Agreement", INTERVAL, "κ", "ECE", "Brier", "AUROC", "Votes", "Failed votes", "Cost per row")
+    columns = (Column("Judge"), *(Column(title, True) for title in titles))
+    rows = tuple(_judge_row(judge) for judge in certificate.diagnostics)
+    return Table("Each judge on all certification rows", columns, rows)
+
+
+def _judge_row(judge: JudgeDiagnostics) -> Row:
+    no_verdict = "no row has a verdict"
+    cells = (
+        words(judge.judge),
+        share(judge.agreements, judge.n, "no row was judged"),
+        words(figures.interval(*judge.interval)) if judge.n else missing("no row was judged"),
+        figures.decimal(judge.kappa, "nothing beyond chance to measure"),
+        figures.decimal(judge.ece, no_verdict),
+        figures.decimal(judge.brier, no_verdict),
+        figures.decimal(judge.auroc, "all or no verdicts are right"),
+        count(judge.votes),
+        count(sum(judge.failures.values()), failures_text(judge.failures)),
+        figures.usd(judge.cost),
+    )
+    return Row(cells)
+
+
+def failures_text(failures: Mapping[str, int]) -> str:
+    """Say failures in words, the most frequent first.
+
+    >>> failures_text({"refused": 1, "timeout": 3})
+    'timeout × 3, refused × 1'
+    """
+    ordered = sorted(failures.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{reason} × {number:,}" for reason, number in ordered if number)
+
+
+def _reliability(judge: JudgeDiagnostics) -> Reliability:
+    ece = figures.decimal(judge.ece, "no row has a verdict")
+    filled = [bin for bin in judge.bins if bin.count]
+    alt = (
+        f"Reliability of {judge.judge}: mean score against share right in {len(filled)} bins, "
+        f"{sum(bin.count for bin in filled)} verdicts; expected calibration error {ece.text}."
+    )
+    return Reliability(judge.judge, tuple(_bin(bin) for bin in filled), alt)
+
+
+def _bin(bin: Bin) -> ReliabilityBin:
+    return ReliabilityBin(bin.low, bin.high, bin.count, bin.mean_score, bin.correct / bin.count)
+
+
+def _bins_table(judge: JudgeDiagnostics) -> Table:
+    titles = ("Scores from", "to", "Verdicts", "Mean score", "Right", "Share right")
+    rows = tuple(
+        Row(
+            (
+                figures.decimal(bin.low, ""),
+                figures.decimal(bin.high, ""),
+                count(bin.count),
+                figures.decimal(bin.mean_score if bin.count else None, "no verdict in this bin"),
+                count(bin.correct),
+                share(bin.correct, bin.count, "no verdict in this bin"),
+            )
+        )
+        for bin in judge.bins
+    )
+    columns = tuple(Column(title, True) for title in titles)
+    return Table(f"Reliability of {judge.judge}", columns, rows, folded=True)

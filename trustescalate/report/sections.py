@@ -1,0 +1,201 @@
+"""The shape of a report: frozen records of facts, ready to print. It computes nothing.
+
+Texts inside are as they came, untrusted; each renderer makes them harmless in its own format.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from trustescalate.report.figures import Figure
+from trustescalate.types import Label, TaskKind
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a gate may compare, by name, exactly as printed. No value means not measurable, with the reason.
+
+    Shares are in [0, 1]; money is in US dollars. `…_lower` are bounds, rounded down,
+    `…_upper` rounded up.
+    """
+
+    certified_agreement: Figure
+    confidence: Figure
+    observed_agreement: Figure
+    observed_agreement_lower: Figure
+    observed_agreement_upper: Figure
+    predicted_coverage_lower: Figure
+    human_ceiling: Figure
+    coverage: Figure
+    abstained: Figure
+    failed_votes: Figure
+    judged_agreement: Figure
+    judged_agreement_lower: Figure
+    judged_agreement_upper: Figure
+    cost: Figure
+    cost_per_1000: Figure
+    cost_share: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """One of the few figures at the top: its name, the figure, and a line of small print."""
+
+    name: str
+    figure: Figure
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table column. A numeric one is set to the right."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A table row. `mark` is a word that singles it out ("chosen"); it is printed, never only coloured."""
+
+    cells: tuple[Figure, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A captioned table. A `folded` one is long: closed in HTML, left out of Markdown."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A titled piece of verbatim text."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A tested policy: the share of rows that it accepts, and the share of errors among them, if any."""
+
+    coverage: float
+    risk: float | None
+    certified: bool
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """What the risk-coverage chart shows; `joined` if the points are one path. `alt` says it in words."""
+
+    alpha: float
+    points: tuple[Point, ...]
+    joined: bool
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """One bin of a reliability diagram: where, how many verdicts, mean score, share that was right."""
+
+    low: float
+    high: float
+    count: int
+    mean_score: float
+    right: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """What one judge's reliability diagram shows; `alt` says it in words."""
+
+    judge: str
+    bins: tuple[ReliabilityBin, ...]
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the report, in reading order: sentences, charts, tables, verbatim texts."""
+
+    slug: str
+    title: str
+    text: tuple[str, ...] = ()
+    risk_coverage: RiskCoverage | None = None
+    reliability: tuple[Reliability, ...] = ()
+    tables: tuple[Table, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrailRow:
+    """What one tier did with one item, ready to print."""
+
+    judge: str
+    verdict: Figure
+    score: Figure
+    threshold: Figure
+    outcome: str
+    votes: str
+    failures: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """One item: what was asked, what came out, and the trail that explains it.
+
+    `people` is what a unique majority of people said, where any were asked.
+    """
+
+    id: str
+    state: Literal["abstained", "undecided", "released"]
+    texts: tuple[Block, ...]
+    verdict: Figure
+    judge: Figure
+    score: Figure
+    reason: str
+    people: Figure
+    trail: tuple[TrailRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """The question, and the answers it allows."""
+
+    kind: TaskKind
+    question: str
+    labels: tuple[Label, ...]
+    ties: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
+
+    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
+    """
+
+    schema: int
+    kind: Literal["run", "calibration"]
+    status: Literal["certified", "none", "incomplete"]
+    complete: bool
+    task: TaskFacts
+    subject: str
+    headline: str
+    claim: str
+    advice: str
+    assumptions: tuple[str, ...]
+    banners: tuple[str, ...]
+    key_figures: tuple[KeyFigure, ...]
+    measures: Measures
+    sections: tuple[Section, ...]
+    items: tuple[ItemRow, ...]
+    versions: Mapping[str, str]

@@ -1,0 +1,97 @@
+"""How honest are the scores? Reliability, expected calibration error, Brier score, AUROC.
+
+`score` (n,) in [0, 1] says how sure the judge is, `correct` (n,) whether its verdict agrees with people. Rows
+without a verdict do not belong here. No promise rests on these figures; they say why coverage is what it is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+
+
+class Reliability(NamedTuple):
+    """The bars that hold rows: scores in [`low`, `high`), how many, their mean, how many were right."""
+
+    low: FloatArray
+    high: FloatArray
+    rows: IntArray
+    mean_score: FloatArray
+    correct: IntArray
+
+
+def reliability(score: FloatArray, correct: BoolArray, bins: int = 10) -> Reliability:
+    """Rows by score, in bars of equal width on [0, 1]; bars without rows are left out.
+
+    Equal width, so that bars of two judges stand side by side. A score on an edge belongs to the bar above
+    it, and 1 to the last. Raises ValueError unless the shapes agree and 0 <= score <= 1.
+
+    >>> bars = reliability(np.array([0.95, 0.9, 1.0, 0.55]), np.array([True, True, False, True]))
+    >>> bars.low.round(1).tolist(), bars.rows.tolist(), bars.correct.tolist()
+    ([0.5, 0.9], [1, 3], [1, 2])
+    """
+    _check(score, correct)
+    edges = np.arange(bins + 1) / bins  # np.linspace puts 0.6 above 0.6
+    place = np.minimum(np.searchsorted(edges, score, side="right") - 1, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    right = np.bincount(place[correct], minlength=bins)
+    total = np.bincount(place, weights=score, minlength=bins)
+    held = count > 0
+    return Reliability(edges[:-1][held], edges[1:][held], count[held], total[held] / count[held], right[held])
+
+
+def expected_calibration_error(score: FloatArray, correct: BoolArray, bins: int = 10) -> float | None:
+    """The mean gap between a bar's score and its share of right verdicts, weighted by rows.
+
+    None without rows. It depends on the number of bars, and is biased upwards with few rows. Raises
+    ValueError as `reliability` does. Guo et al. (2017), equation 3.
+
+    >>> expected_calibration_error(np.full(8, 0.75), np.arange(8) < 4)
+    0.25
+    """
+    bars = reliability(score, correct, bins)
+    if bars.rows.size == 0:
+        return None
+    gaps = np.abs(bars.correct / bars.rows - bars.mean_score)
+    return float((gaps * bars.rows).sum() / bars.rows.sum())
+
+
+def brier_score(score: FloatArray, correct: BoolArray) -> float | None:
+    """The mean squared gap between score and outcome (1 right, 0 wrong); None without rows. Brier (1950).
+
+    Raises ValueError as `reliability` does.
+
+    >>> brier_score(np.array([1.0, 0.5]), np.array([True, False]))
+    0.125
+    """
+    _check(score, correct)
+    return float(np.mean((score - correct) ** 2)) if score.size else None
+
+
+def auroc(score: FloatArray, correct: BoolArray) -> float | None:
+    """The probability that a right verdict scores above a wrong one, a tie counting half.
+
+    None where all verdicts or none are right: there is nothing to tell apart. Raises ValueError as
+    `reliability` does. Mann and Whitney (1947).
+
+    >>> auroc(np.array([0.9, 0.8, 0.8, 0.6]), np.array([True, True, False, False]))
+    0.875
+    """
+    _check(score, correct)
+    right = int(correct.sum())
+    wrong = correct.size - right
+    if right == 0 or wrong == 0:
+        return None
+    ranks = rankdata(score)[correct].sum()
+    return float((ranks - right * (right + 1) / 2) / (right * wrong))
+
+
+def _check(score: FloatArray, correct: BoolArray) -> None:
+    if score.shape != correct.shape or score.ndim != 1:
+        raise ValueError(f"score {score.shape} and correct {correct.shape} must be (n,)")
+    if correct.dtype != np.bool_:
+        raise ValueError("correct must be an array of booleans")
+    if not np.all((score >= 0) & (score <= 1)):
+        raise ValueError("scores must lie in [0, 1]")

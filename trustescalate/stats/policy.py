@@ -1,0 +1,131 @@
+"""Cascades as arrays: thresholds say who accepts what; counts of rows, errors and cost follow.
+
+A policy is a row of m thresholds, +inf where the tier never accepts. A tier accepts a row iff it gave a
+verdict (label >= 0) and score >= threshold; the first tier that accepts releases its label. Rows with equal
+scores enter together. This file tests nothing: that is `control`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from trustescalate.stats.bounds import FloatArray, IntArray
+
+
+class Outcomes(NamedTuple):
+    """What t policies do on n rows.
+
+    `accepted` (t,) and `errors` (t,) are rows; `by_tier` (t, m) splits `accepted`; `cost` (t,) is mean USD
+    per row, where a row pays every tier that it visited, so an abstained one pays all.
+    """
+
+    accepted: IntArray
+    errors: IntArray
+    by_tier: IntArray
+    cost: FloatArray
+
+
+def decide(thresholds: FloatArray, scores: FloatArray, labels: IntArray) -> IntArray:
+    """The tier (n,) that releases each row, -1 where none does; `thresholds` (m,), the other two (n, m).
+
+    >>> scores = np.array([[0.9, 0.5], [0.5, 0.8], [0.5, 0.5], [0.9, 0.9]])
+    >>> decide(np.array([0.9, 0.8]), scores, np.array([[0, 1], [1, 0], [1, 1], [-1, 0]])).tolist()
+    [0, 1, -1, 1]
+    """
+    accepts = (scores >= thresholds) & (labels >= 0)
+    return np.where(accepts.any(axis=1), accepts.argmax(axis=1), -1).astype(np.int64)
+
+
+def evaluate(
+    thresholds: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, costs: FloatArray
+) -> Outcomes:
+    """Count what each policy accepts, gets wrong, and costs.
+
+    `thresholds` (t, m); `scores`, `labels`, `costs` (n, m), costs in USD per judgment; `truth` (n,), -1 where
+    people have no majority: then any released label is an error. Where no tier's threshold rises along the
+    path, all policies are counted in one pass of binning (1e6 rows, 3 tiers, 50 policies: about 0.2 s).
+    Raises ValueError if shapes differ, a score is not finite, or a threshold is NaN.
+
+    >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
+    >>> costs = np.array([[1.0, 10.0], [1.0, 10.0]])
+    >>> path = np.array([[0.9, 0.9], [0.8, 0.8], [0.6, 0.6]])
+    >>> outcomes = evaluate(path, scores, labels, np.array([0, 1]), costs)
+    >>> outcomes.accepted.tolist(), outcomes.errors.tolist(), outcomes.cost.tolist()
+    ([1, 2, 2], [0, 1, 0], [6.0, 6.0, 1.0])
+    """
+    _check(thresholds, scores, labels, truth, costs)
+    if np.all(thresholds[1:] <= thresholds[:-1]):
+        return _evaluate_falling(thresholds, scores, labels, truth, costs)
+    single = [_evaluate_falling(policy[None], scores, labels, truth, costs) for policy in thresholds]
+    return Outcomes(*(np.concatenate(part) for part in zip(*single, strict=True)))
+
+
+def common_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> FloatArray:
+    """One threshold for all tiers, from strict to lax: (t, m) with t <= size.
+
+    `pilot` (p, m) holds scores of *unlabelled* rows, 0 where a tier has no verdict: the thresholds are
+    quantiles of each row's highest score, collapsed at ties. Without a pilot (None or no rows) they are an
+    even grid in log-odds, up to probabilities that are saturated. Both end by accepting every verdict.
+    Raises ValueError if a score is not in [0, 1], or for fewer than 2 points.
+
+    >>> common_path(np.array([[0.6, 0.9], [0.8, 0.7], [0.8, 0.6]]), tiers=2, size=5).tolist()
+    [[0.9, 0.9], [0.8, 0.8], [0.0, 0.0]]
+    """
+    if size < 2:
+        raise ValueError(f"a path needs at least 2 points, not {size}")
+    if pilot is None or len(pilot) == 0:
+        steps = np.concatenate([[1.0], expit(np.linspace(16.0, -1.0, size - 2))[: size - 2]])
+    else:
+        if not np.all((pilot >= 0) & (pilot <= 1)):
+            raise ValueError("pilot scores must lie in [0, 1]")
+        best = pilot.max(axis=1)
+        steps = np.quantile(best, np.linspace(1, 0, size - 1), method="inverted_cdf")
+    falling = np.unique(np.append(steps, 0.0))[::-1]
+    return np.repeat(falling[:, None], tiers, axis=1)
+
+
+PATHS: Mapping[str, Callable[[FloatArray | None, int], FloatArray]] = {"common": common_path}
+
+
+def _check(
+    thresholds: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, costs: FloatArray
+) -> None:
+    n, m = scores.shape
+    if labels.shape != (n, m) or costs.shape != (n, m) or truth.shape != (n,) or thresholds.shape[1] != m:
+        raise ValueError(
+            f"shapes differ: thresholds {thresholds.shape}, scores {scores.shape}, labels {labels.shape}, "
+            f"truth {truth.shape}, costs {costs.shape}"
+        )
+    if np.isnan(thresholds).any():
+        raise ValueError("a threshold is NaN")
+    bad = ~np.isfinite(scores).all(axis=1)
+    if bad.any():
+        raise ValueError(f"row {int(bad.argmax())}: a score is not finite")
+
+
+def _evaluate_falling(
+    thresholds: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, costs: FloatArray
+) -> Outcomes:
+    t, m = thresholds.shape
+    by_tier, errors, cost = np.zeros((t, m), dtype=np.int64), np.zeros(t, dtype=np.int64), np.zeros(t)
+    released = np.full(len(scores), t)  # the first policy under which a tier seen so far releases the row
+    for j in range(m):
+        cost += _tail_sum(released, costs[:, j], t)
+        accepts = np.searchsorted(-thresholds[:, j], -scores[:, j])
+        before, released = released, np.minimum(released, np.where(labels[:, j] >= 0, accepts, t))
+        by_tier[:, j] = _count_up(released, t) - _count_up(before, t)
+        wrong = labels[:, j] != truth
+        errors += _count_up(released[wrong], t) - _count_up(before[wrong], t)
+    return Outcomes(by_tier.sum(axis=1), errors, by_tier, cost / max(1, len(scores)))
+
+
+def _count_up(first: IntArray, t: int) -> IntArray:
+    return np.bincount(first, minlength=t + 1)[:t].cumsum()
+
+
+def _tail_sum(first: IntArray, weights: FloatArray, t: int) -> FloatArray:
+    # Summed from the lax end: where nobody is left to pay, the cost is exactly 0.
+    sums = np.bincount(first, weights=weights, minlength=t + 1)
+    return sums[::-1].cumsum()[::-1][1:].astype(np.float64)

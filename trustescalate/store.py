@@ -1,0 +1,253 @@
+"""What stays on disk: the response cache, and run folders that survive a kill at any moment."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from trustescalate.errors import BudgetReached, DataError, UsageError
+from trustescalate.jsonl import (
+    decode,
+    digest,
+    encode,
+    read_appended,
+    read_rows,
+    truncate_torn,
+    write_atomically,
+    write_rows,
+)
+from trustescalate.types import Annotation, Decision, Item, Judgment, Reply, Request, Run, RunHeader, Usage
+
+SCHEMA = 1
+
+
+class Cache:
+    """Good replies by request: one SQLite file, safe between processes and after a crash. JSON, no pickle."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, SCHEMA):
+                raise UsageError(
+                    f"{path}: a cache of schema {version}, this version writes {SCHEMA}", "remove it"
+                )
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID"
+            )
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise UsageError(
+                f"{path}: not a usable cache ({error})", "remove the file; it is rebuilt"
+            ) from None
+
+    def get(self, key: str) -> Reply | None:
+        """The reply stored under a key."""
+        row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return None if row is None else decode(row[0], Reply)
+
+    def put(self, key: str, reply: Reply) -> None:
+        """Store a good reply; failures are never stored."""
+        if reply.failure is None:
+            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, encode(reply)))
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._db.close()
+
+
+class Budget:
+    """What may still be spent: set aside before a call, settled after it, so it is never exceeded."""
+
+    def __init__(self, usd: float | None = None, calls: int | None = None) -> None:
+        self._usd = usd
+        self._calls = calls
+        self._reserved = 0.0
+        self.spent = 0.0
+        self.calls = 0
+
+    def reserve(self, cost: float) -> None:
+        """Set aside one call of at most this cost, or raise BudgetReached."""
+        if self._calls is not None and self.calls + 1 > self._calls:
+            raise BudgetReached(f"the budget of {self._calls} calls is used up", "resume with a larger one")
+        if self._usd is not None and self.spent + self._reserved + cost > self._usd:
+            raise BudgetReached(
+                f"the budget of {self._usd:g} USD cannot pay the next call (spent {self.spent:.4f})",
+                "resume with a larger one",
+            )
+        self.calls += 1
+        self._reserved += cost
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace what was set aside by what was billed."""
+        self._reserved -= reserved
+        self.spent += cost
+
+
+def request_key(endpoint: str, request: Request) -> str:
+    """The cache key of a request to an endpoint."""
+    return digest(endpoint, request)
+
+
+def most_usage(request: Request) -> Usage:
+    """More than a request can use: half a token a byte of text, the whole reply."""
+    size = sum(len(message.content.encode()) // 2 + 8 for message in request.messages)
+    return Usage(calls=1, input_tokens=size, output_tokens=request.max_tokens)
+
+
+class RunFolder:
+    """One run: a header written first, then rows that are only ever appended.
+
+    The judgments of an item are written before its decision, so an item with a decision is complete, and
+    after a crash all others are asked again (from the cache, as far as they were answered).
+    """
+
+    def __init__(self, path: Path, header: RunHeader) -> None:
+        self.path = path
+        self.header = header
+
+    @classmethod
+    def create(cls, path: Path, header: RunHeader, items: Sequence[Item]) -> Self:
+        """Start a run: items and header first, both atomically."""
+        path.mkdir(parents=True)
+        write_rows(path / "items.jsonl", items)
+        folder = cls(path, header)
+        folder._write_header()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run that exists. Raises DataError when its header is missing or damaged."""
+        try:
+            header = decode((path / "run.json").read_bytes(), RunHeader)
+        except FileNotFoundError:
+            raise UsageError(f"{path}: there is no run here", "`trustescalate run` makes one") from None
+        except ValueError as error:
+            raise DataError([f"{path / 'run.json'}: {error}"], "start a new run") from None
+        if header.schema != SCHEMA:
+            raise UsageError(f"{path}: a run of schema {header.schema}, this version reads {SCHEMA}")
+        return cls(path, header)
+
+    def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
+        """Record how the run stands."""
+        self.header = replace(self.header, status=status)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        write_atomically(self.path / "run.json", encode(self.header) + b"\n")
+
+    def decided(self) -> set[str]:
+        """The ids of items that need no more work."""
+        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
+        return {decision.item_id for decision in decisions}
+
+    def load(self, annotations: Iterable[Annotation] = ()) -> Run:
+        """The run as a value, rows in the order of its items, whatever the order they were written in."""
+        rows, problems = read_rows(self.path / "items.jsonl", Item)
+        if problems:
+            raise DataError(problems, "the run folder was edited or damaged; start a new run")
+        items = tuple(row.record for row in rows)
+        place = {item.id: i for i, item in enumerate(items)}
+        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
+        judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
+        by_item = {decision.item_id: decision for decision in decisions}
+        tier = {seal.judge: i for i, seal in enumerate(self.header.certificate.judges)}
+        asked = {(row.item_id, row.judge): row for row in judgments if row.item_id in by_item}
+        return Run(
+            self.header,
+            items,
+            tuple(sorted(asked.values(), key=lambda row: (place[row.item_id], tier[row.judge]))),
+            tuple(sorted(by_item.values(), key=lambda row: place[row.item_id])),
+            tuple(row for row in annotations if row.item_id in place),
+        )
+
+    def writer(self) -> "RunWriter":
+        """Append to this run; only one process may."""
+        return RunWriter(self.path)
+
+
+class RunWriter:
+    """Appends whole rows, judgments before their decision, and holds the folder's lock."""
+
+    def __init__(self, path: Path) -> None:
+        for name in ("judgments.jsonl", "decisions.jsonl"):
+            truncate_torn(path / name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._judgments = os.open(path / "judgments.jsonl", flags, 0o644)
+        self._decisions = os.open(path / "decisions.jsonl", flags, 0o644)
+        if not _lock(self._decisions):
+            self.close()
+            raise UsageError(
+                f"{path}: another process is writing this run", "wait for it, or start a new run"
+            )
+
+    def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
+        """Write one item."""
+        _append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
+        _append(self._decisions, encode(decision) + b"\n")
+
+    def close(self) -> None:
+        """Let the folder go."""
+        os.close(self._judgments)
+        os.close(self._decisions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _append(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _lock(file: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def guard(
+    ask: Callable[[Request], Awaitable[Reply]],
+    endpoint: str,
+    price: Callable[[Usage], float],
+    cache: Cache,
+    budget: Budget,
+) -> Callable[[Request], Awaitable[Reply]]:
+    """Put cache and budget around a backend: what was answered before is neither asked nor paid again."""
+
+    async def asked(request: Request) -> Reply:
+        key = request_key(endpoint, request)
+        known = cache.get(key)
+        if known is not None:
+            return known
+        reserved = price(most_usage(request))
+        budget.reserve(reserved)
+        cost = 0.0
+        try:
+            reply = await ask(request)
+            cost = price(reply.usage)
+        finally:
+            budget.settle(reserved, cost)
+        cache.put(key, reply)
+        return reply
+
+    return asked

@@ -124,7 +124,7 @@ def plan_labels(
     Raises ValueError when a guess is not a share. One test at delta; a path of tests costs a little more.
 
     >>> plan_labels(0.15, 0.1, 0.08, 0.7, None).needed
-    171
+    166
     """
     accepted = labels_needed(disagreement, alpha, delta)
     rows = np.array([50, 100, 200, 300, 500, 1_000, 2_000])

@@ -148,7 +148,7 @@ class Reply:
     """A model's answer. `tokens` is None when the endpoint gave no log-probabilities.
 
     `failure` is a code of `FAILURES` when there is no usable answer at all (timeout, refused, …); whether
-    the text holds a verdict is decided later, by `judges.prompts.read_verdict`.
+    the text holds a verdict is decided later, by `judges.reading.read_verdict`.
     """
 
     text: str

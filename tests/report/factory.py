@@ -25,7 +25,7 @@ from trustescalate.types import (
 
 JUDGES = ("small-7b", "medium-70b", "large")
 PRICES = (0.00002, 0.0004, 0.003)
-THRESHOLD = 0.7312499999999999
+THRESHOLD = 0.7312499999999998
 TASK = Task(TaskKind.PAIRWISE, "Which response would a human reader prefer?", ("A", "B", "tie"))
 ALPHA, DELTA, N = 0.15, 0.1, 250
 PATH = [(0.97, 40, 4), (0.93, 84, 6), (0.9, 121, 8), (0.86, 160, 12), (0.82, 196, 17), (0.78, 214, 19)]
@@ -92,8 +92,8 @@ def no_certificate() -> Certificate:
     return replace(
         certificate(),
         status="none",
-        reason="none of 10 policies passed its test: on 250 labelled rows, disagreement with people could not "
-        "be shown to be at most 0.15",
+        reason="none of 10 policies passed its test: on 250 labelled rows, disagreement with people could "
+        "not be shown to be at most 0.15",
         advice="at best 36 of 84 verdicts disagreed with people: use better judges, clearer instructions, "
         "or allow a larger alpha",
         chosen=None,
@@ -104,7 +104,7 @@ def no_certificate() -> Certificate:
 
 
 def tierwise_certificate() -> Certificate:
-    """Two tiers that passed, each on rows of its own: 120 with 8 errors, then 70 with 3; the third did not."""
+    """Two tiers that passed, each on rows of its own: 120 with 8 errors, 70 with 3; the third did not."""
     rows = [((0.9, None, None), 120, 8, (120, 0, 0)), ((0.9, 0.8, None), 70, 3, (0, 70, 0))]
     level = DELTA / 3
     tests = [

@@ -50,6 +50,8 @@ def test_fixed_sequence_starts_at_thirty_rows_and_stops_at_a_failure() -> None:
     level, rejected = fixed_sequence(np.array([0, 0.1, 0.11, 0]), np.array([29, 30, 31, 99]), 99, 0.1, 0.1)
     assert level.tolist() == [0, 0.1, 0.1, 0]
     assert rejected.tolist() == [False, True, False, False]
+    level, _ = fixed_sequence(np.ones(3), np.array([30, 44, 45]), 99, 0.05, 0.1)
+    assert level.tolist() == [0, 0, 0.1]
 
 
 def test_bonferroni_divides_by_the_policies_with_rows_enough() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 
 
@@ -23,6 +24,14 @@ def test_most_errors_by_search(alpha: float, delta: float) -> None:
     n = np.arange(1, 400)
     for rows, most in zip(n, max_errors(n, alpha, delta), strict=True):
         assert most == np.sum(binom.cdf(np.arange(rows + 1), rows, alpha) <= delta) - 1
+
+
+@pytest.mark.parametrize("n", [20, 50, 133])
+def test_most_errors_where_delta_is_met_exactly(n: int) -> None:
+    for errors in range(n // 5):
+        delta = float(binomial_pvalue(errors, n, 0.1))
+        assert max_errors(n, 0.1, delta) == errors
+        assert max_errors(n, 0.1, np.nextafter(delta, 0)) == errors - 1
 
 
 def test_power_is_the_probability_to_pass() -> None:

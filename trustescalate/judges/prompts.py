@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its reply is read. Pure: text in, text or probabilities out.
+"""What a judge is asked. Pure: records in, messages out. How its reply is read is `judges.reading`.
 
 Texts to be judged are material, never instructions. Each stands between two marks that carry a tag computed
 from everything shown, so that a text cannot hold its own closing mark; nothing is ever substituted twice.

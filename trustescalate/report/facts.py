@@ -6,7 +6,7 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import figures, outcome, proof
+from trustescalate.report import figures, outcome, proof, reliability
 from trustescalate.report.figures import Figure, count, missing
 from trustescalate.report.sections import (
     SCHEMA,
@@ -248,7 +248,7 @@ SECTIONS: Mapping[str, Maker] = {
     "abstentions": _of_run(outcome.abstentions_section),
     "certificate": _of_certificate(proof.certificate_section),
     "risk": _of_certificate(proof.risk_section),
-    "judges": _of_certificate(proof.judges_section),
+    "judges": _of_certificate(reliability.judges_section),
     "provenance": outcome.provenance_section,
 }
 """The sections in reading order, by their slug. One that has nothing to say is None."""

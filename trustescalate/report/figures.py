@@ -4,6 +4,7 @@ A `Figure` holds the rounded value beside its text, so a gate compares what the 
 known has no value, the text "—", and the reason.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
@@ -174,6 +175,16 @@ def compared(left: float, right: float) -> tuple[Figure, Figure]:
     else:
         one, two = repr(left), repr(right)
     return Figure(float(one), one), Figure(float(two), two)
+
+
+def failures_text(failures: Mapping[str, int]) -> str:
+    """Say failures in words, the most frequent first.
+
+    >>> failures_text({"refused": 1, "timeout": 3})
+    'timeout × 3, refused × 1'
+    """
+    ordered = sorted(failures.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{reason} × {number:,}" for reason, number in ordered if number)
 
 
 def _bound(value: float, rounding: str, note: str) -> Figure:

@@ -94,7 +94,7 @@ def _shown(value: object) -> object:
 
 
 def _prose(text: str) -> str:
-    return text.replace(" %", "\u00a0%").replace("USD ", "USD\u00a0")
+    return text.replace(" %", "\u00a0%").replace("USD ", "USD\u00a0").replace(" × ", "\u00a0×\u00a0")
 
 
 def _line(text: str, limit: int = 160) -> str:

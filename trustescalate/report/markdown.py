@@ -12,7 +12,7 @@ from trustescalate.report.sections import Report, Row, Section, Table
 from trustescalate.report.text import one_line
 
 MAX_ABSTAINED = 50
-_MEANINGFUL = re.compile(r"[&<>|`*_~\\\[\]{}!$@#]|(?<=:)//|(?<=www)\.|\A[-+=]|(?<=\A\d)[.)]", re.IGNORECASE)
+_MEANINGFUL = re.compile(r"[&<>|`*_~\\\[\]{}!$@#]|(?<=:)//|(?<=www)\.|\A[-+=]", re.IGNORECASE)
 _SIGNS = {"certified": "✅", "none": "❌", "incomplete": "⚠️"}
 
 
@@ -20,7 +20,7 @@ def render_markdown(report: Report) -> str:
     """Render the verdict, the figures and the first abstentions."""
     parts = [
         f"## {_SIGNS[report.status]} {escape(report.headline)}",
-        f"**{escape(report.task.question)}**",
+        f"**{escape(report.task.question.strip())}**",
         *(f"> **{escape(banner)}**" for banner in report.banners),
         escape(report.claim),
         *([f"**What would help.** {escape(report.advice)}"] if report.advice else []),

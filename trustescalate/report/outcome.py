@@ -278,7 +278,7 @@ def _letter(place: int) -> str:
 
 def failures(judgment: Judgment) -> str:
     """Say which votes of a judgment failed, and how often."""
-    return proof.failures_text(Counter(vote.failure for vote in judgment.votes if vote.failure))
+    return figures.failures_text(Counter(vote.failure for vote in judgment.votes if vote.failure))
 
 
 def _trail(decision: Decision, failed: Mapping[tuple[str, str], str]) -> tuple[TrailRow, ...]:

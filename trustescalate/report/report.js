@@ -37,7 +37,10 @@
     button.addEventListener("click", () => sort(heading, heading.dataset.key));
     heading.replaceChildren(button);
   }
-  for (const control of [search, state, judge]) control.addEventListener("input", filter);
+  for (const control of [search, state, judge]) {
+    control.addEventListener("input", filter);
+    control.addEventListener("change", filter);
+  }
   controls.hidden = false;
   filter();
 })();

@@ -30,7 +30,7 @@ def binomial_pvalue(errors: Counts, n: Counts, alpha: float) -> FloatArray:
     """
     errors, n = _checked(errors, n)
     _check_rate("alpha", alpha)
-    return np.where(n == 0, 1.0, bdtr(errors, n, alpha)).astype(np.float64)
+    return np.asarray(bdtr(errors, n, alpha), dtype=np.float64)
 
 
 def clopper_pearson_upper(errors: Counts, n: Counts, delta: float) -> FloatArray:

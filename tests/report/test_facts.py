@@ -1,0 +1,213 @@
+"""The facts against figures worked out by hand from the factory's round numbers."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.report import factory
+from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
+from trustescalate.report.sections import Report, Section, Table
+from trustescalate.types import Annotation, Run
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return build(factory.run())
+
+
+def section(report: Report, slug: str) -> Section:
+    return next(section for section in report.sections if section.slug == slug)
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in table.rows]
+
+
+def test_the_claim(report: Report) -> None:
+    assert report.claim == (
+        "With probability at least 90 % over the draw of the 250 labelled rows, at least 85 % of the "
+        "verdicts that this cascade releases agree with the majority of people; "
+        "it released 270 of 300 (90.0 %)."
+    )
+    assert (report.status, report.complete, report.banners) == ("certified", True, ())
+
+
+def test_measures(report: Report) -> None:
+    measures = report.measures
+    assert measures.certified_agreement.value == 0.85
+    assert measures.confidence.value == 0.9
+    assert (measures.observed_agreement.counts, measures.observed_agreement.text) == ((208, 231), "90.0 %")
+    assert (measures.coverage.counts, measures.coverage.value) == ((270, 300), 0.9)
+    assert measures.predicted_coverage_lower.value == 0.897
+    assert measures.human_ceiling.counts == (611, 702)
+    assert measures.abstained.value == 30
+    assert measures.failed_votes.counts == (30, 3740)
+    assert measures.cost.value == 1.71
+    assert measures.cost_share.value == 0.19
+
+
+def test_intervals_are_exact_and_rounded_outwards(report: Report) -> None:
+    from scipy.stats import binomtest
+
+    limits = binomtest(208, 231).proportion_ci(0.95, "exact")
+    assert report.measures.observed_agreement_lower.value == int(limits.low * 1000) / 1000
+    assert report.measures.observed_agreement_upper.value == (int(limits.high * 1000) + 1) / 1000
+
+
+def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report) -> None:
+    # Of 60 labelled items the cascade abstained on 6. Of the 54 others, the only opinion on items 0, 15, 30
+    # and 45 is another one, and on items 1 and 31 two people differ.
+    assert report.measures.judged_agreement.counts == (48, 54)
+    [_, text] = section(report, "agreement").text
+    assert "labelled 60 of the items; on 6 of them" in text
+    assert "those without a majority (2) count as disagreement" in text
+    assert "certifies nothing" in text
+
+
+def test_people_who_skip_are_no_opinion() -> None:
+    whole = factory.run(20, annotated=False)
+    skips = tuple(Annotation(item.id, "ann", "skip") for item in whole.items)
+    measures = build(replace(whole, annotations=skips)).measures
+    assert measures.judged_agreement.value is None
+    assert "no item whose verdict was released" in measures.judged_agreement.note
+
+
+def test_tiers(report: Report) -> None:
+    tiers, failures, cost = section(report, "work").tables
+    assert texts(tiers) == [
+        ["small-7b", "300", "150", "50.0 %", "2,200", "3,000", "26.7 %", "0", "USD 0.0440"],
+        ["medium-70b", "150", "90", "30.0 %", "1,100", "1,500", "26.7 %", "0", "USD 0.440"],
+        ["large", "60", "30", "10.0 %", "440", "600", "26.7 %", "30", "USD 1.23"],
+    ]
+    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30"]]
+    assert [row[1] for row in texts(cost)] == ["USD 1.71", "USD 5.71", "USD 9.00", "19.0 %"]
+
+
+def test_abstentions(report: Report) -> None:
+    [table] = section(report, "abstentions").tables
+    assert texts(table) == [
+        ["below threshold at every tier", "15", "50.0 %"],
+        ["below threshold at every tier, with failed votes: timeout", "15", "50.0 %"],
+    ]
+
+
+def test_the_certificate_can_be_checked(report: Report) -> None:
+    certificate = section(report, "certificate")
+    assert "BinomCDF(23; 231, 0.15) = 0.0163; it was tested at level 0.1" in certificate.text[0]
+    policy, test, _ = certificate.tables
+    assert texts(policy)[0] == ["1", "small-7b", "0.7312", "0.7312499999999998", "115", "46.0 %"]
+    assert texts(test)[0][1:5] == ["231", "92.4 %", "23", "10.0 %"]
+
+
+def test_risk_points(report: Report) -> None:
+    chart = section(report, "risk").risk_coverage
+    assert chart is not None
+    assert [point.certified for point in chart.points] == [False] + [True] * 6 + [False] * 3
+    assert [index for index, point in enumerate(chart.points) if point.chosen] == [factory.CHOSEN]
+    assert chart.points[6].coverage == 231 / 250
+    assert chart.points[6].risk == 23 / 231
+    assert chart.alt.endswith("The chosen one: error rate 10.0 % at coverage 92.4 %.")
+
+
+def test_items_come_abstained_first_then_in_order(report: Report) -> None:
+    states = [row.state for row in report.items]
+    assert states == ["abstained"] * 30 + ["released"] * 270
+    for state in ("abstained", "released"):
+        ids = [row.id for row in report.items if row.state == state]
+        assert ids == sorted(ids)
+
+
+def test_an_early_stop_gives_a_range(report: Report) -> None:
+    early = next(row for row in report.items if row.id == "item-0001")
+    assert early.score.text == "≥ 0.8225"
+    [step] = early.trail
+    assert (step.score.text, step.votes, step.outcome) == ("0.823 to 0.902", "6 of 10", "accepted")
+
+
+def test_failed_votes_are_counted_in_the_trail(report: Report) -> None:
+    row = next(row for row in report.items if row.id == "item-0009")
+    assert [step.failures for step in row.trail] == ["", "", "timeout × 2"]
+
+
+def test_no_certificate() -> None:
+    report = build_calibration(factory.no_certificate())
+    assert (report.kind, report.status, report.headline) == ("calibration", "none", "No certificate")
+    assert report.claim.startswith("No certificate: none of 10 policies passed its test")
+    assert report.advice.startswith("At best 36 of 84 verdicts disagreed")
+    assert report.assumptions == ()
+    assert report.measures.certified_agreement.value is None
+    assert all(key.detail for key in report.key_figures)
+    assert [section.slug for section in report.sections] == [
+        "agreement",
+        "certificate",
+        "risk",
+        "judges",
+        "provenance",
+    ]
+
+
+def test_nothing_at_all_to_show() -> None:
+    bare = replace(factory.no_certificate(), n=0, tests=(), diagnostics=(), ceiling=None, judges=())
+    report = build_calibration(bare)
+    assert report.measures.human_ceiling.note == "one annotator per row: no ceiling can be measured"
+    assert report.measures.observed_agreement.value is None
+
+
+def test_a_calibration_shows_what_to_expect() -> None:
+    report = build_calibration(factory.certificate())
+    assert [key.figure.text for key in report.key_figures] == ["≥ 85 %", "≥ 89.7 %", "87.0 %", "3.0 %"]
+    assert report.items == ()
+
+
+def test_a_tierwise_certificate_adds_its_tiers_up() -> None:
+    report = build_calibration(factory.tierwise_certificate())
+    assert report.measures.observed_agreement.counts == (179, 190)
+    policy, tests, _ = section(report, "certificate").tables
+    assert [row[4] for row in texts(policy)] == ["120", "70", "0"]
+    assert [row[0] for row in texts(tests)] == ["tier 1", "tier 2"]
+    assert len(section(report, "certificate").text) == 2
+
+
+def test_an_incomplete_run_says_so() -> None:
+    report = build(factory.incomplete_run())
+    assert (report.status, report.complete, report.headline) == ("incomplete", False, "Incomplete run")
+    [banner] = report.banners
+    assert "stopped when its budget was reached" in banner
+    assert "180 of 300 items are decided, 120 are not" in banner
+    assert report.claim.endswith("it released 162 of 300 (54.0 %) so far.")
+    assert [row.state for row in report.items].count("undecided") == 120
+
+
+def test_a_run_is_not_complete_because_it_says_so() -> None:
+    run = factory.incomplete_run()
+    report = build(replace(run, header=replace(run.header, status="complete")))
+    assert not report.complete
+    assert "but not every item was decided" in report.banners[0]
+
+
+def test_a_run_without_decisions() -> None:
+    run = factory.run(10, annotated=False)
+    empty: Run = replace(run, header=replace(run.header, status="running"), judgments=(), decisions=())
+    measures = build(empty).measures
+    assert measures.failed_votes.note == "no vote was asked"
+    assert measures.cost_per_1000.note == "no item has been decided"
+    assert measures.coverage.text == "0 %"
+
+
+def test_simulated_judges_are_named_as_such() -> None:
+    assert build(factory.simulated_run()).banners == (SIMULATED,)
+    run = factory.run(10)
+    config = {"judges": [{"name": "small", "backend": "simulated"}]}
+    assert build(replace(run, header=replace(run.header, config=config))).banners == (SIMULATED,)
+
+
+def test_sections_carry_their_own_name(report: Report) -> None:
+    assert [section.slug for section in report.sections] == list(SECTIONS)
+
+
+def test_a_free_judge_has_no_cost_to_compare_with() -> None:
+    run = factory.run(10)
+    made = run.header.certificate
+    free = replace(made, diagnostics=tuple(replace(row, cost=0.0) for row in made.diagnostics))
+    figure = build(replace(run, header=replace(run.header, certificate=free))).measures.cost_share
+    assert (figure.text, figure.note) == ("—", "the last judge has no recorded cost")

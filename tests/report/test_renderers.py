@@ -1,0 +1,232 @@
+"""HTML, Markdown, JSON and JUnit: they add no figure, and no text gets out of its place."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from pydantic import TypeAdapter
+
+from tests.report import factory
+from trustescalate.report import html
+from trustescalate.report.facts import build, build_calibration
+from trustescalate.report.html import render_html
+from trustescalate.report.junit import render_junit
+from trustescalate.report.machine import render_json
+from trustescalate.report.markdown import render_markdown
+from trustescalate.report.sections import Report
+from trustescalate.report.text import visible
+
+VARIANTS = {
+    "run": lambda: build(factory.run(40)),
+    "none": lambda: build_calibration(factory.no_certificate()),
+    "tierwise": lambda: build_calibration(factory.tierwise_certificate()),
+    "incomplete": lambda: build(factory.incomplete_run()),
+    "simulated": lambda: build(factory.simulated_run()),
+    "hostile": lambda: build(factory.hostile_run()),
+}
+NUMBER = re.compile(r"\d[\d.,]*\d|\d")
+VOID = {"meta", "img", "source", "input", "br"}
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS))
+def report(request: pytest.FixtureRequest) -> Report:
+    return VARIANTS[request.param]()
+
+
+class Page(HTMLParser):
+    """Texts outside style and script, start tags, and whether every element is closed in its turn."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute of {tag} is given twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (*strings(key), *strings(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from strings(inner)
+
+
+def numbers(texts: Iterator[str] | list[str]) -> set[str]:
+    return {number for text in texts for number in NUMBER.findall(text)}
+
+
+def test_every_number_on_the_page_is_a_fact(report: Report) -> None:
+    facts = numbers([visible(text) for text in strings(asdict(report))])
+    assert numbers(Page(render_html(report)).texts) <= facts
+
+
+def test_every_number_in_markdown_is_a_fact(report: Report) -> None:
+    facts = numbers([visible(text) for text in strings(asdict(report))])
+    plain = re.sub(r"&#\d+;|^#+ ", " ", render_markdown(report), flags=re.MULTILINE)
+    spelled = numbers(
+        [re.sub(r"[&<>|`*_~\\\[\]{}!$@#]|//", " ", text) for text in map(visible, strings(asdict(report)))]
+    )
+    assert numbers([plain]) <= facts | spelled
+
+
+def test_equal_reports_equal_bytes(report: Report) -> None:
+    assert render_html(report) == render_html(report)
+    assert render_markdown(report) == render_markdown(report)
+    assert render_json(report) == render_json(report)
+
+
+# ── HTML ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_page_is_whole_and_named(report: Report) -> None:
+    page = Page(render_html(report))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert {str(target)[1:] for target in targets} <= set(ids)
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("h1") == tags.count("main") == tags.count("title") == tags.count("header") == 1
+    assert tags.count("caption") == tags.count("table")
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+
+
+def test_page_asks_the_network_for_nothing_and_has_no_inline_code(report: Report) -> None:
+    page = Page(render_html(report))
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+        for name in ("src", "srcset", "href", "action"):
+            assert str(attributes.get(name) or "#").startswith(("#", "data:image/svg+xml;base64,"))
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("script") == tags.count("style") == 1
+    assert not {"iframe", "svg", "object", "embed", "link", "base"} & set(tags)
+
+
+def test_policy_allows_nothing_inline(report: Report) -> None:
+    [policy] = [
+        str(attributes["content"])
+        for tag, attributes in Page(render_html(report)).tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_an_incomplete_or_simulated_run_is_loud() -> None:
+    for made in (build(factory.incomplete_run()), build(factory.simulated_run())):
+        assert 'class="banner"' in render_html(made)
+        assert f"> **{made.banners[0]}**" in render_markdown(made)
+
+
+def test_a_large_run_says_what_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "MAX_ITEMS", 35)
+    page = render_html(build(factory.run(300)))
+    assert page.count('<tbody class="item abstained"') == 30
+    assert page.count('<tbody class="item released"') == 5
+    assert "265 more rows are not shown here; report.json has all of them." in page
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    run = factory.run(10)
+    items = (replace(run.items[0], prompt="x" * 25_000), *run.items[1:])
+    page = render_html(build(replace(run, items=items)))
+    assert "… 5,000 more characters: report.json has the whole text." in page
+    assert "x" * 20_001 not in page
+
+
+# ── Markdown ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_hostile_markdown_is_inert() -> None:
+    text = render_markdown(build(factory.hostile_run()))
+    lines = text.splitlines()
+    tags = set(re.findall(r"<[^>]*>", text))
+    assert tags <= {"<code>", "</code>", "<sub>", "</sub>", "<!-- -->"}
+    assert "`" not in text
+    assert "{{" not in text
+    assert "{%" not in text
+    assert not re.search(r"(?<!&#64;)@|https?://|\]\(", text)
+    assert not [c for c in text if c != "\n" and not c.isprintable()]
+    for before, line in pairwise(lines):
+        if before.startswith("|") and line.startswith("|"):
+            assert before.count("|") == line.count("|")
+    headings = [line for line in lines if line.startswith("#")]
+    assert not [line for line in headings if "heading" in line]
+
+
+def test_markdown_shows_the_first_abstentions_only() -> None:
+    text = render_markdown(build(factory.run(600)))
+    assert text.count("<code>item-") == 50
+    assert "10 more are in the other formats of this report." in text
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_json_round_trip(report: Report) -> None:
+    text = render_json(report)
+    assert text.isascii()
+    assert json.loads(text)["schema"] == 1
+    if "\ud800" not in report.task.question:
+        assert TypeAdapter(Report).validate_json(text) == report
+
+
+def test_json_keeps_texts_as_they_came() -> None:
+    whole = json.loads(render_json(build(factory.hostile_run())))
+    assert whole["task"]["question"] == factory.HOSTILE
+
+
+def test_json_has_no_nan(report: Report) -> None:
+    measures = replace(report.measures, cost=replace(report.measures.cost, value=float("nan")))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        render_json(replace(report, measures=measures))
+
+
+# ── JUnit ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_junit_is_well_formed_whatever_it_is_told() -> None:
+    text = render_junit(
+        factory.HOSTILE,
+        [
+            ("kept", "pass", ""),
+            (factory.HOSTILE, "fail", factory.HOSTILE),
+            ("open", "undecided", "]]>&\x00\x1b"),
+        ],
+    )
+    root = ElementTree.fromstring(text.encode())
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("3", "1", "1")
+    kept, failed, unsure = root.iter("testcase")
+    assert list(kept) == []
+    assert failed.get("name") == visible(factory.HOSTILE)
+    assert failed[0].tag == "failure"
+    assert failed[0].text == visible(factory.HOSTILE)
+    assert (unsure[0].tag, unsure[0].text) == ("error", "]]>&␀␛")
+
+
+def test_junit_knows_three_answers() -> None:
+    with pytest.raises(ValueError, match="no status 'PASS'"):
+        render_junit("gate", [("a", "PASS", "")])

@@ -1,0 +1,87 @@
+"""How each judge did alone, and how honest its scores are. No promise rests on it."""
+
+from trustescalate.report import figures, proof
+from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table
+from trustescalate.types import Bin, Certificate, JudgeDiagnostics
+
+
+def judges_section(certificate: Certificate) -> Section | None:
+    """How each judge did alone, and how honest its scores are."""
+    if not certificate.diagnostics:
+        return None
+    text = (
+        "Each judge was asked about every certification row. No promise rests on these figures: they say "
+        "which judge earns its place, and whether a score of 0.9 means being right nine times in ten.",
+    )
+    binned = [judge for judge in certificate.diagnostics if judge.bins]
+    charts = tuple(_reliability(judge) for judge in binned)
+    tables = (_judges_table(certificate), *(_bins_table(judge) for judge in binned))
+    return Section("judges", "The judges, one by one", text, reliability=charts, tables=tables)
+
+
+def _judges_table(certificate: Certificate) -> Table:
+    titles = (
+        "Agreement",
+        proof.INTERVAL,
+        "κ",
+        "ECE",
+        "Brier",
+        "AUROC",
+        "Votes",
+        "Failed votes",
+        "Cost per row",
+    )
+    columns = (Column("Judge"), *(Column(title, True) for title in titles))
+    rows = tuple(_judge_row(judge) for judge in certificate.diagnostics)
+    return Table("Each judge on all certification rows", columns, rows)
+
+
+def _judge_row(judge: JudgeDiagnostics) -> Row:
+    no_verdict = "no row has a verdict"
+    cells = (
+        words(judge.judge),
+        share(judge.agreements, judge.n, "no row was judged"),
+        words(figures.interval(*judge.interval)) if judge.n else missing("no row was judged"),
+        figures.decimal(judge.kappa, "nothing beyond chance to measure"),
+        figures.decimal(judge.ece, no_verdict),
+        figures.decimal(judge.brier, no_verdict),
+        figures.decimal(judge.auroc, "all or no verdicts are right"),
+        count(judge.votes),
+        count(sum(judge.failures.values()), figures.failures_text(judge.failures)),
+        figures.usd(judge.cost),
+    )
+    return Row(cells)
+
+
+def _reliability(judge: JudgeDiagnostics) -> Reliability:
+    ece = figures.decimal(judge.ece, "no row has a verdict")
+    filled = [bin for bin in judge.bins if bin.count]
+    alt = (
+        f"Reliability of {judge.judge}: mean score against share right in {len(filled)} bins, "
+        f"{sum(bin.count for bin in filled)} verdicts; expected calibration error {ece.text}."
+    )
+    return Reliability(judge.judge, tuple(_bin(bin) for bin in filled), alt)
+
+
+def _bin(bin: Bin) -> ReliabilityBin:
+    return ReliabilityBin(bin.low, bin.high, bin.count, bin.mean_score, bin.correct / bin.count)
+
+
+def _bins_table(judge: JudgeDiagnostics) -> Table:
+    titles = ("Scores from", "to", "Verdicts", "Mean score", "Right", "Share right")
+    rows = tuple(
+        Row(
+            (
+                figures.decimal(bin.low, ""),
+                figures.decimal(bin.high, ""),
+                count(bin.count),
+                figures.decimal(bin.mean_score if bin.count else None, "no verdict in this bin"),
+                count(bin.correct),
+                share(bin.correct, bin.count, "no verdict in this bin"),
+            )
+        )
+        for bin in judge.bins
+    )
+    columns = tuple(Column(title, True) for title in titles)
+    return Table(f"Reliability of {judge.judge}", columns, rows, folded=True)

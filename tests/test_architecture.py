@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"project"},
     {"display", "inspection", "starter"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
@@ -47,7 +48,7 @@ def name_of(path: Path) -> str:
 
 
 def unit_of(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -66,7 +67,9 @@ def test_imports_point_down(path: Path) -> None:
     module = name_of(path)
     if module == "__init__":
         return
-    ours = {name.removeprefix("trustescalate.") for name in imports_of(path) if name.startswith("trustescalate.")}
+    ours = {
+        name.removeprefix("trustescalate.") for name in imports_of(path) if name.startswith("trustescalate.")
+    }
     for other in {unit_of(name) for name in ours} - {unit_of(module)}:
         assert RANK[other] < RANK[unit_of(module)], f"{module} imports {other}, which is not below it"
 

@@ -31,14 +31,16 @@ def test_the_examples_in_docstrings(module: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
-    """bash and python blocks of a page share one folder; a block marked `expect=N` ends with that exit code."""
+    """bash and python blocks of a page share one folder; `expect=N` marks one that ends with exit code N."""
     (tmp_path / "calibration_sets").symlink_to(ROOT / "calibration_sets")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{_tools(tmp_path)}:{os.environ['PATH']}"}
     for language, marks, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if language not in ("bash", "python") or "no-run" in marks:
             continue
         code = _runnable(text) if language == "bash" else text
-        command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+        command = (
+            ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+        )
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
         )

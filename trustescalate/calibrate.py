@@ -19,7 +19,7 @@ from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.planning import label_floor, labels_needed
-from trustescalate.stats.policy import common_path
+from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.types import (
     Annotation,
     Bin,
@@ -216,10 +216,11 @@ def _reason(protocol: Protocol, aligned: Aligned, result: Certified | None) -> s
             f"{protocol.delta:g} even {floor - 1} rows without one disagreement would not be enough"
         )
     assert result is not None
-    if result.table.accepted.max() < floor:
-        return f"the judges gave usable verdicts on {int(result.table.accepted.max())} of {n} rows"
+    if _spoken(aligned) < floor:
+        return f"the judges gave usable verdicts on {_spoken(aligned)} of {n} rows"
+    tested = "tiers" if protocol.path == "tierwise" else "policies"
     return (
-        f"none of {len(result.table.accepted)} policies passed its test: on {n} labelled rows, disagreement "
+        f"none of {len(result.table.accepted)} {tested} passed its test: on {n} labelled rows, disagreement "
         f"with people could not be shown to be at most {protocol.alpha:g}"
     )
 
@@ -228,23 +229,38 @@ def _advice(protocol: Protocol, aligned: Aligned, result: Certified | None) -> s
     floor = label_floor(protocol.alpha, protocol.delta)
     if len(aligned.truth) < floor or result is None:
         return f"label at least {floor} rows for certification, better three times as many"
-    table = result.table
-    testable = table.accepted >= floor
-    if not testable.any():
+    if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
-    rate = np.where(testable, table.errors / np.maximum(table.accepted, 1), 1.0)
+    accepted, errors = _explored(aligned)
+    rate = np.where(accepted >= floor, errors / np.maximum(accepted, 1), 1.0)
     best = int(rate.argmin())
-    share, observed = table.accepted[best] / len(aligned.truth), float(rate[best])
-    seen = f"{int(table.errors[best])} of {int(table.accepted[best])} verdicts disagreed with people"
+    share, observed = accepted[best] / len(aligned.truth), float(rate[best])
+    seen = f"{int(errors[best])} of {int(accepted[best])} verdicts disagreed with people"
     if observed >= protocol.alpha:
         return f"at best {seen}: use better judges, clearer instructions, or allow a larger alpha"
-    accepted = labels_needed(observed, protocol.alpha, protocol.delta)
-    if accepted is None:
+    needed = labels_needed(observed, protocol.alpha, protocol.delta)
+    if needed is None:
         return f"at best {seen}: too close to alpha for any number of labels"
     return (
-        f"at best {seen}; if that rate holds, about {ceil(accepted / share)} fresh labelled rows would do. "
+        f"at best {seen}; if that rate holds, about {ceil(needed / share)} fresh labelled rows would do. "
         "Labels that were already tested must not be tested again until they pass"
     )
+
+
+def _spoken(aligned: Aligned) -> int:
+    return int((aligned.labels >= 0).any(axis=1).sum())
+
+
+def _explored(aligned: Aligned) -> tuple[IntArray, IntArray]:
+    """Released rows and errors along a grid, for advice alone: tier by tier nothing may have been tested."""
+    seen = evaluate(
+        common_path(None, aligned.scores.shape[1]),
+        aligned.scores,
+        aligned.labels,
+        aligned.truth,
+        aligned.costs,
+    )
+    return seen.accepted, seen.errors
 
 
 # ── what is said beside the promise ──────────────────────────────────────────────────────────────

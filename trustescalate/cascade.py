@@ -5,16 +5,39 @@ cannot change what happens to its item, so the decisions are those of the full e
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trustescalate.errors import CertificateMismatch, NoCertificate, TrustEscalateError
-from trustescalate.judges.base import Judge, all_done, all_votes
-from trustescalate.types import Certificate, Decision, Item, Judgment, Step, Task, Vote
+from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
+from trustescalate.judges.base import Ask, Judge, all_done, all_votes
+from trustescalate.types import (
+    FAILURES,
+    Certificate,
+    Decision,
+    Item,
+    Judgment,
+    Reply,
+    Request,
+    Step,
+    Task,
+    Vote,
+)
 from trustescalate.votes import score_bounds
 
 Record = Callable[[Sequence[Judgment], Decision], None]
 Collect = Callable[[Judgment], None]
+
+PATIENCE = 10
+"""So many requests in a row that an endpoint leaves unanswered are no fault of the items."""
+
+OUTAGES: Mapping[str, str] = {
+    "unreachable": "check base_url and the network",
+    "timeout": "raise timeout, or lower concurrency",
+    "server_error": "wait until the server is well",
+    "rate_limited": "lower concurrency, or wait",
+    "bad_reply": "check base_url: what answers there speaks no chat completions",
+}
+"""The failures that say nothing about an item, and what mends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +56,39 @@ def trusted_tiers(
     Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
     when it was made for another task, estimator or judge.
     """
-    if certificate.thresholds is None:
-        raise NoCertificate(f"there is no certificate: {certificate.reason}", certificate.advice)
+    must_promise(certificate, certificate.alpha, certificate.delta)
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
-    return [Tier(judge, tau) for judge, tau in zip(judges, certificate.thresholds, strict=True)]
+    return [Tier(judge, tau) for judge, tau in zip(judges, certificate.thresholds or (), strict=True)]
+
+
+def must_promise(certificate: Certificate, alpha: float, delta: float) -> None:
+    """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
+    if certificate.thresholds is None:
+        raise NoCertificate(f"nothing is certified: {certificate.reason}", certificate.advice)
+    _must_equal("alpha", certificate.alpha, alpha)
+    _must_equal("delta", certificate.delta, delta)
+
+
+def patient(ask: Ask, judge: str) -> Ask:
+    """Ask until `PATIENCE` requests in a row were left unanswered; from then on raise ProviderError."""
+    unanswered = 0
+
+    async def asked(request: Request) -> Reply:
+        nonlocal unanswered
+        reply = await ask(request)
+        fix = OUTAGES.get(reply.failure or "")
+        unanswered = 0 if fix is None else unanswered + 1
+        if fix is not None and unanswered >= PATIENCE:
+            why = FAILURES[reply.failure or ""]
+            raise ProviderError(f"judge {judge!r} left {unanswered} requests unanswered: {why}", fix)
+        return reply
+
+    return asked
 
 
 async def run_cascade(
@@ -56,10 +103,19 @@ async def run_cascade(
     """Decide every item, `in_flight` of them at a time; `record` is called once an item, in any order.
 
     Raises what made it stop early (BudgetReached, ProviderError) after the items then in flight have ended.
+    What `record` raises ends it in the same way, and `record` is not called again.
     """
 
+    recording = False
+
     async def decide(item: Item) -> None:
-        record(*await decide_item(item, tiers, task, estimator))
+        nonlocal recording
+        decided = await decide_item(item, tiers, task, estimator)
+        if recording:  # an earlier row failed half-way: nothing may be written behind it
+            return
+        recording = True
+        record(*decided)
+        recording = False
 
     await _each(items, decide, in_flight)
 
@@ -127,7 +183,7 @@ def _why_abstained(trail: Sequence[Step]) -> str:
 
 async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], in_flight: int) -> None:
     queue: Iterator[Item] = iter(items)
-    stopped: list[TrustEscalateError] = []
+    stopped: list[Exception] = []
 
     async def worker() -> None:
         for item in queue:
@@ -135,7 +191,7 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], 
                 return
             try:
                 await work(item)
-            except TrustEscalateError as error:
+            except Exception as error:  # those in flight are paid for, and may end
                 stopped.append(error)
 
     async with asyncio.TaskGroup() as group:

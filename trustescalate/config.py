@@ -1,17 +1,57 @@
 """trustescalate.toml as one frozen `Config`. Values are data: nothing in them is a template or code."""
 
+import json
+import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trustescalate.errors import ConfigError
-from trustescalate.types import TIE, Task, TaskKind
+from trustescalate.types import SKIP, TIE, Task, TaskKind
+
+MOST_LABELS = 26
+MOST_PROMPTS = 1000
+"""Of annotators, of shots and of samples: beyond it lies a slip of the finger, and no memory is enough."""
+
+SECRET_KEYS = re.compile(
+    r"api.?key|authori[sz]ation|bearer|credential|passw|secret|^(access|auth|hf)?_?token$", re.I
+)
+
+
+def _no_secrets(fields: dict[str, Any]) -> dict[str, Any]:
+    secret = next(_secret_names(fields), None)
+    if secret is not None:
+        raise ValueError(f"{secret} looks like a secret, and this file holds none; name a key by api_key_env")
+    return fields
+
+
+def _secret_names(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from (name for name in value if SECRET_KEYS.search(name))
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _secret_names(part)
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, lt=1)]
+Open = Annotated[dict[str, Any], AfterValidator(_no_secrets)]
 
 
 class _Table(BaseModel):
@@ -35,12 +75,31 @@ class TaskTable(_Table):
             raise ValueError('kind = "choice" needs labels = ["…", "…"]')
         if self.kind in (TaskKind.PAIRWISE, TaskKind.RATING) and self.labels is not None:
             raise ValueError(f'kind = "{self.kind}" has labels of its own; remove labels')
-        labels = self.task().labels
-        if len(set(labels)) != len(labels) or not 2 <= len(labels) <= 26 or not all(map(str.strip, labels)):
-            raise ValueError(f"a task has 2 to 26 different labels, not {list(labels)}")
+        if self.kind is TaskKind.BINARY and self.labels is not None and len(self.labels) != 2:
+            raise ValueError('kind = "binary" has two labels; for more of them set kind = "choice"')
+        if self.kind is not TaskKind.RATING and "scale" in self.model_fields_set:
+            raise ValueError('scale is for kind = "rating"')
         if self.kind is not TaskKind.PAIRWISE and self.ties != "class":
             raise ValueError('ties = "drop" is for kind = "pairwise"')
         return self
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is None:
+            return None
+        if not 2 <= len(labels) <= MOST_LABELS or len(set(labels)) != len(labels):
+            raise ValueError(f"must be 2 to {MOST_LABELS} different labels")
+        if not all(map(str.strip, labels)) or SKIP in labels:
+            raise ValueError(f'a label must not be empty, nor "{SKIP}", which is how annotators pass')
+        return labels
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_rises(cls, scale: tuple[int, int]) -> tuple[int, int]:
+        if not 0 <= scale[0] < scale[1] < scale[0] + MOST_LABELS:
+            raise ValueError(f"must be [lowest, highest], from 0 on, with at most {MOST_LABELS} grades")
+        return scale
 
     def task(self) -> Task:
         """The record that judges and statistics work with."""
@@ -62,11 +121,12 @@ class DataTable(_Table):
         None, description='what hangs together: "group", "prompt" or "meta.<key>"; default: the field group'
     )
 
-    @model_validator(mode="after")
-    def _group_known(self) -> Self:
-        if self.group is None or self.group in ("group", "prompt") or self.group.startswith("meta."):
-            return self
-        raise ValueError(f'group = "{self.group}" must be "group", "prompt" or "meta.<key>"')
+    @field_validator("group")
+    @classmethod
+    def _group_known(cls, group: str | None) -> str | None:
+        if group is None or group in ("group", "prompt") or re.match(r"meta\..", group):
+            return group
+        raise ValueError('must be "group", "prompt" or "meta.<key>"')
 
 
 class GuaranteeTable(_Table):
@@ -105,11 +165,13 @@ class RolesTable(_Table):
 class EnsembleTable(_Table):
     """[ensemble]: how each judge is asked."""
 
-    annotators: int = Field(5, ge=1, description="N few-shot prompts")
-    shots: int = Field(5, ge=0, description="K examples in each; 0 is zero-shot")
+    annotators: int = Field(5, ge=1, le=MOST_PROMPTS, description="N few-shot prompts")
+    shots: int = Field(5, ge=0, le=MOST_PROMPTS, description="K examples in each; 0 is zero-shot")
     swap: bool = Field(True, description="pairwise: ask in both orders")
     estimator: Literal["ensemble", "predictive"] = "ensemble"
-    samples: int = Field(3, ge=1, description="draws a vote where an endpoint has no log-probabilities")
+    samples: int = Field(
+        3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
+    )
 
     @model_validator(mode="after")
     def _asks_what_it_reads(self) -> Self:
@@ -134,6 +196,9 @@ class Price(_Table):
     request: float = Field(0.0, ge=0)
 
 
+BUILT_IN = ("openai", "local", "replay", "simulated")
+
+
 class _Judge(_Table):
     name: str = Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")
     price: Price = Price()
@@ -156,16 +221,25 @@ class OpenAIJudge(_ModelJudge):
     timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
     attempts: int = Field(6, ge=1)
     give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
-    extra: dict[str, Any] = Field(default_factory=dict, description="more fields for the request body")
+    extra: Open = Field(default_factory=dict, description="more fields for the request body")
 
-    @model_validator(mode="after")
-    def _no_key_inside(self) -> Self:
-        name = self.api_key_env
-        if name is not None and not (name.isidentifier() and len(name) < 64 and not name.startswith("sk_")):
-            raise ValueError("api_key_env is the name of an environment variable, never a key")
-        if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
-            raise ValueError("base_url holds no user, password or query; name a key by api_key_env")
-        return self
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name_and_no_key(cls, name: str | None) -> str | None:
+        if name is None or re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name):
+            return name
+        raise ValueError("must be the NAME of an environment variable in capitals, never a key")
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address_and_no_key(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if "@" in url or "?" in url or "#" in url:
+            raise ValueError("must hold no user, password or query; name a key by api_key_env")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise ValueError("must start with http:// or https:// and a host")
+        return url
 
 
 class LocalJudge(_ModelJudge):
@@ -198,12 +272,25 @@ class PluginJudge(_ModelJudge):
     """A backend from another package (entry point group `trustescalate.backends`)."""
 
     backend: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Open = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_options(cls, value: Any) -> Any:
+        keys = [key for key in value if key not in cls.model_fields] if isinstance(value, dict) else []
+        if keys and isinstance(value.get("backend"), str):
+            near = get_close_matches(value["backend"], BUILT_IN, 1)
+            raise ValueError(
+                f"backend {value['backend']!r} is not built in"
+                + (f": did you mean {near[0]!r}?" if near else f" ({', '.join(BUILT_IN)} are)")
+                + f" (A plugin takes {', '.join(map(repr, keys))} in options.)"
+            )
+        return value
 
 
 def _backend_of(value: Any) -> str:
     backend = value.get("backend") if isinstance(value, dict) else getattr(value, "backend", None)
-    return backend if backend in ("openai", "local", "replay", "simulated") else "plugin"
+    return backend if backend in BUILT_IN else "plugin"
 
 
 ModelTable = OpenAIJudge | LocalJudge | SimulatedJudge | PluginJudge
@@ -241,17 +328,20 @@ class Config(_Table):
     guarantee: GuaranteeTable = GuaranteeTable()
     roles: RolesTable = RolesTable()
     ensemble: EnsembleTable = EnsembleTable()
-    judges: tuple[JudgeTable, ...] = Field(min_length=1)
+    judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [judge.name for judge in self.judges]
+    @field_validator("judges")
+    @classmethod
+    def _names_differ(cls, judges: tuple[JudgeTable, ...]) -> tuple[JudgeTable, ...]:
+        names = [judge.name for judge in judges]
+        if not names:
+            raise ValueError("there must be at least one [[judges]]")
         if len(set(names)) != len(names):
-            raise ValueError(f"judges need different names, not {names}")
-        return self
+            raise ValueError(f"names must differ: {', '.join(names)}")
+        return judges
 
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""
@@ -261,25 +351,32 @@ class Config(_Table):
 def load_config(path: Path) -> Config:
     """Read a configuration. Raises ConfigError that names every wrong key at once."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         hint = "`trustescalate init` writes one; --config names another"
         raise ConfigError(f"{path}: there is no such file", hint) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start + 1}", "save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    data.pop("folder", None)
     return parse_config(data, path)
 
 
 def parse_config(data: dict[str, Any], path: Path) -> Config:
-    """Check the values of a configuration read from `path`."""
+    """Check the values of a configuration read from `path`. Nothing is converted: "5" is no number."""
+    lines = ["unknown key folder"] if "folder" in data else []
     try:
-        return Config.model_validate({**data, "folder": path.parent})
+        values = json.dumps({**data, "folder": str(path.parent)}, default=str)
+        config = Config.model_validate_json(values, strict=True)
     except ValidationError as error:
-        lines = [_sentence(problem) for problem in error.errors()]
+        lines += [_sentence(problem) for problem in error.errors(include_url=False)]
+    if lines:
         raise ConfigError("\n  ".join([f"{path}:", *lines])) from None
+    return config
 
 
 def json_schema() -> dict[str, Any]:
@@ -290,29 +387,36 @@ def json_schema() -> dict[str, Any]:
 
 
 def _sentence(problem: Any) -> str:
-    loc = [
-        part for part in problem["loc"] if part not in ("openai", "local", "replay", "simulated", "plugin")
-    ]
+    loc = [part for place, part in enumerate(problem["loc"]) if not _is_tag(place, problem["loc"])]
     where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in loc)
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(loc[-1]), _keys_near(loc[:-1], problem["loc"]), 1)
+        near = get_close_matches(str(loc[-1]), _keys_near(problem["loc"]), 1)
         return f"unknown key {where}" + (f": did you mean {near[0]!r}?" if near else "")
     if problem["type"] == "missing":
         return f"{where} is missing"
+    if problem["loc"] == ("judges",) and problem["type"] == "tuple_type":
+        return "judges: must be written [[judges]], with two brackets, once for each judge"
     message = problem["msg"].removeprefix("Value error, ")
+    message = re.sub(r"^\w+ should (be|have|match) ", r"must \1 ", message).replace("valid tuple", "list")
     return f"{where}: {message}" if where else message
 
 
-def _keys_near(parents: list[Any], loc: tuple[Any, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {
+def _is_tag(place: int, loc: tuple[Any, ...]) -> bool:
+    """Whether this part of a place is pydantic's name of a kind of judge, and no key of the file."""
+    return place == 2 and loc[0] == "judges"
+
+
+def _keys_near(loc: tuple[Any, ...]) -> list[str]:
+    """The known keys of the table in which an unknown one was found."""
+    judges: dict[str, type[BaseModel]] = {
         "openai": OpenAIJudge, "local": LocalJudge, "replay": ReplayJudge,
-        "simulated": SimulatedJudge, "plugin": PluginJudge, "price": Price,
+        "simulated": SimulatedJudge, "plugin": PluginJudge,
     }  # fmt: skip
     model: type[BaseModel] = Config
-    for part in parents:
-        field = model.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type):
-            model = field.annotation
-    for part in loc[:-1]:
-        model = models.get(str(part), model)
+    for place, part in enumerate(loc[:-1]):
+        if _is_tag(place, loc):
+            model = judges[part]
+        elif str(part) in model.model_fields:
+            inner = model.model_fields[str(part)].annotation
+            model = inner if isinstance(inner, type) else model
     return [name for name in model.model_fields if name != "folder"]

@@ -4,13 +4,16 @@ import gzip
 import hashlib
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from trustescalate.errors import DataError
 
@@ -47,8 +50,9 @@ def read_rows(path: Path, kind: type[T]) -> Rows[T]:
                 rows.append(Row(number, decode(line, kind)))
             except ValueError as error:
                 problems.append(f"{path}:{number}: {error}")
-    except (OSError, EOFError) as error:
-        problems.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+    except (OSError, EOFError, zlib.error) as error:
+        after = f" after line {rows[-1].line}" if rows else ""
+        problems.append(f"{path}: cannot be read{after}: {getattr(error, 'strerror', None) or error}")
     return Rows(rows, problems)
 
 
@@ -90,13 +94,13 @@ def decode(line: bytes, kind: type[T]) -> T:
         record: T = _adapter(kind).validate_json(line)
         return record
     except ValidationError as error:
-        raise ValueError("; ".join(_sentence(e, kind) for e in error.errors()[:4])) from None
+        raise ValueError("; ".join(_sentences(error.errors(include_url=False), kind))) from None
 
 
 def encode(record: object) -> bytes:
-    """One record as compact JSON, fields in order, defaults left out; floats round-trip exactly."""
-    data: bytes = _adapter(type(record)).dump_json(record, exclude_defaults=True)
-    return data
+    """One record as compact JSON, fields in order, defaults left out; floats round-trip exactly, also -inf."""
+    plain = _adapter(type(record)).dump_python(record, exclude_defaults=True)
+    return to_json(plain, inf_nan_mode="constants")
 
 
 def to_python(record: object) -> Any:
@@ -110,14 +114,17 @@ def write_rows(path: Path, records: Iterable[object]) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` in one step, durable when this returns."""
+    """Replace `path` in one step: whenever this is killed, it holds the old data or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def digest(*values: object) -> str:
@@ -146,15 +153,38 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
+def _sentences(errors: list[Any], kind: type) -> Iterator[str]:
+    """One sentence an error; a list where a text or a list may stand is not told that it is no text."""
+    for error in errors:
+        if not (error["loc"][-1:] == ("str",) and isinstance(error["input"], list)):
+            yield _sentence(error, kind)
+
+
 def _sentence(error: Any, kind: type) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    known = [field.name for field in fields(kind)]
+    # pydantic names the alternatives of a union (`str`, `tuple[Turn, ...]`) as if they were keys.
+    where = ".".join(str(part) for part in error["loc"] if part != "str" and "[" not in str(part))
     if error["type"] == "unexpected_keyword_argument":
-        near = get_close_matches(where, known, 1)
+        known = _known(kind, error["loc"][:-1])
+        near = get_close_matches(error["loc"][-1], known, 1)
         advice = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
         return f"unknown key {where!r}: {advice}"
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where!r} is missing"
     if error["type"] == "json_invalid":
-        return f"not valid JSON ({error['ctx']['error']})"
-    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}" if where else error["msg"]
+        return f"not valid JSON ({error['ctx']['error'].replace(' at line 1 column', ', column')})"
+    return f"{where or 'a line'} {error['msg'].replace('Input should', 'must')}"
+
+
+def _known(kind: Any, place: tuple[Any, ...]) -> list[str]:
+    """The keys of the record that stands at a place in another."""
+    for part in place:
+        hints = get_type_hints(kind)
+        kind = next(_records(hints[part]), kind) if part in hints else kind
+    return [field.name for field in fields(kind)]
+
+
+def _records(hint: Any) -> Iterator[Any]:
+    if is_dataclass(hint):
+        yield hint
+    for inner in get_args(hint):
+        yield from _records(inner)

@@ -58,7 +58,7 @@ def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report)
     # Of 60 labelled items the cascade abstained on 6. Of the 54 others, the only opinion on items 0, 15, 30
     # and 45 is another one, and on items 1 and 31 two people differ.
     assert report.measures.judged_agreement.counts == (48, 54)
-    [_, text] = section(report, "agreement").text
+    [_, _, text] = section(report, "agreement").text
     assert "labelled 60 of the items; on 6 of them" in text
     assert "those without a majority (2) count as disagreement" in text
     assert "certifies nothing" in text

@@ -18,7 +18,7 @@ def by_hand(
         errors, by_tier, cost = 0, [0] * len(policy), 0.0
         for i in range(len(scores)):
             for j, tau in enumerate(policy):
-                cost += costs[i, j]
+                cost += costs[i, j] * (tau < np.inf)
                 if labels[i, j] >= 0 and scores[i, j] >= tau:
                     by_tier[j] += 1
                     errors += int(truth[i] < 0 or labels[i, j] != truth[i])

@@ -26,6 +26,10 @@ NO_RUN = "nothing was run yet"
 SIMULATED = "Simulated judges and data: these figures say nothing about any real model."
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
 Maker = Callable[[Certificate, Run | None], Section | None]
+_AFTER_CHOICE = (
+    "The interval around the agreement observed on certification rows does not account for the choice of the "
+    "policy among those that passed; the certificate does."
+)
 _YARDSTICK = "The yardstick for any judge is how often one person agrees with the majority of the others."
 Status = Literal["certified", "none", "incomplete"]
 _HEADLINES: Mapping[Status, str] = {
@@ -229,6 +233,7 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     text = [
         _YARDSTICK if certificate.ceiling else "There is one annotator per row: no ceiling can be measured."
     ]
+    text += [_AFTER_CHOICE] if certificate.status == "certified" else []
     table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
     text += outcome.agreement_text(run) if run else []
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))

@@ -190,7 +190,7 @@ def _terms(certificate: Certificate) -> Table:
         ("n, certification rows", count(certificate.n)),
         ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
-        ("Coverage to expect, lower bound with probability 1 - δ", predicted_coverage(certificate)),
+        ("Coverage to expect, lower bound", predicted_coverage(certificate)),
         ("Policies tested", count(len(certificate.tests))),
         ("… of these certified", count(sum(test.rejected for test in certificate.tests))),
         ("Path", words(certificate.path)),

@@ -1,11 +1,9 @@
 """The demo folder: simulated items and labels, a card that says so, a configuration to run it with."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
 
+from trustescalate.jsonl import encode
 from trustescalate.simulate.judges import PRICES, Size
 from trustescalate.simulate.questions import TEMPLATES
 from trustescalate.simulate.world import ANNOTATORS, FAULTS, World, generate
@@ -74,6 +72,8 @@ says nothing about any real model, product or person.
 - **Limits**: the questions come from {templates} templates and the faults from a list of {faults}, so a judge
   finds them more easily than faults in the wild. Simulated people err independently of one another; real ones
   do not.
+- **Votes**: `votes/` holds what the simulated judges say of every item, full ensembles, for
+  `backend = "replay"`; `python calibration_sets/record_votes.py` records them again.
 - **Truth**: the true difference in quality of each pair is known and stands in no file:
   `generate({seed}, {items}).quality`.
 - **Regenerate**, byte for byte:
@@ -123,17 +123,4 @@ def _card(world: World, annotations: tuple[Annotation, ...]) -> str:
 
 
 def _lines(records: Iterable[Item | Annotation]) -> str:
-    return "".join(json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records)
-
-
-def _row(record: Item | Annotation) -> dict[str, Any]:
-    """The record's fields in their order, without those that hold their default."""
-    return {
-        place.name: value
-        for place in fields(record)
-        if (value := getattr(record, place.name)) != _default(place)
-    }
-
-
-def _default(place: "Field[Any]") -> object:
-    return place.default_factory() if place.default_factory is not MISSING else place.default
+    return "".join(encode(record).decode() + "\n" for record in records)

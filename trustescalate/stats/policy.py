@@ -18,7 +18,8 @@ class Outcomes(NamedTuple):
     """What t policies do on n rows.
 
     `accepted` (t,) and `errors` (t,) are rows; `by_tier` (t, m) splits `accepted`; `cost` (t,) is mean USD
-    per row, where a row pays every tier that it visited, so an abstained one pays all.
+    per row, where a row pays every tier that it visited, so an abstained one pays all. A tier that never
+    accepts is not visited.
     """
 
     accepted: IntArray
@@ -112,7 +113,7 @@ def _evaluate_falling(
     by_tier, errors, cost = np.zeros((t, m), dtype=np.int64), np.zeros(t, dtype=np.int64), np.zeros(t)
     released = np.full(len(scores), t)  # the first policy under which a tier seen so far releases the row
     for j in range(m):
-        cost += _tail_sum(released, costs[:, j], t)
+        cost += (thresholds[:, j] < np.inf) * _tail_sum(released, costs[:, j], t)
         accepts = np.searchsorted(-thresholds[:, j], -scores[:, j])
         before, released = released, np.minimum(released, np.where(labels[:, j] >= 0, accepts, t))
         by_tier[:, j] = _count_up(released, t) - _count_up(before, t)

@@ -1,0 +1,42 @@
+"""Record what the simulated judges say about every item of the demo set, in calibration_sets/demo/votes.
+
+    python calibration_sets/record_votes.py
+
+Full ensembles, so that any path, estimator or threshold can be tried on them at no cost.
+"""
+
+import asyncio
+import gzip
+from pathlib import Path
+
+from trustescalate.cascade import collect_judgments
+from trustescalate.dataset import load_dataset
+from trustescalate.jsonl import encode, write_atomically
+from trustescalate.judges.registry import open_judges
+from trustescalate.project import Project
+from trustescalate.types import Judgment
+
+DEMO = Path(__file__).parent / "demo"
+
+
+async def record(folder: Path) -> dict[str, bytes]:
+    """The judgments of each judge on all items, in the order of the items, as gzipped JSON lines."""
+    project = Project.open(folder / "trustescalate.toml")
+    data = load_dataset(project.config)
+    exemplars = project.exemplars(data, project.roles(data)["exemplars"])
+    judges, _ = open_judges(project.config, exemplars, wrap=lambda ask, *_: ask, notice=lambda _: None)
+    made: list[Judgment] = []
+    await collect_judgments(data.items, judges, collect=made.append, in_flight=16)
+    place = {item.id: i for i, item in enumerate(data.items)}
+    made.sort(key=lambda judgment: place[judgment.item_id])
+    return {
+        judge.name: gzip.compress(
+            b"".join(encode(row) + b"\n" for row in made if row.judge == judge.name), mtime=0
+        )
+        for judge in judges
+    }
+
+
+if __name__ == "__main__":
+    for name, rows in asyncio.run(record(DEMO)).items():
+        write_atomically(DEMO / "votes" / f"{name}.jsonl.gz", rows)

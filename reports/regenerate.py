@@ -24,6 +24,8 @@ from trustescalate.report.sections import Report
 HERE = Path(__file__).parent
 DEMO = HERE.parent / "calibration_sets" / "demo"
 CLOCK = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+SHOWN = 20
+"""Rows that were examples when the votes were recorded, so they must not be tested."""
 RENDERERS = {"html": render_html, "md": render_markdown, "json": render_json}
 
 
@@ -54,6 +56,7 @@ def _replayed(folder: Path, *changes: tuple[str, str]) -> Project:
     shutil.copytree(DEMO, folder)
     config = folder / "trustescalate.toml"
     text = config.read_text(encoding="utf-8")
+    text += f"\n[roles]\nexemplars = {SHOWN}\n"
     for size in ("XS", "S", "M"):
         live = f'backend = "simulated"\nmodel = "{size}"'
         changes = (*changes, (live, f'backend = "replay"\nvotes = "votes/simulated-{size}.jsonl.gz"'))

@@ -60,14 +60,18 @@ class Measured(NamedTuple):
     violations: int
 
 
-def load_population(folder: Path) -> Population:
-    """Align labels and recorded votes; an item that a judge was never asked about is a failed vote."""
+def load_population(folder: Path, estimator: str | None = None) -> Population:
+    """Align labels and recorded votes; an item that a judge was never asked about is a failed vote.
+
+    `estimator` is the configured one unless it is named.
+    """
     config = load_config(folder / "trustescalate.toml")
     task = config.task.task()
     truth = majority(task, load_dataset(config).annotations)
     answers = [-1 if label is None else task.labels.index(label) for label in truth.values()]
-    judged = [_judgments(config, judge, list(truth)) for judge in config.judges]
-    found = [confidence(task, config.ensemble.estimator, rows) for rows in judged]
+    judged = [load_judgments(config, judge, list(truth)) for judge in config.judges]
+    named = estimator or config.ensemble.estimator
+    found = [confidence(task, named, rows) for rows in judged]
     price = [judge.price.request for judge in config.judges]
     return Population(
         np.column_stack([c.score for c in found]),
@@ -79,7 +83,8 @@ def load_population(folder: Path) -> Population:
     )
 
 
-def _judgments(config: Config, judge: object, items: list[str]) -> list[Judgment]:
+def load_judgments(config: Config, judge: object, items: list[str]) -> list[Judgment]:
+    """One judge's recorded votes on these items, in this order."""
     if not isinstance(judge, ReplayJudge):
         raise TypeError("only recorded votes can be resampled")
     rows = load_votes(config.path(judge.votes), config.task.task(), judge.name)

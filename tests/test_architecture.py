@@ -24,6 +24,7 @@ RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 THIRD_PARTY: dict[str, set[str]] = {
     "calibrate": {"numpy"},
+    "cascade": {"numpy"},
     "cli": {"typer"},
     "config": {"pydantic"},
     "display": {"rich"},
@@ -35,6 +36,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "report.charts": {"matplotlib"},
     "report.html": {"jinja2", "markupsafe"},
     "stats": {"numpy", "scipy"},
+    "stats.fitted": {"numpy", "scipy", "sklearn"},
     "votes": {"numpy"},
 }
 """Whoever is not listed, nor lies in a listed package, uses the standard library alone."""

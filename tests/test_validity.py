@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from trustescalate.stats.bounds import FloatArray, binomial_pvalue
+from trustescalate.stats.certify import certify
 from trustescalate.stats.control import fixed_sequence
+from trustescalate.stats.paths import PATHS, Basis, Rows
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.validity import (
     WORLDS,
@@ -29,7 +31,12 @@ RULES = {
     "fixed_sequence": ("common", "fixed_sequence"),
     "bonferroni": ("common", "bonferroni"),
     "tierwise": ("tierwise", "fallback"),
+    "hedged": ("hedged", "fallback"),
+    "pareto": ("pareto", "fallback"),
+    "calibrated": ("calibrated", "fallback"),
+    "stacked": ("stacked", "fallback"),
 }
+DEV = 100
 
 
 @cache
@@ -44,6 +51,7 @@ def counted(name: str, rule: str, tiers: int = 2) -> Replications:
         procedure=procedure,
         trials=TRIALS,
         rng=np.random.default_rng(list(WORLDS).index(name)),
+        dev=DEV if path in PATHS and PATHS[path].needs_dev else 0,  # type: ignore[index]
     )
 
 
@@ -57,8 +65,10 @@ def test_the_promise_holds(name: str, rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_promise_holds_with_one_tier_and_with_three(rule: str) -> None:
+    # Three independent judges put together are better than alpha; with two coins beside one they are not.
+    barely_too_bad = "coin_beside" if rule == "stacked" else "adversarial"
     for tiers in (1, 3):
-        assert counted("adversarial", rule, tiers).violations <= violation_limit(TRIALS, DELTA)
+        assert counted(barely_too_bad, rule, tiers).violations <= violation_limit(TRIALS, DELTA)
         assert counted("tied", rule, tiers).violations <= violation_limit(TRIALS, DELTA)
 
 
@@ -67,7 +77,18 @@ def test_nothing_is_certified_where_nothing_can_be(rule: str) -> None:
     assert counted("hopeless", rule).certified == 0
 
 
-@pytest.mark.parametrize(("rule", "coverage"), [("fallback", 0.85), ("bonferroni", 0.75), ("tierwise", 0.5)])
+@pytest.mark.parametrize(
+    ("rule", "coverage"),
+    [
+        ("fallback", 0.85),
+        ("bonferroni", 0.75),
+        ("tierwise", 0.5),
+        ("hedged", 0.85),
+        ("pareto", 0.8),
+        ("calibrated", 0.8),
+        ("stacked", 0.85),
+    ],
+)
 def test_in_an_easy_world_the_certificate_comes(rule: str, coverage: float) -> None:
     result = counted("monotone", rule)
     assert result.certified >= 0.8 * TRIALS
@@ -77,6 +98,16 @@ def test_in_an_easy_world_the_certificate_comes(rule: str, coverage: float) -> N
 def test_the_second_start_pays_where_the_top_is_bad() -> None:
     assert counted("bad_at_top", "fallback").mean_coverage > 0.5
     assert counted("bad_at_top", "fixed_sequence").mean_coverage < 0.1
+
+
+def test_a_judge_that_is_confidently_wrong_spoils_the_common_path_alone() -> None:
+    assert counted("deceptive", "fallback").certified == 0
+    for rule in ("hedged", "pareto", "calibrated", "stacked"):
+        assert counted("deceptive", rule).mean_coverage > 0.5
+
+
+def test_the_hedge_costs_little_where_it_is_not_needed() -> None:
+    assert counted("monotone", "hedged").mean_coverage > counted("monotone", "fallback").mean_coverage - 0.03
 
 
 # ── rules that are known to be wrong: the count must show it ─────────────────────────────────────
@@ -135,3 +166,29 @@ def test_canary_starting_where_labels_look_good_breaks_the_promise() -> None:
     place, rng = world("adversarial", ALPHA, 1), np.random.default_rng(0)
     violations = sum(broken(place, any_passing_bound(place.draw(N, rng))) for _ in range(300))
     assert violations > violation_limit(300, DELTA)
+
+
+def rows_of(sample: Sample) -> Rows:
+    return Rows(*sample, np.zeros(sample.scores.shape))
+
+
+def test_canary_a_path_laid_out_on_certification_rows_breaks_the_promise() -> None:
+    place, rng, violations = world("adversarial", ALPHA, 3), np.random.default_rng(0), 0
+    for _ in range(60):
+        rows = rows_of(place.draw(N, rng))
+        plan = PATHS["pareto"].build(Basis(rows, None, 3, 2))
+        violations += broken(place, certify(*rows, alpha=ALPHA, delta=DELTA, path=plan).thresholds)
+    assert violations > violation_limit(60, DELTA)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_canary_a_stack_fitted_on_certification_rows_breaks_the_promise(same: bool) -> None:
+    """Fourteen coins: whatever is certified below a half is a broken promise."""
+    coins = World(np.full((1, 14), 0.8), np.full((1, 14), 0.5))
+    rng, violations = np.random.default_rng(0), 0
+    for _ in range(60):
+        dev, rows = rows_of(coins.draw(100, rng)), rows_of(coins.draw(100, rng))
+        plan = PATHS["stacked"].build(Basis(dev, None, 14, 2))
+        rows = dev if same else rows
+        violations += certify(*rows, alpha=0.45, delta=DELTA, path=plan).thresholds is not None
+    assert (violations > violation_limit(60, DELTA)) == same

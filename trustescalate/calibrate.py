@@ -18,6 +18,8 @@ from trustescalate.stats.agreement import cohen_kappa, human_ceiling
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
 from trustescalate.stats.certify import Certified, certify
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
+from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.types import (
@@ -52,9 +54,10 @@ class Protocol:
     alpha: float
     delta: float
     claim: Literal["population"]
-    path: Literal["common", "tierwise"]
+    path: PathName | Literal["tierwise"]
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
-    prefer: Literal["coverage", "cost"]
+    prefer: Literal["coverage", "cost", "total"]
+    abstention_price: float | None
     estimator: Literal["ensemble", "predictive"]
     judges: tuple[tuple[str, str], ...]
     roles: Mapping[str, tuple[str, ...]]
@@ -87,7 +90,8 @@ def calibrate(
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
-    `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`.
+    `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
+    the path is fitted on those.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
     """
     task = protocol.task
@@ -98,7 +102,8 @@ def calibrate(
     truth = majority(task, notes)
     rows = [item_id for item_id in certify if item_id in truth]
     aligned = _align(protocol, rows, truth, judged)
-    result = _certify(protocol, aligned, judged) if rows else None
+    plan = _laid_out(protocol, annotations, judged)
+    result = _certify(protocol, aligned, plan) if rows else None
     certified = result is not None and result.chosen is not None
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
@@ -120,7 +125,7 @@ def calibrate(
         chosen=None if result is None else result.chosen,
         thresholds=None if result is None else _thresholds(result.thresholds),
         coverage_lower=None if result is None else result.coverage_lower,
-        tests=() if result is None else _tests(result),
+        tests=() if result is None else _tests(result, plan),
         judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
         diagnostics=tuple(
             _diagnostics(task, name, rows, aligned, tier, judged[name])
@@ -134,6 +139,7 @@ def calibrate(
         version=protocol.version,
         created=created,
         assumptions=_assumptions(protocol),
+        stack=_stack(plan),
     )
 
 
@@ -159,11 +165,24 @@ def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tup
     return np.column_stack([c.score for c in found]), np.column_stack([c.label for c in found])
 
 
-def _certify(protocol: Protocol, aligned: Aligned, judged: Judged) -> Certified:
-    path: FloatArray | Literal["tierwise"] = "tierwise"
-    if protocol.path == "common":
-        pilot, _ = _confidences(protocol, protocol.roles["pilot"], judged)
-        path = common_path(pilot, len(protocol.judges))
+def _laid_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
+    """The path, from dev rows and unlabelled ones alone; None for `tierwise`, which needs none."""
+    if protocol.path == "tierwise":
+        return None
+    wanted = set(protocol.roles["dev"]) if PATHS[protocol.path].needs_dev else set()
+    truth = majority(protocol.task, [note for note in annotations if note.item_id in wanted])
+    dev = _align(protocol, list(truth), truth, judged) if truth else None
+    pilot = ScoredVotes(*_confidences(protocol, protocol.roles["pilot"], judged))
+    basis = Basis(
+        None if dev is None else Rows(dev.scores, dev.labels, dev.truth, dev.costs),
+        pilot,
+        len(protocol.judges),
+        len(protocol.task.labels),
+    )
+    return PATHS[protocol.path].build(basis)
+
+
+def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Certified:
     return certify(
         aligned.scores,
         aligned.labels,
@@ -171,9 +190,10 @@ def _certify(protocol: Protocol, aligned: Aligned, judged: Judged) -> Certified:
         aligned.costs,
         alpha=protocol.alpha,
         delta=protocol.delta,
-        path=path,
+        path="tierwise" if plan is None else plan,
         procedure=protocol.procedure,
         prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
     )
 
 
@@ -183,8 +203,11 @@ def _thresholds(thresholds: FloatArray | None) -> tuple[float | None, ...] | Non
     return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)
 
 
-def _tests(result: Certified) -> tuple[PolicyTest, ...]:
+def _tests(result: Certified, plan: Plan | None) -> tuple[PolicyTest, ...]:
     table = result.table
+    parts = [0] * len(table.accepted)
+    if plan is not None:
+        parts = [part for part, policies in enumerate(plan.parts) for _ in policies]
     return tuple(
         PolicyTest(
             thresholds=_thresholds(table.policies[t]) or (),
@@ -195,9 +218,16 @@ def _tests(result: Certified) -> tuple[PolicyTest, ...]:
             p_value=float(table.p_value[t]),
             level=float(table.level[t]),
             rejected=bool(table.rejected[t]),
+            part=parts[t],
         )
         for t in range(len(table.accepted))
     )
+
+
+def _stack(plan: Plan | None) -> tuple[tuple[tuple[float, float], ...], ...] | None:
+    if plan is None or plan.stack is None:
+        return None
+    return tuple(tuple((float(a), float(b)) for a, b in tier) for tier in plan.stack.weights)
 
 
 def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:

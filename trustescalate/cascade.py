@@ -8,8 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
-from trustescalate.judges.base import Ask, Judge, all_done, all_votes
+from trustescalate.judges.base import Ask, Enough, Judge, all_done, all_votes
+from trustescalate.stats.confidence import Bounds
+from trustescalate.stats.paths import Stack, stacked_scores
+from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.types import (
     FAILURES,
     Certificate,
@@ -48,28 +53,37 @@ class Tier:
     threshold: float | None
 
 
-def trusted_tiers(
-    certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str
-) -> list[Tier]:
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far."""
+
+    tiers: tuple[Tier, ...]
+    task: Task
+    estimator: str
+    stack: Stack | None = None
+
+
+def trusted_cascade(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> Cascade:
     """The cascade that a certificate allows.
 
     Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
     when it was made for another task, estimator or judge.
     """
-    must_promise(certificate, certificate.alpha, certificate.delta)
+    thresholds = _certified(certificate)
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
-    return [Tier(judge, tau) for judge, tau in zip(judges, certificate.thresholds or (), strict=True)]
+    stack = None if certificate.stack is None else Stack(len(task.labels), np.array(certificate.stack))
+    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
+    return Cascade(tiers, task, estimator, stack)
 
 
 def must_promise(certificate: Certificate, alpha: float, delta: float) -> None:
     """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
-    if certificate.thresholds is None:
-        raise NoCertificate(f"nothing is certified: {certificate.reason}", certificate.advice)
+    _certified(certificate)
     _must_equal("alpha", certificate.alpha, alpha)
     _must_equal("delta", certificate.delta, delta)
 
@@ -85,21 +99,13 @@ def patient(ask: Ask, judge: str) -> Ask:
         unanswered = 0 if fix is None else unanswered + 1
         if fix is not None and unanswered >= PATIENCE:
             why = FAILURES[reply.failure or ""]
-            raise ProviderError(f"judge {judge!r} left {unanswered} requests unanswered: {why}", fix)
+            raise ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
         return reply
 
     return asked
 
 
-async def run_cascade(
-    items: Sequence[Item],
-    tiers: Sequence[Tier],
-    task: Task,
-    estimator: str,
-    *,
-    record: Record,
-    in_flight: int,
-) -> None:
+async def run_cascade(items: Sequence[Item], cascade: Cascade, *, record: Record, in_flight: int) -> None:
     """Decide every item, `in_flight` of them at a time; `record` is called once an item, in any order.
 
     Raises what made it stop early (BudgetReached, ProviderError) after the items then in flight have ended.
@@ -110,7 +116,7 @@ async def run_cascade(
 
     async def decide(item: Item) -> None:
         nonlocal recording
-        decided = await decide_item(item, tiers, task, estimator)
+        decided = await decide_item(item, cascade)
         if recording:  # an earlier row failed half-way: nothing may be written behind it
             return
         recording = True
@@ -132,18 +138,15 @@ async def collect_judgments(
     await _each(items, ask, in_flight)
 
 
-async def decide_item(
-    item: Item, tiers: Sequence[Tier], task: Task, estimator: str
-) -> tuple[list[Judgment], Decision]:
+async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Decision]:
     """One item through the tiers."""
     judgments: list[Judgment] = []
     trail: list[Step] = []
-    for tier in tiers:
+    for tier in cascade.tiers:
         if tier.threshold is None:
             continue
-        judgment = await tier.judge.judge(item, _enough(task, estimator, tier.threshold))
-        step = _step(task, estimator, tier, judgment)
-        judgments.append(judgment)
+        judgments.append(await tier.judge.judge(item, _enough(cascade, tier.threshold)))
+        step = _step(cascade, tier, judgments)
         trail.append(step)
         if step.accepted:
             decision = Decision(item.id, step.label, step.judge, step.score, "accepted", tuple(trail))
@@ -151,16 +154,20 @@ async def decide_item(
     return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
 
 
-def _enough(task: Task, estimator: str, threshold: float) -> Callable[[Sequence[Vote], int], bool]:
+def _enough(cascade: Cascade, threshold: float) -> Enough:
+    if cascade.stack is not None:
+        return all_votes  # every later tier reads the exact score of this one
+
     def enough(votes: Sequence[Vote], planned: int) -> bool:
-        label, low, high = score_bounds(task, estimator, votes, planned)
+        label, low, high = score_bounds(cascade.task, cascade.estimator, votes, planned)
         return high < threshold or (label >= 0 and low >= threshold)
 
     return enough
 
 
-def _step(task: Task, estimator: str, tier: Tier, judgment: Judgment) -> Step:
-    label, low, high = score_bounds(task, estimator, judgment.votes, judgment.planned)
+def _step(cascade: Cascade, tier: Tier, judgments: Sequence[Judgment]) -> Step:
+    judgment, task = judgments[-1], cascade.task
+    label, low, high = _read(cascade, judgments)
     return Step(
         judge=judgment.judge,
         label=task.labels[label] if label >= 0 else None,
@@ -172,6 +179,20 @@ def _step(task: Task, estimator: str, tier: Tier, judgment: Judgment) -> Step:
         planned=judgment.planned,
         failures=tuple(sorted({vote.failure for vote in judgment.votes if vote.failure is not None})),
     )
+
+
+def _read(cascade: Cascade, judgments: Sequence[Judgment]) -> Bounds:
+    """What the last of these judgments says; with a stack, what all of them say together."""
+    own = [score_bounds(cascade.task, cascade.estimator, row.votes, row.planned) for row in judgments]
+    if cascade.stack is None:
+        return own[-1]
+    place = [tier.judge.name for tier in cascade.tiers]
+    asked = [place.index(row.judge) for row in judgments]
+    scores, labels = np.zeros((1, len(place))), np.full((1, len(place)), -1)
+    scores[0, asked], labels[0, asked] = [said.low for said in own], [said.label for said in own]
+    read = stacked_scores(cascade.stack, ScoredVotes(scores, labels))
+    score = float(read.scores[0, asked[-1]])
+    return Bounds(int(read.labels[0, asked[-1]]), score, score)
 
 
 def _why_abstained(trail: Sequence[Step]) -> str:
@@ -199,6 +220,12 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], 
             group.create_task(worker())
     if stopped:
         raise stopped[0]
+
+
+def _certified(certificate: Certificate) -> tuple[float | None, ...]:
+    if certificate.thresholds is None:
+        raise NoCertificate(f"there is no certificate: {certificate.reason}", certificate.advice)
+    return certificate.thresholds
 
 
 def _must_equal(field: str, certified: object, given: object) -> None:

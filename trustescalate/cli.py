@@ -4,9 +4,11 @@ Everything heavy is imported where it is used, so that `--help` is instant. stdo
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,7 +16,15 @@ import typer
 from typer.core import TyperGroup
 
 from trustescalate import __version__
-from trustescalate.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, TrustEscalateError
+from trustescalate.errors import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    BudgetReached,
+    ProviderError,
+    TrustEscalateError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from trustescalate.config import BudgetTable
@@ -32,6 +42,18 @@ resumable. Every flag can be set in the environment: run --budget-usd is TRUSTES
 class Commands(TyperGroup):
     """All commands end the same way: an exit code that is documented, and never a breach by accident."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command line. What the parser refuses, and a pipe that breaks under it, end here."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except typer.Abort:
+            code = EXIT_INTERRUPTED
+        except SystemExit as end:  # the parser answers a broken pipe with 1, which would be a breach
+            code = EXIT_INTERNAL if end.code == 1 else end.code
+        except Exception as error:
+            code = _refused(error)
+        sys.exit(code)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; turn what it raises into `error: …`, `hint: …` and an exit code."""
         with _exit_codes(debug=bool(ctx.params.get("debug"))):
@@ -43,6 +65,7 @@ app = typer.Typer(
     help="LLM judges with a proof: trust the cheap one where that is certified, escalate, abstain.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"auto_envvar_prefix": "TRUSTESCALATE", "help_option_names": ["-h", "--help"]},
@@ -51,14 +74,38 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 RunId = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id; the latest one by default.")]
-BudgetUsd = Annotated[float | None, typer.Option(help="Stop before more than this is spent, in USD.")]
-BudgetCalls = Annotated[int | None, typer.Option(help="Stop after this many paid calls.")]
 CONFIG = Path("trustescalate.toml")
 
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that cannot show ≥ is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="trustescalate")
+
+
+def _above_zero(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value:g} is not above 0")
+    return value
+
+
+def _level(value: float) -> float:
+    if not 1e-6 <= value <= 1 - 1e-6:
+        raise typer.BadParameter(f"{value:g} does not lie strictly between 0 and 1")
+    return value
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value:g} does not lie between 0 and 1")
+    return value
+
+
+BudgetUsd = Annotated[
+    float | None, typer.Option(callback=_above_zero, help="Stop before more than this is spent, in USD.")
+]
+BudgetCalls = Annotated[int | None, typer.Option(min=1, help="Stop after this many paid calls.")]
 
 
 def _version(wanted: bool) -> None:
@@ -71,7 +118,14 @@ def _version(wanted: bool) -> None:
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            allow_from_autoenv=False,
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     """Options of all commands; `Commands.invoke` reads them."""
@@ -80,29 +134,29 @@ def options(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to put trustescalate.toml.")] = Path(),
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Write a trustescalate.toml to start from. Nothing is overwritten."""
     from trustescalate.starter import write_starter
 
     path = write_starter(folder)
-    _print_json({"config": str(path)}) if as_json else typer.echo(path)
+    _print_json({"config": str(path)}) if json else typer.echo(path)
     _say("next: bring items.jsonl and annotations.jsonl, edit the file, then `trustescalate check`")
 
 
 @app.command()
-def check(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+def check(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Read configuration and data, and say what would happen. Asks no judge, costs nothing."""
     from trustescalate.inspection import inspect_project
 
     found = inspect_project(_open(config))
-    if as_json:
+    if json:
         _print_json(found.as_dict())
         return
     for name, value in found.facts:
-        typer.echo(f"{name + ':':<24}{_clean(value)}")
+        typer.echo(f"{name + ':':<24}{_line(value)}")
     for warning in found.warnings:
-        _say(f"warning: {_clean(warning)}")
+        _say(f"warning: {_line(warning)}")
 
 
 @app.command()
@@ -110,7 +164,7 @@ def calibrate(
     config: ConfigPath = CONFIG,
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Let the judges vote on labelled rows and certify the cascade, or say why not (exit 3)."""
     from trustescalate.errors import EXIT_NOT_MEASURABLE
@@ -119,8 +173,9 @@ def calibrate(
 
     with _progress() as show:
         project = _open(config, progress=show)
-        certificate = _wait(project.calibrate(_budget(project, budget_usd, budget_calls)))
-    if as_json:
+        with _resumable(lambda: _command("calibrate", config)):
+            certificate = _wait(project.calibrate(_budget(project, budget_usd, budget_calls)))
+    if json:
         _print_json(to_python(certificate))
     else:
         _print_report(build_calibration(certificate))
@@ -139,39 +194,49 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost, time.")] = False,
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade and record everything."""
     from trustescalate.jsonl import to_python
     from trustescalate.report.facts import build
 
+    if dry_run and resume:
+        raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
     if dry_run:
-        _rehearse(config, items, as_json)
+        _rehearse(config, items, json=json)
         return
+    command = _command("run", config, *([] if items is None else ["--items", str(items)]))
     with _progress() as show:
         project = _open(config, progress=show)
-        result = _wait(
-            project.run(
-                items=items,
-                resume=resume,
-                budget=_budget(project, budget_usd, budget_calls),
-                command=_command_line("run", config, items),
+        known = project.run_ids()
+
+        def go_on() -> list[str]:
+            begun = [resume] if resume else [run_id for run_id in project.run_ids() if run_id not in known]
+            return _command("run", config, "--resume", begun[-1]) if begun else command
+
+        with _resumable(go_on):
+            result = _wait(
+                project.run(
+                    items=items,
+                    resume=resume,
+                    budget=_budget(project, budget_usd, budget_calls),
+                    command=command,
+                )
             )
-        )
     report = build(result)
-    if as_json:
+    if json:
         _print_json({"run": result.header.id, "measures": to_python(report.measures)})
     else:
         _print_report(report)
         _say(f"written: {project.run_path(result.header.id)}")
-        _say("next: `trustescalate report`, `trustescalate gate`")
+        _say(f"next: `{shlex.join(_command('report', config))}`, `{shlex.join(_command('gate', config))}`")
 
 
 @app.command()
-def report(run_id: RunId = None, config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+def report(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Write report.html, report.md and report.json of a run, or of the certificate where nothing was run."""
     made, path = _open(config).report(run_id)
-    if as_json:
+    if json:
         typer.echo(path.with_suffix(".json").read_text(encoding="utf-8"))
     else:
         _say(_clean(made.claim))
@@ -179,17 +244,17 @@ def report(run_id: RunId = None, config: ConfigPath = CONFIG, as_json: AsJson = 
 
 
 @app.command()
-def gate(run_id: RunId = None, config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+def gate(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Hold a run against [gate]: exit 0 passed, 1 measured breach, 3 not measurable. Offline, at no cost."""
     from trustescalate.jsonl import to_python
 
     verdict, path = _open(config).gate(run_id)
-    if as_json:
+    if json:
         _print_json(to_python(verdict))
     else:
         for item in verdict.checks:
             typer.echo(
-                f"{item.status:<10} {item.name}: {_clean(item.observed)} (asked: {_clean(item.required)})"
+                f"{item.status:<10} {item.name}: {_line(item.observed)} (asked: {_line(item.required)})"
             )
         typer.echo(f"gate: {verdict.status}")
         _say(f"written: {path}")
@@ -198,18 +263,26 @@ def gate(run_id: RunId = None, config: ConfigPath = CONFIG, as_json: AsJson = Fa
 
 @app.command()
 def plan(
-    alpha: Annotated[float, typer.Option(help="Disagreement that is allowed.")] = 0.15,
-    delta: Annotated[float, typer.Option(help="Probability of a wrong certificate that is allowed.")] = 0.10,
-    disagreement: Annotated[float, typer.Option(help="Your guess for verdicts that are released.")] = 0.08,
-    coverage: Annotated[float, typer.Option(help="Your guess for the share that is released.")] = 0.7,
-    overall: Annotated[float | None, typer.Option(help="Your guess for the best judge on all items.")] = None,
-    as_json: AsJson = False,
+    alpha: Annotated[float, typer.Option(callback=_level, help="Disagreement that is allowed.")] = 0.15,
+    delta: Annotated[
+        float, typer.Option(callback=_level, help="Probability of a wrong certificate that is allowed.")
+    ] = 0.10,
+    disagreement: Annotated[
+        float, typer.Option(callback=_share, help="Your guess for verdicts that are released.")
+    ] = 0.08,
+    coverage: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Your guess for the share that is released.")
+    ] = 0.7,
+    overall: Annotated[
+        float | None, typer.Option(callback=_share, help="Your guess for the best judge on all items.")
+    ] = None,
+    json: AsJson = False,
 ) -> None:
     """How many labels? What a certificate needs, before anybody has labelled anything."""
     from trustescalate.inspection import plan_labels
 
     found = plan_labels(alpha, delta, disagreement, coverage, overall)
-    if as_json:
+    if json:
         _print_json(found.as_dict())
     else:
         for line in found.lines():
@@ -219,7 +292,7 @@ def plan(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("trustescalate-demo"),
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """The whole way in one go, offline, no key: certificate, run, report, gate. Simulated judges."""
     from trustescalate.jsonl import to_python
@@ -232,10 +305,10 @@ def demo(
     with _progress() as show:
         project = _open(config, progress=show)
         _wait(project.calibrate())
-        _wait(project.run(command=_command_line("run", config, None)))
+        _wait(project.run(command=_command("run", config)))
     made, page = project.report()
     verdict, _ = project.gate()
-    if as_json:
+    if json:
         _print_json({"report": str(page), "gate": verdict.status, "measures": to_python(made.measures)})
         return
     _print_report(made)
@@ -245,20 +318,20 @@ def demo(
 
 @app.command()
 def selftest(
-    alpha: Annotated[float, typer.Option(help="Risk level of the promise.")] = 0.15,
-    delta: Annotated[float, typer.Option(help="Failure probability of the promise.")] = 0.10,
-    rows: Annotated[int, typer.Option(help="Certification rows in each trial.")] = 300,
+    alpha: Annotated[float, typer.Option(callback=_level, help="Risk level of the promise.")] = 0.15,
+    delta: Annotated[float, typer.Option(callback=_level, help="Failure probability of the promise.")] = 0.10,
+    rows: Annotated[int, typer.Option(min=1, help="Certification rows in each trial.")] = 300,
     tiers: Annotated[int, typer.Option(min=1, max=3, help="Judges in the cascade.")] = 3,
     trials: Annotated[int, typer.Option(min=1, help="Certifications in each world.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the random generator.")] = 0,
-    as_json: AsJson = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random generator.")] = 0,
+    json: AsJson = False,
 ) -> None:
     """Certify again and again in worlds whose truth is known, and count broken promises. Exit 1: too many."""
     from trustescalate.errors import EXIT_BREACH
     from trustescalate.inspection import self_test
 
     found = self_test(alpha, delta, rows, tiers, trials, seed)
-    if as_json:
+    if json:
         _print_json(found.as_dict())
     else:
         for line in found.lines():
@@ -275,24 +348,59 @@ def _exit_codes(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except TrustEscalateError as error:
-        _say(f"error: {_clean(error.message)}")
-        if error.hint:
-            _say(f"hint: {_clean(error.hint)}")
         _trace(debug)
-        raise typer.Exit(error.exit_code) from None
+        raise typer.Exit(_fail(error.message, error.hint, error.exit_code)) from None
     except KeyboardInterrupt:
-        _say("interrupted; what was answered is kept. Go on with: trustescalate run --resume latest")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(_fail("interrupted", "", EXIT_INTERRUPTED)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_INTERNAL) from None
-    except (typer.TyperException, typer.Exit, typer.Abort):
-        raise
     except Exception as error:
+        if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "format_message"):
+            raise
         _trace(debug)
-        _say(f"error: internal error: {type(error).__name__}: {_clean(str(error))}")
-        _say("hint: this is a bug; run again with `trustescalate --debug …` and report what it prints")
-        raise typer.Exit(EXIT_INTERNAL) from None
+        raise typer.Exit(_refused(error)) from None
+
+
+def _refused(error: Exception) -> int:
+    """What is wrong with a command line, a file system, or, failing that, with us."""
+    explain: Callable[[], str] | None = getattr(error, "format_message", None)
+    if explain is not None:
+        context: Any = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            _say(explain())
+            return EXIT_USAGE
+        hint = f"`{context.command_path} --help` lists what there is" if context else ""
+        return _fail(explain(), hint, EXIT_USAGE)
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        place = f"{error.filename}: " if error.filename else ""
+        hint = "mend that and try again; what was recorded is kept"
+        return _fail(f"{place}{error.strerror}", hint, EXIT_USAGE)
+    return _fail(
+        f"internal error: {type(error).__name__}: {error}",
+        "this is a bug; run again with `trustescalate --debug …` and report what it prints",
+        EXIT_INTERNAL,
+    )
+
+
+def _fail(message: str, hint: str, code: int) -> int:
+    _say(f"error: {_clean(message)}")
+    if hint:
+        _say(f"hint: {_clean(hint)}")
+    return code
+
+
+@contextmanager
+def _resumable(go_on: Callable[[], list[str]]) -> Iterator[None]:
+    """Where work that was paid for is kept, say with which command it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f"go on with `{shlex.join(go_on())}`"
+        raise typer.Exit(_fail("interrupted; what was answered is kept", hint, EXIT_INTERRUPTED)) from None
+    except (BudgetReached, ProviderError) as error:
+        error.hint = f"{error.hint}; then go on with `{shlex.join(go_on())}`"
+        raise
 
 
 def _trace(wanted: bool) -> None:
@@ -312,10 +420,16 @@ def _clean(text: str) -> str:
     return visible(text)
 
 
-def _print_json(value: object) -> None:
-    import json
+def _line(text: str) -> str:
+    from trustescalate.report.text import one_line
 
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
+    return one_line(text)
+
+
+def _print_json(value: object) -> None:
+    from json import dumps
+
+    typer.echo(dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
 
 
 def _print_report(report: "Report") -> None:
@@ -329,11 +443,11 @@ def _print_report(report: "Report") -> None:
         typer.echo(f"  {key.name:<28} {_clean(key.figure.text):<10} {_clean(detail)}")
 
 
-def _rehearse(config: Path, items: Path | None, as_json: bool) -> None:
+def _rehearse(config: Path, items: Path | None, *, json: bool) -> None:
     from trustescalate.inspection import rehearse
 
     found = _wait(rehearse(_open(config), items))
-    if as_json:
+    if json:
         _print_json(found.as_dict())
         return
     for line in found.lines():
@@ -360,9 +474,10 @@ def _budget(project: "Project", usd: float | None, calls: int | None) -> "Budget
     return project.config.budget.model_copy(update=given)
 
 
-def _command_line(command: str, config: Path, items: Path | None) -> list[str]:
-    flags = [] if items is None else ["--items", str(items)]
-    return ["trustescalate", command, "--config", str(config), *flags]
+def _command(name: str, config: Path, *rest: str) -> list[str]:
+    """A command line, as it would be typed."""
+    given = [] if config == CONFIG else ["--config", str(config)]
+    return ["trustescalate", name, *given, *rest]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -129,21 +129,35 @@ class DataTable(_Table):
         raise ValueError('must be "group", "prompt" or "meta.<key>"')
 
 
+PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
+FITTED_PATHS = {"calibrated", "pareto", "stacked"}
+"""Paths that are laid out on dev rows."""
+
+
 class GuaranteeTable(_Table):
     """[guarantee]: the promise to be tested."""
 
     alpha: Level = Field(0.15, description="released verdicts that may disagree with people, at most")
     delta: Level = Field(0.10, description="probability that the certificate is wrong, at most")
     claim: Literal["population"] = "population"
-    path: Literal["common", "tierwise"] = "common"
+    path: PathName = Field("hedged", description=f"cascades to test: {' | '.join(get_args(PathName))}")
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"] = "fallback"
-    prefer: Literal["coverage", "cost"] = "coverage"
+    prefer: Literal["coverage", "cost", "total"] = "coverage"
+    abstention_price: float | None = Field(
+        None, gt=0, description='USD that a person costs per item, for prefer = "total"'
+    )
     pilot: int = Field(50, ge=0, description="unlabelled items judged by all tiers to lay out the path")
 
     @model_validator(mode="after")
     def _tierwise_is_a_procedure_of_its_own(self) -> Self:
         if self.path == "tierwise" and {"procedure", "prefer"} & self.model_fields_set:
             raise ValueError('path = "tierwise" brings its own procedure and choice; remove both keys')
+        return self
+
+    @model_validator(mode="after")
+    def _total_has_a_price(self) -> Self:
+        if (self.prefer == "total") != (self.abstention_price is not None):
+            raise ValueError('prefer = "total" and abstention_price go together')
         return self
 
 
@@ -342,6 +356,12 @@ class Config(_Table):
         if len(set(names)) != len(names):
             raise ValueError(f"names must differ: {', '.join(names)}")
         return judges
+
+    @model_validator(mode="after")
+    def _fitted_paths_have_dev_rows(self) -> Self:
+        if self.guarantee.path in FITTED_PATHS and self.roles.dev == 0:
+            raise ValueError(f'path = "{self.guarantee.path}" is fitted on dev rows: set [roles] dev = 0.3')
+        return self
 
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""

@@ -39,16 +39,18 @@ class Dataset:
 def load_dataset(config: Config) -> Dataset:
     """Read [data]. Raises DataError with every problem of both files."""
     task = config.task.task()
-    items, problems = _read(config.path(config.data.items), Item)
     items_path, notes_path = config.path(config.data.items), config.path(config.data.annotations)
+    items, problems = _read(items_path, Item)
     problems += _item_problems(items_path, items, task)
     notes: list[Row[Annotation]] = []
-    if notes_path.exists():
+    if "annotations" in config.data.model_fields_set or notes_path.exists():
         notes, unread = _read(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
+    grouped = tuple(_with_group(row.record, config.data.group) for row in items)
+    if items and config.data.group and all(item.group is None for item in grouped):
+        problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
-    grouped = tuple(_with_group(row.record, config.data.group) for row in items)
     return Dataset(grouped, tuple(row.record for row in notes))
 
 
@@ -67,7 +69,7 @@ def content_digest(item: Item) -> str:
 
 
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
-    """Items that must stay together: same group, or same content. Largest id set closed under both."""
+    """Items that must stay together: same group, or same content. The smallest sets closed under both."""
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -135,7 +137,7 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
             problems.append(f"{at} was already on line {seen[item.id]}; ids must differ")
         seen.setdefault(item.id, line)
         if not item.id.strip():
-            problems.append(f"{path}:{line}: the id is empty")
+            problems.append(f"{path}:{line}: the id is empty; give each item one of its own")
         if len(item.responses) != task.responses:
             problems.append(
                 f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
@@ -144,8 +146,11 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
         for place, text in enumerate(item.responses, 1):
             if not text.strip():
                 problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
-        if not (item.prompt.strip() if isinstance(item.prompt, str) else item.prompt):
-            problems.append(f"{at}: the prompt is empty")
+        turns = [item.prompt] if isinstance(item.prompt, str) else [turn.content for turn in item.prompt]
+        if not any(map(str.strip, turns)):
+            problems.append(f"{at}: the prompt is empty; write what was asked")
+        if item.group is not None and not item.group.strip():
+            problems.append(f"{at}: the group is empty; leave it out where an item stands alone")
     return problems
 
 
@@ -154,11 +159,11 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
     seen: dict[tuple[str, str], int] = {}
     for line, row in rows:
         at = f"{path}:{line}: item {row.item_id!r}"
-        if row.item_id not in known:
-            problems.append(f"{at} is in no item file; add the item or remove the line")
+        if known and row.item_id not in known:
+            problems.append(f"{at} is not among the items that could be read; add it or remove the line")
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
-            problems.append(f"{at}: label {row.label!r} is not one of {allowed}")
+            problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
@@ -170,7 +175,7 @@ def _with_group(item: Item, by: str | None) -> Item:
     if by is None or by == "group":
         return item
     value = item.prompt if by == "prompt" else item.meta.get(by.removeprefix("meta."))
-    group = None if value is None else digest(value) if by == "prompt" else str(value)
+    group = digest(value) if by == "prompt" else None if value in (None, "") else str(value)
     return Item(item.id, item.prompt, item.responses, item.reference, group, item.meta)
 
 

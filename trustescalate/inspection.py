@@ -2,17 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trustescalate.cascade import Tier, collect_judgments, run_cascade
+from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
 from trustescalate.config import ModelTable, OpenAIJudge
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
-from trustescalate.errors import NoCertificate
+from trustescalate.errors import DataError, NoCertificate
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
@@ -55,11 +55,15 @@ def inspect_project(project: Project) -> Inspection:
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, len(roles["certify"]))))
+    return Inspection(facts, tuple(_warnings(project, data, roles)))
 
 
-def _warnings(project: Project, data: Dataset, certify: int) -> list[str]:
-    config, found = project.config, []
+def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
+    config, found, certify = project.config, list[str](), len(roles["certify"])
+    try:
+        project.exemplars(data, roles["exemplars"])
+    except DataError as error:
+        found += error.problems
     floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
     if certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
@@ -100,7 +104,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        needed = "no number of labels would do"
+        needed = "no number of labels up to ten million would do"
         if self.needed is not None:
             needed = f"label about {self.needed:,} rows (power 0.8)"
         said = [
@@ -121,11 +125,14 @@ def plan_labels(
 ) -> Plan:
     """Labels that a certificate takes, from guesses: disagreement among released verdicts, share released.
 
-    Raises ValueError when a guess is not a share. One test at delta; a path of tests costs a little more.
+    Raises ValueError when a guess is not a share, or nothing is released. One test at delta; a path of tests
+    costs a little more.
 
     >>> plan_labels(0.15, 0.1, 0.08, 0.7, None).needed
     166
     """
+    if not (0 <= disagreement <= 1 and 0 < coverage <= 1):
+        raise ValueError(f"disagreement and coverage must be shares, not {disagreement} and {coverage}")
     accepted = labels_needed(disagreement, alpha, delta)
     rows = np.array([50, 100, 200, 300, 500, 1_000, 2_000])
     released = (rows * coverage).astype(np.int64)
@@ -302,9 +309,9 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         made.extend(judgments)
 
-    task, estimator = project.config.task.task(), project.config.ensemble.estimator
-    tiers = [Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True)]
-    await run_cascade(items, tiers, task, estimator, record=record, in_flight=16)
+    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
+    cascade = Cascade(tiers, project.config.task.task(), project.config.ensemble.estimator)
+    await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
 

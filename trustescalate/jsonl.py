@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
@@ -12,13 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trustescalate.errors import DataError
 
 T = TypeVar("T")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+_PLAIN: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 class Row(NamedTuple, Generic[T]):
@@ -98,9 +97,9 @@ def decode(line: bytes, kind: type[T]) -> T:
 
 
 def encode(record: object) -> bytes:
-    """One record as compact JSON, fields in order, defaults left out; floats round-trip exactly, also -inf."""
+    """One record as compact JSON, fields in order, defaults left out; floats round-trip exactly, -inf too."""
     plain = _adapter(type(record)).dump_python(record, exclude_defaults=True)
-    return to_json(plain, inf_nan_mode="constants")
+    return _PLAIN.dump_json(plain)
 
 
 def to_python(record: object) -> Any:
@@ -171,7 +170,8 @@ def _sentence(error: Any, kind: type) -> str:
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where!r} is missing"
     if error["type"] == "json_invalid":
-        return f"not valid JSON ({error['ctx']['error'].replace(' at line 1 column', ', column')})"
+        why = error["ctx"]["error"].replace("invalid unicode code point", "not UTF-8")
+        return f"not valid JSON ({why.replace(' at line 1 column', ', column')})"
     return f"{where or 'a line'} {error['msg'].replace('Input should', 'must')}"
 
 

@@ -34,7 +34,7 @@ def majority(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, Labe
 
 
 def plurality(labels: Iterable[Label]) -> Label | None:
-    """The most frequent label, None when it is not alone at the top."""
+    """The most frequent of one or more labels, None when it is not alone at the top."""
     (first, count), *rest = Counter(labels).most_common(2)
     return None if rest and rest[0][1] == count else first
 

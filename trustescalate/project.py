@@ -5,7 +5,7 @@ import secrets
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 
 from trustescalate import __version__
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, Judged, Protocol, calibrate
-from trustescalate.cascade import collect_judgments, run_cascade, trusted_tiers
-from trustescalate.config import BudgetTable, Config, load_config
+from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
+from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
 from trustescalate.dataset import (
     Dataset,
     assign_roles,
@@ -28,7 +28,7 @@ from trustescalate.errors import (
     ConfigError,
     DataError,
     NoCertificate,
-    ProviderError,
+    NotMeasurable,
     UsageError,
 )
 from trustescalate.gate import Verdict, decide
@@ -53,6 +53,8 @@ CERTIFICATE_VOTES = "certificate.votes.jsonl"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
+NEVER_STALE = {"price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"}
+"""What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
 
 
@@ -105,7 +107,9 @@ class Project:
             )
         roles = self.roles(data)
         by_id = {item.id: item for item in data.items}
-        asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"]))]
+        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
+        asked = [by_id[item_id] for item_id in wanted]
         exemplars = self.exemplars(data, roles["exemplars"])
         async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
             protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
@@ -132,7 +136,7 @@ class Project:
         certify = [item for item in labelled if given[item.id] == "certify"]
         one_each = [min(rows, key=self._lot).id for rows in clusters(certify)]
         pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
-        size = self.config.guarantee.pilot if self.config.guarantee.path == "common" else 0
+        size = 0 if self.config.guarantee.path == "tierwise" else self.config.guarantee.pilot
         pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
         return {**roles, "certify": tuple(one_each), "pilot": pilot}
 
@@ -167,21 +171,24 @@ class Project:
         `resume`, goes on with a run, by id or "latest". Raises NoCertificate or CertificateMismatch before
         anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
         """
+        if resume and items:
+            raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
         data = load_dataset(self.config)
-        folder = self._resumed(resume) if resume else None
+        folder = self._run_folder(resume) if resume else None
         certificate = folder.header.certificate if folder else self.certificate()
+        must_promise(certificate, self.config.guarantee.alpha, self.config.guarantee.delta)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         async with self._panel(exemplars, budget or self.config.budget, channels) as (judges, spent):
-            tiers = trusted_tiers(
+            cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
             if folder is None:
                 folder = self._new_run(certificate, self._to_judge(data, certificate, items), command)
-            run = folder.load()
-            tally = _Tally(self.progress, spent, run)
-            todo = [item for item in run.items if item.id not in tally.known]
             with folder.writer() as writer:
+                run = self._loaded(folder, data)
+                tally = _Tally(self.progress, spent, run)
+                todo = [item for item in run.items if item.id not in tally.known]
                 folder.finish("running")
 
                 def record(judgments: Sequence[Judgment], decision: Decision) -> None:
@@ -189,30 +196,19 @@ class Project:
                     tally.add(decision)
 
                 try:
-                    await run_cascade(
-                        todo,
-                        tiers,
-                        self.config.task.task(),
-                        self.config.ensemble.estimator,
-                        record=record,
-                        in_flight=self._in_flight,
-                    )
+                    await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
-                except ProviderError:
+                except BaseException:
                     folder.finish("stopped")
                     raise
                 folder.finish("complete")
-        return folder.load(data.annotations)
+        return self._loaded(folder, data)
 
     def load_run(self, run_id: str | None = None) -> Run:
         """A recorded run, the latest one by default, with the human labels that its items have by now."""
-        folder = self._run_folder(run_id or "latest")
-        notes = load_dataset(self.config).annotations
-        used = {item_id for rows in folder.header.certificate.roles.values() for item_id in rows}
-        used -= set(folder.header.certificate.roles["holdout"])
-        return folder.load(tuple(note for note in notes if note.item_id not in used))
+        return self._loaded(self._run_folder(run_id or "latest"), load_dataset(self.config))
 
     def run_path(self, run_id: str) -> Path:
         """Where a run lies."""
@@ -220,7 +216,8 @@ class Project:
 
     def run_ids(self) -> list[str]:
         """All runs, oldest first."""
-        return sorted(path.parent.name for path in (self.config.folder / RUNS).glob("*/run.json"))
+        found = [path.parent for path in (self.config.folder / RUNS).glob("*/run.json")]
+        return [path.name for path in sorted(found, key=_age)]
 
     # ── report and gate ──
 
@@ -259,8 +256,8 @@ class Project:
                 return "the certificate was renewed after this run"
         except NoCertificate as error:
             return error.message
-        recorded, now = run.header.config, self._recorded_config()
-        changed = [key for key in now if key not in ("gate", "budget") and now[key] != recorded.get(key)]
+        recorded, now = _lasting(run.header.config), _lasting(self._recorded_config())
+        changed = [key for key in now if now[key] != recorded.get(key)]
         return f"[{changed[0]}] was changed after this run" if changed else ""
 
     def _exemplars_wanted(self, labelled: int) -> int:
@@ -271,6 +268,7 @@ class Project:
         return min(self.config.ensemble.members * shots, most)
 
     def exemplars(self, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
+        """What each member of an ensemble is shown, of the labelled items with these ids."""
         if not needs_exemplars(self.config):
             return ((),) * self.config.ensemble.members
         wanted = set(ids)
@@ -298,6 +296,7 @@ class Project:
             path=promise.path,
             procedure=promise.procedure,
             prefer=promise.prefer,
+            abstention_price=promise.abstention_price,
             estimator=self.config.ensemble.estimator,
             judges=tuple((judge.name, judge.fingerprint) for judge in judges),
             roles=roles,
@@ -332,30 +331,32 @@ class Project:
             command=shlex.join(command),
             config=self._recorded_config(),
             certificate=certificate,
-            items_digest=digest([to_python(item) for item in items]),
+            items_digest=_items_digest(items),
             items=len(items),
             versions=_versions(),
         )
         return RunFolder.create(self.run_path(run_id), header, items)
 
-    def _resumed(self, run_id: str) -> RunFolder:
-        folder = self._run_folder(run_id)
-        recorded, now = folder.header.config, self._recorded_config()
-        changed = [key for key in ("task", "ensemble", "judges") if now[key] != recorded.get(key)]
-        if changed:
-            raise ConfigError(
-                f"[{changed[0]}] was changed since run {folder.header.id} was started", "start a new run"
-            )
-        return folder
-
     def _run_folder(self, run_id: str) -> RunFolder:
+        """A run by its id, the path of its folder, or "latest"."""
         known = self.run_ids()
-        if run_id == "latest" and known:
-            run_id = known[-1]
-        if run_id not in known:
-            listed = f"there are {', '.join(known[-3:])}" if known else "`trustescalate run` makes one"
-            raise UsageError(f"there is no run {run_id!r}", listed)
-        return RunFolder.open(self.run_path(run_id))
+        if not known:
+            raise NotMeasurable("nothing was run yet", "`trustescalate run` makes a run")
+        name = known[-1] if run_id == "latest" else Path(run_id).name
+        if name not in known:
+            raise UsageError(f"there is no run {run_id!r}", f"the last ones are {', '.join(known[-3:])}")
+        return RunFolder.open(self.run_path(name))
+
+    def _loaded(self, folder: RunFolder, data: Dataset) -> Run:
+        """A run with people's labels, save on rows that made the certificate or changed their texts since."""
+        run = folder.load()
+        if _items_digest(run.items) != run.header.items_digest:
+            raise DataError([f"{folder.path / 'items.jsonl'}: was changed since"], "start a new run")
+        roles = run.header.certificate.roles
+        used = {item_id for role, ids in roles.items() if role != "holdout" for item_id in ids}
+        texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
+        known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
+        return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
 
     def _recorded_config(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
@@ -377,12 +378,15 @@ class Project:
         budget = Budget(limits.usd, limits.calls)
         self._must_have_prices(limits)
         cache = Cache(self.config.folder / CACHE)
+        names = iter([judge.name for judge in self.config.judges if judge.backend != "replay"])
         backends: list[Backend] = []
         try:
             judges, backends = open_judges(
                 self.config,
                 exemplars,
-                wrap=lambda ask, endpoint, tariff: guard(ask, endpoint, tariff.cost, cache, budget),
+                wrap=lambda ask, endpoint, tariff: guard(
+                    patient(ask, next(names)), endpoint, tariff.cost, cache, budget
+                ),
                 notice=self.notice,
                 channels=channels,
             )
@@ -423,6 +427,24 @@ class _Tally:
         self._abstained += decision.label is None
         done, spent, calls = len(self.known), self._budget.spent, self._budget.calls
         self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))
+
+
+def _age(folder: Path) -> tuple[str, int]:
+    """Ids begin with the second of their start; within one second the clock of the files decides."""
+    return folder.name.partition("-")[0], (folder / "items.jsonl").stat().st_mtime_ns
+
+
+def _items_digest(items: Sequence[Item]) -> str:
+    return digest([to_python(item) for item in items])
+
+
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's figures rest on, of a recorded configuration."""
+    kept = {key: value for key, value in config.items() if key not in ("gate", "budget")}
+    judges = [
+        {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
+    ]
+    return {**kept, "judges": judges}
 
 
 def _versions() -> dict[str, str]:

@@ -1,13 +1,16 @@
 """What stays on disk: the response cache, and run folders that survive a kill at any moment."""
 
+import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
+from weakref import WeakValueDictionary
 
 from trustescalate.errors import BudgetReached, DataError, UsageError
 from trustescalate.jsonl import (
@@ -29,35 +32,55 @@ class Cache:
     """Good replies by request: one SQLite file, safe between processes and after a crash. JSON, no pickle."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._path = path
+        with self._errors_named():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA):
-                raise UsageError(
-                    f"{path}: a cache of schema {version}, this version writes {SCHEMA}", "remove it"
-                )
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID"
-            )
-            self._db.execute(f"PRAGMA user_version={SCHEMA}")
-        except sqlite3.DatabaseError as error:
-            self._db.close()
+            with self._errors_named():
+                self._prepare()
+        except UsageError:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA):
             raise UsageError(
-                f"{path}: not a usable cache ({error})", "remove the file; it is rebuilt"
-            ) from None
+                f"{self._path}: a cache of schema {version}, this version writes {SCHEMA}", "remove it"
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID"
+        )
+        self._db.execute(f"PRAGMA user_version={SCHEMA}")
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Any way in which the file can be wrong, as an error that says what to do."""
+        try:
+            yield
+        except (OSError, ValueError, sqlite3.Error) as error:
+            busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            hint = (
+                "another process holds it; try again"
+                if busy
+                else "is the disk full? if not, remove the file: it is rebuilt"
+            )
+            raise UsageError(f"{self._path}: not a usable cache ({error})", hint) from None
 
     def get(self, key: str) -> Reply | None:
         """The reply stored under a key."""
-        row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return None if row is None else decode(row[0], Reply)
+        with self._errors_named():
+            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+            return None if row is None else decode(row[0], Reply)
 
     def put(self, key: str, reply: Reply) -> None:
         """Store a good reply; failures are never stored."""
         if reply.failure is None:
-            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, encode(reply)))
+            with self._errors_named():
+                self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, encode(reply)))
 
     def close(self) -> None:
         """Let the file go."""
@@ -98,8 +121,8 @@ def request_key(endpoint: str, request: Request) -> str:
 
 
 def most_usage(request: Request) -> Usage:
-    """More than a request can use: half a token a byte of text, the whole reply."""
-    size = sum(len(message.content.encode()) // 2 + 8 for message in request.messages)
+    """More than a request can use: a token a byte of text, room for a chat template, the whole reply."""
+    size = 64 + sum(len(message.content.encode()) + 8 for message in request.messages)
     return Usage(calls=1, input_tokens=size, output_tokens=request.max_tokens)
 
 
@@ -155,18 +178,22 @@ class RunFolder:
         if problems:
             raise DataError(problems, "the run folder was edited or damaged; start a new run")
         items = tuple(row.record for row in rows)
-        place = {item.id: i for i, item in enumerate(items)}
         decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
         judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
         by_item = {decision.item_id: decision for decision in decisions}
-        tier = {seal.judge: i for i, seal in enumerate(self.header.certificate.judges)}
-        asked = {(row.item_id, row.judge): row for row in judgments if row.item_id in by_item}
+        asked = {(row.item_id, row.judge): row for row in judgments}
+        decided = tuple(by_item[item.id] for item in items if item.id in by_item)
+        steps = [(decision.item_id, step.judge) for decision in decided for step in decision.trail]
+        if len(decided) < len(by_item) or not asked.keys() >= set(steps):
+            problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not belong together"
+            raise DataError([problem], "the run folder was edited or damaged; start a new run")
+        known = {item.id for item in items}
         return Run(
             self.header,
             items,
-            tuple(sorted(asked.values(), key=lambda row: (place[row.item_id], tier[row.judge]))),
-            tuple(sorted(by_item.values(), key=lambda row: place[row.item_id])),
-            tuple(row for row in annotations if row.item_id in place),
+            tuple(asked[step] for step in steps),
+            decided,
+            tuple(row for row in annotations if row.item_id in known),
         )
 
     def writer(self) -> "RunWriter":
@@ -178,9 +205,7 @@ class RunWriter:
     """Appends whole rows, judgments before their decision, and holds the folder's lock."""
 
     def __init__(self, path: Path) -> None:
-        for name in ("judgments.jsonl", "decisions.jsonl"):
-            truncate_torn(path / name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._judgments = os.open(path / "judgments.jsonl", flags, 0o644)
         self._decisions = os.open(path / "decisions.jsonl", flags, 0o644)
         if not _lock(self._decisions):
@@ -188,6 +213,8 @@ class RunWriter:
             raise UsageError(
                 f"{path}: another process is writing this run", "wait for it, or start a new run"
             )
+        for name in ("judgments.jsonl", "decisions.jsonl"):
+            truncate_torn(path / name)
 
     def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Write one item."""
@@ -232,13 +259,18 @@ def guard(
     cache: Cache,
     budget: Budget,
 ) -> Callable[[Request], Awaitable[Reply]]:
-    """Put cache and budget around a backend: what was answered before is neither asked nor paid again."""
+    """Put cache and budget around a backend: what was answered before is neither asked nor paid again.
+
+    A request that is already under way is waited for, and asked again only if it failed.
+    """
+    under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def asked(request: Request) -> Reply:
         key = request_key(endpoint, request)
-        known = cache.get(key)
-        if known is not None:
-            return known
+        async with under_way.setdefault(key, asyncio.Lock()):
+            return cache.get(key) or await paid(key, request)
+
+    async def paid(key: str, request: Request) -> Reply:
         reserved = price(most_usage(request))
         budget.reserve(reserved)
         cost = 0.0

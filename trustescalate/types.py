@@ -231,6 +231,7 @@ class PolicyTest:
     """One policy of the path and its test: `errors` of `accepted` certification rows, against `level`.
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
+    `part` is the sub-path that the policy belongs to.
     """
 
     thresholds: tuple[float | None, ...]
@@ -241,6 +242,7 @@ class PolicyTest:
     p_value: float
     level: float
     rejected: bool
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,7 @@ class Certificate:
     """The promise, or the refusal to make one, with every count needed to recompute it.
 
     `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled).
+    `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
@@ -336,6 +339,7 @@ class Certificate:
     version: str
     created: str
     assumptions: tuple[str, ...]
+    stack: tuple[tuple[tuple[float, float], ...], ...] | None = None
 
 
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.stats.bounds import FloatArray
-from trustescalate.stats.confidence import ESTIMATORS, bounds, ensemble, predictive
+from trustescalate.stats.confidence import (
+    ESTIMATORS,
+    bounds,
+    ensemble,
+    normalised,
+    predictive,
+    sampled,
+    verbalized,
+)
 
 SHARES = [0.0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.7, 0.9, 1.0]
 
@@ -99,3 +107,41 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         bounds("ensemble", [[0.5, 0.5]] * 2, 1, 1)
     with pytest.raises(ValueError, match="orders"):
         bounds("ensemble", [[0.5, 0.5]], 1, 2)
+
+
+def test_sampled_counts_wins_with_half_a_win_for_doubt() -> None:
+    votes = np.eye(2)[[[0, 0, 0, 1]]]
+    assert sampled(votes, 1).score.tolist() == [3.5 / 5]
+    assert sampled(np.eye(3)[[[2, 2, 2]]], 1).score.tolist() == [3.5 / 4.5]
+    assert sampled(np.zeros((1, 3, 2)), 1) == (np.array([-1]), np.array([0.0]))
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(2, 4))
+def test_a_stored_tie_orders_rows_within_a_level_and_never_across(seed: int, k: int, c: int) -> None:
+    rng = np.random.default_rng(seed)
+    votes, tie = np.eye(c)[rng.integers(c, size=(30, k))], rng.random(30)
+    plain, split = sampled(votes, 1), sampled(votes, 1, tie)
+    np.testing.assert_array_equal(plain.label, split.label)
+    said = np.flatnonzero(plain.label >= 0)
+    for i in said:
+        assert np.all(split.score[said][plain.score[said] < plain.score[i]] < split.score[i])
+        for seen in range(k + 1):
+            found = bounds("sampled", votes[i, :seen], k, 1, tie=tie[i])
+            assert found.low <= split.score[i] <= found.high
+    with pytest.raises(ValueError, match="tie"):
+        sampled(votes, 1, 1.0)
+
+
+def test_verbalized_leaves_the_rest_to_the_labels_that_were_not_named() -> None:
+    assert verbalized([[[0.3, 0.0]]], 1) == (np.array([1]), np.array([0.7]))
+    label, score = verbalized([[[0.4, 0, 0], [0.4, 0, 0]]], 2)
+    assert (label.tolist(), score.tolist()) == ([0], [0.4])
+    assert verbalized([[[0.2, 0.6]]], 1).score[0] == pytest.approx(0.75)
+    assert verbalized([[[1.0, 0], [0, 0]]], 1).score.tolist() == [0.5]
+    with pytest.raises(ValueError, match="orders"):
+        verbalized([[[0.3, 0.0]]], 2)
+
+
+def test_normalised_votes_sum_to_one_or_nothing() -> None:
+    assert normalised([[[0.2, 0.2], [0, 0]]]).sum(axis=2).tolist() == [[1.0, 0.0]]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustescalate.stats.control import PROCEDURES, bonferroni, choose, fallback, fixed_sequence
+from trustescalate.stats.control import PROCEDURES, bonferroni, choose, fallback, fixed_sequence, hedge
 
 ACCEPTED = np.array([20, 40, 60, 100, 150])
 
@@ -86,3 +86,59 @@ def test_choice_follows_the_wish_and_is_deterministic() -> None:
     assert choose(np.zeros(4, dtype=bool), accepted, cost, "cost") is None
     with pytest.raises(ValueError, match="prefer"):
         choose(rejected, accepted, cost, "luck")  # type: ignore[arg-type]
+
+
+def test_total_cost_counts_what_an_abstention_costs() -> None:
+    rejected = np.array([True, True, False])
+    accepted, cost = np.array([50, 80, 100]), np.array([1.0, 2.0, 0.0])
+    assert choose(rejected, accepted, cost, "total", n=100, abstention_price=3.0) == 0
+    assert choose(rejected, accepted, cost, "total", n=100, abstention_price=4.0) == 1
+    assert choose(rejected, accepted, cost, "total", n=100, abstention_price=0.0) == 0
+    for missing in ({"n": 100}, {"abstention_price": 1.0}, {"n": 100, "abstention_price": -1.0}):
+        with pytest.raises(ValueError, match="price"):
+            choose(rejected, accepted, cost, "total", **missing)  # type: ignore[arg-type]
+
+
+def test_one_sub_path_with_all_of_delta_is_the_procedure_itself() -> None:
+    p = np.array([0.0, 0.05, 0.07, 0.03, 0.05])
+    for procedure in PROCEDURES.values():
+        whole = procedure(p, ACCEPTED, 200, 0.1, 0.1)
+        for one, other in zip(whole, hedge(procedure, (5,), (1.0,), p, ACCEPTED, 200, 0.1, 0.1), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_sub_paths_do_not_see_one_another_but_inherit_from_one_that_cannot_pass() -> None:
+    p = np.array([0.9, 0.9, 0.02, 0.035])
+    both = hedge(fallback, (2, 2), (0.7, 0.3), p, np.array([60, 90, 60, 90]), 200, 0.1, 0.1)
+    np.testing.assert_allclose(both.level, [0.07, 0, 0.03, 0.03])
+    assert both.rejected.tolist() == [False, False, True, False]
+    alone = hedge(fallback, (2, 2), (0.7, 0.3), p, np.array([0, 21, 60, 90]), 200, 0.1, 0.1)
+    np.testing.assert_allclose(alone.level, [0, 0, 0.1, 0.1])
+    nobody = hedge(fallback, (2, 2), (0.7, 0.3), p * 0, np.array([0, 21, 0, 21]), 200, 0.1, 0.1)
+    assert not nobody.rejected.any()
+
+
+@pytest.mark.parametrize("name", PROCEDURES)
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=9), min_size=1, max_size=4),
+    st.integers(0, 2**32),
+)
+def test_sub_paths_never_spend_more_than_delta(name: str, steps: list[list[int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.ones(len(steps))) * 0.999 + 1e-4 / len(steps)
+    accepted = np.concatenate([np.cumsum(part) for part in steps])
+    sizes = [len(part) for part in steps]
+    level, rejected = hedge(
+        PROCEDURES[name], sizes, list(shares), np.ones(len(accepted)), accepted, 300, 0.1, 0.1
+    )
+    assert level.sum() <= 0.1 + 1e-12
+    assert not rejected.any()
+
+
+def test_shares_that_promise_too_much_are_refused() -> None:
+    for shares in ((0.8, 0.3), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="shares of delta"):
+            hedge(fallback, (1, 1), shares, np.ones(2), np.array([50, 60]), 100, 0.1, 0.1)
+    with pytest.raises(ValueError, match="2 policies"):
+        hedge(fallback, (3,), (1.0,), np.ones(2), np.array([50, 60]), 100, 0.1, 0.1)

@@ -44,6 +44,15 @@ def test_power_is_the_probability_to_pass() -> None:
     assert power(100, 0.0501, 0.05, 0.1) <= 0.1
 
 
+def test_power_curves_are_a_grid_of_n_and_risks() -> None:
+    n, risks = np.array([30, 60, 300]), np.array([0.0, 0.02, 0.05])
+    curves = power(n[:, None], risks, 0.05, 0.1)
+    for i, j in np.ndindex(3, 3):
+        assert curves[i, j] == power(int(n[i]), float(risks[j]), 0.05, 0.1)
+    with pytest.raises(ValueError, match="risk must lie"):
+        power(10, np.array([0.1, np.nan]), 0.05, 0.1)
+
+
 @pytest.mark.parametrize("risk", [0.0, 0.01, 0.03, 0.045])
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95])
 def test_labels_needed_hold_from_there_on(risk: float, target: float) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.policy import PATHS, common_path, decide, evaluate
+from trustescalate.stats.policy import common_path, decide, evaluate
 
 LEVELS = np.array([0.0, 0.25, 0.5, 0.5000000000000001, 0.75, 1.0])
 
@@ -70,9 +70,8 @@ def test_wrong_input_is_refused() -> None:
         evaluate(np.ones((3, 1)), np.array([[1.0], [np.nan]]), labels, truth, scores)
 
 
-@pytest.mark.parametrize("path", PATHS.values())
 @pytest.mark.parametrize("rows", [None, 0, 1, 7, 300])
-def test_paths_run_from_strict_to_lax_and_end_with_everything(path: object, rows: int | None) -> None:
+def test_paths_run_from_strict_to_lax_and_end_with_everything(rows: int | None) -> None:
     pilot = None if rows is None else np.random.default_rng(0).random((rows, 3)).round(1)
     policies = common_path(pilot, 3)
     assert policies.shape[1] == 3

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 from trustescalate.judges.prompts import Exemplar, messages, swapped_index, symbols
@@ -84,7 +84,7 @@ class Tariff:
         >>> Tariff(input=2.0, output=8.0, cached_input=0.5).cost(Usage(1, 1000, 400, 10))
         0.00148
         """
-        fresh = usage.input_tokens - usage.cached_tokens
+        fresh = max(0, usage.input_tokens - usage.cached_tokens)
         tokens = (
             fresh * self.input + usage.cached_tokens * self.cached_input + usage.output_tokens * self.output
         )
@@ -170,7 +170,7 @@ class EnsembleJudge:
         return None if self._channel == "samples" else self._settled(await self._ask(request))
 
     def _settled(self, reply: Reply) -> Reply | None:
-        if self._channel is None and reply.failure is None:
+        if self._channel is None and reply.failure is None and reply.text:
             self._channel = "samples" if reply.tokens is None else "logprobs"
             if reply.tokens is None:
                 self._notice(f"{self.name} gives no log-probabilities: {self._samples} draws a vote instead")
@@ -195,6 +195,8 @@ class EnsembleJudge:
         )
 
     def _reading(self, reply: Reply) -> Reading:
-        if self.channel == "logprobs" and reply.tokens is None and reply.failure is None:
+        if self.channel == "samples":
+            return read_verdict(replace(reply, tokens=None), symbols(self._task))
+        if reply.tokens is None and reply.failure is None and reply.text:
             return Reading((), "no_logprobs", "logprobs")
         return read_verdict(reply, symbols(self._task))

@@ -1,12 +1,15 @@
 """Which labelled rows each member of an ensemble is shown: the paper's Simulated Annotators."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from trustescalate.errors import DataError
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.labels import majority
-from trustescalate.types import Annotation, Item, Label, Task, TaskKind
+from trustescalate.types import TIE, Annotation, Item, Label, Task, TaskKind
+
+Deck = list[tuple[Item, Label]]
 
 
 def exemplar_sets(
@@ -15,44 +18,53 @@ def exemplar_sets(
     """`members` prompts of `shots` examples each, from rows in the role `exemplars` (arXiv 2407.18370, §2.2).
 
     Where two or more annotators labelled at least `shots` of the rows, each prompt takes one annotator's own
-    labels, in turn; otherwise all take the majority's. Prompts share rows only when there are too few.
-    Raises DataError when not even one prompt can be filled.
+    labels, in turn; otherwise all take the majority's. Prompts share rows only when there are too few. In a
+    pair the right answer stands first as often as second. Raises DataError when a prompt cannot be filled.
     """
     if shots == 0:
         return ((),) * members
-    tastes = _individuals(task, annotations, shots) or [
-        {item_id: label for item_id, label in majority(task, annotations).items() if label is not None}
-    ]
     rng = Random(f"exemplars {seed}")
-    decks = [_deck(items, labels, rng) for labels in tastes]
-    if any(len(deck) < shots for deck in decks):
-        have = min(map(len, decks))
+    shuffled = rng.sample(items, len(items))
+    decks = _individuals(task, shuffled, annotations, shots) or [_deck(shuffled, majority(task, annotations))]
+    if len(decks[0]) < shots:
         raise DataError(
-            [f"a prompt of {shots} examples needs {shots} usable exemplar rows, there are {have}"],
+            [f"a prompt of {shots} examples needs {shots} usable exemplar rows, there are {len(decks[0])}"],
             "label more items, raise [roles] exemplars, or lower [ensemble] shots",
         )
-    return tuple(_deal(task, decks, member, shots, rng) for member in range(members))
+    shown: Counter[str] = Counter()
+    return tuple(_deal(task, decks[member % len(decks)], shots, shown, rng) for member in range(members))
 
 
-def _individuals(task: Task, annotations: Sequence[Annotation], shots: int) -> list[dict[str, Label]]:
-    by_annotator: dict[str, dict[str, Label]] = {}
+def _individuals(
+    task: Task, items: Sequence[Item], annotations: Sequence[Annotation], shots: int
+) -> list[Deck]:
+    by_annotator: dict[str, dict[str, Label | None]] = {}
     for row in annotations:
         if row.label in task.labels:
             by_annotator.setdefault(row.annotator, {})[row.item_id] = row.label
-    able = [by_annotator[name] for name in sorted(by_annotator) if len(by_annotator[name]) >= shots]
+    decks = [_deck(items, by_annotator[name]) for name in sorted(by_annotator)]
+    able = [deck for deck in decks if len(deck) >= shots]
     return able if len(able) > 1 else []
 
 
-def _deck(items: Sequence[Item], labels: dict[str, Label], rng: Random) -> list[tuple[Item, Label]]:
-    deck = [(item, labels[item.id]) for item in items if item.id in labels]
-    return rng.sample(deck, len(deck))
+def _deck(items: Sequence[Item], labels: Mapping[str, Label | None]) -> Deck:
+    return [(item, label) for item in items if (label := labels.get(item.id)) is not None]
 
 
-def _deal(
-    task: Task, decks: list[list[tuple[Item, Label]]], member: int, shots: int, rng: Random
-) -> tuple[Exemplar, ...]:
-    deck = decks[member % len(decks)]
-    first = member * shots
-    rows = [deck[(first + i) % len(deck)] for i in range(shots)]
-    pairwise = task.kind is TaskKind.PAIRWISE
-    return tuple(Exemplar(item, label, pairwise and rng.random() < 0.5) for item, label in rows)
+def _deal(task: Task, deck: Deck, shots: int, shown: Counter[str], rng: Random) -> tuple[Exemplar, ...]:
+    """The rows that were shown least so far."""
+    rows = sorted(deck, key=lambda row: shown[row[0].id])[:shots]
+    shown.update(item.id for item, _ in rows)
+    if task.kind is not TaskKind.PAIRWISE:
+        return tuple(Exemplar(item, label) for item, label in rows)
+    sides = _sides(sum(label != TIE for _, label in rows), rng)
+    return tuple(
+        Exemplar(item, label, rng.random() < 0.5 if label == TIE else label != sides.pop())
+        for item, label in rows
+    )
+
+
+def _sides(decided: int, rng: Random) -> list[Label]:
+    """Where the right answers of a prompt shall stand: as often first as second, in a random order."""
+    sides = (["A", "B"] * decided)[:decided] if rng.random() < 0.5 else (["B", "A"] * decided)[:decided]
+    return rng.sample(sides, decided)

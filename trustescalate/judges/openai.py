@@ -12,6 +12,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ import openai
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import REJECTED, Answer, Dialect, backoff, parse_completion
-from trustescalate.types import Reply, Request, Usage
+from trustescalate.types import Reply, Request, Token, Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
@@ -92,14 +94,14 @@ class OpenAIBackend:
             answer, seconds = await self._exchange(request, min(self._timeout, self._give_up_after - spent))
             reply = parse_completion(answer.content) if answer.status == 200 else None
             if reply is not None:
-                return reply
+                return self._cleaned(reply)
             failure = answer.failure
             bad_replies += failure == "bad_reply"
             attempt, spent = attempt + 1, spent + seconds
             wait = backoff(attempt, answer.headers, self._rng)
             exhausted = attempt >= self._attempts or bad_replies >= BAD_REPLY_ATTEMPTS
             if not answer.retryable or exhausted or spent + wait >= self._give_up_after:
-                return Reply(self._scrub(answer.message), None, "stop", Usage(calls=1), failure)
+                return Reply(self._clean(answer.message)[:500], None, "stop", Usage(calls=1), failure)
             await self._sleep(wait)
             spent += wait
 
@@ -158,8 +160,21 @@ class OpenAIBackend:
             return message, f"check model = {self._model!r} and base_url = {self._place!r}"
         return None
 
-    def _scrub(self, text: str) -> str:
-        return text.replace(self._client.api_key, "***")[:500]
+    def _cleaned(self, reply: Reply) -> Reply:
+        """A reply that can be stored: no key in it, should the model repeat it, and no half characters."""
+        tokens = reply.tokens
+        if tokens is not None:
+            before = "".join(token.text for token in tokens).partition(self._client.api_key)[0]
+            ends = accumulate(len(token.text) for token in tokens)
+            tokens = tuple(
+                Token(self._clean(token.text), tuple((self._clean(text), p) for text, p in token.top))
+                for token, end in zip(tokens, ends, strict=True)
+                if end <= len(before)
+            )
+        return replace(reply, text=self._clean(reply.text), tokens=tokens)
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._client.api_key, "***").encode("utf-8", "replace").decode()
 
 
 # ── the client ───────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from typing import Any
 
 from trustescalate.config import Config, ModelTable, PluginJudge, Price
 from trustescalate.config import ReplayJudge as ReplayTable
-from trustescalate.errors import ConfigError
+from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
 from trustescalate.judges.prompts import Exemplar, messages
@@ -51,10 +51,10 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
+    recorded = _recorded(config)
     for table in config.judges:
         if isinstance(table, ReplayTable):
-            rows = load_votes(config.path(table.votes), config.task.task(), table.of or table.name)
-            judges.append(ReplayJudge(table.name, rows, tariff(table.price) if _priced(table) else None))
+            judges.append(recorded[table.name])
             continue
         backend = (opened or open_backend)(table, notice)
         backends.append(backend)
@@ -88,7 +88,7 @@ def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
         arguments["notice"] = notice
     try:
         backend: Backend = factory(**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"judge {table.name!r}: {error}", "mend its options") from error
     return backend
 
@@ -114,8 +114,23 @@ def needs_exemplars(config: Config) -> bool:
     return config.ensemble.shots > 0 and any(table.backend != "replay" for table in config.judges)
 
 
-def _priced(table: ReplayTable) -> bool:
-    return table.price != Price()
+def _recorded(config: Config) -> dict[str, ReplayJudge]:
+    """The judges that are replayed. Raises DataError with the problems of all their files."""
+    judges: dict[str, ReplayJudge] = {}
+    problems: list[str] = []
+    for table in config.judges:
+        if isinstance(table, ReplayTable):
+            prices = tariff(table.price) if table.price != Price() else None
+            try:
+                rows = load_votes(config.path(table.votes), config.task.task(), table.of or table.name)
+                judges[table.name] = ReplayJudge(table.name, rows, prices)
+            except DataError as error:
+                problems += error.problems
+    if problems:
+        raise DataError(
+            list(dict.fromkeys(problems)), "record the votes again, or mend the lines named above"
+        )
+    return judges
 
 
 def _endpoint(table: ModelTable) -> str:
@@ -125,7 +140,10 @@ def _endpoint(table: ModelTable) -> str:
 def _plugin(kind: str) -> Callable[..., Any]:
     found = {entry.name: entry for entry in entry_points(group=PLUGINS)}
     if kind in found:
-        factory: Callable[..., Any] = found[kind].load()
+        try:
+            factory: Callable[..., Any] = found[kind].load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"backend {kind!r} cannot be loaded: {error}", "install it again") from error
         return factory
     known = sorted({"replay", *BACKENDS, *found})
     near = get_close_matches(kind, known, 1)

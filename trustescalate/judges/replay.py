@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +18,8 @@ class ReplayJudge:
     """Gives out votes that were recorded earlier, in the order of their exemplar sets, until enough are seen.
 
     With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
-    otherwise the recorded costs stand. An item that was never recorded is a failed vote.
+    otherwise the recorded costs stand. What was not recorded of the first prompt's votes, of an item all of
+    them, is a failed vote each.
     """
 
     def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
@@ -27,30 +29,37 @@ class ReplayJudge:
             (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
         )
         self._planned = max(judgment.planned for judgment in judgments)
-        self._votes = {judgment.item_id: judgment.votes for judgment in judgments}
+        self._waves = {judgment.item_id: _waves(judgment) for judgment in judgments}
+        self._orders = max(len(waves[0]) for waves in self._waves.values())
         self._tariff = tariff
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""
-        missing = Vote(0, "", {}, failure="not_recorded", channel=self.channel)
-        recorded = self._votes.get(item.id, ())
         votes: list[Vote] = []
-        for _, wave in groupby(recorded, key=lambda vote: vote.exemplar_set):
-            votes += map(self._priced, wave)
+        for wave in self._completed(self._waves.get(item.id, [[]])):
+            votes += wave
             if enough(votes, self._planned):
                 break
-        else:
-            votes += [missing] * (not recorded)
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+
+    def _completed(self, waves: list[list[Vote]]) -> list[list[Vote]]:
+        """The waves, priced. The first is as long for every item: an estimator may read it alone."""
+        first, *rest = [[self._priced(vote) for vote in wave] for wave in waves]
+        member = first[0].exemplar_set if first else 0
+        missing = Vote(member, "", {}, failure="not_recorded", channel=self.channel)
+        room = self._planned - sum(map(len, waves))
+        return [[*first, *[missing] * min(self._orders - len(first), room)], *rest]
 
     def _priced(self, vote: Vote) -> Vote:
         if self._tariff is None:
             return vote
         usage = vote.usage if vote.usage.calls else Usage(calls=1)
-        cost = self._tariff.cost(usage)
-        return Vote(
-            vote.exemplar_set, vote.order, vote.probs, vote.raw, vote.failure, vote.channel, usage, cost
-        )
+        return replace(vote, usage=usage, cost=self._tariff.cost(usage))
+
+
+def _waves(judgment: Judgment) -> list[list[Vote]]:
+    votes = sorted(judgment.votes, key=lambda vote: vote.exemplar_set)
+    return [list(wave) for _, wave in groupby(votes, key=lambda vote: vote.exemplar_set)]
 
 
 def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
@@ -87,10 +96,10 @@ def _row_problems(path: Path, row: Row[Judgment], task: Task) -> list[str]:
             problems.append(f"{at}: vote {number}: unknown failure {vote.failure!r}")
         if bool(vote.probs) == (vote.failure is not None):
             problems.append(f"{at}: vote {number} needs either probabilities or a failure")
-        if not _are_probabilities(tuple(vote.probs.values())):
+        if vote.probs and not _are_probabilities(tuple(vote.probs.values())):
             problems.append(f"{at}: vote {number}: {dict(vote.probs)} are not probabilities")
     return problems
 
 
 def _are_probabilities(values: tuple[float, ...]) -> bool:
-    return all(math.isfinite(p) and p >= 0 for p in values) and sum(values) <= 1 + MASS_SLACK
+    return all(math.isfinite(p) and p >= 0 for p in values) and 0 < sum(values) <= 1 + MASS_SLACK

@@ -44,8 +44,9 @@ def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
     axes = figure.add_subplot()
     points = [point for point in chart.points if point.risk is not None]
     top = min(1.0, 1.25 * max([1.6 * chart.alpha, *(point.risk or 0.0 for point in points)]))
-    if chart.joined:
-        axes.plot([p.coverage for p in points], [p.risk for p in points], color=palette.grid, zorder=1)
+    for part in {point.part for point in points} if chart.joined else ():
+        line = [point for point in points if point.part == part]
+        axes.plot([p.coverage for p in line], [p.risk for p in line], color=palette.grid, zorder=1)
     axes.axhline(chart.alpha, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
     axes.text(0.01, chart.alpha + 0.015 * top, f"α = {chart.alpha:g}", color=palette.limit, va="bottom")
     open_points = [point for point in points if not point.certified]

@@ -18,7 +18,11 @@ INTERVAL = "95 % interval"
 NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
 _SENTENCES = {"majority": "the majority of people"}
-_PREFER = {"coverage": "the most coverage", "cost": "the least cost"}
+_PREFER = {
+    "coverage": "the most coverage",
+    "cost": "the least cost",
+    "total": "the least cost with abstentions priced",
+}
 _A_CASCADE = "a whole cascade, from the strictest thresholds on the left to the laxest on the right"
 _ONE_ANNOTATOR = "one annotator per row: no ceiling can be measured"
 
@@ -252,6 +256,7 @@ def _points(certificate: Certificate) -> tuple[Point, ...]:
             risk=test.errors / test.accepted if test.accepted else None,
             certified=test.rejected,
             chosen=test in used_tests(certificate),
+            part=test.part,
         )
         for test in certificate.tests
     )

@@ -84,17 +84,21 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A tested policy: the share of rows that it accepts, and the share of errors among them, if any."""
+    """A tested policy: the share of rows that it accepts, and the share of errors among them, if any.
+
+    `part` is the sub-path that it belongs to.
+    """
 
     coverage: float
     risk: float | None
     certified: bool
     chosen: bool
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """What the risk-coverage chart shows; `joined` if the points are one path. `alt` says it in words."""
+    """What the risk-coverage chart shows; `joined` if points are on paths. `alt` says it in words."""
 
     alpha: float
     points: tuple[Point, ...]

@@ -1,14 +1,23 @@
-"""How far do people agree, with one another and with a judge? Majority, Cohen's kappa, the human ceiling.
+"""How far do people agree, with one another and with a judge? Majority, coefficients, the human ceiling.
 
 Labels are integers 0..c-1. A tie as a label of its own is one of them; a skip is no opinion and does not
-belong here. This file knows no score: that is `calibration`.
+belong here. Coefficients of many annotators are functions of one c x c table of pairs, and take opinions as
+counts (n, c) of labels on each item. Who agrees with whom is `annotators`; this file knows no score: that is
+`calibration`.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+from scipy.stats import t as student_t
 
-from trustescalate.stats.bounds import IntArray, clopper_pearson_interval
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_interval
+
+Scale: TypeAlias = Literal["nominal", "ordinal", "interval"]
+Coefficient: TypeAlias = Literal[
+    "fleiss_kappa", "gwet_ac1", "alpha_nominal", "alpha_ordinal", "alpha_interval"
+]
 
 
 class Ceiling(NamedTuple):
@@ -82,3 +91,163 @@ def human_ceiling(row: IntArray, annotator: IntArray, label: IntArray, delta: fl
     low, _ = clopper_pearson_interval(agreements * rows // comparisons, rows, delta)
     _, high = clopper_pearson_interval(-(-agreements * rows // comparisons), rows, delta)
     return Ceiling(len(np.unique(annotator)), comparisons, agreements, (low, high))
+
+
+def fleiss_kappa(counts: IntArray) -> float | None:
+    """Agreement of many annotators beyond chance by the labels' shares; `counts` (n, c) of opinions.
+
+    Items without opinions count for nothing; where numbers of opinions differ, each item weighs the same
+    (Gwet's extension). None if no item has two opinions, or only one label occurs. High agreement on one
+    common label gives a low kappa: `gwet_ac1` does not have that. Raises ValueError unless counts are
+    integers >= 0. Fleiss (1971).
+
+    >>> round(fleiss_kappa(np.array([[3, 0], [0, 3], [2, 1], [3, 0]])), 4)
+    0.625
+    """
+    return _coefficient("fleiss_kappa", counts)
+
+
+def gwet_ac1(counts: IntArray) -> float | None:
+    """Agreement beyond chance, where chance is a guess on items that are hard; arguments as `fleiss_kappa`.
+
+    None if no item has two opinions, or c = 1. Gwet (2008), "Computing inter-rater reliability and its
+    variance in the presence of high agreement".
+
+    >>> round(gwet_ac1(np.array([[3, 0], [0, 3], [2, 1], [3, 0]])), 4)
+    0.7
+    """
+    return _coefficient("gwet_ac1", counts)
+
+
+def krippendorff_alpha(counts: IntArray, scale: Scale = "nominal") -> float | None:
+    """1 - observed over expected disagreement, any number of opinions an item; `counts` (n, c).
+
+    "nominal": labels differ or not; "ordinal": by how many opinions lie between; "interval": labels are the
+    numbers 0..c-1. Items with one opinion are left out. None if no item has two, or only one label occurs on
+    them. Raises ValueError as `fleiss_kappa` does, or for an unknown scale. Krippendorff (2004), chapter 11.
+
+    >>> counts = np.array([[3, 0, 0], [0, 2, 1], [0, 0, 3], [1, 0, 0]])
+    >>> [round(krippendorff_alpha(counts, scale), 3) for scale in ("nominal", "ordinal", "interval")]
+    [0.692, 0.848, 0.871]
+    """
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale must be one of {', '.join(get_args(Scale))}, not {scale!r}")
+    return _coefficient(f"alpha_{scale}", counts)
+
+
+def agreement_interval(
+    coefficient: Coefficient, counts: IntArray, delta: float, cluster: IntArray | None = None
+) -> tuple[float, float] | None:
+    """Two-sided limits on a coefficient, by leaving out one item, or one `cluster` (n,) of items, in turn.
+
+    The jackknife on the scale of -log(1 - coefficient), with Student's t. Measured at delta = 0.1 and up to
+    three opinions an item: it misses in 4 to 11 % of draws of 15 or 30 items, in 6 to 12 % from 100 on.
+    None with fewer than 10 items or clusters with two opinions, or where leaving out makes no difference or
+    leaves nothing to measure: unanimous items say nothing of how often people would differ. Raises ValueError
+    as `fleiss_kappa` does, for an unknown coefficient or delta outside (0, 1).
+
+    >>> counts = np.tile([[3, 0], [0, 3], [2, 1], [3, 0]], (10, 1))
+    >>> [round(limit, 3) for limit in agreement_interval("fleiss_kappa", counts, delta=0.1)]
+    [0.374, 0.776]
+    """
+    if coefficient not in _COEFFICIENTS or not 0 < delta < 1:
+        raise ValueError(f"one of {', '.join(_COEFFICIENTS)} and 0 < delta < 1, not {coefficient!r}, {delta}")
+    used = counts.sum(axis=1) >= 2
+    unit = np.arange(len(counts)) if cluster is None else cluster
+    units = len(np.unique(unit[used]))
+    if units < 10:
+        return None
+    place = np.unique(unit, return_inverse=True)[1]
+    pairs, shares = _pairs(coefficient, counts, place)
+    left = _COEFFICIENTS[coefficient](pairs.sum(axis=0) - pairs, shares.sum(axis=0) - shares)
+    whole = _coefficient(coefficient, counts)
+    if whole is None or whole >= 1 or not np.all(left < 1):
+        return None
+    scaled = -np.log1p(-left)
+    error = float(np.sqrt((len(left) - 1) / len(left) * np.sum((scaled - scaled.mean()) ** 2)))
+    reach = error * float(student_t.isf(delta / 2, units - 1))
+    if error == 0:
+        return None
+    centre = -np.log1p(-whole)
+    return float(-np.expm1(-(centre - reach))), float(-np.expm1(-(centre + reach)))
+
+
+def _pairs(coefficient: str, counts: IntArray, place: IntArray) -> tuple[FloatArray, FloatArray]:
+    """The pairs of opinions (g, c, c) and labels (g, c) of each group of items.
+
+    For alpha an item weighs as much as it has opinions, for the other two all items weigh the same.
+    """
+    if counts.ndim != 2 or counts.dtype.kind not in "iu" or np.any(counts < 0):
+        raise ValueError("counts must be integers (n, c), and not negative")
+    n = counts.astype(np.float64)
+    said = n.sum(axis=1)
+    several = said >= 2
+    alpha = coefficient.startswith("alpha")
+    weight = several / np.maximum(1, (said - 1) * (1 if alpha else said))
+    share = np.where(several, 1.0, 0.0) if alpha else 1 / np.maximum(1, said)
+    groups, c = int(place.max(initial=-1)) + 1, counts.shape[1]
+    pairs, shares = np.zeros((groups, c, c)), np.zeros((groups, c))
+    for k in range(c):
+        np.add.at(shares[:, k], place, n[:, k] * share)
+        for other in range(c):
+            np.add.at(pairs[:, k, other], place, n[:, k] * (n[:, other] - (k == other)) * weight)
+    return pairs, shares
+
+
+def _coefficient(coefficient: str, counts: IntArray) -> float | None:
+    pairs, shares = _pairs(coefficient, counts, np.zeros(len(counts), dtype=np.int64))
+    value = float(_COEFFICIENTS[coefficient](pairs.sum(axis=0), shares.sum(axis=0)))
+    return None if np.isnan(value) else value
+
+
+def _beyond_chance(observed: FloatArray, chance: FloatArray) -> FloatArray:
+    """(observed - chance) / (1 - chance); NaN where there is nothing beyond chance."""
+    known = chance < 1
+    return np.where(known, (observed - chance) / np.where(known, 1 - chance, 1.0), np.nan)
+
+
+def _observed(pairs: FloatArray) -> FloatArray:
+    total = pairs.sum(axis=(-2, -1))
+    share = np.trace(pairs, axis1=-2, axis2=-1) / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, share, np.nan)
+
+
+def _kappa(pairs: FloatArray, shares: FloatArray) -> FloatArray:
+    p = shares / np.maximum(1e-300, shares.sum(axis=-1, keepdims=True))
+    return _beyond_chance(_observed(pairs), np.asarray((p**2).sum(axis=-1)))
+
+
+def _ac1(pairs: FloatArray, shares: FloatArray) -> FloatArray:
+    p, c = shares / np.maximum(1e-300, shares.sum(axis=-1, keepdims=True)), shares.shape[-1]
+    chance = (p * (1 - p)).sum(axis=-1) / (c - 1) if c > 1 else np.ones(shares.shape[:-1])
+    return _beyond_chance(_observed(pairs), np.asarray(chance))
+
+
+def _alpha(scale: Scale) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    def value(pairs: FloatArray, shares: FloatArray) -> FloatArray:
+        distance = _distance(scale, shares)
+        total = shares.sum(axis=-1)
+        expected = np.einsum("...k,...kl,...l->...", shares, distance, shares)
+        observed = (pairs * distance).sum(axis=(-2, -1)) * (total - 1)
+        known = expected > 0
+        return np.where(known, 1 - observed / np.where(known, expected, 1.0), np.nan)
+
+    return value
+
+
+def _distance(scale: Scale, shares: FloatArray) -> FloatArray:
+    """The squared distance (.., c, c) of two labels."""
+    c = shares.shape[-1]
+    if scale == "nominal":
+        return np.broadcast_to(1 - np.eye(c), (*shares.shape, c))
+    middle = np.arange(c) if scale == "interval" else shares.cumsum(axis=-1) - shares / 2
+    return np.broadcast_to((middle[..., :, None] - middle[..., None, :]) ** 2, (*shares.shape, c))
+
+
+_COEFFICIENTS: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
+    "fleiss_kappa": _kappa,
+    "gwet_ac1": _ac1,
+    "alpha_nominal": _alpha("nominal"),
+    "alpha_ordinal": _alpha("ordinal"),
+    "alpha_interval": _alpha("interval"),
+}

@@ -33,11 +33,11 @@ def binomial_pvalue(errors: Counts, n: Counts, alpha: float) -> FloatArray:
     return np.asarray(bdtr(errors, n, alpha), dtype=np.float64)
 
 
-def clopper_pearson_upper(errors: Counts, n: Counts, delta: float) -> FloatArray:
+def clopper_pearson_upper(errors: Counts, n: Counts, delta: float | FloatArray) -> FloatArray:
     """Upper limit on a rate, exact and one-sided: it lies below the rate with probability at most delta.
 
-    Integers that broadcast; the result has their shape. Where errors = n, and so where n = 0, it is 1.
-    Raises ValueError unless 0 <= errors <= n and 0 < delta < 1. Clopper and Pearson (1934).
+    Integers and rates that broadcast; the result has their shape. Where errors = n, and so where n = 0, it
+    is 1. Raises ValueError unless 0 <= errors <= n and 0 < delta < 1. Clopper and Pearson (1934).
 
     >>> clopper_pearson_upper(np.array([0, 0, 5]), np.array([45, 0, 5]), 0.1).round(4).tolist()
     [0.0499, 1.0, 1.0]
@@ -87,6 +87,6 @@ def _checked(errors: Counts, n: Counts) -> tuple[IntArray, IntArray]:
     return errors_of, rows
 
 
-def _check_rate(name: str, rate: float) -> None:
-    if not 0 < rate < 1:
+def _check_rate(name: str, rate: float | FloatArray) -> None:
+    if not np.all((np.asarray(rate) > 0) & (np.asarray(rate) < 1)):
         raise ValueError(f"{name} must lie strictly between 0 and 1, not {rate}")

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
-from trustescalate.stats.control import PROCEDURES, Prefer, choose, fixed_sequence
+from trustescalate.stats.control import Prefer, choose, fixed_sequence, hedge, procedure_named
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import decide, evaluate
 
 TIERWISE_GRID = 5_000
@@ -66,16 +67,19 @@ def certify(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray | Literal["tierwise"],
+    path: FloatArray | Plan | Literal["tierwise"],
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> Certified:
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta.
 
     `scores`, `labels`, `costs` are (n, m), `truth` (n,), as in `policy.evaluate`. `path` is an array of
-    policies (t, m), strict to lax, that was fixed without the labels (`policy.common_path`), tested by
-    `procedure`; or "tierwise", which finds its own thresholds and does not use `procedure` and `prefer`.
-    Its table has one row a tier: the cascade grown by that tier, with the counts of the rows that it added.
+    policies (t, m), strict to lax, that was fixed without these rows' labels (`policy.common_path`), or a
+    `paths.Plan` of several sub-paths with a share of delta each, tested by `procedure`; where the plan has a
+    stack, thresholds belong to `plan.read(...)`. Or "tierwise", which finds its own thresholds and does not
+    use `procedure` and `prefer`: its table has one row a tier, the cascade grown by that tier, with the
+    counts of the rows that it added. `prefer` and `abstention_price` as in `control.choose`.
     Assumes that the rows are drawn independently from the population that the cascade will meet.
     Raises ValueError for unknown names, shapes that differ, or rates outside (0, 1).
 
@@ -94,8 +98,16 @@ def certify(
         chosen = len(table.rejected) - 1 if table.rejected.any() else None
         released = int(table.accepted.sum())
     else:
-        table = _path_table(path, scores, labels, truth, costs, alpha=alpha, delta=delta, procedure=procedure)
-        chosen = choose(table.rejected, table.accepted, table.cost, prefer)
+        plan = path if isinstance(path, Plan) else Plan((path,), (1.0,))
+        table = _path_table(plan, scores, labels, truth, costs, alpha=alpha, delta=delta, procedure=procedure)
+        chosen = choose(
+            table.rejected,
+            table.accepted,
+            table.cost,
+            prefer,
+            n=len(truth),
+            abstention_price=abstention_price,
+        )
         released = 0 if chosen is None else int(table.accepted[chosen])
     if chosen is None:
         return Certified(None, None, None, table)
@@ -138,7 +150,7 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
 
 
 def _path_table(
-    policies: FloatArray,
+    plan: Plan,
     scores: FloatArray,
     labels: IntArray,
     truth: IntArray,
@@ -148,16 +160,13 @@ def _path_table(
     delta: float,
     procedure: str,
 ) -> Table:
-    if procedure not in PROCEDURES:
-        raise ValueError(f"no procedure {procedure!r}; there are {', '.join(PROCEDURES)}")
-    outcomes = evaluate(policies, scores, labels, truth, costs)
+    test = procedure_named(procedure)
+    policies = np.concatenate(plan.parts)
+    outcomes = evaluate(policies, *plan.read(Votes(scores, labels)), truth, costs)
     p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-    return Table(
-        policies,
-        *outcomes,
-        p_value,
-        *PROCEDURES[procedure](p_value, outcomes.accepted, len(truth), alpha, delta),
-    )
+    sizes = [len(part) for part in plan.parts]
+    rejections = hedge(test, sizes, plan.shares, p_value, outcomes.accepted, len(truth), alpha, delta)
+    return Table(policies, *outcomes, p_value, *rejections)
 
 
 def _tierwise_table(tests: TierTests, scores: FloatArray, labels: IntArray, costs: FloatArray) -> Table:

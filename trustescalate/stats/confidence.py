@@ -62,18 +62,72 @@ def predictive(votes: npt.ArrayLike, orders: int) -> Confidence:
     return ensemble(_checked(votes)[:, :orders], orders)
 
 
+def sampled(votes: npt.ArrayLike, orders: int, tie: FloatArray | float = 0.5) -> Confidence:
+    """Share of wins, for verdicts drawn again and again without probabilities: (wins + tie) / (k + c / 2).
+
+    `votes` is (n, k, c) as in `ensemble`, a sample being 1 for the label that it names (parts of 1 where it
+    names several). `tie`, one number or (n,), in [0, 1): k samples leave only k + 1 levels of score, and rows
+    at one level enter together; a number per row, drawn and stored before labels are read, orders the rows
+    *within* a level and never moves one out of it. At 0.5 this is the usual (wins + 1/2) / (k + 1) for two
+    labels (Krichevsky and Trofimov, 1981). A tie between labels at the top is no verdict. Raises ValueError
+    as `ensemble` does, or for a tie outside [0, 1).
+
+    >>> sampled([[[1, 0], [1, 0], [1, 0], [0, 1]]], orders=1)
+    Confidence(label=array([0]), score=array([0.7]))
+    """
+    tie = np.asarray(tie, dtype=np.float64)
+    if not np.all((tie >= 0) & (tie < 1)):
+        raise ValueError("tie must lie in [0, 1)")
+    label, share = ensemble(votes, orders)
+    k, c = np.shape(votes)[1:]
+    # Recomputed from the sum, not from the share: a division would have rounded.
+    wins = _sum_in_order(_shares(_checked(votes)), axis=1).max(axis=1)
+    return Confidence(label, np.where(share > 0, (wins + tie) / (k + c / 2), 0.0))
+
+
+def verbalized(votes: npt.ArrayLike, orders: int) -> Confidence:
+    """Mean of what the judge *says* its confidence is, over all k votes.
+
+    `votes` is (n, k, c): a vote is the stated confidence, in (0, 1], at the label that it names, and 0
+    elsewhere. What it leaves of 1 is shared equally by the labels that it does not name, so "A, 30 %" speaks
+    for the others; a vote that states one number for each label is normalised. Judges say round numbers, and
+    high ones: expect many equal scores. All else as in `ensemble`. Tian et al. (2023).
+
+    >>> verbalized([[[0.9, 0], [0.0, 0.6]]], orders=2)
+    Confidence(label=array([0]), score=array([0.65]))
+    """
+    stated = _stated(_checked(votes))
+    if not 1 <= orders <= stated.shape[1]:
+        raise ValueError(f"orders must lie between 1 and the {stated.shape[1]} votes, not {orders}")
+    return _verdicts(_sum_in_order(stated, axis=1), stated.shape[1])
+
+
 ESTIMATORS: Mapping[str, Callable[[npt.ArrayLike, int], Confidence]] = {
     "ensemble": ensemble,
     "predictive": predictive,
+    "sampled": sampled,
+    "verbalized": verbalized,
 }
 
 
-def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int) -> Bounds:
+def normalised(votes: npt.ArrayLike) -> FloatArray:
+    """Each vote's shares of the labels, (n, k, c) as `votes`; a failed vote stays a row of zeros.
+
+    Raises ValueError as `ensemble` does.
+
+    >>> normalised([[[0.6, 0.2], [0, 0]]]).round(2).tolist()
+    [[[0.75, 0.25], [0.0, 0.0]]]
+    """
+    return _shares(_checked(votes))
+
+
+def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: float = 0.5) -> Bounds:
     """Bounds on the full ensemble's score of one item after the first s of `planned` votes, `seen` (s, c).
 
     They hold whatever the remaining votes say, to the last bit: sums run in the same order as in the
     estimator, and rounded addition is monotone. So "accept if label >= 0 and low >= tau, escalate if
-    high < tau" decides as the full ensemble would. When all votes are in, low == high == the score.
+    high < tau" decides as the full ensemble would. When all votes are in, low == high == the score. `tie` is
+    the row's own, for "sampled" alone. A score that is fitted (`fitted.apply_learned`) has no such bounds.
     Raises ValueError for an unknown estimator, for more votes than planned, or for a vote that is no vote.
 
     >>> bounds("ensemble", [[0.9, 0.1], [1.0, 0.0]], planned=4, orders=2)
@@ -87,12 +141,14 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int) -> Bo
         raise ValueError(f"{votes.shape[1]} votes seen, but only {planned} planned")
     votes = votes[:, :counted]
     left = counted - votes.shape[1]
-    least = _sum_in_order(_shares(votes), axis=1)[0]
+    shares = _stated(votes) if estimator == "verbalized" else _shares(votes)
+    least = _sum_in_order(shares, axis=1)[0]
     most = _sum_in_order(np.vstack([least, np.ones((left, least.size))]), axis=0)
+    extra, total = (tie, counted + least.size / 2) if estimator == "sampled" else (0.0, counted)
     winner = int(np.argmax(least))
     if np.all(least[winner] > np.delete(most, winner)):
-        return Bounds(winner, float(least[winner] / counted), float(most[winner] / counted))
-    return Bounds(-1, 0.0, float(most.max() / counted) if left else 0.0)
+        return Bounds(winner, float((least[winner] + extra) / total), float((most[winner] + extra) / total))
+    return Bounds(-1, 0.0, float((most.max() + extra) / total) if left else 0.0)
 
 
 def _votes_counted(estimator: str, planned: int, orders: int) -> int:
@@ -121,6 +177,15 @@ def _shares(votes: FloatArray) -> FloatArray:
     # Sorted first, so that the rounding of the mass does not depend on how the labels are ordered.
     mass = _sum_in_order(np.sort(votes, axis=2), axis=2)[..., None]
     return np.divide(votes, mass, out=np.zeros_like(votes), where=mass > 0)
+
+
+def _stated(votes: FloatArray) -> FloatArray:
+    shares = _shares(votes)
+    mass = _sum_in_order(np.sort(votes, axis=2), axis=2)[..., None]
+    unnamed = (votes == 0).sum(axis=2, keepdims=True)
+    rest = np.clip(1 - mass, 0.0, 1.0) / np.maximum(unnamed, 1)
+    filled = np.where(votes > 0, np.minimum(votes, 1.0), rest)
+    return np.where((mass > 0) & (unnamed > 0), filled, shares)
 
 
 def _sum_in_order(parts: FloatArray, axis: int) -> FloatArray:

@@ -1,7 +1,7 @@
 """How many labels? What a test of risk <= alpha can and cannot reach, before anybody has labelled anything.
 
 All counts are rows that the policy *accepts*: divide by the coverage to get rows to label. This file knows
-one test; what several tests share of delta is `control`.
+one test; what several tests share of delta is `control`, and what a whole calibration can do is `pilot`.
 """
 
 import math
@@ -45,15 +45,18 @@ def max_errors(n: Counts, alpha: float, delta: float) -> IntArray:
     return np.asarray(np.where(passing, near, -1).max(axis=-1), dtype=np.int64)
 
 
-def power(n: Counts, risk: float, alpha: float, delta: float) -> FloatArray:
+def power(n: Counts, risk: float | FloatArray, alpha: float, delta: float) -> FloatArray:
     """The probability that n accepted rows of true risk `risk` pass the test of risk <= alpha at delta.
 
-    The result has the shape of `n`. Raises ValueError as `binomial_pvalue` does, or unless 0 <= risk <= 1.
+    `n` and `risk` broadcast: a column of n and a row of risks give a curve for each risk. Raises ValueError
+    as `binomial_pvalue` does, or unless 0 <= risk <= 1.
 
     >>> power(np.array([45, 100, 400]), 0.02, 0.05, 0.1).round(3).tolist()
     [0.403, 0.403, 0.984]
+    >>> power(np.array([[100], [400]]), np.array([0.01, 0.04]), 0.05, 0.1).round(2).tolist()
+    [[0.74, 0.09], [1.0, 0.36]]
     """
-    if not 0 <= risk <= 1:
+    if not np.all((np.asarray(risk) >= 0) & (np.asarray(risk) <= 1)):
         raise ValueError(f"risk must lie between 0 and 1, not {risk}")
     most = max_errors(n, alpha, delta)
     return np.where(most < 0, 0.0, bdtr(np.maximum(most, 0), n, risk)).astype(np.float64)

@@ -5,7 +5,6 @@ verdict (label >= 0) and score >= threshold; the first tier that accepts release
 scores enter together. This file tests nothing: that is `control`.
 """
 
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +44,8 @@ def evaluate(
     """Count what each policy accepts, gets wrong, and costs.
 
     `thresholds` (t, m); `scores`, `labels`, `costs` (n, m), costs in USD per judgment; `truth` (n,), -1 where
-    people have no majority: then any released label is an error. Where no tier's threshold rises along the
-    path, all policies are counted in one pass of binning (1e6 rows, 3 tiers, 50 policies: about 0.2 s).
+    people have no majority: then any released label is an error. Each stretch of the path along which no
+    tier's threshold rises is counted in one pass of binning (1e6 rows, 3 tiers, 50 policies: about 0.2 s).
     Raises ValueError if shapes differ, a score is not finite, or a threshold is NaN.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
@@ -57,10 +56,10 @@ def evaluate(
     ([1, 2, 2], [0, 1, 0], [6.0, 6.0, 1.0])
     """
     _check(thresholds, scores, labels, truth, costs)
-    if np.all(thresholds[1:] <= thresholds[:-1]):
-        return _evaluate_falling(thresholds, scores, labels, truth, costs)
-    single = [_evaluate_falling(policy[None], scores, labels, truth, costs) for policy in thresholds]
-    return Outcomes(*(np.concatenate(part) for part in zip(*single, strict=True)))
+    rises = np.flatnonzero((thresholds[1:] > thresholds[:-1]).any(axis=1)) + 1
+    falling = np.split(thresholds, rises)
+    counted = [_evaluate_falling(stretch, scores, labels, truth, costs) for stretch in falling]
+    return Outcomes(*(np.concatenate(part) for part in zip(*counted, strict=True)))
 
 
 def common_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> FloatArray:
@@ -85,9 +84,6 @@ def common_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> FloatAr
         steps = np.quantile(best, np.linspace(1, 0, size - 1), method="inverted_cdf")
     falling = np.unique(np.append(steps, 0.0))[::-1]
     return np.repeat(falling[:, None], tiers, axis=1)
-
-
-PATHS: Mapping[str, Callable[[FloatArray | None, int], FloatArray]] = {"common": common_path}
 
 
 def _check(

@@ -13,7 +13,8 @@ from scipy.stats import binom
 
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.policy import common_path, decide
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Stack, Votes, stacked_scores
+from trustescalate.stats.policy import decide
 
 
 class Sample(NamedTuple):
@@ -37,13 +38,32 @@ class World(NamedTuple):
         wrong = rng.random((n, self.scores.shape[1])) < self.error[cell]
         return Sample(self.scores[cell], np.where(wrong, 1 - truth[:, None], truth[:, None]), truth)
 
-    def risk_coverage(self, thresholds: FloatArray) -> tuple[float, float]:
-        """True risk and coverage of the cascade with thresholds (m,); risk 0 where it accepts none."""
+    def risk_coverage(self, thresholds: FloatArray, stack: Stack | None = None) -> tuple[float, float]:
+        """True risk and coverage of the cascade with thresholds (m,); risk 0 where it accepts none.
+
+        With a `stack`, thresholds are held against stacked scores: all 2^m ways to be wrong are summed up.
+        """
+        if stack is not None:
+            return self._stacked(thresholds, stack)
         tier = decide(thresholds, self.scores, np.zeros(self.scores.shape, dtype=np.int64))
         released = np.flatnonzero(tier >= 0)
         if released.size == 0:
             return 0.0, 0.0
         return float(self.error[released, tier[released]].mean()), released.size / len(tier)
+
+    def _stacked(self, thresholds: FloatArray, stack: Stack) -> tuple[float, float]:
+        # Stacking treats both labels alike, so the truth may be 0 and a wrong verdict 1.
+        m = self.scores.shape[1]
+        released, wrong = 0.0, 0.0
+        for ways in np.indices((2,) * m).reshape(m, -1).T:
+            labels = np.tile(ways, (len(self.scores), 1))
+            chance = np.where(labels == 1, self.error, 1 - self.error).prod(axis=1)
+            read = stacked_scores(stack, Votes(self.scores, labels))
+            tier = decide(thresholds, read.scores, read.labels)
+            label = np.take_along_axis(read.labels, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
+            released += float(chance[tier >= 0].sum())
+            wrong += float(chance[(tier >= 0) & (label == 1)].sum())
+        return (wrong / released if released else 0.0), released / len(self.scores)
 
 
 def _flat(rank: FloatArray, alpha: float) -> FloatArray:
@@ -66,6 +86,17 @@ def _tied(rank: FloatArray, alpha: float) -> FloatArray:
     return np.where(rank > 0.7, 0.3 * alpha, 2.5 * alpha)
 
 
+def _deceptive(rank: FloatArray, alpha: float) -> FloatArray:
+    honest = _monotone(rank, alpha)
+    return np.concatenate([0.3 + 0.4 * rank[:, :-1], honest[:, -1:]], axis=1)
+
+
+def _coin_beside(rank: FloatArray, alpha: float) -> FloatArray:
+    error = np.full(rank.shape, 0.5)
+    error[:, 0] = 1.001 * alpha
+    return error
+
+
 def _hopeless(rank: FloatArray, alpha: float) -> FloatArray:
     return np.full(rank.shape, (1 + alpha) / 2)
 
@@ -76,6 +107,8 @@ WORLDS: Mapping[str, tuple[Callable[[FloatArray, float], FloatArray], int]] = {
     "bad_at_top": (_bad_at_top, 20),
     "adversarial": (_adversarial, 20),
     "tied": (_tied, 7),
+    "deceptive": (_deceptive, 20),
+    "coin_beside": (_coin_beside, 20),
     "hopeless": (_hopeless, 20),
 }
 """P(error | rank of the score in [0, 1], alpha), and how many score levels a tier has.
@@ -120,15 +153,17 @@ def replicate(
     *,
     alpha: float,
     delta: float,
-    path: Literal["common", "tierwise"],
+    path: PathName | Literal["tierwise"],
     procedure: str,
     trials: int,
     rng: np.random.Generator,
     pilot: int = 100,
+    dev: int = 0,
 ) -> Replications:
     """Certify `trials` times on n fresh rows, and hold each certificate against the truth of the world.
 
-    The path "common" comes from `pilot` further rows without labels. Raises ValueError as `certify` does.
+    Paths are laid out from `pilot` further rows without labels, and `dev` further ones with labels. Raises
+    ValueError as `certify` does, or for a path that needs dev rows where `dev` is 0.
 
     >>> rng = np.random.default_rng(0)
     >>> easy = world("flat", alpha=0.1, tiers=2)
@@ -139,18 +174,27 @@ def replicate(
     certified, violations, misses, coverages = 0, 0, 0, 0.0
     tiers = place.scores.shape[1]
     for _ in range(trials):
-        fixed = path if path == "tierwise" else common_path(place.draw(pilot, rng).scores, tiers)
+        seen = place.draw(pilot, rng)
+        known = _rows(place.draw(dev, rng)) if dev else None
+        fixed: Plan | Literal["tierwise"] = "tierwise"
+        if path != "tierwise":
+            fixed = PATHS[path].build(Basis(known, Votes(seen.scores, seen.labels), tiers, classes=2))
         rows = place.draw(n, rng)
         free = np.zeros(rows.scores.shape)
         result = certify(*rows, free, alpha=alpha, delta=delta, path=fixed, procedure=procedure)
         if result.thresholds is None or result.coverage_lower is None:
             continue
-        risk, coverage = place.risk_coverage(result.thresholds)
+        stack = fixed.stack if isinstance(fixed, Plan) else None
+        risk, coverage = place.risk_coverage(result.thresholds, stack)
         certified += 1
         violations += risk > alpha
         misses += result.coverage_lower > coverage
         coverages += coverage
     return Replications(trials, certified, violations, misses, coverages / trials)
+
+
+def _rows(sample: Sample) -> Rows:
+    return Rows(*sample, np.zeros(sample.scores.shape))
 
 
 def violation_limit(trials: int, delta: float, tail: float = 1e-6) -> int:

@@ -1,0 +1,249 @@
+"""From tables to judges: fingerprints, plugins, and mistakes."""
+
+import asyncio
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trustescalate.config import Config, parse_config
+from trustescalate.errors import ConfigError, DataError
+from trustescalate.jsonl import write_rows
+from trustescalate.judges import registry
+from trustescalate.judges.base import Ask, EnsembleJudge, Tariff, all_votes
+from trustescalate.judges.prompts import Exemplar
+from trustescalate.judges.registry import BACKENDS, fingerprint, needs_exemplars, open_backend, open_judges
+from trustescalate.judges.replay import ReplayJudge
+from trustescalate.types import Item, Judgment, Message, Reply, Request, Usage, Vote
+
+OPENAI = {"name": "small", "backend": "openai", "model": "m", "base_url": "http://localhost:1/v1"}
+SHOTS = ((Exemplar(Item("e", "1 + 1?", ("2", "3")), "A"),),)
+
+
+def config(*judges: Mapping[str, Any], folder: Path = Path(), **tables: Any) -> Config:
+    return parse_config(
+        {"version": 1, **tables, "judges": [dict(judge) for judge in judges]}, folder / "t.toml"
+    )
+
+
+def print_of(judge: Mapping[str, Any], shots: Any = SHOTS, **tables: Any) -> str:
+    made = config(judge, **tables)
+    return fingerprint(made, made.judges[0], shots)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "n"},
+        {"base_url": "http://localhost:2/v1"},
+        {"extra": {"top_p": 0.5}},
+        {"channel": "samples"},
+    ],
+)
+def test_a_fingerprint_changes_with_the_model(changes: Mapping[str, Any]) -> None:
+    assert print_of({**OPENAI, **changes}) != print_of(OPENAI)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"},
+        {"price": {"input": 3.0, "request": 1.0}},
+        {"concurrency": 3},
+        {"timeout": 5.0},
+        {"attempts": 2},
+        {"give_up_after": 9.0},
+        {"api_key_env": "OTHER_KEY"},
+    ],
+)
+def test_a_fingerprint_does_not_change_with_how_the_model_is_reached(changes: Mapping[str, Any]) -> None:
+    assert print_of({**OPENAI, **changes}) == print_of(OPENAI)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"task": {"question": "Which is shorter?"}},
+        {"task": {"ties": "drop"}},
+        {"ensemble": {"swap": False}},
+        {"ensemble": {"samples": 9}},
+        {"task": {"kind": "binary"}},
+    ],
+)
+def test_a_fingerprint_changes_with_how_the_model_is_asked(tables: Mapping[str, Any]) -> None:
+    assert print_of(OPENAI, ((),), **tables) != print_of(OPENAI, ((),))
+
+
+@pytest.mark.parametrize(
+    "tables", [{"guarantee": {"alpha": 0.2}}, {"roles": {"seed": 5}}, {"budget": {"usd": 1}}]
+)
+def test_a_fingerprint_does_not_change_with_the_promise(tables: Mapping[str, Any]) -> None:
+    assert print_of(OPENAI, **tables) == print_of(OPENAI)
+
+
+def test_a_fingerprint_changes_with_every_exemplar() -> None:
+    item = SHOTS[0][0].item
+    sets = [
+        SHOTS,
+        ((),),
+        SHOTS * 2,
+        ((Exemplar(item, "B"),),),
+        ((Exemplar(item, "A", swapped=True),),),
+        ((Exemplar(Item("e", "1 + 2?", item.responses), "A"),),),
+    ]
+    assert len({print_of(OPENAI, shots) for shots in sets}) == len(sets)
+    renamed = ((Exemplar(Item("other id", item.prompt, item.responses), "A"),),)
+    assert print_of(OPENAI, renamed) == print_of(OPENAI)
+
+
+def test_a_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = print_of(OPENAI)
+    monkeypatch.setattr(registry, "messages", lambda *_: (Message("user", "other words"),))
+    worded = print_of(OPENAI)
+    monkeypatch.undo()
+    monkeypatch.setattr(registry, "JUDGING", registry.JUDGING + 1)
+    assert len({before, worded, print_of(OPENAI)}) == 3
+
+
+# ── backends ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Echo:
+    """A backend from elsewhere."""
+
+    def __init__(self, word: str = "A") -> None:
+        if not word:
+            raise ValueError("word must not be empty")
+        self.word = word
+
+    async def complete(self, request: Request) -> Reply:
+        return Reply(self.word, None, "stop", Usage(1))
+
+
+def plugins(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
+    found = [EntryPoint(name, target, registry.PLUGINS) for name, target in targets.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.PLUGINS else [])
+
+
+def plugin(backend: str, **options: Any) -> Config:
+    return config({"name": "p", "backend": backend, "options": options})
+
+
+def opened(made: Config, **settings: Any) -> tuple[list[Any], list[Any]]:
+    return open_judges(made, SHOTS, wrap=lambda ask, *_: ask, notice=lambda _: None, **settings)
+
+
+def test_a_plugin_is_found_and_gets_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins(monkeypatch, echo=f"{__name__}:Echo")
+    (judge,), (backend,) = opened(plugin("echo", word="B"))
+    assert (type(backend).__name__, backend.word) == ("Echo", "B")
+    judgment = asyncio.run(judge.judge(Item("q", "p", ("x", "y")), all_votes))
+    assert [vote.probs["A"] for vote in judgment.votes] == [0.0] * 3 + [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"wird": "B"}, "judge 'p': .*wird"), ({"word": ""}, "judge 'p': word must not be empty")],
+)
+def test_a_wrong_option_of_a_plugin_is_a_config_error(
+    monkeypatch: pytest.MonkeyPatch, options: Mapping[str, Any], said: str
+) -> None:
+    plugins(monkeypatch, echo=f"{__name__}:Echo")
+    with pytest.raises(ConfigError, match=said) as caught:
+        opened(plugin("echo", **options))
+    assert caught.value.hint
+
+
+def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins(
+        monkeypatch, echo=f"{__name__}:Echo", gone="no_such_module_anywhere:Thing", bare=f"{__name__}:Nothing"
+    )
+    for typo, near in (("ecko", "echo"), ("opnai", "openai"), ("reply", "replay")):
+        with pytest.raises(ConfigError, match=f"unknown backend '{typo}'") as caught:
+            opened(plugin(typo))
+        assert caught.value.hint == f"did you mean '{near}'?"
+    with pytest.raises(ConfigError) as caught:
+        opened(plugin("zzz"))
+    assert caught.value.hint == "known backends are bare, echo, gone, local, openai, replay, simulated"
+    for name in ("gone", "bare"):
+        with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):
+            opened(plugin(name))
+
+
+def test_every_backend_takes_the_fields_of_its_table() -> None:
+    for table in (OPENAI, {"name": "s", "backend": "simulated", "model": "XS", "seed": 4}):
+        backend = open_backend(config(table).judges[0], lambda _: None)  # type: ignore[arg-type]
+        assert callable(backend.complete)
+        close = getattr(backend, "close", None)
+        if close is not None:
+            asyncio.run(close())
+    assert set(BACKENDS) == {"local", "openai", "simulated"}
+
+
+# ── judges ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_cache_is_told_apart_by_endpoint_and_not_by_name() -> None:
+    seen: list[tuple[str, Tariff]] = []
+
+    def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
+        seen.append((endpoint, tariff))
+        return ask
+
+    simulated = {"backend": "simulated", "price": {"input": 2.0}}
+    made = config(
+        {**simulated, "name": "a", "model": "XS"},
+        {**simulated, "name": "b", "model": "XS"},
+        {**simulated, "name": "c", "model": "S"},
+    )
+    judges, _ = open_judges(made, SHOTS, wrap=wrap, notice=lambda _: None)
+    assert [judge.name for judge in judges] == ["a", "b", "c"]
+    assert len({endpoint for endpoint, _ in seen}) == 2
+    assert seen[0][1] == Tariff(input=2.0, cached_input=2.0)
+
+
+def test_a_channel_that_was_certified_is_fixed_unless_the_table_names_one() -> None:
+    simulated = {"backend": "simulated", "model": "XS"}
+    made = config({**simulated, "name": "a"}, {**simulated, "name": "b", "channel": "logprobs"})
+    judges, _ = opened(made, channels={"a": "samples", "b": "samples"})
+    assert all(isinstance(judge, EnsembleJudge) for judge in judges)
+    assert [judge.channel for judge in judges] == ["samples", "logprobs"]
+
+
+def recorded(judge: str, label: str = "A") -> Judgment:
+    return Judgment("q", judge, f"print of {judge}", (Vote(0, "AB", {label: 0.9}, cost=1.0),), 1)
+
+
+def test_recorded_judges_stand_beside_the_others(tmp_path: Path) -> None:
+    write_rows(tmp_path / "votes.jsonl", [recorded("one"), recorded("two")])
+    made = config(
+        {"name": "one", "backend": "replay", "votes": "votes.jsonl"},
+        {"name": "s", "backend": "simulated", "model": "XS"},
+        {"name": "2", "backend": "replay", "votes": "votes.jsonl", "of": "two", "price": {"request": 0.5}},
+        folder=tmp_path,
+    )
+    judges, backends = opened(made)
+    assert [judge.name for judge in judges] == ["one", "s", "2"]
+    assert len(backends) == 1
+    assert isinstance(judges[2], ReplayJudge)
+    assert judges[2].fingerprint == "print of two"
+    costs = [asyncio.run(judges[n].judge(Item("q", "p", ("x", "y")), all_votes)).cost for n in (0, 2)]
+    assert costs == [1.0, 0.5]
+    assert needs_exemplars(made)
+    assert not needs_exemplars(config({"name": "one", "backend": "replay", "votes": "votes.jsonl"}))
+
+
+def test_all_problems_of_all_recorded_judges_come_at_once(tmp_path: Path) -> None:
+    write_rows(tmp_path / "one.jsonl", [recorded("one", "C")])
+    write_rows(tmp_path / "two.jsonl", [recorded("two", "D")])
+    names = ("one", "two", "none")
+    tables = [{"name": name, "backend": "replay", "votes": f"{name}.jsonl"} for name in names]
+    with pytest.raises(DataError) as caught:
+        opened(config(*tables, folder=tmp_path))
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        f"{tmp_path / 'one.jsonl'}:1",
+        f"{tmp_path / 'two.jsonl'}:1",
+        f"{tmp_path / 'none.jsonl'}",
+    ]

@@ -1,0 +1,305 @@
+from fractions import Fraction
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustescalate.stats.batch import (
+    BatchCertified,
+    batch_errors_upper,
+    batch_pvalue,
+    certify_batch,
+    draw_sample,
+    errors_allowed,
+    judgments_needed,
+)
+from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.certify import certify
+from trustescalate.stats.control import carried, starting_weights
+from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.validity import Sample, world
+
+
+def exact_cdf(k: int, size: int, marked: int, drawn: int) -> Fraction:
+    ways = sum(comb(marked, j) * comb(size - marked, drawn - j) for j in range(min(k, drawn) + 1))
+    return Fraction(ways, comb(size, drawn))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.29, 0.5, 0.9])
+@pytest.mark.parametrize("humans_replace", [False, True])
+def test_pvalues_are_exact_for_all_counts_up_to_twelve(alpha: float, humans_replace: bool) -> None:
+    for size in range(1, 13):
+        for drawn in range(size + 1):
+            for k in range(drawn + 1):
+                marked = int(Fraction(str(alpha)) * size) + 1 + humans_replace * k
+                expected = exact_cdf(k, size, marked, drawn) if marked <= size else 0
+                p = batch_pvalue(k, drawn, size, alpha, humans_replace=humans_replace)
+                assert p == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_nothing_accepted_and_nothing_drawn_is_no_evidence() -> None:
+    for humans_replace in (False, True):
+        assert batch_pvalue(0, 0, 0, 0.1, humans_replace=humans_replace) == 1
+        assert batch_pvalue(0, 0, 50, 0.1, humans_replace=humans_replace) == 1
+    assert batch_errors_upper(0, 0, 50, 0.1) == 50
+
+
+def test_a_census_leaves_no_doubt() -> None:
+    assert batch_pvalue(np.array([10, 11]), 100, 100, 0.1).tolist() == [0, 1]
+    assert batch_errors_upper(7, 100, 100, 0.1) == 7
+
+
+def test_errors_that_are_not_left_cannot_happen() -> None:
+    """8 of 10 drawn, 7 wrong: two are left, and five may be wrong."""
+    assert batch_pvalue(7, 8, 10, 0.5) > 0.9
+    assert batch_pvalue(7, 8, 10, 0.5, humans_replace=True) == 0
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.integers(1, 10**7), st.integers(1, 999))
+def test_allowed_errors_are_integer_arithmetic(size: int, thousandths: int) -> None:
+    assert errors_allowed(size, thousandths / 1000) == size * thousandths // 1000
+
+
+def test_allowed_errors_where_floats_go_wrong() -> None:
+    assert int(0.29 * 100) == 28
+    assert errors_allowed(np.array([100, 200]), 0.29).tolist() == [29, 58]
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.3])
+def test_limit_is_the_largest_count_that_is_not_rejected(delta: float) -> None:
+    for size, drawn in [(1, 1), (7, 3), (12, 6), (30, 0), (30, 11)]:
+        for k in range(drawn + 1):
+            possible = [
+                m for m in range(size + 1) if comb(size, drawn) and exact_cdf(k, size, m, drawn) > delta
+            ]
+            assert batch_errors_upper(k, drawn, size, delta) == max(possible)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.integers(1, 60), st.data(), st.sampled_from([0.05, 0.1, 0.29, 0.4]), st.floats(0.01, 0.5))
+def test_test_form_and_limit_form_agree(size: int, data: st.DataObject, alpha: float, delta: float) -> None:
+    drawn = data.draw(st.integers(0, size))
+    k = data.draw(st.integers(0, drawn))
+    upper, allowed = batch_errors_upper(k, drawn, size, delta), errors_allowed(size, alpha)
+    for replaced in (False, True):
+        passes = batch_pvalue(k, drawn, size, alpha, humans_replace=replaced) <= delta
+        assert passes == (upper - replaced * k <= allowed)
+
+
+# ── every sample that could have been drawn ──────────────────────────────────────────────────────
+
+
+class Batch:
+    """One tier, N rows by falling score; the rows in `wrong` are."""
+
+    def __init__(self, size: int, wrong: list[int], cuts: list[int]) -> None:
+        self.scores = np.linspace(1, 0, size)[:, None]
+        self.labels, self.truth = np.zeros((size, 1), dtype=int), np.isin(np.arange(size), wrong).astype(int)
+        self.path = self.scores[np.array(cuts) - 1]
+
+    def certified(self, sample: IntArray, alpha: float, delta: float, **rule: object) -> BatchCertified:
+        return certify_batch(
+            self.scores,
+            self.labels,
+            sample,
+            self.truth[sample],
+            np.ones(self.scores.shape),
+            alpha=alpha,
+            delta=delta,
+            path=self.path,
+            **rule,  # type: ignore[arg-type]
+        )
+
+    def wrong(self, thresholds: np.ndarray, sample: IntArray, humans_replace: bool) -> int:
+        released = self.scores[:, 0] >= thresholds[0]
+        if humans_replace:
+            released[sample] = False
+        return int(self.truth[released].sum())
+
+
+BATCHES = {
+    "just above alpha everywhere": (Batch(12, [0, 3, 6, 9], [2, 4, 6, 8, 10, 12]), 5, 0.3),
+    "worst among the most confident": (Batch(11, [0, 1, 2], [3, 5, 7, 9, 11]), 6, 0.25),
+    "one error too many at the end": (Batch(12, [9, 10, 11], [6, 9, 12]), 6, 0.2),
+    "many wrong": (Batch(10, [0, 2, 3, 5, 7, 8], [4, 7, 10]), 5, 0.4),
+    "half are drawn": (Batch(12, [0, 2, 5, 6, 7, 9, 10, 11], [8, 12]), 6, 0.4),
+    "little": (Batch(8, [1, 4, 6], [2, 4, 6, 8]), 4, 0.25),
+}
+
+
+@pytest.mark.parametrize("humans_replace", [False, True])
+@pytest.mark.parametrize("procedure", ["fallback", "bonferroni"])
+@pytest.mark.parametrize("name", BATCHES)
+def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
+    name: str, procedure: str, humans_replace: bool
+) -> None:
+    """Not the chosen policy alone: that *any* policy with too many errors is rejected is as rare as said."""
+    batch, n, alpha = BATCHES[name]
+    size, delta = len(batch.scores), 0.3
+    samples = [np.array(drawn) for drawn in combinations(range(size), n)]
+    broken, certificates = 0, 0
+    for sample in samples:
+        found = batch.certified(sample, alpha, delta, procedure=procedure, humans_replace=humans_replace)
+        allowed = errors_allowed(found.table.accepted, alpha)
+        actual = np.array([batch.wrong(policy, sample, humans_replace) for policy in batch.path])
+        broken += bool((found.table.rejected & (actual > allowed)).any())
+        certificates += found.chosen is not None
+    assert broken <= delta * len(samples)
+    assert certificates > 0 or name in ("many wrong", "little")
+
+
+def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_promise() -> None:
+    """With people's labels in place of verdicts, which nulls are true depends on the draw: order is lost."""
+    batch, n, alpha = BATCHES["half are drawn"]
+    samples = [np.array(drawn) for drawn in combinations(range(12), n)]
+    delta, broken = 2 / 7 + 1e-9, 0
+    for sample in samples:
+        drawn, errors, *_ = evaluate(
+            batch.path, batch.scores[sample], batch.labels[sample], batch.truth[sample], batch.scores[sample]
+        )
+        accepted = np.array([8, 12])
+        p = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=True)
+        rejected = carried(p, np.array([delta, 0])).rejected
+        actual = np.array([batch.wrong(policy, sample, True) for policy in batch.path])
+        broken += bool((rejected & (actual > errors_allowed(accepted, alpha))).any())
+    assert broken > delta * len(samples)
+
+
+def test_where_testing_starts_does_not_depend_on_the_draw() -> None:
+    batch, n, alpha = BATCHES["just above alpha everywhere"]
+    starts = set()
+    for seed in range(20):
+        sample = draw_sample(12, n, np.random.default_rng(seed))
+        table = batch.certified(sample, alpha, 0.3).table
+        expected = batch_pvalue(np.zeros(6, dtype=int), table.accepted * n // 12, table.accepted, alpha)
+        starts.add(tuple(starting_weights(table.accepted, 12, alpha, 0.3, expected)))
+    assert len(starts) == 1
+
+
+# ── the certificate ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_number_can_be_recomputed_from_its_counts() -> None:
+    rows = world("monotone", 0.1, 2).draw(1000, np.random.default_rng(0))
+    sample, path = draw_sample(1000, 300, np.random.default_rng(1)), common_path(rows.scores, 2)
+    for replaced in (False, True):
+        found = certify_batch(
+            rows.scores,
+            rows.labels,
+            sample,
+            rows.truth[sample],
+            np.ones(rows.scores.shape),
+            alpha=0.1,
+            delta=0.1,
+            path=path,
+            humans_replace=replaced,
+        )
+        table = found.table
+        for t, policy in enumerate(path):
+            tier = decide(policy, rows.scores, rows.labels)
+            inside = sample[tier[sample] >= 0]
+            wrong = rows.labels[inside, tier[inside]] != rows.truth[inside]
+            assert (len(inside), wrong.sum()) == (table.drawn[t], table.errors[t])
+            assert table.accepted[t] == (tier >= 0).sum() == table.by_tier[t].sum()
+            assert table.released[t] == table.accepted[t] - replaced * table.drawn[t]
+        p = batch_pvalue(table.errors, table.drawn, table.accepted, 0.1, humans_replace=replaced)
+        np.testing.assert_array_equal(table.p_value, p)
+        np.testing.assert_array_equal(table.rejected, (p <= table.level) & (table.level > 0))
+        assert found.chosen is not None
+        assert table.released[found.chosen] == table.released[table.rejected].max()
+        assert found.errors_upper <= errors_allowed(table.accepted[found.chosen], 0.1)
+
+
+@pytest.mark.parametrize("size", [600, 1500, 2900])
+def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
+    """Coverage of the batch, mean of 40: more than the certificate on the population, as N < 10 n."""
+    place, n, rule = world("monotone", 0.1, 2), 300, {"alpha": 0.1, "delta": 0.1}
+    batch, replaced, population = 0.0, 0.0, 0.0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rows, sample = place.draw(size, rng), draw_sample(size, n, rng)
+        path, free = common_path(rows.scores, 2), np.zeros(rows.scores.shape)
+        some = Sample(*(part[sample] for part in rows))
+        found = certify(*some, free[sample], path=path, **rule)
+        if found.thresholds is not None:
+            population += np.mean(decide(found.thresholds, rows.scores, rows.labels) >= 0) / 40
+        for humans_replace in (False, True):
+            one = certify_batch(
+                rows.scores,
+                rows.labels,
+                sample,
+                some.truth,
+                free,
+                path=path,
+                humans_replace=humans_replace,
+                **rule,
+            )
+            share = 0.0 if one.chosen is None else one.table.accepted[one.chosen] / size / 40
+            batch, replaced = batch + (not humans_replace) * share, replaced + humans_replace * share
+    assert replaced > batch > population
+
+
+def test_needed_judgments_are_the_visits_of_any_policy() -> None:
+    rng = np.random.default_rng(0)
+    levels = np.linspace(0, 1, 5)
+    for _ in range(30):
+        scores, labels = rng.choice(levels, (20, 3)), rng.integers(-1, 2, (20, 3))
+        path = rng.choice([*levels, np.inf], (4, 3))
+        visited = np.zeros((20, 3), dtype=bool)
+        for policy in path:
+            last = decide(policy, scores, labels)
+            last[last < 0] = 3
+            visited |= (np.arange(3) <= last[:, None]) & (policy < np.inf)
+        np.testing.assert_array_equal(judgments_needed(path, scores, labels), visited)
+
+
+def test_asking_tier_by_tier_finds_the_same_counts_without_the_rest() -> None:
+    rows = world("monotone", 0.1, 3).draw(500, np.random.default_rng(0))
+    path = common_path(rows.scores, 3)[:20]
+    scores, labels = np.zeros(rows.scores.shape), np.full(rows.labels.shape, -1)
+    for j in range(3):
+        asked = judgments_needed(path, scores, labels)[:, j]
+        scores[asked, j], labels[asked, j] = rows.scores[asked, j], rows.labels[asked, j]
+    whole, part = (
+        evaluate(path, *two, rows.truth, np.ones(scores.shape))
+        for two in ((rows.scores, rows.labels), (scores, labels))
+    )
+    for one, other in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (labels[:, 2] < 0).any()
+
+
+def test_samples_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    seen = np.zeros((5, 5))
+    for _ in range(4000):
+        a, b = draw_sample(5, 2, rng)
+        seen[a, b] += 1
+    assert seen[np.triu_indices(5, 1)].min() > 320
+    assert draw_sample(3, 3, rng).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="cannot draw"):
+        draw_sample(3, 4, rng)
+
+
+@pytest.mark.parametrize("counts", [(2, 1, 5), (1, 6, 5), (-1, 2, 5), (1.0, 2, 5)])
+def test_counts_that_are_no_counts_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="errors"):
+        batch_pvalue(*counts, 0.1)
+
+
+def test_wrong_input_is_refused() -> None:
+    batch = BATCHES["little"][0]
+    with pytest.raises(ValueError, match="distinct"):
+        batch.certified(np.array([1, 1]), 0.1, 0.1)
+    with pytest.raises(ValueError, match="distinct"):
+        batch.certified(np.array([-1, 2]), 0.1, 0.1)
+    with pytest.raises(ValueError, match="no procedure 'luck'"):
+        batch.certified(np.array([1, 2]), 0.1, 0.1, procedure="luck")
+    with pytest.raises(ValueError, match="alpha"):
+        errors_allowed(5, 1.0)
+    with pytest.raises(ValueError, match="delta"):
+        batch_errors_upper(0, 1, 5, 1.0)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from trustescalate.stats.betting import betting_pvalue
+from trustescalate.stats.clusters import certify_clusters, cluster_pvalue, count_by_cluster
+from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.validity import world
+
+PATH = common_path(None, 2)
+
+
+def test_clusters_add_up_to_the_plain_counts() -> None:
+    rows = world("monotone", 0.1, 2).draw(300, np.random.default_rng(0))
+    cluster = np.random.default_rng(1).integers(25, size=300)
+    counts = count_by_cluster(PATH, *rows, cluster)
+    plain = evaluate(PATH, *rows, np.zeros(rows.scores.shape))
+    np.testing.assert_array_equal(counts.accepted.sum(axis=1), plain.accepted)
+    np.testing.assert_array_equal(counts.errors.sum(axis=1), plain.errors)
+    for g in range(25):
+        one = evaluate(PATH, *(part[cluster == g] for part in rows), np.zeros(((cluster == g).sum(), 2)))
+        np.testing.assert_array_equal(counts.accepted[:, g], one.accepted)
+        np.testing.assert_array_equal(counts.errors[:, g], one.errors)
+
+
+def test_clusters_of_one_row_are_single_losses() -> None:
+    wrong = np.random.default_rng(0).random(80) < 0.03
+    expected = betting_pvalue(wrong - 0.1, 0.1)
+    assert cluster_pvalue(np.ones(80, dtype=int), wrong.astype(int), 0.1, 1) == pytest.approx(expected)
+
+
+def test_rows_in_one_cluster_are_one_piece_of_evidence() -> None:
+    none = np.zeros(10, dtype=int)
+    assert cluster_pvalue(np.full(10, 100), none, 0.1, 100) == cluster_pvalue(np.full(10, 1), none, 0.1, 1)
+
+
+def test_no_rows_no_evidence() -> None:
+    none = np.zeros(0, dtype=int)
+    assert cluster_pvalue(none, none, 0.1, 5) == 1
+    empty = np.zeros((0, 2))
+    found = certify_clusters(
+        empty, empty.astype(int), none, empty, none, alpha=0.1, delta=0.1, path=PATH, largest=5, order=none
+    )
+    assert found[:2] == (None, None)
+
+
+def test_wrong_input_is_refused() -> None:
+    rows = world("flat", 0.1, 2).draw(40, np.random.default_rng(0))
+    cluster = np.repeat(np.arange(10), 4)
+    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "largest": 4, "order": np.arange(10)}
+    for more, message in (
+        ({"largest": 3}, "largest = 3"),
+        ({"order": np.arange(9)}, "permutation of the 10"),
+        ({"procedure": "luck"}, "no procedure"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            certify_clusters(*rows, rows.scores, cluster, **{**rule, **more})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="negative"):
+        certify_clusters(*rows, rows.scores, cluster - 1, **rule)

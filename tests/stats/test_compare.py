@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from trustescalate.stats.compare import certify_paths, compare_estimators
+from trustescalate.stats.paths import PATHS, Rows, Votes
+from trustescalate.stats.validity import world
+
+RULE = {"alpha": 0.1, "delta": 0.1, "classes": 2}
+
+
+def rows_of(name: str, n: int, seed: int = 0) -> Rows:
+    return Rows(*world(name, 0.1, 2).draw(n, np.random.default_rng(seed)), np.tile([1.0, 10.0], (n, 1)))
+
+
+def test_dev_rows_certify_nothing_and_certification_rows_choose_nothing() -> None:
+    rows, dev = rows_of("deceptive", 600), np.arange(600) < 200
+    before = certify_paths(rows, dev, **RULE)
+    for result in before.results:
+        assert result.certified.table.accepted.max() <= 400
+    truth = rows.truth.copy()
+    truth[~dev] = 1 - truth[~dev]
+    after = certify_paths(rows._replace(truth=truth), dev, **RULE)
+    assert after.chosen == before.chosen
+    for one, other in zip(before.results, after.results, strict=True):
+        assert (one.coverage, one.cost) == (other.coverage, other.cost)
+        np.testing.assert_array_equal(np.concatenate(one.plan.parts), np.concatenate(other.plan.parts))
+        assert other.certified.chosen is None
+
+
+def test_dev_rows_choose_a_path_that_works() -> None:
+    found = certify_paths(rows_of("deceptive", 800), np.arange(800) % 4 == 0, **RULE)
+    assert [result.name for result in found.results] == list(PATHS)
+    best = found.results[found.chosen]
+    assert best.name != "common"
+    assert best.certified.chosen is not None
+    assert best.coverage == max(result.coverage for result in found.results)
+
+
+def test_the_wish_decides_between_paths() -> None:
+    rows, dev = rows_of("monotone", 600), np.arange(600) % 3 == 0
+    cheap = certify_paths(rows, dev, prefer="cost", **RULE)
+    assert cheap.results[cheap.chosen].cost == min(result.cost for result in cheap.results)
+    total = certify_paths(rows, dev, prefer="total", abstention_price=50.0, **RULE)
+    price = [result.cost + 50 * (1 - result.coverage) for result in total.results]
+    assert total.chosen == int(np.argmin(price))
+
+
+def test_paths_refuse_missing_rows_and_unknown_names() -> None:
+    rows = rows_of("monotone", 50)
+    with pytest.raises(ValueError, match="dev must be"):
+        certify_paths(rows, np.zeros(50, dtype=bool), **RULE)
+    with pytest.raises(ValueError, match="dev must be"):
+        certify_paths(rows, np.zeros(50, dtype=int), **RULE)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no path 'luck'"):
+        certify_paths(rows, np.arange(50) < 9, paths=["luck"], **RULE)  # type: ignore[list-item]
+
+
+def test_a_better_score_buys_coverage() -> None:
+    """The same verdicts, once with scores that know and once with scores that half know."""
+    rng = np.random.default_rng(0)
+    sure, truth = rng.uniform(0.5, 1, size=(1000, 1)), rng.integers(2, size=1000)
+    labels = np.where(rng.uniform(size=(1000, 1)) < sure, truth[:, None], 1 - truth[:, None])
+    blurred = np.clip(sure + rng.normal(0, 0.2, (1000, 1)), 0.5, 1)
+    found = compare_estimators(
+        {"sure": Votes(sure, labels), "blurred": Votes(blurred, labels)},
+        truth,
+        np.ones((1000, 1)),
+        alpha=0.15,
+        delta=0.1,
+        n=400,
+        draws=60,
+        rng=rng,
+    )
+    sharp, dull = found
+    assert sharp.coverage > dull.coverage + 0.1
+    assert sharp.auroc[0] > dull.auroc[0]  # type: ignore[operator]
+    assert sharp.ece[0] < dull.ece[0]  # type: ignore[operator]
+    assert sharp.brier[0] < dull.brier[0]  # type: ignore[operator]
+    assert max(sharp.violations, dull.violations) <= 12
+
+
+def test_a_path_with_dev_rows_can_be_compared_too() -> None:
+    rows = rows_of("monotone", 400)
+    rule = {"alpha": 0.1, "delta": 0.1, "n": 300, "draws": 10, "path": "pareto", "dev": 100}
+    (only,) = compare_estimators(
+        {"it": rows.votes}, rows.truth, rows.costs, rng=np.random.default_rng(0), **rule
+    )
+    assert only.certified > 5

@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from trustescalate.stats.bounds import binomial_pvalue
+from trustescalate.stats.certify import certify
+from trustescalate.stats.losses import (
+    certify_losses,
+    evaluate_losses,
+    hoeffding_bentkus_pvalue,
+    majority_loss,
+    random_annotator_loss,
+    rating_loss,
+    released_losses,
+)
+from trustescalate.stats.policy import common_path, decide
+from trustescalate.stats.validity import violation_limit, world
+
+PATH = common_path(None, 2)
+
+
+# ── what is lost ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ties", ["class", "half", "drop"])
+def test_shares_are_means_over_annotators(ties: str) -> None:
+    """One annotator at a time, as one would with a pencil; label 2 is the tie."""
+    rng = np.random.default_rng(0)
+    counts, labels = rng.integers(0, 4, (200, 3)), rng.integers(-1, 3, (200, 2))
+    found = random_annotator_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
+    for i, j in np.ndindex(200, 2):
+        people = [label for label in range(3) for _ in range(counts[i, label])]
+        if ties == "drop":
+            people = [label for label in people if label != 2]
+        assert found.kept[i] == bool(people)
+        if not people or labels[i, j] < 0:
+            assert found.value[i, j] == 1
+            continue
+        half = [ties == "half" and (label == 2) != (labels[i, j] == 2) for label in people]
+        lost = [0.5 if h else float(label != labels[i, j]) for label, h in zip(people, half, strict=True)]
+        assert found.value[i, j] == pytest.approx(np.mean(lost), abs=1e-15)
+
+
+def test_majority_of_one_is_the_single_voter() -> None:
+    rng = np.random.default_rng(0)
+    counts, labels = np.eye(3, dtype=int)[rng.integers(3, size=50)], rng.integers(-1, 3, (50, 2))
+    for ties in ("class", "half", "drop"):
+        one = majority_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
+        other = random_annotator_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one.value, other.value)
+        np.testing.assert_array_equal(one.kept, other.kept)
+
+
+def test_no_majority_loses_and_dropped_ties_can_make_one() -> None:
+    counts, labels = np.array([[2, 2, 0], [2, 1, 2], [0, 0, 0]]), np.zeros((3, 1), dtype=int)
+    assert majority_loss(labels, counts).value.ravel().tolist() == [1, 1, 1]
+    assert majority_loss(labels, counts).kept.tolist() == [True, True, False]
+    assert majority_loss(labels, counts, ties="drop", tie=2).value.ravel().tolist() == [1, 0, 1]
+
+
+def test_ratings_that_differ_by_the_tolerance_are_no_error() -> None:
+    assert rating_loss(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([2.0]), 1).tolist() == [[0, 0, 0, 1]]
+    assert rating_loss(np.array([[2.0, 3.0]]), np.array([2.0]), 0).tolist() == [[0, 1]]
+
+
+def test_wrong_labels_and_ratings_are_refused() -> None:
+    labels, counts = np.zeros((2, 1), dtype=int), np.ones((2, 3), dtype=int)
+    for call, message in (
+        (lambda: random_annotator_loss(labels + 3, counts), "labels"),
+        (lambda: random_annotator_loss(labels, counts[:1]), "labels"),
+        (lambda: random_annotator_loss(labels, -counts), "labels"),
+        (lambda: majority_loss(labels, counts, ties="half"), "tie"),
+        (lambda: majority_loss(labels, counts, ties="luck"), "ties"),  # type: ignore[arg-type]
+        (lambda: rating_loss(np.array([[np.nan]]), np.ones(1), 1), "finite"),
+        (lambda: rating_loss(np.ones((1, 1)), np.ones(1), -1), "tolerance"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+# ── p-values ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_hoeffding_bentkus_by_its_formula() -> None:
+    total, n, alpha = 3.2, 80, 0.1
+    r = total / n
+    divergence = r * np.log(r / alpha) + (1 - r) * np.log((1 - r) / (1 - alpha))
+    expected = min(np.exp(-n * divergence), np.e * binom.cdf(4, n, alpha))
+    assert hoeffding_bentkus_pvalue(np.array(total), np.array(n), alpha) == pytest.approx(expected)
+
+
+def test_hoeffding_bentkus_lies_between_the_exact_pvalue_and_e_times_it() -> None:
+    errors, n = np.tril_indices(61)[::-1]
+    exact, found = binomial_pvalue(errors, n, 0.1), hoeffding_bentkus_pvalue(errors.astype(float), n, 0.1)
+    assert np.all(found >= exact - 1e-12)
+    assert np.all(found <= np.e * exact + 1e-12)
+    np.testing.assert_allclose(found[errors == 0], exact[errors == 0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [[0.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.2], [0.1]])
+def test_small_pvalues_are_rare_where_the_mean_is_alpha(shape: list[float]) -> None:
+    rng, alpha, n = np.random.default_rng(0), 0.1, 150
+    values = np.array(shape)
+    rest = (alpha - values[0]) / (values[1:].mean() - values[0]) if len(shape) > 1 else 0.0
+    chance = np.append(1 - rest, np.full(len(shape) - 1, rest / max(1, len(shape) - 1)))
+    totals = rng.choice(values, size=(2000, n), p=chance).sum(axis=1)
+    p = hoeffding_bentkus_pvalue(totals, np.full(2000, n), alpha)
+    for a in (0.05, 0.1, 0.3):
+        assert np.sum(p <= a) <= violation_limit(2000, a)
+
+
+def test_sums_that_are_no_sums_are_refused() -> None:
+    for total in (-0.1, 5.1, np.nan):
+        with pytest.raises(ValueError, match="sum"):
+            hoeffding_bentkus_pvalue(np.array(total), np.array(5), 0.1)
+    with pytest.raises(ValueError, match="alpha"):
+        hoeffding_bentkus_pvalue(np.array(1.0), np.array(5), 0.0)
+
+
+# ── the certificate ──────────────────────────────────────────────────────────────────────────────
+
+
+def rows_of(name: str, n: int = 500) -> tuple[np.ndarray, ...]:
+    rows = world(name, 0.1, 2).draw(n, np.random.default_rng(0))
+    return (*rows, (rows.labels != rows.truth[:, None]).astype(float), np.zeros(rows.scores.shape))
+
+
+@pytest.mark.parametrize("name", ["flat", "monotone", "bad_at_top", "hopeless"])
+@pytest.mark.parametrize("procedure", ["fallback", "fixed_sequence", "bonferroni"])
+def test_losses_of_zero_and_one_are_the_plain_certificate_to_the_bit(name: str, procedure: str) -> None:
+    scores, labels, truth, losses, free = rows_of(name)
+    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "procedure": procedure}
+    expected = certify(scores, labels, truth, free, **rule)
+    found = certify_losses(scores, labels, losses, free, method="exact", **rule)
+    assert (found.chosen, found.coverage_lower) == (expected.chosen, expected.coverage_lower)
+    for mine, other in zip(found.table, expected.table, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_sums_are_exact_for_shares_of_people_and_never_too_small() -> None:
+    ones, n = np.ones((300, 1)), 300
+    for people in range(1, 11):
+        losses = np.full((n, 1), 1 / people)
+        total = evaluate_losses(ones[:1], ones, ones.astype(int), losses, ones).total[0]
+        assert total == n / people
+    odd = np.full((n, 1), 0.1234567)
+    assert evaluate_losses(ones[:1], ones, ones.astype(int), odd, ones).total[0] >= 37.03701
+
+
+def test_released_losses_are_those_of_the_first_tier_that_accepts() -> None:
+    scores, labels, *_ = rows_of("monotone", 50)
+    losses = np.random.default_rng(0).random(scores.shape)
+    for policy in PATH[::6]:
+        tier = decide(policy, scores, labels)
+        expected = [losses[i, j] for i, j in enumerate(tier) if j >= 0]
+        assert released_losses(policy, scores, labels, losses).tolist() == expected
+
+
+def test_betting_depends_on_the_order_given_and_on_nothing_else() -> None:
+    scores, labels, _, losses, free = rows_of("monotone")
+    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH}
+    order = np.random.default_rng(1).permutation(500)
+    found = certify_losses(scores, labels, losses, free, order=order, **rule)
+    same = certify_losses(scores[order], labels[order], losses[order], free, order=np.arange(500), **rule)
+    np.testing.assert_array_equal(found.table.p_value, same.table.p_value)
+
+
+@pytest.mark.parametrize("method", ["exact", "hoeffding_bentkus", "betting"])
+def test_impossible_means_none(method: str) -> None:
+    for name, n in (("hopeless", 500), ("monotone", 10), ("monotone", 0)):
+        scores, labels, _, losses, free = rows_of(name, n)
+        rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "method": method, "order": np.arange(n)}
+        assert certify_losses(scores, labels, losses, free, **rule)[:3] == (None, None, None)  # type: ignore[arg-type]
+
+
+def test_wrong_input_is_refused() -> None:
+    scores, labels, _, losses, free = rows_of("flat", 50)
+    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH}
+    for more, message in (
+        ({"method": "luck"}, "no method 'luck'"),
+        ({"method": "betting"}, "order"),
+        ({"order": np.zeros(50, dtype=int)}, "permutation"),
+        ({"method": "exact", "procedure": "luck"}, "no procedure"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            certify_losses(scores, labels, losses, free, **{**rule, **more})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 or 1"):
+        certify_losses(scores, labels, losses / 2, free, method="exact", **rule)
+    with pytest.raises(ValueError, match="losses must"):
+        certify_losses(scores, labels, losses * 2 + 0.1, free, method="exact", **rule)
+    with pytest.raises(ValueError, match="shapes"):
+        evaluate_losses(PATH, scores, labels, losses[:, :1], free)

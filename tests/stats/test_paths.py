@@ -1,0 +1,224 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustescalate.stats.certify import certify
+from trustescalate.stats.paths import (
+    PATHS,
+    Basis,
+    Plan,
+    Rows,
+    Stack,
+    Votes,
+    calibrated_path,
+    fit_stack,
+    hedged_path,
+    pareto_path,
+    stacked_path,
+    stacked_scores,
+)
+from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.validity import world
+
+LEVELS = [0.0, 0.3, 0.5, 0.5000000000000001, 0.75, 0.9, 1.0]
+
+
+def random_rows(seed: int, n: int, m: int, c: int = 2) -> Rows:
+    rng = np.random.default_rng(seed)
+    scores = np.where(rng.random((n, m)) < 0.5, rng.choice(LEVELS, (n, m)), rng.random((n, m)))
+    return Rows(scores, rng.integers(-1, c, (n, m)), rng.integers(-1, c, n), rng.random((n, m)))
+
+
+def from_world(name: str, n: int, seed: int = 0, tiers: int = 2) -> Rows:
+    sample = world(name, 0.1, tiers).draw(n, np.random.default_rng(seed))
+    costs = np.tile(10.0 ** np.arange(tiers), (n, 1))
+    return Rows(*sample, costs)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, 30), st.integers(1, 4), st.integers(2, 4))
+def test_every_path_is_an_array_of_thresholds_and_can_be_certified(
+    name: str, seed: int, n: int, p: int, m: int, c: int
+) -> None:
+    dev = random_rows(seed, n, m, c)
+    pilot = random_rows(seed + 1, p, m, c).votes
+    plan = PATHS[name].build(Basis(dev, pilot, m, c))
+    again = PATHS[name].build(Basis(dev, pilot, m, c))
+    assert sum(plan.shares) == pytest.approx(1)
+    for part, same in zip(plan.parts, again.parts, strict=True):
+        np.testing.assert_array_equal(part, same)
+        assert part.ndim == 2
+        assert part.shape[1] == m
+        assert 1 <= len(part) <= 40
+        assert not np.isnan(part).any()
+        if name != "pareto":
+            assert np.all(part[1:] <= part[:-1])
+    rows = random_rows(seed + 2, 50, m, c)
+    found = certify(*rows, alpha=0.2, delta=0.1, path=plan)
+    assert len(found.table.policies) == sum(map(len, plan.parts))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_written_as_json_decides_the_same(name: str) -> None:
+    dev, rows = from_world("monotone", 100), from_world("monotone", 300, seed=1)
+    plan = PATHS[name].build(Basis(dev, None, 2, 2))
+    text = json.dumps(plan, default=lambda part: part.tolist())
+    parts, shares, stack = json.loads(text)
+    back = Plan(
+        tuple(map(np.array, parts)),
+        tuple(shares),
+        None if stack is None else Stack(stack[0], np.array(stack[1])),
+    )
+    for before, after in zip(plan.read(rows.votes), back.read(rows.votes), strict=True):
+        np.testing.assert_array_equal(before, after)
+    for before, after in zip(plan.parts, back.parts, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_human_labels_are_read_only_where_they_must_be(name: str) -> None:
+    dev = from_world("monotone", 100)
+    flipped = dev._replace(truth=1 - dev.truth)
+    before, after = (PATHS[name].build(Basis(rows, None, 2, 2)) for rows in (dev, flipped))
+    same = all(np.array_equal(*parts) for parts in zip(before.parts, after.parts, strict=False))
+    if before.stack and after.stack:
+        same = np.array_equal(before.stack.weights, after.stack.weights)
+    assert same != PATHS[name].needs_dev
+    if PATHS[name].needs_dev:
+        for nothing in (None, dev.take(np.zeros(0, dtype=int))):
+            with pytest.raises(ValueError, match="dev rows"):
+                PATHS[name].build(Basis(nothing, dev.votes, 2, 2))
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("place", ["monotone", "deceptive"])
+def test_every_path_but_the_common_one_survives_judges_that_are_confidently_wrong(
+    name: str, place: str
+) -> None:
+    dev, rows = from_world(place, 150), from_world(place, 800, seed=1)
+    plan = PATHS[name].build(Basis(dev, None, 2, 2))
+    found = certify(*rows, alpha=0.1, delta=0.1, path=plan)
+    assert (found.chosen is None) == (name == "common" and place == "deceptive")
+
+
+def test_hedged_has_the_dearest_judge_alone_as_its_second_part_and_pays_nobody_else() -> None:
+    rows = from_world("monotone", 200, tiers=3)
+    together, alone = hedged_path(rows.scores, 3).parts
+    np.testing.assert_array_equal(together, common_path(rows.scores, 3))
+    assert np.all(np.isinf(alone[:, :2]))
+    np.testing.assert_array_equal(alone[:, 2:], common_path(rows.scores[:, 2:], 1))
+    assert evaluate(alone, *rows).cost.tolist() == pytest.approx([100.0] * len(alone))
+    assert hedged_path(None, 1).shares == (1.0,)
+
+
+def test_calibrated_lets_the_honest_tier_go_first_and_drops_the_other() -> None:
+    dev = from_world("deceptive", 300)
+    for curve in ("platt", "isotonic"):
+        (part,) = calibrated_path(dev, curve=curve).parts  # type: ignore[arg-type]
+        assert np.isinf(part[: len(part) // 2, 0]).all()
+        assert np.isfinite(part[len(part) // 4 :, 1]).all()
+
+
+def test_a_silent_tier_never_accepts() -> None:
+    dev = from_world("monotone", 100)
+    dev.labels[:, 0] = -1
+    for plan in (calibrated_path(dev), pareto_path(dev)):
+        assert np.isinf(plan.parts[0][:, 0]).all()
+
+
+@pytest.mark.parametrize("place", ["monotone", "deceptive", "bad_at_top"])
+def test_pareto_comes_close_to_a_full_search(place: str) -> None:
+    """On the dev rows themselves: no cascade of two grids has much more coverage with as few errors."""
+    dev = from_world(place, 80)
+    part = pareto_path(dev, grid=8).parts[0]
+    levels = [np.append(np.inf, np.quantile(dev.scores[:, j], np.linspace(0, 1, 8))) for j in (0, 1)]
+    every = np.stack(np.meshgrid(*levels), axis=-1).reshape(-1, 2)
+    ours, theirs = evaluate(part, *dev), evaluate(every, *dev)
+    for allowed in (2, 4, 8):
+        most = theirs.accepted[theirs.errors <= allowed].max()
+        assert ours.accepted[ours.errors <= allowed].max() >= most - 0.15 * len(dev.truth)
+
+
+def test_pareto_asks_cheaper_judges_where_abstentions_are_cheap() -> None:
+    dev, rows = from_world("monotone", 200), from_world("monotone", 500, seed=1)
+    free, dear = pareto_path(dev).parts[0], pareto_path(dev, abstention_price=15.0).parts[0]
+    assert evaluate(dear, *rows).cost[-1] < evaluate(free, *rows).cost.max()
+    with pytest.raises(ValueError, match="price"):
+        pareto_path(dev, abstention_price=0.0)
+
+
+# ── stacked scores ───────────────────────────────────────────────────────────────────────────────
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 4))
+def test_renaming_labels_renames_verdicts_and_changes_no_score(seed: int, m: int, c: int) -> None:
+    dev, rows = random_rows(seed, 80, m, c), random_rows(seed + 1, 40, m, c)
+    stack = fit_stack(dev, c)
+    new_name = np.append(np.random.default_rng(seed).permutation(c), -1)
+    before = stacked_scores(stack, rows.votes)
+    after = stacked_scores(stack, Votes(rows.scores, new_name[rows.labels]))
+    np.testing.assert_array_equal(before.scores, after.scores)
+    np.testing.assert_array_equal(new_name[before.labels], after.labels)
+    renamed = fit_stack(dev._replace(labels=new_name[dev.labels], truth=new_name[dev.truth]), c)
+    np.testing.assert_allclose(stack.weights, renamed.weights, atol=1e-7)
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 4))
+def test_a_row_scores_the_same_bits_alone_and_before_later_tiers_are_asked(seed: int, m: int, c: int) -> None:
+    rows = random_rows(seed, 33, m, c)
+    stack = Stack(c, np.random.default_rng(seed).normal(size=(m, m, 2)))
+    scores, labels = stacked_scores(stack, rows.votes)
+    assert np.all((scores >= 0) & (scores <= 1))
+    np.testing.assert_array_equal(scores == 0, labels < 0)
+    for i in range(0, 33, 8):
+        for j in range(m):
+            known = Votes(rows.scores[i : i + 1].copy(), rows.labels[i : i + 1].copy())
+            known.labels[:, j + 1 :] = -1
+            alone = stacked_scores(stack, known)
+            assert (alone.scores[0, j], alone.labels[0, j]) == (scores[i, j], labels[i, j])
+
+
+def test_agreement_of_independent_judges_becomes_confidence() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=2000)
+    wrong = rng.random((2000, 3)) < 0.2
+    labels = np.where(wrong, 1 - truth[:, None], truth[:, None])
+    rows = Rows(np.ones((2000, 3)), labels, truth, np.ones((2000, 3)))
+    read = stacked_scores(fit_stack(rows, 2), rows.votes)
+    unanimous = (labels == labels[:, :1]).all(axis=1)
+    exact = 0.8**3 / (0.8**3 + 0.2**3)
+    assert read.scores[unanimous, 2] == pytest.approx(exact, abs=0.02)
+    assert read.scores[~unanimous, 2].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_one_tier_without_a_verdict_says_nothing() -> None:
+    stack = Stack(3, np.ones((2, 2, 2)))
+    read = stacked_scores(stack, Votes(np.array([[0.0, 0.9]]), np.array([[-1, 2]])))
+    assert read.labels.tolist() == [[-1, 2]]
+    assert read.scores[0, 0] == 0
+
+
+def test_wrong_input_is_refused() -> None:
+    rows = from_world("monotone", 20)
+    with pytest.raises(ValueError, match="number of classes"):
+        fit_stack(rows, 1)
+    with pytest.raises(ValueError, match="must be"):
+        stacked_scores(fit_stack(rows, 2), Votes(rows.scores[:, :1], rows.labels[:, :1]))
+    with pytest.raises(ValueError, match="below 2"):
+        stacked_scores(fit_stack(rows, 2), Votes(rows.scores, rows.labels + 2))
+
+
+def test_thresholds_of_stacked_scores_are_about_stacked_scores() -> None:
+    dev, rows = from_world("monotone", 150), from_world("monotone", 400, seed=1)
+    plan = stacked_path(dev, None, classes=2)
+    found = certify(*rows, alpha=0.1, delta=0.1, path=plan)
+    assert found.thresholds is not None
+    read = plan.read(rows.votes)
+    tier = decide(found.thresholds, read.scores, read.labels)
+    assert int((tier >= 0).sum()) == found.table.accepted[found.chosen]

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from trustescalate.stats.certify import certify
+from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
+from trustescalate.stats.validity import violation_limit, world
+
+ALPHA, DELTA = 0.1, 0.1
+
+
+def test_certificates_hold_after_a_known_shift() -> None:
+    """The new population holds more of the unsure items: without the weights the promise breaks."""
+    rng, trials = np.random.default_rng(0), 300
+    place = world("monotone", 0.12, tiers=1)
+    score, error = place.scores[:, 0], place.error[:, 0]
+    weight = 2 - 2 * (score - 0.5) * 1.8
+    path = np.unique(score)[::-1][:, None]
+    accepts = score >= path
+    risk = (accepts * weight * error).sum(axis=1) / (accepts * weight).sum(axis=1)
+    violations = {"weighted": 0, "blind": 0}
+    certified = 0
+    for _ in range(trials):
+        cell = rng.integers(len(score), size=1500)
+        truth = np.zeros(1500, dtype=int)
+        labels = (rng.random((1500, 1)) < error[cell][:, None]).astype(int)
+        kept = rejection_sample(weight[cell], 2.0, rng)
+        for name, rows in (("weighted", kept), ("blind", np.arange(1500))):
+            drawn = score[cell[rows]][:, None]
+            free = np.zeros(drawn.shape)
+            found = certify(drawn, labels[rows], truth[rows], free, alpha=ALPHA, delta=DELTA, path=path)
+            if found.chosen is not None:
+                violations[name] += risk[found.chosen] > ALPHA
+                certified += name == "weighted"
+    assert violations["weighted"] <= violation_limit(trials, DELTA) < violations["blind"]
+    assert certified > trials / 2
+
+
+def test_kept_rows_have_the_new_distribution() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.random(40_000)
+    kept = rejection_sample(2 * x, 2.0, rng)
+    assert len(kept) == pytest.approx(20_000, abs=600)
+    assert ks_2samp(x[kept], np.sqrt(rng.random(20_000))).pvalue > 1e-6
+    assert rejection_sample(x[:0], 1.0, rng).tolist() == []
+
+
+@pytest.mark.parametrize(("upper", "alpha"), [(0.05, 0.1), (0.01, 0.2), (0.1, 0.1), (0.001, 0.05)])
+def test_the_radius_is_where_the_worst_shift_reaches_alpha(upper: float, alpha: float) -> None:
+    """Errors get the largest ratio, right verdicts the smallest; normalised, that is the worst."""
+    radius = robustness_radius(upper, alpha)
+    worst = upper * radius / (upper * radius + (1 - upper) / radius)
+    assert worst == pytest.approx(alpha)
+    inside = np.random.default_rng(0).uniform(1 / radius, radius, size=(1000, 2))
+    shifted = upper * inside[:, 0] / (upper * inside[:, 0] + (1 - upper) * inside[:, 1])
+    assert np.all(shifted <= alpha + 1e-12)
+
+
+def test_no_radius_without_a_certificate() -> None:
+    assert robustness_radius(0.1001, 0.1) is None
+    assert robustness_radius(0.1, 0.1) == pytest.approx(1)
+    assert robustness_radius(0.0, 0.1) == float("inf")
+
+
+@pytest.mark.parametrize("levels", [0, 5])
+@pytest.mark.parametrize(("n", "size"), [(15, 10), (200, 300)])
+def test_false_alarms_over_three_tiers(levels: int, n: int, size: int) -> None:
+    rng, trials = np.random.default_rng(levels + n), 500
+
+    def draw(rows: int) -> list[np.ndarray]:
+        sets = rng.random((3, rows))
+        return list(np.floor(sets * levels) / levels if levels else sets)
+
+    alarms = sum(score_alarm(draw(n), draw(size), DELTA).raised.any() for _ in range(trials))
+    assert alarms <= violation_limit(trials, DELTA)
+
+
+@pytest.mark.parametrize("levels", [1000, 5])
+def test_a_real_shift_is_seen_in_its_tier(levels: int) -> None:
+    rng = np.random.default_rng(0)
+    before, after = (np.floor(rng.beta(a, 1, size=1000) * levels) / levels for a in (1.0, 1.5))
+    found = score_alarm([before, before[:300]], [after, before[300:]], 0.05)
+    assert found.raised.tolist() == [True, False]
+    assert found.gap[0] == pytest.approx(ks_2samp(before, after).statistic)
+
+
+def test_holm_passes_level_on() -> None:
+    rng = np.random.default_rng(2)
+    still = rng.random(400)
+    far, near = still + 0.5, still + 0.07
+    alone = score_alarm([still], [near], 0.05)
+    assert 0.025 < alone.p_value[0] <= 0.05
+    assert score_alarm([still, still], [far, near], 0.05).raised.tolist() == [True, True]
+    assert score_alarm([still, still], [still, near], 0.05).raised.tolist() == [False, False]
+
+
+def test_a_tier_that_nobody_reached_raises_nothing() -> None:
+    some = np.random.default_rng(0).random(50)
+    assert score_alarm([some, some[:0]], [some, some], 0.1).p_value.tolist() == [1.0, 1.0]
+
+
+def test_groups_left_out_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    rows = world("monotone", ALPHA, tiers=2).draw(1200, rng)
+    group = rng.integers(10, 14, size=1200)
+    path = np.linspace(1, 0, 21)[:, None].repeat(2, axis=1)
+    found = leave_one_group_out(*rows, group, alpha=ALPHA, delta=DELTA, path=path)
+    assert found.group.tolist() == [10, 11, 12, 13]
+    assert found.rows.sum() == 1200
+    for g, name in enumerate(found.group):
+        rest, out = group != name, np.flatnonzero(group == name)
+        free = np.zeros((int(rest.sum()), 2))
+        alone = certify(*(part[rest] for part in rows), free, alpha=ALPHA, delta=DELTA, path=path)
+        assert found.thresholds[g].tolist() == alone.thresholds.tolist()
+        accepted = errors = 0
+        for i in out:
+            for j in range(2):
+                if rows.scores[i, j] >= found.thresholds[g, j]:
+                    accepted += 1
+                    errors += int(rows.labels[i, j] != rows.truth[i])
+                    break
+        assert (accepted, errors) == (found.accepted[g], found.errors[g])
+        assert found.risk[g, 0] <= errors / accepted <= found.risk[g, 1]
+
+
+def test_limits_of_an_unseen_group_cover() -> None:
+    """Each limit by itself; the first group is like the others, so its true risk is known."""
+    rng, trials = np.random.default_rng(5), 200
+    place = world("monotone", ALPHA, tiers=1)
+    path = np.linspace(1, 0.5, 11)[:, None]
+    missed = 0
+    for _ in range(trials):
+        group = np.repeat([0, 1], [100, 500])
+        found = leave_one_group_out(*place.draw(600, rng), group, alpha=ALPHA, delta=DELTA, path=path)
+        risk, coverage = place.risk_coverage(found.thresholds[0])
+        missed += not found.risk[0, 0] <= risk <= found.risk[0, 1]
+        missed += not found.coverage[0, 0] <= coverage <= found.coverage[0, 1]
+    assert missed <= 2 * violation_limit(trials, DELTA)
+
+
+def test_hopeless_groups_accept_nothing() -> None:
+    rows = world("hopeless", ALPHA, tiers=1).draw(200, np.random.default_rng(0))
+    found = leave_one_group_out(
+        *rows, np.repeat([0, 1], 100), alpha=ALPHA, delta=DELTA, path=np.linspace(1, 0, 5)[:, None]
+    )
+    assert np.isinf(found.thresholds).all()
+    assert found.accepted.tolist() == [0, 0]
+    assert found.risk.tolist() == [[0, 1], [0, 1]]
+
+
+def test_wrong_input_is_refused() -> None:
+    rng, one = np.random.default_rng(0), np.ones(3)
+    rows = world("flat", ALPHA, tiers=1).draw(3, rng)
+    for call in (
+        lambda: rejection_sample(one * 2, 1.5, rng),
+        lambda: rejection_sample(-one, 1.5, rng),
+        lambda: rejection_sample(one * np.nan, 1.5, rng),
+        lambda: rejection_sample(one, np.inf, rng),
+        lambda: robustness_radius(1.5, 0.1),
+        lambda: robustness_radius(0.1, 1.0),
+        lambda: score_alarm([one], [one, one], 0.1),
+        lambda: score_alarm([one], [one * np.nan], 0.1),
+        lambda: score_alarm([one], [one], 1.0),
+        lambda: leave_one_group_out(*rows, np.zeros(3, int), alpha=0.1, delta=0.1, path=np.ones((1, 1))),
+    ):
+        with pytest.raises(ValueError, match=r"must|shorter|longer|finite|group"):
+            call()

@@ -1,0 +1,518 @@
+"""What a project does with its files: renewal, refusal, staleness, resumption, measured agreement.
+
+The small world that the neighbouring tests share is made here: `write_project`, and `Calls` to watch it.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trustescalate.config import BudgetTable
+from trustescalate.errors import (
+    BudgetReached,
+    CertificateMismatch,
+    ConfigError,
+    DataError,
+    NoCertificate,
+    NotMeasurable,
+    ProviderError,
+    UsageError,
+)
+from trustescalate.jsonl import encode, to_python
+from trustescalate.project import Progress, Project
+from trustescalate.report.facts import build
+from trustescalate.report.machine import render_json
+from trustescalate.simulate import generate
+from trustescalate.simulate.judges import SimulatedBackend
+from trustescalate.types import Certificate, Reply, Request, Run
+
+LABELLED, UNLABELLED = 90, 40
+
+HEAD = """\
+version = 1
+
+[guarantee]
+alpha = {alpha}
+delta = 0.2
+pilot = {pilot}
+{guarantee}
+[ensemble]
+annotators = 2
+shots = 2
+{ensemble}
+[gate]
+min_agreement = {min_agreement}
+min_coverage = {min_coverage}
+{gate}
+{more}
+"""
+SETTINGS: Mapping[str, Any] = {
+    "alpha": 0.3,
+    "pilot": 20,
+    "guarantee": 'path = "common"',
+    "ensemble": "",
+    "min_agreement": 0.7,
+    "min_coverage": 0.3,
+    "gate": "",
+    "more": "",
+}
+
+
+def simulated(name: str, size: str, **more: str) -> str:
+    """A judge of the simulated world, with a price."""
+    price = {"XS": "{ input = 0.05, output = 0.05 }", "M": "{ input = 5.0, output = 15.0 }"}[size]
+    fields = {"name": f'"{name}"', "backend": '"simulated"', "model": f'"{size}"', "price": price, **more}
+    return "[[judges]]\n" + "".join(f"{key} = {value}\n" for key, value in fields.items())
+
+
+JUDGES = simulated("small", "XS") + simulated("large", "M")
+
+
+def write_project(
+    folder: Path,
+    judges: str = JUDGES,
+    *,
+    labelled: int = LABELLED,
+    unlabelled: int = UNLABELLED,
+    change: Callable[[list[dict[str, Any]], list[dict[str, Any]]], None] = lambda items, notes: None,
+    **settings: Any,
+) -> Path:
+    """A small project with sensible labels; `change` edits its rows. Gives the path of its configuration."""
+    world = generate(3, labelled + unlabelled)
+    items = [json.loads(encode(item)) for item in world.items]
+    notes = [json.loads(encode(note)) for note in world.annotations(labelled, 3)]
+    change(items, notes)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("items.jsonl", items), ("annotations.jsonl", notes)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = folder / "trustescalate.toml"
+    config.write_text(HEAD.format(**{**SETTINGS, **settings}) + judges, encoding="utf-8")
+    return config
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace the one occurrence of a text in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (old, text)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def calibrate(config: Path, **budget: Any) -> Certificate:
+    """Calibrate a project."""
+    return asyncio.run(Project.open(config).calibrate(BudgetTable(**budget) if budget else None))
+
+
+def run(config: Path, **given: Any) -> Run:
+    """Run a project."""
+    return asyncio.run(Project.open(config).run(**given))
+
+
+def shuffled(items: Sequence[Any], notes: list[dict[str, Any]]) -> None:
+    """Give every label to a random row."""
+    labels = [note["label"] for note in notes]
+    random.Random(7).shuffle(labels)
+    for note, label in zip(notes, labels, strict=True):
+        note["label"] = label
+
+
+class Calls:
+    """Counts what simulated models are asked; `then` may answer in their place, or raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, Request]] = []
+        self.then: Callable[[Request], Reply | None] = lambda request: None
+        complete = SimulatedBackend.complete
+
+        async def counted(backend: SimulatedBackend, request: Request) -> Reply:
+            self.asked.append((backend.model, request))
+            return self.then(request) or await complete(backend, request)
+
+        monkeypatch.setattr(SimulatedBackend, "complete", counted)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    return Calls(monkeypatch)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_project(tmp_path / "a project")
+
+
+# ── certificates come and go ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_refusal_replaces_an_older_good_certificate(config: Path) -> None:
+    assert calibrate(config).status == "certified"
+    notes = [json.loads(line) for line in (config.parent / "annotations.jsonl").read_text().splitlines()]
+    shuffled((), notes)
+    (config.parent / "annotations.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes))
+    refusal = calibrate(config)
+    assert refusal.status == "none"
+    assert refusal.reason
+    assert refusal.advice
+    stored = json.loads((config.parent / "certificate.json").read_text())
+    assert stored["thresholds"] is None
+    assert stored["chosen"] is None
+    with pytest.raises(NoCertificate, match="there is no certificate: none of"):
+        run(config)
+    assert not (config.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("status", ["budget", "provider"])
+def test_what_stops_a_calibration_replaces_nothing(config: Path, calls: Calls, status: str) -> None:
+    calibrate(config)
+    before = (config.parent / "certificate.json").read_bytes()
+    edit(config, "shots = 2", "shots = 3")
+    if status == "budget":
+        with pytest.raises(BudgetReached):
+            calibrate(config, calls=5)
+    else:
+        calls.then = _doomed
+        with pytest.raises(ProviderError):
+            calibrate(config)
+    assert (config.parent / "certificate.json").read_bytes() == before
+
+
+def _doomed(request: Request) -> Reply | None:
+    raise ProviderError("the key is refused", "check it")
+
+
+def test_a_second_calibration_costs_nothing(config: Path, calls: Calls) -> None:
+    first = calibrate(config)
+    asked = len(calls.asked)
+    second = calibrate(config)
+    assert len(calls.asked) == asked
+    assert replace(second, created="") == replace(first, created="")
+
+
+def test_calibration_goes_on_after_its_budget(config: Path, calls: Calls) -> None:
+    for _ in range(30):
+        with pytest.raises(BudgetReached):
+            calibrate(config, calls=10)
+        if len(calls.asked) >= 200:
+            break
+    calibrate(config)
+    assert len(calls.asked) == len({(model, repr(request)) for model, request in calls.asked})
+
+
+# ── a run refuses what does not fit ──────────────────────────────────────────────────────────────
+
+MISFITS = {
+    "task": ("version = 1\n", 'version = 1\n[task]\nquestion = "Which is shorter?"\n', "task"),
+    "alpha": ("alpha = 0.3", "alpha = 0.2", "alpha was 0.3 and is 0.2"),
+    "delta": ("delta = 0.2", "delta = 0.1", "delta was 0.2 and is 0.1"),
+    "estimator": (
+        "annotators = 2\n", 'estimator = "predictive"\n', "estimator was 'ensemble' and is 'predictive'"
+    ),
+    "shots": ("shots = 2", "shots = 1", "fingerprint of small"),
+    "model": ('model = "M"', 'model = "S"', "fingerprint of large"),
+    "name": ('name = "large"', 'name = "big"', "judge 2 was 'large' and is 'big'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_certificate_for_something_else_is_refused_by_field(config: Path, calls: Calls, case: str) -> None:
+    calibrate(config)
+    asked = len(calls.asked)
+    old, new, field = MISFITS[case]
+    edit(config, old, new)
+    with pytest.raises(CertificateMismatch, match=field):
+        run(config)
+    assert len(calls.asked) == asked
+    assert not (config.parent / "runs").exists()
+
+
+def test_the_order_and_the_number_of_judges_matter(tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    calibrate(config)
+    text = config.read_text()
+    config.write_text(text.replace(JUDGES, simulated("large", "M") + simulated("small", "XS")))
+    with pytest.raises(CertificateMismatch, match="judge 1 was 'small' and is 'large'"):
+        run(config)
+    config.write_text(text.replace(JUDGES, simulated("small", "XS")))
+    with pytest.raises(CertificateMismatch, match="number of judges was 2 and is 1"):
+        run(config)
+
+
+def test_a_damaged_or_foreign_certificate_is_an_error_not_a_crash(config: Path) -> None:
+    path = config.parent / "certificate.json"
+    with pytest.raises(NoCertificate, match="no certificate yet"):
+        run(config)
+    path.write_text('{"schema": 1, "thresholds": [0.0, 0.0]')
+    with pytest.raises(DataError, match="not valid JSON"):
+        run(config)
+    calibrate(config)
+    path.write_bytes(path.read_bytes().replace(b'"schema":1', b'"schema":99', 1))
+    with pytest.raises(NoCertificate, match="another schema"):
+        run(config)
+
+
+# ── gate and report ──────────────────────────────────────────────────────────────────────────────
+
+
+def gate(config: Path) -> tuple[str, list[str]]:
+    verdict, _ = Project.open(config).gate()
+    return verdict.status, [check.name for check in verdict.checks if check.status != "pass"]
+
+
+def test_a_current_whole_run_passes(config: Path) -> None:
+    calibrate(config)
+    run(config)
+    assert gate(config) == ("pass", [])
+
+
+def test_a_renewed_certificate_makes_a_run_stale(config: Path) -> None:
+    calibrate(config)
+    run(config)
+    project = Project.open(config, clock=lambda: datetime(2040, 1, 1, tzinfo=UTC))
+    asyncio.run(project.calibrate())
+    assert gate(config) == ("undecided", ["run is current"])
+    (config.parent / "certificate.json").unlink()
+    assert gate(config) == ("undecided", ["run is current"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("alpha = 0.3", "alpha = 0.25", True),
+        ("shots = 2", "shots = 3", True),
+        ('model = "M"', 'model = "S"', True),
+        ("min_coverage = 0.3", "min_coverage = 0.2", False),
+        ("input = 5.0", "input = 6.0", False),
+    ],
+)
+def test_only_what_the_figures_rest_on_makes_a_run_stale(
+    config: Path, old: str, new: str, stale: bool
+) -> None:
+    calibrate(config)
+    run(config)
+    edit(config, old, new)
+    assert gate(config) == (("undecided", ["run is current"]) if stale else ("pass", []))
+
+
+def test_a_coverage_that_is_too_low_is_a_breach(config: Path) -> None:
+    calibrate(config)
+    run(config)
+    edit(config, "min_coverage = 0.3", "min_coverage = 1.0")
+    assert gate(config) == ("fail", ["coverage"])
+
+
+def test_a_partial_run_is_not_a_breach(config: Path) -> None:
+    calibrate(config)
+    edit(config, "min_coverage = 0.3", "min_coverage = 1.0")
+    with pytest.raises(BudgetReached):
+        run(config, budget=BudgetTable(calls=20))
+    status, failing = gate(config)
+    assert status == "undecided"
+    assert "run is complete" in failing
+
+
+def test_without_a_run_the_report_is_about_the_certificate(config: Path) -> None:
+    calibrate(config)
+    report, path = Project.open(config).report()
+    assert (report.kind, path.parent) == ("calibration", config.parent)
+    with pytest.raises(NotMeasurable, match="nothing was run yet"):
+        Project.open(config).gate()
+
+
+# ── which run ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_latest_run_is_the_last_one_even_within_a_second(config: Path) -> None:
+    calibrate(config)
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    for token in ("ffffff", "000000", "888888"):
+        project = Project.open(config, clock=lambda: moment, token=lambda token=token: token)  # type: ignore[misc]
+        asyncio.run(project.run())
+        assert project.load_run().header.id.endswith(token)
+    assert len(project.run_ids()) == 3
+
+
+def test_a_run_can_be_named_by_its_folder(config: Path) -> None:
+    calibrate(config)
+    made = run(config).header.id
+    project = Project.open(config)
+    assert project.load_run(f"runs/{made}/").header.id == made
+    with pytest.raises(UsageError, match=r"there is no run '\.\./\.\./etc'"):
+        project.load_run("../../etc")
+
+
+def test_running_twice_asks_nothing_again(config: Path, calls: Calls) -> None:
+    calibrate(config)
+    first = run(config)
+    asked = len(calls.asked)
+    second = run(config)
+    assert len(calls.asked) == asked
+    assert first.header.id != second.header.id
+    assert first.decisions == second.decisions
+
+
+# ── resuming ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def comparable(run: Run) -> dict[str, Any]:
+    """Everything that a run's report says, save when it was made and how."""
+    report = json.loads(render_json(build(run)))
+    for section in report["sections"]:
+        section["tables"] = [
+            {
+                **table,
+                "rows": [row for row in table["rows"] if row["cells"][0]["text"] not in ("Run", "Started")],
+            }
+            for table in section["tables"]
+        ]
+        section["blocks"] = [block for block in section["blocks"] if block["title"] != "Command"]
+    del report["subject"]
+    return {
+        "report": report,
+        "decisions": to_python_all(run.decisions),
+        "judgments": to_python_all(run.judgments),
+    }
+
+
+def to_python_all(records: Sequence[object]) -> list[Any]:
+    return [to_python(record) for record in records]
+
+
+@pytest.mark.parametrize("limit", [{"calls": 23}, {"usd": 0.05}])
+def test_a_run_stops_at_its_budget_and_goes_on(config: Path, calls: Calls, limit: dict[str, Any]) -> None:
+    edit(config, "pilot = 20", "pilot = 0")
+    calibrate(config)
+    whole = run(config)
+    (config.parent / ".trustescalate/cache.sqlite").unlink()
+    spent: list[Progress] = []
+    calls.asked.clear()
+    target, stops = None, 0
+    while stops < 30:
+        project = Project.open(config, progress=spent.append)
+        before = len(calls.asked)
+        try:
+            resumed = asyncio.run(project.run(resume=target, budget=BudgetTable(**limit)))
+            break
+        except BudgetReached:
+            stops += 1
+            target = project.run_ids()[-1]
+            assert project.load_run(target).header.status == "budget"
+            assert len(calls.asked) - before <= limit.get("calls", 10**9)
+    assert stops >= 2
+    assert all(state.spent <= limit.get("usd", 1e9) for state in spent)
+    assert len(calls.asked) == len({(model, repr(request)) for model, request in calls.asked})
+    assert comparable(resumed) == comparable(whole)
+
+
+def test_how_a_judge_is_reached_may_change_before_a_run_goes_on(config: Path) -> None:
+    calibrate(config)
+    with pytest.raises(BudgetReached):
+        run(config, budget=BudgetTable(calls=20))
+    edit(config, "input = 5.0", "input = 4.0")
+    assert run(config, resume="latest").header.status == "complete"
+    assert gate(config)[0] == "pass"
+
+
+def test_a_run_goes_on_with_the_judges_it_began_with_or_not_at_all(config: Path) -> None:
+    calibrate(config)
+    with pytest.raises(BudgetReached):
+        run(config, budget=BudgetTable(calls=20))
+    edit(config, 'model = "M"', 'model = "S"')
+    with pytest.raises(CertificateMismatch, match="fingerprint of large"):
+        run(config, resume="latest")
+
+
+def test_a_run_whose_items_were_edited_is_refused(config: Path) -> None:
+    calibrate(config)
+    made = run(config)
+    path = config.parent / "runs" / made.header.id / "items.jsonl"
+    path.write_text(path.read_text().replace("?", "!"))
+    with pytest.raises(DataError, match=r"items\.jsonl: was changed since"):
+        run(config, resume="latest")
+    with pytest.raises(DataError, match=r"items\.jsonl: was changed since"):
+        Project.open(config).load_run()
+
+
+def test_items_and_resume_exclude_each_other(config: Path) -> None:
+    with pytest.raises(UsageError, match="has its items already"):
+        run(config, resume="latest", items=config.parent / "items.jsonl")
+
+
+def test_a_torn_last_line_is_dropped(config: Path) -> None:
+    calibrate(config)
+    whole = run(config)
+    folder = config.parent / "runs" / whole.header.id
+    for name in ("decisions.jsonl", "judgments.jsonl"):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: -len(data.splitlines()[-1]) // 2])
+    assert len(Project.open(config).load_run().decisions) < len(whole.decisions)
+    resumed = run(config, resume="latest")
+    assert resumed.decisions == whole.decisions
+    assert resumed.judgments == whole.judgments
+
+
+# ── what breaks under us ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trustescalate import store
+
+    calibrate(config)
+    whole = run(config)
+    append, written = store._append, [0]
+
+    def full(file: int, data: bytes) -> None:
+        written[0] += 1
+        if written[0] > 21:
+            append(file, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        append(file, data)
+
+    monkeypatch.setattr(store, "_append", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(config)
+    assert written[0] == 22, "a row was written behind one that failed half-way"
+    monkeypatch.setattr(store, "_append", append)
+    project = Project.open(config)
+    assert project.load_run().header.status == "stopped"
+    assert run(config, resume="latest").decisions == whole.decisions
+
+
+def test_a_budget_in_usd_needs_prices(tmp_path: Path) -> None:
+    judge = '[[judges]]\nname = "j"\nbackend = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\n'
+    with pytest.raises(ConfigError, match="needs the price of 'j'"):
+        calibrate(write_project(tmp_path, judge), usd=1.0)
+
+
+# ── measured agreement ───────────────────────────────────────────────────────────────────────────
+
+
+def test_rows_that_made_the_certificate_measure_nothing(config: Path) -> None:
+    certificate = calibrate(config)
+    every = run(config, items=config.parent / "items.jsonl")
+    used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
+    assert every.annotations
+    assert not used & {note.item_id for note in every.annotations}
+    assert Project.open(config).load_run().annotations == every.annotations
+
+
+def test_an_id_that_means_another_text_measures_nothing(config: Path) -> None:
+    edit(config, "version = 1", "version = 1\n[roles]\nholdout = 0.2")
+    calibrate(config)
+    assert run(config).annotations
+    path = config.parent / "others.jsonl"
+    rows = [json.loads(line) for line in (config.parent / "items.jsonl").read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "prompt": "something else"}) + "\n" for row in rows))
+    assert run(config, items=path).annotations == ()
+
+
+def test_every_labelled_item_and_no_items_is_a_usage_error(tmp_path: Path) -> None:
+    config = write_project(tmp_path, unlabelled=0)
+    calibrate(config)
+    with pytest.raises(UsageError, match="nothing to judge"):
+        run(config)

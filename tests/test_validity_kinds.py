@@ -1,0 +1,364 @@
+"""The promise of each further kind of certificate, counted as in `test_validity`, beside rules that break it.
+
+TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+from trustescalate.stats.band import certified_at, risk_band
+from trustescalate.stats.batch import batch_pvalue, certify_batch, draw_sample, errors_allowed
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
+from trustescalate.stats.certify import certify
+from trustescalate.stats.clusters import certify_clusters
+from trustescalate.stats.groups import certify_groups
+from trustescalate.stats.losses import certify_losses, majority_loss, random_annotator_loss
+from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.sequential import certify_look
+from trustescalate.stats.validity import WORLDS, Sample, World, violation_limit, world
+
+TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
+ALPHA, DELTA = 0.1, 0.1
+RULE = {"alpha": ALPHA, "delta": DELTA}
+HARD = ("adversarial", "bad_at_top", "tied")
+
+
+def count_broken(trial: Callable[[np.random.Generator], bool], trials: int = TRIALS, seed: int = 0) -> int:
+    rng = np.random.default_rng(seed)
+    return sum(trial(rng) for _ in range(trials))
+
+
+def broken(place: World, thresholds: FloatArray | None, alpha: float = ALPHA) -> bool:
+    return thresholds is not None and place.risk_coverage(thresholds)[0] > alpha
+
+
+# ── one batch ────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def knife_edge(thousandths: int = 100) -> tuple[FloatArray, IntArray, FloatArray]:
+    """A fixed batch with one error more than so many thousandths of the accepted, under every policy."""
+    size, scores = 1200, np.linspace(1, 0, 1200)[:, None]
+    cuts = np.arange(60, size + 1, 60)
+    truth = np.zeros(size, dtype=int)
+    for cut, before in zip(cuts, [0, *cuts[:-1]], strict=True):
+        more = thousandths * int(cut) // 1000 + 1 - int(truth.sum())
+        truth[before : before + more] = 1
+    return scores, truth, scores[cuts - 1]
+
+
+def batch_is_broken(rng: np.random.Generator, humans_replace: bool) -> bool:
+    # Where people's labels replace a quarter, the test has least to spare at about .126 wrong.
+    scores, truth, path = knife_edge(126 if humans_replace else 100)
+    labels, sample = np.zeros(scores.shape, dtype=int), draw_sample(len(scores), 300, rng)
+    found = certify_batch(
+        scores, labels, sample, truth[sample], scores, path=path, humans_replace=humans_replace, **RULE
+    )
+    if found.chosen is None:
+        return False
+    released = scores[:, 0] >= path[found.chosen, 0]
+    released[sample] &= not humans_replace
+    return bool(truth[released].sum() > errors_allowed(found.table.accepted[found.chosen], ALPHA))
+
+
+@pytest.mark.parametrize("humans_replace", [False, True])
+def test_on_a_batch_with_one_error_too_many(humans_replace: bool) -> None:
+    violations = count_broken(lambda rng: batch_is_broken(rng, humans_replace))
+    assert violations <= violation_limit(TRIALS, DELTA)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_on_batches_from_a_world(name: str) -> None:
+    """The batch's own errors count, whatever the world's risk."""
+    place = world(name, ALPHA, 2)
+
+    def trial(rng: np.random.Generator) -> bool:
+        rows, sample = place.draw(800, rng), draw_sample(800, 250, rng)
+        free, path = np.zeros(rows.scores.shape), common_path(rows.scores, 2)
+        found = certify_batch(*rows[:2], sample, rows.truth[sample], free, path=path, **RULE)
+        if found.thresholds is None:
+            return False
+        counts = evaluate(found.thresholds[None], *rows, free)
+        return bool(counts.errors[0] > errors_allowed(counts.accepted, ALPHA)[0])
+
+    assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
+
+
+def test_canary_all_of_delta_for_each_policy_of_a_batch() -> None:
+    scores, truth, path = knife_edge()
+    accepted = np.arange(60, 1201, 60)
+
+    def trial(rng: np.random.Generator) -> bool:
+        sample = draw_sample(len(scores), 300, rng)
+        inside = scores[sample] >= path[:, 0]
+        p = batch_pvalue(inside[truth[sample] == 1].sum(axis=0), inside.sum(axis=0), accepted, ALPHA)
+        return bool((p <= DELTA).any())
+
+    assert count_broken(trial, 300) > violation_limit(300, DELTA)
+
+
+def test_canary_labelling_the_easiest_rows_of_a_batch() -> None:
+    scores, truth, path = knife_edge()
+    right_first = np.argsort(truth, kind="stable")
+
+    def trial(rng: np.random.Generator) -> bool:
+        sample = np.sort(rng.choice(right_first[:1110], 300, replace=False))
+        labels = np.zeros(scores.shape, dtype=int)
+        return (
+            certify_batch(scores, labels, sample, truth[sample], scores, path=path, **RULE).chosen is not None
+        )
+
+    assert count_broken(trial, 100) > violation_limit(100, DELTA)
+
+
+# ── a band ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def true_risks(place: World, path: FloatArray) -> FloatArray:
+    return np.array([place.risk_coverage(policy)[0] for policy in path])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_all_limits_of_a_band_hold_at_once(name: str) -> None:
+    place, path = world(name, ALPHA, 1), common_path(world(name, ALPHA, 1).scores, 1, size=16)
+    risks = true_risks(place, path)
+
+    def trial(rng: np.random.Generator) -> bool:
+        rows = place.draw(400, rng)
+        band = risk_band(*rows, np.zeros(rows.scores.shape), delta=DELTA, path=path)
+        alpha = min(0.99, float(band.upper.min()))  # the promise that looks best, chosen after looking
+        chosen = certified_at(band, alpha)
+        assert chosen is None or risks[chosen] <= alpha or (risks > band.upper).any()
+        return bool((risks > band.upper).any())
+
+    assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
+
+
+def test_canary_limits_that_hold_one_at_a_time() -> None:
+    place, path = (
+        world("adversarial", ALPHA, 1),
+        common_path(world("adversarial", ALPHA, 1).scores, 1, size=16),
+    )
+    risks = true_risks(place, path)
+
+    def trial(rng: np.random.Generator) -> bool:
+        rows = place.draw(2000, rng)
+        counts = evaluate(path, *rows, np.zeros(rows.scores.shape))
+        return bool((risks > clopper_pearson_upper(counts.errors, counts.accepted, DELTA)).any())
+
+    assert count_broken(trial, 300) > violation_limit(300, DELTA)
+
+
+# ── groups ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def groups_broken(rng: np.random.Generator, names: tuple[str, ...], n: int, enough: float = 1.0) -> bool:
+    places = [world(name, ALPHA, 1) for name in names]
+    parts = [place.draw(n, rng) for place in places]
+    rows = Sample(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    found = certify_groups(
+        *rows,
+        np.zeros(rows.scores.shape),
+        np.repeat(np.arange(len(names)), n),
+        alpha=np.full(len(names), ALPHA),
+        delta=DELTA,
+        paths=[common_path(place.scores, 1, size=20) for place in places],
+        enough=enough,
+    )
+    return any(broken(place, one.thresholds) for place, one in zip(places, found.groups, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "enough"),
+    [
+        (("adversarial",) * 4, 1.0),
+        (("flat", "adversarial", "adversarial"), 0.3),
+        (("monotone", "tied", "bad_at_top"), 0.5),
+    ],
+)
+def test_all_groups_keep_the_promise_at_once(names: tuple[str, ...], enough: float) -> None:
+    violations = count_broken(lambda rng: groups_broken(rng, names, 400, enough))
+    assert violations <= violation_limit(TRIALS, DELTA)
+
+
+def test_canary_all_of_delta_for_each_group() -> None:
+    def trial(rng: np.random.Generator) -> bool:
+        return any(groups_broken(rng, ("adversarial",), 400) for _ in range(6))
+
+    assert count_broken(trial, 200) > violation_limit(200, DELTA)
+
+
+# ── losses ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_losses(place: World, n: int, people: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Scores, and the share of people who disagree; its mean is the world's P(error)."""
+    cell = rng.integers(len(place.scores), size=n)
+    return place.scores[cell], rng.binomial(people, place.error[cell]) / people
+
+
+@pytest.mark.parametrize(("method", "people"), [("exact", 1), ("hoeffding_bentkus", 5), ("betting", 5)])
+@pytest.mark.parametrize("name", HARD)
+def test_mean_losses_keep_the_promise(name: str, method: str, people: int) -> None:
+    place = world(name, ALPHA, 1)
+    path = common_path(place.scores, 1, size=16)
+
+    def trial(rng: np.random.Generator) -> bool:
+        scores, losses = draw_losses(place, 300, people, rng)
+        labels, order = np.zeros(scores.shape, dtype=int), rng.permutation(300)
+        rule = {"path": path, "method": method, "order": order, **RULE}
+        return broken(
+            place, certify_losses(scores, labels, losses, np.zeros(scores.shape), **rule).thresholds
+        )  # type: ignore[arg-type]
+
+    assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
+
+
+@pytest.mark.parametrize(("method", "coverage"), [("hoeffding_bentkus", 0.8), ("betting", 0.85)])
+def test_in_an_easy_world_mean_losses_are_certified(method: str, coverage: float) -> None:
+    place, total = world("monotone", ALPHA, 2), 0.0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        scores, losses = draw_losses(place, 500, 5, rng)
+        labels, free = np.zeros(scores.shape, dtype=int), np.zeros(scores.shape)
+        rule = {"path": common_path(scores, 2), "method": method, "order": rng.permutation(500), **RULE}
+        found = certify_losses(scores, labels, losses, free, **rule).thresholds  # type: ignore[arg-type]
+        total += 0.0 if found is None else place.risk_coverage(found)[1] / 50
+    assert total >= coverage
+
+
+def test_canary_the_majority_is_not_a_random_annotator() -> None:
+    """A sixth of all people disagree everywhere, and a majority of five hides it: hence the estimand."""
+
+    def trial(rng: np.random.Generator) -> bool:
+        against = rng.binomial(5, 1 / 6, size=300)
+        labels, counts = np.zeros((300, 1), dtype=int), np.stack([5 - against, against], axis=1)
+        assert random_annotator_loss(labels, counts).value.mean() > 0.11
+        losses, ones = majority_loss(labels, counts).value, np.ones((300, 1))
+        found = certify_losses(ones, labels, losses, ones, path=ones[:1], method="exact", **RULE)
+        return found.chosen is not None
+
+    assert count_broken(trial, 100) > violation_limit(100, DELTA)
+
+
+# ── clusters ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def queries(g: int, bad: float, rng: np.random.Generator, worst: float = 0.6) -> tuple[Sample, IntArray]:
+    """g queries of 20 rows; a share `bad` of queries fails on `worst` of its rows, the others on none."""
+    cluster = np.repeat(np.arange(g), 20)
+    risk = np.where(rng.random(g) < bad, worst, 0.0)[cluster]
+    wrong = (rng.random(len(cluster)) < risk).astype(int)
+    scores = rng.random((len(cluster), 1))
+    return Sample(scores, np.zeros(scores.shape, dtype=int), wrong), cluster
+
+
+def cluster_certified(
+    rows: Sample, cluster: IntArray, rng: np.random.Generator, alpha: float
+) -> FloatArray | None:
+    return certify_clusters(
+        *rows,
+        np.zeros(rows.scores.shape),
+        cluster,
+        alpha=alpha,
+        delta=DELTA,
+        path=np.linspace(0.9, 0, 10)[:, None],
+        largest=20,
+        order=rng.permutation(int(cluster.max()) + 1),
+    ).thresholds
+
+
+@pytest.mark.parametrize(("g", "alpha"), [(25, 0.2), (100, 0.1)])
+def test_queries_that_fail_together_keep_the_promise(g: int, alpha: float) -> None:
+    """The risk of every policy is 1.01 alpha."""
+
+    def trial(rng: np.random.Generator) -> bool:
+        return cluster_certified(*queries(g, 1.01 * alpha / 0.6, rng), rng, alpha) is not None
+
+    assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
+
+
+@pytest.mark.parametrize(("g", "alpha"), [(25, 0.2), (25, 0.1), (100, 0.1)])
+def test_canary_counting_rows_where_queries_fail_together(g: int, alpha: float) -> None:
+    def trial(rng: np.random.Generator) -> bool:
+        rows, _ = queries(g, 1.01 * alpha / 0.6, rng)
+        path = np.linspace(0.9, 0, 10)[:, None]
+        found = certify(*rows, np.zeros(rows.scores.shape), alpha=alpha, delta=DELTA, path=path)
+        return found.chosen is not None
+
+    assert count_broken(trial, 200) > violation_limit(200, DELTA)
+
+
+@pytest.mark.parametrize(
+    ("g", "bad", "alpha", "least", "most"),
+    [
+        (25, 0.0, 0.2, 1.0, 1.0),
+        (25, 0.03, 0.2, 0.5, 1.0),
+        (25, 0.0, 0.1, 0.0, 0.0),
+        (200, 0.05, 0.1, 0.8, 1.0),
+    ],
+)
+def test_what_clusters_can_and_cannot_certify(
+    g: int, bad: float, alpha: float, least: float, most: float
+) -> None:
+    """25 queries can show risk <= .2 with luck, and risk <= .1 never: they are 25 pieces of evidence."""
+
+    def trial(rng: np.random.Generator) -> bool:
+        return cluster_certified(*queries(g, bad, rng), rng, alpha) is not None
+
+    assert least <= count_broken(trial, 100) / 100 <= most
+
+
+# ── looks ────────────────────────────────────────────────────────────────────────────────────────
+
+SIZES = (60, 200, 600, 1800)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_four_looks_keep_the_promise(name: str) -> None:
+    place = world(name, ALPHA, 1)
+    path = common_path(place.scores, 1, size=16)
+
+    def trial(rng: np.random.Generator) -> bool:
+        rows = place.draw(SIZES[-1], rng)
+        for look, n in enumerate(SIZES):
+            some = Sample(*(part[:n] for part in rows))
+            found = certify_look(*some, np.zeros(some.scores.shape), look=look, path=path, **RULE)
+            if broken(place, found.thresholds):
+                return True
+        return False
+
+    assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
+
+
+def test_canary_all_of_delta_at_each_look() -> None:
+    place = world("adversarial", ALPHA, 1)
+
+    def trial(rng: np.random.Generator) -> bool:
+        rows = place.draw(SIZES[-1], rng)
+        some = (Sample(*(part[:n] for part in rows)) for n in SIZES)
+        rule = {"path": np.array([[0.0]]), **RULE}
+        return any(certify(*seen, np.zeros(seen.scores.shape), **rule).chosen is not None for seen in some)  # type: ignore[arg-type]
+
+    assert count_broken(trial, 400) > violation_limit(400, DELTA)
+
+
+def test_in_an_easy_world_an_early_look_is_enough() -> None:
+    place, looks = world("monotone", ALPHA, 2), []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        pilot, rows = place.draw(100, rng).scores, place.draw(SIZES[-1], rng)
+        for look, n in enumerate(SIZES):
+            some = Sample(*(part[:n] for part in rows))
+            path, free = common_path(pilot, 2), np.zeros(some.scores.shape)
+            found = certify_look(*some, free, look=look, path=path, **RULE)
+            if found.thresholds is not None:
+                assert decide(found.thresholds, *rows[:2]).max() >= 0
+                looks.append(look)
+                break
+    assert len(looks) == 40
+    assert np.mean(looks) <= 1.2

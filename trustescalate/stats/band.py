@@ -1,0 +1,93 @@
+"""Upper limits on the risk of several policies at once, so that alpha may be chosen after looking at them.
+
+One set of labels, 12 to 20 checkpoints that make up the path, a share of delta for each. Whoever knows alpha
+beforehand covers more with `certify`. This file says nothing between checkpoints: risk need not be monotone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
+from trustescalate.stats.control import Prefer, choose
+from trustescalate.stats.policy import evaluate
+
+
+class Band(NamedTuple):
+    """The checkpoints: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
+
+    `upper` limits the true risk of all policies at once, given `errors` of `accepted` rows of n; `cost` is
+    mean USD per row.
+    """
+
+    policies: FloatArray
+    accepted: IntArray
+    errors: IntArray
+    by_tier: IntArray
+    cost: FloatArray
+    upper: FloatArray
+
+
+def risk_upper_band(
+    errors: IntArray, accepted: IntArray, delta: float, weights: FloatArray | None = None
+) -> FloatArray:
+    """Limits (t,) with P(R_t <= limit_t for all t) >= 1 - delta: Clopper-Pearson, each at its share of delta.
+
+    `errors` and `accepted` are (t,); `weights` (t,) > 0 sum to at most 1, equal unless given, and were fixed
+    without labels. Where errors = accepted, and so where nothing is accepted, the limit is 1. Any dependence
+    between the policies is allowed. Assumes rows drawn independently from the population.
+    Raises ValueError for other weights, unless 0 < delta < 1, and as `clopper_pearson_upper` does.
+
+    >>> risk_upper_band(np.array([0, 4, 9]), np.array([0, 100, 200]), 0.1).round(4).tolist()
+    [1.0, 0.0952, 0.0811]
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    shares = np.full(len(accepted), 1 / max(1, len(accepted))) if weights is None else weights
+    if shares.shape != accepted.shape or not np.all(shares > 0) or shares.sum() > 1 + 1e-12:
+        raise ValueError("weights must be positive, one for each policy, and sum to at most 1")
+    return clopper_pearson_upper(errors, accepted, delta * shares)
+
+
+def risk_band(
+    scores: FloatArray,
+    labels: IntArray,
+    truth: IntArray,
+    costs: FloatArray,
+    *,
+    delta: float,
+    path: FloatArray,
+    weights: FloatArray | None = None,
+) -> Band:
+    """Upper limits on the risk of each policy of `path` (t, m): all hold at once with P >= 1 - delta.
+
+    `scores`, `labels`, `costs` (n, m) and `truth` (n,) as in `policy.evaluate`. Each further policy widens
+    all limits a little: 12 to 20 will do (`policy.common_path(pilot, m, size=16)`). Path and `weights` (t,),
+    equal unless given, were fixed without these rows' labels. Assumes rows drawn independently from the
+    population that the cascade will meet. Raises ValueError as `policy.evaluate` and `risk_upper_band` do.
+
+    >>> scores, truth = np.linspace(1, 0, 300)[:, None], (np.arange(300) > 200).astype(int)
+    >>> labels, path = np.zeros((300, 1), dtype=int), np.array([[0.75], [0.5], [0.25], [0.0]])
+    >>> band = risk_band(scores, labels, truth, np.ones((300, 1)), delta=0.1, path=path)
+    >>> band.accepted.tolist(), band.upper.round(3).tolist()
+    ([75, 150, 225, 300], [0.048, 0.024, 0.155, 0.386])
+    """
+    outcomes = evaluate(path, scores, labels, truth, costs)
+    return Band(path, *outcomes, risk_upper_band(outcomes.errors, outcomes.accepted, delta, weights))
+
+
+def certified_at(band: Band, alpha: float, prefer: Prefer = "coverage") -> int | None:
+    """The checkpoint to release verdicts with at risk `alpha`, which may be chosen after seeing the band.
+
+    Of those whose limit is at most alpha, the one that accepts most or costs least (`control.choose`); None
+    where there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
+    Raises ValueError unless 0 < alpha < 1.
+
+    >>> band = Band(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
+    ...             np.ones(2), np.array([0.06, 0.2]))
+    >>> certified_at(band, 0.05), certified_at(band, 0.1), certified_at(band, 0.25)
+    (None, 0, 1)
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
+    return choose(band.upper <= alpha, band.accepted, band.cost, prefer)

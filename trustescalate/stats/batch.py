@@ -1,0 +1,224 @@
+"""A promise on one batch: N items, n of them drawn at random and labelled, no assumption on how items arose.
+
+The chance is only in *our own* draw of the rows to label; scores, labels and human labels are fixed. So the
+errors among the drawn are hypergeometric, and few undrawn rows leave little to be unsure of. This file says
+nothing about items outside the batch: that is `certify`.
+"""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import hypergeom
+
+from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
+from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.policy import evaluate
+
+
+class BatchTable(NamedTuple):
+    """Every policy that was tested: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
+
+    `accepted`, `by_tier` and `cost` (mean USD a row) are of the whole batch, `drawn` and `errors` of the
+    accepted rows that people labelled; `released` is how many verdicts the judges give: all accepted, less
+    the drawn where people's labels replace them.
+    """
+
+    policies: FloatArray
+    accepted: IntArray
+    by_tier: IntArray
+    cost: FloatArray
+    drawn: IntArray
+    errors: IntArray
+    released: IntArray
+    p_value: FloatArray
+    level: FloatArray
+    rejected: BoolArray
+
+
+class BatchCertified(NamedTuple):
+    """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,) its thresholds.
+
+    `errors_upper`, at most alpha times the accepted, limits the wrong verdicts that are released (the drawn
+    rows' own among them, unless people's labels replace them). All three are None where nothing is certified.
+    """
+
+    chosen: int | None
+    thresholds: FloatArray | None
+    errors_upper: int | None
+    table: BatchTable
+
+
+def draw_sample(size: int, n: int, rng: np.random.Generator) -> IntArray:
+    """The n rows (n,) of a batch of `size` to label: every set of n rows is equally likely. Ascending.
+
+    Raises ValueError unless 0 <= n <= size.
+
+    >>> draw_sample(10, 4, np.random.default_rng(0)).tolist()
+    [2, 4, 5, 7]
+    """
+    if not 0 <= n <= size:
+        raise ValueError(f"cannot draw {n} rows of {size}")
+    return np.sort(rng.choice(size, size=n, replace=False)).astype(np.int64)
+
+
+def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
+    """floor(alpha * accepted), exactly: alpha is the decimal that it prints as, so 0.29 of 100 is 29, not 28.
+
+    Has the shape of `accepted`. Raises ValueError unless 0 < alpha < 1.
+
+    >>> errors_allowed(np.array([0, 9, 100]), 0.29).tolist()
+    [0, 2, 29]
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
+    share = Fraction(repr(float(alpha)))
+    whole = np.asarray(accepted, dtype=object) * share.numerator // share.denominator
+    return np.asarray(whole, dtype=np.int64)
+
+
+def batch_pvalue(
+    errors: Counts, drawn: Counts, accepted: Counts, alpha: float, *, humans_replace: bool = False
+) -> FloatArray:
+    """How likely so few errors are among the drawn, if the batch has more than alpha * accepted of them.
+
+    `accepted` rows of the batch, `drawn` of them at random without replacement, `errors` among the drawn:
+    integers that broadcast; the result has their shape. With K = errors_allowed + 1 it is
+    P(X <= errors), X hypergeometric: `drawn` of `accepted`, K marked. Where nothing was drawn it is 1, and so
+    where nothing is accepted: the null is empty there, but there is nothing to certify either. Elsewhere
+    alpha < 1 leaves K <= accepted.
+    With `humans_replace` the drawn rows carry people's labels and only errors among the undrawn count, still
+    against alpha * accepted: then K = errors_allowed + 1 + errors, and 0 where that exceeds `accepted`, since
+    so many errors are not left. Whether that null is true depends on the draw: P(p <= a and it is true) <= a,
+    but a level must not be handed on by this p (see `certify_batch`).
+    Raises ValueError unless 0 <= errors <= drawn <= accepted and 0 < alpha < 1.
+
+    >>> batch_pvalue(np.array([0, 1, 0]), np.array([20, 50, 0]), 100, 0.1).round(4).tolist()
+    [0.074, 0.0039, 1.0]
+    >>> batch_pvalue(1, 50, 100, 0.1, humans_replace=True).round(4).tolist()
+    0.0019
+    """
+    k, a, size = _checked(errors, drawn, accepted)
+    marked = errors_allowed(size, alpha) + 1 + humans_replace * k
+    p = hypergeom.cdf(k, size, np.minimum(marked, size), a)
+    return np.where(size == 0, 1.0, np.where(marked > size, 0.0, p)).astype(np.float64)
+
+
+def batch_errors_upper(
+    errors: Counts, drawn: Counts, accepted: Counts, delta: float | FloatArray
+) -> IntArray:
+    """Upper limit on the errors among the accepted rows, drawn or not: too low with probability <= delta.
+
+    Counts as in `batch_pvalue`; the result has their shape. It is the largest K with P(X <= errors) > delta,
+    X hypergeometric with K marked. Raises ValueError as `batch_pvalue` does, or unless 0 < delta < 1.
+
+    >>> batch_errors_upper(np.array([0, 2, 0]), np.array([20, 60, 0]), 100, 0.1).tolist()
+    [9, 6, 100]
+    """
+    if not np.all((np.asarray(delta) > 0) & (np.asarray(delta) < 1)):
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    k, a, size = _checked(errors, drawn, accepted)
+    low, high = k.copy(), size - a + k + 1  # possible, and contradicted by the count itself
+    while np.any(high - low > 1):
+        middle = (low + high) // 2
+        possible = hypergeom.cdf(k, size, np.minimum(middle, size), a) > delta
+        low, high = np.where(possible, middle, low), np.where(possible, high, middle)
+    return low.astype(np.int64)
+
+
+def judgments_needed(path: FloatArray, scores: FloatArray, labels: IntArray) -> BoolArray:
+    """Which judgments (n, m) tell how many rows each policy of `path` (t, m) accepts: those on its way.
+
+    A row needs tier j iff under some policy no earlier tier releases it and tier j accepts anything at all.
+    Column j depends on the columns before it alone: ask the cheapest judge about all rows, then call again
+    before each dearer one, with label -1 and any finite score where nobody was asked yet.
+    1e5 rows, 3 tiers, 40 policies: about 0.1 s.
+
+    >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
+    >>> judgments_needed(np.array([[0.8, 0.8], [0.5, 0.5]]), scores, labels).tolist()
+    [[True, False], [True, True]]
+    """
+    needed = np.zeros(scores.shape, dtype=bool)
+    for policy in path:
+        open_before = np.ones(len(scores), dtype=bool)
+        for j, tau in enumerate(policy):
+            if tau < np.inf:
+                needed[:, j] |= open_before
+                open_before &= (scores[:, j] < tau) | (labels[:, j] < 0)
+    return needed
+
+
+def certify_batch(
+    scores: FloatArray,
+    labels: IntArray,
+    sample: IntArray,
+    truth: IntArray,
+    costs: FloatArray,
+    *,
+    alpha: float,
+    delta: float,
+    path: FloatArray,
+    procedure: str = "fallback",
+    prefer: Prefer = "coverage",
+    humans_replace: bool = False,
+) -> BatchCertified:
+    """Find the policy to release verdicts on this batch with, P(more than alpha of them are wrong) <= delta.
+
+    `scores`, `labels`, `costs` (N, m) of the whole batch, as in `policy.evaluate`; where `judgments_needed`
+    is False the label is -1. `sample` (n,) are the rows that people labelled, from `draw_sample`; `truth`
+    (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
+    without `truth`; the batch's own scores may shape it.
+    Without `humans_replace` every accepted row gets the judges' verdict, also the drawn, and at most
+    alpha * accepted of these verdicts are wrong. With it the drawn rows carry people's labels, and at most
+    alpha * accepted of the verdicts on *undrawn* rows are wrong: the share is of all answers on accepted
+    rows, people's included. The risk of the judges' verdicts alone is then below
+    alpha * accepted / released, not alpha.
+    The probability is over the draw of the sample alone, so N, scores and labels may be anything; a sample
+    that is not uniform (the first rows, the hard rows) breaks the promise. Where testing starts depends on
+    N, n and the accepted of the batch, which do not vary with the draw. With `humans_replace` the levels are
+    those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
+    Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).
+
+    >>> scores = np.linspace(1, 0, 200)[:, None]
+    >>> labels, truth = np.zeros((200, 1), dtype=int), (np.arange(200) > 120).astype(int)
+    >>> sample = draw_sample(200, 80, np.random.default_rng(0))
+    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.linspace(0.9, 0, 10)[:, None]}
+    >>> found = certify_batch(scores, labels, sample, truth[sample], np.ones((200, 1)), **rule)
+    >>> found.chosen, found.table.accepted[found.chosen].tolist(), found.errors_upper
+    (5, 120, 4)
+    """
+    _check_sample(sample, truth, len(scores))
+    test = procedure_named(procedure)
+    unknown = np.full(len(scores), -1)
+    accepted, _, by_tier, cost = evaluate(path, scores, labels, unknown, costs)
+    drawn, errors, _, _ = evaluate(path, scores[sample], labels[sample], truth, costs[sample])
+    expected = accepted * len(sample) // max(1, len(scores))
+    best = batch_pvalue(np.zeros_like(errors), expected, accepted, alpha)
+    strict = batch_pvalue(errors, drawn, accepted, alpha)
+    level = test(strict, accepted, len(scores), alpha, delta, best).level
+    p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
+    rejected = (level > 0) & (p_value <= level)
+    released = accepted - humans_replace * drawn
+    table = BatchTable(path, accepted, by_tier, cost, drawn, errors, released, p_value, level, rejected)
+    chosen = choose(rejected, released, cost, prefer)
+    if chosen is None:
+        return BatchCertified(None, None, None, table)
+    upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
+    return BatchCertified(chosen, path[chosen], int(upper - humans_replace * errors[chosen]), table)
+
+
+def _checked(errors: Counts, drawn: Counts, accepted: Counts) -> tuple[IntArray, IntArray, IntArray]:
+    counts = [np.asarray(count) for count in (errors, drawn, accepted)]
+    if any(count.dtype.kind not in "iu" for count in counts):
+        raise ValueError("errors, drawn and accepted must be integers: a count is never rebuilt from a rate")
+    k, a, size = np.broadcast_arrays(*(count.astype(np.int64) for count in counts))
+    if np.any((k < 0) | (k > a) | (a > size)):
+        raise ValueError("counts must satisfy 0 <= errors <= drawn <= accepted")
+    return k, a, size
+
+
+def _check_sample(sample: IntArray, truth: IntArray, size: int) -> None:
+    if sample.shape != truth.shape or sample.ndim != 1:
+        raise ValueError(f"shapes differ: sample {sample.shape}, truth {truth.shape}")
+    if sample.size and (sample.min() < 0 or sample.max() >= size or len(np.unique(sample)) < len(sample)):
+        raise ValueError(f"the sample must be distinct rows of 0..{size - 1}")

@@ -1,0 +1,126 @@
+"""Rows that come in clusters (one prompt, one document, one query): a promise that counts clusters, not rows.
+
+Rows of one cluster are wrong together, so many of them say little. This file tests sums over clusters; who
+can draw one row of each cluster instead uses `certify`, which is exact then.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from trustescalate.stats.betting import betting_pvalue
+from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.certify import Table
+from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.policy import decide, evaluate
+
+
+class ClusterCounts(NamedTuple):
+    """`accepted` (t, g) and `errors` (t, g): what each policy releases, and gets wrong, of each cluster."""
+
+    accepted: IntArray
+    errors: IntArray
+
+
+class CertifiedClusters(NamedTuple):
+    """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,); None where none is.
+
+    The table counts rows, for the eye; its p-values are of clusters.
+    """
+
+    chosen: int | None
+    thresholds: FloatArray | None
+    table: Table
+
+
+def count_by_cluster(
+    path: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, cluster: IntArray
+) -> ClusterCounts:
+    """Count what each policy releases and gets wrong in each cluster; `cluster` (n,) in 0..g-1.
+
+    Other arrays as in `policy.evaluate`.
+
+    >>> labels, truth = np.zeros((3, 1), dtype=int), np.array([0, 1, 1])
+    >>> counts = count_by_cluster(np.ones((1, 1)), np.ones((3, 1)), labels, truth, np.array([0, 0, 1]))
+    >>> counts.accepted.tolist(), counts.errors.tolist()
+    ([[2, 1]], [[1, 1]])
+    """
+    g = int(cluster.max(initial=-1)) + 1
+    accepted, errors = np.zeros((len(path), g), dtype=np.int64), np.zeros((len(path), g), dtype=np.int64)
+    for t, policy in enumerate(path):
+        tier = decide(policy, scores, labels)
+        rows = np.flatnonzero(tier >= 0)
+        wrong = rows[labels[rows, tier[rows]] != truth[rows]]
+        accepted[t], errors[t] = (np.bincount(cluster[these], minlength=g) for these in (rows, wrong))
+    return ClusterCounts(accepted, errors)
+
+
+def cluster_pvalue(accepted: IntArray, errors: IntArray, alpha: float, largest: int) -> float:
+    """p-value of "the risk, over rows of random clusters, is at least alpha", by betting on whole clusters.
+
+    `accepted` and `errors` (g,) count one policy's rows in each cluster, in an order fixed without looking.
+    A term is Z = errors - alpha * accepted; E[Z] >= 0 says that the expected errors are at least alpha times
+    the expected accepted. `largest` is the most rows that a cluster can have, known beforehand.
+    Assumes clusters drawn independently; within a cluster anything. One large cluster sets the scale for
+    all: power falls with largest / mean accepted. At best, all rows accepted and none wrong in clusters of
+    equal size, it needs 30 clusters at alpha = delta = 0.1.
+    Raises ValueError unless 0 <= errors <= accepted <= largest and 0 < alpha < 1.
+
+    >>> round(cluster_pvalue(np.full(40, 5), np.zeros(40, dtype=int), 0.1, largest=5), 4)
+    0.0395
+    >>> cluster_pvalue(np.full(40, 1), np.zeros(40, dtype=int), 0.1, largest=5) > 0.4
+    True
+    """
+    if np.any((errors < 0) | (errors > accepted) | (accepted > largest)):
+        raise ValueError(f"counts must satisfy 0 <= errors <= accepted <= largest = {largest}")
+    return betting_pvalue((errors - alpha * accepted) / max(1, largest), alpha)
+
+
+def certify_clusters(
+    scores: FloatArray,
+    labels: IntArray,
+    truth: IntArray,
+    costs: FloatArray,
+    cluster: IntArray,
+    *,
+    alpha: float,
+    delta: float,
+    path: FloatArray,
+    largest: int,
+    order: IntArray,
+    procedure: str = "fallback",
+    prefer: Prefer = "coverage",
+) -> CertifiedClusters:
+    """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
+
+    `scores`, `labels`, `costs` (n, m), `truth` (n,), `path` (t, m), `procedure`, `prefer` as in `certify`;
+    `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn without looking at them,
+    `largest` as in `cluster_pvalue`. The risk is that of a row drawn by its place in the population: large
+    clusters count more. Tests start by counts of rows, where clusters without any error could pass.
+    Assumes whole clusters drawn independently from the population that the cascade will meet.
+    Raises ValueError for unknown names, shapes that differ, a cluster that is too large, or an order that is
+    no permutation.
+
+    >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
+    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}
+    >>> certify_clusters(scores, labels, truth, scores, np.repeat(np.arange(40), 2), **rule).chosen
+    0
+    """
+    test = procedure_named(procedure)
+    outcomes = evaluate(path, scores, labels, truth, costs)
+    if cluster.shape != truth.shape or np.any(cluster < 0):
+        raise ValueError(
+            f"shapes differ, or a cluster is negative: cluster {cluster.shape}, truth {truth.shape}"
+        )
+    counts = count_by_cluster(path, scores, labels, truth, cluster)
+    if not np.array_equal(np.sort(order), np.arange(counts.accepted.shape[1])):
+        raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
+    accepted, errors = counts.accepted[:, order], counts.errors[:, order]
+    p_value, best = (
+        np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, wrong, strict=True)])
+        for wrong in (errors, np.zeros_like(errors))
+    )
+    rejections = test(p_value, outcomes.accepted, len(truth), alpha, delta, best)
+    table = Table(path, *outcomes, p_value, *rejections)
+    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
+    return CertifiedClusters(chosen, None if chosen is None else path[chosen], table)

@@ -1,0 +1,326 @@
+"""What is the mean over *all* items? Win rate, pass rate, mean rating, from few labels and all predictions.
+
+The judges' predictions for all N items lower the variance, the n labels remove the bias: PPI++. Accepted
+verdicts alone are biased, since easy items are accepted first; what they say about the mean is
+`verdict_bounds`. Intervals here are asymptotic, and each result says whether its labels are enough for that.
+Several models side by side are `leaderboard`.
+"""
+
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from trustescalate.stats.bounds import (
+    FloatArray,
+    IntArray,
+    clopper_pearson_interval,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+)
+
+Target: TypeAlias = Literal["population", "batch"]
+
+MIN_LABELS = 100
+MIN_RARE = 10
+MIN_CLUSTERS = 40
+
+ROUNDING = 1e-12
+"""A variance below this share of the squared mean is a constant's rounding errors."""
+
+
+class Survey(NamedTuple):
+    """Predictions for all items, and labels of those that people were asked about.
+
+    `prediction` (N,): the mean label that the judges expect, on the scale of the labels; abstained items too.
+    `labelled` (n,): their places among the N, each once, drawn uniformly; `label` (n,): 0 or 1, ratings, any
+    number. `stratum` (N,): labels were drawn uniformly in each stratum, at a rate of its own. `cluster` (N,):
+    items with one value (a prompt, a document) hang together; a label of one says something of the others.
+    """
+
+    prediction: FloatArray
+    labelled: IntArray
+    label: FloatArray
+    stratum: IntArray | None = None
+    cluster: IntArray | None = None
+
+
+class Mean(NamedTuple):
+    """`estimate`, its two-sided interval from `low` to `high`, and what it rests on.
+
+    `power` is the weight that predictions got (0: labels alone). `label_only` is the interval without them:
+    exact for labels of 0 and 1 drawn uniformly and without clusters, else Student's. Where `usable` is False,
+    `reason` says why the asymptotic interval may not be shown as one; then `label_only` is to be read: below
+    100 labels, 10 that differ from the commonest label, or 40 labelled clusters (or labels) in a stratum.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    power: float
+    items: int
+    labels: int
+    label_only: tuple[float, float]
+    usable: bool
+    reason: str
+
+
+def ppi_mean(
+    survey: Survey,
+    delta: float,
+    *,
+    target: Target = "population",
+    power: float | None = None,
+    folds: int = 0,
+    rng: np.random.Generator | None = None,
+) -> Mean:
+    """The mean label over all items: mean of power * prediction, corrected by the labelled rows' residuals.
+
+    `target` "population": of what the items are a sample of; with `cluster`, of clusters. "batch": of these N
+    items themselves, by the variance of the draw alone (design-based); then clusters are what was drawn.
+    `power` None minimises the variance in closed form, and is never below 0. It is fitted on the labels that
+    it then serves, a bias of order 1/n; with `folds` >= 2, and `rng` to form them, each label is served by
+    the power of the other folds. Student's t with (labelled clusters - strata) degrees of freedom.
+    Measured at delta = 0.1: it misses in 9 to 12 % of draws from 100 labels and 20 expected of the rarer
+    outcome on (ratings: from 30 labels), in 12 to 14 % at 100 and 8 to 10, and in up to 55 % below (30 labels
+    of rate 0.02); clustered, in 9 to 12 % from 20 labelled clusters on. `low` to `high` where `usable`, else
+    `label_only`, misses in 1 to 12 % at any number.
+    Raises ValueError for shapes that differ, places out of range or doubled, numbers that are not finite, a
+    stratum with fewer than 2 labelled clusters, folds without rng, or delta outside (0, 1).
+    Angelopoulos, Duchi and Zrnic, arXiv 2311.01453, section 4 (their lambda is power * (1 - n / N)).
+
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.random(5000)
+    >>> wins = (rng.random(5000) < p).astype(float)
+    >>> found = ppi_mean(Survey(p, np.arange(300), wins[:300]), delta=0.1)
+    >>> round(found.estimate, 3), round(found.low, 3), round(found.high, 3), found.usable
+    (0.488, 0.448, 0.527, True)
+    >>> [round(limit, 3) for limit in found.label_only]
+    [0.481, 0.579]
+    """
+    check_survey(survey)
+    _check_options(delta, target, folds, rng)
+    powers = _powers(survey, power, folds, rng)
+    estimate, parts = influence(survey, powers, target)
+    error = float(np.sqrt(parts @ parts))
+    reach = error * t_quantile(survey, delta)
+    reason = too_few(survey)
+    return Mean(
+        estimate,
+        estimate - reach,
+        estimate + reach,
+        error,
+        float(powers.mean()),
+        len(survey.prediction),
+        len(survey.label),
+        _label_only(survey, delta, target),
+        not reason,
+        reason,
+    )
+
+
+def difference(a: Survey, b: Survey) -> Survey:
+    """Model A minus model B on the same items, as a survey of its own: what both find hard cancels out.
+
+    Raises ValueError unless both have the same items labelled, in the same order.
+
+    >>> half = np.full(4, 0.5)
+    >>> a, b = (Survey(half, np.array([0, 2]), np.array(label)) for label in ([1.0, 1.0], [0.0, 1.0]))
+    >>> difference(a, b).label.tolist()
+    [1.0, 0.0]
+    """
+    if a.prediction.shape != b.prediction.shape or not np.array_equal(a.labelled, b.labelled):
+        raise ValueError("two models can be compared on the same items with the same labelled rows only")
+    return a._replace(prediction=a.prediction - b.prediction, label=a.label - b.label)
+
+
+def verdict_bounds(
+    wins: int, accepted: int, items: int, alpha: float, delta: float | None = None
+) -> tuple[float, float]:
+    """Limits on P(A wins) from verdicts alone, where the released ones err on a share of at most alpha.
+
+    `wins` of `accepted` released verdicts, on `items` judged, say A; no label is used. With delta None they
+    hold for these items, whenever the certificate holds for them; else for the population that the items
+    are drawn from independently, save with probability delta beyond the certificate's own. Wide where
+    coverage is low: abstained items may all go either way. Raises ValueError for counts out of order or
+    rates outside (0, 1).
+
+    >>> [round(limit, 3) for limit in verdict_bounds(600, 900, 1000, alpha=0.05)]
+    [0.555, 0.745]
+    """
+    if not 0 <= wins <= accepted <= items or items == 0:
+        raise ValueError(f"wins {wins}, accepted {accepted} and items {items} are out of order")
+    if not (0 < alpha < 1 and (delta is None or 0 < delta < 1)):
+        raise ValueError(f"alpha and delta must lie strictly between 0 and 1, not {alpha} and {delta}")
+    said = np.array([wins, accepted - wins])
+    if delta is None:
+        least = most = said / items
+    else:
+        least, most = (
+            limit(said, items, delta / 4) for limit in (clopper_pearson_lower, clopper_pearson_upper)
+        )
+    low, high = (1 - alpha) * least[0] - alpha * most[1], 1 - (1 - alpha) * least[1] + alpha * most[0]
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def influence(survey: Survey, powers: FloatArray, target: Target) -> tuple[float, FloatArray]:
+    """The estimate, and what each cluster adds to its error (without clusters: each item).
+
+    The squares sum to the variance; products of two models' parts sum to their covariance. `powers` (n,) is
+    the weight of the prediction at each label. Arguments are taken as checked.
+
+    >>> survey = Survey(np.zeros(9), np.arange(4), np.array([0.0, 1.0, 1.0, 0.0]))
+    >>> estimate, parts = influence(survey, np.zeros(4), "population")
+    >>> estimate, round(float(parts @ parts), 4)
+    (0.5, 0.0833)
+    """
+    size, means = len(survey.prediction), []
+    parts = np.zeros(size)
+    for members, mine in _strata(survey):
+        f, rows, y, own = survey.prediction[members], survey.labelled[mine], survey.label[mine], powers[mine]
+        rest = len(f) - len(rows)
+        if target == "population":
+            own = own * (rest / len(f))
+        at_labels = survey.prediction[rows]
+        residual = y - own * at_labels
+        total = f.sum()
+        over = total / len(f) if target == "batch" else (total - at_labels.sum()) / max(1, rest)
+        mean = residual.mean() + own.mean() * over
+        share, spread = len(f) / size, np.sqrt(1 + 1 / (_units(survey, rows) - 1))
+        if target == "population":
+            parts[members] = f
+            parts[members] -= over
+            parts[members] *= own.mean() / max(1, rest) * share * spread
+            thin = 1.0
+        else:
+            thin = np.sqrt(rest / len(f))
+        parts[rows] = (residual - residual.mean()) * (share * spread * thin / len(rows))
+        means.append((members, mean, share))
+    estimate = float(sum(mean * share for _, mean, share in means))
+    if target == "population" and len(means) > 1:
+        for members, mean, _ in means:
+            parts[members] += (mean - estimate) / size
+    if survey.cluster is not None:
+        cluster = np.unique(survey.cluster, return_inverse=True)[1]
+        return estimate, np.asarray(np.bincount(cluster, parts), dtype=np.float64)
+    return estimate, parts
+
+
+def tuned_power(survey: Survey, rows: IntArray | None = None) -> float:
+    """The power of least variance, from all labels or from those at places `rows` among them; at least 0.
+
+    Covariance of label and prediction over variance of the prediction, pooled over strata as their variances
+    enter. 0 where the prediction is constant. Arguments are taken as checked.
+
+    >>> p = np.tile([0.2, 0.8], 50)
+    >>> round(tuned_power(Survey(p, np.arange(4), np.array([0.0, 1.0, 1.0, 1.0]))), 3)
+    0.825
+    """
+    top = bottom = 0.0
+    for members, mine in _strata(survey):
+        kept = mine if rows is None else np.intersect1d(mine, rows)
+        f = survey.prediction[members]
+        if len(kept) < 2:
+            continue
+        weight = (len(f) / len(survey.prediction)) ** 2 * (1 - len(mine) / len(f)) / len(mine)
+        mean = float(f.mean())
+        at_labels, y = survey.prediction[survey.labelled[kept]] - mean, survey.label[kept]
+        top += weight * float((y - y.mean()) @ at_labels) / len(kept)
+        spread = float(f @ f) / len(f) - mean**2
+        if spread > ROUNDING * mean**2:
+            bottom += weight * spread * len(f) / (len(f) - 1)
+    return max(0.0, top / bottom) if bottom > 0 else 0.0
+
+
+def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
+    """Student's two-sided quantile for one of `comparisons` intervals that hold together (Sidak 1967).
+
+    >>> survey = Survey(np.zeros(900), np.arange(500), np.zeros(500))
+    >>> round(t_quantile(survey, 0.05), 3), round(t_quantile(survey, 0.05, comparisons=10), 3)
+    (1.965, 2.812)
+    """
+    strata = 1 if survey.stratum is None else len(np.unique(survey.stratum))
+    each = -np.expm1(np.log1p(-delta) / comparisons)
+    return float(student_t.isf(each / 2, _units(survey, survey.labelled) - strata))
+
+
+def too_few(survey: Survey) -> str:
+    """Why the labels do not carry an asymptotic interval; empty where they do.
+
+    >>> too_few(Survey(np.zeros(900), np.arange(300), np.ones(300)))
+    '0 labels differ from the commonest, fewer than 10'
+    """
+    n = len(survey.label)
+    rare = n - int(np.unique(survey.label, return_counts=True)[1].max())
+    clusters = min(_units(survey, survey.labelled[mine]) for _, mine in _strata(survey))
+    if n < MIN_LABELS:
+        return f"{n} labels, fewer than {MIN_LABELS}"
+    if rare < MIN_RARE:
+        return f"{rare} labels differ from the commonest, fewer than {MIN_RARE}"
+    if clusters < MIN_CLUSTERS:
+        return f"{clusters} labelled clusters in a stratum or in all, fewer than {MIN_CLUSTERS}"
+    return ""
+
+
+def check_survey(survey: Survey) -> None:
+    """Raise ValueError unless the arrays of a survey fit together; see `ppi_mean`."""
+    size, labelled, label = len(survey.prediction), survey.labelled, survey.label
+    if labelled.shape != label.shape or label.ndim != 1 or survey.prediction.ndim != 1:
+        raise ValueError("prediction must be (N,), labelled and label (n,)")
+    for part in (survey.stratum, survey.cluster):
+        if part is not None and part.shape != (size,):
+            raise ValueError("stratum and cluster must have one entry for each prediction")
+    if labelled.dtype.kind != "i" or np.any((labelled < 0) | (labelled >= size)):
+        raise ValueError(f"labelled must hold places in 0..{size - 1}")
+    if np.any(np.diff(np.sort(labelled)) == 0):
+        raise ValueError("a row is labelled twice")
+    if not (np.isfinite(survey.prediction.sum()) and np.isfinite(label.sum())):
+        raise ValueError("a prediction or a label is not finite")
+    if any(_units(survey, labelled[mine]) < 2 for _, mine in _strata(survey)):
+        raise ValueError("each stratum needs at least 2 labels, from at least 2 clusters")
+
+
+def _check_options(delta: float, target: Target, folds: int, rng: np.random.Generator | None) -> None:
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    if target not in get_args(Target):
+        raise ValueError(f"target must be one of {', '.join(get_args(Target))}, not {target!r}")
+    if folds == 1 or folds < 0 or (folds and rng is None):
+        raise ValueError("cross-fitting needs at least 2 folds, and a generator to form them")
+
+
+def _strata(survey: Survey) -> list[tuple[slice | IntArray, IntArray]]:
+    """The items of each stratum, and the places of its labels among the labels."""
+    if survey.stratum is None:
+        return [(slice(None), np.arange(len(survey.label)))]
+    of_labels = survey.stratum[survey.labelled]
+    return [
+        (np.flatnonzero(survey.stratum == name), np.flatnonzero(of_labels == name))
+        for name in np.unique(survey.stratum)
+    ]
+
+
+def _units(survey: Survey, rows: IntArray) -> int:
+    return len(rows) if survey.cluster is None else len(np.unique(survey.cluster[rows]))
+
+
+def _powers(survey: Survey, power: float | None, folds: int, rng: np.random.Generator | None) -> FloatArray:
+    n = len(survey.label)
+    if power is not None:
+        return np.full(n, power)
+    if not folds or rng is None:
+        return np.full(n, tuned_power(survey))
+    units = np.arange(n) if survey.cluster is None else survey.cluster[survey.labelled]
+    names, place = np.unique(units, return_inverse=True)
+    fold = (rng.permutation(len(names)) % folds)[place]
+    return np.array([tuned_power(survey, np.flatnonzero(fold != k)) for k in range(folds)])[fold]
+
+
+def _label_only(survey: Survey, delta: float, target: Target) -> tuple[float, float]:
+    y = survey.label
+    if survey.stratum is None and survey.cluster is None and np.isin(y, (0, 1)).all():
+        return clopper_pearson_interval(int(y.sum()), len(y), delta)
+    estimate, parts = influence(survey, np.zeros(len(y)), target)
+    reach = float(np.sqrt(parts @ parts)) * t_quantile(survey, delta)
+    return estimate - reach, estimate + reach

@@ -1,0 +1,271 @@
+"""Verdicts that are not simply right or wrong: several annotators, ties, ratings. Losses lie in [0, 1].
+
+A loss is what releasing a tier's verdict on a row would cost; the promise is on its mean over released rows.
+This file does not decide what people meant: how ties count is said by the caller, before labels are read.
+"""
+
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from scipy.special import bdtr, rel_entr
+
+from trustescalate.stats.agreement import majority
+from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
+from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.policy import decide, evaluate
+
+Ties: TypeAlias = Literal["class", "half", "drop"]
+Method: TypeAlias = Literal["exact", "hoeffding_bentkus", "betting"]
+
+PARTS = 5040
+"""Every share of up to ten annotators, and half of it, is a whole number of these parts."""
+
+
+class Losses(NamedTuple):
+    """`value` (n, m) in [0, 1]: what each verdict would lose, 1 where there is no verdict.
+
+    `kept` (n,): somebody has an opinion on the row. The other rows must be left out; their value is 1.
+    """
+
+    value: FloatArray
+    kept: BoolArray
+
+
+def random_annotator_loss(
+    labels: IntArray, label_counts: IntArray, *, ties: Ties = "class", tie: int | None = None
+) -> Losses:
+    """The share of a row's annotators who disagree with each verdict: the risk against one drawn at random.
+
+    `labels` (n, m), -1 for no verdict; `label_counts` (n, c) how many annotators gave each label; `tie` is
+    the label that means "equal". It counts as any other label ("class"), as 1/2 where exactly one of verdict
+    and annotator says so ("half"), or such annotators are left out and a verdict "equal" is wrong ("drop").
+    Who draws one annotator a row beforehand has binary losses and the exact test instead, for the same mean.
+    Raises ValueError if shapes differ, a count is negative, a label is not in -1..c-1, or `tie` is missing.
+
+    >>> labels, counts = np.array([[0, 1, 2]]), np.array([[3, 1, 1]])
+    >>> random_annotator_loss(labels, counts).value.tolist()
+    [[0.4, 0.8, 0.8]]
+    >>> random_annotator_loss(labels, counts, ties="half", tie=2).value.tolist()
+    [[0.3, 0.7, 0.4]]
+    >>> random_annotator_loss(labels, counts, ties="drop", tie=2).value.tolist()
+    [[0.25, 0.75, 1.0]]
+    """
+    counts = _without_ties(labels, label_counts, ties, tie)
+    people = counts.sum(axis=1, keepdims=True)
+    twice = 2 * np.take_along_axis(counts, np.maximum(labels, 0), axis=1)  # agreement, in halves
+    if ties == "half" and tie is not None:
+        tied = counts[:, [tie]]
+        twice = np.where(labels == tie, twice + people - tied, twice + tied)
+    value = (2 * people - twice) / np.maximum(1, 2 * people)
+    known = (labels >= 0) & (people > 0)
+    return Losses(np.where(known, value, 1.0).astype(np.float64), people[:, 0] > 0)
+
+
+def majority_loss(
+    labels: IntArray, label_counts: IntArray, *, ties: Ties = "class", tie: int | None = None
+) -> Losses:
+    """The loss against the label that most of a row's annotators gave; 1 where no label has most votes.
+
+    As `random_annotator_loss`, with the majority for the only annotator: 0 or 1, and 1/2 with ties "half".
+
+    >>> counts = np.array([[3, 1, 1], [1, 1, 0], [0, 0, 2]])
+    >>> labels = np.array([[0, 2], [0, 2], [0, 2]])
+    >>> majority_loss(labels, counts, ties="half", tie=2).value.tolist()
+    [[0.0, 0.5], [1.0, 1.0], [0.5, 0.0]]
+    """
+    counts = _without_ties(labels, label_counts, ties, tie)
+    winner = majority(counts)
+    only = np.zeros_like(counts)
+    only[winner >= 0, winner[winner >= 0]] = 1
+    return Losses(random_annotator_loss(labels, only, ties=ties, tie=tie).value, counts.sum(axis=1) > 0)
+
+
+def rating_loss(ratings: FloatArray, human: FloatArray, tolerance: float) -> FloatArray:
+    """1 where a rating is further than `tolerance` from the person's, else 0.
+
+    `ratings` (n, m), `human` (n,) and `tolerance` share one unit and are compared as they are: take integers
+    where equality matters. Raises ValueError unless all are finite and tolerance >= 0.
+
+    >>> rating_loss(np.array([[4.0, 2.0], [3.0, 5.0]]), np.array([5.0, 5.0]), 1).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    if not (np.isfinite(ratings).all() and np.isfinite(human).all() and 0 <= tolerance < np.inf):
+        raise ValueError("ratings must be finite, and the tolerance finite and not negative")
+    return (np.abs(ratings - human[:, None]) > tolerance).astype(np.float64)
+
+
+def hoeffding_bentkus_pvalue(total: FloatArray, n: IntArray, alpha: float) -> FloatArray:
+    """How likely so small a sum of n losses in [0, 1] is at most, if their mean is at least alpha.
+
+    `total` and `n` broadcast; the result has their shape, 1 where n = 0. The smaller of Hoeffding's and
+    Bentkus's bound: within a factor e of the exact binomial p-value where losses are 0 or 1. It knows no
+    variance: where losses are mostly in the middle, betting has more power.
+    Assumes independent rows. Raises ValueError unless 0 <= total <= n and 0 < alpha < 1.
+    Bates et al. (2021), proposition 3; Hoeffding (1963), theorem 1; Bentkus (2004).
+
+    >>> hoeffding_bentkus_pvalue(np.array([0.0, 4.5, 0.0]), np.array([40, 100, 0]), 0.1).round(4).tolist()
+    [0.0148, 0.126, 1.0]
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
+    if not np.all((total >= 0) & (total <= n)):
+        raise ValueError("a sum of n losses must lie between 0 and n")
+    mean = np.minimum(total / np.maximum(1, n), alpha)
+    hoeffding = np.exp(-n * (rel_entr(mean, alpha) + rel_entr(1 - mean, 1 - alpha)))
+    bentkus = np.e * bdtr(np.ceil(total), n, alpha)
+    return np.asarray(np.minimum(hoeffding, bentkus), dtype=np.float64)
+
+
+class LossOutcomes(NamedTuple):
+    """As `policy.Outcomes`; `total` (t,) is the sum of the accepted rows' losses."""
+
+    accepted: IntArray
+    total: FloatArray
+    by_tier: IntArray
+    cost: FloatArray
+
+
+def evaluate_losses(
+    thresholds: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray, costs: FloatArray
+) -> LossOutcomes:
+    """Count what each policy accepts and costs, and add up what it loses.
+
+    `thresholds` (t, m); `scores`, `labels`, `losses`, `costs` (n, m). Losses that are shares of up to ten
+    people are added up exactly, any other sum is rounded up: rounding must not turn 4 errors into 3.
+    Raises ValueError for a loss outside [0, 1], and as `policy.evaluate` does.
+
+    >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
+    >>> losses, path = np.array([[0.2, 0.8], [1.0, 0.1]]), np.array([[0.9, 0.9], [0.8, 0.8], [0.6, 0.6]])
+    >>> evaluate_losses(path, scores, labels, losses, np.ones((2, 2))).total.round(6).tolist()
+    [0.2, 0.3, 1.2]
+    """
+    _check(losses, labels)
+    nobody = np.full(len(scores), -1)
+    accepted, _, by_tier, cost = evaluate(thresholds, scores, labels, nobody, costs)
+    sums = [_sum(released_losses(policy, scores, labels, losses)) for policy in thresholds]
+    return LossOutcomes(accepted, np.array(sums, dtype=np.float64), by_tier, cost)
+
+
+def released_losses(
+    thresholds: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray
+) -> FloatArray:
+    """The losses of the rows that one policy (m,) releases, in row order; the other three are (n, m).
+
+    >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
+    >>> released_losses(np.array([0.8, 0.8]), scores, labels, np.array([[0.2, 0.8], [1.0, 0.1]])).tolist()
+    [0.2, 0.1]
+    """
+    tier = decide(thresholds, scores, labels)
+    rows = np.flatnonzero(tier >= 0)
+    return np.asarray(losses[rows, tier[rows]], dtype=np.float64)
+
+
+class LossTable(NamedTuple):
+    """Every policy that was tested, as `certify.Table`; `total` (t,) is the loss of the `accepted` rows."""
+
+    policies: FloatArray
+    accepted: IntArray
+    total: FloatArray
+    by_tier: IntArray
+    cost: FloatArray
+    p_value: FloatArray
+    level: FloatArray
+    rejected: BoolArray
+
+
+class CertifiedLosses(NamedTuple):
+    """The outcome, as `certify.Certified`."""
+
+    chosen: int | None
+    thresholds: FloatArray | None
+    coverage_lower: float | None
+    table: LossTable
+
+
+def certify_losses(
+    scores: FloatArray,
+    labels: IntArray,
+    losses: FloatArray,
+    costs: FloatArray,
+    *,
+    alpha: float,
+    delta: float,
+    path: FloatArray,
+    method: Method = "betting",
+    order: IntArray | None = None,
+    procedure: str = "fallback",
+    prefer: Prefer = "coverage",
+) -> CertifiedLosses:
+    """Find the policy to release verdicts with, such that P(its true mean loss > alpha) <= delta.
+
+    `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`. `method` is fixed before losses
+    are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a majority without halves):
+    then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which needs `order`, a permutation
+    (n,) of the rows drawn without looking at them. Taking the exact test whenever the losses *happen* to be
+    0 and 1 would be two chances for one delta, so it is refused for other losses and never chosen for you.
+    Assumes that the rows are drawn independently from the population that the cascade will meet.
+    Raises ValueError for unknown names, shapes that differ, or numbers outside their range.
+
+    >>> rng = np.random.default_rng(0)
+    >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)
+    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1))}
+    >>> found = certify_losses(scores, labels, losses, scores, order=rng.permutation(90), **rule)
+    >>> found.chosen, found.table.p_value.round(3).tolist()
+    (0, [0.022])
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"no method {method!r}; there are {', '.join(get_args(Method))}")
+    test = procedure_named(procedure)
+    n = len(scores)
+    outcomes = evaluate_losses(path, scores, labels, losses, costs)
+    best = None
+    if method == "betting":
+        place = _checked_order(order, n)
+        shuffled = scores[place], labels[place], losses[place]
+        bets = [betting_pvalue(released_losses(policy, *shuffled) - alpha, alpha) for policy in path]
+        p_value, best = np.array(bets), betting_best_pvalue(outcomes.accepted, alpha)
+    elif method == "exact":
+        if not np.isin(losses[labels >= 0], (0.0, 1.0)).all():
+            raise ValueError("the exact test needs losses that are 0 or 1")
+        p_value = binomial_pvalue(outcomes.total.astype(np.int64), outcomes.accepted, alpha)
+    else:
+        p_value = hoeffding_bentkus_pvalue(outcomes.total, outcomes.accepted, alpha)
+    rejections = test(p_value, outcomes.accepted, n, alpha, delta, best)
+    table = LossTable(path, *outcomes, p_value, *rejections)
+    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
+    if chosen is None:
+        return CertifiedLosses(None, None, None, table)
+    lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
+    return CertifiedLosses(chosen, path[chosen], lower, table)
+
+
+def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties must be one of {', '.join(get_args(Ties))}, not {ties!r}")
+    n, c = label_counts.shape
+    if ties != "class" and (tie is None or not 0 <= tie < c):
+        raise ValueError(f"ties count as {ties!r}, but no label in 0..{c - 1} is named as the tie")
+    if len(labels) != n or np.any(label_counts < 0) or np.any((labels < -1) | (labels >= c)):
+        raise ValueError(f"labels {labels.shape} must lie in -1..{c - 1}, with one row of counts for each")
+    return np.where(np.arange(c) == tie, 0, label_counts) if ties == "drop" else label_counts
+
+
+def _sum(losses: FloatArray) -> float:
+    parts = np.rint(losses * PARTS)
+    if np.all(np.abs(losses * PARTS - parts) < 1e-9):
+        return int(parts.sum()) / PARTS
+    return min(float(losses.sum()) * (1 + len(losses) * np.finfo(float).eps), float(len(losses)))
+
+
+def _check(losses: FloatArray, labels: IntArray) -> None:
+    if losses.shape != labels.shape:
+        raise ValueError(f"shapes differ: losses {losses.shape}, labels {labels.shape}")
+    if not np.all((losses >= 0) & (losses <= 1)):
+        raise ValueError("losses must lie in [0, 1]")
+
+
+def _checked_order(order: IntArray | None, n: int) -> IntArray:
+    if order is None or not np.array_equal(np.sort(order), np.arange(n)):
+        raise ValueError(f"betting needs an order: a permutation of the {n} rows, drawn without their losses")
+    return order

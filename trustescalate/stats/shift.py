@@ -1,0 +1,186 @@
+"""What if the items to be judged are not like those that were certified on?
+
+Known density ratios: `rejection_sample`, after which a certificate is exact again. Unknown ones: how far the
+shift may go (`robustness_radius`), whether scores have moved (`score_alarm`, no labels needed), and how the
+procedure fares on groups that it has not seen (`leave_one_group_out`). The last two are evidence, never a
+promise: equal scores may hide unequal risks.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from trustescalate.stats.bounds import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+)
+from trustescalate.stats.certify import certify
+from trustescalate.stats.policy import decide
+
+
+class ScoreAlarm(NamedTuple):
+    """For each of m tiers: the largest gap between the two distribution functions, its p-value, its verdict.
+
+    `raised` (m,): the tiers whose scores have moved, after Holm's correction; any of them is an alarm.
+    """
+
+    gap: FloatArray
+    p_value: FloatArray
+    raised: BoolArray
+
+
+class LeftOut(NamedTuple):
+    """One entry a group (g,): what a cascade certified on all other groups does on this one.
+
+    `thresholds` (g, m), +inf where the others gave no certificate (then nothing is accepted). `risk` and
+    `coverage` (g, 2) are limits, two-sided; (0, 1) for the risk where nothing was accepted.
+    """
+
+    group: IntArray
+    thresholds: FloatArray
+    rows: IntArray
+    accepted: IntArray
+    errors: IntArray
+    risk: FloatArray
+    coverage: FloatArray
+
+
+def rejection_sample(weight: FloatArray, bound: float, rng: np.random.Generator) -> IntArray:
+    """Places of the rows to keep, each with probability weight / bound: a sample of the shifted population.
+
+    `weight` (n,) is the density of the new population over that of the rows, up to one factor, known without
+    their labels, and at most `bound` *everywhere* (not only on these rows). Then the kept rows are
+    independent draws from the new population, and what is certified on them is exact. With weights that were
+    estimated it is approximate. Expect n * mean(weight) / bound rows. Raises ValueError unless
+    0 <= weight <= bound. von Neumann (1951); for conformal use, arXiv 2006.10288.
+
+    >>> rejection_sample(np.array([0.0, 2.0, 2.0, 0.0]), 2.0, np.random.default_rng(0)).tolist()
+    [1, 2]
+    """
+    if not (np.isfinite(bound) and bound > 0 and np.all((weight >= 0) & (weight <= bound))):
+        raise ValueError("weights must lie between 0 and bound")
+    return np.flatnonzero(rng.random(len(weight)) * bound < weight).astype(np.int64)
+
+
+def robustness_radius(upper: float, alpha: float) -> float | None:
+    """How far the accepted rows may shift before the risk can pass alpha, given that it is at most `upper`.
+
+    The density ratio of new to old on accepted rows may lie anywhere in [1 / radius, radius]: the odds of an
+    error grow by at most radius^2. sqrt(alpha (1 - U) / (U (1 - alpha))); infinite where U = 0, None where
+    U > alpha: then nothing is certified without a shift. Raises ValueError unless 0 <= upper <= 1 and
+    0 < alpha < 1.
+
+    >>> round(robustness_radius(0.05, 0.1), 4), robustness_radius(0.11, 0.1)
+    (1.453, None)
+    """
+    if not (0 <= upper <= 1 and 0 < alpha < 1):
+        raise ValueError(f"upper must lie in [0, 1] and alpha in (0, 1), not {upper} and {alpha}")
+    if upper > alpha:
+        return None
+    return float(np.sqrt(alpha * (1 - upper) / (upper * (1 - alpha)))) if upper else float("inf")
+
+
+def score_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], level: float) -> ScoreAlarm:
+    """Have the scores of any tier moved between calibration and run? No label is needed.
+
+    One array of scores for each tier in both, of any lengths. What a tier sees depends on what earlier tiers
+    let through: both sides must hold the rows that *reach* it under the same thresholds. Two-sample
+    Kolmogorov-Smirnov, since any change of shape matters; with ties it is conservative (measured at
+    level 0.1, 3 tiers of 200 and 300 rows: false alarms .09 without ties, .02 with five score levels).
+    P(any alarm) <= level without a shift (Holm over tiers), for independent rows. A tier without rows on a
+    side has p = 1. Raises ValueError for numbers of tiers that differ, a score that is not finite, or a level
+    outside (0, 1). Hodges (1958).
+
+    >>> rng = np.random.default_rng(0)
+    >>> same, moved = rng.random(500), rng.random(500) ** 2
+    >>> alarm = score_alarm([same, same[:200]], [rng.random(300), moved], level=0.05)
+    >>> alarm.raised.tolist()
+    [False, True]
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
+    found = [_two_sample(before, after) for before, after in zip(calibration, run, strict=True)]
+    gap, p = (np.array([each[i] for each in found], dtype=np.float64) for i in (0, 1))
+    order = np.argsort(p, kind="stable")
+    passed = np.logical_and.accumulate(p[order] <= level / np.arange(len(p), 0, -1))
+    raised = np.zeros(len(p), dtype=np.bool_)
+    raised[order] = passed
+    return ScoreAlarm(gap, p, raised)
+
+
+def leave_one_group_out(
+    scores: FloatArray,
+    labels: IntArray,
+    truth: IntArray,
+    group: IntArray,
+    *,
+    alpha: float,
+    delta: float,
+    path: FloatArray | Literal["tierwise"],
+) -> LeftOut:
+    """Certify on all groups but one, and apply that cascade to the one left out; for each group (n,) in turn.
+
+    Arrays and the other arguments are those of `certify`. The limits on risk and coverage miss in either
+    direction with probability at most delta, each by itself, and take the rows of a group as independent. A
+    group far above alpha says that the certificate does not carry over to new groups; groups that fare well
+    prove nothing about the next one. Raises ValueError as `certify` does, or with fewer than 2 groups.
+
+    >>> rng = np.random.default_rng(0)
+    >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)
+    >>> labels = (rng.random((900, 1)) < np.array([0.02, 0.02, 0.3])[group][:, None]).astype(int)
+    >>> scores, path = np.ones((900, 1)), np.zeros((1, 1))
+    >>> found = leave_one_group_out(scores, labels, truth, group, alpha=0.1, delta=0.1, path=path)
+    >>> found.accepted.tolist(), found.errors.tolist(), found.risk[2].round(2).tolist()
+    ([0, 0, 300], [0, 0, 91], [0.26, 0.35])
+    """
+    names, rows = np.unique(group, return_counts=True)
+    if len(names) < 2 or group.shape != truth.shape:
+        raise ValueError("at least 2 groups are needed, and one entry for each row")
+    thresholds = np.full((len(names), scores.shape[1]), np.inf)
+    accepted, errors = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
+    for g, name in enumerate(names):
+        out, rest = np.flatnonzero(group == name), np.flatnonzero(group != name)
+        found = certify(
+            scores[rest],
+            labels[rest],
+            truth[rest],
+            np.zeros((len(rest), scores.shape[1])),
+            alpha=alpha,
+            delta=delta,
+            path=path,
+        )
+        if found.thresholds is not None:
+            thresholds[g] = found.thresholds
+        tier = decide(thresholds[g], scores[out], labels[out])
+        released = np.flatnonzero(tier >= 0)
+        accepted[g] = len(released)
+        errors[g] = np.count_nonzero(labels[out][released, tier[released]] != truth[out][released])
+    return LeftOut(
+        names,
+        thresholds,
+        rows.astype(np.int64),
+        accepted,
+        errors,
+        _limits(errors, accepted, delta),
+        _limits(accepted, rows.astype(np.int64), delta),
+    )
+
+
+def _limits(errors: IntArray, n: IntArray, delta: float) -> FloatArray:
+    return np.column_stack(
+        [clopper_pearson_lower(errors, n, delta / 2), clopper_pearson_upper(errors, n, delta / 2)]
+    )
+
+
+def _two_sample(before: FloatArray, after: FloatArray) -> tuple[float, float]:
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        raise ValueError("a score is not finite")
+    if not (before.size and after.size):
+        return 0.0, 1.0
+    test = ks_2samp(before, after, method="asymp")
+    return float(test.statistic), float(test.pvalue)

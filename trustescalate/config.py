@@ -142,7 +142,9 @@ class GuaranteeTable(_Table):
     claim: Literal["population"] = "population"
     path: PathName = Field("hedged", description=f"cascades to test: {' | '.join(get_args(PathName))}")
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"] = "fallback"
-    prefer: Literal["coverage", "cost", "total"] = "coverage"
+    prefer: Literal["coverage", "cost", "total"] = Field(
+        "cost", description="which of the certified cascades to use; an abstained item has paid every judge"
+    )
     abstention_price: float | None = Field(
         None, gt=0, description='USD that a person costs per item, for prefer = "total"'
     )

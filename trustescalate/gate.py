@@ -6,7 +6,7 @@ from typing import Literal
 
 from trustescalate.config import GateTable
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
-from trustescalate.report.figures import Figure, setting
+from trustescalate.report.figures import setting
 from trustescalate.report.sections import Measures, Report
 
 Status = Literal["pass", "fail", "undecided"]
@@ -94,9 +94,9 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
     if least is None:
         return []
     name, required = "agreement with people", f"at least {setting(least).text}"
-    for measured in (measures.judged_agreement_upper, measures.observed_agreement_upper):
-        if _below(measured, least):
-            return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
+    measured = measures.judged_agreement_upper  # not on certification rows: they chose the policy
+    if isinstance(measured.value, float | int) and measured.value < least:
+        return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
     certified = measures.certified_agreement
     if isinstance(certified.value, float | int) and certified.value >= least:
         return [Check(name, "pass", required, f"certified ≥ {certified.text}", "certified")]
@@ -113,7 +113,3 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     ok = seen.value >= least
     message = "items released without a person" if ok else "too many items need a person"
     return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
-
-
-def _below(figure: Figure, least: float) -> bool:
-    return isinstance(figure.value, float | int) and figure.value < least

@@ -39,7 +39,6 @@ annotations = "annotations.jsonl"
 alpha = 0.15
 delta = 0.10
 claim = "population"
-prefer = "coverage"
 
 [ensemble]
 annotators = 5

@@ -12,6 +12,8 @@ from scipy.special import expit
 
 from trustescalate.stats.bounds import FloatArray, IntArray
 
+BUCKETS = 1 << 14
+
 
 class Outcomes(NamedTuple):
     """What t policies do on n rows.
@@ -97,9 +99,9 @@ def _check(
         )
     if np.isnan(thresholds).any():
         raise ValueError("a threshold is NaN")
-    bad = ~np.isfinite(scores).all(axis=1)
-    if bad.any():
-        raise ValueError(f"row {int(bad.argmax())}: a score is not finite")
+    if not np.isfinite(scores).all():
+        row = int((~np.isfinite(scores).all(axis=1)).argmax())
+        raise ValueError(f"row {row}: a score is not finite")
 
 
 def _evaluate_falling(
@@ -110,16 +112,36 @@ def _evaluate_falling(
     released = np.full(len(scores), t)  # the first policy under which a tier seen so far releases the row
     for j in range(m):
         cost += (thresholds[:, j] < np.inf) * _tail_sum(released, costs[:, j], t)
-        accepts = np.searchsorted(-thresholds[:, j], -scores[:, j])
+        accepts = _first_accepting(thresholds[:, j], scores[:, j])
         before, released = released, np.minimum(released, np.where(labels[:, j] >= 0, accepts, t))
-        by_tier[:, j] = _count_up(released, t) - _count_up(before, t)
-        wrong = labels[:, j] != truth
-        errors += _count_up(released[wrong], t) - _count_up(before[wrong], t)
+        wrong = (labels[:, j] != truth) * (t + 1)
+        counts = _count_up(released + wrong, t) - _count_up(before + wrong, t)
+        by_tier[:, j] = counts.sum(axis=0)
+        errors += counts[1]
     return Outcomes(by_tier.sum(axis=1), errors, by_tier, cost / max(1, len(scores)))
 
 
+def _first_accepting(falling: FloatArray, scores: FloatArray) -> IntArray:
+    """The first of t falling thresholds that a score reaches, t where it reaches none.
+
+    Scores and thresholds are put into the same buckets. Only where a score shares its bucket with a threshold
+    is it compared exactly; elsewhere a table knows.
+    """
+    bucket, edges = _buckets(scores), _buckets(falling)
+    stricter = np.bincount(edges, minlength=BUCKETS)[::-1].cumsum()[::-1]
+    first = np.append(stricter, 0)[1:][bucket]
+    shared = np.flatnonzero(np.bincount(edges, minlength=BUCKETS)[bucket])
+    first[shared] = np.searchsorted(-falling, -scores[shared])
+    return first
+
+
+def _buckets(values: FloatArray) -> IntArray:
+    return np.clip(values * (BUCKETS - 2), 0, BUCKETS - 1).astype(np.int64)
+
+
 def _count_up(first: IntArray, t: int) -> IntArray:
-    return np.bincount(first, minlength=t + 1)[:t].cumsum()
+    """Rows (2, t) that each policy releases: right ones, and wrong ones, which were moved up by t + 1."""
+    return np.bincount(first, minlength=2 * t + 2).reshape(2, t + 1)[:, :t].cumsum(axis=1)
 
 
 def _tail_sum(first: IntArray, weights: FloatArray, t: int) -> FloatArray:

@@ -135,7 +135,7 @@ def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) 
         f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed "
         f"with people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong "
         f"on {allowed} of {test.accepted}. Its p-value is the probability of at most {test.errors} errors "
-        f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} of them were wrong, "
+        f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} were wrong, "
         f"HypergeomCDF({test.errors}; {test.accepted}, {allowed + 1}, {rows}) = {p_value.text}; "
         f"it was tested at level {level.text}."
     )

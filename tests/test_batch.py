@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tests.test_project import Calls, calibrate, edit, run, shuffled, write_project
 from trustescalate.batch import DRAW, TO_LABEL, Draw, draw_rows, items_digest
+from trustescalate.calibrate import Protocol, lay_out, rows_to_judge
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.cli import app
 from trustescalate.config import load_config
@@ -215,6 +216,19 @@ def test_dear_judges_are_asked_where_a_policy_could_visit_them(done: tuple[Path,
     assert 0 < large.n < LABEL - 4
 
 
+def test_the_order_of_asking_tells_nothing_of_the_draw(done: tuple[Path, Certificate]) -> None:
+    config, made = done
+    project = Project.open(config)
+    protocol, nobody = _protocol(project, made), {seal.judge: {} for seal in made.judges}
+    swapped = {**made.roles, "certify": made.roles["undrawn"], "undrawn": made.roles["certify"]}
+    votes = judgments(config)
+    plan = lay_out(protocol, (), votes)
+    assert plan is not None
+    asked = rows_to_judge(protocol, plan, nobody, 0)
+    assert asked == rows_to_judge(replace(protocol, roles=swapped), plan, nobody, 0)
+    assert set(asked) == {*made.roles["certify"], *made.roles["undrawn"]}
+
+
 @pytest.mark.parametrize("path", ["hedged", "pareto", "calibrated"])
 def test_other_paths(tmp_path: Path, path: str) -> None:
     more = "" if path == "hedged" else "[roles]\ndev = 0.4\n"
@@ -328,9 +342,7 @@ def test_the_promise_holds_over_the_draw(tmp_path: Path) -> None:
     assert broken <= violation_limit(draws, made.delta)
 
 
-def _protocol(project: Project, made: Certificate) -> Any:
-    from trustescalate.calibrate import Protocol
-
+def _protocol(project: Project, made: Certificate) -> Protocol:
     promise = project.config.guarantee
     return Protocol(
         task=made.task,

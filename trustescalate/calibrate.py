@@ -203,9 +203,10 @@ def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
 def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> tuple[str, ...]:
     """The ids of the batch that a judge must still be asked about, when all judges before it have been.
 
-    Where no policy of the plan would ask the judge, its verdict changes no count.
+    Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
+    the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
-    rows = _batch_rows(protocol)
+    rows = sorted(_batch_rows(protocol))
     needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
     known = judged[protocol.judges[tier][0]]
     return tuple(

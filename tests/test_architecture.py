@@ -13,7 +13,7 @@ LAYERS: list[set[str]] = [
     {"config", "jsonl", "labels", "votes"},
     {"dataset", "judges", "simulate", "store"},
     {"calibrate", "cascade"},
-    {"report"},
+    {"batch", "report"},
     {"gate"},
     {"project"},
     {"display", "inspection", "starter"},

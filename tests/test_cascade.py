@@ -350,4 +350,4 @@ def test_a_refusal_has_no_tiers(tmp_path: Path) -> None:
     with pytest.raises(NoCertificate, match="labelled rows cannot certify anything"):
         trusted_cascade(refusal, [], TASK, "ensemble")
     with pytest.raises(NoCertificate):
-        must_promise(refusal, 0.05, 0.2)
+        must_promise(refusal, "population", 0.05, 0.2)

@@ -11,6 +11,7 @@ from trustescalate.starter import STARTER
 from trustescalate.types import Task, TaskKind
 
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
+BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
 SCHEMA = Path(__file__).parent.parent / "trustescalate" / "config.schema.json"
 
 
@@ -99,7 +100,15 @@ vote = "v.jsonl"
         ('folder = "elsewhere"', "unknown key folder"),
         ('[guarantee]\nalpha = "0.1"', "guarantee.alpha: must be a valid number"),
         ("[guarantee]\nalpha = 0", "guarantee.alpha: must be greater than 0"),
-        ('[guarantee]\nclaim = "batch"', "guarantee.claim: must be 'population'"),
+        ('[guarantee]\nclaim = "sample"', "guarantee.claim: must be 'population' or 'batch'"),
+        ('[guarantee]\nclaim = "batch"', "label = 200 draws 200 items to label"),
+        ("[guarantee]\nlabel = 100", 'claim = "batch" and label go together'),
+        ('[guarantee]\nclaim = "batch"\nlabel = 0', "guarantee.label: must be greater than or equal to 1"),
+        (f'{BATCH}path = "tierwise"', 'path = "tierwise" has no test for claim = "batch"'),
+        (f'{BATCH}path = "stacked"', 'path = "stacked" has no test for claim = "batch"'),
+        (f'{BATCH}[task]\nties = "drop"', 'set ties = "class"'),
+        (f"{BATCH}[roles]\nholdout = 0.2", "remove [roles] holdout"),
+        (f"{BATCH}humans_replace = true", "unknown key guarantee.humans_replace"),
         ('[ensemble]\nswap = "yes"', "ensemble.swap: must be a valid boolean"),
         ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
         ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),

@@ -8,22 +8,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling
+from trustescalate.stats.batch import BatchTable, batch_pvalue, certify_batch, judgments_needed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
-from trustescalate.stats.certify import Certified, certify
+from trustescalate.stats.certify import Table, certify
+from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.types import (
     Annotation,
+    Batch,
     Bin,
     Ceiling,
     Certificate,
@@ -47,13 +50,13 @@ class Protocol:
     """Everything that is decided before labels are read.
 
     `roles` holds item ids by role; `certify` at most one of each group, `pilot` items without labels (or dev
-    rows) that lay out the path.
+    rows) that lay out the path. With the claim "batch", `certify` and `undrawn` together are the batch.
     """
 
     task: Task
     alpha: float
     delta: float
-    claim: Literal["population"]
+    claim: Literal["population", "batch"]
     path: PathName | Literal["tierwise"]
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
     prefer: Literal["coverage", "cost", "total"]
@@ -85,13 +88,28 @@ Judged = Mapping[str, Mapping[str, Judgment]]
 """Judgments by judge and item, full ensembles."""
 
 
+class Tested(NamedTuple):
+    """What the tests say, whatever the claim."""
+
+    chosen: int | None
+    thresholds: FloatArray | None
+    coverage_lower: float | None
+    tests: tuple[PolicyTest, ...]
+
+
 def calibrate(
-    protocol: Protocol, annotations: Sequence[Annotation], judged: Judged, *, created: str
+    protocol: Protocol,
+    annotations: Sequence[Annotation],
+    judged: Judged,
+    *,
+    created: str,
+    batch_digest: str = "",
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path is fitted on those.
+    the path is fitted on those. With the claim "batch" it holds what `rows_to_judge` asked for, and
+    `batch_digest` stands for the items of the batch.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
     """
     task = protocol.task
@@ -100,16 +118,21 @@ def calibrate(
     wanted = set(certify)
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
-    rows = [item_id for item_id in certify if item_id in truth]
+    batch = protocol.claim == "batch"
+    rows = [item_id for item_id in certify if batch or item_id in truth]
     aligned = _align(protocol, rows, truth, judged)
-    plan = _laid_out(protocol, annotations, judged)
-    result = _certify(protocol, aligned, plan) if rows else None
-    certified = result is not None and result.chosen is not None
+    plan = lay_out(protocol, annotations, judged)
+    if batch:
+        result = _certify_batch(protocol, truth, plan, judged)
+    else:
+        result = _certify(protocol, aligned, plan) if rows else Tested(None, None, None, ())
+    certified = result.chosen is not None
+    reason, advice = ("", "") if certified else _refusal(protocol, aligned, len(result.tests))
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
-        reason="" if certified else _reason(protocol, aligned, result),
-        advice="" if certified else _advice(protocol, aligned, result),
+        reason=reason,
+        advice=advice,
         alpha=protocol.alpha,
         delta=protocol.delta,
         claim=protocol.claim,
@@ -120,12 +143,12 @@ def calibrate(
         task=task,
         label_policy="majority",
         n=len(rows),
-        no_majority=sum(truth[item_id] is None for item_id in rows),
+        no_majority=sum(truth.get(item_id) is None for item_id in rows),
         dropped_ties=dropped_ties(task, notes),
-        chosen=None if result is None else result.chosen,
-        thresholds=None if result is None else _thresholds(result.thresholds),
-        coverage_lower=None if result is None else result.coverage_lower,
-        tests=() if result is None else _tests(result, plan),
+        chosen=result.chosen,
+        thresholds=_thresholds(result.thresholds),
+        coverage_lower=result.coverage_lower,
+        tests=result.tests,
         judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
         diagnostics=tuple(
             _diagnostics(task, name, rows, aligned, tier, judged[name])
@@ -140,32 +163,11 @@ def calibrate(
         created=created,
         assumptions=_assumptions(protocol),
         stack=_stack(plan),
+        batch=Batch(len(_batch_rows(protocol)), batch_digest, votes_digest(judged)) if batch else None,
     )
 
 
-def _align(
-    protocol: Protocol, rows: Sequence[str], truth: Mapping[str, Label | None], judged: Judged
-) -> Aligned:
-    names = [name for name, _ in protocol.judges]
-    scores, labels = _confidences(protocol, rows, judged)
-    costs = np.array([[judged[name][item_id].cost for name in names] for item_id in rows], dtype=float)
-    place = {label: i for i, label in enumerate(protocol.task.labels)}
-    answers = [-1 if truth[item_id] is None else place[truth[item_id] or ""] for item_id in rows]
-    return Aligned(scores, labels, costs.reshape(scores.shape), np.array(answers, dtype=np.int64))
-
-
-def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
-    if not rows:
-        empty = np.zeros((0, len(protocol.judges)))
-        return empty, empty.astype(np.int64)
-    found = [
-        confidence(protocol.task, protocol.estimator, [judged[name][item_id] for item_id in rows])
-        for name, _ in protocol.judges
-    ]
-    return np.column_stack([c.score for c in found]), np.column_stack([c.label for c in found])
-
-
-def _laid_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
+def lay_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
     """The path, from dev rows and unlabelled ones alone; None for `tierwise`, which needs none."""
     if protocol.path == "tierwise":
         return None
@@ -179,11 +181,77 @@ def _laid_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Jud
         len(protocol.judges),
         len(protocol.task.labels),
     )
-    return PATHS[protocol.path].build(basis)
+    plan = PATHS[protocol.path].build(basis)
+    return _less_to_judge(plan, pilot) if protocol.claim == "batch" else plan
 
 
-def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Certified:
-    return certify(
+def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
+    """A plan without the policies that accept too little of the pilot ever to be tested by `fallback`.
+
+    In a batch each policy of the path is paid for: the stricter the first, the more rows go to dear judges.
+    """
+    enough = SHARES[0][1] * len(pilot.scores)
+    blank = np.full(len(pilot.scores), -1)
+    parts = [
+        part[(part == part[-1]).all(axis=1) | (seen.accepted >= enough)]
+        for part in plan.parts
+        for seen in [evaluate(part, pilot.scores, pilot.labels, blank, np.zeros(pilot.scores.shape))]
+    ]
+    return plan._replace(parts=tuple(parts))
+
+
+def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> tuple[str, ...]:
+    """The ids of the batch that a judge must still be asked about, when all judges before it have been.
+
+    Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
+    the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
+    """
+    rows = sorted(_batch_rows(protocol))
+    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
+    known = judged[protocol.judges[tier][0]]
+    return tuple(
+        item_id for item_id, wanted in zip(rows, needed, strict=True) if wanted and item_id not in known
+    )
+
+
+def votes_digest(judged: Judged) -> str:
+    """A hash of all votes, whatever their order."""
+    return digest(sorted(rows for rows in _votes(judged) if rows[1]))
+
+
+def _batch_rows(protocol: Protocol) -> tuple[str, ...]:
+    return (*protocol.roles["certify"], *protocol.roles["undrawn"])
+
+
+def _align(
+    protocol: Protocol, rows: Sequence[str], truth: Mapping[str, Label | None], judged: Judged
+) -> Aligned:
+    names = [name for name, _ in protocol.judges]
+    scores, labels = _confidences(protocol, rows, judged)
+    costs = np.array(
+        [[row.cost if (row := judged[name].get(item_id)) else 0.0 for name in names] for item_id in rows],
+        dtype=float,
+    )
+    place = {label: i for i, label in enumerate(protocol.task.labels)}
+    answers = [place.get(truth.get(item_id) or "", -1) for item_id in rows]
+    return Aligned(scores, labels, costs.reshape(scores.shape), np.array(answers, dtype=np.int64))
+
+
+def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
+    """Scores and labels; a row that a judge was not asked about has score 0 and no verdict."""
+    scores = np.zeros((len(rows), len(protocol.judges)))
+    labels = np.full(scores.shape, -1, dtype=np.int64)
+    for tier, (name, _) in enumerate(protocol.judges):
+        asked = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
+        if asked:
+            votes = [judged[name][rows[place]] for place in asked]
+            found = confidence(protocol.task, protocol.estimator, votes)
+            scores[asked, tier], labels[asked, tier] = found.score, found.label
+    return scores, labels
+
+
+def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Tested:
+    found = certify(
         aligned.scores,
         aligned.labels,
         aligned.truth,
@@ -195,6 +263,32 @@ def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Certifi
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
+    tests = _tests(found.table, plan, [None] * len(found.table.accepted))
+    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+
+
+def _certify_batch(
+    protocol: Protocol, truth: Mapping[str, Label | None], plan: Plan | None, judged: Judged
+) -> Tested:
+    assert plan is not None, "the configuration refuses tierwise"
+    everything = _align(protocol, _batch_rows(protocol), truth, judged)
+    sample = np.arange(len(protocol.roles["certify"]))
+    found = certify_batch(
+        everything.scores,
+        everything.labels,
+        sample,
+        everything.truth[sample],
+        everything.costs,
+        alpha=protocol.alpha,
+        delta=protocol.delta,
+        path=plan,
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
+    )
+    tests = _tests(found.table, plan, found.table.drawn.tolist())
+    share = None if found.chosen is None else tests[found.chosen].accepted / len(everything.truth)
+    return Tested(found.chosen, found.thresholds, share, tests)
 
 
 def _thresholds(thresholds: FloatArray | None) -> tuple[float | None, ...] | None:
@@ -203,8 +297,9 @@ def _thresholds(thresholds: FloatArray | None) -> tuple[float | None, ...] | Non
     return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)
 
 
-def _tests(result: Certified, plan: Plan | None) -> tuple[PolicyTest, ...]:
-    table = result.table
+def _tests(
+    table: Table | BatchTable, plan: Plan | None, drawn: Sequence[int | None]
+) -> tuple[PolicyTest, ...]:
     parts = [0] * len(table.accepted)
     if plan is not None:
         parts = [part for part, policies in enumerate(plan.parts) for _ in policies]
@@ -219,6 +314,7 @@ def _tests(result: Certified, plan: Plan | None) -> tuple[PolicyTest, ...]:
             level=float(table.level[t]),
             rejected=bool(table.rejected[t]),
             part=parts[t],
+            drawn=drawn[t],
         )
         for t in range(len(table.accepted))
     )
@@ -238,26 +334,31 @@ def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
 # ── when the answer is no ────────────────────────────────────────────────────────────────────────
 
 
-def _reason(protocol: Protocol, aligned: Aligned, result: Certified | None) -> str:
+def _refusal(protocol: Protocol, aligned: Aligned, tested: int) -> tuple[str, str]:
+    if protocol.claim == "batch":
+        return _batch_reason(protocol, aligned, tested), _batch_advice(protocol, aligned)
+    return _reason(protocol, aligned, tested), _advice(protocol, aligned)
+
+
+def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
     n, floor = len(aligned.truth), label_floor(protocol.alpha, protocol.delta)
     if n < floor:
         return (
             f"{n} labelled rows cannot certify anything: at alpha = {protocol.alpha:g} and delta = "
             f"{protocol.delta:g} even {floor - 1} rows without one disagreement would not be enough"
         )
-    assert result is not None
     if _spoken(aligned) < floor:
         return f"the judges gave usable verdicts on {_spoken(aligned)} of {n} rows"
-    tested = "tiers" if protocol.path == "tierwise" else "policies"
+    what = "tiers" if protocol.path == "tierwise" else "policies"
     return (
-        f"none of {len(result.table.accepted)} {tested} passed its test: on {n} labelled rows, disagreement "
+        f"none of {tested} {what} passed its test: on {n} labelled rows, disagreement "
         f"with people could not be shown to be at most {protocol.alpha:g}"
     )
 
 
-def _advice(protocol: Protocol, aligned: Aligned, result: Certified | None) -> str:
+def _advice(protocol: Protocol, aligned: Aligned) -> str:
     floor = label_floor(protocol.alpha, protocol.delta)
-    if len(aligned.truth) < floor or result is None:
+    if len(aligned.truth) < floor:
         return f"label at least {floor} rows for certification, better three times as many"
     if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
@@ -274,6 +375,34 @@ def _advice(protocol: Protocol, aligned: Aligned, result: Certified | None) -> s
     return (
         f"at best {seen}; if that rate holds, about {ceil(needed / share)} fresh labelled rows would do. "
         "Labels that were already tested must not be tested again until they pass"
+    )
+
+
+def _batch_reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
+    n, size = len(aligned.truth), len(_batch_rows(protocol))
+    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
+        return (
+            f"{n} labelled rows of a batch of {size} are too few: at alpha = {protocol.alpha:g} and delta = "
+            f"{protocol.delta:g} not even {n} rows without one disagreement would be enough"
+        )
+    return (
+        f"none of {tested} policies passed its test: with {n} of {size} rows labelled, disagreement with "
+        f"people on this batch could not be shown to be at most {protocol.alpha:g}"
+    )
+
+
+def _batch_advice(protocol: Protocol, aligned: Aligned) -> str:
+    n, size = len(aligned.truth), len(_batch_rows(protocol))
+    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
+        floor = label_floor(protocol.alpha, protocol.delta)
+        return (
+            f"raise [guarantee] label: about {floor} rows to certify with are the least, better three times"
+        )
+    if not _spoken(aligned):
+        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+    return (
+        "let people label this batch, or bring better judges to the next one, with more rows to label. "
+        "A batch that was tested must not be tested again until it passes"
     )
 
 
@@ -299,25 +428,26 @@ def _explored(aligned: Aligned) -> tuple[IntArray, IntArray]:
 def _diagnostics(
     task: Task, name: str, rows: Sequence[str], aligned: Aligned, tier: int, judged: Mapping[str, Judgment]
 ) -> JudgeDiagnostics:
-    score, label = aligned.scores[:, tier], aligned.labels[:, tier]
-    correct: BoolArray = (label >= 0) & (label == aligned.truth)
+    asked = np.array([item_id in judged for item_id in rows], dtype=np.bool_)
+    score, label, truth = aligned.scores[asked, tier], aligned.labels[asked, tier], aligned.truth[asked]
+    correct: BoolArray = (label >= 0) & (label == truth)
     spoken = label >= 0
-    both = spoken & (aligned.truth >= 0)
-    votes = [vote for item_id in rows for vote in judged[item_id].votes]
+    both = spoken & (truth >= 0)
+    votes = [vote for item_id in rows if item_id in judged for vote in judged[item_id].votes]
     agreements = int(correct.sum())
     return JudgeDiagnostics(
         judge=name,
-        n=len(rows),
+        n=len(label),
         agreements=agreements,
-        interval=clopper_pearson_interval(agreements, len(rows), INTERVAL_DELTA),
-        kappa=cohen_kappa(label[both], aligned.truth[both], len(task.labels)),
+        interval=clopper_pearson_interval(agreements, len(label), INTERVAL_DELTA),
+        kappa=cohen_kappa(label[both], truth[both], len(task.labels)),
         ece=expected_calibration_error(score[spoken], correct[spoken]),
         brier=brier_score(score[spoken], correct[spoken]),
         auroc=auroc(score[spoken], correct[spoken]),
         bins=_bins(score[spoken], correct[spoken]),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
-        cost=float(aligned.costs[:, tier].mean()) if rows else 0.0,
+        cost=float(aligned.costs[asked, tier].mean()) if asked.any() else 0.0,
     )
 
 
@@ -341,6 +471,14 @@ def _ceiling(task: Task, notes: Sequence[Annotation]) -> Ceiling | None:
 
 
 def _assumptions(protocol: Protocol) -> tuple[str, ...]:
+    if protocol.claim == "batch":
+        return (
+            "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "
+            "by this tool, by a seed that was chosen before any label was seen",
+            "agreement means agreement with the majority of an item's annotators; without one, any verdict "
+            "counts as a disagreement",
+            "nothing is promised about items outside the batch",
+        )
     said = [
         "the certification rows were drawn independently from the same population as the items to be judged",
         "agreement means agreement with the majority of an item's annotators; without one, any verdict "
@@ -356,5 +494,8 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
 
 def _evidence(notes: Sequence[Annotation], judged: Judged) -> Json:
     labels = sorted((note.item_id, note.annotator, note.label) for note in notes)
-    votes = [[name, [to_python(rows[item_id]) for item_id in sorted(rows)]] for name, rows in judged.items()]
-    return [labels, votes]
+    return [labels, _votes(judged)]
+
+
+def _votes(judged: Judged) -> list[Json]:
+    return [[name, [to_python(rows[item_id]) for item_id in sorted(rows)]] for name, rows in judged.items()]

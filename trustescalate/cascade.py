@@ -81,9 +81,10 @@ def trusted_cascade(certificate: Certificate, judges: Sequence[Judge], task: Tas
     return Cascade(tiers, task, estimator, stack)
 
 
-def must_promise(certificate: Certificate, alpha: float, delta: float) -> None:
+def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
     """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
     _certified(certificate)
+    _must_equal("claim", certificate.claim, claim)
     _must_equal("alpha", certificate.alpha, alpha)
     _must_equal("delta", certificate.delta, delta)
 

@@ -132,6 +132,8 @@ class DataTable(_Table):
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
+NOT_FOR_BATCHES = {"stacked", "tierwise"}
+"""Paths whose later tiers read what earlier ones said of every item, or that bring a test of their own."""
 
 
 class GuaranteeTable(_Table):
@@ -139,7 +141,12 @@ class GuaranteeTable(_Table):
 
     alpha: Level = Field(0.15, description="released verdicts that may disagree with people, at most")
     delta: Level = Field(0.10, description="probability that the certificate is wrong, at most")
-    claim: Literal["population"] = "population"
+    claim: Literal["population", "batch"] = Field(
+        "population", description="about items like these, or about the very items of [data]"
+    )
+    label: int | None = Field(
+        None, ge=1, description='claim = "batch": how many items are drawn for people to label'
+    )
     path: PathName = Field("hedged", description=f"cascades to test: {' | '.join(get_args(PathName))}")
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"] = "fallback"
     prefer: Literal["coverage", "cost", "total"] = Field(
@@ -154,6 +161,14 @@ class GuaranteeTable(_Table):
     def _tierwise_is_a_procedure_of_its_own(self) -> Self:
         if self.path == "tierwise" and {"procedure", "prefer"} & self.model_fields_set:
             raise ValueError('path = "tierwise" brings its own procedure and choice; remove both keys')
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_is_drawn_from(self) -> Self:
+        if (self.claim == "batch") != (self.label is not None):
+            raise ValueError('claim = "batch" and label go together: label = 200 draws 200 items to label')
+        if self.claim == "batch" and self.path in NOT_FOR_BATCHES:
+            raise ValueError(f'path = "{self.path}" has no test for claim = "batch"; set path = "common"')
         return self
 
     @model_validator(mode="after")
@@ -363,6 +378,14 @@ class Config(_Table):
     def _fitted_paths_have_dev_rows(self) -> Self:
         if self.guarantee.path in FITTED_PATHS and self.roles.dev == 0:
             raise ValueError(f'path = "{self.guarantee.path}" is fitted on dev rows: set [roles] dev = 0.3')
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_is_whole(self) -> Self:
+        if self.guarantee.claim == "batch" and self.task.ties == "drop":
+            raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
+        if self.guarantee.claim == "batch" and self.roles.holdout > 0:
+            raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
         return self
 
     def path(self, relative: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
 from trustescalate.config import ModelTable, OpenAIJudge
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
@@ -52,20 +53,32 @@ def inspect_project(project: Project) -> Inspection:
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        *_batch_facts(project, data),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
     return Inspection(facts, tuple(_warnings(project, data, roles)))
 
 
+def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
+    drawn = project.draw(data)
+    if drawn is None:
+        return ()
+    missing = len(to_label(drawn, data))
+    said = f"{drawn.size:,} items; {len(drawn.drawn):,} rows drawn to be labelled, {missing:,} still to do"
+    return (("batch", said),)
+
+
 def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
     config, found, certify = project.config, list[str](), len(roles["certify"])
+    drawn = project.draw(data)
     try:
-        project.exemplars(data, roles["exemplars"])
+        if drawn is None or not to_label(drawn, data):
+            project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
     floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
-    if certify < floor:
+    if drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
     for ids in duplicates(data.items)[:5]:
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
@@ -75,7 +88,7 @@ def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
                 found.append(f"judge {judge.name}: the variable {name} is not set")
-    if not data.unlabelled:
+    if drawn is None and not data.unlabelled:
         found.append("every item is labelled, so `run` needs --items")
     return found
 
@@ -273,13 +286,21 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     """What calibrating and running would cost with the user's own configuration, data and prices.
 
     Up to 100 items are put through the whole path, with simulated models in the place of real ones, and the
-    counts are scaled up. Shares of escalated items are those of the simulation unless there is a certificate.
+    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. Shares of escalated
+    items are those of the simulation unless there is a certificate.
     """
     config, data = project.config, load_dataset(project.config)
+    drawn = project.draw(data)
+    if drawn is not None:
+        must_be_labelled(drawn, data, config.folder)
     roles = project.roles(data)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
     asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
+    if drawn is not None:
+        todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
+        phases = [("calibrate, at most", todo)]
     judges, _ = open_judges(
         config,
         project.exemplars(data, roles["exemplars"]),
@@ -288,18 +309,19 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
         opened=lambda table, _: _stand_in(project, table),
     )
     estimates: list[Estimate] = []
-    for phase, rows in (("calibrate", asked), ("run, at most", todo)):
+    for phase, rows in phases:
         votes: list[Judgment] = []
         sample = rows[:REHEARSED]
         await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
         estimates += _estimates(project, phase, votes, len(rows), len(sample))
-    estimates += _estimates(
-        project,
-        "run, about",
-        await _cascade(project, judges, todo[:REHEARSED]),
-        len(todo),
-        len(todo[:REHEARSED]),
-    )
+    if drawn is None:
+        estimates += _estimates(
+            project,
+            "run, about",
+            await _cascade(project, judges, todo[:REHEARSED]),
+            len(todo),
+            len(todo[:REHEARSED]),
+        )
     return Rehearsal(len(todo), tuple(estimates))
 
 

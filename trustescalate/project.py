@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate import __version__
+from trustescalate.batch import (
+    Draw,
+    certified_items,
+    draw_rows,
+    judge_batch,
+    must_be_labelled,
+    recorded_cascade,
+)
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, Judged, Protocol, calibrate
 from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
 from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
@@ -97,9 +105,14 @@ class Project:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        Raises DataError, ConfigError, ProviderError or BudgetReached; then nothing is replaced.
+        With the claim "batch", first draws the rows that people label, and judges the batch.
+        Raises DataError, ConfigError, ProviderError or BudgetReached, and NotMeasurable where rows that were
+        drawn have no label yet; then nothing is replaced.
         """
         data = load_dataset(self.config)
+        drawn = self.draw(data)
+        if drawn is not None:
+            must_be_labelled(drawn, data, self.config.folder)
         if not data.annotations:
             raise DataError(
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
@@ -110,6 +123,7 @@ class Project:
         fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
+        total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
         async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
             protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
@@ -117,16 +131,36 @@ class Project:
 
             def collect(judgment: Judgment) -> None:
                 judged[judgment.judge][judgment.item_id] = judgment
-                done = len(judged[judges[-1].name])
-                self.progress(Progress("calibrating", done, len(asked), 0, 0, spent.spent, spent.calls))
+                done = len(judged[judges[-1].name]) if drawn is None else sum(map(len, judged.values()))
+                self.progress(Progress("calibrating", done, total, 0, 0, spent.spent, spent.calls))
 
-            await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
-        certificate = calibrate(protocol, data.annotations, judged, created=self._now())
+            if drawn is None:
+                await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
+            else:
+                await judge_batch(
+                    protocol,
+                    data.annotations,
+                    by_id,
+                    judges,
+                    judged=judged,
+                    collect=collect,
+                    in_flight=self._in_flight,
+                )
+        certificate = calibrate(
+            protocol,
+            data.annotations,
+            judged,
+            created=self._now(),
+            batch_digest="" if drawn is None else drawn.batch,
+        )
         self._write_certificate(certificate, judged)
         return certificate
 
     def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
-        """Item ids by role. No label is looked at: only which items have any."""
+        """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""
+        drawn = self.draw(data)
+        if drawn is not None:
+            return self._batch_roles(drawn, data)
         labelled = data.labelled
         given = assign_roles(labelled, self.config.roles, self._exemplars_wanted(len(labelled)))
         roles = {
@@ -139,6 +173,26 @@ class Project:
         size = 0 if self.config.guarantee.path == "tierwise" else self.config.guarantee.pilot
         pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
         return {**roles, "certify": tuple(one_each), "pilot": pilot}
+
+    def draw(self, data: Dataset) -> Draw | None:
+        """The rows that people label, with the claim "batch"; else None."""
+        label, given = self.config.guarantee.label, self.config.roles
+        if label is None:
+            return None
+        wanted = self._exemplars_wanted(label) if given.exemplars is None else given.exemplars
+        return draw_rows(data.items, label, wanted, given.dev, given.seed)
+
+    def _batch_roles(self, drawn: Draw, data: Dataset) -> Mapping[str, tuple[str, ...]]:
+        batch = [item for item in data.items if item.id not in {*drawn.exemplars, *drawn.dev}]
+        certify = set(drawn.certify)
+        return {
+            "exemplars": drawn.exemplars,
+            "dev": drawn.dev,
+            "holdout": (),
+            "certify": drawn.certify,
+            "undrawn": tuple(item.id for item in batch if item.id not in certify),
+            "pilot": tuple(item.id for item in sorted(batch, key=self._lot)[: self.config.guarantee.pilot]),
+        }
 
     def certificate(self) -> Certificate:
         """The certificate in place, which may be a refusal. Raises NoCertificate when there is none."""
@@ -167,7 +221,8 @@ class Project:
     ) -> Run:
         """Send items through the cascade and record what happens.
 
-        Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With
+        Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
+        claim "batch", releases the verdicts on the batch that was certified, and asks nobody. With
         `resume`, goes on with a run, by id or "latest". Raises NoCertificate or CertificateMismatch before
         anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
         """
@@ -176,13 +231,17 @@ class Project:
         data = load_dataset(self.config)
         folder = self._run_folder(resume) if resume else None
         certificate = folder.header.certificate if folder else self.certificate()
-        must_promise(certificate, self.config.guarantee.alpha, self.config.guarantee.delta)
+        promise = self.config.guarantee
+        must_promise(certificate, promise.claim, promise.alpha, promise.delta)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         async with self._panel(exemplars, budget or self.config.budget, channels) as (judges, spent):
             cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
+            if certificate.batch is not None:
+                votes = self.config.folder / CERTIFICATE_VOTES
+                cascade = recorded_cascade(cascade, certificate.batch, votes)
             if folder is None:
                 folder = self._new_run(certificate, self._to_judge(data, certificate, items), command)
             with folder.writer() as writer:
@@ -311,6 +370,9 @@ class Project:
         write_atomically(self.config.folder / CERTIFICATE, encode(certificate) + b"\n")
 
     def _to_judge(self, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
+        if certificate.batch is not None:
+            given = data.items if path is None else load_items(path, self.config)
+            return certified_items(certificate, certificate.batch, given)
         if path is not None:
             return load_items(path, self.config)
         holdout = set(certificate.roles["holdout"])

@@ -231,7 +231,8 @@ class PolicyTest:
     """One policy of the path and its test: `errors` of `accepted` certification rows, against `level`.
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
-    `part` is the sub-path that the policy belongs to.
+    `part` is the sub-path that the policy belongs to. With the claim "batch", `accepted` and `by_tier` are of
+    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None.
     """
 
     thresholds: tuple[float | None, ...]
@@ -243,6 +244,7 @@ class PolicyTest:
     level: float
     rejected: bool
     part: int = 0
+    drawn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,15 +300,26 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them."""
+
+    items: int
+    digest: str
+    votes: str
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """The promise, or the refusal to make one, with every count needed to recompute it.
 
-    `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled).
+    `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled;
+    with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
-    certification rows, at least 1 - `alpha` of the verdicts that the cascade releases agree with people.
+    certification rows, at least 1 - `alpha` of the verdicts that the cascade releases agree with people:
+    on items from the same population, or, with the claim "batch", on the items of `batch`.
     """
 
     schema: int
@@ -315,7 +328,7 @@ class Certificate:
     advice: str
     alpha: float
     delta: float
-    claim: Literal["population"]
+    claim: Literal["population", "batch"]
     path: str
     procedure: str
     prefer: str
@@ -340,6 +353,7 @@ class Certificate:
     created: str
     assumptions: tuple[str, ...]
     stack: tuple[tuple[tuple[float, float], ...], ...] | None = None
+    batch: Batch | None = None
 
 
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────

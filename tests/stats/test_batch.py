@@ -19,6 +19,7 @@ from trustescalate.stats.batch import (
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.control import carried, starting_weights
+from trustescalate.stats.paths import Plan, Stack
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.validity import Sample, world
 
@@ -150,6 +151,44 @@ def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
         certificates += found.chosen is not None
     assert broken <= delta * len(samples)
     assert certificates > 0 or name in ("many wrong", "little")
+
+
+@pytest.mark.parametrize("cuts", [([2, 6, 10], [4, 8, 12]), ([12], [3, 5, 7, 9, 11, 12])])
+def test_over_all_samples_a_plan_of_two_parts_keeps_the_promise(cuts: tuple[list[int], list[int]]) -> None:
+    """As above, with shares of delta for two sub-paths that cross."""
+    batch, n, alpha = Batch(12, [0, 3, 6, 9], [12]), 5, 0.3
+    parts = tuple(batch.scores[np.array(part) - 1] for part in cuts)
+    plan, policies = Plan(parts, (0.7, 0.3)), np.concatenate(parts)
+    samples = [np.array(drawn) for drawn in combinations(range(12), n)]
+    delta, broken, rejected = 0.4, 0, 0
+    batch.path = plan  # type: ignore[assignment]
+    for sample in samples:
+        table = batch.certified(sample, alpha, delta).table
+        allowed = errors_allowed(table.accepted, alpha)
+        actual = np.array([batch.wrong(policy, sample, False) for policy in policies])
+        broken += bool((table.rejected & (actual > allowed)).any())
+        rejected += bool(table.rejected.any())
+    assert broken <= delta * len(samples)
+    assert rejected > 0
+
+
+def test_a_plan_of_one_part_is_its_path_and_a_stack_is_refused() -> None:
+    batch, n, alpha = Batch(200, [30, 150, 160, 170, 180], list(range(20, 201, 20))), 80, 0.1
+    sample, path = draw_sample(200, n, np.random.default_rng(0)), batch.path
+    one = batch.certified(sample, alpha, 0.1)
+    batch.path = Plan((path,), (1.0,))  # type: ignore[assignment]
+    for mine, other in zip(one.table, batch.certified(sample, alpha, 0.1).table, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    batch.path = Plan((path,), (1.0,), Stack(2, np.ones((1, 1, 2))))  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="stacked scores"):
+        batch.certified(sample, alpha, 0.1)
+
+
+def test_an_abstention_has_a_price() -> None:
+    batch, alpha = Batch(200, [150, 170], list(range(20, 201, 20))), 0.1
+    sample = draw_sample(200, 80, np.random.default_rng(0))
+    found = batch.certified(sample, alpha, 0.1, prefer="total", abstention_price=5.0)
+    assert found.chosen == np.flatnonzero(found.table.rejected)[-1]
 
 
 def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_promise() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from trustescalate.report import figures, outcome, proof, reliability
-from trustescalate.report.figures import Figure, count, missing
+from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.sections import (
     SCHEMA,
     Column,
@@ -18,7 +18,7 @@ from trustescalate.report.sections import (
     Table,
     TaskFacts,
 )
-from trustescalate.types import Certificate, Run
+from trustescalate.types import Batch, Certificate, Run
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
@@ -95,6 +95,8 @@ def _status(certificate: Certificate, run: Run | None) -> Status:
 def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.status == "none":
         return f"No certificate: {certificate.reason}."
+    if certificate.batch is not None:
+        return _batch_claim(certificate, certificate.batch, run)
     promise = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
@@ -103,8 +105,25 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
+    return f"{promise}; {_released(run)}."
+
+
+def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
+    promise = (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
+        f"verdicts that this cascade releases on this batch of {batch.items:,} items agree with "
+        f"{proof.whom(certificate)}"
+    )
+    if run is not None:
+        return f"{promise}; {_released(run)}."
+    accepted = sum(test.accepted for test in proof.used_tests(certificate))
+    return f"{promise}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
+
+
+def _released(run: Run) -> str:
     done = f"{outcome.released(run):,} of {run.header.items:,} ({outcome.coverage(run).text})"
-    return f"{promise}; it released {done}{'' if outcome.is_complete(run) else ' so far'}."
+    return f"it released {done}{'' if outcome.is_complete(run) else ' so far'}"
 
 
 def _advice(certificate: Certificate) -> str:
@@ -138,7 +157,7 @@ def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, 
     measures = _measures(certificate, run)
     return (
         KeyFigure("Certified agreement", *_certified(measures)),
-        KeyFigure("Coverage", *_coverage(run, measures)),
+        KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human ceiling", *_ceiling(certificate, measures)),
         KeyFigure("Cost against the last judge", *_cost(run, measures)),
     )
@@ -153,7 +172,7 @@ def _certified(measures: Measures) -> tuple[Figure, str]:
     return shown, f"with probability ≥ {measures.confidence.text}; observed {observed.text}"
 
 
-def _coverage(run: Run | None, measures: Measures) -> tuple[Figure, str]:
+def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[Figure, str]:
     lower = measures.predicted_coverage_lower
     if run is not None:
         predicted = "" if lower.value is None else f"; the certificate expects at least {lower.text}"
@@ -163,7 +182,8 @@ def _coverage(run: Run | None, measures: Measures) -> tuple[Figure, str]:
         )
     if lower.value is None:
         return lower, lower.note
-    return Figure(lower.value, f"≥ {lower.text}"), "expected, from the certification rows"
+    how = "expected, from the certification rows" if certificate.batch is None else "of the batch, as counted"
+    return Figure(lower.value, f"≥ {lower.text}"), how
 
 
 def _ceiling(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:

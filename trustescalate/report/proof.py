@@ -10,7 +10,7 @@ from trustescalate.report.sections import (
     Section,
     Table,
 )
-from trustescalate.types import Ceiling, Certificate, PolicyTest
+from trustescalate.types import Batch, Ceiling, Certificate, PolicyTest
 
 DELTA = 0.05
 """Intervals printed beside a measured share miss it with probability at most this."""
@@ -53,7 +53,17 @@ def is_tierwise(certificate: Certificate) -> bool:
 def accepted_rows(certificate: Certificate) -> tuple[int, int]:
     """Count the certification rows that the certified cascade accepted, and its errors among them."""
     tests = used_tests(certificate)
-    return sum(test.accepted for test in tests), sum(test.errors for test in tests)
+    return sum(map(compared_rows, tests)), sum(test.errors for test in tests)
+
+
+def compared_rows(test: PolicyTest) -> int:
+    """Count the accepted rows that people labelled: all, save in a batch."""
+    return test.accepted if test.drawn is None else test.drawn
+
+
+def covered_rows(certificate: Certificate) -> int:
+    """Count the rows that coverage is a share of: the certification rows, or the whole batch."""
+    return certificate.n if certificate.batch is None else certificate.batch.items
 
 
 def thresholds(certificate: Certificate) -> dict[str, float | None]:
@@ -104,11 +114,29 @@ def certificate_section(certificate: Certificate) -> Section:
 
 def _check_line(certificate: Certificate, test: PolicyTest) -> str:
     p_value, level = figures.compared(test.p_value, test.level)
+    if certificate.batch is not None:
+        return _batch_check_line(certificate, certificate.batch, test)
     return (
         f"To check it by hand: {_tested(certificate, test)} accepted {test.accepted} of {certificate.n} "
         f"certification rows and disagreed with people on {test.errors}. Its p-value is the probability of "
         f"at most {test.errors} errors in {test.accepted} at an error rate of {certificate.alpha!r}, "
         f"BinomCDF({test.errors}; {test.accepted}, {certificate.alpha!r}) = {p_value.text}; "
+        f"it was tested at level {level.text}."
+    )
+
+
+def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) -> str:
+    from trustescalate.stats.batch import errors_allowed
+
+    p_value, level = figures.compared(test.p_value, test.level)
+    rows, allowed = compared_rows(test), int(errors_allowed(test.accepted, certificate.alpha))
+    return (
+        f"To check it by hand: the chosen policy accepted {test.accepted} of the {batch.items} items of the "
+        f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed "
+        f"with people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong "
+        f"on {allowed} of {test.accepted}. Its p-value is the probability of at most {test.errors} errors "
+        f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} were wrong, "
+        f"HypergeomCDF({test.errors}; {test.accepted}, {allowed + 1}, {rows}) = {p_value.text}; "
         f"it was tested at level {level.text}."
     )
 
@@ -130,7 +158,7 @@ def _policy_table(certificate: Certificate) -> Table:
             readable,
             figures.exact(threshold, NEVER),
             count(by_tier[tier]),
-            share(by_tier[tier], certificate.n),
+            share(by_tier[tier], covered_rows(certificate)),
         )
         rows.append(Row(cells))
     columns = (
@@ -141,12 +169,12 @@ def _policy_table(certificate: Certificate) -> Table:
         Column("Rows accepted", True),
         Column("Share of rows", True),
     )
-    return Table("The chosen policy, tier by tier, on the certification rows", columns, tuple(rows))
+    where = "certification rows" if certificate.batch is None else "whole batch"
+    return Table(f"The chosen policy, tier by tier, on the {where}", columns, tuple(rows))
 
 
 def _test_table(certificate: Certificate) -> Table:
-    titles = ("Accepted", "Coverage", "Errors", "Error rate", "p", "Level")
-    columns = (Column("Tested"), *(Column(title, True) for title in titles), Column("Test"))
+    columns = (Column("Tested"), *_count_columns(certificate), Column("Test"))
     rows = tuple(_test_cells(certificate, test) for test in used_tests(certificate))
     return Table("What the promise rests on", columns, rows)
 
@@ -156,10 +184,7 @@ def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
     tier = certificate.tests.index(test) + 1
     cells = (
         words(f"tier {tier}" if is_tierwise(certificate) else "the whole cascade"),
-        count(test.accepted),
-        share(test.accepted, certificate.n),
-        count(test.errors),
-        share(test.errors, test.accepted, "the policy accepted no row"),
+        *_count_cells(certificate, test),
         p_value,
         level,
         words("passed" if test.rejected else "not passed"),
@@ -167,8 +192,24 @@ def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
     return Row(cells)
 
 
+def _count_columns(certificate: Certificate) -> tuple[Column, ...]:
+    drawn = () if certificate.batch is None else ("… of these labelled",)
+    titles = ("Accepted", "Coverage", *drawn, "Errors", "Error rate", "p", "Level")
+    return tuple(Column(title, True) for title in titles)
+
+
+def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ...]:
+    return (
+        count(test.accepted),
+        share(test.accepted, covered_rows(certificate)),
+        *(() if certificate.batch is None else (count(compared_rows(test)),)),
+        count(test.errors),
+        share(test.errors, compared_rows(test), "the policy accepted no row"),
+    )
+
+
 def predicted_coverage(certificate: Certificate) -> Figure:
-    """Give the certificate's lower bound on coverage."""
+    """Give the certificate's lower bound on coverage; of a batch it is known."""
     lower = certificate.coverage_lower
     return missing(NO_POLICY) if lower is None else figures.at_least(lower)
 
@@ -183,6 +224,19 @@ def expected_cost_share(certificate: Certificate) -> Figure:
     return figures.ratio(certificate.tests[certificate.chosen].cost, dearest)
 
 
+def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
+    batch = certificate.batch
+    return (
+        ()
+        if batch is None
+        else (
+            ("N, items of the batch", count(batch.items)),
+            ("Digest of the batch", words(batch.digest)),
+            ("Digest of the votes on it", words(batch.votes)),
+        )
+    )
+
+
 def _terms(certificate: Certificate) -> Table:
     task, roles = certificate.task, certificate.roles
     terms = [
@@ -192,6 +246,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Claim", words(certificate.claim)),
         ("Agreement with", words(whom(certificate))),
         ("n, certification rows", count(certificate.n)),
+        *_batch_terms(certificate),
         ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
@@ -252,8 +307,8 @@ def risk_section(certificate: Certificate) -> Section | None:
 def _points(certificate: Certificate) -> tuple[Point, ...]:
     return tuple(
         Point(
-            coverage=test.accepted / certificate.n if certificate.n else 0.0,
-            risk=test.errors / test.accepted if test.accepted else None,
+            coverage=test.accepted / rows if (rows := covered_rows(certificate)) else 0.0,
+            risk=test.errors / seen if (seen := compared_rows(test)) else None,
             certified=test.rejected,
             chosen=test in used_tests(certificate),
             part=test.part,
@@ -270,7 +325,8 @@ def _risk_alt(certificate: Certificate) -> str:
     if not used_tests(certificate):
         return f"{head} None was chosen."
     accepted, errors = accepted_rows(certificate)
-    risk, coverage = share(errors, accepted).text, share(accepted, certificate.n).text
+    released = sum(test.accepted for test in used_tests(certificate))
+    risk, coverage = share(errors, accepted).text, share(released, covered_rows(certificate)).text
     return f"{head} The chosen one: error rate {risk} at coverage {coverage}."
 
 
@@ -282,12 +338,7 @@ def _tests_table(certificate: Certificate) -> Table:
             Column(name, True)
             for name in (["Threshold of all"] if _has_one_threshold(certificate) else names)
         ),
-        Column("Accepted", True),
-        Column("Coverage", True),
-        Column("Errors", True),
-        Column("Error rate", True),
-        Column("p", True),
-        Column("Level", True),
+        *_count_columns(certificate),
         Column("Test"),
     )
     rows = tuple(_test_row(certificate, index) for index in range(len(certificate.tests)))
@@ -308,10 +359,7 @@ def _test_row(certificate: Certificate, index: int) -> Row:
             figures.exact(threshold, NEVER)
             for threshold in (taus[:1] if _has_one_threshold(certificate) else taus)
         ),
-        count(test.accepted),
-        share(test.accepted, certificate.n),
-        count(test.errors),
-        share(test.errors, test.accepted, "the policy accepted no row"),
+        *_count_cells(certificate, test),
         p_value,
         level,
         words("passed" if test.rejected else "not passed"),

@@ -10,8 +10,11 @@ def judges_section(certificate: Certificate) -> Section | None:
     """How each judge did alone, and how honest its scores are."""
     if not certificate.diagnostics:
         return None
+    asked = "every certification row"
+    if certificate.batch is not None:
+        asked = "the certification rows where some policy would ask it, so dear judges about hard rows"
     text = (
-        "Each judge was asked about every certification row. No promise rests on these figures: they say "
+        f"Each judge was asked about {asked}. No promise rests on these figures: they say "
         "which judge earns its place, and whether a score of 0.9 means being right nine times in ten.",
     )
     binned = [judge for judge in certificate.diagnostics if judge.bins]
@@ -34,7 +37,8 @@ def _judges_table(certificate: Certificate) -> Table:
     )
     columns = (Column("Judge"), *(Column(title, True) for title in titles))
     rows = tuple(_judge_row(judge) for judge in certificate.diagnostics)
-    return Table("Each judge on all certification rows", columns, rows)
+    which = "all certification rows" if certificate.batch is None else "the certification rows it was asked"
+    return Table(f"Each judge on {which}", columns, rows)
 
 
 def _judge_row(judge: JudgeDiagnostics) -> Row:

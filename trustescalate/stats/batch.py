@@ -12,7 +12,8 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
-from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.control import Prefer, choose, hedge, procedure_named
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 
 
@@ -157,9 +158,10 @@ def certify_batch(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray,
+    path: FloatArray | Plan,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
     humans_replace: bool = False,
 ) -> BatchCertified:
     """Find the policy to release verdicts on this batch with, P(more than alpha of them are wrong) <= delta.
@@ -167,7 +169,8 @@ def certify_batch(
     `scores`, `labels`, `costs` (N, m) of the whole batch, as in `policy.evaluate`; where `judgments_needed`
     is False the label is -1. `sample` (n,) are the rows that people labelled, from `draw_sample`; `truth`
     (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
-    without `truth`; the batch's own scores may shape it.
+    without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan` without a
+    stack: each sub-path is tested with its share of delta. `prefer` and its price as in `control.choose`.
     Without `humans_replace` every accepted row gets the judges' verdict, also the drawn, and at most
     alpha * accepted of these verdicts are wrong. With it the drawn rows carry people's labels, and at most
     alpha * accepted of the verdicts on *undrawn* rows are wrong: the share is of all answers on accepted
@@ -177,7 +180,8 @@ def certify_batch(
     that is not uniform (the first rows, the hard rows) breaks the promise. Where testing starts depends on
     N, n and the accepted of the batch, which do not vary with the draw. With `humans_replace` the levels are
     those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
-    Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).
+    Raises ValueError for unknown names, shapes that differ, rows drawn twice, rates outside (0, 1), or a plan
+    with a stack, whose tiers read judgments that no policy needs.
 
     >>> scores = np.linspace(1, 0, 200)[:, None]
     >>> labels, truth = np.zeros((200, 1), dtype=int), (np.arange(200) > 120).astype(int)
@@ -188,23 +192,26 @@ def certify_batch(
     (5, 120, 4)
     """
     _check_sample(sample, truth, len(scores))
-    test = procedure_named(procedure)
-    unknown = np.full(len(scores), -1)
-    accepted, _, by_tier, cost = evaluate(path, scores, labels, unknown, costs)
-    drawn, errors, _, _ = evaluate(path, scores[sample], labels[sample], truth, costs[sample])
+    test, plan = procedure_named(procedure), path if isinstance(path, Plan) else Plan((path,), (1.0,))
+    if plan.stack is not None:
+        raise ValueError("a batch cannot be certified on stacked scores")
+    policies, unknown = np.concatenate(plan.parts), np.full(len(scores), -1)
+    accepted, _, by_tier, cost = evaluate(policies, scores, labels, unknown, costs)
+    drawn, errors, _, _ = evaluate(policies, scores[sample], labels[sample], truth, costs[sample])
     expected = accepted * len(sample) // max(1, len(scores))
     best = batch_pvalue(np.zeros_like(errors), expected, accepted, alpha)
     strict = batch_pvalue(errors, drawn, accepted, alpha)
-    level = test(strict, accepted, len(scores), alpha, delta, best).level
+    sizes = [len(part) for part in plan.parts]
+    level = hedge(test, sizes, plan.shares, strict, accepted, len(scores), alpha, delta, best).level
     p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
     rejected = (level > 0) & (p_value <= level)
     released = accepted - humans_replace * drawn
-    table = BatchTable(path, accepted, by_tier, cost, drawn, errors, released, p_value, level, rejected)
-    chosen = choose(rejected, released, cost, prefer)
+    table = BatchTable(policies, accepted, by_tier, cost, drawn, errors, released, p_value, level, rejected)
+    chosen = choose(rejected, released, cost, prefer, n=len(scores), abstention_price=abstention_price)
     if chosen is None:
         return BatchCertified(None, None, None, table)
     upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
-    return BatchCertified(chosen, path[chosen], int(upper - humans_replace * errors[chosen]), table)
+    return BatchCertified(chosen, policies[chosen], int(upper - humans_replace * errors[chosen]), table)
 
 
 def _checked(errors: Counts, drawn: Counts, accepted: Counts) -> tuple[IntArray, IntArray, IntArray]:

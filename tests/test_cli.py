@@ -19,7 +19,19 @@ from trustescalate.cli import app
 from trustescalate.display import lines
 from trustescalate.project import Progress, Project
 
-COMMANDS = {"init", "check", "calibrate", "run", "report", "gate", "plan", "demo", "selftest"}
+COMMANDS = {
+    "init",
+    "check",
+    "calibrate",
+    "run",
+    "report",
+    "gate",
+    "plan",
+    "demo",
+    "selftest",
+    "monitor",
+    "paths",
+}
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
 

@@ -115,9 +115,7 @@ class Watch:
             said.append(
                 f"{name:<12} {row.labels:>7,} {row.errors:>7,} {row.value:>10.4g} {self.limit:>8.4g}  {alarm}"
             )
-        said += [
-            f"{count:,} audited items not counted: {why}" for why, count in self.left_out.items() if count
-        ]
+        said += [f"{count:,} audited items not counted: {why}" for why, count in self.left_out.items()]
         return [*said, f"monitor: {self.verdict}", self._meaning()]
 
     def _meaning(self) -> str:
@@ -264,7 +262,7 @@ def _errors(rows: Sequence[Used]) -> BoolArray:
 
 
 def _why(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
+    return ", ".join(f"{count:,} {why}" for why, count in left_out.items())
 
 
 # ── audits ───────────────────────────────────────────────────────────────────────────────────────
@@ -331,7 +329,7 @@ def _audited(
             fresh.append(Used(item_id, content, run, label != truth[item_id]))
     if problems:
         raise DataError(problems, "nothing was counted")
-    return replace(state, audit=(*state.audit, *fresh)), left_out
+    return replace(state, audit=(*state.audit, *fresh)), {why: n for why, n in left_out.items() if n}
 
 
 # ── anchors ──────────────────────────────────────────────────────────────────────────────────────

@@ -210,10 +210,10 @@ def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
 RANGES = [
     ("plan", "--alpha", "2"), ("plan", "--alpha", "nan"), ("plan", "--delta", "0"),
     ("plan", "--coverage", "0"), ("plan", "--disagreement", "-1"), ("plan", "--overall", "1.5"),
-    ("selftest", "--alpha", "1"),
-    ("selftest", "--delta", "3"), ("selftest", "--rows", "0"), ("selftest", "--tiers", "9"),
-    ("selftest", "--trials", "0"), ("selftest", "--seed", "-1"), ("plan", "--trials", "0"), ("paths", "--dev-share", "0"),
-    ("paths", "--seed", "-1"), ("monitor", "--draw", "0"), ("monitor", "--level", "1"), ("run", "--budget-usd", "-1"),
+    ("selftest", "--alpha", "1"), ("selftest", "--delta", "3"), ("selftest", "--rows", "0"),
+    ("selftest", "--tiers", "9"), ("selftest", "--trials", "0"), ("selftest", "--seed", "-1"),
+    ("plan", "--trials", "0"), ("paths", "--dev-share", "0"), ("paths", "--seed", "-1"),
+    ("monitor", "--draw", "0"), ("monitor", "--level", "1"), ("run", "--budget-usd", "-1"),
     ("run", "--budget-usd", "nan"), ("run", "--budget-calls", "0"), ("calibrate", "--budget-usd", "0"),
 ]  # fmt: skip
 

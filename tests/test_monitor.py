@@ -352,4 +352,13 @@ def test_the_way_from_a_draw_to_a_verdict_is_printed(config: Path) -> None:
     assert f"run --config {config} --fresh --items {drawn.stdout.strip()}" in drawn.stderr
     again = cli("run", "--config", config, "--fresh", "--items", drawn.stdout.strip(), "--json")
     run_id = json.loads(again.stdout)["run"]
-    assert cli("monitor", "--config", config, "--anchors", run_id).exit_code == 0
+    watched_now = cli("monitor", "--config", config, "--anchors", run_id)
+    assert (watched_now.exit_code, "note: " in watched_now.stderr) == (0, False)
+
+
+def test_anchors_from_the_cache_are_said_to_show_nothing(config: Path) -> None:
+    drawn = cli("monitor", "--config", config, "--draw", 20).stdout.strip()
+    again = cli("run", "--config", config, "--items", drawn, "--json")
+    shown = cli("monitor", "--config", config, "--anchors", json.loads(again.stdout)["run"])
+    assert (shown.exit_code, "note: run" in shown.stderr) == (0, True)
+    assert "without --fresh" in shown.stderr

@@ -354,6 +354,10 @@ def _anchored(state: State, certificate: Certificate, project: Project, run_id: 
         )
     if run.header.status != "complete":
         raise NotMeasurable(f"run {name} is {run.header.status}", f"`trustescalate run --resume {name}`")
+    if "--fresh" not in run.header.command.split():
+        project.notice(
+            f"run {name} was made without --fresh: answers from the cache show no change of a judge"
+        )
     data = load_dataset(project.config)
     truth = majority(certificate.task, data.annotations)
     texts = {item.id: item for item in data.items}

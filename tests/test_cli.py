@@ -19,7 +19,19 @@ from trustescalate.cli import app
 from trustescalate.display import lines
 from trustescalate.project import Progress, Project
 
-COMMANDS = {"init", "check", "calibrate", "run", "report", "gate", "plan", "demo", "selftest"}
+COMMANDS = {
+    "init",
+    "check",
+    "calibrate",
+    "run",
+    "report",
+    "gate",
+    "plan",
+    "demo",
+    "selftest",
+    "monitor",
+    "paths",
+}
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
 
@@ -86,12 +98,28 @@ def test_the_exit_codes_are_in_the_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["check", "calibrate", "run", "report", "gate", "plan", "selftest", "init", "dry"]
+    "name",
+    [
+        "check",
+        "calibrate",
+        "run",
+        "report",
+        "gate",
+        "plan",
+        "selftest",
+        "init",
+        "dry",
+        "pilot",
+        "paths",
+        "draw",
+    ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[object]] = {
         "plan": ["plan"], "selftest": ["selftest", "--trials", 2], "init": ["init", tmp_path / "new"],
         "dry": ["run", "--dry-run", "--config", done],
+        "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
+        "draw": ["monitor", "--draw", 3, "--config", done],
     }  # fmt: skip
     result = cli(*arguments.get(name, [name, "--config", done]), "--json")
     assert result.exit_code == 0, result.output
@@ -155,6 +183,10 @@ USAGE = {
     "no run": ["report", "nope"],
     "no items": ["run", "--items", "/nowhere.jsonl"],
     "both": ["run", "--items", "items.jsonl", "--resume", "latest"],
+    "a plot of guesses": ["plan", "--plot", "power.svg"],
+    "two settings": ["selftest", "--config", "trustescalate.toml", "--rows", "9"],
+    "a draw and an audit": ["monitor", "--draw", "9", "--audit", "audit.jsonl"],
+    "nothing audited": ["monitor", "--run", "latest"],
     "dry and resume": ["run", "--dry-run", "--resume", "latest"],
     "no level": ["selftest", "--alpha", "0"],
     "not empty": ["demo", "/"],
@@ -164,7 +196,7 @@ USAGE = {
 @pytest.mark.parametrize("case", USAGE)
 def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
     given = USAGE[case]
-    if given[0] in ("report", "run") and "--config" not in given:
+    if given[0] in ("report", "run", "monitor") and "--config" not in given:
         given = [*given, "--config", str(done)]
     result = cli(*given)
     assert result.exit_code == 2, result.output
@@ -178,9 +210,10 @@ def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
 RANGES = [
     ("plan", "--alpha", "2"), ("plan", "--alpha", "nan"), ("plan", "--delta", "0"),
     ("plan", "--coverage", "0"), ("plan", "--disagreement", "-1"), ("plan", "--overall", "1.5"),
-    ("selftest", "--alpha", "1"),
-    ("selftest", "--delta", "3"), ("selftest", "--rows", "0"), ("selftest", "--tiers", "9"),
-    ("selftest", "--trials", "0"), ("selftest", "--seed", "-1"), ("run", "--budget-usd", "-1"),
+    ("selftest", "--alpha", "1"), ("selftest", "--delta", "3"), ("selftest", "--rows", "0"),
+    ("selftest", "--tiers", "9"), ("selftest", "--trials", "0"), ("selftest", "--seed", "-1"),
+    ("plan", "--trials", "0"), ("paths", "--dev-share", "0"), ("paths", "--seed", "-1"),
+    ("monitor", "--draw", "0"), ("monitor", "--level", "1"), ("run", "--budget-usd", "-1"),
     ("run", "--budget-usd", "nan"), ("run", "--budget-calls", "0"), ("calibrate", "--budget-usd", "0"),
 ]  # fmt: skip
 

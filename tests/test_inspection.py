@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.test_project import LABELLED, calibrate, edit, simulated, write_project
 from trustescalate.dataset import load_dataset
-from trustescalate.inspection import inspect_project, plan_labels, rehearse, self_test
+from trustescalate.inspection import inspect_project, plan_labels, rehearse
 from trustescalate.project import Project
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 
@@ -171,24 +170,3 @@ def test_guesses_that_are_no_shares_are_refused(guess: dict[str, float]) -> None
     }
     with pytest.raises(ValueError, match=r"must|shares"):
         plan_labels(**{**given, **guess})
-
-
-# ── selftest ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_self_test_holds_and_would_notice_if_it_did_not() -> None:
-    found = self_test(0.15, 0.1, 200, 2, 60, 0)
-    assert found.holds
-    assert all(row.violations <= row.limit < 60 for row in found.results)
-    assert any(row.certified >= 50 for row in found.results)
-    hopeless = [row for row in found.results if row.world == "hopeless"]
-    assert sum(row.certified for row in hopeless) <= sum(row.limit for row in hopeless)
-    broken = replace(found, results=(replace(found.results[0], violations=found.results[0].limit + 1),))
-    assert not broken.holds
-    assert "BROKEN" in broken.lines()[-1]
-    assert found.as_dict()["holds"] is True
-
-
-def test_the_self_test_depends_on_its_seed_alone() -> None:
-    assert self_test(0.2, 0.1, 100, 1, 20, 3) == self_test(0.2, 0.1, 100, 1, 20, 3)
-    assert self_test(0.2, 0.1, 100, 1, 20, 3) != self_test(0.2, 0.1, 100, 1, 20, 4)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from trustescalate.report.sections import Report
 
 T = TypeVar("T")
+
+
+class Printable(Protocol):
+    """What a command found, for a terminal and for --json."""
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+
 
 EXIT_CODES = """\
 Exit codes: 0 passed · 1 measured breach · 2 usage, config or data · 3 not measurable (no certificate, it does
@@ -90,8 +101,8 @@ def _above_zero(value: float | None) -> float | None:
     return value
 
 
-def _level(value: float) -> float:
-    if not 1e-6 <= value <= 1 - 1e-6:
+def _level(value: float | None) -> float | None:
+    if value is not None and not 1e-6 <= value <= 1 - 1e-6:
         raise typer.BadParameter(f"{value:g} does not lie strictly between 0 and 1")
     return value
 
@@ -193,6 +204,7 @@ def run(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help='Go on with a run; or "latest".')] = None,
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again what was answered before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost, time.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -205,14 +217,15 @@ def run(
     if dry_run:
         _rehearse(config, items, json=json)
         return
-    command = _command("run", config, *([] if items is None else ["--items", str(items)]))
+    asked_again = ["--fresh"] if fresh else []
+    command = _command("run", config, *asked_again, *([] if items is None else ["--items", str(items)]))
     with _progress() as show:
         project = _open(config, progress=show)
         known = project.run_ids()
 
         def go_on() -> list[str]:
             begun = [resume] if resume else [run_id for run_id in project.run_ids() if run_id not in known]
-            return _command("run", config, "--resume", begun[-1]) if begun else command
+            return _command("run", config, *asked_again, "--resume", begun[-1]) if begun else command
 
         with _resumable(go_on):
             result = _wait(
@@ -220,6 +233,7 @@ def run(
                     items=items,
                     resume=resume,
                     budget=_budget(project, budget_usd, budget_calls),
+                    fresh=fresh,
                     command=command,
                 )
             )
@@ -263,30 +277,102 @@ def gate(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False
 
 @app.command()
 def plan(
-    alpha: Annotated[float, typer.Option(callback=_level, help="Disagreement that is allowed.")] = 0.15,
+    alpha: Annotated[
+        float | None, typer.Option(callback=_level, help="Disagreement that is allowed; 0.15 if not given.")
+    ] = None,
     delta: Annotated[
-        float, typer.Option(callback=_level, help="Probability of a wrong certificate that is allowed.")
-    ] = 0.10,
+        float | None,
+        typer.Option(callback=_level, help="Allowed probability of a wrong certificate; 0.1 if not given."),
+    ] = None,
     disagreement: Annotated[
         float, typer.Option(callback=_share, help="Your guess for verdicts that are released.")
     ] = 0.08,
     coverage: Annotated[
-        float, typer.Option(min=0.001, max=1, help="Your guess for the share that is released.")
+        float, typer.Option(min=0.001, max=1, help="The share to be released: your guess, or your wish.")
     ] = 0.7,
     overall: Annotated[
         float | None, typer.Option(callback=_share, help="Your guess for the best judge on all items.")
     ] = None,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="No guesses: recorded votes, and the configuration's promise.")
+    ] = False,
+    config: ConfigPath = CONFIG,
+    trials: Annotated[int, typer.Option(min=1, help="With --pilot: calibrations at each size.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="With --pilot: of the random generator.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="With --pilot: draw the power curve, as SVG.")] = None,
     json: AsJson = False,
 ) -> None:
-    """How many labels? What a certificate needs, before anybody has labelled anything."""
-    from trustescalate.inspection import plan_labels
+    """How many labels? From guesses, before anybody has labelled anything; --pilot: from recorded votes."""
+    if not pilot:
+        from trustescalate.inspection import plan_labels
 
-    found = plan_labels(alpha, delta, disagreement, coverage, overall)
-    if json:
-        _print_json(found.as_dict())
-    else:
-        for line in found.lines():
-            typer.echo(line)
+        if plot:
+            raise UsageError("there is nothing to draw without recorded votes", "give --pilot too")
+        _print(plan_labels(alpha or 0.15, delta or 0.1, disagreement, coverage, overall), json=json)
+        return
+    from trustescalate.pilot_plan import plan_from_pilot, write_plot
+
+    found = plan_from_pilot(
+        _open(config), wanted=coverage, alpha=alpha, delta=delta, trials=trials, seed=seed
+    )
+    _print(found, json=json)
+    if plot:
+        write_plot(found, plot)
+        _say(f"written: {plot}")
+
+
+@app.command()
+def paths(
+    config: ConfigPath = CONFIG,
+    dev_share: Annotated[
+        float, typer.Option(callback=_level, help="Share of the recorded rows that choose the path.")
+    ] = 0.3,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Compare all paths on recorded votes, before you calibrate with fresh labels. Certifies nothing."""
+    from trustescalate.path_choice import compare_paths
+
+    _print(compare_paths(_open(config), dev_share=dev_share, seed=seed), json=json)
+
+
+@app.command()
+def monitor(
+    config: ConfigPath = CONFIG,
+    audit: Annotated[
+        Path | None, typer.Option(help="People's annotations of released verdicts, drawn at random.")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="The run that was audited; default: all.")
+    ] = None,
+    anchors: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A run over the anchors that --draw wrote.")
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many certification rows to be judged again.")
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(callback=_level, help="Chance of a false alarm, ever; 0.05 if not given, then fixed."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Watch a certified cascade: has a judge changed, or the population? Exit 1: alarm, 3: no label yet."""
+    from trustescalate.monitor import draw_anchors, watch
+
+    if draw is not None:
+        if audit or run_id or anchors or level:
+            raise UsageError("--draw only writes items to be judged", "give --draw alone")
+        path, items, _ = draw_anchors(_open(config), draw)
+        _print_json({"anchors": str(path), "items": items}) if json else typer.echo(path)
+        again = _command("run", config, "--fresh", "--items", str(path))
+        _say(
+            f"next: `{shlex.join(again)}`, then `{shlex.join(_command('monitor', config, '--anchors'))} RUN`"
+        )
+        return
+    found = watch(_open(config), audit=audit, run_id=run_id, anchors=anchors, level=level)
+    _print(found, json=json)
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -318,24 +404,36 @@ def demo(
 
 @app.command()
 def selftest(
-    alpha: Annotated[float, typer.Option(callback=_level, help="Risk level of the promise.")] = 0.15,
-    delta: Annotated[float, typer.Option(callback=_level, help="Failure probability of the promise.")] = 0.10,
-    rows: Annotated[int, typer.Option(min=1, help="Certification rows in each trial.")] = 300,
-    tiers: Annotated[int, typer.Option(min=1, max=3, help="Judges in the cascade.")] = 3,
+    config: Annotated[
+        Path | None, typer.Option(help="Rehearse this configuration, with the votes that it recorded.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(callback=_level, help="Risk level of the promise; 0.15 if not given.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(callback=_level, help="Its failure probability; 0.1 if not given.")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Certification rows in each trial; 300 if not given.")
+    ] = None,
+    tiers: Annotated[
+        int | None, typer.Option(min=1, max=3, help="Judges in the cascade; 3 if not given.")
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Certifications in each world.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Of the random generator.")] = 0,
     json: AsJson = False,
 ) -> None:
     """Certify again and again in worlds whose truth is known, and count broken promises. Exit 1: too many."""
     from trustescalate.errors import EXIT_BREACH
-    from trustescalate.inspection import self_test
+    from trustescalate.selftest import self_test, self_test_of
 
-    found = self_test(alpha, delta, rows, tiers, trials, seed)
-    if json:
-        _print_json(found.as_dict())
+    if config is None:
+        found = self_test(alpha or 0.15, delta or 0.1, rows or 300, tiers or 3, trials, seed)
+    elif alpha or delta or rows or tiers:
+        raise UsageError("--config brings alpha, delta, rows and tiers of its own", "leave these flags out")
     else:
-        for line in found.lines():
-            typer.echo(line)
+        found = self_test_of(_open(config), trials, seed)
+    _print(found, json=json)
     if not found.holds:
         raise typer.Exit(EXIT_BREACH)
 
@@ -432,6 +530,14 @@ def _print_json(value: object) -> None:
     typer.echo(dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
 
 
+def _print(found: Printable, *, json: bool) -> None:
+    if json:
+        _print_json(found.as_dict())
+        return
+    for line in found.lines():
+        typer.echo(_clean(line))
+
+
 def _print_report(report: "Report") -> None:
     for banner in report.banners:
         typer.echo(f"! {_clean(banner)}")
@@ -446,12 +552,7 @@ def _print_report(report: "Report") -> None:
 def _rehearse(config: Path, items: Path | None, *, json: bool) -> None:
     from trustescalate.inspection import rehearse
 
-    found = _wait(rehearse(_open(config), items))
-    if json:
-        _print_json(found.as_dict())
-        return
-    for line in found.lines():
-        typer.echo(_clean(line))
+    _print(_wait(rehearse(_open(config), items)), json=json)
 
 
 # ── calling ──────────────────────────────────────────────────────────────────────────────────────

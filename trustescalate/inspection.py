@@ -1,4 +1,4 @@
-"""What can be said before money is spent: a check of the data, a plan of labels, a rehearsal, a self-test."""
+"""What can be said before money is spent: a check of the data, a plan of labels, a rehearsal."""
 
 import os
 from collections import Counter
@@ -19,9 +19,7 @@ from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.simulate import SimulatedBackend
-from trustescalate.stats.control import PROCEDURES
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.stats.validity import WORLDS, replicate, violation_limit, world
 from trustescalate.types import Decision, Item, Judgment, Usage
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
@@ -161,75 +159,6 @@ def plan_labels(
         tuple(map(int, max_errors(released, alpha, delta))),
         tuple(map(float, power(released, disagreement, alpha, delta))),
     )
-
-
-# ── selftest ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class WorldResult:
-    """Broken promises of one procedure in one world, and how many chance alone explains."""
-
-    world: str
-    procedure: str
-    certified: int
-    violations: int
-    limit: int
-    mean_coverage: float
-
-
-@dataclass(frozen=True, slots=True)
-class SelfTest:
-    """All worlds; `holds` unless a promise was broken more often than chance explains."""
-
-    trials: int
-    results: tuple[WorldResult, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether no world broke its limit."""
-        return all(result.violations <= result.limit for result in self.results)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {**asdict(self), "holds": self.holds}
-
-    def lines(self) -> list[str]:
-        """For a terminal."""
-        said = [
-            f"{'world':<12} {'procedure':<16} {'certified':>9} {'broken':>7} {'limit':>6} {'coverage':>9}"
-        ]
-        for row in self.results:
-            said.append(
-                f"{row.world:<12} {row.procedure:<16} {row.certified:>9} {row.violations:>7} {row.limit:>6} "
-                f"{row.mean_coverage:>9.3f}"
-            )
-        said.append(f"{self.trials} trials each: the promise {'holds' if self.holds else 'is BROKEN'}")
-        return said
-
-
-def self_test(alpha: float, delta: float, rows: int, tiers: int, trials: int, seed: int) -> SelfTest:
-    """Certify in every world of `stats.validity`; count broken promises against an exact binomial limit."""
-    rng = np.random.default_rng(seed)
-    limit = violation_limit(trials, delta)
-    results = []
-    for name in WORLDS:
-        place = world(name, alpha, tiers)
-        for procedure in PROCEDURES:
-            seen = replicate(
-                place,
-                rows,
-                alpha=alpha,
-                delta=delta,
-                path="common",
-                procedure=procedure,
-                trials=trials,
-                rng=rng,
-            )
-            results.append(
-                WorldResult(name, procedure, seen.certified, seen.violations, limit, seen.mean_coverage)
-            )
-    return SelfTest(trials, tuple(results))
 
 
 # ── dry run ──────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from trustescalate import __version__
@@ -217,13 +218,15 @@ class Project:
         items: Path | None = None,
         resume: str | None = None,
         budget: BudgetTable | None = None,
+        fresh: bool = False,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
         """Send items through the cascade and record what happens.
 
         Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
         claim "batch", releases the verdicts on the batch that was certified, and asks nobody. With
-        `resume`, goes on with a run, by id or "latest". Raises NoCertificate or CertificateMismatch before
+        `resume`, goes on with a run, by id or "latest". `fresh` asks again what was answered before, to see
+        how the judges answer today. Raises NoCertificate or CertificateMismatch before
         anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
         """
         if resume and items:
@@ -235,7 +238,8 @@ class Project:
         must_promise(certificate, promise.claim, promise.alpha, promise.delta)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
-        async with self._panel(exemplars, budget or self.config.budget, channels) as (judges, spent):
+        limits = budget or self.config.budget
+        async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
             cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
@@ -436,10 +440,13 @@ class Project:
         exemplars: Sequence[Sequence[Exemplar]],
         limits: BudgetTable,
         channels: Mapping[str, Channel] | None = None,
+        *,
+        fresh: bool = False,
     ) -> AsyncIterator[tuple[list[Judge], Budget]]:
         budget = Budget(limits.usd, limits.calls)
         self._must_have_prices(limits)
-        cache = Cache(self.config.folder / CACHE)
+        emptied = TemporaryDirectory() if fresh else None
+        cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else self.config.folder / CACHE)
         names = iter([judge.name for judge in self.config.judges if judge.backend != "replay"])
         backends: list[Backend] = []
         try:
@@ -459,6 +466,8 @@ class Project:
                 if close is not None:
                     await close()
             cache.close()
+            if emptied:
+                emptied.cleanup()
 
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [

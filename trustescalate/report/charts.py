@@ -1,10 +1,10 @@
-"""Two charts as SVG text: risk against coverage, and reliability. Matplotlib without its global figures.
+"""Charts as SVG text: risk against coverage, reliability, power. Matplotlib without its global figures.
 
 Equal facts give equal bytes. Shape says what colour says: filled is certified, a ring is the chosen one.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,13 @@ def draw_risk_coverage(chart: RiskCoverage, palette: Palette) -> str:
 def draw_reliability(chart: Reliability, palette: Palette) -> str:
     """Draw share right against mean score for one judge, with the number of verdicts below."""
     return _svg((3.2, 3.5), palette, lambda figure: _draw_reliability(figure, chart, palette))
+
+
+def draw_power(
+    rows: Sequence[int], power: Sequence[float], limits: Sequence[tuple[float, float]], palette: Palette
+) -> str:
+    """Draw the chance of a certificate against labelled rows, with limits and the line at 0.8."""
+    return _svg((5.0, 3.3), palette, lambda figure: _draw_power(figure, rows, power, limits, palette))
 
 
 def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
@@ -87,6 +94,28 @@ def _draw_reliability(figure: Any, chart: Reliability, palette: Palette) -> None
         place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
         lower.annotate(str(count), (centre, count), fontsize=8, color=palette.ink, **place)
     lower.set_xlabel("mean score; verdicts in each bin")
+
+
+def _draw_power(
+    figure: Any,
+    rows: Sequence[int],
+    power: Sequence[float],
+    limits: Sequence[tuple[float, float]],
+    palette: Palette,
+) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    axes = figure.add_subplot()
+    axes.axhline(0.8, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
+    axes.fill_between(rows, *zip(*limits, strict=True), color=palette.data, alpha=0.2, lw=0, zorder=1)
+    axes.plot(rows, power, color=palette.data, lw=1.6, marker="o", ms=5, zorder=3)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(rows))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([f"{n:,}" for n in rows], fontsize=8)
+    axes.set(ylim=(0, 1.02), xlabel="labelled certification rows")
+    axes.set_title("chance of the wanted certificate", loc="left", color=palette.muted, fontsize=10, pad=10)
+    _per_cent(axes.yaxis)
 
 
 def _left(chart: Reliability) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
 from trustescalate.stats.certify import certify
+from trustescalate.stats.control import Prefer
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.planning import coverage_ceiling
 from trustescalate.stats.policy import common_path, evaluate
 
@@ -42,15 +44,18 @@ def pilot_power(
     delta: float,
     wanted: float,
     rng: np.random.Generator,
-    path: FloatArray | Literal["common", "tierwise"] = "common",
+    path: FloatArray | Plan | Literal["common", "tierwise"] = "common",
+    procedure: str = "fallback",
+    prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
     trials: int = 200,
 ) -> PilotPower:
     """The chance that n labelled rows certify a cascade that releases a share `wanted` of all items.
 
     Arrays as in `certify`, of the pilot. Each trial draws n rows of the pilot with replacement, certifies,
     and looks what the certified cascade would release of the whole pilot. The path "common" is laid out on
-    the pilot's scores. Raises ValueError as `certify` does, or for a pilot without rows, trials < 1, or
-    `wanted` outside (0, 1].
+    the pilot's scores; `procedure`, `prefer` and `abstention_price` as in `certify`. Raises ValueError as
+    `certify` does, or for a pilot without rows, trials < 1, or `wanted` outside (0, 1].
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(200, 1)), np.zeros(200, dtype=int)
@@ -64,6 +69,7 @@ def pilot_power(
     if size == 0 or trials < 1 or not 0 < wanted <= 1:
         raise ValueError(f"rows, trials >= 1 and 0 < wanted <= 1 are needed, not {size}, {trials}, {wanted}")
     fixed = common_path(scores, m) if isinstance(path, str) and path == "common" else path
+    read = fixed.read(Votes(scores, labels)) if isinstance(fixed, Plan) else Votes(scores, labels)
     none = np.full(m, np.inf)
     every_tier = float(costs.sum(axis=1).mean())
     passed, coverage, cost = np.zeros(len(n), dtype=np.int64), np.zeros(len(n)), np.zeros(len(n))
@@ -78,9 +84,12 @@ def pilot_power(
                 alpha=alpha,
                 delta=delta,
                 path=fixed,
+                procedure=procedure,
+                prefer=prefer,
+                abstention_price=abstention_price,
             )
             chosen = none if found.thresholds is None else found.thresholds
-            outcome = evaluate(chosen[None], scores, labels, truth, costs)
+            outcome = evaluate(chosen[None], *read, truth, costs)
             released = int(outcome.accepted[0])
             passed[s] += released >= wanted * size
             coverage[s] += released / size

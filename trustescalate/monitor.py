@@ -205,7 +205,7 @@ def draw_anchors(project: Project, draws: int) -> Draw:
 
 def _certified(project: Project) -> Certificate:
     certificate = project.certificate()
-    must_promise(certificate, certificate.alpha, certificate.delta)
+    must_promise(certificate, certificate.claim, certificate.alpha, certificate.delta)
     return certificate
 
 

@@ -150,6 +150,16 @@ def decimal(value: float | None, why: str, places: int = 3) -> Figure:
     return Figure(float(text), text)
 
 
+def factor(value: float) -> Figure:
+    """A factor that must not be overstated, rounded down to two decimals.
+
+    >>> factor(1.459).text
+    '1.45'
+    """
+    rounded = Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_FLOOR)
+    return Figure(float(rounded), f"{rounded}")
+
+
 def exact(value: float | None, why: str) -> Figure:
     """A number with every digit it has.
 

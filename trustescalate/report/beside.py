@@ -102,7 +102,7 @@ def shift_section(run: Run) -> Section | None:
                 count(tier.before),
                 count(tier.after),
                 figures.decimal(tier.gap, ""),
-                figures.decimal(tier.p_value, "", 4),
+                figures.pvalue(tier.p_value),
                 words("moved" if tier.raised else "no alarm"),
             )
         )
@@ -202,9 +202,9 @@ def _stand_in_text(found: People) -> str:
     dropped = f" Left out, with fewer than {found.min_rows} rows: {', '.join(left[:MANY])}." if left else ""
     more = f" And {len(left) - MANY:,} more." if len(left) > MANY else ""
     return (
-        f"{told}: it agrees with the other people about as well as that person does, for at least half of "
-        f"the people it was held against (ε = {found.epsilon:g}, false discovery rate 5 %; asymptotic, and "
-        f"about whole judges, not about the verdicts that are released).{dropped}{more}"
+        f"{told}. A judge passes if it agrees with the other people about as well as that person does, for "
+        f"at least half of the people it was held against (ε = {found.epsilon:g}, false discovery rate 5 %). "
+        f"The test is asymptotic, and about a judge on all rows, not about released verdicts.{dropped}{more}"
     )
 
 
@@ -221,7 +221,7 @@ def _stand_in_table(found: People) -> Table:
                 words(row.annotator),
                 count(row.rows),
                 figures.ratio(row.advantage, 1.0),
-                figures.decimal(row.p_value, "", 4),
+                figures.pvalue(row.p_value),
                 words("as good" if row.beaten else "not shown"),
             )
         )

@@ -160,6 +160,15 @@ def factor(value: float) -> Figure:
     return Figure(float(rounded), f"{rounded}")
 
 
+def pvalue(value: float) -> Figure:
+    """A p-value with four decimals; it never says 0.
+
+    >>> pvalue(0.04271).text, pvalue(1e-9).text
+    ('0.0427', '< 0.0001')
+    """
+    return Figure(0.0001, "< 0.0001") if value < 0.0001 else decimal(value, "", 4)
+
+
 def exact(value: float | None, why: str) -> Figure:
     """A number with every digit it has.
 

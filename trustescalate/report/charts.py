@@ -51,10 +51,7 @@ def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
         line = [point for point in points if point.part == part]
         axes.plot([p.coverage for p in line], [p.risk for p in line], color=palette.grid, zorder=1)
     axes.axhline(chart.alpha, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
-    label = {"zorder": 6, "bbox": {"facecolor": palette.page, "edgecolor": "none", "pad": 1}}
-    axes.text(
-        0.01, chart.alpha + 0.015 * top, f"α = {chart.alpha:g}", color=palette.limit, va="bottom", **label
-    )
+    axes.text(1.04, chart.alpha, f"α = {chart.alpha:g}", color=palette.limit, va="center")
     open_points = [point for point in points if not point.certified]
     _scatter(axes, open_points, "tested, not certified", edgecolors=palette.muted, facecolors=palette.page)
     _scatter(axes, [p for p in points if p.certified], "certified", color=palette.data)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "votes"},
-    {"dataset", "judges", "simulate", "store"},
+    {"dataset", "evidence", "judges", "simulate", "store"},
     {"calibrate", "cascade"},
     {"batch", "report"},
     {"gate"},
@@ -29,6 +29,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "cli": {"typer"},
     "config": {"pydantic"},
     "display": {"rich"},
+    "evidence": {"numpy"},
     "inspection": {"numpy"},
     "jsonl": {"pydantic"},
     "judges.completions": set(),

@@ -31,7 +31,7 @@ from trustescalate.report.facts import build
 from trustescalate.report.machine import render_json
 from trustescalate.simulate import generate
 from trustescalate.simulate.judges import SimulatedBackend
-from trustescalate.types import Certificate, Reply, Request, Run
+from trustescalate.types import Certificate, Overall, Reply, Request, Run
 
 LABELLED, UNLABELLED = 90, 40
 
@@ -516,3 +516,32 @@ def test_every_labelled_item_and_no_items_is_a_usage_error(tmp_path: Path) -> No
     calibrate(config)
     with pytest.raises(UsageError, match="nothing to judge"):
         run(config)
+
+
+# ── what stands beside the promise ──
+
+
+def test_a_run_is_read_back_with_what_stands_beside_it(config: Path) -> None:
+    calibrate(config)
+    made = run(config)
+    assert made.overall is not None
+    assert made.overall.estimate is not None
+    assert made.shift
+    assert Project.open(config).load_run() == made
+
+
+def test_the_votes_of_another_certificate_are_not_used(config: Path) -> None:
+    calibrate(config)
+    run(config)
+    votes = config.parent / "certificate.votes.jsonl"
+    kept = votes.read_bytes()
+    votes.write_bytes(kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n")
+    again = Project.open(config).load_run()
+    gone = Overall(None, "the votes that the certificate was made from are gone")
+    assert (again.overall, again.shift) == (gone, ())
+    votes.unlink()
+    assert Project.open(config).load_run().shift == ()
+    votes.write_bytes(kept)
+    assert Project.open(config).load_run().shift
+    (config.parent / "certificate.json").unlink()
+    assert Project.open(config).load_run().shift == ()

@@ -12,11 +12,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from trustescalate.evidence import people
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling
+from trustescalate.stats.band import risk_upper_band
 from trustescalate.stats.batch import BatchTable, batch_pvalue, certify_batch, judgments_needed
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
+from trustescalate.stats.bounds import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    clopper_pearson_interval,
+    clopper_pearson_upper,
+)
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
 from trustescalate.stats.certify import Table, certify
 from trustescalate.stats.control import SHARES
@@ -24,12 +32,14 @@ from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.shift import robustness_radius
 from trustescalate.types import (
     Annotation,
     Batch,
     Bin,
     Ceiling,
     Certificate,
+    Checkpoint,
     Json,
     JudgeDiagnostics,
     Judgment,
@@ -43,6 +53,8 @@ from trustescalate.votes import confidence
 CERTIFICATE_SCHEMA = 1
 INTERVAL_DELTA = 0.05
 """Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
+CHECKPOINTS = 16
+"""So many policies have a limit on their risk: each one more widens the limits of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +176,11 @@ def calibrate(
         assumptions=_assumptions(protocol),
         stack=_stack(plan),
         batch=Batch(len(_batch_rows(protocol)), batch_digest, votes_digest(judged)) if batch else None,
+        radius=_radius(protocol, result),
+        band=_band(protocol, result),
+        people=people(
+            task, notes, rows, {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)}
+        ),
     )
 
 
@@ -329,6 +346,29 @@ def _stack(plan: Plan | None) -> tuple[tuple[tuple[float, float], ...], ...] | N
 def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
     votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
     return Seal(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
+
+
+def _radius(protocol: Protocol, result: Tested) -> float | None:
+    """The least radius of the tests that the promise rests on: one, or on a tierwise path one a tier."""
+    if result.chosen is None or protocol.claim == "batch":
+        return None
+    used = [result.tests[result.chosen]]
+    if protocol.path == "tierwise":
+        used = [test for test in result.tests if test.rejected]
+    upper = max(float(clopper_pearson_upper(test.errors, test.accepted, test.level)) for test in used)
+    # A p-value that equals its level to the last bit may put its limit a rounding above alpha.
+    return robustness_radius(min(upper, protocol.alpha), protocol.alpha)
+
+
+def _band(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
+    """Limits on evenly spaced policies of the path. Places alone decide which: no label, and no count."""
+    size = len(result.tests)
+    if protocol.claim == "batch" or protocol.path == "tierwise" or size == 0:
+        return ()
+    places = np.unique(np.linspace(0, size - 1, min(size, CHECKPOINTS)).round().astype(np.int64))
+    errors, accepted = np.array([(test.errors, test.accepted) for test in result.tests])[places].T
+    upper = risk_upper_band(errors, accepted, protocol.delta)
+    return tuple(Checkpoint(int(test), float(limit)) for test, limit in zip(places, upper, strict=True))
 
 
 # ── when the answer is no ────────────────────────────────────────────────────────────────────────

@@ -40,8 +40,9 @@ from trustescalate.errors import (
     NotMeasurable,
     UsageError,
 )
+from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
-from trustescalate.jsonl import decode, digest, encode, to_python, write_atomically, write_rows
+from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
@@ -53,6 +54,7 @@ from trustescalate.types import (
     Decision,
     Item,
     Judgment,
+    Overall,
     Run,
     RunHeader,
 )
@@ -267,11 +269,12 @@ class Project:
                     folder.finish("stopped")
                     raise
                 folder.finish("complete")
-        return self._loaded(folder, data)
+        return self._with_evidence(self._loaded(folder, data), data)
 
     def load_run(self, run_id: str | None = None) -> Run:
         """A recorded run, the latest one by default, with the human labels that its items have by now."""
-        return self._loaded(self._run_folder(run_id or "latest"), load_dataset(self.config))
+        data = load_dataset(self.config)
+        return self._with_evidence(self._loaded(self._run_folder(run_id or "latest"), data), data)
 
     def run_path(self, run_id: str) -> Path:
         """Where a run lies."""
@@ -423,6 +426,40 @@ class Project:
         texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
         known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
         return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
+
+    def _with_evidence(self, run: Run, data: Dataset) -> Run:
+        """A run with what its items and the certification rows say together; nothing of it is stored.
+
+        A batch was counted: there is no population that it could tell more about.
+        """
+        if run.header.certificate.batch is not None:
+            return run
+        judged = self._certificate_votes(run.header.certificate)
+        if judged is None:
+            return replace(
+                run, overall=Overall(None, "the votes that the certificate was made from are gone")
+            )
+        groups = {item.id: item.group for item in (*data.items, *run.items)}
+        return replace(
+            run,
+            overall=overall(run, judged, data.annotations, groups),
+            shift=score_shift(run, judged, groups),
+        )
+
+    def _certificate_votes(self, certificate: Certificate) -> Judged | None:
+        """The votes on the certification rows; None where they are gone, or another certificate's."""
+        try:
+            if self.certificate() != certificate:
+                return None
+        except (NoCertificate, DataError):
+            return None
+        rows, problems = read_rows(self.config.folder / CERTIFICATE_VOTES, Judgment)
+        judged: dict[str, dict[str, Judgment]] = {seal.judge: {} for seal in certificate.judges}
+        for _, row in rows:
+            judged.setdefault(row.judge, {})[row.item_id] = row
+        wanted = set(certificate.roles["certify"])
+        whole = not problems and all(wanted <= judged[seal.judge].keys() for seal in certificate.judges)
+        return judged if whole else None
 
     def _recorded_config(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")

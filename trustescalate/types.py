@@ -291,6 +291,77 @@ class Ceiling:
 
 
 @dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A measure of agreement among people beyond chance; `interval` is two-sided at 95 %, if there is one."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """What one person said on the certification rows, and how often others said the same there.
+
+    `agreements` of `comparisons` run over every other person on every row that both labelled.
+    """
+
+    name: str
+    opinions: int
+    ties: int
+    skips: int
+    agreements: int
+    comparisons: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How often two people agree on the rows that both labelled."""
+
+    first: str
+    second: str
+    agreements: int
+    comparisons: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """One judge held against one person (`stats.annotators.alternative_annotator_test`)."""
+
+    judge: str
+    annotator: str
+    rows: int
+    advantage: float
+    p_value: float
+    beaten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """How two or more people agree on the certification rows. No promise rests on it.
+
+    `stand_ins` has an entry for each judge and each person with at least `min_rows` comparable rows, where
+    there are three people or more; `epsilon` is the gain that a judge's price is worth. `pairs` is empty
+    where there are too many people to list.
+    """
+
+    coefficients: tuple[Coefficient, ...]
+    annotators: tuple[Annotator, ...]
+    pairs: tuple[Pair, ...]
+    stand_ins: tuple[StandIn, ...]
+    epsilon: float
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """An upper limit on the true risk of the policy in place `test` of `tests`, at once with all others."""
+
+    test: int
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
     """What a certificate is bound to, per judge: a run with anything else refuses the certificate."""
 
@@ -315,6 +386,9 @@ class Certificate:
     `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled;
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
+    `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
+    `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
+    where fewer than two people labelled.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
@@ -354,6 +428,9 @@ class Certificate:
     assumptions: tuple[str, ...]
     stack: tuple[tuple[tuple[float, float], ...], ...] | None = None
     batch: Batch | None = None
+    radius: float | None = None
+    band: tuple[Checkpoint, ...] = ()
+    people: People | None = None
 
 
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────
@@ -406,10 +483,47 @@ class RunHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class Overall:
+    """The mean label over all items, abstained ones too: a win rate, a pass rate or a mean rating.
+
+    `estimate` and its 95 % `interval` use predictions for all items and the certification rows' labels;
+    `label_only` uses labels alone, and is to be read where `usable` is False. `reason` says why that is so,
+    or why there is no estimate at all. `verdicts` are limits from released verdicts alone. `grouped`: each
+    group of items counts once.
+    """
+
+    estimate: float | None
+    reason: str = ""
+    interval: tuple[float, float] | None = None
+    label_only: tuple[float, float] | None = None
+    usable: bool = False
+    items: int = 0
+    labels: int = 0
+    verdicts: tuple[float, float] | None = None
+    grouped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TierShift:
+    """The scores of the rows that reach a tier: `before` certification rows against `after` items of the run.
+
+    `gap` is the largest one between the two distribution functions. `raised` after Holm's correction.
+    """
+
+    judge: str
+    before: int
+    after: int
+    gap: float
+    p_value: float
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
 
     `annotations` are those on judged items, if people labelled any: they measure, they certify nothing.
+    `overall` and `shift` are derived from the rows and from the certificate's votes, never stored.
     """
 
     header: RunHeader
@@ -417,3 +531,5 @@ class Run:
     judgments: tuple[Judgment, ...]
     decisions: tuple[Decision, ...]
     annotations: tuple[Annotation, ...] = ()
+    overall: Overall | None = None
+    shift: tuple[TierShift, ...] = ()

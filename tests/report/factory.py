@@ -5,20 +5,28 @@ from math import comb
 
 from trustescalate.types import (
     Annotation,
+    Annotator,
     Bin,
     Ceiling,
     Certificate,
+    Checkpoint,
+    Coefficient,
     Decision,
     Item,
     JudgeDiagnostics,
     Judgment,
+    Overall,
+    Pair,
+    People,
     PolicyTest,
     Run,
     RunHeader,
     Seal,
+    StandIn,
     Step,
     Task,
     TaskKind,
+    TierShift,
     Usage,
     Vote,
 )
@@ -83,6 +91,47 @@ def certificate() -> Certificate:
             "the certification rows were drawn independently from the population of the items to be judged",
             "the judges stay as they are: same model, same wording, same examples",
         ),
+        radius=1.0789,
+        band=tuple(Checkpoint(*row) for row in ((0, 0.2891), (3, 0.1499), (6, 0.1612), (9, 0.2511))),
+        people=people(),
+    )
+
+
+def people() -> People:
+    """Three people, of whom the third has too few rows for a judge to be held against."""
+    return People(
+        coefficients=(
+            Coefficient("Fleiss κ", 0.7214, (0.661, 0.7719)),
+            Coefficient("Krippendorff α, nominal", 0.7218, (0.6611, 0.7722)),
+            Coefficient("Gwet AC1", None, None),
+        ),
+        annotators=(
+            Annotator("ann", 250, 12, 0, 401, 460),
+            Annotator("bob", 240, 8, 10, 399, 450),
+            Annotator("cy", 20, 0, 2, 0, 0),
+        ),
+        pairs=(Pair("ann", "bob", 200, 230),),
+        stand_ins=(
+            StandIn("small-7b", "ann", 230, 0.71, 0.4321, False),
+            StandIn("small-7b", "bob", 230, 0.73, 0.2, False),
+            StandIn("large", "ann", 230, 0.9, 0.0004, True),
+            StandIn("large", "bob", 228, 0.7, 0.4, False),
+        ),
+        epsilon=0.1,
+        min_rows=30,
+    )
+
+
+def overall() -> Overall:
+    """A win rate with labels enough."""
+    return Overall(0.5312, "", (0.4911, 0.5721), (0.4812, 0.6009), True, 550, 250, verdicts=(0.3312, 0.6899))
+
+
+def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
+    """Two tiers, the second of which may have moved."""
+    return (
+        TierShift("small-7b", 250, 300, 0.0512, 0.8123, raised=False),
+        TierShift("medium-70b", 120, 150, 0.2812, 0.0004 if raised else 0.0912, raised),
     )
 
 
@@ -97,6 +146,7 @@ def no_certificate() -> Certificate:
         advice="at best 36 of 84 verdicts disagreed with people: use better judges, clearer instructions, "
         "or allow a larger alpha",
         chosen=None,
+        radius=None,
         thresholds=None,
         coverage_lower=None,
         tests=tests,
@@ -113,7 +163,7 @@ def tierwise_certificate() -> Certificate:
     ]
     last = PolicyTest((0.9, 0.8, None), 0, 0, (0, 0, 0), 0.004, 1.0, level, False)
     found = (0.9, 0.8, None)
-    return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=found)
+    return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=found, band=())
 
 
 def run(items: int = 300, *, annotated: bool = True) -> Run:
@@ -126,6 +176,8 @@ def run(items: int = 300, *, annotated: bool = True) -> Run:
         judgments=tuple(row for judgments, _ in judged for row in judgments),
         decisions=tuple(decision for _, decision in judged),
         annotations=tuple(_annotations(rows[:60])) if annotated else (),
+        overall=overall(),
+        shift=shift(),
     )
 
 
@@ -136,6 +188,7 @@ def incomplete_run() -> Run:
     return replace(
         whole,
         header=replace(whole.header, status="budget"),
+        overall=Overall(None, "the run is not complete"),
         judgments=tuple(row for row in whole.judgments if row.item_id in kept),
         decisions=tuple(row for row in whole.decisions if row.item_id in kept),
     )
@@ -162,6 +215,7 @@ def hostile_run() -> Run:
             for row in whole.header.certificate.diagnostics
         ),
         assumptions=(HOSTILE,),
+        people=_hostile_people(),
     )
     header = replace(
         whole.header,
@@ -180,6 +234,18 @@ def hostile_run() -> Run:
         ),
         tuple(_hostile_decision(row) for row in whole.decisions),
         tuple(replace(row, item_id=row.item_id + HOSTILE, annotator=HOSTILE) for row in whole.annotations),
+        overall(),
+        tuple(replace(row, judge=row.judge + HOSTILE) for row in shift(raised=True)),
+    )
+
+
+def _hostile_people() -> People:
+    said = people()
+    return replace(
+        said,
+        annotators=tuple(replace(row, name=row.name + HOSTILE) for row in said.annotators),
+        pairs=tuple(Pair(row.first + HOSTILE, HOSTILE, 1, 2) for row in said.pairs),
+        stand_ins=tuple(replace(row, judge=HOSTILE, annotator=HOSTILE) for row in said.stand_ins),
     )
 
 

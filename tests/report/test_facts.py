@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.report import factory
+from trustescalate.report.beside import MOVED
 from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.sections import Report, Section, Table
-from trustescalate.types import Annotation, Run
+from trustescalate.types import Annotation, Overall, Run, Task, TaskKind
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,7 @@ def test_no_certificate() -> None:
         "agreement",
         "certificate",
         "risk",
+        "people",
         "judges",
         "provenance",
     ]
@@ -165,7 +167,7 @@ def test_a_tierwise_certificate_adds_its_tiers_up() -> None:
     policy, tests, _ = section(report, "certificate").tables
     assert [row[4] for row in texts(policy)] == ["120", "70", "0"]
     assert [row[0] for row in texts(tests)] == ["tier 1", "tier 2"]
-    assert len(section(report, "certificate").text) == 2
+    assert len([text for text in section(report, "certificate").text if "by hand" in text]) == 2
 
 
 def test_an_incomplete_run_says_so() -> None:
@@ -211,3 +213,112 @@ def test_a_free_judge_has_no_cost_to_compare_with() -> None:
     free = replace(made, diagnostics=tuple(replace(row, cost=0.0) for row in made.diagnostics))
     figure = build(replace(run, header=replace(run.header, certificate=free))).measures.cost_share
     assert (figure.text, figure.note) == ("—", "the last judge has no recorded cost")
+
+
+def test_the_radius_in_plain_words(report: Report) -> None:
+    text = section(report, "certificate").text[-1]
+    assert text.startswith("Robustness radius Γ* = 1.07: if no kind of released item becomes more than 1.07")
+    assert "not part of the promise" in text
+    assert not any(
+        "radius" in t for t in section(build_calibration(factory.no_certificate()), "certificate").text
+    )
+
+
+def test_the_band(report: Report) -> None:
+    risk = section(report, "risk")
+    assert risk.risk_coverage is not None
+    assert risk.risk_coverage.limits[2] == (231 / 250, 23 / 231, 0.1612)
+    assert "Whiskers show upper limits for 4 of them." in risk.risk_coverage.alt
+    assert "With probability at least 90 % all of them hold at once, so α may be chosen" in risk.text[1]
+    band = risk.tables[0]
+    assert texts(band)[2] == ["7", "231", "92.4 %", "10.0 %", "16.2 %"]
+    assert [row.mark for row in band.rows] == ["", "", "chosen", ""]
+
+
+def test_without_a_band_nothing_is_said_of_it() -> None:
+    risk = section(build_calibration(factory.tierwise_certificate()), "risk")
+    assert risk.risk_coverage is not None
+    assert risk.risk_coverage.limits == ()
+    assert (len(risk.text), len(risk.tables)) == (1, 1)
+
+
+def test_the_mean_over_all_items(report: Report) -> None:
+    shown = section(report, "overall")
+    assert shown.title == "Win rate of A over all items"
+    assert texts(shown.tables[0]) == [
+        ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"],
+        ["From labels alone", "—", "48.1 to 60.1 %"],
+        ["Limits from released verdicts alone", "—", "33.1 to 69.0 %"],
+    ]
+
+
+def test_with_few_labels_only_these_are_shown() -> None:
+    few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
+    shown = section(build(replace(factory.run(10), overall=few)), "overall")
+    assert texts(shown.tables[0])[0] == ["From labels alone", "—", "48.1 to 60.1 %"]
+    assert "(60 labels, fewer than 100), too few" in shown.text[1]
+
+
+def test_a_mean_that_is_not_known_says_why() -> None:
+    shown = section(build(factory.incomplete_run()), "overall")
+    assert (shown.text, shown.tables) == (("It could not be measured: the run is not complete.",), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "title", "cells"),
+    [
+        ("binary", ("pass", "fail"), "Share of 'pass' over all items", ["53.1 %", "49.1 to 57.3 %"]),
+        ("rating", ("1", "2", "3"), "Mean rating over all items", ["0.53", "0.49 to 0.57"]),
+    ],
+)
+def test_the_mean_is_named_after_the_task(
+    kind: str, labels: tuple[str, ...], title: str, cells: list[str]
+) -> None:
+    run = factory.run(10, annotated=False)
+    made = replace(run.header.certificate, task=Task(TaskKind(kind), "?", labels))
+    shown = section(build(replace(run, header=replace(run.header, certificate=made))), "overall")
+    assert shown.title == title
+    assert texts(shown.tables[0])[0][1:] == cells
+
+
+def test_labels_without_an_order_have_no_such_section() -> None:
+    run = factory.run(10, annotated=False)
+    made = replace(run.header.certificate, task=Task(TaskKind.CHOICE, "?", ("A", "B", "tie")))
+    none = replace(run, header=replace(run.header, certificate=made), overall=Overall(None, "no order"))
+    assert "overall" not in [section.slug for section in build(none).sections]
+
+
+def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
+    moved = build(replace(factory.run(), shift=factory.shift(raised=True)))
+    assert moved.banners == (MOVED,)
+    assert moved.measures == report.measures
+    assert texts(section(moved, "shift").tables[0])[1] == [
+        "medium-70b", "120", "150", "0.281", "0.0004", "moved",
+    ]  # fmt: skip
+    assert section(moved, "shift").text[0].startswith(MOVED)
+    assert section(report, "shift").text[0].startswith("No tier's scores have moved")
+
+
+def test_people(report: Report) -> None:
+    shown = section(report, "people")
+    assert "large could stand in for a person" in shown.text[1]
+    assert "Left out, with fewer than 30 rows: cy." in shown.text[1]
+    coefficients, persons, pairs, judges = shown.tables
+    assert texts(coefficients)[0] == ["Fleiss κ", "0.721", "0.661 to 0.772"]
+    assert texts(coefficients)[2] == ["Gwet AC1", "—", "—"]
+    assert texts(persons)[0] == ["ann", "250", "12", "0", "460", "87.2 %"]
+    assert texts(persons)[2] == ["cy", "20", "0", "2", "0", "—"]
+    assert texts(pairs) == [["ann", "bob", "230", "87.0 %"]]
+    assert texts(judges)[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
+
+
+def test_what_two_people_cannot_say() -> None:
+    made = factory.certificate()
+    said = factory.people()
+    two = replace(said, annotators=said.annotators[:2], stand_ins=())
+    assert "takes three people" in section(build_calibration(replace(made, people=two)), "people").text[1]
+    none = replace(said, stand_ins=())
+    assert "here there is no one" in section(build_calibration(replace(made, people=none)), "people").text[1]
+    alone = build_calibration(replace(made, people=None, ceiling=None))
+    assert "people" not in [section.slug for section in alone.sections]
+    assert "one annotator per row" in section(alone, "agreement").text[0]

@@ -51,11 +51,14 @@ def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
     axes = figure.add_subplot()
     points = [point for point in chart.points if point.risk is not None]
     top = min(1.0, 1.25 * max([1.6 * chart.alpha, *(point.risk or 0.0 for point in points)]))
+    if chart.limits:
+        top = min(1.0, max(top, 1.15 * sorted(upper for _, _, upper in chart.limits)[len(chart.limits) // 2]))
+    _whiskers(axes, chart, palette)
     for part in {point.part for point in points} if chart.joined else ():
         line = [point for point in points if point.part == part]
         axes.plot([p.coverage for p in line], [p.risk for p in line], color=palette.grid, zorder=1)
     axes.axhline(chart.alpha, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
-    axes.text(0.01, chart.alpha + 0.015 * top, f"α = {chart.alpha:g}", color=palette.limit, va="bottom")
+    axes.text(1.04, chart.alpha, f"α = {chart.alpha:g}", color=palette.limit, va="center")
     open_points = [point for point in points if not point.certified]
     _scatter(axes, open_points, "tested, not certified", edgecolors=palette.muted, facecolors=palette.page)
     _scatter(axes, [p for p in points if p.certified], "certified", color=palette.data)
@@ -66,7 +69,25 @@ def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
     _per_cent(axes.xaxis)
     _per_cent(axes.yaxis)
     if points:
-        figure.legend(loc="outside lower left", ncols=3, frameon=False, handletextpad=0.3)
+        figure.legend(
+            loc="outside lower left",
+            ncols=4,
+            frameon=False,
+            handletextpad=0.3,
+            columnspacing=1.2,
+            handlelength=1.2,
+            fontsize=9,
+        )
+
+
+def _whiskers(axes: Any, chart: RiskCoverage, palette: Palette) -> None:
+    """From each observed error rate up to its limit. Whiskers, no area: nothing is said in between."""
+    if chart.limits:
+        coverage, low, high = zip(*chart.limits, strict=True)
+        style = {"colors": palette.muted, "linewidths": 1.1, "alpha": 0.75, "zorder": 3}
+        axes.vlines(coverage, low, high, label="up to its limit", **style)
+        cap = {"marker": "_", "s": 42, "color": palette.muted, "linewidths": 1.3, "zorder": 3}
+        axes.scatter(coverage, high, **cap)
 
 
 def _scatter(axes: Any, points: list[Point], label: str, **style: Any) -> None:

@@ -6,7 +6,7 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import figures, outcome, proof, reliability
+from trustescalate.report import beside, figures, outcome, proof, reliability
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.sections import (
     SCHEMA,
@@ -143,6 +143,8 @@ def _banners(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
             f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of {items:,} items are "
             f"decided, {items - decided:,} are not; figures about the run are about the part that was done."
         )
+    if run is not None and any(tier.raised for tier in run.shift):
+        banners.append(beside.MOVED)
     return tuple(banners)
 
 
@@ -269,10 +271,13 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 SECTIONS: Mapping[str, Maker] = {
     "agreement": _agreement_section,
+    "overall": _of_run(beside.overall_section),
     "work": _of_run(outcome.work_section),
     "abstentions": _of_run(outcome.abstentions_section),
+    "shift": _of_run(beside.shift_section),
     "certificate": _of_certificate(proof.certificate_section),
     "risk": _of_certificate(proof.risk_section),
+    "people": _of_certificate(beside.people_section),
     "judges": _of_certificate(reliability.judges_section),
     "provenance": outcome.provenance_section,
 }

@@ -150,6 +150,25 @@ def decimal(value: float | None, why: str, places: int = 3) -> Figure:
     return Figure(float(text), text)
 
 
+def factor(value: float) -> Figure:
+    """A factor that must not be overstated, rounded down to two decimals.
+
+    >>> factor(1.459).text
+    '1.45'
+    """
+    rounded = Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_FLOOR)
+    return Figure(float(rounded), f"{rounded}")
+
+
+def pvalue(value: float) -> Figure:
+    """A p-value with four decimals; it never says 0.
+
+    >>> pvalue(0.04271).text, pvalue(1e-9).text
+    ('0.0427', '< 0.0001')
+    """
+    return Figure(0.0001, "< 0.0001") if value < 0.0001 else decimal(value, "", 4)
+
+
 def exact(value: float | None, why: str) -> Figure:
     """A number with every digit it has.
 

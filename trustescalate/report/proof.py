@@ -107,7 +107,7 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 def certificate_section(certificate: Certificate) -> Section:
     """What was promised, how it was tested, and every count needed to check it."""
     used = used_tests(certificate)
-    text = tuple(_check_line(certificate, test) for test in used)
+    text = (*(_check_line(certificate, test) for test in used), *_radius_line(certificate))
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
 
@@ -138,6 +138,18 @@ def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) 
         f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} were wrong, "
         f"HypergeomCDF({test.errors}; {test.accepted}, {allowed + 1}, {rows}) = {p_value.text}; "
         f"it was tested at level {level.text}."
+    )
+
+
+def _radius_line(certificate: Certificate) -> tuple[str, ...]:
+    if certificate.radius is None:
+        return ()
+    shown, alpha = figures.factor(certificate.radius).text, figures.setting(certificate.alpha).text
+    return (
+        f"Robustness radius Γ* = {shown}: if no kind of released item becomes more than {shown} times as "
+        f"common, or as rare, as it was among the labelled rows, disagreement stays at most {alpha}. At 1.00 "
+        "there is no room for any change. It rests on the upper limit on the risk at the level of the test, "
+        "which does not account for the choice among policies that passed: a guide, not part of the promise.",
     )
 
 
@@ -300,8 +312,46 @@ def risk_section(certificate: Certificate) -> Section | None:
         "wherever it lies.",
     )
     path = not is_tierwise(certificate)
-    chart = RiskCoverage(certificate.alpha, _points(certificate), path, _risk_alt(certificate))
-    return Section("risk", "Risk and coverage", text, chart, tables=(_tests_table(certificate),))
+    points = _points(certificate)
+    limits = tuple(
+        (seen.coverage, seen.risk, check.upper)
+        for check in certificate.band
+        if (seen := points[check.test]).risk is not None
+    )
+    chart = RiskCoverage(certificate.alpha, points, path, _risk_alt(certificate), limits)
+    tables = (*([_band_table(certificate)] if certificate.band else []), _tests_table(certificate))
+    return Section("risk", "Risk and coverage", (*text, *_band_text(certificate)), chart, tables=tables)
+
+
+def _band_text(certificate: Certificate) -> tuple[str, ...]:
+    if not certificate.band:
+        return ()
+    sure = figures.complement(certificate.delta).text
+    return (
+        f"The whiskers are upper limits on the true error rate of {len(certificate.band)} of these policies. "
+        f"With probability at least {sure} all of them hold at once, so α may be chosen from them after "
+        "looking. That has a price: a policy may have passed its test at the α fixed beforehand, and yet "
+        "have a limit above it here. Between the whiskers nothing is said. Test and limits are two promises, "
+        "each with its own δ.",
+    )
+
+
+def _band_table(certificate: Certificate) -> Table:
+    rows = []
+    for check in certificate.band:
+        test = certificate.tests[check.test]
+        cells = (
+            count(check.test + 1),
+            count(test.accepted),
+            share(test.accepted, certificate.n),
+            share(test.errors, test.accepted, "the policy accepted no row"),
+            figures.at_most(check.upper),
+        )
+        rows.append(Row(cells, "chosen" if test in used_tests(certificate) else ""))
+    titles = ("Accepted", "Coverage", "Error rate", "True error rate at most")
+    columns = (Column("Policy"), *(Column(title, True) for title in titles))
+    sure = figures.complement(certificate.delta).text
+    return Table(f"Limits that all hold at once, with probability {sure}", columns, tuple(rows), folded=True)
 
 
 def _points(certificate: Certificate) -> tuple[Point, ...]:
@@ -322,6 +372,8 @@ def _risk_alt(certificate: Certificate) -> str:
     alpha = figures.setting(certificate.alpha).text
     tested = len(certificate.tests)
     head = f"Error rate against coverage for {tested} policies; {passed} passed at α = {alpha}."
+    if certificate.band:
+        head += f" Whiskers show upper limits for {len(certificate.band)} of them."
     if not used_tests(certificate):
         return f"{head} None was chosen."
     accepted, errors = accepted_rows(certificate)

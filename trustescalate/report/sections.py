@@ -98,12 +98,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """What the risk-coverage chart shows; `joined` if points are on paths. `alt` says it in words."""
+    """What the risk-coverage chart shows; `joined` if points are on paths. `alt` says it in words.
+
+    `limits` are whiskers: (coverage, error rate, upper limit on the true one), all at once.
+    """
 
     alpha: float
     points: tuple[Point, ...]
     joined: bool
     alt: str
+    limits: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,237 @@
+"""What stands beside the promise: the mean over all items, moved scores, agreement among people."""
+
+from trustescalate.report import figures, proof
+from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.sections import Column, Row, Section, Table
+from trustescalate.types import Certificate, Overall, People, Run, StandIn, Task, TaskKind
+
+MOVED = (
+    "The scores on these items differ from those on the labelled rows by more than chance explains. The "
+    "certificate is about items like the labelled rows; look at what changed, and label some of these items."
+)
+MANY = 12
+"""A table with more rows than this is folded."""
+
+# ── the mean over all items ──────────────────────────────────────────────────────────────────────
+
+
+def overall_section(run: Run) -> Section | None:
+    """The win rate, pass rate or mean rating over all items, which released verdicts alone cannot give."""
+    found, task = run.overall, run.header.certificate.task
+    if found is None or task.kind is TaskKind.CHOICE:
+        return None
+    name, thing = _named(task)
+    title = f"{name} over all items"
+    if found.estimate is None:
+        return Section("overall", title, (f"It could not be measured: {found.reason}.",))
+    unit = "groups of items" if found.grouped else "items"
+    text = [
+        f"{thing}, in the population that the labelled rows and this run's items are drawn from. Verdicts on "
+        "released items alone are biased, since easy items are released first; so predictions for all "
+        f"{found.items:,} {unit} are used, abstained ones too, and {found.labels:,} human labels correct "
+        "them (PPI++)."
+    ]
+    if not found.usable:
+        text.append(
+            f"There are few labels ({found.reason}), too few for an interval that uses predictions: read the "
+            "one from labels alone."
+        )
+    if found.verdicts is not None:
+        text.append(
+            "The last line needs no label beyond the certificate: it allows for the certified share of wrong "
+            "verdicts, and lets abstained items go either way."
+        )
+    return Section("overall", title, tuple(text), tables=(_overall_table(task, found, name),))
+
+
+def _named(task: Task) -> tuple[str, str]:
+    if task.kind is TaskKind.PAIRWISE:
+        tie = ", a tie counting one half" if len(task.labels) > 2 else ""
+        return "Win rate of A", f"How often people prefer A{tie}"
+    if task.kind is TaskKind.RATING:
+        return "Mean rating", "The mean rating by people"
+    return f"Share of {task.labels[0]!r}", f"How often people say {task.labels[0]!r}"
+
+
+def _overall_table(task: Task, found: Overall, name: str) -> Table:
+    lines = []
+    if found.usable:
+        lines.append(("From predictions and labels", found.estimate, found.interval))
+    lines.append(("From labels alone", None, found.label_only))
+    if found.verdicts is not None:
+        lines.append(("Limits from released verdicts alone", None, found.verdicts))
+    rows = []
+    for basis, estimate, limits in lines:
+        point = missing("") if estimate is None else _mean(task, estimate)
+        rows.append(Row((words(basis), point, words(_range(task, limits)))))
+    columns = (Column(name), Column("Estimate", True), Column(proof.INTERVAL, True))
+    return Table(f"{name}, abstained items included", columns, tuple(rows))
+
+
+def _mean(task: Task, value: float) -> Figure:
+    return figures.decimal(value, "", 2) if task.kind is TaskKind.RATING else figures.ratio(value, 1.0)
+
+
+def _range(task: Task, limits: tuple[float, float] | None) -> str:
+    if limits is None:
+        return figures.MISSING
+    if task.kind is TaskKind.RATING:
+        return f"{limits[0]:.2f} to {limits[1]:.2f}"
+    return figures.interval(*limits)
+
+
+# ── moved scores ─────────────────────────────────────────────────────────────────────────────────
+
+
+def shift_section(run: Run) -> Section | None:
+    """Whether the scores of the run look like those of the labelled rows."""
+    if not run.shift:
+        return None
+    raised = [tier.judge for tier in run.shift if tier.raised]
+    verdict = MOVED if raised else "No tier's scores have moved by more than chance explains."
+    text = (
+        f"{verdict} Each tier's scores, by the first prompt of the ensemble, on the labelled rows that reach "
+        "it against those on the items that do (Kolmogorov-Smirnov, false alarm in at most 1 of 100 runs). "
+        "No label is used. It is a smoke detector: silence proves nothing, since equal scores may hide "
+        "unequal risks, and the gate does not look at it.",
+    )
+    rows = tuple(
+        Row(
+            (
+                words(tier.judge),
+                count(tier.before),
+                count(tier.after),
+                figures.decimal(tier.gap, ""),
+                figures.pvalue(tier.p_value),
+                words("moved" if tier.raised else "no alarm"),
+            )
+        )
+        for tier in run.shift
+    )
+    titles = ("Labelled rows", "Items", "Largest gap", "p")
+    columns = (Column("Judge"), *(Column(title, True) for title in titles), Column("Scores"))
+    table = Table("Scores on both sides, tier by tier", columns, rows)
+    return Section("shift", "Are these items like the labelled ones?", text, tables=(table,))
+
+
+# ── people ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def people_section(certificate: Certificate) -> Section | None:
+    """How people agree with one another. None where fewer than two labelled: then nothing can be said."""
+    found = certificate.people
+    if found is None:
+        return None
+    text = [
+        f"{len(found.annotators):,} people labelled the certification rows. The coefficients are 1 for full "
+        "agreement and 0 for what chance would give; where one label is far more common than the others, κ "
+        "and α are low even if people hardly ever differ, and AC1 is not.",
+        _stand_in_text(found),
+    ]
+    tables = [_coefficient_table(certificate, found), _annotator_table(found)]
+    tables += [_pair_table(found)] if found.pairs else []
+    tables += [_stand_in_table(found)] if found.stand_ins else []
+    return Section("people", "How people agree with one another", tuple(text), tables=tuple(tables))
+
+
+def _coefficient_table(certificate: Certificate, found: People) -> Table:
+    rows = []
+    for each in found.coefficients:
+        value = figures.decimal(each.value, "nothing beyond chance to measure")
+        rows.append(Row((words(each.name), value, _limits(each.interval))))
+    figure, ceiling = proof.human_ceiling(certificate.ceiling), certificate.ceiling
+    around = proof.interval_figure(None if ceiling is None else ceiling.interval)
+    rows.append(Row((words("Human ceiling: one person with the majority of the others"), figure, around)))
+    columns = (Column("Measure"), Column("Value", True), Column(proof.INTERVAL, True))
+    return Table("Agreement among people, on the certification rows", columns, tuple(rows))
+
+
+def _limits(interval: tuple[float, float] | None) -> Figure:
+    if interval is None:
+        return missing("fewer than 10 rows with two opinions, or no two people differ")
+    return words(f"{interval[0]:.3f} to {interval[1]:.3f}")
+
+
+def _annotator_table(found: People) -> Table:
+    rows = tuple(
+        Row(
+            (
+                words(each.name),
+                count(each.opinions),
+                count(each.ties),
+                count(each.skips),
+                count(each.comparisons),
+                share(each.agreements, each.comparisons, "nobody else labelled these rows"),
+            )
+        )
+        for each in found.annotators
+    )
+    titles = ("Opinions", "Ties", "Skips", "Compared with others", "Agreed")
+    columns = (Column("Person"), *(Column(title, True) for title in titles))
+    return Table("Person by person", columns, rows, folded=len(rows) > MANY)
+
+
+def _pair_table(found: People) -> Table:
+    rows = tuple(
+        Row(
+            (
+                words(pair.first),
+                words(pair.second),
+                count(pair.comparisons),
+                share(pair.agreements, pair.comparisons),
+            )
+        )
+        for pair in found.pairs
+    )
+    columns = (Column("One"), Column("Other"), Column("Rows of both", True), Column("Agreed", True))
+    return Table("Who agrees with whom", columns, rows, folded=True)
+
+
+def _stand_in_text(found: People) -> str:
+    if len(found.annotators) < 3:
+        return "Whether a judge could stand in for a person takes three people or more."
+    if not found.stand_ins:
+        return (
+            "Whether a judge could stand in for a person takes someone who shares at least "
+            f"{found.min_rows} rows with others; here there is no one."
+        )
+    passed = [judge for judge, rows in _by_judge(found) if 2 * sum(row.beaten for row in rows) >= len(rows)]
+    told = f"By the alternative-annotator test, {', '.join(passed) or 'no judge'} could stand in for a person"
+    tested = {row.annotator for row in found.stand_ins}
+    left = [each.name for each in found.annotators if each.name not in tested]
+    dropped = f" Left out, with fewer than {found.min_rows} rows: {', '.join(left[:MANY])}." if left else ""
+    more = f" And {len(left) - MANY:,} more." if len(left) > MANY else ""
+    return (
+        f"{told}. A judge passes if it agrees with the other people about as well as that person does, for "
+        f"at least half of the people it was held against (ε = {found.epsilon:g}, false discovery rate 5 %). "
+        f"The test is asymptotic, and about a judge on all rows, not about released verdicts.{dropped}{more}"
+    )
+
+
+def _by_judge(found: People) -> list[tuple[str, list[StandIn]]]:
+    judges = dict.fromkeys(row.judge for row in found.stand_ins)
+    return [(judge, [row for row in found.stand_ins if row.judge == judge]) for judge in judges]
+
+
+def _stand_in_table(found: People) -> Table:
+    rows = tuple(
+        Row(
+            (
+                words(row.judge),
+                words(row.annotator),
+                count(row.rows),
+                figures.ratio(row.advantage, 1.0),
+                figures.pvalue(row.p_value),
+                words("as good" if row.beaten else "not shown"),
+            )
+        )
+        for row in found.stand_ins
+    )
+    titles = ("Rows", "Judge at least as close to the others", "p")
+    columns = (
+        Column("Judge"),
+        Column("Held against"),
+        *(Column(title, True) for title in titles),
+        Column("Result"),
+    )
+    return Table("Each judge in the place of each person", columns, rows, folded=True)

@@ -541,7 +541,8 @@ def _print(found: Printable, *, json: bool) -> None:
 def _print_report(report: "Report") -> None:
     for banner in report.banners:
         typer.echo(f"! {_clean(banner)}")
-    typer.echo(f"{report.headline}. {_clean(report.claim)}")
+    head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
+    typer.echo(f"{head}{_clean(report.claim)}")
     if report.advice:
         typer.echo(f"What would help: {_clean(report.advice)}")
     for key in report.key_figures:

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "votes"},
-    {"dataset", "evidence", "judges", "simulate", "store"},
+    {"dataset", "evidence", "judges", "protocol", "simulate", "store"},
+    {"refusal"},
     {"calibrate", "cascade"},
     {"batch", "report"},
     {"gate"},
@@ -39,6 +40,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "path_choice": {"numpy"},
     "pilot_plan": {"numpy"},
     "recorded": {"numpy"},
+    "refusal": {"numpy"},
     "report.charts": {"matplotlib"},
     "report.html": {"jinja2", "markupsafe"},
     "selftest": {"numpy"},

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tests.test_project import Calls, calibrate, edit, run, shuffled, write_project
 from trustescalate.batch import DRAW, TO_LABEL, Draw, draw_rows, items_digest
-from trustescalate.calibrate import Protocol, lay_out, rows_to_judge
 from trustescalate.calibrate import calibrate as certify
+from trustescalate.calibrate import lay_out, rows_to_judge
 from trustescalate.cli import app
 from trustescalate.config import load_config
 from trustescalate.dataset import load_dataset
@@ -22,6 +22,7 @@ from trustescalate.inspection import inspect_project, rehearse
 from trustescalate.jsonl import decode, read_rows
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.protocol import Protocol
 from trustescalate.report.facts import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.simulate import generate

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
-from trustescalate.calibrate import Judged, Protocol
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
+from trustescalate.protocol import Judged, Protocol
 from trustescalate.types import Annotation, Certificate, Judgment, Task, TaskKind, Vote
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))

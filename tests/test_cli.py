@@ -230,7 +230,7 @@ def test_3_is_no_certificate(tmp_path: Path) -> None:
     config = write_project(tmp_path, change=shuffled)
     result = cli("calibrate", "--config", config)
     assert result.exit_code == 3
-    assert result.stdout.startswith("No certificate. ")
+    assert result.stdout.startswith("No certificate: none of")
     assert "What would help" in result.stdout
     refused = cli("run", "--config", config)
     assert refused.exit_code == 3

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from trustescalate.calibrate import Judged, Protocol, lay_out, rows_to_judge, votes_digest
+from trustescalate.calibrate import lay_out, rows_to_judge, votes_digest
 from trustescalate.cascade import Cascade, collect_judgments
 from trustescalate.config import FITTED_PATHS
 from trustescalate.dataset import Dataset
@@ -17,6 +17,7 @@ from trustescalate.errors import CertificateMismatch, ConfigError, DataError, No
 from trustescalate.jsonl import digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Judge
 from trustescalate.judges.replay import ReplayJudge
+from trustescalate.protocol import Judged, Protocol
 from trustescalate.types import Annotation, Batch, Certificate, Item, Judgment
 
 DRAW = "batch.json"

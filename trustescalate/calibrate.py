@@ -6,18 +6,18 @@ before a label is read, so a certificate shows that nothing was chosen by lookin
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from trustescalate.evidence import people
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
+from trustescalate.protocol import Aligned, Judged, Protocol
+from trustescalate.refusal import refusal
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling
 from trustescalate.stats.band import risk_upper_band
-from trustescalate.stats.batch import BatchTable, batch_pvalue, certify_batch, judgments_needed
+from trustescalate.stats.batch import BatchTable, certify_batch, judgments_needed
 from trustescalate.stats.bounds import (
     BoolArray,
     FloatArray,
@@ -28,10 +28,9 @@ from trustescalate.stats.bounds import (
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
 from trustescalate.stats.certify import Table, certify
 from trustescalate.stats.control import SHARES
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
+from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
-from trustescalate.stats.planning import label_floor, labels_needed
-from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.policy import evaluate
 from trustescalate.stats.shift import robustness_radius
 from trustescalate.types import (
     Annotation,
@@ -55,49 +54,6 @@ INTERVAL_DELTA = 0.05
 """Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
 CHECKPOINTS = 16
 """So many policies have a limit on their risk: each one more widens the limits of all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """Everything that is decided before labels are read.
-
-    `roles` holds item ids by role; `certify` at most one of each group, `pilot` items without labels (or dev
-    rows) that lay out the path. With the claim "batch", `certify` and `undrawn` together are the batch.
-    """
-
-    task: Task
-    alpha: float
-    delta: float
-    claim: Literal["population", "batch"]
-    path: PathName | Literal["tierwise"]
-    procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
-    prefer: Literal["coverage", "cost", "total"]
-    abstention_price: float | None
-    estimator: Literal["ensemble", "predictive"]
-    judges: tuple[tuple[str, str], ...]
-    roles: Mapping[str, tuple[str, ...]]
-    grouped: bool
-    seed: int
-    version: str
-
-    @property
-    def digest(self) -> str:
-        """The hash that the certificate carries."""
-        return digest(to_python(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Aligned:
-    """n certification rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority."""
-
-    scores: FloatArray
-    labels: IntArray
-    costs: FloatArray
-    truth: IntArray
-
-
-Judged = Mapping[str, Mapping[str, Judgment]]
-"""Judgments by judge and item, full ensembles."""
 
 
 class Tested(NamedTuple):
@@ -139,7 +95,7 @@ def calibrate(
     else:
         result = _certify(protocol, aligned, plan) if rows else Tested(None, None, None, ())
     certified = result.chosen is not None
-    reason, advice = ("", "") if certified else _refusal(protocol, aligned, len(result.tests))
+    reason, advice = ("", "") if certified else refusal(protocol, aligned, len(result.tests))
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
@@ -175,7 +131,7 @@ def calibrate(
         created=created,
         assumptions=_assumptions(protocol),
         stack=_stack(plan),
-        batch=Batch(len(_batch_rows(protocol)), batch_digest, votes_digest(judged)) if batch else None,
+        batch=Batch(len(protocol.batch), batch_digest, votes_digest(judged)) if batch else None,
         radius=_radius(protocol, result),
         band=_band(protocol, result),
         people=people(
@@ -223,7 +179,7 @@ def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> 
     Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
     the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
-    rows = sorted(_batch_rows(protocol))
+    rows = sorted(protocol.batch)
     needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
     known = judged[protocol.judges[tier][0]]
     return tuple(
@@ -234,10 +190,6 @@ def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> 
 def votes_digest(judged: Judged) -> str:
     """A hash of all votes, whatever their order."""
     return digest(sorted(rows for rows in _votes(judged) if rows[1]))
-
-
-def _batch_rows(protocol: Protocol) -> tuple[str, ...]:
-    return (*protocol.roles["certify"], *protocol.roles["undrawn"])
 
 
 def _align(
@@ -288,7 +240,7 @@ def _certify_batch(
     protocol: Protocol, truth: Mapping[str, Label | None], plan: Plan | None, judged: Judged
 ) -> Tested:
     assert plan is not None, "the configuration refuses tierwise"
-    everything = _align(protocol, _batch_rows(protocol), truth, judged)
+    everything = _align(protocol, protocol.batch, truth, judged)
     sample = np.arange(len(protocol.roles["certify"]))
     found = certify_batch(
         everything.scores,
@@ -369,97 +321,6 @@ def _band(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
     errors, accepted = np.array([(test.errors, test.accepted) for test in result.tests])[places].T
     upper = risk_upper_band(errors, accepted, protocol.delta)
     return tuple(Checkpoint(int(test), float(limit)) for test, limit in zip(places, upper, strict=True))
-
-
-# ── when the answer is no ────────────────────────────────────────────────────────────────────────
-
-
-def _refusal(protocol: Protocol, aligned: Aligned, tested: int) -> tuple[str, str]:
-    if protocol.claim == "batch":
-        return _batch_reason(protocol, aligned, tested), _batch_advice(protocol, aligned)
-    return _reason(protocol, aligned, tested), _advice(protocol, aligned)
-
-
-def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, floor = len(aligned.truth), label_floor(protocol.alpha, protocol.delta)
-    if n < floor:
-        return (
-            f"{n} labelled rows cannot certify anything: at alpha = {protocol.alpha:g} and delta = "
-            f"{protocol.delta:g} even {floor - 1} rows without one disagreement would not be enough"
-        )
-    if _spoken(aligned) < floor:
-        return f"the judges gave usable verdicts on {_spoken(aligned)} of {n} rows"
-    what = "tiers" if protocol.path == "tierwise" else "policies"
-    return (
-        f"none of {tested} {what} passed its test: on {n} labelled rows, disagreement "
-        f"with people could not be shown to be at most {protocol.alpha:g}"
-    )
-
-
-def _advice(protocol: Protocol, aligned: Aligned) -> str:
-    floor = label_floor(protocol.alpha, protocol.delta)
-    if len(aligned.truth) < floor:
-        return f"label at least {floor} rows for certification, better three times as many"
-    if _spoken(aligned) < floor:
-        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
-    accepted, errors = _explored(aligned)
-    rate = np.where(accepted >= floor, errors / np.maximum(accepted, 1), 1.0)
-    best = int(rate.argmin())
-    share, observed = accepted[best] / len(aligned.truth), float(rate[best])
-    seen = f"{int(errors[best])} of {int(accepted[best])} verdicts disagreed with people"
-    if observed >= protocol.alpha:
-        return f"at best {seen}: use better judges, clearer instructions, or allow a larger alpha"
-    needed = labels_needed(observed, protocol.alpha, protocol.delta)
-    if needed is None:
-        return f"at best {seen}: too close to alpha for any number of labels"
-    return (
-        f"at best {seen}; if that rate holds, about {ceil(needed / share)} fresh labelled rows would do. "
-        "Labels that were already tested must not be tested again until they pass"
-    )
-
-
-def _batch_reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, size = len(aligned.truth), len(_batch_rows(protocol))
-    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
-        return (
-            f"{n} labelled rows of a batch of {size} are too few: at alpha = {protocol.alpha:g} and delta = "
-            f"{protocol.delta:g} not even {n} rows without one disagreement would be enough"
-        )
-    return (
-        f"none of {tested} policies passed its test: with {n} of {size} rows labelled, disagreement with "
-        f"people on this batch could not be shown to be at most {protocol.alpha:g}"
-    )
-
-
-def _batch_advice(protocol: Protocol, aligned: Aligned) -> str:
-    n, size = len(aligned.truth), len(_batch_rows(protocol))
-    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
-        floor = label_floor(protocol.alpha, protocol.delta)
-        return (
-            f"raise [guarantee] label: about {floor} rows to certify with are the least, better three times"
-        )
-    if not _spoken(aligned):
-        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
-    return (
-        "let people label this batch, or bring better judges to the next one, with more rows to label. "
-        "A batch that was tested must not be tested again until it passes"
-    )
-
-
-def _spoken(aligned: Aligned) -> int:
-    return int((aligned.labels >= 0).any(axis=1).sum())
-
-
-def _explored(aligned: Aligned) -> tuple[IntArray, IntArray]:
-    """Released rows and errors along a grid, for advice alone: tier by tier nothing may have been tested."""
-    seen = evaluate(
-        common_path(None, aligned.scores.shape[1]),
-        aligned.scores,
-        aligned.labels,
-        aligned.truth,
-        aligned.costs,
-    )
-    return seen.accepted, seen.errors
 
 
 # ── what is said beside the promise ──────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from trustescalate.batch import (
     must_be_labelled,
     recorded_cascade,
 )
-from trustescalate.calibrate import CERTIFICATE_SCHEMA, Judged, Protocol, calibrate
+from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
 from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
 from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
 from trustescalate.dataset import (
@@ -47,6 +47,7 @@ from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.protocol import Judged, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.errors import DataError
 from trustescalate.jsonl import write_rows
 from trustescalate.judges.base import Tariff, all_votes
@@ -62,8 +63,19 @@ def test_an_item_that_was_never_recorded_is_failed_votes() -> None:
 def test_votes_that_were_saved_by_stopping_early_count_as_failures() -> None:
     judge = ReplayJudge("mine", [judged("a", *FULL), judged("b", *FULL[:2])])
     judgment = ask(judge, "b")
-    assert (len(judgment.votes), judgment.planned) == (2, 4)
+    assert [vote.failure for vote in judgment.votes] == [None, None, "not_recorded", "not_recorded"]
     assert confidence(TASK, "ensemble", [judgment]).score.tolist() == [0.45]
+
+
+@pytest.mark.parametrize("estimator", ["ensemble", "predictive"])
+@pytest.mark.parametrize("tau", [0.2, 0.45, 0.46, 0.9])
+def test_a_run_accepts_what_calibration_accepts_where_votes_are_missing(estimator: str, tau: float) -> None:
+    judge = ReplayJudge("mine", [judged("a", *FULL), judged("b", *FULL[:2]), judged("c", FULL[2])])
+    cascade = Cascade((Tier(judge, tau),), TASK, estimator)
+    for item_id in "abcz":
+        label, score = confidence(TASK, estimator, [ask(judge, item_id)])
+        _, decision = asyncio.run(decide_item(Item(item_id, "p", ("x", "y")), cascade))
+        assert (decision.label is not None) == (label[0] >= 0 and score[0] >= tau)
 
 
 @pytest.mark.parametrize("estimator", ["ensemble", "predictive"])

@@ -18,8 +18,8 @@ class ReplayJudge:
     """Gives out votes that were recorded earlier, in the order of their exemplar sets, until enough are seen.
 
     With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
-    otherwise the recorded costs stand. What was not recorded of the first prompt's votes, of an item all of
-    them, is a failed vote each.
+    otherwise the recorded costs stand. What was planned and not recorded is a failed vote each, so that a run
+    reads an item as calibration did.
     """
 
     def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
@@ -40,15 +40,20 @@ class ReplayJudge:
             votes += wave
             if enough(votes, self._planned):
                 break
+        else:
+            after = votes[-1].exemplar_set + 1
+            votes += [self._missing(after)] * (self._planned - len(votes))
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
 
     def _completed(self, waves: list[list[Vote]]) -> list[list[Vote]]:
         """The waves, priced. The first is as long for every item: an estimator may read it alone."""
         first, *rest = [[self._priced(vote) for vote in wave] for wave in waves]
         member = first[0].exemplar_set if first else 0
-        missing = Vote(member, "", {}, failure="not_recorded", channel=self.channel)
         room = self._planned - sum(map(len, waves))
-        return [[*first, *[missing] * min(self._orders - len(first), room)], *rest]
+        return [[*first, *[self._missing(member)] * min(self._orders - len(first), room)], *rest]
+
+    def _missing(self, member: int) -> Vote:
+        return Vote(member, "", {}, failure="not_recorded", channel=self.channel)
 
     def _priced(self, vote: Vote) -> Vote:
         if self._tariff is None:

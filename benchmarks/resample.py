@@ -122,7 +122,9 @@ def resample(
         certified += result.thresholds is not None
         violations += bool(released) and int(outcome.errors[0]) / released > alpha
         coverage += released / size
-        cost += float(outcome.cost[0])
+        # Without a certificate all items abstain, and an abstained item has paid every judge.
+        refused = result.thresholds is None
+        cost += float(population.costs.sum(axis=1).mean()) if refused else float(outcome.cost[0])
     return Measured(coverage / draws, cost / draws, certified, violations)
 
 

@@ -45,8 +45,10 @@ from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
+from trustescalate.judges.functions import Function
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.judges.registry import asked_names, needs_exemplars, needs_rows, open_judges
+from trustescalate.labels import majority
 from trustescalate.protocol import Judged, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
@@ -65,7 +67,9 @@ CERTIFICATE_VOTES = "certificate.votes.jsonl"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
-NEVER_STALE = {"price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"}
+NEVER_STALE = {
+    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount")
+}
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
 
@@ -97,6 +101,8 @@ class Project:
     progress: Callable[[Progress], None] = field(default=lambda _: None)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    """For judges with backend = "callable", by name: called in place of what their table names."""
 
     @classmethod
     def open(cls, path: Path, **callbacks: Any) -> "Project":
@@ -128,8 +134,8 @@ class Project:
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
-        exemplars = self.exemplars(data, roles["exemplars"])
-        async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
+        exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
+        async with self._panel(exemplars, budget or self.config.budget, rows=rows) as (judges, spent):
             protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
@@ -240,9 +246,10 @@ class Project:
         promise = self.config.guarantee
         must_promise(certificate, promise.claim, promise.alpha, promise.delta)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
+        rows = self.fitting_rows(data, certificate.roles)
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+        async with self._panel(exemplars, limits, channels, rows=rows, fresh=fresh) as (judges, spent):
             cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
@@ -347,6 +354,15 @@ class Project:
             self.config.ensemble.shots,
             self.config.roles.seed,
         )
+
+    def fitting_rows(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Sequence[Exemplar]:
+        """What classical judges are fitted on: the rows in the roles exemplars and dev with a majority."""
+        if not needs_rows(self.config):
+            return ()
+        wanted = {*roles["exemplars"], *roles["dev"]}
+        notes = [note for note in data.annotations if note.item_id in wanted]
+        truth = majority(self.config.task.task(), notes)
+        return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
 
     def _lot(self, item: Item) -> str:
         return digest("lot", self.config.roles.seed, content_digest(item), item.id)
@@ -479,13 +495,14 @@ class Project:
         limits: BudgetTable,
         channels: Mapping[str, Channel] | None = None,
         *,
+        rows: Sequence[Exemplar] = (),
         fresh: bool = False,
     ) -> AsyncIterator[tuple[list[Judge], Budget]]:
         budget = Budget(limits.usd, limits.calls)
         self._must_have_prices(limits)
         emptied = TemporaryDirectory() if fresh else None
         cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else self.config.folder / CACHE)
-        names = iter([judge.name for judge in self.config.judges if judge.backend != "replay"])
+        names = iter(asked_names(self.config))
         backends: list[Backend] = []
         try:
             judges, backends = open_judges(
@@ -496,6 +513,8 @@ class Project:
                 ),
                 notice=self.notice,
                 channels=channels,
+                rows=rows,
+                functions=self.functions,
             )
             yield judges, budget
         finally:
@@ -511,7 +530,7 @@ class Project:
         free = [
             judge.name
             for judge in self.config.judges
-            if judge.backend == "openai" and not any(judge.price.model_dump().values())
+            if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
         ]
         if limits.usd is not None and free:
             raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

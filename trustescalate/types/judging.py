@@ -85,6 +85,8 @@ FAILURES: Mapping[str, str] = {
     "rate_limited": "the server kept refusing for its rate limit",
     "bad_reply": "the server's answer is not a chat completion (HTML, broken JSON)",
     "bad_request": "the server rejects this request (too long, forbidden content)",
+    "raised": "the judge's own function raised an error",
+    "bad_return": "the judge's own function returned neither a label nor probabilities",
     "not_recorded": "the recorded votes hold nothing for this item",
 }
 """Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
@@ -96,7 +98,8 @@ class Vote:
 
     `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
-    `channel` says where it comes from: token log-probabilities, or samples.
+    `channel` says where it comes from: token log-probabilities (or a number that the judge computes itself),
+    or samples.
     """
 
     exemplar_set: int

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"dataset", "evidence", "judges", "protocol", "simulate", "store"},
     {"refusal"},
     {"calibrate", "cascade"},
-    {"batch", "report"},
+    {"batch", "deferred", "report"},
     {"gate"},
     {"project"},
     {"recorded"},

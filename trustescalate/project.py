@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trustescalate import __version__
 from trustescalate.batch import (
@@ -23,7 +23,7 @@ from trustescalate.batch import (
 )
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
 from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
+from trustescalate.config import FITTED_PATHS, BudgetTable, Config, OpenAIJudge, load_config
 from trustescalate.dataset import (
     Dataset,
     assign_roles,
@@ -43,7 +43,7 @@ from trustescalate.errors import (
 from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
-from trustescalate.judges.base import Backend, Channel, Judge
+from trustescalate.judges.base import Ask, Backend, Channel, Judge, Tariff
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.functions import Function
 from trustescalate.judges.prompts import Exemplar
@@ -62,10 +62,14 @@ from trustescalate.types import (
     RunHeader,
 )
 
+if TYPE_CHECKING:
+    from trustescalate.deferred import Deferred
+
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
+BATCHES = ".trustescalate/batches"
 LARGEST_EXEMPLAR_SHARE = 0.2
 NEVER_STALE = {
     *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount")
@@ -111,16 +115,25 @@ class Project:
 
     # ── calibrate ──
 
-    async def calibrate(self, budget: BudgetTable | None = None) -> Certificate:
+    async def calibrate(
+        self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
+    ) -> Certificate:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        With the claim "batch", first draws the rows that people label, and judges the batch.
+        With the claim "batch", first draws the rows that people label, and judges the batch. `batch` has the
+        answers of judges with backend = "openai" made by their Batch API, within a day each time and cheaper;
+        `finish_live` asks at once what the first batch leaves unanswered.
         Raises DataError, ConfigError, ProviderError or BudgetReached, and NotMeasurable where rows that were
         drawn have no label yet; then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
+        if drawn is not None and batch:
+            raise UsageError(
+                'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
+                "leave out --batch",
+            )
         if drawn is not None:
             must_be_labelled(drawn, data, self.config.folder)
         if not data.annotations:
@@ -135,7 +148,9 @@ class Project:
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
-        async with self._panel(exemplars, budget or self.config.budget, rows=rows) as (judges, spent):
+        limits = budget or self.config.budget
+        panel = self._panel(exemplars, limits, rows=rows, batch=batch, finish_live=finish_live)
+        async with panel as (judges, spent, deferred):
             protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
@@ -144,6 +159,8 @@ class Project:
                 done = len(judged[judges[-1].name]) if drawn is None else sum(map(len, judged.values()))
                 self.progress(Progress("calibrating", done, total, 0, 0, spent.spent, spent.calls))
 
+            if deferred is not None:
+                await deferred.judgments(asked, judges, self._in_flight)
             if drawn is None:
                 await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
             else:
@@ -228,6 +245,8 @@ class Project:
         resume: str | None = None,
         budget: BudgetTable | None = None,
         fresh: bool = False,
+        batch: bool = False,
+        finish_live: bool = False,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
         """Send items through the cascade and record what happens.
@@ -235,11 +254,15 @@ class Project:
         Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
         claim "batch", releases the verdicts on the batch that was certified, and asks nobody. With
         `resume`, goes on with a run, by id or "latest". `fresh` asks again what was answered before, to see
-        how the judges answer today. Raises NoCertificate or CertificateMismatch before
-        anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
+        how the judges answer today. `batch` and `finish_live` are as for `calibrate`: each tier is a batch,
+        of the items that the tiers before it did not decide. Raises NoCertificate or CertificateMismatch
+        before anything is asked, BudgetReached or ProviderError after everything that was answered is
+        recorded.
         """
         if resume and items:
             raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
+        if batch and fresh:
+            raise UsageError("a batch is answered into the cache", "leave out --fresh or --batch")
         data = load_dataset(self.config)
         folder = self._run_folder(resume) if resume else None
         certificate = folder.header.certificate if folder else self.certificate()
@@ -249,7 +272,10 @@ class Project:
         rows = self.fitting_rows(data, certificate.roles)
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self._panel(exemplars, limits, channels, rows=rows, fresh=fresh) as (judges, spent):
+        panel = self._panel(
+            exemplars, limits, channels, rows=rows, fresh=fresh, batch=batch, finish_live=finish_live
+        )
+        async with panel as (judges, spent, deferred):
             cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
@@ -269,6 +295,8 @@ class Project:
                     tally.add(decision)
 
                 try:
+                    if deferred is not None:
+                        await deferred.cascade(todo, cascade, self._in_flight)
                     await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
                 except BudgetReached:
                     folder.finish("budget")
@@ -497,27 +525,39 @@ class Project:
         *,
         rows: Sequence[Exemplar] = (),
         fresh: bool = False,
-    ) -> AsyncIterator[tuple[list[Judge], Budget]]:
+        batch: bool = False,
+        finish_live: bool = False,
+    ) -> AsyncIterator[tuple[list[Judge], Budget, "Deferred | None"]]:
         budget = Budget(limits.usd, limits.calls)
         self._must_have_prices(limits)
         emptied = TemporaryDirectory() if fresh else None
         cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else self.config.folder / CACHE)
         names = iter(asked_names(self.config))
+        deferred = self._deferred(cache, budget, finish_live) if batch else None
+
+        def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
+            name = next(names)
+            live = guard(patient(ask, name), endpoint, tariff.cost, cache, budget)
+            (table,) = (table for table in self.config.judges if table.name == name)
+            if deferred is None or not isinstance(table, OpenAIJudge):
+                return live
+            return deferred.ask(table, endpoint, tariff, live, ask)
+
         backends: list[Backend] = []
         try:
             judges, backends = open_judges(
                 self.config,
                 exemplars,
-                wrap=lambda ask, endpoint, tariff: guard(
-                    patient(ask, next(names)), endpoint, tariff.cost, cache, budget
-                ),
+                wrap=wrap,
                 notice=self.notice,
                 channels=channels,
                 rows=rows,
                 functions=self.functions,
             )
-            yield judges, budget
+            yield judges if deferred is None else deferred.whole(judges), budget, deferred
         finally:
+            if deferred is not None:
+                await deferred.close()
             for backend in backends:
                 close = getattr(backend, "close", None)
                 if close is not None:
@@ -525,6 +565,16 @@ class Project:
             cache.close()
             if emptied:
                 emptied.cleanup()
+
+    def _deferred(self, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
+        from trustescalate.deferred import Deferred
+
+        if not any(isinstance(table, OpenAIJudge) for table in self.config.judges):
+            raise UsageError(
+                'no judge with backend = "openai", so none with a Batch API', "leave out --batch"
+            )
+        folder = self.config.folder / BATCHES
+        return Deferred(folder, cache, budget, finish_live=finish_live, notice=self.notice)
 
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [

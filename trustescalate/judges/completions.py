@@ -143,7 +143,7 @@ def parse_completion(content: bytes) -> Reply | None:
 
     >>> parse_completion(b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}')
     Reply(text='A', tokens=None, finish='stop', usage=Usage(calls=1, input_tokens=0, cached_tokens=0, \
-output_tokens=0), failure=None)
+output_tokens=0, batched=0), failure=None)
     >>> parse_completion(b"<html>") is None
     True
     """

@@ -63,10 +63,13 @@ class Endpoint:
         """Close the connections."""
         await self._client.close()
 
-    async def exchange(self, method: str, path: str, **content: Any) -> Answer:
+    async def exchange(
+        self, method: str, path: str, *, attempts: int | None = None, **content: Any
+    ) -> Answer:
         """Ask until there is an answer that asking again will not change. `content` is body, files or params.
 
-        Raises ProviderError where no request can succeed: the key, the address, the quota.
+        With `attempts` = 1 a lost answer is the caller's to look for: what it made may exist. Raises
+        ProviderError where no request can succeed: the key, the address, the quota.
         """
         spent, attempt = 0.0, 0
         while True:
@@ -78,7 +81,7 @@ class Endpoint:
             attempt += 1
             wait = backoff(attempt, answer.headers, self._rng)
             good = answer.failed is None and answer.status < 400
-            exhausted = attempt >= self._attempts or spent + wait >= self._give_up_after
+            exhausted = attempt >= (attempts or self._attempts) or spent + wait >= self._give_up_after
             if good or not answer.retryable or exhausted:
                 return answer
             await self._sleep(wait)
@@ -123,5 +126,6 @@ class Endpoint:
             raise ProviderError(f"{self._who}: access is denied (HTTP 403)", f"check what {key} may do")
         if answer.status in (404, 405, 410):
             raise ProviderError(
-                f"{self._who}: no such model or address (HTTP {answer.status})", "check model and base_url"
+                f"{self._who}: no such model or address (HTTP {answer.status})",
+                "check model and base_url, and whether it offers this API",
             )

@@ -1,6 +1,7 @@
 """From a judge's table in the configuration to a judge. A new provider is a file and a row in `BACKENDS`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -9,7 +10,7 @@ from typing import Any
 
 from trustescalate.config import CallableJudge as CallableTable
 from trustescalate.config import ClassicalJudge as ClassicalTable
-from trustescalate.config import Config, ModelTable, PluginJudge, Price
+from trustescalate.config import Config, ModelTable, OpenAIJudge, PluginJudge, Price
 from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
@@ -78,7 +79,7 @@ def open_judges(
         else:
             backend = opened(table, notice)
         backends.append(backend)
-        ask = wrap(backend.complete, _endpoint(table, backend), tariff(table.price))
+        ask = wrap(backend.complete, _endpoint(table, backend), _tariff(table))
         if isinstance(table, CallableTable | ScoreTable):
             judges.append(_item_judge(config, table, backend, ask))
             continue
@@ -93,7 +94,7 @@ def open_judges(
                 swap=config.ensemble.swap,
                 samples=config.ensemble.samples,
                 channel=channel,
-                tariff=tariff(table.price),
+                tariff=_tariff(table),
                 notice=notice,
             )
         )
@@ -165,6 +166,11 @@ def tariff(price: Price) -> Tariff:
     """The prices of a table, with cached input at the price of input unless it has its own."""
     cached = price.input if price.cached_input is None else price.cached_input
     return Tariff(price.input, price.output, cached, price.request)
+
+
+def _tariff(table: AskedTable) -> Tariff:
+    prices = tariff(table.price)
+    return replace(prices, batch=table.batch_discount) if isinstance(table, OpenAIJudge) else prices
 
 
 def needs_exemplars(config: Config) -> bool:

@@ -41,12 +41,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`."""
+    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
+    were answered by a Batch API, at its discount."""
 
     calls: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    batched: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -54,6 +56,7 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.cached_tokens + other.cached_tokens,
             self.output_tokens + other.output_tokens,
+            self.batched + other.batched,
         )
 
 
@@ -87,6 +90,7 @@ FAILURES: Mapping[str, str] = {
     "bad_request": "the server rejects this request (too long, forbidden content)",
     "raised": "the judge's own function raised an error",
     "bad_return": "the judge's own function returned neither a label nor probabilities",
+    "not_answered": "the batch ended before this question was answered",
     "not_recorded": "the recorded votes hold nothing for this item",
 }
 """Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""

@@ -6,8 +6,15 @@ from trustescalate.errors import DataError, UsageError
 from trustescalate.importers import columns
 from trustescalate.importers.base import Files, Format
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
 
-FORMATS: Mapping[str, Format] = {}
+FORMATS: Mapping[str, Format] = {
+    each.name: each
+    for each in (
+        MT_BENCH_PAIR,
+        MT_BENCH_SINGLE,
+    )
+}
 """In the order in which they are tried: the most telling fields first."""
 
 COLUMNS = "columns"

@@ -12,8 +12,17 @@ from trustescalate.types import Annotation, Item, Judgment
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "formats"
 
 SAMPLES: dict[str, tuple[str, ...]] = {
+    "judgebench": ("judgebench/output.arena_hard.claude-3-haiku-20240307.jsonl",),
+    "judgebench_pairs": ("judgebench/pairs.gpt-4o-2024-05-13.jsonl",),
+    "llmbar": ("llmbar/Natural.dataset.json", "llmbar/Natural.GPT-4.Vanilla.result.json"),
+    "llmbar_results": ("llmbar/null_winners.Adversarial.GPTInst.LLaMA2.CoT.result.json",),
     "mt_bench_pair": ("mt_bench/gpt-4_pair.jsonl",),
     "mt_bench_single": ("mt_bench/gpt-4_single.jsonl", "mt_bench/question.jsonl"),
+    "pandalm": (
+        "pandalm/testset-v1.json",
+        "pandalm/gpt-3.5-turbo-testset-v1.json",
+        "pandalm/pandalm-7b-testset-v1.json",
+    ),
 }
 """Files that are imported together, by the name of a test. The first is the main one."""
 

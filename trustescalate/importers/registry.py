@@ -6,13 +6,19 @@ from trustescalate.errors import DataError, UsageError
 from trustescalate.importers import columns
 from trustescalate.importers.base import Files, Format
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.judgebench import JUDGEBENCH
+from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+from trustescalate.importers.pandalm import PANDALM
 
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
+        JUDGEBENCH,
+        LLMBAR,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
+        PANDALM,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

@@ -12,6 +12,8 @@ from trustescalate.types import Annotation, Item, Judgment
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "formats"
 
 SAMPLES: dict[str, tuple[str, ...]] = {
+    "alpaca_eval": ("alpaca_eval/annotations.alpaca_eval_gpt4.json",),
+    "alpaca_eval_weighted": ("alpaca_eval/annotations.weighted_alpaca_eval_gpt4_turbo.json",),
     "arena_battles": ("chatbot_arena/battles_min.jsonl",),
     "arena_hard": ("arena_hard/judgment.greek.claude-3.5-sonnet-v2.jsonl",),
     "arena_kaggle": ("chatbot_arena/kaggle_lmsys_test.csv",),

@@ -5,6 +5,7 @@ are cut out only where every mark occurs once. The swapped game of a pair names 
 Source: FastChat, fastchat/llm_judge/common.py.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -40,6 +41,11 @@ SHOWN = {
     "b": (("[The Start of Assistant B's Answer]\n",), "\n[The End of Assistant B's Answer]"),
 }
 """What judges were shown: how each part begins and ends."""
+CONVERSATION = (
+    "<|The Start of Assistant A's Conversation with User|>\n",
+    "\n<|The End of Assistant A's Conversation with User|>",
+)
+HEADING = re.compile(r"^### (?:User|Assistant A):\n", re.MULTILINE)
 TEMPLATES = "the templates of one judge (pair-v2, pair-math-v1, …) follow the question, so they are one judge"
 
 
@@ -145,9 +151,11 @@ def _shown(row: Any, field: str, question: str, models: tuple[str, ...], turn: i
         if turn == 1:
             return asked[0], tuple(texts[0] for texts in whole), None
         return asked[0], tuple(_conversation(asked, texts) for texts in whole), None
-    if turn != 1:
-        raise Unusable("two turns: give question.jsonl and the model_answer files too")
-    return _cut(text(row, field), len(models))
+    if turn == 1:
+        return _cut(text(row, field), len(models))
+    if len(models) == 1:
+        return _cut_conversation(text(row, field))
+    raise Unusable("two turns: give question.jsonl and the model_answer files too")
 
 
 def _conversation(asked: list[str], said: list[str]) -> tuple[Turn, ...]:
@@ -161,6 +169,16 @@ def _cut(shown: str, responses: int) -> Shown:
     if not question or len(said) != responses:
         raise Unusable("the answers cannot be cut from the prompt: give the model_answer files too")
     return question, tuple(said), parts["reference"]
+
+
+def _cut_conversation(shown: str) -> Shown:
+    """The two turns of one answer; the headings must stand there just as often as there are turns."""
+    talk = between(shown, *CONVERSATION)
+    parts = [] if talk is None else [part.strip("\n") for part in HEADING.split(talk)[1:]]
+    if len(parts) != 4 or not all(part.strip() for part in parts):
+        raise Unusable("the turns cannot be cut from the prompt: give question.jsonl and model_answer files")
+    first, said, then, again = parts
+    return first, ((Turn("assistant", said), Turn("user", then), Turn("assistant", again)),), None
 
 
 def _part(shown: str, starts: tuple[str, ...], end: str) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from trustescalate.errors import DataError, UsageError
 from trustescalate.importers import columns
+from trustescalate.importers.alpaca_eval import ALPACA_EVAL
 from trustescalate.importers.arena_hard import ARENA_HARD
 from trustescalate.importers.base import Files, Format
 from trustescalate.importers.chatbot_arena import ARENA_BATTLES, ARENA_CONVERSATIONS, ARENA_KAGGLE
@@ -16,6 +17,7 @@ from trustescalate.importers.pandalm import PANDALM
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
+        ALPACA_EVAL,
         ARENA_BATTLES,
         ARENA_CONVERSATIONS,
         ARENA_HARD,

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from trustescalate.errors import DataError
-from trustescalate.jsonl import digest
+from trustescalate.jsonl import canonical, digest
 from trustescalate.judges.base import Channel, Enough, Tariff
 from trustescalate.judges.features import DECIMALS, BoolArray, FloatArray, Reader
 from trustescalate.judges.prompts import Exemplar
@@ -60,7 +60,7 @@ class ClassicalJudge:
                 [f"judge {name!r} has {len(rows)} rows in the roles exemplars and dev to be fitted on"],
                 f"it needs {FEWEST} or more: set [roles] dev = 0.3, or label more items",
             )
-        rows = sorted(rows, key=lambda row: (_key(row.item), row.item.responses, row.label))
+        rows = sorted(rows, key=lambda row: (_key(row.item), row.item.texts, row.label))
         self.name = name
         self._task = task
         self._cost = (tariff or Tariff()).request
@@ -278,7 +278,7 @@ def _folds(items: Sequence[Item], seed: int) -> Mapping[str, int]:
 
 def _key(item: Item) -> str:
     """What is judged, whichever response comes first."""
-    return digest(item.prompt, item.reference, sorted(item.responses))
+    return digest(item.prompt, item.reference, sorted(map(canonical, item.responses)))
 
 
 def _of(rows: Sequence[Exemplar], part: BoolArray) -> list[Exemplar]:

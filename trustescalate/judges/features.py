@@ -101,11 +101,11 @@ class Reader:
 
 
 def _texts(items: Sequence[Item]) -> list[str]:
-    return [text for item in items for text in item.responses]
+    return [text for item in items for text in item.texts]
 
 
 def _forms(items: Sequence[Item]) -> FloatArray:
-    return np.array([form(item, text) for item in items for text in item.responses])
+    return np.array([form(item, text) for item in items for text in item.texts])
 
 
 def _vectorizer(

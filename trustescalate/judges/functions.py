@@ -4,7 +4,7 @@
         return "A"      # a label; or {"A": 0.7, "B": 0.3}; or 0.7, for the first label; or None, no verdict
 
 `item` is a dictionary of its own for each call: id, prompt (a string, or a list of {"role", "content"}),
-responses (a list of strings), reference, group, meta. What the function raises or returns amiss is a failed
+responses (a list of such), reference, group, meta. What the function raises or returns amiss is a failed
 vote, never a verdict. Nothing of the user's is imported before judges are opened.
 """
 

@@ -98,11 +98,14 @@ class RewardJudge:
         return probs | dict(zip(self._task.labels, shares, strict=False))
 
 
-def scored(item: Item, response: str) -> Request:
-    """The request for one score: the prompt's turns, then the response as the assistant's."""
-    turns = (Turn("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt
-    shown = tuple(Message(turn.role, turn.content) for turn in turns)
-    return Request((*shown, Message("assistant", response)), (), 0, 0.0, logprobs=False)
+def scored(item: Item, response: str | tuple[Turn, ...]) -> Request:
+    """The request for one score: the prompt's turns, then the response, which ends with the assistant."""
+    turns = list((Turn("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt)
+    said = list((Turn("assistant", response),) if isinstance(response, str) else response)
+    while said and said[-1].role != "assistant":
+        said.pop()
+    shown = [*turns, *(said or [Turn("assistant", "")])]
+    return Request(tuple(Message(turn.role, turn.content) for turn in shown), (), 0, 0.0, logprobs=False)
 
 
 def _value(reply: Reply) -> float | None:

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"gate"},
     {"project"},
     {"recorded"},
-    {"display", "inspection", "monitor", "path_choice", "pilot_plan", "selftest", "starter"},
+    {"bench", "display", "inspection", "monitor", "path_choice", "pilot_plan", "selftest", "starter"},
     {"import_data"},
     {"cli"},
     {"__main__"},
@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 THIRD_PARTY: dict[str, set[str]] = {
+    "bench": {"numpy"},
     "calibrate": {"numpy"},
     "cascade": {"numpy"},
     "cli": {"typer"},

@@ -160,9 +160,9 @@ class Project:
                 self.progress(Progress("calibrating", done, total, 0, 0, spent.spent, spent.calls))
 
             if deferred is not None:
-                await deferred.judgments(asked, judges, self._in_flight)
+                await deferred.judgments(asked, judges, self.in_flight)
             if drawn is None:
-                await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
+                await collect_judgments(asked, judges, collect=collect, in_flight=self.in_flight)
             else:
                 await judge_batch(
                     protocol,
@@ -171,7 +171,7 @@ class Project:
                     judges,
                     judged=judged,
                     collect=collect,
-                    in_flight=self._in_flight,
+                    in_flight=self.in_flight,
                 )
         certificate = calibrate(
             protocol,
@@ -296,8 +296,8 @@ class Project:
 
                 try:
                     if deferred is not None:
-                        await deferred.cascade(todo, cascade, self._in_flight)
-                    await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
+                        await deferred.cascade(todo, cascade, self.in_flight)
+                    await run_cascade(todo, cascade, record=record, in_flight=self.in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -509,8 +509,18 @@ class Project:
     def _recorded_config(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
 
+    @asynccontextmanager
+    async def panel(
+        self, data: Dataset, roles: Mapping[str, Sequence[str]], limits: BudgetTable
+    ) -> AsyncIterator[tuple[list[Judge], Budget]]:
+        """The judges as calibration asks them, within limits, and what they spend; closed in the end."""
+        exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
+        async with self._panel(exemplars, limits, rows=rows) as (judges, spent, _):
+            yield judges, spent
+
     @property
-    def _in_flight(self) -> int:
+    def in_flight(self) -> int:
+        """How many items are judged at a time."""
         return max(16, sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
 
     def _now(self) -> str:

@@ -122,10 +122,7 @@ def _item_judge(config: Config, table: CallableTable | ScoreTable, backend: Back
         swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
         return FunctionJudge(table.name, digest(*reads, swap), task, ask, swap=swap, tariff=prices)
     mark = digest(*reads, table.scale, table.middle if task.kind is TaskKind.BINARY else None)
-    try:
-        return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=table.middle, tariff=prices)
-    except ValueError as error:
-        raise ConfigError(f"judge {table.name!r}: {error}", "use another backend for it") from None
+    return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=table.middle, tariff=prices)
 
 
 def open_backend(

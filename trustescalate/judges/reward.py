@@ -1,50 +1,66 @@
-"""Reward models and rerankers as judges: one number a response, no question asked and no example shown.
+"""A reward model as a judge: one number a response, and margins turned into votes.
 
-What yields the number is a backend like any other: it is asked with a prompt and a response, and answers with
-the number as its text. So cache, budget and failures are those of every judge.
+Where the numbers come from is not here. A score is asked for as any other request is, so that caches,
+budgets and tariffs know it: the conversation, the response its last message, no symbols, no tokens wanted.
+The reply's text is the number.
 """
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
+from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Channel, Enough, Tariff, all_done
 from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage, Vote
 
 
 class Scorer(Protocol):
-    """Whatever gives a response a number, the higher the better."""
+    """Something that gives a response to a prompt a number, the higher the better, in no particular unit."""
 
-    async def score(self, prompt: tuple[Turn, ...], response: str) -> float:
-        """The number. Raises ValueError for a response that it cannot read (too long)."""
+    async def score(self, prompt: tuple[Message, ...], response: str) -> float:
+        """The score of one response. Raises `Unscored` if this one cannot be scored."""
         ...
 
 
-def answers(scorer: Scorer) -> Ask:
-    """A scorer as something that answers requests."""
+class Unscored(Exception):
+    """This response has no score; `failure` is a code of `types.FAILURES`."""
 
-    async def ask(request: Request) -> Reply:
-        *turns, last = request.messages
-        prompt = tuple(Turn(turn.role, turn.content) for turn in turns)
+    def __init__(self, failure: str, said: str) -> None:
+        super().__init__(said)
+        self.failure = failure
+
+
+class ScoringBackend:
+    """A `Scorer` as a `Backend`, so that what goes round a backend goes round a scorer."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    async def complete(self, request: Request) -> Reply:
+        """The score of the last message, as a text that reads back to the same number."""
+        *prompt, response = request.messages
         try:
-            value = await scorer.score(prompt, last.content)
-        except ValueError as error:
-            return Reply(str(error)[:500], None, "stop", Usage(1), "bad_request")
+            value = await self._scorer.score(tuple(prompt), response.content)
+        except Unscored as error:
+            return Reply(str(error), None, "stop", Usage(1), error.failure)
         return Reply(repr(float(value)), None, "stop", Usage(1))
 
-    return ask
+    async def close(self) -> None:
+        """Close the scorer, if it wants to be closed."""
+        close = getattr(self._scorer, "close", None)
+        if close is not None:
+            await close()
 
 
 class RewardJudge:
-    """The responses' scores as one vote.
+    """One vote an item from scalar scores (Bradley and Terry 1952: P(A beats B) = sigmoid(s_A - s_B)).
 
-    In a pair, P(A) is the logistic function of (score of A - score of B) / `scale`, as in the model of
-    Bradley and Terry (1952) that reward models are trained with; a tie is never said, and equal scores are
-    no verdict.
-    In a binary task, P(first label) is that of (score - `middle`) / `scale`. The orders of a pair cannot
-    differ, so each response is scored once. Whether the probabilities are honest does not matter to the
-    certificate, which needs their order alone.
+    Of two responses each is scored once, whatever stands beside it, so that there is no order to undo; a tie
+    has probability 0 short of equal scores, which leave A and B at one half. Of one response, `labels[0]` has
+    the probability sigmoid(score - `middle`). Both are divided by `scale` first. These numbers are as honest
+    as the model's training was; a certificate tests them as it tests all others.
 
-    Raises ValueError for a task of another kind.
+    Raises `ConfigError` for tasks other than pairwise and binary.
     """
 
     channel: Channel = "logprobs"
@@ -61,7 +77,10 @@ class RewardJudge:
         tariff: Tariff | None = None,
     ) -> None:
         if task.kind not in (TaskKind.PAIRWISE, TaskKind.BINARY):
-            raise ValueError(f"scores can judge pairwise and binary tasks, not {task.kind}")
+            raise ConfigError(
+                f"judge {name!r}: a reward model has no labels to choose a {task.kind} from",
+                "use it for pairwise or binary tasks",
+            )
         self.name = name
         self.fingerprint = fingerprint
         self._task = task
@@ -70,47 +89,65 @@ class RewardJudge:
         self._tariff = tariff or Tariff()
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
-        """Score each response; never raises for what one reply says."""
-        replies = await all_done(self._ask(scored(item, text)) for text in item.responses)
-        usage = sum((reply.usage for reply in replies), Usage())
-        values = [_value(reply) for reply in replies]
-        failure = next((reply.failure for reply in replies if reply.failure), None)
-        if failure is None and None in values:
+        """Score each response once; there is a single vote."""
+        replies = await all_done(self._ask(score_request(item, text)) for text in item.responses)
+        return Judgment(item.id, self.name, self.fingerprint, (self._vote(replies),), 1)
+
+    def _vote(self, replies: Sequence[Reply]) -> Vote:
+        failure = next((reply.failure for reply in replies if reply.failure is not None), None)
+        scores = [] if failure else [_number(reply.text) for reply in replies]
+        if not all(map(math.isfinite, scores)):
             failure = "bad_reply"
-        probs = {} if failure else self._probs([value for value in values if value is not None])
-        vote = Vote(
+        usage = sum((reply.usage for reply in replies), Usage())
+        return Vote(
             0,
-            "AB+BA" if self._task.kind is TaskKind.PAIRWISE else "",
-            probs,
-            " ".join(reply.text for reply in replies),
+            "",
+            {} if failure else self._probs(scores),
+            ", ".join(reply.text for reply in replies),
             failure,
             self.channel,
             usage,
             sum(self._tariff.cost(reply.usage) for reply in replies),
         )
-        return Judgment(item.id, self.name, self.fingerprint, (vote,), 1)
 
-    def _probs(self, values: list[float]) -> dict[str, float]:
-        lead = values[0] - (values[1] if len(values) > 1 else self._middle)
-        likelier = 1 / (1 + math.exp(-min(abs(lead) / self._scale, 700.0)))
-        shares = (likelier, 1 - likelier) if lead >= 0 else (1 - likelier, likelier)
-        probs = dict.fromkeys(self._task.labels, 0.0)
-        return probs | dict(zip(self._task.labels, shares, strict=False))
+    def _probs(self, scores: Sequence[float]) -> dict[str, float]:
+        first, second, *rest = self._task.labels
+        against = scores[1] if len(scores) == 2 else self._middle
+        margin = scores[0] / self._scale - against / self._scale
+        return {first: sigmoid(margin), second: sigmoid(-margin)} | dict.fromkeys(rest, 0.0)
 
 
-def scored(item: Item, response: str | tuple[Turn, ...]) -> Request:
-    """The request for one score: the prompt's turns, then the response, which ends with the assistant."""
-    turns = list((Turn("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt)
-    said = list((Turn("assistant", response),) if isinstance(response, str) else response)
-    while said and said[-1].role != "assistant":
-        said.pop()
-    shown = [*turns, *(said or [Turn("assistant", "")])]
-    return Request(tuple(Message(turn.role, turn.content) for turn in shown), (), 0, 0.0, logprobs=False)
+def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
+    """How a score is asked for; of a response in turns its last one is scored, after all before it.
+
+    An item's reference is not shown: reward models have no place for it.
+
+    >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
+    (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))
+    """
+    return Request((*_said(item.prompt, "user"), *_said(response, "assistant")), (), 0, 0.0, False)
 
 
-def _value(reply: Reply) -> float | None:
+def _said(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
+    if isinstance(words, str):
+        return [Message(role, words)]
+    return [Message(turn.role, turn.content) for turn in words]
+
+
+def sigmoid(margin: float) -> float:
+    """1 / (1 + exp(-margin)), without overflow.
+
+    >>> sigmoid(0.0), sigmoid(-1000.0), round(sigmoid(2.0) + sigmoid(-2.0), 12)
+    (0.5, 0.0, 1.0)
+    """
+    if margin >= 0:
+        return 1 / (1 + math.exp(-margin))
+    odds = math.exp(margin)
+    return odds / (1 + odds)
+
+
+def _number(text: str) -> float:
     try:
-        value = float(reply.text)
+        return float(text)
     except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+        return math.nan

@@ -1,7 +1,6 @@
-"""Scores as votes: reward models and rerankers, over the wire and from any scorer."""
+"""Endpoints that score: three dialects, failures as values, keys, and a cascade with one in it."""
 
 import asyncio
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,71 +9,34 @@ import pytest
 from tests.servers import Canned, FaultServer
 from tests.test_project import calibrate, run, simulated, write_project
 from trustescalate.errors import ConfigError, ProviderError
-from trustescalate.judges.base import Tariff, all_votes
-from trustescalate.judges.reward import RewardJudge, answers, scored
+from trustescalate.judges.base import all_votes
+from trustescalate.judges.reward import RewardJudge, score_request
 from trustescalate.judges.score import ScoreBackend, body, read_score
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage
+from trustescalate.types import Item, Judgment, Reply, Request, Task, TaskKind, Usage
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 PASS = Task(TaskKind.BINARY, "Good?", ("pass", "fail"))
 ITEM = Item("q", "Hi?", ("one", "three"))
 
 
-class Lengths:
-    """The longer the better; no text of more than ten characters."""
+def judged(item: Item, scores: Mapping[str, float], **settings: float) -> Judgment:
+    async def ask(request: Request) -> Reply:
+        return Reply(repr(scores[request.messages[-1].content]), None, "stop", Usage(1))
 
-    async def score(self, prompt: tuple[Turn, ...], response: str) -> float:
-        if len(response) > 10:
-            raise ValueError("too long")
-        return float(len(response))
-
-
-def judged(item: Item = ITEM, task: Task = PAIR, **settings: float) -> Judgment:
-    judge = RewardJudge("r", "print", task, answers(Lengths()), tariff=Tariff(request=0.5), **settings)
-    return asyncio.run(judge.judge(item, all_votes))
-
-
-def test_a_margin_is_a_probability_as_bradley_and_terry_have_it() -> None:
-    (vote,) = judged().votes
-    assert vote.order == "AB+BA"
-    assert vote.probs["B"] == pytest.approx(1 / (1 + math.exp(-2)))
-    assert vote.probs["tie"] == 0
-    assert (vote.raw, vote.usage.calls, vote.cost) == ("3.0 5.0", 2, 1.0)
-    assert judged(scale=4.0).votes[0].probs["B"] == pytest.approx(1 / (1 + math.exp(-0.5)))
-
-
-def test_a_swapped_pair_gets_the_swapped_vote_and_equal_scores_none() -> None:
-    one, other = judged().votes[0], judged(Item("q", "Hi?", ("three", "one"))).votes[0]
-    assert (one.probs["A"], one.probs["B"]) == (other.probs["B"], other.probs["A"])
-    same = judged(Item("q", "Hi?", ("one", "two"))).votes[0]
-    assert same.probs["A"] == same.probs["B"] == 0.5
+    task = PASS if len(item.responses) == 1 else PAIR
+    return asyncio.run(RewardJudge("r", "print", task, ask, **settings).judge(item, all_votes))
 
 
 def test_a_single_answer_is_held_against_the_middle() -> None:
-    item = Item("q", "Hi?", ("four",))
-    assert judged(item, PASS, middle=4.0).votes[0].probs == {"pass": 0.5, "fail": 0.5}
-    assert judged(item, PASS).votes[0].probs["pass"] > 0.9
-    assert judged(item, PASS, middle=1000.0, scale=1e-9).votes[0].probs == {"pass": 0.0, "fail": 1.0}
+    item, scores = Item("q", "Hi?", ("four",)), {"four": 4.0}
+    assert judged(item, scores, middle=4.0).votes[0].probs == {"pass": 0.5, "fail": 0.5}
+    assert judged(item, scores).votes[0].probs["pass"] > 0.9
+    assert judged(item, scores, middle=1000.0, scale=1e-9).votes[0].probs == {"pass": 0.0, "fail": 1.0}
 
 
-def test_a_response_that_cannot_be_scored_fails_the_vote() -> None:
-    (vote,) = judged(Item("q", "Hi?", ("one", "much too long"))).votes
-    assert (vote.failure, dict(vote.probs), vote.usage.calls) == ("bad_request", {}, 2)
-
-
-@pytest.mark.parametrize("text", ["nan", "inf", "", "A", "1e999"])
-def test_what_is_no_number_is_a_bad_reply(text: str) -> None:
-    async def ask(request: Request) -> Reply:
-        return Reply(text, None, "stop", Usage(1))
-
-    judge = RewardJudge("r", "print", PAIR, ask)
-    assert asyncio.run(judge.judge(ITEM, all_votes)).votes[0].failure == "bad_reply"
-
-
-def test_other_tasks_are_refused() -> None:
-    for kind in (TaskKind.RATING, TaskKind.CHOICE):
-        with pytest.raises(ValueError, match=f"not {kind}"):
-            RewardJudge("r", "print", Task(kind, "?", ("1", "2", "3")), answers(Lengths()))
+def test_a_pair_has_no_middle() -> None:
+    scores = {"one": 1.0, "three": 3.0}
+    assert judged(ITEM, scores, middle=9.0).votes == judged(ITEM, scores).votes
 
 
 # ── over the wire ────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +75,7 @@ def ask(server: FaultServer, api: str, *texts: str, **settings: Any) -> list[Rep
     async def asked() -> list[Reply]:
         backend = ScoreBackend(model="m", api=api, base_url=server.url, **settings)  # type: ignore[arg-type]
         try:
-            return [await backend.complete(scored(ITEM, text)) for text in texts]
+            return [await backend.complete(score_request(ITEM, text)) for text in texts]
         finally:
             await backend.close()
 
@@ -217,14 +179,5 @@ def test_a_rating_cannot_be_scored(tmp_path: Any) -> None:
     config = write_project(
         tmp_path, table("http://localhost:1/v1"), change=one, more='[task]\nkind = "rating"'
     )
-    with pytest.raises(ConfigError, match="scores can judge pairwise and binary tasks, not rating"):
+    with pytest.raises(ConfigError, match="no labels to choose a rating from"):
         calibrate(config)
-
-
-def test_turns_are_shown_with_their_roles() -> None:
-    request = scored(Item("q", (Turn("user", "Hi"), Turn("assistant", "Hello")), ("a",)), "a")
-    assert request.messages == (
-        Message("user", "Hi"),
-        Message("assistant", "Hello"),
-        Message("assistant", "a"),
-    )

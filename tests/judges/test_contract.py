@@ -162,16 +162,34 @@ class Bench:
         return asyncio.run(asked())
 
 
+def save_speaking_model(folder: Path) -> None:
+    """A tiny model that always says A or B, how surely hanging on all that it read."""
+    import torch
+    import transformers
+
+    from tests.judges.test_local import TEMPLATE, save_model
+
+    save_model(folder, TEMPLATE)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["max_position_embeddings"] = CONTEXT
+    (folder / "config.json").write_text(json.dumps(settings))
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, -1] = 1.0  # a feature that every place has
+        head = model.get_output_embeddings().weight.zero_()
+        for name in ("A", "B"):
+            head[words[name]] = torch.randn(head.shape[1]) / 2
+            head[words[name], -1] = 9.0
+    model.save_pretrained(folder)
+
+
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, folder: Path, server: FaultServer) -> Bench:
     if request.param == "local" and not (folder / "model").exists():
         pytest.importorskip("torch")
-        from tests.judges.test_local import TEMPLATE, save_model
-
-        save_model(folder / "model", TEMPLATE)
-        settings = json.loads((folder / "model" / "config.json").read_text())
-        settings["max_position_embeddings"] = CONTEXT
-        (folder / "model" / "config.json").write_text(json.dumps(settings))
+        save_speaking_model(folder / "model")
     return Bench(request.param, folder, server)
 
 

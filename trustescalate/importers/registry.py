@@ -9,6 +9,7 @@ from trustescalate.importers.arena_hard import ARENA_HARD
 from trustescalate.importers.base import Files, Format
 from trustescalate.importers.chatbot_arena import ARENA_BATTLES, ARENA_CONVERSATIONS, ARENA_KAGGLE
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.harness import DEEPEVAL, LM_EVAL, PROMPTFOO
 from trustescalate.importers.judgebench import JUDGEBENCH
 from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
@@ -22,11 +23,14 @@ FORMATS: Mapping[str, Format] = {
         ARENA_CONVERSATIONS,
         ARENA_HARD,
         ARENA_KAGGLE,
+        DEEPEVAL,
         JUDGEBENCH,
         LLMBAR,
+        LM_EVAL,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
         PANDALM,
+        PROMPTFOO,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

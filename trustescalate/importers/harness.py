@@ -1,7 +1,7 @@
 """Logs of evaluation harnesses: promptfoo, DeepEval, lm-evaluation-harness. One response each, pass or fail.
 
 Whatever gave a verdict is a judge, a programmatic check too: it is no person. A grader that crashed or could
-not be read looks like a wrong answer in these logs, and is a failure here. Repeats of a test are further votes.
+not be read looks like a wrong answer in these logs, and is a failure here. Repeats of a test are more votes.
 """
 
 import hashlib

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
-    {"config", "jsonl", "labels", "votes"},
+    {"config", "jsonl", "labels", "values", "votes"},
     {"dataset", "evidence", "judges", "protocol", "simulate", "store"},
-    {"refusal"},
+    {"group_promises", "refusal"},
     {"calibrate", "cascade"},
     {"batch", "report"},
     {"gate"},
@@ -31,6 +31,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "config": {"pydantic"},
     "display": {"rich"},
     "evidence": {"numpy"},
+    "group_promises": {"numpy"},
     "inspection": {"numpy"},
     "jsonl": {"pydantic"},
     "judges.completions": set(),

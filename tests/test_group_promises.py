@@ -282,6 +282,17 @@ def test_the_report_by_value(done: tuple[Path, Certificate, Run]) -> None:
     assert calibration.measures.cost_share.value is not None
 
 
+def test_a_refusal_by_value_is_reported() -> None:
+    world = World()
+    made = world.certificate(alpha=0.01, **rule(world, "x", "y"))
+    report = build_calibration(made)
+    assert (report.status, report.measures.certified_agreement.value) == ("none", None)
+    assert report.claim.startswith("No certificate: none of 2 values of meta.k")
+    assert [row[-1] for row in texts(table(report, "groups"))] == [
+        "not tested: too few rows to pass any test"
+    ] * 2
+
+
 def test_the_cost_to_expect_leaves_out_what_abstains(done: tuple[Path, Certificate, Run]) -> None:
     _, made, _ = done
     paid = sum(one.n * one.tests[one.chosen].cost for one in made.groups if one.chosen is not None) / made.n

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "votes"},
-    {"dataset", "evidence", "judges", "protocol", "simulate", "store"},
+    {"dataset", "evidence", "judges", "people", "protocol", "simulate", "store"},
     {"refusal"},
     {"calibrate", "cascade"},
     {"batch", "report"},
@@ -38,6 +38,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "judges.openai": {"openai", "httpx", "httpx2", "aiohttp"},
     "monitor": {"numpy"},
     "path_choice": {"numpy"},
+    "people": {"numpy"},
     "pilot_plan": {"numpy"},
     "recorded": {"numpy"},
     "refusal": {"numpy"},

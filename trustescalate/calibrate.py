@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.evidence import people
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
+from trustescalate.people import people
 from trustescalate.protocol import Aligned, Judged, Protocol
 from trustescalate.refusal import refusal
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling

@@ -164,6 +164,8 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+        if row.seconds is not None and row.seconds < 0:
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")

@@ -1,9 +1,11 @@
 """What stands beside the promise: the mean over all items, moved scores, agreement among people."""
 
+from statistics import median
+
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.types import Certificate, Overall, People, Run, StandIn, Task, TaskKind
+from trustescalate.types import Annotator, Certificate, Overall, People, Run, StandIn, Task, TaskKind
 
 MOVED = (
     "The scores on these items differ from those on the labelled rows by more than chance explains. The "
@@ -11,6 +13,8 @@ MOVED = (
 )
 MANY = 12
 """A table with more rows than this is folded."""
+CLEARLY_LESS = 0.1
+"""Fewer points of agreement than this are not worth a remark on a person."""
 
 # ── the mean over all items ──────────────────────────────────────────────────────────────────────
 
@@ -126,6 +130,7 @@ def people_section(certificate: Certificate) -> Section | None:
         f"{len(found.annotators):,} people labelled the certification rows. The coefficients are 1 for full "
         "agreement and 0 for what chance would give; where one label is far more common than the others, κ "
         "and α are low even if people hardly ever differ, and AC1 is not.",
+        *([hasty] if (hasty := _hasty_text(found)) else []),
         _stand_in_text(found),
     ]
     tables = [_coefficient_table(certificate, found), _annotator_table(found)]
@@ -153,22 +158,53 @@ def _limits(interval: tuple[float, float] | None) -> Figure:
 
 
 def _annotator_table(found: People) -> Table:
-    rows = tuple(
-        Row(
-            (
-                words(each.name),
-                count(each.opinions),
-                count(each.ties),
-                count(each.skips),
-                count(each.comparisons),
-                share(each.agreements, each.comparisons, "nobody else labelled these rows"),
-            )
+    timed = any(each.timed for each in found.annotators)
+    rows = []
+    for each in found.annotators:
+        cells = (
+            words(each.name),
+            count(each.opinions),
+            count(each.ties),
+            count(each.skips),
+            count(each.comparisons),
+            share(each.agreements, each.comparisons, "nobody else labelled these rows"),
         )
-        for each in found.annotators
-    )
+        took = figures.decimal(each.seconds, "no time was recorded", 1)
+        rows.append(Row((*cells, took) if timed else cells))
     titles = ("Opinions", "Ties", "Skips", "Compared with others", "Agreed")
-    columns = (Column("Person"), *(Column(title, True) for title in titles))
-    return Table("Person by person", columns, rows, folded=len(rows) > MANY)
+    clock = (Column("Median seconds", True),) if timed else ()
+    columns = (Column("Person"), *(Column(title, True) for title in titles), *clock)
+    return Table("Person by person", columns, tuple(rows), folded=len(rows) > MANY)
+
+
+def _hasty_text(found: People) -> str:
+    """Name those who take at most half the usual time and agree clearly less than the others do."""
+    clocks = [each.seconds for each in found.annotators if each.seconds is not None]
+    if len(clocks) < 2:
+        return ""
+    usual = median(clocks)
+    hasty = [
+        each.name
+        for each in found.annotators
+        if each.seconds is not None and each.seconds <= usual / 2 and _differs(each, found)
+    ]
+    if not hasty:
+        return ""
+    more = f" and {len(hasty) - MANY:,} more" if len(hasty) > MANY else ""
+    return (
+        f"Fast, and of another opinion: {', '.join(hasty[:MANY])}{more}. At most half the usual time an "
+        f"answer, and agreement with others at least {100 * CLEARLY_LESS:g} points below what these "
+        "others reach among themselves. That may be haste, or another understanding of the task."
+    )
+
+
+def _differs(one: Annotator, found: People) -> bool:
+    """Whether others agree among themselves clearly more than with this person. Sums count a pair twice."""
+    agreements = sum(each.agreements for each in found.annotators) - 2 * one.agreements
+    comparisons = sum(each.comparisons for each in found.annotators) - 2 * one.comparisons
+    if one.comparisons < found.min_rows or comparisons < found.min_rows:
+        return False
+    return agreements / comparisons - one.agreements / one.comparisons >= CLEARLY_LESS
 
 
 def _pair_table(found: People) -> Table:

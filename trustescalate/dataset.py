@@ -49,6 +49,9 @@ def load_dataset(config: Config) -> Dataset:
     grouped = tuple(_with_group(row.record, config.data.group) for row in items)
     if items and config.data.group and all(item.group is None for item in grouped):
         problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
+    for field, where in _named_fields(config):
+        if items and all(field_of(item, field) is None for item in grouped):
+            problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
     return Dataset(grouped, tuple(row.record for row in notes))
@@ -61,6 +64,18 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
     return tuple(_with_group(row.record, config.data.group) for row in items)
+
+
+def field_of(item: Item, field: str) -> str | None:
+    """What an item holds in `field`, "meta.<key>": a text, a number or a truth value, as text.
+
+    >>> field_of(Item("q", "p", ("r",), meta={"turn": 2, "model": ""}), "meta.turn")
+    '2'
+    >>> field_of(Item("q", "p", ("r",), meta={"turn": 2, "model": ""}), "meta.model") is None
+    True
+    """
+    value = item.meta.get(field.removeprefix("meta."))
+    return None if value in (None, "") or isinstance(value, (dict, list)) else str(value)
 
 
 def content_digest(item: Item) -> str:
@@ -171,6 +186,13 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
         seen.setdefault(key, line)
     return problems
+
+
+def _named_fields(config: Config) -> list[tuple[str, str]]:
+    board, strata = config.leaderboard, config.data.strata
+    named = [(field, "[leaderboard] models") for field in board.models]
+    named += [(board.item, "[leaderboard] item")] if board.item else []
+    return named + ([(strata, "[data] strata")] if strata else [])
 
 
 def _with_group(item: Item, by: str | None) -> Item:

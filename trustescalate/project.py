@@ -29,6 +29,7 @@ from trustescalate.dataset import (
     assign_roles,
     clusters,
     content_digest,
+    field_of,
     load_dataset,
     load_items,
 )
@@ -47,6 +48,7 @@ from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.leaderboard import standings
 from trustescalate.protocol import Judged, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
@@ -440,11 +442,17 @@ class Project:
             return replace(
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
-        groups = {item.id: item.group for item in (*data.items, *run.items)}
+        items = {item.id: item for item in (*data.items, *run.items)}
+        groups = {item.id: item.group for item in items.values()}
+        by, table = self.config.data.strata, self.config.leaderboard
+        strata = None if by is None else {item.id: field_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups),
+            overall=overall(run, judged, data.annotations, groups, strata),
             shift=score_shift(run, judged, groups),
+            standings=standings(run, judged, data.annotations, items, table, strata)
+            if table.models
+            else None,
         )
 
     def _certificate_votes(self, certificate: Certificate) -> Judged | None:
@@ -549,11 +557,12 @@ def _items_digest(items: Sequence[Item]) -> str:
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's figures rest on, of a recorded configuration."""
-    kept = {key: value for key, value in config.items() if key not in ("gate", "budget")}
+    kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
+    data = {key: value for key, value in kept["data"].items() if key != "strata"}
     judges = [
         {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
     ]
-    return {**kept, "judges": judges}
+    return {**kept, "data": data, "judges": judges}
 
 
 def _versions() -> dict[str, str]:

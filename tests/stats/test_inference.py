@@ -213,7 +213,7 @@ def test_rare_strata_are_put_together() -> None:
 
 
 def test_strata_mend_labels_drawn_more_often_from_some() -> None:
-    """Hard items were labelled three times as often: the draw is uniform within strata, over all it is not."""
+    """Hard items were labelled three times as often: within strata the draw is uniform, in all it is not."""
     rng, trials, missed, naive = np.random.default_rng(4), 200, 0, 0
     for _ in range(trials):
         hard = rng.random(1500) < 0.3

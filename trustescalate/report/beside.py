@@ -5,11 +5,17 @@ from statistics import median
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.types import Annotator, Certificate, Overall, People, Run, StandIn, Task, TaskKind
+from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
+from trustescalate.types import Annotator, Certificate, Overall, People, Run, StandIn, Stratum, Task, TaskKind
 
 MOVED = (
     "The scores on these items differ from those on the labelled rows by more than chance explains. The "
     "certificate is about items like the labelled rows; look at what changed, and label some of these items."
+)
+GUARD = (
+    f"The interval that uses predictions is asymptotic. It is shown from {MIN_LABELS} labels on, of which "
+    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not hang together: there it "
+    "was measured to miss about as often as it says. With fewer, read the one from labels alone."
 )
 MANY = 12
 """A table with more rows than this is folded."""
@@ -24,7 +30,7 @@ def overall_section(run: Run) -> Section | None:
     found, task = run.overall, run.header.certificate.task
     if found is None or task.kind is TaskKind.CHOICE:
         return None
-    name, thing = _named(task)
+    name, thing = named(task)
     title = f"{name} over all items"
     if found.estimate is None:
         return Section("overall", title, (f"It could not be measured: {found.reason}.",))
@@ -35,6 +41,7 @@ def overall_section(run: Run) -> Section | None:
         f"{found.items:,} {unit} are used, abstained ones too, and {found.labels:,} human labels correct "
         "them (PPI++)."
     ]
+    text.append(GUARD)
     if not found.usable:
         text.append(
             f"There are few labels ({found.reason}), too few for an interval that uses predictions: read the "
@@ -45,10 +52,47 @@ def overall_section(run: Run) -> Section | None:
             "The last line needs no label beyond the certificate: it allows for the certified share of wrong "
             "verdicts, and lets abstained items go either way."
         )
-    return Section("overall", title, tuple(text), tables=(_overall_table(task, found, name),))
+    if found.strata:
+        text.append(_strata_text(found))
+    tables = (
+        _overall_table(task, found, name),
+        *([_strata_table(task, found, name)] if found.strata else []),
+    )
+    return Section("overall", title, tuple(text), tables=tables)
 
 
-def _named(task: Task) -> tuple[str, str]:
+def _strata_text(found: Overall) -> str:
+    pooled = [_kind(each) for each in found.strata if each.pooled]
+    told = "The mean over all items is stratified: each kind weighs what it is of all rows"
+    if len(pooled) == len(found.strata):
+        told = f"No two kinds have {MIN_CLUSTERS} labels each, so the mean over all items is not stratified"
+    elif pooled:
+        some = f" and {len(pooled) - MANY:,} more" if len(pooled) > MANY else ""
+        told += f", and those with few labels are put together ({', '.join(pooled[:MANY])}{some})"
+    return (
+        f"{told}. The limits of all {len(found.strata):,} kinds hold at once with probability 95 %, so they "
+        "are wider than for one kind alone."
+    )
+
+
+def _kind(each: Stratum) -> str:
+    return "no kind named" if each.name is None else each.name
+
+
+def _strata_table(task: Task, found: Overall, name: str) -> Table:
+    rows = []
+    for each in found.strata:
+        point = missing(each.reason) if each.estimate is None else _mean(task, each.estimate)
+        using = words(_range(task, each.interval)) if each.usable else missing("")
+        alone = words(_range(task, each.label_only)) if each.label_only else missing("")
+        rows.append(Row((words(_kind(each)), count(each.items), count(each.labels), point, using, alone)))
+    titles = ("Rows", "Labels", name, "95 % limits, all at once", "From labels alone")
+    columns = (Column("Kind"), *(Column(title, True) for title in titles))
+    return Table(f"{name}, kind by kind", columns, tuple(rows), folded=len(rows) > MANY)
+
+
+def named(task: Task) -> tuple[str, str]:
+    """What a mean over all items is called in this task, and what it says."""
     if task.kind is TaskKind.PAIRWISE:
         tie = ", a tie counting one half" if len(task.labels) > 2 else ""
         return "Win rate of A", f"How often people prefer A{tie}"

@@ -248,7 +248,7 @@ def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
 def coarse_strata(
     stratum: IntArray, labelled: IntArray, cluster: IntArray | None = None, fewest: int = MIN_CLUSTERS
 ) -> IntArray | None:
-    """Strata (N,) with at least `fewest` labelled clusters each (labels, without `cluster`); None if only one.
+    """Strata (N,) with at least `fewest` labelled clusters (labels, if not given) each; None if only one.
 
     The rarest are put together until they have enough. Only counts of labels decide, never what they say, so
     an estimate within these strata is as valid as within those. `labelled` (n,) holds places among the N.

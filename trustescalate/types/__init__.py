@@ -34,8 +34,10 @@ from trustescalate.types.run import (
     Run,
     RunHeader,
     Step,
+    Stratum,
     TierShift,
 )
+from trustescalate.types.standings import Correlation, Standing, Standings
 from trustescalate.types.task import (
     SKIP,
     STRICT,
@@ -62,6 +64,7 @@ __all__ = [
     "Certificate",
     "Checkpoint",
     "Coefficient",
+    "Correlation",
     "Decision",
     "Item",
     "Json",
@@ -79,7 +82,10 @@ __all__ = [
     "RunHeader",
     "Seal",
     "StandIn",
+    "Standing",
+    "Standings",
     "Step",
+    "Stratum",
     "Task",
     "TaskKind",
     "TierShift",

@@ -34,7 +34,8 @@ def test_the_answer_is_the_policy_of_most_coverage_within_alpha() -> None:
             assert within == []
         else:
             assert band.limits[answer.limit].accepted == max(band.limits[k].accepted for k in within)
-    assert [answer.limit is None for answer in band.answers] == [True, True, False, False, False]
+    assert band.answers[0].limit is None
+    assert band.answers[-1].limit is not None
 
 
 def test_the_policy_of_the_certificate_is_marked_and_alphas_stand_beside_theirs() -> None:

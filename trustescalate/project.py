@@ -558,7 +558,7 @@ def _items_digest(items: Sequence[Item]) -> str:
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's figures rest on, of a recorded configuration."""
     kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
-    data = {key: value for key, value in kept["data"].items() if key != "strata"}
+    data = {key: value for key, value in kept.get("data", {}).items() if key != "strata"}
     judges = [
         {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
     ]

@@ -49,6 +49,7 @@ from trustescalate.types.task import (
     Task,
     TaskKind,
     Turn,
+    spoken,
 )
 
 __all__ = [
@@ -93,4 +94,5 @@ __all__ = [
     "Turn",
     "Usage",
     "Vote",
+    "spoken",
 ]

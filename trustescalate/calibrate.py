@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.evidence import people
 from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
+from trustescalate.people import people
 from trustescalate.protocol import Aligned, Judged, Protocol
 from trustescalate.refusal import refusal
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling

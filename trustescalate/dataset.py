@@ -53,6 +53,9 @@ def load_dataset(config: Config) -> Dataset:
         problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
     if items:
         problems += _value_problems(items_path, [row.record for row in items], config)
+    for field, where in _named_fields(config):
+        if items and all(value_of(item, field) is None for item in grouped):
+            problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
     return Dataset(grouped, tuple(row.record for row in notes))
@@ -169,6 +172,8 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+        if row.seconds is not None and row.seconds < 0:
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
@@ -191,6 +196,13 @@ def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[s
             meant = f"; did you mean {near[0]!r}?" if near else ""
             problems.append(f"{path}: no item has {given.by} {value!r}, which [groups] {name} names{meant}")
     return problems
+
+
+def _named_fields(config: Config) -> list[tuple[str, str]]:
+    board, strata = config.leaderboard, config.data.strata
+    named = [(field, "[leaderboard] models") for field in board.models]
+    named += [(board.item, "[leaderboard] item")] if board.item else []
+    return named + ([(strata, "[data] strata")] if strata else [])
 
 
 def _with_group(item: Item, by: str | None) -> Item:

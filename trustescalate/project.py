@@ -54,6 +54,7 @@ from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.leaderboard import standings
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
@@ -66,7 +67,7 @@ from trustescalate.types import (
     Run,
     RunHeader,
 )
-from trustescalate.values import values_of
+from trustescalate.values import value_of, values_of
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
@@ -464,11 +465,17 @@ class Project:
             return replace(
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
-        groups = {item.id: item.group for item in (*data.items, *run.items)}
+        items = {item.id: item for item in (*data.items, *run.items)}
+        groups = {item.id: item.group for item in items.values()}
+        by, table = self.config.data.strata, self.config.leaderboard
+        strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups),
+            overall=overall(run, judged, data.annotations, groups, strata),
             shift=score_shift(run, judged, groups),
+            standings=standings(run, judged, data.annotations, items, table, strata)
+            if table.models
+            else None,
         )
 
     def _certificate_votes(self, certificate: Certificate) -> Judged | None:
@@ -573,11 +580,12 @@ def _items_digest(items: Sequence[Item]) -> str:
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's figures rest on, of a recorded configuration."""
-    kept = {key: value for key, value in config.items() if key not in ("gate", "budget")}
+    kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
+    data = {key: value for key, value in kept.get("data", {}).items() if key != "strata"}
     judges = [
         {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
     ]
-    return {**kept, "judges": judges}
+    return {**kept, "data": data, "judges": judges}
 
 
 def _versions() -> dict[str, str]:

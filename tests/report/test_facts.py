@@ -297,7 +297,8 @@ def test_with_few_labels_only_these_are_shown() -> None:
     few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
     shown = section(build(replace(factory.run(10), overall=few)), "overall")
     assert texts(shown.tables[0])[0] == ["From labels alone", "—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100), too few" in shown.text[1]
+    assert "(60 labels, fewer than 100), too few" in shown.text[2]
+    assert "shown from 100 labels on" in shown.text[1]
 
 
 def test_a_mean_that_is_not_known_says_why() -> None:

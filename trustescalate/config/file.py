@@ -26,10 +26,12 @@ from trustescalate.config.tables import (
     GateTable,
     GroupsTable,
     GuaranteeTable,
+    LeaderboardTable,
     RolesTable,
     TaskTable,
 )
 from trustescalate.errors import ConfigError
+from trustescalate.types import TaskKind
 
 
 class Config(Table):
@@ -45,6 +47,7 @@ class Config(Table):
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    leaderboard: LeaderboardTable = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
     @field_validator("judges")
@@ -81,6 +84,19 @@ class Config(Table):
         procedure = self.guarantee.procedure
         if self.groups.by is not None and procedure != "fallback":
             raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
+        return self
+
+    @model_validator(mode="after")
+    def _leaderboard_fits_the_task(self) -> Self:
+        models, kind = self.leaderboard.models, self.task.kind
+        wanted = 2 if kind is TaskKind.PAIRWISE else 1
+        if models and kind is TaskKind.CHOICE:
+            raise ValueError('[leaderboard]: labels of kind = "choice" have no order to rank models by')
+        if models and len(models) != wanted:
+            example = '["meta.model_a", "meta.model_b"]' if wanted == 2 else '"meta.model"'
+            raise ValueError(f'[leaderboard]: kind = "{kind}" needs models = {example}')
+        if self.leaderboard.method == "bradley_terry" and wanted == 1:
+            raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
         return self
 
     def path(self, relative: str) -> Path:

@@ -1,9 +1,9 @@
 """What is asked, of which data, what is promised, how judges are asked, and what CI wants."""
 
 import re
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from trustescalate.config.base import Level, Share, Table
 from trustescalate.types import SKIP, TIE, Task, TaskKind
@@ -67,6 +67,13 @@ class TaskTable(Table):
         return Task(self.kind, self.question, labels, self.ties)
 
 
+def must_be_meta(field: str) -> str:
+    """Refuse what does not name a key of an item's meta."""
+    if not re.match(r"meta\..", field):
+        raise ValueError('must be "meta.<key>"')
+    return field
+
+
 class DataTable(Table):
     """[data]: files, relative to the configuration."""
 
@@ -75,6 +82,9 @@ class DataTable(Table):
     group: str | None = Field(
         None, description='what hangs together: "group", "prompt" or "meta.<key>"; default: the field group'
     )
+    strata: str | None = Field(
+        None, description='"meta.<key>": kinds of items, by which means over all items are stratified'
+    )
 
     @field_validator("group")
     @classmethod
@@ -82,6 +92,11 @@ class DataTable(Table):
         if group is None or group in ("group", "prompt") or re.match(r"meta\..", group):
             return group
         raise ValueError('must be "group", "prompt" or "meta.<key>"')
+
+    @field_validator("strata")
+    @classmethod
+    def _strata_known(cls, strata: str | None) -> str | None:
+        return strata if strata is None else must_be_meta(strata)
 
 
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
@@ -219,3 +234,47 @@ class GateTable(Table):
     min_agreement: Share | None = None
     min_coverage: Share | None = None
     max_failures: Share = Field(0.05, description="failed votes, as a share of all, above which: undecided")
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Models = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]}),
+]
+
+
+class LeaderboardTable(Table):
+    """[leaderboard]: which models the items hold, to be ranked by a run. Nothing else depends on it."""
+
+    models: Models = Field(
+        (), description='"meta.<key>" of the model; pairwise: ["meta.<key of A>", "meta.<key of B>"]'
+    )
+    item: str | None = Field(
+        None,
+        description='"meta.<key>": what several models answered: such rows hang together; default: the group',
+    )
+    method: Literal["mean", "bradley_terry"] = Field(
+        "mean", description="mean: win rate, pass rate or rating; bradley_terry: strengths, pairwise only"
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _models_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError("both name the same key")
+        return tuple(map(must_be_meta, models))
+
+    @field_validator("item")
+    @classmethod
+    def _item_known(cls, item: str | None) -> str | None:
+        return item if item is None else must_be_meta(item)
+
+    @model_validator(mode="after")
+    def _has_models(self) -> Self:
+        if self.model_fields_set and not self.models:
+            raise ValueError('models = "meta.<key>" says which model answered an item')
+        return self

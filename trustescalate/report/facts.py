@@ -6,7 +6,7 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import beside, figures, groups, outcome, proof, reliability
+from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.sections import (
     SCHEMA,
@@ -281,6 +281,7 @@ SECTIONS: Mapping[str, Maker] = {
     "agreement": _agreement_section,
     "groups": groups.groups_section,
     "overall": _of_run(beside.overall_section),
+    "leaderboard": _of_run(standing.leaderboard_section),
     "work": _of_run(outcome.work_section),
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),

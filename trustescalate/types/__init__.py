@@ -37,8 +37,10 @@ from trustescalate.types.run import (
     Run,
     RunHeader,
     Step,
+    Stratum,
     TierShift,
 )
+from trustescalate.types.standings import Correlation, Standing, Standings
 from trustescalate.types.task import (
     SKIP,
     STRICT,
@@ -66,6 +68,7 @@ __all__ = [
     "Certificate",
     "Checkpoint",
     "Coefficient",
+    "Correlation",
     "Decision",
     "GroupPromise",
     "Item",
@@ -85,7 +88,10 @@ __all__ = [
     "RunHeader",
     "Seal",
     "StandIn",
+    "Standing",
+    "Standings",
     "Step",
+    "Stratum",
     "Task",
     "TaskKind",
     "TierShift",

@@ -84,7 +84,8 @@ class Coefficient:
 class Annotator:
     """What one person said on the certification rows, and how often others said the same there.
 
-    `agreements` of `comparisons` run over every other person on every row that both labelled.
+    `agreements` of `comparisons` run over every other person on every row that both labelled. `seconds` is
+    the median time that an answer took, skips included, over the `timed` ones whose time is known.
     """
 
     name: str
@@ -93,6 +94,8 @@ class Annotator:
     skips: int
     agreements: int
     comparisons: int
+    timed: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

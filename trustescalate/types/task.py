@@ -89,9 +89,10 @@ def spoken(response: str | tuple[Turn, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One person's opinion on one item. Ties and skips are labels."""
+    """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them."""
 
     item_id: str
     annotator: str
     label: Label
+    seconds: float | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

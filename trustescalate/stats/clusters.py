@@ -10,8 +10,9 @@ import numpy as np
 
 from trustescalate.stats.betting import betting_pvalue
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Table
-from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.certify import Table, reject_along
+from trustescalate.stats.control import Prefer, choose
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import decide, evaluate
 
 
@@ -85,16 +86,17 @@ def certify_clusters(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray,
+    path: FloatArray | Plan,
     largest: int,
     order: IntArray,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> CertifiedClusters:
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
-    `scores`, `labels`, `costs` (n, m), `truth` (n,), `path` (t, m), `procedure`, `prefer` as in `certify`;
-    `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn without looking at them,
+    `scores`, `labels`, `costs` (n, m), `truth` (n,) and all else as in `certify`, with a path that is an
+    array or a `paths.Plan`, a stack included; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn without looking at them,
     `largest` as in `cluster_pvalue`. The risk is that of a row drawn by its place in the population: large
     clusters count more. Tests start by counts of rows, where clusters without any error could pass.
     Assumes whole clusters drawn independently from the population that the cascade will meet.
@@ -106,13 +108,14 @@ def certify_clusters(
     >>> certify_clusters(scores, labels, truth, scores, np.repeat(np.arange(40), 2), **rule).chosen
     0
     """
-    test = procedure_named(procedure)
-    outcomes = evaluate(path, scores, labels, truth, costs)
+    plan = Plan.of(path)
+    read = plan.read(Votes(scores, labels))
+    outcomes = evaluate(plan.policies, *read, truth, costs)
     if cluster.shape != truth.shape or np.any(cluster < 0):
         raise ValueError(
             f"shapes differ, or a cluster is negative: cluster {cluster.shape}, truth {truth.shape}"
         )
-    counts = count_by_cluster(path, scores, labels, truth, cluster)
+    counts = count_by_cluster(plan.policies, *read, truth, cluster)
     if not np.array_equal(np.sort(order), np.arange(counts.accepted.shape[1])):
         raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
     accepted, errors = counts.accepted[:, order], counts.errors[:, order]
@@ -120,7 +123,9 @@ def certify_clusters(
         np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, wrong, strict=True)])
         for wrong in (errors, np.zeros_like(errors))
     )
-    rejections = test(p_value, outcomes.accepted, len(truth), alpha, delta, best)
-    table = Table(path, *outcomes, p_value, *rejections)
-    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
-    return CertifiedClusters(chosen, None if chosen is None else path[chosen], table)
+    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, len(truth), alpha, delta, best)
+    table = Table(plan.policies, *outcomes, p_value, *rejections)
+    chosen = choose(
+        table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price
+    )
+    return CertifiedClusters(chosen, None if chosen is None else table.policies[chosen], table)

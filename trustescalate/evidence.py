@@ -186,8 +186,9 @@ def overall(run: Run, judged: Judged, annotations: Iterable[Annotation], groups:
     `judged` holds the full ensembles on the certification rows, `annotations` people's labels on these,
     `groups` the group of each item that has one. The labelled rows remove the bias of the predictions, the
     predictions for all items lower the variance (PPI++, `stats.inference.ppi_mean`). A row counts what its
-    majority says; where there is none, and for ratings always, the mean of its opinions. In groups, each
-    group counts once, as it does in the certificate: its items' predictions are averaged.
+    majority says; where there is none, and always for ratings and for a promise about an annotator drawn at
+    random, the mean of its opinions. In groups, each group counts once: its items' predictions, and its
+    labels, are averaged.
     """
     certificate = run.header.certificate
     values, reason = label_values(certificate.task), _not_measurable(run)
@@ -201,15 +202,21 @@ def overall(run: Run, judged: Judged, annotations: Iterable[Annotation], groups:
         _expected(certificate.task, judged[names[j]][item_id], values)
         for item_id, j in zip(rows, reached, strict=True)
     ]
-    by_unit: dict[str, list[float]] = defaultdict(list)
-    for item_id, judgment in _deepest(run).items():
-        by_unit[_unit(item_id, groups)].append(_expected(certificate.task, judgment, values))
-    units = [_unit(item_id, groups) for item_id in rows] + list(by_unit)
+    predicted, heard = (
+        _by_unit(zip(rows, found, strict=True), groups)
+        for found in (at_labels, [said[item_id] for item_id in rows])
+    )
+    fresh = (
+        (item_id, _expected(certificate.task, judgment, values))
+        for item_id, judgment in _deepest(run).items()
+    )
+    by_unit = _by_unit(fresh, groups)
+    units = [*predicted, *by_unit]
     grouped = any(groups.get(item_id) for item_id in (*rows, *_deepest(run)))
     survey = Survey(
-        np.array(at_labels + [float(np.mean(each)) for each in by_unit.values()]),
-        np.arange(len(rows)),
-        np.array([said[item_id] for item_id in rows]),
+        np.array([*predicted.values(), *by_unit.values()]),
+        np.arange(len(heard)),
+        np.array(list(heard.values())),
         cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
     )
     mean = ppi_mean(survey, INTERVAL_DELTA)
@@ -222,9 +229,23 @@ def overall(run: Run, judged: Judged, annotations: Iterable[Annotation], groups:
         usable=mean.usable,
         items=mean.items,
         labels=mean.labels,
-        verdicts=None if certificate.task.kind is TaskKind.RATING else _verdict_limits(run, groups),
+        verdicts=_verdict_limits(run, groups) if _errors_are_counted(certificate) else None,
         grouped=grouped,
     )
+
+
+def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
+    """The mean of each group, and of each item that stands alone, in the order in which they come."""
+    by_unit: dict[str, list[float]] = defaultdict(list)
+    for item_id, value in found:
+        by_unit[_unit(item_id, groups)].append(value)
+    return {unit: float(np.mean(each)) for unit, each in by_unit.items()}
+
+
+def _errors_are_counted(certificate: Certificate) -> bool:
+    """Whether alpha limits the share of wrong labels among released verdicts on one item of each group."""
+    task = certificate.task
+    return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
 
 
 def _not_measurable(run: Run) -> str:
@@ -243,7 +264,8 @@ def _people_say(
 ) -> Mapping[str, float]:
     wanted = set(certificate.roles["certify"])
     task, notes = certificate.task, [note for note in annotations if note.item_id in wanted]
-    won: Mapping[str, Label | None] = {} if task.kind is TaskKind.RATING else majority(task, notes)
+    means = task.kind is TaskKind.RATING or certificate.label_policy == "annotator"
+    won: Mapping[str, Label | None] = {} if means else majority(task, notes)
     said = {}
     for item_id, stated in opinions(task, notes).items():
         label = won.get(item_id)
@@ -290,7 +312,7 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     certificate, task = run.header.certificate, run.header.certificate.task
     if certificate.thresholds is None or not run.decisions:
         return ()
-    rows = certificate.roles["certify"]
+    rows = _first_of_each(certificate.roles["certify"], groups)
     reached, taken = _tier_reached(certificate, judged, rows), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
     asked = [j for j, tau in enumerate(certificate.thresholds) if tau is not None]
@@ -361,10 +383,14 @@ def _deepest(run: Run) -> Mapping[str, Judgment]:
 
 def _one_of_each(run: Run, groups: Groups) -> set[str]:
     """The first fresh item of each group, and all without a group."""
+    return set(_first_of_each(_deepest(run), groups))
+
+
+def _first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
     first: dict[str, str] = {}
-    for item_id in _deepest(run):
+    for item_id in ids:
         first.setdefault(_unit(item_id, groups), item_id)
-    return set(first.values())
+    return list(first.values())
 
 
 def _unit(item_id: str, groups: Groups) -> str:

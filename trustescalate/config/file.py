@@ -69,6 +69,18 @@ class Config(Table):
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
         return self
 
+    @model_validator(mode="after")
+    def _half_ties_are_bet_on(self) -> Self:
+        promise = self.guarantee
+        if self.task.ties == "half" and (
+            promise.claim == "batch" or promise.clusters == "bet" or promise.path == "tierwise"
+        ):
+            raise ValueError(
+                'ties = "half" is tested by betting on rows, not with claim = "batch", clusters = "bet" or '
+                'path = "tierwise"; set ties = "class"'
+            )
+        return self
+
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""
         return self.folder / relative

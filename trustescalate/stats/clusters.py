@@ -26,11 +26,13 @@ class ClusterCounts(NamedTuple):
 class CertifiedClusters(NamedTuple):
     """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,); None where none is.
 
-    The table counts rows, for the eye; its p-values are of clusters.
+    `coverage_lower` is a lower limit on the share of rows that it releases, by `cluster_coverage_lower`. The
+    table counts rows, for the eye; its p-values are of clusters.
     """
 
     chosen: int | None
     thresholds: FloatArray | None
+    coverage_lower: float | None
     table: Table
 
 
@@ -77,6 +79,27 @@ def cluster_pvalue(accepted: IntArray, errors: IntArray, alpha: float, largest: 
     return betting_pvalue((errors - alpha * accepted) / max(1, largest), alpha)
 
 
+def cluster_coverage_lower(accepted: IntArray, rows: IntArray, delta: float, largest: int) -> float:
+    """Lower limit on the share of rows that are accepted, above it with probability at most delta.
+
+    `accepted` of `rows` (g,) in each cluster, in an order fixed without looking; `largest` as in
+    `cluster_pvalue`, whose test of "the share left is at least 1 - c" is inverted: it falls as c falls.
+    Assumes clusters drawn independently. Raises ValueError unless 0 <= accepted <= rows <= largest and 0 <
+    delta < 1.
+
+    >>> round(cluster_coverage_lower(np.full(60, 4), np.full(60, 5), 0.1, largest=5), 3)
+    0.759
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        shown = cluster_pvalue(rows, rows - accepted, 1 - middle, largest) <= delta
+        low, high = (middle, high) if shown else (low, middle)
+    return low
+
+
 def certify_clusters(
     scores: FloatArray,
     labels: IntArray,
@@ -96,12 +119,12 @@ def certify_clusters(
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
     `scores`, `labels`, `costs` (n, m), `truth` (n,) and all else as in `certify`, with a path that is an
-    array or a `paths.Plan`, a stack included; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn without looking at them,
-    `largest` as in `cluster_pvalue`. The risk is that of a row drawn by its place in the population: large
-    clusters count more. Tests start by counts of rows, where clusters without any error could pass.
-    Assumes whole clusters drawn independently from the population that the cascade will meet.
-    Raises ValueError for unknown names, shapes that differ, a cluster that is too large, or an order that is
-    no permutation.
+    array or a `paths.Plan`, a stack included; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the
+    clusters drawn without looking at them, `largest` as in `cluster_pvalue`. The risk is that of a row drawn
+    by its place in the population: large clusters count more. Tests start by counts of rows, where clusters
+    without any error could pass. Assumes whole clusters drawn independently from the population that the
+    cascade will meet. Raises ValueError for unknown names, shapes that differ, a cluster that is too large,
+    or an order that is no permutation.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}
@@ -128,4 +151,8 @@ def certify_clusters(
     chosen = choose(
         table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price
     )
-    return CertifiedClusters(chosen, None if chosen is None else table.policies[chosen], table)
+    if chosen is None:
+        return CertifiedClusters(None, None, None, table)
+    rows = np.bincount(cluster, minlength=len(order))[order]
+    lower = cluster_coverage_lower(accepted[chosen], rows, delta, largest)
+    return CertifiedClusters(chosen, table.policies[chosen], lower, table)

@@ -247,12 +247,13 @@ def certify_losses(
 
     `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`, with a path that is an array or a
     `paths.Plan` without a stack (read the votes by it first: losses are those of the verdicts). `method` is
-    fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a majority without halves):
-    then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which needs `order`, a permutation
-    (n,) of the rows drawn without looking at them. Taking the exact test whenever the losses *happen* to be
-    0 and 1 would be two chances for one delta, so it is refused for other losses and never chosen for you.
-    Assumes that the rows are drawn independently from the population that the cascade will meet.
-    Raises ValueError for unknown names, shapes that differ, or numbers outside their range.
+    fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a
+    majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which
+    needs `order`, a permutation (n,) of the rows drawn without looking at them. Taking the exact test
+    whenever the losses *happen* to be 0 and 1 would be two chances for one delta, so it is refused for other
+    losses and never chosen for you. Assumes that the rows are drawn independently from the population that
+    the cascade will meet. Raises ValueError for unknown names, shapes that differ, or numbers outside their
+    range.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)

@@ -1,8 +1,9 @@
 """Each kind of promise that a configuration can ask for, kept from votes and labels to the certificate.
 
 As in `test_validity`, but through `calibrate()`: broken promises are counted in worlds just above alpha,
-against an exact binomial limit. Beside each stands a canary: the same certificates read as a promise that they
-are not, or made by a rule that is wrong, which must fail. TRUSTESCALATE_TRIALS raises the number of trials.
+against an exact binomial limit. Beside each stands a canary: the same certificates read as a promise that
+they are not, or made by a rule that is wrong, which must fail. TRUSTESCALATE_TRIALS raises the number of
+trials.
 """
 
 import os
@@ -169,7 +170,10 @@ def test_betting_on_whole_groups() -> None:
 
 
 def test_canary_counting_rows_of_groups() -> None:
-    assert fails(lambda rng: certified(queries(rng)[1], PAIR, rng).thresholds is not None)
+    def trial(rng: np.random.Generator) -> bool:
+        return certified(queries(rng, size=20)[1], PAIR, rng).thresholds is not None
+
+    assert count(trial, 120) > violation_limit(120, DELTA)
 
 
 # ── looks ────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +217,7 @@ def weighted(bound: float) -> Config:
 
 
 def shifted(rng: np.random.Generator, bound: float, n: int = 300) -> bool:
-    """A quarter of the labelled rows is hard, and 3/4 of the items to be judged are: too many, by a little."""
+    """A quarter of the labelled rows is hard, and 3/4 of the items to be judged are, a little too many."""
     hard = rng.random(n) < 0.25
     wrong = rng.random(n) < np.where(hard, ABOVE / 0.75, 0.0)
     weight = np.minimum(np.where(hard, 3.0, 1 / 3), bound)

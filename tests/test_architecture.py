@@ -11,14 +11,21 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "votes"},
+<<<<<<< HEAD
     {"dataset", "estimand", "evidence", "judges", "protocol", "simulate", "store"},
     {"diagnostics", "looks", "refusal", "testing"},
     {"calibrate", "cascade", "selection"},
+=======
+    {"dataset", "evidence", "importers", "judges", "protocol", "simulate", "store"},
+    {"imported_set", "refusal"},
+    {"calibrate", "cascade"},
+>>>>>>> main
     {"batch", "report"},
     {"gate"},
     {"project"},
     {"recorded"},
     {"display", "inspection", "monitor", "path_choice", "pilot_plan", "selftest", "starter"},
+    {"import_data"},
     {"cli"},
     {"__main__"},
 ]
@@ -33,6 +40,10 @@ THIRD_PARTY: dict[str, set[str]] = {
     "display": {"rich"},
     "estimand": {"numpy"},
     "evidence": {"numpy"},
+    "import_data": {"pydantic"},
+    "imported_set": {"numpy", "pydantic_core"},
+    "importers.columns": {"pydantic"},
+    "importers.files": {"pyarrow", "pydantic_core", "zstandard"},
     "inspection": {"numpy"},
     "jsonl": {"pydantic"},
     "judges.completions": set(),

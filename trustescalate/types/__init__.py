@@ -51,6 +51,7 @@ from trustescalate.types.task import (
     Task,
     TaskKind,
     Turn,
+    spoken,
 )
 
 __all__ = [
@@ -95,4 +96,5 @@ __all__ = [
     "Usage",
     "Vote",
     "Weighting",
+    "spoken",
 ]

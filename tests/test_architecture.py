@@ -11,15 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "votes"},
-<<<<<<< HEAD
-    {"dataset", "estimand", "evidence", "judges", "protocol", "simulate", "store"},
-    {"diagnostics", "looks", "refusal", "testing"},
+    {"dataset", "estimand", "evidence", "importers", "judges", "protocol", "simulate", "store"},
+    {"diagnostics", "imported_set", "looks", "refusal", "testing"},
     {"calibrate", "cascade", "selection"},
-=======
-    {"dataset", "evidence", "importers", "judges", "protocol", "simulate", "store"},
-    {"imported_set", "refusal"},
-    {"calibrate", "cascade"},
->>>>>>> main
     {"batch", "report"},
     {"gate"},
     {"project"},

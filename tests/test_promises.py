@@ -294,6 +294,32 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
     assert run(config).header.status == "complete"
 
 
+def test_a_row_that_was_tested_stays_when_its_group_fills_up(tmp_path: Path) -> None:
+    """Later labels may fall on rows that lay out the path, and hang together with rows that were tested."""
+
+    def paired(labelled: int) -> Path:
+        def some(items: Rows, notes: Rows) -> None:
+            for place, item in enumerate(items):
+                item["group"] = f"g{place % 130}"
+            known = {item["id"] for item in items[:labelled]}
+            notes[:] = [note for note in notes if note["item_id"] in known]
+
+        return write_project(tmp_path, labelled=250, unlabelled=10, change=some, guarantee=LOOKS, pilot=60)
+
+    first = calibrate(paired(60))
+    second = calibrate(paired(250))
+    assert set(first.roles["pilot"]) & {note.item_id for note in load_dataset(_config(tmp_path)).annotations}
+    assert set(first.roles["certify"]) < set(second.roles["certify"])
+    tested = set(second.roles["certify"])
+    assert not tested & set(second.roles["pilot"])
+    groups = {item.id: item.group for item in load_dataset(_config(tmp_path)).items}
+    assert len({groups[item_id] for item_id in tested}) == len(tested)
+
+
+def _config(folder: Path) -> Any:
+    return Project.open(folder / "trustescalate.toml").config
+
+
 def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) -> None:
     config = world(tmp_path, 70, alpha=0.02)
     made = calibrate(config)

@@ -53,9 +53,9 @@ def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -
     promise, seed = config.guarantee, config.roles.seed
     fixed = _fresh_roles(config, data, exemplars) if past is None else past.roles
     taken = {item_id for role in FIXED for item_id in fixed[role]}
-    sets = _free_clusters(data, taken)
-    kept_rows = set() if past is None else set(past.looks[-1].rows)
-    offered = sets if promise.clusters == "bet" else [[_one_of(rows, seed, kept_rows)] for rows in sets]
+    before = set() if past is None else set(past.looks[-1].rows)
+    sets = _free_clusters(data, taken, before)
+    offered = sets if promise.clusters == "bet" else [[_one_of(rows, seed, before)] for rows in sets]
     if promise.largest_cluster is not None:
         _must_fit(offered, promise.largest_cluster)
     kept, weighting = _thinned(config, data, offered)
@@ -87,9 +87,13 @@ def _fresh_roles(config: Config, data: Dataset, exemplars: int) -> Roles:
     return {**divided, "pilot": _ids(sorted(pool, key=lambda item: lot(seed, item))[:size])}
 
 
-def _free_clusters(data: Dataset, taken: set[str]) -> list[list[Item]]:
-    """Labelled rows, cluster by cluster, without those that hang together with a row that has a role."""
-    return [rows for rows in clusters(data.labelled) if taken.isdisjoint(_ids(rows))]
+def _free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[list[Item]]:
+    """Labelled rows, cluster by cluster, without those that hang together with a row that has a role.
+
+    A row that was tested at an earlier look stays, whatever came to hang together with it.
+    """
+    sets = clusters(data.labelled)
+    return [rows for rows in sets if taken.isdisjoint(_ids(rows)) or not before.isdisjoint(_ids(rows))]
 
 
 def _one_of(rows: Sequence[Item], seed: int, before: set[str]) -> Item:

@@ -16,6 +16,12 @@ from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.stats.policy import common_path
 
 
+MORE_GROUPS = (
+    "label rows of more groups, lower largest_cluster if no group can be so large, or set clusters = "
+    '"one_each", which has more power where rows of one group are right or wrong together'
+)
+
+
 def refusal(protocol: Protocol, aligned: Aligned, tested: int) -> tuple[str, str]:
     """Why none of `tested` policies may be used, and what would help."""
     if protocol.claim == "batch":
@@ -52,10 +58,7 @@ def _advice(protocol: Protocol, aligned: Aligned) -> str:
     if len(aligned.truth) < floor:
         return f"label at least {floor} rows for certification, better three times as many"
     if _too_few_clusters(protocol, aligned):
-        return (
-            "label rows of more groups, lower largest_cluster if no group can be so large, or set clusters = "
-            '"one_each", which has more power where rows of one group are right or wrong together'
-        )
+        return MORE_GROUPS
     if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
     accepted, lost = _explored(aligned)
@@ -65,6 +68,8 @@ def _advice(protocol: Protocol, aligned: Aligned) -> str:
     seen = f"{lost[best]:g} of {int(accepted[best])} verdicts disagreed with people"
     if observed >= protocol.alpha:
         return f"at best {seen}: use better judges, clearer instructions, or allow a larger alpha"
+    if protocol.clusters is not None:
+        return f"at best {seen}: {MORE_GROUPS}"
     needed = labels_needed(observed, protocol.alpha, protocol.level)
     if needed is None:
         return f"at best {seen}: too close to alpha for any number of labels"

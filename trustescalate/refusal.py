@@ -15,7 +15,6 @@ from trustescalate.stats.losses import evaluate_losses
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.stats.policy import common_path
 
-
 MORE_GROUPS = (
     "label rows of more groups, lower largest_cluster if no group can be so large, or set clusters = "
     '"one_each", which has more power where rows of one group are right or wrong together'
@@ -61,6 +60,10 @@ def _advice(protocol: Protocol, aligned: Aligned) -> str:
         return MORE_GROUPS
     if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+    return _from_what_was_seen(protocol, aligned, floor)
+
+
+def _from_what_was_seen(protocol: Protocol, aligned: Aligned, floor: int) -> str:
     accepted, lost = _explored(aligned)
     rate = np.where(accepted >= floor, lost / np.maximum(accepted, 1), 1.0)
     best = int(rate.argmin())

@@ -72,12 +72,13 @@ def known_rows(
     """Predictions on the scale of `values` for all rows, and people's labels of the certification rows.
 
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
-    are mostly of abstained items. A row counts what its majority says; where there is none, and for ratings
-    always, the mean of its opinions.
+    are mostly of abstained items. A row counts what its majority says; where there is none, and always for
+    ratings and for a promise about an annotator drawn at random, the mean of its opinions.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])
-    said = opinion_means(certificate.task, [n for n in annotations if n.item_id in wanted], values)
+    notes = [note for note in annotations if note.item_id in wanted]
+    said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
     reached = _tier_reached(certificate, judged, rows)
     names = [seal.judge for seal in certificate.judges]
@@ -111,8 +112,8 @@ def overall(
     `judged` holds the full ensembles on the certification rows, `annotations` people's labels on these,
     `groups` the group of each item that has one, `strata` its kind. The labelled rows remove the bias of the
     predictions, the predictions for all items lower the variance (PPI++, `stats.inference.ppi_mean`). In
-    groups, each group counts once, as it does in the certificate: its items' predictions are averaged, and
-    its kind is its first item's. With strata, labelled rows need be a uniform draw within each kind only:
+    groups, each group counts once: its items' predictions, and its labels, are averaged, and its kind is its
+    first item's. With strata, labelled rows need be a uniform draw within each kind only:
     a kind weighs what it is of all rows; kinds with few labels are put together.
     """
     certificate = run.header.certificate
@@ -120,21 +121,23 @@ def overall(
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
     known = known_rows(run, judged, annotations, values)
-    by_unit: dict[str, list[float]] = defaultdict(list)
     firsts: dict[str, str] = {}
-    for item_id, prediction in known.fresh.items():
-        by_unit[unit_of(item_id, groups)].append(prediction)
+    for item_id in (*known.labelled, *known.fresh):
         firsts.setdefault(unit_of(item_id, groups), item_id)
-    units = [unit_of(item_id, groups) for item_id in known.labelled] + list(by_unit)
+    predicted, heard = (
+        _by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups) for side in (0, 1)
+    )
+    by_unit = _by_unit(known.fresh.items(), groups)
+    units = [*predicted, *by_unit]
     grouped = any(groups.get(item_id) for item_id in (*known.labelled, *known.fresh))
     survey = Survey(
-        np.array([f for f, _ in known.labelled.values()] + [float(np.mean(f)) for f in by_unit.values()]),
-        np.arange(len(known.labelled)),
-        np.array([label for _, label in known.labelled.values()]),
+        np.array([*predicted.values(), *by_unit.values()]),
+        np.arange(len(heard)),
+        np.array(list(heard.values())),
         cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
     )
     ends = min(values.values()), max(values.values())
-    kinds = [(strata or {}).get(item_id) for item_id in (*known.labelled, *firsts.values())]
+    kinds = [(strata or {}).get(firsts[unit]) for unit in units]
     by_kind, coarse = _by_kind(survey, kinds, ends) if strata else ((), None)
     mean = ppi_mean(survey._replace(stratum=coarse), INTERVAL_DELTA)
     return Overall(
@@ -145,12 +148,26 @@ def overall(
         usable=mean.usable,
         items=mean.items,
         labels=mean.labels,
-        verdicts=None
-        if certificate.task.kind is TaskKind.RATING
-        else verdict_limits(run, _one_of_each(run, groups), INTERVAL_DELTA),
+        verdicts=verdict_limits(run, _one_of_each(run, groups), INTERVAL_DELTA)
+        if errors_are_counted(certificate)
+        else None,
         grouped=grouped,
         strata=by_kind,
     )
+
+
+def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
+    """The mean of each group, and of each item that stands alone, in the order in which they come."""
+    by_unit: dict[str, list[float]] = defaultdict(list)
+    for item_id, value in found:
+        by_unit[unit_of(item_id, groups)].append(value)
+    return {unit: float(np.mean(each)) for unit, each in by_unit.items()}
+
+
+def errors_are_counted(certificate: Certificate) -> bool:
+    """Whether alpha limits the share of wrong labels among released verdicts on one item of each group."""
+    task = certificate.task
+    return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
 
 
 def _by_kind(
@@ -231,10 +248,12 @@ def not_measurable(run: Run) -> str:
 
 
 def opinion_means(
-    task: Task, notes: Sequence[Annotation], values: Mapping[Label, float]
+    task: Task, notes: Sequence[Annotation], values: Mapping[Label, float], *, always: bool = False
 ) -> Mapping[str, float]:
-    """What people say of each item as a number: the majority's; without one, and for ratings, the mean."""
-    won: Mapping[str, Label | None] = {} if task.kind is TaskKind.RATING else majority(task, notes)
+    """What people say of each item as a number: the majority's; without one, for ratings, or `always`, the
+    mean of their opinions."""
+    means = always or task.kind is TaskKind.RATING
+    won: Mapping[str, Label | None] = {} if means else majority(task, notes)
     said = {}
     for item_id, stated in opinions(task, notes).items():
         label = won.get(item_id)
@@ -285,7 +304,7 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     certificate, task = run.header.certificate, run.header.certificate.task
     if certificate.status == "none" or not run.decisions:
         return ()
-    rows = certificate.roles["certify"]
+    rows = _first_of_each(certificate.roles["certify"], groups)
     trusted = zip(rows, thresholds_of_rows(certificate, rows), strict=True)
     held = {item_id: taus for item_id, taus in trusted if taus is not None}
     reached, taken = _tier_reached(certificate, judged, list(held)), _one_of_each(run, groups)
@@ -363,10 +382,14 @@ def _last(run: Run) -> Mapping[str, Judgment]:
 
 def _one_of_each(run: Run, groups: Groups) -> set[str]:
     """The first fresh item of each group, and all without a group."""
+    return set(_first_of_each(_deepest(run), groups))
+
+
+def _first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
     first: dict[str, str] = {}
-    for item_id in _deepest(run):
+    for item_id in ids:
         first.setdefault(unit_of(item_id, groups), item_id)
-    return set(first.values())
+    return list(first.values())
 
 
 def unit_of(item_id: str, groups: Groups) -> str:

@@ -18,6 +18,7 @@ from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import Decision, Item, Judgment, Usage
@@ -43,7 +44,8 @@ class Inspection:
 def inspect_project(project: Project) -> Inspection:
     """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
     config, data = project.config, load_dataset(project.config)
-    roles = project.roles(data)
+    selected = project.select(data)
+    roles = selected.roles
     task, promise = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
     said = Counter("no majority" if label is None else label for label in truth.values())
@@ -54,12 +56,27 @@ def inspect_project(project: Project) -> Inspection:
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        *_test_facts(selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, roles)))
+    return Inspection(facts, tuple(_warnings(project, data, selected)))
+
+
+def _test_facts(selected: Selection) -> list[tuple[str, str]]:
+    """How the rows to certify with come about, where they are not simply all, one of each group."""
+    found, clusters, weights = list[tuple[str, str]](), selected.clusters, selected.weighting
+    if clusters is not None:
+        largest = max(map(len, clusters.rows), default=0)
+        found.append(("groups", f"{len(clusters.rows):,}, of at most {largest} of {clusters.largest} rows"))
+    if weights is not None:
+        found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.look is not None:
+        look = selected.look
+        found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
+    return found
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -106,16 +123,20 @@ def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
     return found[:5]
 
 
-def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
-    config, found, certify = project.config, list[str](), len(roles["certify"])
+def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
+    config, found, roles = project.config, list[str](), selected.roles
+    certify = len(roles["certify"])
     drawn = project.draw(data)
     try:
         if drawn is None or not to_label(drawn, data):
             project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
-    floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
-    if drawn is None and certify < floor:
+    spent = config.guarantee.delta * (1 if selected.look is None else selected.look.share)
+    floor = label_floor(config.guarantee.alpha, spent)
+    if selected.missing:
+        found.append(f"the first look needs {selected.missing:,} more rows to certify with")
+    elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
     found += _value_warnings(project, _value_counts(project, data, roles))
     for ids in duplicates(data.items)[:5]:

@@ -18,6 +18,7 @@ from trustescalate.batch import (
     certified_items,
     draw_rows,
     judge_batch,
+    labelled_by_people,
     must_be_labelled,
     recorded_cascade,
 )
@@ -31,14 +32,7 @@ from trustescalate.cascade import (
     trusted_cascade,
 )
 from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
-from trustescalate.dataset import (
-    Dataset,
-    assign_roles,
-    clusters,
-    content_digest,
-    load_dataset,
-    load_items,
-)
+from trustescalate.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -55,8 +49,10 @@ from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
 from trustescalate.leaderboard import standings
+from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
     Certificate,
@@ -118,9 +114,11 @@ class Project:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        With the claim "batch", first draws the rows that people label, and judges the batch.
-        Raises DataError, ConfigError, ProviderError or BudgetReached, and NotMeasurable where rows that were
-        drawn have no label yet; then nothing is replaced.
+        With the claim "batch", first draws the rows that people label, and judges the batch. With planned
+        looks, makes the one that is due, and writes it down before its outcome is known.
+        Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
+        drawn have no label yet or there are too few for the first look, and CertificateMismatch where
+        something was changed after a look; then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
@@ -131,7 +129,15 @@ class Project:
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
                 "calibration needs some",
             )
-        roles = self.roles(data)
+        selected = self.select(data)
+        if selected.missing:
+            sizes = self.config.guarantee.looks or ()
+            raise NotMeasurable(
+                f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than "
+                "there are",
+                f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
+            )
+        roles, past = selected.roles, read_ledger(self.config.folder)
         by_id = {item.id: item for item in data.items}
         fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
@@ -139,7 +145,9 @@ class Project:
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
         async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
-            protocol = self._protocol(roles, judges, data, grouped=any(item.group for item in asked))
+            protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
+            if past is not None:
+                must_follow(past, protocol, data.annotations)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -159,6 +167,7 @@ class Project:
                     collect=collect,
                     in_flight=self._in_flight,
                 )
+        record(self.config.folder, past, protocol, data.annotations)
         certificate = calibrate(
             protocol,
             data.annotations,
@@ -171,21 +180,15 @@ class Project:
 
     def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""
+        return self.select(data).roles
+
+    def select(self, data: Dataset) -> Selection:
+        """As `roles`, with how the rows to certify with came about: groups, weights, looks."""
         drawn = self.draw(data)
         if drawn is not None:
-            return self._batch_roles(drawn, data)
-        labelled = data.labelled
-        given = assign_roles(labelled, self.config.roles, self._exemplars_wanted(len(labelled)))
-        roles = {
-            role: tuple(item.id for item in labelled if given[item.id] == role)
-            for role in ("exemplars", "dev", "holdout")
-        }
-        certify = [item for item in labelled if given[item.id] == "certify"]
-        one_each = [min(rows, key=self._lot).id for rows in clusters(certify)]
-        pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
-        size = 0 if self.config.guarantee.path == "tierwise" else self.config.guarantee.pilot
-        pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
-        return {**roles, "certify": tuple(one_each), "pilot": pilot}
+            return Selection(self._batch_roles(drawn, data))
+        wanted = self._exemplars_wanted(len(data.labelled))
+        return select(self.config, data, wanted, read_ledger(self.config.folder))
 
     def draw(self, data: Dataset) -> Draw | None:
         """The rows that people label, with the claim "batch"; else None."""
@@ -197,14 +200,18 @@ class Project:
 
     def _batch_roles(self, drawn: Draw, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         batch = [item for item in data.items if item.id not in {*drawn.exemplars, *drawn.dev}]
-        certify = set(drawn.certify)
+        certify, seed = set(drawn.certify), self.config.roles.seed
+
+        def first(item: Item) -> str:
+            return lot(seed, item)
+
         return {
             "exemplars": drawn.exemplars,
             "dev": drawn.dev,
             "holdout": (),
             "certify": drawn.certify,
             "undrawn": tuple(item.id for item in batch if item.id not in certify),
-            "pilot": tuple(item.id for item in sorted(batch, key=self._lot)[: self.config.guarantee.pilot]),
+            "pilot": tuple(item.id for item in sorted(batch, key=first)[: self.config.guarantee.pilot]),
         }
 
     def certificate(self) -> Certificate:
@@ -266,13 +273,17 @@ class Project:
                 tally = _Tally(self.progress, spent, run)
                 todo = [item for item in run.items if item.id not in tally.known]
                 folder.finish("running")
+                for decision in labelled_by_people(certificate, data.annotations, todo):
+                    writer.record((), decision)
+                    tally.add(decision)
+                todo = [item for item in todo if item.id not in tally.known]
 
-                def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+                def record_row(judgments: Sequence[Judgment], decision: Decision) -> None:
                     writer.record(judgments, decision)
                     tally.add(decision)
 
                 try:
-                    await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
+                    await run_cascade(todo, cascade, record=record_row, in_flight=self._in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -358,14 +369,11 @@ class Project:
             self.config.roles.seed,
         )
 
-    def _lot(self, item: Item) -> str:
-        return digest("lot", self.config.roles.seed, content_digest(item), item.id)
-
     def _protocol(
-        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], data: Dataset, *, grouped: bool
+        self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
         promise = self.config.guarantee
-        certify = set(roles["certify"])
+        certify = set(selected.roles["certify"])
         rows = [item for item in data.items if item.id in certify]
         return Protocol(
             task=self.config.task.task(),
@@ -378,12 +386,17 @@ class Project:
             abstention_price=promise.abstention_price,
             estimator=self.config.ensemble.estimator,
             judges=tuple((judge.name, judge.fingerprint) for judge in judges),
-            roles=roles,
+            roles=selected.roles,
             grouped=grouped,
             seed=self.config.roles.seed,
             version=__version__,
             groups=self._group_rule(rows),
             leave_out=self._leave_out(rows),
+            against=promise.against,
+            clusters=selected.clusters,
+            look=selected.look,
+            weighting=selected.weighting,
+            humans_replace=promise.humans_replace,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:

@@ -84,6 +84,17 @@ class Config(Table):
         procedure = self.guarantee.procedure
         if self.groups.by is not None and procedure != "fallback":
             raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
+        bet = [
+            said
+            for given, said in (
+                (self.guarantee.against == "annotator", 'against = "annotator"'),
+                (self.task.ties == "half", 'ties = "half"'),
+                (self.guarantee.clusters == "bet", 'clusters = "bet"'),
+            )
+            if given
+        ]
+        if asked and bet:
+            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet[0]}; remove one")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +108,18 @@ class Config(Table):
             raise ValueError(f'[leaderboard]: kind = "{kind}" needs models = {example}')
         if self.leaderboard.method == "bradley_terry" and wanted == 1:
             raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
+        return self
+
+    @model_validator(mode="after")
+    def _half_ties_are_bet_on(self) -> Self:
+        promise = self.guarantee
+        if self.task.ties == "half" and (
+            promise.claim == "batch" or promise.clusters == "bet" or promise.path == "tierwise"
+        ):
+            raise ValueError(
+                'ties = "half" is tested by betting on rows, not with claim = "batch", clusters = "bet" or '
+                'path = "tierwise"; set ties = "class"'
+            )
         return self
 
     def path(self, relative: str) -> Path:

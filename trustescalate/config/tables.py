@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from trustescalate.config.base import Level, Share, Table
-from trustescalate.types import SKIP, TIE, Task, TaskKind
+from trustescalate.types import SKIP, TIE, Against, Task, TaskKind
 
 MOST_LABELS = 26
 MOST_PROMPTS = 1000
@@ -22,7 +22,10 @@ class TaskTable(Table):
         None, description="what a judge may answer; for choice required, for the other kinds known"
     )
     scale: tuple[int, int] = Field((1, 5), description="rating: the lowest and the highest grade")
-    ties: Literal["class", "drop"] = Field("class", description="pairwise: a tie is a verdict, or left out")
+    ties: Literal["class", "half", "drop"] = Field(
+        "class", description="pairwise: a tie is a verdict, half right against a preference, or left out"
+    )
+    tolerance: int = Field(0, ge=0, description="rating: a verdict so far from people's still agrees")
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
@@ -35,7 +38,11 @@ class TaskTable(Table):
         if self.kind is not TaskKind.RATING and "scale" in self.model_fields_set:
             raise ValueError('scale is for kind = "rating"')
         if self.kind is not TaskKind.PAIRWISE and self.ties != "class":
-            raise ValueError('ties = "drop" is for kind = "pairwise"')
+            raise ValueError(f'ties = "{self.ties}" is for kind = "pairwise"')
+        if self.tolerance and self.kind is not TaskKind.RATING:
+            raise ValueError('tolerance is for kind = "rating"')
+        if self.tolerance >= self.scale[1] - self.scale[0]:
+            raise ValueError("tolerance must be smaller than the scale is long: else every verdict agrees")
         return self
 
     @field_validator("labels")
@@ -64,7 +71,7 @@ class TaskTable(Table):
             labels = tuple(str(grade) for grade in range(self.scale[0], self.scale[1] + 1))
         else:
             labels = self.labels or ("pass", "fail")
-        return Task(self.kind, self.question, labels, self.ties)
+        return Task(self.kind, self.question, labels, self.ties, self.tolerance)
 
 
 def must_be_meta(field: str) -> str:
@@ -104,6 +111,8 @@ FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}
 """Paths whose later tiers read what earlier ones said of every item, or that bring a test of their own."""
+MOST_LOOKS = 20
+WEIGHT = r"^meta\..+"
 
 
 class GuaranteeTable(Table):
@@ -126,6 +135,33 @@ class GuaranteeTable(Table):
         None, gt=0, description='USD that a person costs per item, for prefer = "total"'
     )
     pilot: int = Field(50, ge=0, description="unlabelled items judged by all tiers to lay out the path")
+    against: Against = Field(
+        "majority", description="whom verdicts must agree with: most annotators of an item, or one at random"
+    )
+    clusters: Literal["one_each", "bet"] = Field(
+        "one_each", description="of rows that hang together: test one each, or all by betting on groups"
+    )
+    largest_cluster: int | None = Field(
+        None, ge=1, description='clusters = "bet": the most rows that a group can ever have'
+    )
+    looks: tuple[int, ...] | None = Field(
+        None, description="numbers of certification rows at which the test may be made, rising"
+    )
+    look_shares: tuple[float, ...] | None = Field(
+        None, description="what each look may spend of delta; default: in proportion to 1, 2, 3, …"
+    )
+    weight: str | None = Field(
+        None,
+        pattern=WEIGHT,
+        description='"meta.<key>": how much more common a row is among items to be judged',
+    )
+    weight_bound: float | None = Field(None, gt=0, description="no weight anywhere is larger")
+    weight_source: Literal["known", "estimated"] | None = Field(
+        None, description='"estimated" makes the promise approximate, and says so'
+    )
+    humans_replace: bool = Field(
+        False, description='claim = "batch": the rows that people label are released with their labels'
+    )
 
     @model_validator(mode="after")
     def _tierwise_is_a_procedure_of_its_own(self) -> Self:
@@ -139,6 +175,69 @@ class GuaranteeTable(Table):
             raise ValueError('claim = "batch" and label go together: label = 200 draws 200 items to label')
         if self.claim == "batch" and self.path in NOT_FOR_BATCHES:
             raise ValueError(f'path = "{self.path}" has no test for claim = "batch"; set path = "common"')
+        return self
+
+    @field_validator("looks")
+    @classmethod
+    def _looks_rise(cls, looks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if looks is None:
+            return None
+        if not 1 <= len(looks) <= MOST_LOOKS or min(looks) < 1 or list(looks) != sorted(set(looks)):
+            raise ValueError(f"must be 1 to {MOST_LOOKS} numbers of rows, rising")
+        return looks
+
+    @model_validator(mode="after")
+    def _looks_have_shares(self) -> Self:
+        if self.look_shares is not None:
+            if self.looks is None or len(self.look_shares) != len(self.looks):
+                raise ValueError("look_shares holds one share of delta for each of looks")
+            if min(self.look_shares) <= 0 or sum(self.look_shares) > 1 + 1e-12:
+                raise ValueError("look_shares must be above 0, and sum to at most 1")
+        return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each look may spend, of delta."""
+        count = len(self.looks or ())
+        return self.look_shares or tuple((place + 1) / (count * (count + 1) / 2) for place in range(count))
+
+    @model_validator(mode="after")
+    def _weights_are_bounded(self) -> Self:
+        if len({self.weight is None, self.weight_bound is None, self.weight_source is None}) > 1:
+            raise ValueError(
+                'weight, weight_bound and weight_source go together: source "known" or "estimated"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_bounded(self) -> Self:
+        if (self.clusters == "bet") != (self.largest_cluster is not None):
+            raise ValueError('clusters = "bet" and largest_cluster go together: betting needs the bound')
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_test(self) -> Self:
+        """Whatever no test exists for is refused here, with the reason."""
+        batch, bet = self.claim == "batch", self.clusters == "bet"
+        for wrong, why in (
+            (
+                self.humans_replace and not batch,
+                'humans_replace is for claim = "batch", where rows are drawn',
+            ),
+            (batch and self.against == "annotator", 'claim = "batch" counts rows: set against = "majority"'),
+            (batch and bet, 'claim = "batch" assumes nothing about rows that hang together: remove clusters'),
+            (batch and self.looks, 'claim = "batch" is one draw, labelled at once: remove looks'),
+            (batch and self.weight, 'claim = "batch" is about its own items: remove weight'),
+            (bet and self.against == "annotator", 'clusters = "bet" counts errors: set against = "majority"'),
+            (bet and self.looks, 'looks count rows, and clusters = "bet" tests groups: remove one of them'),
+            (bet and self.path == "tierwise", 'path = "tierwise" counts rows: set clusters = "one_each"'),
+            (
+                self.against == "annotator" and self.path == "tierwise",
+                'path = "tierwise" counts errors: set against = "majority", or another path',
+            ),
+        ):
+            if wrong:
+                raise ValueError(why)
         return self
 
     @model_validator(mode="after")

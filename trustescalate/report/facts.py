@@ -18,7 +18,7 @@ from trustescalate.report.sections import (
     Table,
     TaskFacts,
 )
-from trustescalate.types import Batch, Certificate, Run
+from trustescalate.types import Batch, Certificate, Run, Weighting
 from trustescalate.values import largest_alpha
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
@@ -100,6 +100,8 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
+    if certificate.weighting is not None:
+        promise = _weighted(promise, certificate.weighting)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
@@ -114,7 +116,16 @@ def _promise(certificate: Certificate) -> str:
     )
 
 
+def _weighted(promise: str, weighting: Weighting) -> str:
+    about = f"{promise}, among items as the weights {weighting.by} describe them"
+    if weighting.source == "known":
+        return about
+    return f"Approximately, since the weights were estimated: {about[0].lower()}{about[1:]}"
+
+
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
+    if batch.humans_replace:
+        return _replaced_claim(certificate, batch, run)
     promise = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
@@ -125,6 +136,23 @@ def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str
         return f"{promise}; {_released(run)}."
     accepted = sum(test.accepted for test in proof.used_tests(certificate))
     return f"{promise}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
+
+
+def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
+    (test,) = proof.used_tests(certificate)
+    drawn = proof.compared_rows(test)
+    promise = (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at most {figures.setting(certificate.alpha).text} of the "
+        f"{test.accepted:,} items of this batch of {batch.items:,} that the cascade accepts get an answer "
+        f"that {proof.whom(certificate)} do not share. {drawn:,} of these answers are people's own, and "
+        f"{test.accepted - drawn:,} the judges'; of the judges' alone the share may be higher"
+    )
+    return (
+        f"{promise}."
+        if run is None
+        else f"{promise}; {_released(run)} by judges, and {outcome.labelled(run):,} with people's labels."
+    )
 
 
 def _released(run: Run) -> str:
@@ -263,7 +291,7 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     text = [
         _YARDSTICK if certificate.ceiling else "There is one annotator per row: no ceiling can be measured."
     ]
-    text += [_AFTER_CHOICE] if certificate.status == "certified" else []
+    text += [_AFTER_CHOICE] if certificate.status == "certified" and certificate.method != "clusters" else []
     table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
     text += outcome.agreement_text(run) if run else []
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))

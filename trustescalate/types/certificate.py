@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.types.task import Task
+from trustescalate.types.task import Against, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,9 @@ class PolicyTest:
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
     `part` is the sub-path that the policy belongs to. With the claim "batch", `accepted` and `by_tier` are of
-    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None.
+    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where verdicts
+    lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else it is
+    None.
     """
 
     thresholds: tuple[float | None, ...]
@@ -26,6 +28,7 @@ class PolicyTest:
     rejected: bool
     part: int = 0
     drawn: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,52 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them."""
+    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them.
+
+    With `humans_replace` the drawn rows are released with people's labels, of which `labels` is a digest.
+    """
 
     items: int
     digest: str
     votes: str
+    humans_replace: bool = False
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
+
+    number: int
+    sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def share(self) -> float:
+        """What this look may spend, of delta."""
+        return self.shares[self.number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Certification rows in whole clusters: how many of these, and the most rows that one can ever have."""
+
+    count: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """Certification rows kept with probability weight / bound: `kept` of `offered`, weights from field `by`.
+
+    "known" weights are exact; with "estimated" ones the promise is approximate.
+    """
+
+    by: str
+    bound: float
+    source: Literal["known", "estimated"]
+    offered: int
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +267,12 @@ class Certificate:
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
-    `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
-    where fewer than two people labelled. `left_out` is evidence on values of a field that were not seen.
+    `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
+    the `look`); both are left out unless `method` is "exact". `people` is None where fewer than two people
+    labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
+    verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
+    ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
+    votes and labels themselves.
 
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
@@ -250,7 +298,7 @@ class Certificate:
     prefer: str
     estimator: str
     task: Task
-    label_policy: str
+    label_policy: Against
     n: int
     no_majority: int
     dropped_ties: int
@@ -276,3 +324,7 @@ class Certificate:
     group_by: str | None = None
     groups: tuple[GroupPromise, ...] = ()
     left_out: LeftOut | None = None
+    method: Literal["exact", "betting", "clusters"] = "exact"
+    look: Look | None = None
+    clusters: Clusters | None = None
+    weighting: Weighting | None = None

@@ -21,6 +21,7 @@ from trustescalate.project import Progress, Project
 
 COMMANDS = {
     "init",
+    "import",
     "check",
     "calibrate",
     "run",
@@ -31,7 +32,9 @@ COMMANDS = {
     "selftest",
     "monitor",
     "paths",
-    "import",
+    "leaderboard",
+    "compare",
+    "band",
     "judges list",
     "judges bench",
 }
@@ -120,6 +123,7 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "pilot",
         "paths",
         "draw",
+        "band",
         "list",
         "bench",
     ],

@@ -17,11 +17,14 @@ from trustescalate.errors import CertificateMismatch, ConfigError, DataError, No
 from trustescalate.jsonl import digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Judge
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.protocol import Judged, Protocol
-from trustescalate.types import Annotation, Batch, Certificate, Item, Judgment
+from trustescalate.labels import majority
+from trustescalate.protocol import Judged, Protocol, labels_digest
+from trustescalate.types import Annotation, Batch, Certificate, Decision, Item, Judgment
 
 DRAW = "batch.json"
 TO_LABEL = "to_label.jsonl"
+BY_PEOPLE = "labelled by people"
+TORN = "people labelled it, and have no majority"
 OTHER_BATCH = "calibrate again, or bring back the items that were certified"
 
 
@@ -132,6 +135,29 @@ def certified_items(certificate: Certificate, batch: Batch, items: Sequence[Item
             OTHER_BATCH,
         )
     return found
+
+
+def labelled_by_people(
+    certificate: Certificate, annotations: Sequence[Annotation], items: Sequence[Item]
+) -> list[Decision]:
+    """The decisions on those of `items` that people labelled, where their labels are released.
+
+    None where nobody is ahead: the item needs a person still. Raises CertificateMismatch if labels changed.
+    """
+    drawn = set(certificate.roles["certify"])
+    if certificate.batch is None or not certificate.batch.humans_replace:
+        return []
+    if labels_digest(annotations, drawn) != certificate.batch.labels:
+        raise CertificateMismatch(
+            "people's labels of the rows that were drawn are not those that the certificate was made with",
+            "calibrate again, or bring the labels back",
+        )
+    said = majority(certificate.task, [note for note in annotations if note.item_id in drawn])
+    return [
+        Decision(item.id, said.get(item.id), None, None, BY_PEOPLE if said.get(item.id) else TORN, ())
+        for item in items
+        if item.id in drawn
+    ]
 
 
 def recorded_cascade(cascade: Cascade, batch: Batch, votes: Path) -> Cascade:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustescalate.config import FITTED_PATHS
+from trustescalate.config import FITTED_PATHS, Config
 from trustescalate.dataset import load_dataset
-from trustescalate.errors import NotMeasurable
+from trustescalate.errors import ConfigError, NotMeasurable, UsageError
+from trustescalate.estimand import loss_table, losses, right_or_wrong
 from trustescalate.judges.replay import load_votes
 from trustescalate.labels import majority
 from trustescalate.project import CERTIFICATE_VOTES, Project
@@ -38,6 +39,12 @@ class Recorded:
 
     def plan(self, path: PathName) -> Plan:
         """Lay a path out as calibration does. Raises NotMeasurable for a fitted one without dev rows."""
+        if path == "stacked" and self.certificate.task.tolerance:
+            raise NotMeasurable(
+                'path "stacked" cannot be rehearsed with [task] tolerance: recorded rows know right from '
+                "wrong only",
+                "choose another path for the rehearsal",
+            )
         if PATHS[path].needs_dev and self.dev is None:
             raise NotMeasurable(
                 f"path {path!r} is fitted on dev rows, and none were recorded",
@@ -49,8 +56,10 @@ class Recorded:
 def read_recorded(project: Project) -> Recorded:
     """The votes beside the certificate, or beside the refusal, with what people say of those items now.
 
-    Raises NoCertificate where there is neither, NotMeasurable without votes or labelled rows, DataError.
+    Raises NoCertificate where there is neither, NotMeasurable without votes or labelled rows, DataError, and
+    ConfigError for a promise whose test cannot be rehearsed on them.
     """
+    _must_be_counts(project.config)
     certificate = project.certificate()
     path = project.config.folder / CERTIFICATE_VOTES
     if not path.exists():
@@ -75,6 +84,35 @@ def read_recorded(project: Project) -> Recorded:
     return Recorded(certificate, certify, dev, _votes(certificate, pilot, judged) if pilot else None)
 
 
+def must_be_one_promise(project: Project, what: str) -> None:
+    """Raise UsageError where each value of a field has a promise of its own: `what` has none for that."""
+    by = project.config.groups.by
+    if by is not None:
+        raise UsageError(
+            f"{what} knows one promise for all items, and [groups] by = {by!r} asks for one for each value",
+            "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` says what "
+            "one value needs, with its share of delta",
+        )
+
+
+def _must_be_counts(config: Config) -> None:
+    """Rehearsals draw single rows, and count errors among them in one test with all of delta."""
+    promise = config.guarantee
+    for given, name in (
+        (promise.against == "annotator", '[guarantee] against = "annotator"'),
+        (config.task.ties == "half", '[task] ties = "half"'),
+        (promise.clusters == "bet", '[guarantee] clusters = "bet"'),
+        (promise.looks is not None, "[guarantee] looks"),
+        (promise.humans_replace, "[guarantee] humans_replace"),
+    ):
+        if given:
+            raise ConfigError(
+                f"{name} cannot be rehearsed: plans, paths and self-tests from recorded votes draw single "
+                "rows, count errors, and test once",
+                "copy the folder, leave the key out there, and take what comes out as a guide",
+            )
+
+
 Judged = Mapping[str, Mapping[str, Judgment]]
 
 
@@ -93,6 +131,10 @@ def _rows(certificate: Certificate, role: str, notes: tuple[Annotation, ...], ju
     answers = [-1 if label is None else certificate.task.labels.index(label) for label in said]
     costs = np.array([[own[item_id].cost for own in judged.values()] for item_id in ids])
     votes = _votes(certificate, ids, judged)
+    if certificate.task.tolerance:
+        table = loss_table(certificate.task, losses(certificate.task, "majority", notes), ids)
+        none = np.zeros(len(ids), dtype=np.int64)
+        return Rows(votes.scores, right_or_wrong(votes.labels, table), none, costs)
     return Rows(votes.scores, votes.labels, np.array(answers, dtype=np.int64), costs)
 
 

@@ -11,7 +11,7 @@ from trustescalate.config.judges import (
     ReplayJudge,
     ScoreJudge,
 )
-from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, RolesTable
+from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, LeaderboardTable, RolesTable
 
 __all__ = [
     "FITTED_PATHS",
@@ -20,6 +20,7 @@ __all__ = [
     "ClassicalJudge",
     "Config",
     "GateTable",
+    "LeaderboardTable",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",

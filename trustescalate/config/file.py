@@ -27,11 +27,14 @@ from trustescalate.config.tables import (
     DataTable,
     EnsembleTable,
     GateTable,
+    GroupsTable,
     GuaranteeTable,
+    LeaderboardTable,
     RolesTable,
     TaskTable,
 )
 from trustescalate.errors import ConfigError
+from trustescalate.types import TaskKind
 
 
 class Config(Table):
@@ -41,11 +44,13 @@ class Config(Table):
     task: TaskTable = TaskTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
+    groups: GroupsTable = GroupsTable()
     roles: RolesTable = RolesTable()
     ensemble: EnsembleTable = EnsembleTable()
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    leaderboard: LeaderboardTable = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
     @field_validator("judges")
@@ -70,6 +75,54 @@ class Config(Table):
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
         if self.guarantee.claim == "batch" and self.roles.holdout > 0:
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
+        return self
+
+    @model_validator(mode="after")
+    def _groups_have_a_test(self) -> Self:
+        asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
+        if asked and self.guarantee.claim == "batch":
+            raise ValueError(f'[groups] {asked[0]} has no test for claim = "batch"; set claim = "population"')
+        if self.groups.by is not None and self.guarantee.path == "tierwise":
+            raise ValueError('[groups] by has no test for path = "tierwise"; set path = "hedged"')
+        procedure = self.guarantee.procedure
+        if self.groups.by is not None and procedure != "fallback":
+            raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
+        bet = [
+            said
+            for given, said in (
+                (self.guarantee.against == "annotator", 'against = "annotator"'),
+                (self.task.ties == "half", 'ties = "half"'),
+                (self.guarantee.clusters == "bet", 'clusters = "bet"'),
+            )
+            if given
+        ]
+        if asked and bet:
+            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet[0]}; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _leaderboard_fits_the_task(self) -> Self:
+        models, kind = self.leaderboard.models, self.task.kind
+        wanted = 2 if kind is TaskKind.PAIRWISE else 1
+        if models and kind is TaskKind.CHOICE:
+            raise ValueError('[leaderboard]: labels of kind = "choice" have no order to rank models by')
+        if models and len(models) != wanted:
+            example = '["meta.model_a", "meta.model_b"]' if wanted == 2 else '"meta.model"'
+            raise ValueError(f'[leaderboard]: kind = "{kind}" needs models = {example}')
+        if self.leaderboard.method == "bradley_terry" and wanted == 1:
+            raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
+        return self
+
+    @model_validator(mode="after")
+    def _half_ties_are_bet_on(self) -> Self:
+        promise = self.guarantee
+        if self.task.ties == "half" and (
+            promise.claim == "batch" or promise.clusters == "bet" or promise.path == "tierwise"
+        ):
+            raise ValueError(
+                'ties = "half" is tested by betting on rows, not with claim = "batch", clusters = "bet" or '
+                'path = "tierwise"; set ties = "class"'
+            )
         return self
 
     def path(self, relative: str) -> Path:

@@ -189,6 +189,7 @@ CHANGES: Mapping[str, Any] = {
     "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
     "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "predictive",
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
+    "recalibrate": "platt", "learn_from": "dearest",
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 

@@ -15,13 +15,13 @@ from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
 from trustescalate.protocol import Aligned, Judged, Protocol
 from trustescalate.refusal import refusal
+from trustescalate.scoring import NO_ITEMS, Scorer, fit_scorer, scoring
 from trustescalate.stats.agreement import cohen_kappa, human_ceiling
 from trustescalate.stats.band import risk_upper_band
 from trustescalate.stats.batch import BatchTable, certify_batch, judgments_needed
 from trustescalate.stats.bounds import (
     BoolArray,
     FloatArray,
-    IntArray,
     clopper_pearson_interval,
     clopper_pearson_upper,
 )
@@ -39,6 +39,7 @@ from trustescalate.types import (
     Ceiling,
     Certificate,
     Checkpoint,
+    Item,
     Json,
     JudgeDiagnostics,
     Judgment,
@@ -47,7 +48,6 @@ from trustescalate.types import (
     Seal,
     Task,
 )
-from trustescalate.votes import confidence
 
 CERTIFICATE_SCHEMA = 1
 INTERVAL_DELTA = 0.05
@@ -72,12 +72,14 @@ def calibrate(
     *,
     created: str,
     batch_digest: str = "",
+    items: Mapping[str, Item] = NO_ITEMS,
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path is fitted on those. With the claim "batch" it holds what `rows_to_judge` asked for, and
-    `batch_digest` stands for the items of the batch.
+    the path or the scores are fitted on those. With the claim "batch" it holds what `rows_to_judge` asked
+    for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
+    scores that are learned read the lengths of their texts.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
     """
     task = protocol.task
@@ -88,10 +90,11 @@ def calibrate(
     truth = majority(task, notes)
     batch = protocol.claim == "batch"
     rows = [item_id for item_id in certify if batch or item_id in truth]
-    aligned = _align(protocol, rows, truth, judged)
-    plan = lay_out(protocol, annotations, judged)
+    scorer = fit_scorer(protocol, annotations, judged, items)
+    aligned = _align(protocol, rows, truth, judged, scorer)
+    plan = lay_out(protocol, annotations, judged, scorer)
     if batch:
-        result = _certify_batch(protocol, truth, plan, judged)
+        result = _certify_batch(protocol, truth, plan, judged, scorer)
     else:
         result = _certify(protocol, aligned, plan) if rows else Tested(None, None, None, ())
     certified = result.chosen is not None
@@ -137,17 +140,20 @@ def calibrate(
         people=people(
             task, notes, rows, {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)}
         ),
+        scoring=scoring(protocol, scorer),
     )
 
 
-def lay_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
+def lay_out(
+    protocol: Protocol, annotations: Sequence[Annotation], judged: Judged, scorer: Scorer
+) -> Plan | None:
     """The path, from dev rows and unlabelled ones alone; None for `tierwise`, which needs none."""
     if protocol.path == "tierwise":
         return None
     wanted = set(protocol.roles["dev"]) if PATHS[protocol.path].needs_dev else set()
     truth = majority(protocol.task, [note for note in annotations if note.item_id in wanted])
-    dev = _align(protocol, list(truth), truth, judged) if truth else None
-    pilot = ScoredVotes(*_confidences(protocol, protocol.roles["pilot"], judged))
+    dev = _align(protocol, list(truth), truth, judged, scorer) if truth else None
+    pilot = _confidences(protocol, protocol.roles["pilot"], judged, scorer)
     basis = Basis(
         None if dev is None else Rows(dev.scores, dev.labels, dev.truth, dev.costs),
         pilot,
@@ -173,14 +179,18 @@ def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
     return plan._replace(parts=tuple(parts))
 
 
-def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> tuple[str, ...]:
+def rows_to_judge(
+    protocol: Protocol, plan: Plan, judged: Judged, tier: int, scorer: Scorer
+) -> tuple[str, ...]:
     """The ids of the batch that a judge must still be asked about, when all judges before it have been.
 
     Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
     the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
     rows = sorted(protocol.batch)
-    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
+    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged, scorer))[
+        :, tier
+    ]
     known = judged[protocol.judges[tier][0]]
     return tuple(
         item_id for item_id, wanted in zip(rows, needed, strict=True) if wanted and item_id not in known
@@ -193,10 +203,14 @@ def votes_digest(judged: Judged) -> str:
 
 
 def _align(
-    protocol: Protocol, rows: Sequence[str], truth: Mapping[str, Label | None], judged: Judged
+    protocol: Protocol,
+    rows: Sequence[str],
+    truth: Mapping[str, Label | None],
+    judged: Judged,
+    scorer: Scorer,
 ) -> Aligned:
     names = [name for name, _ in protocol.judges]
-    scores, labels = _confidences(protocol, rows, judged)
+    scores, labels = _confidences(protocol, rows, judged, scorer)
     costs = np.array(
         [[row.cost if (row := judged[name].get(item_id)) else 0.0 for name in names] for item_id in rows],
         dtype=float,
@@ -206,17 +220,9 @@ def _align(
     return Aligned(scores, labels, costs.reshape(scores.shape), np.array(answers, dtype=np.int64))
 
 
-def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
+def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged, scorer: Scorer) -> ScoredVotes:
     """Scores and labels; a row that a judge was not asked about has score 0 and no verdict."""
-    scores = np.zeros((len(rows), len(protocol.judges)))
-    labels = np.full(scores.shape, -1, dtype=np.int64)
-    for tier, (name, _) in enumerate(protocol.judges):
-        asked = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
-        if asked:
-            votes = [judged[name][rows[place]] for place in asked]
-            found = confidence(protocol.task, protocol.estimator, votes)
-            scores[asked, tier], labels[asked, tier] = found.score, found.label
-    return scores, labels
+    return scorer.read([name for name, _ in protocol.judges], rows, judged)
 
 
 def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Tested:
@@ -237,10 +243,14 @@ def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Tested:
 
 
 def _certify_batch(
-    protocol: Protocol, truth: Mapping[str, Label | None], plan: Plan | None, judged: Judged
+    protocol: Protocol,
+    truth: Mapping[str, Label | None],
+    plan: Plan | None,
+    judged: Judged,
+    scorer: Scorer,
 ) -> Tested:
     assert plan is not None, "the configuration refuses tierwise"
-    everything = _align(protocol, protocol.batch, truth, judged)
+    everything = _align(protocol, protocol.batch, truth, judged, scorer)
     sample = np.arange(len(protocol.roles["certify"]))
     found = certify_batch(
         everything.scores,
@@ -379,6 +389,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             "agreement means agreement with the majority of an item's annotators; without one, any verdict "
             "counts as a disagreement",
             "nothing is promised about items outside the batch",
+            *_fitting(protocol),
         )
     said = [
         "the certification rows were drawn independently from the same population as the items to be judged",
@@ -390,7 +401,15 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said.append("rows of one group hang together, so one row of each group was drawn for the test")
     if protocol.task.ties == "drop":
         said.append("items that people call a tie are outside the claim")
-    return tuple(said)
+    return (*said, *_fitting(protocol))
+
+
+def _fitting(protocol: Protocol) -> tuple[str, ...]:
+    if not protocol.fitted:
+        return ()
+    if protocol.learn_from == "dearest":
+        return ("scores are fitted to the verdicts of the last judge, and no tested label was used for it",)
+    return ("scores are fitted on rows of the role dev, none of which was tested",)
 
 
 def _evidence(notes: Sequence[Annotation], judged: Judged) -> Json:

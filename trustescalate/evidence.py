@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trustescalate.labels import majority, opinions
+from trustescalate.scoring import Scorer
 from trustescalate.stats.agreement import (
     Coefficient as CoefficientName,
 )
@@ -22,9 +23,8 @@ from trustescalate.stats.agreement import (
 )
 from trustescalate.stats.annotators import alternative_annotator_test, annotator_report
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.confidence import normalised
 from trustescalate.stats.inference import Survey, ppi_mean, verdict_bounds
-from trustescalate.stats.paths import Stack, Votes, stacked_scores
+from trustescalate.stats.paths import Stack, stacked_scores
 from trustescalate.stats.policy import decide
 from trustescalate.stats.shift import score_alarm
 from trustescalate.types import (
@@ -45,7 +45,7 @@ from trustescalate.types import (
     TaskKind,
     TierShift,
 )
-from trustescalate.votes import confidence, vote_array
+from trustescalate.votes import vote_array
 
 INTERVAL_DELTA = 0.05
 ALARM_LEVEL = 0.01
@@ -180,11 +180,18 @@ def label_values(task: Task) -> Mapping[Label, float] | None:
     return dict(zip(task.labels, (1.0, 0.0, 0.5), strict=False))
 
 
-def overall(run: Run, judged: Judged, annotations: Iterable[Annotation], groups: Groups) -> Overall:
+def overall(
+    run: Run,
+    judged: Judged,
+    annotations: Iterable[Annotation],
+    groups: Groups,
+    scorer: Scorer | None = None,
+) -> Overall:
     """The mean label of the population that certification rows and the run's items are drawn from.
 
     `judged` holds the full ensembles on the certification rows, `annotations` people's labels on these,
-    `groups` the group of each item that has one. The labelled rows remove the bias of the predictions, the
+    `groups` the group of each item that has one; `scorer` is the certificate's, with the texts that it may
+    read. The labelled rows remove the bias of the predictions, the
     predictions for all items lower the variance (PPI++, `stats.inference.ppi_mean`). A row counts what its
     majority says; where there is none, and for ratings always, the mean of its opinions. In groups, each
     group counts once, as it does in the certificate: its items' predictions are averaged.
@@ -195,15 +202,15 @@ def overall(run: Run, judged: Judged, annotations: Iterable[Annotation], groups:
         return Overall(None, reason or "labels without an order have no mean")
     said = _people_say(certificate, annotations, values)
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
-    reached = _tier_reached(certificate, judged, rows)
+    scorer = scorer or Scorer.of(certificate)
+    reached = _tier_reached(certificate, judged, rows, scorer)
     names = [seal.judge for seal in certificate.judges]
     at_labels = [
-        _expected(certificate.task, judged[names[j]][item_id], values)
-        for item_id, j in zip(rows, reached, strict=True)
+        _expected(scorer, judged[names[j]][item_id], values) for item_id, j in zip(rows, reached, strict=True)
     ]
     by_unit: dict[str, list[float]] = defaultdict(list)
     for item_id, judgment in _deepest(run).items():
-        by_unit[_unit(item_id, groups)].append(_expected(certificate.task, judgment, values))
+        by_unit[_unit(item_id, groups)].append(_expected(scorer, judgment, values))
     units = [_unit(item_id, groups) for item_id in rows] + list(by_unit)
     grouped = any(groups.get(item_id) for item_id in (*rows, *_deepest(run)))
     survey = Survey(
@@ -252,10 +259,10 @@ def _people_say(
     return said
 
 
-def _expected(task: Task, judgment: Judgment, values: Mapping[Label, float]) -> float:
+def _expected(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
     """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
-    worth = np.array([values[label] for label in task.labels])
-    shares = normalised(_first(task, judgment)[None])[0].sum(axis=0)
+    worth = np.array([values[label] for label in scorer.task.labels])
+    shares = scorer.shares(_first(scorer.task, judgment)[None])[0].sum(axis=0)
     mass = shares.sum()
     return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
 
@@ -280,26 +287,29 @@ def _within(value: float, ends: tuple[float, float]) -> float:
 # ── moved scores ─────────────────────────────────────────────────────────────────────────────────
 
 
-def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
+def score_shift(
+    run: Run, judged: Judged, groups: Groups, scorer: Scorer | None = None
+) -> tuple[TierShift, ...]:
     """Have the scores moved between certification rows and the run? An entry for each tier that is asked.
 
     On both sides the rows that reach the tier under the certified thresholds, with the share that the first
     prompt gives to its likeliest label: full scores are not known where asking stopped early. One item of
-    each group. No label is used.
+    each group. No label is used, and nothing that was fitted, save for who reaches which tier.
     """
-    certificate, task = run.header.certificate, run.header.certificate.task
+    certificate = run.header.certificate
+    scorer = scorer or Scorer.of(certificate)
     if certificate.thresholds is None or not run.decisions:
         return ()
     rows = certificate.roles["certify"]
-    reached, taken = _tier_reached(certificate, judged, rows), _one_of_each(run, groups)
+    reached, taken = _tier_reached(certificate, judged, rows, scorer), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
     asked = [j for j, tau in enumerate(certificate.thresholds) if tau is not None]
     before, after = [], []
     for j in asked:
         name = certificate.judges[j].judge
         seen = [judged[name][item_id] for item_id, last in zip(rows, reached, strict=True) if last >= j]
-        before.append(_tops(task, seen))
-        after.append(_tops(task, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
+        before.append(_tops(scorer, seen))
+        after.append(_tops(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
     alarm = score_alarm(before, after, ALARM_LEVEL)
     return tuple(
         TierShift(
@@ -314,8 +324,8 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     )
 
 
-def _tops(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
-    tops = [normalised(_first(task, row)[None])[0].mean(axis=0).max() for row in judgments]
+def _tops(scorer: Scorer, judgments: Sequence[Judgment]) -> FloatArray:
+    tops = [scorer.shares(_first(scorer.task, row)[None])[0].mean(axis=0).max() for row in judgments]
     return np.array(tops, dtype=np.float64)
 
 
@@ -330,15 +340,11 @@ def _first(task: Task, judgment: Judgment) -> FloatArray:
     return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
 
 
-def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str]) -> list[int]:
+def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str], scorer: Scorer) -> list[int]:
     """The deepest tier that the certified cascade asks about each certification row."""
     if not rows:
         return []
-    said = [
-        confidence(certificate.task, certificate.estimator, [judged[seal.judge][item_id] for item_id in rows])
-        for seal in certificate.judges
-    ]
-    votes = Votes(np.column_stack([each.score for each in said]), np.column_stack([c.label for c in said]))
+    votes = scorer.read([seal.judge for seal in certificate.judges], rows, judged)
     if certificate.stack is not None:
         votes = stacked_scores(Stack(len(certificate.task.labels), np.array(certificate.stack)), votes)
     taus = certificate.thresholds or ()

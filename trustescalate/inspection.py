@@ -18,6 +18,7 @@ from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.scoring import Scorer
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import Decision, Item, Judgment, Usage
@@ -225,7 +226,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     roles = project.roles(data)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
-    asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    fitted = roles["dev"] if config.asks_dev else ()
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
@@ -261,7 +263,7 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
         made.extend(judgments)
 
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
-    cascade = Cascade(tiers, project.config.task.task(), project.config.ensemble.estimator)
+    cascade = Cascade(tiers, _scorer(project, items))
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -273,6 +275,19 @@ def _thresholds(project: Project) -> Sequence[float | None]:
         certified = None
     tiers = len(project.config.judges)
     return certified if certified is not None and len(certified) == tiers else (0.8,) * tiers
+
+
+def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
+    """The certificate's, if it is about these judges; else without any fit, so that all votes are asked."""
+    config = project.config
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return Scorer(config.task.task(), config.ensemble.estimator)
+    same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
+    if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
+        return Scorer.of(certificate, {item.id: item for item in items})
+    return Scorer(config.task.task(), config.ensemble.estimator)
 
 
 def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001

@@ -23,7 +23,7 @@ from trustescalate.batch import (
 )
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
 from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
+from trustescalate.config import BudgetTable, Config, load_config
 from trustescalate.dataset import (
     Dataset,
     assign_roles,
@@ -49,6 +49,7 @@ from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
 from trustescalate.protocol import Judged, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
     Certificate,
@@ -124,7 +125,8 @@ class Project:
             )
         roles = self.roles(data)
         by_id = {item.id: item for item in data.items}
-        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        fitted = roles["dev"] if self.config.asks_dev else ()
+        self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
@@ -156,6 +158,7 @@ class Project:
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
+            items=by_id,
         )
         self._write_certificate(certificate, judged)
         return certificate
@@ -243,8 +246,14 @@ class Project:
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
         async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+            scores = self.config.ensemble
             cascade = trusted_cascade(
-                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+                certificate,
+                judges,
+                self.config.task.task(),
+                scores.estimator,
+                scores.recalibrate,
+                scores.learn_from,
             )
             if certificate.batch is not None:
                 votes = self.config.folder / CERTIFICATE_VOTES
@@ -370,7 +379,23 @@ class Project:
             grouped=grouped,
             seed=self.config.roles.seed,
             version=__version__,
+            recalibrate=self.config.ensemble.recalibrate,
+            learn_from=self.config.ensemble.learn_from,
         )
+
+    def _must_fit(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
+        """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
+        scores = self.config.ensemble
+        rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
+        if scores.learn_from == "people":
+            rows &= {item.id for item in data.labelled}
+        if scores.fitted and len(rows) < FEWEST:
+            raise NotMeasurable(
+                f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
+                "raise [roles] dev"
+                if scores.learn_from == "people"
+                else "raise [guarantee] pilot, and bring as many items without labels",
+            )
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -441,10 +466,11 @@ class Project:
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
         groups = {item.id: item.group for item in (*data.items, *run.items)}
+        scorer = Scorer.of(run.header.certificate, {item.id: item for item in data.items})
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups),
-            shift=score_shift(run, judged, groups),
+            overall=overall(run, judged, data.annotations, groups, scorer),
+            shift=score_shift(run, judged, groups, scorer),
         )
 
     def _certificate_votes(self, certificate: Certificate) -> Judged | None:

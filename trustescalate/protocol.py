@@ -6,8 +6,11 @@ from typing import Literal
 
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.paths import PathName
+from trustescalate.stats.paths import PATHS, PathName
 from trustescalate.types import Judgment, Task
+
+FITTED = ("learned", "boosted", "interval")
+"""Estimators that have numbers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,24 @@ class Protocol:
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
     prefer: Literal["coverage", "cost", "total"]
     abstention_price: float | None
-    estimator: Literal["ensemble", "predictive"]
+    estimator: str
     judges: tuple[tuple[str, str], ...]
     roles: Mapping[str, tuple[str, ...]]
     grouped: bool
     seed: int
     version: str
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
+    learn_from: Literal["people", "dearest"] = "people"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted first (`scoring.fit_scorer`)."""
+        return self.estimator in FITTED or self.recalibrate is not None
+
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.fitted or (self.path != "tierwise" and PATHS[self.path].needs_dev)
 
     @property
     def digest(self) -> str:

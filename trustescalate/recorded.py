@@ -3,7 +3,6 @@
 Nothing here certifies. These labels were tested once; a second certificate from them would break its promise.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,10 @@ from trustescalate.errors import NotMeasurable
 from trustescalate.judges.replay import load_votes
 from trustescalate.labels import majority
 from trustescalate.project import CERTIFICATE_VOTES, Project
-from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.protocol import Judged
+from trustescalate.scoring import Scorer
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
-from trustescalate.types import Annotation, Certificate, Judgment
-from trustescalate.votes import confidence
+from trustescalate.types import Annotation, Certificate
 
 SPENT = "labels that were used for planning must not certify again: calibrate with fresh ones"
 
@@ -57,28 +56,33 @@ def read_recorded(project: Project) -> Recorded:
         raise NotMeasurable(
             f"{path}: there are no recorded votes", "`trustescalate calibrate` records them; keep the file"
         )
-    notes = load_dataset(project.config).annotations
+    data = load_dataset(project.config)
+    notes = data.annotations
     judged = {
         seal.judge: {row.item_id: row for row in load_votes(path, certificate.task, seal.judge)}
         for seal in certificate.judges
     }
-    certify = _rows(certificate, "certify", notes, judged)
+    scorer = Scorer.of(certificate, {item.id: item for item in data.items})
+    certify = _rows(certificate, "certify", notes, judged, scorer)
     if certify is None:
         raise NotMeasurable(
             f"{path}: no certification row has both votes and a label", "calibrate with labelled rows first"
         )
-    fitted = certificate.path in FITTED_PATHS
-    dev = _rows(certificate, "dev", notes, judged) if fitted else None
+    fitted = certificate.path in FITTED_PATHS or certificate.scoring is not None
+    dev = _rows(certificate, "dev", notes, judged, scorer) if fitted else None
     pilot = [
         item_id for item_id in certificate.roles["pilot"] if all(item_id in own for own in judged.values())
     ]
-    return Recorded(certificate, certify, dev, _votes(certificate, pilot, judged) if pilot else None)
+    return Recorded(certificate, certify, dev, scorer.read(list(judged), pilot, judged) if pilot else None)
 
 
-Judged = Mapping[str, Mapping[str, Judgment]]
-
-
-def _rows(certificate: Certificate, role: str, notes: tuple[Annotation, ...], judged: Judged) -> Rows | None:
+def _rows(
+    certificate: Certificate,
+    role: str,
+    notes: tuple[Annotation, ...],
+    judged: Judged,
+    scorer: Scorer,
+) -> Rows | None:
     """Labelled rows of a role, in the certificate's order; None where there are none."""
     wanted = set(certificate.roles[role])
     truth = majority(certificate.task, [note for note in notes if note.item_id in wanted])
@@ -92,15 +96,5 @@ def _rows(certificate: Certificate, role: str, notes: tuple[Annotation, ...], ju
     said = [truth[item_id] for item_id in ids]
     answers = [-1 if label is None else certificate.task.labels.index(label) for label in said]
     costs = np.array([[own[item_id].cost for own in judged.values()] for item_id in ids])
-    votes = _votes(certificate, ids, judged)
+    votes = scorer.read(list(judged), ids, judged)
     return Rows(votes.scores, votes.labels, np.array(answers, dtype=np.int64), costs)
-
-
-def _votes(certificate: Certificate, ids: list[str], judged: Judged) -> Votes:
-    scores: list[FloatArray] = []
-    labels: list[IntArray] = []
-    for own in judged.values():
-        read = confidence(certificate.task, certificate.estimator, [own[item_id] for item_id in ids])
-        scores.append(read.score)
-        labels.append(read.label)
-    return Votes(np.column_stack(scores), np.column_stack(labels))

@@ -2,6 +2,7 @@
 
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.scores import score_text
 from trustescalate.report.sections import (
     Column,
     Point,
@@ -267,7 +268,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
-        ("Score", words(certificate.estimator)),
+        ("Score", words(score_text(certificate))),
         ("Answers", words(", ".join(task.labels))),
         ("Ties", words("a class of its own" if task.ties == "class" else "dropped, outside the claim")),
         *((f"Rows in the role “{role}”", count(len(ids))) for role, ids in sorted(roles.items())),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.types.task import Task
+from trustescalate.types.task import Json, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,37 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples"]
+    channel: Literal["logprobs", "samples", "stated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The numbers that one judge's scores are made with, fitted on `rows` rows that nothing is tested on.
+
+    `numbers` is the record of that `kind` in `stats.fitted`, or the mass of an interval (None: infinite).
+    They are exact: a run makes the same bits of the same votes. Without numbers the judge had said too
+    little on these rows, and is trusted with nothing. Signs are read from votes that stand `layout[0]` to a
+    prompt, of which `layout[1]` in each order, and from the verdicts of the judges in `earlier`.
+    """
+
+    kind: Literal["learned", "boosted", "interval", "isotonic", "platt", "temperature"]
+    rows: int
+    numbers: Mapping[str, Json]
+    layout: tuple[int, int] = (1, 1)
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What was fitted so that votes become scores: for each judge its fits, in the order of their use.
+
+    A judge without a fit is read by the plain estimator. `learn_from` says whose verdicts were right: those
+    of people on dev rows, or those of the dearest judge, which cost no human label.
+    """
+
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None
+    learn_from: Literal["people", "dearest"]
+    fits: Mapping[str, tuple[Fit, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +199,7 @@ class Certificate:
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
     `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
-    where fewer than two people labelled.
+    where fewer than two people labelled. `scoring` is None where no score was fitted.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
@@ -212,3 +242,4 @@ class Certificate:
     radius: float | None = None
     band: tuple[Checkpoint, ...] = ()
     people: People | None = None
+    scoring: Scoring | None = None

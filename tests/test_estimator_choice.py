@@ -102,3 +102,10 @@ def test_the_command_prints_and_certifies_nothing(config: Path) -> None:
     assert {row["name"] for row in value["estimators"]} > {"ensemble", "learned"}
     assert "must not certify again" in value["warning"]
     assert (config.parent / "certificate.json").read_bytes() == before
+
+
+def test_certifying_nothing_cheaply_is_no_merit(config: Path) -> None:
+    """The default wish is for the least cost, and `predictive` reads the fewest votes."""
+    table = compare_scores(Project.open(config), draws=2)
+    (chosen,) = [row for row in table.estimators if row.chosen]
+    assert chosen.dev_coverage == max(row.dev_coverage for row in table.estimators)

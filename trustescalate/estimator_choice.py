@@ -18,6 +18,7 @@ from trustescalate.recorded import SPENT, labelled_rows, read_votes
 from trustescalate.scoring import FEWEST, Scorer, fit_scorer
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.compare import EstimatorResult, compare_estimators, trial, wish
+from trustescalate.stats.control import Prefer
 from trustescalate.stats.fitted import RECALIBRATORS
 from trustescalate.stats.paths import PathName, Rows
 from trustescalate.types import Annotation, Certificate, Item, TaskKind
@@ -134,8 +135,9 @@ def compare_scores(
 
     Dev rows are the recorded ones, or, where none were judged, a seeded share of the certification rows. The
     path is the configuration's where it takes no labels, otherwise `hedged`. Half of the dev rows fit and the
-    other half try, both ways round, and the wish of the configuration chooses. Raises what `read_votes`
-    raises, NotMeasurable where there are too few rows, ValueError unless 0 < dev_share < 1 and draws > 0.
+    other half try, both ways round; the most coverage is chosen, or, where an abstention has a price, the
+    least cost with it. Raises what `read_votes` raises, NotMeasurable where there are too few rows,
+    ValueError unless 0 < dev_share < 1 and draws > 0.
     """
     if not (0 < dev_share < 1 and draws > 0):
         raise ValueError(
@@ -160,8 +162,9 @@ def compare_scores(
             same[way.name] = twin
     promise = project.config.guarantee
     tried = {name: place.tried(way) for name, way in kept.items()}
-    price = promise.abstention_price or 0.0
-    wishes = {name: wish(*tried[name], promise.prefer, price) for name in kept}
+    # Not by cost alone: an estimator that reads few votes is cheap, and cheapest where it certifies nothing.
+    prefer: Prefer = "total" if promise.abstention_price else "coverage"
+    wishes = {name: wish(*tried[name], prefer, promise.abstention_price or 0.0) for name in kept}
     best = min(wishes, key=lambda name: wishes[name])
     results = compare_estimators(
         {name: found.votes for name, found in rows.items()},

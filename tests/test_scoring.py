@@ -21,9 +21,11 @@ from trustescalate.calibrate import calibrate as certify
 from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, CertificateMismatch, ConfigError, DataError, NotMeasurable
-from trustescalate.inspection import rehearse
+from trustescalate.inspection import inspect_project, rehearse
 from trustescalate.jsonl import decode, encode
 from trustescalate.judges.replay import ReplayJudge
+from trustescalate.monitor import draw_anchors
+from trustescalate.path_choice import compare_paths
 from trustescalate.pilot_plan import plan_from_pilot
 from trustescalate.project import Project
 from trustescalate.recorded import read_recorded
@@ -81,6 +83,10 @@ def test_every_way_to_score_goes_from_calibration_to_the_report(way: str, tmp_pa
     assert plan.certified is not None
     assert self_test_of(project, 5, 0).results[0].world == "yours"
     assert asyncio.run(rehearse(project, None)).estimates
+    assert any(row.certified for row in compare_paths(project).paths)
+    assert draw_anchors(project, 3).draws == 3
+    assert project.gate()[0].checks
+    assert ("scores" in dict(inspect_project(project).facts)) == fitted
 
 
 @pytest.mark.parametrize("way", ["learned", "boosted", "isotonic"])
@@ -213,7 +219,7 @@ CURVES: Mapping[str, tuple[Fit, ...]] = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     ballots(),
     st.sampled_from(["ensemble", "predictive", "sampled", "verbalized"]),
@@ -368,6 +374,28 @@ def test_narrow_intervals_of_ratings_are_accepted_first() -> None:
     assert "mass that an interval must hold" in page
 
 
+def test_ratings_by_intervals_from_the_configuration_to_the_run(tmp_path: Path) -> None:
+    ids, notes, rows = rated(1)
+    (tmp_path / "items.jsonl").write_bytes(
+        b"".join(encode(Item(item, f"question {item}", ("answer",))) + b"\n" for item in ids)
+    )
+    (tmp_path / "annotations.jsonl").write_bytes(b"".join(encode(note) + b"\n" for note in notes[:240]))
+    (tmp_path / "votes.jsonl").write_bytes(b"".join(encode(row) + b"\n" for row in rows.values()))
+    config = tmp_path / "trustescalate.toml"
+    config.write_text(
+        'version = 1\n[task]\nkind = "rating"\nquestion = "How good?"\n[guarantee]\nalpha = 0.2\n[roles]\n'
+        'dev = 0.3\n[ensemble]\nshots = 0\nestimator = "interval"\nrecalibrate = "platt"\n'
+        '[[judges]]\nname = "j"\nbackend = "replay"\nvotes = "votes.jsonl"\n'
+    )
+    made = calibrate(config)
+    assert made.status == "certified"
+    assert made.scoring is not None
+    assert [fit.kind for fit in made.scoring.fits["j"]] == ["interval", "platt"]
+    done = run(config)
+    released = sum(decision.label is not None for decision in done.decisions)
+    assert 0.3 < released / len(done.decisions) < 0.7
+
+
 def test_a_judge_that_said_too_little_on_dev_rows_is_trusted_with_nothing() -> None:
     ids = [f"i{n:03}" for n in range(200)]
     silent = (Vote(0, "AB", {}, failure="timeout"),)
@@ -494,3 +522,10 @@ def test_draws_in_one_order_stand_together() -> None:
     items = {name: Item(name, "p", ("a", "b")) for name in rows}
     seen = Scorer(TASK, "learned", items=items).signs("j", ["same", "gap"], said, (6, 3), ())
     assert seen.x[:, 2].round(3).tolist() == [0.0, 0.667]
+
+
+def test_few_rows_to_fit_on_are_a_warning(tmp_path: Path) -> None:
+    few = project_with(tmp_path / "few", "learned", more="[roles]\ndev = 0.15\n")
+    assert any("rows to fit scores on" in line for line in inspect_project(Project.open(few)).warnings)
+    many = project_with(tmp_path / "many", "learned")
+    assert not any("rows to fit scores on" in line for line in inspect_project(Project.open(many)).warnings)

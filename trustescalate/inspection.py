@@ -23,6 +23,9 @@ from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import Decision, Item, Judgment, Usage
 
+ENOUGH_TO_FIT = 50
+"""From so many rows on a logistic score can be better than a plain one."""
+
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -53,6 +56,7 @@ def inspect_project(project: Project) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
         *_batch_facts(project, data),
+        *_score_facts(project),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
@@ -68,6 +72,15 @@ def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]
     return (("batch", said),)
 
 
+def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
+    given = project.config.ensemble
+    if not given.fitted:
+        return ()
+    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
+    curve = f", {given.recalibrate}" if given.recalibrate else ""
+    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
+
+
 def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
     config, found, certify = project.config, list[str](), len(roles["certify"])
     drawn = project.draw(data)
@@ -79,6 +92,11 @@ def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]
     floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
     if drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
+    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
+        found.append(
+            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
+        )
     for ids in duplicates(data.items)[:5]:
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")

@@ -318,7 +318,7 @@ def _fit_judge(
     for kind in kinds:
         so_far = replace(plain, fits={judge: found})
         if kind == "interval":
-            fit = _fit_interval(so_far, judge, rows, target, protocol.alpha, judged)
+            fit = _fit_interval(so_far, judge, rows, target, protocol.alpha / 2, judged)
         elif kind in RECALIBRATORS:
             fit = _fit_curve(so_far, kind, judge, rows, target, judged)
         else:
@@ -347,6 +347,7 @@ def _fit_signs(
 def _fit_interval(
     scorer: Scorer, judge: str, rows: Sequence[str], target: IntArray, miss: float, judged: Judged
 ) -> Fit:
+    # Half of alpha: where a judge errs on less than `miss` of the rows, all intervals are single grades.
     said = scorer.plainly(judge, rows, judged).label
     known = (said >= 0) & (target < len(scorer.task.labels))
     mass = conformal_mass(scorer.mean_shares(judge, rows, judged)[known], target[known], miss)

@@ -219,7 +219,7 @@ class Scorer:
                 raise ValueError(
                     f"estimator {self.estimator!r} reads the texts of item {item_id!r}: give items"
                 )
-            lengths[row, :2] = [len(text) for text in self.items[item_id].responses]
+            lengths[row, :2] = [len(text) for text in self.items[item_id].texts]
         return lengths
 
 

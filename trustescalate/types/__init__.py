@@ -49,6 +49,7 @@ from trustescalate.types.task import (
     Task,
     TaskKind,
     Turn,
+    spoken,
 )
 
 __all__ = [
@@ -91,4 +92,5 @@ __all__ = [
     "Turn",
     "Usage",
     "Vote",
+    "spoken",
 ]

@@ -31,7 +31,7 @@ from trustescalate.cascade import (
     run_cascade,
     trusted_cascade,
 )
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
+from trustescalate.config import BudgetTable, Config, load_config
 from trustescalate.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import (
     BudgetReached,
@@ -52,6 +52,7 @@ from trustescalate.leaderboard import standings
 from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
@@ -139,7 +140,8 @@ class Project:
             )
         roles, past = selected.roles, read_ledger(self.config.folder)
         by_id = {item.id: item for item in data.items}
-        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        fitted = roles["dev"] if self.config.asks_dev else ()
+        self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
@@ -174,6 +176,7 @@ class Project:
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
+            items=by_id,
         )
         self._write_certificate(certificate, judged)
         return certificate
@@ -260,8 +263,14 @@ class Project:
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
         async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+            scores = self.config.ensemble
             cascade = trusted_cascade(
-                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+                certificate,
+                judges,
+                self.config.task.task(),
+                scores.estimator,
+                scores.recalibrate,
+                scores.learn_from,
             )
             if certificate.batch is not None:
                 votes = self.config.folder / CERTIFICATE_VOTES
@@ -397,6 +406,8 @@ class Project:
             look=selected.look,
             weighting=selected.weighting,
             humans_replace=promise.humans_replace,
+            recalibrate=self.config.ensemble.recalibrate,
+            learn_from=self.config.ensemble.learn_from,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:
@@ -409,6 +420,20 @@ class Project:
     def _leave_out(self, rows: Sequence[Item]) -> LeaveOut | None:
         by = self.config.groups.evidence or self.config.groups.by
         return None if by is None else LeaveOut(by, values_of(rows, by))
+
+    def _must_fit(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
+        """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
+        scores = self.config.ensemble
+        rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
+        if scores.learn_from == "people":
+            rows &= {item.id for item in data.labelled}
+        if scores.fitted and len(rows) < FEWEST:
+            raise NotMeasurable(
+                f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
+                "raise [roles] dev"
+                if scores.learn_from == "people"
+                else "raise [guarantee] pilot, and bring as many items without labels",
+            )
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -480,12 +505,13 @@ class Project:
             )
         items = {item.id: item for item in (*data.items, *run.items)}
         groups = {item.id: item.group for item in items.values()}
+        scorer = Scorer.of(run.header.certificate, items)
         by, table = self.config.data.strata, self.config.leaderboard
         strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups, strata),
-            shift=score_shift(run, judged, groups),
+            overall=overall(run, judged, data.annotations, groups, strata, scorer),
+            shift=score_shift(run, judged, groups, scorer),
             standings=standings(run, judged, data.annotations, items, table, strata)
             if table.models
             else None,

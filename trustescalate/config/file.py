@@ -67,6 +67,25 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _scores_can_be_made(self) -> Self:
+        given = self.ensemble
+        name = f'estimator = "{given.estimator}"'
+        if given.estimator == "interval" and self.task.kind is not TaskKind.RATING:
+            raise ValueError(f'{name} is for kind = "rating"')
+        if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
+            raise ValueError(f'{name} reads what judges say of themselves: set mode = "stated" in each')
+        if not given.fitted:
+            return self
+        what = f'recalibrate = "{given.recalibrate}"' if given.recalibrate else name
+        if given.learn_from == "people" and self.roles.dev == 0:
+            raise ValueError(f"{what} is fitted on dev rows: set [roles] dev = 0.3")
+        if given.learn_from == "dearest" and len(self.judges) < 2:
+            raise ValueError('learn_from = "dearest" needs a dearer judge to learn from')
+        if given.learn_from == "dearest" and self.guarantee.pilot == 0 and self.roles.dev == 0:
+            raise ValueError('learn_from = "dearest" learns on the pilot: set [guarantee] pilot = 200')
+        return self
+
+    @model_validator(mode="after")
     def _a_batch_is_whole(self) -> Self:
         if self.guarantee.claim == "batch" and self.task.ties == "drop":
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
@@ -122,9 +141,18 @@ class Config(Table):
             )
         return self
 
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.guarantee.path in FITTED_PATHS or self.ensemble.fitted
+
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""
         return self.folder / relative
+
+
+def _states_confidence(judge: JudgeTable) -> bool:
+    return judge.backend == "replay" or getattr(judge, "mode", None) == "stated"
 
 
 def load_config(path: Path) -> Config:

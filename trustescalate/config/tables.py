@@ -295,13 +295,26 @@ class RolesTable(Table):
         return self
 
 
+EstimatorName = Literal["ensemble", "predictive", "sampled", "verbalized", "learned", "boosted", "interval"]
+FITTED_ESTIMATORS = {"learned", "boosted", "interval"}
+"""Estimators with numbers of their own, which come from dev rows or from the dearest judge."""
+
+
 class EnsembleTable(Table):
-    """[ensemble]: how each judge is asked."""
+    """[ensemble]: how each judge is asked, and how its votes become a score."""
 
     annotators: int = Field(5, ge=1, le=MOST_PROMPTS, description="N few-shot prompts")
     shots: int = Field(5, ge=0, le=MOST_PROMPTS, description="K examples in each; 0 is zero-shot")
     swap: bool = Field(True, description="pairwise: ask in both orders")
-    estimator: Literal["ensemble", "predictive"] = "ensemble"
+    estimator: EstimatorName = Field(
+        "ensemble", description=f"votes to a score: {' | '.join(get_args(EstimatorName))}"
+    )
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = Field(
+        None, description="a curve for each judge from its score to the share that is right"
+    )
+    learn_from: Literal["people", "dearest"] = Field(
+        "people", description="who is right where scores are fitted: people on dev rows, or the last judge"
+    )
     samples: int = Field(
         3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
     )
@@ -313,6 +326,23 @@ class EnsembleTable(Table):
         if self.estimator == "predictive" and "annotators" in self.model_fields_set and self.annotators > 1:
             raise ValueError('estimator = "predictive" reads one prompt; set annotators = 1')
         return self
+
+    @model_validator(mode="after")
+    def _fits_once(self) -> Self:
+        if self.recalibrate and self.estimator in ("learned", "boosted"):
+            raise ValueError(f'estimator = "{self.estimator}" is calibrated already; remove recalibrate')
+        if self.learn_from == "dearest" and not self.fitted:
+            raise ValueError(
+                'learn_from = "dearest" needs something to fit: recalibrate, or estimator = "learned"'
+            )
+        if self.learn_from == "dearest" and self.estimator == "interval":
+            raise ValueError('estimator = "interval" learns from people; remove learn_from')
+        return self
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted on rows set apart for it."""
+        return self.estimator in FITTED_ESTIMATORS or self.recalibrate is not None
 
     @property
     def members(self) -> int:

@@ -25,6 +25,7 @@ from trustescalate.config.tables import (
     EnsembleTable,
     GateTable,
     GuaranteeTable,
+    PromptsTable,
     RolesTable,
     TaskTable,
 )
@@ -36,6 +37,7 @@ class Config(Table):
 
     version: Literal[1]
     task: TaskTable = TaskTable()
+    prompts: PromptsTable = PromptsTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
     roles: RolesTable = RolesTable()
@@ -68,6 +70,19 @@ class Config(Table):
         if self.guarantee.claim == "batch" and self.roles.holdout > 0:
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
         return self
+
+    def rubric(self) -> str:
+        """The rubric of [task], from its file if it names one. Raises ConfigError if that cannot be read."""
+        if self.task.rubric_file is None:
+            return self.task.rubric or ""
+        path = self.path(self.task.rubric_file)
+        try:
+            text = path.read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}", "mend [task] rubric_file") from None
+        if not text:
+            raise ConfigError(f"{path}: the rubric is empty", "write one, or remove [task] rubric_file")
+        return text
 
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""

@@ -20,8 +20,11 @@ from trustescalate.types.certificate import (
 )
 from trustescalate.types.judging import (
     FAILURES,
+    MODES,
+    Channel,
     Judgment,
     Message,
+    Mode,
     Reply,
     Request,
     Token,
@@ -51,6 +54,7 @@ from trustescalate.types.task import (
 
 __all__ = [
     "FAILURES",
+    "MODES",
     "SKIP",
     "STRICT",
     "TIE",
@@ -60,6 +64,7 @@ __all__ = [
     "Bin",
     "Ceiling",
     "Certificate",
+    "Channel",
     "Checkpoint",
     "Coefficient",
     "Decision",
@@ -69,6 +74,7 @@ __all__ = [
     "Judgment",
     "Label",
     "Message",
+    "Mode",
     "Overall",
     "Pair",
     "People",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trustescalate.types.judging import Channel
 from trustescalate.types.task import Task
 
 
@@ -148,7 +149,7 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples"]
+    channel: Channel
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ LAYERS: list[set[str]] = [
     {"gate"},
     {"project"},
     {"recorded"},
-    {"display", "inspection", "monitor", "path_choice", "pilot_plan", "selftest", "starter"},
+    {
+        *("display", "inspection", "monitor", "path_choice", "pilot_plan", "probe", "reparse", "selftest"),
+        "starter",
+    },
     {"cli"},
     {"__main__"},
 ]

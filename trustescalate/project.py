@@ -57,12 +57,14 @@ from trustescalate.types import (
     Item,
     Judgment,
     Overall,
+    Probe,
     Run,
     RunHeader,
 )
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
+PROBE = "probe.json"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
@@ -130,7 +132,7 @@ class Project:
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
-        async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
+        async with self.panel(exemplars, budget or self.config.budget) as (judges, spent):
             protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
@@ -243,7 +245,7 @@ class Project:
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+        async with self.panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
             cascade = trusted_cascade(
                 certificate, judges, self.config.task.task(), self.config.ensemble.estimator
             )
@@ -296,13 +298,23 @@ class Project:
         from trustescalate.report.markdown import render_markdown
 
         if run_id is None and not self.run_ids():
-            report, folder = build_calibration(self.certificate()), self.config.folder
+            report, folder = build_calibration(self.certificate(), self.probe()), self.config.folder
         else:
             run = self.load_run(run_id)
-            report, folder = build(run), self.run_path(run.header.id)
+            report, folder = build(run, self.probe()), self.run_path(run.header.id)
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
+
+    def probe(self) -> Probe | None:
+        """What `trustescalate probe` found; None where it was not run. Raises DataError for a bad file."""
+        path = self.config.folder / PROBE
+        try:
+            return decode(path.read_bytes(), Probe)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DataError([f"{path}: {error}"], "probe again, or remove the file") from None
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
         """Hold a run against [gate]; write decision.json and junit.xml beside it."""
@@ -474,7 +486,7 @@ class Project:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
 
     @asynccontextmanager
-    async def _panel(
+    async def panel(
         self,
         exemplars: Sequence[Sequence[Exemplar]],
         limits: BudgetTable,

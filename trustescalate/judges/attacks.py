@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from trustescalate.judges.prompts import Asking, conversation, default_wording, prefix, symbols
 from trustescalate.judges.reading import is_symbol, read_verdict
-from trustescalate.types import MODES, Item, Mode, Reply, Task, Token, Usage
+from trustescalate.types import CONTROL, MODES, Item, Mode, Reply, Task, Token, Usage
 
 _FIELD = re.compile(r"\{(target|other)\}")
 _PIECE = re.compile(r"\w+|\W")
@@ -39,13 +39,22 @@ class Attack:
         return _FIELD.sub(lambda match: words[match[1]], self.text) * self.times
 
 
-@lru_cache(maxsize=1)
 def attacks() -> tuple[Attack, ...]:
     """All attacks, family by family.
 
     >>> len(attacks()) >= 40
     True
     """
+    return tuple(attack for attack in _all() if attack.family != CONTROL)
+
+
+def controls() -> tuple[Attack, ...]:
+    """Harmless additions: what turns a verdict without wanting it."""
+    return tuple(attack for attack in _all() if attack.family == CONTROL)
+
+
+@lru_cache(maxsize=1)
+def _all() -> tuple[Attack, ...]:
     text = (files("trustescalate.judges") / "attacks.jsonl").read_text(encoding="utf-8")
     return tuple(Attack(**json.loads(line)) for line in text.splitlines())
 

@@ -137,10 +137,13 @@ def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
     return backend
 
 
-def fingerprint(config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]]) -> str:
+def fingerprint(
+    config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]], reader: int | None = None
+) -> str:
     """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling.
 
-    The wording is in it as it is shown: a comment in a prompt file changes nothing.
+    The wording is in it as it is shown: a comment in a prompt file changes nothing. `reader` is the version
+    of the reader, today's if none is given.
     """
     task, how = config.task.task(), asking(config, table)
     probe = Item("probe", "prompt", ("first", "second")[: task.responses])
@@ -153,7 +156,7 @@ def fingerprint(config: Config, table: ModelTable, exemplars: Sequence[Sequence[
     ]
     given = [] if (table.mode, table.max_tokens) == ("direct", None) else [table.mode, table.max_tokens]
     settings = (config.ensemble.swap, config.ensemble.samples, table.channel, *given)
-    return digest(JUDGING, _endpoint(table), shown, *settings)
+    return digest(reader or JUDGING, _endpoint(table), shown, *settings)
 
 
 def tariff(price: Price) -> Tariff:

@@ -31,6 +31,7 @@ from trustescalate.types.judging import (
     Usage,
     Vote,
 )
+from trustescalate.types.probe import CONTROL, Probe, ProbedFamily, ProbedJudge
 from trustescalate.types.run import (
     Decision,
     Overall,
@@ -53,6 +54,7 @@ from trustescalate.types.task import (
 )
 
 __all__ = [
+    "CONTROL",
     "FAILURES",
     "MODES",
     "SKIP",
@@ -79,6 +81,9 @@ __all__ = [
     "Pair",
     "People",
     "PolicyTest",
+    "Probe",
+    "ProbedFamily",
+    "ProbedJudge",
     "Reply",
     "Request",
     "Run",

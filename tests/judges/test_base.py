@@ -334,9 +334,9 @@ def replies_and_threshold(draw: st.DrawFn) -> tuple[list[tuple[float, float, flo
 
 
 @settings(max_examples=80, deadline=None)
-@given(replies_and_threshold(), st.booleans())
+@given(replies_and_threshold(), st.sampled_from(["ensemble", "predictive"]))
 def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time(
-    drawn: tuple[list[tuple[float, float, float] | None], float], whole_first: bool
+    drawn: tuple[list[tuple[float, float, float] | None], float], estimator: str
 ) -> None:
     weights, threshold = drawn
     place = {(member, order): 2 * member + order for member in range(3) for order in range(2)}
@@ -356,23 +356,19 @@ def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time
         top = tuple((name, math.log(p / total)) for name, p in zip("ABt", said, strict=True) if p > 0)
         return Reply(top[0][0], (Token(top[0][0], top),), "length", USAGE)
 
-    made = ensemble(ask, channel="logprobs", whole_first=whole_first)
+    made = ensemble(ask, channel="logprobs")
     (whole,) = judge(made)
     asked = 0
-    early, decision = asyncio.run(
-        decide_item(
-            ITEM, Cascade((Tier(made, threshold),), PAIR, "predictive" if whole_first else "ensemble")
-        )
-    )
-    estimator = "predictive" if whole_first else "ensemble"
+    cascade = Cascade((Tier(made, threshold),), PAIR, estimator)
+    early, decision = asyncio.run(decide_item(ITEM, cascade))
     read = confidence(PAIR, estimator, [whole])
     label, score = int(read.label[0]), float(read.score[0])
     assert decision.label == (PAIR.labels[label] if label >= 0 and score >= threshold else None)
     votes = early[0].votes
     assert votes == whole.votes[: len(votes)]
     assert asked == len(votes)
-    least = 2 if whole_first else 1
-    for fewer in range(least, len(votes)):  # one at a time would not have stopped before
+    assert len(votes) >= 2
+    for fewer in range(2, len(votes)):  # one at a time would not have stopped before
         said, low, high = score_bounds(PAIR, estimator, votes[:fewer], whole.planned)
         decided = high < threshold or (said >= 0 and low >= threshold)
         assert not decided, (fewer, len(votes))

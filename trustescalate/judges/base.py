@@ -69,7 +69,7 @@ class Judge(Protocol):
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Vote on an item until all votes are in, or `enough(votes so far, all planned)` says so.
 
-        `enough` is a pure function, and may be asked about votes that nobody gave (`fewest`).
+        `enough` is a pure function, and may be asked about votes that nobody gave (`may_settle`).
         """
         ...
 
@@ -89,25 +89,20 @@ def all_votes(votes: Sequence[Vote], planned: int) -> bool:
     return len(votes) >= planned
 
 
-def fewest(votes: Sequence[Vote], planned: int, enough: Enough) -> int:
-    """How many more votes it takes at least until something may be decided, 1 to all that are left.
+def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -> bool:
+    """Whether so few more votes may be enough, whatever they say.
 
-    So many can be asked at once, and none of them is wasted: fewer could not have been enough. What decides
-    soonest is failed votes, which only lower the score, or sure ones for the label that leads.
+    What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.
 
     >>> vote = Vote(0, "AB", {"A": 0.9, "B": 0.1})
-    >>> fewest([vote], 10, lambda votes, planned: sum(v.probs.get("A", 0) for v in votes) >= 5)
-    5
+    >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]
+    [False, True]
     """
     lead = Counter[str]()
     for vote in votes:
         lead.update(vote.probs)
-    label = max(lead, key=lead.__getitem__) if lead else ""
-    none, sure = Vote(-1, "", {}), Vote(-1, "", {label: 1.0})
-    for more in range(1, planned - len(votes)):
-        if any(enough([*votes, *[next_one] * more], planned) for next_one in (none, sure)):
-            return more
-    return max(1, planned - len(votes))
+    none, sure = Vote(-1, "", {}), Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0} if lead else {})
+    return any(enough([*votes, *[one] * more], planned) for one in (none, sure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +131,11 @@ class EnsembleJudge:
     """N few-shot prompts, each in both orders where there are two responses (arXiv 2407.18370, section 2.2).
 
     Both orders of one prompt come first, then those of the next. They are asked at once unless one of them
-    may be enough, so no vote is asked that one at a time would have spared; with `whole_first` the first
-    prompt is asked in all its orders in any case, for estimators that read it alone. Without
-    log-probabilities `samples` draws, each a vote, stand for one. The channel is found out on the first
-    answer, unless it is given; from then on an answer without it is a failed vote. `asking` is the mode and
-    its wording; the mode "stated" is a channel of its own.
+    may be enough, so no vote is asked that one at a time would have spared; only the first prompt is asked
+    in all its orders in any case, since estimators and reports read it alone. Without log-probabilities
+    `samples` draws, each a vote, stand for one. The channel is found out on the first answer, unless it is
+    given; from then on an answer without it is a failed vote. `asking` is the mode and its wording; the mode
+    "stated" is a channel of its own.
     """
 
     def __init__(
@@ -158,7 +153,6 @@ class EnsembleJudge:
         notice: Callable[[str], None] = lambda _: None,
         asking: Asking | None = None,
         max_tokens: int | None = None,
-        whole_first: bool = False,
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
@@ -175,7 +169,6 @@ class EnsembleJudge:
         self._tariff = tariff or Tariff()
         self._notice = notice
         self._max_tokens = max_tokens or MAX_TOKENS[self._asking.mode]
-        self._whole_first = whole_first
         self._probing = asyncio.Lock()
 
     @property
@@ -188,7 +181,9 @@ class EnsembleJudge:
         left = [(member, order) for member in range(len(self._prefixes)) for order in self._orders]
         votes: list[Vote] = []
         while left:
-            wave = min(self._wave(votes, enough), sum(member == left[0][0] for member, _ in left))
+            wave = sum(member == left[0][0] for member, _ in left)
+            if votes and wave > 1 and may_settle(votes, self._planned, self._draws, enough):
+                wave = 1
             now, left = left[:wave], left[wave:]
             asked = await all_done(self._votes(item, member, order) for member, order in now)
             votes += [vote for each in asked for vote in each]
@@ -231,12 +226,6 @@ class EnsembleJudge:
     @property
     def _draws(self) -> int:
         return self._samples if self.channel == "samples" else 1
-
-    def _wave(self, votes: Sequence[Vote], enough: Enough) -> int:
-        """How many prompts to ask at once."""
-        if self._whole_first and not votes:
-            return len(self._orders)
-        return -(-fewest(votes, self._planned, enough) // self._draws)
 
     async def _votes(self, item: Item, member: int, order: Order) -> list[Vote]:
         asked = self._conversation(item, member, order)

@@ -90,7 +90,6 @@ def ensemble_judge(
         notice=notice,
         asking=asking(config, table),
         max_tokens=table.max_tokens,
-        whole_first=config.ensemble.estimator == "predictive",
     )
 
 

@@ -206,7 +206,7 @@ def _all_rows(task: Task, rows: Sequence[Item], chosen: Sequence[Attack]) -> Ite
             yield attacked(task, row, 0, attack, symbols(task)[0])
 
 
-def _texts(item: Item) -> tuple[Any, tuple[str, ...], str | None]:
+def _texts(item: Item) -> tuple[Any, Any, str | None]:
     return item.prompt, item.responses, item.reference
 
 

@@ -70,9 +70,13 @@ class Forged(NamedTuple):
 def attacked(task: Task, item: Item, place: int, attack: Attack, target: str) -> Item:
     """The item with an attack at the end of the response at `place`, wanting the symbol `target`."""
     other = next(symbol for symbol in symbols(task) if symbol != target)
-    texts = list(item.responses)
-    texts[place] = f"{texts[place]}\n\n{attack.wanting(target, other)}"
-    return replace(item, responses=tuple(texts))
+    responses = list(item.responses)
+    bad, before = attack.wanting(target, other), responses[place]
+    if isinstance(before, str):
+        responses[place] = f"{before}\n\n{bad}"
+    else:
+        responses[place] = (*before[:-1], replace(before[-1], content=f"{before[-1].content}\n\n{bad}"))
+    return replace(item, responses=tuple(responses))
 
 
 def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
@@ -93,9 +97,7 @@ def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
         for mode in MODES:
             asking = Asking(mode, default_wording(mode))
             asked = conversation(task, prefix(task, (), asking), shown, asking=asking)
-            for text in _replies(
-                mode, asked.nonce, other, (attack.wanting(target, other), shown.responses[0])
-            ):
+            for text in _replies(mode, asked.nonce, other, (attack.wanting(target, other), shown.texts[0])):
                 if mode == "direct" and is_symbol(text, symbols(task)):
                     continue
                 for tokens in (None, _tokens(text)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
-from trustescalate.types import Item, Label, Message, Mode, Task, TaskKind
+from trustescalate.types import Item, Label, Message, Mode, Task, TaskKind, Turn
 
 NONCE_DIGITS = 16
 """Of the code on a verdict line: nobody searches 2**64 texts for one that holds its own hash."""
@@ -201,6 +201,12 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
     if item.reference is not None:
         shown.append(("reference", item.reference))
     if task.kind is not TaskKind.PAIRWISE:
-        return [*shown, ("response", item.responses[0])]
+        return [*shown, *_response("response", item.responses[0])]
     first, second = reversed(item.responses) if swapped else item.responses
-    return [*shown, ("response A", first), ("response B", second)]
+    return [*shown, *_response("response A", first), *_response("response B", second)]
+
+
+def _response(name: str, response: str | tuple[Turn, ...]) -> list[tuple[str, str]]:
+    if isinstance(response, str):
+        return [(name, response)]
+    return [(f"{name} turn {i} {turn.role}", turn.content) for i, turn in enumerate(response, 1)]

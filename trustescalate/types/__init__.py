@@ -51,6 +51,7 @@ from trustescalate.types.task import (
     Task,
     TaskKind,
     Turn,
+    spoken,
 )
 
 __all__ = [
@@ -98,4 +99,5 @@ __all__ = [
     "Turn",
     "Usage",
     "Vote",
+    "spoken",
 ]

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
-    {"config", "jsonl", "labels", "votes"},
+    {"config", "jsonl", "labels", "values", "votes"},
     {"dataset", "evidence", "importers", "judges", "protocol", "simulate", "store"},
-    {"imported_set", "refusal"},
+    {"group_promises", "imported_set", "refusal"},
     {"calibrate", "cascade"},
     {"batch", "report"},
     {"gate"},
@@ -35,6 +35,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "config": {"pydantic"},
     "display": {"rich"},
     "evidence": {"numpy"},
+    "group_promises": {"numpy"},
     "import_data": {"pydantic"},
     "imported_set": {"numpy", "pydantic_core"},
     "importers.columns": {"pydantic"},

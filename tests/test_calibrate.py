@@ -11,7 +11,7 @@ import pytest
 from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
-from trustescalate.protocol import Judged, Protocol
+from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.types import Annotation, Certificate, Judgment, Task, TaskKind, Vote
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
@@ -188,6 +188,7 @@ def test_the_protocol_does_not_depend_on_labels() -> None:
 CHANGES: Mapping[str, Any] = {
     "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
     "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "predictive",
+    "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trustescalate.evidence import people
+from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority, opinions
 from trustescalate.protocol import Aligned, Judged, Protocol
@@ -39,10 +40,12 @@ from trustescalate.types import (
     Ceiling,
     Certificate,
     Checkpoint,
+    GroupPromise,
     Json,
     JudgeDiagnostics,
     Judgment,
     Label,
+    LeftOut,
     PolicyTest,
     Seal,
     Task,
@@ -90,12 +93,17 @@ def calibrate(
     rows = [item_id for item_id in certify if batch or item_id in truth]
     aligned = _align(protocol, rows, truth, judged)
     plan = lay_out(protocol, annotations, judged)
+    groups: tuple[GroupPromise, ...] = ()
     if batch:
         result = _certify_batch(protocol, truth, plan, judged)
+    elif protocol.groups is not None:
+        assert plan is not None, "the configuration refuses tierwise"
+        groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
+        result = Tested(None, None, coverage_lower(groups, len(rows), protocol.delta), ())
     else:
         result = _certify(protocol, aligned, plan) if rows else Tested(None, None, None, ())
-    certified = result.chosen is not None
-    reason, advice = ("", "") if certified else refusal(protocol, aligned, len(result.tests))
+    certified = result.coverage_lower is not None
+    reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
@@ -134,10 +142,26 @@ def calibrate(
         batch=Batch(len(protocol.batch), batch_digest, votes_digest(judged)) if batch else None,
         radius=_radius(protocol, result),
         band=_band(protocol, result),
+        group_by=None if protocol.groups is None else protocol.groups.by,
+        groups=groups,
+        left_out=_left_out(protocol, rows, aligned, plan),
         people=people(
             task, notes, rows, {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)}
         ),
     )
+
+
+def _refusal(
+    protocol: Protocol, aligned: Aligned, result: Tested, groups: Sequence[GroupPromise]
+) -> tuple[str, str]:
+    if protocol.groups is not None:
+        return refusal_by_value(protocol, protocol.groups, groups)
+    return refusal(protocol, aligned, len(result.tests))
+
+
+def _left_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: Plan | None) -> LeftOut | None:
+    asked = protocol.leave_out
+    return None if asked is None else leave_out(protocol, asked, rows, aligned, plan)
 
 
 def lay_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
@@ -380,8 +404,16 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             "counts as a disagreement",
             "nothing is promised about items outside the batch",
         )
+    drawn = (
+        "the certification rows were drawn independently from the same population as the items to be judged"
+    )
+    if protocol.groups is not None:
+        drawn = (
+            f"the certification rows of each value of {protocol.groups.by} were drawn independently from the "
+            "same population as the items of that value to be judged; how common the values are may change"
+        )
     said = [
-        "the certification rows were drawn independently from the same population as the items to be judged",
+        drawn,
         "agreement means agreement with the majority of an item's annotators; without one, any verdict "
         "counts as a disagreement",
         "the judges stay as they are: same model, same wording, same examples",

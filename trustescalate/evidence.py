@@ -45,6 +45,7 @@ from trustescalate.types import (
     TaskKind,
     TierShift,
 )
+from trustescalate.values import largest_alpha, thresholds_of_rows
 from trustescalate.votes import confidence, vote_array
 
 INTERVAL_DELTA = 0.05
@@ -233,8 +234,10 @@ def _not_measurable(run: Run) -> str:
         return "the run is not complete"
     if certificate.dropped_ties:
         return "people call some items a tie, and nobody knows which of the run's items those are"
-    if certificate.thresholds is None or certificate.n < 2:
+    if certificate.status == "none" or certificate.n < 2:
         return "nothing is certified"
+    if certificate.group_by is not None and not all(row.trail for row in run.decisions):
+        return f"no judge was asked about items whose {certificate.group_by} has no certificate"
     return "" if _deepest(run) else "every item of the run was labelled for the certificate"
 
 
@@ -267,7 +270,7 @@ def _verdict_limits(run: Run, groups: Groups) -> tuple[float, float]:
     wins, losses = (labels.count(label) for label in certificate.task.labels[:2])
     released = len(labels) - labels.count(None)
     low, high = (
-        verdict_bounds(won, released, len(labels), certificate.alpha, INTERVAL_DELTA)
+        verdict_bounds(won, released, len(labels), largest_alpha(certificate), INTERVAL_DELTA)
         for won in (wins, released - losses)
     )
     return low[0], high[1]
@@ -288,16 +291,22 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     each group. No label is used.
     """
     certificate, task = run.header.certificate, run.header.certificate.task
-    if certificate.thresholds is None or not run.decisions:
+    if certificate.status == "none" or not run.decisions:
         return ()
     rows = certificate.roles["certify"]
-    reached, taken = _tier_reached(certificate, judged, rows), _one_of_each(run, groups)
+    trusted = zip(rows, thresholds_of_rows(certificate, rows), strict=True)
+    held = {item_id: taus for item_id, taus in trusted if taus is not None}
+    reached, taken = _tier_reached(certificate, judged, list(held)), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
-    asked = [j for j, tau in enumerate(certificate.thresholds) if tau is not None]
+    asked = [j for j in range(len(certificate.judges)) if any(taus[j] is not None for taus in held.values())]
     before, after = [], []
     for j in asked:
         name = certificate.judges[j].judge
-        seen = [judged[name][item_id] for item_id, last in zip(rows, reached, strict=True) if last >= j]
+        seen = [
+            judged[name][item_id]
+            for (item_id, taus), last in zip(held.items(), reached, strict=True)
+            if taus[j] is not None and j <= last
+        ]
         before.append(_tops(task, seen))
         after.append(_tops(task, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
     alarm = score_alarm(before, after, ALARM_LEVEL)
@@ -331,7 +340,7 @@ def _first(task: Task, judgment: Judgment) -> FloatArray:
 
 
 def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str]) -> list[int]:
-    """The deepest tier that the certified cascade asks about each certification row."""
+    """The deepest tier that the certified cascade asks about each certification row; all have thresholds."""
     if not rows:
         return []
     said = [
@@ -341,10 +350,11 @@ def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str])
     votes = Votes(np.column_stack([each.score for each in said]), np.column_stack([c.label for c in said]))
     if certificate.stack is not None:
         votes = stacked_scores(Stack(len(certificate.task.labels), np.array(certificate.stack)), votes)
-    taus = certificate.thresholds or ()
-    last = max(j for j, tau in enumerate(taus) if tau is not None)
-    limits = np.array([np.inf if tau is None else tau for tau in taus])
-    return [int(tier) if tier >= 0 else last for tier in decide(limits, votes.scores, votes.labels)]
+    trusted = thresholds_of_rows(certificate, rows)
+    limits = np.array([[np.inf if tau is None else tau for tau in taus or ()] for taus in trusted])
+    last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
+    tier = decide(limits, votes.scores, votes.labels)
+    return [int(each) for each in np.where(tier >= 0, tier, last)]
 
 
 def _deepest(run: Run) -> Mapping[str, Judgment]:

@@ -21,6 +21,9 @@ from trustescalate.project import Project
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import Decision, Item, Judgment, Usage
+from trustescalate.values import Thresholds, values_of
+
+MOST_VALUES_SHOWN = 12
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -52,6 +55,7 @@ def inspect_project(project: Project) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
         *_batch_facts(project, data),
+        *_value_facts(project, data, roles),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
@@ -67,6 +71,41 @@ def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]
     return (("batch", said),)
 
 
+def _value_facts(
+    project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, str], ...]:
+    counts = _value_counts(project, data, roles)
+    if not counts:
+        return ()
+    shown = [f"{value} {n:,}" for value, n in counts.most_common(MOST_VALUES_SHOWN)]
+    more = [f"and {len(counts) - MOST_VALUES_SHOWN:,} more"] if len(counts) > MOST_VALUES_SHOWN else []
+    return ((f"a promise for each {project.config.groups.by}", ", ".join([*shown, *more])),)
+
+
+def _value_counts(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """Certification rows by value of [groups] by, those without a value left out."""
+    by, certify = project.config.groups.by, set(roles["certify"])
+    if by is None:
+        return Counter()
+    return Counter(values_of([item for item in data.items if item.id in certify], by).values())
+
+
+def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
+    given, promise = project.config.groups, project.config.guarantee
+    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.fewest}
+    found = []
+    for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        at = f"{given.by} {value!r}: {n} rows to certify with"
+        if value not in held:
+            found.append(f"{at}, fewer than {given.fewest}: it is not tested, and abstains")
+            continue
+        share = promise.delta * held[value] / sum(held.values())
+        floor = label_floor(given.alpha.get(value, promise.alpha), share)
+        if n < floor:
+            found.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
+    return found[:5]
+
+
 def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
     config, found, certify = project.config, list[str](), len(roles["certify"])
     drawn = project.draw(data)
@@ -78,6 +117,7 @@ def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]
     floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
     if drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    found += _value_warnings(project, _value_counts(project, data, roles))
     for ids in duplicates(data.items)[:5]:
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
@@ -261,7 +301,10 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
         made.extend(judgments)
 
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
-    cascade = Cascade(tiers, project.config.task.task(), project.config.ensemble.estimator)
+    by, groups = _promised(project)
+    cascade = Cascade(
+        tiers, project.config.task.task(), project.config.ensemble.estimator, group_by=by, groups=groups
+    )
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -273,6 +316,17 @@ def _thresholds(project: Project) -> Sequence[float | None]:
         certified = None
     tiers = len(project.config.judges)
     return certified if certified is not None and len(certified) == tiers else (0.8,) * tiers
+
+
+def _promised(project: Project) -> tuple[str | None, Mapping[str, Thresholds | None]]:
+    """The thresholds of each value, where a certificate has some for these judges."""
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return None, {}
+    if certificate.status == "none" or len(certificate.judges) != len(project.config.judges):
+        return None, {}
+    return certificate.group_by, {one.value: one.thresholds for one in certificate.groups}
 
 
 def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001

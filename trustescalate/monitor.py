@@ -29,6 +29,7 @@ from trustescalate.project import Project
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.drift import Verdict, drift
 from trustescalate.types import STRICT, Annotation, Certificate, Item, Json, Label, Task
+from trustescalate.values import largest_alpha
 
 STATE = "monitor.json"
 ANCHORS = "monitor.anchors.jsonl"
@@ -245,10 +246,11 @@ def _size(state: State) -> int:
 
 def _watched(state: State, certificate: Certificate, *, added: int, left_out: Mapping[str, int]) -> Watch:
     anchors, audit = _errors(state.anchors), _errors(state.audit)
-    found = drift(anchors, audit, certificate.alpha, state.level)
+    alpha = largest_alpha(certificate)  # what is watched is all that is released, whatever its value
+    found = drift(anchors, audit, alpha, state.level)
     return Watch(
         found.verdict,
-        certificate.alpha,
+        alpha,
         state.level,
         Evidence(len(anchors), int(anchors.sum()), found.anchor_evidence, found.anchor_alarm),
         Evidence(len(audit), int(audit.sum()), found.audit_evidence, found.audit_alarm),

@@ -22,7 +22,14 @@ from trustescalate.batch import (
     recorded_cascade,
 )
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
-from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
+from trustescalate.cascade import (
+    collect_judgments,
+    must_promise,
+    must_promise_by,
+    patient,
+    run_cascade,
+    trusted_cascade,
+)
 from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
 from trustescalate.dataset import (
     Dataset,
@@ -47,7 +54,7 @@ from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
-from trustescalate.protocol import Judged, Protocol
+from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
@@ -61,6 +68,7 @@ from trustescalate.types import (
     Run,
     RunHeader,
 )
+from trustescalate.values import values_of
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
@@ -133,7 +141,7 @@ class Project:
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
         async with self.panel(exemplars, budget or self.config.budget) as (judges, spent):
-            protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
+            protocol = self._protocol(roles, judges, data, grouped=any(item.group for item in asked))
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -242,6 +250,7 @@ class Project:
         certificate = folder.header.certificate if folder else self.certificate()
         promise = self.config.guarantee
         must_promise(certificate, promise.claim, promise.alpha, promise.delta)
+        must_promise_by(certificate, self.config.groups.by, self.config.groups.alpha)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
@@ -365,9 +374,11 @@ class Project:
         return digest("lot", self.config.roles.seed, content_digest(item), item.id)
 
     def _protocol(
-        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], *, grouped: bool
+        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
         promise = self.config.guarantee
+        certify = set(roles["certify"])
+        rows = [item for item in data.items if item.id in certify]
         return Protocol(
             task=self.config.task.task(),
             alpha=promise.alpha,
@@ -383,7 +394,20 @@ class Project:
             grouped=grouped,
             seed=self.config.roles.seed,
             version=__version__,
+            groups=self._group_rule(rows),
+            leave_out=self._leave_out(rows),
         )
+
+    def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:
+        given = self.config.groups
+        if given.by is None:
+            return None
+        values = values_of(rows, given.by)
+        return GroupRule(given.by, values, given.alpha, given.weights, given.enough, given.fewest)
+
+    def _leave_out(self, rows: Sequence[Item]) -> LeaveOut | None:
+        by = self.config.groups.evidence or self.config.groups.by
+        return None if by is None else LeaveOut(by, values_of(rows, by))
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))

@@ -11,6 +11,30 @@ from trustescalate.types import Judgment, Task
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRule:
+    """A promise for each value of the field `by`: `values` holds that of each certification row with one.
+
+    `alpha` and `weights` are by value, where they are not the protocol's alpha and 1. A value with fewer rows
+    than `fewest` is not tested, and `enough` is where testing a value may end.
+    """
+
+    by: str
+    values: Mapping[str, str]
+    alpha: Mapping[str, float]
+    weights: Mapping[str, float]
+    enough: float
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Evidence on unseen values of the field `by`: `values` holds that of each certification row with one."""
+
+    by: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Protocol:
     """Everything that is decided before labels are read.
 
@@ -32,6 +56,8 @@ class Protocol:
     grouped: bool
     seed: int
     version: str
+    groups: GroupRule | None = None
+    leave_out: LeaveOut | None = None
 
     @property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trustescalate.config import FITTED_PATHS
 from trustescalate.dataset import load_dataset
-from trustescalate.errors import NotMeasurable
+from trustescalate.errors import NotMeasurable, UsageError
 from trustescalate.judges.replay import load_votes
 from trustescalate.labels import majority
 from trustescalate.project import CERTIFICATE_VOTES, Project
@@ -73,6 +73,17 @@ def read_recorded(project: Project) -> Recorded:
         item_id for item_id in certificate.roles["pilot"] if all(item_id in own for own in judged.values())
     ]
     return Recorded(certificate, certify, dev, _votes(certificate, pilot, judged) if pilot else None)
+
+
+def must_be_one_promise(project: Project, what: str) -> None:
+    """Raise UsageError where each value of a field has a promise of its own: `what` has none for that."""
+    by = project.config.groups.by
+    if by is not None:
+        raise UsageError(
+            f"{what} knows one promise for all items, and [groups] by = {by!r} asks for one for each value",
+            "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` says what "
+            "one value needs, with its share of delta",
+        )
 
 
 Judged = Mapping[str, Mapping[str, Judgment]]

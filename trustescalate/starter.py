@@ -22,6 +22,9 @@ annotations = "annotations.jsonl"   # {"item_id": "q1", "annotator": "ann", "lab
 alpha = 0.15                   # released verdicts that may disagree with people, at most
 delta = 0.10                   # probability that the certificate is wrong, at most
 
+# [groups]
+# by = "meta.language"         # a promise for each of its values by itself, instead of one for all items
+
 [ensemble]
 annotators = 5                 # N few-shot prompts …
 shots = 5                      # … of K examples each, from labelled rows set aside for it

@@ -12,9 +12,11 @@ from trustescalate.types import (
     Checkpoint,
     Coefficient,
     Decision,
+    GroupPromise,
     Item,
     JudgeDiagnostics,
     Judgment,
+    LeftOut,
     Overall,
     Pair,
     People,
@@ -27,6 +29,7 @@ from trustescalate.types import (
     Task,
     TaskKind,
     TierShift,
+    Unseen,
     Usage,
     Vote,
 )
@@ -166,6 +169,50 @@ def tierwise_certificate() -> Certificate:
     return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=found, band=())
 
 
+def grouped_certificate(*values: str) -> Certificate:
+    """A promise for the first value, none for the others, and evidence on all of them."""
+    first, *others = values or ("de", "fi")
+    rows = tuple(f"c{place}" for place in range(N))
+    promises = [
+        GroupPromise(first, 0.2, rows, N, DELTA, True, CHOSEN, (THRESHOLD,) * 3, 0.8979, _tests(), 1.3),
+        *(GroupPromise(value, ALPHA, ("x",), 1, 0.0, False, None, None, None, (), None) for value in others),
+    ]
+    unseen = [
+        Unseen(first, 250, True, 200, 50, (0.2, 0.31), (0.74, 0.85)),
+        *(Unseen(value, 40, False, 0, 0, (0.0, 1.0), (0.0, 0.07)) for value in others),
+    ]
+    return replace(
+        certificate(),
+        chosen=None,
+        thresholds=None,
+        tests=(),
+        radius=None,
+        band=(),
+        group_by="meta.language",
+        groups=tuple(promises),
+        left_out=LeftOut("meta.language", tuple(unseen), 3),
+    )
+
+
+def grouped_run(*values: str) -> Run:
+    """Forty items, every other one of the value with a promise, and the fourth without any."""
+    whole, values = run(40), values or ("de", "fi")
+    kinds = [values[0], values[-1], values[0], None]
+    items = [
+        replace(item, meta={"language": kind} if (kind := kinds[place % 4]) else {})
+        for place, item in enumerate(whole.items)
+    ]
+    nothing = "nothing is certified for its meta.language"
+    decisions = [
+        row if kinds[place % 4] == values[0] else Decision(row.item_id, None, None, None, nothing, ())
+        for place, row in enumerate(whole.decisions)
+    ]
+    asked = {row.item_id for row in decisions if row.trail}
+    judgments = tuple(row for row in whole.judgments if row.item_id in asked)
+    header = replace(whole.header, certificate=grouped_certificate(*values))
+    return replace(whole, header=header, items=tuple(items), decisions=tuple(decisions), judgments=judgments)
+
+
 def run(items: int = 300, *, annotated: bool = True) -> Run:
     """A complete run: of ten items, the judges release five, three and one, and one is left for people."""
     rows = tuple(_item(place) for place in range(items))
@@ -216,6 +263,7 @@ def hostile_run() -> Run:
         ),
         assumptions=(HOSTILE,),
         people=_hostile_people(),
+        left_out=replace(grouped_certificate(HOSTILE, "fi").left_out or LeftOut("", (), 0), by=HOSTILE),
     )
     header = replace(
         whole.header,

@@ -24,6 +24,7 @@ from trustescalate.config.tables import (
     DataTable,
     EnsembleTable,
     GateTable,
+    GroupsTable,
     GuaranteeTable,
     PromptsTable,
     RolesTable,
@@ -40,6 +41,7 @@ class Config(Table):
     prompts: PromptsTable = PromptsTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
+    groups: GroupsTable = GroupsTable()
     roles: RolesTable = RolesTable()
     ensemble: EnsembleTable = EnsembleTable()
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
@@ -69,6 +71,18 @@ class Config(Table):
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
         if self.guarantee.claim == "batch" and self.roles.holdout > 0:
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
+        return self
+
+    @model_validator(mode="after")
+    def _groups_have_a_test(self) -> Self:
+        asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
+        if asked and self.guarantee.claim == "batch":
+            raise ValueError(f'[groups] {asked[0]} has no test for claim = "batch"; set claim = "population"')
+        if self.groups.by is not None and self.guarantee.path == "tierwise":
+            raise ValueError('[groups] by has no test for path = "tierwise"; set path = "hedged"')
+        procedure = self.guarantee.procedure
+        if self.groups.by is not None and procedure != "fallback":
+            raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
         return self
 
     def rubric(self) -> str:

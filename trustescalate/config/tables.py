@@ -1,7 +1,7 @@
 """What is asked, of which data, what is promised, how judges are asked, and what CI wants."""
 
 import re
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -152,6 +152,39 @@ class GuaranteeTable(Table):
     def _total_has_a_price(self) -> Self:
         if (self.prefer == "total") != (self.abstention_price is not None):
             raise ValueError('prefer = "total" and abstention_price go together')
+        return self
+
+
+MetaField = Annotated[str, Field(pattern=r"^meta\..")]
+
+
+class GroupsTable(Table):
+    """[groups]: a promise for each value of a field of the items, and evidence on values not seen."""
+
+    by: MetaField | None = Field(None, description='"meta.<key>": each of its values has its own promise')
+    alpha: dict[str, Level] = Field(
+        default_factory=dict, description="alpha by value; for all others that of [guarantee]"
+    )
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="shares of delta by value, relative to 1 for all others"
+    )
+    enough: float = Field(
+        1.0, gt=0, le=1, description="coverage at which a value needs no more, and hands its share on"
+    )
+    fewest: int = Field(
+        30, ge=1, description="values with fewer certification rows hold no share, and abstain"
+    )
+    evidence: MetaField | None = Field(
+        None, description='"meta.<key>": how the cascade fares on values it was not certified on; default: by'
+    )
+
+    @model_validator(mode="after")
+    def _only_with_groups(self) -> Self:
+        extra = sorted(self.model_fields_set & {"alpha", "weights", "enough", "fewest"})
+        if self.by is None and extra:
+            raise ValueError(
+                f'{extra[0]} is about a promise for each value: name the field, by = "meta.<key>"'
+            )
         return self
 
 

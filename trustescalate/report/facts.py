@@ -6,7 +6,7 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import beside, figures, outcome, proof, reliability
+from trustescalate.report import beside, figures, groups, outcome, proof, reliability
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
@@ -20,6 +20,7 @@ from trustescalate.report.sections import (
     TaskFacts,
 )
 from trustescalate.types import Batch, Certificate, Probe, Run
+from trustescalate.values import largest_alpha
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
@@ -78,6 +79,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         sections=tuple(section for section in made if section is not None),
         items=() if run is None else outcome.item_rows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
+        groups=groups.group_facts(certificate, run),
     )
 
 
@@ -99,15 +101,19 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
         return f"No certificate: {certificate.reason}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
-    promise = (
-        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
-        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
-    )
+    promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
     return f"{promise}; {_released(run)}."
+
+
+def _promise(certificate: Certificate) -> str:
+    return (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
+        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
+    )
 
 
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
@@ -216,7 +222,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     observed, limits = proof.observed_agreement(certificate)
     judged, judged_limits = outcome.judged_agreement(run) if run else (missing(NO_RUN), None)
     return Measures(
-        certified_agreement=figures.complement(certificate.alpha) if certified else missing(proof.NO_POLICY),
+        certified_agreement=figures.complement(largest_alpha(certificate))
+        if certified
+        else missing(proof.NO_POLICY),
         confidence=figures.complement(certificate.delta),
         observed_agreement=observed,
         observed_agreement_lower=_end(0, limits, observed),
@@ -273,10 +281,12 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 SECTIONS: Mapping[str, Maker] = {
     "agreement": _agreement_section,
+    "groups": groups.groups_section,
     "overall": _of_run(beside.overall_section),
     "work": _of_run(outcome.work_section),
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),
+    "left-out": _of_certificate(groups.left_out_section),
     "certificate": _of_certificate(proof.certificate_section),
     "risk": _of_certificate(proof.risk_section),
     "people": _of_certificate(beside.people_section),

@@ -11,6 +11,7 @@ from trustescalate.report.sections import (
     Table,
 )
 from trustescalate.types import Batch, Ceiling, Certificate, PolicyTest
+from trustescalate.values import largest_alpha
 
 DELTA = 0.05
 """Intervals printed beside a measured share miss it with probability at most this."""
@@ -36,13 +37,21 @@ def whom(certificate: Certificate) -> str:
 def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     """Return the tests that the promise rests on.
 
-    One, that of the chosen policy; on a tierwise path one a tier that passed, each on rows of its own.
+    One, that of the chosen policy; on a tierwise path one a tier that passed, and where each value of a field
+    has a promise of its own one for each that is certified, each on rows of its own.
     """
+    if certificate.group_by is not None:
+        return tuple(one.tests[one.chosen] for one in certificate.groups if one.chosen is not None)
     if certificate.chosen is None:
         return ()
     if is_tierwise(certificate):
         return tuple(test for test in certificate.tests if test.rejected)
     return (certificate.tests[certificate.chosen],)
+
+
+def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
+    """Every test that was made, for whichever value."""
+    return (*certificate.tests, *(test for one in certificate.groups for test in one.tests))
 
 
 def is_tierwise(certificate: Certificate) -> bool:
@@ -106,7 +115,7 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 
 def certificate_section(certificate: Certificate) -> Section:
     """What was promised, how it was tested, and every count needed to check it."""
-    used = used_tests(certificate)
+    used = () if certificate.group_by is not None else used_tests(certificate)
     text = (*(_check_line(certificate, test) for test in used), *_radius_line(certificate))
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
@@ -228,12 +237,20 @@ def predicted_coverage(certificate: Certificate) -> Figure:
 
 def expected_cost_share(certificate: Certificate) -> Figure:
     """Give the chosen policy's cost per certification row as a share of the last judge's."""
-    if certificate.chosen is None:
+    if not used_tests(certificate):
         return missing(NO_POLICY)
     dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
     if not dearest:
         return missing("the last judge has no recorded cost")
-    return figures.ratio(certificate.tests[certificate.chosen].cost, dearest)
+    return figures.ratio(_cost_per_row(certificate), dearest)
+
+
+def _cost_per_row(certificate: Certificate) -> float:
+    """USD for a certification row; nobody is asked about the rows of a value without a promise."""
+    if certificate.chosen is not None:
+        return certificate.tests[certificate.chosen].cost
+    paid = (one.n * one.tests[one.chosen].cost for one in certificate.groups if one.chosen is not None)
+    return sum(paid) / certificate.n
 
 
 def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
@@ -246,6 +263,16 @@ def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
             ("Digest of the batch", words(batch.digest)),
             ("Digest of the votes on it", words(batch.votes)),
         )
+    )
+
+
+def _group_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
+    if certificate.group_by is None:
+        return ()
+    return (
+        ("A promise of its own for each", words(certificate.group_by)),
+        ("… values seen", count(len(certificate.groups))),
+        ("… of these certified", count(len(used_tests(certificate)))),
     )
 
 
@@ -262,8 +289,9 @@ def _terms(certificate: Certificate) -> Table:
         ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
-        ("Policies tested", count(len(certificate.tests))),
-        ("… of these certified", count(sum(test.rejected for test in certificate.tests))),
+        *_group_terms(certificate),
+        ("Policies tested", count(len(all_tests(certificate)))),
+        ("… of these certified", count(sum(test.rejected for test in all_tests(certificate)))),
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
@@ -284,8 +312,12 @@ def agreement_rows(certificate: Certificate) -> list[Row]:
     observed, limits = observed_agreement(certificate)
     rows: list[Row] = []
     if certificate.status == "certified":
-        promise, sure = (figures.complement(rate).text for rate in (certificate.alpha, certificate.delta))
-        cells = (words("Certified"), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
+        rates = (largest_alpha(certificate), certificate.delta)
+        promise, sure = (figures.complement(rate).text for rate in rates)
+        name = (
+            "Certified" if certificate.group_by is None else "Certified, over all: the least of its promises"
+        )
+        cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
     rows.append(agreement_row("Observed on accepted certification rows", observed, interval_figure(limits)))
     figure, ceiling = human_ceiling(certificate.ceiling), certificate.ceiling

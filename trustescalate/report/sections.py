@@ -40,6 +40,19 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What a gate may compare about one value with a promise of its own, as in `Measures`.
+
+    `judged_agreement_upper` holds for all such values at once.
+    """
+
+    value: str
+    certified_agreement: Figure
+    judged_agreement: Figure
+    judged_agreement_upper: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class KeyFigure:
     """One of the few figures at the top: its name, the figure, and a line of small print."""
 
@@ -207,3 +220,4 @@ class Report:
     sections: tuple[Section, ...]
     items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
+    groups: tuple[GroupFacts, ...] = ()

@@ -162,6 +162,58 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupPromise:
+    """The promise for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
+
+    `rows` are its certification rows, `n` of which state an opinion; `alpha` is its own. `tests` hold each
+    sub-path up to where its testing ended, and none where there were too few rows to be tested. `spent` is
+    what its open tests could spend of delta, `finished` whether all were passed and the share handed on. The
+    other fields are those of a certificate.
+    """
+
+    value: str
+    alpha: float
+    rows: tuple[str, ...]
+    n: int
+    spent: float
+    finished: bool
+    chosen: int | None
+    thresholds: tuple[float | None, ...] | None
+    coverage_lower: float | None
+    tests: tuple[PolicyTest, ...]
+    radius: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What a cascade certified on all other values did on the rows of this one (`rows`, with an opinion).
+
+    `certified` tells whether the others gave a certificate; limits are two-sided, and (0, 1) where nothing
+    was accepted.
+    """
+
+    value: str
+    rows: int
+    certified: bool
+    accepted: int
+    errors: int
+    risk: tuple[float, float]
+    coverage: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Each value of the field `by` left out in turn: evidence on values not seen, never a promise.
+
+    `others` counts the rows that were never left out: those of rare values, and those without one.
+    """
+
+    by: str
+    values: tuple[Unseen, ...]
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """The promise, or the refusal to make one, with every count needed to recompute it.
 
@@ -170,7 +222,13 @@ class Certificate:
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
     `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
-    where fewer than two people labelled.
+    where fewer than two people labelled. `left_out` is evidence on values of a field that were not seen.
+
+    With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
+    `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
+    any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
+    value are abstained on. `alpha` is that of values without one of their own, and `coverage_lower` a limit
+    on the share released of items of all values.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
@@ -213,3 +271,6 @@ class Certificate:
     radius: float | None = None
     band: tuple[Checkpoint, ...] = ()
     people: People | None = None
+    group_by: str | None = None
+    groups: tuple[GroupPromise, ...] = ()
+    left_out: LeftOut | None = None

@@ -27,6 +27,8 @@ def moded(mode: Mode) -> str:
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_reader_reads_the_same(tmp_path: Path, mode: Mode) -> None:
     config = write_project(tmp_path, moded(mode), alpha=0.45)
+    if mode == "stated":
+        edit(config, "[ensemble]", '[ensemble]\nestimator = "verbalized"')
     calibrate(config)
     found = again(config)
     assert (found.source, found.unread, found.changes, found.notes) == ("certificate", 0, (), ())

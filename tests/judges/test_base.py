@@ -14,6 +14,7 @@ from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import EnsembleJudge, Tariff, all_done, all_votes
 from trustescalate.judges.prompts import Asking, Exemplar, default_wording
+from trustescalate.scoring import Scorer
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.types import (
     FAILURES,
@@ -359,7 +360,7 @@ def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time
     made = ensemble(ask, channel="logprobs")
     (whole,) = judge(made)
     asked = 0
-    cascade = Cascade((Tier(made, threshold),), PAIR, estimator)
+    cascade = Cascade((Tier(made, threshold),), Scorer(PAIR, estimator))
     early, decision = asyncio.run(decide_item(ITEM, cascade))
     read = confidence(PAIR, estimator, [whole])
     label, score = int(read.label[0]), float(read.score[0])

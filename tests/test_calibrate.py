@@ -201,6 +201,7 @@ CHANGES: Mapping[str, Any] = {
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
+    "recalibrate": "platt", "learn_from": "dearest",
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 

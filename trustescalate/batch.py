@@ -11,7 +11,6 @@ from pathlib import Path
 
 from trustescalate.calibrate import lay_out, rows_to_judge, votes_digest
 from trustescalate.cascade import Cascade, collect_judgments
-from trustescalate.config import FITTED_PATHS
 from trustescalate.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
 from trustescalate.jsonl import digest, encode, read_rows, to_python, write_atomically, write_rows
@@ -19,6 +18,7 @@ from trustescalate.judges.base import Judge
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.labels import majority
 from trustescalate.protocol import Judged, Protocol, labels_digest
+from trustescalate.scoring import fit_scorer
 from trustescalate.types import Annotation, Batch, Certificate, Decision, Item, Judgment
 
 DRAW = "batch.json"
@@ -115,13 +115,14 @@ async def judge_batch(
 
     `collect` must put each judgment into `judged`.
     """
-    fitted = protocol.roles["dev"] if protocol.path in FITTED_PATHS else ()
-    first = [items[item_id] for item_id in (*protocol.roles["pilot"], *fitted)]
+    fitted = protocol.roles["dev"] if protocol.asks_dev else ()
+    first = [items[item_id] for item_id in dict.fromkeys((*protocol.roles["pilot"], *fitted))]
     await collect_judgments(first, judges, collect=collect, in_flight=in_flight)
-    plan = lay_out(protocol, annotations, judged)
+    scorer = fit_scorer(protocol, annotations, judged, items)
+    plan = lay_out(protocol, annotations, judged, scorer)
     assert plan is not None, "the configuration refuses tierwise"
     for tier, judge in enumerate(judges):
-        rows = [items[item_id] for item_id in rows_to_judge(protocol, plan, judged, tier)]
+        rows = [items[item_id] for item_id in rows_to_judge(protocol, plan, judged, tier, scorer)]
         await collect_judgments(rows, [judge], collect=collect, in_flight=in_flight)
 
 

@@ -247,7 +247,8 @@ async def _votes(
     budget: BudgetTable | None,
 ) -> tuple[Judged, Mapping[str, float], bool]:
     """Judgments by judge in the order of the items, seconds an item where it was asked, and where from."""
-    async with project.panel(data, roles, budget or project.config.budget) as (judges, spent):
+    exemplars, rows = project.exemplars(data, roles["exemplars"]), project.fitting_rows(data, roles)
+    async with project.panel(exemplars, budget or project.config.budget, rows) as (judges, spent):
         found = _recorded(project, judges, items)
         if found is not None:
             return found, {}, True

@@ -18,9 +18,10 @@ from trustescalate.labels import dropped_ties, majority
 from trustescalate.people import people
 from trustescalate.protocol import Aligned, Judged, Protocol, labels_digest
 from trustescalate.refusal import refusal
+from trustescalate.scoring import NO_ITEMS, Scorer, fit_scorer, scoring
 from trustescalate.stats.band import risk_upper_band
 from trustescalate.stats.batch import judgments_needed
-from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
+from trustescalate.stats.bounds import clopper_pearson_upper
 from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
@@ -34,6 +35,7 @@ from trustescalate.types import (
     Checkpoint,
     Clusters,
     GroupPromise,
+    Item,
     Json,
     Judgment,
     Label,
@@ -42,7 +44,6 @@ from trustescalate.types import (
     Seal,
     Weighting,
 )
-from trustescalate.votes import confidence
 
 CERTIFICATE_SCHEMA = 1
 CHECKPOINTS = 16
@@ -56,12 +57,14 @@ def calibrate(
     *,
     created: str,
     batch_digest: str = "",
+    items: Mapping[str, Item] = NO_ITEMS,
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path is fitted on those. With the claim "batch" it holds what `rows_to_judge` asked for, and
-    `batch_digest` stands for the items of the batch.
+    the path or the scores are fitted on those. With the claim "batch" it holds what `rows_to_judge` asked
+    for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
+    scores that are learned read the lengths of their texts.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
     """
     task = protocol.task
@@ -72,9 +75,10 @@ def calibrate(
     truth = majority(task, notes)
     batch = protocol.claim == "batch"
     rows = [item_id for item_id in certify if batch or item_id in truth]
-    aligned = _align(protocol, rows, notes, judged)
-    tested = _align(protocol, protocol.batch, notes, judged) if batch else aligned
-    plan = lay_out(protocol, annotations, judged)
+    scorer = fit_scorer(protocol, annotations, judged, items)
+    aligned = _align(protocol, rows, notes, judged, scorer)
+    tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
+    plan = lay_out(protocol, annotations, judged, scorer)
     groups: tuple[GroupPromise, ...] = ()
     if protocol.groups is not None:
         assert plan is not None, "the configuration refuses tierwise"
@@ -131,6 +135,7 @@ def calibrate(
         look=protocol.look,
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
+        scoring=scoring(protocol, scorer),
     )
 
 
@@ -150,15 +155,17 @@ def _left_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: P
 _METHODS: Mapping[str, Literal["betting", "clusters"]] = {"betting": "betting", "clusters": "clusters"}
 
 
-def lay_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
+def lay_out(
+    protocol: Protocol, annotations: Sequence[Annotation], judged: Judged, scorer: Scorer
+) -> Plan | None:
     """The path, from dev rows and unlabelled ones alone; None for `tierwise`, which needs none."""
     if protocol.path == "tierwise":
         return None
     wanted = set(protocol.roles["dev"]) if PATHS[protocol.path].needs_dev else set()
     notes = [note for note in annotations if note.item_id in wanted]
     rows = list(majority(protocol.task, notes))
-    dev = _align(protocol, rows, notes, judged) if rows else None
-    pilot = ScoredVotes(*_confidences(protocol, protocol.roles["pilot"], judged))
+    dev = _align(protocol, rows, notes, judged, scorer) if rows else None
+    pilot = _confidences(protocol, protocol.roles["pilot"], judged, scorer)
     basis = Basis(
         None if dev is None else _dev_rows(protocol, dev),
         pilot,
@@ -192,14 +199,18 @@ def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
     return plan._replace(parts=tuple(parts))
 
 
-def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> tuple[str, ...]:
+def rows_to_judge(
+    protocol: Protocol, plan: Plan, judged: Judged, tier: int, scorer: Scorer
+) -> tuple[str, ...]:
     """The ids of the batch that a judge must still be asked about, when all judges before it have been.
 
     Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
     the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
     rows = sorted(protocol.batch)
-    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
+    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged, scorer))[
+        :, tier
+    ]
     known = judged[protocol.judges[tier][0]]
     return tuple(
         item_id for item_id, wanted in zip(rows, needed, strict=True) if wanted and item_id not in known
@@ -211,9 +222,15 @@ def votes_digest(judged: Judged) -> str:
     return digest(sorted(rows for rows in _votes(judged) if rows[1]))
 
 
-def _align(protocol: Protocol, rows: Sequence[str], notes: Sequence[Annotation], judged: Judged) -> Aligned:
+def _align(
+    protocol: Protocol,
+    rows: Sequence[str],
+    notes: Sequence[Annotation],
+    judged: Judged,
+    scorer: Scorer,
+) -> Aligned:
     task, names = protocol.task, [name for name, _ in protocol.judges]
-    scores, labels = _confidences(protocol, rows, judged)
+    scores, labels = _confidences(protocol, rows, judged, scorer)
     costs = np.array(
         [[row.cost if (row := judged[name].get(item_id)) else 0.0 for name in names] for item_id in rows],
         dtype=float,
@@ -230,17 +247,9 @@ def _align(protocol: Protocol, rows: Sequence[str], notes: Sequence[Annotation],
     )
 
 
-def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
+def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged, scorer: Scorer) -> ScoredVotes:
     """Scores and labels; a row that a judge was not asked about has score 0 and no verdict."""
-    scores = np.zeros((len(rows), len(protocol.judges)))
-    labels = np.full(scores.shape, -1, dtype=np.int64)
-    for tier, (name, _) in enumerate(protocol.judges):
-        asked = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
-        if asked:
-            votes = [judged[name][rows[place]] for place in asked]
-            found = confidence(protocol.task, protocol.estimator, votes)
-            scores[asked, tier], labels[asked, tier] = found.score, found.label
-    return scores, labels
+    return scorer.read([name for name, _ in protocol.judges], rows, judged)
 
 
 def _stack(plan: Plan | None) -> tuple[tuple[tuple[float, float], ...], ...] | None:
@@ -298,7 +307,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             agreement,
             "nothing is promised about items outside the batch",
         ]
-        return tuple([*said, REPLACED] if protocol.humans_replace else said)
+        return (*said, *((REPLACED,) if protocol.humans_replace else ()), *_fitting(protocol))
     drawn = (
         "the certification rows were drawn independently from the same population as the items to be judged"
     )
@@ -326,7 +335,15 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said.append(_weighted(protocol.weighting))
     if protocol.look is not None:
         said.append(_looked(protocol.look))
-    return tuple(said)
+    return (*said, *_fitting(protocol))
+
+
+def _fitting(protocol: Protocol) -> tuple[str, ...]:
+    if not protocol.fitted:
+        return ()
+    if protocol.learn_from == "dearest":
+        return ("scores are fitted to the verdicts of the last judge, and no tested label was used for it",)
+    return ("scores are fitted on rows of the role dev, none of which was tested",)
 
 
 REPLACED = (

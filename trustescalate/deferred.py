@@ -15,13 +15,14 @@ from pathlib import Path
 from trustescalate.cascade import Cascade, decide_item
 from trustescalate.config import OpenAIJudge
 from trustescalate.errors import ProviderError
-from trustescalate.judges.base import Ask, Channel, Enough, Judge, Tariff, all_done, all_votes
+from trustescalate.judges.base import Ask, Backend, Enough, Judge, Tariff, all_done, all_votes
 from trustescalate.judges.batch_api import BatchClient, Line
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import OpenAIBackend
+from trustescalate.judges.registry import worth_keeping
 from trustescalate.store import Budget, Cache, most_usage, request_key
-from trustescalate.types import Item, Judgment, Reply, Request, Usage
+from trustescalate.types import Channel, Item, Judgment, Reply, Request, Usage
 
 PENDING = "pending"
 """The failure of what is still to be answered. It never leaves this file."""
@@ -39,7 +40,6 @@ class Desk:
     endpoint: str
     tariff: Tariff
     live: Ask
-    backend: OpenAIBackend
     client: BatchClient
 
 
@@ -68,11 +68,10 @@ class Deferred:
         self._rounds: Counter[str] = Counter()
         self._greeted: set[str] = set()
         self._collecting = False
+        self._backends: dict[str, OpenAIBackend] = {}
 
-    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Ask, bare: Ask) -> Ask:
-        """What a judge asks in the place of its endpoint: bare, and with cache and budget."""
-        backend = getattr(bare, "__self__", None)
-        assert isinstance(backend, OpenAIBackend)
+    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Ask) -> Ask:
+        """What a judge asks in the place of its endpoint, which is `live`, with cache and budget."""
         reached = Endpoint(
             model=table.model,
             base_url=table.base_url,
@@ -85,7 +84,7 @@ class Deferred:
         client = BatchClient(
             table.name, reached, endpoint, self._folder, notice=self._notice, sleep=self._sleep
         )
-        self._desks[table.name] = Desk(table.name, endpoint, tariff, live, backend, client)
+        self._desks[table.name] = Desk(table.name, endpoint, tariff, live, client)
         self._waiting[table.name] = {}
 
         async def ask(request: Request) -> Reply:
@@ -100,8 +99,11 @@ class Deferred:
 
         return ask
 
-    def whole(self, judges: Sequence[Judge]) -> list[Judge]:
-        """Judges, those that wait for batches to be asked for whole ensembles."""
+    def seated(self, judges: Sequence[Judge], backends: Mapping[str, Backend]) -> list[Judge]:
+        """Judges, those that wait for batches to be asked for whole ensembles, before their backends."""
+        self._backends = {
+            name: backend for name, backend in backends.items() if isinstance(backend, OpenAIBackend)
+        }
         return [WholeJudge(judge) if judge.name in self._desks else judge for judge in judges]
 
     async def judgments(self, items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
@@ -160,15 +162,17 @@ class Deferred:
 
     async def _submit(self, desk: Desk, waiting: Mapping[str, Request]) -> None:
         reserved: dict[str, float] = {}
-        dialect = desk.backend.dialect
+        backend = self._backends[desk.name]
+        dialect = backend.dialect
         try:
             for key, request in waiting.items():
                 most = desk.tariff.cost(replace(most_usage(request), batched=1))
                 self._budget.reserve(most)
                 reserved[key] = most
-            bodies = {key: desk.backend.body(request) for key, request in waiting.items()}
+            bodies = {key: backend.body(request) for key, request in waiting.items()}
             async for line in desk.client.answers(bodies):
-                self._take(desk, line, dialect, reserved.pop(line.key, 0.0))
+                kept = worth_keeping(waiting[line.key], line.reply)
+                self._take(desk, replace(line, reply=kept), dialect, reserved.pop(line.key, 0.0))
         finally:
             for most in reserved.values():
                 self._budget.settle(most, 0.0)
@@ -179,7 +183,7 @@ class Deferred:
         if line.reply.failure is None:
             self._cache.put(line.key, line.reply)
             return
-        taught = line.answer is not None and desk.backend.learn(line.answer, dialect)
+        taught = line.answer is not None and self._backends[desk.name].learn(line.answer, dialect)
         if not (line.again or taught):
             self._failed[line.key] = line.reply
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from trustescalate.labels import majority, opinions
+from trustescalate.scoring import Scorer
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.confidence import normalised
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
-from trustescalate.stats.paths import Stack, Votes, stacked_scores
+from trustescalate.stats.paths import Stack, stacked_scores
 from trustescalate.stats.policy import decide
 from trustescalate.stats.shift import score_alarm
 from trustescalate.types import (
@@ -31,7 +31,7 @@ from trustescalate.types import (
     TierShift,
 )
 from trustescalate.values import largest_alpha, thresholds_of_rows
-from trustescalate.votes import confidence, vote_array
+from trustescalate.votes import vote_array
 
 INTERVAL_DELTA = 0.05
 ALARM_LEVEL = 0.01
@@ -67,37 +67,40 @@ class Known(NamedTuple):
 
 
 def known_rows(
-    run: Run, judged: Judged, annotations: Iterable[Annotation], values: Mapping[Label, float]
+    run: Run,
+    judged: Judged,
+    annotations: Iterable[Annotation],
+    values: Mapping[Label, float],
+    scorer: Scorer | None = None,
 ) -> Known:
     """Predictions on the scale of `values` for all rows, and people's labels of the certification rows.
 
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
     are mostly of abstained items. A row counts what its majority says; where there is none, and always for
-    ratings and for a promise about an annotator drawn at random, the mean of its opinions.
+    ratings and for a promise about an annotator drawn at random, the mean of its opinions. `scorer` is the
+    certificate's, with the texts that it may read.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])
     notes = [note for note in annotations if note.item_id in wanted]
     said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
-    reached = _tier_reached(certificate, judged, rows)
+    scorer = scorer or Scorer.of(certificate)
+    reached = _tier_reached(certificate, judged, rows, scorer)
     names = [seal.judge for seal in certificate.judges]
     return Known(
         {
-            item_id: (_expected(certificate.task, judged[names[j]][item_id], values), said[item_id])
+            item_id: (_expected(scorer, judged[names[j]][item_id], values), said[item_id])
             for item_id, j in zip(rows, reached, strict=True)
         },
-        {
-            item_id: _expected(certificate.task, judgment, values)
-            for item_id, judgment in _deepest(run).items()
-        },
+        {item_id: _expected(scorer, judgment, values) for item_id, judgment in _deepest(run).items()},
     )
 
 
 def predictions(run: Run, values: Mapping[Label, float]) -> Mapping[str, float]:
     """The mean value that the deepest tier expects of every item that was judged, by item id."""
-    task = run.header.certificate.task
-    return {item_id: _expected(task, judgment, values) for item_id, judgment in _last(run).items()}
+    scorer = Scorer.of(run.header.certificate)
+    return {item_id: _expected(scorer, judgment, values) for item_id, judgment in _last(run).items()}
 
 
 def overall(
@@ -106,6 +109,7 @@ def overall(
     annotations: Iterable[Annotation],
     groups: Groups,
     strata: Groups | None = None,
+    scorer: Scorer | None = None,
 ) -> Overall:
     """The mean label of the population that certification rows and the run's items are drawn from.
 
@@ -120,7 +124,7 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    known = known_rows(run, judged, annotations, values)
+    known = known_rows(run, judged, annotations, values, scorer)
     firsts: dict[str, str] = {}
     for item_id in (*known.labelled, *known.fresh):
         firsts.setdefault(unit_of(item_id, groups), item_id)
@@ -262,10 +266,10 @@ def opinion_means(
     return said
 
 
-def _expected(task: Task, judgment: Judgment, values: Mapping[Label, float]) -> float:
+def _expected(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
     """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
-    worth = np.array([values[label] for label in task.labels])
-    shares = normalised(_first(task, judgment)[None])[0].sum(axis=0)
+    worth = np.array([values[label] for label in scorer.task.labels])
+    shares = scorer.shares(_first(scorer.task, judgment)[None])[0].sum(axis=0)
     mass = shares.sum()
     return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
 
@@ -294,20 +298,23 @@ def within(value: float, ends: tuple[float, float]) -> float:
 # ── moved scores ─────────────────────────────────────────────────────────────────────────────────
 
 
-def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
+def score_shift(
+    run: Run, judged: Judged, groups: Groups, scorer: Scorer | None = None
+) -> tuple[TierShift, ...]:
     """Have the scores moved between certification rows and the run? An entry for each tier that is asked.
 
     On both sides the rows that reach the tier under the certified thresholds, with the share that the first
     prompt gives to its likeliest label: full scores are not known where asking stopped early. One item of
-    each group. No label is used.
+    each group. No label is used, and nothing that was fitted, save for who reaches which tier.
     """
-    certificate, task = run.header.certificate, run.header.certificate.task
+    certificate = run.header.certificate
+    scorer = scorer or Scorer.of(certificate)
     if certificate.status == "none" or not run.decisions:
         return ()
     rows = _first_of_each(certificate.roles["certify"], groups)
     trusted = zip(rows, thresholds_of_rows(certificate, rows), strict=True)
     held = {item_id: taus for item_id, taus in trusted if taus is not None}
-    reached, taken = _tier_reached(certificate, judged, list(held)), _one_of_each(run, groups)
+    reached, taken = _tier_reached(certificate, judged, list(held), scorer), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
     asked = [j for j in range(len(certificate.judges)) if any(taus[j] is not None for taus in held.values())]
     before, after = [], []
@@ -318,8 +325,8 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
             for (item_id, taus), last in zip(held.items(), reached, strict=True)
             if taus[j] is not None and j <= last
         ]
-        before.append(_tops(task, seen))
-        after.append(_tops(task, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
+        before.append(_tops(scorer, seen))
+        after.append(_tops(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
     alarm = score_alarm(before, after, ALARM_LEVEL)
     return tuple(
         TierShift(
@@ -334,8 +341,8 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     )
 
 
-def _tops(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
-    tops = [normalised(_first(task, row)[None])[0].mean(axis=0).max() for row in judgments]
+def _tops(scorer: Scorer, judgments: Sequence[Judgment]) -> FloatArray:
+    tops = [scorer.shares(_first(scorer.task, row)[None])[0].mean(axis=0).max() for row in judgments]
     return np.array(tops, dtype=np.float64)
 
 
@@ -350,15 +357,11 @@ def _first(task: Task, judgment: Judgment) -> FloatArray:
     return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
 
 
-def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str]) -> list[int]:
+def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str], scorer: Scorer) -> list[int]:
     """The deepest tier that the certified cascade asks about each certification row; all have thresholds."""
     if not rows:
         return []
-    said = [
-        confidence(certificate.task, certificate.estimator, [judged[seal.judge][item_id] for item_id in rows])
-        for seal in certificate.judges
-    ]
-    votes = Votes(np.column_stack([each.score for each in said]), np.column_stack([c.label for c in said]))
+    votes = scorer.read([seal.judge for seal in certificate.judges], rows, judged)
     if certificate.stack is not None:
         votes = stacked_scores(Stack(len(certificate.task.labels), np.array(certificate.stack)), votes)
     trusted = thresholds_of_rows(certificate, rows)

@@ -20,6 +20,7 @@ from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import AskedTable, needs_rows, open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
@@ -27,6 +28,9 @@ from trustescalate.types import Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Thresholds, values_of
 
 MOST_VALUES_SHOWN = 12
+
+ENOUGH_TO_FIT = 50
+"""From so many rows on a logistic score can be better than a plain one."""
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -61,6 +65,7 @@ def inspect_project(project: Project) -> Inspection:
         *_test_facts(selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
+        *_score_facts(project),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
@@ -125,6 +130,15 @@ def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
     return found[:5]
 
 
+def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
+    given = project.config.ensemble
+    if not given.fitted:
+        return ()
+    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
+    curve = f", {given.recalibrate}" if given.recalibrate else ""
+    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
+
+
 def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
     config, found, roles = project.config, list[str](), selected.roles
     certify = len(roles["certify"])
@@ -149,6 +163,11 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
                 f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
             )
     found += _value_warnings(project, _value_counts(project, data, roles))
+    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
+    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
+        found.append(
+            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
+        )
     for ids in duplicates(data.items)[:5]:
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
@@ -296,7 +315,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     roles = project.roles(data)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
-    asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    fitted = roles["dev"] if config.asks_dev else ()
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
@@ -334,9 +354,7 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
 
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
     by, groups = _promised(project)
-    cascade = Cascade(
-        tiers, project.config.task.task(), project.config.ensemble.estimator, group_by=by, groups=groups
-    )
+    cascade = Cascade(tiers, _scorer(project, items), group_by=by, groups=groups)
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -359,6 +377,19 @@ def _promised(project: Project) -> tuple[str | None, Mapping[str, Thresholds | N
     if certificate.status == "none" or len(certificate.judges) != len(project.config.judges):
         return None, {}
     return certificate.group_by, {one.value: one.thresholds for one in certificate.groups}
+
+
+def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
+    """The certificate's, if it is about these judges; else without any fit, so that all votes are asked."""
+    config = project.config
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return Scorer(config.task.task(), config.ensemble.estimator)
+    same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
+    if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
+        return Scorer.of(certificate, {item.id: item for item in items})
+    return Scorer(config.task.task(), config.ensemble.estimator)
 
 
 def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001

@@ -31,7 +31,7 @@ from trustescalate.cascade import (
     run_cascade,
     trusted_cascade,
 )
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, OpenAIJudge, load_config
+from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
 from trustescalate.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import (
     BudgetReached,
@@ -44,7 +44,7 @@ from trustescalate.errors import (
 from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
-from trustescalate.judges.base import Ask, Backend, Channel, Judge, Tariff
+from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.functions import Function
 from trustescalate.judges.prompts import Exemplar
@@ -54,14 +54,17 @@ from trustescalate.leaderboard import standings
 from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
     Certificate,
+    Channel,
     Decision,
     Item,
     Judgment,
     Overall,
+    Probe,
     Run,
     RunHeader,
 )
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
+PROBE = "probe.json"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 BATCHES = ".trustescalate/batches"
@@ -158,7 +162,8 @@ class Project:
             )
         roles, past = selected.roles, read_ledger(self.config.folder)
         by_id = {item.id: item for item in data.items}
-        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        fitted = roles["dev"] if self.config.asks_dev else ()
+        self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
@@ -197,6 +202,7 @@ class Project:
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
+            items=by_id,
         )
         self._write_certificate(certificate, judged)
         return certificate
@@ -293,8 +299,14 @@ class Project:
             exemplars, limits, channels, rows=rows, fresh=fresh, batch=batch, finish_live=finish_live
         )
         async with panel as (judges, spent, deferred):
+            scores = self.config.ensemble
             cascade = trusted_cascade(
-                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+                certificate,
+                judges,
+                self.config.task.task(),
+                scores.estimator,
+                scores.recalibrate,
+                scores.learn_from,
             )
             if certificate.batch is not None:
                 votes = self.config.folder / CERTIFICATE_VOTES
@@ -351,13 +363,23 @@ class Project:
         from trustescalate.report.markdown import render_markdown
 
         if run_id is None and not self.run_ids():
-            report, folder = build_calibration(self.certificate()), self.config.folder
+            report, folder = build_calibration(self.certificate(), self.probe()), self.config.folder
         else:
             run = self.load_run(run_id)
-            report, folder = build(run), self.run_path(run.header.id)
+            report, folder = build(run, self.probe()), self.run_path(run.header.id)
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
+
+    def probe(self) -> Probe | None:
+        """What `trustescalate probe` found; None where it was not run. Raises DataError for a bad file."""
+        path = self.config.folder / PROBE
+        try:
+            return decode(path.read_bytes(), Probe)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DataError([f"{path}: {error}"], "probe again, or remove the file") from None
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
         """Hold a run against [gate]; write decision.json and junit.xml beside it."""
@@ -441,6 +463,8 @@ class Project:
             look=selected.look,
             weighting=selected.weighting,
             humans_replace=promise.humans_replace,
+            recalibrate=self.config.ensemble.recalibrate,
+            learn_from=self.config.ensemble.learn_from,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:
@@ -453,6 +477,20 @@ class Project:
     def _leave_out(self, rows: Sequence[Item]) -> LeaveOut | None:
         by = self.config.groups.evidence or self.config.groups.by
         return None if by is None else LeaveOut(by, values_of(rows, by))
+
+    def _must_fit(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
+        """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
+        scores = self.config.ensemble
+        rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
+        if scores.learn_from == "people":
+            rows &= {item.id for item in data.labelled}
+        if scores.fitted and len(rows) < FEWEST:
+            raise NotMeasurable(
+                f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
+                "raise [roles] dev"
+                if scores.learn_from == "people"
+                else "raise [guarantee] pilot, and bring as many items without labels",
+            )
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -524,12 +562,13 @@ class Project:
             )
         items = {item.id: item for item in (*data.items, *run.items)}
         groups = {item.id: item.group for item in items.values()}
+        scorer = Scorer.of(run.header.certificate, items)
         by, table = self.config.data.strata, self.config.leaderboard
         strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups, strata),
-            shift=score_shift(run, judged, groups),
+            overall=overall(run, judged, data.annotations, groups, strata, scorer),
+            shift=score_shift(run, judged, groups, scorer),
             standings=standings(run, judged, data.annotations, items, table, strata)
             if table.models
             else None,
@@ -555,10 +594,12 @@ class Project:
 
     @asynccontextmanager
     async def panel(
-        self, data: Dataset, roles: Mapping[str, Sequence[str]], limits: BudgetTable
+        self, exemplars: Sequence[Sequence[Exemplar]], limits: BudgetTable, rows: Sequence[Exemplar] = ()
     ) -> AsyncIterator[tuple[list[Judge], Budget]]:
-        """The judges as calibration asks them, within limits, and what they spend; closed in the end."""
-        exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
+        """The judges with their cache, within limits, and what they spend; closed in the end.
+
+        `rows` are what classical judges are fitted on (`fitting_rows`).
+        """
         async with self._panel(exemplars, limits, rows=rows) as (judges, spent, _):
             yield judges, spent
 
@@ -595,7 +636,7 @@ class Project:
             (table,) = (table for table in self.config.judges if table.name == name)
             if deferred is None or not isinstance(table, OpenAIJudge):
                 return live
-            return deferred.ask(table, endpoint, tariff, live, ask)
+            return deferred.ask(table, endpoint, tariff, live)
 
         backends: list[Backend] = []
         try:
@@ -608,7 +649,9 @@ class Project:
                 rows=rows,
                 functions=self.functions,
             )
-            yield judges if deferred is None else deferred.whole(judges), budget, deferred
+            if deferred is not None:
+                judges = deferred.seated(judges, dict(zip(asked_names(self.config), backends, strict=True)))
+            yield judges, budget, deferred
         finally:
             if deferred is not None:
                 await deferred.close()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.paths import PathName
+from trustescalate.stats.paths import PATHS, PathName
 from trustescalate.types import Against, Annotation, Judgment, Look, Task, Weighting
 
 
@@ -42,6 +42,10 @@ class LeaveOut:
     values: Mapping[str, str]
 
 
+FITTED = ("learned", "boosted", "interval")
+"""Estimators that have numbers of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """Everything that is decided before labels are read.
@@ -59,7 +63,7 @@ class Protocol:
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
     prefer: Literal["coverage", "cost", "total"]
     abstention_price: float | None
-    estimator: Literal["ensemble", "predictive"]
+    estimator: str
     judges: tuple[tuple[str, str], ...]
     roles: Mapping[str, tuple[str, ...]]
     grouped: bool
@@ -72,11 +76,23 @@ class Protocol:
     humans_replace: bool = False
     groups: GroupRule | None = None
     leave_out: LeaveOut | None = None
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
+    learn_from: Literal["people", "dearest"] = "people"
 
     @property
     def level(self) -> float:
         """The probability of a wrong certificate that this test may spend: delta, or a look's share of it."""
         return self.delta if self.look is None else self.delta * self.look.share
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted first (`scoring.fit_scorer`)."""
+        return self.estimator in FITTED or self.recalibrate is not None
+
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.fitted or (self.path != "tierwise" and PATHS[self.path].needs_dev)
 
     @property
     def digest(self) -> str:

@@ -65,6 +65,8 @@ KINDS: Mapping[str, Kind] = {
             {"model": "n"},
             {"base_url": "http://localhost:1/v1"},
             {"extra": {"top_p": 0.5}},
+            {"mode": "reason"},
+            {"max_tokens": 5},
             {"channel": "samples"},
         ),
         (*REACHED, {"batch_discount": 0.4}),

@@ -30,6 +30,7 @@ from trustescalate.config.tables import (
     GroupsTable,
     GuaranteeTable,
     LeaderboardTable,
+    PromptsTable,
     RolesTable,
     TaskTable,
 )
@@ -42,6 +43,7 @@ class Config(Table):
 
     version: Literal[1]
     task: TaskTable = TaskTable()
+    prompts: PromptsTable = PromptsTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
     groups: GroupsTable = GroupsTable()
@@ -67,6 +69,30 @@ class Config(Table):
     def _fitted_paths_have_dev_rows(self) -> Self:
         if self.guarantee.path in FITTED_PATHS and self.roles.dev == 0:
             raise ValueError(f'path = "{self.guarantee.path}" is fitted on dev rows: set [roles] dev = 0.3')
+        return self
+
+    @model_validator(mode="after")
+    def _scores_can_be_made(self) -> Self:
+        given = self.ensemble
+        name = f'estimator = "{given.estimator}"'
+        if given.estimator == "interval" and self.task.kind is not TaskKind.RATING:
+            raise ValueError(f'{name} is for kind = "rating"')
+        if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
+            raise ValueError(f'{name} reads what judges say of themselves: set mode = "stated" in each')
+        stated = [judge.name for judge in self.judges if getattr(judge, "mode", None) == "stated"]
+        if stated and given.estimator != "verbalized":
+            raise ValueError(
+                f'judge {stated[0]!r} has mode = "stated", which estimator = "verbalized" alone reads'
+            )
+        if not given.fitted:
+            return self
+        what = f'recalibrate = "{given.recalibrate}"' if given.recalibrate else name
+        if given.learn_from == "people" and self.roles.dev == 0:
+            raise ValueError(f"{what} is fitted on dev rows: set [roles] dev = 0.3")
+        if given.learn_from == "dearest" and len(self.judges) < 2:
+            raise ValueError('learn_from = "dearest" needs a dearer judge to learn from')
+        if given.learn_from == "dearest" and self.guarantee.pilot == 0 and self.roles.dev == 0:
+            raise ValueError('learn_from = "dearest" learns on the pilot: set [guarantee] pilot = 200')
         return self
 
     @model_validator(mode="after")
@@ -125,9 +151,31 @@ class Config(Table):
             )
         return self
 
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.guarantee.path in FITTED_PATHS or self.ensemble.fitted
+
+    def rubric(self) -> str:
+        """The rubric of [task], from its file if it names one. Raises ConfigError if that cannot be read."""
+        if self.task.rubric_file is None:
+            return self.task.rubric or ""
+        path = self.path(self.task.rubric_file)
+        try:
+            text = path.read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}", "mend [task] rubric_file") from None
+        if not text:
+            raise ConfigError(f"{path}: the rubric is empty", "write one, or remove [task] rubric_file")
+        return text
+
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""
         return self.folder / relative
+
+
+def _states_confidence(judge: JudgeTable) -> bool:
+    return judge.backend == "replay" or getattr(judge, "mode", None) == "stated"
 
 
 def load_config(path: Path) -> Config:

@@ -26,6 +26,22 @@ class TaskTable(Table):
         "class", description="pairwise: a tie is a verdict, half right against a preference, or left out"
     )
     tolerance: int = Field(0, ge=0, description="rating: a verdict so far from people's still agrees")
+    rubric: str | None = Field(None, min_length=1, description="how to judge, shown to every judge")
+    rubric_file: str | None = Field(None, description="a text file that holds the rubric")
+    criteria: tuple[str, ...] = Field((), description="what to judge by, shown as a numbered list")
+
+    @model_validator(mode="after")
+    def _one_rubric(self) -> Self:
+        if self.rubric is not None and self.rubric_file is not None:
+            raise ValueError("rubric and rubric_file say the same thing; keep one")
+        return self
+
+    @field_validator("criteria")
+    @classmethod
+    def _criteria_say_something(cls, criteria: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(str.strip, criteria)):
+            raise ValueError("a criterion must not be empty")
+        return criteria
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
@@ -104,6 +120,12 @@ class DataTable(Table):
     @classmethod
     def _strata_known(cls, strata: str | None) -> str | None:
         return strata if strata is None else must_be_meta(strata)
+
+
+class PromptsTable(Table):
+    """[prompts]: prompt files in the place of the shipped ones."""
+
+    folder: str | None = Field(None, description="holds direct.txt, reason.txt, … for the modes in use")
 
 
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
@@ -295,13 +317,26 @@ class RolesTable(Table):
         return self
 
 
+EstimatorName = Literal["ensemble", "predictive", "sampled", "verbalized", "learned", "boosted", "interval"]
+FITTED_ESTIMATORS = {"learned", "boosted", "interval"}
+"""Estimators with numbers of their own, which come from dev rows or from the dearest judge."""
+
+
 class EnsembleTable(Table):
-    """[ensemble]: how each judge is asked."""
+    """[ensemble]: how each judge is asked, and how its votes become a score."""
 
     annotators: int = Field(5, ge=1, le=MOST_PROMPTS, description="N few-shot prompts")
     shots: int = Field(5, ge=0, le=MOST_PROMPTS, description="K examples in each; 0 is zero-shot")
     swap: bool = Field(True, description="pairwise: ask in both orders")
-    estimator: Literal["ensemble", "predictive"] = "ensemble"
+    estimator: EstimatorName = Field(
+        "ensemble", description=f"votes to a score: {' | '.join(get_args(EstimatorName))}"
+    )
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = Field(
+        None, description="a curve for each judge from its score to the share that is right"
+    )
+    learn_from: Literal["people", "dearest"] = Field(
+        "people", description="who is right where scores are fitted: people on dev rows, or the last judge"
+    )
     samples: int = Field(
         3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
     )
@@ -313,6 +348,23 @@ class EnsembleTable(Table):
         if self.estimator == "predictive" and "annotators" in self.model_fields_set and self.annotators > 1:
             raise ValueError('estimator = "predictive" reads one prompt; set annotators = 1')
         return self
+
+    @model_validator(mode="after")
+    def _fits_once(self) -> Self:
+        if self.recalibrate and self.estimator in ("learned", "boosted"):
+            raise ValueError(f'estimator = "{self.estimator}" is calibrated already; remove recalibrate')
+        if self.learn_from == "dearest" and not self.fitted:
+            raise ValueError(
+                'learn_from = "dearest" needs something to fit: recalibrate, or estimator = "learned"'
+            )
+        if self.learn_from == "dearest" and self.estimator == "interval":
+            raise ValueError('estimator = "interval" learns from people; remove learn_from')
+        return self
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted on rows set apart for it."""
+        return self.estimator in FITTED_ESTIMATORS or self.recalibrate is not None
 
     @property
     def members(self) -> int:

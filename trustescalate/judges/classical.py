@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from trustescalate.errors import DataError
 from trustescalate.jsonl import canonical, digest
-from trustescalate.judges.base import Channel, Enough, Tariff
+from trustescalate.judges.base import Enough, Tariff
 from trustescalate.judges.features import DECIMALS, BoolArray, FloatArray, Reader
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.types import TIE, Item, Judgment, Label, Task, TaskKind, Vote
+from trustescalate.types import TIE, Channel, Item, Judgment, Label, Task, TaskKind, Vote
 
 Model = Literal["logistic", "boosted"]
 Answers = tuple[BoolArray, BoolArray]

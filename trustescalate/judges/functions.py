@@ -24,9 +24,21 @@ from typing import Any
 
 from trustescalate.errors import ConfigError
 from trustescalate.jsonl import canonical, digest, to_python
-from trustescalate.judges.base import Ask, Channel, Enough, Order, Tariff, all_done
+from trustescalate.judges.base import Ask, Enough, Order, Tariff, all_done
 from trustescalate.judges.prompts import swapped_index
-from trustescalate.types import Item, Judgment, Label, Message, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.types import (
+    Channel,
+    Item,
+    Judgment,
+    Label,
+    Message,
+    Reply,
+    Request,
+    Task,
+    TaskKind,
+    Usage,
+    Vote,
+)
 
 Function = Callable[[dict[str, Any]], Any]
 MASS_SLACK = 1e-6

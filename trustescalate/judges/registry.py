@@ -15,12 +15,14 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
-from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
 from trustescalate.judges.functions import Function, FunctionJudge
-from trustescalate.judges.prompts import Exemplar, messages
+from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
+from trustescalate.judges.reading import condensed
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reward import RewardJudge
-from trustescalate.types import Item, TaskKind
+from trustescalate.judges.templates import read_wording
+from trustescalate.types import Channel, Item, Reply, Request, TaskKind
 
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
@@ -32,15 +34,18 @@ BACKENDS: Mapping[str, str] = {
 """Imported when used. `replay` and `classical` are no backends: they are judges already."""
 
 PLUGINS = "trustescalate.backends"
-JUDGING = 1
+JUDGING = 2
 """Raised whenever the same reply would be read differently: then old certificates no longer fit."""
 
+NOT_AN_ARGUMENT = {
+    *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
+    *("scale", "middle", "batch_discount"),
+}
 NOT_THE_MODEL = {
-    *("name", "price", "backend", "channel", "scale", "middle"),
-    *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount"),
+    *NOT_AN_ARGUMENT,
+    *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
 }
 """What does not change an answer: how it is reached, paid, or read."""
-NOT_AN_ARGUMENT = {"name", "price", "backend", "channel", "scale", "middle", "batch_discount"}
 AskedTable = ModelTable | CallableTable | ScoreTable
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
@@ -79,26 +84,69 @@ def open_judges(
         else:
             backend = opened(table, notice)
         backends.append(backend)
-        ask = wrap(backend.complete, _endpoint(table, backend), _tariff(table))
+        ask = wrap(condensing(backend.complete), _endpoint(table, backend), _tariff(table))
         if isinstance(table, CallableTable | ScoreTable):
             judges.append(_item_judge(config, table, backend, ask))
             continue
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
-        judges.append(
-            EnsembleJudge(
-                table.name,
-                fingerprint(config, table, exemplars),
-                config.task.task(),
-                exemplars,
-                ask,
-                swap=config.ensemble.swap,
-                samples=config.ensemble.samples,
-                channel=channel,
-                tariff=_tariff(table),
-                notice=notice,
-            )
-        )
+        judges.append(ensemble_judge(config, table, exemplars, ask, channel=channel, notice=notice))
     return judges, backends
+
+
+def ensemble_judge(
+    config: Config,
+    table: ModelTable,
+    exemplars: Sequence[Sequence[Exemplar]],
+    ask: Ask,
+    *,
+    channel: Channel | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> EnsembleJudge:
+    """The judge that a table describes, its questions put to `ask`."""
+    return EnsembleJudge(
+        table.name,
+        fingerprint(config, table, exemplars),
+        config.task.task(),
+        exemplars,
+        ask,
+        swap=config.ensemble.swap,
+        samples=config.ensemble.samples,
+        channel=channel,
+        tariff=_tariff(table),
+        notice=notice,
+        asking=asking(config, table),
+        max_tokens=table.max_tokens,
+    )
+
+
+def asking(config: Config, table: ModelTable) -> Asking:
+    """The mode of a judge and its wording: its own prompt file, one of [prompts] folder, or the shipped one.
+
+    Raises ConfigError for a file that is wrong, or that has no place for the rubric or criteria of [task].
+    """
+    rubric, criteria = config.rubric(), config.task.criteria
+    needed = [*["rubric"] * bool(rubric), *["criteria"] * bool(criteria)]
+    named = table.prompt
+    if named is None and config.prompts.folder is not None:
+        named = f"{config.prompts.folder}/{table.mode}.txt"
+    wording = read_wording(None if named is None else config.path(named), table.mode, needed)
+    return Asking(table.mode, wording, rubric, criteria)
+
+
+def condensing(ask: Ask) -> Ask:
+    """Keep of a reply with reasoning the log-probabilities that can be read: else the cache would burst."""
+
+    async def asked(request: Request) -> Reply:
+        return worth_keeping(request, await ask(request))
+
+    return asked
+
+
+def worth_keeping(request: Request, reply: Reply) -> Reply:
+    """What `condensing` keeps of a reply."""
+    if request.mode == "direct" or reply.tokens is None:
+        return reply
+    return replace(reply, tokens=condensed(reply.tokens, request.symbols))
 
 
 def _classical(config: Config, table: ClassicalTable, rows: Sequence[Exemplar]) -> Judge:
@@ -149,14 +197,26 @@ def open_backend(
     return backend
 
 
-def fingerprint(config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]]) -> str:
-    """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling."""
-    task = config.task.task()
+def fingerprint(
+    config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]], reader: int | None = None
+) -> str:
+    """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling.
+
+    The wording is in it as it is shown: a comment in a prompt file changes nothing. `reader` is the version
+    of the reader, today's if none is given.
+    """
+    task, how = config.task.task(), asking(config, table)
     probe = Item("probe", "prompt", ("first", "second")[: task.responses])
-    shown = [[[m.role, m.content] for m in messages(task, shots, probe)] for shots in exemplars]
-    return digest(
-        JUDGING, _endpoint(table), shown, config.ensemble.swap, config.ensemble.samples, table.channel
-    )
+    shown = [
+        [
+            [m.role, m.content]
+            for m in conversation(task, prefix(task, shots, how), probe, asking=how).messages
+        ]
+        for shots in exemplars
+    ]
+    given = [] if (table.mode, table.max_tokens) == ("direct", None) else [table.mode, table.max_tokens]
+    settings = (config.ensemble.swap, config.ensemble.samples, table.channel, *given)
+    return digest(reader or JUDGING, _endpoint(table), shown, *settings)
 
 
 def tariff(price: Price) -> Tariff:

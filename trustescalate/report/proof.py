@@ -5,6 +5,7 @@ from dataclasses import replace
 from trustescalate.estimand import rule
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.scores import score_text
 from trustescalate.report.sections import (
     Column,
     Point,
@@ -387,7 +388,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
-        ("Score", words(certificate.estimator)),
+        ("Score", words(score_text(certificate))),
         ("Answers", words(", ".join(task.labels))),
         ("Ties", words(_TIES[task.ties])),
         *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),

@@ -2,6 +2,7 @@
 
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.scores import fit_tables, score_lines
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table
 from trustescalate.types import Bin, Certificate, JudgeDiagnostics
 
@@ -20,8 +21,10 @@ def judges_section(certificate: Certificate) -> Section | None:
     )
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(_reliability(judge) for judge in binned)
-    tables = (_judges_table(certificate), *(_bins_table(judge) for judge in binned))
-    return Section("judges", "The judges, one by one", text, reliability=charts, tables=tables)
+    bins = (_bins_table(judge) for judge in binned)
+    tables = (_judges_table(certificate), *fit_tables(certificate), *bins)
+    lines = (*text, *score_lines(certificate))
+    return Section("judges", "The judges, one by one", lines, reliability=charts, tables=tables)
 
 
 def _held(certificate: Certificate) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.types.task import Against, Task
+from trustescalate.types.judging import Channel
+from trustescalate.types.task import Against, Json, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,37 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples"]
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The numbers that one judge's scores are made with, fitted on `rows` rows that nothing is tested on.
+
+    `numbers` is the record of that `kind` in `stats.fitted`, or the mass of an interval (None: infinite).
+    They are exact: a run makes the same bits of the same votes. Without numbers the judge had said too
+    little on these rows, and is trusted with nothing. Signs are read from votes that stand `layout[0]` to a
+    prompt, of which `layout[1]` in each order, and from the verdicts of the judges in `earlier`.
+    """
+
+    kind: Literal["learned", "boosted", "interval", "isotonic", "platt", "temperature"]
+    rows: int
+    numbers: Mapping[str, Json]
+    layout: tuple[int, int] = (1, 1)
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What was fitted so that votes become scores: for each judge its fits, in the order of their use.
+
+    A judge without a fit is read by the plain estimator. `learn_from` says whose verdicts were right: those
+    of people on dev rows, or those of the dearest judge, which cost no human label.
+    """
+
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None
+    learn_from: Literal["people", "dearest"]
+    fits: Mapping[str, tuple[Fit, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +303,7 @@ class Certificate:
     labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
     verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
     ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
-    votes and labels themselves.
+    votes and labels themselves. `scoring` is None where no score was fitted.
 
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
@@ -328,3 +359,4 @@ class Certificate:
     look: Look | None = None
     clusters: Clusters | None = None
     weighting: Weighting | None = None
+    scoring: Scoring | None = None

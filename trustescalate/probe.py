@@ -223,7 +223,7 @@ def _tables(project: Project) -> list[ModelTable]:
     tables = [table for table in project.config.judges if isinstance(table, ModelTable)]
     if not tables:
         raise NotMeasurable(
-            "no judge reads a prompt: recorded ones cannot be asked anything new",
+            "recorded judges cannot be asked anything new, and other kinds read no prompt",
             "probe the judges themselves",
         )
     return tables

@@ -34,6 +34,7 @@ COMMANDS = {
     "selftest",
     "monitor",
     "paths",
+    "estimators",
     "leaderboard",
     "compare",
     "band",

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trustescalate.config import parse_config
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.imported_set import ImportedSet, JudgeCount
 from trustescalate.importers.base import Files, Format, Notes, Taken
@@ -112,16 +113,19 @@ def import_files(
 
 
 def _columns(path: Path) -> ColumnsFile:
+    """[task] and [import] of a file that has little else, or of a whole configuration."""
     try:
-        return ColumnsFile.model_validate_json(
-            json.dumps(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-        )
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        if "version" in given:
+            parse_config(given, path)
+            given = {key: given[key] for key in ("task", "import") if key in given}
+        return ColumnsFile.model_validate_json(json.dumps(given, default=str))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise ConfigError("\n  ".join([f"{path}:", *lines])) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -132,7 +136,7 @@ def _watched(
     done = 0
     for done, record in enumerate(taken, 1):
         if done % EVERY == 0:
-            progress(Progress("importing", done, max(done, about), 0, 0, 0.0, 0))
+            progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
         yield record
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
 

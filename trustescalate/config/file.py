@@ -26,6 +26,7 @@ from trustescalate.config.tables import (
     GateTable,
     GroupsTable,
     GuaranteeTable,
+    ImportTable,
     RolesTable,
     TaskTable,
 )
@@ -45,6 +46,7 @@ class Config(Table):
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    columns: ImportTable = Field(ImportTable(), alias="import", exclude=True, repr=False)
     folder: Path = Field(Path(), exclude=True, repr=False)
 
     @field_validator("judges")

@@ -84,6 +84,31 @@ class DataTable(Table):
         raise ValueError('must be "group", "prompt" or "meta.<key>"')
 
 
+class ImportTable(Table):
+    """[import]: which column of foreign rows holds what. What is not said is recognised by its name.
+
+    A name with dots reaches into a column: "labels.0.annotator".
+    """
+
+    id: str | None = Field(None, description="default: a hash of the texts")
+    prompt: str | None = None
+    context: str | None = Field(None, description="shown below the prompt")
+    responses: tuple[str, ...] | None = None
+    reference: str | None = None
+    group: str | None = None
+    label: str | None = Field(None, description="one opinion a row")
+    annotator: str | None = Field(None, description="whose opinion it is")
+    annotators: dict[str, str] = Field(default_factory=dict, description="name = column, for several a row")
+    judges: dict[str, str] = Field(default_factory=dict, description="name = column with a recorded verdict")
+    probabilities: dict[str, str] = Field(
+        default_factory=dict,
+        description="name = column with a judge's probability of the first of two labels",
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="spelling = label")
+    meta: tuple[str, ...] = ()
+    carry: tuple[str, ...] = Field((), description="columns that only the first row of a group holds")
+
+
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""

@@ -5,10 +5,10 @@ repeat. Names that are common in this field are recognised; a file of columns sa
 of a label that neither knows is rejected, never guessed.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.errors import DataError
 from trustescalate.importers.base import Files, Notes, Plain, Taken, Unusable, each, judged, turns, verdict
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.preferences import mark
 from trustescalate.types import TIE, Label, Task, TaskKind, Vote
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
@@ -196,33 +197,43 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
     said, spell = layout.said, layout.spell
     more = bool(said.context or said.reference or said.meta)
     texts = (layout.prompt, *layout.responses)
-    prepare = _preparer(layout)
+    prepare, pick = _preparer(layout), itemgetter(*texts)
+    id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
+    annotators, judges = list(said.annotators.items()), list(said.judges.items())
+    probabilities = list(said.probabilities.items())
 
-    def read(row: Any) -> Iterator[Plain]:
+    def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
             raise Unusable("is no row of columns")
         if prepare is not None:
             row = prepare(row)
-        shown = [row.get(column) for column in texts]
+        try:
+            shown = pick(row)
+        except KeyError:
+            shown = (None,)
         for value in shown:
             if type(value) is not str or not value or value.isspace():
-                shown = [_texts(row, column) for column in texts]
+                shown = tuple([_texts(row, column) for column in texts])
                 break
-        item: dict[str, Any] = {"id": _id(row, layout.id, shown), "prompt": shown[0], "responses": shown[1:]}
-        if layout.group and (group := _name(row.get(layout.group))):
+        item_id = (_name(row.get(id_at)) if id_at else "") or mark(*shown)
+        item: dict[str, Any] = {"id": item_id, "prompt": shown[0], "responses": shown[1:]}
+        if group_at and (group := _name(row.get(group_at))):
             item["group"] = group
         if more:
             _add_more(item, row, said)
         notes = []
-        if layout.label and (label := spell(row.get(layout.label))) is not None:
-            notes.append((_name(row.get(layout.annotator)) or SOMEBODY, label))
-        for who, column in said.annotators.items():
+        if label_at and (label := spell(row.get(label_at))) is not None:
+            who = _name(row.get(annotator_at)) if annotator_at else ""
+            notes.append((who or SOMEBODY, label))
+        for who, column in annotators:
             if (label := spell(row.get(column))) is not None:
                 notes.append((who, label))
-        votes = [judged(item["id"], judge, [_vote(row.get(at), spell)]) for judge, at in said.judges.items()]
-        for judge, column in said.probabilities.items():
-            votes.append(judged(item["id"], judge, [_probable(row.get(column), layout.task)]))
-        yield Plain(item, notes, votes)
+        if not judges and not probabilities:
+            return (Plain(item, notes),)
+        votes = [judged(item_id, judge, [_vote(row.get(at), spell)]) for judge, at in judges]
+        for judge, column in probabilities:
+            votes.append(judged(item_id, judge, [_probable(row.get(column), layout.task)]))
+        return (Plain(item, notes, votes),)
 
     return read
 
@@ -256,11 +267,6 @@ def _inside(row: Any, path: str) -> Any:
         else:
             return None
     return value
-
-
-def _id(row: Mapping[str, Any], column: str | None, shown: list[Any]) -> str:
-    given = _name(row.get(column)) if column else ""
-    return given or hashlib.sha256(repr(shown).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _add_more(item: dict[str, Any], row: Mapping[str, Any], said: ImportTable) -> None:
@@ -321,6 +327,8 @@ def _cell(value: Any) -> str:
 def _name(value: Any) -> str:
     if type(value) is str:
         return value
+    if type(value) is int:
+        return str(value)
     return _cell(value).strip() if isinstance(value, str | int | float) else ""
 
 

@@ -287,10 +287,10 @@ class _Seen:
 
 
 def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
-    """Three bits of the filter for each key, (n, 3) each: the byte, and the bit in it. Kirsch and
+    """Seven bits of the filter for each key, (n, 7) each: the byte, and the bit in it. Kirsch and
     Mitzenmacher (2006)."""
     first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
-    bits = (first[:, None] + np.arange(3) * second[:, None]) % (8 * FILTER_BYTES)
+    bits = (first[:, None] + np.arange(7) * second[:, None]) % (8 * FILTER_BYTES)
     return bits >> 3, (1 << (bits & 7)).astype(np.uint8)
 
 

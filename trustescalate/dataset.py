@@ -1,12 +1,13 @@
 """Items and annotations from files, checked all at once, and divided into roles that never overlap."""
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from trustescalate.config import Config, RolesTable
 from trustescalate.errors import DataError
@@ -53,6 +54,9 @@ def load_dataset(config: Config) -> Dataset:
         problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
     if items:
         problems += _value_problems(items_path, [row.record for row in items], config)
+    for field, where in _named_fields(config):
+        if items and all(value_of(item, field) is None for item in grouped):
+            problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
     return Dataset(grouped, tuple(row.record for row in notes))
@@ -116,6 +120,40 @@ def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Ma
     return given
 
 
+def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | None:
+    """The roles that [roles] file gives to labelled items; None if no file is named.
+
+    Raises DataError unless every item has exactly one role, and every cluster is in one role as a whole.
+    """
+    if config.roles.file is None:
+        return None
+    path, hint = config.path(config.roles.file), "remove the file, and `trustescalate split` writes a new one"
+    try:
+        named = json.loads(path.read_bytes())
+        rows = [(item_id, role) for role in get_args(Role) for item_id in named.pop(role)]
+        if named or not all(isinstance(item_id, str) for item_id, _ in rows):
+            raise ValueError
+    except OSError as error:
+        raise DataError(
+            [f"{path}: cannot be read: {error.strerror}"], "`trustescalate split` writes it"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        why = f"{path}: must hold a list of ids under each of {', '.join(get_args(Role))}, and no more"
+        raise DataError([why], hint) from None
+    given = dict(rows)
+    twice = [item_id for item_id, count in Counter(item_id for item_id, _ in rows).items() if count > 1]
+    problems = [f"{path}: item {item_id!r} has more than one role" for item_id in twice]
+    problems += [f"{path}: item {item.id!r} has no role" for item in items if item.id not in given]
+    problems = problems or [
+        f"{path}: items {', '.join(repr(item.id) for item in rows[:4])} hang together, in different roles"
+        for rows in clusters(items)
+        if len({given[item.id] for item in rows}) > 1
+    ]
+    if problems:
+        raise DataError(problems, hint)
+    return given
+
+
 def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """Ids of items with the same prompt that no group holds together, for a warning."""
     same: dict[str, list[Item]] = defaultdict(list)
@@ -169,6 +207,8 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+        if row.seconds is not None and row.seconds < 0:
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
@@ -191,6 +231,13 @@ def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[s
             meant = f"; did you mean {near[0]!r}?" if near else ""
             problems.append(f"{path}: no item has {given.by} {value!r}, which [groups] {name} names{meant}")
     return problems
+
+
+def _named_fields(config: Config) -> list[tuple[str, str]]:
+    board, strata = config.leaderboard, config.data.strata
+    named = [(field, "[leaderboard] models") for field in board.models]
+    named += [(board.item, "[leaderboard] item")] if board.item else []
+    return named + ([(strata, "[data] strata")] if strata else [])
 
 
 def _with_group(item: Item, by: str | None) -> Item:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trustescalate.protocol import Aligned, GroupRule, LeaveOut, Protocol
-from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
-from trustescalate.stats.certify import Certified, Table
+from trustescalate.stats.bounds import IntArray, clopper_pearson_lower, clopper_pearson_upper
+from trustescalate.stats.certify import Certified
 from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import leave_one_group_out, robustness_radius
+from trustescalate.testing import finite, policy_tests, read_rows
 from trustescalate.types import GroupPromise, LeftOut, PolicyTest, Unseen
 
 LEAST_ROWS = 20
@@ -62,15 +63,17 @@ def _tested(
 ) -> list[GroupPromise]:
     group = _places(rows, rule.values, values)
     some = group >= 0
+    read = read_rows(aligned, plan)
+    assert read.plan is not None
     found = certify_groups(
-        aligned.scores[some],
-        aligned.labels[some],
-        aligned.truth[some],
+        read.scores[some],
+        read.verdicts[some],
+        np.zeros(int(some.sum()), dtype=np.int64),
         aligned.costs[some],
         group[some],
         alpha=np.array([untested[value].alpha for value in values]),
-        delta=protocol.delta,
-        paths=[plan] * len(values),
+        delta=protocol.level,
+        paths=[read.plan] * len(values),
         weights=np.array([rule.weights.get(value, 1.0) for value in values]),
         enough=rule.enough,
         prefer=protocol.prefer,
@@ -85,7 +88,7 @@ def _tested(
 def _promise(
     bare: GroupPromise, found: Certified, parts: IntArray, spent: float, finished: bool
 ) -> GroupPromise:
-    tests = tuple(_test(found.table, t, int(part)) for t, part in enumerate(parts))
+    tests = policy_tests(found.table, found.table.errors, parts.tolist())
     return GroupPromise(
         bare.value,
         bare.alpha,
@@ -94,7 +97,7 @@ def _promise(
         spent,
         finished,
         found.chosen,
-        None if found.thresholds is None else _thresholds(found.thresholds),
+        finite(found.thresholds),
         found.coverage_lower,
         tests,
         None if found.chosen is None else _radius(tests[found.chosen], bare.alpha),
@@ -125,7 +128,7 @@ def refusal_by_value(
     )
     weights = np.array([rule.weights.get(one.value, 1.0) for one in tested])
     floors = [
-        label_floor(one.alpha, protocol.delta * weight)
+        label_floor(one.alpha, protocol.level * weight)
         for one, weight in zip(tested, weights / weights.sum(), strict=True)
     ]
     if all(one.n < floor for one, floor in zip(tested, floors, strict=True)):
@@ -154,14 +157,15 @@ def leave_out(
     if not 2 <= len(values) <= MOST_VALUES:
         return None
     group = _places(rows, asked.values, values)
+    read = read_rows(aligned, plan)
     found = leave_one_group_out(
-        aligned.scores,
-        aligned.labels,
-        aligned.truth,
+        read.scores,
+        read.verdicts,
+        np.zeros(len(rows), dtype=np.int64),
         group,
         alpha=protocol.alpha,
-        delta=protocol.delta,
-        path="tierwise" if plan is None else plan,
+        delta=protocol.level,
+        path="tierwise" if read.plan is None else read.plan,
         procedure=protocol.procedure,
     )
     unseen = tuple(
@@ -183,24 +187,6 @@ def _places(rows: Sequence[str], known: Mapping[str, str], values: Sequence[str]
     """For each row the place of its value among `values`, -1 where it has another or none."""
     place = {value: g for g, value in enumerate(values)}
     return np.array([place.get(known.get(item_id, ""), -1) for item_id in rows], dtype=np.int64)
-
-
-def _thresholds(thresholds: FloatArray) -> tuple[float | None, ...]:
-    return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)
-
-
-def _test(table: Table, t: int, part: int) -> PolicyTest:
-    return PolicyTest(
-        thresholds=_thresholds(table.policies[t]),
-        accepted=int(table.accepted[t]),
-        errors=int(table.errors[t]),
-        by_tier=tuple(map(int, table.by_tier[t])),
-        cost=float(table.cost[t]),
-        p_value=float(table.p_value[t]),
-        level=float(table.level[t]),
-        rejected=bool(table.rejected[t]),
-        part=part,
-    )
 
 
 def _radius(test: PolicyTest, alpha: float) -> float | None:

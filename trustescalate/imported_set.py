@@ -74,7 +74,7 @@ class ImportedSet:
         """Take some records, and count those that could not be taken. A few hundred at a time are fast."""
         rows = []
         for taken in batch:
-            if type(taken) is Plain:
+            if isinstance(taken, Plain):
                 rows.append(taken)
             elif isinstance(taken, Rejected):
                 self.reject(taken)

@@ -11,19 +11,26 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import ModelTable, OpenAIJudge
+from trustescalate.config import ModelTable, OpenAIJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
+from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import DataError, NoCertificate
+from trustescalate.jsonl import read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.scoring import Scorer
+from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import Decision, Item, Judgment, Usage
+from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Usage
 from trustescalate.values import Thresholds, values_of
 
 MOST_VALUES_SHOWN = 12
+
+ENOUGH_TO_FIT = 50
+"""From so many rows on a logistic score can be better than a plain one."""
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -43,7 +50,8 @@ class Inspection:
 def inspect_project(project: Project) -> Inspection:
     """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
     config, data = project.config, load_dataset(project.config)
-    roles = project.roles(data)
+    selected = project.select(data)
+    roles = selected.roles
     task, promise = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
     said = Counter("no majority" if label is None else label for label in truth.values())
@@ -54,12 +62,67 @@ def inspect_project(project: Project) -> Inspection:
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        *_test_facts(selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
+        *_score_facts(project),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, roles)))
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
+    return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def inspect_data(path: Path) -> Inspection:
+    """Look at a folder or a file of items without a configuration; annotations.jsonl lies beside it.
+
+    The task is what the rows look like. Raises DataError for rows that no task fits.
+    """
+    items_path = path / "items.jsonl" if path.is_dir() else path
+    notes_path = items_path.with_name("annotations.jsonl")
+    first = next((row.record for row in read_rows(items_path, Item).rows), None)
+    said = (
+        {row.record.label for row in read_rows(notes_path, Annotation).rows} if notes_path.exists() else set()
+    )
+    judge = {"name": "nobody", "backend": "replay", "votes": "votes.jsonl"}
+    files = {"items": items_path.name} | ({"annotations": notes_path.name} if notes_path.exists() else {})
+    given = {"version": 1, "task": _guessed(first, said - {SKIP}), "data": files, "judges": [judge]}
+    config = parse_config(given, items_path.with_name("trustescalate.toml"))
+    task, data = config.task.task(), load_dataset(config)
+    counts = Counter(said or "no majority" for said in majority(task, data.annotations).values())
+    facts = (
+        ("task", f"looks {task.kind} ({', '.join(task.labels)}); there is no configuration"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
+    )
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, {})
+    loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
+    return Inspection((*facts, *seen), (*loose, *doubts))
+
+
+def _guessed(item: Item | None, labels: set[str]) -> dict[str, Any]:
+    if item is not None and len(item.responses) == 2:
+        return {"kind": "pairwise"}
+    if labels <= {"pass", "fail"}:
+        return {"kind": "binary"}
+    if all(label.isdecimal() and len(label) < 3 for label in labels) and len(labels) > 1:
+        return {"kind": "rating", "scale": [min(map(int, labels)), max(map(int, labels))]}
+    return {"kind": "choice", "labels": sorted(labels)}
+
+
+def _test_facts(selected: Selection) -> list[tuple[str, str]]:
+    """How the rows to certify with come about, where they are not simply all, one of each group."""
+    found, clusters, weights = list[tuple[str, str]](), selected.clusters, selected.weighting
+    if clusters is not None:
+        largest = max(map(len, clusters.rows), default=0)
+        found.append(("groups", f"{len(clusters.rows):,}, of at most {largest} of {clusters.largest} rows"))
+    if weights is not None:
+        found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.look is not None:
+        look = selected.look
+        found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
+    return found
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -106,21 +169,37 @@ def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
     return found[:5]
 
 
-def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
-    config, found, certify = project.config, list[str](), len(roles["certify"])
+def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
+    given = project.config.ensemble
+    if not given.fitted:
+        return ()
+    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
+    curve = f", {given.recalibrate}" if given.recalibrate else ""
+    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
+
+
+def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
+    config, found, roles = project.config, list[str](), selected.roles
+    certify = len(roles["certify"])
     drawn = project.draw(data)
     try:
         if drawn is None or not to_label(drawn, data):
             project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
-    floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
-    if drawn is None and certify < floor:
+    spent = config.guarantee.delta * (1 if selected.look is None else selected.look.share)
+    floor = label_floor(config.guarantee.alpha, spent)
+    if selected.missing:
+        found.append(f"the first look needs {selected.missing:,} more rows to certify with")
+    elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
     found += _value_warnings(project, _value_counts(project, data, roles))
-    for ids in duplicates(data.items)[:5]:
-        named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-        found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
+    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
+    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
+        found.append(
+            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
+        )
+    found += [_sharing(ids) for ids in duplicates(data.items)[:5]]
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
@@ -129,6 +208,11 @@ def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]
     if drawn is None and not data.unlabelled:
         found.append("every item is labelled, so `run` needs --items")
     return found
+
+
+def _sharing(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    return f"items {named} share a prompt and no group; set [data] group if they hang together"
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +349,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     roles = project.roles(data)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
-    asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    fitted = roles["dev"] if config.asks_dev else ()
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
@@ -302,9 +387,7 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
 
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
     by, groups = _promised(project)
-    cascade = Cascade(
-        tiers, project.config.task.task(), project.config.ensemble.estimator, group_by=by, groups=groups
-    )
+    cascade = Cascade(tiers, _scorer(project, items), group_by=by, groups=groups)
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -327,6 +410,19 @@ def _promised(project: Project) -> tuple[str | None, Mapping[str, Thresholds | N
     if certificate.status == "none" or len(certificate.judges) != len(project.config.judges):
         return None, {}
     return certificate.group_by, {one.value: one.thresholds for one in certificate.groups}
+
+
+def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
+    """The certificate's, if it is about these judges; else without any fit, so that all votes are asked."""
+    config = project.config
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return Scorer(config.task.task(), config.ensemble.estimator)
+    same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
+    if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
+        return Scorer.of(certificate, {item.id: item for item in items})
+    return Scorer(config.task.task(), config.ensemble.estimator)
 
 
 def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001

@@ -96,6 +96,8 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
     if not 0 < dev_share < 1:
         raise ValueError(f"dev_share must lie strictly between 0 and 1, not {dev_share}")
     recorded, promise = read_recorded(project), project.config.guarantee
+    if recorded.certificate.task.tolerance:
+        recorded.plan("stacked")  # one of the paths that are compared, and says why it cannot be
     n = len(recorded.certify.truth)
     size = round(dev_share * n)
     if not 2 <= size < n:

@@ -1,5 +1,6 @@
 """What each command does, as methods of one object: a configuration, its data, its judges, its runs."""
 
+import json
 import platform
 import secrets
 import shlex
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from trustescalate import __version__
 from trustescalate.batch import (
@@ -18,6 +19,7 @@ from trustescalate.batch import (
     certified_items,
     draw_rows,
     judge_batch,
+    labelled_by_people,
     must_be_labelled,
     recorded_cascade,
 )
@@ -30,15 +32,9 @@ from trustescalate.cascade import (
     run_cascade,
     trusted_cascade,
 )
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
-from trustescalate.dataset import (
-    Dataset,
-    assign_roles,
-    clusters,
-    content_digest,
-    load_dataset,
-    load_items,
-)
+from trustescalate.config import BudgetTable, Config, load_config
+from trustescalate.dataset import Dataset, Role, assign_roles, load_dataset, load_items
+from trustescalate.doubts import model_labels
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -50,27 +46,35 @@ from trustescalate.errors import (
 from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
-from trustescalate.judges.base import Backend, Channel, Judge
+from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.leaderboard import standings
+from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.scoring import FEWEST, Scorer
+from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
     Certificate,
+    Channel,
     Decision,
     Item,
     Judgment,
     Overall,
+    Probe,
     Run,
     RunHeader,
 )
-from trustescalate.values import values_of
+from trustescalate.values import value_of, values_of
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
+PROBE = "probe.json"
 RUNS = "runs"
+ROLES = "roles.json"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
 NEVER_STALE = {"price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"}
@@ -89,6 +93,31 @@ class Progress:
     abstained: int
     spent: float
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Roles that were drawn and written. `named`: whether the configuration names the file."""
+
+    file: str
+    seed: int
+    roles: Mapping[str, tuple[str, ...]]
+    named: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "file": self.file,
+            "seed": self.seed,
+            "roles": {role: list(ids) for role, ids in self.roles.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = [f"{role + ':':<12} {len(ids):,}" for role, ids in self.roles.items()]
+        if not self.named:
+            said.append(f"put this into the configuration: [roles] file = {json.dumps(Path(self.file).name)}")
+        return said
 
 
 @dataclass
@@ -117,9 +146,11 @@ class Project:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        With the claim "batch", first draws the rows that people label, and judges the batch.
-        Raises DataError, ConfigError, ProviderError or BudgetReached, and NotMeasurable where rows that were
-        drawn have no label yet; then nothing is replaced.
+        With the claim "batch", first draws the rows that people label, and judges the batch. With planned
+        looks, makes the one that is due, and writes it down before its outcome is known.
+        Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
+        drawn have no label yet or there are too few for the first look, and CertificateMismatch where
+        something was changed after a look; then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
@@ -130,15 +161,27 @@ class Project:
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
                 "calibration needs some",
             )
-        roles = self.roles(data)
+        self._must_be_people(data)
+        selected = self.select(data)
+        if selected.missing:
+            sizes = self.config.guarantee.looks or ()
+            raise NotMeasurable(
+                f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than "
+                "there are",
+                f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
+            )
+        roles, past = selected.roles, read_ledger(self.config.folder)
         by_id = {item.id: item for item in data.items}
-        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        fitted = roles["dev"] if self.config.asks_dev else ()
+        self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
-        async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
-            protocol = self._protocol(roles, judges, data, grouped=any(item.group for item in asked))
+        async with self.panel(exemplars, budget or self.config.budget) as (judges, spent):
+            protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
+            if past is not None:
+                must_follow(past, protocol, data.annotations)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -158,33 +201,50 @@ class Project:
                     collect=collect,
                     in_flight=self._in_flight,
                 )
+        record(self.config.folder, past, protocol, data.annotations)
         certificate = calibrate(
             protocol,
             data.annotations,
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
+            items=by_id,
         )
         self._write_certificate(certificate, judged)
         return certificate
 
     def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""
+        return self.select(data).roles
+
+    def select(self, data: Dataset) -> Selection:
+        """As `roles`, with how the rows to certify with came about: groups, weights, looks."""
         drawn = self.draw(data)
         if drawn is not None:
-            return self._batch_roles(drawn, data)
+            return Selection(self._batch_roles(drawn, data))
+        wanted = self._exemplars_wanted(len(data.labelled))
+        return select(self.config, data, wanted, read_ledger(self.config.folder))
+
+    def split(self) -> Split:
+        """Draw the roles of the labelled rows, and write them where [roles] file says, or to roles.json.
+
+        From then on rows that come or go change no other row's role. Raises UsageError if the file is there.
+        """
+        given, data = self.config.roles, load_dataset(self.config)
+        if self.config.guarantee.claim == "batch":
+            raise UsageError('claim = "batch" draws its rows itself', "there is nothing to split")
+        path = self.config.path(given.file or ROLES)
+        if path.exists():
+            raise UsageError(
+                f"{path} is there already", "roles that were drawn stay; remove the file to draw anew"
+            )
         labelled = data.labelled
-        given = assign_roles(labelled, self.config.roles, self._exemplars_wanted(len(labelled)))
+        drawn = assign_roles(labelled, given, self._exemplars_wanted(len(labelled)))
         roles = {
-            role: tuple(item.id for item in labelled if given[item.id] == role)
-            for role in ("exemplars", "dev", "holdout")
+            role: tuple(item.id for item in labelled if drawn[item.id] == role) for role in get_args(Role)
         }
-        certify = [item for item in labelled if given[item.id] == "certify"]
-        one_each = [min(rows, key=self._lot).id for rows in clusters(certify)]
-        pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
-        size = 0 if self.config.guarantee.path == "tierwise" else self.config.guarantee.pilot
-        pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
-        return {**roles, "certify": tuple(one_each), "pilot": pilot}
+        write_atomically(path, json.dumps(roles, indent=1, ensure_ascii=False).encode() + b"\n")
+        return Split(str(path), given.seed, roles, named=given.file is not None)
 
     def draw(self, data: Dataset) -> Draw | None:
         """The rows that people label, with the claim "batch"; else None."""
@@ -196,14 +256,18 @@ class Project:
 
     def _batch_roles(self, drawn: Draw, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         batch = [item for item in data.items if item.id not in {*drawn.exemplars, *drawn.dev}]
-        certify = set(drawn.certify)
+        certify, seed = set(drawn.certify), self.config.roles.seed
+
+        def first(item: Item) -> str:
+            return lot(seed, item)
+
         return {
             "exemplars": drawn.exemplars,
             "dev": drawn.dev,
             "holdout": (),
             "certify": drawn.certify,
             "undrawn": tuple(item.id for item in batch if item.id not in certify),
-            "pilot": tuple(item.id for item in sorted(batch, key=self._lot)[: self.config.guarantee.pilot]),
+            "pilot": tuple(item.id for item in sorted(batch, key=first)[: self.config.guarantee.pilot]),
         }
 
     def certificate(self) -> Certificate:
@@ -251,9 +315,15 @@ class Project:
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+        async with self.panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+            scores = self.config.ensemble
             cascade = trusted_cascade(
-                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+                certificate,
+                judges,
+                self.config.task.task(),
+                scores.estimator,
+                scores.recalibrate,
+                scores.learn_from,
             )
             if certificate.batch is not None:
                 votes = self.config.folder / CERTIFICATE_VOTES
@@ -265,13 +335,17 @@ class Project:
                 tally = _Tally(self.progress, spent, run)
                 todo = [item for item in run.items if item.id not in tally.known]
                 folder.finish("running")
+                for decision in labelled_by_people(certificate, data.annotations, todo):
+                    writer.record((), decision)
+                    tally.add(decision)
+                todo = [item for item in todo if item.id not in tally.known]
 
-                def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+                def record_row(judgments: Sequence[Judgment], decision: Decision) -> None:
                     writer.record(judgments, decision)
                     tally.add(decision)
 
                 try:
-                    await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
+                    await run_cascade(todo, cascade, record=record_row, in_flight=self._in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -304,13 +378,23 @@ class Project:
         from trustescalate.report.markdown import render_markdown
 
         if run_id is None and not self.run_ids():
-            report, folder = build_calibration(self.certificate()), self.config.folder
+            report, folder = build_calibration(self.certificate(), self.probe()), self.config.folder
         else:
             run = self.load_run(run_id)
-            report, folder = build(run), self.run_path(run.header.id)
+            report, folder = build(run, self.probe()), self.run_path(run.header.id)
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
+
+    def probe(self) -> Probe | None:
+        """What `trustescalate probe` found; None where it was not run. Raises DataError for a bad file."""
+        path = self.config.folder / PROBE
+        try:
+            return decode(path.read_bytes(), Probe)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DataError([f"{path}: {error}"], "probe again, or remove the file") from None
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
         """Hold a run against [gate]; write decision.json and junit.xml beside it."""
@@ -325,6 +409,16 @@ class Project:
         return verdict, folder / "decision.json"
 
     # ── parts ──
+
+    def _must_be_people(self, data: Dataset) -> None:
+        """A certificate says that people agree; labels that models made cannot bear it out."""
+        named = () if self.config.data.labels_by == "people" else model_labels(data.annotations)
+        if named:
+            path = self.config.path(self.config.data.annotations)
+            raise DataError(
+                [f"{path}: all labels are by {', '.join(map(repr, named[:3]))}, named like a model"],
+                'a certificate is about people; if they are people, say so: [data] labels_by = "people"',
+            )
 
     def _stale(self, run: Run) -> str:
         try:
@@ -357,14 +451,11 @@ class Project:
             self.config.roles.seed,
         )
 
-    def _lot(self, item: Item) -> str:
-        return digest("lot", self.config.roles.seed, content_digest(item), item.id)
-
     def _protocol(
-        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], data: Dataset, *, grouped: bool
+        self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
         promise = self.config.guarantee
-        certify = set(roles["certify"])
+        certify = set(selected.roles["certify"])
         rows = [item for item in data.items if item.id in certify]
         return Protocol(
             task=self.config.task.task(),
@@ -377,12 +468,19 @@ class Project:
             abstention_price=promise.abstention_price,
             estimator=self.config.ensemble.estimator,
             judges=tuple((judge.name, judge.fingerprint) for judge in judges),
-            roles=roles,
+            roles=selected.roles,
             grouped=grouped,
             seed=self.config.roles.seed,
             version=__version__,
             groups=self._group_rule(rows),
             leave_out=self._leave_out(rows),
+            against=promise.against,
+            clusters=selected.clusters,
+            look=selected.look,
+            weighting=selected.weighting,
+            humans_replace=promise.humans_replace,
+            recalibrate=self.config.ensemble.recalibrate,
+            learn_from=self.config.ensemble.learn_from,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:
@@ -395,6 +493,20 @@ class Project:
     def _leave_out(self, rows: Sequence[Item]) -> LeaveOut | None:
         by = self.config.groups.evidence or self.config.groups.by
         return None if by is None else LeaveOut(by, values_of(rows, by))
+
+    def _must_fit(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
+        """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
+        scores = self.config.ensemble
+        rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
+        if scores.learn_from == "people":
+            rows &= {item.id for item in data.labelled}
+        if scores.fitted and len(rows) < FEWEST:
+            raise NotMeasurable(
+                f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
+                "raise [roles] dev"
+                if scores.learn_from == "people"
+                else "raise [guarantee] pilot, and bring as many items without labels",
+            )
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -464,11 +576,18 @@ class Project:
             return replace(
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
-        groups = {item.id: item.group for item in (*data.items, *run.items)}
+        items = {item.id: item for item in (*data.items, *run.items)}
+        groups = {item.id: item.group for item in items.values()}
+        scorer = Scorer.of(run.header.certificate, items)
+        by, table = self.config.data.strata, self.config.leaderboard
+        strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups),
-            shift=score_shift(run, judged, groups),
+            overall=overall(run, judged, data.annotations, groups, strata, scorer),
+            shift=score_shift(run, judged, groups, scorer),
+            standings=standings(run, judged, data.annotations, items, table, strata)
+            if table.models
+            else None,
         )
 
     def _certificate_votes(self, certificate: Certificate) -> Judged | None:
@@ -497,7 +616,7 @@ class Project:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
 
     @asynccontextmanager
-    async def _panel(
+    async def panel(
         self,
         exemplars: Sequence[Sequence[Exemplar]],
         limits: BudgetTable,
@@ -573,11 +692,12 @@ def _items_digest(items: Sequence[Item]) -> str:
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's figures rest on, of a recorded configuration."""
-    kept = {key: value for key, value in config.items() if key not in ("gate", "budget")}
+    kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
+    data = {key: value for key, value in kept.get("data", {}).items() if key != "strata"}
     judges = [
         {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
     ]
-    return {**kept, "judges": judges}
+    return {**kept, "data": data, "judges": judges}
 
 
 def _versions() -> dict[str, str]:

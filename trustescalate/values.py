@@ -11,13 +11,13 @@ Thresholds = tuple[float | None, ...]
 
 
 def value_of(item: Item, by: str) -> str | None:
-    """The value of the field `by`, "meta.<key>", as text; None where the item has none, or an empty one.
+    """The value of the field `by`, "meta.<key>", as text; None where it has none, an empty one, or a list.
 
     >>> value_of(Item("q", "Why?", ("So.",), meta={"language": "de", "turn": 2}), "meta.turn")
     '2'
     """
     value = item.meta.get(by.removeprefix("meta."))
-    return None if value in (None, "") else str(value)
+    return None if value in (None, "") or isinstance(value, dict | list) else str(value)
 
 
 def values_of(items: Iterable[Item], by: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Preference sets, RewardBench and Prometheus: gold that always stands first is moved, and nothing is guessed."""
+"""Preference sets, RewardBench and Prometheus: gold that always stands first is moved, nothing guessed."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.importers.samples import FOLDER, Parsed, begins, expected, parse
-from trustescalate.errors import DataError, TrustEscalateError
+from trustescalate.errors import DataError
 from trustescalate.importers.trl import INSIDE
 from trustescalate.types import Item, Turn
 
@@ -315,7 +315,8 @@ def test_votes_that_a_join_crossed_are_refused(tmp_path: Path) -> None:
 )
 def test_a_list_that_is_none_is_refused_and_never_evaluated(cell: str, tmp_path: Path) -> None:
     good = "[('Hi?','user'),('Hello','assistant')]"
-    head = "question_id,model_a,model_b,winner_x,judge_x,conversation_a_x,conversation_b_x,turn_x,winner_y,judge_y,turn_y"
+    head = "question_id,model_a,model_b,winner_x,judge_x,conversation_a_x,conversation_b_x,"
+    head += "turn_x,winner_y,judge_y,turn_y"
     lines = [
         head,
         *(f'1,m{i},n,model_a,ann,"{text}","{good}",1,tie,gpt4,1' for i, text in enumerate([good, cell])),
@@ -357,8 +358,7 @@ def test_whatever_comes_is_taken_or_counted(
     path.write_text("\n".join(map(json.dumps, [first, *rows])), encoding="utf-8")
     try:
         found = parse(tmp_path / "set", path)
-    except TrustEscalateError as error:
-        assert isinstance(error, DataError)
+    except DataError:
         return
     assert _said(found) <= {"A", "B", "tie", "pass", "fail"}
     if first["prompt"] == "p" and "id" not in first:  # RewardBench 2 makes several pairs of a row

@@ -11,6 +11,7 @@ from trustescalate.types import (
     Certificate,
     Checkpoint,
     Coefficient,
+    Correlation,
     Decision,
     GroupPromise,
     Item,
@@ -25,7 +26,10 @@ from trustescalate.types import (
     RunHeader,
     Seal,
     StandIn,
+    Standing,
+    Standings,
     Step,
+    Stratum,
     Task,
     TaskKind,
     TierShift,
@@ -138,6 +142,39 @@ def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
     )
 
 
+def standings(suffix: str = "") -> Standings:
+    """Three models, one without labels enough and one without any; `suffix` is in every name."""
+    names = [name + suffix for name in ("new", "old", "tiny", "never labelled")]
+    return Standings(
+        method="mean",
+        models=(
+            Standing(names[0], 250, 130, 0.7012, (0.6201, 0.7823), (0.6, 0.79), True, "", 0.81, 0.69, 1, 2),
+            Standing(names[1], 240, 110, 0.5512, (0.4601, 0.6423), (0.44, 0.65), True, "", 0.6, 0.56, 1, 3),
+            Standing(
+                names[2], 40, 10, 0.4012, None, (0.1, 0.8), False, "10 labels, fewer than 100", 0.5, 0.4, 2, 3
+            ),
+            Standing(names[3], 20, 0, None, reason="fewer than 2 labels"),
+        ),
+        not_separable=((names[0], names[1]), (names[1], names[2])),
+        correlation=Correlation(3, 1.0, 1 / 3, 1.0, 1 / 3),
+        rows=550,
+        labels=250,
+        left_out=7,
+        paired=True,
+    )
+
+
+def strata(suffix: str = "") -> tuple[Stratum, ...]:
+    """Two kinds, and items that name none."""
+    return (
+        Stratum("maths" + suffix, 400, 180, 0.5712, (0.4988, 0.6423), (0.48, 0.66), True, "", False),
+        Stratum(
+            "poems" + suffix, 140, 70, 0.7212, None, (0.58, 0.84), False, "70 labels, fewer than 100", True
+        ),
+        Stratum(None, 10, 1, None, None, None, False, "fewer than 2 labels", True),
+    )
+
+
 def no_certificate() -> Certificate:
     """The answer "no", with its reason."""
     tests = tuple(replace(test, errors=test.errors + 30, p_value=1.0, rejected=False) for test in _tests())
@@ -225,6 +262,7 @@ def run(items: int = 300, *, annotated: bool = True) -> Run:
         annotations=tuple(_annotations(rows[:60])) if annotated else (),
         overall=overall(),
         shift=shift(),
+        standings=standings(),
     )
 
 
@@ -282,8 +320,9 @@ def hostile_run() -> Run:
         ),
         tuple(_hostile_decision(row) for row in whole.decisions),
         tuple(replace(row, item_id=row.item_id + HOSTILE, annotator=HOSTILE) for row in whole.annotations),
-        overall(),
+        replace(overall(), strata=strata(HOSTILE)),
         tuple(replace(row, judge=row.judge + HOSTILE) for row in shift(raised=True)),
+        standings(HOSTILE),
     )
 
 

@@ -150,7 +150,7 @@ def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
 
 
 def _rows(path: Path, value: Any) -> Iterator[Record | Rejected]:
-    """The rows of one JSON value: of a list, and of the layouts in which Hugging Face and pandas write tables."""
+    """The rows of one JSON value: a list, or a table as Hugging Face and pandas lay it out."""
     if isinstance(value, list):
         yield from (Record(place, each) for place, each in enumerate(value, 1))
     elif _is_served(value):

@@ -1,7 +1,7 @@
 """Pairs that a file holds in order of merit: which response is A is drawn by what the texts are.
 
-A judge that is shown the better response always first can do well by looking at the place alone. The draw is a
-hash of the texts, so it is the same in every import, and the same pair in reverse contradicts itself.
+A judge that is shown the better response always first can do well by looking at the place alone. The draw
+is a hash of the texts, so it is the same in every import, and the same pair in reverse contradicts itself.
 """
 
 import hashlib

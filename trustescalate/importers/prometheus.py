@@ -1,4 +1,4 @@
-"""Prometheus: grading prompts with GPT-4's scores, HHH pairs wrapped in them, Auto-J pairs, BiGGen Bench results.
+"""Prometheus: grading prompts with GPT-4's scores, HHH pairs in such prompts, Auto-J pairs, BiGGen results.
 
 Instruction, response and reference are cut from the grading prompt, only where every mark stands there once.
 The three scores of one prompt are three draws of one judge. Source: github prometheus-eval/prometheus-eval.

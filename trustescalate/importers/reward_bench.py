@@ -1,7 +1,7 @@
-"""RewardBench and RewardBench 2, the first also as LLaMA-Factory ranks it; EvalBiasBench, which goes with them.
+"""RewardBench and RewardBench 2, the first also as LLaMA-Factory ranks it; EvalBiasBench beside them.
 
 The better response always stands first, so sides are drawn. RewardBench 2 has several responses of each kind:
-each better one with each worse one is a pair, and they are one group. Its four-way scores are not computed here.
+each better one with each worse one is a pair, all in one group. Its four-way scores are not computed here.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -68,7 +68,7 @@ def _ranked(row: Any) -> Iterator[Found]:
 
 
 def _biases(value: Any) -> Iterator[Found]:
-    """EvalBiasBench: lists by the name of a bias. A row that cannot be used costs the file, which is small."""
+    """EvalBiasBench: lists by the name of a bias. A bad row costs the file, which is small."""
     for bias, rows in value.items():
         if not isinstance(rows, list):
             raise Unusable(f"{bias} is no list of rows")

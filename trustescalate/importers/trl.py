@@ -1,7 +1,7 @@
 """Sets for preference training: TRL in all its flavours, hh-rlhf, LLaMA-Factory, UltraFeedback.
 
-`chosen` may be a text, a message, a dialogue or a transcript. What stands before the last answer is the prompt;
-where the two texts of a pair hold a prompt that no mark sets apart, it is left in them.
+`chosen` may be a text, a message, a dialogue or a transcript. What stands before the last answer is the
+prompt; where the two texts of a pair hold a prompt that no mark sets apart, it is left in them.
 Source: TRL, docs/source/dataset_formats.md.
 """
 
@@ -28,7 +28,7 @@ from trustescalate.importers.preferences import DRAWN, GOLD, Text, mark, preferr
 from trustescalate.types import Annotation, Item, Task, TaskKind, Turn
 
 INSIDE = "Each of the two texts begins with its prompt."
-"""The prompt of a pair whose texts hold theirs unmarked: their longest common start may eat into the answer."""
+"""The prompt of a pair whose texts hold theirs unmarked: a longest common start may eat into the answer."""
 ROLES = {"human": "user", "gpt": "assistant"}
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 NOT_TEXT = ("images", "image", "videos", "audios", "tools")
@@ -137,7 +137,9 @@ def _prompt(row: Mapping[str, Any], before: Messages) -> Text | None:
         asked = (Turn("user", text(row, "prompt")),)
     elif isinstance(row.get("instruction"), str):
         more = row.get("input")
-        asked = (Turn("user", "\n".join([text(row, "instruction"), *([more] if _is_text(more) else [])])),)
+        asked = (
+            Turn("user", "\n".join([text(row, "instruction"), *([str(more)] if _is_text(more) else [])])),
+        )
     else:
         key = next((name for name in ("prompt", "conversations") if row.get(name) is not None), None)
         asked = () if key is None else _dialogue(row, key)

@@ -1,7 +1,11 @@
 """What the certificate says: sections of facts that need no run."""
 
+from dataclasses import replace
+
+from trustescalate.estimand import rule
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.scores import score_text
 from trustescalate.report.sections import (
     Column,
     Point,
@@ -18,7 +22,8 @@ DELTA = 0.05
 INTERVAL = "95 % interval"
 NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
-_SENTENCES = {"majority": "the majority of people"}
+GROUPED = "rows of one group hang together: no interval"
+_PEOPLE = {"majority": "the majority of people", "annotator": "an annotator drawn at random"}
 _PREFER = {
     "coverage": "the most coverage",
     "cost": "the least cost",
@@ -30,8 +35,7 @@ _ONE_ANNOTATOR = "one annotator per row: no ceiling can be measured"
 
 def whom(certificate: Certificate) -> str:
     """Name whom the released verdicts agree with."""
-    policy = certificate.label_policy
-    return _SENTENCES.get(policy, f"people (label policy: {policy})")
+    return _PEOPLE[certificate.label_policy] + rule(certificate.task)
 
 
 def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
@@ -59,10 +63,15 @@ def is_tierwise(certificate: Certificate) -> bool:
     return certificate.path == "tierwise"
 
 
-def accepted_rows(certificate: Certificate) -> tuple[int, int]:
-    """Count the certification rows that the certified cascade accepted, and its errors among them."""
+def accepted_rows(certificate: Certificate) -> tuple[int, float]:
+    """Count the certification rows that the certified cascade accepted, and what it lost on them."""
     tests = used_tests(certificate)
-    return sum(map(compared_rows, tests)), sum(test.errors for test in tests)
+    return sum(map(compared_rows, tests)), sum(map(lost, tests))
+
+
+def lost(test: PolicyTest) -> float:
+    """What the accepted rows of a test lose: the number of errors, or a sum of shares."""
+    return test.errors if test.loss is None else test.loss
 
 
 def compared_rows(test: PolicyTest) -> int:
@@ -86,15 +95,28 @@ def observed_agreement(certificate: Certificate) -> tuple[Figure, tuple[float, f
     if not used_tests(certificate):
         return missing(NO_POLICY), None
     accepted, errors = accepted_rows(certificate)
-    return agreement(accepted - errors, accepted, "the policy accepted no row")
+    return agreement(certificate, errors, accepted, "the policy accepted no row")
 
 
-def agreement(agreed: int, of: int, why: str) -> tuple[Figure, tuple[float, float] | None]:
-    """Give a share of agreement and its exact interval; no interval where nothing was compared."""
+def agreement(
+    certificate: Certificate, loss: float, of: int, why: str
+) -> tuple[Figure, tuple[float, float] | None]:
+    """Give the agreement that is left of `of` rows, with an interval that holds for such losses.
+
+    Exact for right and wrong, by Hoeffding and Bentkus for shares; none where nothing was compared, nor where
+    rows come in groups, of which few would be taken for many.
+    """
     from trustescalate.stats.bounds import clopper_pearson_interval
+    from trustescalate.stats.losses import mean_loss_interval
 
     if of == 0:
         return missing(why), None
+    if certificate.method == "betting":
+        low, high = mean_loss_interval(loss, of, DELTA)
+        return share(of - float(loss), of), (1 - high, 1 - low)
+    agreed = of - int(loss)
+    if certificate.method == "clusters":
+        return replace(share(agreed, of), note=GROUPED), None
     return share(agreed, of), clopper_pearson_interval(agreed, of, DELTA)
 
 
@@ -116,7 +138,11 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 def certificate_section(certificate: Certificate) -> Section:
     """What was promised, how it was tested, and every count needed to check it."""
     used = () if certificate.group_by is not None else used_tests(certificate)
-    text = (*(_check_line(certificate, test) for test in used), *_radius_line(certificate))
+    text = (
+        *(_check_line(certificate, test) for test in used),
+        *_radius_line(certificate),
+        *_look_line(certificate),
+    )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
 
@@ -125,6 +151,8 @@ def _check_line(certificate: Certificate, test: PolicyTest) -> str:
     p_value, level = figures.compared(test.p_value, test.level)
     if certificate.batch is not None:
         return _batch_check_line(certificate, certificate.batch, test)
+    if certificate.method != "exact":
+        return _bet_line(certificate, test)
     return (
         f"To check it by hand: {_tested(certificate, test)} accepted {test.accepted} of {certificate.n} "
         f"certification rows and disagreed with people on {test.errors}. Its p-value is the probability of "
@@ -134,19 +162,51 @@ def _check_line(certificate: Certificate, test: PolicyTest) -> str:
     )
 
 
+def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
+    p_value, level = figures.compared(test.p_value, test.level)
+    terms, unit = f"lost {lost(test):g} on them", "row"
+    if certificate.clusters is not None:
+        unit = "group"
+        terms = f"disagreed with people on {test.errors}, in {certificate.clusters.count} groups"
+    return (
+        f"To check it: the chosen policy accepted {test.accepted} of {certificate.n} certification rows and "
+        f"{terms}. Its p-value {p_value.text} is that of a bet on {unit} after {unit}, in an order that the "
+        f"seed gives, against a risk of {certificate.alpha!r} (`stats.betting`): it needs the recorded "
+        f"votes and the labels, these counts are not enough. It was tested at level {level.text}. No "
+        "robustness radius and no limits for several policies at once are given: both are read off "
+        "binomial counts, which these are not."
+    )
+
+
+def _look_line(certificate: Certificate) -> tuple[str, ...]:
+    look = certificate.look
+    if look is None:
+        return ()
+    sizes = ", ".join(f"{size:,}" for size in look.sizes)
+    return (
+        f"This is look {look.number} of {len(look.sizes)}, planned at {sizes} rows. It may spend "
+        f"{figures.setting(look.share).text} of δ, so that all looks together are wrong with probability at "
+        f"most {figures.setting(certificate.delta).text}.",
+    )
+
+
 def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) -> str:
     from trustescalate.stats.batch import errors_allowed
 
     p_value, level = figures.compared(test.p_value, test.level)
     rows, allowed = compared_rows(test), int(errors_allowed(test.accepted, certificate.alpha))
+    marked, why = allowed + 1, ""
+    if batch.humans_replace:
+        marked += test.errors
+        why = f", besides the {test.errors} among the drawn, which people's labels replace"
     return (
         f"To check it by hand: the chosen policy accepted {test.accepted} of the {batch.items} items of the "
-        f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed "
-        f"with people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong "
-        f"on {allowed} of {test.accepted}. Its p-value is the probability of at most {test.errors} errors "
-        f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} were wrong, "
-        f"HypergeomCDF({test.errors}; {test.accepted}, {allowed + 1}, {rows}) = {p_value.text}; "
-        f"it was tested at level {level.text}."
+        f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed with "
+        f"people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong on "
+        f"{allowed} of {test.accepted}{why}. Its p-value is the probability of at most {test.errors} errors "
+        f"among {rows} rows drawn from {test.accepted} without replacement, if {marked} were wrong, "
+        f"HypergeomCDF({test.errors}; {test.accepted}, {marked}, {rows}) = {p_value.text}; it was tested at "
+        f"level {level.text}."
     )
 
 
@@ -215,7 +275,8 @@ def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
 
 def _count_columns(certificate: Certificate) -> tuple[Column, ...]:
     drawn = () if certificate.batch is None else ("… of these labelled",)
-    titles = ("Accepted", "Coverage", *drawn, "Errors", "Error rate", "p", "Level")
+    counted = ("Lost", "Mean loss") if certificate.method == "betting" else ("Errors", "Error rate")
+    titles = ("Accepted", "Coverage", *drawn, *counted, "p", "Level")
     return tuple(Column(title, True) for title in titles)
 
 
@@ -224,8 +285,8 @@ def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ..
         count(test.accepted),
         share(test.accepted, covered_rows(certificate)),
         *(() if certificate.batch is None else (count(compared_rows(test)),)),
-        count(test.errors),
-        share(test.errors, compared_rows(test), "the policy accepted no row"),
+        count(test.errors) if test.loss is None else figures.decimal(test.loss, ""),
+        share(lost(test), compared_rows(test), "the policy accepted no row"),
     )
 
 
@@ -262,6 +323,11 @@ def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
             ("N, items of the batch", count(batch.items)),
             ("Digest of the batch", words(batch.digest)),
             ("Digest of the votes on it", words(batch.votes)),
+            *(
+                [("Labelled rows are released with", words("people's labels"))]
+                if batch.humans_replace
+                else []
+            ),
         )
     )
 
@@ -276,6 +342,32 @@ def _group_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
     )
 
 
+def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
+    """How the certification rows came about, where they are not simply all, one of each group."""
+    terms, clusters, weights = list[tuple[str, Figure]](), certificate.clusters, certificate.weighting
+    if clusters is not None:
+        terms.append(("… in groups, tested by betting", count(clusters.count)))
+        terms.append(("The most rows that a group can have", count(clusters.largest)))
+    if weights is not None:
+        terms.append((f"… kept by their weights, {weights.source}, of", count(weights.offered)))
+        terms.append((f"No weight {weights.by} is above", figures.exact(weights.bound, "")))
+    if certificate.look is not None:
+        terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
+        terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
+    return terms
+
+
+_TORN = {
+    "majority": "… of these without a majority, counted as disagreement",
+    "annotator": "… of these without a majority, which does not matter here",
+}
+_TIES = {
+    "class": "a class of its own",
+    "half": "one half right, where the other side has a preference",
+    "drop": "dropped, outside the claim",
+}
+
+
 def _terms(certificate: Certificate) -> Table:
     task, roles = certificate.task, certificate.roles
     terms = [
@@ -286,7 +378,8 @@ def _terms(certificate: Certificate) -> Table:
         ("Agreement with", words(whom(certificate))),
         ("n, certification rows", count(certificate.n)),
         *_batch_terms(certificate),
-        ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
+        *_row_terms(certificate),
+        (_TORN[certificate.label_policy], count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
         *_group_terms(certificate),
@@ -295,9 +388,10 @@ def _terms(certificate: Certificate) -> Table:
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
-        ("Score", words(certificate.estimator)),
+        ("Score", words(score_text(certificate))),
         ("Answers", words(", ".join(task.labels))),
-        ("Ties", words("a class of its own" if task.ties == "class" else "dropped, outside the claim")),
+        ("Ties", words(_TIES[task.ties])),
+        *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),
         *((f"Rows in the role “{role}”", count(len(ids))) for role, ids in sorted(roles.items())),
     ]
     rows = tuple(Row((words(name), figure)) for name, figure in terms)
@@ -390,7 +484,7 @@ def _points(certificate: Certificate) -> tuple[Point, ...]:
     return tuple(
         Point(
             coverage=test.accepted / rows if (rows := covered_rows(certificate)) else 0.0,
-            risk=test.errors / seen if (seen := compared_rows(test)) else None,
+            risk=lost(test) / seen if (seen := compared_rows(test)) else None,
             certified=test.rejected,
             chosen=test in used_tests(certificate),
             part=test.part,

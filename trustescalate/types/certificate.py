@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.types.task import Task
+from trustescalate.types.judging import Channel
+from trustescalate.types.task import Against, Json, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,9 @@ class PolicyTest:
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
     `part` is the sub-path that the policy belongs to. With the claim "batch", `accepted` and `by_tier` are of
-    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None.
+    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where verdicts
+    lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else it is
+    None.
     """
 
     thresholds: tuple[float | None, ...]
@@ -26,6 +29,7 @@ class PolicyTest:
     rejected: bool
     part: int = 0
     drawn: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class Coefficient:
 class Annotator:
     """What one person said on the certification rows, and how often others said the same there.
 
-    `agreements` of `comparisons` run over every other person on every row that both labelled.
+    `agreements` of `comparisons` run over every other person on every row that both labelled. `seconds` is
+    the median time that an answer took, skips included, over the `timed` ones whose time is known.
     """
 
     name: str
@@ -93,6 +98,8 @@ class Annotator:
     skips: int
     agreements: int
     comparisons: int
+    timed: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +155,87 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples"]
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The numbers that one judge's scores are made with, fitted on `rows` rows that nothing is tested on.
+
+    `numbers` is the record of that `kind` in `stats.fitted`, or the mass of an interval (None: infinite).
+    They are exact: a run makes the same bits of the same votes. Without numbers the judge had said too
+    little on these rows, and is trusted with nothing. Signs are read from votes that stand `layout[0]` to a
+    prompt, of which `layout[1]` in each order, and from the verdicts of the judges in `earlier`.
+    """
+
+    kind: Literal["learned", "boosted", "interval", "isotonic", "platt", "temperature"]
+    rows: int
+    numbers: Mapping[str, Json]
+    layout: tuple[int, int] = (1, 1)
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What was fitted so that votes become scores: for each judge its fits, in the order of their use.
+
+    A judge without a fit is read by the plain estimator. `learn_from` says whose verdicts were right: those
+    of people on dev rows, or those of the dearest judge, which cost no human label.
+    """
+
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None
+    learn_from: Literal["people", "dearest"]
+    fits: Mapping[str, tuple[Fit, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them."""
+    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them.
+
+    With `humans_replace` the drawn rows are released with people's labels, of which `labels` is a digest.
+    """
 
     items: int
     digest: str
     votes: str
+    humans_replace: bool = False
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
+
+    number: int
+    sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def share(self) -> float:
+        """What this look may spend, of delta."""
+        return self.shares[self.number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Certification rows in whole clusters: how many of these, and the most rows that one can ever have."""
+
+    count: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """Certification rows kept with probability weight / bound: `kept` of `offered`, weights from field `by`.
+
+    "known" weights are exact; with "estimated" ones the promise is approximate.
+    """
+
+    by: str
+    bound: float
+    source: Literal["known", "estimated"]
+    offered: int
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +298,12 @@ class Certificate:
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
-    `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
-    where fewer than two people labelled. `left_out` is evidence on values of a field that were not seen.
+    `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
+    the `look`); both are left out unless `method` is "exact". `people` is None where fewer than two people
+    labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
+    verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
+    ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
+    votes and labels themselves. `scoring` is None where no score was fitted.
 
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
@@ -247,7 +329,7 @@ class Certificate:
     prefer: str
     estimator: str
     task: Task
-    label_policy: str
+    label_policy: Against
     n: int
     no_majority: int
     dropped_ties: int
@@ -273,3 +355,8 @@ class Certificate:
     group_by: str | None = None
     groups: tuple[GroupPromise, ...] = ()
     left_out: LeftOut | None = None
+    method: Literal["exact", "betting", "clusters"] = "exact"
+    look: Look | None = None
+    clusters: Clusters | None = None
+    weighting: Weighting | None = None
+    scoring: Scoring | None = None

@@ -231,6 +231,7 @@ class _Seen:
         self._bits = np.zeros(FILTER_BYTES, dtype=np.uint8)
         self._log = path.with_suffix(".log").open("wb")
         self._db: sqlite3.Connection | None = None
+        self._indexed = 0
 
     def close(self) -> None:
         """Let go of the files; whoever made the folder removes them."""
@@ -253,10 +254,11 @@ class _Seen:
         place, bit = _places(keys)
         maybe = keys[(self._bits[place] & bit).all(axis=1)].tolist()
         found: dict[int, int] = {}
+        index = self._index()
         for start in range(0, len(maybe), AT_ONCE):
             some = maybe[start : start + AT_ONCE]
             marks = ",".join("?" * len(some))
-            found.update(self._index().execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
+            found.update(index.execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
         return found
 
     def remember(self, said: dict[int, int]) -> None:
@@ -266,31 +268,30 @@ class _Seen:
 
     def _keep(self, rows: IntArray, place: IntArray, bit: npt.NDArray[np.uint8]) -> None:
         np.bitwise_or.at(self._bits, place, bit)
-        if self._db is None:
-            self._log.write(rows.tobytes())
-        else:
-            self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[rows[:, 0].argsort()].tolist())
+        self._log.write(rows.tobytes())
 
     def _index(self) -> sqlite3.Connection:
-        """The file that can be searched; made when it is first needed, from all that came before."""
+        """The file that can be searched, with all that was kept so far; made when it is first needed."""
         if self._db is None:
             self._db = sqlite3.connect(self._path)
             for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
-            self._log.close()
-            with self._path.with_suffix(".log").open("rb") as log:
-                while chunk := log.read(16 * BATCH):
-                    rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
-                    self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows.tolist())
+        self._log.flush()
+        with self._path.with_suffix(".log").open("rb") as log:
+            log.seek(self._indexed)
+            while chunk := log.read(16 * AT_ONCE * AT_ONCE):
+                rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
+                self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[rows[:, 0].argsort()].tolist())
+                self._indexed += len(chunk)
         return self._db
 
 
 def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
-    """Seven bits of the filter for each key, (n, 7) each: the byte, and the bit in it. Kirsch and
+    """Four bits of the filter for each key, (n, 4) each: the byte, and the bit in it. Kirsch and
     Mitzenmacher (2006)."""
     first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
-    bits = (first[:, None] + np.arange(7) * second[:, None]) % (8 * FILTER_BYTES)
+    bits = (first[:, None] + np.arange(4) * second[:, None]) % (8 * FILTER_BYTES)
     return bits >> 3, (1 << (bits & 7)).astype(np.uint8)
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "init",
     "export",
     "import",
+    "split",
     "check",
     "calibrate",
     "run",

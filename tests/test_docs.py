@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from trustescalate.importers.registry import FORMATS
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -57,6 +59,12 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
         assert f"`{name}`" in text
     for code in (0, 1, 2, 3, 4, 70, 130):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
+
+
+def test_the_page_on_imports_names_every_format() -> None:
+    text = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    for name, found in FORMATS.items():
+        assert f"| `{name}` | {found.about} |" in text
 
 
 def _runnable(text: str) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import CallableJudge, OpenAIJudge, ScoreJudge
+from trustescalate.config import CallableJudge, OpenAIJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
+from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import DataError, NoCertificate
-from trustescalate.jsonl import digest
+from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import AskedTable, needs_rows, open_judges
 from trustescalate.labels import majority
@@ -24,7 +25,7 @@ from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import Decision, Item, Judgment, Reply, Request, Usage
+from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Thresholds, values_of
 
 MOST_VALUES_SHOWN = 12
@@ -69,7 +70,46 @@ def inspect_project(project: Project) -> Inspection:
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, selected)))
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
+    return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def inspect_data(path: Path) -> Inspection:
+    """Look at a folder or a file of items without a configuration; annotations.jsonl lies beside it.
+
+    The task is what the rows look like. Raises DataError for rows that no task fits.
+    """
+    items_path = path / "items.jsonl" if path.is_dir() else path
+    notes_path = items_path.with_name("annotations.jsonl")
+    first = next((row.record for row in read_rows(items_path, Item).rows), None)
+    said = (
+        {row.record.label for row in read_rows(notes_path, Annotation).rows} if notes_path.exists() else set()
+    )
+    judge = {"name": "nobody", "backend": "replay", "votes": "votes.jsonl"}
+    files = {"items": items_path.name} | ({"annotations": notes_path.name} if notes_path.exists() else {})
+    given = {"version": 1, "task": _guessed(first, said - {SKIP}), "data": files, "judges": [judge]}
+    config = parse_config(given, items_path.with_name("trustescalate.toml"))
+    task, data = config.task.task(), load_dataset(config)
+    counts = Counter(said or "no majority" for said in majority(task, data.annotations).values())
+    facts = (
+        ("task", f"looks {task.kind} ({', '.join(task.labels)}); there is no configuration"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
+    )
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, {})
+    loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
+    return Inspection((*facts, *seen), (*loose, *doubts))
+
+
+def _guessed(item: Item | None, labels: set[str]) -> dict[str, Any]:
+    if item is not None and len(item.responses) == 2:
+        return {"kind": "pairwise"}
+    if labels <= {"pass", "fail"}:
+        return {"kind": "binary"}
+    if all(label.isdecimal() and len(label) < 3 for label in labels) and len(labels) > 1:
+        return {"kind": "rating", "scale": [min(map(int, labels)), max(map(int, labels))]}
+    return {"kind": "choice", "labels": sorted(labels)}
 
 
 def _test_facts(selected: Selection) -> list[tuple[str, str]]:
@@ -168,9 +208,7 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(
             f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
         )
-    for ids in duplicates(data.items)[:5]:
-        named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-        found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
+    found += [_sharing(ids) for ids in duplicates(data.items)[:5]]
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
@@ -179,6 +217,11 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
     if drawn is None and not data.unlabelled:
         found.append("every item is labelled, so `run` needs --items")
     return found
+
+
+def _sharing(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    return f"items {named} share a prompt and no group; set [data] group if they hang together"
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,6 @@
 """What each command does, as methods of one object: a configuration, its data, its judges, its runs."""
 
+import json
 import platform
 import secrets
 import shlex
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from trustescalate import __version__
 from trustescalate.batch import (
@@ -32,7 +33,8 @@ from trustescalate.cascade import (
     trusted_cascade,
 )
 from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
-from trustescalate.dataset import Dataset, load_dataset, load_items
+from trustescalate.dataset import Dataset, Role, assign_roles, load_dataset, load_items
+from trustescalate.doubts import model_labels
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -77,6 +79,7 @@ CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
 PROBE = "probe.json"
 RUNS = "runs"
+ROLES = "roles.json"
 CACHE = ".trustescalate/cache.sqlite"
 BATCHES = ".trustescalate/batches"
 LARGEST_EXEMPLAR_SHARE = 0.2
@@ -98,6 +101,31 @@ class Progress:
     abstained: int
     spent: float
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Roles that were drawn and written. `named`: whether the configuration names the file."""
+
+    file: str
+    seed: int
+    roles: Mapping[str, tuple[str, ...]]
+    named: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "file": self.file,
+            "seed": self.seed,
+            "roles": {role: list(ids) for role, ids in self.roles.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = [f"{role + ':':<12} {len(ids):,}" for role, ids in self.roles.items()]
+        if not self.named:
+            said.append(f"put this into the configuration: [roles] file = {json.dumps(Path(self.file).name)}")
+        return said
 
 
 @dataclass
@@ -152,6 +180,7 @@ class Project:
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
                 "calibration needs some",
             )
+        self._must_be_people(data)
         selected = self.select(data)
         if selected.missing:
             sizes = self.config.guarantee.looks or ()
@@ -218,6 +247,27 @@ class Project:
             return Selection(self._batch_roles(drawn, data))
         wanted = self._exemplars_wanted(len(data.labelled))
         return select(self.config, data, wanted, read_ledger(self.config.folder))
+
+    def split(self) -> Split:
+        """Draw the roles of the labelled rows, and write them where [roles] file says, or to roles.json.
+
+        From then on rows that come or go change no other row's role. Raises UsageError if the file is there.
+        """
+        given, data = self.config.roles, load_dataset(self.config)
+        if self.config.guarantee.claim == "batch":
+            raise UsageError('claim = "batch" draws its rows itself', "there is nothing to split")
+        path = self.config.path(given.file or ROLES)
+        if path.exists():
+            raise UsageError(
+                f"{path} is there already", "roles that were drawn stay; remove the file to draw anew"
+            )
+        labelled = data.labelled
+        drawn = assign_roles(labelled, given, self._exemplars_wanted(len(labelled)))
+        roles = {
+            role: tuple(item.id for item in labelled if drawn[item.id] == role) for role in get_args(Role)
+        }
+        write_atomically(path, json.dumps(roles, indent=1, ensure_ascii=False).encode() + b"\n")
+        return Split(str(path), given.seed, roles, named=given.file is not None)
 
     def draw(self, data: Dataset) -> Draw | None:
         """The rows that people label, with the claim "batch"; else None."""
@@ -394,6 +444,16 @@ class Project:
         return verdict, folder / "decision.json"
 
     # ── parts ──
+
+    def _must_be_people(self, data: Dataset) -> None:
+        """A certificate says that people agree; labels that models made cannot bear it out."""
+        named = () if self.config.data.labels_by == "people" else model_labels(data.annotations)
+        if named:
+            path = self.config.path(self.config.data.annotations)
+            raise DataError(
+                [f"{path}: all labels are by {', '.join(map(repr, named[:3]))}, named like a model"],
+                'a certificate is about people; if they are people, say so: [data] labels_by = "people"',
+            )
 
     def _stale(self, run: Run) -> str:
         try:

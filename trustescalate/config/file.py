@@ -29,6 +29,7 @@ from trustescalate.config.tables import (
     GateTable,
     GroupsTable,
     GuaranteeTable,
+    ImportTable,
     LeaderboardTable,
     PromptsTable,
     RolesTable,
@@ -52,6 +53,7 @@ class Config(Table):
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    columns: ImportTable = Field(ImportTable(), alias="import", exclude=True, repr=False)
     leaderboard: LeaderboardTable = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
@@ -101,6 +103,8 @@ class Config(Table):
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
         if self.guarantee.claim == "batch" and self.roles.holdout > 0:
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
+        if self.guarantee.claim == "batch" and self.roles.file is not None:
+            raise ValueError('claim = "batch" draws its rows itself: remove [roles] file')
         return self
 
     @model_validator(mode="after")

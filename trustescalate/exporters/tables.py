@@ -74,7 +74,7 @@ class _Layout:
     def columns_file(self, *, guarded: bool) -> bytes:
         """What the columns hold, for `trustescalate import --columns`."""
         some = {row.item.group for row in self.export.rows} - {None}
-        lines = ["[task]", *_task(self.task), "", "[columns]", 'id = "id"', 'prompt = "prompt"']
+        lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
         lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
         lines += ['group = "group"'] if some else []
         lines += ['label = "label"', 'annotator = "annotator"'] if self.export.blind else []
@@ -85,7 +85,7 @@ class _Layout:
             if table:
                 lines += [
                     "",
-                    f"[columns.{name}]",
+                    f"[import.{name}]",
                     *(f"{_toml(key)} = {_toml(at)}" for key, at in table.items()),
                 ]
         return "\n".join([*lines, ""]).encode()

@@ -141,9 +141,12 @@ def name(row: Any, *path: str | int) -> str:
 def number(row: Any, *path: str | int) -> float:
     """A finite number, from a path."""
     value = get(row, *path)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Unusable(f"{'.'.join(map(str, path))} is {_kind(value)}, not a number")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # JSON has no largest number
+        pass
+    raise Unusable(f"{'.'.join(map(str, path))} is {_kind(value)}, not a number")
 
 
 def turns(row: Any, *path: str | int) -> tuple[Turn, ...]:
@@ -160,9 +163,9 @@ def _turn(message: Any, where: str) -> Turn:
     if isinstance(message, dict) and (message.get("tool_calls") or role in ("tool", "function")):
         raise Unusable(f"{where} holds a tool call, which cannot be judged as text")
     if isinstance(content, list):
-        kinds = {part.get("type") if isinstance(part, dict) else None for part in content}
+        kinds = {str(part.get("type")) if isinstance(part, dict) else "None" for part in content}
         if not kinds <= {"text"}:
-            raise Unusable(f"{where} holds {', '.join(sorted(map(str, kinds - {'text'})))}, not text")
+            raise Unusable(f"{where} holds {', '.join(sorted(kinds - {'text'}))}, not text")
         content = "".join(str(part.get("text", "")) for part in content)
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
         raise Unusable(f"{where} is no turn with a role and text")

@@ -20,6 +20,7 @@ from trustescalate.importers.base import (
     has,
     judged,
     name,
+    number,
     pairwise,
     side,
     text,
@@ -46,7 +47,7 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _battle(row: Any) -> Iterator[Found]:
-    question, turn = name(row, "question_id"), int(row.get("turn") or 1)
+    question, turn = name(row, "question_id"), int(number(row, "turn")) if row.get("turn") else 1
     models = text(row, "model_a"), text(row, "model_b")
     said = turns(row, "conversation_a"), turns(row, "conversation_b")
     prompt, responses = _split(*said, turn)

@@ -255,9 +255,12 @@ def _sample(row: Any) -> Found:
     item_id = f"{document}|{kept}"
     item = Item(item_id, prompt, (response,), target, document, meta)
     judgments = []
-    for metric in get(row, "metrics"):
-        label = decided(number(row, metric)) if isinstance(metric, str) and metric in row else None
-        judgments.append(judged(item_id, str(metric), [verdict(label, raw=str(row.get(metric, "")))]))
+    metrics = get(row, "metrics")
+    if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+        raise Unusable("metrics is no list of names")
+    for metric in metrics:
+        label = decided(number(row, metric)) if metric in row else None
+        judgments.append(judged(item_id, metric, [verdict(label, raw=str(row.get(metric, "")))]))
     return Found(item, (), tuple(judgments))
 
 

@@ -16,8 +16,12 @@ from trustescalate.importers.judgebench import JUDGEBENCH
 from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mlflow import MLFLOW
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+from trustescalate.importers.mt_bench_csv import MT_BENCH_CSV
 from trustescalate.importers.openai_batch import OPENAI_BATCH
 from trustescalate.importers.pandalm import PANDALM
+from trustescalate.importers.prometheus import PROMETHEUS_PAIRS, PROMETHEUS_SCORES
+from trustescalate.importers.reward_bench import REWARD_BENCH
+from trustescalate.importers.trl import TRL_PAIRS, TRL_UNPAIRED
 
 FORMATS: Mapping[str, Format] = {
     each.name: each
@@ -34,11 +38,17 @@ FORMATS: Mapping[str, Format] = {
         LLMBAR,
         LM_EVAL,
         MLFLOW,
+        MT_BENCH_CSV,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
         OPENAI_BATCH,
         PANDALM,
+        PROMETHEUS_PAIRS,
+        PROMETHEUS_SCORES,
         PROMPTFOO,
+        REWARD_BENCH,
+        TRL_PAIRS,
+        TRL_UNPAIRED,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

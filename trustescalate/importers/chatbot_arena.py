@@ -104,17 +104,18 @@ def _read_kaggle(files: Files, notes: Notes) -> Iterator[Taken]:
 
 def _kaggle(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
-    asked, *said = (_cell(row, key) for key in ("prompt", "response_a", "response_b"))
+    asked, *said = (listed(row, key) for key in ("prompt", "response_a", "response_b"))
     if not len(asked) == len(said[0]) == len(said[1]):
         raise Unusable("prompt and responses have different numbers of turns")
-    first, second = (_goes_on(asked, answers) for answers in said)
+    first, second = (goes_on(asked, answers) for answers in said)
     meta: dict[str, Any] = {key: row[key] for key in ("model_a", "model_b") if row.get(key)}
     item = Item(item_id, asked[0], (first, second), None, None, {**meta, "turns": len(asked)})
-    label = _one_hot(row)
+    label = one_hot(row)
     yield Found(item, () if label is None else (Annotation(item_id, SOMEBODY, label),))
 
 
-def _cell(row: Mapping[str, Any], key: str) -> list[str]:
+def listed(row: Mapping[str, Any], key: str) -> list[str]:
+    """The turns that a cell holds as a JSON list of texts."""
     found = from_text(text(row, key))
     if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
         raise Unusable(f"{key} is no list of texts (a turn may be null)")
@@ -123,7 +124,8 @@ def _cell(row: Mapping[str, Any], key: str) -> list[str]:
     return found
 
 
-def _goes_on(asked: list[str], said: list[str]) -> Response:
+def goes_on(asked: list[str], said: list[str]) -> Response:
+    """One answer as text; of a longer conversation, all that follows the first question."""
     if len(asked) == 1:
         return said[0]
     later = (
@@ -134,7 +136,8 @@ def _goes_on(asked: list[str], said: list[str]) -> Response:
     return (Turn("assistant", said[0]), *later)
 
 
-def _one_hot(row: Mapping[str, Any]) -> Label | None:
+def one_hot(row: Mapping[str, Any]) -> Label | None:
+    """The label of winner_model_a, winner_model_b and winner_tie; None where they are not all there."""
     cells = {"A": "winner_model_a", "B": "winner_model_b", TIE: "winner_tie"}
     if not all(key in row for key in cells.values()):
         return None

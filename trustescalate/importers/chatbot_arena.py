@@ -19,14 +19,16 @@ from trustescalate.importers.base import (
     get,
     has,
     judged,
+    many,
     name,
+    number,
     pairwise,
     side,
     text,
     turns,
     verdict,
 )
-from trustescalate.importers.files import Foreign, Rejected, from_text
+from trustescalate.importers.files import Foreign, Record, Rejected, from_text
 from trustescalate.types import TIE, Annotation, Item, Label, Turn
 
 QUESTION = "Which assistant answers better?"
@@ -42,11 +44,12 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
     for file in files["battles"]:
         yield from each(file, _battle)
     for file in files["wrapped"]:
-        yield from each(file, _wrapped)
+        for record in file.records():
+            yield from [record] if isinstance(record, Rejected) else _wrapped(str(file.path), record)
 
 
 def _battle(row: Any) -> Iterator[Found]:
-    question, turn = name(row, "question_id"), int(row.get("turn") or 1)
+    question, turn = name(row, "question_id"), int(number(row, "turn")) if row.get("turn") else 1
     models = text(row, "model_a"), text(row, "model_b")
     said = turns(row, "conversation_a"), turns(row, "conversation_b")
     prompt, responses = _split(*said, turn)
@@ -59,12 +62,17 @@ def _battle(row: Any) -> Iterator[Found]:
     yield Found(item, (Annotation(item_id, who or SOMEBODY, _winner(row.get("winner"))),))
 
 
-def _wrapped(document: Any) -> Iterator[Found]:
-    for place, instance in enumerate(get(document, "instances")):
+def _wrapped(file: str, document: Record) -> Iterator[Taken]:
+    try:
+        instances = many(document.value, "instances")
+    except Unusable as error:
+        yield Rejected(file, document.place, str(error))
+        return
+    for place, instance in enumerate(instances):
         try:
             yield from _battle(get(instance, "instance"))
         except Unusable as error:
-            raise Unusable(f"instances.{place}: {error}") from None
+            yield Rejected(file, f"instances.{place}", str(error))
 
 
 def _winner(value: Any) -> Label:
@@ -182,7 +190,8 @@ def _is_wrapped(file: Foreign) -> bool:
     if not has(file, "instances") or not isinstance(file.head[0]["instances"], list):
         return False
     first = file.head[0]["instances"][:1]
-    return bool(first) and isinstance(first[0], dict) and "conversation_a" in (first[0].get("instance") or {})
+    inner = first[0].get("instance") if first and isinstance(first[0], dict) else None
+    return isinstance(inner, dict) and "conversation_a" in inner
 
 
 def _is_kaggle(file: Foreign) -> bool:

@@ -11,17 +11,18 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "values", "votes"},
-    {"dataset", "estimand", "importers", "judges", "people", "protocol", "simulate", "store"},
+    {"dataset", "estimand", "exporters", "importers", "judges", "people", "protocol", "simulate", "store"},
     {"diagnostics", "imported_set", "looks", "refusal", "scoring", "testing"},
     {"evidence"},
     {"group_promises", "leaderboard"},
     {"calibrate", "cascade", "selection"},
-    {"batch", "report"},
+    {"batch", "deferred", "report"},
     {"gate"},
     {"project"},
     {"recorded"},
     {
         "band",
+        "bench",
         "comparison",
         "display",
         "estimator_choice",
@@ -34,7 +35,7 @@ LAYERS: list[set[str]] = [
         "selftest",
         "starter",
     },
-    {"import_data"},
+    {"export_data", "import_data"},
     {"cli"},
     {"__main__"},
 ]
@@ -42,6 +43,7 @@ RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 THIRD_PARTY: dict[str, set[str]] = {
     "band": {"numpy"},
+    "bench": {"numpy"},
     "calibrate": {"numpy"},
     "cascade": {"numpy"},
     "cli": {"typer"},
@@ -52,6 +54,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "estimand": {"numpy"},
     "estimator_choice": {"numpy"},
     "evidence": {"numpy"},
+    "exporters.tables": {"pyarrow"},
     "group_promises": {"numpy"},
     "import_data": {"pydantic"},
     "imported_set": {"numpy", "pydantic_core"},
@@ -59,8 +62,11 @@ THIRD_PARTY: dict[str, set[str]] = {
     "importers.files": {"pyarrow", "pydantic_core", "zstandard"},
     "inspection": {"numpy"},
     "jsonl": {"pydantic"},
+    "judges.classical": {"numpy", "sklearn", "threadpoolctl"},
     "leaderboard": {"numpy"},
     "judges.completions": set(),
+    "judges.endpoint": {"openai", "httpx", "httpx2", "aiohttp"},
+    "judges.features": {"numpy", "sklearn"},
     "judges.local": {"torch", "transformers"},
     "judges.openai": {"openai", "httpx", "httpx2", "aiohttp"},
     "monitor": {"numpy"},
@@ -77,6 +83,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "stats": {"numpy", "scipy"},
     "stats.fitted": {"numpy", "scipy", "sklearn"},
     "testing": {"numpy"},
+    "types.frame": {"pandas"},
     "votes": {"numpy"},
 }
 """Whoever is not listed, nor lies in a listed package, uses the standard library alone."""

@@ -8,7 +8,6 @@ the file. What a value means is said by the formats.
 import csv
 import gzip
 import io
-import json
 import sys
 import zipfile
 import zlib
@@ -391,6 +390,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def from_text(cell: str) -> Any:
     """JSON inside a cell or a field, as some tools write lists; None where it is none."""
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
+        return from_json(cell)
+    except ValueError:  # also half a surrogate pair, which could not be written again
         return None

@@ -13,6 +13,7 @@ from trustescalate.importers.files import Foreign
 from trustescalate.importers.harness import DEEPEVAL, LM_EVAL, PROMPTFOO
 from trustescalate.importers.inspect_ai import INSPECT_AI
 from trustescalate.importers.judgebench import JUDGEBENCH
+from trustescalate.importers.label_studio import LABEL_STUDIO
 from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mlflow import MLFLOW
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
@@ -26,6 +27,7 @@ from trustescalate.importers.trl import TRL_PAIRS, TRL_UNPAIRED
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
+        LABEL_STUDIO,
         ALPACA_EVAL,
         ARENA_BATTLES,
         ARENA_CONVERSATIONS,

@@ -46,7 +46,7 @@ def inspect_project(project: Project) -> Inspection:
     said = Counter("no majority" if label is None else label for label in truth.values())
     facts = (
         ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
-        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_picked(data)}"),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
@@ -56,6 +56,12 @@ def inspect_project(project: Project) -> Inspection:
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
     return Inspection(facts, tuple(_warnings(project, data, roles)))
+
+
+def _picked(data: Dataset) -> str:
+    """Labels that certify nothing, where there are any."""
+    picked = len(data.annotated) - len(data.labelled)
+    return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:

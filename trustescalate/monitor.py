@@ -311,7 +311,13 @@ def _audited(
     truth = majority(certificate.task, notes)
     spent = {item_id for ids in certificate.roles.values() for item_id in ids}
     known = {(used.item, used.content) for used in state.audit}
-    left_out = {"nothing was released on them": 0, "they made the certificate": 0, "nobody has an opinion": 0}
+    sampled = {note.item_id for note in notes if note.purpose == "sample"}
+    left_out = {
+        "nothing was released on them": 0,
+        "they made the certificate": 0,
+        "they were not drawn at random": 0,
+        "nobody has an opinion": 0,
+    }
     fresh, problems = list[Used](), list[str]()
     for item_id in dict.fromkeys(note.item_id for note in notes):
         verdicts = released.get(item_id, ())
@@ -319,6 +325,8 @@ def _audited(
             left_out["they made the certificate"] += 1
         elif not verdicts:
             left_out["nothing was released on them"] += 1
+        elif item_id not in sampled:
+            left_out["they were not drawn at random"] += 1
         elif item_id not in truth:
             left_out["nobody has an opinion"] += 1
         elif len({content for content, _, _ in verdicts}) > 1:

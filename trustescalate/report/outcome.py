@@ -56,11 +56,13 @@ def _votes(run: Run, judge: str | None = None) -> Iterator[Vote]:
 def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
     """Compare released verdicts with people, where people labelled the run's items.
 
-    An item on which people have no majority counts as disagreement, as it does in the certificate.
+    An item on which people have no majority counts as disagreement, as it does in the certificate. Items that
+    were labelled because a cascade abstained on them are no sample of what is released: they are left out.
     """
     if not run.annotations:
         return missing("people labelled none of the judged items"), None
-    people = _people(run)
+    people, sampled = _people(run), _sampled(run)
+    people = {item_id: label for item_id, label in people.items() if item_id in sampled}
     pairs = [(row.label, people[row.item_id]) for row in run.decisions if row.label and row.item_id in people]
     agreed = sum(verdict == human for verdict, human in pairs)
     return proof.agreement(agreed, len(pairs), "people labelled no item whose verdict was released")
@@ -68,6 +70,10 @@ def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
 
 def _people(run: Run) -> Mapping[str, Label | None]:
     return labels.majority(run.header.certificate.task, run.annotations)
+
+
+def _sampled(run: Run) -> set[str]:
+    return {note.item_id for note in run.annotations if note.purpose == "sample"}
 
 
 # ── cost ─────────────────────────────────────────────────────────────────────────────────────────
@@ -122,12 +128,18 @@ def agreement_text(run: Run) -> list[str]:
     """Say what the labels on judged items are, and what they are not."""
     if not run.annotations:
         return []
-    people = _people(run)
+    people, sampled = _people(run), _sampled(run)
     counted = [row for row in run.decisions if row.item_id in people]
     open_rows = sum(row.label is None for row in counted)
-    torn = sum(people[row.item_id] is None for row in counted if row.label is not None)
+    released = [row.item_id for row in counted if row.label is not None]
+    picked = len(set(released) - sampled)
+    torn = sum(people[item_id] is None for item_id in released if item_id in sampled)
+    told = (
+        f"{picked:,} more were labelled because a cascade abstained on them before; they are not compared. "
+    )
     return [
         f"People labelled {len(people):,} of the items; on {open_rows:,} of them the cascade abstained. "
+        f"{told if picked else ''}"
         f"Of the others, those without a majority ({torn:,}) count as disagreement. "
         "This comparison measures; it certifies nothing."
     ]

@@ -77,7 +77,7 @@ def serve(
 
     def ready(serving: "Serving") -> None:
         print_json(serving._asdict()) if json else typer.echo(serving.url)
-        say(f"{serving.rows:,} rows; only who knows this address gets in; Ctrl-C ends it")
+        say(f"rows: {serving.rows:,}; only who knows this address gets in; Ctrl-C ends it")
         if browser:
             typer.launch(serving.url)
 

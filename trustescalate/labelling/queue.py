@@ -18,7 +18,6 @@ from trustescalate.types import (
     SKIP,
     STRICT,
     TIE,
-    Decision,
     Item,
     Json,
     Label,
@@ -151,8 +150,8 @@ def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
     wanted = [by_id[item_id] for item_id in left_open if item_id not in data.annotated]
     wanted.sort(key=lambda item: digest("order", project.config.roles.seed, item.id))
     why = (
-        f"the cascade abstained on {_count(left_open)} of {_count(run.decisions)} in run {run.header.id}. "
-        "They are its hardest items and no sample: their labels settle them, and never certify"
+        f"the cascade abstained on {len(left_open):,} of {len(run.decisions):,} items in run "
+        f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never certify"
     )
     known = len(left_open) - len(wanted)
     return _write(project, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known)
@@ -223,10 +222,6 @@ def load_labels(project: Project) -> Dataset:
 
 def _same(judged: Item, item: Item | None) -> bool:
     return item is not None and (item.prompt, item.responses) == (judged.prompt, judged.responses)
-
-
-def _count(rows: Sequence[str] | Sequence[Decision]) -> str:
-    return f"{len(rows):,} item" + ("" if len(rows) == 1 else "s")
 
 
 # ── the folder ───────────────────────────────────────────────────────────────────────────────────

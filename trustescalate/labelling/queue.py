@@ -151,7 +151,8 @@ def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
     wanted.sort(key=lambda item: digest("order", project.config.roles.seed, item.id))
     why = (
         f"the cascade abstained on {len(left_open):,} of {len(run.decisions):,} items in run "
-        f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never certify"
+        f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never "
+        "certify"
     )
     known = len(left_open) - len(wanted)
     return _write(project, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known)

@@ -21,16 +21,26 @@ from trustescalate.project import Progress, Project
 
 COMMANDS = {
     "init",
+    "import",
+    "label import",
+    "label queue",
+    "label serve",
     "check",
     "calibrate",
     "run",
     "report",
     "gate",
     "plan",
+    "probe",
+    "reparse",
     "demo",
     "selftest",
     "monitor",
     "paths",
+    "estimators",
+    "leaderboard",
+    "compare",
+    "band",
 }
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
@@ -63,7 +73,14 @@ def config(tmp_path: Path) -> Path:
 
 
 def commands() -> Mapping[str, Any]:
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+    """All commands by what is typed, those of a group too."""
+    top = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    inner = {f"{name} {own}": command for name, group in top.items() for own, command in _group(group)}
+    return {name: command for name, command in top.items() if not _group(command)} | inner
+
+
+def _group(command: Any) -> list[tuple[str, Any]]:
+    return list(getattr(command, "commands", {}).items())
 
 
 def test_these_are_the_commands() -> None:
@@ -77,10 +94,10 @@ def test_every_command_and_each_of_its_flags_is_explained(name: str) -> None:
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     assert all(option.help for option in options)
     assert "--json" in {flag for option in options for flag in option.opts}
-    shown = cli(name, "--help")
+    shown = cli(*name.split(), "--help")
     assert shown.exit_code == 0
     assert all(flag in shown.stdout for option in options for flag in option.opts)
-    assert cli(name, "-h").stdout == shown.stdout
+    assert cli(*name.split(), "-h").stdout == shown.stdout
 
 
 def test_the_exit_codes_are_in_the_help() -> None:
@@ -112,12 +129,17 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "pilot",
         "paths",
         "draw",
+        "band",
+        "reparse",
+        "probe",
+        "prompts",
     ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[object]] = {
         "plan": ["plan"], "selftest": ["selftest", "--trials", 2], "init": ["init", tmp_path / "new"],
         "dry": ["run", "--dry-run", "--config", done],
+        "probe": ["probe", "--items", 1, "--config", done], "prompts": ["init", tmp_path, "--prompts"],
         "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
         "draw": ["monitor", "--draw", 3, "--config", done],
     }  # fmt: skip
@@ -130,11 +152,11 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_flag_has_a_twin_in_the_environment(name: str) -> None:
-    shown = " ".join(cli(name, "--help").stdout.split())
+    shown = " ".join(cli(*name.split(), "--help").stdout.split())
     for option in commands()[name].params:
         if option.param_type_name == "option":
             flag = max(option.opts, key=len).removeprefix("--").upper().replace("-", "_")
-            assert f"TRUSTESCALATE_{name.upper()}_{flag}" in shown.replace("_ ", "_")
+            assert f"TRUSTESCALATE_{name.upper().replace(' ', '_')}_{flag}" in shown.replace("_ ", "_")
 
 
 def test_the_environment_is_read(done: Path, tmp_path: Path) -> None:

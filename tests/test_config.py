@@ -12,6 +12,8 @@ from trustescalate.types import Task, TaskKind
 
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
 BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
+BET = '[guarantee]\nclusters = "bet"\nlargest_cluster = 9\n'
+MODEL = '[[judges]]\nname = "m"\nbackend = "openai"\nmodel = "m"\n'
 SCHEMA = Path(__file__).parent.parent / "trustescalate" / "config.schema.json"
 
 
@@ -57,7 +59,7 @@ holdout = 0.4
 [[judges]]
 name = "a"
 backend = "openai"
-modle = "m"
+modell = "m"
 api_key_env = "sk-live-123"
 base_url = "https://user:pass@host/v1"
 price = { inptu = 1, output = "x" }
@@ -79,7 +81,7 @@ vote = "v.jsonl"
             'data.group: must be "group", "prompt" or "meta.<key>"',
             "roles: dev + holdout must leave rows to certify with",
             "judges.1.model is missing",
-            "unknown key judges.1.modle: did you mean 'model'?",
+            "unknown key judges.1.modell: did you mean 'model'?",
             "judges.1.api_key_env: must be the NAME of an environment variable in capitals, never a key",
             "judges.1.base_url: must hold no user, password or query; name a key by api_key_env",
             "unknown key judges.1.price.inptu: did you mean 'input'?",
@@ -108,7 +110,31 @@ vote = "v.jsonl"
         (f'{BATCH}path = "stacked"', 'path = "stacked" has no test for claim = "batch"'),
         (f'{BATCH}[task]\nties = "drop"', 'set ties = "class"'),
         (f"{BATCH}[roles]\nholdout = 0.2", "remove [roles] holdout"),
-        (f"{BATCH}humans_replace = true", "unknown key guarantee.humans_replace"),
+        ("[guarantee]\nhumans_replace = true", 'humans_replace is for claim = "batch"'),
+        (f'{BATCH}against = "annotator"', 'set against = "majority"'),
+        (f'{BATCH}clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
+        (f"{BATCH}looks = [100, 200]", "remove looks"),
+        (f'{BATCH}weight = "meta.w"\nweight_bound = 2\nweight_source = "known"', "remove weight"),
+        (f'{BATCH}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\nclusters = "bet"', 'clusters = "bet" and largest_cluster go together'),
+        ("[guarantee]\nlargest_cluster = 3", 'clusters = "bet" and largest_cluster go together'),
+        (f'{BET}against = "annotator"', 'clusters = "bet" counts errors'),
+        (f"{BET}looks = [100, 200]", "looks count rows"),
+        (f'{BET}path = "tierwise"', 'path = "tierwise" counts rows'),
+        (f'{BET}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\npath = "tierwise"\nagainst = "annotator"', 'path = "tierwise" counts errors'),
+        ('[guarantee]\npath = "tierwise"\n[task]\nties = "half"', 'ties = "half" is tested by betting'),
+        ("[guarantee]\nlooks = []", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlooks = [200, 100]", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlook_shares = [0.5]", "look_shares holds one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1]", "one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [0.6, 0.5]", "sum to at most 1"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1.1, -0.1]", "look_shares must be above 0"),
+        ('[guarantee]\nweight = "meta.w"', "weight, weight_bound and weight_source go together"),
+        ('[guarantee]\nweight = "w"', "guarantee.weight: must match pattern"),
+        ("[task]\ntolerance = 1", 'tolerance is for kind = "rating"'),
+        ('[task]\nkind = "rating"\ntolerance = 4', "tolerance must be smaller than the scale is long"),
+        ('[task]\nkind = "binary"\nties = "half"', 'ties = "half" is for kind = "pairwise"'),
         ('[ensemble]\nswap = "yes"', "ensemble.swap: must be a valid boolean"),
         ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
         ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),
@@ -133,6 +159,13 @@ vote = "v.jsonl"
         ('[guarantee]\npath = "tierwise"\nprefer = "cost"', "remove both keys"),
         ('[data]\ngroup = "meta."', 'data.group: must be "group", "prompt" or "meta.<key>"'),
         ("[data]\nitems = 3", "data.items: must be a valid string"),
+        ('[task]\nrubric = "x"\nrubric_file = "y"', "rubric and rubric_file say the same thing"),
+        ('[task]\ncriteria = ["x", " "]', "task.criteria: a criterion must not be empty"),
+        ('[prompts]\nfolders = "x"', "unknown key prompts.folders"),
+        (f'{MODEL}mode = "reasons"', "judges.1.mode: must be 'direct', 'reason', 'structured' or 'stated'"),
+        (f'{MODEL}mode = "stated"\nchannel = "samples"', 'mode = "stated" is a channel of its own'),
+        (f"{MODEL}max_tokens = 0", "judges.1.max_tokens: must be greater than or equal to 1"),
+        ('[[judges]]\nname = "l"\nbackend = "local"\nmodel = "m"\nmode = "reason"', "judges.1.mode: must be"),
         ("[budget]\nusd = inf", "budget.usd: must be a finite number"),
         ("[gate]\nmin_agreement = 85", "gate.min_agreement: must be less than or equal to 1"),
     ],
@@ -242,3 +275,11 @@ def test_the_schema_in_the_package_is_up_to_date() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == wanted
     assert set(json_schema()["properties"]) == set(Config.model_fields) - {"folder"}
     assert set(json_schema()["required"]) == {"version", "judges"}
+
+
+def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None:
+    four = load(tmp_path, "[guarantee]\nlooks = [150, 250, 400, 600]").guarantee
+    assert four.shares == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    two = load(tmp_path, "[guarantee]\nlooks = [9, 20]\nlook_shares = [0.25, 0.5]").guarantee
+    assert two.shares == (0.25, 0.5)
+    assert load(tmp_path, "").guarantee.shares == ()

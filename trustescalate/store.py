@@ -19,6 +19,7 @@ from trustescalate.jsonl import (
     encode,
     read_appended,
     read_rows,
+    to_python,
     truncate_torn,
     write_atomically,
     write_rows,
@@ -116,8 +117,12 @@ class Budget:
 
 
 def request_key(endpoint: str, request: Request) -> str:
-    """The cache key of a request to an endpoint."""
-    return digest(endpoint, request)
+    """The cache key of a request to an endpoint. A request in the direct mode has the key it always had."""
+    asked = to_python(request)
+    for name, plain in (("mode", "direct"), ("nonce", "")):
+        if asked[name] == plain:
+            del asked[name]
+    return digest(endpoint, asked)
 
 
 def most_usage(request: Request) -> Usage:

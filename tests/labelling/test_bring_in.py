@@ -76,7 +76,7 @@ def test_answers_of_several_people_come_back_in_the_items_frame(project: Project
     assert after[first, "ann"].label == after[first, "bob"].label == "AB"[best]
     worse = items[second].responses.index(queue.rows[1].responses[1])
     assert (after[second, "ann"].label, after[second, "bob"].label) == ("AB"[worse], "tie")
-    assert after[third, "ann"] == Annotation(third, "ann", "skip")
+    assert after[third, "ann"] == Annotation(third, "ann", "skip", 1.5)
 
 
 def test_what_comes_twice_is_merged_and_nothing_is_written_anew(project: Project) -> None:
@@ -273,6 +273,7 @@ def test_settled_items_stay_in_the_population_that_is_judged_and_drawn(judged: P
     """Without its hardest items the rest would be another population than the one that was certified."""
     data = load_dataset(judged.config)
     order = sample_order(data, 0)
+    assert order
     unlabelled = data.unlabelled
     settle(judged)
     data = load_dataset(judged.config)
@@ -287,14 +288,17 @@ def test_agreement_is_not_measured_on_what_was_picked(judged: Project) -> None:
     result = judged.load_run()
     assert {note.item_id for note in result.annotations} <= settled
     released = replace(
-        result, decisions=tuple(replace(row, label=row.label or "A") for row in result.decisions)
+        result,
+        decisions=tuple(
+            replace(row, label=row.label or "A", judge=row.judge or "small") for row in result.decisions
+        ),
     )
     sampled = replace(
         released, annotations=tuple(replace(note, purpose="sample") for note in released.annotations)
     )
     assert _measured(sampled) is not None
     assert _measured(released) is None
-    assert "labelled because a cascade abstained on them before; they are not compared" in render_markdown(
+    assert "picked because a cascade abstained on them; they are not compared" in render_markdown(
         build(released)
     )
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: labelled with the keyboard, blind, resumed after a kill, hostile texts inert."""
+"""The page in a real browser: labelled by keyboard, blind, resumed after a kill, hostile texts inert."""
 
 import json
 import shutil

@@ -13,6 +13,7 @@ from trustescalate.config import load_config
 from trustescalate.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.jsonl import encode, write_rows
+from trustescalate.labelling import queue
 from trustescalate.labelling.queue import (
     FIRST,
     SECOND,
@@ -20,12 +21,11 @@ from trustescalate.labelling.queue import (
     queue_abstained,
     queue_calibration,
     read_queue,
-    sample_order,
     swapped,
 )
 from trustescalate.project import Project
 from trustescalate.simulate import generate
-from trustescalate.types import SKIP, TIE, Annotation
+from trustescalate.types import SKIP, TIE, Annotation, Item
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,12 @@ def abstained(config: Path) -> list[str]:
     return [row.item_id for row in Project.open(config).load_run().decisions if row.label is None]
 
 
+def sample_order(data: Dataset, seed: int) -> list[Item]:
+    return [rows[0] for rows in queue.sample_order(data, seed)]
+
+
 def labelled(data: Dataset, ids: list[str], purpose: Any) -> Dataset:
-    notes = tuple(Annotation(item_id, "ann", "A", purpose) for item_id in ids)
+    notes = tuple(Annotation(item_id, "ann", "A", purpose=purpose) for item_id in ids)
     return Dataset(data.items, (*data.annotations, *notes))
 
 
@@ -61,10 +65,10 @@ def test_a_queue_holds_all_abstentions_and_nothing_about_judges(done: Path) -> N
     assert (found.rows, found.purpose, found.known, found.labelled) == (len(ids), "abstained", 0, 0)
     assert ids
     assert "never certify" in found.why
-    queue = open_queue(project)
-    assert sorted(row.item_id for row in queue.rows) == sorted(ids)
-    assert [row.item_id for row in queue.rows] != ids, "the order of the run shows through"
-    text = (queue.folder / "queue.jsonl").read_text()
+    made = open_queue(project)
+    assert sorted(row.item_id for row in made.rows) == sorted(ids)
+    assert [row.item_id for row in made.rows] != ids, "the order of the run shows through"
+    text = (made.folder / "queue.jsonl").read_text()
     shown = [json.loads(line) for line in text.splitlines()[1:]]
     assert all(row.keys() <= {"item_id", "content", "prompt", "responses", "reference"} for row in shown)
     for hidden in ("secret", "small", "large", "judge", "group", "score", "certif"):
@@ -74,18 +78,18 @@ def test_a_queue_holds_all_abstentions_and_nothing_about_judges(done: Path) -> N
 def test_sides_are_a_fair_coin_and_are_undone(done: Path) -> None:
     project = Project.open(done)
     queue_abstained(project)
-    queue = open_queue(project)
+    made = open_queue(project)
     by_id = {item.id: item for item in load_dataset(project.config).items}
     turned = 0
-    for row in queue.rows:
+    for row in made.rows:
         item = by_id[row.item_id]
         best = item.responses.index(row.responses[0])
-        assert queue.label(row.item_id, FIRST) == "AB"[best]
-        assert queue.label(row.item_id, SECOND) == "BA"[best]
-        assert queue.label(row.item_id, TIE) == TIE
-        assert queue.label(row.item_id, SKIP) == SKIP
+        assert made.label(row.item_id, FIRST) == "AB"[best]
+        assert made.label(row.item_id, SECOND) == "BA"[best]
+        assert made.label(row.item_id, TIE) == TIE
+        assert made.label(row.item_id, SKIP) == SKIP
         turned += best
-    assert 0 < turned < len(queue.rows)
+    assert 0 < turned < len(made.rows)
     for seed in range(3):  # 4,000 coins: 2,000 ± 6 sd
         assert abs(sum(swapped(seed, f"item {n}") for n in range(4000)) - 2000) < 6 * 4000**0.5 / 2
 
@@ -96,10 +100,10 @@ def test_what_people_labelled_is_not_queued_again(done: Path, tmp_path: Path) ->
     before = notes.read_bytes()
     one, *rest = abstained(done)
     try:
-        notes.write_bytes(before + encode(Annotation(one, "ann", "A", "abstained")) + b"\n")
+        notes.write_bytes(before + encode(Annotation(one, "ann", "A", purpose="abstained")) + b"\n")
         found = queue_abstained(project)
         assert (found.rows, found.labelled) == (len(rest), 1)
-        rows = [Annotation(item_id, "ann", "A", "abstained") for item_id in (one, *rest)]
+        rows = [Annotation(item_id, "ann", "A", purpose="abstained") for item_id in (one, *rest)]
         notes.write_bytes(before + b"".join(encode(row) + b"\n" for row in rows))
         assert (queue_abstained(project).rows, queue_abstained(project).folder) == (0, "")
     finally:
@@ -123,7 +127,7 @@ def test_items_of_another_file_are_refused_before_anybody_labels_them(done: Path
 
 def test_every_row_is_drawn_equally_often() -> None:
     """2,000 seeds, 10 of 40 items: each 500 ± 6 sd; what a cascade abstained on no more and no less."""
-    items = tuple(replace(item, group=item.id) for item in generate(0, 40).items)
+    items = tuple(replace(item, prompt=item.id, group=None) for item in generate(0, 40).items)
     data = labelled(Dataset(items, ()), ["sim-0003", "sim-0007"], "abstained")
     assert len(sample_order(data, 0)) == 40, "the world of this test has groups of one"
     counts = Counter(item.id for seed in range(2000) for item in sample_order(data, seed)[:10])
@@ -147,6 +151,32 @@ def test_one_row_of_a_group_is_drawn_and_none_of_a_group_in_the_sample() -> None
     assert sorted(groups) == sorted({f"g{n}" for n in range(10)})
     rest = sample_order(labelled(data, [items[0].id, items[4].id], "sample"), 0)
     assert {item.group for item in rest} == set(groups) - {"g0", "g1"}
+
+
+def test_whole_groups_are_drawn_where_whole_groups_are_tested(tmp_path: Path) -> None:
+    def grouped(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for n, item in enumerate(items):
+            item["group"] = f"g{n // 4}"
+
+    more = 'path = "common"\nclusters = "bet"\nlargest_cluster = 4'
+    config = write_project(tmp_path, labelled=20, unlabelled=40, guarantee=more, change=grouped)
+    found = queue_calibration(Project.open(config), 10)
+    made = read_queue(Path(found.folder))
+    group = {item.id: item.group for item in load_dataset(Project.open(config).config).items}
+    counts = Counter(group[row.item_id] for row in made.rows)
+    assert sorted(counts.values()) == [4, 4, 4]
+    assert "whole groups" in found.why
+
+
+def test_weighted_rows_come_from_elsewhere(tmp_path: Path) -> None:
+    more = 'path = "common"\nweight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"'
+
+    def weighted(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for item in items:
+            item["meta"] = {"w": 1.0}
+
+    with pytest.raises(UsageError, match="rows from elsewhere"):
+        queue_calibration(Project.open(write_project(tmp_path, guarantee=more, change=weighted)), 5)
 
 
 def test_a_queue_for_calibration_without_one_label(tmp_path: Path) -> None:
@@ -176,12 +206,12 @@ def test_drawn_rows_that_have_labels_are_known_and_not_asked(done: Path) -> None
     before = notes.read_bytes()
     order = sample_order(load_dataset(project.config), 0)
     try:
-        notes.write_bytes(before + encode(Annotation(order[2].id, "ann", "A", "abstained")) + b"\n")
+        notes.write_bytes(before + encode(Annotation(order[2].id, "ann", "A", purpose="abstained")) + b"\n")
         found = queue_calibration(project, 5)
         assert (found.rows, found.known) == (4, 1)
-        queue = read_queue(Path(found.folder))
-        assert [row.item_id for row in queue.rows] == [item.id for item in order[:5]]
-        assert order[2].id not in {row.item_id for row in queue.asked}
+        made = read_queue(Path(found.folder))
+        assert [row.item_id for row in made.rows] == [item.id for item in order[:5]]
+        assert order[2].id not in {row.item_id for row in made.asked}
     finally:
         notes.write_bytes(before)
 
@@ -194,9 +224,9 @@ def test_a_batch_has_its_own_draw(tmp_path: Path) -> None:
     drawn = project.draw(data)
     assert drawn is not None
     found = queue_calibration(project)
-    queue = read_queue(Path(found.folder))
-    assert {row.item_id for row in queue.rows} == drawn.drawn - data.annotated
-    assert (found.rows, found.labelled) == (len(queue.rows), len(drawn.drawn & data.annotated))
+    made = read_queue(Path(found.folder))
+    assert {row.item_id for row in made.rows} == drawn.drawn - data.annotated
+    assert (found.rows, found.labelled) == (len(made.rows), len(drawn.drawn & data.annotated))
     with pytest.raises(UsageError, match="label says how many"):
         queue_calibration(project, 5)
 

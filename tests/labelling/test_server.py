@@ -242,6 +242,9 @@ def test_a_row_is_texts_and_nothing_else(config: Path, serve: Serve) -> None:
         assert row.item_id not in json.dumps(shown)
 
 
+GRADES = tuple(map(str, range(20)))
+
+
 def made(task: Task, *rows: QueueRow) -> Queue:
     return Queue(QueueHeader(1, "q", "sample", task, 0, ""), rows, Path())
 
@@ -265,9 +268,9 @@ def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
         (Task(TaskKind.PAIRWISE, "?", ("A", "B"), "drop"), [["1", "a"], ["2", "b"], ["0", "t"], ["s"]]),
         (Task(TaskKind.BINARY, "?", ("pass", "fail")), [["1", "p"], ["2", "f"], ["s"]]),
         (Task(TaskKind.RATING, "?", ("0", "1", "2")), [["0"], ["1"], ["2"], ["s"]]),
-        (Task(TaskKind.CHOICE, "?", ("safe", "unsafe", "x", "y")), [["1"], ["2"], ["3", "x"], ["4", "y"], ["s"]]),
-        (Task(TaskKind.RATING, "?", tuple(map(str, range(1, 11)))), [*([str(n)] for n in range(1, 10)), ["0"], ["s"]]),
-        (Task(TaskKind.RATING, "?", tuple(map(str, range(9, 13)))), [["9"], [], [], [], ["s"]]),
+        (Task(TaskKind.CHOICE, "?", ("safe", "unsafe", "x")), [["1"], ["2"], ["3", "x"], ["s"]]),
+        (Task(TaskKind.RATING, "?", GRADES[1:11]), [*([str(n)] for n in range(1, 10)), ["0"], ["s"]]),
+        (Task(TaskKind.RATING, "?", GRADES[9:13]), [["9"], [], [], [], ["s"]]),
     ],
 )  # fmt: skip
 def test_no_key_has_two_meanings(task: Task, keys: list[list[str]]) -> None:

@@ -35,7 +35,7 @@ def queue(
     run_id: Annotated[
         str | None, typer.Argument(metavar="RUN", help="The run whose abstentions are to be labelled.")
     ] = None,
-    reason: Annotated[
+    for_: Annotated[
         Reason | None,
         typer.Option("--for", help='"abstained", the default with RUN; or "calibration", drawn at random.'),
     ] = None,
@@ -46,9 +46,9 @@ def queue(
     """Say what to label, and why: writes a queue that shows no judge, no model and no order of responses."""
     from trustescalate.labelling.queue import queue_abstained, queue_calibration
 
-    if reason is None and run_id is None:
+    if for_ is None and run_id is None:
         raise UsageError("label what?", "name a RUN, or give --for calibration --rows 200")
-    if reason is Reason.CALIBRATION:
+    if for_ is Reason.CALIBRATION:
         if run_id is not None:
             raise UsageError("rows for calibration are drawn from all items, not from a run", "leave out RUN")
         found = queue_calibration(open_project(config), rows)
@@ -67,7 +67,7 @@ def serve(
         str | None, typer.Argument(metavar="QUEUE", help="A queue's id; the latest one by default.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
-    browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     config: ConfigPath = CONFIG,
     json: AsJson = False,
 ) -> None:
@@ -78,7 +78,7 @@ def serve(
     def ready(serving: "Serving") -> None:
         print_json(serving._asdict()) if json else typer.echo(serving.url)
         say(f"rows: {serving.rows:,}; only who knows this address gets in; Ctrl-C ends it")
-        if browser:
+        if open_:
             typer.launch(serving.url)
 
     try:

@@ -2,13 +2,14 @@
 
 from trustescalate.config.file import Config, json_schema, load_config, parse_config
 from trustescalate.config.judges import ModelTable, OpenAIJudge, PluginJudge, Price, ReplayJudge
-from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, RolesTable
+from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, LeaderboardTable, RolesTable
 
 __all__ = [
     "FITTED_PATHS",
     "BudgetTable",
     "Config",
     "GateTable",
+    "LeaderboardTable",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",

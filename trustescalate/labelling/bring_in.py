@@ -46,6 +46,7 @@ class Given(NamedTuple):
     annotator: str
     label: Label
     purpose: Purpose
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class _Desk:
     def merge(self, given: Iterable[Given]) -> None:
         """Put answers among the labels: the same label once, and never two of one person on one item."""
         allowed = self.task.annotation_labels
-        for where, item_id, annotator, label, purpose in given:
+        for where, item_id, annotator, label, purpose, seconds in given:
             at = f"{where}: item {item_id!r}"
             if item_id not in self._items:
                 self.problems.append(f"{at} is not in [data] items; remove the answer, or add the item")
@@ -169,7 +170,7 @@ class _Desk:
             if not annotator.strip():
                 self.problems.append(f"{at} does not say who answered; name the annotator")
                 continue
-            self._put(at, Annotation(item_id, annotator, label, purpose))
+            self._put(at, Annotation(item_id, annotator, label, seconds, purpose))
 
     def _put(self, at: str, note: Annotation) -> None:
         key = (note.item_id, note.annotator)
@@ -223,8 +224,7 @@ class _Desk:
                     f"{at} is about queue {row.queue!r}, which is not here; bring its folder"
                 )
             elif self._is_shown(at, queue, row.item_id):
-                purpose = queue.header.purpose
-                yield from self._given(str(path), queue, row.item_id, row.annotator, str(row.answer), purpose)
+                yield from self._given(str(path), queue, row, queue.header.purpose)
 
     def _table(self, path: Path) -> Iterator[Given]:
         for line, row in _table_rows(path):
@@ -239,7 +239,8 @@ class _Desk:
                 answer = row["answer"].strip()
                 pair = self.task.kind is TaskKind.PAIRWISE
                 spelled = SPELLINGS.get(answer, answer.casefold()) if pair else answer
-                yield from self._given(at, queue, item_id, annotator, spelled, self._purpose(item_id))
+                said = Answer(queue.header.id, item_id, annotator, spelled)
+                yield from self._given(at, queue, said, self._purpose(item_id))
 
     def _foreign(self, path: Path) -> Iterator[Given]:
         found, parts = recognise([open_foreign(path)])
@@ -256,11 +257,11 @@ class _Desk:
 
     # ── parts ──
 
-    def _given(
-        self, where: str, queue: Queue, item_id: str, annotator: str, answer: str, purpose: Purpose
-    ) -> Iterator[Given]:
+    def _given(self, where: str, queue: Queue, said: Answer, purpose: Purpose) -> Iterator[Given]:
+        answer, item_id = str(said.answer), said.item_id
         if answer in queue.answers:
-            yield Given(where, item_id, annotator, queue.label(item_id, answer), purpose)
+            label = queue.label(item_id, answer)
+            yield Given(where, item_id, said.annotator, label, purpose, said.seconds)
         else:
             allowed = ", ".join(queue.answers)
             self.problems.append(f"{where}: item {item_id!r}: {answer!r} is not one of {allowed}")

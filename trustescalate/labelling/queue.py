@@ -161,11 +161,11 @@ def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
 def queue_calibration(project: Project, rows: int | None = None) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.
 
-    The draw knows a seed and the items' texts, and nothing of what judges said; of rows that hang together,
-    one is drawn, as one is tested. An item that people labelled for another reason can be drawn like others;
-    it is not asked again. With the claim "batch" the rows are those that `calibrate` draws. Drawing again
-    before the answers are back gives the same rows first. Raises UsageError without `rows`, or with it where
-    the draw is the batch's.
+    The draw knows a seed and the items' texts, and nothing of what judges said. Of rows that hang together,
+    one is drawn where one is tested, or all with [guarantee] largest_cluster. An item that people labelled
+    for another reason can be drawn like any other; it is not asked again. With the claim "batch" the rows are
+    those that `calibrate` draws. Drawing again before the answers are back gives the same rows first. Raises
+    UsageError without `rows`, or with it where the draw is the batch's.
     """
     data, seed = load_labels(project), project.config.roles.seed
     if (drawn := project.draw(data)) is not None:
@@ -182,21 +182,30 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
         return _write(project, "sample", wanted, frozenset(), why, labelled=len(drawn.drawn) - len(wanted))
     if rows is None:
         raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
-    pool = sample_order(data, seed)
+    if project.config.guarantee.weight is not None:
+        raise UsageError(
+            "[guarantee] weight is for rows from elsewhere; rows that are drawn here need none",
+            "remove weight",
+        )
+    whole = project.config.guarantee.largest_cluster is not None
+    pool = sample_order(data, seed, whole=whole)
     if not pool:
         raise NotMeasurable(
             "every item, or one of its group, is in the sample already", "bring fresh items into [data] items"
         )
-    wanted = pool[:rows]
+    wanted = list[Item]()
+    for drawn_together in pool:
+        wanted += drawn_together if len(wanted) < rows else []
     why = (
-        f"{len(wanted):,} of {len(pool):,} were drawn uniformly at random by the seed {seed} from what is in "
-        "no sample yet, one of each group, so that they stand for all. Answer all of them, in this order"
+        f"{len(wanted):,} of {sum(map(len, pool)):,} were drawn uniformly at random by the seed {seed} from "
+        f"what is in no sample yet, {'whole groups' if whole else 'one of each group'}, so that they stand "
+        "for all. Answer all of them, in this order"
     )
     return _write(project, "sample", wanted, data.annotated, why)
 
 
-def sample_order(data: Dataset, seed: int) -> list[Item]:
-    """All that may be drawn, one item of each group, in the order in which it is drawn.
+def sample_order(data: Dataset, seed: int, *, whole: bool = False) -> list[list[Item]]:
+    """All that may be drawn, one item of each group, or `whole` groups, in the order in which it is drawn.
 
     Groups of which an item is in the sample are out. The order is a random one that does not change when some
     of its items are labelled, so that whoever stops early has labelled a random sample too.
@@ -204,12 +213,12 @@ def sample_order(data: Dataset, seed: int) -> list[Item]:
     taken = {item.id for item in data.labelled}
     drawn = []
     for rows in clusters(data.items):
-        if not any(item.id in taken for item in rows):
-            lot = digest("draw", seed, min(map(content_digest, rows)))
-            drawn.append(
-                (lot, min(rows, key=lambda item: digest("draw", seed, content_digest(item), item.id)))
-            )
-    return [item for _, item in sorted(drawn, key=lambda each: (each[0], each[1].id))]
+        if taken.isdisjoint(item.id for item in rows):
+            lots = {item.id: digest("draw", seed, content_digest(item), item.id) for item in rows}
+            group = digest("draw", seed, min(map(content_digest, rows)))
+            together = sorted(rows, key=lambda item: lots[item.id])
+            drawn.append((group, together if whole else together[:1]))
+    return [rows for _, rows in sorted(drawn, key=lambda each: each[0])]
 
 
 def load_labels(project: Project) -> Dataset:

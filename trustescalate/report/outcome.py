@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from trustescalate import labels
+from trustescalate.estimand import losses
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Section, Table, TrailRow
@@ -24,13 +25,18 @@ def is_complete(run: Run) -> bool:
 
 
 def released(run: Run) -> int:
-    """Count the verdicts that the cascade released."""
-    return sum(decision.label is not None for decision in run.decisions)
+    """Count the verdicts that the cascade released: the judges', not people's own labels."""
+    return sum(decision.judge is not None for decision in run.decisions)
+
+
+def labelled(run: Run) -> int:
+    """Count the items that were released with people's labels."""
+    return sum(decision.judge is None and decision.label is not None for decision in run.decisions)
 
 
 def abstained(run: Run) -> int:
     """Count the items that need a person."""
-    return len(run.decisions) - released(run)
+    return sum(decision.label is None for decision in run.decisions)
 
 
 def coverage(run: Run) -> Figure:
@@ -56,24 +62,21 @@ def _votes(run: Run, judge: str | None = None) -> Iterator[Vote]:
 def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
     """Compare released verdicts with people, where people labelled the run's items.
 
-    An item on which people have no majority counts as disagreement, as it does in the certificate. Items that
-    were labelled because a cascade abstained on them are no sample of what is released: they are left out.
+    What counts as agreement is what counts as such in the certificate. Items that were labelled because a
+    cascade abstained on them are no sample of what is released: they are left out.
     """
     if not run.annotations:
         return missing("people labelled none of the judged items"), None
-    people, sampled = _people(run), _sampled(run)
-    people = {item_id: label for item_id, label in people.items() if item_id in sampled}
-    pairs = [(row.label, people[row.item_id]) for row in run.decisions if row.label and row.item_id in people]
-    agreed = sum(verdict == human for verdict, human in pairs)
-    return proof.agreement(agreed, len(pairs), "people labelled no item whose verdict was released")
+    certificate = run.header.certificate
+    known = losses(certificate.task, certificate.label_policy, labels.sampled(run.annotations))
+    judged = [row for row in run.decisions if row.judge is not None and row.item_id in known]
+    lost = [known[row.item_id][row.label] for row in judged if row.label is not None]
+    why = "people labelled no item whose verdict was released"
+    return proof.agreement(certificate, sum(lost), len(lost), why)
 
 
 def _people(run: Run) -> Mapping[str, Label | None]:
     return labels.majority(run.header.certificate.task, run.annotations)
-
-
-def _sampled(run: Run) -> set[str]:
-    return {note.item_id for note in run.annotations if note.purpose == "sample"}
 
 
 # ── cost ─────────────────────────────────────────────────────────────────────────────────────────
@@ -128,26 +131,25 @@ def agreement_text(run: Run) -> list[str]:
     """Say what the labels on judged items are, and what they are not."""
     if not run.annotations:
         return []
-    people, sampled = _people(run), _sampled(run)
+    people, sampled = _people(run), {note.item_id for note in labels.sampled(run.annotations)}
     counted = [row for row in run.decisions if row.item_id in people]
     open_rows = sum(row.label is None for row in counted)
     released = [row.item_id for row in counted if row.label is not None]
     picked = len(set(released) - sampled)
     torn = sum(people[item_id] is None for item_id in released if item_id in sampled)
-    told = (
-        f"{picked:,} more were labelled because a cascade abstained on them before; they are not compared. "
-    )
+    told = f"{picked:,} more were picked because a cascade abstained on them; they are not compared. "
+    counts = f"Of the others, those without a majority ({torn:,}) count as disagreement. "
+    if run.header.certificate.label_policy == "annotator":
+        counts = "Each of the others counts the share of its annotators who disagree. "
     return [
         f"People labelled {len(people):,} of the items; on {open_rows:,} of them the cascade abstained. "
-        f"{told if picked else ''}"
-        f"Of the others, those without a majority ({torn:,}) count as disagreement. "
-        "This comparison measures; it certifies nothing."
+        f"{told if picked else ''}{counts}This comparison measures; it certifies nothing."
     ]
 
 
 def work_section(run: Run) -> Section:
     """Who decided what, with how many votes, at what price."""
-    tables = [_tier_table(run), _failure_table(run), _cost_table(run)]
+    tables = [_tier_table(run), _saved_table(run), _failure_table(run), _cost_table(run)]
     text = (
         "Each item goes to the cheapest judge first, and on to the next when the score stays below that "
         "judge's threshold. Asking stops as soon as the votes still to come cannot change the outcome.",
@@ -178,6 +180,37 @@ def _tier_row(run: Run, judge: str) -> Row:
         figures.usd(spent(run, judge)),
     )
     return Row(cells)
+
+
+def _saved_table(run: Run) -> Table:
+    """Votes and USD against asking the same judges in full, and against asking the last judge alone."""
+    votes, paid = sum(len(row.votes) for row in run.judgments), spent(run)
+    planned = sum(row.planned for row in run.judgments)
+    full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
+    columns = (Column("Against"), *(Column(title, True) for title in ("Votes", "Saved", "Cost", "Saved")))
+    rows = [
+        Row(
+            (
+                words("What was asked"),
+                count(votes),
+                missing("it is the yardstick"),
+                figures.usd(paid),
+                missing("it is the yardstick"),
+            )
+        )
+    ]
+    rows.append(_saved_row("The same judges, full ensembles", votes, planned, paid, full))
+    last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
+    if last is not None and last.n:
+        alone = last.votes * len(run.decisions) // last.n
+        rows.append(_saved_row("Always the last judge", votes, alone, paid, last.cost * len(run.decisions)))
+    return Table("Saved; costs of what was not asked are estimates", columns, tuple(rows) if votes else ())
+
+
+def _saved_row(name: str, votes: int, instead: int, paid: float, cost: float) -> Row:
+    fewer = share(instead - votes, instead) if instead >= votes else missing("more votes, of cheaper judges")
+    cheaper = missing("no cost was recorded") if cost <= 0 else figures.ratio(cost - paid, cost)
+    return Row((words(name), count(instead), fewer, figures.usd(cost), cheaper))
 
 
 def _failure_table(run: Run) -> Table:
@@ -236,12 +269,13 @@ def _item_row(
     state, trail = _state(decision), () if decision is None else _trail(decision, failed)
     gap = missing({"undecided": "not decided yet", "abstained": "a person is needed", "released": ""}[state])
     known = decision is not None and decision.label is not None
+    by = (decision.judge or "people") if decision is not None else ""
     return ItemRow(
         id=item.id,
         state=state,
         texts=_texts(item),
         verdict=words(decision.label or "") if decision and known else gap,
-        judge=words(decision.judge or figures.MISSING) if decision and known else gap,
+        judge=words(by) if known else gap,
         score=_score(decision) if decision and known else gap,
         reason=decision.reason if decision and not known else "",
         people=_human(item.id, people),

@@ -74,7 +74,7 @@ class BroughtIn:
     def lines(self) -> list[str]:
         """For a terminal."""
         people = f"{self.annotators:,} annotator" + ("" if self.annotators == 1 else "s")
-        said = [f"added:   {self.added:,} labels of {people} ({self.skips:,} skips, {self.ties:,} ties)"]
+        said = [f"added:   {self.added:,} labels of {people} (skips {self.skips:,}, ties {self.ties:,})"]
         if self.merged:
             said.append(f"merged:  {self.merged:,} that were there already, with the same label")
         if self.promoted:

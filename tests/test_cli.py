@@ -41,6 +41,8 @@ COMMANDS = {
     "leaderboard",
     "compare",
     "band",
+    "judges list",
+    "judges bench",
 }
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
@@ -73,14 +75,12 @@ def config(tmp_path: Path) -> Path:
 
 
 def commands() -> Mapping[str, Any]:
-    """All commands by what is typed, those of a group too."""
-    top = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    inner = {f"{name} {own}": command for name, group in top.items() for own, command in _group(group)}
-    return {name: command for name, command in top.items() if not _group(command)} | inner
-
-
-def _group(command: Any) -> list[tuple[str, Any]]:
-    return list(getattr(command, "commands", {}).items())
+    """Every command by what is typed for it."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {key}": inner[key] for key in inner}
+    return found
 
 
 def test_these_are_the_commands() -> None:
@@ -133,6 +133,8 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "reparse",
         "probe",
         "prompts",
+        "list",
+        "bench",
     ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
@@ -141,6 +143,8 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
         "dry": ["run", "--dry-run", "--config", done],
         "probe": ["probe", "--items", 1, "--config", done], "prompts": ["init", tmp_path, "--prompts"],
         "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
+        "list": ["judges", "list", "--config", done],
+        "bench": ["judges", "bench", "--rows", "certify", "--config", done],
         "draw": ["monitor", "--draw", 3, "--config", done],
     }  # fmt: skip
     result = cli(*arguments.get(name, [name, "--config", done]), "--json")

@@ -1,5 +1,6 @@
 """What can be said before money is spent: a check of the data, a plan of labels, a rehearsal."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,19 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import ModelTable, OpenAIJudge
+from trustescalate.config import CallableJudge, OpenAIJudge, ScoreJudge
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.errors import DataError, NoCertificate
+from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
-from trustescalate.judges.registry import open_judges
+from trustescalate.judges.registry import AskedTable, needs_rows, open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import Decision, Item, Judgment, Usage
+from trustescalate.types import Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Thresholds, values_of
 
 MOST_VALUES_SHOWN = 12
@@ -158,6 +160,14 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    if needs_rows(config):
+        from trustescalate.judges.classical import FEWEST
+
+        fitted = len(project.fitting_rows(data, roles))
+        if fitted < FEWEST:
+            found.append(
+                f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
+            )
     found += _value_warnings(project, _value_counts(project, data, roles))
     rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
     if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
@@ -168,7 +178,7 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
     for judge in config.judges:
-        if isinstance(judge, OpenAIJudge):
+        if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
                 found.append(f"judge {judge.name}: the variable {name} is not set")
@@ -323,6 +333,7 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
         wrap=_bare,
         notice=lambda _: None,
         opened=lambda table, _: _stand_in(project, table),
+        rows=project.fitting_rows(data, roles),
     )
     estimates: list[Estimate] = []
     for phase, rows in phases:
@@ -391,7 +402,19 @@ def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001
     return ask
 
 
-def _stand_in(project: Project, table: ModelTable) -> Backend:
+class _Guess:
+    """In the place of a function or a reward model: any answer in its form, the same to the same request."""
+
+    async def complete(self, request: Request) -> Reply:
+        value = int(digest(request)[:8], 16) / 2**32
+        size = sum(len(message.content) for message in request.messages) // 4
+        probs = dict(zip(request.symbols, (value, 1 - value), strict=False))
+        return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
+
+
+def _stand_in(project: Project, table: AskedTable) -> Backend:
+    if isinstance(table, CallableJudge | ScoreJudge):
+        return _Guess()
     place, last = project.config.judges.index(table), len(project.config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 

@@ -11,11 +11,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from trustescalate.config.base import Table
 from trustescalate.config.judges import (
+    CallableJudge,
+    ClassicalJudge,
     JudgeTable,
     LocalJudge,
     OpenAIJudge,
     PluginJudge,
     ReplayJudge,
+    ScoreJudge,
     SimulatedJudge,
 )
 from trustescalate.config.tables import (
@@ -237,7 +240,8 @@ def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     """The known keys of the table in which an unknown one was found."""
     judges: dict[str, type[BaseModel]] = {
         "openai": OpenAIJudge, "local": LocalJudge, "replay": ReplayJudge,
-        "simulated": SimulatedJudge, "plugin": PluginJudge,
+        "simulated": SimulatedJudge, "classical": ClassicalJudge, "callable": CallableJudge,
+        "score": ScoreJudge, "plugin": PluginJudge,
     }  # fmt: skip
     model: type[BaseModel] = Config
     for place, part in enumerate(loc[:-1]):

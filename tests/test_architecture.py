@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "trustescalate"
 LAYERS: list[set[str]] = [
     {"types", "errors", "stats"},
     {"config", "jsonl", "labels", "values", "votes"},
-    {"dataset", "estimand", "importers", "judges", "people", "protocol", "simulate", "store"},
+    {"dataset", "estimand", "exporters", "importers", "judges", "people", "protocol", "simulate", "store"},
     {"diagnostics", "imported_set", "looks", "refusal", "scoring", "testing"},
     {"evidence"},
     {"group_promises", "leaderboard"},
@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "selftest",
         "starter",
     },
-    {"import_data"},
+    {"export_data", "import_data"},
     {"cli"},
     {"__main__"},
 ]
@@ -55,6 +55,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "estimand": {"numpy"},
     "estimator_choice": {"numpy"},
     "evidence": {"numpy"},
+    "exporters.tables": {"pyarrow"},
     "group_promises": {"numpy"},
     "import_data": {"pydantic"},
     "imported_set": {"numpy", "pydantic_core"},
@@ -85,6 +86,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "stats": {"numpy", "scipy"},
     "stats.fitted": {"numpy", "scipy", "sklearn"},
     "testing": {"numpy"},
+    "types.frame": {"pandas"},
     "votes": {"numpy"},
 }
 """Whoever is not listed, nor lies in a listed package, uses the standard library alone."""

@@ -21,6 +21,7 @@ from trustescalate.project import Progress, Project
 
 COMMANDS = {
     "init",
+    "export",
     "import",
     "label import",
     "label queue",

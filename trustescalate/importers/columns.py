@@ -61,7 +61,15 @@ class Columns(Table):
     annotators: dict[str, str] = Field(default_factory=dict, description="name = column, for several a row")
     judges: dict[str, str] = Field(default_factory=dict, description="name = column with a recorded verdict")
     labels: dict[str, str] = Field(default_factory=dict, description="spelling = label")
-    meta: tuple[str, ...] = ()
+    meta: tuple[str, ...] | dict[str, str] = Field((), description="columns, or name = column")
+    guarded: bool = Field(False, description="a cell that begins with ' was guarded against being a formula")
+
+    unasked: bool = Field(False, description="an empty cell of a judge: it was not asked, and did not fail")
+
+    @property
+    def meta_columns(self) -> dict[str, str]:
+        """Names and columns of what is kept beside an item."""
+        return self.meta if isinstance(self.meta, dict) else {column: column for column in self.meta}
 
 
 class ColumnsFile(Table):
@@ -106,7 +114,13 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     keys, said = _keys(file), given.columns
     named = [said.id, said.prompt, said.context, *(said.responses or ()), said.reference, said.group]
-    named += [said.label, said.annotator, *said.annotators.values(), *said.judges.values(), *said.meta]
+    named += [
+        said.label,
+        said.annotator,
+        *said.annotators.values(),
+        *said.judges.values(),
+        *said.meta_columns.values(),
+    ]
     unknown = sorted({column for column in named if column and column not in keys})
     if unknown:
         there = ", ".join(map(repr, sorted(keys)))
@@ -201,6 +215,8 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
     def read(row: Any) -> Iterator[Plain]:
         if type(row) is not dict:
             raise Unusable("is no row of columns")
+        if said.guarded:
+            row = {name: cell.removeprefix("'") if type(cell) is str else cell for name, cell in row.items()}
         shown = [row.get(column) for column in texts]
         for value in shown:
             if type(value) is not str or not value or value.isspace():
@@ -220,7 +236,11 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         yield Plain(
             item,
             notes,
-            [judged(item["id"], judge, [_vote(row.get(at), spell)]) for judge, at in said.judges.items()],
+            [
+                judged(item["id"], judge, [_vote(row.get(at), spell)])
+                for judge, at in said.judges.items()
+                if not (said.unasked and row.get(at) in (None, ""))
+            ],
         )
 
     return read
@@ -236,10 +256,11 @@ def _add_more(item: dict[str, Any], row: Mapping[str, Any], said: Columns) -> No
         if not isinstance(item["prompt"], str):
             raise Unusable(f"{said.context}: a conversation takes no context")
         item["prompt"] = f"{item['prompt']}\n\n{_cell(row[said.context])}"
-    if said.reference and (reference := _cell(row.get(said.reference))):
+    if said.reference and (reference := _name(row.get(said.reference))):
         item["reference"] = reference
-    if said.meta:
-        item["meta"] = {column: row.get(column) for column in said.meta}
+    kept = {name: row.get(column) for name, column in said.meta_columns.items()}
+    if kept:
+        item["meta"] = {name: kept[name] for name in kept if kept[name] not in (None, "")}
 
 
 def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -194,6 +194,18 @@ class EnsembleJudge:
             if enough(votes, self._planned):
                 break
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+
+    def requests(self, item: Item) -> Iterator[tuple[int, Order, Request]]:
+        """Every request that the full ensemble would make about an item, with its prompt and order.
+
+        Nothing is asked. Where the channel is not known yet, the requests are for log-probabilities.
+        """
+        samples = range(1, self._samples + 1) if self.channel == "samples" else range(1)
+        for member in range(len(self._prefixes)):
+            for order in self._orders:
+                asked = self._conversation(item, member, order)
+                for sample in samples:
+                    yield member, order, self._request(asked, sample)
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """What the reader of today makes of a reply that was kept; the probabilities that it had stay.

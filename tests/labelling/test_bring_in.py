@@ -14,6 +14,7 @@ import pytest
 from tests.test_project import calibrate, run, write_project
 from trustescalate.dataset import load_dataset
 from trustescalate.errors import DataError, UsageError
+from trustescalate.export_data import export_run
 from trustescalate.inspection import inspect_project
 from trustescalate.jsonl import encode, read_rows
 from trustescalate.labelling.answers import Answer, AnswerFile, read_answers, standing
@@ -195,6 +196,21 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
     (tmp_path / "latin.csv").write_bytes("item_id,annotator,label\nx,Zoë,A\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
         bring_in(project, [tmp_path / "latin.csv"])
+
+
+def test_a_blind_export_that_was_filled_in_comes_back(judged: Project, tmp_path: Path) -> None:
+    """`export --as csv --blind --only abstained`, two empty columns filled in by hand."""
+    queue_abstained(judged)
+    queue = open_queue(judged)
+    export_run(judged, None, "csv", tmp_path / "out.csv", only="abstained", blind=True)
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[1:]:
+        row.update(label="B", annotator="ann")
+    table(tmp_path / "filled.csv", list(rows[0]), *(list(row.values()) for row in rows))
+    found = bring_in(judged, [tmp_path / "filled.csv"])
+    assert (found.added, found.purposes) == (len(queue.rows) - 1, {"abstained": len(queue.rows) - 1})
+    assert {note.label for note in notes_of(config_of(judged)).values() if note.annotator == "ann"} == {"B"}
 
 
 def rows_of(items: Sequence[Item], label: str) -> list[dict[str, Any]]:

@@ -32,8 +32,8 @@ from trustescalate.labelling.queue import (
 from trustescalate.project import Project
 from trustescalate.types import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind
 
-COLUMNS = {"item_id", "annotator"}
-"""A CSV of answers has these columns, and `answer` (as shown) or `label` (in the item's own frame)."""
+IDS = ("item_id", "id")
+"""A CSV of answers has one of these, `annotator`, and `answer` (as shown) or `label` (in the item's own)."""
 SPELLINGS = {"1": FIRST, "2": SECOND, "0": TIE}
 FLIPPED = {"A": "B", "B": "A"}
 
@@ -229,7 +229,7 @@ class _Desk:
     def _table(self, path: Path) -> Iterator[Given]:
         for line, row in _table_rows(path):
             at = f"{path}:{line}"
-            item_id, annotator = row["item_id"].strip(), row["annotator"].strip()
+            item_id, annotator = _id(row), row["annotator"].strip()
             if not row.get("answer", "").strip():
                 if label := row.get("label", "").strip():
                     yield Given(at, item_id, annotator, label, self._purpose(item_id))
@@ -326,12 +326,18 @@ def _form(path: Path) -> str:
         raise DataError([f"{path}: cannot be read: {error.strerror}"], "name a file of answers") from None
     if path.suffix == ".csv":
         names = next(csv.reader([first.decode("utf-8-sig", "replace")]), [])
-        return "table" if set(map(str.strip, names)) >= COLUMNS else "foreign"
+        known = set(map(str.strip, names))
+        told = "annotator" in known and known & {"answer", "label"} and known & set(IDS)
+        return "table" if told else "foreign"
     try:
         decode(first, Answer)
     except ValueError:
         return "answers" if path.name == ANSWERS else "foreign"
     return "answers"
+
+
+def _id(row: Mapping[str, str]) -> str:
+    return next(row[name].strip() for name in IDS if name in row)
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -57,6 +57,8 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # type: ignore[union-attr]
         assert f"`{name}`" in text
+    for group in app.registered_groups:
+        assert f"`{group.name}`" in text
     for code in (0, 1, 2, 3, 4, 70, 130):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
 

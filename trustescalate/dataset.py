@@ -21,22 +21,32 @@ R = TypeVar("R", Item, Annotation)
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What people brought. `annotations` are on `items` only; items without any are there to be judged."""
+    """What people brought. `annotations` are on `items` only.
+
+    An item that people labelled because a cascade abstained on it, or for a reason that is not known, was
+    picked: it says nothing about the others. It counts as `unlabelled`, so that it never certifies, and both
+    the items that a run judges and those that are drawn for people stay the whole population.
+    """
 
     items: tuple[Item, ...]
     annotations: tuple[Annotation, ...]
 
     @property
     def labelled(self) -> tuple[Item, ...]:
-        """Items that somebody annotated, whatever the annotation says."""
-        known = {annotation.item_id for annotation in self.annotations}
+        """Items that somebody annotated as part of a sample, whatever the annotation says."""
+        known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
         return tuple(item for item in self.items if item.id in known)
 
     @property
     def unlabelled(self) -> tuple[Item, ...]:
-        """Items that nobody annotated."""
-        known = {annotation.item_id for annotation in self.annotations}
+        """All other items: those to be judged."""
+        known = {item.id for item in self.labelled}
         return tuple(item for item in self.items if item.id not in known)
+
+    @property
+    def annotated(self) -> frozenset[str]:
+        """The ids of items that somebody annotated, for whatever reason."""
+        return frozenset(annotation.item_id for annotation in self.annotations)
 
 
 def load_dataset(config: Config) -> Dataset:

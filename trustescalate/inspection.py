@@ -58,7 +58,7 @@ def inspect_project(project: Project) -> Inspection:
     said = Counter("no majority" if label is None else label for label in truth.values())
     facts = (
         ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
-        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_picked(data)}"),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
@@ -124,6 +124,12 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
         look = selected.look
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
     return found
+
+
+def _picked(data: Dataset) -> str:
+    """Labels that certify nothing, where there are any."""
+    picked = len(data.annotated) - len(data.labelled)
+    return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:

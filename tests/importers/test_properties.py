@@ -233,6 +233,40 @@ def _columns(i: int) -> Record:
     return {**row, "label": "A", "annotator": "ann", "group": "g"}
 
 
+def _trl(i: int) -> Record:
+    return {"prompt": f"Do {i}.", "chosen": "one", "rejected": "two"}
+
+
+def _trl_unpaired(i: int) -> Record:
+    return {"prompt": f"Do {i}.", "completion": "one", "label": True}
+
+
+def _reward_bench(i: int) -> Record:
+    models = {"chosen_model": "x", "rejected_model": "y", "subset": "easy"}
+    return {"id": f"r{i}", "prompt": f"Do {i}.", "chosen": "one", "rejected": "two", **models}
+
+
+def _prometheus(i: int) -> Record:
+    asked = {"id": f"b{i}", "capability": "c", "task": "t", "instance_idx": i, "system_prompt": "Be kind."}
+    rubric = {"criteria": "Good?"} | {f"score{k}_description": str(k) for k in range(1, 6)}
+    said = {"response": "one", "response_model_name": "m", "feedback": "Fine.", "score": 4}
+    more = {"input": f"Do {i}.", "reference_answer": "none", "score_rubric": rubric, "eval_model_name": "j"}
+    return {**asked, **more, **said}
+
+
+def _prometheus_pair(i: int) -> Record:
+    return {"scenario": "s", "label": 1, "prompt": f"Do {i}.", "response 1": "one", "response 2": "two"}
+
+
+def _mt_votes(i: int) -> Record:
+    talk = "[('Hi?', 'user'), ('{}', 'assistant')]"
+    row: Record = {"question_id": str(i), "model_a": "x", "model_b": "y", "turn_x": "1", "turn_y": "1"}
+    for end, judge in (("_x", "expert_1"), ("_y", "gpt4_pair")):
+        row |= {f"winner{end}": "model_a", f"judge{end}": judge}
+        row |= {f"conversation_a{end}": talk.format("one"), f"conversation_b{end}": talk.format("two")}
+    return row
+
+
 EXAMPLES = {
     "alpaca_eval": Example("alpaca_eval", _alpaca),
     "alpaca_eval_people": Example("alpaca_eval", _people),
@@ -258,13 +292,24 @@ EXAMPLES = {
     "mlflow": Example("mlflow", _mlflow),
     "mt_bench_pair": Example("mt_bench_pair", _mt_pair),
     "mt_bench_single": Example("mt_bench_single", _mt_single),
+    "mt_bench_votes": Example("mt_bench_votes", _mt_votes),
     "openai_batch": Example("openai_batch", _batch, beside=_request),
     "openai_responses": Example("openai_batch", _responses, beside=_request),
     "pandalm": Example("pandalm", _pandalm, beside=_pandalm_result),
+    "prometheus": Example(
+        "prometheus",
+        _prometheus,
+        lambda rows: {str(place): row for place, row in enumerate(rows)},
+        suffix=".json",
+    ),
+    "prometheus_pairs": Example("prometheus_pairs", _prometheus_pair),
     "promptfoo": Example("promptfoo", _promptfoo),
     "promptfoo_document": Example(
         "promptfoo", _promptfoo, lambda rows: {"results": {"results": rows}}, suffix=".json"
     ),
+    "reward_bench": Example("reward_bench", _reward_bench),
+    "trl": Example("trl", _trl),
+    "trl_unpaired": Example("trl_unpaired", _trl_unpaired),
 }
 
 

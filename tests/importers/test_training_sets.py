@@ -156,7 +156,7 @@ def test_ultrafeedback_repeats_the_prompt_in_its_dialogues(tmp_path: Path) -> No
             },
             "does not end with an answer",
         ),
-        ("no object", "is no object"),
+        ("no object", "not an object"),
     ],
 )
 def test_a_row_that_cannot_be_used_costs_itself_alone(row: Any, why: str, tmp_path: Path) -> None:

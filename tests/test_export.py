@@ -300,7 +300,7 @@ def test_any_texts_can_be_written(texts: list[str], target: str, done: Run, tmp_
     )
     path, export = exported(target, small, tmp_path)
     if target in ("csv", "jsonl"):
-        columns = tomllib.loads(export.beside[".columns.toml"].decode())["columns"]
+        columns = tomllib.loads(export.beside[".columns.toml"].decode())["import"]
         assert list(columns["meta"]) == [texts[0]]
     if target == "csv":
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -267,8 +267,10 @@ def _sample(row: Any) -> Found:
     item = Item(item_id, prompt, (response,), target, document, meta)
     judgments = []
     for metric in many(row, "metrics"):
-        label = decided(number(row, metric)) if isinstance(metric, str) and metric in row else None
-        judgments.append(judged(item_id, str(metric), [verdict(label, raw=str(row.get(metric, "")))]))
+        if not isinstance(metric, str):
+            raise Unusable("metrics is no list of names")
+        label = decided(number(row, metric)) if metric in row else None
+        judgments.append(judged(item_id, metric, [verdict(label, raw=str(row.get(metric, "")))]))
     return Found(item, (), tuple(judgments))
 
 

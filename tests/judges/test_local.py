@@ -16,7 +16,7 @@ from trustescalate.types import Message, Reply, Request
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from trustescalate.judges.local import LocalBackend  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"

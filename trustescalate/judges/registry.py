@@ -16,7 +16,7 @@ from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.types import Item
 
 BACKENDS: Mapping[str, str] = {
-    "local": "trustescalate.judges.local:LocalBackend",
+    "local": "trustescalate.judges.local.backend:LocalBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
     "simulated": "trustescalate.simulate:SimulatedBackend",
 }

@@ -83,7 +83,7 @@ class LocalBackend:
     ) -> None:
         settings = ModelSettings(model, revision, adapter, dtype, device, attn_implementation, quantize)
         loaded = load(settings, "causal")
-        self._text = ChatText(loaded.tokenizer, template=chat_template == "auto")
+        self.text = ChatText(loaded.tokenizer, template=chat_template == "auto")
         self._scorer = SharedScorer(
             loaded,
             quantize=quantize,
@@ -105,12 +105,22 @@ class LocalBackend:
                 raise
             return Reply("the prompt does not fit into memory", None, "stop", Usage(1), "bad_request")
 
+    @property
+    def batch_size(self) -> int:
+        """How many requests go into one pass now."""
+        return self._size.now
+
+    @property
+    def prefix_bytes(self) -> int:
+        """The memory of the keys and values of prefixes that are held now."""
+        return self._scorer.prefix_bytes
+
     async def close(self) -> None:
         """Finish the pass under way and drop the rest."""
         await self._batcher.close()
 
     def _question(self, request: Request) -> _Question:
-        return _Question(request, self._text.encode(request.messages), self._text.prefix(request.messages))
+        return _Question(request, self.text.encode(request.messages), self.text.prefix(request.messages))
 
     def _answered(self, questions: Sequence[_Question]) -> list[Reply]:
         """Replies to questions of one group. Where memory runs out, prefixes are given up before questions."""
@@ -151,22 +161,22 @@ class LocalBackend:
         replies = []
         for i, (q, row) in enumerate(zip(questions, made, strict=True)):
             tokens = [self._token(step[i], t) for step, t in zip(chooser.trace, row, strict=False)]
-            replies.append(self._reply(q, self._text.decoded(row), tokens, ended=self._scorer.ended(row)))
+            replies.append(self._reply(q, self.text.decoded(row), tokens, ended=self._scorer.ended(row)))
         return replies
 
     def _seen(self, logprobs: Any, symbols: tuple[str, ...]) -> list[_Seen]:
         """Of each row the likeliest tokens, and all that may begin a symbol, however unlikely."""
         top = logprobs.topk(min(ALTERNATIVES, logprobs.shape[1])).indices
-        ids = [list(dict.fromkeys([*row, *self._text.spellings(symbols)])) for row in top.tolist()]
+        ids = [list(dict.fromkeys([*row, *self.text.spellings(symbols)])) for row in top.tolist()]
         return [_Seen(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
 
     def _token(self, seen: _Seen, chosen: int | None = None) -> Token:
         """The chosen token, or the likeliest; those that read alike are one alternative, their mass summed."""
         merged: dict[str, float] = {}
         for token, logprob in zip(*seen, strict=True):
-            text = self._text.token(token)
+            text = self.text.token(token)
             merged[text] = _logaddexp(merged.get(text, -math.inf), logprob)
-        return Token(self._text.token(seen.ids[0] if chosen is None else chosen), tuple(merged.items()))
+        return Token(self.text.token(seen.ids[0] if chosen is None else chosen), tuple(merged.items()))
 
     def _reply(self, question: _Question, text: str, tokens: list[Token], *, ended: bool = False) -> Reply:
         """Shared tokens count as cached for each question, whichever of them came first and paid for all."""

@@ -25,7 +25,7 @@ import torch
 import transformers
 
 from trustescalate.judges.base import MAX_TOKENS
-from trustescalate.judges.local.backend import LocalBackend
+from trustescalate.judges.local.backend import MIB, LocalBackend
 from trustescalate.judges.prompts import Exemplar, messages, symbols
 from trustescalate.types import Item, Request, Task, TaskKind
 
@@ -66,7 +66,9 @@ def save_model(folder: Path, shape: str, dtype: Any = torch.float32) -> int:
         vocab_size=8000, special_tokens=CONTROL, initial_alphabet=alphabet, show_progress=False
     )
     text = [words(random.Random(i), 400) for i in range(60)]
-    raw.train_from_iterator([*text, *["A B tie Verdict (A, B or tie): [response A] [end response B]"] * 20], trainer)
+    raw.train_from_iterator(
+        [*text, *["A B tie Verdict (A, B or tie): [response A] [end response B]"] * 20], trainer
+    )
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=TEMPLATE)
     tokenizer.add_special_tokens({"additional_special_tokens": CONTROL})
     tokenizer.save_pretrained(folder)
@@ -80,10 +82,9 @@ def save_model(folder: Path, shape: str, dtype: Any = torch.float32) -> int:
         num_key_value_heads=size["kv"],
         max_position_embeddings=4096,
         tie_word_embeddings=False,
+        initializer_range=0.06,  # with less, a random model hardly listens to its prompt
     )
     model = getattr(transformers, f"{kind}ForCausalLM")(config)
-    with torch.no_grad():
-        model.lm_head.weight *= 5  # so that a verdict has something to lose
     model.to(dtype).save_pretrained(folder)
     return sum(weight.numel() for weight in model.parameters())
 
@@ -94,7 +95,11 @@ def requests(items: int) -> list[list[Request]]:
     shown = [Item(f"e{i}", words(rng, 34), (words(rng, 52), words(rng, 52))) for i in range(MEMBERS * SHOTS)]
     exemplars = [[Exemplar(item, rng.choice("AB")) for item in shown[m::MEMBERS]] for m in range(MEMBERS)]
     asked = [
-        Item(f"q{i}", words(rng, rng.randint(3, 50)), (words(rng, rng.randint(3, 110)), words(rng, rng.randint(3, 110))))
+        Item(
+            f"q{i}",
+            words(rng, rng.randint(3, 50)),
+            (words(rng, rng.randint(3, 110)), words(rng, rng.randint(3, 110))),
+        )
         for i in range(items)
     ]
     return [
@@ -202,7 +207,7 @@ def compared(shape: str, device: str, options: argparse.Namespace) -> bool:
         rows = asyncio.run(in_turn(contenders, wanted, options.sample))
         reference = rows[0]
         head, item, longest = sizes(ours, wanted)
-        print(f"{shape}, {weights / 1e6:.0f}M weights, {device}, tokens: {head:.0f} + {item:.0f}, at most {longest}")
+        print(f"{shape} ({weights / 1e6:.0f}M), {device}, {head:.0f} + {item:.0f} tokens, at most {longest}")
         print(f"{'':<18}{'ms per prompt':>14}{'x naive fp32':>14}{'x naive, same':>15}{'max |dP(A)|':>13}")
         for i, (contender, row) in enumerate(zip(contenders, rows, strict=True)):
             apart = max(abs(p - q) for p, q in zip(row.probs, reference.probs, strict=True))
@@ -242,8 +247,8 @@ def memory(naive: Naive, ours: Ours, wanted: list[list[Request]]) -> float:
     copies = rows * naive.cache_bytes(round(head + item))
     shared = ours.backend.prefix_bytes / MEMBERS + rows * naive.cache_bytes(round(item)) / layers
     print(
-        f"keys and values of a pass of {rows}: {shared / 2**20:.1f} MiB, one cache per row {copies / 2**20:.1f} MiB: "
-        f"{shared / copies:.2f}; prefixes of all {MEMBERS} members {ours.backend.prefix_bytes / 2**20:.1f} MiB"
+        f"keys and values, pass of {rows}: {shared / MIB:.1f} MiB, one cache per row {copies / MIB:.1f} MiB: "
+        f"{shared / copies:.2f}; all {MEMBERS} prefixes {ours.backend.prefix_bytes / MIB:.1f} MiB"
     )
     return shared / copies
 

@@ -35,6 +35,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "jsonl": {"pydantic"},
     "judges.completions": set(),
     "judges.local": {"torch", "transformers"},
+    "judges.local.loading": {"torch", "transformers", "peft", "torchao"},
     "judges.openai": {"openai", "httpx", "httpx2", "aiohttp"},
     "monitor": {"numpy"},
     "path_choice": {"numpy"},

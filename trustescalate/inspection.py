@@ -11,7 +11,7 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import ModelTable, OpenAIJudge
+from trustescalate.config import AskedTable, OpenAIJudge, RewardJudge
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.errors import DataError, NoCertificate
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
@@ -20,7 +20,7 @@ from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import Decision, Item, Judgment, Usage
+from trustescalate.types import Decision, Item, Judgment, Reply, Request, Usage
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,7 +279,16 @@ def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001
     return ask
 
 
-def _stand_in(project: Project, table: ModelTable) -> Backend:
+class _AnyScore:
+    """A reward model that always gives the same number to the same words."""
+
+    async def complete(self, request: Request) -> Reply:
+        return Reply(str(len(request.messages[-1].content) % 7), None, "stop", Usage(1))
+
+
+def _stand_in(project: Project, table: AskedTable) -> Backend:
+    if isinstance(table, RewardJudge):
+        return _AnyScore()
     place, last = project.config.judges.index(table), len(project.config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 

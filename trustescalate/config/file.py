@@ -16,6 +16,7 @@ from trustescalate.config.judges import (
     OpenAIJudge,
     PluginJudge,
     ReplayJudge,
+    RewardJudge,
     SimulatedJudge,
 )
 from trustescalate.config.tables import (
@@ -135,7 +136,7 @@ def _is_tag(place: int, loc: tuple[Any, ...]) -> bool:
 def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     """The known keys of the table in which an unknown one was found."""
     judges: dict[str, type[BaseModel]] = {
-        "openai": OpenAIJudge, "local": LocalJudge, "replay": ReplayJudge,
+        "openai": OpenAIJudge, "local": LocalJudge, "reward": RewardJudge, "replay": ReplayJudge,
         "simulated": SimulatedJudge, "plugin": PluginJudge,
     }  # fmt: skip
     model: type[BaseModel] = Config

@@ -6,21 +6,24 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from trustescalate.config import Config, ModelTable, PluginJudge, Price
+from trustescalate.config import AskedTable, Config, PluginJudge, Price
 from trustescalate.config import ReplayJudge as ReplayTable
+from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
 from trustescalate.judges.prompts import Exemplar, messages
 from trustescalate.judges.replay import ReplayJudge, load_votes
+from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.types import Item
 
 BACKENDS: Mapping[str, str] = {
     "local": "trustescalate.judges.local.backend:LocalBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
+    "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "simulated": "trustescalate.simulate:SimulatedBackend",
 }
-"""Imported when used. `replay` is no backend: it is a judge already."""
+"""Imported when used. `replay` is no backend: it is a judge already. `reward` is a `Scorer`."""
 
 PLUGINS = "trustescalate.backends"
 JUDGING = 1
@@ -29,8 +32,10 @@ JUDGING = 1
 NOT_THE_MODEL = {
     *("name", "price", "backend", "channel"),
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+    *("attn_implementation", "batch_size", "device", "prefix_mib", "scale"),
 }
-NOT_AN_ARGUMENT = {"name", "price", "backend", "channel"}
+"""Fields that change no reply: how a model is reached, paid and held, and what is done with what it said."""
+NOT_AN_ARGUMENT = {"name", "price", "backend", "channel", "scale"}
 Wrap = Callable[[Ask, str, Tariff], Ask]
 """How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
 
@@ -42,7 +47,7 @@ def open_judges(
     wrap: Wrap,
     notice: Callable[[str], None],
     channels: Mapping[str, Channel] | None = None,
-    opened: Callable[[ModelTable, Callable[[str], None]], Backend] | None = None,
+    opened: Callable[[AskedTable, Callable[[str], None]], Backend] | None = None,
 ) -> tuple[list[Judge], list[Backend]]:
     """The judges of a configuration, cheapest first, and the backends to be closed when done.
 
@@ -58,6 +63,12 @@ def open_judges(
             continue
         backend = (opened or open_backend)(table, notice)
         backends.append(backend)
+        prices = tariff(table.price)
+        ask = wrap(backend.complete, _endpoint(table), prices)
+        if isinstance(table, RewardTable):
+            sealed, task = fingerprint(config, table, ()), config.task.task()
+            judges.append(RewardJudge(table.name, sealed, task, ask, scale=table.scale, tariff=prices))
+            continue
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
         judges.append(
             EnsembleJudge(
@@ -65,18 +76,18 @@ def open_judges(
                 fingerprint(config, table, exemplars),
                 config.task.task(),
                 exemplars,
-                wrap(backend.complete, _endpoint(table), tariff(table.price)),
+                ask,
                 swap=config.ensemble.swap,
                 samples=config.ensemble.samples,
                 channel=channel,
-                tariff=tariff(table.price),
+                tariff=prices,
                 notice=notice,
             )
         )
     return judges, backends
 
 
-def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
+def open_backend(table: AskedTable, notice: Callable[[str], None]) -> Backend:
     """Import and build the backend that a judge's table names."""
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
@@ -84,18 +95,21 @@ def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
     else:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
-    if kind == "openai":
+    if kind in ("local", "openai"):
         arguments["notice"] = notice
     try:
-        backend: Backend = factory(**arguments)
+        made = factory(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"judge {table.name!r}: {error}", "mend its options") from error
+    backend: Backend = ScoringBackend(made) if isinstance(table, RewardTable) else made
     return backend
 
 
-def fingerprint(config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]]) -> str:
+def fingerprint(config: Config, table: AskedTable, exemplars: Sequence[Sequence[Exemplar]]) -> str:
     """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling."""
     task = config.task.task()
+    if isinstance(table, RewardTable):
+        return digest(JUDGING, _endpoint(table), table.scale, task.kind, task.labels)
     probe = Item("probe", "prompt", ("first", "second")[: task.responses])
     shown = [[[m.role, m.content] for m in messages(task, shots, probe)] for shots in exemplars]
     return digest(
@@ -111,7 +125,9 @@ def tariff(price: Price) -> Tariff:
 
 def needs_exemplars(config: Config) -> bool:
     """Whether any judge is shown examples."""
-    return config.ensemble.shots > 0 and any(table.backend != "replay" for table in config.judges)
+    return config.ensemble.shots > 0 and any(
+        table.backend not in ("replay", "reward") for table in config.judges
+    )
 
 
 def _recorded(config: Config) -> dict[str, ReplayJudge]:
@@ -133,7 +149,7 @@ def _recorded(config: Config) -> dict[str, ReplayJudge]:
     return judges
 
 
-def _endpoint(table: ModelTable) -> str:
+def _endpoint(table: AskedTable) -> str:
     return digest(table.backend, table.model_dump(mode="json", exclude=NOT_THE_MODEL))
 
 

@@ -29,7 +29,7 @@ HARMLESS = frozenset(
 
 
 class Sharing(Protocol):
-    """What happens to the keys, values and queries of one layer in one pass, each of shape (1, heads, t, d)."""
+    """What happens to queries, keys and values of one layer in a pass, each of shape (1, heads, t, d)."""
 
     def attend(self, layer: int, query: Any, key: Any, value: Any, scale: float | None) -> Any:
         """The attention's output, shape (1, heads of the queries, t, d)."""
@@ -38,7 +38,7 @@ class Sharing(Protocol):
 
 @dataclass(slots=True)
 class Prefix:
-    """Tokens that many prompts begin with, and their keys and values by layer, shape (1, heads, p, d) each."""
+    """Tokens that many prompts begin with; their keys and values by layer, shape (1, heads, p, d) each."""
 
     ids: tuple[int, ...]
     keys: dict[int, Any] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Packed:
         return self._own_padded(query, key, value, scale)
 
     def _own_padded(self, query: Any, key: Any, value: Any, scale: float | None) -> tuple[Any, Any]:
-        """All items at once, padded at their ends, where causal attention does not look: one launch a layer."""
+        """All items at once, padded at their ends, where causal attention does not look."""
         import torch
 
         longest = max(self.lengths)
@@ -96,7 +96,8 @@ class Packed:
         spread = torch.stack(rows).to(query.device)
         taken = [torch.arange(b - a) + i * longest for i, (a, b) in enumerate(self._bounds)]
         packed = torch.cat(taken).to(query.device)
-        out, lse = _causal(*(x[0][:, spread].transpose(0, 1) for x in (query, key, value)), scale)
+        rows_of = [x[0][:, spread].transpose(0, 1) for x in (query, key, value)]
+        out, lse = _causal(rows_of[0], rows_of[1], rows_of[2], scale)
         heads, width = query.shape[1], value.shape[-1]
         out = out.transpose(0, 1).reshape(heads, -1, width)[:, packed]
         return out.unsqueeze(0), lse.transpose(0, 1).reshape(heads, -1)[:, packed].unsqueeze(0)

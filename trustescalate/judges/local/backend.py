@@ -56,8 +56,8 @@ class _Seen(NamedTuple):
 class LocalBackend:
     """A causal language model from a folder or the hub.
 
-    The settings are those of `loading.ModelSettings`. A request for log-probabilities and at most `MAX_TOKENS`
-    tokens is answered by a single token, so that its `finish` is "length"; any other is generated to its end.
+    The settings are those of `loading.ModelSettings`. A request for log-probabilities and no more tokens than
+    `MAX_TOKENS` is answered by a single one, its `finish` being "length"; others are generated to the end.
     At most `batch_size` requests are answered in one pass, "auto" to find by trying up to `concurrency`; keys
     and values of shared prefixes take at most `prefix_mib` of memory.
 
@@ -90,9 +90,11 @@ class LocalBackend:
             prefix_bytes=prefix_mib * MIB,
             notice=lambda said: notice(f"{model}: {said}"),
         )
-        # Dynamic integers take their scale from all that stands in a pass: one question, so that none sways another.
+        # Dynamic integers take their scale from all that a pass holds: alone, no question sways another.
         self._size = BatchSize(1 if quantize == "int8-dynamic" else batch_size, most=concurrency)
-        self._batcher: Batcher[Request, _Question, Reply] = Batcher(self._question, self._answered, self._size)
+        self._batcher: Batcher[Request, _Question, Reply] = Batcher(
+            self._question, self._answered, self._size
+        )
         self._notice = notice
         self._model = model
 
@@ -123,7 +125,7 @@ class LocalBackend:
         return _Question(request, self.text.encode(request.messages), self.text.prefix(request.messages))
 
     def _answered(self, questions: Sequence[_Question]) -> list[Reply]:
-        """Replies to questions of one group. Where memory runs out, prefixes are given up before questions."""
+        """Replies to questions of a group. Where memory runs out, prefixes are given up before questions."""
         fitting = [q for q in questions if self._fits(q)]
         try:
             replies = iter(self._attempted(fitting))
@@ -171,7 +173,7 @@ class LocalBackend:
         return [_Seen(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
 
     def _token(self, seen: _Seen, chosen: int | None = None) -> Token:
-        """The chosen token, or the likeliest; those that read alike are one alternative, their mass summed."""
+        """The chosen token, or the likeliest. Tokens that read alike are one alternative, with their sum."""
         merged: dict[str, float] = {}
         for token, logprob in zip(*seen, strict=True):
             text = self.text.token(token)

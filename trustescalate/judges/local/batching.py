@@ -1,4 +1,4 @@
-"""Questions that are asked one by one, answered together: a worker thread, groups, and how large a batch may be.
+"""Questions asked one by one and answered together: a worker thread, groups, the size of a batch.
 
 Knows no model: what a job is, which jobs go together and how a batch is worked are given. Nothing waits for a
 batch to fill: whatever came in while the last batch ran makes up the next ones.
@@ -62,12 +62,12 @@ class BatchSize:
 
 
 class Task(Protocol):
-    """One question, ready to be worked. Tasks of equal `group` can be worked together, best with equal `size`."""
+    """A question, ready to be worked. Tasks of equal `group` can be worked together, of like `size` best."""
 
     @property
-    def group(self) -> Hashable: ...  # noqa: D102
+    def group(self) -> Hashable: ...
     @property
-    def size(self) -> int: ...  # noqa: D102
+    def size(self) -> int: ...
 
 
 Asked = TypeVar("Asked")

@@ -28,9 +28,9 @@ HEADS = frozenset({"classifier", "lm_head", "embed_out", "score"})
 class ModelSettings:
     """Which model, and how it is held in memory.
 
-    `model` is a folder or a name on the hub, `revision` a branch, tag or commit there, `adapter` a PEFT folder
-    or name. `dtype` is a torch name ("bfloat16") or "auto", as the weights are stored; `device` a torch device,
-    "auto", the GPU if there is one, or "spread", over all GPUs and the memory behind them (needs accelerate).
+    `model` is a folder or a name on the hub, `revision` a branch, tag or commit there, `adapter` a PEFT
+    folder or name. `dtype` is a torch name ("bfloat16") or "auto", as the weights are stored; `device` a
+    torch device, "auto", the GPU if there is one, or "spread", over all GPUs and the memory behind them.
     `quantize` is None, "int8-dynamic" (CPU) or a key of `NEEDS`.
     """
 
@@ -76,7 +76,13 @@ def load(settings: ModelSettings, head: Literal["causal", "score"]) -> Loaded:
             options["device_map"] = {"": where}
         if settings.device == "spread":
             options["device_map"] = "auto"
-        model = auto[head].from_pretrained(settings.model, **source, **options)
+        model, found = auto[head].from_pretrained(
+            settings.model, **source, **options, output_loading_info=True
+        )
+        if head == "score" and found["missing_keys"] and settings.adapter is None:
+            raise ValueError(
+                f"it holds no weights for {sorted(found['missing_keys'])[0]}, so it is no reward model"
+            )
         if settings.adapter is not None:
             model = _adapted(model, settings)
         if "device_map" not in options:
@@ -131,7 +137,7 @@ def _check(settings: ModelSettings) -> None:
         raise ConfigError('quantize = "int8-dynamic" computes between its layers in float32', "remove dtype")
 
 
-def _quantization(quantize: str, transformers: Any) -> Any:
+def _quantization(quantize: str | None, transformers: Any) -> Any:
     if quantize == "torchao-int8":
         from torchao.quantization import Int8WeightOnlyConfig
 
@@ -141,7 +147,7 @@ def _quantization(quantize: str, transformers: Any) -> Any:
 
 
 def _adapted(model: Any, settings: ModelSettings) -> Any:
-    """The model with its adapter; merged into the weights where they are plain numbers, so that it costs nothing."""
+    """The model with its adapter; merged where weights are plain numbers, so that it costs nothing."""
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(model, settings.adapter)

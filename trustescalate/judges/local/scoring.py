@@ -1,19 +1,19 @@
 """The next token's probabilities, many prompts at a time, each shared prefix computed once.
 
-Knows token ids only. Where a model's attention can be shared (`attention`), the prompts of a pass stand in one
-row behind a prefix that is read and never copied; this is tried on a few tokens when a model is loaded, and a
-model that gives anything else than its own answer, or cannot be run so, has each prompt computed whole.
+Knows token ids only. Where a model's attention can be shared (`attention`), the prompts of a pass stand in
+one row behind a prefix that is read and never copied. This is tried on a few tokens when a model is loaded;
+one that gives anything else than its own answer, or cannot be run so, has each prompt computed whole.
 """
 
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from trustescalate.judges.local import attention
 from trustescalate.judges.local.batching import out_of_memory
 from trustescalate.judges.local.loading import Loaded, quantized
+from trustescalate.judges.local.text import common
 
 TOLERANCE = {"torch.float64": 1e-5, "torch.float32": 1e-5}
 LOOSE = 0.05
@@ -70,10 +70,10 @@ class SharedScorer:
             self._torch.cuda.empty_cache()
 
     def shared(self, prefix: tuple[int, ...], ids: Sequence[int]) -> int:
-        """How many tokens of a prompt are read from the prefix: what they have in common, short of the last."""
+        """How many tokens of a prompt are read from the prefix: all in common, short of the last."""
         if not self.shares or (self._window is not None and len(ids) > self._window):
             return 0
-        return len(commonprefix([list(prefix), list(ids[:-1])]))
+        return common(prefix, tuple(ids[:-1]))
 
     def logprobs(self, prefix: tuple[int, ...], rows: Sequence[Sequence[int]]) -> Any:
         """Natural log-probabilities of the next token, shape (n, v), in single precision on the device.
@@ -87,7 +87,9 @@ class SharedScorer:
                 logits = self._packed(prefix, rows)
             return self._torch.log_softmax(logits.float(), dim=-1)
 
-    def continued(self, prefix: tuple[int, ...], ids: Sequence[int], most: int, choice: Any) -> list[list[int]]:
+    def continued(
+        self, prefix: tuple[int, ...], ids: Sequence[int], most: int, choice: Any
+    ) -> list[list[int]]:
         """Up to `most` tokens after a prompt, once for each row of `choice`, an end token included.
 
         `choice` is a `LogitsProcessor` with as many `rows` as wanted; the token it leaves highest is taken.
@@ -140,7 +142,7 @@ class SharedScorer:
     def _pass(
         self, sharing: attention.Sharing, items: Sequence[Sequence[int]], start: int, keep: list[int]
     ) -> Any:
-        """Items one behind the other, each at the positions from `start` on; logits at `keep`, shape (k, v)."""
+        """Items one behind the other, each at positions from `start` on; logits at `keep`, shape (k, v)."""
         torch = self._torch
         ids = torch.tensor([[token for item in items for token in item]], device=self._device)
         places = torch.cat([torch.arange(start, start + len(item)) for item in items])[None].to(self._device)
@@ -229,7 +231,7 @@ def _obstacle(config: Any) -> str | None:
     return f"its position codes are {growing[0]}" if growing else None
 
 
-def choice(rows: Sequence[tuple[float, Any]], keep: Callable[[Any], tuple[Any, Any]]) -> Any:
+def choice(rows: Sequence[tuple[float, Any]], keep: Callable[[Any], Any]) -> Any:
     """A `LogitsProcessor` that draws, for `rows` of (temperature, torch generator or None for the likeliest).
 
     Gumbel noise added to the scaled log-probabilities makes the highest an exact draw, so that each row has a

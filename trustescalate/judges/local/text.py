@@ -1,12 +1,11 @@
 """Between messages and token ids: chat templates, the prefix that prompts share, the spellings of a symbol.
 
-Asks no model anything. A text to be judged is data: control tokens inside it are split, so that it ends no turn.
+Asks no model anything. A text to be judged is data: control tokens inside it are split, so it ends no turn.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from trustescalate.types import Message
@@ -31,11 +30,19 @@ class ChatText:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a conversation, up to where the model is to answer."""
-        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+        turns = self._turns(messages)
         if not self._template:
             text = "\n\n".join([f"{turn['role']}: {turn['content']}" for turn in turns] + ["assistant:"])
             return list(self._tokenizer(text)["input_ids"])
-        return self._ids(self.rendered(turns, answer_next=True))
+        return self._ids(self._rendered(turns, answer_next=True))
+
+    def exchange(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a prompt and its answer, in the template or else as the tokenizer's pair."""
+        *prompt, answer = self._turns(messages)
+        if self._template:
+            return self._ids(self._rendered([*prompt, answer], answer_next=False))
+        shown = "\n\n".join(turn["content"] for turn in prompt)
+        return list(self._tokenizer(shown, answer["content"])["input_ids"])
 
     def prefix(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The ids with which every conversation begins that differs from this one in its last message alone.
@@ -46,7 +53,7 @@ class ChatText:
         key = (*head, Message(last.role, ""))
         if key not in self._prefixes:
             first, second = (self.encode([*head, Message(last.role, probe)]) for probe in PROBES)
-            self._prefixes[key] = tuple(commonprefix([first, second]))
+            self._prefixes[key] = tuple(first[: common(first, second)])
         self._prefixes.move_to_end(key)
         while len(self._prefixes) > REMEMBERED:
             self._prefixes.popitem(last=False)
@@ -62,17 +69,6 @@ class ChatText:
             self._spellings[symbols] = sorted(found.union(*encoded))
         return self._spellings[symbols]
 
-    def rendered(self, turns: Sequence[dict[str, str]], *, answer_next: bool) -> str:
-        """The conversation in the template's own words; a system message joins the first where it knows none."""
-        try:
-            return self._templated(turns, answer_next)
-        except Exception:  # templates raise what they like where they know no system role
-            if len(turns) < 2 or turns[0]["role"] != "system":
-                raise
-            first, second, *rest = turns
-            joined = {"role": second["role"], "content": f"{first['content']}\n\n{second['content']}"}
-            return self._templated([joined, *rest], answer_next)
-
     def decoded(self, ids: Sequence[int]) -> str:
         """The text of some tokens, control tokens left out."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -83,6 +79,20 @@ class ChatText:
         if token not in self._texts:
             self._texts[token] = self._tokenizer.decode([token])
         return self._texts[token]
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        return [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+
+    def _rendered(self, turns: Sequence[dict[str, str]], *, answer_next: bool) -> str:
+        """In the template's own words; a system message joins the next one where the template knows none."""
+        try:
+            return self._templated(turns, answer_next)
+        except Exception:  # templates raise what they like where they know no system role
+            if len(turns) < 2 or turns[0]["role"] != "system":
+                raise
+            first, second, *rest = turns
+            joined = {"role": second["role"], "content": f"{first['content']}\n\n{second['content']}"}
+            return self._templated([joined, *rest], answer_next)
 
     def _templated(self, turns: Sequence[dict[str, str]], answer_next: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(
@@ -96,6 +106,19 @@ class ChatText:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two sequences of one kind begin with alike.
+
+    >>> common([7, 8, 9], [7, 8, 1, 9]), common([], [1])
+    (2, 0)
+    """
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[low:middle] == second[low:middle] else (low, middle - 1)
+    return low
 
 
 def _special(tokenizer: Any) -> re.Pattern[str]:

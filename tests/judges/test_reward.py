@@ -67,7 +67,9 @@ def test_scores_far_apart_stay_probabilities() -> None:
         ({"good": 1.7e308, "bad": -1.7e308}, None),
     ],
 )
-def test_a_response_without_a_score_is_a_failed_vote(scores: Mapping[str, float], failure: str | None) -> None:
+def test_a_response_without_a_score_is_a_failed_vote(
+    scores: Mapping[str, float], failure: str | None
+) -> None:
     (vote,) = judged(PAIR, Item("q", "p", ("good", "bad")), scores).votes
     assert vote.failure == failure
     assert bool(vote.probs) == (failure is None)

@@ -58,5 +58,6 @@ def save_model(
     config = getattr(transformers, f"{kind}Config")(
         **{"vocab_size": len(tokenizer), "eos_token_id": None, "bos_token_id": None} | KINDS[kind] | settings
     )
+    head = "LMHeadModel" if (kind, head) == ("GPT2", "ForCausalLM") else head
     getattr(transformers, f"{kind}{head}")(config).save_pretrained(folder)
     return folder

@@ -37,6 +37,7 @@ TEMPLATE = (
 )
 CONTROL = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "tiny": ("Llama", {"hidden": 64, "layers": 2, "heads": 4, "kv": 2, "inner": 128}),
     "llama-30M": ("Llama", {"hidden": 512, "layers": 7, "heads": 8, "kv": 8, "inner": 1376}),
     "qwen2-30M": ("Qwen2", {"hidden": 512, "layers": 7, "heads": 8, "kv": 4, "inner": 1376}),
     "llama-100M": ("Llama", {"hidden": 768, "layers": 12, "heads": 12, "kv": 12, "inner": 2048}),

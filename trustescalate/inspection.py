@@ -311,7 +311,7 @@ def _estimates(
                 round(usage.input_tokens * scale),
                 round(usage.output_tokens * scale),
                 sum(judgment.cost for judgment in mine) * scale,
-                calls * LATENCY / getattr(table, "concurrency", 1) / 60,
+                calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60,
             )
         )
     return found

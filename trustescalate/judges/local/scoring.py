@@ -15,10 +15,11 @@ from trustescalate.judges.local.batching import out_of_memory
 from trustescalate.judges.local.loading import Loaded, quantized
 from trustescalate.judges.local.text import common
 
-TOLERANCE = {"torch.float64": 1e-5, "torch.float32": 1e-5}
+TOLERANCE = {"torch.float64": 1e-4, "torch.float32": 1e-4}
 LOOSE = 0.05
-"""By how much a probability may differ from that of a prompt computed whole, by number format of the model;
-half precision rounds each step to 3 digits, so that there another order of the same sums shows."""
+"""By how much a probability may differ, when a model is tried, from that of a prompt computed whole, by number
+format. What is wrong differs by far more. Half precision rounds each step to 2 or 3 digits, so that another
+order of the same sums shows."""
 
 PROBE = (5, 4, 3)
 """The lengths of what a model is tried on: a prefix and two items behind it."""

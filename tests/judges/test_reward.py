@@ -94,6 +94,16 @@ def test_all_turns_are_shown_and_nothing_else() -> None:
     assert table.seen == [(shown, "x"), (shown, "y")]
 
 
+def test_of_a_response_in_turns_the_last_is_scored_after_the_others() -> None:
+    table = Table({"x": 1.0, "z": 0.0})
+    judge = RewardJudge("r", "print", PAIR, ScoringBackend(table).complete)
+    turns = (Turn("assistant", "w"), Turn("user", "more"), Turn("assistant", "x"))
+    (vote,) = asyncio.run(judge.judge(Item("q", "p", (turns, "z")), all_votes)).votes
+    before = (Message("user", "p"), Message("assistant", "w"), Message("user", "more"))
+    assert table.seen == [(before, "x"), (before[:1], "z")]
+    assert vote.probs["A"] > 0.7
+
+
 @pytest.mark.parametrize("kind", [TaskKind.RATING, TaskKind.CHOICE])
 def test_other_tasks_are_refused(kind: TaskKind) -> None:
     with pytest.raises(ConfigError, match="reward model") as caught:

@@ -7,11 +7,11 @@ The reply's text is the number.
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Channel, Enough, Tariff, all_done
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage, Vote
 
 
 class Scorer(Protocol):
@@ -115,18 +115,21 @@ class RewardJudge:
         return {first: sigmoid(margin), second: sigmoid(-margin)} | dict.fromkeys(rest, 0.0)
 
 
-def score_request(item: Item, response: str) -> Request:
-    """How a score is asked for. An item's reference is not shown: reward models have no place for it.
+def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
+    """How a score is asked for; of a response in turns its last one is scored, after all before it.
+
+    An item's reference is not shown: reward models have no place for it.
 
     >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
     (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))
     """
-    prompt: tuple[Message, ...] = (
-        (Message("user", item.prompt),)
-        if isinstance(item.prompt, str)
-        else tuple(Message(turn.role, turn.content) for turn in item.prompt)
-    )
-    return Request((*prompt, Message("assistant", response)), (), 0, 0.0, False)
+    return Request((*_said(item.prompt, "user"), *_said(response, "assistant")), (), 0, 0.0, False)
+
+
+def _said(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
+    if isinstance(words, str):
+        return [Message(role, words)]
+    return [Message(turn.role, turn.content) for turn in words]
 
 
 def sigmoid(margin: float) -> float:

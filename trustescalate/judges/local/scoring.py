@@ -17,9 +17,9 @@ from trustescalate.judges.local.text import common
 
 TOLERANCE = {"torch.float64": 1e-4, "torch.float32": 1e-4}
 LOOSE = 0.05
-"""By how much a probability may differ, when a model is tried, from that of a prompt computed whole, by format
-of its numbers. What is wrong differs by far more. Half precision rounds each step to 2 or 3 digits, so that another
-order of the same sums shows."""
+"""By how much a probability may differ, when a model is tried, from that of a prompt computed whole: by the
+format of its numbers. What is wrong differs by far more; half precision rounds each step to 2 or 3 digits, so
+that another order of the same sums shows."""
 
 PROBE = (5, 4, 3)
 """The lengths of what a model is tried on: a prefix and two items behind it."""

@@ -21,10 +21,20 @@ from benchmarks.resample import load_judgments, load_population
 from trustescalate.config import load_config
 from trustescalate.dataset import load_dataset
 from trustescalate.labels import majority
+from trustescalate.scoring import FEWEST
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.fitted import Signs, apply_learned, fit_learned, signs
-from trustescalate.stats.paths import PATHS, Basis, Plan, Rows, Votes
+from trustescalate.stats.confidence import Confidence
+from trustescalate.stats.fitted import (
+    RECALIBRATORS,
+    Signs,
+    apply_learned,
+    fit_boosted,
+    fit_learned,
+    recalibrated,
+    signs,
+)
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
 from trustescalate.votes import vote_array
@@ -41,18 +51,27 @@ ALPHAS: Mapping[str, tuple[float, ...]] = {
 """Promises that the judges of a set can keep at all, given how often they are wrong."""
 
 FIXED = ("dearest judge alone", "tierwise")
-ESTIMATED = ("predictive", "sampled", "learned")
+ESTIMATED = ("predictive", "sampled")
+FITTED = ("learned", "learned, common", "boosted", "platt", "isotonic")
+"""Scores that are fitted on dev rows: from the signs of several votes, or a curve for each judge.
+
+The path "hedged" may ask the last judge alone, so nothing of the others can be a sign there; on the path
+"common" it reads them all.
+"""
 
 
 class Recorded(NamedTuple):
-    """A set: `rows`, `group` (N,), the number of labels, and each tier's `signs` where it votes
-    repeatedly."""
+    """A set: `rows`, `group` (N,), the number of labels, and each tier's `signs` where it votes repeatedly.
+
+    `alone` holds the last tier's signs without the verdicts of the others.
+    """
 
     name: str
     rows: Rows
     group: IntArray
     classes: int
     signs: tuple[Signs, ...] | None
+    alone: Signs
 
     @property
     def weight(self) -> FloatArray:
@@ -98,7 +117,9 @@ def load_set(folder: Path, name: str, estimator: str | None = None) -> Recorded:
         orders = 2 if planned % 2 == 0 else 1
         seen.append(signs(votes, orders, earlier=(rows.scores[:, :j], rows.labels[:, :j])))
     several = max(judgment.planned for judgments in judged for judgment in judgments) > 1
-    return Recorded(name, rows, group, len(task.labels), tuple(seen) if several else None)
+    return Recorded(
+        name, rows, group, len(task.labels), tuple(seen) if several else None, signs(votes, orders)
+    )
 
 
 def laid_out(path: str) -> Method:
@@ -118,28 +139,47 @@ def laid_out(path: str) -> Method:
     return method
 
 
-def learned(place: Recorded, dev: IntArray, pilot: IntArray) -> tuple[Rows, Plan | Literal["tierwise"]]:
-    """The path "hedged" on scores that are learned from dev rows."""
+def fitted(kind: str) -> Method:
+    """Scores that are fitted on dev rows, on a path that needs none."""
+
+    def method(place: Recorded, dev: IntArray, pilot: IntArray) -> tuple[Rows, Plan | Literal["tierwise"]]:
+        found = [_fitted_scores(kind, place, dev, tier) for tier in range(place.rows.scores.shape[1])]
+        return _scored(place, found, pilot, "common" if kind == "learned, common" else "hedged")
+
+    return method
+
+
+def _fitted_scores(kind: str, place: Recorded, dev: IntArray, tier: int) -> Confidence:
+    # A row without a majority counts as wrong, as it does where it is tested.
+    truth = np.where(place.rows.truth[dev] >= 0, place.rows.truth[dev], place.classes)
+    label, score = place.rows.labels[:, tier], place.rows.scores[:, tier]
+    said = label[dev] >= 0
+    if said.sum() < FEWEST:
+        return Confidence(np.full(len(label), -1), np.zeros(len(label)))
+    if kind in RECALIBRATORS:
+        curve = RECALIBRATORS[kind](score[dev][said], (label[dev] == truth)[said])
+        return Confidence(label, np.where(label >= 0, recalibrated(curve, score), 0.0))
     assert place.signs is not None
-    found = []
-    for tier in place.signs:
-        fitting = Signs(tier.label[dev], tier.x[dev])
-        used = (fitting.label >= 0) & (place.rows.truth[dev] >= 0)
-        if used.sum() < 10:
-            found.append((np.full(len(tier.label), -1), np.zeros(len(tier.label))))
-        else:
-            found.append(apply_learned(fit_learned(fitting, place.rows.truth[dev]), tier))
+    alone = kind != "learned, common" and tier == len(place.signs) - 1
+    seen = place.alone if alone else place.signs[tier]
+    fit = fit_boosted if kind == "boosted" else fit_learned
+    return apply_learned(fit(Signs(seen.label[dev], seen.x[dev]), truth), seen)
+
+
+def _scored(
+    place: Recorded, found: Sequence[Confidence], pilot: IntArray, path: PathName
+) -> tuple[Rows, Plan | Literal["tierwise"]]:
     rows = place.rows._replace(
         labels=np.column_stack([label for label, _ in found]),
         scores=np.column_stack([score for _, score in found]),
     )
     seen = rows.take(pilot).votes
-    return rows, PATHS["hedged"].build(Basis(None, seen, rows.scores.shape[1], place.classes))
+    return rows, PATHS[path].build(Basis(None, seen, rows.scores.shape[1], place.classes))
 
 
 def needs_dev(method: str) -> bool:
     """Does it spend labelled rows on fitting?"""
-    return method == "learned" or (method in PATHS and PATHS[method].needs_dev)  # type: ignore[index]
+    return method in FITTED or (method in PATHS and PATHS[method].needs_dev)  # type: ignore[index]
 
 
 def measure(
@@ -157,7 +197,7 @@ def measure(
     """Certify `draws` times and score on the population; the same draws for every method."""
     rng = np.random.default_rng(seed)
     weight, total = place.weight, np.zeros(3)
-    lay = learned if method == "learned" else laid_out(method)
+    lay = fitted(method) if method in FITTED else laid_out(method)
     held = round(dev_share * n) if needs_dev(method) else 0
     for _ in range(draws):
         seen, drawn = place.draw(pilot, rng), place.draw(n, rng)
@@ -198,6 +238,8 @@ def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
     for folder in folders:
         for alpha in options.alpha or ALPHAS.get(folder.name, (0.10, 0.15, 0.20)):
             for method, place in _methods(folder).items():
+                if options.methods and method not in options.methods:
+                    continue
                 cells = [
                     measure(
                         place,
@@ -224,9 +266,9 @@ def _methods(folder: Path) -> dict[str, Recorded]:
     found = dict.fromkeys([*PATHS, *FIXED], place)
     if place.signs is not None:
         # Estimators are compared on the default path; with one vote an item they are all the same.
-        found |= {name: load_set(folder, folder.name, name) for name in ESTIMATED[:2]}
-        found["learned"] = place
-    return found
+        found |= {name: load_set(folder, folder.name, name) for name in ESTIMATED}
+        found |= dict.fromkeys(FITTED[:3], place)
+    return {**found, **dict.fromkeys(FITTED[3:], place)}
 
 
 def main() -> None:
@@ -236,6 +278,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[100, 200, 500])
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--alpha", type=float, nargs="+", help="default: what suits the set")
+    parser.add_argument("--methods", nargs="+", help="paths and estimators; default: all")
     parser.add_argument("--delta", type=float, default=0.1)
     parser.add_argument("--dev-share", type=float, default=0.3)
     parser.add_argument("--pilot", type=int, default=50, help="unlabelled rows that lay out the path")

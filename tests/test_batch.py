@@ -25,6 +25,7 @@ from trustescalate.project import Project
 from trustescalate.protocol import Protocol
 from trustescalate.report.facts import build, build_calibration
 from trustescalate.report.markdown import render_markdown
+from trustescalate.scoring import Scorer
 from trustescalate.simulate import generate
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.validity import violation_limit
@@ -223,10 +224,11 @@ def test_the_order_of_asking_tells_nothing_of_the_draw(done: tuple[Path, Certifi
     protocol, nobody = _protocol(project, made), {seal.judge: {} for seal in made.judges}
     swapped = {**made.roles, "certify": made.roles["undrawn"], "undrawn": made.roles["certify"]}
     votes = judgments(config)
-    plan = lay_out(protocol, (), votes)
+    scorer = Scorer(made.task, made.estimator)
+    plan = lay_out(protocol, (), votes, scorer)
     assert plan is not None
-    asked = rows_to_judge(protocol, plan, nobody, 0)
-    assert asked == rows_to_judge(replace(protocol, roles=swapped), plan, nobody, 0)
+    asked = rows_to_judge(protocol, plan, nobody, 0, scorer)
+    assert asked == rows_to_judge(replace(protocol, roles=swapped), plan, nobody, 0, scorer)
     assert set(asked) == {*made.roles["certify"], *made.roles["undrawn"]}
 
 

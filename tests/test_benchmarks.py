@@ -60,7 +60,7 @@ def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     run("real_sets", tmp_path / "llmbar", "--n", 300, "--draws", 40, "--alpha", "0.2", "--markdown", page)
     rows = [line.split("|")[3:5] for line in page.read_text().splitlines() if line.startswith("| llmbar")]
     cells = {name.strip(): [float(part) for part in cell.split(",")] for name, cell in rows}
-    assert len(cells) == 10
+    assert len(cells) == 7 + 2 + 5
     assert all(violations <= 14 for _, _, violations in cells.values())
     assert cells["common"][0] == 0
     assert min(cells[name][0] for name in ("hedged", "pareto *", "stacked *")) > 0.4
@@ -74,3 +74,13 @@ def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     assert [line.split(" ", 1)[0] for line in said.splitlines()].count("ours,") == 2
     assert "fp32 equal to 1e-05: pass" in said
     assert "memory 0.25: pass" in said
+
+
+def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_path: Path) -> None:
+    run("shared_data", DATA / "llmbar", tmp_path)
+    lines = run("by_value", tmp_path, "--by", "meta.subset", "--draws", 60, "--alpha", 0.2).splitlines()
+    rows = {" ".join(line.split()[1:4]): line.split() for line in lines[2:]}
+    broken = {name: int(row[-3]) for name, row in rows.items()}
+    limit = int(rows["one for each"][-1])
+    assert broken["one for each"] <= limit < broken["one for all"]
+    assert int(rows["one for each"][4]) > 50

@@ -11,8 +11,17 @@ import pytest
 from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
-from trustescalate.protocol import Judged, Protocol
-from trustescalate.types import Annotation, Certificate, Judgment, Task, TaskKind, Vote
+from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.types import (
+    Annotation,
+    Certificate,
+    Judgment,
+    Look,
+    Task,
+    TaskKind,
+    Vote,
+    Weighting,
+)
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 
@@ -188,7 +197,11 @@ def test_the_protocol_does_not_depend_on_labels() -> None:
 CHANGES: Mapping[str, Any] = {
     "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
     "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "predictive",
+    "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
+    "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
+    "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
+    "recalibrate": "platt", "learn_from": "dearest",
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from trustescalate.cascade import (
 from trustescalate.errors import BudgetReached, NoCertificate, ProviderError
 from trustescalate.judges.base import Enough, Judge
 from trustescalate.project import Project
+from trustescalate.scoring import Scorer
 from trustescalate.simulate import write_demo
 from trustescalate.types import (
     FAILURES,
@@ -82,7 +83,7 @@ def go(judges: Sequence[tuple[Scripted, float | None]], items: Sequence[Item] = 
     decisions: list[Decision] = []
     tiers = tuple(Tier(_as_judge(judge), tau) for judge, tau in judges)
     record = lambda judgments, decision: decisions.append(decision)  # noqa: E731
-    asyncio.run(run_cascade(items, Cascade(tiers, TASK, "ensemble"), record=record, in_flight=8))
+    asyncio.run(run_cascade(items, Cascade(tiers, Scorer(TASK, "ensemble")), record=record, in_flight=8))
     return decisions
 
 
@@ -164,10 +165,10 @@ def test_stopping_early_never_changes_a_decision(estimator: str) -> None:
             early = Scripted("j", lambda _, votes=votes: votes)  # type: ignore[misc]
             item = ITEMS[n % 40]
             (judgment,), decision = await decide_item(
-                item, Cascade((Tier(_as_judge(early), tau),), TASK, estimator)
+                item, Cascade((Tier(_as_judge(early), tau),), Scorer(TASK, estimator))
             )
             full = await early.judge(item, lambda seen, planned: False)
-            whole = await decide_item(item, Cascade((Tier(_Fixed(full), tau),), TASK, estimator))
+            whole = await decide_item(item, Cascade((Tier(_Fixed(full), tau),), Scorer(TASK, estimator)))
             assert decision.label == whole[1].label
             assert decision.trail[0].score <= whole[1].trail[0].score <= decision.trail[0].score_upper
             saved += judgment.planned - len(judgment.votes)
@@ -238,7 +239,7 @@ def test_what_is_in_flight_is_kept_when_one_worker_must_stop(error: Exception) -
         asyncio.run(
             run_cascade(
                 ITEMS,
-                Cascade((Tier(_as_judge(judge), 0.9),), TASK, "ensemble"),
+                Cascade((Tier(_as_judge(judge), 0.9),), Scorer(TASK, "ensemble")),
                 record=record,
                 in_flight=8,
             )
@@ -275,7 +276,7 @@ def test_nothing_is_written_behind_a_row_that_failed() -> None:
         asyncio.run(
             run_cascade(
                 ITEMS,
-                Cascade((Tier(_as_judge(judge), 0.9),), TASK, "ensemble"),
+                Cascade((Tier(_as_judge(judge), 0.9),), Scorer(TASK, "ensemble")),
                 record=record,
                 in_flight=8,
             )

@@ -21,6 +21,7 @@ from trustescalate.project import Progress, Project
 
 COMMANDS = {
     "init",
+    "import",
     "check",
     "calibrate",
     "run",
@@ -31,6 +32,9 @@ COMMANDS = {
     "selftest",
     "monitor",
     "paths",
+    "leaderboard",
+    "compare",
+    "band",
 }
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
@@ -112,6 +116,7 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "pilot",
         "paths",
         "draw",
+        "band",
     ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from trustescalate.types import Task, TaskKind
 
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
 BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
+BET = '[guarantee]\nclusters = "bet"\nlargest_cluster = 9\n'
 SCHEMA = Path(__file__).parent.parent / "trustescalate" / "config.schema.json"
 
 
@@ -108,7 +109,31 @@ vote = "v.jsonl"
         (f'{BATCH}path = "stacked"', 'path = "stacked" has no test for claim = "batch"'),
         (f'{BATCH}[task]\nties = "drop"', 'set ties = "class"'),
         (f"{BATCH}[roles]\nholdout = 0.2", "remove [roles] holdout"),
-        (f"{BATCH}humans_replace = true", "unknown key guarantee.humans_replace"),
+        ("[guarantee]\nhumans_replace = true", 'humans_replace is for claim = "batch"'),
+        (f'{BATCH}against = "annotator"', 'set against = "majority"'),
+        (f'{BATCH}clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
+        (f"{BATCH}looks = [100, 200]", "remove looks"),
+        (f'{BATCH}weight = "meta.w"\nweight_bound = 2\nweight_source = "known"', "remove weight"),
+        (f'{BATCH}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\nclusters = "bet"', 'clusters = "bet" and largest_cluster go together'),
+        ("[guarantee]\nlargest_cluster = 3", 'clusters = "bet" and largest_cluster go together'),
+        (f'{BET}against = "annotator"', 'clusters = "bet" counts errors'),
+        (f"{BET}looks = [100, 200]", "looks count rows"),
+        (f'{BET}path = "tierwise"', 'path = "tierwise" counts rows'),
+        (f'{BET}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\npath = "tierwise"\nagainst = "annotator"', 'path = "tierwise" counts errors'),
+        ('[guarantee]\npath = "tierwise"\n[task]\nties = "half"', 'ties = "half" is tested by betting'),
+        ("[guarantee]\nlooks = []", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlooks = [200, 100]", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlook_shares = [0.5]", "look_shares holds one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1]", "one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [0.6, 0.5]", "sum to at most 1"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1.1, -0.1]", "look_shares must be above 0"),
+        ('[guarantee]\nweight = "meta.w"', "weight, weight_bound and weight_source go together"),
+        ('[guarantee]\nweight = "w"', "guarantee.weight: must match pattern"),
+        ("[task]\ntolerance = 1", 'tolerance is for kind = "rating"'),
+        ('[task]\nkind = "rating"\ntolerance = 4', "tolerance must be smaller than the scale is long"),
+        ('[task]\nkind = "binary"\nties = "half"', 'ties = "half" is for kind = "pairwise"'),
         ('[ensemble]\nswap = "yes"', "ensemble.swap: must be a valid boolean"),
         ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
         ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),
@@ -242,3 +267,11 @@ def test_the_schema_in_the_package_is_up_to_date() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == wanted
     assert set(json_schema()["properties"]) == set(Config.model_fields) - {"folder"}
     assert set(json_schema()["required"]) == {"version", "judges"}
+
+
+def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None:
+    four = load(tmp_path, "[guarantee]\nlooks = [150, 250, 400, 600]").guarantee
+    assert four.shares == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    two = load(tmp_path, "[guarantee]\nlooks = [9, 20]\nlook_shares = [0.25, 0.5]").guarantee
+    assert two.shares == (0.25, 0.5)
+    assert load(tmp_path, "").guarantee.shares == ()

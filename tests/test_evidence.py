@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import beta, binom
 
 from tests.test_calibrate import TASK, World
-from trustescalate.evidence import label_values, overall, people, score_shift
+from trustescalate.evidence import label_values, overall, score_shift
 from trustescalate.jsonl import decode, encode
+from trustescalate.people import people
 from trustescalate.stats.agreement import fleiss_kappa
 from trustescalate.types import (
     Annotation,

@@ -9,7 +9,7 @@ from trustescalate.config import GateTable
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
 from trustescalate.gate import EXIT_CODES, Verdict, decide
 from trustescalate.report.figures import Figure, missing
-from trustescalate.report.sections import Measures, Report, TaskFacts
+from trustescalate.report.sections import GroupFacts, Measures, Report, TaskFacts
 from trustescalate.types import TaskKind
 
 
@@ -44,6 +44,19 @@ def test_the_exit_codes() -> None:
 def test_a_certified_whole_current_run_passes() -> None:
     verdict = decide(report(), policy())
     assert (verdict.status, verdict.exit_code, failing(verdict)) == ("pass", 0, {})
+
+
+def test_a_value_whose_promise_fresh_labels_contradict_is_a_breach() -> None:
+    none = missing("nobody labelled any")
+    said = {"de": figure(0.7), "en": figure(0.9), "fi": none}
+    facts = tuple(GroupFacts(value, figure(0.8), none, upper) for value, upper in said.items())
+    made = replace(report(), groups=facts)
+    verdict = decide(made, policy())
+    assert (verdict.status, failing(verdict)) == ("fail", {"agreement in group 'de'": "fail"})
+    assert [check.name for check in verdict.checks if "group" in check.name] == [
+        "agreement in group 'de'", "agreement in group 'en'",
+    ]  # fmt: skip
+    assert decide(made, policy(agreement=None)).status == "pass"
 
 
 def test_too_little_coverage_is_a_breach() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.judges.replay import ReplayJudge
+from trustescalate.scoring import Scorer
 from trustescalate.types import Decision, Item, Judgment, Task, TaskKind, Vote
 from trustescalate.votes import confidence, score_bounds, vote_array
 
@@ -118,7 +119,10 @@ def test_stopping_early_decides_as_the_whole_ensemble(
 async def decided(task: Task, estimator: str, votes: list[Vote], thresholds: list[float]) -> list[Decision]:
     """What the cascade does with one item at each threshold; votes come wave by wave, until enough."""
     judge, item = ReplayJudge("j", [judged(*votes)]), Item("x", "p", ("a", "b"))
-    return [(await decide_item(item, Cascade((Tier(judge, tau),), task, estimator)))[1] for tau in thresholds]
+    return [
+        (await decide_item(item, Cascade((Tier(judge, tau),), Scorer(task, estimator))))[1]
+        for tau in thresholds
+    ]
 
 
 def test_the_cascade_asks_no_more_than_it_needs() -> None:

@@ -11,17 +11,20 @@ from pathlib import Path
 
 from trustescalate.calibrate import lay_out, rows_to_judge, votes_digest
 from trustescalate.cascade import Cascade, collect_judgments
-from trustescalate.config import FITTED_PATHS
 from trustescalate.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
 from trustescalate.jsonl import digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Judge
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.protocol import Judged, Protocol
-from trustescalate.types import Annotation, Batch, Certificate, Item, Judgment
+from trustescalate.labels import majority
+from trustescalate.protocol import Judged, Protocol, labels_digest
+from trustescalate.scoring import fit_scorer
+from trustescalate.types import Annotation, Batch, Certificate, Decision, Item, Judgment
 
 DRAW = "batch.json"
 TO_LABEL = "to_label.jsonl"
+BY_PEOPLE = "labelled by people"
+TORN = "people labelled it, and have no majority"
 OTHER_BATCH = "calibrate again, or bring back the items that were certified"
 
 
@@ -112,13 +115,14 @@ async def judge_batch(
 
     `collect` must put each judgment into `judged`.
     """
-    fitted = protocol.roles["dev"] if protocol.path in FITTED_PATHS else ()
-    first = [items[item_id] for item_id in (*protocol.roles["pilot"], *fitted)]
+    fitted = protocol.roles["dev"] if protocol.asks_dev else ()
+    first = [items[item_id] for item_id in dict.fromkeys((*protocol.roles["pilot"], *fitted))]
     await collect_judgments(first, judges, collect=collect, in_flight=in_flight)
-    plan = lay_out(protocol, annotations, judged)
+    scorer = fit_scorer(protocol, annotations, judged, items)
+    plan = lay_out(protocol, annotations, judged, scorer)
     assert plan is not None, "the configuration refuses tierwise"
     for tier, judge in enumerate(judges):
-        rows = [items[item_id] for item_id in rows_to_judge(protocol, plan, judged, tier)]
+        rows = [items[item_id] for item_id in rows_to_judge(protocol, plan, judged, tier, scorer)]
         await collect_judgments(rows, [judge], collect=collect, in_flight=in_flight)
 
 
@@ -132,6 +136,29 @@ def certified_items(certificate: Certificate, batch: Batch, items: Sequence[Item
             OTHER_BATCH,
         )
     return found
+
+
+def labelled_by_people(
+    certificate: Certificate, annotations: Sequence[Annotation], items: Sequence[Item]
+) -> list[Decision]:
+    """The decisions on those of `items` that people labelled, where their labels are released.
+
+    None where nobody is ahead: the item needs a person still. Raises CertificateMismatch if labels changed.
+    """
+    drawn = set(certificate.roles["certify"])
+    if certificate.batch is None or not certificate.batch.humans_replace:
+        return []
+    if labels_digest(annotations, drawn) != certificate.batch.labels:
+        raise CertificateMismatch(
+            "people's labels of the rows that were drawn are not those that the certificate was made with",
+            "calibrate again, or bring the labels back",
+        )
+    said = majority(certificate.task, [note for note in annotations if note.item_id in drawn])
+    return [
+        Decision(item.id, said.get(item.id), None, None, BY_PEOPLE if said.get(item.id) else TORN, ())
+        for item in items
+        if item.id in drawn
+    ]
 
 
 def recorded_cascade(cascade: Cascade, batch: Batch, votes: Path) -> Cascade:

@@ -1,68 +1,53 @@
 """From records to a certificate: align votes and labels, test, and write down every count.
 
 No judge is asked here and no file is touched. `Protocol` is everything that was decided; its digest is taken
-before a label is read, so a certificate shows that nothing was chosen by looking at the labels it tested.
+before a label is read, so a certificate shows that nothing was chosen by looking at the labels it tested. The
+tests are `testing`, what stands beside the promise is `diagnostics`.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from trustescalate.evidence import people
+from trustescalate.diagnostics import ceiling, diagnose
+from trustescalate.estimand import loss_table, losses, right_or_wrong, whom
+from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
-from trustescalate.labels import dropped_ties, majority, opinions
-from trustescalate.protocol import Aligned, Judged, Protocol
+from trustescalate.labels import dropped_ties, majority
+from trustescalate.people import people
+from trustescalate.protocol import Aligned, Judged, Protocol, labels_digest
 from trustescalate.refusal import refusal
-from trustescalate.stats.agreement import cohen_kappa, human_ceiling
+from trustescalate.scoring import NO_ITEMS, Scorer, fit_scorer, scoring
 from trustescalate.stats.band import risk_upper_band
-from trustescalate.stats.batch import BatchTable, certify_batch, judgments_needed
-from trustescalate.stats.bounds import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    clopper_pearson_interval,
-    clopper_pearson_upper,
-)
-from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
-from trustescalate.stats.certify import Table, certify
+from trustescalate.stats.batch import judgments_needed
+from trustescalate.stats.bounds import clopper_pearson_upper
 from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.shift import robustness_radius
+from trustescalate.testing import Tested, finite, kind_of, run_test
 from trustescalate.types import (
     Annotation,
     Batch,
-    Bin,
-    Ceiling,
     Certificate,
     Checkpoint,
+    Clusters,
+    GroupPromise,
+    Item,
     Json,
-    JudgeDiagnostics,
     Judgment,
     Label,
-    PolicyTest,
+    LeftOut,
+    Look,
     Seal,
-    Task,
+    Weighting,
 )
-from trustescalate.votes import confidence
 
 CERTIFICATE_SCHEMA = 1
-INTERVAL_DELTA = 0.05
-"""Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
 CHECKPOINTS = 16
 """So many policies have a limit on their risk: each one more widens the limits of all."""
-
-
-class Tested(NamedTuple):
-    """What the tests say, whatever the claim."""
-
-    chosen: int | None
-    thresholds: FloatArray | None
-    coverage_lower: float | None
-    tests: tuple[PolicyTest, ...]
 
 
 def calibrate(
@@ -72,12 +57,14 @@ def calibrate(
     *,
     created: str,
     batch_digest: str = "",
+    items: Mapping[str, Item] = NO_ITEMS,
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path is fitted on those. With the claim "batch" it holds what `rows_to_judge` asked for, and
-    `batch_digest` stands for the items of the batch.
+    the path or the scores are fitted on those. With the claim "batch" it holds what `rows_to_judge` asked
+    for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
+    scores that are learned read the lengths of their texts.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
     """
     task = protocol.task
@@ -88,14 +75,19 @@ def calibrate(
     truth = majority(task, notes)
     batch = protocol.claim == "batch"
     rows = [item_id for item_id in certify if batch or item_id in truth]
-    aligned = _align(protocol, rows, truth, judged)
-    plan = lay_out(protocol, annotations, judged)
-    if batch:
-        result = _certify_batch(protocol, truth, plan, judged)
+    scorer = fit_scorer(protocol, annotations, judged, items)
+    aligned = _align(protocol, rows, notes, judged, scorer)
+    tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
+    plan = lay_out(protocol, annotations, judged, scorer)
+    groups: tuple[GroupPromise, ...] = ()
+    if protocol.groups is not None:
+        assert plan is not None, "the configuration refuses tierwise"
+        groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
+        result = Tested(None, None, coverage_lower(groups, len(rows), protocol.level), ())
     else:
-        result = _certify(protocol, aligned, plan) if rows else Tested(None, None, None, ())
-    certified = result.chosen is not None
-    reason, advice = ("", "") if certified else refusal(protocol, aligned, len(result.tests))
+        result = run_test(protocol, tested, plan) if rows else Tested(None, None, None, ())
+    certified = result.chosen is not None or result.coverage_lower is not None
+    reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
@@ -109,20 +101,19 @@ def calibrate(
         prefer=protocol.prefer,
         estimator=protocol.estimator,
         task=task,
-        label_policy="majority",
+        label_policy=protocol.against,
         n=len(rows),
         no_majority=sum(truth.get(item_id) is None for item_id in rows),
         dropped_ties=dropped_ties(task, notes),
         chosen=result.chosen,
-        thresholds=_thresholds(result.thresholds),
+        thresholds=finite(result.thresholds),
         coverage_lower=result.coverage_lower,
         tests=result.tests,
         judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
         diagnostics=tuple(
-            _diagnostics(task, name, rows, aligned, tier, judged[name])
-            for tier, (name, _) in enumerate(protocol.judges)
+            diagnose(protocol, aligned, tier, judged[name]) for tier, (name, _) in enumerate(protocol.judges)
         ),
-        ceiling=_ceiling(task, notes),
+        ceiling=ceiling(task, notes),
         roles=protocol.roles,
         protocol=sealed,
         data_digest=digest(_evidence(notes, judged)),
@@ -131,31 +122,66 @@ def calibrate(
         created=created,
         assumptions=_assumptions(protocol),
         stack=_stack(plan),
-        batch=Batch(len(protocol.batch), batch_digest, votes_digest(judged)) if batch else None,
+        batch=_batch(protocol, batch_digest, judged, notes) if batch else None,
         radius=_radius(protocol, result),
         band=_band(protocol, result),
+        group_by=None if protocol.groups is None else protocol.groups.by,
+        groups=groups,
+        left_out=_left_out(protocol, rows, aligned, plan),
         people=people(
             task, notes, rows, {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)}
         ),
+        method=_METHODS.get(kind_of(protocol), "exact"),
+        look=protocol.look,
+        clusters=_clusters(protocol),
+        weighting=protocol.weighting,
+        scoring=scoring(protocol, scorer),
     )
 
 
-def lay_out(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Plan | None:
+def _refusal(
+    protocol: Protocol, aligned: Aligned, result: Tested, groups: Sequence[GroupPromise]
+) -> tuple[str, str]:
+    if protocol.groups is not None:
+        return refusal_by_value(protocol, protocol.groups, groups)
+    return refusal(protocol, aligned, len(result.tests))
+
+
+def _left_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: Plan | None) -> LeftOut | None:
+    asked = protocol.leave_out
+    return None if asked is None else leave_out(protocol, asked, rows, aligned, plan)
+
+
+_METHODS: Mapping[str, Literal["betting", "clusters"]] = {"betting": "betting", "clusters": "clusters"}
+
+
+def lay_out(
+    protocol: Protocol, annotations: Sequence[Annotation], judged: Judged, scorer: Scorer
+) -> Plan | None:
     """The path, from dev rows and unlabelled ones alone; None for `tierwise`, which needs none."""
     if protocol.path == "tierwise":
         return None
     wanted = set(protocol.roles["dev"]) if PATHS[protocol.path].needs_dev else set()
-    truth = majority(protocol.task, [note for note in annotations if note.item_id in wanted])
-    dev = _align(protocol, list(truth), truth, judged) if truth else None
-    pilot = ScoredVotes(*_confidences(protocol, protocol.roles["pilot"], judged))
+    notes = [note for note in annotations if note.item_id in wanted]
+    rows = list(majority(protocol.task, notes))
+    dev = _align(protocol, rows, notes, judged, scorer) if rows else None
+    pilot = _confidences(protocol, protocol.roles["pilot"], judged, scorer)
     basis = Basis(
-        None if dev is None else Rows(dev.scores, dev.labels, dev.truth, dev.costs),
+        None if dev is None else _dev_rows(protocol, dev),
         pilot,
         len(protocol.judges),
         len(protocol.task.labels),
     )
     plan = PATHS[protocol.path].build(basis)
     return _less_to_judge(plan, pilot) if protocol.claim == "batch" else plan
+
+
+def _dev_rows(protocol: Protocol, dev: Aligned) -> Rows:
+    """Dev rows as paths read them; where near misses agree, as right or wrong, save for a stack's labels."""
+    if protocol.task.tolerance and protocol.path != "stacked":
+        none = np.zeros(len(dev.ids), dtype=np.int64)
+        return Rows(dev.scores, right_or_wrong(dev.labels, dev.losses), none, dev.costs)
+    return Rows(dev.scores, dev.labels, dev.truth, dev.costs)
 
 
 def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
@@ -173,14 +199,18 @@ def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
     return plan._replace(parts=tuple(parts))
 
 
-def rows_to_judge(protocol: Protocol, plan: Plan, judged: Judged, tier: int) -> tuple[str, ...]:
+def rows_to_judge(
+    protocol: Protocol, plan: Plan, judged: Judged, tier: int, scorer: Scorer
+) -> tuple[str, ...]:
     """The ids of the batch that a judge must still be asked about, when all judges before it have been.
 
     Where no policy of the plan would ask the judge, its verdict changes no count. The order tells nothing of
     the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
     rows = sorted(protocol.batch)
-    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged))[:, tier]
+    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged, scorer))[
+        :, tier
+    ]
     known = judged[protocol.judges[tier][0]]
     return tuple(
         item_id for item_id, wanted in zip(rows, needed, strict=True) if wanted and item_id not in known
@@ -193,100 +223,33 @@ def votes_digest(judged: Judged) -> str:
 
 
 def _align(
-    protocol: Protocol, rows: Sequence[str], truth: Mapping[str, Label | None], judged: Judged
+    protocol: Protocol,
+    rows: Sequence[str],
+    notes: Sequence[Annotation],
+    judged: Judged,
+    scorer: Scorer,
 ) -> Aligned:
-    names = [name for name, _ in protocol.judges]
-    scores, labels = _confidences(protocol, rows, judged)
+    task, names = protocol.task, [name for name, _ in protocol.judges]
+    scores, labels = _confidences(protocol, rows, judged, scorer)
     costs = np.array(
         [[row.cost if (row := judged[name].get(item_id)) else 0.0 for name in names] for item_id in rows],
         dtype=float,
     )
-    place = {label: i for i, label in enumerate(protocol.task.labels)}
-    answers = [place.get(truth.get(item_id) or "", -1) for item_id in rows]
-    return Aligned(scores, labels, costs.reshape(scores.shape), np.array(answers, dtype=np.int64))
+    place: Mapping[Label | None, int] = {label: i for i, label in enumerate(task.labels)}
+    truth = majority(task, notes)
+    return Aligned(
+        tuple(rows),
+        scores,
+        labels,
+        costs.reshape(scores.shape),
+        np.array([place.get(truth.get(item_id), -1) for item_id in rows], dtype=np.int64),
+        loss_table(task, losses(task, protocol.against, notes), rows),
+    )
 
 
-def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged) -> tuple[FloatArray, IntArray]:
+def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged, scorer: Scorer) -> ScoredVotes:
     """Scores and labels; a row that a judge was not asked about has score 0 and no verdict."""
-    scores = np.zeros((len(rows), len(protocol.judges)))
-    labels = np.full(scores.shape, -1, dtype=np.int64)
-    for tier, (name, _) in enumerate(protocol.judges):
-        asked = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
-        if asked:
-            votes = [judged[name][rows[place]] for place in asked]
-            found = confidence(protocol.task, protocol.estimator, votes)
-            scores[asked, tier], labels[asked, tier] = found.score, found.label
-    return scores, labels
-
-
-def _certify(protocol: Protocol, aligned: Aligned, plan: Plan | None) -> Tested:
-    found = certify(
-        aligned.scores,
-        aligned.labels,
-        aligned.truth,
-        aligned.costs,
-        alpha=protocol.alpha,
-        delta=protocol.delta,
-        path="tierwise" if plan is None else plan,
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
-    )
-    tests = _tests(found.table, plan, [None] * len(found.table.accepted))
-    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
-
-
-def _certify_batch(
-    protocol: Protocol, truth: Mapping[str, Label | None], plan: Plan | None, judged: Judged
-) -> Tested:
-    assert plan is not None, "the configuration refuses tierwise"
-    everything = _align(protocol, protocol.batch, truth, judged)
-    sample = np.arange(len(protocol.roles["certify"]))
-    found = certify_batch(
-        everything.scores,
-        everything.labels,
-        sample,
-        everything.truth[sample],
-        everything.costs,
-        alpha=protocol.alpha,
-        delta=protocol.delta,
-        path=plan,
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
-    )
-    tests = _tests(found.table, plan, found.table.drawn.tolist())
-    share = None if found.chosen is None else tests[found.chosen].accepted / len(everything.truth)
-    return Tested(found.chosen, found.thresholds, share, tests)
-
-
-def _thresholds(thresholds: FloatArray | None) -> tuple[float | None, ...] | None:
-    if thresholds is None:
-        return None
-    return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)
-
-
-def _tests(
-    table: Table | BatchTable, plan: Plan | None, drawn: Sequence[int | None]
-) -> tuple[PolicyTest, ...]:
-    parts = [0] * len(table.accepted)
-    if plan is not None:
-        parts = [part for part, policies in enumerate(plan.parts) for _ in policies]
-    return tuple(
-        PolicyTest(
-            thresholds=_thresholds(table.policies[t]) or (),
-            accepted=int(table.accepted[t]),
-            errors=int(table.errors[t]),
-            by_tier=tuple(map(int, table.by_tier[t])),
-            cost=float(table.cost[t]),
-            p_value=float(table.p_value[t]),
-            level=float(table.level[t]),
-            rejected=bool(table.rejected[t]),
-            part=parts[t],
-            drawn=drawn[t],
-        )
-        for t in range(len(table.accepted))
-    )
+    return scorer.read([name for name, _ in protocol.judges], rows, judged)
 
 
 def _stack(plan: Plan | None) -> tuple[tuple[tuple[float, float], ...], ...] | None:
@@ -302,7 +265,7 @@ def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
 
 def _radius(protocol: Protocol, result: Tested) -> float | None:
     """The least radius of the tests that the promise rests on: one, or on a tierwise path one a tier."""
-    if result.chosen is None or protocol.claim == "batch":
+    if result.chosen is None or kind_of(protocol) != "exact":
         return None
     used = [result.tests[result.chosen]]
     if protocol.path == "tierwise":
@@ -315,82 +278,95 @@ def _radius(protocol: Protocol, result: Tested) -> float | None:
 def _band(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
     """Limits on evenly spaced policies of the path. Places alone decide which: no label, and no count."""
     size = len(result.tests)
-    if protocol.claim == "batch" or protocol.path == "tierwise" or size == 0:
+    if kind_of(protocol) != "exact" or protocol.path == "tierwise" or size == 0:
         return ()
     places = np.unique(np.linspace(0, size - 1, min(size, CHECKPOINTS)).round().astype(np.int64))
     errors, accepted = np.array([(test.errors, test.accepted) for test in result.tests])[places].T
-    upper = risk_upper_band(errors, accepted, protocol.delta)
+    upper = risk_upper_band(errors, accepted, protocol.level)
     return tuple(Checkpoint(int(test), float(limit)) for test, limit in zip(places, upper, strict=True))
 
 
-# ── what is said beside the promise ──────────────────────────────────────────────────────────────
+def _batch(protocol: Protocol, mark: str, judged: Judged, notes: Sequence[Annotation]) -> Batch:
+    said = labels_digest(notes, protocol.roles["certify"]) if protocol.humans_replace else ""
+    return Batch(len(protocol.batch), mark, votes_digest(judged), protocol.humans_replace, said)
 
 
-def _diagnostics(
-    task: Task, name: str, rows: Sequence[str], aligned: Aligned, tier: int, judged: Mapping[str, Judgment]
-) -> JudgeDiagnostics:
-    asked = np.array([item_id in judged for item_id in rows], dtype=np.bool_)
-    score, label, truth = aligned.scores[asked, tier], aligned.labels[asked, tier], aligned.truth[asked]
-    correct: BoolArray = (label >= 0) & (label == truth)
-    spoken = label >= 0
-    both = spoken & (truth >= 0)
-    votes = [vote for item_id in rows if item_id in judged for vote in judged[item_id].votes]
-    agreements = int(correct.sum())
-    return JudgeDiagnostics(
-        judge=name,
-        n=len(label),
-        agreements=agreements,
-        interval=clopper_pearson_interval(agreements, len(label), INTERVAL_DELTA),
-        kappa=cohen_kappa(label[both], truth[both], len(task.labels)),
-        ece=expected_calibration_error(score[spoken], correct[spoken]),
-        brier=brier_score(score[spoken], correct[spoken]),
-        auroc=auroc(score[spoken], correct[spoken]),
-        bins=_bins(score[spoken], correct[spoken]),
-        votes=len(votes),
-        failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
-        cost=float(aligned.costs[asked, tier].mean()) if asked.any() else 0.0,
-    )
-
-
-def _bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
-    bars = reliability(score, correct)
-    return tuple(
-        Bin(float(low), float(high), int(rows), float(mean), int(right))
-        for low, high, rows, mean, right in zip(*bars, strict=True)
-    )
-
-
-def _ceiling(task: Task, notes: Sequence[Annotation]) -> Ceiling | None:
-    stated = [note for rows in opinions(task, notes).values() for note in rows]
-    if not stated:
-        return None
-    row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
-    annotator = np.unique([note.annotator for note in stated], return_inverse=True)[1]
-    label = np.array([task.labels.index(note.label) for note in stated])
-    ceiling = human_ceiling(row, annotator, label, INTERVAL_DELTA)
-    return None if ceiling is None else Ceiling(*ceiling)
+def _clusters(protocol: Protocol) -> Clusters | None:
+    given = protocol.clusters
+    return None if given is None else Clusters(len(given.rows), given.largest)
 
 
 def _assumptions(protocol: Protocol) -> tuple[str, ...]:
+    agreement = f"agreement means agreement with {whom(protocol.task, protocol.against)}"
+    if protocol.against == "majority":
+        agreement += "; without one, any verdict counts as a disagreement"
     if protocol.claim == "batch":
-        return (
+        said = [
             "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "
             "by this tool, by a seed that was chosen before any label was seen",
-            "agreement means agreement with the majority of an item's annotators; without one, any verdict "
-            "counts as a disagreement",
+            agreement,
             "nothing is promised about items outside the batch",
+        ]
+        return (*said, *((REPLACED,) if protocol.humans_replace else ()), *_fitting(protocol))
+    drawn = (
+        "the certification rows were drawn independently from the same population as the items to be judged"
+    )
+    if protocol.groups is not None:
+        drawn = (
+            f"the certification rows of each value of {protocol.groups.by} were drawn independently from the "
+            "same population as the items of that value to be judged; how common the values are may change"
         )
     said = [
-        "the certification rows were drawn independently from the same population as the items to be judged",
-        "agreement means agreement with the majority of an item's annotators; without one, any verdict "
-        "counts as a disagreement",
+        drawn,
+        agreement,
         "the judges stay as they are: same model, same wording, same examples",
     ]
-    if protocol.grouped:
+    if protocol.clusters is not None:
+        said[0] = (
+            "whole groups of rows were drawn independently from the same population as the items to be "
+            f"judged; no group there has more than {protocol.clusters.largest} rows, and a row of a large "
+            "group counts as much as any other"
+        )
+    elif protocol.grouped:
         said.append("rows of one group hang together, so one row of each group was drawn for the test")
     if protocol.task.ties == "drop":
         said.append("items that people call a tie are outside the claim")
-    return tuple(said)
+    if protocol.weighting is not None:
+        said.append(_weighted(protocol.weighting))
+    if protocol.look is not None:
+        said.append(_looked(protocol.look))
+    return (*said, *_fitting(protocol))
+
+
+def _fitting(protocol: Protocol) -> tuple[str, ...]:
+    if not protocol.fitted:
+        return ()
+    if protocol.learn_from == "dearest":
+        return ("scores are fitted to the verdicts of the last judge, and no tested label was used for it",)
+    return ("scores are fitted on rows of the role dev, none of which was tested",)
+
+
+REPLACED = (
+    "the rows drawn for people are released with people's labels, which count as right: the share is of all "
+    "answers on accepted items, and says less about the judges' verdicts alone"
+)
+
+
+def _weighted(given: Weighting) -> str:
+    kept = (
+        f"the population to be judged has weights {given.by} against the labelled rows, nowhere above "
+        f"{given.bound:g}: {given.kept:,} of {given.offered:,} rows were kept with probability weight / bound"
+    )
+    if given.source == "known":
+        return f"{kept}; the weights are exact"
+    return f"{kept}; the weights were estimated, so the promise is approximate, as good as they are"
+
+
+def _looked(look: Look) -> str:
+    return (
+        f"this is look {look.number} of {len(look.sizes)}, and may spend {look.share:g} of delta; the number "
+        "of rows of every look was fixed before the first label"
+    )
 
 
 def _evidence(notes: Sequence[Annotation], judged: Judged) -> Json:

@@ -6,12 +6,13 @@ cannot change what happens to its item, so the decisions are those of the full e
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
 from trustescalate.judges.base import Ask, Enough, Judge, all_done, all_votes
+from trustescalate.scoring import Scorer
 from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.paths import Stack, stacked_scores
 from trustescalate.stats.paths import Votes as ScoredVotes
@@ -27,7 +28,7 @@ from trustescalate.types import (
     Task,
     Vote,
 )
-from trustescalate.votes import score_bounds
+from trustescalate.values import Thresholds, certified_groups, value_of
 
 Record = Callable[[Sequence[Judgment], Decision], None]
 Collect = Callable[[Judgment], None]
@@ -55,38 +56,64 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far."""
+    """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far.
+
+    With `group_by`, a field of the items, the thresholds of a value's items are those of `groups`, None where
+    nothing is certified for it; those of `tiers` are None.
+    """
 
     tiers: tuple[Tier, ...]
-    task: Task
-    estimator: str
+    scorer: Scorer
     stack: Stack | None = None
+    group_by: str | None = None
+    groups: Mapping[str, Thresholds | None] = field(default_factory=dict)
 
 
-def trusted_cascade(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> Cascade:
+def trusted_cascade(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    recalibrate: str | None = None,
+    learn_from: str = "people",
+) -> Cascade:
     """The cascade that a certificate allows.
 
     Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
-    when it was made for another task, estimator or judge.
+    when it was made for another task, another way to make scores, or another judge.
     """
-    thresholds = _certified(certificate)
+    _must_be_certified(certificate)
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
+    if certificate.scoring is not None or recalibrate is not None:
+        made = certificate.scoring
+        _must_equal("recalibrate", None if made is None else made.recalibrate, recalibrate)
+        _must_equal("learn_from", None if made is None else made.learn_from, learn_from)
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
     stack = None if certificate.stack is None else Stack(len(task.labels), np.array(certificate.stack))
+    groups = {promise.value: promise.thresholds for promise in certificate.groups}
+    thresholds = certificate.thresholds or (None,) * len(judges)
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
-    return Cascade(tiers, task, estimator, stack)
+    return Cascade(tiers, Scorer.of(certificate), stack, certificate.group_by, groups)
 
 
 def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
     """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
-    _certified(certificate)
+    _must_be_certified(certificate)
     _must_equal("claim", certificate.claim, claim)
     _must_equal("alpha", certificate.alpha, alpha)
     _must_equal("delta", certificate.delta, delta)
+
+
+def must_promise_by(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:
+    """Raise CertificateMismatch unless promises are for each value of `by`, with these alphas by value."""
+    _must_equal("[groups] by", certificate.group_by, by)
+    for promise in certificate.groups:
+        wanted = alpha.get(promise.value, certificate.alpha)
+        _must_equal(f"alpha of {promise.value!r}", promise.alpha, wanted)
 
 
 def patient(ask: Ask, judge: str) -> Ask:
@@ -143,11 +170,14 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
     """One item through the tiers."""
     judgments: list[Judgment] = []
     trail: list[Step] = []
-    for tier in cascade.tiers:
+    tiers, why_none = _tiers_for(item, cascade)
+    if why_none:
+        return judgments, Decision(item.id, None, None, None, why_none, ())
+    for tier in tiers:
         if tier.threshold is None:
             continue
-        judgments.append(await tier.judge.judge(item, _enough(cascade, tier.threshold)))
-        step = _step(cascade, tier, judgments)
+        judgments.append(await tier.judge.judge(item, _enough(cascade, tier, item)))
+        step = _step(cascade, tier, item, judgments)
         trail.append(step)
         if step.accepted:
             decision = Decision(item.id, step.label, step.judge, step.score, "accepted", tuple(trail))
@@ -155,20 +185,38 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
     return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
 
 
-def _enough(cascade: Cascade, threshold: float) -> Enough:
-    if cascade.stack is not None:
-        return all_votes  # every later tier reads the exact score of this one
+def _tiers_for(item: Item, cascade: Cascade) -> tuple[tuple[Tier, ...], str]:
+    """The tiers with the thresholds that hold for an item; or why nothing is promised for it."""
+    if cascade.group_by is None:
+        return cascade.tiers, ""
+    value = value_of(item, cascade.group_by)
+    if value is None:
+        return (), f"no {cascade.group_by}, for each of whose values there is a promise of its own"
+    if value not in cascade.groups:
+        return (), f"its {cascade.group_by} is unknown to the certificate"
+    thresholds = cascade.groups[value]
+    if thresholds is None:
+        return (), f"nothing is certified for its {cascade.group_by}"
+    return tuple(
+        replace(tier, threshold=tau) for tier, tau in zip(cascade.tiers, thresholds, strict=True)
+    ), ""
+
+
+def _enough(cascade: Cascade, tier: Tier, item: Item) -> Enough:
+    name, threshold = tier.judge.name, tier.threshold
+    if threshold is None or cascade.stack is not None or cascade.scorer.needs_all(name):
+        return all_votes  # with a stack every later tier reads the exact score of this one
 
     def enough(votes: Sequence[Vote], planned: int) -> bool:
-        label, low, high = score_bounds(cascade.task, cascade.estimator, votes, planned)
+        label, low, high = cascade.scorer.bounds(item, name, votes, planned)
         return high < threshold or (label >= 0 and low >= threshold)
 
     return enough
 
 
-def _step(cascade: Cascade, tier: Tier, judgments: Sequence[Judgment]) -> Step:
-    judgment, task = judgments[-1], cascade.task
-    label, low, high = _read(cascade, judgments)
+def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment]) -> Step:
+    judgment, task = judgments[-1], cascade.scorer.task
+    label, low, high = _read(cascade, item, judgments)
     return Step(
         judge=judgment.judge,
         label=task.labels[label] if label >= 0 else None,
@@ -182,11 +230,11 @@ def _step(cascade: Cascade, tier: Tier, judgments: Sequence[Judgment]) -> Step:
     )
 
 
-def _read(cascade: Cascade, judgments: Sequence[Judgment]) -> Bounds:
+def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds:
     """What the last of these judgments says; with a stack, what all of them say together."""
-    own = [score_bounds(cascade.task, cascade.estimator, row.votes, row.planned) for row in judgments]
     if cascade.stack is None:
-        return own[-1]
+        return cascade.scorer.say(item, judgments)
+    own = [cascade.scorer.say(item, judgments[: place + 1]) for place in range(len(judgments))]
     place = [tier.judge.name for tier in cascade.tiers]
     asked = [place.index(row.judge) for row in judgments]
     scores, labels = np.zeros((1, len(place))), np.full((1, len(place)), -1)
@@ -223,10 +271,9 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], 
         raise stopped[0]
 
 
-def _certified(certificate: Certificate) -> tuple[float | None, ...]:
-    if certificate.thresholds is None:
+def _must_be_certified(certificate: Certificate) -> None:
+    if certificate.thresholds is None and not certified_groups(certificate):
         raise NoCertificate(f"there is no certificate: {certificate.reason}", certificate.advice)
-    return certificate.thresholds
 
 
 def _must_equal(field: str, certified: object, given: object) -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -11,6 +12,7 @@ from trustescalate.config import Config, RolesTable
 from trustescalate.errors import DataError
 from trustescalate.jsonl import Row, canonical, digest, read_rows
 from trustescalate.types import Annotation, Item, Task
+from trustescalate.values import value_of, values_of
 
 Role = Literal["exemplars", "dev", "certify", "holdout"]
 R = TypeVar("R", Item, Annotation)
@@ -49,6 +51,11 @@ def load_dataset(config: Config) -> Dataset:
     grouped = tuple(_with_group(row.record, config.data.group) for row in items)
     if items and config.data.group and all(item.group is None for item in grouped):
         problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
+    if items:
+        problems += _value_problems(items_path, [row.record for row in items], config)
+    for field, where in _named_fields(config):
+        if items and all(value_of(item, field) is None for item in grouped):
+            problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
     return Dataset(grouped, tuple(row.record for row in notes))
@@ -165,6 +172,8 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+        if row.seconds is not None and row.seconds < 0:
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
@@ -172,11 +181,34 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
     return problems
 
 
+def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[str]:
+    """What [groups] names and no item has: a slip of the pen there would loosen or tighten a promise."""
+    given, problems = config.groups, []
+    for name, by in (("by", given.by), ("evidence", given.evidence)):
+        if by is not None and not values_of(items, by):
+            problems.append(f"{path}: no item has {by}, which [groups] {name} names")
+    if given.by is None or problems:
+        return problems
+    known = set(values_of(items, given.by).values())
+    for name, table in (("alpha", given.alpha), ("weights", given.weights)):
+        for value in sorted(table.keys() - known):
+            near = get_close_matches(value, known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{path}: no item has {given.by} {value!r}, which [groups] {name} names{meant}")
+    return problems
+
+
+def _named_fields(config: Config) -> list[tuple[str, str]]:
+    board, strata = config.leaderboard, config.data.strata
+    named = [(field, "[leaderboard] models") for field in board.models]
+    named += [(board.item, "[leaderboard] item")] if board.item else []
+    return named + ([(strata, "[data] strata")] if strata else [])
+
+
 def _with_group(item: Item, by: str | None) -> Item:
     if by is None or by == "group":
         return item
-    value = item.prompt if by == "prompt" else item.meta.get(by.removeprefix("meta."))
-    group = digest(value) if by == "prompt" else None if value in (None, "") else str(value)
+    group = digest(item.prompt) if by == "prompt" else value_of(item, by)
     return Item(item.id, item.prompt, item.responses, item.reference, group, item.meta)
 
 

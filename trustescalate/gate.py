@@ -7,7 +7,7 @@ from typing import Literal
 from trustescalate.config import GateTable
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
 from trustescalate.report.figures import setting
-from trustescalate.report.sections import Measures, Report
+from trustescalate.report.sections import GroupFacts, Measures, Report
 
 Status = Literal["pass", "fail", "undecided"]
 EXIT_CODES = {"pass": EXIT_PASSED, "fail": EXIT_BREACH, "undecided": EXIT_NOT_MEASURABLE}
@@ -46,6 +46,7 @@ def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
     grounds = [_complete(report), _certified(report), _current(stale), _answered(report.measures, policy)]
     asked = [
         *_agreement(report.measures, policy.min_agreement),
+        *_group_agreement(report.groups, policy.min_agreement),
         *_coverage(report.measures, policy.min_coverage),
     ]
     return Verdict(_overall(grounds, asked), (*grounds, *asked))
@@ -102,6 +103,26 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
         return [Check(name, "pass", required, f"certified ≥ {certified.text}", "certified")]
     message = f"the certificate promises {certified.text}; calibrate with a smaller alpha to promise more"
     return [Check(name, "undecided", required, f"certified ≥ {certified.text}", message)]
+
+
+def _group_agreement(groups: Sequence[GroupFacts], least: float | None) -> list[Check]:
+    """Whether fresh labels contradict what was promised for a value by itself."""
+    checks = []
+    for group in groups if least is not None else ():
+        upper, promised = group.judged_agreement_upper, group.certified_agreement
+        if not (isinstance(upper.value, float | int) and isinstance(promised.value, float | int)):
+            continue
+        broken = upper.value < promised.value
+        checks.append(
+            Check(
+                f"agreement in group {group.value!r}",
+                "fail" if broken else "pass",
+                f"at least {promised.text}, its own promise",
+                f"at most {upper.text}",
+                "fresh labels contradict the promise" if broken else "fresh labels do not contradict it",
+            )
+        )
+    return checks
 
 
 def _coverage(measures: Measures, least: float | None) -> list[Check]:

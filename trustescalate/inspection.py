@@ -18,9 +18,17 @@ from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
+from trustescalate.scoring import Scorer
+from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import Decision, Item, Judgment, Reply, Request, Usage
+from trustescalate.values import Thresholds, values_of
+
+MOST_VALUES_SHOWN = 12
+
+ENOUGH_TO_FIT = 50
+"""From so many rows on a logistic score can be better than a plain one."""
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -40,7 +48,8 @@ class Inspection:
 def inspect_project(project: Project) -> Inspection:
     """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
     config, data = project.config, load_dataset(project.config)
-    roles = project.roles(data)
+    selected = project.select(data)
+    roles = selected.roles
     task, promise = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
     said = Counter("no majority" if label is None else label for label in truth.values())
@@ -51,11 +60,28 @@ def inspect_project(project: Project) -> Inspection:
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        *_test_facts(selected),
         *_batch_facts(project, data),
+        *_value_facts(project, data, roles),
+        *_score_facts(project),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, roles)))
+    return Inspection(facts, tuple(_warnings(project, data, selected)))
+
+
+def _test_facts(selected: Selection) -> list[tuple[str, str]]:
+    """How the rows to certify with come about, where they are not simply all, one of each group."""
+    found, clusters, weights = list[tuple[str, str]](), selected.clusters, selected.weighting
+    if clusters is not None:
+        largest = max(map(len, clusters.rows), default=0)
+        found.append(("groups", f"{len(clusters.rows):,}, of at most {largest} of {clusters.largest} rows"))
+    if weights is not None:
+        found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.look is not None:
+        look = selected.look
+        found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
+    return found
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -67,17 +93,71 @@ def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]
     return (("batch", said),)
 
 
-def _warnings(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[str]:
-    config, found, certify = project.config, list[str](), len(roles["certify"])
+def _value_facts(
+    project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, str], ...]:
+    counts = _value_counts(project, data, roles)
+    if not counts:
+        return ()
+    shown = [f"{value} {n:,}" for value, n in counts.most_common(MOST_VALUES_SHOWN)]
+    more = [f"and {len(counts) - MOST_VALUES_SHOWN:,} more"] if len(counts) > MOST_VALUES_SHOWN else []
+    return ((f"a promise for each {project.config.groups.by}", ", ".join([*shown, *more])),)
+
+
+def _value_counts(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """Certification rows by value of [groups] by, those without a value left out."""
+    by, certify = project.config.groups.by, set(roles["certify"])
+    if by is None:
+        return Counter()
+    return Counter(values_of([item for item in data.items if item.id in certify], by).values())
+
+
+def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
+    given, promise = project.config.groups, project.config.guarantee
+    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.fewest}
+    found = []
+    for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        at = f"{given.by} {value!r}: {n} rows to certify with"
+        if value not in held:
+            found.append(f"{at}, fewer than {given.fewest}: it is not tested, and abstains")
+            continue
+        share = promise.delta * held[value] / sum(held.values())
+        floor = label_floor(given.alpha.get(value, promise.alpha), share)
+        if n < floor:
+            found.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
+    return found[:5]
+
+
+def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
+    given = project.config.ensemble
+    if not given.fitted:
+        return ()
+    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
+    curve = f", {given.recalibrate}" if given.recalibrate else ""
+    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
+
+
+def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
+    config, found, roles = project.config, list[str](), selected.roles
+    certify = len(roles["certify"])
     drawn = project.draw(data)
     try:
         if drawn is None or not to_label(drawn, data):
             project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
-    floor = label_floor(config.guarantee.alpha, config.guarantee.delta)
-    if drawn is None and certify < floor:
+    spent = config.guarantee.delta * (1 if selected.look is None else selected.look.share)
+    floor = label_floor(config.guarantee.alpha, spent)
+    if selected.missing:
+        found.append(f"the first look needs {selected.missing:,} more rows to certify with")
+    elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    found += _value_warnings(project, _value_counts(project, data, roles))
+    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
+    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
+        found.append(
+            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
+        )
     for ids in duplicates(data.items)[:5]:
         named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
@@ -225,7 +305,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     roles = project.roles(data)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
-    asked = [by_id[item_id] for item_id in (*roles["certify"], *roles["pilot"])]
+    fitted = roles["dev"] if config.asks_dev else ()
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
@@ -261,7 +342,8 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
         made.extend(judgments)
 
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
-    cascade = Cascade(tiers, project.config.task.task(), project.config.ensemble.estimator)
+    by, groups = _promised(project)
+    cascade = Cascade(tiers, _scorer(project, items), group_by=by, groups=groups)
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -273,6 +355,30 @@ def _thresholds(project: Project) -> Sequence[float | None]:
         certified = None
     tiers = len(project.config.judges)
     return certified if certified is not None and len(certified) == tiers else (0.8,) * tiers
+
+
+def _promised(project: Project) -> tuple[str | None, Mapping[str, Thresholds | None]]:
+    """The thresholds of each value, where a certificate has some for these judges."""
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return None, {}
+    if certificate.status == "none" or len(certificate.judges) != len(project.config.judges):
+        return None, {}
+    return certificate.group_by, {one.value: one.thresholds for one in certificate.groups}
+
+
+def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
+    """The certificate's, if it is about these judges; else without any fit, so that all votes are asked."""
+    config = project.config
+    try:
+        certificate = project.certificate()
+    except NoCertificate:
+        return Scorer(config.task.task(), config.ensemble.estimator)
+    same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
+    if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
+        return Scorer.of(certificate, {item.id: item for item in items})
+    return Scorer(config.task.task(), config.ensemble.estimator)
 
 
 def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001

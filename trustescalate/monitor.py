@@ -2,7 +2,8 @@
 
 Two e-processes (`stats.drift`), one over audited production verdicts, one over certification rows that the
 live judges answer again. The state lies beside the certificate: which labels were used, in which order, so
-that looking often, restarting and feeding a label twice change nothing. Counts are never stored.
+that looking often, restarting and feeding a label twice change nothing. Counts are never stored. Where a
+verdict may lose a share, a hash of the certificate and the item decides whether it counts as wrong.
 """
 
 import math
@@ -23,12 +24,13 @@ from trustescalate.errors import (
     NotMeasurable,
     UsageError,
 )
+from trustescalate.estimand import losses
 from trustescalate.jsonl import decode, digest, encode, read_rows, write_atomically, write_rows
-from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.drift import Verdict, drift
 from trustescalate.types import STRICT, Annotation, Certificate, Item, Json, Label, Task
+from trustescalate.values import largest_alpha
 
 STATE = "monitor.json"
 ANCHORS = "monitor.anchors.jsonl"
@@ -206,6 +208,12 @@ def draw_anchors(project: Project, draws: int) -> Draw:
 def _certified(project: Project) -> Certificate:
     certificate = project.certificate()
     must_promise(certificate, certificate.claim, certificate.alpha, certificate.delta)
+    if certificate.batch is not None and certificate.batch.humans_replace:
+        raise NotMeasurable(
+            "humans_replace: this promise is about all answers of its batch, people's own among them, and "
+            "`monitor` watches the judges' verdicts",
+            "a batch is over once it is released: certify the next one",
+        )
     return certificate
 
 
@@ -245,10 +253,11 @@ def _size(state: State) -> int:
 
 def _watched(state: State, certificate: Certificate, *, added: int, left_out: Mapping[str, int]) -> Watch:
     anchors, audit = _errors(state.anchors), _errors(state.audit)
-    found = drift(anchors, audit, certificate.alpha, state.level)
+    alpha = largest_alpha(certificate)  # what is watched is all that is released, whatever its value
+    found = drift(anchors, audit, alpha, state.level)
     return Watch(
         found.verdict,
-        certificate.alpha,
+        alpha,
         state.level,
         Evidence(len(anchors), int(anchors.sum()), found.anchor_evidence, found.anchor_alarm),
         Evidence(len(audit), int(audit.sum()), found.audit_evidence, found.audit_alarm),
@@ -308,7 +317,8 @@ def _released(project: Project, certificate: Certificate, run_id: str | None) ->
 def _audited(
     state: State, certificate: Certificate, notes: Sequence[Annotation], released: Released, path: Path
 ) -> tuple[State, Mapping[str, int]]:
-    truth = majority(certificate.task, notes)
+    lost = losses(certificate.task, certificate.label_policy, notes)
+    mark = _mark(certificate)
     spent = {item_id for ids in certificate.roles.values() for item_id in ids}
     known = {(used.item, used.content) for used in state.audit}
     left_out = {"nothing was released on them": 0, "they made the certificate": 0, "nobody has an opinion": 0}
@@ -319,14 +329,15 @@ def _audited(
             left_out["they made the certificate"] += 1
         elif not verdicts:
             left_out["nothing was released on them"] += 1
-        elif item_id not in truth:
+        elif item_id not in lost:
             left_out["nobody has an opinion"] += 1
         elif len({content for content, _, _ in verdicts}) > 1:
             runs = ", ".join(run for _, run, _ in verdicts)
             problems.append(f"{path}: item {item_id!r} has different texts in {runs}; say which one by --run")
         elif (item_id, verdicts[0][0]) not in known:
             content, run, label = verdicts[0]
-            fresh.append(Used(item_id, content, run, label != truth[item_id]))
+            wrong = _is_error(lost[item_id][label], mark, item_id, content)
+            fresh.append(Used(item_id, content, run, wrong))
     if problems:
         raise DataError(problems, "nothing was counted")
     return replace(state, audit=(*state.audit, *fresh)), {why: n for why, n in left_out.items() if n}
@@ -359,7 +370,8 @@ def _anchored(state: State, certificate: Certificate, project: Project, run_id: 
             f"run {name} was made without --fresh: answers from the cache show no change of a judge"
         )
     data = load_dataset(project.config)
-    truth = majority(certificate.task, data.annotations)
+    lost = losses(certificate.task, certificate.label_policy, data.annotations)
+    mark = _mark(certificate)
     texts = {item.id: item for item in data.items}
     judged = {item.id: item for item in run.items}
     decided = {decision.item_id: decision.label for decision in run.decisions}
@@ -370,8 +382,9 @@ def _anchored(state: State, certificate: Certificate, project: Project, run_id: 
         _must_be_the_same(texts.get(item_id), judged[item_id], name)
         draws += 1
         label = decided[item_id]
-        if label is not None and item_id in truth:
-            used.append(Used(item_id, _texts(judged[item_id]), name, label != truth[item_id]))
+        if label is not None and item_id in lost:
+            wrong = _is_error(lost[item_id][label], mark, item_id, state.draws + draws)
+            used.append(Used(item_id, _texts(judged[item_id]), name, wrong))
     if not draws:
         raise NotMeasurable(
             f"run {name} does not hold the next anchor",
@@ -383,6 +396,11 @@ def _anchored(state: State, certificate: Certificate, project: Project, run_id: 
         draws=state.draws + draws,
         anchor_runs=(*state.anchor_runs, name),
     )
+
+
+def _is_error(loss: float, *chance: object) -> bool:
+    """Wrong with probability `loss`, by a hash: a share becomes a right or wrong verdict of the same mean."""
+    return int(digest("coin", *chance)[:13], 16) < loss * 16**13
 
 
 def _texts(item: Item) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
-from trustescalate.recorded import SPENT, read_recorded
+from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.compare import certify_paths
 
@@ -89,11 +89,15 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
 
     alpha, delta, procedure and wish are the configuration's. Only the path that dev rows chose could keep the
     promise, and only for these rows, which were tested before. Raises what `read_recorded` raises,
-    NotMeasurable where the split leaves no row on a side, ValueError unless 0 < dev_share < 1.
+    UsageError where each value has a promise of its own, NotMeasurable where the split leaves no row on a
+    side, ValueError unless 0 < dev_share < 1.
     """
+    must_be_one_promise(project, "`paths`")
     if not 0 < dev_share < 1:
         raise ValueError(f"dev_share must lie strictly between 0 and 1, not {dev_share}")
     recorded, promise = read_recorded(project), project.config.guarantee
+    if recorded.certificate.task.tolerance:
+        recorded.plan("stacked")  # one of the paths that are compared, and says why it cannot be
     n = len(recorded.certify.truth)
     size = round(dev_share * n)
     if not 2 <= size < n:

@@ -13,7 +13,7 @@ import numpy as np
 
 from trustescalate.jsonl import write_atomically
 from trustescalate.project import Project
-from trustescalate.recorded import SPENT, read_recorded
+from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pilot import expected_cost, pilot_ceiling, pilot_power, rows_needed
 from trustescalate.stats.planning import label_floor
@@ -94,9 +94,10 @@ def plan_from_pilot(
 ) -> PilotPlan:
     """The power curve of a project's own path, procedure and wish; alpha and delta are the configuration's.
 
-    Raises what `read_recorded` raises, NotMeasurable for a fitted path without recorded dev rows, and
-    ValueError as `stats.pilot.pilot_power` does.
+    Raises what `read_recorded` raises, UsageError where each value has a promise of its own, NotMeasurable
+    for a fitted path without recorded dev rows, and ValueError as `stats.pilot.pilot_power` does.
     """
+    must_be_one_promise(project, "`plan --pilot`")
     recorded, promise = read_recorded(project), project.config.guarantee
     alpha = promise.alpha if alpha is None else alpha
     delta = promise.delta if delta is None else delta

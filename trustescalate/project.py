@@ -18,20 +18,21 @@ from trustescalate.batch import (
     certified_items,
     draw_rows,
     judge_batch,
+    labelled_by_people,
     must_be_labelled,
     recorded_cascade,
 )
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
-from trustescalate.cascade import collect_judgments, must_promise, patient, run_cascade, trusted_cascade
-from trustescalate.config import FITTED_PATHS, BudgetTable, Config, load_config
-from trustescalate.dataset import (
-    Dataset,
-    assign_roles,
-    clusters,
-    content_digest,
-    load_dataset,
-    load_items,
+from trustescalate.cascade import (
+    collect_judgments,
+    must_promise,
+    must_promise_by,
+    patient,
+    run_cascade,
+    trusted_cascade,
 )
+from trustescalate.config import BudgetTable, Config, load_config
+from trustescalate.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -47,8 +48,12 @@ from trustescalate.judges.base import Backend, Channel, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
-from trustescalate.protocol import Judged, Protocol
+from trustescalate.leaderboard import standings
+from trustescalate.looks import must_follow, read_ledger, record
+from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
+from trustescalate.scoring import FEWEST, Scorer
+from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
 from trustescalate.types import (
     Certificate,
@@ -59,6 +64,7 @@ from trustescalate.types import (
     Run,
     RunHeader,
 )
+from trustescalate.values import value_of, values_of
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
@@ -112,9 +118,11 @@ class Project:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        With the claim "batch", first draws the rows that people label, and judges the batch.
-        Raises DataError, ConfigError, ProviderError or BudgetReached, and NotMeasurable where rows that were
-        drawn have no label yet; then nothing is replaced.
+        With the claim "batch", first draws the rows that people label, and judges the batch. With planned
+        looks, makes the one that is due, and writes it down before its outcome is known.
+        Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
+        drawn have no label yet or there are too few for the first look, and CertificateMismatch where
+        something was changed after a look; then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
@@ -125,15 +133,26 @@ class Project:
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
                 "calibration needs some",
             )
-        roles = self.roles(data)
+        selected = self.select(data)
+        if selected.missing:
+            sizes = self.config.guarantee.looks or ()
+            raise NotMeasurable(
+                f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than "
+                "there are",
+                f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
+            )
+        roles, past = selected.roles, read_ledger(self.config.folder)
         by_id = {item.id: item for item in data.items}
-        fitted = roles["dev"] if self.config.guarantee.path in FITTED_PATHS else ()
+        fitted = roles["dev"] if self.config.asks_dev else ()
+        self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
         async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
-            protocol = self._protocol(roles, judges, grouped=any(item.group for item in asked))
+            protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
+            if past is not None:
+                must_follow(past, protocol, data.annotations)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -153,33 +172,29 @@ class Project:
                     collect=collect,
                     in_flight=self._in_flight,
                 )
+        record(self.config.folder, past, protocol, data.annotations)
         certificate = calibrate(
             protocol,
             data.annotations,
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
+            items=by_id,
         )
         self._write_certificate(certificate, judged)
         return certificate
 
     def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""
+        return self.select(data).roles
+
+    def select(self, data: Dataset) -> Selection:
+        """As `roles`, with how the rows to certify with came about: groups, weights, looks."""
         drawn = self.draw(data)
         if drawn is not None:
-            return self._batch_roles(drawn, data)
-        labelled = data.labelled
-        given = assign_roles(labelled, self.config.roles, self._exemplars_wanted(len(labelled)))
-        roles = {
-            role: tuple(item.id for item in labelled if given[item.id] == role)
-            for role in ("exemplars", "dev", "holdout")
-        }
-        certify = [item for item in labelled if given[item.id] == "certify"]
-        one_each = [min(rows, key=self._lot).id for rows in clusters(certify)]
-        pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
-        size = 0 if self.config.guarantee.path == "tierwise" else self.config.guarantee.pilot
-        pilot = tuple(item.id for item in sorted(pool, key=self._lot)[:size])
-        return {**roles, "certify": tuple(one_each), "pilot": pilot}
+            return Selection(self._batch_roles(drawn, data))
+        wanted = self._exemplars_wanted(len(data.labelled))
+        return select(self.config, data, wanted, read_ledger(self.config.folder))
 
     def draw(self, data: Dataset) -> Draw | None:
         """The rows that people label, with the claim "batch"; else None."""
@@ -191,14 +206,18 @@ class Project:
 
     def _batch_roles(self, drawn: Draw, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         batch = [item for item in data.items if item.id not in {*drawn.exemplars, *drawn.dev}]
-        certify = set(drawn.certify)
+        certify, seed = set(drawn.certify), self.config.roles.seed
+
+        def first(item: Item) -> str:
+            return lot(seed, item)
+
         return {
             "exemplars": drawn.exemplars,
             "dev": drawn.dev,
             "holdout": (),
             "certify": drawn.certify,
             "undrawn": tuple(item.id for item in batch if item.id not in certify),
-            "pilot": tuple(item.id for item in sorted(batch, key=self._lot)[: self.config.guarantee.pilot]),
+            "pilot": tuple(item.id for item in sorted(batch, key=first)[: self.config.guarantee.pilot]),
         }
 
     def certificate(self) -> Certificate:
@@ -242,12 +261,19 @@ class Project:
         certificate = folder.header.certificate if folder else self.certificate()
         promise = self.config.guarantee
         must_promise(certificate, promise.claim, promise.alpha, promise.delta)
+        must_promise_by(certificate, self.config.groups.by, self.config.groups.alpha)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
         async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+            scores = self.config.ensemble
             cascade = trusted_cascade(
-                certificate, judges, self.config.task.task(), self.config.ensemble.estimator
+                certificate,
+                judges,
+                self.config.task.task(),
+                scores.estimator,
+                scores.recalibrate,
+                scores.learn_from,
             )
             if certificate.batch is not None:
                 votes = self.config.folder / CERTIFICATE_VOTES
@@ -259,13 +285,17 @@ class Project:
                 tally = _Tally(self.progress, spent, run)
                 todo = [item for item in run.items if item.id not in tally.known]
                 folder.finish("running")
+                for decision in labelled_by_people(certificate, data.annotations, todo):
+                    writer.record((), decision)
+                    tally.add(decision)
+                todo = [item for item in todo if item.id not in tally.known]
 
-                def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+                def record_row(judgments: Sequence[Judgment], decision: Decision) -> None:
                     writer.record(judgments, decision)
                     tally.add(decision)
 
                 try:
-                    await run_cascade(todo, cascade, record=record, in_flight=self._in_flight)
+                    await run_cascade(todo, cascade, record=record_row, in_flight=self._in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -351,13 +381,12 @@ class Project:
             self.config.roles.seed,
         )
 
-    def _lot(self, item: Item) -> str:
-        return digest("lot", self.config.roles.seed, content_digest(item), item.id)
-
     def _protocol(
-        self, roles: Mapping[str, tuple[str, ...]], judges: Sequence[Judge], *, grouped: bool
+        self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
         promise = self.config.guarantee
+        certify = set(selected.roles["certify"])
+        rows = [item for item in data.items if item.id in certify]
         return Protocol(
             task=self.config.task.task(),
             alpha=promise.alpha,
@@ -369,11 +398,45 @@ class Project:
             abstention_price=promise.abstention_price,
             estimator=self.config.ensemble.estimator,
             judges=tuple((judge.name, judge.fingerprint) for judge in judges),
-            roles=roles,
+            roles=selected.roles,
             grouped=grouped,
             seed=self.config.roles.seed,
             version=__version__,
+            groups=self._group_rule(rows),
+            leave_out=self._leave_out(rows),
+            against=promise.against,
+            clusters=selected.clusters,
+            look=selected.look,
+            weighting=selected.weighting,
+            humans_replace=promise.humans_replace,
+            recalibrate=self.config.ensemble.recalibrate,
+            learn_from=self.config.ensemble.learn_from,
         )
+
+    def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:
+        given = self.config.groups
+        if given.by is None:
+            return None
+        values = values_of(rows, given.by)
+        return GroupRule(given.by, values, given.alpha, given.weights, given.enough, given.fewest)
+
+    def _leave_out(self, rows: Sequence[Item]) -> LeaveOut | None:
+        by = self.config.groups.evidence or self.config.groups.by
+        return None if by is None else LeaveOut(by, values_of(rows, by))
+
+    def _must_fit(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
+        """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
+        scores = self.config.ensemble
+        rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
+        if scores.learn_from == "people":
+            rows &= {item.id for item in data.labelled}
+        if scores.fitted and len(rows) < FEWEST:
+            raise NotMeasurable(
+                f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
+                "raise [roles] dev"
+                if scores.learn_from == "people"
+                else "raise [guarantee] pilot, and bring as many items without labels",
+            )
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -443,11 +506,18 @@ class Project:
             return replace(
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
-        groups = {item.id: item.group for item in (*data.items, *run.items)}
+        items = {item.id: item for item in (*data.items, *run.items)}
+        groups = {item.id: item.group for item in items.values()}
+        scorer = Scorer.of(run.header.certificate, items)
+        by, table = self.config.data.strata, self.config.leaderboard
+        strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
             run,
-            overall=overall(run, judged, data.annotations, groups),
-            shift=score_shift(run, judged, groups),
+            overall=overall(run, judged, data.annotations, groups, strata, scorer),
+            shift=score_shift(run, judged, groups, scorer),
+            standings=standings(run, judged, data.annotations, items, table, strata)
+            if table.models
+            else None,
         )
 
     def _certificate_votes(self, certificate: Certificate) -> Judged | None:
@@ -552,11 +622,12 @@ def _items_digest(items: Sequence[Item]) -> str:
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's figures rest on, of a recorded configuration."""
-    kept = {key: value for key, value in config.items() if key not in ("gate", "budget")}
+    kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
+    data = {key: value for key, value in kept.get("data", {}).items() if key != "strata"}
     judges = [
         {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
     ]
-    return {**kept, "judges": judges}
+    return {**kept, "data": data, "judges": judges}
 
 
 def _versions() -> dict[str, str]:

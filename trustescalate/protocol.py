@@ -1,21 +1,58 @@
 """Everything that is decided before a label is read, and the rows that it will be tested on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.paths import PathName
-from trustescalate.types import Judgment, Task
+from trustescalate.stats.paths import PATHS, PathName
+from trustescalate.types import Against, Annotation, Judgment, Look, Task, Weighting
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """The ids of the certification rows, cluster by cluster, and the most rows that any cluster can have."""
+
+    rows: tuple[tuple[str, ...], ...]
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRule:
+    """A promise for each value of the field `by`: `values` holds that of each certification row with one.
+
+    `alpha` and `weights` are by value, where they are not the protocol's alpha and 1. A value with fewer rows
+    than `fewest` is not tested, and `enough` is where testing a value may end.
+    """
+
+    by: str
+    values: Mapping[str, str]
+    alpha: Mapping[str, float]
+    weights: Mapping[str, float]
+    enough: float
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Evidence on unseen values of the field `by`: `values` holds that of each certification row with one."""
+
+    by: str
+    values: Mapping[str, str]
+
+
+FITTED = ("learned", "boosted", "interval")
+"""Estimators that have numbers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """Everything that is decided before labels are read.
 
-    `roles` holds item ids by role; `certify` at most one of each group, `pilot` items without labels (or dev
-    rows) that lay out the path. With the claim "batch", `certify` and `undrawn` together are the batch.
+    `roles` holds item ids by role; `certify` at most one of each group, unless `clusters` divides them,
+    `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
+    `undrawn` together are the batch; `humans_replace` releases the former with people's labels.
     """
 
     task: Task
@@ -26,12 +63,36 @@ class Protocol:
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
     prefer: Literal["coverage", "cost", "total"]
     abstention_price: float | None
-    estimator: Literal["ensemble", "predictive"]
+    estimator: str
     judges: tuple[tuple[str, str], ...]
     roles: Mapping[str, tuple[str, ...]]
     grouped: bool
     seed: int
     version: str
+    against: Against = "majority"
+    clusters: Clustering | None = None
+    look: Look | None = None
+    weighting: Weighting | None = None
+    humans_replace: bool = False
+    groups: GroupRule | None = None
+    leave_out: LeaveOut | None = None
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
+    learn_from: Literal["people", "dearest"] = "people"
+
+    @property
+    def level(self) -> float:
+        """The probability of a wrong certificate that this test may spend: delta, or a look's share of it."""
+        return self.delta if self.look is None else self.delta * self.look.share
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted first (`scoring.fit_scorer`)."""
+        return self.estimator in FITTED or self.recalibrate is not None
+
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.fitted or (self.path != "tierwise" and PATHS[self.path].needs_dev)
 
     @property
     def digest(self) -> str:
@@ -46,12 +107,23 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """n certification rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority."""
+    """n rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority.
 
+    `ids` (n,) names the rows; `losses` (n, c) is what each label would lose on them (`estimand.losses`).
+    """
+
+    ids: tuple[str, ...]
     scores: FloatArray
     labels: IntArray
     costs: FloatArray
     truth: IntArray
+    losses: FloatArray
+
+
+def labels_digest(annotations: Iterable[Annotation], rows: Iterable[str]) -> str:
+    """A hash of what people said of these rows, in whatever order."""
+    wanted = set(rows)
+    return digest(sorted((a.item_id, a.annotator, a.label) for a in annotations if a.item_id in wanted))
 
 
 Judged = Mapping[str, Mapping[str, Judgment]]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trustescalate.project import Project
-from trustescalate.recorded import Recorded, read_recorded
+from trustescalate.recorded import Recorded, must_be_one_promise, read_recorded
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.control import PROCEDURES
 from trustescalate.stats.paths import PATHS, Rows
@@ -102,8 +102,10 @@ def self_test_of(project: Project, trials: int, seed: int) -> SelfTest:
     """The self-test with a project's own promise, path, judges, number of rows and shape of scores.
 
     The project's world comes first, then the standard ones at the same alpha, delta and number of rows, with
-    three judges at most. Raises what `read_recorded` raises.
+    three judges at most. Raises what `read_recorded` raises, and UsageError where each value has a promise of
+    its own.
     """
+    must_be_one_promise(project, "`selftest --config`")
     recorded = read_recorded(project)
     own = _in_own_world(project, recorded, trials, np.random.default_rng(seed))
     promise = project.config.guarantee

@@ -16,10 +16,14 @@ ties = "class"                 # class: "tie" is a verdict · drop: ties are out
 items = "items.jsonl"          # {"id": "q1", "prompt": "…", "responses": ["…", "…"]}
 annotations = "annotations.jsonl"   # {"item_id": "q1", "annotator": "ann", "label": "A"}
 # group = "meta.prompt_id"     # rows that hang together: "group", "prompt" or "meta.<key>"
+# strata = "meta.category"     # kinds of items, for means over all items
 
 [guarantee]
 alpha = 0.15                   # released verdicts that may disagree with people, at most
 delta = 0.10                   # probability that the certificate is wrong, at most
+
+# [groups]
+# by = "meta.language"         # a promise for each of its values by itself, instead of one for all items
 
 [ensemble]
 annotators = 5                 # N few-shot prompts …
@@ -43,6 +47,9 @@ price = { input = 2.0, output = 8.0 }
 [gate]
 min_agreement = 0.85
 min_coverage = 0.6
+
+# [leaderboard]                # where items hold the answers of several models
+# models = ["meta.model_a", "meta.model_b"]
 """
 
 

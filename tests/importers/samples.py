@@ -18,17 +18,32 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "arena_hard": ("arena_hard/judgment.greek.claude-3.5-sonnet-v2.jsonl",),
     "arena_kaggle": ("chatbot_arena/kaggle_lmsys_test.csv",),
     "arena_wrapped": ("chatbot_arena/judge_bench_wrapped_conversations.json",),
+    "argilla": ("argilla/records_flat.json",),
+    "deepeval": ("deepeval/test_run.json",),
+    "inspect_ai": ("inspect_ai/facts_edited.json",),
+    "inspect_ai_archive": ("inspect_ai/facts_edited_with_crash.eval",),
+    "inspect_ai_older": ("inspect_ai/security-guide.json",),
     "judgebench": ("judgebench/output.arena_hard.claude-3-haiku-20240307.jsonl",),
     "judgebench_pairs": ("judgebench/pairs.gpt-4o-2024-05-13.jsonl",),
     "llmbar": ("llmbar/Natural.dataset.json", "llmbar/Natural.GPT-4.Vanilla.result.json"),
     "llmbar_results": ("llmbar/null_winners.Adversarial.GPTInst.LLaMA2.CoT.result.json",),
+    "lm_eval": ("lm_eval/samples_local_gen.jsonl",),
+    "lm_eval_choices": ("lm_eval/samples_local_mc.jsonl",),
+    "mlflow": ("mlflow/traces.json",),
     "mt_bench_pair": ("mt_bench/gpt-4_pair.jsonl",),
     "mt_bench_single": ("mt_bench/gpt-4_single.jsonl", "mt_bench/question.jsonl"),
+    "openai_batch": ("openai_batch/groq.batch_output.jsonl", "openai_batch/groq.batch_input.jsonl"),
+    "openai_responses": (
+        "openai_batch/openai.responses.batch_results.jsonl",
+        "openai_batch/openai.responses.batch_tasks.jsonl",
+    ),
     "pandalm": (
         "pandalm/testset-v1.json",
         "pandalm/gpt-3.5-turbo-testset-v1.json",
         "pandalm/pandalm-7b-testset-v1.json",
     ),
+    "promptfoo": ("promptfoo/results.json",),
+    "promptfoo_lines": ("promptfoo/results.first6.jsonl",),
 }
 """Files that are imported together, by the name of a test. The first is the main one."""
 

@@ -33,6 +33,11 @@ def _copy(name: str, folder: Path, data: bytes) -> list[Path]:
     return [folder / first.name, *others]
 
 
+def _plain(label: str) -> str:
+    """A grade, whether or not some lost record graded in parts."""
+    return {"correct": "pass", "incorrect": "fail"}.get(label, label)
+
+
 def _parsed_or_refused(folder: Path, files: list[Path]) -> Parsed | None:
     try:
         return parse(folder, *files)
@@ -79,7 +84,9 @@ def test_a_corrupted_copy_never_ends_in_a_traceback(name: str, tmp_path: Path) -
         part = _parsed_or_refused(tmp_path / f"out{trial}", _copy(name, tmp_path / f"in{trial}", bytes(bad)))
         if part is not None:  # texts may have changed with their bytes; labels hardly ever do
             shared = part.annotations.keys() & whole.annotations.keys()
-            changed = [key for key in shared if part.annotations[key] != whole.annotations[key]]
+            changed = [
+                key for key in shared if _plain(part.annotations[key]) != _plain(whole.annotations[key])
+            ]
             assert len(changed) <= 1, changed
 
 

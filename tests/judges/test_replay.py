@@ -13,6 +13,7 @@ from trustescalate.errors import DataError
 from trustescalate.jsonl import write_rows
 from trustescalate.judges.base import Tariff, all_votes
 from trustescalate.judges.replay import ReplayJudge, load_votes
+from trustescalate.scoring import Scorer
 from trustescalate.types import Item, Judgment, Task, TaskKind, Usage, Vote
 from trustescalate.votes import confidence, score_bounds
 
@@ -71,7 +72,7 @@ def test_votes_that_were_saved_by_stopping_early_count_as_failures() -> None:
 @pytest.mark.parametrize("tau", [0.2, 0.45, 0.46, 0.9])
 def test_a_run_accepts_what_calibration_accepts_where_votes_are_missing(estimator: str, tau: float) -> None:
     judge = ReplayJudge("mine", [judged("a", *FULL), judged("b", *FULL[:2]), judged("c", FULL[2])])
-    cascade = Cascade((Tier(judge, tau),), TASK, estimator)
+    cascade = Cascade((Tier(judge, tau),), Scorer(TASK, estimator))
     for item_id in "abcz":
         label, score = confidence(TASK, estimator, [ask(judge, item_id)])
         _, decision = asyncio.run(decide_item(Item(item_id, "p", ("x", "y")), cascade))

@@ -11,10 +11,13 @@ from trustescalate.types import (
     Certificate,
     Checkpoint,
     Coefficient,
+    Correlation,
     Decision,
+    GroupPromise,
     Item,
     JudgeDiagnostics,
     Judgment,
+    LeftOut,
     Overall,
     Pair,
     People,
@@ -23,10 +26,14 @@ from trustescalate.types import (
     RunHeader,
     Seal,
     StandIn,
+    Standing,
+    Standings,
     Step,
+    Stratum,
     Task,
     TaskKind,
     TierShift,
+    Unseen,
     Usage,
     Vote,
 )
@@ -135,6 +142,39 @@ def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
     )
 
 
+def standings(suffix: str = "") -> Standings:
+    """Three models, one without labels enough and one without any; `suffix` is in every name."""
+    names = [name + suffix for name in ("new", "old", "tiny", "never labelled")]
+    return Standings(
+        method="mean",
+        models=(
+            Standing(names[0], 250, 130, 0.7012, (0.6201, 0.7823), (0.6, 0.79), True, "", 0.81, 0.69, 1, 2),
+            Standing(names[1], 240, 110, 0.5512, (0.4601, 0.6423), (0.44, 0.65), True, "", 0.6, 0.56, 1, 3),
+            Standing(
+                names[2], 40, 10, 0.4012, None, (0.1, 0.8), False, "10 labels, fewer than 100", 0.5, 0.4, 2, 3
+            ),
+            Standing(names[3], 20, 0, None, reason="fewer than 2 labels"),
+        ),
+        not_separable=((names[0], names[1]), (names[1], names[2])),
+        correlation=Correlation(3, 1.0, 1 / 3, 1.0, 1 / 3),
+        rows=550,
+        labels=250,
+        left_out=7,
+        paired=True,
+    )
+
+
+def strata(suffix: str = "") -> tuple[Stratum, ...]:
+    """Two kinds, and items that name none."""
+    return (
+        Stratum("maths" + suffix, 400, 180, 0.5712, (0.4988, 0.6423), (0.48, 0.66), True, "", False),
+        Stratum(
+            "poems" + suffix, 140, 70, 0.7212, None, (0.58, 0.84), False, "70 labels, fewer than 100", True
+        ),
+        Stratum(None, 10, 1, None, None, None, False, "fewer than 2 labels", True),
+    )
+
+
 def no_certificate() -> Certificate:
     """The answer "no", with its reason."""
     tests = tuple(replace(test, errors=test.errors + 30, p_value=1.0, rejected=False) for test in _tests())
@@ -166,6 +206,50 @@ def tierwise_certificate() -> Certificate:
     return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=found, band=())
 
 
+def grouped_certificate(*values: str) -> Certificate:
+    """A promise for the first value, none for the others, and evidence on all of them."""
+    first, *others = values or ("de", "fi")
+    rows = tuple(f"c{place}" for place in range(N))
+    promises = [
+        GroupPromise(first, 0.2, rows, N, DELTA, True, CHOSEN, (THRESHOLD,) * 3, 0.8979, _tests(), 1.3),
+        *(GroupPromise(value, ALPHA, ("x",), 1, 0.0, False, None, None, None, (), None) for value in others),
+    ]
+    unseen = [
+        Unseen(first, 250, True, 200, 50, (0.2, 0.31), (0.74, 0.85)),
+        *(Unseen(value, 40, False, 0, 0, (0.0, 1.0), (0.0, 0.07)) for value in others),
+    ]
+    return replace(
+        certificate(),
+        chosen=None,
+        thresholds=None,
+        tests=(),
+        radius=None,
+        band=(),
+        group_by="meta.language",
+        groups=tuple(promises),
+        left_out=LeftOut("meta.language", tuple(unseen), 3),
+    )
+
+
+def grouped_run(*values: str) -> Run:
+    """Forty items, every other one of the value with a promise, and the fourth without any."""
+    whole, values = run(40), values or ("de", "fi")
+    kinds = [values[0], values[-1], values[0], None]
+    items = [
+        replace(item, meta={"language": kind} if (kind := kinds[place % 4]) else {})
+        for place, item in enumerate(whole.items)
+    ]
+    nothing = "nothing is certified for its meta.language"
+    decisions = [
+        row if kinds[place % 4] == values[0] else Decision(row.item_id, None, None, None, nothing, ())
+        for place, row in enumerate(whole.decisions)
+    ]
+    asked = {row.item_id for row in decisions if row.trail}
+    judgments = tuple(row for row in whole.judgments if row.item_id in asked)
+    header = replace(whole.header, certificate=grouped_certificate(*values))
+    return replace(whole, header=header, items=tuple(items), decisions=tuple(decisions), judgments=judgments)
+
+
 def run(items: int = 300, *, annotated: bool = True) -> Run:
     """A complete run: of ten items, the judges release five, three and one, and one is left for people."""
     rows = tuple(_item(place) for place in range(items))
@@ -178,6 +262,7 @@ def run(items: int = 300, *, annotated: bool = True) -> Run:
         annotations=tuple(_annotations(rows[:60])) if annotated else (),
         overall=overall(),
         shift=shift(),
+        standings=standings(),
     )
 
 
@@ -216,6 +301,7 @@ def hostile_run() -> Run:
         ),
         assumptions=(HOSTILE,),
         people=_hostile_people(),
+        left_out=replace(grouped_certificate(HOSTILE, "fi").left_out or LeftOut("", (), 0), by=HOSTILE),
     )
     header = replace(
         whole.header,
@@ -234,8 +320,9 @@ def hostile_run() -> Run:
         ),
         tuple(_hostile_decision(row) for row in whole.decisions),
         tuple(replace(row, item_id=row.item_id + HOSTILE, annotator=HOSTILE) for row in whole.annotations),
-        overall(),
+        replace(overall(), strata=strata(HOSTILE)),
         tuple(replace(row, judge=row.judge + HOSTILE) for row in shift(raised=True)),
+        standings(HOSTILE),
     )
 
 

@@ -106,7 +106,7 @@ def test_charts_are_drawn_in_both_schemes(browser: webdriver.Chrome, pages: dict
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         browser.get(pages["run"])
         assert (
-            browser.execute_script("return [...document.images].map(i => i.naturalWidth > 100)") == [True] * 4
+            browser.execute_script("return [...document.images].map(i => i.naturalWidth > 100)") == [True] * 5
         )
 
 

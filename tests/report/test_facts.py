@@ -7,8 +7,9 @@ import pytest
 from tests.report import factory
 from trustescalate.report.beside import MOVED
 from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
+from trustescalate.report.groups import carried_over
 from trustescalate.report.sections import Report, Section, Table
-from trustescalate.types import Annotation, Overall, Run, Task, TaskKind
+from trustescalate.types import Annotation, Overall, Run, Task, TaskKind, Unseen
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,47 @@ def test_simulated_judges_are_named_as_such() -> None:
 
 
 def test_sections_carry_their_own_name(report: Report) -> None:
-    assert [section.slug for section in report.sections] == list(SECTIONS)
+    plain = [slug for slug in SECTIONS if slug not in ("groups", "left-out")]
+    assert [section.slug for section in report.sections] == plain
+    by_value = [slug for slug in SECTIONS if slug != "risk"]  # each value has tests of its own
+    assert [section.slug for section in build(factory.grouped_run()).sections] == by_value
+
+
+def test_promises_by_value() -> None:
+    report = build(factory.grouped_run())
+    promises, outcomes, tests, policies, every = section(report, "groups").tables
+    assert texts(promises) == [
+        ["de", "≥ 80 %", "250", "231", "23", "89.7 %", "1.30", "certified"],
+        ["fi", "—", "1", "—", "—", "—", "—", "not tested: too few rows"],
+    ]
+    assert [row[:4] for row in texts(outcomes)] == [
+        ["de", "20", "20", "100 %"],
+        ["fi", "10", "0", "0 %"],
+        ["no meta.language, or an unknown one", "10", "0", "0 %"],
+    ]
+    assert texts(tests) == [["de", "20 %", "23", "231", "0.0163", "0.1", "handed on"]]
+    assert [row[1] for row in texts(policies)] == list(factory.JUDGES)
+    assert [row.mark for row in every.rows].count("chosen") == 1
+    assert len(every.rows) == 7
+    assert "at least 80 % for “de” agree" in report.claim
+    assert "1 of 2 values have no certificate" in report.claim
+    assert report.measures.certified_agreement.text == "80 %"
+    [facts] = report.groups
+    assert (facts.value, facts.certified_agreement.value) == ("de", 0.8)
+    assert facts.judged_agreement.counts is not None
+    assert build(factory.run()).groups == ()
+
+
+def test_values_left_out() -> None:
+    shown = section(build(factory.grouped_run()), "left-out")
+    assert texts(shown.tables[0]) == [
+        ["de", "250", "200", "74.0 to 85.0 %", "50", "20.0 to 31.0 %", "no"],
+        ["fi", "40", "—", "—", "—", "—", "there was none: the others gave no certificate"],
+    ]
+    assert "3 rows of rare values" in shown.text[1]
+    for limits, said in (((0.02, 0.149), "yes"), ((0.1, 0.2), "too few rows to tell")):
+        assert carried_over(Unseen("x", 99, True, 90, 5, limits, (0.8, 1.0)), 0.15) == said
+    assert carried_over(Unseen("x", 99, True, 0, 0, (0.0, 1.0), (0.0, 0.1)), 0.15) == "nothing was released"
 
 
 def test_a_free_judge_has_no_cost_to_compare_with() -> None:
@@ -256,7 +297,8 @@ def test_with_few_labels_only_these_are_shown() -> None:
     few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
     shown = section(build(replace(factory.run(10), overall=few)), "overall")
     assert texts(shown.tables[0])[0] == ["From labels alone", "—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100), too few" in shown.text[1]
+    assert "(60 labels, fewer than 100), too few" in shown.text[2]
+    assert "shown from 100 labels on" in shown.text[1]
 
 
 def test_a_mean_that_is_not_known_says_why() -> None:

@@ -28,6 +28,8 @@ VARIANTS = {
     "incomplete": lambda: build(factory.incomplete_run()),
     "simulated": lambda: build(factory.simulated_run()),
     "hostile": lambda: build(factory.hostile_run()),
+    "by value": lambda: build(factory.grouped_run()),
+    "hostile values": lambda: build(factory.grouped_run(factory.HOSTILE, "fi")),
 }
 NUMBER = re.compile(r"\d[\d.,]*\d|\d")
 VOID = {"meta", "img", "source", "input", "br"}
@@ -190,7 +192,7 @@ def test_json_round_trip(report: Report) -> None:
     text = render_json(report)
     assert text.isascii()
     assert json.loads(text)["schema"] == 1
-    if "\ud800" not in report.task.question:
+    if "\\ud800" not in text:  # a lone surrogate is no JSON that others would read
         assert TypeAdapter(Report).validate_json(text) == report
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from trustescalate.stats.betting import betting_pvalue
 from trustescalate.stats.clusters import certify_clusters, cluster_pvalue, count_by_cluster
+from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.stats.validity import world
 
@@ -56,3 +57,20 @@ def test_wrong_input_is_refused() -> None:
             certify_clusters(*rows, rows.scores, cluster, **{**rule, **more})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="negative"):
         certify_clusters(*rows, rows.scores, cluster - 1, **rule)
+
+
+def test_plans_stacks_and_prices_are_those_of_a_plain_certificate() -> None:
+    rows = world("flat", 0.1, 2).draw(1000, np.random.default_rng(0))
+    cluster, costs = np.repeat(np.arange(500), 2), np.tile([1.0, 10.0], (1000, 1))
+    dev = Rows(*(part[:200] for part in rows), costs[:200])
+    rule = {"alpha": 0.2, "delta": 0.1, "largest": 2, "order": np.arange(500)}
+    priced = {**rule, "prefer": "total", "abstention_price": 100.0}
+    plans = (hedged_path(rows.scores[:50], 2), stacked_path(dev, None, classes=2), Plan.of(PATH))
+    for plan in plans:
+        found = certify_clusters(*rows, costs, cluster, path=plan, **priced)  # type: ignore[arg-type]
+        counts = evaluate(plan.policies, *plan.read(Votes(*rows[:2])), rows.truth, costs)
+        np.testing.assert_array_equal(found.table.errors, counts.errors)
+        assert found.chosen is not None
+        paid = counts.cost + 100.0 * (1 - counts.accepted / 1000)
+        assert paid[found.chosen] == paid[found.table.rejected].min()
+    assert certify_clusters(*rows, costs, cluster, path=plans[0], **rule).table.level.max() <= 0.1  # type: ignore[arg-type]

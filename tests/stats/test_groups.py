@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from trustescalate.stats.certify import certify
 from trustescalate.stats.groups import CertifiedGroups, certify_groups, shares_of_unfinished
+from trustescalate.stats.paths import Plan, Rows, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path
 from trustescalate.stats.validity import Sample, world
 
@@ -76,6 +77,103 @@ def test_who_can_pass_nowhere_holds_no_share() -> None:
     )
     np.testing.assert_allclose(found.spent, [0.1, 0])
     assert found.groups[1][:3] == (None, None, None)
+
+
+# ── plans of several sub-paths ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["flat", "monotone", "bad_at_top", "deceptive", "hopeless"])
+@pytest.mark.parametrize("n", [60, 400])
+def test_one_group_with_a_plan_passes_what_the_plain_certificate_passes(name: str, n: int) -> None:
+    plan = hedged_path(world(name, 0.1, 2).scores, 2)
+    for seed in range(10):
+        rows = world(name, 0.1, 2).draw(n, np.random.default_rng(seed))
+        plain = certify(*rows, np.zeros(rows.scores.shape), alpha=0.1, delta=0.1, path=plan)
+        found = certified([name], n=n, seed=seed, paths=[plan])
+        table, parts = found.groups[0].table, found.parts[0]
+        for part, before in enumerate((0, len(plan.parts[0]))):
+            mine = table.rejected[parts == part]
+            other = plain.table.rejected[before : before + len(mine)]
+            assert np.all(mine >= other)
+        assert len(parts) == len(table.p_value) == len(table.policies)
+
+
+def test_a_finished_sub_path_hands_its_share_on() -> None:
+    """The common path passes up to its end; the hopeless last judge, alone, gets its .7, and fails."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    truth = np.zeros(n, dtype=int)
+    labels = np.column_stack([rng.random(n) < 0.03, rng.random(n) < 0.5]).astype(int)
+    scores = np.column_stack([0.6 + 0.4 * rng.random(n), 0.5 * rng.random(n)])
+    plan = Plan((np.array([[0.9, 0.9], [0.6, 0.6]]), np.array([[np.inf, 0.2], [np.inf, 0.0]])), (0.7, 0.3))
+    rule = {"alpha": np.array([0.1]), "delta": 0.1, "paths": [plan]}
+    found = certify_groups(scores, labels, truth, scores, np.zeros(n, dtype=int), **rule)  # type: ignore[arg-type]
+    table = found.groups[0].table
+    assert found.parts[0].tolist() == [0, 0, 1, 1]
+    assert table.rejected.tolist() == [True, True, False, False]
+    assert table.level[2:].max() == pytest.approx(0.1)  # all of delta, of which it had 0.3
+    assert found.finished.tolist() == [False]
+    assert found.spent.tolist() == pytest.approx([0.1])
+
+
+def test_sub_paths_of_groups_share_delta_by_weight() -> None:
+    plan = hedged_path(world("adversarial", 0.1, 2).scores, 2)
+    found = certified(["hopeless"] * 2, n=400, paths=[plan] * 2, weights=np.array([3.0, 1.0]))
+    np.testing.assert_allclose(found.spent, [0.075, 0.025])
+    for one, parts, weight in zip(found.groups, found.parts, (0.75, 0.25), strict=True):
+        for part, share in ((0, 0.7), (1, 0.3)):
+            assert one.table.level[parts == part].sum() == pytest.approx(0.1 * weight * share)
+
+
+def test_what_a_plan_leaves_unspent_stays_unspent() -> None:
+    half = Plan((common_path(None, 2),), (0.5,))
+    found = certified(["hopeless", "hopeless"], paths=[half, half])
+    np.testing.assert_allclose(found.spent, 0.025)
+    assert sum(one.table.level.sum() for one in found.groups) == pytest.approx(0.05)
+
+
+def test_a_stack_is_read_in_each_group() -> None:
+    rng = np.random.default_rng(3)
+    dev = world("monotone", 0.1, 2).draw(200, rng)
+    plan = stacked_path(Rows(*dev, np.zeros(dev.scores.shape)), None, classes=2)
+    rows, group = joined([world("monotone", 0.1, 2).draw(500, rng) for _ in range(2)])
+    rule = {"delta": 0.1, "paths": [plan] * 2}
+    found = certify_groups(*rows, rows.scores, group, alpha=np.array([0.1, 0.1]), **rule)  # type: ignore[arg-type]
+    for g, one in enumerate(found.groups):
+        some = [part[group == g] for part in rows]
+        alone = certify(*some, some[0], alpha=0.1, delta=0.1, path=plan)
+        end = len(one.table.errors)
+        np.testing.assert_array_equal(one.table.errors, alone.table.errors[:end])
+        assert one.thresholds is not None
+
+
+def test_the_wish_is_granted_in_each_group() -> None:
+    for prefer, price in (("coverage", None), ("cost", None), ("total", 0.5)):
+        plan = hedged_path(None, 2)
+        rng = np.random.default_rng(1)
+        rows, group = joined([world("monotone", 0.1, 2).draw(1500, rng) for _ in range(2)])
+        costs = np.tile([0.01, 1.0], (3000, 1))
+        found = certify_groups(
+            *rows, costs, group, alpha=np.array([0.1, 0.1]), delta=0.1, paths=[plan] * 2,
+            prefer=prefer, abstention_price=price,  # type: ignore[arg-type]
+        )  # fmt: skip
+        for one in found.groups:
+            table = one.table
+            passed = np.flatnonzero(table.rejected)
+            paid = table.cost + (price or 0.0) * (1 - table.accepted / 1500)
+            best = table.accepted[passed].max() if prefer == "coverage" else paid[passed].min()
+            assert (table.accepted if prefer == "coverage" else paid)[one.chosen] == best
+
+
+def test_a_group_without_rows_abstains() -> None:
+    rng = np.random.default_rng(0)
+    rows = world("flat", 0.1, 2).draw(400, rng)
+    plan = hedged_path(None, 2)
+    found = certify_groups(
+        *rows, rows.scores, np.zeros(400, dtype=int), alpha=np.array([0.1, 0.1]), delta=0.1, paths=[plan] * 2
+    )
+    assert found.groups[1][:3] == (None, None, None)
+    np.testing.assert_allclose(found.spent, [0.1, 0.0])
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)

@@ -8,6 +8,7 @@ from statsmodels.regression.linear_model import OLS
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.inference import (
     Survey,
+    coarse_strata,
     difference,
     influence,
     ppi_mean,
@@ -196,6 +197,36 @@ def test_ratings_cover(n: int) -> None:
         missed += not found.low <= 3 <= found.high
         alone += not found.label_only[0] <= 3 <= found.label_only[1]
     assert max(missed, alone) <= violation_limit(trials, DELTA)
+
+
+def test_rare_strata_are_put_together() -> None:
+    stratum = np.repeat(np.arange(5), [400, 300, 200, 60, 40])
+    labelled = np.concatenate([np.arange(90), np.arange(400, 450), np.arange(700, 742), [900, 901, 960]])
+    found = coarse_strata(stratum, labelled)
+    assert found is not None
+    assert [set(found[stratum == k]) for k in range(5)] == [{0}, {1}, {2}, {2}, {2}]
+    assert coarse_strata(stratum, labelled[:60]) is None
+    assert coarse_strata(stratum, labelled, cluster=np.zeros(1000, dtype=int)) is None
+    whole = coarse_strata(np.repeat([3, 8], 500), np.arange(400, 600))
+    assert whole is not None
+    assert np.unique(whole, return_counts=True)[1].tolist() == [500, 500]
+
+
+def test_strata_mend_labels_drawn_more_often_from_some() -> None:
+    """Hard items were labelled three times as often: within strata the draw is uniform, in all it is not."""
+    rng, trials, missed, naive = np.random.default_rng(4), 200, 0, 0
+    for _ in range(trials):
+        hard = rng.random(1500) < 0.3
+        p = np.where(hard, 0.3, 0.8)
+        y = (rng.random(1500) < p).astype(float)
+        rows = np.flatnonzero(rng.random(1500) < np.where(hard, 0.3, 0.1))
+        drawn = Survey(np.full(1500, 0.5), rows, y[rows])
+        for strata, count in ((coarse_strata(hard.astype(int), rows), True), (None, False)):
+            mean = ppi_mean(drawn._replace(stratum=strata), DELTA)
+            wrong = not mean.low <= 0.3 * 0.3 + 0.7 * 0.8 <= mean.high
+            missed, naive = missed + (wrong and count), naive + (wrong and not count)
+    assert missed <= violation_limit(trials, DELTA)
+    assert naive > violation_limit(trials, DELTA)
 
 
 def test_difference_of_two_models_covers_and_is_paired() -> None:

@@ -64,6 +64,48 @@ def test_all_means_are_covered_at_once(n: int) -> None:
     assert missed <= violation_limit(trials, DELTA)
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_models_with_items_and_labels_of_their_own_are_covered(labels: int) -> None:
+    """Questions differ in difficulty, each model answers most; `labels` answers of some are labelled."""
+    trials, missed, apart = 200, 0, 0
+    rng = np.random.default_rng(labels)
+    skill, size, drawn = np.array([1.5, 1.0, 0.5, 0.5, 0.0]), 1500, 600 // labels
+    hard = rng.normal(size=200_000)[:, None]
+    truth = expit(skill + hard).mean(axis=0)
+    for _ in range(trials):
+        p = expit(skill + rng.normal(size=(size, 1)))
+        y = (rng.random(p.shape) < p).astype(float)
+        seen = np.argsort(rng.random((size, 5)), axis=1) < labels
+        seen[drawn:] = False
+        answered = seen | (rng.random((size, 5)) < 0.8)
+        surveys = []
+        for j in range(5):
+            mine = np.flatnonzero(answered[:, j])
+            rows = np.flatnonzero(seen[mine, j])
+            surveys.append(Survey(p[mine, j], rows, y[mine[rows], j], cluster=mine))
+        board = mean_leaderboard(surveys, DELTA)
+        missed += not covers(board, truth)
+        apart += board.above[0, 4]
+    assert missed <= violation_limit(trials, 2 * DELTA)  # means and differences, each at delta
+    assert apart > 0.9 * trials
+
+
+def test_clusters_of_one_name_are_one_thing() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random((300, 2)) < 0.5).astype(float)
+    alike = [Survey(np.full(900, 0.5), np.arange(300), each.copy()) for each in y.T]
+    named = [survey._replace(cluster=np.arange(900) + 7) for survey in alike]
+    turned = rng.permutation(900)
+    where = np.argsort(turned)
+    mixed = Survey(np.full(900, 0.5), where[:300], y[:, 1], cluster=turned + 7)
+    boards = [mean_leaderboard(each, DELTA) for each in (alike, named, [named[0], mixed])]
+    for board in boards[1:]:
+        np.testing.assert_allclose(board.low, boards[0].low)
+    apart = mean_leaderboard([named[0], named[0]._replace(cluster=np.arange(900) + 2000)], DELTA)
+    together = mean_leaderboard([named[0], named[0]], DELTA)
+    np.testing.assert_allclose(apart.low, together.low)
+
+
 def test_equal_models_are_seldom_told_apart() -> None:
     trials, wrong = 300, 0
     rng = np.random.default_rng(1)
@@ -163,11 +205,8 @@ def test_wrong_input_is_refused() -> None:
     survey = Survey(np.zeros(9), np.arange(5), np.arange(5.0))
     other = survey._replace(labelled=np.arange(1, 6))
     clustered = survey._replace(cluster=np.arange(9))
-    for surveys in (
-        [survey, other],
-        [survey, clustered],
-        [clustered, clustered._replace(cluster=-np.arange(9))],
-    ):
+    longer = survey._replace(prediction=np.zeros(12))
+    for surveys in ([survey, other], [survey, clustered], [survey, longer]):
         with pytest.raises(ValueError, match="same"):
             mean_leaderboard(surveys, DELTA)
     for call in (lambda: mean_leaderboard([survey], 1.0), lambda: bradley_terry(played, 5, 0.0)):

@@ -2,17 +2,22 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from trustescalate.stats.betting import betting_best_pvalue
 from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.certify import certify
+from trustescalate.stats.control import fallback, hedge
 from trustescalate.stats.losses import (
     certify_losses,
     evaluate_losses,
+    expected_losses,
     hoeffding_bentkus_pvalue,
     majority_loss,
+    mean_loss_interval,
     random_annotator_loss,
     rating_loss,
     released_losses,
 )
+from trustescalate.stats.paths import HEDGE, Rows, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, decide
 from trustescalate.stats.validity import violation_limit, world
 
@@ -190,3 +195,62 @@ def test_wrong_input_is_refused() -> None:
         certify_losses(scores, labels, losses * 2 + 0.1, free, method="exact", **rule)
     with pytest.raises(ValueError, match="shapes"):
         evaluate_losses(PATH, scores, labels, losses[:, :1], free)
+
+
+# ── plans, and what a verdict loses against an annotator drawn at random ─────────────────────────
+
+
+def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None:
+    scores, labels, truth, losses, _ = rows_of("monotone")
+    costs = np.tile([1.0, 10.0], (len(truth), 1))
+    plan = hedged_path(scores[:50], 2)
+    rule = {"alpha": 0.1, "delta": 0.1, "path": plan, "prefer": "total", "abstention_price": 5.0}
+    expected = certify(scores, labels, truth, costs, **rule)  # type: ignore[arg-type]
+    found = certify_losses(scores, labels, losses, costs, method="exact", **rule)  # type: ignore[arg-type]
+    assert found.chosen == expected.chosen is not None
+    np.testing.assert_array_equal(found.table.level, expected.table.level)
+    order = np.arange(len(truth))
+    bet = certify_losses(scores, labels, losses, costs, order=order, **rule)  # type: ignore[arg-type]
+    sizes = [len(part) for part in plan.parts]
+    best = betting_best_pvalue(bet.table.accepted, 0.1)
+    by_hand = hedge(fallback, sizes, HEDGE, bet.table.p_value, bet.table.accepted, 500, 0.1, 0.1, best)
+    np.testing.assert_array_equal(bet.table.level, by_hand.level)
+    dear = {**rule, "abstention_price": 1e9}
+    widest = certify_losses(scores, labels, losses, costs, order=order, **dear)  # type: ignore[arg-type]
+    assert widest.chosen is not None
+    assert widest.table.accepted[widest.chosen] == widest.table.accepted[widest.table.rejected].max()
+
+
+def test_losses_of_stacked_verdicts_are_not_guessed() -> None:
+    scores, labels, truth, losses, free = rows_of("monotone", 60)
+    plan = stacked_path(Rows(scores, labels, truth, free), None, classes=2)
+    with pytest.raises(ValueError, match="read the votes by the stack first"):
+        certify_losses(scores, labels, losses, free, alpha=0.1, delta=0.1, path=plan, order=np.arange(60))
+
+
+def test_expected_losses_are_means_over_annotators() -> None:
+    """The plain case is `random_annotator_loss` to the bit, and any other is its mean by hand."""
+    rng = np.random.default_rng(0)
+    counts, every = rng.integers(0, 4, (100, 3)), np.tile(np.arange(3), (100, 1))
+    lost = 1 - np.eye(3)
+    np.testing.assert_array_equal(expected_losses(counts, lost), random_annotator_loss(every, counts).value)
+    lost[2, :2] = lost[:2, 2] = 0.5
+    half = random_annotator_loss(every, counts, ties="half", tie=2).value
+    np.testing.assert_array_equal(expected_losses(counts, lost), half)
+    for message, wrong in (("shapes", np.eye(2)), ("losses", 2 * np.eye(3))):
+        with pytest.raises(ValueError, match=message):
+            expected_losses(counts, wrong)
+    with pytest.raises(ValueError, match="negative"):
+        expected_losses(-counts, lost)
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("n", [10, 60, 400])
+def test_the_interval_of_a_mean_loss_covers_it(mean: float, n: int) -> None:
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(500):
+        low, high = mean_loss_interval(float(rng.binomial(3, mean, size=n).sum() / 3), n, 0.05)
+        missed += not low <= mean <= high
+    assert missed <= violation_limit(500, 0.05)
+    with pytest.raises(ValueError, match="sum"):
+        mean_loss_interval(n + 1.0, n, 0.05)

@@ -3,6 +3,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from trustescalate.stats.certify import certify
+from trustescalate.stats.paths import Rows, Votes, hedged_path, stacked_path
+from trustescalate.stats.policy import evaluate
 from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
 from trustescalate.stats.validity import violation_limit, world
 
@@ -121,6 +123,29 @@ def test_groups_left_out_by_hand() -> None:
                     break
         assert (accepted, errors) == (found.accepted[g], found.errors[g])
         assert found.risk[g, 0] <= errors / accepted <= found.risk[g, 1]
+
+
+@pytest.mark.parametrize("kind", ["hedged", "stacked"])
+def test_groups_left_out_under_a_plan(kind: str) -> None:
+    """Rows of no group are always among the others."""
+    rng = np.random.default_rng(1)
+    place = world("monotone", ALPHA, tiers=2)
+    rows, group = place.draw(900, rng), rng.integers(-1, 2, size=900)
+    dev = place.draw(200, rng)
+    plan = hedged_path(place.scores, 2)
+    if kind == "stacked":
+        plan = stacked_path(Rows(*dev, np.zeros(dev.scores.shape)), None, classes=2)
+    found = leave_one_group_out(*rows, group, alpha=ALPHA, delta=DELTA, path=plan)
+    assert found.group.tolist() == [0, 1]
+    for g in (0, 1):
+        rest, out = group != g, group == g
+        free = np.zeros((int(rest.sum()), 2))
+        alone = certify(*(part[rest] for part in rows), free, alpha=ALPHA, delta=DELTA, path=plan)
+        assert alone.thresholds is not None
+        assert found.thresholds[g].tolist() == alone.thresholds.tolist()
+        read = plan.read(Votes(rows.scores[out], rows.labels[out]))
+        counts = evaluate(alone.thresholds[None], *read, rows.truth[out], rows.scores[out])
+        assert (found.accepted[g], found.errors[g]) == (counts.accepted[0], counts.errors[0])
 
 
 def test_limits_of_an_unseen_group_cover() -> None:

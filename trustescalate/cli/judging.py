@@ -123,7 +123,9 @@ def gate(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False
         print_json(to_python(verdict))
     else:
         for item in verdict.checks:
-            typer.echo(f"{item.status:<10} {item.name}: {line(item.observed)} (asked: {line(item.required)})")
+            typer.echo(
+                f"{item.status:<10} {line(item.name)}: {line(item.observed)} (asked: {line(item.required)})"
+            )
         typer.echo(f"gate: {verdict.status}")
         say(f"written: {path}")
     raise typer.Exit(verdict.exit_code)

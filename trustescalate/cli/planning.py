@@ -80,6 +80,23 @@ def paths(
 
 
 @app.command()
+def estimators(
+    config: ConfigPath = CONFIG,
+    dev_share: Annotated[
+        float, typer.Option(callback=level, help="Share that fits, where no dev rows were recorded.")
+    ] = 0.3,
+    draws: Annotated[int, typer.Option(min=1, help="Calibrations of each kind of score.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the draws.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Compare all ways to make scores on recorded votes, before fresh labels. Certifies nothing."""
+    from trustescalate.estimator_choice import compare_scores
+
+    found = compare_scores(open_project(config), dev_share=dev_share, draws=draws, seed=seed)
+    show(found, json=json)
+
+
+@app.command()
 def selftest(
     config: Annotated[
         Path | None, typer.Option(help="Rehearse this configuration, with the votes that it recorded.")

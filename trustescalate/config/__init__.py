@@ -10,7 +10,7 @@ from trustescalate.config.judges import (
     ReplayJudge,
     RewardJudge,
 )
-from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, RolesTable
+from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, LeaderboardTable, RolesTable
 
 __all__ = [
     "FITTED_PATHS",
@@ -18,6 +18,7 @@ __all__ = [
     "BudgetTable",
     "Config",
     "GateTable",
+    "LeaderboardTable",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",

@@ -25,11 +25,14 @@ from trustescalate.config.tables import (
     DataTable,
     EnsembleTable,
     GateTable,
+    GroupsTable,
     GuaranteeTable,
+    LeaderboardTable,
     RolesTable,
     TaskTable,
 )
 from trustescalate.errors import ConfigError
+from trustescalate.types import TaskKind
 
 
 class Config(Table):
@@ -39,11 +42,13 @@ class Config(Table):
     task: TaskTable = TaskTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
+    groups: GroupsTable = GroupsTable()
     roles: RolesTable = RolesTable()
     ensemble: EnsembleTable = EnsembleTable()
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    leaderboard: LeaderboardTable = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
     @field_validator("judges")
@@ -63,6 +68,25 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _scores_can_be_made(self) -> Self:
+        given = self.ensemble
+        name = f'estimator = "{given.estimator}"'
+        if given.estimator == "interval" and self.task.kind is not TaskKind.RATING:
+            raise ValueError(f'{name} is for kind = "rating"')
+        if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
+            raise ValueError(f'{name} reads what judges say of themselves: set mode = "stated" in each')
+        if not given.fitted:
+            return self
+        what = f'recalibrate = "{given.recalibrate}"' if given.recalibrate else name
+        if given.learn_from == "people" and self.roles.dev == 0:
+            raise ValueError(f"{what} is fitted on dev rows: set [roles] dev = 0.3")
+        if given.learn_from == "dearest" and len(self.judges) < 2:
+            raise ValueError('learn_from = "dearest" needs a dearer judge to learn from')
+        if given.learn_from == "dearest" and self.guarantee.pilot == 0 and self.roles.dev == 0:
+            raise ValueError('learn_from = "dearest" learns on the pilot: set [guarantee] pilot = 200')
+        return self
+
+    @model_validator(mode="after")
     def _a_batch_is_whole(self) -> Self:
         if self.guarantee.claim == "batch" and self.task.ties == "drop":
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
@@ -70,9 +94,66 @@ class Config(Table):
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
         return self
 
+    @model_validator(mode="after")
+    def _groups_have_a_test(self) -> Self:
+        asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
+        if asked and self.guarantee.claim == "batch":
+            raise ValueError(f'[groups] {asked[0]} has no test for claim = "batch"; set claim = "population"')
+        if self.groups.by is not None and self.guarantee.path == "tierwise":
+            raise ValueError('[groups] by has no test for path = "tierwise"; set path = "hedged"')
+        procedure = self.guarantee.procedure
+        if self.groups.by is not None and procedure != "fallback":
+            raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
+        bet = [
+            said
+            for given, said in (
+                (self.guarantee.against == "annotator", 'against = "annotator"'),
+                (self.task.ties == "half", 'ties = "half"'),
+                (self.guarantee.clusters == "bet", 'clusters = "bet"'),
+            )
+            if given
+        ]
+        if asked and bet:
+            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet[0]}; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _leaderboard_fits_the_task(self) -> Self:
+        models, kind = self.leaderboard.models, self.task.kind
+        wanted = 2 if kind is TaskKind.PAIRWISE else 1
+        if models and kind is TaskKind.CHOICE:
+            raise ValueError('[leaderboard]: labels of kind = "choice" have no order to rank models by')
+        if models and len(models) != wanted:
+            example = '["meta.model_a", "meta.model_b"]' if wanted == 2 else '"meta.model"'
+            raise ValueError(f'[leaderboard]: kind = "{kind}" needs models = {example}')
+        if self.leaderboard.method == "bradley_terry" and wanted == 1:
+            raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
+        return self
+
+    @model_validator(mode="after")
+    def _half_ties_are_bet_on(self) -> Self:
+        promise = self.guarantee
+        if self.task.ties == "half" and (
+            promise.claim == "batch" or promise.clusters == "bet" or promise.path == "tierwise"
+        ):
+            raise ValueError(
+                'ties = "half" is tested by betting on rows, not with claim = "batch", clusters = "bet" or '
+                'path = "tierwise"; set ties = "class"'
+            )
+        return self
+
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.guarantee.path in FITTED_PATHS or self.ensemble.fitted
+
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""
         return self.folder / relative
+
+
+def _states_confidence(judge: JudgeTable) -> bool:
+    return judge.backend == "replay" or getattr(judge, "mode", None) == "stated"
 
 
 def load_config(path: Path) -> Config:

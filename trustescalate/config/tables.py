@@ -1,12 +1,12 @@
 """What is asked, of which data, what is promised, how judges are asked, and what CI wants."""
 
 import re
-from typing import Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from trustescalate.config.base import Level, Share, Table
-from trustescalate.types import SKIP, TIE, Task, TaskKind
+from trustescalate.types import SKIP, TIE, Against, Task, TaskKind
 
 MOST_LABELS = 26
 MOST_PROMPTS = 1000
@@ -22,7 +22,10 @@ class TaskTable(Table):
         None, description="what a judge may answer; for choice required, for the other kinds known"
     )
     scale: tuple[int, int] = Field((1, 5), description="rating: the lowest and the highest grade")
-    ties: Literal["class", "drop"] = Field("class", description="pairwise: a tie is a verdict, or left out")
+    ties: Literal["class", "half", "drop"] = Field(
+        "class", description="pairwise: a tie is a verdict, half right against a preference, or left out"
+    )
+    tolerance: int = Field(0, ge=0, description="rating: a verdict so far from people's still agrees")
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
@@ -35,7 +38,11 @@ class TaskTable(Table):
         if self.kind is not TaskKind.RATING and "scale" in self.model_fields_set:
             raise ValueError('scale is for kind = "rating"')
         if self.kind is not TaskKind.PAIRWISE and self.ties != "class":
-            raise ValueError('ties = "drop" is for kind = "pairwise"')
+            raise ValueError(f'ties = "{self.ties}" is for kind = "pairwise"')
+        if self.tolerance and self.kind is not TaskKind.RATING:
+            raise ValueError('tolerance is for kind = "rating"')
+        if self.tolerance >= self.scale[1] - self.scale[0]:
+            raise ValueError("tolerance must be smaller than the scale is long: else every verdict agrees")
         return self
 
     @field_validator("labels")
@@ -64,7 +71,14 @@ class TaskTable(Table):
             labels = tuple(str(grade) for grade in range(self.scale[0], self.scale[1] + 1))
         else:
             labels = self.labels or ("pass", "fail")
-        return Task(self.kind, self.question, labels, self.ties)
+        return Task(self.kind, self.question, labels, self.ties, self.tolerance)
+
+
+def must_be_meta(field: str) -> str:
+    """Refuse what does not name a key of an item's meta."""
+    if not re.match(r"meta\..", field):
+        raise ValueError('must be "meta.<key>"')
+    return field
 
 
 class DataTable(Table):
@@ -75,6 +89,9 @@ class DataTable(Table):
     group: str | None = Field(
         None, description='what hangs together: "group", "prompt" or "meta.<key>"; default: the field group'
     )
+    strata: str | None = Field(
+        None, description='"meta.<key>": kinds of items, by which means over all items are stratified'
+    )
 
     @field_validator("group")
     @classmethod
@@ -83,12 +100,19 @@ class DataTable(Table):
             return group
         raise ValueError('must be "group", "prompt" or "meta.<key>"')
 
+    @field_validator("strata")
+    @classmethod
+    def _strata_known(cls, strata: str | None) -> str | None:
+        return strata if strata is None else must_be_meta(strata)
+
 
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}
 """Paths whose later tiers read what earlier ones said of every item, or that bring a test of their own."""
+MOST_LOOKS = 20
+WEIGHT = r"^meta\..+"
 
 
 class GuaranteeTable(Table):
@@ -111,6 +135,33 @@ class GuaranteeTable(Table):
         None, gt=0, description='USD that a person costs per item, for prefer = "total"'
     )
     pilot: int = Field(50, ge=0, description="unlabelled items judged by all tiers to lay out the path")
+    against: Against = Field(
+        "majority", description="whom verdicts must agree with: most annotators of an item, or one at random"
+    )
+    clusters: Literal["one_each", "bet"] = Field(
+        "one_each", description="of rows that hang together: test one each, or all by betting on groups"
+    )
+    largest_cluster: int | None = Field(
+        None, ge=1, description='clusters = "bet": the most rows that a group can ever have'
+    )
+    looks: tuple[int, ...] | None = Field(
+        None, description="numbers of certification rows at which the test may be made, rising"
+    )
+    look_shares: tuple[float, ...] | None = Field(
+        None, description="what each look may spend of delta; default: in proportion to 1, 2, 3, …"
+    )
+    weight: str | None = Field(
+        None,
+        pattern=WEIGHT,
+        description='"meta.<key>": how much more common a row is among items to be judged',
+    )
+    weight_bound: float | None = Field(None, gt=0, description="no weight anywhere is larger")
+    weight_source: Literal["known", "estimated"] | None = Field(
+        None, description='"estimated" makes the promise approximate, and says so'
+    )
+    humans_replace: bool = Field(
+        False, description='claim = "batch": the rows that people label are released with their labels'
+    )
 
     @model_validator(mode="after")
     def _tierwise_is_a_procedure_of_its_own(self) -> Self:
@@ -126,10 +177,106 @@ class GuaranteeTable(Table):
             raise ValueError(f'path = "{self.path}" has no test for claim = "batch"; set path = "common"')
         return self
 
+    @field_validator("looks")
+    @classmethod
+    def _looks_rise(cls, looks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if looks is None:
+            return None
+        if not 1 <= len(looks) <= MOST_LOOKS or min(looks) < 1 or list(looks) != sorted(set(looks)):
+            raise ValueError(f"must be 1 to {MOST_LOOKS} numbers of rows, rising")
+        return looks
+
+    @model_validator(mode="after")
+    def _looks_have_shares(self) -> Self:
+        if self.look_shares is not None:
+            if self.looks is None or len(self.look_shares) != len(self.looks):
+                raise ValueError("look_shares holds one share of delta for each of looks")
+            if min(self.look_shares) <= 0 or sum(self.look_shares) > 1 + 1e-12:
+                raise ValueError("look_shares must be above 0, and sum to at most 1")
+        return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each look may spend, of delta."""
+        count = len(self.looks or ())
+        return self.look_shares or tuple((place + 1) / (count * (count + 1) / 2) for place in range(count))
+
+    @model_validator(mode="after")
+    def _weights_are_bounded(self) -> Self:
+        if len({self.weight is None, self.weight_bound is None, self.weight_source is None}) > 1:
+            raise ValueError(
+                'weight, weight_bound and weight_source go together: source "known" or "estimated"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_bounded(self) -> Self:
+        if (self.clusters == "bet") != (self.largest_cluster is not None):
+            raise ValueError('clusters = "bet" and largest_cluster go together: betting needs the bound')
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_test(self) -> Self:
+        """Whatever no test exists for is refused here, with the reason."""
+        batch, bet = self.claim == "batch", self.clusters == "bet"
+        for wrong, why in (
+            (
+                self.humans_replace and not batch,
+                'humans_replace is for claim = "batch", where rows are drawn',
+            ),
+            (batch and self.against == "annotator", 'claim = "batch" counts rows: set against = "majority"'),
+            (batch and bet, 'claim = "batch" assumes nothing about rows that hang together: remove clusters'),
+            (batch and self.looks, 'claim = "batch" is one draw, labelled at once: remove looks'),
+            (batch and self.weight, 'claim = "batch" is about its own items: remove weight'),
+            (bet and self.against == "annotator", 'clusters = "bet" counts errors: set against = "majority"'),
+            (bet and self.looks, 'looks count rows, and clusters = "bet" tests groups: remove one of them'),
+            (bet and self.path == "tierwise", 'path = "tierwise" counts rows: set clusters = "one_each"'),
+            (
+                self.against == "annotator" and self.path == "tierwise",
+                'path = "tierwise" counts errors: set against = "majority", or another path',
+            ),
+        ):
+            if wrong:
+                raise ValueError(why)
+        return self
+
     @model_validator(mode="after")
     def _total_has_a_price(self) -> Self:
         if (self.prefer == "total") != (self.abstention_price is not None):
             raise ValueError('prefer = "total" and abstention_price go together')
+        return self
+
+
+MetaField = Annotated[str, Field(pattern=r"^meta\..")]
+
+
+class GroupsTable(Table):
+    """[groups]: a promise for each value of a field of the items, and evidence on values not seen."""
+
+    by: MetaField | None = Field(None, description='"meta.<key>": each of its values has its own promise')
+    alpha: dict[str, Level] = Field(
+        default_factory=dict, description="alpha by value; for all others that of [guarantee]"
+    )
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="shares of delta by value, relative to 1 for all others"
+    )
+    enough: float = Field(
+        1.0, gt=0, le=1, description="coverage at which a value needs no more, and hands its share on"
+    )
+    fewest: int = Field(
+        30, ge=1, description="values with fewer certification rows hold no share, and abstain"
+    )
+    evidence: MetaField | None = Field(
+        None, description='"meta.<key>": how the cascade fares on values it was not certified on; default: by'
+    )
+
+    @model_validator(mode="after")
+    def _only_with_groups(self) -> Self:
+        extra = sorted(self.model_fields_set & {"alpha", "weights", "enough", "fewest"})
+        if self.by is None and extra:
+            raise ValueError(
+                f'{extra[0]} is about a promise for each value: name the field, by = "meta.<key>"'
+            )
         return self
 
 
@@ -148,13 +295,26 @@ class RolesTable(Table):
         return self
 
 
+EstimatorName = Literal["ensemble", "predictive", "sampled", "verbalized", "learned", "boosted", "interval"]
+FITTED_ESTIMATORS = {"learned", "boosted", "interval"}
+"""Estimators with numbers of their own, which come from dev rows or from the dearest judge."""
+
+
 class EnsembleTable(Table):
-    """[ensemble]: how each judge is asked."""
+    """[ensemble]: how each judge is asked, and how its votes become a score."""
 
     annotators: int = Field(5, ge=1, le=MOST_PROMPTS, description="N few-shot prompts")
     shots: int = Field(5, ge=0, le=MOST_PROMPTS, description="K examples in each; 0 is zero-shot")
     swap: bool = Field(True, description="pairwise: ask in both orders")
-    estimator: Literal["ensemble", "predictive"] = "ensemble"
+    estimator: EstimatorName = Field(
+        "ensemble", description=f"votes to a score: {' | '.join(get_args(EstimatorName))}"
+    )
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = Field(
+        None, description="a curve for each judge from its score to the share that is right"
+    )
+    learn_from: Literal["people", "dearest"] = Field(
+        "people", description="who is right where scores are fitted: people on dev rows, or the last judge"
+    )
     samples: int = Field(
         3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
     )
@@ -166,6 +326,23 @@ class EnsembleTable(Table):
         if self.estimator == "predictive" and "annotators" in self.model_fields_set and self.annotators > 1:
             raise ValueError('estimator = "predictive" reads one prompt; set annotators = 1')
         return self
+
+    @model_validator(mode="after")
+    def _fits_once(self) -> Self:
+        if self.recalibrate and self.estimator in ("learned", "boosted"):
+            raise ValueError(f'estimator = "{self.estimator}" is calibrated already; remove recalibrate')
+        if self.learn_from == "dearest" and not self.fitted:
+            raise ValueError(
+                'learn_from = "dearest" needs something to fit: recalibrate, or estimator = "learned"'
+            )
+        if self.learn_from == "dearest" and self.estimator == "interval":
+            raise ValueError('estimator = "interval" learns from people; remove learn_from')
+        return self
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted on rows set apart for it."""
+        return self.estimator in FITTED_ESTIMATORS or self.recalibrate is not None
 
     @property
     def members(self) -> int:
@@ -186,3 +363,47 @@ class GateTable(Table):
     min_agreement: Share | None = None
     min_coverage: Share | None = None
     max_failures: Share = Field(0.05, description="failed votes, as a share of all, above which: undecided")
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Models = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]}),
+]
+
+
+class LeaderboardTable(Table):
+    """[leaderboard]: which models the items hold, to be ranked by a run. Nothing else depends on it."""
+
+    models: Models = Field(
+        (), description='"meta.<key>" of the model; pairwise: ["meta.<key of A>", "meta.<key of B>"]'
+    )
+    item: str | None = Field(
+        None,
+        description='"meta.<key>": what several models answered: such rows hang together; default: the group',
+    )
+    method: Literal["mean", "bradley_terry"] = Field(
+        "mean", description="mean: win rate, pass rate or rating; bradley_terry: strengths, pairwise only"
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _models_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError("both name the same key")
+        return tuple(map(must_be_meta, models))
+
+    @field_validator("item")
+    @classmethod
+    def _item_known(cls, item: str | None) -> str | None:
+        return item if item is None else must_be_meta(item)
+
+    @model_validator(mode="after")
+    def _has_models(self) -> Self:
+        if self.model_fields_set and not self.models:
+            raise ValueError('models = "meta.<key>" says which model answered an item')
+        return self

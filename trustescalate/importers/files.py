@@ -253,9 +253,9 @@ def _delimiter(path: Path, sample: str) -> str:
 
 
 def _looks_named(row: list[str]) -> bool:
-    """Whether a first row holds names: short, different, on one line, and no numbers."""
+    """Whether a first row holds names: short, mostly different, on one line, and no numbers."""
     short = all(len(cell) <= 60 and "\n" not in cell for cell in row)
-    return short and len({cell for cell in row if cell}) >= len(row) - 1 and not any(map(_is_number, row))
+    return short and 2 * len({cell for cell in row if cell}) >= len(row) and not any(map(_is_number, row))
 
 
 def _is_number(cell: str) -> bool:
@@ -269,7 +269,11 @@ def _is_number(cell: str) -> bool:
 def _names(row: list[str]) -> list[str]:
     if not _looks_named(row):
         return [f"column_{place}" for place in range(1, len(row) + 1)]
-    return [cell.strip() or f"column_{place}" for place, cell in enumerate(row, 1)]
+    names: list[str] = []
+    for place, cell in enumerate(row, 1):
+        name = cell.strip() or f"column_{place}"
+        names.append(f"{name}.{place}" if name in names else name)
+    return names
 
 
 def _parquet(path: Path) -> Iterator[Record]:

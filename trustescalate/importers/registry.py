@@ -6,12 +6,17 @@ from trustescalate.errors import DataError, UsageError
 from trustescalate.importers import columns
 from trustescalate.importers.alpaca_eval import ALPACA_EVAL
 from trustescalate.importers.arena_hard import ARENA_HARD
+from trustescalate.importers.argilla import ARGILLA
 from trustescalate.importers.base import Files, Format
 from trustescalate.importers.chatbot_arena import ARENA_BATTLES, ARENA_CONVERSATIONS, ARENA_KAGGLE
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.harness import DEEPEVAL, LM_EVAL, PROMPTFOO
+from trustescalate.importers.inspect_ai import INSPECT_AI
 from trustescalate.importers.judgebench import JUDGEBENCH
 from trustescalate.importers.llmbar import LLMBAR
+from trustescalate.importers.mlflow import MLFLOW
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+from trustescalate.importers.openai_batch import OPENAI_BATCH
 from trustescalate.importers.pandalm import PANDALM
 
 FORMATS: Mapping[str, Format] = {
@@ -22,11 +27,18 @@ FORMATS: Mapping[str, Format] = {
         ARENA_CONVERSATIONS,
         ARENA_HARD,
         ARENA_KAGGLE,
+        ARGILLA,
+        DEEPEVAL,
+        INSPECT_AI,
         JUDGEBENCH,
         LLMBAR,
+        LM_EVAL,
+        MLFLOW,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
+        OPENAI_BATCH,
         PANDALM,
+        PROMPTFOO,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

@@ -11,7 +11,7 @@ from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, T
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]
-Channel = Literal["logprobs", "samples"]
+Channel = Literal["logprobs", "samples", "stated"]
 Order = Literal["AB", "BA", ""]
 T = TypeVar("T")
 

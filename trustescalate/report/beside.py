@@ -1,16 +1,26 @@
 """What stands beside the promise: the mean over all items, moved scores, agreement among people."""
 
+from statistics import median
+
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.types import Certificate, Overall, People, Run, StandIn, Task, TaskKind
+from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
+from trustescalate.types import Annotator, Certificate, Overall, People, Run, StandIn, Stratum, Task, TaskKind
 
 MOVED = (
     "The scores on these items differ from those on the labelled rows by more than chance explains. The "
     "certificate is about items like the labelled rows; look at what changed, and label some of these items."
 )
+GUARD = (
+    f"The interval that uses predictions is asymptotic. It is shown from {MIN_LABELS} labels on, of which "
+    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not hang together: there it "
+    "was measured to miss about as often as it says. With fewer, read the one from labels alone."
+)
 MANY = 12
 """A table with more rows than this is folded."""
+CLEARLY_LESS = 0.1
+"""Fewer points of agreement than this are not worth a remark on a person."""
 
 # ── the mean over all items ──────────────────────────────────────────────────────────────────────
 
@@ -20,7 +30,7 @@ def overall_section(run: Run) -> Section | None:
     found, task = run.overall, run.header.certificate.task
     if found is None or task.kind is TaskKind.CHOICE:
         return None
-    name, thing = _named(task)
+    name, thing = named(task)
     title = f"{name} over all items"
     if found.estimate is None:
         return Section("overall", title, (f"It could not be measured: {found.reason}.",))
@@ -31,6 +41,7 @@ def overall_section(run: Run) -> Section | None:
         f"{found.items:,} {unit} are used, abstained ones too, and {found.labels:,} human labels correct "
         "them (PPI++)."
     ]
+    text.append(GUARD)
     if not found.usable:
         text.append(
             f"There are few labels ({found.reason}), too few for an interval that uses predictions: read the "
@@ -41,10 +52,47 @@ def overall_section(run: Run) -> Section | None:
             "The last line needs no label beyond the certificate: it allows for the certified share of wrong "
             "verdicts, and lets abstained items go either way."
         )
-    return Section("overall", title, tuple(text), tables=(_overall_table(task, found, name),))
+    if found.strata:
+        text.append(_strata_text(found))
+    tables = (
+        _overall_table(task, found, name),
+        *([_strata_table(task, found, name)] if found.strata else []),
+    )
+    return Section("overall", title, tuple(text), tables=tables)
 
 
-def _named(task: Task) -> tuple[str, str]:
+def _strata_text(found: Overall) -> str:
+    pooled = [_kind(each) for each in found.strata if each.pooled]
+    told = "The mean over all items is stratified: each kind weighs what it is of all rows"
+    if len(pooled) == len(found.strata):
+        told = f"No two kinds have {MIN_CLUSTERS} labels each, so the mean over all items is not stratified"
+    elif pooled:
+        some = f" and {len(pooled) - MANY:,} more" if len(pooled) > MANY else ""
+        told += f", and those with few labels are put together ({', '.join(pooled[:MANY])}{some})"
+    return (
+        f"{told}. The limits of all {len(found.strata):,} kinds hold at once with probability 95 %, so they "
+        "are wider than for one kind alone."
+    )
+
+
+def _kind(each: Stratum) -> str:
+    return "no kind named" if each.name is None else each.name
+
+
+def _strata_table(task: Task, found: Overall, name: str) -> Table:
+    rows = []
+    for each in found.strata:
+        point = missing(each.reason) if each.estimate is None else _mean(task, each.estimate)
+        using = words(_range(task, each.interval)) if each.usable else missing("")
+        alone = words(_range(task, each.label_only)) if each.label_only else missing("")
+        rows.append(Row((words(_kind(each)), count(each.items), count(each.labels), point, using, alone)))
+    titles = ("Rows", "Labels", name, "95 % limits, all at once", "From labels alone")
+    columns = (Column("Kind"), *(Column(title, True) for title in titles))
+    return Table(f"{name}, kind by kind", columns, tuple(rows), folded=len(rows) > MANY)
+
+
+def named(task: Task) -> tuple[str, str]:
+    """What a mean over all items is called in this task, and what it says."""
     if task.kind is TaskKind.PAIRWISE:
         tie = ", a tie counting one half" if len(task.labels) > 2 else ""
         return "Win rate of A", f"How often people prefer A{tie}"
@@ -126,6 +174,7 @@ def people_section(certificate: Certificate) -> Section | None:
         f"{len(found.annotators):,} people labelled the certification rows. The coefficients are 1 for full "
         "agreement and 0 for what chance would give; where one label is far more common than the others, κ "
         "and α are low even if people hardly ever differ, and AC1 is not.",
+        *([hasty] if (hasty := _hasty_text(found)) else []),
         _stand_in_text(found),
     ]
     tables = [_coefficient_table(certificate, found), _annotator_table(found)]
@@ -153,22 +202,53 @@ def _limits(interval: tuple[float, float] | None) -> Figure:
 
 
 def _annotator_table(found: People) -> Table:
-    rows = tuple(
-        Row(
-            (
-                words(each.name),
-                count(each.opinions),
-                count(each.ties),
-                count(each.skips),
-                count(each.comparisons),
-                share(each.agreements, each.comparisons, "nobody else labelled these rows"),
-            )
+    timed = any(each.timed for each in found.annotators)
+    rows = []
+    for each in found.annotators:
+        cells = (
+            words(each.name),
+            count(each.opinions),
+            count(each.ties),
+            count(each.skips),
+            count(each.comparisons),
+            share(each.agreements, each.comparisons, "nobody else labelled these rows"),
         )
-        for each in found.annotators
-    )
+        took = figures.decimal(each.seconds, "no time was recorded", 1)
+        rows.append(Row((*cells, took) if timed else cells))
     titles = ("Opinions", "Ties", "Skips", "Compared with others", "Agreed")
-    columns = (Column("Person"), *(Column(title, True) for title in titles))
-    return Table("Person by person", columns, rows, folded=len(rows) > MANY)
+    clock = (Column("Median seconds", True),) if timed else ()
+    columns = (Column("Person"), *(Column(title, True) for title in titles), *clock)
+    return Table("Person by person", columns, tuple(rows), folded=len(rows) > MANY)
+
+
+def _hasty_text(found: People) -> str:
+    """Name those who take at most half the usual time and agree clearly less than the others do."""
+    clocks = [each.seconds for each in found.annotators if each.seconds is not None]
+    if len(clocks) < 2:
+        return ""
+    usual = median(clocks)
+    hasty = [
+        each.name
+        for each in found.annotators
+        if each.seconds is not None and each.seconds <= usual / 2 and _differs(each, found)
+    ]
+    if not hasty:
+        return ""
+    more = f" and {len(hasty) - MANY:,} more" if len(hasty) > MANY else ""
+    return (
+        f"Fast, and of another opinion: {', '.join(hasty[:MANY])}{more}. At most half the usual time an "
+        f"answer, and agreement with others at least {100 * CLEARLY_LESS:g} points below what these "
+        "others reach among themselves. That may be haste, or another understanding of the task."
+    )
+
+
+def _differs(one: Annotator, found: People) -> bool:
+    """Whether others agree among themselves clearly more than with this person. Sums count a pair twice."""
+    agreements = sum(each.agreements for each in found.annotators) - 2 * one.agreements
+    comparisons = sum(each.comparisons for each in found.annotators) - 2 * one.comparisons
+    if one.comparisons < found.min_rows or comparisons < found.min_rows:
+        return False
+    return agreements / comparisons - one.agreements / one.comparisons >= CLEARLY_LESS
 
 
 def _pair_table(found: People) -> Table:

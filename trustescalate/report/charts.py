@@ -4,11 +4,13 @@ Equal facts give equal bytes. Shape says what colour says: filled is certified, 
 """
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trustescalate.report.sections import Point, Reliability, RiskCoverage
+from trustescalate.report.sections import Intervals, Point, Reliability, RiskCoverage
+from trustescalate.report.text import one_line
 
 _FONT = "DejaVu Sans"
 _PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
@@ -38,6 +40,12 @@ def draw_risk_coverage(chart: RiskCoverage, palette: Palette) -> str:
 def draw_reliability(chart: Reliability, palette: Palette) -> str:
     """Draw share right against mean score for one judge, with the number of verdicts below."""
     return _svg((3.2, 3.5), palette, lambda figure: _draw_reliability(figure, chart, palette))
+
+
+def draw_intervals(chart: Intervals, palette: Palette) -> str:
+    """Draw estimates with their limits, one bar under another."""
+    height = 1.0 + 0.3 * max(3, len(chart.bars))
+    return _svg((5.6, height), palette, lambda figure: _draw_intervals(figure, chart, palette))
 
 
 def draw_power(
@@ -117,6 +125,25 @@ def _draw_reliability(figure: Any, chart: Reliability, palette: Palette) -> None
     lower.set_xlabel("mean score; verdicts in each bin")
 
 
+def _draw_intervals(figure: Any, chart: Intervals, palette: Palette) -> None:
+    axes = figure.add_subplot()
+    for place, bar in enumerate(chart.bars):
+        if bar.limits is not None:
+            axes.plot(bar.limits, (place, place), color=palette.data, lw=2, solid_capstyle="butt", zorder=3)
+        filled = palette.page if bar.limits is None else palette.data
+        axes.scatter([bar.estimate], [place], s=34, facecolors=filled, edgecolors=palette.data, zorder=4)
+    axes.set_yticks(range(len(chart.bars)), [_short(bar.name) for bar in chart.bars])
+    axes.set_ylim(len(chart.bars) - 0.4, -0.6)
+    axes.set_title(chart.title, loc="left", color=palette.muted, fontsize=10, pad=10)
+    if chart.percent:
+        _per_cent(axes.xaxis)
+
+
+def _short(name: str, limit: int = 28) -> str:
+    shown = one_line(name)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
 def _draw_power(
     figure: Any,
     rows: Sequence[int],
@@ -156,7 +183,9 @@ def _svg(size: tuple[float, float], palette: Palette, draw: Callable[[Any], None
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_style(palette)):
+    with matplotlib.rc_context(_style(palette)), warnings.catch_warnings():
+        # A name in a script that this font lacks is drawn by the reader's own fonts: only widths are guessed.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)

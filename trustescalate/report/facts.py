@@ -6,7 +6,7 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import beside, figures, outcome, proof, reliability
+from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.sections import (
     SCHEMA,
@@ -18,7 +18,8 @@ from trustescalate.report.sections import (
     Table,
     TaskFacts,
 )
-from trustescalate.types import Batch, Certificate, Run
+from trustescalate.types import Batch, Certificate, Run, Weighting
+from trustescalate.values import largest_alpha
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
@@ -76,6 +77,7 @@ def _report(certificate: Certificate, run: Run | None) -> Report:
         sections=tuple(section for section in made if section is not None),
         items=() if run is None else outcome.item_rows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
+        groups=groups.group_facts(certificate, run),
     )
 
 
@@ -97,18 +99,33 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
         return f"No certificate: {certificate.reason}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
-    promise = (
-        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
-        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
-    )
+    promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
+    if certificate.weighting is not None:
+        promise = _weighted(promise, certificate.weighting)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
     return f"{promise}; {_released(run)}."
 
 
+def _promise(certificate: Certificate) -> str:
+    return (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
+        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
+    )
+
+
+def _weighted(promise: str, weighting: Weighting) -> str:
+    about = f"{promise}, among items as the weights {weighting.by} describe them"
+    if weighting.source == "known":
+        return about
+    return f"Approximately, since the weights were estimated: {about[0].lower()}{about[1:]}"
+
+
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
+    if batch.humans_replace:
+        return _replaced_claim(certificate, batch, run)
     promise = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
@@ -119,6 +136,23 @@ def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str
         return f"{promise}; {_released(run)}."
     accepted = sum(test.accepted for test in proof.used_tests(certificate))
     return f"{promise}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
+
+
+def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
+    (test,) = proof.used_tests(certificate)
+    drawn = proof.compared_rows(test)
+    promise = (
+        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
+        f"{certificate.n:,} labelled rows, at most {figures.setting(certificate.alpha).text} of the "
+        f"{test.accepted:,} items of this batch of {batch.items:,} that the cascade accepts get an answer "
+        f"that {proof.whom(certificate)} do not share. {drawn:,} of these answers are people's own, and "
+        f"{test.accepted - drawn:,} the judges'; of the judges' alone the share may be higher"
+    )
+    return (
+        f"{promise}."
+        if run is None
+        else f"{promise}; {_released(run)} by judges, and {outcome.labelled(run):,} with people's labels."
+    )
 
 
 def _released(run: Run) -> str:
@@ -214,7 +248,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     observed, limits = proof.observed_agreement(certificate)
     judged, judged_limits = outcome.judged_agreement(run) if run else (missing(NO_RUN), None)
     return Measures(
-        certified_agreement=figures.complement(certificate.alpha) if certified else missing(proof.NO_POLICY),
+        certified_agreement=figures.complement(largest_alpha(certificate))
+        if certified
+        else missing(proof.NO_POLICY),
         confidence=figures.complement(certificate.delta),
         observed_agreement=observed,
         observed_agreement_lower=_end(0, limits, observed),
@@ -255,7 +291,7 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     text = [
         _YARDSTICK if certificate.ceiling else "There is one annotator per row: no ceiling can be measured."
     ]
-    text += [_AFTER_CHOICE] if certificate.status == "certified" else []
+    text += [_AFTER_CHOICE] if certificate.status == "certified" and certificate.method != "clusters" else []
     table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
     text += outcome.agreement_text(run) if run else []
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
@@ -271,10 +307,13 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 SECTIONS: Mapping[str, Maker] = {
     "agreement": _agreement_section,
+    "groups": groups.groups_section,
     "overall": _of_run(beside.overall_section),
+    "leaderboard": _of_run(standing.leaderboard_section),
     "work": _of_run(outcome.work_section),
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),
+    "left-out": _of_certificate(groups.left_out_section),
     "certificate": _of_certificate(proof.certificate_section),
     "risk": _of_certificate(proof.risk_section),
     "people": _of_certificate(beside.people_section),

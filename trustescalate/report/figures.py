@@ -48,27 +48,31 @@ def count(number: int, note: str = "") -> Figure:
     return Figure(number, f"{number:,}", note)
 
 
-def share(part: int, whole: int, why: str = "nothing was counted") -> Figure:
+def share(part: float, whole: int, why: str = "nothing was counted") -> Figure:
     """`part` of `whole` in per cent with one decimal. It says 0 or 100 only when that is exact.
+
+    A part that is no integer, a sum of shares, has no counts.
 
     >>> share(271, 300)
     Figure(value=0.903, text='90.3 %', note='', counts=(271, 300))
     >>> share(2999, 3000).text, share(1, 3000).text, share(0, 7).text, share(7, 7).text
     ('> 99.9 %', '< 0.1 %', '0 %', '100 %')
+    >>> share(7.5, 10)
+    Figure(value=0.75, text='75.0 %', note='', counts=None)
     >>> share(0, 0, "no item was released").note
     'no item was released'
     """
     if whole == 0:
         return missing(why)
-    exact = Fraction(part, whole)
+    exact, counts = Fraction(part) / whole, (part, whole) if isinstance(part, int) else None
     if exact in (0, 1):
-        return Figure(float(exact), _percent(Decimal(int(exact))), "", (part, whole))
+        return Figure(float(exact), _percent(Decimal(int(exact))), "", counts)
     nearest = _rounded(exact.numerator / Decimal(exact.denominator), ROUND_HALF_EVEN)
     if nearest == 0:
-        return Figure(0.001, "< 0.1 %", "", (part, whole))
+        return Figure(0.001, "< 0.1 %", "", counts)
     if nearest == 1:
-        return Figure(0.999, "> 99.9 %", "", (part, whole))
-    return Figure(float(nearest), f"{nearest * 100:.1f} %", "", (part, whole))
+        return Figure(0.999, "> 99.9 %", "", counts)
+    return Figure(float(nearest), f"{nearest * 100:.1f} %", "", counts)
 
 
 def at_least(value: float, note: str = "") -> Figure:

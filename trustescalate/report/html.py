@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from trustescalate.report import charts
-from trustescalate.report.sections import ItemRow, Reliability, Report, RiskCoverage
+from trustescalate.report.sections import Intervals, ItemRow, Reliability, Report, RiskCoverage
 from trustescalate.report.text import one_line, visible
 
 MAX_ITEMS = 2_000
@@ -85,7 +85,8 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(prose=_prose, cut=_cut, line=_line, risk=_risk, reliability=_reliability)
+    environment.filters.update(prose=_prose, cut=_cut, line=_line)
+    environment.filters.update(risk=_risk, reliability=_reliability, intervals=_intervals)
     return environment.get_template("template.html")
 
 
@@ -116,6 +117,11 @@ def _risk(chart: RiskCoverage) -> Picture:
 def _reliability(chart: Reliability) -> Picture:
     light, dark = (charts.draw_reliability(chart, palette) for palette in (charts.LIGHT, charts.DARK))
     return Picture(chart.judge, chart.alt, _address(light), _address(dark))
+
+
+def _intervals(chart: Intervals) -> Picture:
+    light, dark = (charts.draw_intervals(chart, palette) for palette in (charts.LIGHT, charts.DARK))
+    return Picture("", chart.alt, _address(light), _address(dark))
 
 
 def _address(svg: str) -> str:

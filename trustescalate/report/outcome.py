@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from trustescalate import labels
+from trustescalate.estimand import losses
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Section, Table, TrailRow
@@ -24,13 +25,18 @@ def is_complete(run: Run) -> bool:
 
 
 def released(run: Run) -> int:
-    """Count the verdicts that the cascade released."""
-    return sum(decision.label is not None for decision in run.decisions)
+    """Count the verdicts that the cascade released: the judges', not people's own labels."""
+    return sum(decision.judge is not None for decision in run.decisions)
+
+
+def labelled(run: Run) -> int:
+    """Count the items that were released with people's labels."""
+    return sum(decision.judge is None and decision.label is not None for decision in run.decisions)
 
 
 def abstained(run: Run) -> int:
     """Count the items that need a person."""
-    return len(run.decisions) - released(run)
+    return sum(decision.label is None for decision in run.decisions)
 
 
 def coverage(run: Run) -> Figure:
@@ -56,14 +62,16 @@ def _votes(run: Run, judge: str | None = None) -> Iterator[Vote]:
 def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
     """Compare released verdicts with people, where people labelled the run's items.
 
-    An item on which people have no majority counts as disagreement, as it does in the certificate.
+    What counts as agreement is what counts as such in the certificate.
     """
     if not run.annotations:
         return missing("people labelled none of the judged items"), None
-    people = _people(run)
-    pairs = [(row.label, people[row.item_id]) for row in run.decisions if row.label and row.item_id in people]
-    agreed = sum(verdict == human for verdict, human in pairs)
-    return proof.agreement(agreed, len(pairs), "people labelled no item whose verdict was released")
+    certificate = run.header.certificate
+    known = losses(certificate.task, certificate.label_policy, run.annotations)
+    judged = [row for row in run.decisions if row.judge is not None and row.item_id in known]
+    lost = [known[row.item_id][row.label] for row in judged if row.label is not None]
+    why = "people labelled no item whose verdict was released"
+    return proof.agreement(certificate, sum(lost), len(lost), why)
 
 
 def _people(run: Run) -> Mapping[str, Label | None]:
@@ -126,10 +134,12 @@ def agreement_text(run: Run) -> list[str]:
     counted = [row for row in run.decisions if row.item_id in people]
     open_rows = sum(row.label is None for row in counted)
     torn = sum(people[row.item_id] is None for row in counted if row.label is not None)
+    counts = f"Of the others, those without a majority ({torn:,}) count as disagreement. "
+    if run.header.certificate.label_policy == "annotator":
+        counts = "Each of the others counts the share of its annotators who disagree. "
     return [
         f"People labelled {len(people):,} of the items; on {open_rows:,} of them the cascade abstained. "
-        f"Of the others, those without a majority ({torn:,}) count as disagreement. "
-        "This comparison measures; it certifies nothing."
+        f"{counts}This comparison measures; it certifies nothing."
     ]
 
 
@@ -224,12 +234,13 @@ def _item_row(
     state, trail = _state(decision), () if decision is None else _trail(decision, failed)
     gap = missing({"undecided": "not decided yet", "abstained": "a person is needed", "released": ""}[state])
     known = decision is not None and decision.label is not None
+    by = (decision.judge or "people") if decision is not None else ""
     return ItemRow(
         id=item.id,
         state=state,
         texts=_texts(item),
         verdict=words(decision.label or "") if decision and known else gap,
-        judge=words(decision.judge or figures.MISSING) if decision and known else gap,
+        judge=words(by) if known else gap,
         score=_score(decision) if decision and known else gap,
         reason=decision.reason if decision and not known else "",
         people=_human(item.id, people),

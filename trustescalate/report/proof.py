@@ -1,7 +1,11 @@
 """What the certificate says: sections of facts that need no run."""
 
+from dataclasses import replace
+
+from trustescalate.estimand import rule
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.scores import score_text
 from trustescalate.report.sections import (
     Column,
     Point,
@@ -11,13 +15,15 @@ from trustescalate.report.sections import (
     Table,
 )
 from trustescalate.types import Batch, Ceiling, Certificate, PolicyTest
+from trustescalate.values import largest_alpha
 
 DELTA = 0.05
 """Intervals printed beside a measured share miss it with probability at most this."""
 INTERVAL = "95 % interval"
 NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
-_SENTENCES = {"majority": "the majority of people"}
+GROUPED = "rows of one group hang together: no interval"
+_PEOPLE = {"majority": "the majority of people", "annotator": "an annotator drawn at random"}
 _PREFER = {
     "coverage": "the most coverage",
     "cost": "the least cost",
@@ -29,15 +35,17 @@ _ONE_ANNOTATOR = "one annotator per row: no ceiling can be measured"
 
 def whom(certificate: Certificate) -> str:
     """Name whom the released verdicts agree with."""
-    policy = certificate.label_policy
-    return _SENTENCES.get(policy, f"people (label policy: {policy})")
+    return _PEOPLE[certificate.label_policy] + rule(certificate.task)
 
 
 def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     """Return the tests that the promise rests on.
 
-    One, that of the chosen policy; on a tierwise path one a tier that passed, each on rows of its own.
+    One, that of the chosen policy; on a tierwise path one a tier that passed, and where each value of a field
+    has a promise of its own one for each that is certified, each on rows of its own.
     """
+    if certificate.group_by is not None:
+        return tuple(one.tests[one.chosen] for one in certificate.groups if one.chosen is not None)
     if certificate.chosen is None:
         return ()
     if is_tierwise(certificate):
@@ -45,15 +53,25 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     return (certificate.tests[certificate.chosen],)
 
 
+def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
+    """Every test that was made, for whichever value."""
+    return (*certificate.tests, *(test for one in certificate.groups for test in one.tests))
+
+
 def is_tierwise(certificate: Certificate) -> bool:
     """Whether every tier was tested on its own."""
     return certificate.path == "tierwise"
 
 
-def accepted_rows(certificate: Certificate) -> tuple[int, int]:
-    """Count the certification rows that the certified cascade accepted, and its errors among them."""
+def accepted_rows(certificate: Certificate) -> tuple[int, float]:
+    """Count the certification rows that the certified cascade accepted, and what it lost on them."""
     tests = used_tests(certificate)
-    return sum(map(compared_rows, tests)), sum(test.errors for test in tests)
+    return sum(map(compared_rows, tests)), sum(map(lost, tests))
+
+
+def lost(test: PolicyTest) -> float:
+    """What the accepted rows of a test lose: the number of errors, or a sum of shares."""
+    return test.errors if test.loss is None else test.loss
 
 
 def compared_rows(test: PolicyTest) -> int:
@@ -77,15 +95,28 @@ def observed_agreement(certificate: Certificate) -> tuple[Figure, tuple[float, f
     if not used_tests(certificate):
         return missing(NO_POLICY), None
     accepted, errors = accepted_rows(certificate)
-    return agreement(accepted - errors, accepted, "the policy accepted no row")
+    return agreement(certificate, errors, accepted, "the policy accepted no row")
 
 
-def agreement(agreed: int, of: int, why: str) -> tuple[Figure, tuple[float, float] | None]:
-    """Give a share of agreement and its exact interval; no interval where nothing was compared."""
+def agreement(
+    certificate: Certificate, loss: float, of: int, why: str
+) -> tuple[Figure, tuple[float, float] | None]:
+    """Give the agreement that is left of `of` rows, with an interval that holds for such losses.
+
+    Exact for right and wrong, by Hoeffding and Bentkus for shares; none where nothing was compared, nor where
+    rows come in groups, of which few would be taken for many.
+    """
     from trustescalate.stats.bounds import clopper_pearson_interval
+    from trustescalate.stats.losses import mean_loss_interval
 
     if of == 0:
         return missing(why), None
+    if certificate.method == "betting":
+        low, high = mean_loss_interval(loss, of, DELTA)
+        return share(of - float(loss), of), (1 - high, 1 - low)
+    agreed = of - int(loss)
+    if certificate.method == "clusters":
+        return replace(share(agreed, of), note=GROUPED), None
     return share(agreed, of), clopper_pearson_interval(agreed, of, DELTA)
 
 
@@ -106,8 +137,12 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 
 def certificate_section(certificate: Certificate) -> Section:
     """What was promised, how it was tested, and every count needed to check it."""
-    used = used_tests(certificate)
-    text = (*(_check_line(certificate, test) for test in used), *_radius_line(certificate))
+    used = () if certificate.group_by is not None else used_tests(certificate)
+    text = (
+        *(_check_line(certificate, test) for test in used),
+        *_radius_line(certificate),
+        *_look_line(certificate),
+    )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
 
@@ -116,6 +151,8 @@ def _check_line(certificate: Certificate, test: PolicyTest) -> str:
     p_value, level = figures.compared(test.p_value, test.level)
     if certificate.batch is not None:
         return _batch_check_line(certificate, certificate.batch, test)
+    if certificate.method != "exact":
+        return _bet_line(certificate, test)
     return (
         f"To check it by hand: {_tested(certificate, test)} accepted {test.accepted} of {certificate.n} "
         f"certification rows and disagreed with people on {test.errors}. Its p-value is the probability of "
@@ -125,19 +162,51 @@ def _check_line(certificate: Certificate, test: PolicyTest) -> str:
     )
 
 
+def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
+    p_value, level = figures.compared(test.p_value, test.level)
+    terms, unit = f"lost {lost(test):g} on them", "row"
+    if certificate.clusters is not None:
+        unit = "group"
+        terms = f"disagreed with people on {test.errors}, in {certificate.clusters.count} groups"
+    return (
+        f"To check it: the chosen policy accepted {test.accepted} of {certificate.n} certification rows and "
+        f"{terms}. Its p-value {p_value.text} is that of a bet on {unit} after {unit}, in an order that the "
+        f"seed gives, against a risk of {certificate.alpha!r} (`stats.betting`): it needs the recorded "
+        f"votes and the labels, these counts are not enough. It was tested at level {level.text}. No "
+        "robustness radius and no limits for several policies at once are given: both are read off "
+        "binomial counts, which these are not."
+    )
+
+
+def _look_line(certificate: Certificate) -> tuple[str, ...]:
+    look = certificate.look
+    if look is None:
+        return ()
+    sizes = ", ".join(f"{size:,}" for size in look.sizes)
+    return (
+        f"This is look {look.number} of {len(look.sizes)}, planned at {sizes} rows. It may spend "
+        f"{figures.setting(look.share).text} of δ, so that all looks together are wrong with probability at "
+        f"most {figures.setting(certificate.delta).text}.",
+    )
+
+
 def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) -> str:
     from trustescalate.stats.batch import errors_allowed
 
     p_value, level = figures.compared(test.p_value, test.level)
     rows, allowed = compared_rows(test), int(errors_allowed(test.accepted, certificate.alpha))
+    marked, why = allowed + 1, ""
+    if batch.humans_replace:
+        marked += test.errors
+        why = f", besides the {test.errors} among the drawn, which people's labels replace"
     return (
         f"To check it by hand: the chosen policy accepted {test.accepted} of the {batch.items} items of the "
-        f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed "
-        f"with people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong "
-        f"on {allowed} of {test.accepted}. Its p-value is the probability of at most {test.errors} errors "
-        f"among {rows} rows drawn from {test.accepted} without replacement, if {allowed + 1} were wrong, "
-        f"HypergeomCDF({test.errors}; {test.accepted}, {allowed + 1}, {rows}) = {p_value.text}; "
-        f"it was tested at level {level.text}."
+        f"batch, among them {rows} of the {certificate.n} drawn for people to label, and disagreed with "
+        f"people on {test.errors} of these. At an error rate of {certificate.alpha!r} it may be wrong on "
+        f"{allowed} of {test.accepted}{why}. Its p-value is the probability of at most {test.errors} errors "
+        f"among {rows} rows drawn from {test.accepted} without replacement, if {marked} were wrong, "
+        f"HypergeomCDF({test.errors}; {test.accepted}, {marked}, {rows}) = {p_value.text}; it was tested at "
+        f"level {level.text}."
     )
 
 
@@ -206,7 +275,8 @@ def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
 
 def _count_columns(certificate: Certificate) -> tuple[Column, ...]:
     drawn = () if certificate.batch is None else ("… of these labelled",)
-    titles = ("Accepted", "Coverage", *drawn, "Errors", "Error rate", "p", "Level")
+    counted = ("Lost", "Mean loss") if certificate.method == "betting" else ("Errors", "Error rate")
+    titles = ("Accepted", "Coverage", *drawn, *counted, "p", "Level")
     return tuple(Column(title, True) for title in titles)
 
 
@@ -215,8 +285,8 @@ def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ..
         count(test.accepted),
         share(test.accepted, covered_rows(certificate)),
         *(() if certificate.batch is None else (count(compared_rows(test)),)),
-        count(test.errors),
-        share(test.errors, compared_rows(test), "the policy accepted no row"),
+        count(test.errors) if test.loss is None else figures.decimal(test.loss, ""),
+        share(lost(test), compared_rows(test), "the policy accepted no row"),
     )
 
 
@@ -228,12 +298,20 @@ def predicted_coverage(certificate: Certificate) -> Figure:
 
 def expected_cost_share(certificate: Certificate) -> Figure:
     """Give the chosen policy's cost per certification row as a share of the last judge's."""
-    if certificate.chosen is None:
+    if not used_tests(certificate):
         return missing(NO_POLICY)
     dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
     if not dearest:
         return missing("the last judge has no recorded cost")
-    return figures.ratio(certificate.tests[certificate.chosen].cost, dearest)
+    return figures.ratio(_cost_per_row(certificate), dearest)
+
+
+def _cost_per_row(certificate: Certificate) -> float:
+    """USD for a certification row; nobody is asked about the rows of a value without a promise."""
+    if certificate.chosen is not None:
+        return certificate.tests[certificate.chosen].cost
+    paid = (one.n * one.tests[one.chosen].cost for one in certificate.groups if one.chosen is not None)
+    return sum(paid) / certificate.n
 
 
 def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
@@ -245,8 +323,49 @@ def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
             ("N, items of the batch", count(batch.items)),
             ("Digest of the batch", words(batch.digest)),
             ("Digest of the votes on it", words(batch.votes)),
+            *(
+                [("Labelled rows are released with", words("people's labels"))]
+                if batch.humans_replace
+                else []
+            ),
         )
     )
+
+
+def _group_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
+    if certificate.group_by is None:
+        return ()
+    return (
+        ("A promise of its own for each", words(certificate.group_by)),
+        ("… values seen", count(len(certificate.groups))),
+        ("… of these certified", count(len(used_tests(certificate)))),
+    )
+
+
+def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
+    """How the certification rows came about, where they are not simply all, one of each group."""
+    terms, clusters, weights = list[tuple[str, Figure]](), certificate.clusters, certificate.weighting
+    if clusters is not None:
+        terms.append(("… in groups, tested by betting", count(clusters.count)))
+        terms.append(("The most rows that a group can have", count(clusters.largest)))
+    if weights is not None:
+        terms.append((f"… kept by their weights, {weights.source}, of", count(weights.offered)))
+        terms.append((f"No weight {weights.by} is above", figures.exact(weights.bound, "")))
+    if certificate.look is not None:
+        terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
+        terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
+    return terms
+
+
+_TORN = {
+    "majority": "… of these without a majority, counted as disagreement",
+    "annotator": "… of these without a majority, which does not matter here",
+}
+_TIES = {
+    "class": "a class of its own",
+    "half": "one half right, where the other side has a preference",
+    "drop": "dropped, outside the claim",
+}
 
 
 def _terms(certificate: Certificate) -> Table:
@@ -259,17 +378,20 @@ def _terms(certificate: Certificate) -> Table:
         ("Agreement with", words(whom(certificate))),
         ("n, certification rows", count(certificate.n)),
         *_batch_terms(certificate),
-        ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
+        *_row_terms(certificate),
+        (_TORN[certificate.label_policy], count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
-        ("Policies tested", count(len(certificate.tests))),
-        ("… of these certified", count(sum(test.rejected for test in certificate.tests))),
+        *_group_terms(certificate),
+        ("Policies tested", count(len(all_tests(certificate)))),
+        ("… of these certified", count(sum(test.rejected for test in all_tests(certificate)))),
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
-        ("Score", words(certificate.estimator)),
+        ("Score", words(score_text(certificate))),
         ("Answers", words(", ".join(task.labels))),
-        ("Ties", words("a class of its own" if task.ties == "class" else "dropped, outside the claim")),
+        ("Ties", words(_TIES[task.ties])),
+        *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),
         *((f"Rows in the role “{role}”", count(len(ids))) for role, ids in sorted(roles.items())),
     ]
     rows = tuple(Row((words(name), figure)) for name, figure in terms)
@@ -284,8 +406,12 @@ def agreement_rows(certificate: Certificate) -> list[Row]:
     observed, limits = observed_agreement(certificate)
     rows: list[Row] = []
     if certificate.status == "certified":
-        promise, sure = (figures.complement(rate).text for rate in (certificate.alpha, certificate.delta))
-        cells = (words("Certified"), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
+        rates = (largest_alpha(certificate), certificate.delta)
+        promise, sure = (figures.complement(rate).text for rate in rates)
+        name = (
+            "Certified" if certificate.group_by is None else "Certified, over all: the least of its promises"
+        )
+        cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
     rows.append(agreement_row("Observed on accepted certification rows", observed, interval_figure(limits)))
     figure, ceiling = human_ceiling(certificate.ceiling), certificate.ceiling
@@ -358,7 +484,7 @@ def _points(certificate: Certificate) -> tuple[Point, ...]:
     return tuple(
         Point(
             coverage=test.accepted / rows if (rows := covered_rows(certificate)) else 0.0,
-            risk=test.errors / seen if (seen := compared_rows(test)) else None,
+            risk=lost(test) / seen if (seen := compared_rows(test)) else None,
             certified=test.rejected,
             chosen=test in used_tests(certificate),
             part=test.part,

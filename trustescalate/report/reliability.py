@@ -2,6 +2,7 @@
 
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.scores import fit_tables, score_lines
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table
 from trustescalate.types import Bin, Certificate, JudgeDiagnostics
 
@@ -13,14 +14,27 @@ def judges_section(certificate: Certificate) -> Section | None:
     asked = "every certification row"
     if certificate.batch is not None:
         asked = "the certification rows where some policy would ask it, so dear judges about hard rows"
+    held = _held(certificate)
     text = (
         f"Each judge was asked about {asked}. No promise rests on these figures: they say "
-        "which judge earns its place, and whether a score of 0.9 means being right nine times in ten.",
+        f"which judge earns its place, and whether a score of 0.9 means being right nine times in ten.{held}",
     )
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(_reliability(judge) for judge in binned)
-    tables = (_judges_table(certificate), *(_bins_table(judge) for judge in binned))
-    return Section("judges", "The judges, one by one", text, reliability=charts, tables=tables)
+    bins = (_bins_table(judge) for judge in binned)
+    tables = (_judges_table(certificate), *fit_tables(certificate), *bins)
+    lines = (*text, *score_lines(certificate))
+    return Section("judges", "The judges, one by one", lines, reliability=charts, tables=tables)
+
+
+def _held(certificate: Certificate) -> str:
+    if certificate.method == "betting":
+        return " Here, other than in the promise, a verdict is right if it is the majority's own label."
+    if certificate.method == "clusters":
+        return (
+            " The intervals take rows for independent, which rows of one group are not: they are too narrow."
+        )
+    return ""
 
 
 def _judges_table(certificate: Certificate) -> Table:

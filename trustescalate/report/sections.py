@@ -40,6 +40,19 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What a gate may compare about one value with a promise of its own, as in `Measures`.
+
+    `judged_agreement_upper` holds for all such values at once.
+    """
+
+    value: str
+    certified_agreement: Figure
+    judged_agreement: Figure
+    judged_agreement_upper: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class KeyFigure:
     """One of the few figures at the top: its name, the figure, and a line of small print."""
 
@@ -131,6 +144,25 @@ class Reliability:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """One bar of an interval chart: a name as it came, the estimate, and its limits where there are any."""
+
+    name: str
+    estimate: float
+    limits: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """What an interval chart shows, first at the top; `alt` says it in words. `percent`: these are shares."""
+
+    title: str
+    bars: tuple[Interval, ...]
+    percent: bool
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One part of the report, in reading order: sentences, charts, tables, verbatim texts."""
 
@@ -139,6 +171,7 @@ class Section:
     text: tuple[str, ...] = ()
     risk_coverage: RiskCoverage | None = None
     reliability: tuple[Reliability, ...] = ()
+    intervals: Intervals | None = None
     tables: tuple[Table, ...] = ()
     blocks: tuple[Block, ...] = ()
 
@@ -207,3 +240,4 @@ class Report:
     sections: tuple[Section, ...]
     items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
+    groups: tuple[GroupFacts, ...] = ()

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
-from trustescalate.stats.control import Prefer, choose, hedge, procedure_named
+from trustescalate.stats.certify import reject_along
+from trustescalate.stats.control import Prefer, choose
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 
@@ -192,17 +193,16 @@ def certify_batch(
     (5, 120, 4)
     """
     _check_sample(sample, truth, len(scores))
-    test, plan = procedure_named(procedure), path if isinstance(path, Plan) else Plan((path,), (1.0,))
+    plan = Plan.of(path)
     if plan.stack is not None:
         raise ValueError("a batch cannot be certified on stacked scores")
-    policies, unknown = np.concatenate(plan.parts), np.full(len(scores), -1)
+    policies, unknown = plan.policies, np.full(len(scores), -1)
     accepted, _, by_tier, cost = evaluate(policies, scores, labels, unknown, costs)
     drawn, errors, _, _ = evaluate(policies, scores[sample], labels[sample], truth, costs[sample])
     expected = accepted * len(sample) // max(1, len(scores))
     best = batch_pvalue(np.zeros_like(errors), expected, accepted, alpha)
     strict = batch_pvalue(errors, drawn, accepted, alpha)
-    sizes = [len(part) for part in plan.parts]
-    level = hedge(test, sizes, plan.shares, strict, accepted, len(scores), alpha, delta, best).level
+    level = reject_along(plan, procedure, strict, accepted, len(scores), alpha, delta, best).level
     p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
     rejected = (level > 0) & (p_value <= level)
     released = accepted - humans_replace * drawn

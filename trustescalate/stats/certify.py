@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
-from trustescalate.stats.control import Prefer, choose, fixed_sequence, hedge, procedure_named
+from trustescalate.stats.control import Prefer, Rejections, choose, fixed_sequence, hedge, procedure_named
 from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import decide, evaluate
 
@@ -98,8 +98,9 @@ def certify(
         chosen = len(table.rejected) - 1 if table.rejected.any() else None
         released = int(table.accepted.sum())
     else:
-        plan = path if isinstance(path, Plan) else Plan((path,), (1.0,))
-        table = _path_table(plan, scores, labels, truth, costs, alpha=alpha, delta=delta, procedure=procedure)
+        table = _path_table(
+            Plan.of(path), scores, labels, truth, costs, alpha=alpha, delta=delta, procedure=procedure
+        )
         chosen = choose(
             table.rejected,
             table.accepted,
@@ -149,6 +150,29 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
     return tests
 
 
+def reject_along(
+    plan: Plan,
+    procedure: str,
+    p: FloatArray,
+    accepted: IntArray,
+    n: int,
+    alpha: float,
+    delta: float,
+    best: FloatArray | None = None,
+) -> Rejections:
+    """Hold the p-values (t,) of a plan's policies against what `procedure` gives them, by `control.hedge`.
+
+    `p`, `accepted` and `best` (t,) go sub-path after sub-path, as `plan.policies` does. Raises ValueError for
+    an unknown procedure, and as `control.hedge` does.
+
+    >>> p, accepted = np.array([0.01, 0.2]), np.array([60, 90])
+    >>> reject_along(Plan.of(np.ones((2, 1))), "fallback", p, accepted, 100, 0.1, 0.1).rejected.tolist()
+    [True, False]
+    """
+    sizes = [len(part) for part in plan.parts]
+    return hedge(procedure_named(procedure), sizes, plan.shares, p, accepted, n, alpha, delta, best)
+
+
 def _path_table(
     plan: Plan,
     scores: FloatArray,
@@ -160,13 +184,10 @@ def _path_table(
     delta: float,
     procedure: str,
 ) -> Table:
-    test = procedure_named(procedure)
-    policies = np.concatenate(plan.parts)
-    outcomes = evaluate(policies, *plan.read(Votes(scores, labels)), truth, costs)
+    outcomes = evaluate(plan.policies, *plan.read(Votes(scores, labels)), truth, costs)
     p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-    sizes = [len(part) for part in plan.parts]
-    rejections = hedge(test, sizes, plan.shares, p_value, outcomes.accepted, len(truth), alpha, delta)
-    return Table(policies, *outcomes, p_value, *rejections)
+    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, len(truth), alpha, delta)
+    return Table(plan.policies, *outcomes, p_value, *rejections)
 
 
 def _tierwise_table(tests: TierTests, scores: FloatArray, labels: IntArray, costs: FloatArray) -> Table:

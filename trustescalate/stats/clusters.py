@@ -10,8 +10,9 @@ import numpy as np
 
 from trustescalate.stats.betting import betting_pvalue
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Table
-from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.certify import Table, reject_along
+from trustescalate.stats.control import Prefer, choose
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import decide, evaluate
 
 
@@ -25,11 +26,13 @@ class ClusterCounts(NamedTuple):
 class CertifiedClusters(NamedTuple):
     """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,); None where none is.
 
-    The table counts rows, for the eye; its p-values are of clusters.
+    `coverage_lower` is a lower limit on the share of rows that it releases, by `cluster_coverage_lower`. The
+    table counts rows, for the eye; its p-values are of clusters.
     """
 
     chosen: int | None
     thresholds: FloatArray | None
+    coverage_lower: float | None
     table: Table
 
 
@@ -76,6 +79,27 @@ def cluster_pvalue(accepted: IntArray, errors: IntArray, alpha: float, largest: 
     return betting_pvalue((errors - alpha * accepted) / max(1, largest), alpha)
 
 
+def cluster_coverage_lower(accepted: IntArray, rows: IntArray, delta: float, largest: int) -> float:
+    """Lower limit on the share of rows that are accepted, above it with probability at most delta.
+
+    `accepted` of `rows` (g,) in each cluster, in an order fixed without looking; `largest` as in
+    `cluster_pvalue`, whose test of "the share left is at least 1 - c" is inverted: it falls as c falls.
+    Assumes clusters drawn independently. Raises ValueError unless 0 <= accepted <= rows <= largest and 0 <
+    delta < 1.
+
+    >>> round(cluster_coverage_lower(np.full(60, 4), np.full(60, 5), 0.1, largest=5), 3)
+    0.759
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        shown = cluster_pvalue(rows, rows - accepted, 1 - middle, largest) <= delta
+        low, high = (middle, high) if shown else (low, middle)
+    return low
+
+
 def certify_clusters(
     scores: FloatArray,
     labels: IntArray,
@@ -85,34 +109,36 @@ def certify_clusters(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray,
+    path: FloatArray | Plan,
     largest: int,
     order: IntArray,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> CertifiedClusters:
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
-    `scores`, `labels`, `costs` (n, m), `truth` (n,), `path` (t, m), `procedure`, `prefer` as in `certify`;
-    `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn without looking at them,
-    `largest` as in `cluster_pvalue`. The risk is that of a row drawn by its place in the population: large
-    clusters count more. Tests start by counts of rows, where clusters without any error could pass.
-    Assumes whole clusters drawn independently from the population that the cascade will meet.
-    Raises ValueError for unknown names, shapes that differ, a cluster that is too large, or an order that is
-    no permutation.
+    `scores`, `labels`, `costs` (n, m), `truth` (n,) and all else as in `certify`, with a path that is an
+    array or a `paths.Plan`, a stack included; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the
+    clusters drawn without looking at them, `largest` as in `cluster_pvalue`. The risk is that of a row drawn
+    by its place in the population: large clusters count more. Tests start by counts of rows, where clusters
+    without any error could pass. Assumes whole clusters drawn independently from the population that the
+    cascade will meet. Raises ValueError for unknown names, shapes that differ, a cluster that is too large,
+    or an order that is no permutation.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}
     >>> certify_clusters(scores, labels, truth, scores, np.repeat(np.arange(40), 2), **rule).chosen
     0
     """
-    test = procedure_named(procedure)
-    outcomes = evaluate(path, scores, labels, truth, costs)
+    plan = Plan.of(path)
+    read = plan.read(Votes(scores, labels))
+    outcomes = evaluate(plan.policies, *read, truth, costs)
     if cluster.shape != truth.shape or np.any(cluster < 0):
         raise ValueError(
             f"shapes differ, or a cluster is negative: cluster {cluster.shape}, truth {truth.shape}"
         )
-    counts = count_by_cluster(path, scores, labels, truth, cluster)
+    counts = count_by_cluster(plan.policies, *read, truth, cluster)
     if not np.array_equal(np.sort(order), np.arange(counts.accepted.shape[1])):
         raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
     accepted, errors = counts.accepted[:, order], counts.errors[:, order]
@@ -120,7 +146,13 @@ def certify_clusters(
         np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, wrong, strict=True)])
         for wrong in (errors, np.zeros_like(errors))
     )
-    rejections = test(p_value, outcomes.accepted, len(truth), alpha, delta, best)
-    table = Table(path, *outcomes, p_value, *rejections)
-    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
-    return CertifiedClusters(chosen, None if chosen is None else path[chosen], table)
+    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, len(truth), alpha, delta, best)
+    table = Table(plan.policies, *outcomes, p_value, *rejections)
+    chosen = choose(
+        table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price
+    )
+    if chosen is None:
+        return CertifiedClusters(None, None, None, table)
+    rows = np.bincount(cluster, minlength=len(order))[order]
+    lower = cluster_coverage_lower(accepted[chosen], rows, delta, largest)
+    return CertifiedClusters(chosen, table.policies[chosen], lower, table)

@@ -104,8 +104,45 @@ def certify_paths(
         return PathResult(name, plan, result, float(coverage), float(cost))
 
     results = tuple(tried(name) for name in paths)
-    wishes = [_wish(result, prefer, abstention_price or 0.0) for result in results]
+    price = abstention_price or 0.0
+    wishes = [wish(result.coverage, result.cost, prefer, price) for result in results]
     return PathResults(results, wishes.index(min(wishes)))
+
+
+def trial(
+    rows: Rows,
+    pilot: Votes | None,
+    path: PathName,
+    classes: int,
+    *,
+    alpha: float,
+    prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
+) -> tuple[float, float]:
+    """Coverage and mean USD a row that a label-free path would have, tested at even odds: for dev rows.
+
+    Nothing is promised by it. Without a certificate it covers 0 and costs every tier. Raises ValueError as
+    `certify` does, and for a path that is laid out on labels.
+
+    >>> ones = np.ones((40, 1), dtype=int)
+    >>> rows = Rows(0.9 * ones, ones, ones[:, 0], 1.0 * ones)
+    >>> trial(rows, None, "common", 2, alpha=0.1)
+    (1.0, 1.0)
+    """
+    plan = PATHS[path].build(Basis(None, pilot, rows.scores.shape[1], classes))
+    how = {"alpha": alpha, "prefer": prefer, "abstention_price": abstention_price}
+    return _released(certify(*rows, path=plan, delta=TRIAL_DELTA, **how), rows)  # type: ignore[arg-type]
+
+
+def wish(coverage: float, cost: float, prefer: Prefer, price: float) -> tuple[float, float]:
+    """What a choice wants, the smaller the better: most coverage, least cost, or least with abstentions.
+
+    >>> wish(0.8, 2.0, "coverage", 0.0), wish(0.75, 2.0, "total", 4.0)
+    ((-0.8, 2.0), (3.0, -0.75))
+    """
+    if prefer == "coverage":
+        return -coverage, cost
+    return cost + (price * (1 - coverage) if prefer == "total" else 0.0), -coverage
 
 
 class EstimatorResult(NamedTuple):
@@ -128,7 +165,7 @@ class EstimatorResult(NamedTuple):
 def compare_estimators(
     candidates: Mapping[str, Votes],
     truth: IntArray,
-    costs: FloatArray,
+    costs: FloatArray | Mapping[str, FloatArray],
     *,
     alpha: float,
     delta: float,
@@ -142,7 +179,8 @@ def compare_estimators(
 ) -> tuple[EstimatorResult, ...]:
     """What each way to make scores is worth: calibration figures, and certified coverage by resampling.
 
-    `candidates` holds scores and labels (N, m) by name, for the N rows of `truth` (N,) and `costs` (N, m).
+    `candidates` holds scores and labels (N, m) by name, for the N rows of `truth` (N,) and `costs` (N, m), or
+    costs by name where some read fewer votes than others.
     Each draw takes `pilot` rows without labels, `dev` rows, and n - `dev` rows to certify, with replacement,
     the same for all candidates; the certificate is scored on all N rows, which stand for the population.
     A score that was fitted on some of the N rows looks better than it is: fit it elsewhere. Raises ValueError
@@ -157,8 +195,11 @@ def compare_estimators(
     >>> [(one.name, round(one.coverage, 1), one.violations) for one in found]
     [('sure', 0.5, 2), ('blind', 0.0, 0)]
     """
-    population = {name: Rows(*votes, truth, costs) for name, votes in candidates.items()}
-    size, tiers = costs.shape
+    population = {
+        name: Rows(*votes, truth, costs[name] if isinstance(costs, Mapping) else costs)
+        for name, votes in candidates.items()
+    }
+    size, tiers = next(iter(population.values())).scores.shape
     tallies = {name: np.zeros(4) for name in candidates}
     for _ in range(draws):
         seen, known, drawn = (rng.integers(size, size=rows) for rows in (pilot, dev, n - dev))
@@ -187,13 +228,6 @@ def _released(result: Certified, rows: Rows) -> tuple[float, float]:
         return 0.0, float(rows.costs.sum(axis=1).mean())
     table = result.table
     return float(table.accepted[result.chosen] / len(rows.truth)), float(table.cost[result.chosen])
-
-
-def _wish(result: PathResult, prefer: Prefer, price: float) -> tuple[float, float]:
-    if prefer == "coverage":
-        return -result.coverage, result.cost
-    paid = result.cost + (price * (1 - result.coverage) if prefer == "total" else 0.0)
-    return paid, -result.coverage
 
 
 def _scored(result: Certified, plan: Plan, rows: Rows, alpha: float) -> FloatArray:

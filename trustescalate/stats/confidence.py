@@ -110,15 +110,18 @@ ESTIMATORS: Mapping[str, Callable[[npt.ArrayLike, int], Confidence]] = {
 }
 
 
-def normalised(votes: npt.ArrayLike) -> FloatArray:
+def normalised(votes: npt.ArrayLike, estimator: str = "ensemble") -> FloatArray:
     """Each vote's shares of the labels, (n, k, c) as `votes`; a failed vote stays a row of zeros.
 
-    Raises ValueError as `ensemble` does.
+    For "verbalized" what is left of a stated confidence is shared by the labels that are not named. Raises
+    ValueError as `ensemble` does.
 
     >>> normalised([[[0.6, 0.2], [0, 0]]]).round(2).tolist()
     [[[0.75, 0.25], [0.0, 0.0]]]
+    >>> normalised([[[0.6, 0]]], "verbalized").round(2).tolist()
+    [[[0.6, 0.4]]]
     """
-    return _shares(_checked(votes))
+    return _stated(_checked(votes)) if estimator == "verbalized" else _shares(_checked(votes))
 
 
 def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: float = 0.5) -> Bounds:
@@ -141,7 +144,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: 
         raise ValueError(f"{votes.shape[1]} votes seen, but only {planned} planned")
     votes = votes[:, :counted]
     left = counted - votes.shape[1]
-    shares = _stated(votes) if estimator == "verbalized" else _shares(votes)
+    shares = normalised(votes, estimator)
     least = _sum_in_order(shares, axis=1)[0]
     most = _sum_in_order(np.vstack([least, np.ones((left, least.size))]), axis=0)
     extra, total = (tie, counted + least.size / 2) if estimator == "sampled" else (0.0, counted)

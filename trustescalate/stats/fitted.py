@@ -234,6 +234,7 @@ def signs(
     orders: int,
     lengths: FloatArray | None = None,
     earlier: tuple[FloatArray, IntArray] | None = None,
+    draws: int = 1,
 ) -> Signs:
     """What there is to see of one judge's votes before it is known whether its verdict is right.
 
@@ -242,20 +243,25 @@ def signs(
     sign; the log of its response's length over the mean of the others'; then one column for each of e earlier
     tiers: their log-odds, negative where they name another label. `lengths` (n, c) holds lengths in
     characters, 0 where a label has no response of its own (a tie); `earlier` scores and labels, (n, e) each.
-    What is missing is 0. Exchanging the responses, and with them the orders, changes nothing but the label.
-    Raises ValueError as `ensemble` does, or if shapes differ.
+    Of a prompt's `orders` votes, `draws` in each order stand side by side, where samples replace
+    probabilities. What is missing is 0. Exchanging the responses, and with them the orders, changes nothing
+    but the label.
+    Raises ValueError as `ensemble` does, if shapes differ, or if `draws` does not divide `orders`.
 
     >>> signs([[[0.9, 0.1], [0.7, 0.3]]], orders=2, lengths=np.array([[99.0, 9.0]])).x.round(2).tolist()
     [[1.39, 0.0, 0.2, 2.3]]
     """
     found = ensemble(votes, orders)
+    if draws < 1 or orders % draws:
+        raise ValueError(f"{orders} votes a prompt are not {draws} in each order")
     share = normalised(votes)
     n, k, c = share.shape
     said = found.label >= 0
     winner = np.where(said, found.label, 0)
     own = np.take_along_axis(share, winner[:, None, None], axis=2)[..., 0]
     sets = [own[:, i : i + orders].mean(axis=1) for i in range(0, k, orders)]
-    halves = [own[:, i::orders].mean(axis=1) for i in range(orders)]
+    half = np.arange(k) % orders // draws
+    halves = [own[:, half == i].mean(axis=1) for i in range(orders // draws)]
     x = np.zeros((n, 4))
     x[:, MEAN] = log_odds(found.score)
     x[:, SPREAD] = np.std(sets, axis=0)

@@ -1,10 +1,10 @@
 """A promise for each of several disjoint groups of items, all kept at once: delta is divided, and handed on.
 
 Each group has its own path, alpha and tests; what a group no longer needs helps the others. This file invents
-no test: within a group it is `control.fallback`.
+no test: within a group, and along each of its sub-paths, it is `control.fallback`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,25 +12,29 @@ import numpy as np
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
 from trustescalate.stats.certify import Certified, Table
 from trustescalate.stats.control import Prefer, Rejections, carried, choose, starting_weights
+from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import Outcomes, evaluate
 
 
 class CertifiedGroups(NamedTuple):
-    """`groups`: g outcomes, each table ends where its testing ended; `spent` (g,): what each could spend.
+    """`groups`: g outcomes; `parts`: for each, the sub-path (t,) that every row of its table belongs to.
 
-    `finished` (g,): all its tests, from its first start on, were passed, and its share went to the others.
+    Tables hold each sub-path up to where its testing ended. `spent` (g,): what the tests of a group that are
+    still open could spend between them, and what all of them could where none is. `finished` (g,): all its
+    tests, on every sub-path from its first start on, were passed, and its share went to the others.
     """
 
     groups: tuple[Certified, ...]
+    parts: tuple[IntArray, ...]
     spent: FloatArray
     finished: BoolArray
 
 
 def shares_of_unfinished(weights: FloatArray, finished: BoolArray) -> FloatArray:
-    """Each group's share of delta (g,): its weight over the weights of all that are not finished.
+    """Each one's share of delta (u,): its weight over the weights of all that are not finished.
 
-    A finished group has the share that it would have if it were not: what it passed with less, it passes with
-    that. `weights` (g,) >= 0, `finished` (g,). A group of weight 0 gets nothing. Weighted Holm (1979).
+    What is finished has the share that it would have if it were not: what it passed with less, it passes with
+    that. `weights` (u,) >= 0, `finished` (u,). A weight of 0 gets nothing. Weighted Holm (1979).
 
     >>> shares_of_unfinished(np.array([0.5, 0.25, 0.25]), np.array([True, False, False])).tolist()
     [0.5, 0.5, 0.5]
@@ -48,30 +52,39 @@ def certify_groups(
     *,
     alpha: FloatArray,
     delta: float,
-    paths: Sequence[FloatArray],
+    paths: Sequence[FloatArray | Plan],
     weights: FloatArray | None = None,
     enough: float = 1.0,
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> CertifiedGroups:
     """Find one policy for each group, such that P(any certified group's true risk > its alpha) <= delta.
 
     `scores`, `labels`, `costs` (n, m), `truth` (n,) as in `policy.evaluate`; `group` (n,) in 0..g-1; `alpha`
-    (g,); `paths` are g arrays of policies (t, m), strict to lax; they and `weights` (g,) > 0, equal unless
-    given, were fixed without the labels. What is not certified abstains.
+    (g,); `paths` are g arrays of policies (t, m), strict to lax, or g `paths.Plan`s; they and `weights`
+    (g,) > 0, equal unless given, were fixed without the labels. What is not certified abstains. `prefer` and
+    `abstention_price` as in `control.choose`, among a group's own rows.
 
-    A group's tests run from its first start to its end: the first policy that accepts a share `enough` of the
-    group's rows, else the last of its path. Later policies are not tested. The group is *finished* when every
-    test from its first start to its end is passed; then, and no sooner, its share of delta is divided among
-    the unfinished by their weights, and their tests are repeated with more to spend. A certificate alone does
-    not finish a group: the rest of its share is still held by the test that failed. A lower `enough` gives up
-    coverage there, and hands on more often. Starts are those of `fallback` at the group's first share (at all
-    of delta if that share alone could pass nowhere) and stay.
+    What is tested is divided into units: a group and one sub-path of its plan. A unit's share of delta is the
+    group's weight times the sub-path's share; a unit that could pass nowhere, even with all of delta, holds
+    none, which counts alone tell. Its tests run from its first start to its end: the first policy that
+    accepts a share `enough` of the group's rows, else the last of the sub-path. Later policies are not
+    tested. The unit is *finished* when every test from its first start to its end is passed; then, and no
+    sooner, its share is divided among the unfinished by their shares, and their tests are repeated with more
+    to spend. A certificate alone does not finish a unit: the rest of its share is still held by the test that
+    failed. A lower `enough` gives up coverage there, and hands on more often. Starts are those of `fallback`
+    at the unit's first share (at all of delta if that share alone could pass nowhere) and stay.
 
-    Why it holds: what each test may spend rises only with tests that were passed, and adds up to at most
-    delta over those not passed. So before any true null is rejected, the true nulls may spend delta at most
-    between them. With one group it is `certify` with its default procedure.
+    Why it holds: units are lists of hypotheses, and whether two of them are about the same rows does not
+    matter. What each test may spend rises only with tests that were passed, and adds up to at most delta over
+    those not passed. So before any true null is rejected, the true nulls may spend delta at most between
+    them, whatever the dependence between tests. That a unit is given up (not tested further, its share handed
+    on unpassed) would break this, and does not happen. With one group and an array it is `certify` with its
+    default procedure; with one group and a plan it passes all that `certify` passes up to its ends, and
+    sometimes more, since `control.hedge` hands nothing on.
     Assumes that the rows of each group are drawn independently from that group.
-    Raises ValueError for shapes that differ, a group outside 0..g-1, or rates outside their range.
+    Raises ValueError for shapes that differ, a group outside 0..g-1, or rates outside their range, and as
+    `control.choose` does.
 
     >>> scores, truth = np.ones((120, 1)), np.zeros(120, dtype=int)
     >>> labels, group = np.zeros((120, 1), dtype=int), np.repeat([0, 1], [90, 30])
@@ -80,63 +93,122 @@ def certify_groups(
     >>> [one.chosen for one in found.groups], found.finished.tolist(), found.spent.tolist()
     ([0, 0], [True, True], [0.1, 0.1])
     """
-    share = _checked(group, alpha, delta, paths, weights, enough, len(truth))
-    tests = []
-    for g, path in enumerate(paths):
-        rows = group == g
-        outcomes = evaluate(path, scores[rows], labels[rows], truth[rows], costs[rows])
-        tests.append(_laid_out(path, outcomes, int(rows.sum()), float(alpha[g]), delta, share[g], enough))
-    # Who can pass nowhere, which counts alone tell, holds no share.
-    share = np.where([one.starts.any() for one in tests], share, 0.0)
-    finished = np.zeros(len(tests), dtype=bool)
-    for _ in range(len(tests) + 1):  # every pass but the last finishes a group, or changes nothing
-        spent = delta * shares_of_unfinished(share, finished)
-        results = [carried(one.p, one.starts * own) for one, own in zip(tests, spent, strict=True)]
-        finished = np.array([_is_finished(*two) for two in zip(tests, results, strict=True)], dtype=bool)
-    certified = [_outcome(*two, delta, prefer) for two in zip(tests, results, strict=True)]
-    return CertifiedGroups(tuple(certified), spent, finished)
+    rows = Rows(scores, labels, truth, costs)
+    weight = _checked(group, alpha, delta, paths, weights, enough, len(truth))
+    plans = [path if isinstance(path, Plan) else Plan((path,), (1.0,)) for path in paths]
+    units = [
+        unit
+        for g, plan in enumerate(plans)
+        for unit in _laid_out(g, plan, rows.take(group == g), float(alpha[g]), weight[g], enough)
+    ]
+    # Who can pass nowhere holds no share; what plans leave unspent stays unspent.
+    budget = delta * sum(unit.share for unit in units)
+    able = np.array([_starts(unit, delta, delta).any() for unit in units], dtype=np.bool_)
+    share = np.array([unit.share for unit in units]) * able
+    starts = [
+        _starts(unit, budget * first, delta)
+        for unit, first in zip(units, share / (share.sum() or 1), strict=True)
+    ]
+    results, finished = _tested(units, starts, share, budget)
+    member = np.array([unit.group for unit in units], dtype=np.int64)
+    open_share, done = _summed(share, finished, member, len(plans))
+    tables = [
+        _table([two for two in zip(units, results, strict=True) if two[0].group == g])
+        for g in range(len(plans))
+    ]
+    return CertifiedGroups(
+        tuple(
+            _chosen(table, int((group == g).sum()), delta, prefer, abstention_price)
+            for g, (table, _) in enumerate(tables)
+        ),
+        tuple(parts for _, parts in tables),
+        budget * open_share,
+        done,
+    )
 
 
-class _Tests(NamedTuple):
+class _Unit(NamedTuple):
+    group: int
+    part: int
+    share: float
+    alpha: float
+    n: int
     path: FloatArray
     outcomes: Outcomes
-    n: int
     p: FloatArray
-    starts: FloatArray
 
 
 def _laid_out(
-    path: FloatArray, outcomes: Outcomes, n: int, alpha: float, delta: float, share: float, enough: float
-) -> _Tests:
-    reached = np.flatnonzero(outcomes.accepted >= enough * n)
-    end = int(reached[0]) + 1 if n and reached.size else len(path)
-    kept = Outcomes(
-        outcomes.accepted[:end], outcomes.errors[:end], outcomes.by_tier[:end], outcomes.cost[:end]
-    )
-    at_first = starting_weights(kept.accepted, n, alpha, share * delta)
-    starts = at_first if at_first.any() else starting_weights(kept.accepted, n, alpha, delta)
-    return _Tests(path[:end], kept, n, binomial_pvalue(kept.errors, kept.accepted, alpha), starts)
+    group: int, plan: Plan, rows: Rows, alpha: float, weight: float, enough: float
+) -> Iterator[_Unit]:
+    n = len(rows.truth)
+    for part, (path, share) in enumerate(zip(plan.parts, plan.shares, strict=True)):
+        counts = evaluate(path, *plan.read(rows.votes), rows.truth, rows.costs)
+        reached = np.flatnonzero(counts.accepted >= enough * n)
+        end = int(reached[0]) + 1 if n and reached.size else len(path)
+        kept = Outcomes(counts.accepted[:end], counts.errors[:end], counts.by_tier[:end], counts.cost[:end])
+        p = binomial_pvalue(kept.errors, kept.accepted, alpha)
+        yield _Unit(group, part, weight * share, alpha, n, path[:end], kept, p)
 
 
-def _is_finished(tests: _Tests, result: Rejections) -> bool:
-    begun = np.cumsum(tests.starts) > 0
+def _starts(unit: _Unit, level: float, delta: float) -> FloatArray:
+    accepted = unit.outcomes.accepted
+    first = starting_weights(accepted, unit.n, unit.alpha, level) if level else np.zeros(len(accepted))
+    return first if first.any() else starting_weights(accepted, unit.n, unit.alpha, delta)
+
+
+def _tested(
+    units: Sequence[_Unit], starts: Sequence[FloatArray], share: FloatArray, budget: float
+) -> tuple[list[Rejections], BoolArray]:
+    """Test all units, and again with what the finished ones hand on; and which are finished in the end."""
+    finished = np.zeros(len(units), dtype=np.bool_)
+    results: list[Rejections] = []
+    for _ in range(len(units) + 1):  # every pass but the last finishes a unit, or changes nothing
+        spent = budget * shares_of_unfinished(share, finished)
+        results = [
+            carried(unit.p, first * own) for unit, first, own in zip(units, starts, spent, strict=True)
+        ]
+        finished = np.array([_is_finished(*two) for two in zip(starts, results, strict=True)], dtype=np.bool_)
+    return results, finished
+
+
+def _is_finished(starts: FloatArray, result: Rejections) -> bool:
+    begun = np.cumsum(starts) > 0
     return bool(begun.any() and result.rejected[begun].all())
 
 
-def _outcome(tests: _Tests, result: Rejections, delta: float, prefer: Prefer) -> Certified:
-    table = Table(tests.path, *tests.outcomes, tests.p, *result)
-    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
+def _table(units: Sequence[tuple[_Unit, Rejections]]) -> tuple[Table, IntArray]:
+    """A group's sub-paths one below the other, and which of them each row belongs to."""
+    rows = [(unit.path, *unit.outcomes, unit.p, *result) for unit, result in units]
+    table = Table(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    return table, np.repeat([unit.part for unit, _ in units], [len(unit.path) for unit, _ in units])
+
+
+def _chosen(table: Table, n: int, delta: float, prefer: Prefer, abstention_price: float | None) -> Certified:
+    chosen = choose(
+        table.rejected, table.accepted, table.cost, prefer, n=max(1, n), abstention_price=abstention_price
+    )
     if chosen is None:
         return Certified(None, None, None, table)
-    lower = float(clopper_pearson_lower(table.accepted[chosen], tests.n, delta))
+    lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
     return Certified(chosen, table.policies[chosen], lower, table)
+
+
+def _summed(share: FloatArray, finished: BoolArray, member: IntArray, g: int) -> tuple[FloatArray, BoolArray]:
+    """What each group's open units have of the whole, all of them where none is open; and whether none is."""
+    held = np.bincount(member, share, minlength=g)
+    still = np.bincount(member, share * ~finished, minlength=g)
+    done = (held > 0) & (still == 0)
+    mine = np.where(done, held, still)
+    among = still.sum() - still + mine
+    return mine / np.where(among > 0, among, 1.0), done
 
 
 def _checked(
     group: IntArray,
     alpha: FloatArray,
     delta: float,
-    paths: Sequence[FloatArray],
+    paths: Sequence[FloatArray | Plan],
     weights: FloatArray | None,
     enough: float,
     n: int,

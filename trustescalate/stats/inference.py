@@ -245,6 +245,31 @@ def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
     return float(student_t.isf(each / 2, _units(survey, survey.labelled) - strata))
 
 
+def coarse_strata(
+    stratum: IntArray, labelled: IntArray, cluster: IntArray | None = None, fewest: int = MIN_CLUSTERS
+) -> IntArray | None:
+    """Strata (N,) with at least `fewest` labelled clusters (labels, if not given) each; None if only one.
+
+    The rarest are put together until they have enough. Only counts of labels decide, never what they say, so
+    an estimate within these strata is as valid as within those. `labelled` (n,) holds places among the N.
+
+    >>> coarse_strata(np.array([0, 0, 0, 1, 1, 2, 2]), np.array([0, 1, 3, 5]), fewest=2).tolist()
+    [0, 0, 0, 1, 1, 1, 1]
+    """
+    units = np.arange(len(stratum)) if cluster is None else cluster
+    names, place = np.unique(stratum, return_inverse=True)
+    counts = np.array([len(np.unique(units[labelled[place[labelled] == k]])) for k in range(len(names))])
+    order = np.argsort(-counts, kind="stable")
+    kept = order[counts[order] >= fewest]
+    rest = units[labelled[~np.isin(place[labelled], kept)]]
+    if len(kept) < len(names) and len(np.unique(rest)) < fewest:
+        kept = kept[:-1]
+    code = np.full(len(names), len(kept))
+    code[kept] = np.arange(len(kept))
+    coarse = code[place]
+    return coarse if len(np.unique(coarse)) > 1 else None
+
+
 def too_few(survey: Survey) -> str:
     """Why the labels do not carry an asymptotic interval; empty where they do.
 

@@ -81,12 +81,17 @@ class RankCorrelation(NamedTuple):
 def mean_leaderboard(
     surveys: Sequence[Survey], delta: float, *, target: Target = "population"
 ) -> Leaderboard:
-    """Mean win rate, pass rate or rating of each model, one survey a model, all on the same labelled items.
+    """Mean win rate, pass rate or rating of each model, one survey a model.
+
+    Without `cluster`, all surveys are on the same items in the same order, and on the same labelled ones.
+    With it, each model may have items and labels of its own: clusters of one name are one thing (the answers
+    of several models to one question, the two sides of a game), and what they share does not count as a
+    difference.
 
     The limits on all means miss anywhere with probability at most delta, and so do, taken by themselves, the
     limits on all differences behind `above` (Sidak; the covariance between models is used). Asymptotic:
     measured at delta = 0.1 with 5 models, some interval misses in 11 % of draws from 100 labels on.
-    Raises ValueError as `inference.ppi_mean` does, or if the items differ between models.
+    Raises ValueError as `inference.ppi_mean` does, or if surveys without clusters differ in their items.
 
     >>> rng = np.random.default_rng(0)
     >>> skill, drawn = np.array([0.8, 0.5, 0.52]), np.arange(400)
@@ -98,19 +103,18 @@ def mean_leaderboard(
     """
     for survey in surveys:
         check_survey(survey)
-        if not np.array_equal(survey.labelled, surveys[0].labelled):
-            raise ValueError("all models need the same labelled items")
-        for mine, shared in ((survey.cluster, surveys[0].cluster), (survey.stratum, surveys[0].stratum)):
-            if (mine is None) != (shared is None) or (
-                mine is not None and shared is not None and not np.array_equal(mine, shared)
-            ):
-                raise ValueError("all models need the same strata and clusters")
+    if any((survey.cluster is None) != (surveys[0].cluster is None) for survey in surveys):
+        raise ValueError("clusters: all models need the same kind, given or not")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
     found = [influence(survey, np.full(len(survey.label), tuned_power(survey)), target) for survey in surveys]
-    parts = np.column_stack([each for _, each in found])
+    parts = _aligned(surveys, [each for _, each in found])
     m = len(surveys)
-    reach = t_quantile(surveys[0], delta, m), t_quantile(surveys[0], delta, max(1, m * (m - 1) // 2))
+    alone, pairs = (
+        np.array([t_quantile(survey, delta, comparisons) for survey in surveys])
+        for comparisons in (m, max(1, m * (m - 1) // 2))
+    )
+    reach = alone, np.maximum(pairs[:, None], pairs)
     reason = next((why for why in map(too_few, surveys) if why), "")
     return _board(np.array([estimate for estimate, _ in found]), parts.T @ parts, reach, reason)
 
@@ -186,8 +190,27 @@ def rank_correlation(a: FloatArray, b: FloatArray) -> RankCorrelation | None:
     return RankCorrelation(float(rho.statistic), exact[0], float(tau.statistic), exact[1])
 
 
+def _aligned(surveys: Sequence[Survey], parts: Sequence[FloatArray]) -> FloatArray:
+    """The parts (clusters, m) of all models' errors, a row for each cluster that any of them knows."""
+    names = [survey.cluster for survey in surveys if survey.cluster is not None]
+    if not names:
+        if not all(np.array_equal(survey.labelled, surveys[0].labelled) for survey in surveys):
+            raise ValueError("without clusters, all models need the same labelled items")
+        if len({len(survey.prediction) for survey in surveys}) > 1:
+            raise ValueError("without clusters, all models need the same items")
+        return np.column_stack(parts)
+    every = np.unique(np.concatenate(names))
+    table = np.zeros((len(every), len(surveys)))
+    for j, mine in enumerate(names):
+        table[np.searchsorted(every, np.unique(mine)), j] = parts[j]
+    return table
+
+
 def _board(
-    estimate: FloatArray, covariance: FloatArray, reach: tuple[float, float], reason: str
+    estimate: FloatArray,
+    covariance: FloatArray,
+    reach: tuple[FloatArray | float, FloatArray | float],
+    reason: str,
 ) -> Leaderboard:
     m = len(estimate)
     variance = np.diag(covariance)

@@ -12,7 +12,9 @@ from scipy.special import bdtr, rel_entr
 from trustescalate.stats.agreement import majority
 from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
-from trustescalate.stats.control import Prefer, choose, procedure_named
+from trustescalate.stats.certify import reject_along
+from trustescalate.stats.control import Prefer, choose
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 
 Ties: TypeAlias = Literal["class", "half", "drop"]
@@ -93,6 +95,49 @@ def rating_loss(ratings: FloatArray, human: FloatArray, tolerance: float) -> Flo
     if not (np.isfinite(ratings).all() and np.isfinite(human).all() and 0 <= tolerance < np.inf):
         raise ValueError("ratings must be finite, and the tolerance finite and not negative")
     return (np.abs(ratings - human[:, None]) > tolerance).astype(np.float64)
+
+
+def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
+    """What each label would lose against one of a row's annotators, drawn at random: (n, c) in [0, 1].
+
+    `label_counts` (n, c) says how many annotators gave each label, `lost` (c, c) what verdict i loses against
+    opinion j. A row without an opinion loses 1, whatever is said of it. Raises ValueError for a negative
+    count, a loss outside [0, 1], or shapes that differ.
+
+    >>> expected_losses(np.array([[3, 1], [0, 0]]), 1 - np.eye(2)).tolist()
+    [[0.25, 0.75], [1.0, 1.0]]
+    """
+    people = label_counts.sum(axis=1, keepdims=True)
+    if lost.shape != (label_counts.shape[1],) * 2 or np.any(label_counts < 0):
+        raise ValueError(f"shapes differ, or a count is negative: {label_counts.shape}, {lost.shape}")
+    if not np.all((lost >= 0) & (lost <= 1)):
+        raise ValueError("losses must lie in [0, 1]")
+    share = (label_counts @ lost.T) / np.maximum(1, people)
+    return np.where(people > 0, share, 1.0).astype(np.float64)
+
+
+def mean_loss_interval(total: float, n: int, delta: float) -> tuple[float, float]:
+    """Limits on a mean loss, from the sum of n losses in [0, 1]: they miss it with probability <= delta.
+
+    Hoeffding-Bentkus, inverted on both sides at delta / 2: wider than what Clopper and Pearson give where
+    losses are 0 or 1, and right where they are not. Assumes independent rows. Raises ValueError unless
+    0 <= total <= n and 0 < delta < 1.
+
+    >>> [round(limit, 3) for limit in mean_loss_interval(4.5, 100, 0.05)]
+    [0.009, 0.124]
+    """
+    if not (0 < delta < 1 and 0 <= total <= n):
+        raise ValueError(f"delta must lie in (0, 1) and the sum in [0, n], not {delta} and {total} of {n}")
+    return 1 - _mean_upper(n - total, n, delta / 2), _mean_upper(total, n, delta / 2)
+
+
+def _mean_upper(total: float, n: int, delta: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(50):  # the p-value falls as the mean that it tests rises
+        middle = (low + high) / 2
+        excluded = hoeffding_bentkus_pvalue(np.array(total), np.array(n), middle) <= delta
+        low, high = (low, middle) if excluded else (middle, high)
+    return high
 
 
 def hoeffding_bentkus_pvalue(total: FloatArray, n: IntArray, alpha: float) -> FloatArray:
@@ -191,21 +236,24 @@ def certify_losses(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray,
+    path: FloatArray | Plan,
     method: Method = "betting",
     order: IntArray | None = None,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> CertifiedLosses:
     """Find the policy to release verdicts with, such that P(its true mean loss > alpha) <= delta.
 
-    `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`. `method` is fixed before losses
-    are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a majority without halves):
-    then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which needs `order`, a permutation
-    (n,) of the rows drawn without looking at them. Taking the exact test whenever the losses *happen* to be
-    0 and 1 would be two chances for one delta, so it is refused for other losses and never chosen for you.
-    Assumes that the rows are drawn independently from the population that the cascade will meet.
-    Raises ValueError for unknown names, shapes that differ, or numbers outside their range.
+    `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`, with a path that is an array or a
+    `paths.Plan` without a stack (read the votes by it first: losses are those of the verdicts). `method` is
+    fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a
+    majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which
+    needs `order`, a permutation (n,) of the rows drawn without looking at them. Taking the exact test
+    whenever the losses *happen* to be 0 and 1 would be two chances for one delta, so it is refused for other
+    losses and never chosen for you. Assumes that the rows are drawn independently from the population that
+    the cascade will meet. Raises ValueError for unknown names, shapes that differ, or numbers outside their
+    range.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)
@@ -216,14 +264,15 @@ def certify_losses(
     """
     if method not in get_args(Method):
         raise ValueError(f"no method {method!r}; there are {', '.join(get_args(Method))}")
-    test = procedure_named(procedure)
-    n = len(scores)
-    outcomes = evaluate_losses(path, scores, labels, losses, costs)
+    plan, n = Plan.of(path), len(scores)
+    if plan.stack is not None:
+        raise ValueError("losses belong to verdicts: read the votes by the stack first")
+    outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
     best = None
     if method == "betting":
         place = _checked_order(order, n)
         shuffled = scores[place], labels[place], losses[place]
-        bets = [betting_pvalue(released_losses(policy, *shuffled) - alpha, alpha) for policy in path]
+        bets = [betting_pvalue(released_losses(policy, *shuffled) - alpha, alpha) for policy in plan.policies]
         p_value, best = np.array(bets), betting_best_pvalue(outcomes.accepted, alpha)
     elif method == "exact":
         if not np.isin(losses[labels >= 0], (0.0, 1.0)).all():
@@ -231,13 +280,15 @@ def certify_losses(
         p_value = binomial_pvalue(outcomes.total.astype(np.int64), outcomes.accepted, alpha)
     else:
         p_value = hoeffding_bentkus_pvalue(outcomes.total, outcomes.accepted, alpha)
-    rejections = test(p_value, outcomes.accepted, n, alpha, delta, best)
-    table = LossTable(path, *outcomes, p_value, *rejections)
-    chosen = choose(table.rejected, table.accepted, table.cost, prefer)
+    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, n, alpha, delta, best)
+    table = LossTable(plan.policies, *outcomes, p_value, *rejections)
+    chosen = choose(
+        table.rejected, table.accepted, table.cost, prefer, n=n, abstention_price=abstention_price
+    )
     if chosen is None:
         return CertifiedLosses(None, None, None, table)
     lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
-    return CertifiedLosses(chosen, path[chosen], lower, table)
+    return CertifiedLosses(chosen, table.policies[chosen], lower, table)
 
 
 def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:

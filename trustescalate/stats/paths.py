@@ -64,6 +64,16 @@ class Plan(NamedTuple):
     shares: tuple[float, ...]
     stack: Stack | None = None
 
+    @classmethod
+    def of(cls, path: "FloatArray | Plan") -> "Plan":
+        """A plan as it is; an array of policies as one sub-path with all of delta."""
+        return path if isinstance(path, Plan) else cls((path,), (1.0,))
+
+    @property
+    def policies(self) -> FloatArray:
+        """All policies (t, m), sub-path after sub-path."""
+        return np.concatenate(self.parts)
+
     def read(self, votes: Votes) -> Votes:
         """The scores and labels that the policies are about."""
         return votes if self.stack is None else stacked_scores(self.stack, votes)

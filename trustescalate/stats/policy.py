@@ -30,7 +30,7 @@ class Outcomes(NamedTuple):
 
 
 def decide(thresholds: FloatArray, scores: FloatArray, labels: IntArray) -> IntArray:
-    """The tier (n,) that releases each row, -1 where none does; `thresholds` (m,), the other two (n, m).
+    """The tier (n,) that releases each row, -1 where none does; the arguments (n, m), thresholds also (m,).
 
     >>> scores = np.array([[0.9, 0.5], [0.5, 0.8], [0.5, 0.5], [0.9, 0.9]])
     >>> decide(np.array([0.9, 0.8]), scores, np.array([[0, 1], [1, 0], [1, 1], [-1, 0]])).tolist()

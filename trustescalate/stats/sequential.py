@@ -46,10 +46,11 @@ def certify_look(
     shares: Sequence[float] = LOOKS,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
+    abstention_price: float | None = None,
 ) -> Certified:
     """Certify on all rows labelled up to this look, 0, 1, ...: P(any look's certificate is wrong) <= delta.
 
-    Arrays, `procedure` and `prefer` as in `certify`. At look l a policy passes iff its p-value is at
+    Arrays, path and all else as in `certify`. At look l a policy passes iff its p-value is at
     most what the procedure gives it out of delta times the look's share. The path, the shares, and how many
     rows each look has were fixed before the first label; whether there is a next look may depend on anything,
     so the usual end is the first certificate. A look that was skipped spends nothing and gives nothing back.
@@ -76,4 +77,5 @@ def certify_look(
         path=path,
         procedure=procedure,
         prefer=prefer,
+        abstention_price=abstention_price,
     )

@@ -20,6 +20,7 @@ from trustescalate.stats.bounds import (
     clopper_pearson_upper,
 )
 from trustescalate.stats.certify import certify
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import decide
 
 
@@ -121,14 +122,17 @@ def leave_one_group_out(
     *,
     alpha: float,
     delta: float,
-    path: FloatArray | Literal["tierwise"],
+    path: FloatArray | Plan | Literal["tierwise"],
+    procedure: str = "fallback",
 ) -> LeftOut:
     """Certify on all groups but one, and apply that cascade to the one left out; for each group (n,) in turn.
 
-    Arrays and the other arguments are those of `certify`. The limits on risk and coverage miss in either
-    direction with probability at most delta, each by itself, and take the rows of a group as independent. A
-    group far above alpha says that the certificate does not carry over to new groups; groups that fare well
-    prove nothing about the next one. Raises ValueError as `certify` does, or with fewer than 2 groups.
+    Arrays and the other arguments are those of `certify`, which takes the policy of most coverage. Rows whose
+    group is negative are of no group: never left out, always among the others. The limits on risk and
+    coverage miss in either direction with probability at most delta, each by itself, and take the rows of a
+    group as independent. A group far above alpha says that the certificate does not carry over to new groups;
+    groups that fare well prove nothing about the next one. Raises ValueError as `certify` does, or with fewer
+    than 2 groups.
 
     >>> rng = np.random.default_rng(0)
     >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)
@@ -138,7 +142,7 @@ def leave_one_group_out(
     >>> found.accepted.tolist(), found.errors.tolist(), found.risk[2].round(2).tolist()
     ([0, 0, 300], [0, 0, 91], [0.26, 0.35])
     """
-    names, rows = np.unique(group, return_counts=True)
+    names, rows = np.unique(group[group >= 0], return_counts=True)
     if len(names) < 2 or group.shape != truth.shape:
         raise ValueError("at least 2 groups are needed, and one entry for each row")
     thresholds = np.full((len(names), scores.shape[1]), np.inf)
@@ -153,13 +157,16 @@ def leave_one_group_out(
             alpha=alpha,
             delta=delta,
             path=path,
+            procedure=procedure,
         )
         if found.thresholds is not None:
             thresholds[g] = found.thresholds
-        tier = decide(thresholds[g], scores[out], labels[out])
+        unseen = Votes(scores[out], labels[out])
+        read = path.read(unseen) if isinstance(path, Plan) else unseen
+        tier = decide(thresholds[g], *read)
         released = np.flatnonzero(tier >= 0)
         accepted[g] = len(released)
-        errors[g] = np.count_nonzero(labels[out][released, tier[released]] != truth[out][released])
+        errors[g] = np.count_nonzero(read.labels[released, tier[released]] != truth[out][released])
     return LeftOut(
         names,
         thresholds,

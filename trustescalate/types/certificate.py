@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.types.task import Task
+from trustescalate.types.task import Against, Json, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,9 @@ class PolicyTest:
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
     `part` is the sub-path that the policy belongs to. With the claim "batch", `accepted` and `by_tier` are of
-    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None.
+    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where verdicts
+    lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else it is
+    None.
     """
 
     thresholds: tuple[float | None, ...]
@@ -26,6 +28,7 @@ class PolicyTest:
     rejected: bool
     part: int = 0
     drawn: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ class Coefficient:
 class Annotator:
     """What one person said on the certification rows, and how often others said the same there.
 
-    `agreements` of `comparisons` run over every other person on every row that both labelled.
+    `agreements` of `comparisons` run over every other person on every row that both labelled. `seconds` is
+    the median time that an answer took, skips included, over the `timed` ones whose time is known.
     """
 
     name: str
@@ -93,6 +97,8 @@ class Annotator:
     skips: int
     agreements: int
     comparisons: int
+    timed: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +154,139 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples"]
+    channel: Literal["logprobs", "samples", "stated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The numbers that one judge's scores are made with, fitted on `rows` rows that nothing is tested on.
+
+    `numbers` is the record of that `kind` in `stats.fitted`, or the mass of an interval (None: infinite).
+    They are exact: a run makes the same bits of the same votes. Without numbers the judge had said too
+    little on these rows, and is trusted with nothing. Signs are read from votes that stand `layout[0]` to a
+    prompt, of which `layout[1]` in each order, and from the verdicts of the judges in `earlier`.
+    """
+
+    kind: Literal["learned", "boosted", "interval", "isotonic", "platt", "temperature"]
+    rows: int
+    numbers: Mapping[str, Json]
+    layout: tuple[int, int] = (1, 1)
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What was fitted so that votes become scores: for each judge its fits, in the order of their use.
+
+    A judge without a fit is read by the plain estimator. `learn_from` says whose verdicts were right: those
+    of people on dev rows, or those of the dearest judge, which cost no human label.
+    """
+
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None
+    learn_from: Literal["people", "dearest"]
+    fits: Mapping[str, tuple[Fit, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them."""
+    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them.
+
+    With `humans_replace` the drawn rows are released with people's labels, of which `labels` is a digest.
+    """
 
     items: int
     digest: str
     votes: str
+    humans_replace: bool = False
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
+
+    number: int
+    sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def share(self) -> float:
+        """What this look may spend, of delta."""
+        return self.shares[self.number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Certification rows in whole clusters: how many of these, and the most rows that one can ever have."""
+
+    count: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """Certification rows kept with probability weight / bound: `kept` of `offered`, weights from field `by`.
+
+    "known" weights are exact; with "estimated" ones the promise is approximate.
+    """
+
+    by: str
+    bound: float
+    source: Literal["known", "estimated"]
+    offered: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPromise:
+    """The promise for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
+
+    `rows` are its certification rows, `n` of which state an opinion; `alpha` is its own. `tests` hold each
+    sub-path up to where its testing ended, and none where there were too few rows to be tested. `spent` is
+    what its open tests could spend of delta, `finished` whether all were passed and the share handed on. The
+    other fields are those of a certificate.
+    """
+
+    value: str
+    alpha: float
+    rows: tuple[str, ...]
+    n: int
+    spent: float
+    finished: bool
+    chosen: int | None
+    thresholds: tuple[float | None, ...] | None
+    coverage_lower: float | None
+    tests: tuple[PolicyTest, ...]
+    radius: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What a cascade certified on all other values did on the rows of this one (`rows`, with an opinion).
+
+    `certified` tells whether the others gave a certificate; limits are two-sided, and (0, 1) where nothing
+    was accepted.
+    """
+
+    value: str
+    rows: int
+    certified: bool
+    accepted: int
+    errors: int
+    risk: tuple[float, float]
+    coverage: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Each value of the field `by` left out in turn: evidence on values not seen, never a promise.
+
+    `others` counts the rows that were never left out: those of rare values, and those without one.
+    """
+
+    by: str
+    values: tuple[Unseen, ...]
+    others: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +297,18 @@ class Certificate:
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
     `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
-    `band` limits the risk of some policies at once with probability at least 1 - `delta`. `people` is None
-    where fewer than two people labelled.
+    `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
+    the `look`); both are left out unless `method` is "exact". `people` is None where fewer than two people
+    labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
+    verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
+    ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
+    votes and labels themselves. `scoring` is None where no score was fitted.
+
+    With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
+    `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
+    any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
+    value are abstained on. `alpha` is that of values without one of their own, and `coverage_lower` a limit
+    on the share released of items of all values.
 
     `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
@@ -189,7 +328,7 @@ class Certificate:
     prefer: str
     estimator: str
     task: Task
-    label_policy: str
+    label_policy: Against
     n: int
     no_majority: int
     dropped_ties: int
@@ -212,3 +351,11 @@ class Certificate:
     radius: float | None = None
     band: tuple[Checkpoint, ...] = ()
     people: People | None = None
+    group_by: str | None = None
+    groups: tuple[GroupPromise, ...] = ()
+    left_out: LeftOut | None = None
+    method: Literal["exact", "betting", "clusters"] = "exact"
+    look: Look | None = None
+    clusters: Clusters | None = None
+    weighting: Weighting | None = None
+    scoring: Scoring | None = None

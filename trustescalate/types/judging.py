@@ -96,7 +96,8 @@ class Vote:
 
     `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
-    `channel` says where it comes from: token log-probabilities, or samples.
+    `channel` says where it comes from: token log-probabilities, samples, or what the judge says of itself:
+    then `probs` holds the confidence that it states at the label that it names.
     """
 
     exemplar_set: int
@@ -104,7 +105,7 @@ class Vote:
     probs: Mapping[Label, float]
     raw: str = ""
     failure: str | None = None
-    channel: Literal["logprobs", "samples"] = "logprobs"
+    channel: Literal["logprobs", "samples", "stated"] = "logprobs"
     usage: Usage = Usage()
     cost: float = 0.0
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

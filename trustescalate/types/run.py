@@ -6,6 +6,7 @@ from typing import Literal
 
 from trustescalate.types.certificate import Certificate
 from trustescalate.types.judging import Judgment
+from trustescalate.types.standings import Standings
 from trustescalate.types.task import Annotation, Item, Json, Label
 
 
@@ -56,13 +57,32 @@ class RunHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class Stratum:
+    """The mean label over the items of one kind; `name` is None for items that name none.
+
+    `interval` and `label_only` hold for all kinds at once with probability 95 %. `usable` and `reason` as in
+    `Overall`. `pooled`: too few labels to be a stratum of its own in the mean over all items.
+    """
+
+    name: str | None
+    items: int
+    labels: int
+    estimate: float | None
+    interval: tuple[float, float] | None
+    label_only: tuple[float, float] | None
+    usable: bool
+    reason: str
+    pooled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Overall:
     """The mean label over all items, abstained ones too: a win rate, a pass rate or a mean rating.
 
     `estimate` and its 95 % `interval` use predictions for all items and the certification rows' labels;
     `label_only` uses labels alone, and is to be read where `usable` is False. `reason` says why that is so,
     or why there is no estimate at all. `verdicts` are limits from released verdicts alone. `grouped`: each
-    group of items counts once.
+    group of items counts once. `strata`: kind by kind, where items name one.
     """
 
     estimate: float | None
@@ -74,6 +94,7 @@ class Overall:
     labels: int = 0
     verdicts: tuple[float, float] | None = None
     grouped: bool = False
+    strata: tuple[Stratum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +117,8 @@ class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
 
     `annotations` are those on judged items, if people labelled any: they measure, they certify nothing.
-    `overall` and `shift` are derived from the rows and from the certificate's votes, never stored.
+    `overall`, `shift` and `standings` are derived from the rows and from the certificate's votes, never
+    stored; `standings` is None where no models are named.
     """
 
     header: RunHeader
@@ -106,3 +128,4 @@ class Run:
     annotations: tuple[Annotation, ...] = ()
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()
+    standings: Standings | None = None

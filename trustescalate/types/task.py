@@ -20,6 +20,9 @@ class TaskKind(StrEnum):
     CHOICE = "choice"
 
 
+Against = Literal["majority", "annotator"]
+"""Whom a verdict must agree with: most of an item's annotators, or one of them, drawn at random."""
+
 TIE: Label = "tie"
 SKIP: Label = "skip"
 """An annotator's way to say "no opinion". It is kept, shown, and never counted as agreement."""
@@ -29,14 +32,16 @@ SKIP: Label = "skip"
 class Task:
     """The question, and every label that is a possible answer to it.
 
-    `labels` is what a judge may answer, in the task's own order; with `ties == "drop"` a pairwise task
-    offers no tie, and rows whose human label is a tie are outside the claim, at calibration and after.
+    `labels` is what a judge may answer, in the task's own order; with `ties == "drop"` a pairwise task offers
+    no tie, and rows whose human label is a tie are outside the claim, at calibration and after. With `ties ==
+    "half"` a tie against a preference is half right. A rating within `tolerance` of people's is right.
     """
 
     kind: TaskKind
     question: str
     labels: tuple[Label, ...]
-    ties: Literal["class", "drop"] = "class"
+    ties: Literal["class", "half", "drop"] = "class"
+    tolerance: int = 0
 
     @property
     def responses(self) -> int:
@@ -89,9 +94,10 @@ def spoken(response: str | tuple[Turn, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One person's opinion on one item. Ties and skips are labels."""
+    """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them."""
 
     item_id: str
     annotator: str
     label: Label
+    seconds: float | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

@@ -1,0 +1,456 @@
+"""What [guarantee] and [task] can promise, from the configuration to certificate, report, run and monitor."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.test_project import calibrate, edit, run, write_project
+from trustescalate.cli import app
+from trustescalate.dataset import load_dataset
+from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
+from trustescalate.estimand import losses
+from trustescalate.inspection import inspect_project
+from trustescalate.labels import majority
+from trustescalate.looks import LEDGER, read_ledger
+from trustescalate.monitor import watch
+from trustescalate.path_choice import compare_paths
+from trustescalate.pilot_plan import plan_from_pilot
+from trustescalate.project import Project
+from trustescalate.report.facts import build, build_calibration
+from trustescalate.report.markdown import render_markdown
+from trustescalate.selftest import self_test_of
+from trustescalate.stats.batch import batch_pvalue
+from trustescalate.types import Annotation, Certificate, Task, TaskKind
+
+Rows = list[dict[str, Any]]
+PATH = 'path = "common"\n'
+
+
+def page(made: Certificate) -> str:
+    return render_markdown(build_calibration(made))
+
+
+# ── whom verdicts agree with ─────────────────────────────────────────────────────────────────────
+
+
+def test_against_an_annotator_drawn_at_random(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220)
+    made = calibrate(config)
+    assert (made.status, made.label_policy, made.method) == ("certified", "annotator", "betting")
+    assert (made.radius, made.band) == (None, ())
+    assert made.coverage_lower is not None
+    assert made.chosen is not None
+    test = made.tests[made.chosen]
+    assert test.loss is not None
+    assert 0 < test.loss < test.errors <= test.accepted
+    assert 6 * test.loss == pytest.approx(round(6 * test.loss))
+    said = page(made)
+    assert "agree with an annotator drawn at random" in said
+    assert "an annotator drawn at random from those of the item" in " ".join(made.assumptions)
+    assert "it needs the recorded votes and the labels" in said
+    assert "No robustness radius" in said
+    assert made == replace(calibrate(config), created=made.created)
+
+
+def test_what_is_lost_is_the_share_that_disagrees(tmp_path: Path) -> None:
+    """The certificate's sum, by hand: each released verdict against each person."""
+    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220)
+    made = calibrate(config)
+    project = Project.open(config)
+    data = load_dataset(project.config)
+    heard: dict[str, list[str]] = {}
+    for note in data.annotations:
+        if note.label != "skip":
+            heard.setdefault(note.item_id, []).append(note.label)
+    rows = tmp_path / "certified.jsonl"
+    known = set(made.roles["certify"])
+    lines = (tmp_path / "items.jsonl").read_text().splitlines(keepends=True)
+    rows.write_text("".join(line for line in lines if json.loads(line)["id"] in known))
+    decided = run(config, items=rows).decisions
+    lost = [
+        sum(label != row.label for label in heard[row.item_id]) / len(heard[row.item_id])
+        for row in decided
+        if row.label is not None
+    ]
+    assert made.chosen is not None
+    assert len(lost) == made.tests[made.chosen].accepted
+    assert sum(lost) == pytest.approx(made.tests[made.chosen].loss)
+    assert sum(value > 0 for value in lost) == made.tests[made.chosen].errors
+
+
+def test_half_ties_count_one_half_everywhere(tmp_path: Path) -> None:
+    config = write_project(
+        tmp_path, guarantee=PATH, more='[task]\nties = "half"\n', labelled=200, unlabelled=60
+    )
+    made = calibrate(config)
+    assert (made.status, made.method, made.task.ties) == ("certified", "betting", "half")
+    assert any(2 * (test.loss or 0) % 2 == 1 for test in made.tests)
+    judged = run(config)
+    labelled = [Annotation(row.item_id, "new", "tie") for row in judged.decisions if row.label in ("A", "B")]
+    report = build(replace(judged, annotations=tuple(labelled)))
+    assert report.measures.judged_agreement.value == 0.5
+    assert report.measures.judged_agreement.counts is None
+    assert report.measures.judged_agreement_upper.value is not None
+    assert "a tie against a preference counts one half" in report.claim
+    assert judged.overall is not None
+    assert judged.overall.verdicts is None
+
+
+def grade(items: Rows, notes: Rows) -> None:
+    """Pairs become single answers that people rate; the simulated judges answer whatever they are asked."""
+    place = {"A": "5", "B": "1", "tie": "3"}
+    for item in items:
+        item["responses"] = item["responses"][:1]
+    for number, note in enumerate(notes):
+        note["label"] = place.get(note["label"], "skip") if number % 3 else "4"
+
+
+def test_a_rating_within_the_tolerance_agrees() -> None:
+    task = Task(TaskKind.RATING, "How good?", ("1", "2", "3", "4", "5"), tolerance=1)
+    notes = [Annotation("x", "ann", "4"), Annotation("y", "ann", "1"), Annotation("y", "bob", "2")]
+    found = losses(task, "majority", notes)
+    assert found["x"] == {"1": 1, "2": 1, "3": 0, "4": 0, "5": 0}
+    assert set(found["y"].values()) == {1}
+    assert losses(task, "annotator", notes)["y"] == {"1": 0, "2": 0, "3": 0.5, "4": 1, "5": 1}
+
+
+def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
+    task = '[task]\nkind = "rating"\ntolerance = {}\n'
+    made = {}
+    for tolerance in (0, 2):
+        folder = tmp_path / str(tolerance)
+        config = write_project(
+            folder, guarantee=PATH, more=task.format(tolerance), change=grade, labelled=150
+        )
+        edit(config, "alpha = 0.3", "alpha = 0.7")
+        made[tolerance] = calibrate(config)
+    assert all(one.method == "exact" for one in made.values())
+    strict, lax = (one.tests[-1] for one in made.values())
+    assert strict.accepted == lax.accepted
+    assert strict.errors > lax.errors > 0
+    assert all(test.loss is None for test in made[2].tests)
+    for small, large in zip(made[0].diagnostics, made[2].diagnostics, strict=True):
+        assert small.agreements < large.agreements
+    assert "a rating at most 2 away from theirs agrees" in page(made[2])
+    project = Project.open(config)
+    assert plan_from_pilot(project, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
+    assert self_test_of(project, 5, 0).holds
+    with pytest.raises(NotMeasurable, match='"stacked" cannot be rehearsed'):
+        compare_paths(project)
+
+
+# ── groups ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def grouped(items: Rows, notes: Rows) -> None:
+    for place, item in enumerate(items):
+        item["group"] = f"g{place // 2}"
+
+
+BET = PATH + 'clusters = "bet"\nlargest_cluster = 2'
+
+
+def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee=BET, change=grouped, labelled=240)
+    made = calibrate(config)
+    one_each = calibrate(write_project(tmp_path / "one", change=grouped, labelled=240))
+    assert (made.status, made.method) == ("certified", "clusters")
+    assert made.n > 1.8 * one_each.n
+    assert made.clusters is not None
+    assert made.clusters.count == one_each.n
+    assert (made.radius, made.band) == (None, ())
+    assert made.chosen is not None
+    share = made.tests[made.chosen].accepted / made.n
+    assert 0 < (made.coverage_lower or 0) < share
+    assert all(test.loss is None for test in made.tests)
+    said = page(made)
+    assert f"in {made.clusters.count} groups" in said
+    assert "group after group" in said
+    assert "rows of one group hang together: no interval" in json.dumps(
+        [figure.note for figure in (build_calibration(made).measures.observed_agreement_lower,)]
+    )
+    judged = run(config)
+    assert judged.overall is not None
+    assert judged.overall.verdicts is None
+    assert "groups" in dict(inspect_project(Project.open(config)).facts)
+
+
+def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee=BET.replace("= 2", "= 1"), change=grouped)
+    with pytest.raises(DataError) as caught:
+        calibrate(config)
+    assert "group 'g" in caught.value.message
+    assert "has 2 labelled rows" in caught.value.message
+    assert "largest_cluster = 1" in caught.value.hint
+
+
+def test_too_few_groups_are_refused_with_what_would_help(tmp_path: Path) -> None:
+    made = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
+    assert made.status == "none"
+    assert "groups cannot certify anything" in made.reason
+    assert "one_each" in made.advice
+
+
+# ── weights ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def heavier(items: Rows, notes: Rows) -> None:
+    for place, item in enumerate(items):
+        item["meta"] = {**item.get("meta", {}), "w": 2.0 if place % 3 == 0 else 0.5}
+
+
+WEIGHT = PATH + 'weight = "meta.w"\nweight_bound = 2\nweight_source = "{}"'
+
+
+@pytest.mark.parametrize("source", ["known", "estimated"])
+def test_rows_are_kept_by_their_weights(tmp_path: Path, source: str) -> None:
+    config = write_project(tmp_path, guarantee=WEIGHT.format(source), change=heavier, labelled=240)
+    made = calibrate(config)
+    assert made.status == "certified"
+    assert made.weighting is not None
+    assert made.weighting.kept == made.n == len(made.roles["certify"])
+    assert made.weighting.offered == made.n + len(made.roles["aside"])
+    weights = {item.id: item.meta["w"] for item in load_dataset(Project.open(config).config).items}
+    assert all(weights[item_id] == 0.5 for item_id in made.roles["aside"])
+    light = sum(weights[item_id] == 0.5 for item_id in made.roles["certify"])
+    assert 0.1 < light / (light + len(made.roles["aside"])) < 0.45
+    said = page(made)
+    assert ("Approximately" in said) == (source == "estimated")
+    assert ("approximate" in " ".join(made.assumptions)) == (source == "estimated")
+    assert made.radius is not None
+    assert "weights" in dict(inspect_project(Project.open(config)).facts)
+
+
+@pytest.mark.parametrize("wrong", [None, -1, 2.5, "2", True])
+def test_weights_that_are_none_are_named(tmp_path: Path, wrong: Any) -> None:
+    def spoil(items: Rows, notes: Rows) -> None:
+        heavier(items, notes)
+        items[7]["meta"]["w"] = wrong
+
+    config = write_project(tmp_path, guarantee=WEIGHT.format("known"), change=spoil)
+    with pytest.raises(DataError) as caught:
+        calibrate(config)
+    (line,) = caught.value.problems
+    assert load_dataset(Project.open(config).config).items[7].id in line
+
+
+# ── looks ────────────────────────────────────────────────────────────────────────────────────────
+
+LOOKS = PATH + "looks = [40, 70, 140]"
+
+
+def world(folder: Path, labelled: int, guarantee: str = LOOKS, alpha: float = 0.3) -> Path:
+    """The first `labelled` of 260 fixed items have labels."""
+
+    def some(items: Rows, notes: Rows) -> None:
+        known = {item["id"] for item in items[:labelled]}
+        notes[:] = [note for note in notes if note["item_id"] in known]
+
+    return write_project(
+        folder, labelled=200, unlabelled=60, change=some, guarantee=guarantee, alpha=alpha, more=""
+    )
+
+
+def relabel(folder: Path, labelled: int) -> Path:
+    (folder / "annotations.jsonl").unlink()
+    return world(folder, labelled)
+
+
+def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
+    config = world(tmp_path, 40)
+    with pytest.raises(NotMeasurable, match="the first look takes 40 rows") as caught:
+        calibrate(config)
+    assert caught.value.hint.startswith("label at least")
+    assert not (tmp_path / LEDGER).exists()
+    assert any("first look needs" in text for text in inspect_project(Project.open(config)).warnings)
+    first = calibrate(relabel(tmp_path, 60))
+    assert first.look is not None
+    assert (first.look.number, first.n) == (1, 40)
+    assert max(test.level for test in first.tests) <= 0.2 / 6 + 1e-12
+    assert len(first.roles["waiting"]) > 0
+    again = calibrate(relabel(tmp_path, 70))
+    assert again.roles["certify"] == first.roles["certify"]
+    assert again.tests == first.tests
+    second = calibrate(relabel(tmp_path, 110))
+    assert second.look is not None
+    assert (second.look.number, second.n) == (2, 70)
+    assert set(first.roles["certify"]) < set(second.roles["certify"])
+    for role in ("exemplars", "dev", "holdout", "pilot"):
+        assert second.roles[role] == first.roles[role]
+    assert second.judges == first.judges
+    ledger = read_ledger(tmp_path)
+    assert ledger is not None
+    assert [look.number for look in ledger.looks] == [1, 2]
+    assert "This is look 2 of 3" in page(second)
+    last = calibrate(relabel(tmp_path, 200))
+    assert last.look is not None
+    assert last.look.number == 3
+    assert last.status == "certified"
+    assert run(config).header.status == "complete"
+
+
+def test_a_row_that_was_tested_stays_when_its_group_fills_up(tmp_path: Path) -> None:
+    """Later labels may fall on rows that lay out the path, and hang together with rows that were tested."""
+
+    def paired(labelled: int) -> Path:
+        def some(items: Rows, notes: Rows) -> None:
+            for place, item in enumerate(items):
+                item["group"] = f"g{place % 130}"
+            known = {item["id"] for item in items[:labelled]}
+            notes[:] = [note for note in notes if note["item_id"] in known]
+
+        return write_project(tmp_path, labelled=250, unlabelled=10, change=some, guarantee=LOOKS, pilot=60)
+
+    first = calibrate(paired(60))
+    second = calibrate(paired(250))
+    assert set(first.roles["pilot"]) & {note.item_id for note in load_dataset(_config(tmp_path)).annotations}
+    assert set(first.roles["certify"]) < set(second.roles["certify"])
+    tested = set(second.roles["certify"])
+    assert not tested & set(second.roles["pilot"])
+    groups = {item.id: item.group for item in load_dataset(_config(tmp_path)).items}
+    assert len({groups[item_id] for item_id in tested}) == len(tested)
+
+
+def _config(folder: Path) -> Any:
+    return Project.open(folder / "trustescalate.toml").config
+
+
+def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) -> None:
+    config = world(tmp_path, 70, alpha=0.02)
+    made = calibrate(config)
+    assert made.status == "none"
+    assert made.look is not None
+    assert made.look.number == 1
+    assert made.advice.startswith("look 2 of 3 takes 70 certification rows, 30 more")
+    assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("alpha = 0.3", "alpha = 0.31"),
+        ("looks = [40, 70, 140]", "looks = [40, 71, 140]"),
+        ("looks = [40, 70, 140]", ""),
+        ('path = "common"', 'path = "hedged"'),
+        ("shots = 2", "shots = 1"),
+    ],
+)
+def test_nothing_can_be_changed_between_looks(tmp_path: Path, old: str, new: str) -> None:
+    config = world(tmp_path, 60)
+    made = calibrate(config)
+    edit(config, old, new)
+    with pytest.raises(CertificateMismatch, match="protocol was changed after look 1") as caught:
+        calibrate(config)
+    assert "move looks.json away" in caught.value.hint
+    assert Project.open(config).certificate() == made
+
+
+def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> None:
+    config = world(tmp_path, 60)
+    made = calibrate(config)
+    notes = tmp_path / "annotations.jsonl"
+    kept = notes.read_text()
+    gone = made.roles["certify"][0]
+    notes.write_text("".join(line for line in kept.splitlines(keepends=True) if f'"{gone}"' not in line))
+    with pytest.raises(CertificateMismatch, match="rows of look 1 are gone"):
+        calibrate(config)
+    notes.write_text(kept + json.dumps({"item_id": gone, "annotator": "late", "label": "tie"}) + "\n")
+    with pytest.raises(CertificateMismatch, match="labels of rows in look 1 were changed"):
+        calibrate(config)
+    notes.write_text(kept)
+    assert replace(calibrate(config), created=made.created) == made
+    (tmp_path / LEDGER).write_text("{}")
+    with pytest.raises(DataError, match="is missing"):
+        calibrate(config)
+
+
+# ── people's labels in the place of verdicts ─────────────────────────────────────────────────────
+
+REPLACED = PATH + 'claim = "batch"\nlabel = 120\nhumans_replace = true'
+
+
+def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee=REPLACED, labelled=300, unlabelled=0)
+    made = calibrate(config)
+    assert made.status == "certified"
+    assert made.batch is not None
+    assert made.batch.humans_replace
+    test = made.tests[made.chosen or 0]
+    expected = batch_pvalue(test.errors, test.drawn or 0, test.accepted, made.alpha, humans_replace=True)
+    assert test.p_value == float(expected)
+    judged = run(config)
+    by_people = {row.item_id: row for row in judged.decisions if row.reason == "labelled by people"}
+    assert set(by_people) <= set(made.roles["certify"])
+    said = majority(made.task, load_dataset(Project.open(config).config).annotations)
+    assert all(row.label == said[item_id] is not None for item_id, row in by_people.items())
+    torn = [row for row in judged.decisions if row.reason.endswith("have no majority")]
+    assert len(by_people) + len(torn) == len(made.roles["certify"])
+    report = build(judged)
+    assert "people's own" in report.claim
+    assert f"{len(by_people):,} with people's labels" in report.claim
+    by_judges = [row for row in judged.decisions if row.judge is not None]
+    assert report.measures.coverage.counts == (len(by_judges), len(judged.items))
+    assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report)
+    assert run(config, resume="latest").decisions == judged.decisions
+    with pytest.raises(NotMeasurable, match="humans_replace"):
+        watch(Project.open(config))
+    notes = tmp_path / "annotations.jsonl"
+    first = made.roles["certify"][0]
+    notes.write_text(
+        notes.read_text() + json.dumps({"item_id": first, "annotator": "x", "label": "A"}) + "\n"
+    )
+    with pytest.raises(CertificateMismatch, match="people's labels"):
+        run(config)
+
+
+# ── what is watched, and what cannot be rehearsed ────────────────────────────────────────────────
+
+
+def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220, unlabelled=200)
+    calibrate(config)
+    released = [row for row in run(config).decisions if row.label is not None]
+    flipped = {"A": "B", "B": "A", "tie": "A"}
+    notes = [
+        {
+            "item_id": row.item_id,
+            "annotator": who,
+            "label": flipped[row.label or ""] if who == "c" else row.label,
+        }
+        for row in released
+        for who in "abc"
+    ]
+    audit = tmp_path / "audit.jsonl"
+    audit.write_text("".join(json.dumps(note) + "\n" for note in notes))
+    seen = watch(Project.open(config), audit=audit)
+    assert seen.audit.labels == len(released) - sum(seen.left_out.values()) > 60
+    assert 0.2 < seen.audit.errors / seen.audit.labels < 0.47
+    assert watch(Project.open(config), audit=audit) == replace(seen, added=0)
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "more", "named"),
+    [
+        (PATH + 'against = "annotator"', "", 'against = "annotator"'),
+        (PATH, '[task]\nties = "half"\n', 'ties = "half"'),
+        (PATH + 'clusters = "bet"\nlargest_cluster = 5', "", 'clusters = "bet"'),
+        (PATH + "looks = [40]", "", "looks"),
+        (REPLACED, "", "humans_replace"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_named(tmp_path: Path, guarantee: str, more: str, named: str) -> None:
+    project = Project.open(write_project(tmp_path, guarantee=guarantee, more=more))
+    calls: Sequence[Any] = (
+        lambda: plan_from_pilot(project, wanted=0.5),
+        lambda: compare_paths(project),
+        lambda: self_test_of(project, 5, 0),
+    )
+    for call in calls:
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert named in caught.value.message

@@ -1,0 +1,215 @@
+"""From aligned rows to tested policies: each kind of test behind one signature, and the one that is due.
+
+A test reads votes by the path, looks up what each verdict loses against people, and hands both to `stats`.
+Nothing here decides what people meant (`estimand`) or which rows are tested (`selection`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from trustescalate.estimand import is_binary, right_or_wrong, verdict_losses
+from trustescalate.jsonl import digest
+from trustescalate.protocol import Aligned, Protocol
+from trustescalate.stats.batch import BatchTable, certify_batch
+from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.certify import Table, certify
+from trustescalate.stats.clusters import certify_clusters
+from trustescalate.stats.losses import LossTable, certify_losses, released_losses
+from trustescalate.stats.paths import Plan, Votes
+from trustescalate.types import PolicyTest
+
+
+class Tested(NamedTuple):
+    """What the tests say, whatever their kind."""
+
+    chosen: int | None
+    thresholds: FloatArray | None
+    coverage_lower: float | None
+    tests: tuple[PolicyTest, ...]
+
+
+Kind: TypeAlias = Literal["exact", "batch", "betting", "clusters"]
+
+
+def kind_of(protocol: Protocol) -> Kind:
+    """Which test a protocol calls for: fixed before a label is read."""
+    if protocol.claim == "batch":
+        return "batch"
+    if protocol.clusters is not None:
+        return "clusters"
+    return "exact" if is_binary(protocol.task, protocol.against) else "betting"
+
+
+def run_test(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+    """Test every policy of a plan, None for `tierwise`, on the certification rows, in a batch on all of it.
+
+    The first rows of a batch are those that people labelled. Raises ValueError as the functions of `stats`
+    that it calls do: the configuration lets nothing through that they refuse.
+    """
+    return _TESTS[kind_of(protocol)](protocol, rows, plan)
+
+
+class Read(NamedTuple):
+    """Rows as a path reads them (n, m), and a plan whose thresholds are for these.
+
+    `verdicts` are right or wrong, against a truth of 0 (`estimand.right_or_wrong`).
+    """
+
+    scores: FloatArray
+    labels: IntArray
+    verdicts: IntArray
+    plan: Plan | None
+
+
+def read_rows(rows: Aligned, plan: Plan | None) -> Read:
+    """Read rows by a plan's stack, if it has one, and turn verdicts into right or wrong."""
+    votes = Votes(rows.scores, rows.labels) if plan is None else plan.read(Votes(rows.scores, rows.labels))
+    return Read(
+        *votes, right_or_wrong(votes.labels, rows.losses), None if plan is None else plan._replace(stack=None)
+    )
+
+
+def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+    read = read_rows(rows, plan)
+    found = certify(
+        read.scores,
+        read.verdicts,
+        np.zeros(len(rows.ids), dtype=np.int64),
+        rows.costs,
+        alpha=protocol.alpha,
+        delta=protocol.level,
+        path="tierwise" if read.plan is None else read.plan,
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
+    )
+    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan))
+    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+
+
+def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+    read = read_rows(rows, plan)
+    assert read.plan is not None, "the configuration refuses tierwise"
+    sample = np.arange(len(protocol.roles["certify"]))
+    found = certify_batch(
+        read.scores,
+        read.verdicts,
+        sample,
+        np.zeros(len(sample), dtype=np.int64),
+        rows.costs,
+        alpha=protocol.alpha,
+        delta=protocol.level,
+        path=read.plan,
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
+        humans_replace=protocol.humans_replace,
+    )
+    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan), drawn=found.table.drawn)
+    share = None if found.chosen is None else tests[found.chosen].accepted / len(rows.ids)
+    return Tested(found.chosen, found.thresholds, share, tests)
+
+
+def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+    read = read_rows(rows, plan)
+    assert read.plan is not None, "the configuration refuses tierwise"
+    losses = verdict_losses(read.labels, rows.losses)
+    found = certify_losses(
+        read.scores,
+        read.labels,
+        losses,
+        rows.costs,
+        alpha=protocol.alpha,
+        delta=protocol.level,
+        path=read.plan,
+        method="betting",
+        order=_order(protocol, rows.ids),
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
+    )
+    released = [released_losses(policy, read.scores, read.labels, losses) for policy in found.table.policies]
+    errors = np.array([np.count_nonzero(lost) for lost in released])
+    tests = policy_tests(found.table, errors, _parts(found.table, plan), loss=found.table.total)
+    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+
+
+def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+    read = read_rows(rows, plan)
+    assert protocol.clusters is not None
+    assert read.plan is not None, "the configuration refuses tierwise"
+    place = {item_id: g for g, ids in enumerate(protocol.clusters.rows) for item_id in ids}
+    names, cluster = np.unique([place[item_id] for item_id in rows.ids], return_inverse=True)
+    found = certify_clusters(
+        read.scores,
+        read.verdicts,
+        np.zeros(len(rows.ids), dtype=np.int64),
+        rows.costs,
+        cluster,
+        alpha=protocol.alpha,
+        delta=protocol.level,
+        path=read.plan,
+        largest=protocol.clusters.largest,
+        order=_order(protocol, [min(protocol.clusters.rows[g]) for g in names]),
+        procedure=protocol.procedure,
+        prefer=protocol.prefer,
+        abstention_price=protocol.abstention_price,
+    )
+    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan))
+    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+
+
+_TESTS: Mapping[Kind, Callable[[Protocol, Aligned, Plan | None], Tested]] = {
+    "exact": _exact,
+    "batch": _on_batch,
+    "betting": _by_betting,
+    "clusters": _on_clusters,
+}
+
+
+def _order(protocol: Protocol, names: Sequence[str]) -> IntArray:
+    """The order in which rows or clusters are bet on: by a hash of seed and name, so by no label."""
+    lots = [digest("order", protocol.seed, name) for name in names]
+    return np.array(sorted(range(len(names)), key=lots.__getitem__), dtype=np.int64)
+
+
+def _parts(table: Table | BatchTable | LossTable, plan: Plan | None) -> list[int]:
+    if plan is None:
+        return [0] * len(table.accepted)
+    return [part for part, policies in enumerate(plan.parts) for _ in policies]
+
+
+def policy_tests(
+    table: Table | BatchTable | LossTable,
+    errors: IntArray,
+    parts: Sequence[int],
+    *,
+    drawn: IntArray | None = None,
+    loss: FloatArray | None = None,
+) -> tuple[PolicyTest, ...]:
+    """The rows of a table as records; `parts` tells the sub-path that each belongs to."""
+    return tuple(
+        PolicyTest(
+            thresholds=finite(table.policies[t]) or (),
+            accepted=int(table.accepted[t]),
+            errors=int(errors[t]),
+            by_tier=tuple(map(int, table.by_tier[t])),
+            cost=float(table.cost[t]),
+            p_value=float(table.p_value[t]),
+            level=float(table.level[t]),
+            rejected=bool(table.rejected[t]),
+            part=parts[t],
+            drawn=None if drawn is None else int(drawn[t]),
+            loss=None if loss is None else float(loss[t]),
+        )
+        for t in range(len(table.accepted))
+    )
+
+
+def finite(thresholds: FloatArray | None) -> tuple[float | None, ...] | None:
+    """Thresholds as a certificate holds them: None where a tier never accepts."""
+    if thresholds is None:
+        return None
+    return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)

@@ -1,0 +1,325 @@
+"""How close to an endpoint's limit are judges called, and what does a call cost this machine?
+
+    python -m benchmarks.api [--calls 2000] [--runs 3] [--peer-python PATH] [--check]
+
+A server in a process of its own answers after 50 ms ± 20 % (then 200 ms), and as many requests as `concurrency`
+may be open at once, so no client can be faster than concurrency / latency. Rows: `trustescalate run`, the
+whole product with its cache and run log; the openai client as its own documentation uses it; and the runners
+of other tools, installed beside PATH (`pip install inspect_ai litellm openevals deepeval`); one that is missing
+is named and left out.
+
+The speed is taken at the server, from the first request to the last answer; CPU seconds and peak memory are
+those of the whole process, start included. Rows take turns, and medians are printed. `--check`: exit code 1
+if a limit is missed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+LABELLED = 60
+MEMBERS = 5
+VOTES = 2 * MEMBERS
+BETTER = "the-better-one"
+"""Stands in one of two responses, so that the server can agree with people at the price of two searches."""
+
+# ── the server ───────────────────────────────────────────────────────────────────────────────────
+
+
+def answers() -> dict[bytes, list[bytes]]:
+    """Whole HTTP responses, by the symbol they say, at several probabilities."""
+    rng = random.Random(0)
+    return {
+        symbol: [_response(symbol.decode(), rng.uniform(0.75, 0.97)) for _ in range(64)]
+        for symbol in (b"A", b"B")
+    }
+
+
+def _response(symbol: str, p: float) -> bytes:
+    other = "B" if symbol == "A" else "A"
+    rest = [(f"token {i}", math.log((1 - p) / 100)) for i in range(18)]
+    top = [(symbol, math.log(p)), (other, math.log((1 - p) / 2)), *rest]
+    listed = [{"token": token, "logprob": lp, "bytes": list(token.encode())} for token, lp in top]
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": symbol, "refusal": None, "annotations": []},
+        "logprobs": {"content": [{**listed[0], "top_logprobs": listed}], "refusal": None},
+        "finish_reason": "stop",
+    }
+    usage = {
+        "prompt_tokens": 1500,
+        "completion_tokens": 1,
+        "total_tokens": 1501,
+        "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 0},
+    }
+    body = json.dumps(
+        {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        | {"usage": usage, "system_fingerprint": "fp"}
+    ).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Endpoint(asyncio.Protocol):
+    """One connection. Requests are cut by their content-length; nothing else of them is parsed."""
+
+    replies = answers()
+
+    def __init__(self, state: dict[str, float]) -> None:
+        self._state, self._buffer = state, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head = self._buffer.find(b"\r\n\r\n")
+        while head >= 0:
+            fields = self._buffer[:head].lower()
+            at = fields.find(b"content-length:")
+            size = int(fields[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self._buffer) < head + 4 + size:
+                return
+            body, self._buffer = self._buffer[head + 4 : head + 4 + size], self._buffer[head + 4 + size :]
+            self._asked(fields.split(b" ", 2)[1], body)
+            head = self._buffer.find(b"\r\n\r\n")
+
+    def _asked(self, path: bytes, body: bytes) -> None:
+        state = self._state
+        if path == b"/stats":
+            raw = json.dumps(state).encode()
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
+            state |= {"requests": 0, "first": 0.0, "last": 0.0, "open": 0, "peak": 0}
+            return
+        if not state["requests"]:
+            state["first"] = time.monotonic()
+        state["requests"] += 1
+        state["open"] += 1
+        state["peak"] = max(state["peak"], state["open"])
+        symbol = b"A" if body.rfind(BETTER.encode()) < body.rfind(b"[response B") else b"B"
+        reply = self.replies[symbol][zlib.crc32(body) % 64]
+        wait = state["latency"] * random.uniform(0.8, 1.2)
+        asyncio.get_running_loop().call_later(wait, self._answer, reply)
+
+    def _answer(self, reply: bytes) -> None:
+        self._state["open"] -= 1
+        self._state["last"] = time.monotonic()
+        if not self._transport.is_closing():
+            self._transport.write(reply)
+
+
+async def serve(latency: float) -> None:
+    """Answer until killed; the first line on stdout is the port."""
+    state = {"latency": latency, "requests": 0, "first": 0.0, "last": 0.0, "open": 0, "peak": 0}
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Endpoint(state), "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class Server:
+    """The server's process."""
+
+    def __init__(self, latency: float) -> None:
+        command = [sys.executable, "-m", "benchmarks.api", "--serve", str(latency)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+
+    def stats(self) -> dict[str, float]:
+        """What was seen since this was last asked."""
+        with urllib.request.urlopen(f"{self.url}/stats") as response:
+            found: dict[str, float] = json.load(response)
+        return found
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def served(latency: float) -> Iterator[Server]:
+    server = Server(latency)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+# ── who asks ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def item(number: int, size: int) -> dict[str, object]:
+    """A pair of which one response is marked; six of these and the wording make a prompt of about 6 KB."""
+    rng = random.Random(number)
+    words = " ".join(rng.choice(WORDS) for _ in range(size // 6))
+    half = len(words) // 2
+    pair = [words[:half], words[half:]]
+    pair[number % 2] += f" {BETTER}"
+    return {"id": f"item {number}", "prompt": f"Question {number}: which of these?", "responses": pair}
+
+
+WORDS = ("alpha", "bravo", "delta", "gamma", "kappa", "sigma", "theta", "omega", "north", "south")
+CONFIG = """\
+version = 1
+
+[guarantee]
+alpha = 0.2
+delta = 0.2
+path = "common"
+pilot = 10
+
+[ensemble]
+annotators = {members}
+shots = 5
+
+[[judges]]
+name = "loopback"
+backend = "openai"
+model = "m"
+base_url = "{url}/v1"
+concurrency = {concurrency}
+price = {{ input = 1.0, output = 1.0, cached_input = 0.1 }}
+"""
+
+
+def write_project(folder: Path, calls: int, concurrency: int, url: str, size: int = 750) -> list[str]:
+    """A project of that many votes, certified on a few rows; gives the command to be timed."""
+    folder.mkdir(parents=True)
+    rows = [item(n, size) for n in range(LABELLED + calls // VOTES)]
+    notes = [{"item_id": rows[n]["id"], "annotator": "ann", "label": "AB"[n % 2]} for n in range(LABELLED)]
+    for name, lines in (("items.jsonl", rows), ("annotations.jsonl", notes)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    config = folder / "trustescalate.toml"
+    config.write_text(CONFIG.format(members=MEMBERS, url=url, concurrency=concurrency), encoding="utf-8")
+    command = [sys.executable, "-m", "trustescalate"]
+    done = subprocess.run([*command, "calibrate", "--config", config], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the benchmark's own project was not certified: {done.stderr.decode()}")
+    return [*command, "run", "--config", str(config)]
+
+
+BARE = '''
+import asyncio, json, sys
+from openai import AsyncOpenAI
+prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+
+async def main():
+    client = AsyncOpenAI(base_url=url + "/v1", api_key="none")
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(prompt):
+        async with slots:
+            reply = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": prompt}], max_tokens=16, temperature=0,
+                logprobs=True, top_logprobs=20,
+            )
+        return reply.choices[0].logprobs.content[0].top_logprobs
+
+    assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
+
+asyncio.run(main())
+'''
+LITELLM = '''
+import asyncio, json, sys
+import litellm
+prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+
+async def main():
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(prompt):
+        async with slots:
+            return await litellm.acompletion(
+                model="openai/m", messages=[{"role": "user", "content": prompt}], max_tokens=16,
+                temperature=0, logprobs=True, top_logprobs=20, api_base=url + "/v1", api_key="none",
+            )
+
+    assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
+
+asyncio.run(main())
+'''
+INSPECT = '''
+import json, os, sys, tempfile
+prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+os.environ |= {"OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": "none"}
+from inspect_ai import Task, eval
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import match
+from inspect_ai.solver import generate
+task = Task(dataset=[Sample(input=p, target="A") for p in prompts], solver=generate(), scorer=match())
+with tempfile.TemporaryDirectory() as room:
+    (log,) = eval(
+        task, model="openai-api/loop/m", model_base_url=url + "/v1", model_args={"api_key": "none"},
+        max_connections=concurrency, max_samples=concurrency, max_tokens=16, temperature=0, logprobs=True,
+        top_logprobs=20, display="none", log_dir=room,
+    )
+assert log.status == "success"
+'''
+OPENEVALS = '''
+import asyncio, json, sys
+from openai import AsyncOpenAI
+from openevals.llm import create_async_llm_as_judge
+prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+
+async def main():
+    judge = create_async_llm_as_judge(
+        prompt="{outputs}", judge=AsyncOpenAI(base_url=url + "/v1", api_key="none"), model="m"
+    )
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(prompt):
+        async with slots:
+            return await judge(outputs=prompt)
+
+    assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
+
+asyncio.run(main())
+'''
+DEEPEVAL = '''
+import asyncio, json, sys
+prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+from deepeval.models import GPTModel
+
+async def main():
+    model = GPTModel(model="m", base_url=url + "/v1", api_key="none", cost_per_input_token=0, cost_per_output_token=0)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(prompt):
+        async with slots:
+            return await model.a_generate(prompt)
+
+    assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
+
+asyncio.run(main())
+'''
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Time the way to an endpoint, beside other ways.")
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve is not None:
+        asyncio.run(serve(options.serve))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""The command line: parse, call, print. Nothing here that a library user could need.
+
+Everything heavy is imported where it is used, so that `--help` is instant. stdout is data, stderr is talk.
+"""
+
+from trustescalate.cli import first_steps, judging, planning
+from trustescalate.cli.app import app, main
+
+__all__ = ["app", "first_steps", "judging", "main", "planning"]

@@ -1,0 +1,72 @@
+"""The first minutes: a file to start from, a look at the data, the demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trustescalate.cli.app import app
+from trustescalate.cli.calls import (
+    CONFIG,
+    AsJson,
+    ConfigPath,
+    command_line,
+    open_project,
+    wait,
+)
+from trustescalate.cli.talk import line, print_json, print_report, progress, say
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to put trustescalate.toml.")] = Path(),
+    json: AsJson = False,
+) -> None:
+    """Write a trustescalate.toml to start from. Nothing is overwritten."""
+    from trustescalate.starter import write_starter
+
+    path = write_starter(folder)
+    print_json({"config": str(path)}) if json else typer.echo(path)
+    say("next: bring items.jsonl and annotations.jsonl, edit the file, then `trustescalate check`")
+
+
+@app.command()
+def check(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
+    """Read configuration and data, and say what would happen. Asks no judge, costs nothing."""
+    from trustescalate.inspection import inspect_project
+
+    found = inspect_project(open_project(config))
+    if json:
+        print_json(found.as_dict())
+        return
+    for name, value in found.facts:
+        typer.echo(f"{name + ':':<24}{line(value)}")
+    for warning in found.warnings:
+        say(f"warning: {line(warning)}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("trustescalate-demo"),
+    json: AsJson = False,
+) -> None:
+    """The whole way in one go, offline, no key: certificate, run, report, gate. Simulated judges."""
+    from trustescalate.jsonl import to_python
+    from trustescalate.simulate import write_demo
+    from trustescalate.starter import must_be_free
+
+    must_be_free(folder)
+    write_demo(folder)
+    config = folder / "trustescalate.toml"
+    with progress() as show:
+        project = open_project(config, progress=show)
+        wait(project.calibrate())
+        wait(project.run(command=command_line("run", config)))
+    made, page = project.report()
+    verdict, _ = project.gate()
+    if json:
+        print_json({"report": str(page), "gate": verdict.status, "measures": to_python(made.measures)})
+        return
+    print_report(made)
+    typer.echo(f"gate: {verdict.status}")
+    typer.echo(page)

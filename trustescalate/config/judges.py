@@ -1,0 +1,127 @@
+"""[[judges]]: one table for each kind, told apart by `backend`."""
+
+import re
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from trustescalate.config.base import Open, Table
+
+
+class Price(Table):
+    """USD per million tokens, and per call. Cached input defaults to the price of input."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    request: float = Field(0.0, ge=0)
+
+
+BUILT_IN = ("openai", "local", "replay", "simulated")
+
+
+class _Judge(Table):
+    name: str = Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")
+    price: Price = Price()
+
+
+class _ModelJudge(_Judge):
+    channel: Literal["auto", "logprobs", "samples"] = Field(
+        "auto", description="where probabilities come from; auto: log-probabilities if the model has them"
+    )
+
+
+class OpenAIJudge(_ModelJudge):
+    """A model behind any OpenAI-compatible endpoint."""
+
+    backend: Literal["openai"]
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = Field(None, description="the NAME of the variable that holds the key")
+    concurrency: int = Field(16, ge=1)
+    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: int = Field(6, ge=1)
+    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
+    extra: Open = Field(default_factory=dict, description="more fields for the request body")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name_and_no_key(cls, name: str | None) -> str | None:
+        if name is None or re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name):
+            return name
+        raise ValueError("must be the NAME of an environment variable in capitals, never a key")
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address_and_no_key(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if "@" in url or "?" in url or "#" in url:
+            raise ValueError("must hold no user, password or query; name a key by api_key_env")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise ValueError("must start with http:// or https:// and a host")
+        return url
+
+
+class LocalJudge(_ModelJudge):
+    """A Hugging Face model on this machine."""
+
+    backend: Literal["local"]
+    model: str
+    dtype: str = "auto"
+    device: str = "auto"
+    attn_implementation: str | None = None
+
+
+class ReplayJudge(_Judge):
+    """Votes recorded earlier. `of` names the judge whose rows to take, if not this one's name."""
+
+    backend: Literal["replay"]
+    votes: str
+    of: str | None = None
+
+
+class SimulatedJudge(_ModelJudge):
+    """A judge of the simulated world."""
+
+    backend: Literal["simulated"]
+    model: Literal["XS", "S", "M"]
+    seed: int = 0
+
+
+class PluginJudge(_ModelJudge):
+    """A backend from another package (entry point group `trustescalate.backends`)."""
+
+    backend: str
+    options: Open = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_options(cls, value: Any) -> Any:
+        keys = [key for key in value if key not in cls.model_fields] if isinstance(value, dict) else []
+        if keys and isinstance(value.get("backend"), str):
+            near = get_close_matches(value["backend"], BUILT_IN, 1)
+            raise ValueError(
+                f"backend {value['backend']!r} is not built in"
+                + (f": did you mean {near[0]!r}?" if near else f" ({', '.join(BUILT_IN)} are)")
+                + f" (A plugin takes {', '.join(map(repr, keys))} in options.)"
+            )
+        return value
+
+
+def _backend_of(value: Any) -> str:
+    backend = value.get("backend") if isinstance(value, dict) else getattr(value, "backend", None)
+    return backend if backend in BUILT_IN else "plugin"
+
+
+ModelTable = OpenAIJudge | LocalJudge | SimulatedJudge | PluginJudge
+JudgeTable = Annotated[
+    Annotated[OpenAIJudge, Tag("openai")]
+    | Annotated[LocalJudge, Tag("local")]
+    | Annotated[ReplayJudge, Tag("replay")]
+    | Annotated[SimulatedJudge, Tag("simulated")]
+    | Annotated[PluginJudge, Tag("plugin")],
+    Discriminator(_backend_of),
+]

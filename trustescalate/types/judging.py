@@ -1,0 +1,135 @@
+"""What a backend is asked, what it answers, and what a judge says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from trustescalate.types.task import STRICT, Json, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model. Equal requests have equal answers, so a request is a cache key.
+
+    `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
+    task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
+    """
+
+    messages: tuple[Message, ...]
+    symbols: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    logprobs: bool
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token: its text, and the alternatives at its place as (text, natural log-probability)."""
+
+    text: str
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer. `tokens` is None when the endpoint gave no log-probabilities.
+
+    `failure` is a code of `FAILURES` when there is no usable answer at all (timeout, refused, …); whether
+    the text holds a verdict is decided later, by `judges.reading.read_verdict`.
+    """
+
+    text: str
+    tokens: tuple[Token, ...] | None
+    finish: Literal["stop", "length"]
+    usage: Usage
+    failure: str | None = None
+
+
+FAILURES: Mapping[str, str] = {
+    "none": "the reply holds no verdict",
+    "multiple": "the reply holds two different verdicts",
+    "truncated": "the reply was cut off before its verdict",
+    "refused": "the model or a content filter refused",
+    "low_mass": "the labels hold too little of the probability at the verdict's place",
+    "no_logprobs": "the certificate was made with log-probabilities, and the reply has none",
+    "timeout": "no answer in time, after all attempts",
+    "unreachable": "the connection failed, after all attempts",
+    "server_error": "the server kept answering with an error",
+    "rate_limited": "the server kept refusing for its rate limit",
+    "bad_reply": "the server's answer is not a chat completion (HTML, broken JSON)",
+    "bad_request": "the server rejects this request (too long, forbidden content)",
+    "not_recorded": "the recorded votes hold nothing for this item",
+}
+"""Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One reading of one item: by the few-shot prompt `exemplar_set`, in presentation order `order`.
+
+    `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
+    the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
+    `channel` says where it comes from: token log-probabilities, or samples.
+    """
+
+    exemplar_set: int
+    order: Literal["AB", "BA", "AB+BA", ""]
+    probs: Mapping[Label, float]
+    raw: str = ""
+    failure: str | None = None
+    channel: Literal["logprobs", "samples"] = "logprobs"
+    usage: Usage = Usage()
+    cost: float = 0.0
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """A judge's votes on one item, raw: no confidence is stored, so any estimator can be re-run for free.
+
+    `planned` is the size of the full ensemble; fewer votes mean that the rest could not change the decision.
+    """
+
+    item_id: str
+    judge: str
+    fingerprint: str
+    votes: tuple[Vote, ...]
+    planned: int
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+    @property
+    def usage(self) -> Usage:
+        """Counts summed over the votes."""
+        return sum((vote.usage for vote in self.votes), Usage())
+
+    @property
+    def cost(self) -> float:
+        """USD summed over the votes."""
+        return sum(vote.cost for vote in self.votes)

@@ -1,0 +1,82 @@
+"""The question, what is judged, and what people said of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+Label = str
+Json = Any
+STRICT: Mapping[str, Json] = {"extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
+"""Read by pydantic at the door: an unknown key or a NaN is an error, and an id or label may be a number."""
+
+
+class TaskKind(StrEnum):
+    """What is asked of a judge: compare two responses, or label one."""
+
+    PAIRWISE = "pairwise"
+    BINARY = "binary"
+    RATING = "rating"
+    CHOICE = "choice"
+
+
+TIE: Label = "tie"
+SKIP: Label = "skip"
+"""An annotator's way to say "no opinion". It is kept, shown, and never counted as agreement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The question, and every label that is a possible answer to it.
+
+    `labels` is what a judge may answer, in the task's own order; with `ties == "drop"` a pairwise task
+    offers no tie, and rows whose human label is a tie are outside the claim, at calibration and after.
+    """
+
+    kind: TaskKind
+    question: str
+    labels: tuple[Label, ...]
+    ties: Literal["class", "drop"] = "class"
+
+    @property
+    def responses(self) -> int:
+        """How many responses an item of this task has."""
+        return 2 if self.kind is TaskKind.PAIRWISE else 1
+
+    @property
+    def annotation_labels(self) -> tuple[Label, ...]:
+        """What a person may answer: a judge's labels, a skip, and a tie even where ties are dropped."""
+        extra = [TIE] if self.kind is TaskKind.PAIRWISE and TIE not in self.labels else []
+        return (*self.labels, *extra, SKIP)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to judge, without labels. `group` names rows that hang together (same prompt, document)."""
+
+    id: str
+    prompt: str | tuple[Turn, ...]
+    responses: tuple[str, ...]
+    reference: str | None = None
+    group: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One person's opinion on one item. Ties and skips are labels."""
+
+    item_id: str
+    annotator: str
+    label: Label
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

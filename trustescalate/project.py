@@ -65,7 +65,10 @@ CERTIFICATE_VOTES = "certificate.votes.jsonl"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
-NEVER_STALE = {"price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"}
+NEVER_STALE = {
+    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+    *("requests_per_minute", "tokens_per_minute"),
+}
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
 

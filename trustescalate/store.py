@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -23,7 +24,18 @@ from trustescalate.jsonl import (
     write_atomically,
     write_rows,
 )
-from trustescalate.types import Annotation, Decision, Item, Judgment, Reply, Request, Run, RunHeader, Usage
+from trustescalate.types import (
+    Annotation,
+    Decision,
+    Item,
+    Judgment,
+    Message,
+    Reply,
+    Request,
+    Run,
+    RunHeader,
+    Usage,
+)
 
 SCHEMA = 1
 
@@ -117,7 +129,15 @@ class Budget:
 
 def request_key(endpoint: str, request: Request) -> str:
     """The cache key of a request to an endpoint."""
-    return digest(endpoint, request)
+    *prefix, last = request.messages
+    asked = (request.symbols, request.max_tokens, request.temperature, request.logprobs, request.sample)
+    return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked)
+
+
+@lru_cache(maxsize=256)
+def _prefix_digest(prefix: tuple[Message, ...]) -> str:
+    """All items of an ensemble's member share their examples, so those are digested once."""
+    return digest([(message.role, message.content) for message in prefix])
 
 
 def most_usage(request: Request) -> Usage:

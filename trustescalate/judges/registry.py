@@ -11,6 +11,7 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.pacing import Lanes
 from trustescalate.judges.prompts import Exemplar, messages
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.types import Item
@@ -29,6 +30,7 @@ JUDGING = 1
 NOT_THE_MODEL = {
     *("name", "price", "backend", "channel"),
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+    *("requests_per_minute", "tokens_per_minute"),
 }
 NOT_AN_ARGUMENT = {"name", "price", "backend", "channel"}
 Wrap = Callable[[Ask, str, Tariff], Ask]
@@ -51,12 +53,12 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
-    recorded = _recorded(config)
+    recorded, lanes = _recorded(config), Lanes()
     for table in config.judges:
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
             continue
-        backend = (opened or open_backend)(table, notice)
+        backend = opened(table, notice) if opened else open_backend(table, notice, lanes)
         backends.append(backend)
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
         judges.append(
@@ -76,8 +78,8 @@ def open_judges(
     return judges, backends
 
 
-def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
-    """Import and build the backend that a judge's table names."""
+def open_backend(table: ModelTable, notice: Callable[[str], None], lanes: Lanes | None = None) -> Backend:
+    """Import and build the backend that a judge's table names. Those with the same `lanes` share endpoints."""
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
         factory, arguments = _plugin(kind), dict(table.options)
@@ -85,7 +87,7 @@ def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
     if kind == "openai":
-        arguments["notice"] = notice
+        arguments |= {"notice": notice, "lanes": lanes}
     try:
         backend: Backend = factory(**arguments)
     except (TypeError, ValueError) as error:

@@ -20,16 +20,22 @@ import json
 import math
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from trustescalate.cascade import collect_judgments
+from trustescalate.judges.base import EnsembleJudge
+from trustescalate.judges.completions import parse_completion
+from trustescalate.store import Budget, Cache, RecallingJudge, guard
+from trustescalate.types import Item, Judgment, Reply, Request, Task, TaskKind
 
 ROOT = Path(__file__).parents[1]
 LABELLED = 60
@@ -198,13 +204,15 @@ def write_project(folder: Path, calls: int, concurrency: int, url: str, size: in
     config = folder / "trustescalate.toml"
     config.write_text(CONFIG.format(members=MEMBERS, url=url, concurrency=concurrency), encoding="utf-8")
     command = [sys.executable, "-m", "trustescalate"]
-    done = subprocess.run([*command, "calibrate", "--config", config], cwd=ROOT, capture_output=True, check=False)
+    done = subprocess.run(
+        [*command, "calibrate", "--config", config], cwd=ROOT, capture_output=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"the benchmark's own project was not certified: {done.stderr.decode()}")
     return [*command, "run", "--config", str(config)]
 
 
-BARE = '''
+BARE = """
 import asyncio, json, sys
 from openai import AsyncOpenAI
 prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
@@ -224,8 +232,8 @@ async def main():
     assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
 
 asyncio.run(main())
-'''
-LITELLM = '''
+"""
+LITELLM = """
 import asyncio, json, sys
 import litellm
 prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
@@ -243,8 +251,8 @@ async def main():
     assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
 
 asyncio.run(main())
-'''
-INSPECT = '''
+"""
+INSPECT = """
 import json, os, sys, tempfile
 prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 os.environ |= {"OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": "none"}
@@ -260,8 +268,8 @@ with tempfile.TemporaryDirectory() as room:
         top_logprobs=20, display="none", log_dir=room,
     )
 assert log.status == "success"
-'''
-OPENEVALS = '''
+"""
+OPENEVALS = """
 import asyncio, json, sys
 from openai import AsyncOpenAI
 from openevals.llm import create_async_llm_as_judge
@@ -280,8 +288,8 @@ async def main():
     assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
 
 asyncio.run(main())
-'''
-DEEPEVAL = '''
+"""
+DEEPEVAL = """
 import asyncio, json, sys
 prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 from deepeval.models import GPTModel
@@ -297,17 +305,249 @@ async def main():
     assert len(await asyncio.gather(*map(one, prompts))) == len(prompts)
 
 asyncio.run(main())
-'''
+"""
+
+
+CLIENTS = {
+    "openai client, create()": ("openai", BARE),
+    "litellm acompletion": ("litellm", LITELLM),
+    "openevals": ("openevals", OPENEVALS),
+    "DeepEval model": ("deepeval", DEEPEVAL),
+    "Inspect AI eval": ("inspect_ai", INSPECT),
+}
+"""Everybody gets the same prompts and the same number of requests at once. What else they do is their own."""
+
+# ── a re-run ─────────────────────────────────────────────────────────────────────────────────────
+
+RERUN = 20_000
+"""Judgments a second that a re-run must recall."""
+GROWTH = 1.1
+"""How much more memory five times as many judgments may take."""
+
+
+def rerun(judgments: int) -> list[str]:
+    """Judge a fifth of the items and then all, each twice in a process of its own; the second asks nobody."""
+    print(f"\n{'a re-run from the cache':<26} {'judgments/s':>12} {'MB':>6}")
+    missed, memory = [], []
+    with tempfile.TemporaryDirectory() as name:
+        for count in (judgments // 5, judgments):
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.api",
+                "--again",
+                str(Path(name) / str(count)),
+                str(count),
+            ]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+            speed, megabytes = map(float, done.stdout.split())
+            print(f"{f'{count:,} of {VOTES} votes':<26} {speed:>12,.0f} {megabytes:>6.0f}", flush=True)
+            memory.append(megabytes)
+    if speed < RERUN:
+        missed.append(f"{speed:,.0f} judgments a second from the cache, not {RERUN:,}")
+    if memory[1] > GROWTH * memory[0]:
+        missed.append(f"{memory[1]:.0f} MB for {judgments:,} judgments, {memory[0]:.0f} for a fifth of them")
+    return missed
+
+
+class Stream(Sequence[Item]):
+    """Items that are made when they are asked for, so that memory shows the judges' part alone."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= self._count:
+            raise IndexError(place)
+        text = f"{place} " + BETTER * 20
+        return Item(str(place), f"Question {place}?", (text, text[::-1]))
+
+
+def again(folder: Path, count: int) -> int:
+    """Full ensembles on that many items, as `calibrate` asks them; prints judgments a second and peak MB."""
+    task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
+    cache, seen = Cache(folder / "cache.sqlite"), 0
+    answer = parse_completion(reply("A", "B").partition(b"\r\n\r\n")[2])
+    assert answer is not None
+
+    async def ask(request: Request) -> Reply:
+        return answer
+
+    def collect(judgment: Judgment) -> None:
+        nonlocal seen
+        seen += len(judgment.votes) == VOTES
+
+    guarded = guard(ask, "loopback", lambda usage: 0.0, cache, Budget())
+    ensemble = EnsembleJudge("m", "print", task, [()] * MEMBERS, guarded, swap=True, samples=1)
+    judge = RecallingJudge(ensemble, cache, None)
+    began = time.perf_counter()
+    asyncio.run(collect_judgments(Stream(count), [judge], collect=collect, in_flight=64))
+    took = time.perf_counter() - began
+    assert seen == count
+    print(count / took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    cache.close()
+    return 0
+
+
+# ── measuring ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Scenario(NamedTuple):
+    """How the server answers, and what is asked of `trustescalate run`: share of the limit, CPU-s per 1,000."""
+
+    latency: float
+    concurrency: int
+    share: float
+    cpu: float | None
+
+    @property
+    def limit(self) -> float:
+        """Calls a second that nobody can pass."""
+        return self.concurrency / self.latency
+
+
+SCENARIOS = (Scenario(0.05, 64, 0.85, 1.5), Scenario(0.2, 256, 0.75, None))
+
+
+class Measured(NamedTuple):
+    """One process: calls it made, seconds between the first request and the last answer, CPU, memory."""
+
+    calls: int
+    seconds: float
+    cpu: float
+    megabytes: float
+    wall: float
+
+    @property
+    def speed(self) -> float:
+        """Calls a second."""
+        return self.calls / self.seconds
+
+    @property
+    def cpu_per_thousand(self) -> float:
+        """CPU seconds of the whole process per 1,000 calls."""
+        return 1000 * self.cpu / self.calls
+
+
+def measure(command: list[str], server: Server) -> Measured:
+    """Run a process to its end."""
+    server.stats()
+    began = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.monotonic() - began
+    if status:
+        raise SystemExit(f"{command[:3]} failed: {said.decode()[-800:]}")
+    seen = server.stats()
+    took, cpu = seen["last"] - seen["first"], used.ru_utime + used.ru_stime
+    return Measured(int(seen["requests"]), took, cpu, used.ru_maxrss / 1024, wall)
+
+
+def medians(each: list[Measured]) -> Measured:
+    """The middle of each figure."""
+    return Measured(
+        each[0].calls, *(statistics.median(column) for column in list(zip(*each, strict=True))[1:])
+    )
+
+
+def commands(room: Path, calls: int, scenario: Scenario, url: str, peers: list[str]) -> dict[str, list[str]]:
+    """What to run, by the name of the row."""
+    prompts = room / "prompts.json"
+    texts = [
+        f"{n} " + " ".join(str(item(6 * n + k, 900)["responses"]) for k in range(6)) for n in range(calls)
+    ]
+    prompts.write_text(json.dumps(texts), encoding="utf-8")
+    found = {}
+    for name in peers:
+        script = room / f"{CLIENTS[name][0]}.py"
+        script.write_text(CLIENTS[name][1], encoding="utf-8")
+        found[name] = [str(script), str(prompts), url, str(scenario.concurrency)]
+    return found
+
+
+def compare(scenario: Scenario, calls: int, runs: int, pythons: dict[str, str]) -> dict[str, Measured]:
+    """All rows, in turns. Each of our runs has a fresh project and an empty cache."""
+    found: dict[str, list[Measured]] = {}
+    with tempfile.TemporaryDirectory() as name, served(scenario.latency) as server:
+        room = Path(name)
+        others = commands(room, calls, scenario, server.url, list(pythons))
+        for turn in range(runs):
+            command = write_project(room / str(turn), calls, scenario.concurrency, server.url)
+            found.setdefault("trustescalate run", []).append(measure(command, server))
+            for other, arguments in others.items():
+                found.setdefault(other, []).append(measure([pythons[other], *arguments], server))
+    return {name: medians(each) for name, each in found.items()}
+
+
+def row(name: str, measured: Measured, scenario: Scenario) -> str:
+    """One line of the table."""
+    return (
+        f"{name:<26} {measured.calls:>6} {measured.speed:>8.0f} {measured.speed / scenario.limit:>8.2f}"
+        f" {measured.cpu_per_thousand:>9.2f} {measured.megabytes:>6.0f} {measured.wall:>7.1f}"
+    )
+
+
+def misses(scenario: Scenario, ours: Measured) -> list[str]:
+    """What `trustescalate run` should have reached, and did not."""
+    found = []
+    if ours.speed < scenario.share * scenario.limit:
+        found.append(f"{ours.speed / scenario.limit:.2f} of the limit, not {scenario.share}")
+    if scenario.cpu is not None and ours.cpu_per_thousand > scenario.cpu:
+        found.append(f"{ours.cpu_per_thousand:.2f} CPU-s per 1,000 calls, not {scenario.cpu}")
+    return found
+
+
+def find_peers(python: str | None) -> dict[str, str]:
+    """The interpreter of each client that is installed. Says which are not."""
+    pythons = {"openai client, create()": sys.executable}
+    for name, (package, _) in CLIENTS.items():
+        if package == "openai":
+            continue
+        probe = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+        if python is not None and subprocess.run([python, "-c", probe], check=False).returncode == 0:
+            pythons[name] = python
+        else:
+            print(f"{name}: {package} is not installed" + ("" if python else "; name it by --peer-python"))
+    return pythons
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Time the way to an endpoint, beside other ways.")
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-python", help="the interpreter of an environment that has the other tools")
+    parser.add_argument("--judgments", type=int, default=100_000, help="of the re-run; 0 leaves it out")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a limit is missed")
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--again", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
         asyncio.run(serve(options.serve))
-    return 0
+        return 0
+    if options.again is not None:
+        return again(Path(options.again[0]), int(options.again[1]))
+    missed = []
+    pythons = find_peers(options.peer_python)
+    for scenario in SCENARIOS:
+        print(
+            f"\n{scenario.latency * 1000:.0f} ms, {scenario.concurrency} at once: {scenario.limit:.0f} calls/s"
+        )
+        print(f"{'':<26} {'calls':>6} {'calls/s':>8} {'of limit':>8} {'CPU-s/1k':>9} {'MB':>6} {'wall s':>7}")
+        found = compare(scenario, options.calls, options.runs, pythons)
+        for name, measured in found.items():
+            print(row(name, measured, scenario), flush=True)
+        missed += misses(scenario, found["trustescalate run"])
+    if options.judgments:
+        missed += rerun(options.judgments)
+    print(*(f"MISSED: {miss}" for miss in missed), sep="\n")
+    return int(bool(missed) and options.check)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from trustescalate.errors import BudgetReached, DataError, ProviderError, UsageError
 from trustescalate.jsonl import digest, encode
-from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard, most_usage, request_key
+from trustescalate.store import CACHE_SCHEMA, SCHEMA, Budget, Cache, RunFolder, guard, most_usage, request_key
 from trustescalate.types import (
     Annotation,
     Certificate,
@@ -80,10 +80,10 @@ def test_a_file_that_is_no_cache_is_refused_with_its_name(tmp_path: Path) -> Non
 def test_a_cache_of_another_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version={SCHEMA + 1}")
+    database.execute(f"PRAGMA user_version={CACHE_SCHEMA + 1}")
     database.close()
     before = path.read_bytes()
-    with pytest.raises(UsageError, match=f"a cache of schema {SCHEMA + 1}"):
+    with pytest.raises(UsageError, match=f"a cache of schema {CACHE_SCHEMA + 1}"):
         Cache(path)
     assert path.read_bytes() == before
 
@@ -95,7 +95,7 @@ def test_a_damaged_row_or_page_is_an_error_that_names_the_file(tmp_path: Path) -
         cache.put(f"k{n}", replace(REPLY, text="x" * 200))
     cache.close()
     database = sqlite3.connect(path)
-    database.execute("UPDATE replies SET reply = '{' WHERE key = 'k7'")
+    database.execute("UPDATE replies SET record = '{' WHERE key = 'k7'")
     database.commit()
     database.close()
     cache = Cache(path)

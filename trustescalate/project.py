@@ -49,7 +49,7 @@ from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
 from trustescalate.protocol import Judged, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
-from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
+from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
 from trustescalate.types import (
     Certificate,
     Decision,
@@ -500,7 +500,7 @@ class Project:
                 notice=self.notice,
                 channels=channels,
             )
-            yield judges, budget
+            yield [self._recalling(judge, cache) for judge in judges], budget
         finally:
             for backend in backends:
                 close = getattr(backend, "close", None)
@@ -509,6 +509,11 @@ class Project:
             cache.close()
             if emptied:
                 emptied.cleanup()
+
+    def _recalling(self, judge: Judge, cache: Cache) -> Judge:
+        (table,) = (table for table in self.config.judges if table.name == judge.name)
+        replayed = table.backend == "replay"
+        return judge if replayed else RecallingJudge(judge, cache, table.price.model_dump())
 
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [

@@ -56,7 +56,10 @@ class Judge(Protocol):
 
 async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     """Wait for everything, then raise the first error if there was one: no paid answer is thrown away."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+    one, *more = work
+    if not more:
+        return [await one]
+    results = await asyncio.gather(one, *more, return_exceptions=True)
     good = [result for result in results if not isinstance(result, BaseException)]
     for result in results:
         if isinstance(result, BaseException):

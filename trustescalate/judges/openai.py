@@ -128,7 +128,9 @@ class OpenAIBackend:
     async def _answer(self, request: Request) -> Reply:
         spent, bad_replies, attempt = 0.0, 0, 0
         while True:
-            reply, answer, seconds = await self._exchange(request, min(self._timeout, self._give_up_after - spent))
+            reply, answer, seconds = await self._exchange(
+                request, min(self._timeout, self._give_up_after - spent)
+            )
             if reply is not None:
                 return self._cleaned(reply)
             failure = answer.failure
@@ -153,9 +155,7 @@ class OpenAIBackend:
                 raise ProviderError(*self._doom)
         return reply, answer, took
 
-    async def _in_turn(
-        self, request: Request, seconds: float
-    ) -> tuple[Reply | None, Answer, float, Dialect]:
+    async def _in_turn(self, request: Request, seconds: float) -> tuple[Reply | None, Answer, float, Dialect]:
         """One request on the wire, when it may go; what comes of it is told to the pace and to the lane."""
         guess, used, crowded = self._guess(request), 0, None
         ticket = await self._turns.start(guess)

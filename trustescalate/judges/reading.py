@@ -142,7 +142,9 @@ def _cut_verdict(text: str, keys: Sequence[str]) -> Iterator[_Verdict]:
         yield _Verdict(len(text) - len(text.lstrip(DECORATION)), symbol)
 
 
-@lru_cache(maxsize=4096)  # the alternatives at a verdict's place are the same few hundred tokens over and over
+@lru_cache(
+    maxsize=4096
+)  # the alternatives at a verdict's place are the same few hundred tokens over and over
 def _meaning(piece: str, keys: tuple[str, ...]) -> int | None:
     """The symbol that a token is or begins, if it is exactly one. A control token ("</s>") is none."""
     byte = _BYTE.fullmatch(piece)

@@ -2,11 +2,12 @@
 
     python -m benchmarks.api [--calls 2000] [--runs 3] [--peer-python PATH] [--check]
 
-A server in a process of its own answers after 50 ms ± 20 % (then 200 ms), and as many requests as `concurrency`
-may be open at once, so no client can be faster than concurrency / latency. Rows: `trustescalate run`, the
-whole product with its cache and run log; the openai client as its own documentation uses it; and the runners
-of other tools, installed beside PATH (`pip install inspect_ai litellm openevals deepeval`); one that is missing
-is named and left out.
+A server in a process of its own answers after 50 ms ± 20 % (then 200 ms), and as many requests as
+`concurrency` may be open at once, so no client can be faster than concurrency / latency. Rows:
+`trustescalate run`, the whole product with its cache and run log; the openai client as its own documentation
+uses it; and the runners of other tools, installed beside PATH (`pip install inspect_ai litellm openevals
+deepeval`); one that is missing is named and left out. Then judgments are recalled from the cache, a fifth of
+them and all.
 
 The speed is taken at the server, from the first request to the last answer; CPU seconds and peak memory are
 those of the whole process, start included. Rows take turns, and medians are printed. `--check`: exit code 1
@@ -204,9 +205,8 @@ def write_project(folder: Path, calls: int, concurrency: int, url: str, size: in
     config = folder / "trustescalate.toml"
     config.write_text(CONFIG.format(members=MEMBERS, url=url, concurrency=concurrency), encoding="utf-8")
     command = [sys.executable, "-m", "trustescalate"]
-    done = subprocess.run(
-        [*command, "calibrate", "--config", config], cwd=ROOT, capture_output=True, check=False
-    )
+    calibrate = [*command, "calibrate", "--config", str(config)]
+    done = subprocess.run(calibrate, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(f"the benchmark's own project was not certified: {done.stderr.decode()}")
     return [*command, "run", "--config", str(config)]
@@ -295,7 +295,8 @@ prompts, url, concurrency = json.load(open(sys.argv[1])), sys.argv[2], int(sys.a
 from deepeval.models import GPTModel
 
 async def main():
-    model = GPTModel(model="m", base_url=url + "/v1", api_key="none", cost_per_input_token=0, cost_per_output_token=0)
+    free = {"cost_per_input_token": 0, "cost_per_output_token": 0}
+    model = GPTModel(model="m", base_url=url + "/v1", api_key="none", **free)
     slots = asyncio.Semaphore(concurrency)
 
     async def one(prompt):
@@ -331,14 +332,8 @@ def rerun(judgments: int) -> list[str]:
     missed, memory = [], []
     with tempfile.TemporaryDirectory() as name:
         for count in (judgments // 5, judgments):
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.api",
-                "--again",
-                str(Path(name) / str(count)),
-                str(count),
-            ]
+            where = ["--again", str(Path(name) / str(count)), str(count)]
+            command = [sys.executable, "-m", "benchmarks.api", *where]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
             speed, megabytes = map(float, done.stdout.split())
@@ -374,14 +369,14 @@ def again(folder: Path, count: int) -> int:
     answer = parse_completion(reply("A", "B").partition(b"\r\n\r\n")[2])
     assert answer is not None
 
-    async def ask(request: Request) -> Reply:
+    async def ask(_: Request) -> Reply:
         return answer
 
     def collect(judgment: Judgment) -> None:
         nonlocal seen
         seen += len(judgment.votes) == VOTES
 
-    guarded = guard(ask, "loopback", lambda usage: 0.0, cache, Budget())
+    guarded = guard(ask, "loopback", lambda _: 0.0, cache, Budget())
     ensemble = EnsembleJudge("m", "print", task, [()] * MEMBERS, guarded, swap=True, samples=1)
     judge = RecallingJudge(ensemble, cache, None)
     began = time.perf_counter()
@@ -397,7 +392,7 @@ def again(folder: Path, count: int) -> int:
 
 
 class Scenario(NamedTuple):
-    """How the server answers, and what is asked of `trustescalate run`: share of the limit, CPU-s per 1,000."""
+    """How the server answers, and what `trustescalate run` must reach: share of the limit, CPU per 1,000."""
 
     latency: float
     concurrency: int
@@ -465,7 +460,7 @@ def commands(room: Path, calls: int, scenario: Scenario, url: str, peers: list[s
     prompts.write_text(json.dumps(texts), encoding="utf-8")
     found = {}
     for name in peers:
-        script = room / f"{CLIENTS[name][0]}.py"
+        script = room / f"ask_{CLIENTS[name][0]}.py"
         script.write_text(CLIENTS[name][1], encoding="utf-8")
         found[name] = [str(script), str(prompts), url, str(scenario.concurrency)]
     return found
@@ -536,9 +531,8 @@ def main() -> int:
     missed = []
     pythons = find_peers(options.peer_python)
     for scenario in SCENARIOS:
-        print(
-            f"\n{scenario.latency * 1000:.0f} ms, {scenario.concurrency} at once: {scenario.limit:.0f} calls/s"
-        )
+        at_once = f"{scenario.concurrency} at once"
+        print(f"\n{scenario.latency * 1000:.0f} ms, {at_once}: at most {scenario.limit:.0f} calls/s")
         print(f"{'':<26} {'calls':>6} {'calls/s':>8} {'of limit':>8} {'CPU-s/1k':>9} {'MB':>6} {'wall s':>7}")
         found = compare(scenario, options.calls, options.runs, pythons)
         for name, measured in found.items():

@@ -4,15 +4,26 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from trustescalate.errors import BudgetReached, DataError, ProviderError, UsageError
 from trustescalate.jsonl import digest, encode
-from trustescalate.store import CACHE_SCHEMA, SCHEMA, Budget, Cache, RunFolder, guard, most_usage, request_key
+from trustescalate.store import (
+    CACHE_SCHEMA,
+    SCHEMA,
+    Budget,
+    Cache,
+    RecallingJudge,
+    RunFolder,
+    guard,
+    most_usage,
+    request_key,
+)
 from trustescalate.types import (
     Annotation,
     Certificate,
@@ -238,6 +249,90 @@ def test_what_is_set_aside_is_more_than_any_tokenizer_makes_of_a_text() -> None:
     usage = most_usage(asked)
     assert usage.input_tokens > 4 * 50 + 2
     assert (usage.calls, usage.output_tokens) == (1, 16)
+
+
+# ── judgments that are recalled ──────────────────────────────────────────────────────────────────
+
+
+class Voter:
+    """A judge with the votes it is given, three sets of two orders; counts how often it is asked."""
+
+    name, fingerprint = "voter", "print"
+
+    def __init__(self, *votes: Vote) -> None:
+        self.votes, self.calls = votes, 0
+        self.channel: Literal["logprobs", "samples"] = votes[0].channel
+
+    async def judge(self, item: Item, enough: Callable[[Sequence[Vote], int], bool]) -> Judgment:
+        self.calls += 1
+        seen: tuple[Vote, ...] = ()
+        while not (seen and enough(seen, len(self.votes))) and len(seen) < len(self.votes):
+            seen = self.votes[: len(seen) + 2]
+        return Judgment(item.id, self.name, self.fingerprint, seen, len(self.votes))
+
+
+def votes(*, failure: str | None = None, cost: float = 0.25) -> tuple[Vote, ...]:
+    """A full ensemble of three sets; the last vote may have failed."""
+    orders: tuple[Literal["AB", "BA"], ...] = ("AB", "BA")
+    good = [
+        Vote(member, order, {"A": 0.5 + member / 10}, usage=Usage(1), cost=cost)
+        for member in range(3)
+        for order in orders
+    ]
+    last = good.pop()
+    return (*good, last if failure is None else replace(last, probs={}, failure=failure))
+
+
+def judged(folder: Path, judge: Voter, item: Item, most: int = 6, price: object = None) -> Judgment:
+    """What a recalling judge says when so many votes are enough."""
+    cache = Cache(folder / "cache.sqlite")
+    try:
+        recalling = RecallingJudge(judge, cache, price)
+        assert (recalling.name, recalling.fingerprint, recalling.channel) == ("voter", "print", judge.channel)
+        return asyncio.run(recalling.judge(item, lambda seen, planned: len(seen) >= most))
+    finally:
+        cache.close()
+
+
+ITEM = Item("q", "2 + 2?", ("4", "5"), "four", "group", {"k": 1})
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("then", [1, 2, 3, 4, 6])
+def test_what_is_recalled_is_what_the_judge_would_say(tmp_path: Path, first: int, then: int) -> None:
+    judge = Voter(*votes())
+    judged(tmp_path, judge, ITEM, first)
+    again = judged(tmp_path, judge, replace(ITEM, id="other name", group="other"), then)
+    asked_again = judge.calls - 1
+    assert again == asyncio.run(judge.judge(replace(ITEM, id="other name"), lambda s, _: len(s) >= then))
+    assert asked_again == (then > first + first % 2)
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "2 + 3?"}, {"responses": ("5", "4")}, {"reference": None}, {"meta": {"k": 2}}]
+)
+def test_another_text_is_judged_anew(tmp_path: Path, change: dict[str, object]) -> None:
+    judge = Voter(*votes())
+    judged(tmp_path, judge, ITEM)
+    judged(tmp_path, judge, replace(ITEM, **change))  # type: ignore[arg-type]
+    assert judge.calls == 2
+
+
+def test_another_judge_price_or_channel_is_not_recalled(tmp_path: Path) -> None:
+    judge = Voter(*votes())
+    assert judged(tmp_path, judge, ITEM, price={"input": 1}).cost == 1.5
+    other = Voter(*votes(cost=1.0))
+    assert judged(tmp_path, other, ITEM, price={"input": 4}).cost == 6.0
+    sampling = Voter(*(replace(vote, channel="samples") for vote in votes()))
+    assert judged(tmp_path, sampling, ITEM, price={"input": 1}).votes[0].channel == "samples"
+    assert (judge.calls, other.calls, sampling.calls) == (1, 1, 1)
+
+
+def test_a_judgment_with_a_failed_vote_is_asked_again(tmp_path: Path) -> None:
+    judge = Voter(*votes(failure="timeout"))
+    for _ in range(2):
+        assert judged(tmp_path, judge, ITEM).votes[-1].failure == "timeout"
+    assert judge.calls == 2
 
 
 # ── run folders ──────────────────────────────────────────────────────────────────────────────────

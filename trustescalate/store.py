@@ -46,9 +46,9 @@ CACHE_SCHEMA = 2
 
 
 class Cache:
-    """Good replies by request, and whole judgments: one SQLite file, safe between processes and after a crash.
+    """Good replies by request, and whole judgments: one SQLite file, safe between processes and crashes.
 
-    JSON, no pickle. Rows lie in the order in which they were written, which is that in which they are read again.
+    JSON, no pickle. Rows lie in the order in which they were written, in which they are mostly read again.
     """
 
     def __init__(self, path: Path) -> None:

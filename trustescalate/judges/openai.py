@@ -1,10 +1,10 @@
 """Any endpoint that speaks OpenAI's chat completions, through the `openai` package.
 
-The package's HTTP client on aiohttp, its headers and its key; not its `create`, whose models cost more than the
-call itself. One retry layer: ours, because the client's own would wait in a taken slot. What an endpoint does
-not support (a parameter's name, a temperature, twenty alternatives) is learnt from its first refusal and told
-once. A failure of one request is a `Reply`; a condition that dooms all of them is a `ProviderError`. How many
-requests may be open, and when the next may start, is `judges.pacing`.
+The package's HTTP client on aiohttp, its headers and its key; not its `create` and `post`, whose models cost
+more than the call itself. One retry layer: ours, because the client's own would wait in a taken slot. What an
+endpoint does not support (a parameter's name, a temperature, twenty alternatives) is learnt from its first
+refusal and told once. A failure of one request is a `Reply`; a condition that dooms all of them is a
+`ProviderError`. How many requests may be open, and when the next may start, is `judges.pacing`.
 """
 
 import asyncio
@@ -52,9 +52,10 @@ class OpenAIBackend:
     """A model behind an OpenAI-compatible endpoint.
 
     At most `concurrency` requests are on the wire at a time, fewer while the endpoint refuses some; one that
-    waits to be retried takes no slot. Backends that are given the same `lanes` share what their endpoint admits
-    with one key. In no minute does this one send more than `requests_per_minute` and `tokens_per_minute`.
-    Of requests that share a long prefix the first goes alone, so that the others find it in the provider's cache.
+    waits to be retried takes no slot. Backends that are given the same `lanes` share what their endpoint
+    admits with one key. In no minute does this one send more than `requests_per_minute` and
+    `tokens_per_minute`. Of requests that share a long prefix the first goes alone, so that the others find it
+    in the provider's cache.
     `timeout` bounds one attempt and `give_up_after` all attempts with the waits between them, in seconds;
     time spent queueing for a slot does not count. `extra` are further fields of the request body, and win.
     `notice` is told, once each, what had to be changed for this endpoint; `rng` draws the jitter of the waits

@@ -1,8 +1,8 @@
 """How many requests may be open at an endpoint, and when the next one may start.
 
-A `Lane` is what an endpoint admits at once with one key. It is learnt from refusals and shared, in turns, by all
-judges that go there. A `Pace` is what one judge may send in a minute. This file opens no connection and reads no
-header; it is told how requests ended.
+A `Lane` is what an endpoint admits at once with one key. It is learnt from refusals and shared, in turns, by
+all judges that go there. A `Pace` is what one judge may send in a minute. This file opens no connection and
+reads no header; it is told how requests ended.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ SLACK = 0.05
 
 
 class Bucket:
-    """Spreads what may be spent in a minute evenly, so that no span of a minute ever sees more than the limit.
+    """Spreads what may be spent in a minute evenly: no span of a minute ever sees more than the limit.
 
-    Amounts are whole numbers. An amount above half the limit is let through after a longer wait, and may break
-    the limit by itself.
+    Amounts are whole numbers, none above half the limit; a larger one is let through after its wait, and may
+    break the limit by itself.
 
     >>> bucket = Bucket(60)
     >>> bucket.take(0.0, 1)
@@ -55,7 +55,7 @@ class Bucket:
 
 
 class Pace:
-    """What one judge may send: so many requests and tokens a minute, and nothing while it is told to pause."""
+    """What one judge may send: so many requests and tokens a minute, and nothing while it is to pause."""
 
     def __init__(
         self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None
@@ -94,10 +94,10 @@ class Lane:
     """The requests that may be open at one endpoint with one key, whoever sends them.
 
     Starts at its ceiling, the largest `concurrency` of its judges. Once per window, that is when as many
-    requests have ended as may be open, all begun after the last change, the limit moves: up by a thirty-second
-    of the ceiling in proportion to what was served, down by half in proportion to what was refused (Chiu and
-    Jain 1989; the proportion after DCTCP, RFC 8257). So refusals in one burst count once, and a server that
-    refuses a few at random is not starved.
+    requests have ended as may be open, all begun after the last change, the limit moves: up by a
+    thirty-second of the ceiling in proportion to what was served, down by half in proportion to what was
+    refused (Chiu and Jain 1989; the proportion after DCTCP, RFC 8257). So refusals in one burst count once,
+    and a server that refuses a few at random is not left idle.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

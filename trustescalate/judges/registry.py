@@ -79,7 +79,7 @@ def open_judges(
 
 
 def open_backend(table: ModelTable, notice: Callable[[str], None], lanes: Lanes | None = None) -> Backend:
-    """Import and build the backend that a judge's table names. Those with the same `lanes` share endpoints."""
+    """Import and build the backend of a judge's table. Those with the same `lanes` share endpoints."""
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
         factory, arguments = _plugin(kind), dict(table.options)

@@ -1,13 +1,13 @@
 """How close to an endpoint's limit are judges called, and what does a call cost this machine?
 
-    python -m benchmarks.api [--calls 2000] [--runs 3] [--peer-python PATH] [--check]
+    python -m benchmarks.api [--calls 2000] [--runs 3] [--peer-python PATH]… [--check]
 
 A server in a process of its own answers after 50 ms ± 20 % (then 200 ms), and as many requests as
 `concurrency` may be open at once, so no client can be faster than concurrency / latency. Rows:
 `trustescalate run`, the whole product with its cache and run log; the openai client as its own documentation
-uses it; and the runners of other tools, installed beside PATH (`pip install inspect_ai litellm openevals
-deepeval`); one that is missing is named and left out. Then judgments are recalled from the cache, a fifth of
-them and all.
+uses it; and the runners of other tools, each by the first PATH whose environment has it (`pip install
+inspect_ai litellm openevals deepeval`, not all into one); one that is missing is named and left out. Then
+judgments are recalled from the cache, a fifth of them and all.
 
 The speed is taken at the server, from the first request to the last answer; CPU seconds and peak memory are
 those of the whole process, start included. Rows take turns, and medians are printed. `--check`: exit code 1
@@ -33,15 +33,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustescalate.cascade import collect_judgments
-from trustescalate.judges.base import EnsembleJudge
-from trustescalate.judges.completions import parse_completion
-from trustescalate.store import Budget, Cache, RecallingJudge, guard
-from trustescalate.types import Item, Judgment, Reply, Request, Task, TaskKind
+from trustescalate.judges.base import Channel, Enough, Order
+from trustescalate.store import Cache, RecallingJudge
+from trustescalate.types import Item, Judgment, Usage, Vote
 
 ROOT = Path(__file__).parents[1]
-LABELLED = 60
+LABELLED, PILOT = 60, 10
 MEMBERS = 5
 VOTES = 2 * MEMBERS
+ORDERS: tuple[Order, ...] = ("AB", "BA")
+CHANNEL: Channel = "logprobs"
 BETTER = "the-better-one"
 """Stands in one of two responses, so that the server can agree with people at the price of two searches."""
 
@@ -77,6 +78,7 @@ class Endpoint(asyncio.Protocol):
     """One connection. Requests are cut by their content-length; nothing else of them is parsed."""
 
     replies = (reply("A", "B"), reply("B", "A"))
+    structured = reply('{"reasoning": "seen", "score": true}', "B")
 
     def __init__(self, state: dict[str, float]) -> None:
         self._state, self._buffer = state, b""
@@ -110,8 +112,9 @@ class Endpoint(asyncio.Protocol):
         state["open"] += 1
         state["peak"] = max(state["peak"], state["open"])
         better_is_second = body.rfind(BETTER.encode()) > body.rfind(b"[response B")
+        raw = self.structured if b'"response_format"' in body else self.replies[better_is_second]
         wait = state["latency"] * random.uniform(0.8, 1.2)
-        asyncio.get_running_loop().call_later(wait, self._answer, self.replies[better_is_second])
+        asyncio.get_running_loop().call_later(wait, self._answer, raw)
 
     def _answer(self, raw: bytes) -> None:
         self._state["open"] -= 1
@@ -179,7 +182,7 @@ version = 1
 alpha = 0.2
 delta = 0.2
 path = "common"
-pilot = 10
+pilot = {pilot}
 
 [ensemble]
 annotators = {members}
@@ -198,12 +201,14 @@ price = {{ input = 1.0, output = 1.0, cached_input = 0.1 }}
 def write_project(folder: Path, calls: int, concurrency: int, url: str, size: int = 750) -> list[str]:
     """A project of that many votes, certified on a few rows; gives the command to be timed."""
     folder.mkdir(parents=True)
-    rows = [item(n, size) for n in range(LABELLED + calls // VOTES)]
+    rows = [item(n, size) for n in range(LABELLED + PILOT + calls // VOTES)]
     notes = [{"item_id": rows[n]["id"], "annotator": "ann", "label": "AB"[n % 2]} for n in range(LABELLED)]
     for name, lines in (("items.jsonl", rows), ("annotations.jsonl", notes)):
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     config = folder / "trustescalate.toml"
-    config.write_text(CONFIG.format(members=MEMBERS, url=url, concurrency=concurrency), encoding="utf-8")
+    config.write_text(
+        CONFIG.format(members=MEMBERS, pilot=PILOT, url=url, concurrency=concurrency), encoding="utf-8"
+    )
     command = [sys.executable, "-m", "trustescalate"]
     calibrate = [*command, "calibrate", "--config", str(config)]
     done = subprocess.run(calibrate, cwd=ROOT, capture_output=True, check=False)
@@ -267,7 +272,7 @@ with tempfile.TemporaryDirectory() as room:
         max_connections=concurrency, max_samples=concurrency, max_tokens=16, temperature=0, logprobs=True,
         top_logprobs=20, display="none", log_dir=room,
     )
-assert log.status == "success"
+assert log.status == "success", log.error
 """
 OPENEVALS = """
 import asyncio, json, sys
@@ -327,20 +332,21 @@ GROWTH = 1.1
 
 
 def rerun(judgments: int) -> list[str]:
-    """Judge a fifth of the items and then all, each twice in a process of its own; the second asks nobody."""
-    print(f"\n{'a re-run from the cache':<26} {'judgments/s':>12} {'MB':>6}")
-    missed, memory = [], []
+    """Recall a fifth of the judgments and then all, each from a cache and in a process of its own."""
+    print(f"\n{'a re-run from the cache':<26} {'a CPU-s':>9} {'a second':>9} {'MB':>6}")
+    missed, memory, speed = [], [], 0.0
     with tempfile.TemporaryDirectory() as name:
         for count in (judgments // 5, judgments):
             where = ["--again", str(Path(name) / str(count)), str(count)]
             command = [sys.executable, "-m", "benchmarks.api", *where]
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*command, "--fill"], cwd=ROOT, check=True)
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-            speed, megabytes = map(float, done.stdout.split())
-            print(f"{f'{count:,} of {VOTES} votes':<26} {speed:>12,.0f} {megabytes:>6.0f}", flush=True)
+            speed, wall, megabytes = map(float, done.stdout.split())
+            what = f"{count:,} of {VOTES} votes"
+            print(f"{what:<26} {speed:>9,.0f} {wall:>9,.0f} {megabytes:>6.0f}", flush=True)
             memory.append(megabytes)
     if speed < RERUN:
-        missed.append(f"{speed:,.0f} judgments a second from the cache, not {RERUN:,}")
+        missed.append(f"{speed:,.0f} judgments a CPU second from the cache, not {RERUN:,}")
     if memory[1] > GROWTH * memory[0]:
         missed.append(f"{memory[1]:.0f} MB for {judgments:,} judgments, {memory[0]:.0f} for a fifth of them")
     return missed
@@ -362,29 +368,48 @@ class Stream(Sequence[Item]):
         return Item(str(place), f"Question {place}?", (text, text[::-1]))
 
 
-def again(folder: Path, count: int) -> int:
-    """Full ensembles on that many items, as `calibrate` asks them; prints judgments a second and peak MB."""
-    task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
-    cache, seen = Cache(folder / "cache.sqlite"), 0
-    answer = parse_completion(reply("A", "B").partition(b"\r\n\r\n")[2])
-    assert answer is not None
+class Ready:
+    """A judge that has its votes at hand, to fill a cache with."""
 
-    async def ask(_: Request) -> Reply:
-        return answer
+    name, fingerprint, channel = "m", "print", CHANNEL
+
+    async def judge(self, item: Item, _: Enough) -> Judgment:
+        """A full ensemble."""
+        votes = (
+            Vote(member, order, {"A": 0.9, "B": 0.05, "tie": 0.01}, "A", usage=Usage(1, 1500, 1024, 1))
+            for member in range(MEMBERS)
+            for order in ORDERS
+        )
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), VOTES)
+
+
+class Never(Ready):
+    """The same judge when nothing may be asked."""
+
+    async def judge(self, item: Item, _: Enough) -> Judgment:
+        raise AssertionError(f"{item.id} was not recalled")
+
+
+def again(folder: Path, count: int, *, fill: bool) -> int:
+    """Full ensembles on that many items, as `calibrate` asks them; prints judgments a second and peak MB.
+
+    One thread does all the work, so judgments a CPU second are what a machine with nothing else to do shows.
+    """
+    cache, seen = Cache(folder / "cache.sqlite"), 0
 
     def collect(judgment: Judgment) -> None:
         nonlocal seen
         seen += len(judgment.votes) == VOTES
 
-    guarded = guard(ask, "loopback", lambda _: 0.0, cache, Budget())
-    ensemble = EnsembleJudge("m", "print", task, [()] * MEMBERS, guarded, swap=True, samples=1)
-    judge = RecallingJudge(ensemble, cache, None)
-    began = time.perf_counter()
+    judge = RecallingJudge(Ready() if fill else Never(), cache, None)
+    began, used = time.perf_counter(), time.process_time()
     asyncio.run(collect_judgments(Stream(count), [judge], collect=collect, in_flight=64))
-    took = time.perf_counter() - began
-    assert seen == count
-    print(count / took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    used, took = time.process_time() - used, time.perf_counter() - began
     cache.close()
+    if seen != count:
+        raise AssertionError(f"{seen} of {count} judgments are whole")
+    if not fill:
+        print(count / used, count / took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return 0
 
 
@@ -498,17 +523,17 @@ def misses(scenario: Scenario, ours: Measured) -> list[str]:
     return found
 
 
-def find_peers(python: str | None) -> dict[str, str]:
-    """The interpreter of each client that is installed. Says which are not."""
-    pythons = {"openai client, create()": sys.executable}
+def find_peers(interpreters: list[str]) -> dict[str, str]:
+    """For each client an interpreter that has it. Says which are not installed."""
+    pythons = {}
     for name, (package, _) in CLIENTS.items():
-        if package == "openai":
-            continue
         probe = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
-        if python is not None and subprocess.run([python, "-c", probe], check=False).returncode == 0:
-            pythons[name] = python
+        for python in interpreters:
+            if subprocess.run([python, "-c", probe], check=False).returncode == 0:
+                pythons[name] = python
+                break
         else:
-            print(f"{name}: {package} is not installed" + ("" if python else "; name it by --peer-python"))
+            print(f"{name}: {package} is not installed")
     return pythons
 
 
@@ -517,19 +542,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Time the way to an endpoint, beside other ways.")
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--peer-python", help="the interpreter of an environment that has the other tools")
+    parser.add_argument("--peer-python", action="append", default=[], help="one that has other tools")
     parser.add_argument("--judgments", type=int, default=100_000, help="of the re-run; 0 leaves it out")
     parser.add_argument("--check", action="store_true", help="exit code 1 if a limit is missed")
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--again", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--fill", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
         asyncio.run(serve(options.serve))
         return 0
     if options.again is not None:
-        return again(Path(options.again[0]), int(options.again[1]))
+        return again(Path(options.again[0]), int(options.again[1]), fill=options.fill)
     missed = []
-    pythons = find_peers(options.peer_python)
+    pythons = find_peers([sys.executable, *options.peer_python])
     for scenario in SCENARIOS:
         at_once = f"{scenario.concurrency} at once"
         print(f"\n{scenario.latency * 1000:.0f} ms, {at_once}: at most {scenario.limit:.0f} calls/s")

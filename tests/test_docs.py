@@ -53,7 +53,8 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
     from trustescalate.cli import app
 
     for command in app.registered_commands:
-        assert f"`{command.callback.__name__}`" in text  # type: ignore[union-attr]
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
+        assert f"`{name}`" in text
     for code in (0, 1, 2, 3, 4, 70, 130):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
 

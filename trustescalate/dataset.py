@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from trustescalate.config import Config, RolesTable
 from trustescalate.errors import DataError
-from trustescalate.jsonl import Row, digest, read_rows
+from trustescalate.jsonl import Row, canonical, digest, read_rows
 from trustescalate.types import Annotation, Item, Task
 
 Role = Literal["exemplars", "dev", "certify", "holdout"]
@@ -65,7 +65,8 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
 
 def content_digest(item: Item) -> str:
     """A hash of what is judged: prompt, reference and responses, whichever of them comes first."""
-    return digest(item.prompt, item.reference, sorted(item.responses))
+    order = sorted(item.responses, key=lambda each: each if isinstance(each, str) else canonical(each))
+    return digest(item.prompt, item.reference, order)
 
 
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
@@ -143,7 +144,7 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
                 f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
                 f"{task.responses}; keep items of different tasks in different files"
             )
-        for place, text in enumerate(item.responses, 1):
+        for place, text in enumerate(item.texts, 1):
             if not text.strip():
                 problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
         turns = [item.prompt] if isinstance(item.prompt, str) else [turn.content for turn in item.prompt]

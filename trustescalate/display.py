@@ -19,6 +19,8 @@ def summary(state: Progress) -> str:
     >>> summary(Progress("judging", 120, 300, 40, 9, 0.0312, 2400))
     '40 escalated, 9 abstained, 2,400 calls, 0.0312 USD'
     """
+    if state.doing == "importing":
+        return ""
     fate = f"{state.escalated} escalated, {state.abstained} abstained, " if state.doing == "judging" else ""
     return f"{fate}{state.calls:,} calls, {state.spent:.4f} USD"
 
@@ -56,6 +58,7 @@ def lines(
         if now - last["at"] < EVERY and state.done < state.total:
             return
         last["at"] = now
-        say(f"{state.doing}: {state.done:,} of {state.total:,}, {summary(state)}")
+        said = f"{state.doing}: {state.done:,} of {state.total:,}"
+        say(", ".join(filter(None, (said, summary(state)))))
 
     yield show

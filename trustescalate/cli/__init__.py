@@ -3,7 +3,7 @@
 Everything heavy is imported where it is used, so that `--help` is instant. stdout is data, stderr is talk.
 """
 
-from trustescalate.cli import first_steps, judging, planning
+from trustescalate.cli import data, first_steps, judging, planning
 from trustescalate.cli.app import app, main
 
-__all__ = ["app", "first_steps", "judging", "main", "planning"]
+__all__ = ["app", "data", "first_steps", "judging", "main", "planning"]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trustescalate.types import Item, Label, Message, Task, TaskKind
+from trustescalate.types import Item, Label, Message, Task, TaskKind, Turn
 
 SYSTEM = """\
 You judge texts the way a careful human annotator would.
@@ -129,9 +129,15 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
     if item.reference is not None:
         shown.append(("reference", item.reference))
     if task.kind is not TaskKind.PAIRWISE:
-        return [*shown, ("response", item.responses[0])]
+        return [*shown, *_response("response", item.responses[0])]
     first, second = reversed(item.responses) if swapped else item.responses
-    return [*shown, ("response A", first), ("response B", second)]
+    return [*shown, *_response("response A", first), *_response("response B", second)]
+
+
+def _response(name: str, response: str | tuple[Turn, ...]) -> list[tuple[str, str]]:
+    if isinstance(response, str):
+        return [(name, response)]
+    return [(f"{name} turn {i} {turn.role}", turn.content) for i, turn in enumerate(response, 1)]
 
 
 def _either(words: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from trustescalate import labels
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Section, Table, TrailRow
-from trustescalate.types import FAILURES, Certificate, Decision, Item, Judgment, Label, Run, Step, Vote
+from trustescalate.types import FAILURES, Certificate, Decision, Item, Judgment, Label, Run, Step, Turn, Vote
 
 NOTHING_DECIDED = "no item has been decided"
 State = Literal["abstained", "undecided", "released"]
@@ -265,11 +265,18 @@ def _texts(item: Item) -> tuple[Block, ...]:
         prompt = [Block(turn.role.capitalize(), turn.content) for turn in item.prompt]
     single = len(item.responses) == 1
     responses = [
-        Block("Response" if single else f"Response {_letter(place)}", text)
-        for place, text in enumerate(item.responses)
+        block
+        for place, response in enumerate(item.responses)
+        for block in _response("Response" if single else f"Response {_letter(place)}", response)
     ]
     reference = [] if item.reference is None else [Block("Reference", item.reference)]
     return (*prompt, *responses, *reference)
+
+
+def _response(name: str, response: str | tuple[Turn, ...]) -> list[Block]:
+    if isinstance(response, str):
+        return [Block(name, response)]
+    return [Block(f"{name}: {turn.role}", turn.content) for turn in response]
 
 
 def _letter(place: int) -> str:

@@ -47,6 +47,7 @@ from trustescalate.types.task import (
     Task,
     TaskKind,
     Turn,
+    spoken,
 )
 
 __all__ = [
@@ -87,4 +88,5 @@ __all__ = [
     "Turn",
     "Usage",
     "Vote",
+    "spoken",
 ]

@@ -61,15 +61,30 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge, without labels. `group` names rows that hang together (same prompt, document)."""
+    """One thing to judge, without labels. `group` names rows that hang together (same prompt, document).
+
+    A response is a text, or the turns with which a conversation goes on after the prompt, the user's too.
+    """
 
     id: str
     prompt: str | tuple[Turn, ...]
-    responses: tuple[str, ...]
+    responses: tuple[str | tuple[Turn, ...], ...]
     reference: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The responses as plain texts; of turns, what the assistant says."""
+        return tuple(map(spoken, self.responses))
+
+
+def spoken(response: str | tuple[Turn, ...]) -> str:
+    """A response as one text; of turns, what the assistant says."""
+    if isinstance(response, str):
+        return response
+    return "\n\n".join(turn.content for turn in response if turn.role == "assistant")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,298 @@
+"""A set of items, annotations and votes, written as records come, in memory that does not grow with them.
+
+What was written before is remembered on disk. An item that comes again with the same texts is the same item;
+an id that comes again with other texts is refused, and so is a second opinion of one person on one item
+unless it says the same. The set appears under its name when it is whole, or not at all.
+"""
+
+import hashlib
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic_core import to_json
+
+from trustescalate.importers.base import Found, Plain, Taken
+from trustescalate.importers.files import Rejected
+from trustescalate.jsonl import encode, to_python
+from trustescalate.stats.bounds import IntArray
+from trustescalate.types import Judgment
+
+BATCH = 500
+MOST_JUDGES = 200
+FILTER_BYTES = 1 << 25
+"""Up to some ten million opinions, hardly one is looked up in vain."""
+INDEX_KB = 16_000
+
+
+class JudgeCount(NamedTuple):
+    """What a set holds of one judge."""
+
+    file: str
+    judgments: int
+    votes: int
+    failures: int
+    cost: float
+    planned: int
+
+
+class ImportedSet:
+    """A folder that is being filled: items.jsonl, annotations.jsonl, votes/<judge>.jsonl, rejected.jsonl.
+
+    `add` takes records in any number; `close` on an exception leaves nothing behind. Counts are of what was
+    written. `rejected` holds the first few; all of them are in rejected.jsonl.
+    """
+
+    SHOWN = 20
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        self._items = (self._draft / "items.jsonl").open("wb")
+        self._notes = (self._draft / "annotations.jsonl").open("wb")
+        self._refused: IO[bytes] | None = None
+        self._votes: dict[str, IO[bytes]] = {}
+        self._seen = _Seen(self._draft / "seen.sqlite")
+        self._batch: list[Plain] = []
+        self.items = self.annotations = self.repeated = self.refused = 0
+        self.labels: Counter[str] = Counter()
+        self.rejected: list[Rejected] = []
+        self.judges: dict[str, JudgeCount] = {}
+
+    def add(self, taken: Taken) -> None:
+        """Take one record, or count one that could not be taken."""
+        if isinstance(taken, Rejected):
+            self.reject(taken)
+            return
+        self._batch.append(taken if isinstance(taken, Plain) else _plain_record(taken))
+        if len(self._batch) >= BATCH:
+            self.flush()
+
+    def reject(self, problem: Rejected) -> None:
+        """Count what could not be taken, and write it down."""
+        self.refused += 1
+        if len(self.rejected) < self.SHOWN:
+            self.rejected.append(problem)
+        if self._refused is None:
+            self._refused = (self._draft / "rejected.jsonl").open("wb")
+        self._refused.write(to_json(problem._asdict()) + b"\n")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file beside the rows."""
+        (self._draft / name).write_bytes(data)
+
+    def finish(self) -> None:
+        """Give the folder its name. Call `flush` first."""
+        self._close()
+        for left in self._draft.glob("seen.*"):
+            left.unlink()
+        self._draft.chmod(0o755)
+        if self._folder.exists():
+            self._folder.rmdir()  # empty, or it would not have been given
+        self._draft.rename(self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def _close(self) -> None:
+        self._seen.close()
+        for file in (self._items, self._notes, self._refused, *self._votes.values()):
+            if file is not None:
+                file.close()
+
+    def flush(self) -> None:
+        """Write what was taken so far."""
+        batch, self._batch = self._batch, []
+        lines = [to_json(row.item) for row in batch]
+        keys = [key for row, line in zip(batch, lines, strict=True) for key in _keys(row, line)]
+        if self._seen.all_new(keys):
+            for row, line in zip(batch, lines, strict=True):
+                self._write(line, row, row.notes, row.judgments)
+            return
+        for row, line in zip(batch, lines, strict=True):
+            self._add_carefully(row, line)
+
+    def _write(
+        self,
+        line: bytes,
+        row: Plain,
+        notes: Iterable[tuple[str, str]],
+        judgments: Iterable[Judgment],
+    ) -> None:
+        if line:
+            self._items.write(line + b"\n")
+            self.items += 1
+        for annotator, label in notes:
+            note = {"item_id": row.item["id"], "annotator": annotator, "label": label}
+            self._notes.write(to_json(note) + b"\n")
+            self.annotations += 1
+            self.labels[label] += 1
+        for judgment in judgments:
+            self._write_judgment(judgment)
+
+    def _add_carefully(self, row: Plain, line: bytes) -> None:
+        item_id = row.item["id"]
+        known = self._seen.put(hash(item_id), _content(row, line))
+        if known == "other":
+            self.reject(Rejected(item_id, "item", "this id came before with other texts, or another group"))
+            return
+        self.repeated += known == "same"
+        notes = [
+            (who, label)
+            for who, label in row.notes
+            if self._is_new(item_id, who, hash((item_id, who)), hash(label))
+        ]
+        judgments = [
+            each for each in row.judgments if self._is_new(item_id, each.judge, *_judgment_keys(each))
+        ]
+        self._write(b"" if known == "same" else line, row, notes, judgments)
+
+    def _is_new(self, item_id: str, who: str, key: int, said: int) -> bool:
+        before = self._seen.put(key, said)
+        if before == "other":
+            self.reject(Rejected(item_id, "opinion", f"{who!r} said something else of this item before"))
+        return before == "new"
+
+    def _write_judgment(self, row: Judgment) -> None:
+        if row.judge not in self._votes:
+            if len(self._votes) >= MOST_JUDGES:
+                self.reject(Rejected(row.item_id, "judgment", f"more than {MOST_JUDGES} judges"))
+                return
+            file = _file_name(row.judge, {count.file for count in self.judges.values()})
+            (self._draft / "votes").mkdir(exist_ok=True)
+            self._votes[row.judge] = (self._draft / "votes" / file).open("wb")
+            self.judges[row.judge] = JudgeCount(file, 0, 0, 0, 0.0, 0)
+        self._votes[row.judge].write(encode(row) + b"\n")
+        count = self.judges[row.judge]
+        self.judges[row.judge] = JudgeCount(
+            count.file,
+            count.judgments + 1,
+            count.votes + len(row.votes),
+            count.failures + sum(vote.failure is not None for vote in row.votes),
+            count.cost + row.cost,
+            max(count.planned, row.planned),
+        )
+
+
+def _plain_record(found: Found) -> Plain:
+    item = to_python(found.item)
+    kept = {key: item[key] for key in ("reference", "group", "meta") if item[key]}
+    return Plain(
+        {"id": item["id"], "prompt": item["prompt"], "responses": item["responses"], **kept},
+        [(note.annotator, note.label) for note in found.annotations],
+        found.judgments,
+    )
+
+
+def _file_name(judge: str, taken: set[str]) -> str:
+    """A file for a judge: its name is data, and may be no path."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", judge).strip(".-")[:60] or "judge"
+    if f"{safe}.jsonl" not in taken:
+        return f"{safe}.jsonl"
+    return f"{safe}-{hashlib.sha256(judge.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}.jsonl"
+
+
+# ── what was written before ──────────────────────────────────────────────────────────────────────
+
+
+class _Seen:
+    """Keys and what they said: a filter of fixed size tells what is surely new, a file on disk all the rest.
+
+    Both are 64-bit hashes keyed by this process: two of a million are equal once in ten million imports, and
+    then a record is refused, never mixed up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bits = np.zeros(FILTER_BYTES, dtype=np.uint8)
+        self._log = path.with_suffix(".log").open("wb")
+        self._db: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Let go of the files; whoever made the folder removes them."""
+        self._log.close()
+        if self._db is not None:
+            self._db.close()
+
+    def all_new(self, flat: list[int]) -> bool:
+        """Remember keys, each followed by what it said, if none was there before, nor comes twice."""
+        rows = np.array(flat, dtype=np.int64).reshape(-1, 2)
+        keys = rows[:, 0]
+        place, bit = _places(keys)
+        if ((self._bits[place] & bit) > 0).all(axis=1).any() or len(set(flat[::2])) < len(keys):
+            return False
+        np.bitwise_or.at(self._bits, place, bit)
+        if self._db is None:
+            self._log.write(rows.tobytes())
+        else:
+            self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[keys.argsort()].tolist())
+        return True
+
+    def put(self, key: int, said: int) -> Literal["new", "same", "other"]:
+        """Look one key up, and remember it."""
+        index = self._index()
+        row = index.execute("SELECT said FROM seen WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            return "same" if row[0] == said else "other"
+        index.execute("INSERT INTO seen VALUES (?, ?)", (key, said))
+        np.bitwise_or.at(self._bits, *_places(np.array([key])))
+        return "new"
+
+    def _index(self) -> sqlite3.Connection:
+        """The file that can be searched; made when it is first needed, from all that came before."""
+        if self._db is None:
+            self._db = sqlite3.connect(self._path)
+            for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
+                self._db.execute(f"PRAGMA {setting}")
+            self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
+            self._log.close()
+            with self._path.with_suffix(".log").open("rb") as log:
+                while chunk := log.read(16 * BATCH):
+                    rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
+                    self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows.tolist())
+        return self._db
+
+
+def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
+    """Seven bits of the filter for each key, (n, 7) each: the byte, and the bit in it. Kirsch and
+    Mitzenmacher (2006)."""
+    first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
+    bits = (first[:, None] + np.arange(7) * second[:, None]) % (8 * FILTER_BYTES)
+    return bits >> 3, (1 << (bits & 7)).astype(np.uint8)
+
+
+def _keys(row: Plain, line: bytes) -> Iterator[int]:
+    item_id = row.item["id"]
+    yield hash(item_id)
+    yield _content(row, line)
+    for who, label in row.notes:
+        yield hash((item_id, who))
+        yield hash(label)
+    for judgment in row.judgments:
+        yield from _judgment_keys(judgment)
+
+
+def _content(row: Plain, line: bytes) -> int:
+    """What an item is, whatever else a row tells of it."""
+    if "meta" not in row.item:
+        return hash(line)
+    return hash(to_json({key: value for key, value in row.item.items() if key != "meta"}))
+
+
+def _judgment_keys(judgment: Judgment) -> tuple[int, int]:
+    return hash((judgment.item_id, judgment.judge, "judge")), hash(encode(judgment))

@@ -1,0 +1,336 @@
+"""Files that others wrote, opened without trust: encodings, JSON and its lines, tables, and archives.
+
+A file becomes places and values. What cannot be read at one place is a `Rejected` there, and reading goes on;
+a file that cannot be read at all raises `DataError`. Lines and rows are streamed: memory does not grow with
+the file. What a value means is said by the formats.
+"""
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+from pydantic_core import from_json
+
+from trustescalate.errors import DataError
+
+Shape = Literal["lines", "list", "document", "table"]
+"""JSON lines; a JSON list; one JSON value; rows under column names. An archive is a list of its members."""
+
+HEAD = 64
+"""So many records are enough to recognise a format by."""
+LONGEST_DOCUMENT = 2 * 1024**3
+"""In bytes: a JSON document is held in memory whole, lines and tables are not."""
+_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
+_WIDE = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
+
+
+class Record(NamedTuple):
+    """A value and where it stands: a line, a row or an element, counted from 1; or the name of a member."""
+
+    place: int | str
+    value: Any
+
+
+class Rejected(NamedTuple):
+    """What could not be taken, where, and why."""
+
+    file: str
+    place: int | str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.place}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A file that others wrote. `head` holds its first readable values; `columns` a table's names.
+
+    `about` is how many records there are, guessed from the size of the first ones.
+    """
+
+    path: Path
+    shape: Shape
+    head: tuple[Any, ...]
+    columns: tuple[str, ...] = ()
+    about: int = 0
+
+    def records(self) -> Iterator[Record | Rejected]:
+        """Everything in the file, in its order."""
+        try:
+            yield from _records(self.path, self.shape)
+        except _UNREADABLE as error:
+            yield Rejected(str(self.path), "end", f"cannot be read further: {_why(error)}")
+
+
+def open_foreign(path: Path) -> Foreign:
+    """Look at a file. Raises DataError if nothing in it can be read.
+
+    Suffixes tell tables (.csv, .tsv, .parquet) and archives (.eval); all else is JSON, recognised by its
+    first characters. A suffix .gz before these is undone. Text is UTF-8, or what its byte order mark says.
+    """
+    try:
+        shape = _shape(path)
+        head: list[Any] = []
+        problems: list[Rejected] = []
+        for record in _records(path, shape):
+            (problems if isinstance(record, Rejected) else head).append(
+                record if isinstance(record, Rejected) else record.value
+            )
+            if len(head) >= HEAD or (not head and len(problems) >= HEAD):
+                break
+    except _UNREADABLE as error:
+        raise DataError([f"{path}: {_why(error)}"], "give a whole file, as the other tool wrote it") from None
+    if not head:
+        why = str(problems[0]) if problems else f"{path}: holds nothing"
+        raise DataError([why], "give a whole file, as the other tool wrote it")
+    columns = tuple(head[0]) if shape == "table" else ()
+    weight = sum(len(str(value)) for value in head) / len(head)
+    return Foreign(path, shape, tuple(head), columns, round(path.stat().st_size / max(weight, 1)))
+
+
+def _shape(path: Path) -> Shape:
+    kind = _suffix(path)
+    if kind in (".csv", ".tsv", ".parquet"):
+        return "table"
+    if kind == ".eval":
+        return "list"
+    with _text(path) as file:
+        first = _first_line(file)
+        if first.lstrip().startswith("["):
+            return "lines" if _is_value(first) and _first_line(file).strip() else "list"
+        if kind != ".json" or (_is_value(first) and _first_line(file).strip()):
+            return "lines" if _is_value(first) or kind in (".jsonl", ".ndjson") else "document"
+        return "document"
+
+
+def _first_line(file: IO[str]) -> str:
+    return next((line for line in file if line.strip()), "")
+
+
+def _is_value(line: str) -> bool:
+    try:
+        return isinstance(from_json(line), dict | list)
+    except ValueError:
+        return False
+
+
+def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
+    kind = _suffix(path)
+    if kind == ".parquet":
+        yield from _parquet(path)
+    elif shape == "table":
+        yield from _csv(path)
+    elif kind == ".eval":
+        yield from _members(path)
+    elif shape == "lines":
+        yield from _lines(path)
+    else:
+        value = _document(path)
+        if shape == "list":
+            yield from (Record(place, each) for place, each in enumerate(value, 1))
+        else:
+            yield Record(1, value)
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _binary(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _encoding(path: Path) -> str:
+    with _binary(path) as file:
+        start = file.read(4)
+    return next((name for mark, name in (*_BOMS, *_WIDE) if start.startswith(mark)), "utf-8")
+
+
+def _text(path: Path, newline: str | None = None) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_binary(path), encoding=_encoding(path), newline=newline)
+
+
+def _lines(path: Path) -> Iterator[Record | Rejected]:
+    """JSON lines. UTF-8 is split as bytes, so that one line that is not UTF-8 costs only itself."""
+    encoding = _encoding(path)
+    narrow = encoding.startswith("utf-8")
+    lines: IO[Any] = _binary(path) if narrow else _text(path, newline="\n")
+    with lines:
+        if encoding == "utf-8-sig":
+            lines.read(3)
+        for place, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                yield Record(place, from_json(line))
+            except ValueError as error:
+                yield Rejected(str(path), place, f"not valid JSON: {_json_why(error)}")
+
+
+def _document(path: Path) -> Any:
+    with _binary(path) as file:
+        data = file.read(LONGEST_DOCUMENT + 1)
+    if len(data) > LONGEST_DOCUMENT:
+        raise DataError(
+            [f"{path}: one JSON document of more than {LONGEST_DOCUMENT / 1e9:.0f} GB"],
+            "write it as JSON lines, which are streamed",
+        )
+    try:
+        return from_json(data.decode(_encoding(path)))
+    except ValueError as error:
+        why = f"not valid JSON: {_json_why(error)}" if not isinstance(error, UnicodeError) else _why(error)
+        raise DataError([f"{path}: {why}"], "is the file whole? give it as the other tool wrote it") from None
+
+
+def _json_why(error: ValueError) -> str:
+    return str(error).replace(" at line 1 column", ", column")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding} at byte {error.start + 1}; save it as UTF-8"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _csv(path: Path) -> Iterator[Record | Rejected]:
+    """Rows as dicts of text. Without a header (a first row that repeats itself, or holds long text) columns
+    are named column_1, column_2, …"""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with _text(path, newline="") as file:
+        sample = file.read(1 << 16)
+        file.seek(0)
+        if file.encoding == "utf-8-sig":
+            sample = sample.removeprefix("\ufeff")
+        rows = csv.reader(_without_nul(file), delimiter=_delimiter(path, sample))
+        names: list[str] = []
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                yield Rejected(str(path), rows.line_num, f"not a row of CSV: {error}")
+                continue
+            if row is None:
+                return
+            if not any(cell.strip() for cell in row):
+                continue
+            if not names:
+                names = _names(row)
+                if names == row or _looks_named(row):
+                    continue
+            if len(row) > len(names):
+                why = f"{len(row)} cells under {len(names)} columns"
+                yield Rejected(str(path), rows.line_num, why)
+                continue
+            yield Record(rows.line_num, dict(zip(names, row + [""] * (len(names) - len(row)), strict=True)))
+
+
+def _without_nul(file: IO[str]) -> Iterator[str]:
+    for line in file:
+        yield line.replace("\0", "\ufffd")
+
+
+def _delimiter(path: Path, sample: str) -> str:
+    if path.name.lower().removesuffix(".gz").endswith(".tsv"):
+        return "\t"
+    first = sample.partition("\n")[0]
+    return max(",;\t", key=first.count)
+
+
+def _looks_named(row: list[str]) -> bool:
+    """Whether a first row holds names: short, different, on one line, and no numbers."""
+    short = all(len(cell) <= 60 and "\n" not in cell for cell in row)
+    return short and len({cell for cell in row if cell}) >= len(row) - 1 and not any(map(_is_number, row))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _names(row: list[str]) -> list[str]:
+    if not _looks_named(row):
+        return [f"column_{place}" for place in range(1, len(row) + 1)]
+    return [cell.strip() or f"column_{place}" for place, cell in enumerate(row, 1)]
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise DataError([f"{path}: Parquet needs pyarrow"], "pip install 'trustescalate[formats]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            place = 0
+            for batch in file.iter_batches(batch_size=1000):
+                for row in batch.to_pylist():
+                    place += 1
+                    yield Record(place, row)
+    except ArrowException as error:
+        raise OSError(f"not Parquet: {error}") from None
+
+
+# ── archives ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _members(path: Path) -> Iterator[Record | Rejected]:
+    """The JSON members of a zip archive, each named; the names are never used as paths."""
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.filename.endswith(".json"):
+                continue
+            try:
+                yield Record(
+                    info.filename, {"member": info.filename, "value": from_json(_member(archive, info))}
+                )
+            except (ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+                yield Rejected(str(path), info.filename, f"cannot be read: {error}")
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes. Zstandard (method 93), which Inspect AI writes, is not in this Python's zipfile."""
+    if info.file_size > LONGEST_DOCUMENT:
+        raise ValueError(f"{info.file_size} bytes are too many")
+    if info.compress_type != 93:
+        return archive.read(info)
+    try:
+        import zstandard
+    except ImportError:
+        raise ValueError("zstd needs a library: pip install 'trustescalate[formats]'") from None
+    assert archive.fp is not None
+    archive.fp.seek(info.header_offset)
+    local = archive.fp.read(30)
+    skip = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    archive.fp.seek(info.header_offset + 30 + skip)
+    packed = archive.fp.read(info.compress_size)
+    try:
+        data = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    return bytes(data)
+
+
+def from_text(cell: str) -> Any:
+    """JSON inside a cell or a field, as some tools write lists; None where it is none."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,61 @@
+"""Every format, and which one a file is of. A new format is a module with a `Format` and a row here."""
+
+from collections.abc import Mapping, Sequence
+
+from trustescalate.errors import DataError, UsageError
+from trustescalate.importers import columns
+from trustescalate.importers.base import Files, Format
+from trustescalate.importers.files import Foreign
+from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+
+FORMATS: Mapping[str, Format] = {
+    each.name: each
+    for each in (
+        MT_BENCH_PAIR,
+        MT_BENCH_SINGLE,
+    )
+}
+"""In the order in which they are tried: the most telling fields first."""
+
+COLUMNS = "columns"
+"""The last resort: rows whose columns have names that are recognised, or that the user names."""
+
+
+def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Format, Files]:
+    """The one format that all these files are of, and the part that each plays.
+
+    Raises UsageError for an unknown name, DataError where files fit no format, or none is the main one.
+    """
+    if wanted is not None and wanted not in (*FORMATS, COLUMNS):
+        raise UsageError(f"there is no format {wanted!r}", f"there are {', '.join((*FORMATS, COLUMNS))}")
+    tried = FORMATS.values() if wanted is None else [FORMATS[wanted]] if wanted != COLUMNS else []
+    for tested in tried:
+        parts = [_part(tested, file) for file in files]
+        if None not in parts and set(parts) & set(tested.main):
+            return tested, {
+                part: [file for file, its in zip(files, parts, strict=True) if its == part]
+                for part in tested.parts
+            }
+    if wanted in (None, COLUMNS) and (wanted or all(map(columns.fits, files))):
+        return columns_format(columns.ColumnsFile()), {"rows": files}
+    raise DataError(
+        [f"{file.path}: {_look(file)}" for file in files],
+        "name the format (--format), or say what its columns hold (--columns FILE)",
+    )
+
+
+def columns_format(given: columns.ColumnsFile) -> Format:
+    """Rows, with the columns that the user named."""
+    return Format(
+        COLUMNS, "CSV, Parquet, JSON rows", {"rows": columns.fits}, ("rows",), columns.reader(given)
+    )
+
+
+def _part(tested: Format, file: Foreign) -> str | None:
+    return next((part for part, sniff in tested.parts.items() if sniff(file)), None)
+
+
+def _look(file: Foreign) -> str:
+    first = file.head[0]
+    keys = ", ".join(map(repr, list(first)[:12])) if isinstance(first, dict) else type(first).__name__
+    return f"is of no format that is known; its first record has {keys}"

@@ -251,8 +251,11 @@ def _http_client(concurrency: int) -> Any:
 
 def _headers(client: openai.AsyncOpenAI) -> Any:
     """What the package's client sends with every request; what it says of itself included."""
-    named = {**client.default_headers, **client.auth_headers, "content-type": "application/json"}
-    return _http.Headers({name: value for name, value in named.items() if isinstance(value, str)})
+    headers = _http.Headers()
+    for named in (client.default_headers, client.auth_headers):
+        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
+    headers["content-type"] = "application/json"
+    return headers
 
 
 def _key(name: str, model: str) -> str:

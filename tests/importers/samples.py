@@ -12,8 +12,23 @@ from trustescalate.types import Annotation, Item, Judgment
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "formats"
 
 SAMPLES: dict[str, tuple[str, ...]] = {
+    "alpaca_eval": ("alpaca_eval/annotations.alpaca_eval_gpt4.json",),
+    "alpaca_eval_weighted": ("alpaca_eval/annotations.weighted_alpaca_eval_gpt4_turbo.json",),
+    "arena_battles": ("chatbot_arena/battles_min.jsonl",),
+    "arena_hard": ("arena_hard/judgment.greek.claude-3.5-sonnet-v2.jsonl",),
+    "arena_kaggle": ("chatbot_arena/kaggle_lmsys_test.csv",),
+    "arena_wrapped": ("chatbot_arena/judge_bench_wrapped_conversations.json",),
+    "judgebench": ("judgebench/output.arena_hard.claude-3-haiku-20240307.jsonl",),
+    "judgebench_pairs": ("judgebench/pairs.gpt-4o-2024-05-13.jsonl",),
+    "llmbar": ("llmbar/Natural.dataset.json", "llmbar/Natural.GPT-4.Vanilla.result.json"),
+    "llmbar_results": ("llmbar/null_winners.Adversarial.GPTInst.LLaMA2.CoT.result.json",),
     "mt_bench_pair": ("mt_bench/gpt-4_pair.jsonl",),
     "mt_bench_single": ("mt_bench/gpt-4_single.jsonl", "mt_bench/question.jsonl"),
+    "pandalm": (
+        "pandalm/testset-v1.json",
+        "pandalm/gpt-3.5-turbo-testset-v1.json",
+        "pandalm/pandalm-7b-testset-v1.json",
+    ),
 }
 """Files that are imported together, by the name of a test. The first is the main one."""
 
@@ -51,11 +66,8 @@ def parse(folder: Path, *files: Path, **options: Any) -> Parsed:
 
 def expected(name: str) -> list[Any]:
     """The JSON blocks under "Expected" in a format's README, in order."""
-    text = (FOLDER / name / "README.md").read_text(encoding="utf-8")
-    return [
-        json.loads(block)
-        for block in re.findall(r"```json\n(.*?)```", text.partition("## Expected")[2], re.S)
-    ]
+    text = (FOLDER / name / "README.md").read_text(encoding="utf-8").partition("## Expected")[2]
+    return [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.S | re.M)]
 
 
 def begins(text: str, wanted: dict[str, Any]) -> bool:

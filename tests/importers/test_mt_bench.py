@@ -43,3 +43,12 @@ def test_scores_are_as_expected_and_two_turns_are_turns(tmp_path: Path) -> None:
     assert isinstance(response, tuple)
     assert [turn.role for turn in response] == ["assistant", "user", "assistant"]
     assert all(isinstance(turn, Turn) and turn.content for turn in response)
+
+
+def test_two_turns_are_cut_from_the_prompt_as_their_files_have_them(tmp_path: Path) -> None:
+    beside = [SET / "question.jsonl", *sorted(SET.glob("model_answer_*.jsonl"))]
+    cut = parse(tmp_path / "cut", SET / "gpt-4_single.jsonl")
+    given = parse(tmp_path / "given", SET / "gpt-4_single.jsonl", *beside)
+    assert (cut.result.items, cut.result.refused) == (15, 0)
+    for item_id in ("124|phi-3-dpo|turn2", "125|phi-3-dpo|turn2"):
+        assert cut.items[item_id].responses == given.items[item_id].responses

@@ -179,6 +179,19 @@ def _kind(value: Any) -> str:
     )
 
 
+def between(shown: str, start: str, end: str) -> str | None:
+    """What stands between two marks of a prompt that a judge was shown; None without the first mark.
+
+    Raises Unusable where a mark stands more than once, or the second not at all: the texts may hold marks.
+    """
+    if start not in shown:
+        return None
+    before, _, after = shown.partition(start)
+    if start in after or end not in after or end in before or after.count(end) > 1:
+        raise Unusable(f"{start.strip()!r} to {end.strip()!r} does not stand once in the prompt")
+    return after.partition(end)[0]
+
+
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────
 
 

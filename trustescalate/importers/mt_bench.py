@@ -5,6 +5,7 @@ are cut out only where every mark occurs once. The swapped game of a pair names 
 Source: FastChat, fastchat/llm_judge/common.py.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from trustescalate.importers.base import (
     Notes,
     Taken,
     Unusable,
+    between,
     each,
     get,
     has,
@@ -31,12 +33,19 @@ from trustescalate.types import Item, Task, TaskKind, Turn, Vote
 
 LOWEST, HIGHEST = 1, 10
 FAILED = "$ERROR$"
-MARKS = {
-    "question": ("[User Question]\n", "[Question]\n"),
-    "reference": ("[The Start of Reference Answer]\n",),
-    "a": ("[The Start of Assistant A's Answer]\n", "[The Start of Assistant's Answer]\n"),
-    "b": ("[The Start of Assistant B's Answer]\n",),
+SHOWN = {
+    "question": (("[User Question]\n", "[Question]\n"), "\n\n[The Start of "),
+    "reference": (("[The Start of Reference Answer]\n",), "\n[The End of Reference Answer]"),
+    "a": (("[The Start of Assistant A's Answer]\n",), "\n[The End of Assistant A's Answer]"),
+    "only": (("[The Start of Assistant's Answer]\n",), "\n[The End of Assistant's Answer]"),
+    "b": (("[The Start of Assistant B's Answer]\n",), "\n[The End of Assistant B's Answer]"),
 }
+"""What judges were shown: how each part begins and ends."""
+CONVERSATION = (
+    "<|The Start of Assistant A's Conversation with User|>\n",
+    "\n<|The End of Assistant A's Conversation with User|>",
+)
+HEADING = re.compile(r"^### (?:User|Assistant A):\n", re.MULTILINE)
 TEMPLATES = "the templates of one judge (pair-v2, pair-math-v1, …) follow the question, so they are one judge"
 
 
@@ -142,9 +151,11 @@ def _shown(row: Any, field: str, question: str, models: tuple[str, ...], turn: i
         if turn == 1:
             return asked[0], tuple(texts[0] for texts in whole), None
         return asked[0], tuple(_conversation(asked, texts) for texts in whole), None
-    if turn != 1:
-        raise Unusable("two turns: give question.jsonl and the model_answer files too")
-    return _cut(text(row, field), len(models))
+    if turn == 1:
+        return _cut(text(row, field), len(models))
+    if len(models) == 1:
+        return _cut_conversation(text(row, field))
+    raise Unusable("two turns: give question.jsonl and the model_answer files too")
 
 
 def _conversation(asked: list[str], said: list[str]) -> tuple[Turn, ...]:
@@ -152,29 +163,31 @@ def _conversation(asked: list[str], said: list[str]) -> tuple[Turn, ...]:
 
 
 def _cut(shown: str, responses: int) -> Shown:
-    parts = {part: found for part, marks in MARKS.items() if (found := _between(shown, marks)) is not None}
-    if "question" not in parts or ("a" in parts) + ("b" in parts) != responses:
+    parts = {part: _part(shown, *marks) for part, marks in SHOWN.items()}
+    question, texts = parts["question"], [parts[part] for part in ("a", "only", "b")]
+    said = [text for text in texts if text and text.strip()]
+    if not question or len(said) != responses:
         raise Unusable("the answers cannot be cut from the prompt: give the model_answer files too")
-    texts = [parts[side] for side in ("a", "b")[:responses]]
-    if not all(each.strip() for each in (parts["question"], *texts)):
-        raise Unusable("an answer is empty")
-    return parts["question"], tuple(texts), parts.get("reference")
+    return question, tuple(said), parts["reference"]
 
 
-def _between(shown: str, marks: tuple[str, ...]) -> str | None:
-    """What follows a mark, up to its end. None without the mark; a mark that comes twice is not trusted."""
-    mark = next((mark for mark in marks if mark in shown), None)
-    if mark is None:
+def _cut_conversation(shown: str) -> Shown:
+    """The two turns of one answer; the headings must stand there just as often as there are turns."""
+    talk = between(shown, *CONVERSATION)
+    parts = [] if talk is None else [part.strip("\n") for part in HEADING.split(talk)[1:]]
+    if len(parts) != 4 or not all(part.strip() for part in parts):
+        raise Unusable("the turns cannot be cut from the prompt: give question.jsonl and model_answer files")
+    first, said, then, again = parts
+    return first, ((Turn("assistant", said), Turn("user", then), Turn("assistant", again)),), None
+
+
+def _part(shown: str, starts: tuple[str, ...], end: str) -> str | None:
+    start = next((start for start in starts if start in shown), None)
+    if start is None:
         return None
-    if shown.count(mark) > 1:
-        raise Unusable(f"{mark.strip()!r} stands twice in the prompt: give the model_answer files too")
-    after = shown.partition(mark)[2]
-    if mark in MARKS["question"]:
-        return after.partition("\n\n[The Start of ")[0]
-    end = mark.replace("Start", "End").strip()
-    if after.count(f"\n{end}") != 1:
-        raise Unusable(f"{end!r} does not stand once in the prompt: give the model_answer files too")
-    return after.partition(f"\n{end}")[0]
+    if start in SHOWN["question"][0]:  # it ends where the first answer starts
+        return shown.partition(start)[2].partition(end)[0]
+    return between(shown, start, end)
 
 
 # ── the formats ──────────────────────────────────────────────────────────────────────────────────

@@ -4,15 +4,29 @@ from collections.abc import Mapping, Sequence
 
 from trustescalate.errors import DataError, UsageError
 from trustescalate.importers import columns
+from trustescalate.importers.alpaca_eval import ALPACA_EVAL
+from trustescalate.importers.arena_hard import ARENA_HARD
 from trustescalate.importers.base import Files, Format
+from trustescalate.importers.chatbot_arena import ARENA_BATTLES, ARENA_CONVERSATIONS, ARENA_KAGGLE
 from trustescalate.importers.files import Foreign
+from trustescalate.importers.judgebench import JUDGEBENCH
+from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+from trustescalate.importers.pandalm import PANDALM
 
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
+        ALPACA_EVAL,
+        ARENA_BATTLES,
+        ARENA_CONVERSATIONS,
+        ARENA_HARD,
+        ARENA_KAGGLE,
+        JUDGEBENCH,
+        LLMBAR,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
+        PANDALM,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

@@ -84,3 +84,15 @@ def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_pa
     limit = int(rows["one for each"][-1])
     assert broken["one for each"] <= limit < broken["one for all"]
     assert int(rows["one for each"][4]) > 50
+
+
+def test_the_way_to_an_endpoint_is_measured_beside_the_plain_client() -> None:
+    """A small one: that it runs and counts every call. How fast it is, only a quiet machine can say."""
+    said = run("api", "--calls", 100, "--runs", 1, "--judgments", 500)
+    rows = [line.split() for line in said.splitlines() if line.startswith(("trustescalate", "openai client"))]
+    assert [row[-6] for row in rows] == ["100"] * 4
+    assert all(0 < float(row[-4]) <= 1.05 for row in rows)
+    assert "Inspect AI eval: inspect_ai is not installed" in said
+    recalled = [line.split() for line in said.splitlines() if " of 10 votes" in line]
+    assert [row[0] for row in recalled] == ["100", "500"]
+    assert all(float(row[4].replace(",", "")) > 1000 for row in recalled)

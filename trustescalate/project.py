@@ -54,7 +54,7 @@ from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, select
-from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
+from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
 from trustescalate.types import (
     Certificate,
     Decision,
@@ -74,6 +74,7 @@ LARGEST_EXEMPLAR_SHARE = 0.2
 NEVER_STALE = {
     *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
     *("attn_implementation", "batch_size", "device", "prefix_mib"),
+    *("requests_per_minute", "tokens_per_minute"),
 }
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -570,7 +571,7 @@ class Project:
                 notice=self.notice,
                 channels=channels,
             )
-            yield judges, budget
+            yield [self._recalling(judge, cache) for judge in judges], budget
         finally:
             for backend in backends:
                 close = getattr(backend, "close", None)
@@ -579,6 +580,11 @@ class Project:
             cache.close()
             if emptied:
                 emptied.cleanup()
+
+    def _recalling(self, judge: Judge, cache: Cache) -> Judge:
+        (table,) = (table for table in self.config.judges if table.name == judge.name)
+        replayed = table.backend == "replay"
+        return judge if replayed else RecallingJudge(judge, cache, table.price.model_dump())
 
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [

@@ -40,7 +40,11 @@ class OpenAIJudge(_ModelJudge):
     model: str
     base_url: str | None = None
     api_key_env: str | None = Field(None, description="the NAME of the variable that holds the key")
-    concurrency: int = Field(16, ge=1)
+    concurrency: int = Field(
+        16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
+    )
+    requests_per_minute: float | None = Field(None, gt=0, description="never more than this")
+    tokens_per_minute: float | None = Field(None, gt=0, description="input and output; never more than this")
     timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
     attempts: int = Field(6, ge=1)
     give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
-from trustescalate.judges.prompts import Exemplar, messages, swapped_index, symbols
+from trustescalate.judges.prompts import Exemplar, prefix, question, swapped_index, symbols
 from trustescalate.judges.reading import Reading, read_verdict
 from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Usage, Vote
 
@@ -56,7 +56,10 @@ class Judge(Protocol):
 
 async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     """Wait for everything, then raise the first error if there was one: no paid answer is thrown away."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+    one, *more = work
+    if not more:
+        return [await one]
+    results = await asyncio.gather(one, *more, return_exceptions=True)
     good = [result for result in results if not isinstance(result, BaseException)]
     for result in results:
         if isinstance(result, BaseException):
@@ -116,7 +119,7 @@ class EnsembleJudge:
         self.name = name
         self.fingerprint = fingerprint
         self._task = task
-        self._exemplars = exemplars
+        self._prefixes = [prefix(task, shots) for shots in exemplars]
         self._ask = ask
         self._orders: tuple[Order, ...] = ("",)
         if task.kind is TaskKind.PAIRWISE:
@@ -136,7 +139,7 @@ class EnsembleJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Vote on an item; never raises for what one reply says."""
         votes: list[Vote] = []
-        for member in range(len(self._exemplars)):
+        for member in range(len(self._prefixes)):
             orders = [self._votes(item, member, order) for order in self._orders]
             votes += [vote for wave in await all_done(orders) for vote in wave]
             if enough(votes, self._planned):
@@ -146,10 +149,10 @@ class EnsembleJudge:
     @property
     def _planned(self) -> int:
         draws = self._samples if self.channel == "samples" else 1
-        return len(self._exemplars) * len(self._orders) * draws
+        return len(self._prefixes) * len(self._orders) * draws
 
     async def _votes(self, item: Item, member: int, order: Order) -> list[Vote]:
-        shown = messages(self._task, self._exemplars[member], item, swapped=order == "BA")
+        shown = (*self._prefixes[member], question(self._task, item, swapped=order == "BA"))
         reply = await self._ask_logprobs(self._request(shown, 0))
         if reply is not None:
             return [self._vote(reply, member, order)]
@@ -176,9 +179,9 @@ class EnsembleJudge:
                 self._notice(f"{self.name} gives no log-probabilities: {self._samples} draws a vote instead")
         return None if self._channel == "samples" else reply
 
-    def _request(self, shown: Sequence[Message], sample: int) -> Request:
+    def _request(self, shown: tuple[Message, ...], sample: int) -> Request:
         temperature = 0.0 if sample == 0 else 1.0
-        return Request(tuple(shown), symbols(self._task), MAX_TOKENS, temperature, sample == 0, sample)
+        return Request(shown, symbols(self._task), MAX_TOKENS, temperature, sample == 0, sample)
 
     def _vote(self, reply: Reply, member: int, order: Order) -> Vote:
         reading = self._reading(reply)

@@ -85,17 +85,27 @@ def messages(
     task: Task, exemplars: Sequence[Exemplar], item: Item, *, swapped: bool = False
 ) -> tuple[Message, ...]:
     """The whole conversation. All but the last message are byte-identical for every item."""
+    return (*prefix(task, exemplars), question(task, item, swapped=swapped))
+
+
+def prefix(task: Task, exemplars: Sequence[Exemplar]) -> tuple[Message, ...]:
+    """What stands before every item: the instructions, and the examples with their answers."""
     answer = dict(zip(task.labels, symbols(task), strict=True))
     mirror = dict(zip(task.labels, (task.labels[i] for i in swapped_index(task)), strict=True))
     shots = [
         message
         for shot in exemplars
         for message in (
-            Message("user", render(task, shot.item, swapped=shot.swapped)),
+            question(task, shot.item, swapped=shot.swapped),
             Message("assistant", answer[mirror[shot.label] if shot.swapped else shot.label]),
         )
     ]
-    return (Message("system", _system(task)), *shots, Message("user", render(task, item, swapped=swapped)))
+    return (Message("system", _system(task)), *shots)
+
+
+def question(task: Task, item: Item, *, swapped: bool = False) -> Message:
+    """The message that shows one item."""
+    return Message("user", render(task, item, swapped=swapped))
 
 
 def _system(task: Task) -> str:

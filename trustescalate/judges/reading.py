@@ -9,6 +9,7 @@ not searched.
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from trustescalate.types import Reply, Token
@@ -86,7 +87,7 @@ def read_verdict(reply: Reply, symbols: tuple[str, ...]) -> Reading:
     return _weigh(token, keys)
 
 
-def _weigh(token: Token, keys: Sequence[str]) -> Reading:
+def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
     """Sum the alternatives at one place by the symbol that they mean. Equal texts are one token."""
     best: dict[str, float] = {}
     for text, logprob in token.top:
@@ -141,7 +142,10 @@ def _cut_verdict(text: str, keys: Sequence[str]) -> Iterator[_Verdict]:
         yield _Verdict(len(text) - len(text.lstrip(DECORATION)), symbol)
 
 
-def _meaning(piece: str, keys: Sequence[str]) -> int | None:
+@lru_cache(
+    maxsize=4096
+)  # the alternatives at a verdict's place are the same few hundred tokens over and over
+def _meaning(piece: str, keys: tuple[str, ...]) -> int | None:
     """The symbol that a token is or begins, if it is exactly one. A control token ("</s>") is none."""
     byte = _BYTE.fullmatch(piece)
     if byte is None and _CONTROL.fullmatch(piece):
@@ -170,7 +174,7 @@ def _bare(text: str) -> str:
 # ── the place ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _token_at(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: Sequence[str]) -> Token | None:
+def _token_at(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...]) -> Token | None:
     """The token at which a verdict starts; where the tokens do not spell the text, the last that means it.
 
     The text may be the end of what the tokens spell: some servers leave hidden reasoning in the tokens only.

@@ -12,6 +12,7 @@ from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, Channel, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.pacing import Lanes
 from trustescalate.judges.prompts import Exemplar, messages
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
@@ -33,6 +34,7 @@ NOT_THE_MODEL = {
     *("name", "price", "backend", "channel"),
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
     *("attn_implementation", "batch_size", "device", "prefix_mib", "scale"),
+    *("requests_per_minute", "tokens_per_minute"),
 }
 """Fields that change no reply: how a model is reached, paid and held, and what is done with what it said."""
 NOT_AN_ARGUMENT = {"name", "price", "backend", "channel", "scale"}
@@ -56,12 +58,12 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
-    recorded = _recorded(config)
+    recorded, lanes = _recorded(config), Lanes()
     for table in config.judges:
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
             continue
-        backend = (opened or open_backend)(table, notice)
+        backend = opened(table, notice) if opened else open_backend(table, notice, lanes)
         backends.append(backend)
         prices = tariff(table.price)
         ask = wrap(backend.complete, _endpoint(table), prices)
@@ -87,8 +89,8 @@ def open_judges(
     return judges, backends
 
 
-def open_backend(table: AskedTable, notice: Callable[[str], None]) -> Backend:
-    """Import and build the backend that a judge's table names."""
+def open_backend(table: AskedTable, notice: Callable[[str], None], lanes: Lanes | None = None) -> Backend:
+    """Import and build the backend of a judge's table. Those with the same `lanes` share endpoints."""
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
         factory, arguments = _plugin(kind), dict(table.options)
@@ -97,6 +99,8 @@ def open_backend(table: AskedTable, notice: Callable[[str], None]) -> Backend:
         factory = getattr(import_module(module), name)
     if kind in ("local", "openai"):
         arguments["notice"] = notice
+    if kind == "openai":
+        arguments["lanes"] = lanes
     try:
         made = factory(**arguments)
     except (TypeError, ValueError) as error:

@@ -29,6 +29,8 @@ LAYERS: list[set[str]] = [
         "monitor",
         "path_choice",
         "pilot_plan",
+        "probe",
+        "reparse",
         "selftest",
         "starter",
     },

@@ -73,7 +73,5 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 
 def test_hostile_names_do_not_reach_the_terminal() -> None:
     made = World().certificate()
-    named = replace(
-        made, judges=tuple(Seal(name, "", "logprobs") for name in ALIVE), label_policy="".join(ALIVE)
-    )
+    named = replace(made, judges=tuple(Seal(name, "", "logprobs") for name in ALIVE))
     assert not UNSAFE.search("\n".join(read_band(named, (0.5,)).lines()))

@@ -28,10 +28,13 @@ COMMANDS = {
     "report",
     "gate",
     "plan",
+    "probe",
+    "reparse",
     "demo",
     "selftest",
     "monitor",
     "paths",
+    "estimators",
     "leaderboard",
     "compare",
     "band",
@@ -117,12 +120,16 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "paths",
         "draw",
         "band",
+        "reparse",
+        "probe",
+        "prompts",
     ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[object]] = {
         "plan": ["plan"], "selftest": ["selftest", "--trials", 2], "init": ["init", tmp_path / "new"],
         "dry": ["run", "--dry-run", "--config", done],
+        "probe": ["probe", "--items", 1, "--config", done], "prompts": ["init", tmp_path, "--prompts"],
         "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
         "draw": ["monitor", "--draw", 3, "--config", done],
     }  # fmt: skip

@@ -13,6 +13,7 @@ from trustescalate.types import Task, TaskKind
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
 BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
 BET = '[guarantee]\nclusters = "bet"\nlargest_cluster = 9\n'
+MODEL = '[[judges]]\nname = "m"\nbackend = "openai"\nmodel = "m"\n'
 SCHEMA = Path(__file__).parent.parent / "trustescalate" / "config.schema.json"
 
 
@@ -58,7 +59,7 @@ holdout = 0.4
 [[judges]]
 name = "a"
 backend = "openai"
-modle = "m"
+modell = "m"
 api_key_env = "sk-live-123"
 base_url = "https://user:pass@host/v1"
 price = { inptu = 1, output = "x" }
@@ -80,7 +81,7 @@ vote = "v.jsonl"
             'data.group: must be "group", "prompt" or "meta.<key>"',
             "roles: dev + holdout must leave rows to certify with",
             "judges.1.model is missing",
-            "unknown key judges.1.modle: did you mean 'model'?",
+            "unknown key judges.1.modell: did you mean 'model'?",
             "judges.1.api_key_env: must be the NAME of an environment variable in capitals, never a key",
             "judges.1.base_url: must hold no user, password or query; name a key by api_key_env",
             "unknown key judges.1.price.inptu: did you mean 'input'?",
@@ -158,6 +159,13 @@ vote = "v.jsonl"
         ('[guarantee]\npath = "tierwise"\nprefer = "cost"', "remove both keys"),
         ('[data]\ngroup = "meta."', 'data.group: must be "group", "prompt" or "meta.<key>"'),
         ("[data]\nitems = 3", "data.items: must be a valid string"),
+        ('[task]\nrubric = "x"\nrubric_file = "y"', "rubric and rubric_file say the same thing"),
+        ('[task]\ncriteria = ["x", " "]', "task.criteria: a criterion must not be empty"),
+        ('[prompts]\nfolders = "x"', "unknown key prompts.folders"),
+        (f'{MODEL}mode = "reasons"', "judges.1.mode: must be 'direct', 'reason', 'structured' or 'stated'"),
+        (f'{MODEL}mode = "stated"\nchannel = "samples"', 'mode = "stated" is a channel of its own'),
+        (f"{MODEL}max_tokens = 0", "judges.1.max_tokens: must be greater than or equal to 1"),
+        ('[[judges]]\nname = "l"\nbackend = "local"\nmodel = "m"\nmode = "reason"', "judges.1.mode: must be"),
         ("[budget]\nusd = inf", "budget.usd: must be a finite number"),
         ("[gate]\nmin_agreement = 85", "gate.min_agreement: must be less than or equal to 1"),
     ],

@@ -383,7 +383,7 @@ def to_python_all(records: Sequence[object]) -> list[Any]:
     return [to_python(record) for record in records]
 
 
-@pytest.mark.parametrize("limit", [{"calls": 23}, {"usd": 0.05}])
+@pytest.mark.parametrize("limit", [{"calls": 23}, {"usd": 0.03}])
 def test_a_run_stops_at_its_budget_and_goes_on(config: Path, calls: Calls, limit: dict[str, Any]) -> None:
     edit(config, "pilot = 20", "pilot = 0")
     calibrate(config)

@@ -44,7 +44,7 @@ from trustescalate.errors import (
 from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
-from trustescalate.judges.base import Backend, Channel, Judge
+from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import needs_exemplars, open_judges
@@ -57,10 +57,12 @@ from trustescalate.selection import Selection, lot, select
 from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
 from trustescalate.types import (
     Certificate,
+    Channel,
     Decision,
     Item,
     Judgment,
     Overall,
+    Probe,
     Run,
     RunHeader,
 )
@@ -68,6 +70,7 @@ from trustescalate.values import value_of, values_of
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
+PROBE = "probe.json"
 RUNS = "runs"
 CACHE = ".trustescalate/cache.sqlite"
 LARGEST_EXEMPLAR_SHARE = 0.2
@@ -150,7 +153,7 @@ class Project:
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars = self.exemplars(data, roles["exemplars"])
-        async with self._panel(exemplars, budget or self.config.budget) as (judges, spent):
+        async with self.panel(exemplars, budget or self.config.budget) as (judges, spent):
             protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
             if past is not None:
                 must_follow(past, protocol, data.annotations)
@@ -266,7 +269,7 @@ class Project:
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self._panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+        async with self.panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
             scores = self.config.ensemble
             cascade = trusted_cascade(
                 certificate,
@@ -329,13 +332,23 @@ class Project:
         from trustescalate.report.markdown import render_markdown
 
         if run_id is None and not self.run_ids():
-            report, folder = build_calibration(self.certificate()), self.config.folder
+            report, folder = build_calibration(self.certificate(), self.probe()), self.config.folder
         else:
             run = self.load_run(run_id)
-            report, folder = build(run), self.run_path(run.header.id)
+            report, folder = build(run, self.probe()), self.run_path(run.header.id)
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
+
+    def probe(self) -> Probe | None:
+        """What `trustescalate probe` found; None where it was not run. Raises DataError for a bad file."""
+        path = self.config.folder / PROBE
+        try:
+            return decode(path.read_bytes(), Probe)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DataError([f"{path}: {error}"], "probe again, or remove the file") from None
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
         """Hold a run against [gate]; write decision.json and junit.xml beside it."""
@@ -547,7 +560,7 @@ class Project:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
 
     @asynccontextmanager
-    async def _panel(
+    async def panel(
         self,
         exemplars: Sequence[Sequence[Exemplar]],
         limits: BudgetTable,

@@ -1,8 +1,9 @@
-"""The first file: a commented trustescalate.toml, never written over anything."""
+"""The first files: a commented trustescalate.toml, and prompts to edit. Nothing is ever written over."""
 
 from pathlib import Path
 
 from trustescalate.errors import UsageError
+from trustescalate.judges.templates import write_wordings
 
 STARTER = """\
 version = 1
@@ -61,6 +62,11 @@ def write_starter(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(STARTER, encoding="utf-8")
     return path
+
+
+def write_prompts(folder: Path) -> list[Path]:
+    """Write the shipped prompt files into `folder`/prompts. Raises UsageError where one is there already."""
+    return write_wordings(folder / "prompts")
 
 
 def must_be_free(folder: Path) -> None:

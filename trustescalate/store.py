@@ -26,6 +26,7 @@ from trustescalate.jsonl import (
 )
 from trustescalate.types import (
     Annotation,
+    Channel,
     Decision,
     Item,
     Judgment,
@@ -37,8 +38,8 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
+from trustescalate.votes import draws_of, may_settle, orders_of
 
-Channel = Literal["logprobs", "samples", "stated"]
 Enough = Callable[[Sequence[Vote], int], bool]
 
 SCHEMA = 1
@@ -150,7 +151,8 @@ def request_key(endpoint: str, request: Request) -> str:
     """The cache key of a request to an endpoint."""
     *prefix, last = request.messages
     asked = (request.symbols, request.max_tokens, request.temperature, request.logprobs, request.sample)
-    return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked)
+    how = (request.mode, request.nonce)
+    return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked, how)
 
 
 @lru_cache(maxsize=256)
@@ -365,11 +367,17 @@ class RecallingJudge:
 
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
         """The votes up to the wave that is enough. A judge that gave no answer yet has an unknown channel."""
-        votes, last = kept.votes, len(kept.votes)
+        votes, seen = kept.votes, 0
         if votes[0].channel != self._judge.channel:
             return None
-        for end in range(1, last + 1):
-            wave_ends = end == last or votes[end].exemplar_set != votes[end - 1].exemplar_set
-            if wave_ends and (end == kept.planned or enough(votes[:end], kept.planned)):
-                return votes[:end]
+        each, draws = orders_of(votes), draws_of(votes)
+        while seen < len(votes):
+            wave = each - seen % each
+            if seen and wave > draws and may_settle(votes[:seen], kept.planned, draws, enough):
+                wave = draws
+            seen += wave
+            if seen > len(votes):
+                return None
+            if seen == kept.planned or enough(votes[:seen], kept.planned):
+                return votes[:seen]
         return None

@@ -11,12 +11,12 @@ import pytest
 from trustescalate.config import Config, parse_config
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import write_rows
-from trustescalate.judges import registry
+from trustescalate.judges import prompts, registry, templates
 from trustescalate.judges.base import Ask, EnsembleJudge, Tariff, all_votes
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import BACKENDS, fingerprint, needs_exemplars, open_backend, open_judges
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Usage, Vote
+from trustescalate.types import Item, Judgment, Reply, Request, Usage, Vote
 
 OPENAI = {"name": "small", "backend": "openai", "model": "m", "base_url": "http://localhost:1/v1"}
 SHOTS = ((Exemplar(Item("e", "1 + 1?", ("2", "3")), "A"),),)
@@ -40,10 +40,15 @@ def print_of(judge: Mapping[str, Any], shots: Any = SHOTS, **tables: Any) -> str
         {"base_url": "http://localhost:2/v1"},
         {"extra": {"top_p": 0.5}},
         {"channel": "samples"},
+        {"mode": "reason"},
+        {"mode": "structured"},
+        {"mode": "stated"},
+        {"max_tokens": 8},
     ],
 )
 def test_a_fingerprint_changes_with_the_model(changes: Mapping[str, Any]) -> None:
-    assert print_of({**OPENAI, **changes}) != print_of(OPENAI)
+    tables = {"ensemble": {"estimator": "verbalized"}} if changes.get("mode") == "stated" else {}
+    assert print_of({**OPENAI, **changes}, **tables) != print_of(OPENAI)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,8 @@ def test_scores_kept_in_a_cache_outlive_a_change_of_scale() -> None:
         {"ensemble": {"swap": False}},
         {"ensemble": {"samples": 9}},
         {"task": {"kind": "binary"}},
+        {"task": {"rubric": "Be strict."}},
+        {"task": {"criteria": ["short"]}},
     ],
 )
 def test_a_fingerprint_changes_with_how_the_model_is_asked(tables: Mapping[str, Any]) -> None:
@@ -128,6 +135,44 @@ def test_a_fingerprint_changes_with_how_the_model_is_asked(tables: Mapping[str, 
 )
 def test_a_fingerprint_does_not_change_with_the_promise(tables: Mapping[str, Any]) -> None:
     assert print_of(OPENAI, **tables) == print_of(OPENAI)
+
+
+def test_a_fingerprint_changes_with_what_a_prompt_file_says_and_not_with_its_comments(tmp_path: Path) -> None:
+    def print_with(text: str, **judge: Any) -> str:
+        (tmp_path / "prompts").mkdir(exist_ok=True)
+        (tmp_path / "prompts" / "direct.txt").write_text(text, encoding="utf-8")
+        made = config({**OPENAI, **judge}, folder=tmp_path, prompts={"folder": "prompts"})
+        return fingerprint(made, made.judges[0], SHOTS)  # type: ignore[arg-type]
+
+    text = templates.shipped("direct")
+    assert print_with(text) == print_with(f"# mine\n{text}") == print_of(OPENAI)
+    other = text.replace("nothing else.", "no more.")
+    assert print_with(other) != print_of(OPENAI)
+    (tmp_path / "own.txt").write_text(other, encoding="utf-8")
+    assert print_with(text, prompt="own.txt") == print_with(other)
+
+
+def test_a_prompt_file_that_is_wrong_is_a_config_error_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("=== system ===\n{question} {symbol}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"own\.txt:2: needs the lines"):
+        opened(config({**OPENAI, "prompt": "own.txt"}, folder=tmp_path))
+    with pytest.raises(ConfigError, match=r"reason\.txt: cannot be read"):
+        opened(config({**OPENAI, "mode": "reason"}, folder=tmp_path, prompts={"folder": "."}))
+
+
+def test_a_rubric_file_is_shown_and_its_text_is_in_the_fingerprint(tmp_path: Path) -> None:
+    def made(text: str) -> Config:
+        (tmp_path / "rubric.md").write_text(text, encoding="utf-8")
+        return config(OPENAI, folder=tmp_path, task={"rubric_file": "rubric.md"})
+
+    prints = [fingerprint(made(text), made(text).judges[0], SHOTS) for text in ("one", "two", "one\n")]  # type: ignore[arg-type]
+    assert prints[0] == prints[2] != prints[1]
+    assert prints[0] == print_of(OPENAI, task={"rubric": "one"})
+    with pytest.raises(ConfigError, match="the rubric is empty"):
+        opened(made(" \n"))
+    (tmp_path / "rubric.md").unlink()
+    with pytest.raises(ConfigError, match=r"rubric\.md: cannot be read"):
+        opened(config(OPENAI, folder=tmp_path, task={"rubric_file": "rubric.md"}))
 
 
 def test_a_fingerprint_changes_with_every_exemplar() -> None:
@@ -147,7 +192,8 @@ def test_a_fingerprint_changes_with_every_exemplar() -> None:
 
 def test_a_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatch) -> None:
     before = print_of(OPENAI)
-    monkeypatch.setattr(registry, "messages", lambda *_: (Message("user", "other words"),))
+    other = prompts.Asking("direct", templates.Wording("other words", "{material}"))
+    monkeypatch.setattr(registry, "asking", lambda *_: other)
     worded = print_of(OPENAI)
     monkeypatch.undo()
     monkeypatch.setattr(registry, "JUDGING", registry.JUDGING + 1)

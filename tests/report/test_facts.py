@@ -75,12 +75,20 @@ def test_people_who_skip_are_no_opinion() -> None:
 
 
 def test_tiers(report: Report) -> None:
-    tiers, failures, cost = section(report, "work").tables
+    tiers, saved, failures, cost = section(report, "work").tables
     assert texts(tiers) == [
         ["small-7b", "300", "150", "50.0 %", "2,200", "3,000", "26.7 %", "0", "USD 0.0440"],
         ["medium-70b", "150", "90", "30.0 %", "1,100", "1,500", "26.7 %", "0", "USD 0.440"],
         ["large", "60", "30", "10.0 %", "440", "600", "26.7 %", "30", "USD 1.23"],
     ]
+    assert [row[:2] for row in texts(saved)] == [
+        ["What was asked", "3,740"],
+        ["The same judges, full ensembles", "5,100"],
+        ["Always the last judge", "3,000"],
+    ]
+    assert [row[2] for row in texts(saved)][1] == "26.7 %"
+    assert [row[3] for row in texts(saved)][::2] == ["USD 1.71", "USD 9.00"]
+    assert [row[4] for row in texts(saved)][2] == "81.0 %"
     assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30"]]
     assert [row[1] for row in texts(cost)] == ["USD 1.71", "USD 5.71", "USD 9.00", "19.0 %"]
 

@@ -20,11 +20,19 @@ from trustescalate.cli.talk import line, print_json, print_report, progress, say
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to put trustescalate.toml.")] = Path(),
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Write the shipped prompts instead, in prompts/, to be edited.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Write a trustescalate.toml to start from. Nothing is overwritten."""
-    from trustescalate.starter import write_starter
+    from trustescalate.starter import write_prompts, write_starter
 
+    if prompts:
+        written = [str(path) for path in write_prompts(folder)]
+        print_json({"prompts": written}) if json else typer.echo("\n".join(written))
+        say('next: edit them, and set [prompts] folder = "prompts"')
+        return
     path = write_starter(folder)
     print_json({"config": str(path)}) if json else typer.echo(path)
     say("next: bring items.jsonl and annotations.jsonl, edit the file, then `trustescalate check`")

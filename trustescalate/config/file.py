@@ -28,6 +28,7 @@ from trustescalate.config.tables import (
     GroupsTable,
     GuaranteeTable,
     LeaderboardTable,
+    PromptsTable,
     RolesTable,
     TaskTable,
 )
@@ -40,6 +41,7 @@ class Config(Table):
 
     version: Literal[1]
     task: TaskTable = TaskTable()
+    prompts: PromptsTable = PromptsTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
     groups: GroupsTable = GroupsTable()
@@ -75,6 +77,11 @@ class Config(Table):
             raise ValueError(f'{name} is for kind = "rating"')
         if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
             raise ValueError(f'{name} reads what judges say of themselves: set mode = "stated" in each')
+        stated = [judge.name for judge in self.judges if getattr(judge, "mode", None) == "stated"]
+        if stated and given.estimator != "verbalized":
+            raise ValueError(
+                f'judge {stated[0]!r} has mode = "stated", which estimator = "verbalized" alone reads'
+            )
         if not given.fitted:
             return self
         what = f'recalibrate = "{given.recalibrate}"' if given.recalibrate else name
@@ -146,6 +153,19 @@ class Config(Table):
     def asks_dev(self) -> bool:
         """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
         return self.guarantee.path in FITTED_PATHS or self.ensemble.fitted
+
+    def rubric(self) -> str:
+        """The rubric of [task], from its file if it names one. Raises ConfigError if that cannot be read."""
+        if self.task.rubric_file is None:
+            return self.task.rubric or ""
+        path = self.path(self.task.rubric_file)
+        try:
+            text = path.read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}", "mend [task] rubric_file") from None
+        if not text:
+            raise ConfigError(f"{path}: the rubric is empty", "write one, or remove [task] rubric_file")
+        return text
 
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""

@@ -2,12 +2,13 @@
 
 import re
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from trustescalate.config.base import Open, Table
+from trustescalate.types import Mode
 
 
 class Price(Table):
@@ -31,6 +32,19 @@ class _ModelJudge(_Judge):
     channel: Literal["auto", "logprobs", "samples"] = Field(
         "auto", description="where probabilities come from; auto: log-probabilities if the model has them"
     )
+    mode: Mode = Field(
+        "direct", description="the verdict alone, after reasoning, as JSON, or with a stated confidence"
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="room for a reply; hidden reasoning counts too. Default: as the mode needs"
+    )
+    prompt: str | None = Field(None, description="a prompt file of its own, instead of [prompts] and shipped")
+
+    @model_validator(mode="after")
+    def _stated_is_a_channel(self) -> Self:
+        if self.mode == "stated" and self.channel != "auto":
+            raise ValueError('mode = "stated" is a channel of its own; remove channel')
+        return self
 
 
 class OpenAIJudge(_ModelJudge):
@@ -92,6 +106,7 @@ class LocalJudge(_OwnModel, _ModelJudge):
     """A Hugging Face model on this machine."""
 
     backend: Literal["local"]
+    mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
     prefix_mib: int = Field(2048, ge=1, description="memory for what few-shot prompts begin with, in MiB")
 
 

@@ -26,6 +26,22 @@ class TaskTable(Table):
         "class", description="pairwise: a tie is a verdict, half right against a preference, or left out"
     )
     tolerance: int = Field(0, ge=0, description="rating: a verdict so far from people's still agrees")
+    rubric: str | None = Field(None, min_length=1, description="how to judge, shown to every judge")
+    rubric_file: str | None = Field(None, description="a text file that holds the rubric")
+    criteria: tuple[str, ...] = Field((), description="what to judge by, shown as a numbered list")
+
+    @model_validator(mode="after")
+    def _one_rubric(self) -> Self:
+        if self.rubric is not None and self.rubric_file is not None:
+            raise ValueError("rubric and rubric_file say the same thing; keep one")
+        return self
+
+    @field_validator("criteria")
+    @classmethod
+    def _criteria_say_something(cls, criteria: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(str.strip, criteria)):
+            raise ValueError("a criterion must not be empty")
+        return criteria
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
@@ -104,6 +120,12 @@ class DataTable(Table):
     @classmethod
     def _strata_known(cls, strata: str | None) -> str | None:
         return strata if strata is None else must_be_meta(strata)
+
+
+class PromptsTable(Table):
+    """[prompts]: prompt files in the place of the shipped ones."""
+
+    folder: str | None = Field(None, description="holds direct.txt, reason.txt, … for the modes in use")
 
 
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]

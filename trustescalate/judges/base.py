@@ -1,22 +1,39 @@
 """What a backend and a judge are, and the few-shot ensemble that turns one into the other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
-from trustescalate.judges.prompts import Exemplar, prefix, question, swapped_index, symbols
-from trustescalate.judges.reading import Reading, read_verdict
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.judges.prompts import (
+    Asking,
+    Conversation,
+    Exemplar,
+    conversation,
+    prefix,
+    swapped_index,
+    symbols,
+)
+from trustescalate.judges.reading import Reading, condensed, read_verdict
+from trustescalate.types import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.votes import may_settle
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]
-Channel = Literal["logprobs", "samples", "stated"]
 Order = Literal["AB", "BA", ""]
 T = TypeVar("T")
 
-MAX_TOKENS = 16
-"""Room for a label and its decoration; a reply that needs more is not an answer to the question asked."""
+MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 1024, "stated": 64}
+"""Room for a label and its decoration, or for reasoning; a longer reply is cut, verdict or not."""
+
+NO_REPLY = frozenset(
+    {"refused", "timeout", "unreachable", "server_error", "rate_limited", "bad_reply", "bad_request"}
+    | {"not_recorded", "no_logprobs"}
+)
+"""Failures that were none of the reader's."""
+
+KEPT_TOKENS = 16
+"""Of a reply that could not be read: the end, where verdicts stand."""
 
 
 class Backend(Protocol):
@@ -50,7 +67,10 @@ class Judge(Protocol):
         ...
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
-        """Vote on an item until all votes are in, or `enough(votes so far, all planned)` says so."""
+        """Vote on an item until all votes are in, or `enough(votes so far, all planned)` says so.
+
+        `enough` is a pure function, and may be asked about votes that nobody gave (`may_settle`).
+        """
         ...
 
 
@@ -97,9 +117,12 @@ class Tariff:
 class EnsembleJudge:
     """N few-shot prompts, each in both orders where there are two responses (arXiv 2407.18370, section 2.2).
 
-    Votes come in waves, one prompt at a time with both its orders, so that `enough` can end the ensemble
-    between waves. Without log-probabilities `samples` draws, each a vote, stand for one. The channel is found
-    out on the first answer, unless it is given; from then on an answer without it is a failed vote.
+    Both orders of one prompt come first, then those of the next. They are asked at once unless one of them
+    may be enough, so no vote is asked that one at a time would have spared; only the first prompt is asked
+    in all its orders in any case, since estimators and reports read it alone. Without log-probabilities
+    `samples` draws, each a vote, stand for one. The channel is found out on the first answer, unless it is
+    given; from then on an answer without it is a failed vote. `asking` is the mode and its wording; the mode
+    "stated" is a channel of its own.
     """
 
     def __init__(
@@ -115,20 +138,24 @@ class EnsembleJudge:
         channel: Channel | None = None,
         tariff: Tariff | None = None,
         notice: Callable[[str], None] = lambda _: None,
+        asking: Asking | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self._task = task
-        self._prefixes = [prefix(task, shots) for shots in exemplars]
+        self._asking = asking or Asking()
+        self._prefixes = [prefix(task, shots, self._asking) for shots in exemplars]
         self._ask = ask
         self._orders: tuple[Order, ...] = ("",)
         if task.kind is TaskKind.PAIRWISE:
             self._orders = ("AB", "BA") if swap else ("AB",)
         self._samples = samples
-        self._channel = channel
-        self._probed = channel is not None
+        self._channel: Channel | None = "stated" if self._asking.mode == "stated" else channel
+        self._probed = self._channel is not None
         self._tariff = tariff or Tariff()
         self._notice = notice
+        self._max_tokens = max_tokens or MAX_TOKENS[self._asking.mode]
         self._probing = asyncio.Lock()
 
     @property
@@ -138,29 +165,69 @@ class EnsembleJudge:
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Vote on an item; never raises for what one reply says."""
+        left = [(member, order) for member in range(len(self._prefixes)) for order in self._orders]
         votes: list[Vote] = []
-        for member in range(len(self._prefixes)):
-            orders = [self._votes(item, member, order) for order in self._orders]
-            votes += [vote for wave in await all_done(orders) for vote in wave]
+        while left:
+            wave = sum(member == left[0][0] for member, _ in left)
+            if votes and wave > 1 and may_settle(votes, self._planned, self._draws, enough):
+                wave = 1
+            now, left = left[:wave], left[wave:]
+            asked = await all_done(self._votes(item, member, order) for member, order in now)
+            votes += [vote for each in asked for vote in each]
             if enough(votes, self._planned):
                 break
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
 
+    def reread(self, item: Item, vote: Vote) -> Vote:
+        """What the reader of today makes of a reply that was kept; the probabilities that it had stay.
+
+        A vote without its reply, or one that no reply came to (timeout, …), stays as it is. Log-probabilities
+        are kept of votes that failed, so only those are weighed again.
+        """
+        if vote.failure in NO_REPLY or not vote.raw:
+            return vote
+        if vote.exemplar_set >= len(self._prefixes) or vote.order not in self._orders:
+            return vote
+        asked = self._conversation(item, vote.exemplar_set, vote.order)
+        kept = None if vote.channel != "logprobs" or not vote.tokens else vote.tokens
+        # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
+        finish: Literal["stop", "length"] = "length" if vote.failure in (None, "truncated") else "stop"
+        reading = self._read(Reply(vote.raw, kept, finish, vote.usage), asked)
+        if vote.failure is None and reading.failure == "truncated":
+            reading = reading._replace(failure="none")
+        probs = self._in_frame(reading, vote.order)
+        if reading.failure is None and vote.channel == "logprobs" and kept is None:
+            label = max(probs, key=lambda name: probs[name])
+            if vote.probs.get(label, 0.0) > 0:
+                return vote
+            reading, probs = Reading((), "no_logprobs", "logprobs"), {}
+        if (reading.failure, probs) == (vote.failure, dict(vote.probs)):
+            return vote
+        tokens = vote.tokens if reading.failure is not None else ()
+        return replace(vote, probs=probs, failure=reading.failure, tokens=tokens)
+
     @property
     def _planned(self) -> int:
-        draws = self._samples if self.channel == "samples" else 1
-        return len(self._prefixes) * len(self._orders) * draws
+        return len(self._prefixes) * len(self._orders) * self._draws
+
+    @property
+    def _draws(self) -> int:
+        return self._samples if self.channel == "samples" else 1
 
     async def _votes(self, item: Item, member: int, order: Order) -> list[Vote]:
-        shown = (*self._prefixes[member], question(self._task, item, swapped=order == "BA"))
-        reply = await self._ask_logprobs(self._request(shown, 0))
+        asked = self._conversation(item, member, order)
+        reply = await self._ask_first(self._request(asked, 0))
         if reply is not None:
-            return [self._vote(reply, member, order)]
-        draws = (self._ask(self._request(shown, sample)) for sample in range(1, self._samples + 1))
-        return [self._vote(reply, member, order) for reply in await all_done(draws)]
+            return [self._vote(reply, member, order, asked)]
+        draws = (self._ask(self._request(asked, sample)) for sample in range(1, self._samples + 1))
+        return [self._vote(reply, member, order, asked) for reply in await all_done(draws)]
 
-    async def _ask_logprobs(self, request: Request) -> Reply | None:
-        """Ask for log-probabilities; None where it is known, or turns out, that there are none.
+    def _conversation(self, item: Item, member: int, order: str) -> Conversation:
+        before = self._prefixes[member]
+        return conversation(self._task, before, item, swapped=order == "BA", asking=self._asking)
+
+    async def _ask_first(self, request: Request) -> Reply | None:
+        """Ask greedily, for log-probabilities; None where it is known, or turns out, that there are none.
 
         All others wait until the very first answer has come, so that no endpoint is asked in vain twice.
         """
@@ -179,27 +246,47 @@ class EnsembleJudge:
                 self._notice(f"{self.name} gives no log-probabilities: {self._samples} draws a vote instead")
         return None if self._channel == "samples" else reply
 
-    def _request(self, shown: tuple[Message, ...], sample: int) -> Request:
-        temperature = 0.0 if sample == 0 else 1.0
-        return Request(shown, symbols(self._task), MAX_TOKENS, temperature, sample == 0, sample)
+    def _request(self, asked: Conversation, sample: int) -> Request:
+        mode = self._asking.mode
+        return Request(
+            asked.messages,
+            symbols(self._task),
+            self._max_tokens,
+            0.0 if sample == 0 else 1.0,
+            sample == 0 and mode != "stated",
+            sample,
+            mode,
+            asked.nonce,
+        )
 
-    def _vote(self, reply: Reply, member: int, order: Order) -> Vote:
-        reading = self._reading(reply)
-        index = swapped_index(self._task) if order == "BA" else range(len(reading.probs))
+    def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation) -> Vote:
+        reading = self._reading(reply, asked)
+        unread = reply.tokens if reading.failure is not None and self.channel == "logprobs" else None
         return Vote(
             member,
             order,
-            {self._task.labels[i]: p for i, p in zip(index, reading.probs, strict=False)},
+            self._in_frame(reading, order),
             reply.text,
             reading.failure,
             self.channel,
             reply.usage,
             self._tariff.cost(reply.usage),
+            condensed(unread, symbols(self._task))[-KEPT_TOKENS:] if unread else (),
         )
 
-    def _reading(self, reply: Reply) -> Reading:
-        if self.channel == "samples":
-            return read_verdict(replace(reply, tokens=None), symbols(self._task))
+    def _in_frame(self, reading: Reading, order: str) -> dict[str, float]:
+        index = swapped_index(self._task) if order == "BA" else range(len(reading.probs))
+        said = {self._task.labels[i]: p for i, p in zip(index, reading.probs, strict=False)}
+        return {label: p for label, p in said.items() if p > 0} if reading.channel == "stated" else said
+
+    def _reading(self, reply: Reply, asked: Conversation) -> Reading:
+        if self.channel != "logprobs":
+            return self._read(replace(reply, tokens=None), asked)
         if reply.tokens is None and reply.failure is None and reply.text:
             return Reading((), "no_logprobs", "logprobs")
-        return read_verdict(reply, symbols(self._task))
+        return self._read(reply, asked)
+
+    def _read(self, reply: Reply, asked: Conversation) -> Reading:
+        return read_verdict(
+            reply, symbols(self._task), mode=self._asking.mode, nonce=asked.nonce, material=asked.material
+        )

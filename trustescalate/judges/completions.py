@@ -8,7 +8,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -30,17 +30,22 @@ _UNSUPPORTED = re.compile(
     r"unsupported|not support|not (permitted|allowed)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
 )
 _REFUSED = re.compile(r"content.?(filter|policy|management)|moderation|flagged", re.I)
+_FORM = re.compile(r"response_format|json_schema|structured.?output", re.I)
 _TOO_MANY = re.compile(r"max|most|less|greater|exceed|between|range|<|≤", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Which parameters an endpoint takes. `alternatives` is `top_logprobs`; None: no log-probabilities."""
+    """Which parameters an endpoint takes. `alternatives` is `top_logprobs`; None: no log-probabilities.
+
+    `form`: whether it holds a reply to a JSON schema where one was asked for.
+    """
 
     limit: str = "max_tokens"
     alternatives: int | None = MOST_ALTERNATIVES
     temperature: bool = True
     seed: bool = True
+    form: bool = True
 
     def body(self, model: str, request: Request, extra: Mapping[str, Any]) -> bytes:
         """The request body. A draw is seeded with its number; log-probabilities need no seed. `extra` wins.
@@ -54,6 +59,8 @@ class Dialect:
             fields["seed"] = request.sample
         if request.logprobs and self.alternatives is not None:
             fields |= {"logprobs": True, "top_logprobs": self.alternatives}
+        if request.mode == "structured" and self.form:
+            fields["response_format"] = _form(request.symbols)
         fields |= extra
         text = json.dumps(fields, ensure_ascii=False)
         if "messages" not in fields:
@@ -62,7 +69,7 @@ class Dialect:
             text = f'{text[:-1]}, "messages": [{shown}]}}'
         return text.encode()
 
-    def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:
+    def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:  # noqa: PLR0911
         """The dialect after a refusal, and what changed in words; the same one if it is about something else.
 
         >>> error = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}
@@ -83,6 +90,8 @@ class Dialect:
                 ), f"asks for {max(fewer)} log-probabilities a token"
             if unsupported:
                 return replace(self, alternatives=None), "gives no log-probabilities"
+        if self.form and _FORM.search(text) and (unsupported or "invalid" in text.casefold()):
+            return replace(self, form=False), "takes no response_format; replies are held to no schema"
         if unsupported and "max_completion_tokens" in text and self.limit == "max_tokens":
             return replace(self, limit="max_completion_tokens"), "takes max_completion_tokens for max_tokens"
         if unsupported and "temperature" in text and self.temperature:
@@ -100,6 +109,18 @@ def _spelled(prefix: tuple[Message, ...]) -> str:
 
 def _turn(message: Message) -> dict[str, str]:
     return {"role": message.role, "content": message.content}
+
+
+def _form(symbols: Sequence[str]) -> dict[str, Any]:
+    """A JSON schema for a structured reply: the reasoning first, then one of the symbols."""
+    fields = {"reasoning": {"type": "string"}, "verdict": {"type": "string", "enum": list(symbols)}}
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
 # ── what comes back ──────────────────────────────────────────────────────────────────────────────

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from trustescalate.errors import DataError
 from trustescalate.jsonl import Row, read_rows
-from trustescalate.judges.base import Channel, Enough, Tariff
-from trustescalate.types import FAILURES, Item, Judgment, Task, Usage, Vote
+from trustescalate.judges.base import Enough, Tariff
+from trustescalate.types import FAILURES, Channel, Item, Judgment, Task, Usage, Vote
 
 MASS_SLACK = 1e-6
 
 
 class ReplayJudge:
     """Gives out votes that were recorded earlier, in the order of their exemplar sets, until enough are seen.
+
+    The first set is given out whole, since an estimator may read it alone; then one vote at a time.
 
     With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
     otherwise the recorded costs stand. What was planned and not recorded is a failed vote each, so that a run
@@ -36,8 +38,9 @@ class ReplayJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""
         votes: list[Vote] = []
-        for wave in self._completed(self._waves.get(item.id, [[]])):
-            votes += wave
+        first, *rest = self._completed(self._waves.get(item.id, [[]]))
+        for given in [first, *([vote] for wave in rest for vote in wave)]:
+            votes += given
             if enough(votes, self._planned):
                 break
         else:

@@ -10,8 +10,20 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Channel, Enough, Tariff, all_done
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage, Vote
+from trustescalate.judges.base import Ask, Enough, Tariff, all_done
+from trustescalate.types import (
+    Channel,
+    Item,
+    Judgment,
+    Message,
+    Reply,
+    Request,
+    Task,
+    TaskKind,
+    Turn,
+    Usage,
+    Vote,
+)
 
 
 class Scorer(Protocol):

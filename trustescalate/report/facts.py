@@ -8,6 +8,7 @@ from typing import Literal
 
 from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing
 from trustescalate.report.figures import Figure, count, missing, share
+from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
     SCHEMA,
     Column,
@@ -18,7 +19,7 @@ from trustescalate.report.sections import (
     Table,
     TaskFacts,
 )
-from trustescalate.types import Batch, Certificate, Run, Weighting
+from trustescalate.types import Batch, Certificate, Probe, Run, Weighting
 from trustescalate.values import largest_alpha
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
@@ -46,20 +47,21 @@ _UNFINISHED = {
 }
 
 
-def build(run: Run) -> Report:
+def build(run: Run, probe: Probe | None = None) -> Report:
     """Turn a run into the facts of its report; raises nothing for a run that is not finished."""
-    return _report(run.header.certificate, run)
+    return _report(run.header.certificate, run, probe)
 
 
-def build_calibration(certificate: Certificate) -> Report:
+def build_calibration(certificate: Certificate, probe: Probe | None = None) -> Report:
     """Turn a certificate into a report without a run: what `calibrate` shows, certified or not."""
-    return _report(certificate, None)
+    return _report(certificate, None, probe)
 
 
-def _report(certificate: Certificate, run: Run | None) -> Report:
+def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> Report:
     task = certificate.task
     status = _status(certificate, run)
     made = [section(certificate, run) for section in SECTIONS.values()]
+    made.insert(-1, None if probe is None else injection_section(probe, certificate))
     return Report(
         schema=SCHEMA,
         kind="calibration" if run is None else "run",

@@ -145,7 +145,7 @@ def agreement_text(run: Run) -> list[str]:
 
 def work_section(run: Run) -> Section:
     """Who decided what, with how many votes, at what price."""
-    tables = [_tier_table(run), _failure_table(run), _cost_table(run)]
+    tables = [_tier_table(run), _saved_table(run), _failure_table(run), _cost_table(run)]
     text = (
         "Each item goes to the cheapest judge first, and on to the next when the score stays below that "
         "judge's threshold. Asking stops as soon as the votes still to come cannot change the outcome.",
@@ -176,6 +176,37 @@ def _tier_row(run: Run, judge: str) -> Row:
         figures.usd(spent(run, judge)),
     )
     return Row(cells)
+
+
+def _saved_table(run: Run) -> Table:
+    """Votes and USD against asking the same judges in full, and against asking the last judge alone."""
+    votes, paid = sum(len(row.votes) for row in run.judgments), spent(run)
+    planned = sum(row.planned for row in run.judgments)
+    full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
+    columns = (Column("Against"), *(Column(title, True) for title in ("Votes", "Saved", "Cost", "Saved")))
+    rows = [
+        Row(
+            (
+                words("What was asked"),
+                count(votes),
+                missing("it is the yardstick"),
+                figures.usd(paid),
+                missing("it is the yardstick"),
+            )
+        )
+    ]
+    rows.append(_saved_row("The same judges, full ensembles", votes, planned, paid, full))
+    last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
+    if last is not None and last.n:
+        alone = last.votes * len(run.decisions) // last.n
+        rows.append(_saved_row("Always the last judge", votes, alone, paid, last.cost * len(run.decisions)))
+    return Table("Saved; costs of what was not asked are estimates", columns, tuple(rows) if votes else ())
+
+
+def _saved_row(name: str, votes: int, instead: int, paid: float, cost: float) -> Row:
+    fewer = share(instead - votes, instead) if instead >= votes else missing("more votes, of cheaper judges")
+    cheaper = missing("no cost was recorded") if cost <= 0 else figures.ratio(cost - paid, cost)
+    return Row((words(name), count(instead), fewer, figures.usd(cost), cheaper))
 
 
 def _failure_table(run: Run) -> Table:

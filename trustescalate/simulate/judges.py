@@ -5,7 +5,9 @@ Every draw comes from a hash of the model, its seed and the text, so that equal 
 """
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +34,8 @@ POSITIVE = frozenset(
 NEGATIVE = frozenset(
     ("no", "fail", "bad", "incorrect", "false", "reject", "negative", "unsafe", "irrelevant", "none")
 )
+REASONING = ("This reasoning is simulated, as long as a short one of a real model would be. " * 8).strip()
+"""What a simulated judge says where it is asked to reason: nothing, at a realistic length."""
 CONTENT = 4
 """So many traits take understanding: who does not grasp a question overlooks them in all its responses."""
 TOP = 20
@@ -105,10 +109,13 @@ class SimulatedBackend:
         )
         probs = self._probs(tuple(prefix), read_page(last.content), request.symbols, digest)
         pick = _pick(probs, request.temperature, _draws(*map(repr, digest), request.sample)[0])
-        text = request.symbols[pick]
+        before, after = _dressed(request, probs[pick])
+        text = before + request.symbols[pick] + after
         shared = sum(len(message.content) for message in prefix) // 4
-        usage = Usage(1, shared + len(last.content) // 4 + 1, shared, 1)
-        tokens = (Token(text, _top(probs, request.symbols, digest)),) if request.logprobs else None
+        usage = Usage(1, shared + len(last.content) // 4 + 1, shared, len(before + after) // 4 + 1)
+        place = Token(request.symbols[pick], _top(probs, request.symbols, digest))
+        spelled = (Token(before, ()), place, Token(after, ()))
+        tokens = tuple(token for token in spelled if token.text) if request.logprobs else None
         return Reply(text, tokens, "stop", usage)
 
     def _probs(
@@ -164,12 +171,32 @@ def _learn(model: Size, seed: int, prefix: tuple[Message, ...], symbols: tuple[s
     return Habit(Traits(*dislikes), tuple(math.log(count / total) for count in counts), tuple(levels))
 
 
+def _dressed(request: Request, sure: float) -> tuple[str, str]:
+    """What stands before and after the symbol, in the form of answer that was asked for."""
+    if request.mode == "reason":
+        return f"{REASONING}\n\nVerdict {request.nonce}: ", ""
+    if request.mode == "structured":
+        return json.dumps({"reasoning": REASONING})[:-1] + ', "verdict": "', '"}'
+    if request.mode == "stated":
+        return f"Verdict {request.nonce}: ", f", {max(1, round(100 * sure / 5) * 5)} %"
+    return "", ""
+
+
 def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[Page, int]]:
     return [
-        (read_page(shown.content), symbols.index(answer.content))
+        (read_page(shown.content), symbols.index(said))
         for shown, answer in pairwise(prefix)
-        if shown.role == "user" and answer.role == "assistant" and answer.content in symbols
+        if shown.role == "user"
+        and answer.role == "assistant"
+        and (said := _example(answer.content)) in symbols
     ]
+
+
+def _example(answer: str) -> str:
+    """The symbol in an example's answer, in any form of answer."""
+    if answer.startswith('{"reasoning"'):
+        return str(json.loads(answer)["verdict"])
+    return re.sub(r"(?s).*Verdict [0-9a-f]{16}: ([^,\n]*).*", r"\1", answer)
 
 
 def _level(symbol: str, place: int, count: int) -> float:

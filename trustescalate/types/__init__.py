@@ -28,14 +28,18 @@ from trustescalate.types.certificate import (
 )
 from trustescalate.types.judging import (
     FAILURES,
+    MODES,
+    Channel,
     Judgment,
     Message,
+    Mode,
     Reply,
     Request,
     Token,
     Usage,
     Vote,
 )
+from trustescalate.types.probe import CONTROL, Probe, ProbedFamily, ProbedJudge
 from trustescalate.types.run import (
     Decision,
     Overall,
@@ -62,7 +66,9 @@ from trustescalate.types.task import (
 )
 
 __all__ = [
+    "CONTROL",
     "FAILURES",
+    "MODES",
     "SKIP",
     "STRICT",
     "TIE",
@@ -73,6 +79,7 @@ __all__ = [
     "Bin",
     "Ceiling",
     "Certificate",
+    "Channel",
     "Checkpoint",
     "Clusters",
     "Coefficient",
@@ -88,10 +95,14 @@ __all__ = [
     "LeftOut",
     "Look",
     "Message",
+    "Mode",
     "Overall",
     "Pair",
     "People",
     "PolicyTest",
+    "Probe",
+    "ProbedFamily",
+    "ProbedJudge",
     "Reply",
     "Request",
     "Run",

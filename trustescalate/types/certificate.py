@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trustescalate.types.judging import Channel
 from trustescalate.types.task import Against, Json, Task
 
 
@@ -154,7 +155,7 @@ class Seal:
 
     judge: str
     fingerprint: str
-    channel: Literal["logprobs", "samples", "stated"]
+    channel: Channel
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from trustescalate.types.task import STRICT, Json, Label
+
+Mode = Literal["direct", "reason", "structured", "stated"]
+"""How a judge is asked: for a verdict alone; to reason first; for a JSON object; with its own confidence."""
+MODES: tuple[Mode, ...] = get_args(Mode)
+Channel = Literal["logprobs", "samples", "stated"]
+"""Where probabilities come from: the tokens' log-probabilities, several draws, or what the judge says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,7 @@ class Request:
 
     `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
     task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
+    `mode` says what form of answer the messages ask for, and `nonce` with which code its verdict line begins.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +36,8 @@ class Request:
     temperature: float
     logprobs: bool
     sample: int = 0
+    mode: Mode = "direct"
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,10 @@ class Reply:
 FAILURES: Mapping[str, str] = {
     "none": "the reply holds no verdict",
     "multiple": "the reply holds two different verdicts",
+    "conflict": "the reply says one thing and means another (log-probabilities, or an earlier verdict)",
+    "echo": "the verdict only repeats a text that was to be judged, or the prompt",
+    "malformed": "the reply is not the one JSON object that was asked for",
+    "no_confidence": "the reply states no confidence above 0 and up to 100 per cent",
     "truncated": "the reply was cut off before its verdict",
     "refused": "the model or a content filter refused",
     "low_mass": "the labels hold too little of the probability at the verdict's place",
@@ -97,7 +110,8 @@ class Vote:
     `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
     `channel` says where it comes from: token log-probabilities, samples, or what the judge says of itself:
-    then `probs` holds the confidence that it states at the label that it names.
+    then `probs` holds the confidence that it states at the label that it names. `tokens` are the last ones of
+    a failed vote, so that a later reader may make more of it.
     """
 
     exemplar_set: int
@@ -105,9 +119,10 @@ class Vote:
     probs: Mapping[Label, float]
     raw: str = ""
     failure: str | None = None
-    channel: Literal["logprobs", "samples", "stated"] = "logprobs"
+    channel: Channel = "logprobs"
     usage: Usage = Usage()
     cost: float = 0.0
+    tokens: tuple[Token, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 

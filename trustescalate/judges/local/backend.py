@@ -32,7 +32,7 @@ class _Question:
     @property
     def reads(self) -> bool:
         """Whether the next token answers it: a verdict is asked for, and no words before it."""
-        return self.request.logprobs and self.request.max_tokens <= MAX_TOKENS
+        return self.request.logprobs and self.request.max_tokens <= MAX_TOKENS["direct"]
 
     @property
     def group(self) -> Hashable:

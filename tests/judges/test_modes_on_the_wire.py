@@ -1,0 +1,97 @@
+"""What each mode sends to an endpoint, and what is given up where that is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.judges.test_openai import refusal, run
+from tests.servers import Canned, FaultServer, completion
+from trustescalate.judges.base import EnsembleJudge, all_votes
+from trustescalate.judges.completions import Dialect
+from trustescalate.judges.openai import OpenAIBackend
+from trustescalate.judges.prompts import Asking, default_wording
+from trustescalate.types import Item, Judgment, Message, Mode, Request, Task, TaskKind
+
+TASK = Task(TaskKind.BINARY, "Is it right?", ("pass", "fail"))
+ITEM = Item("q", "2 + 2?", ("4",))
+NO_FORM = refusal(400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported")
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "a-key-of-the-tests")
+
+
+def judged(server: FaultServer, mode: Mode, told: list[str] | None = None, **more: Any) -> Judgment:
+    async def use(backend: OpenAIBackend) -> Judgment:
+        asking = Asking(mode, default_wording(mode))
+        made = EnsembleJudge(
+            "j", "f", TASK, ((),), backend.complete, swap=False, samples=2, asking=asking, **more
+        )
+        return await made.judge(ITEM, all_votes)
+
+    judgment: Judgment = run(server, use, notice=(told if told is not None else []).append)
+    return judgment
+
+
+def says(text: str, **message: Any) -> Any:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        code = body["messages"][-1]["content"].partition('"Verdict ')[2][:16]
+        answer = completion(body, {"pass": 0.9, "fail": 0.1})
+        answer["choices"][0]["message"] = {"content": text.replace("CODE", code), **message}
+        answer["choices"][0]["logprobs"] = None
+        return Canned(200, answer)
+
+    return plan
+
+
+OBJECT = json.dumps({"reasoning": "It is 4.", "verdict": "pass"})
+
+
+def test_a_structured_reply_is_asked_for_by_schema() -> None:
+    with FaultServer(plan=says(OBJECT)) as server:
+        judgment = judged(server, "structured", channel="samples")
+    assert [vote.probs for vote in judgment.votes] == [{"pass": 1.0, "fail": 0.0}] * 2
+    form = server.stats.bodies[0]["response_format"]["json_schema"]
+    assert form["strict"] is True
+    assert list(form["schema"]["properties"]) == ["reasoning", "verdict"]
+    assert form["schema"]["properties"]["verdict"]["enum"] == ["pass", "fail"]
+
+
+def test_an_endpoint_without_schemas_is_asked_without_one_and_read_as_strictly() -> None:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        return NO_FORM if "response_format" in body else says(f"Sure! {OBJECT}")(body, nth)
+
+    told: list[str] = []
+    with FaultServer(plan=plan) as server:
+        judgment = judged(server, "structured", told, channel="samples")
+    assert {vote.failure for vote in judgment.votes} == {"malformed"}
+    assert len(told) == 1
+    assert "takes no response_format" in told[0]
+
+
+@pytest.mark.parametrize("mode", ["direct", "reason", "stated"])
+def test_other_modes_ask_for_no_schema(mode: Mode) -> None:
+    request = Request((Message("user", "x"),), ("A", "B"), 9, 0.0, False, mode=mode)
+    assert "response_format" not in Dialect().body("m", request)
+
+
+def test_reasoning_is_drawn_where_there_are_no_log_probabilities() -> None:
+    """A reasoning model: no log-probabilities, and hidden thoughts that name the other verdict."""
+    hidden = {"reasoning_content": "Verdict: fail\n[[fail]]"}
+    with FaultServer(plan=says("<think>[[fail]]</think>It is 4.\n\nVerdict CODE: pass", **hidden)) as server:
+        judgment = judged(server, "reason", max_tokens=3000)
+    assert [(vote.channel, vote.probs) for vote in judgment.votes] == [
+        ("samples", {"pass": 1.0, "fail": 0.0})
+    ] * 2
+    assert {body["max_tokens"] for body in server.stats.bodies} == {3000}
+    assert judgment.votes[0].raw.endswith(": pass")
+
+
+def test_a_stated_confidence_costs_one_call() -> None:
+    with FaultServer(plan=says("Verdict CODE: pass, 85 %")) as server:
+        judgment = judged(server, "stated")
+    assert [(vote.channel, vote.probs) for vote in judgment.votes] == [("stated", {"pass": 0.85})]
+    assert server.stats.requests == 1
+    assert "logprobs" not in server.stats.bodies[0]

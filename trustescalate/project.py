@@ -554,7 +554,8 @@ class Project:
 
     @property
     def _in_flight(self) -> int:
-        return max(16, sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
+        # More than can be asked at once: while some wait for a prefix to be kept, others use their place.
+        return max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
 
     def _now(self) -> str:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"

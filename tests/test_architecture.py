@@ -70,6 +70,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "judges.endpoint": {"openai", "httpx", "httpx2", "aiohttp"},
     "judges.features": {"numpy", "sklearn"},
     "judges.local": {"torch", "transformers"},
+    "judges.local.loading": {"torch", "transformers", "peft", "torchao"},
     "judges.openai": {"openai", "httpx", "httpx2", "aiohttp"},
     "labelling.agreement": {"numpy"},
     "labelling.server": {"aiohttp"},

@@ -1,4 +1,4 @@
-"""The benchmarks on recorded votes, as they are documented; skipped where the data is not at hand."""
+"""The benchmarks, as documented; those on recorded votes are skipped where the data is not at hand."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ SETS = [
     "mtbench_human",
 ]
 
-pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the shared data is not at hand")
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="the shared data is not at hand")
 
 
 def run(module: str, *arguments: object) -> str:
@@ -30,6 +30,7 @@ def run(module: str, *arguments: object) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
+@needs_data
 @pytest.mark.parametrize("name", SETS)
 def test_converted_folders_can_be_read_without_a_problem(name: str, tmp_path: Path) -> None:
     run("shared_data", DATA / name, tmp_path, "--labelled", 100)
@@ -40,6 +41,7 @@ def test_converted_folders_can_be_read_without_a_problem(name: str, tmp_path: Pa
         assert load_votes(config.path(judge.votes), config.task.task(), judge.name)
 
 
+@needs_data
 def test_the_promise_holds_on_recorded_votes(tmp_path: Path) -> None:
     run("shared_data", DATA / "toe_alpacaeval", tmp_path)
     lines = run("resample", tmp_path, "--draws", 60).splitlines()
@@ -51,6 +53,7 @@ def test_the_promise_holds_on_recorded_votes(tmp_path: Path) -> None:
     assert coverage["0.15", "common + fallback"] >= 1.3 * coverage["0.15", "tierwise"]
 
 
+@needs_data
 def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     run("shared_data", DATA / "llmbar", tmp_path / "llmbar")
     page = tmp_path / "measured.md"
@@ -61,6 +64,16 @@ def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     assert all(violations <= 14 for _, _, violations in cells.values())
     assert cells["common"][0] == 0
     assert min(cells[name][0] for name in ("hedged", "pareto *", "stacked *")) > 0.4
+
+
+def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
+    """How fast is for a quiet machine to say; what does not hang on time is checked here."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    said = run("local", "--shapes", "tiny", "--items", 4, "--sample", 1, "--batch", 8)
+    assert [line.split(" ", 1)[0] for line in said.splitlines()].count("ours,") == 2
+    assert "fp32 equal to 1e-05: pass" in said
+    assert "memory 0.25: pass" in said
 
 
 def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_path: Path) -> None:
@@ -86,3 +99,15 @@ def test_the_fuzzing_of_imports_ends_without_a_traceback() -> None:
     """A few seconds here; minutes before a release."""
     said = run("fuzz_imports", DATA / "formats", "--minutes", 0.05)
     assert "crash" not in said
+
+
+def test_the_way_to_an_endpoint_is_measured_beside_the_plain_client() -> None:
+    """A small one: that it runs and counts every call. How fast it is, only a quiet machine can say."""
+    said = run("api", "--calls", 100, "--runs", 1, "--judgments", 500)
+    rows = [line.split() for line in said.splitlines() if line.startswith(("trustescalate", "openai client"))]
+    assert [row[-6] for row in rows] == ["100"] * 4
+    assert all(0 < float(row[-4]) <= 1.05 for row in rows)
+    assert "Inspect AI eval: inspect_ai is not installed" in said
+    recalled = [line.split() for line in said.splitlines() if " of 10 votes" in line]
+    assert [row[0] for row in recalled] == ["100", "500"]
+    assert all(float(row[4].replace(",", "")) > 1000 for row in recalled)

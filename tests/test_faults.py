@@ -112,6 +112,30 @@ def test_what_people_would_say_survives_the_faults(tmp_path: Path) -> None:
     ]
 
 
+def test_what_the_server_refuses_is_all_that_is_asked_again(tmp_path: Path) -> None:
+    """Under 10 % 429 and 5 % 500: no call is wasted beyond the refused ones, and none follows a success."""
+    ledger = Ledger(seeded({"retry_seconds": 0.1, "error_500": 0.05}, seed=9))
+    with FaultServer(simulated, ledger) as server:
+        calibrate_and_run(write_project(tmp_path, judges(server)))
+    refused = ledger.faults["retry_seconds"] + ledger.faults["error_500"]
+    assert 0.1 * server.stats.requests < refused < 0.2 * server.stats.requests
+    assert server.stats.requests == server.stats.answered.total() + refused
+    assert set(server.stats.answered.values()) == {1}
+
+
+def test_cached_tokens_are_counted_and_billed_at_their_price(tmp_path: Path) -> None:
+    with FaultServer(simulated) as server:
+        text = judges(server).replace("output = 5.0", "output = 7.0, cached_input = 0.5, request = 0.001")
+        run = calibrate_and_run(write_project(tmp_path, text))
+    votes = [vote for row in run.judgments if row.judge == "large" for vote in row.votes]
+    assert votes
+    for vote in votes:
+        used = vote.usage
+        assert (used.calls, used.cached_tokens, used.output_tokens) == (1, 1, 1)
+        billed = (5.0 * (used.input_tokens - 1) + 0.5 * 1 + 7.0 * 1) / 1e6 + 0.001
+        assert vote.cost == pytest.approx(billed)
+
+
 def test_concurrency_never_exceeds_its_limit(tmp_path: Path) -> None:
     """No hangs here: a server notices that a caller has left only after the caller has come back."""
     rates = {name: rate for name, rate in RATES.items() if name != "hang"}

@@ -4,15 +4,26 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from trustescalate.errors import BudgetReached, DataError, ProviderError, UsageError
 from trustescalate.jsonl import digest, encode
-from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard, most_usage, request_key
+from trustescalate.store import (
+    CACHE_SCHEMA,
+    SCHEMA,
+    Budget,
+    Cache,
+    RecallingJudge,
+    RunFolder,
+    guard,
+    most_usage,
+    request_key,
+)
 from trustescalate.types import (
     Annotation,
     Certificate,
@@ -31,6 +42,7 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
+from trustescalate.votes import may_settle
 
 REPLY = Reply("A", (Token("A", (("A", -0.1), ("B", float("-inf")))),), "stop", Usage(1, 100, 0, 1))
 
@@ -80,10 +92,10 @@ def test_a_file_that_is_no_cache_is_refused_with_its_name(tmp_path: Path) -> Non
 def test_a_cache_of_another_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version={SCHEMA + 1}")
+    database.execute(f"PRAGMA user_version={CACHE_SCHEMA + 1}")
     database.close()
     before = path.read_bytes()
-    with pytest.raises(UsageError, match=f"a cache of schema {SCHEMA + 1}"):
+    with pytest.raises(UsageError, match=f"a cache of schema {CACHE_SCHEMA + 1}"):
         Cache(path)
     assert path.read_bytes() == before
 
@@ -95,7 +107,7 @@ def test_a_damaged_row_or_page_is_an_error_that_names_the_file(tmp_path: Path) -
         cache.put(f"k{n}", replace(REPLY, text="x" * 200))
     cache.close()
     database = sqlite3.connect(path)
-    database.execute("UPDATE replies SET reply = '{' WHERE key = 'k7'")
+    database.execute("UPDATE replies SET record = '{' WHERE key = 'k7'")
     database.commit()
     database.close()
     cache = Cache(path)
@@ -238,6 +250,93 @@ def test_what_is_set_aside_is_more_than_any_tokenizer_makes_of_a_text() -> None:
     usage = most_usage(asked)
     assert usage.input_tokens > 4 * 50 + 2
     assert (usage.calls, usage.output_tokens) == (1, 16)
+
+
+# ── judgments that are recalled ──────────────────────────────────────────────────────────────────
+
+
+class Voter:
+    """A judge with the votes it is given, three sets of two orders; counts how often it is asked."""
+
+    name, fingerprint = "voter", "print"
+
+    def __init__(self, *votes: Vote) -> None:
+        self.votes, self.calls = votes, 0
+        self.channel: Literal["logprobs", "samples"] = votes[0].channel
+
+    async def judge(self, item: Item, enough: Callable[[Sequence[Vote], int], bool]) -> Judgment:
+        self.calls += 1
+        seen: tuple[Vote, ...] = ()
+        planned = len(self.votes)
+        while not (seen and enough(seen, planned)) and len(seen) < planned:
+            left = 2 - len(seen) % 2
+            alone = seen and left > 1 and may_settle(seen, planned, 1, enough)
+            seen = self.votes[: len(seen) + (1 if alone else left)]
+        return Judgment(item.id, self.name, self.fingerprint, seen, len(self.votes))
+
+
+def votes(*, failure: str | None = None, cost: float = 0.25) -> tuple[Vote, ...]:
+    """A full ensemble of three sets; the last vote may have failed."""
+    orders: tuple[Literal["AB", "BA"], ...] = ("AB", "BA")
+    good = [
+        Vote(member, order, {"A": 0.5 + member / 10}, usage=Usage(1), cost=cost)
+        for member in range(3)
+        for order in orders
+    ]
+    last = good.pop()
+    return (*good, last if failure is None else replace(last, probs={}, failure=failure))
+
+
+def judged(folder: Path, judge: Voter, item: Item, most: int = 6, price: object = None) -> Judgment:
+    """What a recalling judge says when so many votes are enough."""
+    cache = Cache(folder / "cache.sqlite")
+    try:
+        recalling = RecallingJudge(judge, cache, price)
+        assert (recalling.name, recalling.fingerprint, recalling.channel) == ("voter", "print", judge.channel)
+        return asyncio.run(recalling.judge(item, lambda seen, planned: len(seen) >= most))
+    finally:
+        cache.close()
+
+
+ITEM = Item("q", "2 + 2?", ("4", "5"), "four", "group", {"k": 1})
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("then", [1, 2, 3, 4, 6])
+def test_what_is_recalled_is_what_the_judge_would_say(tmp_path: Path, first: int, then: int) -> None:
+    judge = Voter(*votes())
+    judged(tmp_path, judge, ITEM, first)
+    again = judged(tmp_path, judge, replace(ITEM, id="other name", group="other"), then)
+    asked_again = judge.calls - 1
+    assert again == asyncio.run(judge.judge(replace(ITEM, id="other name"), lambda s, _: len(s) >= then))
+    assert asked_again == (max(then, 2) > max(first, 2))
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "2 + 3?"}, {"responses": ("5", "4")}, {"reference": None}, {"meta": {"k": 2}}]
+)
+def test_another_text_is_judged_anew(tmp_path: Path, change: dict[str, object]) -> None:
+    judge = Voter(*votes())
+    judged(tmp_path, judge, ITEM)
+    judged(tmp_path, judge, replace(ITEM, **change))  # type: ignore[arg-type]
+    assert judge.calls == 2
+
+
+def test_another_judge_price_or_channel_is_not_recalled(tmp_path: Path) -> None:
+    judge = Voter(*votes())
+    assert judged(tmp_path, judge, ITEM, price={"input": 1}).cost == 1.5
+    other = Voter(*votes(cost=1.0))
+    assert judged(tmp_path, other, ITEM, price={"input": 4}).cost == 6.0
+    sampling = Voter(*(replace(vote, channel="samples") for vote in votes()))
+    assert judged(tmp_path, sampling, ITEM, price={"input": 1}).votes[0].channel == "samples"
+    assert (judge.calls, other.calls, sampling.calls) == (1, 1, 1)
+
+
+def test_a_judgment_with_a_failed_vote_is_asked_again(tmp_path: Path) -> None:
+    judge = Voter(*votes(failure="timeout"))
+    for _ in range(2):
+        assert judged(tmp_path, judge, ITEM).votes[-1].failure == "timeout"
+    assert judge.calls == 2
 
 
 # ── run folders ──────────────────────────────────────────────────────────────────────────────────

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from trustescalate.cascade import collect_judgments
-from trustescalate.config import BudgetTable, CallableJudge
+from trustescalate.config import AskedTable, BudgetTable, CallableJudge
 from trustescalate.dataset import Dataset, load_dataset
 from trustescalate.errors import NotMeasurable
 from trustescalate.jsonl import read_rows
 from trustescalate.judges.base import Backend, Enough, Judge
-from trustescalate.judges.registry import AskedTable, open_backend, open_judges
+from trustescalate.judges.registry import open_backend, open_judges
 from trustescalate.labels import majority, opinions
 from trustescalate.project import CERTIFICATE_VOTES, Progress, Project
 from trustescalate.stats.agreement import human_ceiling

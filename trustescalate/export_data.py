@@ -3,6 +3,7 @@
 What is said of an export (what was left out, what its reader must know) is part of the result.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[An
                     "custom_id": f"{row.item.id}|{member}|{order}|{request.sample}",
                     "method": "POST",
                     "url": "/v1/chat/completions",
-                    "body": {**dialect.body(table.model, request), **table.extra},
+                    "body": json.loads(dialect.body(table.model, request, table.extra)),
                 }
             )
 

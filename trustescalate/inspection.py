@@ -12,13 +12,13 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import CallableJudge, OpenAIJudge, ScoreJudge, parse_config
+from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import DataError, NoCertificate
 from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
-from trustescalate.judges.registry import AskedTable, needs_rows, open_judges
+from trustescalate.judges.registry import needs_rows, open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
@@ -456,7 +456,7 @@ class _Guess:
 
 
 def _stand_in(project: Project, table: AskedTable) -> Backend:
-    if isinstance(table, CallableJudge | ScoreJudge):
+    if isinstance(table, CallableJudge | RewardJudge | ScoreJudge):
         return _Guess()
     place, last = project.config.judges.index(table), len(project.config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
@@ -480,7 +480,7 @@ def _estimates(
                 round(usage.input_tokens * scale),
                 round(usage.output_tokens * scale),
                 sum(judgment.cost for judgment in mine) * scale,
-                calls * LATENCY / getattr(table, "concurrency", 1) / 60,
+                calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60,
             )
         )
     return found

@@ -58,7 +58,7 @@ from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, select
-from trustescalate.store import SCHEMA, Budget, Cache, RunFolder, guard
+from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
 from trustescalate.types import (
     Certificate,
     Channel,
@@ -84,7 +84,9 @@ CACHE = ".trustescalate/cache.sqlite"
 BATCHES = ".trustescalate/batches"
 LARGEST_EXEMPLAR_SHARE = 0.2
 NEVER_STALE = {
-    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount")
+    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount"),
+    *("attn_implementation", "batch_size", "device", "prefix_mib"),
+    *("requests_per_minute", "tokens_per_minute"),
 }
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -666,7 +668,8 @@ class Project:
     @property
     def in_flight(self) -> int:
         """How many items are judged at a time."""
-        return max(16, sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
+        # More than can be asked at once: while some wait for a prefix to be kept, others use their place.
+        return max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
 
     def _now(self) -> str:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
@@ -709,6 +712,7 @@ class Project:
                 rows=rows,
                 functions=self.functions,
             )
+            judges = [self._recalling(judge, cache) for judge in judges]
             if deferred is not None:
                 judges = deferred.seated(judges, dict(zip(asked_names(self.config), backends, strict=True)))
             yield judges, budget, deferred
@@ -732,6 +736,11 @@ class Project:
             )
         folder = self.config.folder / BATCHES
         return Deferred(folder, cache, budget, finish_live=finish_live, notice=self.notice)
+
+    def _recalling(self, judge: Judge, cache: Cache) -> Judge:
+        (table,) = (table for table in self.config.judges if table.name == judge.name)
+        replayed = table.backend == "replay"
+        return judge if replayed else RecallingJudge(judge, cache, table.price.model_dump())
 
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [

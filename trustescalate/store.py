@@ -7,9 +7,10 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 from weakref import WeakValueDictionary
 
 from trustescalate.errors import BudgetReached, DataError, UsageError
@@ -19,18 +20,37 @@ from trustescalate.jsonl import (
     encode,
     read_appended,
     read_rows,
-    to_python,
     truncate_torn,
     write_atomically,
     write_rows,
 )
-from trustescalate.types import Annotation, Decision, Item, Judgment, Reply, Request, Run, RunHeader, Usage
+from trustescalate.types import (
+    Annotation,
+    Channel,
+    Decision,
+    Item,
+    Judgment,
+    Message,
+    Reply,
+    Request,
+    Run,
+    RunHeader,
+    Usage,
+    Vote,
+)
+from trustescalate.votes import draws_of, may_settle, orders_of
+
+Enough = Callable[[Sequence[Vote], int], bool]
 
 SCHEMA = 1
+CACHE_SCHEMA = 2
 
 
 class Cache:
-    """Good replies by request: one SQLite file, safe between processes and after a crash. JSON, no pickle."""
+    """Good replies by request, and whole judgments: one SQLite file, safe between processes and crashes.
+
+    JSON, no pickle. Rows lie in the order in which they were written, in which they are mostly read again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,16 +66,15 @@ class Cache:
 
     def _prepare(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, SCHEMA):
+        if version not in (0, CACHE_SCHEMA):
             raise UsageError(
-                f"{self._path}: a cache of schema {version}, this version writes {SCHEMA}", "remove it"
+                f"{self._path}: a cache of schema {version}, this version writes {CACHE_SCHEMA}", "remove it"
             )
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB) WITHOUT ROWID"
-        )
-        self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        for table in ("replies", "judgments"):
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, record BLOB)")
+        self._db.execute(f"PRAGMA user_version={CACHE_SCHEMA}")
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -74,7 +93,7 @@ class Cache:
     def get(self, key: str) -> Reply | None:
         """The reply stored under a key."""
         with self._errors_named():
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+            row = self._db.execute("SELECT record FROM replies WHERE key = ?", (key,)).fetchone()
             return None if row is None else decode(row[0], Reply)
 
     def put(self, key: str, reply: Reply) -> None:
@@ -82,6 +101,18 @@ class Cache:
         if reply.failure is None:
             with self._errors_named():
                 self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, encode(reply)))
+
+    def get_judgment(self, key: str) -> Judgment | None:
+        """The judgment stored under a key."""
+        with self._errors_named():
+            row = self._db.execute("SELECT record FROM judgments WHERE key = ?", (key,)).fetchone()
+            return None if row is None else decode(row[0], Judgment)
+
+    def put_judgment(self, key: str, judgment: Judgment) -> None:
+        """Store a judgment without a failed vote; one that has any is asked again."""
+        if all(vote.failure is None for vote in judgment.votes):
+            with self._errors_named():
+                self._db.execute("INSERT OR REPLACE INTO judgments VALUES (?, ?)", (key, encode(judgment)))
 
     def close(self) -> None:
         """Let the file go."""
@@ -117,12 +148,17 @@ class Budget:
 
 
 def request_key(endpoint: str, request: Request) -> str:
-    """The cache key of a request to an endpoint. A request in the direct mode has the key it always had."""
-    asked = to_python(request)
-    for name, plain in (("mode", "direct"), ("nonce", "")):
-        if asked[name] == plain:
-            del asked[name]
-    return digest(endpoint, asked)
+    """The cache key of a request to an endpoint."""
+    *prefix, last = request.messages
+    asked = (request.symbols, request.max_tokens, request.temperature, request.logprobs, request.sample)
+    how = (request.mode, request.nonce)
+    return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked, how)
+
+
+@lru_cache(maxsize=256)
+def _prefix_digest(prefix: tuple[Message, ...]) -> str:
+    """All items of an ensemble's member share their examples, so those are digested once."""
+    return digest([(message.role, message.content) for message in prefix])
 
 
 def most_usage(request: Request) -> Usage:
@@ -290,3 +326,60 @@ def guard(
         return reply
 
     return asked
+
+
+class _Judge(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def channel(self) -> Channel: ...
+    async def judge(self, item: Item, enough: Enough) -> Judgment: ...
+
+
+class RecallingJudge:
+    """A judge whose judgments are recalled whole, with no prompt rendered and no reply read again.
+
+    What is recalled is what the judge would say with all its replies in the cache: votes wave by wave, one
+    exemplar set at a time, until `enough` of them are in; too few, and the judge is asked. `price` is
+    whatever the costs of the votes depend on.
+    """
+
+    def __init__(self, judge: _Judge, cache: Cache, price: object) -> None:
+        self._judge, self._cache = judge, cache
+        self._identity = digest(judge.fingerprint, price)
+        self.name, self.fingerprint = judge.name, judge.fingerprint
+
+    @property
+    def channel(self) -> Channel:
+        """Where the votes come from."""
+        return self._judge.channel
+
+    async def judge(self, item: Item, enough: Enough) -> Judgment:
+        """Recall the votes on an item, or ask for them."""
+        key = digest(self._identity, item.prompt, item.responses, item.reference, item.meta)
+        kept = self._cache.get_judgment(key)
+        votes = None if kept is None else self._recalled(kept, enough)
+        if kept is None or votes is None:
+            judgment = await self._judge.judge(item, enough)
+            self._cache.put_judgment(key, judgment)
+            return judgment
+        return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned)
+
+    def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
+        """The votes up to the wave that is enough. A judge that gave no answer yet has an unknown channel."""
+        votes, seen = kept.votes, 0
+        if votes[0].channel != self._judge.channel:
+            return None
+        each, draws = orders_of(votes), draws_of(votes)
+        while seen < len(votes):
+            wave = each - seen % each
+            if seen and wave > draws and may_settle(votes[:seen], kept.planned, draws, enough):
+                wave = draws
+            seen += wave
+            if seen > len(votes):
+                return None
+            if seen == kept.planned or enough(votes[:seen], kept.planned):
+                return votes[:seen]
+        return None

@@ -3,7 +3,8 @@
 Nothing is fitted here: `scoring` is where numbers that were learned from other rows come in.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -54,3 +55,21 @@ def draws_of(votes: Sequence[Vote]) -> int:
     """How many of these stand side by side in the first one's order: draws, where there are samples."""
     first = votes[: orders_of(votes)]
     return next((place for place, vote in enumerate(first) if vote.order != first[0].order), len(first))
+
+
+def may_settle(
+    votes: Sequence[Vote], planned: int, more: int, enough: Callable[[Sequence[Vote], int], bool]
+) -> bool:
+    """Whether so few more votes may be enough, whatever they say.
+
+    What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.
+
+    >>> vote = Vote(0, "AB", {"A": 0.9, "B": 0.1})
+    >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]
+    [False, True]
+    """
+    lead = Counter[str]()
+    for vote in votes:
+        lead.update(vote.probs)
+    none, sure = Vote(-1, "", {}), Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0} if lead else {})
+    return any(enough([*votes, *[one] * more], planned) for one in (none, sure))

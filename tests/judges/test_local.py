@@ -16,44 +16,12 @@ from trustescalate.types import Message, Reply, Request
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from trustescalate.judges.local import LocalBackend  # noqa: E402
+from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
-CONTROL = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 ABT = ("A", "B", "tie")
 TALK = (Message("system", "Judge."), Message("user", "Which is better? A or B, or a tie?"))
-
-
-def save_model(folder: Path, template: str | None) -> Path:
-    import tokenizers
-
-    raw = tokenizers.Tokenizer(tokenizers.models.BPE())
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=CONTROL,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-    )
-    raw.train_from_iterator(["A B tie Tie, the better one of the two: A or B, tie"] * 20, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=template)
-    tokenizer.add_special_tokens({"additional_special_tokens": CONTROL})
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,10 @@ def test_a_good_answer() -> None:
         "top_logprobs": 20,
         "top_p": 0.5,
     }
-    assert server.stats.headers[0]["authorization"] == f"Bearer {CANARY}"
+    (headers,) = server.stats.headers
+    assert headers["authorization"] == f"Bearer {CANARY}"
+    assert headers["content-type"] == "application/json"
+    assert "OpenAI" in headers["user-agent"]
 
 
 def test_draws_are_seeded_with_their_number() -> None:

@@ -67,6 +67,53 @@ def test_a_fingerprint_does_not_change_with_how_the_model_is_reached(changes: Ma
     assert print_of({**OPENAI, **changes}) == print_of(OPENAI)
 
 
+LOCAL = {"name": "own", "backend": "local", "model": "m"}
+REWARD = {"name": "own", "backend": "reward", "model": "m"}
+OWN = [
+    {"model": "n"},
+    {"revision": "r"},
+    {"adapter": "a"},
+    {"dtype": "bfloat16"},
+    {"quantize": "int8-dynamic"},
+    {"chat_template": "none"},
+]
+
+
+@pytest.mark.parametrize("table", [LOCAL, REWARD], ids=["local", "reward"])
+def test_a_fingerprint_changes_with_a_model_of_ones_own_and_only_then(table: Mapping[str, Any]) -> None:
+    more = [{"scale": 2.0}] if table is REWARD else [{"channel": "samples"}]
+    prints = [print_of({**table, **changes}) for changes in [{}, *OWN, *more]]
+    assert len(set(prints)) == len(prints)
+    held = {"batch_size": 3, "concurrency": 8, "device": "cuda", "attn_implementation": "eager"}
+    held |= {} if table is REWARD else {"prefix_mib": 9}
+    assert {print_of({**table, name: value}) for name, value in held.items()} == {prints[0]}
+
+
+def test_a_reward_model_is_shown_no_examples_and_no_question() -> None:
+    asked = [
+        print_of(REWARD),
+        print_of(REWARD, ((),)),
+        print_of(REWARD, task={"question": "Which is shorter?"}),
+    ]
+    assert len(set(asked)) == 1
+    assert print_of(REWARD, task={"ties": "drop"}) != asked[0]
+    assert not needs_exemplars(config(REWARD))
+
+
+def test_scores_kept_in_a_cache_outlive_a_change_of_scale() -> None:
+    seen: list[str] = []
+
+    def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
+        seen.append(endpoint)
+        return ask
+
+    made = config({**REWARD, "name": "one"}, {**REWARD, "name": "two", "scale": 3.0})
+    judges, _ = open_judges(made, (), wrap=wrap, notice=lambda _: None, opened=lambda *_: Echo("1.0"))
+    assert len(set(seen)) == 1
+    (vote,) = asyncio.run(judges[0].judge(Item("q", "p", ("x", "y")), all_votes)).votes
+    assert vote.probs == {"A": 0.5, "B": 0.5, "tie": 0.0}
+
+
 @pytest.mark.parametrize(
     "tables",
     [
@@ -213,7 +260,8 @@ def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as caught:
         opened(plugin("zzz"))
     assert caught.value.hint == (
-        "known backends are bare, callable, classical, echo, gone, local, openai, replay, score, simulated"
+        "known backends are bare, callable, classical, echo, gone, local, openai, replay, reward, score, "
+        "simulated"
     )
     for name in ("gone", "bare"):
         with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):
@@ -227,7 +275,7 @@ def test_every_backend_takes_the_fields_of_its_table() -> None:
         close = getattr(backend, "close", None)
         if close is not None:
             asyncio.run(close())
-    assert set(BACKENDS) == {"callable", "local", "openai", "score", "simulated"}
+    assert set(BACKENDS) == {"callable", "local", "openai", "reward", "score", "simulated"}
 
 
 # ── judges ───────────────────────────────────────────────────────────────────────────────────────

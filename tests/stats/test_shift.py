@@ -86,6 +86,19 @@ def test_a_real_shift_is_seen_in_its_tier(levels: int) -> None:
     assert found.gap[0] == pytest.approx(ks_2samp(before, after).statistic)
 
 
+@pytest.mark.parametrize("rows", [5, 20, 100, 2000])
+@pytest.mark.parametrize("levels", [0, 7])
+def test_the_limiting_p_value_is_that_of_scipy_or_above(rows: int, levels: int) -> None:
+    rng = np.random.default_rng(rows + levels)
+    for _ in range(20):
+        before, after = rng.random(rows), rng.random(2 * rows) ** 1.1
+        if levels:
+            before, after = np.floor(before * levels), np.floor(after * levels)
+        found, known = score_alarm([before], [after], 0.05), ks_2samp(before, after, method="asymp")
+        assert found.gap[0] == pytest.approx(known.statistic)
+        assert known.pvalue - 1e-12 <= found.p_value[0] <= known.pvalue + 0.5 / np.sqrt(rows)
+
+
 def test_holm_passes_level_on() -> None:
     rng = np.random.default_rng(2)
     still = rng.random(400)

@@ -2,6 +2,7 @@
 
 from trustescalate.config.file import Config, json_schema, load_config, parse_config
 from trustescalate.config.judges import (
+    AskedTable,
     CallableJudge,
     ClassicalJudge,
     ModelTable,
@@ -9,12 +10,14 @@ from trustescalate.config.judges import (
     PluginJudge,
     Price,
     ReplayJudge,
+    RewardJudge,
     ScoreJudge,
 )
 from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, LeaderboardTable, RolesTable
 
 __all__ = [
     "FITTED_PATHS",
+    "AskedTable",
     "BudgetTable",
     "CallableJudge",
     "ClassicalJudge",
@@ -26,6 +29,7 @@ __all__ = [
     "PluginJudge",
     "Price",
     "ReplayJudge",
+    "RewardJudge",
     "RolesTable",
     "ScoreJudge",
     "json_schema",

@@ -18,6 +18,7 @@ from trustescalate.config.judges import (
     OpenAIJudge,
     PluginJudge,
     ReplayJudge,
+    RewardJudge,
     ScoreJudge,
     SimulatedJudge,
 )
@@ -243,7 +244,7 @@ def _is_tag(place: int, loc: tuple[Any, ...]) -> bool:
 def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     """The known keys of the table in which an unknown one was found."""
     judges: dict[str, type[BaseModel]] = {
-        "openai": OpenAIJudge, "local": LocalJudge, "replay": ReplayJudge,
+        "openai": OpenAIJudge, "local": LocalJudge, "reward": RewardJudge, "replay": ReplayJudge,
         "simulated": SimulatedJudge, "classical": ClassicalJudge, "callable": CallableJudge,
         "score": ScoreJudge, "plugin": PluginJudge,
     }  # fmt: skip

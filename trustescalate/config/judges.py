@@ -20,7 +20,7 @@ class Price(Table):
     request: float = Field(0.0, ge=0)
 
 
-BUILT_IN = ("openai", "local", "replay", "simulated", "classical", "callable", "score")
+BUILT_IN = ("openai", "local", "reward", "replay", "simulated", "classical", "callable", "score")
 
 
 class _Judge(Table):
@@ -77,7 +77,11 @@ class OpenAIJudge(_Reached, _ModelJudge):
 
     backend: Literal["openai"]
     model: str
-    concurrency: int = Field(16, ge=1)
+    concurrency: int = Field(
+        16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
+    )
+    requests_per_minute: float | None = Field(None, gt=0, description="never more than this")
+    tokens_per_minute: float | None = Field(None, gt=0, description="input and output; never more than this")
     timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
     attempts: int = Field(6, ge=1)
     give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
@@ -87,15 +91,40 @@ class OpenAIJudge(_Reached, _ModelJudge):
     )
 
 
-class LocalJudge(_ModelJudge):
+class _OwnModel(_Judge):
+    model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
+    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    adapter: str | None = Field(None, description="PEFT adapter, a folder or a name on the hub")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: as the weights are stored"
+    )
+    device: str = Field(
+        "auto", description='a torch device; auto: the GPU if there is one; "spread": over all there are'
+    )
+    attn_implementation: str | None = Field(None, description="of transformers, for prompts computed whole")
+    quantize: Literal["int8-dynamic", "bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] | None = None
+    chat_template: Literal["auto", "none"] = Field("auto", description="none: as a base model, in plain text")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="questions answered in one pass; auto: found by trying; halved if memory runs out"
+    )
+    concurrency: int = Field(64, ge=1, description="items in flight, and the largest batch that auto tries")
+
+
+class LocalJudge(_OwnModel, _ModelJudge):
     """A Hugging Face model on this machine."""
 
     backend: Literal["local"]
     mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
-    model: str
-    dtype: str = "auto"
-    device: str = "auto"
-    attn_implementation: str | None = None
+    prefix_mib: int = Field(2048, ge=1, description="memory for what few-shot prompts begin with, in MiB")
+
+
+class RewardJudge(_OwnModel):
+    """A reward model on this machine (a sequence-classification head with one output)."""
+
+    backend: Literal["reward"]
+    scale: float = Field(
+        1.0, gt=0, description="scores are divided by it before margins become probabilities"
+    )
 
 
 class ReplayJudge(_Judge):
@@ -185,9 +214,11 @@ def _backend_of(value: Any) -> str:
 
 ModelTable = OpenAIJudge | LocalJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
+AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge
 JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
     | Annotated[LocalJudge, Tag("local")]
+    | Annotated[RewardJudge, Tag("reward")]
     | Annotated[ReplayJudge, Tag("replay")]
     | Annotated[SimulatedJudge, Tag("simulated")]
     | Annotated[ClassicalJudge, Tag("classical")]

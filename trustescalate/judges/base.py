@@ -1,7 +1,6 @@
 """What a backend and a judge are, and the few-shot ensemble that turns one into the other."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
@@ -17,6 +16,7 @@ from trustescalate.judges.prompts import (
 )
 from trustescalate.judges.reading import Reading, condensed, read_verdict
 from trustescalate.types import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.votes import may_settle
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]
@@ -76,7 +76,10 @@ class Judge(Protocol):
 
 async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     """Wait for everything, then raise the first error if there was one: no paid answer is thrown away."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+    one, *more = work
+    if not more:
+        return [await one]
+    results = await asyncio.gather(one, *more, return_exceptions=True)
     good = [result for result in results if not isinstance(result, BaseException)]
     for result in results:
         if isinstance(result, BaseException):
@@ -87,22 +90,6 @@ async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
 def all_votes(votes: Sequence[Vote], planned: int) -> bool:
     """An `Enough` that is never satisfied early."""
     return len(votes) >= planned
-
-
-def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -> bool:
-    """Whether so few more votes may be enough, whatever they say.
-
-    What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.
-
-    >>> vote = Vote(0, "AB", {"A": 0.9, "B": 0.1})
-    >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]
-    [False, True]
-    """
-    lead = Counter[str]()
-    for vote in votes:
-        lead.update(vote.probs)
-    none, sure = Vote(-1, "", {}), Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0} if lead else {})
-    return any(enough([*votes, *[one] * more], planned) for one in (none, sure))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
-from trustescalate.types import Reply, Request, Token, Usage
+from trustescalate.types import Message, Reply, Request, Token, Usage
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MOST_ALTERNATIVES = 20
 REJECTED = (400, 403, 422)
 """How endpoints say that it is this request that they will not serve."""
+CROWDED = (429, 503, 529)
+"""How endpoints say that too much is asked of them."""
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
@@ -46,22 +49,27 @@ class Dialect:
     seed: bool = True
     form: bool = True
 
-    def body(self, model: str, request: Request) -> dict[str, Any]:
-        """The request body. A draw is seeded with its number; log-probabilities need no seed."""
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-            self.limit: request.max_tokens,
-        }
+    def body(self, model: str, request: Request, extra: Mapping[str, Any]) -> bytes:
+        """The request body. A draw is seeded with its number; log-probabilities need no seed. `extra` wins.
+
+        Raises UnicodeEncodeError for a text that is none (half of a surrogate pair).
+        """
+        fields: dict[str, Any] = {"model": model, self.limit: request.max_tokens}
         if self.temperature:
-            body["temperature"] = request.temperature
+            fields["temperature"] = request.temperature
         if self.seed and not request.logprobs:
-            body["seed"] = request.sample
+            fields["seed"] = request.sample
         if request.logprobs and self.alternatives is not None:
-            body |= {"logprobs": True, "top_logprobs": self.alternatives}
+            fields |= {"logprobs": True, "top_logprobs": self.alternatives}
         if request.mode == "structured" and self.form:
-            body["response_format"] = _form(request.symbols)
-        return body
+            fields["response_format"] = _form(request.symbols)
+        fields |= extra
+        text = json.dumps(fields, ensure_ascii=False)
+        if "messages" not in fields:
+            *prefix, last = request.messages
+            shown = _spelled(tuple(prefix)) + json.dumps(_turn(last), ensure_ascii=False)
+            text = f'{text[:-1]}, "messages": [{shown}]}}'
+        return text.encode()
 
     def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:  # noqa: PLR0911
         """The dialect after a refusal, and what changed in words; the same one if it is about something else.
@@ -95,6 +103,16 @@ class Dialect:
         return self, ""
 
 
+@lru_cache(maxsize=256)
+def _spelled(prefix: tuple[Message, ...]) -> str:
+    """The JSON of the examples, which all items of an ensemble's member share, up to the last comma."""
+    return "".join(f"{json.dumps(_turn(message), ensure_ascii=False)}, " for message in prefix)
+
+
+def _turn(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
 def _form(symbols: Sequence[str]) -> dict[str, Any]:
     """A JSON schema for a structured reply: the reasoning first, then one of the symbols."""
     fields = {"reasoning": {"type": "string"}, "verdict": {"type": "string", "enum": list(symbols)}}
@@ -125,6 +143,11 @@ class Answer:
         if self.failed is not None:
             return self.failed != "bad_request"
         return self.status < 400 or self.status in (408, 409, 429) or self.status >= 500
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it was refused because too much is asked, and not for what is asked."""
+        return self.status in CROWDED or self.failed == "timeout"
 
     @property
     def failure(self) -> str:
@@ -287,12 +310,27 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
     return max(gap.total_seconds(), 0.0)
 
 
+def pause_told(headers: Mapping[str, str]) -> float:
+    """Seconds until a budget that this answer used up is full again; 0 where none is.
+
+    >>> pause_told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1.5s"})
+    1.5
+    """
+    return max((seconds for used_up, seconds in _resets(headers) if used_up), default=0.0)
+
+
 def _reset(headers: Mapping[str, str]) -> float | None:
-    waits: dict[bool, list[float]] = {True: [], False: []}
+    resets = list(_resets(headers))
+    used_up = max((seconds for empty, seconds in resets if empty), default=None)
+    return min((seconds for _, seconds in resets), default=None) if used_up is None else used_up
+
+
+def _resets(headers: Mapping[str, str]) -> Iterator[tuple[bool, float]]:
+    """For each budget whether it is used up, and the seconds until it is full again."""
     for kind in ("requests", "tokens"):
-        match = _DURATION.fullmatch(headers.get(f"x-ratelimit-reset-{kind}", ""))
+        told = headers.get(f"x-ratelimit-reset-{kind}")
+        match = None if told is None else _DURATION.fullmatch(told)
         if match is not None and any(match.groups()):
             parts = zip(match.groups(), _UNITS, strict=True)
             used_up = headers.get(f"x-ratelimit-remaining-{kind}") == "0"
-            waits[used_up].append(math.fsum(float(count or 0) * unit for count, unit in parts))
-    return max(waits[True], default=min(waits[False], default=None))
+            yield used_up, math.fsum(float(count or 0) * unit for count, unit in parts)

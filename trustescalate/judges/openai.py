@@ -1,13 +1,15 @@
 """Any endpoint that speaks OpenAI's chat completions, through the `openai` package.
 
-One shared client and one retry layer: ours, because the client's own would wait in a taken slot. What an
+The package's HTTP client on aiohttp, its headers and its key; not its `create` and `post`, whose models cost
+more than the call itself. One retry layer: ours, because the client's own would wait in a taken slot. What an
 endpoint does not support (a parameter's name, a temperature, twenty alternatives) is learnt from its first
 refusal and told once. A failure of one request is a `Reply`; a condition that dooms all of them is a
-`ProviderError`. The key is held by the client alone.
+`ProviderError`. How many requests may be open, and when the next may start, is `judges.pacing`.
 """
 
 import asyncio
 import importlib
+import json
 import os
 import random
 import time
@@ -20,14 +22,28 @@ from urllib.parse import urlsplit
 import openai
 
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import REJECTED, Answer, Dialect, backoff, parse_completion
-from trustescalate.types import Reply, Request, Token, Usage
+from trustescalate.judges.completions import (
+    REJECTED,
+    Answer,
+    Dialect,
+    backoff,
+    parse_completion,
+    pause_told,
+)
+from trustescalate.judges.pacing import Lanes, Pace
+from trustescalate.types import Message, Reply, Request, Token, Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 NO_KEY = "no-key-needed"
 BAD_REPLY_ATTEMPTS = 3
 """An answer that is no completion may have been paid for, so it is asked again less often."""
+LONGEST_PAUSE = 60.0
+"""Limits are of a minute; who says more is asked again then, and its refusal counts as one."""
+BYTES_PER_TOKEN = 2
+"""Fewer than in any usual text, so that the tokens of a request are not guessed too low."""
+WORTH_WARMING = 4000
+"""Characters from which on providers keep a prefix (about 1,024 tokens)."""
 
 # Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
 _http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
@@ -36,7 +52,11 @@ _http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module_
 class OpenAIBackend:
     """A model behind an OpenAI-compatible endpoint.
 
-    At most `concurrency` requests are on the wire at a time; one that waits to be retried takes no slot.
+    At most `concurrency` requests are on the wire at a time, fewer while the endpoint refuses some; one that
+    waits to be retried takes no slot. Backends that are given the same `lanes` share what their endpoint
+    admits with one key. In no minute does this one send more than `requests_per_minute` and
+    `tokens_per_minute`. Of requests that share a long prefix the first goes alone, so that the others find it
+    in the provider's cache.
     `timeout` bounds one attempt and `give_up_after` all attempts with the waits between them, in seconds;
     time spent queueing for a slot does not count. `extra` are further fields of the request body, and win.
     `notice` is told, once each, what had to be changed for this endpoint; `rng` draws the jitter of the waits
@@ -59,6 +79,9 @@ class OpenAIBackend:
         timeout: float = 60.0,
         attempts: int = 6,
         give_up_after: float = 300.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        lanes: Lanes | None = None,
         extra: Mapping[str, Any] | None = None,
         notice: Callable[[str], None] = lambda _: None,
         rng: random.Random | None = None,
@@ -69,14 +92,17 @@ class OpenAIBackend:
         self._place = _public_url(base_url or OPENAI_URL)
         at_home = self._place.startswith("https://api.openai.com/")
         self._key_name = api_key_env or (OPENAI_KEY if at_home else "")
-        self._client = openai.AsyncOpenAI(
-            api_key=_key(self._key_name, model),
-            base_url=base_url or OPENAI_URL,
-            max_retries=0,
-            timeout=None,
-            http_client=_http_client(concurrency),
+        self._key = _key(self._key_name, model)
+        self._http = _http_client(concurrency)
+        client = openai.AsyncOpenAI(
+            api_key=self._key, base_url=base_url or OPENAI_URL, http_client=self._http
         )
-        self._slots = asyncio.Semaphore(concurrency)
+        self._url = _http.URL(f"{client.base_url}".rstrip("/") + "/chat/completions")
+        self._headers = _headers(client)
+        lane = (lanes or Lanes()).lane(str(self._url), self._key)
+        self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
+        self._counts_tokens = tokens_per_minute is not None
+        self._warm: dict[tuple[Message, ...], asyncio.Event] = {}
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._extra, self._notice = dict(extra or {}), notice
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
@@ -85,14 +111,28 @@ class OpenAIBackend:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
     async def complete(self, request: Request) -> Reply:
         """Answer one request; raises `ProviderError` if no request can succeed, and from then on always."""
+        prefix = request.messages[:-1]
+        first = self._warm.get(prefix)
+        if first is None and sum(len(message.content) for message in prefix) >= WORTH_WARMING:
+            self._warm[prefix] = warmed = asyncio.Event()
+            try:
+                return await self._answer(request)
+            finally:
+                warmed.set()
+        if first is not None and not first.is_set():
+            await first.wait()
+        return await self._answer(request)
+
+    async def _answer(self, request: Request) -> Reply:
         spent, bad_replies, attempt = 0.0, 0, 0
         while True:
-            answer, seconds = await self._exchange(request, min(self._timeout, self._give_up_after - spent))
-            reply = parse_completion(answer.content) if answer.status == 200 else None
+            reply, answer, seconds = await self._exchange(
+                request, min(self._timeout, self._give_up_after - spent)
+            )
             if reply is not None:
                 return self._cleaned(reply)
             failure = answer.failure
@@ -107,7 +147,8 @@ class OpenAIBackend:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request body, as far as it is known what the endpoint takes."""
-        return self._dialect.body(self._model, request) | self._extra
+        body: dict[str, Any] = json.loads(self._dialect.body(self._model, request, self._extra))
+        return body
 
     @property
     def dialect(self) -> Dialect:
@@ -118,34 +159,56 @@ class OpenAIBackend:
         """Whether a refusal of a body in this dialect teaches what the endpoint does not take."""
         return self._learn(answer, dialect)
 
-    async def _exchange(self, request: Request, seconds: float) -> tuple[Answer, float]:
-        """One attempt, in a slot; asked again at once in each dialect that the endpoint's refusals teach."""
-        async with self._slots:
-            began = self._clock()
-            while True:
-                if self._doom is not None:
-                    raise ProviderError(*self._doom)
-                dialect = self._dialect
-                answer = await self._post(dialect.body(self._model, request) | self._extra, seconds)
-                if not self._learn(answer, dialect):
-                    break
+    async def _exchange(self, request: Request, seconds: float) -> tuple[Reply | None, Answer, float]:
+        """One attempt, and another at once in each dialect that the endpoint's refusals teach."""
+        learning = True
+        while learning:
+            reply, answer, took, dialect = await self._in_turn(request, seconds)
+            learning = self._learn(answer, dialect)
+        if answer.status != 200:
             self._doom = self._doom or self._diagnose(answer)
-            if self._doom is not None and answer.status != 200:
+            if self._doom is not None:
                 raise ProviderError(*self._doom)
-            return answer, self._clock() - began
+        return reply, answer, took
 
-    async def _post(self, body: Mapping[str, Any], seconds: float) -> Answer:
+    async def _in_turn(self, request: Request, seconds: float) -> tuple[Reply | None, Answer, float, Dialect]:
+        """One request on the wire, when it may go; what comes of it is told to the pace and to the lane."""
+        guess, used, crowded = self._guess(request), 0, None
+        ticket = await self._turns.start(guess)
         try:
+            if self._doom is not None:
+                raise ProviderError(*self._doom)
+            dialect, began = self._dialect, self._clock()
+            answer = await self._post(dialect, request, seconds)
+            reply = parse_completion(answer.content) if answer.status == 200 else None
+            if reply is not None:
+                used = reply.usage.input_tokens + reply.usage.output_tokens
+            crowded = answer.crowded
+            self._turns.pause(min(pause_told(answer.headers), LONGEST_PAUSE))
+            return reply, answer, self._clock() - began, dialect
+        finally:
+            self._turns.settle(guess, used)
+            self._turns.end(ticket, crowded)
+
+    def _guess(self, request: Request) -> int:
+        """The tokens of a request, rather too many; not counted where there is no limit to keep."""
+        if not self._counts_tokens:
+            return 0
+        size = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
+        return size // BYTES_PER_TOKEN + request.max_tokens
+
+    async def _post(self, dialect: Dialect, request: Request, seconds: float) -> Answer:
+        try:
+            body = dialect.body(self._model, request, self._extra)
+            post = _http.Request("POST", self._url, headers=self._headers, content=body)
             async with asyncio.timeout(seconds):
-                response = await self._client.post("/chat/completions", cast_to=_http.Response, body=body)
+                response = await self._http.send(post)
             return Answer(response.status_code, response.headers, response.content)
-        except openai.APIStatusError as error:
-            return Answer(error.status_code, error.response.headers, error.response.content)
         except TimeoutError:
             return Answer(failed="timeout")
         except UnicodeEncodeError:
             return Answer(failed="bad_request")
-        except Exception:  # a transport has errors of its own that the client lets through (broken HTTP)
+        except Exception:  # transports have errors of their own (broken HTTP)
             return Answer(failed="unreachable")
 
     def _learn(self, answer: Answer, dialect: Dialect) -> bool:
@@ -177,7 +240,7 @@ class OpenAIBackend:
         """A reply that can be stored: no key in it, should the model repeat it, and no half characters."""
         tokens = reply.tokens
         if tokens is not None:
-            before = "".join(token.text for token in tokens).partition(self._client.api_key)[0]
+            before = "".join(token.text for token in tokens).partition(self._key)[0]
             ends = accumulate(len(token.text) for token in tokens)
             tokens = tuple(
                 Token(self._clean(token.text), tuple((self._clean(text), p) for text, p in token.top))
@@ -187,7 +250,7 @@ class OpenAIBackend:
         return replace(reply, text=self._clean(reply.text), tokens=tokens)
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._client.api_key, "***").encode("utf-8", "replace").decode()
+        return text.replace(self._key, "***").encode("utf-8", "replace").decode()
 
 
 # ── the client ───────────────────────────────────────────────────────────────────────────────────
@@ -199,6 +262,15 @@ def _http_client(concurrency: int) -> Any:
         return openai.DefaultAioHttpClient(limits=limits)
     except RuntimeError:  # openai[aiohttp] is not installed: the default transport is slower, and works
         return openai.DefaultAsyncHttpxClient(limits=limits)
+
+
+def _headers(client: openai.AsyncOpenAI) -> Any:
+    """What the package's client sends with every request; what it says of itself included."""
+    headers = _http.Headers()
+    for named in (client.default_headers, client.auth_headers):
+        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
+    headers["content-type"] = "application/json"
+    return headers
 
 
 def _key(name: str, model: str) -> str:

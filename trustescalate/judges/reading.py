@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trustescalate.types import Channel, Mode, Reply, Token
@@ -157,7 +158,7 @@ def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token,
     return tuple(kept)
 
 
-def _weighed(tokens: Sequence[Token], text: str, found: _Verdict, keys: Sequence[str]) -> Reading:
+def _weighed(tokens: Sequence[Token], text: str, found: _Verdict, keys: tuple[str, ...]) -> Reading:
     """The log-probabilities at a verdict's place, unless they are another verdict's."""
     token = _token_at(tokens, text, found, keys)
     if token is None:
@@ -168,7 +169,7 @@ def _weighed(tokens: Sequence[Token], text: str, found: _Verdict, keys: Sequence
     return weighed
 
 
-def _weigh(token: Token, keys: Sequence[str]) -> Reading:
+def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
     """Sum the alternatives at one place by the symbol that they mean. Equal texts are one token."""
     best: dict[str, float] = {}
     for text, logprob in token.top:
@@ -396,7 +397,10 @@ def _cut_verdict(text: str, keys: Sequence[str]) -> Iterator[_Verdict]:
         yield _Verdict(len(text) - len(text.lstrip(DECORATION)), symbol)
 
 
-def _meaning(piece: str, keys: Sequence[str]) -> int | None:
+@lru_cache(
+    maxsize=4096
+)  # the alternatives at a verdict's place are the same few hundred tokens over and over
+def _meaning(piece: str, keys: tuple[str, ...]) -> int | None:
     """The symbol that a token is or begins, if it is exactly one. A control token ("</s>") is none."""
     byte = _BYTE.fullmatch(piece)
     if byte is None and _CONTROL.fullmatch(piece):
@@ -425,7 +429,7 @@ def _bare(text: str) -> str:
 # ── the place ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _token_at(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: Sequence[str]) -> Token | None:
+def _token_at(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...]) -> Token | None:
     """The token at which a verdict starts; where the tokens do not spell the text, the last that means it.
 
     The text may be the end of what the tokens spell: some servers leave hidden reasoning in the tokens only.

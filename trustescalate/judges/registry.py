@@ -8,30 +8,33 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from trustescalate.config import AskedTable, Config, ModelTable, OpenAIJudge, PluginJudge, Price
 from trustescalate.config import CallableJudge as CallableTable
 from trustescalate.config import ClassicalJudge as ClassicalTable
-from trustescalate.config import Config, ModelTable, OpenAIJudge, PluginJudge, Price
 from trustescalate.config import ReplayJudge as ReplayTable
+from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
 from trustescalate.judges.functions import Function, FunctionJudge
+from trustescalate.judges.pacing import Lanes
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
 from trustescalate.judges.reading import condensed
 from trustescalate.judges.replay import ReplayJudge, load_votes
-from trustescalate.judges.reward import RewardJudge
+from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
 from trustescalate.types import Channel, Item, Reply, Request, TaskKind
 
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
-    "local": "trustescalate.judges.local:LocalBackend",
+    "local": "trustescalate.judges.local.backend:LocalBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
+    "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "score": "trustescalate.judges.score:ScoreBackend",
     "simulated": "trustescalate.simulate:SimulatedBackend",
 }
-"""Imported when used. `replay` and `classical` are no backends: they are judges already."""
+"""Imported when used. `replay` and `classical` are judges already, no backends; `reward` is a `Scorer`."""
 
 PLUGINS = "trustescalate.backends"
 JUDGING = 2
@@ -44,9 +47,10 @@ NOT_AN_ARGUMENT = {
 NOT_THE_MODEL = {
     *NOT_AN_ARGUMENT,
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+    *("attn_implementation", "batch_size", "device", "prefix_mib"),
+    *("requests_per_minute", "tokens_per_minute"),
 }
-"""What does not change an answer: how it is reached, paid, or read."""
-AskedTable = ModelTable | CallableTable | ScoreTable
+"""Fields that change no reply: how a model is reached, paid and held, and what is done with what it said."""
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
 """How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
@@ -71,7 +75,7 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
-    recorded = _recorded(config)
+    recorded, lanes = _recorded(config), Lanes()
     for table in config.judges:
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
@@ -80,12 +84,12 @@ def open_judges(
             judges.append(_classical(config, table, rows))
             continue
         if opened is None:
-            backend = open_backend(table, notice, config.folder, (functions or {}).get(table.name))
+            backend = open_backend(table, notice, config.folder, (functions or {}).get(table.name), lanes)
         else:
             backend = opened(table, notice)
         backends.append(backend)
         ask = wrap(condensing(backend.complete), _endpoint(table, backend), _tariff(table))
-        if isinstance(table, CallableTable | ScoreTable):
+        if isinstance(table, CallableTable | RewardTable | ScoreTable):
             judges.append(_item_judge(config, table, backend, ask))
             continue
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
@@ -162,15 +166,18 @@ def _classical(config: Config, table: ClassicalTable, rows: Sequence[Exemplar]) 
     )
 
 
-def _item_judge(config: Config, table: CallableTable | ScoreTable, backend: Backend, ask: Ask) -> Judge:
+def _item_judge(
+    config: Config, table: CallableTable | RewardTable | ScoreTable, backend: Backend, ask: Ask
+) -> Judge:
     """A judge that is shown items, not prompts; its fingerprint holds how its answers are read."""
     task, prices = config.task.task(), tariff(table.price)
     reads = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
     if isinstance(table, CallableTable):
         swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
         return FunctionJudge(table.name, digest(*reads, swap), task, ask, swap=swap, tariff=prices)
-    mark = digest(*reads, table.scale, table.middle if task.kind is TaskKind.BINARY else None)
-    return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=table.middle, tariff=prices)
+    middle = getattr(table, "middle", 0.0)
+    mark = digest(*reads, table.scale, middle if task.kind is TaskKind.BINARY else None)
+    return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=middle, tariff=prices)
 
 
 def open_backend(
@@ -178,22 +185,29 @@ def open_backend(
     notice: Callable[[str], None],
     folder: Path = Path(),
     function: Function | None = None,
+    lanes: Lanes | None = None,
 ) -> Backend:
-    """Import and build the backend that a judge's table names. Modules of the user's lie in `folder`."""
+    """Import and build the backend that a judge's table names. Modules of the user's lie in `folder`.
+
+    Those with the same `lanes` share endpoints.
+    """
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
         factory, arguments = _plugin(kind), dict(table.options)
     else:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
-    if kind == "openai":
+    if kind in ("local", "openai"):
         arguments["notice"] = notice
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}
+    if kind == "openai":
+        arguments["lanes"] = lanes
     try:
-        backend: Backend = factory(**arguments)
+        made = factory(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"judge {table.name!r}: {error}", "mend its options") from error
+    backend: Backend = ScoringBackend(made) if isinstance(table, RewardTable) else made
     return backend
 
 
@@ -205,7 +219,8 @@ def fingerprint(
     The wording is in it as it is shown: a comment in a prompt file changes nothing. `reader` is the version
     of the reader, today's if none is given.
     """
-    task, how = config.task.task(), asking(config, table)
+    task = config.task.task()
+    how = asking(config, table)
     probe = Item("probe", "prompt", ("first", "second")[: task.responses])
     shown = [
         [

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_interval
 
@@ -165,7 +165,7 @@ def agreement_interval(
         return None
     scaled = -np.log1p(-left)
     error = float(np.sqrt((len(left) - 1) / len(left) * np.sum((scaled - scaled.mean()) ** 2)))
-    reach = error * float(student_t.isf(delta / 2, units - 1))
+    reach = -error * float(stdtrit(units - 1, delta / 2))
     if error == 0:
         return None
     centre = -np.log1p(-whole)

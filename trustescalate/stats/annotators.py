@@ -6,7 +6,7 @@ One opinion an entry: on which row, by whom, which label. How far people agree a
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 
@@ -147,7 +147,7 @@ def _less_pvalue(difference: FloatArray, epsilon: float) -> float:
     gap, spread = float(difference.mean()) - epsilon, float(difference.std(ddof=1))
     if spread == 0:
         return float(gap >= 0)
-    return float(student_t.cdf(gap / spread * np.sqrt(len(difference)), len(difference) - 1))
+    return float(stdtr(len(difference) - 1, gap / spread * np.sqrt(len(difference))))
 
 
 def _benjamini_yekutieli(p: FloatArray, q: float) -> BoolArray:

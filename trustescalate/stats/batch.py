@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
 from trustescalate.stats.certify import reject_along
@@ -100,6 +99,8 @@ def batch_pvalue(
     >>> batch_pvalue(1, 50, 100, 0.1, humans_replace=True).round(4).tolist()
     0.0019
     """
+    from scipy.stats import hypergeom
+
     k, a, size = _checked(errors, drawn, accepted)
     marked = errors_allowed(size, alpha) + 1 + humans_replace * k
     p = hypergeom.cdf(k, size, np.minimum(marked, size), a)
@@ -117,6 +118,8 @@ def batch_errors_upper(
     >>> batch_errors_upper(np.array([0, 2, 0]), np.array([20, 60, 0]), 100, 0.1).tolist()
     [9, 6, 100]
     """
+    from scipy.stats import hypergeom
+
     if not np.all((np.asarray(delta) > 0) & (np.asarray(delta) < 1)):
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
     k, a, size = _checked(errors, drawn, accepted)

@@ -7,7 +7,6 @@ without a verdict do not belong here. No promise rests on these figures; they sa
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 
@@ -84,8 +83,9 @@ def auroc(score: FloatArray, correct: BoolArray) -> float | None:
     wrong = correct.size - right
     if right == 0 or wrong == 0:
         return None
-    ranks = rankdata(score)[correct].sum()
-    return float((ranks - right * (right + 1) / 2) / (right * wrong))
+    below = np.sort(score[~correct])
+    beaten = sum(int(np.searchsorted(below, score[correct], side).sum()) for side in ("left", "right"))
+    return beaten / (2 * right * wrong)
 
 
 def _check(score: FloatArray, correct: BoolArray) -> None:

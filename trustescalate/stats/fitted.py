@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
@@ -113,6 +112,8 @@ def fit_isotonic(score: FloatArray, correct: npt.NDArray[np.generic]) -> Isotoni
     >>> fit_isotonic(np.array([0.6, 0.7, 0.8, 0.9]), np.array([False, True, False, True]))
     Isotonic(knots=array([0.6, 0.7, 0.9]), values=array([0. , 0.5, 1. ]))
     """
+    from scipy.optimize import isotonic_regression
+
     score, outcome = _outcomes(score, correct)
     levels, place = np.unique(score, return_inverse=True)
     rows = np.bincount(place).astype(np.float64)

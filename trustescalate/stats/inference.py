@@ -9,7 +9,7 @@ Several models side by side are `leaderboard`.
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from trustescalate.stats.bounds import (
     FloatArray,
@@ -242,7 +242,7 @@ def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
     """
     strata = 1 if survey.stratum is None else len(np.unique(survey.stratum))
     each = -np.expm1(np.log1p(-delta) / comparisons)
-    return float(student_t.isf(each / 2, _units(survey, survey.labelled) - strata))
+    return -float(stdtrit(_units(survey, survey.labelled) - strata, each / 2))
 
 
 def coarse_strata(

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
-from scipy.special import expit
-from scipy.stats import kendalltau, rankdata, spearmanr
-from scipy.stats import t as student_t
+from scipy.special import expit, stdtrit
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import (
@@ -161,7 +158,7 @@ def bradley_terry(games: Games, m: int, delta: float) -> Leaderboard:
     units = len(np.unique(cluster[games.labelled]))
     covariance = parts.T @ parts * units / max(1, units - 1)
     pairs = m * (m - 1) // 2
-    reach = [float(student_t.isf(-np.expm1(np.log1p(-delta) / k) / 2, max(1, units - m))) for k in (m, pairs)]
+    reach = [-float(stdtrit(max(1, units - m), -np.expm1(np.log1p(-delta) / k) / 2)) for k in (m, pairs)]
     return _board(strengths, covariance, (reach[0], reach[1]), _too_few_games(games, units, m))
 
 
@@ -177,6 +174,8 @@ def rank_correlation(a: FloatArray, b: FloatArray) -> RankCorrelation | None:
     >>> [round(each, 3) for each in found]
     [0.8, 0.333, 0.667, 0.333]
     """
+    from scipy.stats import kendalltau, rankdata, spearmanr
+
     if a.shape != b.shape or a.ndim != 1 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("two lists (m,) of finite figures are needed")
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -242,6 +241,8 @@ def _check_games(games: Games, m: int) -> None:
         raise ValueError("a model plays against itself")
     if any(np.any((share < 0) | (share > 1)) for share in (games.prediction, games.label)):
         raise ValueError("predictions and labels must lie in [0, 1]")
+    from scipy.sparse.csgraph import connected_components
+
     beats = np.zeros((m, m))
     first, second = games.first[games.labelled], games.second[games.labelled]
     np.add.at(beats, (first, second), games.label)

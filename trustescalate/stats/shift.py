@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import ks_2samp
+from scipy.special import kolmogorov
 
 from trustescalate.stats.bounds import (
     BoolArray,
@@ -92,7 +92,8 @@ def score_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], le
     One array of scores for each tier in both, of any lengths. What a tier sees depends on what earlier tiers
     let through: both sides must hold the rows that *reach* it under the same thresholds. Two-sample
     Kolmogorov-Smirnov, since any change of shape matters; with ties it is conservative (measured at
-    level 0.1, 3 tiers of 200 and 300 rows: false alarms .09 without ties, .02 with five score levels).
+    level 0.1, 3 tiers of 200 and 300 rows: false alarms .09 without ties, .02 with five score levels), and
+    so is its limiting distribution, which is used at every size.
     P(any alarm) <= level without a shift (Holm over tiers), for independent rows. A tier without rows on a
     side has p = 1. Raises ValueError for numbers of tiers that differ, a score that is not finite, or a level
     outside (0, 1). Hodges (1958).
@@ -189,5 +190,8 @@ def _two_sample(before: FloatArray, after: FloatArray) -> tuple[float, float]:
         raise ValueError("a score is not finite")
     if not (before.size and after.size):
         return 0.0, 1.0
-    test = ks_2samp(before, after, method="asymp")
-    return float(test.statistic), float(test.pvalue)
+    x, y = np.sort(before), np.sort(after)
+    seen = np.concatenate([x, y])
+    gap = np.searchsorted(x, seen, "right") / x.size - np.searchsorted(y, seen, "right") / y.size
+    largest = float(np.abs(gap).max())
+    return largest, float(kolmogorov(largest * np.sqrt(x.size * y.size / (x.size + y.size))))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import binom
 
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
@@ -205,6 +204,8 @@ def violation_limit(trials: int, delta: float, tail: float = 1e-6) -> int:
     >>> violation_limit(500, 0.1)
     85
     """
+    from scipy.stats import binom
+
     if trials < 0 or not 0 < delta < 1:
         raise ValueError(f"trials must not be negative and delta lie in (0, 1), not {trials} and {delta}")
     return int(binom.ppf(1 - tail, trials, delta))

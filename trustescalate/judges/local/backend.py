@@ -1,0 +1,214 @@
+"""A causal language model as a backend: requests gathered, answered together, read at the next token.
+
+How a model is loaded, batched and run is in the files beside this one; this one turns requests into token
+ids and log-probabilities into replies.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from trustescalate.judges.base import MAX_TOKENS
+from trustescalate.judges.local.batching import Batcher, BatchSize, out_of_memory
+from trustescalate.judges.local.loading import ModelSettings, load
+from trustescalate.judges.local.scoring import SharedScorer, choice
+from trustescalate.judges.local.text import ChatText
+from trustescalate.types import Reply, Request, Token, Usage
+
+ALTERNATIVES = 20
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request in token ids, and those with which others begin too."""
+
+    request: Request
+    ids: list[int]
+    prefix: tuple[int, ...]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the next token answers it: a verdict is asked for, and no words before it."""
+        return self.request.logprobs and self.request.max_tokens <= MAX_TOKENS["direct"]
+
+    @property
+    def group(self) -> Hashable:
+        """What can be answered in one pass: a verdict each behind one prefix, or words after one prompt."""
+        rest = () if self.reads else (tuple(self.ids), self.request.max_tokens)
+        return self.prefix, self.request.symbols, self.request.logprobs, rest
+
+    @property
+    def size(self) -> int:
+        """Tokens."""
+        return len(self.ids)
+
+
+class _Seen(NamedTuple):
+    """Tokens at one place, the likeliest first, and their log-probabilities."""
+
+    ids: list[int]
+    logprobs: list[float]
+
+
+class LocalBackend:
+    """A causal language model from a folder or the hub.
+
+    The settings are those of `loading.ModelSettings`. A request for log-probabilities and no more tokens than
+    `MAX_TOKENS` is answered by a single one, its `finish` being "length"; others are generated to the end.
+    At most `batch_size` requests are answered in one pass, "auto" to find by trying up to `concurrency`; keys
+    and values of shared prefixes take at most `prefix_mib` of memory.
+
+    Raises `ConfigError` without the packages that the settings need, `ProviderError` if the model cannot be
+    loaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None = None,
+        adapter: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        attn_implementation: str | None = None,
+        quantize: str | None = None,
+        chat_template: Literal["auto", "none"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        concurrency: int = 64,
+        prefix_mib: int = 2048,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        settings = ModelSettings(model, revision, adapter, dtype, device, attn_implementation, quantize)
+        loaded = load(settings, "causal")
+        self.text = ChatText(loaded.tokenizer, template=chat_template == "auto")
+        self._scorer = SharedScorer(
+            loaded,
+            quantize=quantize,
+            prefix_bytes=prefix_mib * MIB,
+            notice=lambda said: notice(f"{model}: {said}"),
+        )
+        # Dynamic integers take their scale from all that a pass holds: alone, no question sways another.
+        self._size = BatchSize(1 if quantize == "int8-dynamic" else batch_size, most=concurrency)
+        self._batcher: Batcher[Request, _Question, Reply] = Batcher(
+            self._question, self._answered, self._size
+        )
+        self._notice = notice
+        self._model = model
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request, together with others that are waiting."""
+        try:
+            return await self._batcher.ask(request)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return Reply("the prompt does not fit into memory", None, "stop", Usage(1), "bad_request")
+
+    @property
+    def batch_size(self) -> int:
+        """How many requests go into one pass now."""
+        return self._size.now
+
+    @property
+    def prefix_bytes(self) -> int:
+        """The memory of the keys and values of prefixes that are held now."""
+        return self._scorer.prefix_bytes
+
+    async def close(self) -> None:
+        """Finish the pass under way and drop the rest."""
+        await self._batcher.close()
+
+    def _question(self, request: Request) -> _Question:
+        return _Question(request, self.text.encode(request.messages), self.text.prefix(request.messages))
+
+    def _answered(self, questions: Sequence[_Question]) -> list[Reply]:
+        """Replies to questions of a group. Where memory runs out, prefixes are given up before questions."""
+        fitting = [q for q in questions if self._fits(q)]
+        try:
+            replies = iter(self._attempted(fitting))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            self._scorer.forget()
+            if len(fitting) > 1:
+                self._notice(f"{self._model}: no memory for {len(fitting)} questions at once; now fewer are")
+                raise
+            replies = iter(self._attempted(fitting))
+        return [next(replies) if self._fits(q) else self._too_long(q) for q in questions]
+
+    def _attempted(self, questions: Sequence[_Question]) -> list[Reply]:
+        if not questions:
+            return []
+        return self._read(questions) if questions[0].reads else self._generated(questions)
+
+    def _read(self, questions: Sequence[_Question]) -> list[Reply]:
+        """One pass, read at the next token."""
+        symbols = questions[0].request.symbols
+        logprobs = self._scorer.logprobs(questions[0].prefix, [q.ids for q in questions])
+        tokens = [self._token(seen) for seen in self._seen(logprobs, symbols)]
+        return [self._reply(q, token.text, [token]) for q, token in zip(questions, tokens, strict=True)]
+
+    def _generated(self, questions: Sequence[_Question]) -> list[Reply]:
+        """Draws, or the likeliest words with their alternatives, after one and the same prompt."""
+        request, ids, prefix = questions[0].request, questions[0].ids, questions[0].prefix
+        room = request.max_tokens if self._scorer.context is None else self._scorer.context - len(ids)
+        chooser = choice(
+            [(q.request.temperature, _generator(q.request)) for q in questions],
+            lambda logprobs: self._seen(logprobs, request.symbols),
+        )
+        made = self._scorer.continued(prefix, ids, max(1, min(request.max_tokens, room)), chooser)
+        replies = []
+        for i, (q, row) in enumerate(zip(questions, made, strict=True)):
+            tokens = [self._token(step[i], t) for step, t in zip(chooser.trace, row, strict=False)]
+            replies.append(self._reply(q, self.text.decoded(row), tokens, ended=self._scorer.ended(row)))
+        return replies
+
+    def _seen(self, logprobs: Any, symbols: tuple[str, ...]) -> list[_Seen]:
+        """Of each row the likeliest tokens, and all that may begin a symbol, however unlikely."""
+        top = logprobs.topk(min(ALTERNATIVES, logprobs.shape[1])).indices
+        ids = [list(dict.fromkeys([*row, *self.text.spellings(symbols)])) for row in top.tolist()]
+        return [_Seen(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
+
+    def _token(self, seen: _Seen, chosen: int | None = None) -> Token:
+        """The chosen token, or the likeliest. Tokens that read alike are one alternative, with their sum."""
+        merged: dict[str, float] = {}
+        for token, logprob in zip(*seen, strict=True):
+            text = self.text.token(token)
+            merged[text] = _logaddexp(merged.get(text, -math.inf), logprob)
+        return Token(self.text.token(seen.ids[0] if chosen is None else chosen), tuple(merged.items()))
+
+    def _reply(self, question: _Question, text: str, tokens: list[Token], *, ended: bool = False) -> Reply:
+        """Shared tokens count as cached for each question, whichever of them came first and paid for all."""
+        shared = self._scorer.shared(question.prefix, question.ids)
+        usage = Usage(1, len(question.ids), shared, len(tokens))
+        if any(math.isnan(logprob) for token in tokens for _, logprob in token.top):
+            return Reply("the model's output is not a number", None, "stop", usage, "bad_reply")
+        kept = tuple(tokens) if question.request.logprobs else None
+        return Reply(text, kept, "stop" if ended else "length", usage)
+
+    def _fits(self, question: _Question) -> bool:
+        return self._scorer.context is None or question.size <= self._scorer.context
+
+    def _too_long(self, question: _Question) -> Reply:
+        said = f"{question.size} tokens do not fit into the model's context of {self._scorer.context}"
+        return Reply(said, None, "stop", Usage(), "bad_request")
+
+
+def _generator(request: Request) -> Any:
+    """Of a draw its own generator, so that the same request draws the same words; None for the likeliest."""
+    if request.temperature <= 0:
+        return None
+    import torch
+
+    seed = int.from_bytes(hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()[:8], "big")
+    return torch.Generator().manual_seed(seed)
+
+
+def _logaddexp(a: float, b: float) -> float:
+    if a == -math.inf:
+        return b
+    high, low = max(a, b), min(a, b)
+    return high + math.log1p(math.exp(low - high))

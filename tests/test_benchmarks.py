@@ -71,3 +71,18 @@ def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_pa
     limit = int(rows["one for each"][-1])
     assert broken["one for each"] <= limit < broken["one for all"]
     assert int(rows["one for each"][4]) > 50
+
+
+def test_imports_are_measured_beside_plain_json() -> None:
+    """At a small size, and without --check: how fast a busy machine is says nothing."""
+    lines = run("imports", "--rows", 3000).splitlines()
+    kinds = [line.split()[1] for line in lines[1:]]
+    assert kinds == ["short", "short", "long", "long", "repeated", "repeated"]
+    memory = [float(line.split()[-1]) for line in lines[1:]]
+    assert max(memory) - min(memory) < 40
+
+
+def test_the_fuzzing_of_imports_ends_without_a_traceback() -> None:
+    """A few seconds here; minutes before a release."""
+    said = run("fuzz_imports", DATA / "formats", "--minutes", 0.05)
+    assert "crash" not in said

@@ -21,7 +21,12 @@ from trustescalate.project import Progress, Project
 
 COMMANDS = {
     "init",
+    "export",
     "import",
+    "split",
+    "label import",
+    "label queue",
+    "label serve",
     "check",
     "calibrate",
     "run",
@@ -38,6 +43,8 @@ COMMANDS = {
     "leaderboard",
     "compare",
     "band",
+    "judges list",
+    "judges bench",
 }
 HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
@@ -70,7 +77,12 @@ def config(tmp_path: Path) -> Path:
 
 
 def commands() -> Mapping[str, Any]:
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+    """Every command by what is typed for it."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {key}": inner[key] for key in inner}
+    return found
 
 
 def test_these_are_the_commands() -> None:
@@ -84,10 +96,10 @@ def test_every_command_and_each_of_its_flags_is_explained(name: str) -> None:
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     assert all(option.help for option in options)
     assert "--json" in {flag for option in options for flag in option.opts}
-    shown = cli(name, "--help")
+    shown = cli(*name.split(), "--help")
     assert shown.exit_code == 0
     assert all(flag in shown.stdout for option in options for flag in option.opts)
-    assert cli(name, "-h").stdout == shown.stdout
+    assert cli(*name.split(), "-h").stdout == shown.stdout
 
 
 def test_the_exit_codes_are_in_the_help() -> None:
@@ -123,6 +135,8 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "reparse",
         "probe",
         "prompts",
+        "list",
+        "bench",
     ],
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
@@ -131,6 +145,8 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
         "dry": ["run", "--dry-run", "--config", done],
         "probe": ["probe", "--items", 1, "--config", done], "prompts": ["init", tmp_path, "--prompts"],
         "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
+        "list": ["judges", "list", "--config", done],
+        "bench": ["judges", "bench", "--rows", "certify", "--config", done],
         "draw": ["monitor", "--draw", 3, "--config", done],
     }  # fmt: skip
     result = cli(*arguments.get(name, [name, "--config", done]), "--json")
@@ -142,11 +158,11 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_flag_has_a_twin_in_the_environment(name: str) -> None:
-    shown = " ".join(cli(name, "--help").stdout.split())
+    shown = " ".join(cli(*name.split(), "--help").stdout.split())
     for option in commands()[name].params:
         if option.param_type_name == "option":
             flag = max(option.opts, key=len).removeprefix("--").upper().replace("-", "_")
-            assert f"TRUSTESCALATE_{name.upper()}_{flag}" in shown.replace("_ ", "_")
+            assert f"TRUSTESCALATE_{name.upper().replace(' ', '_')}_{flag}" in shown.replace("_ ", "_")
 
 
 def test_the_environment_is_read(done: Path, tmp_path: Path) -> None:
@@ -339,7 +355,7 @@ def test_a_full_disk_is_an_error_not_a_breach(config: Path, monkeypatch: pytest.
     def full(file: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trustescalate.store._append", full)
+    monkeypatch.setattr("trustescalate.store.append", full)
     result = cli("run", "--config", config)
     assert (result.exit_code, "error: No space left on device\nhint: " in result.stderr) == (2, True)
     monkeypatch.undo()

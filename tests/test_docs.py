@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from trustescalate.importers.registry import FORMATS
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -56,8 +58,16 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # type: ignore[union-attr]
         assert f"`{name}`" in text
+    for group in app.registered_groups:
+        assert f"`{group.name}`" in text
     for code in (0, 1, 2, 3, 4, 70, 130):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
+
+
+def test_the_page_on_imports_names_every_format() -> None:
+    text = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    for name, found in FORMATS.items():
+        assert f"| `{name}` | {found.about} |" in text
 
 
 def _runnable(text: str) -> str:

@@ -142,12 +142,13 @@ def test_what_says_nothing_about_production_is_not_counted(config: Path) -> None
     project = Project.open(config)
     certify = project.certificate().roles["certify"][0]
     abstained = next(row.item_id for row in project.load_run().decisions if row.label is None)
-    (skipped, _), (good, label), *_ = released(config)
+    (skipped, _), (good, label), (picked, _), *_ = released(config)
     notes = [(certify, "A"), (abstained, "A"), ("elsewhere", "A"), (skipped, "skip"), (good, label)]
     rows = [{"item_id": item, "annotator": "ann", "label": said} for item, said in notes]
+    rows.append({"item_id": picked, "annotator": "ann", "label": "A", "purpose": "abstained"})
     found = watched(config, audit=write(config.parent / "odd.jsonl", rows))
     assert found.audit.labels == 1
-    assert list(found.left_out.values()) == [2, 1, 1]
+    assert list(found.left_out.values()) == [2, 1, 1, 1]
     assert any("2 audited items not counted" in line for line in found.lines())
 
 

@@ -464,7 +464,7 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest
 
     calibrate(config)
     whole = run(config)
-    append, written = store._append, [0]
+    append, written = store.append, [0]
 
     def full(file: int, data: bytes) -> None:
         written[0] += 1
@@ -473,11 +473,11 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest
             raise OSError(28, "No space left on device")
         append(file, data)
 
-    monkeypatch.setattr(store, "_append", full)
+    monkeypatch.setattr(store, "append", full)
     with pytest.raises(OSError, match="No space left"):
         run(config)
     assert written[0] == 22, "a row was written behind one that failed half-way"
-    monkeypatch.setattr(store, "_append", append)
+    monkeypatch.setattr(store, "append", append)
     project = Project.open(config)
     assert project.load_run().header.status == "stopped"
     assert run(config, resume="latest").decisions == whole.decisions

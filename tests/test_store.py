@@ -249,7 +249,7 @@ def certificate() -> Certificate:
     task = Task(TaskKind.PAIRWISE, "?", ("A", "B"))
     return Certificate(
         **dict.fromkeys(("reason", "advice", "path", "procedure", "prefer", "estimator"), ""),
-        **dict.fromkeys(("label_policy", "protocol", "data_digest", "version", "created"), ""),
+        **dict.fromkeys(("protocol", "data_digest", "version", "created"), ""), label_policy="majority",
         **dict.fromkeys(("tests", "diagnostics", "assumptions"), ()),
         **dict.fromkeys(("schema", "n", "no_majority", "dropped_ties", "seed"), 0),
         status="certified", alpha=0.1, delta=0.1, claim="population", task=task, chosen=0,

@@ -98,7 +98,7 @@ def must_be_labelled(draw: Draw, data: Dataset, folder: Path) -> None:
 
 def to_label(draw: Draw, data: Dataset) -> list[Item]:
     """The drawn items that nobody annotated, in the order of the file, which tells nothing of their roles."""
-    return [item for item in data.unlabelled if item.id in draw.drawn]
+    return [item for item in data.items if item.id in draw.drawn - data.annotated]
 
 
 async def judge_batch(

@@ -22,7 +22,7 @@ from trustescalate.evidence import (
     verdict_limits,
     within,
 )
-from trustescalate.labels import dropped_ties, majority
+from trustescalate.labels import dropped_ties, majority, sampled
 from trustescalate.report import beside, figures, outcome
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
@@ -192,7 +192,7 @@ def _pairs(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> lis
         (
             {row.item_id: row for row in run.decisions},
             predictions(run, values),
-            majority(task, run.annotations),
+            majority(task, sampled(run.annotations)),
         )
         for run in (first, second)
     ]
@@ -318,7 +318,7 @@ def _paired(
     cluster = np.unique(names, return_inverse=True)[1] if any(groups) else None
     surveys = []
     for side, run in enumerate(runs):
-        said = opinion_means(task, run.annotations, values)
+        said = opinion_means(task, sampled(run.annotations), values)
         surveys.append(
             Survey(
                 np.array([pair.expected[side] for pair in pairs]),

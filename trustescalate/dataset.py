@@ -1,12 +1,13 @@
 """Items and annotations from files, checked all at once, and divided into roles that never overlap."""
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from trustescalate.config import Config, RolesTable
 from trustescalate.errors import DataError
@@ -20,22 +21,32 @@ R = TypeVar("R", Item, Annotation)
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What people brought. `annotations` are on `items` only; items without any are there to be judged."""
+    """What people brought. `annotations` are on `items` only.
+
+    An item that people labelled because a cascade abstained on it, or for a reason that is not known, was
+    picked: it says nothing about the others. It counts as `unlabelled`, so that it never certifies, and both
+    the items that a run judges and those that are drawn for people stay the whole population.
+    """
 
     items: tuple[Item, ...]
     annotations: tuple[Annotation, ...]
 
     @property
     def labelled(self) -> tuple[Item, ...]:
-        """Items that somebody annotated, whatever the annotation says."""
-        known = {annotation.item_id for annotation in self.annotations}
+        """Items that somebody annotated as part of a sample, whatever the annotation says."""
+        known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
         return tuple(item for item in self.items if item.id in known)
 
     @property
     def unlabelled(self) -> tuple[Item, ...]:
-        """Items that nobody annotated."""
-        known = {annotation.item_id for annotation in self.annotations}
+        """All other items: those to be judged."""
+        known = {item.id for item in self.labelled}
         return tuple(item for item in self.items if item.id not in known)
+
+    @property
+    def annotated(self) -> frozenset[str]:
+        """The ids of items that somebody annotated, for whatever reason."""
+        return frozenset(annotation.item_id for annotation in self.annotations)
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -116,6 +127,40 @@ def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Ma
         if role != "certify":
             room[role] -= len(rows)
         given.update(dict.fromkeys((item.id for item in rows), role))
+    return given
+
+
+def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | None:
+    """The roles that [roles] file gives to labelled items; None if no file is named.
+
+    Raises DataError unless every item has exactly one role, and every cluster is in one role as a whole.
+    """
+    if config.roles.file is None:
+        return None
+    path, hint = config.path(config.roles.file), "remove the file, and `trustescalate split` writes a new one"
+    try:
+        named = json.loads(path.read_bytes())
+        rows = [(item_id, role) for role in get_args(Role) for item_id in named.pop(role)]
+        if named or not all(isinstance(item_id, str) for item_id, _ in rows):
+            raise ValueError
+    except OSError as error:
+        raise DataError(
+            [f"{path}: cannot be read: {error.strerror}"], "`trustescalate split` writes it"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        why = f"{path}: must hold a list of ids under each of {', '.join(get_args(Role))}, and no more"
+        raise DataError([why], hint) from None
+    given = dict(rows)
+    twice = [item_id for item_id, count in Counter(item_id for item_id, _ in rows).items() if count > 1]
+    problems = [f"{path}: item {item_id!r} has more than one role" for item_id in twice]
+    problems += [f"{path}: item {item.id!r} has no role" for item in items if item.id not in given]
+    problems = problems or [
+        f"{path}: items {', '.join(repr(item.id) for item in rows[:4])} hang together, in different roles"
+        for rows in clusters(items)
+        if len({given[item.id] for item in rows}) > 1
+    ]
+    if problems:
+        raise DataError(problems, hint)
     return given
 
 

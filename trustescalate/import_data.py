@@ -8,13 +8,15 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from trustescalate.config import parse_config
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.imported_set import ImportedSet, JudgeCount
+from trustescalate.imported_set import BATCH, ImportedSet, JudgeCount
 from trustescalate.importers.base import Files, Format, Notes, Taken
 from trustescalate.importers.columns import ColumnsFile
 from trustescalate.importers.files import Foreign, open_foreign
@@ -22,9 +24,6 @@ from trustescalate.importers.registry import columns_format, recognise
 from trustescalate.project import Progress
 from trustescalate.starter import STARTER, must_be_free
 from trustescalate.types import Task, TaskKind
-
-EVERY = 2000
-"""Records between two signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,7 @@ def import_files(
         found, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
-        for taken in _watched(found.read(parts, notes), files, progress):
-            imported.add(taken)
-        imported.flush()
+        _fill(imported, found.read(parts, notes), sum(file.about for file in files), progress)
         if imported.items == 0 or notes.task is None:
             problems = [str(problem) for problem in imported.rejected] or [
                 f"{path}: holds nothing" for path in paths
@@ -112,28 +109,30 @@ def import_files(
 
 
 def _columns(path: Path) -> ColumnsFile:
+    """[task] and [import] of a file that has little else, or of a whole configuration."""
     try:
-        return ColumnsFile.model_validate_json(
-            json.dumps(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-        )
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        if "version" in given:
+            parse_config(given, path)
+            given = {key: given[key] for key in ("task", "import") if key in given}
+        return ColumnsFile.model_validate_json(json.dumps(given, default=str))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise ConfigError("\n  ".join([f"{path}:", *lines])) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def _watched(
-    taken: Iterator[Taken], files: Sequence[Foreign], progress: Callable[[Progress], None]
-) -> Iterator[Taken]:
-    about = sum(file.about for file in files)
+def _fill(
+    imported: ImportedSet, records: Iterator[Taken], about: int, progress: Callable[[Progress], None]
+) -> None:
     done = 0
-    for done, record in enumerate(taken, 1):
-        if done % EVERY == 0:
-            progress(Progress("importing", done, max(done, about), 0, 0, 0.0, 0))
-        yield record
+    while batch := list(islice(records, BATCH)):
+        imported.add(batch)
+        done += len(batch)
+        progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
 
 

@@ -11,10 +11,10 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,10 @@ from trustescalate.jsonl import encode, to_python
 from trustescalate.stats.bounds import IntArray
 from trustescalate.types import Judgment
 
-BATCH = 500
+BATCH = 100
+"""Records that are best added at once. Many more of them alive keep the garbage collector busy."""
+AT_ONCE = 500
+"""Keys that one statement looks up."""
 MOST_JUDGES = 200
 FILTER_BYTES = 1 << 25
 """Up to some ten million opinions, hardly one is looked up in vain."""
@@ -62,20 +65,22 @@ class ImportedSet:
         self._refused: IO[bytes] | None = None
         self._votes: dict[str, IO[bytes]] = {}
         self._seen = _Seen(self._draft / "seen.sqlite")
-        self._batch: list[Plain] = []
         self.items = self.annotations = self.repeated = self.refused = 0
         self.labels: Counter[str] = Counter()
         self.rejected: list[Rejected] = []
         self.judges: dict[str, JudgeCount] = {}
 
-    def add(self, taken: Taken) -> None:
-        """Take one record, or count one that could not be taken."""
-        if isinstance(taken, Rejected):
-            self.reject(taken)
-            return
-        self._batch.append(taken if isinstance(taken, Plain) else _plain_record(taken))
-        if len(self._batch) >= BATCH:
-            self.flush()
+    def add(self, batch: Iterable[Taken]) -> None:
+        """Take some records, and count those that could not be taken. A few hundred at a time are fast."""
+        rows = []
+        for taken in batch:
+            if isinstance(taken, Plain):
+                rows.append(taken)
+            elif isinstance(taken, Rejected):
+                self.reject(taken)
+            else:
+                rows.append(_plain_record(taken))
+        self._add(rows)
 
     def reject(self, problem: Rejected) -> None:
         """Count what could not be taken, and write it down."""
@@ -91,7 +96,7 @@ class ImportedSet:
         (self._draft / name).write_bytes(data)
 
     def finish(self) -> None:
-        """Give the folder its name. Call `flush` first."""
+        """Give the folder its name."""
         self._close()
         for left in self._draft.glob("seen.*"):
             left.unlink()
@@ -115,58 +120,62 @@ class ImportedSet:
             if file is not None:
                 file.close()
 
-    def flush(self) -> None:
-        """Write what was taken so far."""
-        batch, self._batch = self._batch, []
-        lines = [to_json(row.item) for row in batch]
-        keys = [key for row, line in zip(batch, lines, strict=True) for key in _keys(row, line)]
+    def _add(self, rows: Sequence[Plain]) -> None:
+        lines = [to_json(row.item) for row in rows]
+        keys: list[int] = []
+        for row, line in zip(rows, lines, strict=True):
+            keys += _keys(row, line)
         if self._seen.all_new(keys):
-            for row, line in zip(batch, lines, strict=True):
-                self._write(line, row, row.notes, row.judgments)
+            self._write(lines, [(row.item["id"], who, label) for row in rows for who, label in row.notes])
+            for row in rows:
+                for judgment in row.judgments:
+                    self._write_judgment(judgment)
             return
-        for row, line in zip(batch, lines, strict=True):
-            self._add_carefully(row, line)
+        said = self._seen.recall(keys)
+        before = set(said)
+        for row, line in zip(rows, lines, strict=True):
+            self._add_carefully(row, line, said)
+        self._seen.remember({key: value for key, value in said.items() if key not in before})
 
-    def _write(
-        self,
-        line: bytes,
-        row: Plain,
-        notes: Iterable[tuple[str, str]],
-        judgments: Iterable[Judgment],
-    ) -> None:
-        if line:
-            self._items.write(line + b"\n")
-            self.items += 1
-        for annotator, label in notes:
-            note = {"item_id": row.item["id"], "annotator": annotator, "label": label}
-            self._notes.write(to_json(note) + b"\n")
-            self.annotations += 1
-            self.labels[label] += 1
-        for judgment in judgments:
-            self._write_judgment(judgment)
+    def _write(self, lines: Sequence[bytes], notes: Sequence[tuple[str, str, str]]) -> None:
+        self._items.writelines([line + b"\n" for line in lines])
+        self._notes.writelines(
+            [
+                to_json({"item_id": item_id, "annotator": who, "label": label}) + b"\n"
+                for item_id, who, label in notes
+            ]
+        )
+        self.items += len(lines)
+        self.annotations += len(notes)
+        self.labels.update([label for _, _, label in notes])
 
-    def _add_carefully(self, row: Plain, line: bytes) -> None:
+    def _add_carefully(self, row: Plain, line: bytes, said: dict[int, int]) -> None:
+        """Take a row of a batch in which something came before. `said` holds it by key, and grows."""
         item_id = row.item["id"]
-        known = self._seen.put(hash(item_id), _content(row, line))
-        if known == "other":
+        content = _content(row, line)
+        before = said.get(hash(item_id))
+        if before is not None and before != content:
             self.reject(Rejected(item_id, "item", "this id came before with other texts, or another group"))
             return
-        self.repeated += known == "same"
+        said[hash(item_id)] = content
+        self.repeated += before is not None
         notes = [
-            (who, label)
+            (item_id, who, label)
             for who, label in row.notes
-            if self._is_new(item_id, who, hash((item_id, who)), hash(label))
+            if self._is_new(item_id, who, hash((item_id, who)), hash(label), said)
         ]
-        judgments = [
-            each for each in row.judgments if self._is_new(item_id, each.judge, *_judgment_keys(each))
-        ]
-        self._write(b"" if known == "same" else line, row, notes, judgments)
+        self._write([] if before is not None else [line], notes)
+        for judgment in row.judgments:
+            if self._is_new(item_id, judgment.judge, *_judgment_keys(judgment), said):
+                self._write_judgment(judgment)
 
-    def _is_new(self, item_id: str, who: str, key: int, said: int) -> bool:
-        before = self._seen.put(key, said)
-        if before == "other":
+    def _is_new(self, item_id: str, who: str, key: int, value: int, said: dict[int, int]) -> bool:
+        if key not in said:
+            said[key] = value
+            return True
+        if said[key] != value:
             self.reject(Rejected(item_id, "opinion", f"{who!r} said something else of this item before"))
-        return before == "new"
+        return False
 
     def _write_judgment(self, row: Judgment) -> None:
         if row.judge not in self._votes:
@@ -222,6 +231,7 @@ class _Seen:
         self._bits = np.zeros(FILTER_BYTES, dtype=np.uint8)
         self._log = path.with_suffix(".log").open("wb")
         self._db: sqlite3.Connection | None = None
+        self._indexed = 0
 
     def close(self) -> None:
         """Let go of the files; whoever made the folder removes them."""
@@ -230,61 +240,69 @@ class _Seen:
             self._db.close()
 
     def all_new(self, flat: list[int]) -> bool:
-        """Remember keys, each followed by what it said, if none was there before, nor comes twice."""
+        """Remember keys, each followed by what it says, if none was there before, nor comes twice."""
         rows = np.array(flat, dtype=np.int64).reshape(-1, 2)
-        keys = rows[:, 0]
-        place, bit = _places(keys)
-        if ((self._bits[place] & bit) > 0).all(axis=1).any() or len(set(flat[::2])) < len(keys):
+        place, bit = _places(rows[:, 0])
+        if (self._bits[place] & bit).all(axis=1).any() or len(set(flat[::2])) < len(rows):
             return False
-        np.bitwise_or.at(self._bits, place, bit)
-        if self._db is None:
-            self._log.write(rows.tobytes())
-        else:
-            self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[keys.argsort()].tolist())
+        self._keep(rows, place, bit)
         return True
 
-    def put(self, key: int, said: int) -> Literal["new", "same", "other"]:
-        """Look one key up, and remember it."""
+    def recall(self, flat: list[int]) -> dict[int, int]:
+        """What was said before under keys that are each followed by what is said now."""
+        keys = np.unique(flat[::2])
+        place, bit = _places(keys)
+        maybe = keys[(self._bits[place] & bit).all(axis=1)].tolist()
+        found: dict[int, int] = {}
         index = self._index()
-        row = index.execute("SELECT said FROM seen WHERE key = ?", (key,)).fetchone()
-        if row is not None:
-            return "same" if row[0] == said else "other"
-        index.execute("INSERT INTO seen VALUES (?, ?)", (key, said))
-        np.bitwise_or.at(self._bits, *_places(np.array([key])))
-        return "new"
+        for start in range(0, len(maybe), AT_ONCE):
+            some = maybe[start : start + AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found.update(index.execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
+        return found
+
+    def remember(self, said: dict[int, int]) -> None:
+        """Keep keys that are new."""
+        rows = np.array(list(said.items()), dtype=np.int64).reshape(-1, 2)
+        self._keep(rows, *_places(rows[:, 0]))
+
+    def _keep(self, rows: IntArray, place: IntArray, bit: npt.NDArray[np.uint8]) -> None:
+        np.bitwise_or.at(self._bits, place, bit)
+        self._log.write(rows.tobytes())
 
     def _index(self) -> sqlite3.Connection:
-        """The file that can be searched; made when it is first needed, from all that came before."""
+        """The file that can be searched, with all that was kept so far; made when it is first needed."""
         if self._db is None:
             self._db = sqlite3.connect(self._path)
             for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
-            self._log.close()
-            with self._path.with_suffix(".log").open("rb") as log:
-                while chunk := log.read(16 * BATCH):
-                    rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
-                    self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows.tolist())
+        self._log.flush()
+        with self._path.with_suffix(".log").open("rb") as log:
+            log.seek(self._indexed)
+            while chunk := log.read(16 * AT_ONCE * AT_ONCE):
+                rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
+                self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[rows[:, 0].argsort()].tolist())
+                self._indexed += len(chunk)
         return self._db
 
 
 def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
-    """Seven bits of the filter for each key, (n, 7) each: the byte, and the bit in it. Kirsch and
+    """Four bits of the filter for each key, (n, 4) each: the byte, and the bit in it. Kirsch and
     Mitzenmacher (2006)."""
     first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
-    bits = (first[:, None] + np.arange(7) * second[:, None]) % (8 * FILTER_BYTES)
+    bits = (first[:, None] + np.arange(4) * second[:, None]) % (8 * FILTER_BYTES)
     return bits >> 3, (1 << (bits & 7)).astype(np.uint8)
 
 
-def _keys(row: Plain, line: bytes) -> Iterator[int]:
+def _keys(row: Plain, line: bytes) -> list[int]:
     item_id = row.item["id"]
-    yield hash(item_id)
-    yield _content(row, line)
+    keys = [hash(item_id), _content(row, line)]
     for who, label in row.notes:
-        yield hash((item_id, who))
-        yield hash(label)
+        keys += (hash((item_id, who)), hash(label))
     for judgment in row.judgments:
-        yield from _judgment_keys(judgment)
+        keys += _judgment_keys(judgment)
+    return keys
 
 
 def _content(row: Plain, line: bytes) -> int:

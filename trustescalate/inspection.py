@@ -1,5 +1,6 @@
 """What can be said before money is spent: a check of the data, a plan of labels, a rehearsal."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,20 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
-from trustescalate.config import ModelTable, OpenAIJudge
+from trustescalate.config import CallableJudge, OpenAIJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
+from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import DataError, NoCertificate
+from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
-from trustescalate.judges.registry import open_judges
+from trustescalate.judges.registry import AskedTable, needs_rows, open_judges
 from trustescalate.labels import majority
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import Decision, Item, Judgment, Usage
+from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Thresholds, values_of
 
 MOST_VALUES_SHOWN = 12
@@ -55,7 +58,7 @@ def inspect_project(project: Project) -> Inspection:
     said = Counter("no majority" if label is None else label for label in truth.values())
     facts = (
         ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
-        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_picked(data)}"),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
@@ -67,7 +70,46 @@ def inspect_project(project: Project) -> Inspection:
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    return Inspection(facts, tuple(_warnings(project, data, selected)))
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
+    return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def inspect_data(path: Path) -> Inspection:
+    """Look at a folder or a file of items without a configuration; annotations.jsonl lies beside it.
+
+    The task is what the rows look like. Raises DataError for rows that no task fits.
+    """
+    items_path = path / "items.jsonl" if path.is_dir() else path
+    notes_path = items_path.with_name("annotations.jsonl")
+    first = next((row.record for row in read_rows(items_path, Item).rows), None)
+    said = (
+        {row.record.label for row in read_rows(notes_path, Annotation).rows} if notes_path.exists() else set()
+    )
+    judge = {"name": "nobody", "backend": "replay", "votes": "votes.jsonl"}
+    files = {"items": items_path.name} | ({"annotations": notes_path.name} if notes_path.exists() else {})
+    given = {"version": 1, "task": _guessed(first, said - {SKIP}), "data": files, "judges": [judge]}
+    config = parse_config(given, items_path.with_name("trustescalate.toml"))
+    task, data = config.task.task(), load_dataset(config)
+    counts = Counter(said or "no majority" for said in majority(task, data.annotations).values())
+    facts = (
+        ("task", f"looks {task.kind} ({', '.join(task.labels)}); there is no configuration"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
+    )
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, {})
+    loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
+    return Inspection((*facts, *seen), (*loose, *doubts))
+
+
+def _guessed(item: Item | None, labels: set[str]) -> dict[str, Any]:
+    if item is not None and len(item.responses) == 2:
+        return {"kind": "pairwise"}
+    if labels <= {"pass", "fail"}:
+        return {"kind": "binary"}
+    if all(label.isdecimal() and len(label) < 3 for label in labels) and len(labels) > 1:
+        return {"kind": "rating", "scale": [min(map(int, labels)), max(map(int, labels))]}
+    return {"kind": "choice", "labels": sorted(labels)}
 
 
 def _test_facts(selected: Selection) -> list[tuple[str, str]]:
@@ -82,6 +124,12 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
         look = selected.look
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
     return found
+
+
+def _picked(data: Dataset) -> str:
+    """Labels that certify nothing, where there are any."""
+    picked = len(data.annotated) - len(data.labelled)
+    return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
 def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -152,23 +200,34 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    if needs_rows(config):
+        from trustescalate.judges.classical import FEWEST
+
+        fitted = len(project.fitting_rows(data, roles))
+        if fitted < FEWEST:
+            found.append(
+                f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
+            )
     found += _value_warnings(project, _value_counts(project, data, roles))
     rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
     if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
         found.append(
             f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
         )
-    for ids in duplicates(data.items)[:5]:
-        named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-        found.append(f"items {named} share a prompt and no group; set [data] group if they hang together")
+    found += [_sharing(ids) for ids in duplicates(data.items)[:5]]
     for judge in config.judges:
-        if isinstance(judge, OpenAIJudge):
+        if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
                 found.append(f"judge {judge.name}: the variable {name} is not set")
     if drawn is None and not data.unlabelled:
         found.append("every item is labelled, so `run` needs --items")
     return found
+
+
+def _sharing(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    return f"items {named} share a prompt and no group; set [data] group if they hang together"
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────
@@ -317,6 +376,7 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
         wrap=_bare,
         notice=lambda _: None,
         opened=lambda table, _: _stand_in(project, table),
+        rows=project.fitting_rows(data, roles),
     )
     estimates: list[Estimate] = []
     for phase, rows in phases:
@@ -385,7 +445,19 @@ def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001
     return ask
 
 
-def _stand_in(project: Project, table: ModelTable) -> Backend:
+class _Guess:
+    """In the place of a function or a reward model: any answer in its form, the same to the same request."""
+
+    async def complete(self, request: Request) -> Reply:
+        value = int(digest(request)[:8], 16) / 2**32
+        size = sum(len(message.content) for message in request.messages) // 4
+        probs = dict(zip(request.symbols, (value, 1 - value), strict=False))
+        return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
+
+
+def _stand_in(project: Project, table: AskedTable) -> Backend:
+    if isinstance(table, CallableJudge | ScoreJudge):
+        return _Guess()
     place, last = project.config.judges.index(table), len(project.config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 

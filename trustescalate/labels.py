@@ -39,6 +39,18 @@ def plurality(labels: Iterable[Label]) -> Label | None:
     return None if rest and rest[0][1] == count else first
 
 
+def sampled(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
+    """The annotations on items that somebody labelled as part of a sample: only these stand for other items.
+
+    >>> rows = [Annotation("x", "ann", "A"), Annotation("x", "bob", "B", purpose="abstained")]
+    >>> [note.annotator for note in sampled([*rows, Annotation("y", "bob", "A", purpose="abstained")])]
+    ['ann', 'bob']
+    """
+    notes = list(annotations)
+    known = {note.item_id for note in notes if note.purpose == "sample"}
+    return tuple(note for note in notes if note.item_id in known)
+
+
 def dropped_ties(task: Task, annotations: Iterable[Annotation]) -> int:
     """How many items lie outside the claim because all that people said of them is a tie."""
     rows = list(annotations)

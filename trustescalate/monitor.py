@@ -26,6 +26,7 @@ from trustescalate.errors import (
 )
 from trustescalate.estimand import losses
 from trustescalate.jsonl import decode, digest, encode, read_rows, write_atomically, write_rows
+from trustescalate.labels import sampled
 from trustescalate.project import Project
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.drift import Verdict, drift
@@ -321,7 +322,13 @@ def _audited(
     mark = _mark(certificate)
     spent = {item_id for ids in certificate.roles.values() for item_id in ids}
     known = {(used.item, used.content) for used in state.audit}
-    left_out = {"nothing was released on them": 0, "they made the certificate": 0, "nobody has an opinion": 0}
+    drawn = {note.item_id for note in sampled(notes)}
+    left_out = {
+        "nothing was released on them": 0,
+        "they made the certificate": 0,
+        "they were not drawn at random": 0,
+        "nobody has an opinion": 0,
+    }
     fresh, problems = list[Used](), list[str]()
     for item_id in dict.fromkeys(note.item_id for note in notes):
         verdicts = released.get(item_id, ())
@@ -329,6 +336,8 @@ def _audited(
             left_out["they made the certificate"] += 1
         elif not verdicts:
             left_out["nothing was released on them"] += 1
+        elif item_id not in drawn:
+            left_out["they were not drawn at random"] += 1
         elif item_id not in lost:
             left_out["nobody has an opinion"] += 1
         elif len({content for content, _, _ in verdicts}) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trustescalate import __version__
 from trustescalate.cascade import collect_judgments
-from trustescalate.config import BudgetTable, ModelTable, ReplayJudge
+from trustescalate.config import BudgetTable, ModelTable
 from trustescalate.dataset import load_dataset
 from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
 from trustescalate.jsonl import digest, encode, write_atomically
@@ -117,7 +117,8 @@ async def probe(
     chosen, tables = _chosen(families), _tables(project)
     rows, shots, task = _rows(project, items), _shots(project), project.config.task.task()
     found: list[ProbedJudge] = []
-    async with project.panel(shots[:1], budget or project.config.budget) as (judges, spent):
+    limits, fitting = budget or project.config.budget, _fitting(project)
+    async with project.panel(shots[:1], limits, fitting) as (judges, spent):
         live = {judge.name: judge for judge in judges}
         total = len(tables) * len(rows) * (1 + len(chosen))
         done = 0
@@ -219,9 +220,12 @@ def _chosen(families: Sequence[str]) -> tuple[Attack, ...]:
 
 
 def _tables(project: Project) -> list[ModelTable]:
-    tables = [table for table in project.config.judges if not isinstance(table, ReplayJudge)]
+    tables = [table for table in project.config.judges if isinstance(table, ModelTable)]
     if not tables:
-        raise NotMeasurable("recorded judges cannot be asked anything new", "probe the judges themselves")
+        raise NotMeasurable(
+            "recorded judges cannot be asked anything new, and other kinds read no prompt",
+            "probe the judges themselves",
+        )
     return tables
 
 
@@ -239,6 +243,11 @@ def _rows(project: Project, items: int) -> list[Item]:
 
 def _shots(project: Project) -> Sequence[Sequence[Exemplar]]:
     return project.exemplars(load_dataset(project.config), _exemplar_ids(project))
+
+
+def _fitting(project: Project) -> Sequence[Exemplar]:
+    data = load_dataset(project.config)
+    return project.fitting_rows(data, project.roles(data))
 
 
 def _exemplar_ids(project: Project) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """What each command does, as methods of one object: a configuration, its data, its judges, its runs."""
 
+import json
 import platform
 import secrets
 import shlex
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from trustescalate import __version__
 from trustescalate.batch import (
@@ -31,8 +32,9 @@ from trustescalate.cascade import (
     run_cascade,
     trusted_cascade,
 )
-from trustescalate.config import BudgetTable, Config, load_config
-from trustescalate.dataset import Dataset, load_dataset, load_items
+from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
+from trustescalate.dataset import Dataset, Role, assign_roles, load_dataset, load_items
+from trustescalate.doubts import model_labels
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -44,10 +46,12 @@ from trustescalate.errors import (
 from trustescalate.evidence import overall, score_shift
 from trustescalate.gate import Verdict, decide
 from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
-from trustescalate.judges.base import Backend, Judge
+from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.exemplars import exemplar_sets
+from trustescalate.judges.functions import Function
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.judges.registry import needs_exemplars, open_judges
+from trustescalate.judges.registry import asked_names, needs_exemplars, needs_rows, open_judges
+from trustescalate.labels import majority
 from trustescalate.leaderboard import standings
 from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
@@ -68,13 +72,20 @@ from trustescalate.types import (
 )
 from trustescalate.values import value_of, values_of
 
+if TYPE_CHECKING:
+    from trustescalate.deferred import Deferred
+
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
 PROBE = "probe.json"
 RUNS = "runs"
+ROLES = "roles.json"
 CACHE = ".trustescalate/cache.sqlite"
+BATCHES = ".trustescalate/batches"
 LARGEST_EXEMPLAR_SHARE = 0.2
-NEVER_STALE = {"price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after"}
+NEVER_STALE = {
+    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount")
+}
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
 
@@ -92,6 +103,31 @@ class Progress:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Roles that were drawn and written. `named`: whether the configuration names the file."""
+
+    file: str
+    seed: int
+    roles: Mapping[str, tuple[str, ...]]
+    named: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "file": self.file,
+            "seed": self.seed,
+            "roles": {role: list(ids) for role, ids in self.roles.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = [f"{role + ':':<12} {len(ids):,}" for role, ids in self.roles.items()]
+        if not self.named:
+            said.append(f"put this into the configuration: [roles] file = {json.dumps(Path(self.file).name)}")
+        return said
+
+
 @dataclass
 class Project:
     """A configuration file and everything that lies beside it.
@@ -106,6 +142,8 @@ class Project:
     progress: Callable[[Progress], None] = field(default=lambda _: None)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    """For judges with backend = "callable", by name: called in place of what their table names."""
 
     @classmethod
     def open(cls, path: Path, **callbacks: Any) -> "Project":
@@ -114,18 +152,27 @@ class Project:
 
     # ── calibrate ──
 
-    async def calibrate(self, budget: BudgetTable | None = None) -> Certificate:
+    async def calibrate(
+        self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
+    ) -> Certificate:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
         With the claim "batch", first draws the rows that people label, and judges the batch. With planned
-        looks, makes the one that is due, and writes it down before its outcome is known.
+        looks, makes the one that is due, and writes it down before its outcome is known. `batch` has the
+        answers of judges with backend = "openai" made by their Batch API, within a day each time and cheaper;
+        `finish_live` asks at once what the first batch leaves unanswered.
         Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
         drawn have no label yet or there are too few for the first look, and CertificateMismatch where
         something was changed after a look; then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
+        if drawn is not None and batch:
+            raise UsageError(
+                'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
+                "leave out --batch",
+            )
         if drawn is not None:
             must_be_labelled(drawn, data, self.config.folder)
         if not data.annotations:
@@ -133,6 +180,7 @@ class Project:
                 [f"{self.config.path(self.config.data.annotations)}: no human labels"],
                 "calibration needs some",
             )
+        self._must_be_people(data)
         selected = self.select(data)
         if selected.missing:
             sizes = self.config.guarantee.looks or ()
@@ -148,8 +196,10 @@ class Project:
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
-        exemplars = self.exemplars(data, roles["exemplars"])
-        async with self.panel(exemplars, budget or self.config.budget) as (judges, spent):
+        exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
+        limits = budget or self.config.budget
+        panel = self._panel(exemplars, limits, rows=rows, batch=batch, finish_live=finish_live)
+        async with panel as (judges, spent, deferred):
             protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
             if past is not None:
                 must_follow(past, protocol, data.annotations)
@@ -160,8 +210,10 @@ class Project:
                 done = len(judged[judges[-1].name]) if drawn is None else sum(map(len, judged.values()))
                 self.progress(Progress("calibrating", done, total, 0, 0, spent.spent, spent.calls))
 
+            if deferred is not None:
+                await deferred.judgments(asked, judges, self.in_flight)
             if drawn is None:
-                await collect_judgments(asked, judges, collect=collect, in_flight=self._in_flight)
+                await collect_judgments(asked, judges, collect=collect, in_flight=self.in_flight)
             else:
                 await judge_batch(
                     protocol,
@@ -170,7 +222,7 @@ class Project:
                     judges,
                     judged=judged,
                     collect=collect,
-                    in_flight=self._in_flight,
+                    in_flight=self.in_flight,
                 )
         record(self.config.folder, past, protocol, data.annotations)
         certificate = calibrate(
@@ -195,6 +247,27 @@ class Project:
             return Selection(self._batch_roles(drawn, data))
         wanted = self._exemplars_wanted(len(data.labelled))
         return select(self.config, data, wanted, read_ledger(self.config.folder))
+
+    def split(self) -> Split:
+        """Draw the roles of the labelled rows, and write them where [roles] file says, or to roles.json.
+
+        From then on rows that come or go change no other row's role. Raises UsageError if the file is there.
+        """
+        given, data = self.config.roles, load_dataset(self.config)
+        if self.config.guarantee.claim == "batch":
+            raise UsageError('claim = "batch" draws its rows itself', "there is nothing to split")
+        path = self.config.path(given.file or ROLES)
+        if path.exists():
+            raise UsageError(
+                f"{path} is there already", "roles that were drawn stay; remove the file to draw anew"
+            )
+        labelled = data.labelled
+        drawn = assign_roles(labelled, given, self._exemplars_wanted(len(labelled)))
+        roles = {
+            role: tuple(item.id for item in labelled if drawn[item.id] == role) for role in get_args(Role)
+        }
+        write_atomically(path, json.dumps(roles, indent=1, ensure_ascii=False).encode() + b"\n")
+        return Split(str(path), given.seed, roles, named=given.file is not None)
 
     def draw(self, data: Dataset) -> Draw | None:
         """The rows that people label, with the claim "batch"; else None."""
@@ -244,6 +317,8 @@ class Project:
         resume: str | None = None,
         budget: BudgetTable | None = None,
         fresh: bool = False,
+        batch: bool = False,
+        finish_live: bool = False,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
         """Send items through the cascade and record what happens.
@@ -251,11 +326,15 @@ class Project:
         Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
         claim "batch", releases the verdicts on the batch that was certified, and asks nobody. With
         `resume`, goes on with a run, by id or "latest". `fresh` asks again what was answered before, to see
-        how the judges answer today. Raises NoCertificate or CertificateMismatch before
-        anything is asked, BudgetReached or ProviderError after everything that was answered is recorded.
+        how the judges answer today. `batch` and `finish_live` are as for `calibrate`: each tier is a batch,
+        of the items that the tiers before it did not decide. Raises NoCertificate or CertificateMismatch
+        before anything is asked, BudgetReached or ProviderError after everything that was answered is
+        recorded.
         """
         if resume and items:
             raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
+        if batch and fresh:
+            raise UsageError("a batch is answered into the cache", "leave out --fresh or --batch")
         data = load_dataset(self.config)
         folder = self._run_folder(resume) if resume else None
         certificate = folder.header.certificate if folder else self.certificate()
@@ -263,9 +342,13 @@ class Project:
         must_promise(certificate, promise.claim, promise.alpha, promise.delta)
         must_promise_by(certificate, self.config.groups.by, self.config.groups.alpha)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
+        rows = self.fitting_rows(data, certificate.roles)
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
         limits = budget or self.config.budget
-        async with self.panel(exemplars, limits, channels, fresh=fresh) as (judges, spent):
+        panel = self._panel(
+            exemplars, limits, channels, rows=rows, fresh=fresh, batch=batch, finish_live=finish_live
+        )
+        async with panel as (judges, spent, deferred):
             scores = self.config.ensemble
             cascade = trusted_cascade(
                 certificate,
@@ -295,7 +378,9 @@ class Project:
                     tally.add(decision)
 
                 try:
-                    await run_cascade(todo, cascade, record=record_row, in_flight=self._in_flight)
+                    if deferred is not None:
+                        await deferred.cascade(todo, cascade, self.in_flight)
+                    await run_cascade(todo, cascade, record=record_row, in_flight=self.in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -360,6 +445,16 @@ class Project:
 
     # ── parts ──
 
+    def _must_be_people(self, data: Dataset) -> None:
+        """A certificate says that people agree; labels that models made cannot bear it out."""
+        named = () if self.config.data.labels_by == "people" else model_labels(data.annotations)
+        if named:
+            path = self.config.path(self.config.data.annotations)
+            raise DataError(
+                [f"{path}: all labels are by {', '.join(map(repr, named[:3]))}, named like a model"],
+                'a certificate is about people; if they are people, say so: [data] labels_by = "people"',
+            )
+
     def _stale(self, run: Run) -> str:
         try:
             if self.certificate() != run.header.certificate:
@@ -390,6 +485,15 @@ class Project:
             self.config.ensemble.shots,
             self.config.roles.seed,
         )
+
+    def fitting_rows(self, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Sequence[Exemplar]:
+        """What classical judges are fitted on: the rows in the roles exemplars and dev with a majority."""
+        if not needs_rows(self.config):
+            return ()
+        wanted = {*roles["exemplars"], *roles["dev"]}
+        notes = [note for note in data.annotations if note.item_id in wanted]
+        truth = majority(self.config.task.task(), notes)
+        return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
 
     def _protocol(
         self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
@@ -548,40 +652,69 @@ class Project:
     def _recorded_config(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
 
+    @asynccontextmanager
+    async def panel(
+        self, exemplars: Sequence[Sequence[Exemplar]], limits: BudgetTable, rows: Sequence[Exemplar] = ()
+    ) -> AsyncIterator[tuple[list[Judge], Budget]]:
+        """The judges with their cache, within limits, and what they spend; closed in the end.
+
+        `rows` are what classical judges are fitted on (`fitting_rows`).
+        """
+        async with self._panel(exemplars, limits, rows=rows) as (judges, spent, _):
+            yield judges, spent
+
     @property
-    def _in_flight(self) -> int:
+    def in_flight(self) -> int:
+        """How many items are judged at a time."""
         return max(16, sum(getattr(judge, "concurrency", 0) for judge in self.config.judges))
 
     def _now(self) -> str:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
 
     @asynccontextmanager
-    async def panel(
+    async def _panel(
         self,
         exemplars: Sequence[Sequence[Exemplar]],
         limits: BudgetTable,
         channels: Mapping[str, Channel] | None = None,
         *,
+        rows: Sequence[Exemplar] = (),
         fresh: bool = False,
-    ) -> AsyncIterator[tuple[list[Judge], Budget]]:
+        batch: bool = False,
+        finish_live: bool = False,
+    ) -> AsyncIterator[tuple[list[Judge], Budget, "Deferred | None"]]:
         budget = Budget(limits.usd, limits.calls)
         self._must_have_prices(limits)
         emptied = TemporaryDirectory() if fresh else None
         cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else self.config.folder / CACHE)
-        names = iter([judge.name for judge in self.config.judges if judge.backend != "replay"])
+        names = iter(asked_names(self.config))
+        deferred = self._deferred(cache, budget, finish_live) if batch else None
+
+        def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
+            name = next(names)
+            live = guard(patient(ask, name), endpoint, tariff.cost, cache, budget)
+            (table,) = (table for table in self.config.judges if table.name == name)
+            if deferred is None or not isinstance(table, OpenAIJudge):
+                return live
+            return deferred.ask(table, endpoint, tariff, live)
+
         backends: list[Backend] = []
         try:
             judges, backends = open_judges(
                 self.config,
                 exemplars,
-                wrap=lambda ask, endpoint, tariff: guard(
-                    patient(ask, next(names)), endpoint, tariff.cost, cache, budget
-                ),
+                wrap=wrap,
                 notice=self.notice,
                 channels=channels,
+                rows=rows,
+                functions=self.functions,
             )
-            yield judges, budget
+            if deferred is not None:
+                judges = deferred.seated(judges, dict(zip(asked_names(self.config), backends, strict=True)))
+            yield judges, budget, deferred
         finally:
+            if deferred is not None:
+                await deferred.close()
             for backend in backends:
                 close = getattr(backend, "close", None)
                 if close is not None:
@@ -590,11 +723,21 @@ class Project:
             if emptied:
                 emptied.cleanup()
 
+    def _deferred(self, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
+        from trustescalate.deferred import Deferred
+
+        if not any(isinstance(table, OpenAIJudge) for table in self.config.judges):
+            raise UsageError(
+                'no judge with backend = "openai", so none with a Batch API', "leave out --batch"
+            )
+        folder = self.config.folder / BATCHES
+        return Deferred(folder, cache, budget, finish_live=finish_live, notice=self.notice)
+
     def _must_have_prices(self, limits: BudgetTable) -> None:
         free = [
             judge.name
             for judge in self.config.judges
-            if judge.backend == "openai" and not any(judge.price.model_dump().values())
+            if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
         ]
         if limits.usd is not None and free:
             raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

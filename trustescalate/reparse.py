@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trustescalate.config import ReplayJudge
+from trustescalate.config import ModelTable, ReplayJudge
 from trustescalate.dataset import load_dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.jsonl import read_rows, write_rows
@@ -131,6 +131,9 @@ def _readers(
             continue
         if isinstance(table, ReplayJudge):
             notes.append(f"{table.name} is replayed: read its votes again where they were recorded")
+            continue
+        if not isinstance(table, ModelTable):
+            notes.append(f"{table.name} writes no reply that could be read again")
             continue
         ever = [fingerprint(project.config, table, exemplars, version) for version in range(1, JUDGING + 1)]
         if prints[table.name] in ever:

@@ -1,7 +1,7 @@
 """Which labelled rows have which role, and which of them are tested: by hashes of content and seed alone.
 
-Roles are divided by `dataset.assign_roles`. Here the rows to certify with are taken from them: one of each
-group or whole groups, thinned by weights, and as many as a look takes. The draw of a batch is `batch`.
+Roles are divided by `dataset.assign_roles`, or were by `split`. Here the rows to certify with are taken: one
+of each group or whole groups, thinned by weights, and as many as a look takes. A batch is drawn by `batch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from math import isfinite
 import numpy as np
 
 from trustescalate.config import Config
-from trustescalate.dataset import Dataset, assign_roles, clusters, content_digest
+from trustescalate.dataset import Dataset, assign_roles, clusters, content_digest, read_roles
 from trustescalate.errors import DataError
 from trustescalate.jsonl import digest
 from trustescalate.looks import Ledger, due
@@ -77,7 +77,7 @@ def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -
 
 def _fresh_roles(config: Config, data: Dataset, exemplars: int) -> Roles:
     labelled, seed = data.labelled, config.roles.seed
-    given = assign_roles(labelled, config.roles, exemplars)
+    given = read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars)
     pool = data.unlabelled or tuple(item for item in labelled if given[item.id] == "dev")
     size = 0 if config.guarantee.path == "tierwise" else config.guarantee.pilot
     divided = {

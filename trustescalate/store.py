@@ -213,7 +213,7 @@ class RunWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._judgments = os.open(path / "judgments.jsonl", flags, 0o644)
         self._decisions = os.open(path / "decisions.jsonl", flags, 0o644)
-        if not _lock(self._decisions):
+        if not lock(self._decisions):
             self.close()
             raise UsageError(
                 f"{path}: another process is writing this run", "wait for it, or start a new run"
@@ -223,8 +223,8 @@ class RunWriter:
 
     def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Write one item."""
-        _append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
-        _append(self._decisions, encode(decision) + b"\n")
+        append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
+        append(self._decisions, encode(decision) + b"\n")
 
     def close(self) -> None:
         """Let the folder go."""
@@ -240,12 +240,14 @@ class RunWriter:
         self.close()
 
 
-def _append(file: int, data: bytes) -> None:
+def append(file: int, data: bytes) -> None:
+    """Write all of it."""
     while data:
         data = data[os.write(file, data) :]
 
 
-def _lock(file: int) -> bool:
+def lock(file: int) -> bool:
+    """Take a file for this process alone; False where another one holds it."""
     if sys.platform == "win32":
         return True
     import fcntl

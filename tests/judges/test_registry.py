@@ -212,7 +212,9 @@ def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.Monk
         assert caught.value.hint == f"did you mean '{near}'?"
     with pytest.raises(ConfigError) as caught:
         opened(plugin("zzz"))
-    assert caught.value.hint == "known backends are bare, echo, gone, local, openai, replay, simulated"
+    assert caught.value.hint == (
+        "known backends are bare, callable, classical, echo, gone, local, openai, replay, score, simulated"
+    )
     for name in ("gone", "bare"):
         with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):
             opened(plugin(name))
@@ -225,7 +227,7 @@ def test_every_backend_takes_the_fields_of_its_table() -> None:
         close = getattr(backend, "close", None)
         if close is not None:
             asyncio.run(close())
-    assert set(BACKENDS) == {"local", "openai", "simulated"}
+    assert set(BACKENDS) == {"callable", "local", "openai", "score", "simulated"}
 
 
 # ── judges ───────────────────────────────────────────────────────────────────────────────────────

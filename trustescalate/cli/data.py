@@ -1,12 +1,12 @@
 """Data from elsewhere, and data for elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import AsJson
+from trustescalate.cli.calls import CONFIG, AsJson, ConfigPath, RunId, open_project
 from trustescalate.cli.talk import progress, say, show
 
 
@@ -27,3 +27,28 @@ def import_(
         found = import_files(files, to, format_name=format_, columns=columns, progress=watch)
     show(found, json=json)
     say(f"written: {to}")
+
+
+@app.command()
+def export(
+    as_: Annotated[
+        str, typer.Option("--as", help="The format: csv, label_studio, trl, …; see docs/export.md.")
+    ],
+    to: Annotated[Path, typer.Option(help="A new file.")],
+    run_id: RunId = None,
+    config: ConfigPath = CONFIG,
+    only: Annotated[
+        Literal["all", "abstained", "released"], typer.Option(help="Which items of the run.")
+    ] = "all",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="For people who label: nothing that a judge said.")
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="openai_batch: whom to ask; default: the last one.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write a run for another tool: to label it, to train on it, to open it in a spreadsheet."""
+    from trustescalate.export_data import export_run
+
+    show(export_run(open_project(config), run_id, as_, to, only=only, blind=blind, judge=judge), json=json)

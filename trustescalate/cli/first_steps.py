@@ -14,7 +14,7 @@ from trustescalate.cli.calls import (
     open_project,
     wait,
 )
-from trustescalate.cli.talk import line, print_json, print_report, progress, say
+from trustescalate.cli.talk import line, print_json, print_report, progress, say, show
 
 
 @app.command()
@@ -39,18 +39,32 @@ def init(
 
 
 @app.command()
-def check(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
+def check(
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder, or a file of items; a configuration in it is used.")
+    ] = None,
+    config: ConfigPath = CONFIG,
+    json: AsJson = False,
+) -> None:
     """Read configuration and data, and say what would happen. Asks no judge, costs nothing."""
-    from trustescalate.inspection import inspect_project
+    from trustescalate.inspection import inspect_data, inspect_project
 
-    found = inspect_project(open_project(config))
+    inside = config if data is None else data / CONFIG
+    alone = data is not None and not inside.exists()
+    found = inspect_data(data) if data is not None and alone else inspect_project(open_project(inside))
     if json:
         print_json(found.as_dict())
         return
     for name, value in found.facts:
-        typer.echo(f"{name + ':':<24}{line(value)}")
+        typer.echo(f"{name + ': ':<27}{line(value)}")
     for warning in found.warnings:
         say(f"warning: {line(warning)}")
+
+
+@app.command()
+def split(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
+    """Draw the roles of labelled rows once and for all, by group and seed, into a file that [roles] reads."""
+    show(open_project(config).split(), json=json)
 
 
 @app.command()

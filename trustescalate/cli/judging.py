@@ -24,12 +24,21 @@ from trustescalate.cli.calls import (
 from trustescalate.cli.talk import clean, line, print_json, print_report, progress, say, show
 from trustescalate.errors import UsageError
 
+Batch = Annotated[
+    bool, typer.Option("--batch", help="Have the Batch API answer: within a day a tier, at half the price.")
+]
+FinishLive = Annotated[
+    bool, typer.Option("--finish-live", help="With --batch: ask at once what the first batch leaves.")
+]
+
 
 @app.command()
 def calibrate(
     config: ConfigPath = CONFIG,
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
+    batch: Batch = False,
+    finish_live: FinishLive = False,
     json: AsJson = False,
 ) -> None:
     """Let the judges vote on labelled rows and certify the cascade, or say why not (exit 3)."""
@@ -39,8 +48,9 @@ def calibrate(
 
     with progress() as show:
         project = open_project(config, progress=show)
-        with resumable(lambda: command_line("calibrate", config)):
-            certificate = wait(project.calibrate(budget_of(project, budget_usd, budget_calls)))
+        limits, ways = budget_of(project, budget_usd, budget_calls), _ways(batch, finish_live)
+        with resumable(lambda: command_line("calibrate", config, *ways)):
+            certificate = wait(project.calibrate(limits, batch=batch, finish_live=finish_live))
     if json:
         print_json(to_python(certificate))
     else:
@@ -60,6 +70,8 @@ def run(
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again what was answered before.")] = False,
+    batch: Batch = False,
+    finish_live: FinishLive = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost, time.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -72,7 +84,7 @@ def run(
     if dry_run:
         _rehearse(config, items, json=json)
         return
-    asked_again = ["--fresh"] if fresh else []
+    asked_again = [*(["--fresh"] if fresh else []), *_ways(batch, finish_live)]
     command = command_line("run", config, *asked_again, *([] if items is None else ["--items", str(items)]))
     with progress() as show:
         project = open_project(config, progress=show)
@@ -89,6 +101,8 @@ def run(
                     resume=resume,
                     budget=budget_of(project, budget_usd, budget_calls),
                     fresh=fresh,
+                    batch=batch,
+                    finish_live=finish_live,
                     command=command,
                 )
             )
@@ -167,6 +181,12 @@ def monitor(
     found = watch(open_project(config), audit=audit, run_id=run_id, anchors=anchors, level=level)
     show(found, json=json)
     raise typer.Exit(found.exit_code)
+
+
+def _ways(batch: bool, finish_live: bool) -> list[str]:
+    if finish_live and not batch:
+        raise UsageError("--finish-live finishes what a batch leaves", "give --batch too")
+    return [*(["--batch"] if batch else []), *(["--finish-live"] if finish_live else [])]
 
 
 def _rehearse(config: Path, items: Path | None, *, json: bool) -> None:

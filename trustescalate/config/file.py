@@ -11,11 +11,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from trustescalate.config.base import Table
 from trustescalate.config.judges import (
+    CallableJudge,
+    ClassicalJudge,
     JudgeTable,
     LocalJudge,
     OpenAIJudge,
     PluginJudge,
     ReplayJudge,
+    ScoreJudge,
     SimulatedJudge,
 )
 from trustescalate.config.tables import (
@@ -26,6 +29,7 @@ from trustescalate.config.tables import (
     GateTable,
     GroupsTable,
     GuaranteeTable,
+    ImportTable,
     LeaderboardTable,
     PromptsTable,
     RolesTable,
@@ -49,6 +53,7 @@ class Config(Table):
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
     budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
+    columns: ImportTable = Field(ImportTable(), alias="import", exclude=True, repr=False)
     leaderboard: LeaderboardTable = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
@@ -98,6 +103,8 @@ class Config(Table):
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
         if self.guarantee.claim == "batch" and self.roles.holdout > 0:
             raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
+        if self.guarantee.claim == "batch" and self.roles.file is not None:
+            raise ValueError('claim = "batch" draws its rows itself: remove [roles] file')
         return self
 
     @model_validator(mode="after")
@@ -237,7 +244,8 @@ def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     """The known keys of the table in which an unknown one was found."""
     judges: dict[str, type[BaseModel]] = {
         "openai": OpenAIJudge, "local": LocalJudge, "replay": ReplayJudge,
-        "simulated": SimulatedJudge, "plugin": PluginJudge,
+        "simulated": SimulatedJudge, "classical": ClassicalJudge, "callable": CallableJudge,
+        "score": ScoreJudge, "plugin": PluginJudge,
     }  # fmt: skip
     model: type[BaseModel] = Config
     for place, part in enumerate(loc[:-1]):

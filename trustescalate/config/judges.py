@@ -20,7 +20,7 @@ class Price(Table):
     request: float = Field(0.0, ge=0)
 
 
-BUILT_IN = ("openai", "local", "replay", "simulated")
+BUILT_IN = ("openai", "local", "replay", "simulated", "classical", "callable", "score")
 
 
 class _Judge(Table):
@@ -47,18 +47,11 @@ class _ModelJudge(_Judge):
         return self
 
 
-class OpenAIJudge(_ModelJudge):
-    """A model behind any OpenAI-compatible endpoint."""
+class _Reached(Table):
+    """How an endpoint is reached; never a key."""
 
-    backend: Literal["openai"]
-    model: str
     base_url: str | None = None
     api_key_env: str | None = Field(None, description="the NAME of the variable that holds the key")
-    concurrency: int = Field(16, ge=1)
-    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
-    attempts: int = Field(6, ge=1)
-    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
-    extra: Open = Field(default_factory=dict, description="more fields for the request body")
 
     @field_validator("api_key_env")
     @classmethod
@@ -77,6 +70,21 @@ class OpenAIJudge(_ModelJudge):
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise ValueError("must start with http:// or https:// and a host")
         return url
+
+
+class OpenAIJudge(_Reached, _ModelJudge):
+    """A model behind any OpenAI-compatible endpoint."""
+
+    backend: Literal["openai"]
+    model: str
+    concurrency: int = Field(16, ge=1)
+    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: int = Field(6, ge=1)
+    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
+    extra: Open = Field(default_factory=dict, description="more fields for the request body")
+    batch_discount: float = Field(
+        0.5, gt=0, le=1, description="what an answer of the Batch API costs, as a share of the price"
+    )
 
 
 class LocalJudge(_ModelJudge):
@@ -106,6 +114,50 @@ class SimulatedJudge(_ModelJudge):
     seed: int = 0
 
 
+class ClassicalJudge(_Judge):
+    """A scikit-learn model, fitted on the labelled rows in the roles exemplars and dev. Free."""
+
+    backend: Literal["classical"]
+    model: Literal["logistic", "boosted"] = "logistic"
+    seed: int = Field(0, ge=0, description="how fitting rows are divided for cross-fitting")
+
+
+class CallableJudge(_Judge):
+    """A Python function of the user's, in this process. Nothing is imported before judges are asked."""
+
+    backend: Literal["callable"]
+    function: str = Field(description='"module:name", the module beside this file or installed')
+    version: str = Field(min_length=1, description="change it whenever the function may answer differently")
+    concurrency: int = Field(4, ge=1, description="calls at one time")
+    timeout: float = Field(60.0, gt=0, description="seconds a call may take")
+
+    @field_validator("function")
+    @classmethod
+    def _names_a_function(cls, function: str) -> str:
+        module, _, name = function.partition(":")
+        if all(part.isidentifier() for part in (*module.split("."), name)):
+            return function
+        raise ValueError('must be "module:name", as in "my_judges:longer"')
+
+
+class ScoreJudge(_Reached, _Judge):
+    """A reward model or a reranker behind an endpoint: one number a response."""
+
+    backend: Literal["score"]
+    model: str
+    base_url: str
+    api: Literal["score", "rerank", "tei"] = Field(
+        "score", description="vLLM's /score; /rerank as of Cohere, Jina and vLLM; or /rerank of TEI"
+    )
+    scale: float = Field(1.0, gt=0, description="the difference of two scores that is worth odds of e to 1")
+    middle: float = Field(0.0, description="binary: the score at which both labels are as likely")
+    concurrency: int = Field(16, ge=1)
+    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: int = Field(6, ge=1)
+    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
+    extra: Open = Field(default_factory=dict, description="more fields for the request body")
+
+
 class PluginJudge(_ModelJudge):
     """A backend from another package (entry point group `trustescalate.backends`)."""
 
@@ -132,11 +184,15 @@ def _backend_of(value: Any) -> str:
 
 
 ModelTable = OpenAIJudge | LocalJudge | SimulatedJudge | PluginJudge
+"""Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
 JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
     | Annotated[LocalJudge, Tag("local")]
     | Annotated[ReplayJudge, Tag("replay")]
     | Annotated[SimulatedJudge, Tag("simulated")]
+    | Annotated[ClassicalJudge, Tag("classical")]
+    | Annotated[CallableJudge, Tag("callable")]
+    | Annotated[ScoreJudge, Tag("score")]
     | Annotated[PluginJudge, Tag("plugin")],
     Discriminator(_backend_of),
 ]

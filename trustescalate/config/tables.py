@@ -105,6 +105,9 @@ class DataTable(Table):
     group: str | None = Field(
         None, description='what hangs together: "group", "prompt" or "meta.<key>"; default: the field group'
     )
+    labels_by: Literal["people"] | None = Field(
+        None, description='"people": annotators are people, though their names are those of models'
+    )
     strata: str | None = Field(
         None, description='"meta.<key>": kinds of items, by which means over all items are stratified'
     )
@@ -126,6 +129,38 @@ class PromptsTable(Table):
     """[prompts]: prompt files in the place of the shipped ones."""
 
     folder: str | None = Field(None, description="holds direct.txt, reason.txt, … for the modes in use")
+
+
+class ImportTable(Table):
+    """[import]: which column of foreign rows holds what. What is not said is recognised by its name.
+
+    A name with dots reaches into a column: "labels.0.annotator".
+    """
+
+    id: str | None = Field(None, description="default: a hash of the texts")
+    prompt: str | None = None
+    context: str | None = Field(None, description="shown below the prompt")
+    responses: tuple[str, ...] | None = None
+    reference: str | None = None
+    group: str | None = None
+    label: str | None = Field(None, description="one opinion a row")
+    annotator: str | None = Field(None, description="whose opinion it is")
+    annotators: dict[str, str] = Field(default_factory=dict, description="name = column, for several a row")
+    judges: dict[str, str] = Field(default_factory=dict, description="name = column with a recorded verdict")
+    probabilities: dict[str, str] = Field(
+        default_factory=dict,
+        description="name = column with a judge's probability of the first of two labels",
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="spelling = label")
+    meta: tuple[str, ...] | dict[str, str] = Field((), description="columns, or name = column")
+    guarded: bool = Field(False, description="a cell that begins with ' was guarded against being a formula")
+    unasked: bool = Field(False, description="an empty cell of a judge: it was not asked, and did not fail")
+    carry: tuple[str, ...] = Field((), description="columns that only the first row of a group holds")
+
+    @property
+    def meta_columns(self) -> dict[str, str]:
+        """Names and columns of what is kept beside an item."""
+        return self.meta if isinstance(self.meta, dict) else {column: column for column in self.meta}
 
 
 PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
@@ -309,6 +344,9 @@ class RolesTable(Table):
     exemplars: int | None = Field(None, ge=0, description="rows for the few-shot prompts; default: as needed")
     dev: Share = 0.0
     holdout: Share = 0.0
+    file: str | None = Field(
+        None, description="roles that `trustescalate split` wrote: they stay as they are"
+    )
 
     @model_validator(mode="after")
     def _room_to_certify(self) -> Self:

@@ -67,7 +67,7 @@ def _is_weighted(file: Foreign) -> bool:
     return any(
         isinstance(row, dict)
         and isinstance(row.get("preference"), float)
-        and math.isfinite(row["preference"])
+        and abs(row["preference"]) < math.inf
         and row["preference"] not in (-1, 0, 1, 1.5, 2)
         for row in file.head
     )
@@ -84,7 +84,7 @@ def _vote(preference: Any, weighted: bool, row: Any) -> Vote:
     else:
         vote = verdict(label, raw=raw if isinstance(raw, str) else "")
         vote = Vote(0, "", vote.probs, vote.raw, vote.failure, "logprobs" if weighted else "samples")
-    paid = isinstance(price, int | float) and not isinstance(price, bool) and 0 < price < math.inf
+    paid = isinstance(price, int | float) and not isinstance(price, bool) and 0 < price < 1e6
     return Vote(0, "", vote.probs, vote.raw, vote.failure, vote.channel, cost=float(price) if paid else 0.0)
 
 

@@ -17,6 +17,8 @@ TIES = frozenset(
     {"tie", "tie (bothbad)", "tie (inconsistent)", "both_bad", "bothbad", "equal", "draw", "same"}
 )
 """How others spell a tie, in lower case."""
+LARGEST = 10**300
+"""No number here means so much: a larger one is neither a float nor, past 4300 digits, a text in Python."""
 
 
 class Unusable(Exception):
@@ -82,6 +84,8 @@ def each(file: Foreign, read: Callable[[Any], Iterable[Found | Plain]]) -> Itera
             yield record
             continue
         try:
+            if not isinstance(record.value, dict):
+                raise Unusable(f"is {_kind(record.value)}, not an object with fields")
             yield from read(record.value)
         except Unusable as error:
             yield Rejected(str(file.path), record.place, str(error))
@@ -133,6 +137,8 @@ def name(row: Any, *path: str | int) -> str:
     value = get(row, *path)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise Unusable(f"{'.'.join(map(str, path))} is a number of too many digits")
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise Unusable(f"{'.'.join(map(str, path))} is {_kind(value)}, not a name")
     return str(value)
@@ -141,9 +147,17 @@ def name(row: Any, *path: str | int) -> str:
 def number(row: Any, *path: str | int) -> float:
     """A finite number, from a path."""
     value = get(row, *path)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         raise Unusable(f"{'.'.join(map(str, path))} is {_kind(value)}, not a number")
     return float(value)
+
+
+def many(row: Any, *path: str | int) -> list[Any]:
+    """A list, from a path."""
+    value = get(row, *path)
+    if not isinstance(value, list):
+        raise Unusable(f"{'.'.join(map(str, path))} is {_kind(value)}, not a list")
+    return value
 
 
 def turns(row: Any, *path: str | int) -> tuple[Turn, ...]:
@@ -160,9 +174,9 @@ def _turn(message: Any, where: str) -> Turn:
     if isinstance(message, dict) and (message.get("tool_calls") or role in ("tool", "function")):
         raise Unusable(f"{where} holds a tool call, which cannot be judged as text")
     if isinstance(content, list):
-        kinds = {part.get("type") if isinstance(part, dict) else None for part in content}
+        kinds = {str(part.get("type"))[:40] if isinstance(part, dict) else "None" for part in content}
         if not kinds <= {"text"}:
-            raise Unusable(f"{where} holds {', '.join(sorted(map(str, kinds - {'text'})))}, not text")
+            raise Unusable(f"{where} holds {', '.join(sorted(kinds - {'text'}))}, not text")
         content = "".join(str(part.get("text", "")) for part in content)
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
         raise Unusable(f"{where} is no turn with a role and text")

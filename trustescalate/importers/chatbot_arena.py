@@ -19,14 +19,16 @@ from trustescalate.importers.base import (
     get,
     has,
     judged,
+    many,
     name,
+    number,
     pairwise,
     side,
     text,
     turns,
     verdict,
 )
-from trustescalate.importers.files import Foreign, Rejected, from_text
+from trustescalate.importers.files import Foreign, Record, Rejected, from_text
 from trustescalate.types import TIE, Annotation, Item, Label, Turn
 
 QUESTION = "Which assistant answers better?"
@@ -42,11 +44,12 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
     for file in files["battles"]:
         yield from each(file, _battle)
     for file in files["wrapped"]:
-        yield from each(file, _wrapped)
+        for record in file.records():
+            yield from [record] if isinstance(record, Rejected) else _wrapped(str(file.path), record)
 
 
 def _battle(row: Any) -> Iterator[Found]:
-    question, turn = name(row, "question_id"), int(row.get("turn") or 1)
+    question, turn = name(row, "question_id"), int(number(row, "turn")) if row.get("turn") else 1
     models = text(row, "model_a"), text(row, "model_b")
     said = turns(row, "conversation_a"), turns(row, "conversation_b")
     prompt, responses = _split(*said, turn)
@@ -59,12 +62,17 @@ def _battle(row: Any) -> Iterator[Found]:
     yield Found(item, (Annotation(item_id, who or SOMEBODY, _winner(row.get("winner"))),))
 
 
-def _wrapped(document: Any) -> Iterator[Found]:
-    for place, instance in enumerate(get(document, "instances")):
+def _wrapped(file: str, document: Record) -> Iterator[Taken]:
+    try:
+        instances = many(document.value, "instances")
+    except Unusable as error:
+        yield Rejected(file, document.place, str(error))
+        return
+    for place, instance in enumerate(instances):
         try:
             yield from _battle(get(instance, "instance"))
         except Unusable as error:
-            raise Unusable(f"instances.{place}: {error}") from None
+            yield Rejected(file, f"instances.{place}", str(error))
 
 
 def _winner(value: Any) -> Label:
@@ -104,17 +112,18 @@ def _read_kaggle(files: Files, notes: Notes) -> Iterator[Taken]:
 
 def _kaggle(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
-    asked, *said = (_cell(row, key) for key in ("prompt", "response_a", "response_b"))
+    asked, *said = (listed(row, key) for key in ("prompt", "response_a", "response_b"))
     if not len(asked) == len(said[0]) == len(said[1]):
         raise Unusable("prompt and responses have different numbers of turns")
-    first, second = (_goes_on(asked, answers) for answers in said)
+    first, second = (goes_on(asked, answers) for answers in said)
     meta: dict[str, Any] = {key: row[key] for key in ("model_a", "model_b") if row.get(key)}
     item = Item(item_id, asked[0], (first, second), None, None, {**meta, "turns": len(asked)})
-    label = _one_hot(row)
+    label = one_hot(row)
     yield Found(item, () if label is None else (Annotation(item_id, SOMEBODY, label),))
 
 
-def _cell(row: Mapping[str, Any], key: str) -> list[str]:
+def listed(row: Mapping[str, Any], key: str) -> list[str]:
+    """The turns that a cell holds as a JSON list of texts."""
     found = from_text(text(row, key))
     if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
         raise Unusable(f"{key} is no list of texts (a turn may be null)")
@@ -123,7 +132,8 @@ def _cell(row: Mapping[str, Any], key: str) -> list[str]:
     return found
 
 
-def _goes_on(asked: list[str], said: list[str]) -> Response:
+def goes_on(asked: list[str], said: list[str]) -> Response:
+    """One answer as text; of a longer conversation, all that follows the first question."""
     if len(asked) == 1:
         return said[0]
     later = (
@@ -134,7 +144,8 @@ def _goes_on(asked: list[str], said: list[str]) -> Response:
     return (Turn("assistant", said[0]), *later)
 
 
-def _one_hot(row: Mapping[str, Any]) -> Label | None:
+def one_hot(row: Mapping[str, Any]) -> Label | None:
+    """The label of winner_model_a, winner_model_b and winner_tie; None where they are not all there."""
     cells = {"A": "winner_model_a", "B": "winner_model_b", TIE: "winner_tie"}
     if not all(key in row for key in cells.values()):
         return None
@@ -179,7 +190,8 @@ def _is_wrapped(file: Foreign) -> bool:
     if not has(file, "instances") or not isinstance(file.head[0]["instances"], list):
         return False
     first = file.head[0]["instances"][:1]
-    return bool(first) and isinstance(first[0], dict) and "conversation_a" in (first[0].get("instance") or {})
+    inner = first[0].get("instance") if first and isinstance(first[0], dict) else None
+    return isinstance(inner, dict) and "conversation_a" in inner
 
 
 def _is_kaggle(file: Foreign) -> bool:

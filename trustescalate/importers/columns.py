@@ -5,20 +5,21 @@ repeat. Names that are common in this field are recognised; a file of columns sa
 of a label that neither knows is rejected, never guessed.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from pydantic import Field
 
 from trustescalate.config.base import Table
-from trustescalate.config.tables import TaskTable
+from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.errors import DataError
 from trustescalate.importers.base import Files, Notes, Plain, Taken, Unusable, each, judged, turns, verdict
 from trustescalate.importers.files import Foreign
-from trustescalate.types import TIE, Label, Task, TaskKind
+from trustescalate.importers.preferences import mark
+from trustescalate.types import TIE, Label, Task, TaskKind, Vote
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -47,28 +48,11 @@ EMPTY = ("", "nan", "none", "null", "n/a", "na")
 SOMEBODY = "annotator"
 
 
-class Columns(Table):
-    """[columns]: which column holds what. What is not said is recognised by its name."""
-
-    id: str | None = Field(None, description="default: a hash of the texts")
-    prompt: str | None = None
-    context: str | None = Field(None, description="shown below the prompt")
-    responses: tuple[str, ...] | None = None
-    reference: str | None = None
-    group: str | None = None
-    label: str | None = Field(None, description="one opinion a row")
-    annotator: str | None = Field(None, description="whose opinion it is")
-    annotators: dict[str, str] = Field(default_factory=dict, description="name = column, for several a row")
-    judges: dict[str, str] = Field(default_factory=dict, description="name = column with a recorded verdict")
-    labels: dict[str, str] = Field(default_factory=dict, description="spelling = label")
-    meta: tuple[str, ...] = ()
-
-
 class ColumnsFile(Table):
-    """A file of columns: the task, and [columns]."""
+    """What a file of columns, or a configuration, says of an import: [task], and [import]."""
 
     task: TaskTable | None = None
-    columns: Columns = Columns()
+    columns: ImportTable = Field(ImportTable(), alias="import")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +60,7 @@ class _Layout:
     """Columns that were found, and how a cell becomes a label."""
 
     task: Task
-    said: Columns
+    said: ImportTable
     id: str | None
     prompt: str
     responses: tuple[str, ...]
@@ -84,6 +68,7 @@ class _Layout:
     label: str | None
     annotator: str | None
     spell: Callable[[Any], Label | None]
+    inner: tuple[str, ...]
 
 
 def fits(file: Foreign) -> bool:
@@ -106,8 +91,17 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     keys, said = _keys(file), given.columns
     named = [said.id, said.prompt, said.context, *(said.responses or ()), said.reference, said.group]
-    named += [said.label, said.annotator, *said.annotators.values(), *said.judges.values(), *said.meta]
-    unknown = sorted({column for column in named if column and column not in keys})
+    named += [
+        said.label,
+        said.annotator,
+        *said.annotators.values(),
+        *said.judges.values(),
+        *said.meta_columns.values(),
+    ]
+    named += [*said.probabilities.values(), *said.carry]
+    wanted = {column for column in named if column}
+    inner = {column for column in wanted - keys if any(_inside(row, column) is not None for row in file.head)}
+    unknown = sorted(wanted - keys - inner)
     if unknown:
         there = ", ".join(map(repr, sorted(keys)))
         raise DataError(
@@ -119,7 +113,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     if prompt is None or not responses:
         missing = "a prompt" if prompt is None else "a response"
         raise DataError(
-            [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [columns]"
+            [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [import]"
         )
     label = said.label or (None if said.annotators else _first(LABEL, keys))
     task = _task(file, given, len(responses), label)
@@ -133,7 +127,12 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         label=label,
         annotator=said.annotator or _first(ANNOTATOR, keys),
         spell=_speller(task, said.labels),
+        inner=tuple(sorted(inner)),
     )
+    if said.carry and found.group is None:
+        raise DataError([f"{file.path}: [import] carry goes with a group"], "name its column: group")
+    if said.probabilities and len(task.labels) - task.labels.count(TIE) != 2:
+        raise DataError([f"{file.path}: [import] probabilities are for two labels"], "use judges")
     _say(found, notes)
     notes.task = task
     return found
@@ -142,6 +141,13 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
 def _say(found: _Layout, notes: Notes) -> None:
     which = f"prompt = {found.prompt!r}, responses = {', '.join(map(repr, found.responses))}"
     notes.assume(f"columns: {which}" + (f", label = {found.label!r}" if found.label else ""))
+    if found.group and not found.said.group:
+        notes.assume(f"rows with the same {found.group!r} hang together: they are one group")
+    if found.said.carry:
+        carried = ", ".join(map(repr, found.said.carry))
+        notes.assume(f"a row without {carried} has that of the row before it in its group")
+    for judge, column in found.said.probabilities.items():
+        notes.assume(f"{column!r} is the probability that {judge!r} gives {found.task.labels[0]!r}")
     if found.id is None:
         notes.assume("no column is an id: an item's id is a hash of its texts")
     if found.label and found.annotator is None:
@@ -153,7 +159,7 @@ def _task(file: Foreign, given: ColumnsFile, responses: int, label: str | None) 
         task = given.task.task()
         if task.responses != responses:
             why = f"a {task.kind} task has {task.responses} responses, and {responses} columns hold some"
-            raise DataError([f"{file.path}: {why}"], "name the responses in [columns]")
+            raise DataError([f"{file.path}: {why}"], "name the responses in [import]")
         return task
     if responses == 2:
         return Task(TaskKind.PAIRWISE, "Which response is better?", ("A", "B", TIE))
@@ -176,7 +182,7 @@ def _speller(task: Task, spellings: Mapping[str, str]) -> Callable[[Any], Label 
     for spelling, label in spellings.items():
         if label not in task.annotation_labels:
             raise DataError(
-                [f"[columns] labels: {label!r} is not one of {', '.join(task.annotation_labels)}"], "mend it"
+                [f"[import] labels: {label!r} is not one of {', '.join(task.annotation_labels)}"], "mend it"
             )
         known[spelling.casefold()] = label
 
@@ -188,7 +194,7 @@ def _speller(task: Task, spellings: Mapping[str, str]) -> Callable[[Any], Label 
             return known[said]
         if said in EMPTY:
             return None
-        raise Unusable(f"the label {_cell(cell)!r} is not known; say in [columns] labels what it means")
+        raise Unusable(f"the label {_cell(cell)!r} is not known; say in [import] labels what it means")
 
     return spell
 
@@ -197,49 +203,94 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
     said, spell = layout.said, layout.spell
     more = bool(said.context or said.reference or said.meta)
     texts = (layout.prompt, *layout.responses)
+    prepare, pick = _preparer(layout), itemgetter(*texts)
+    id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
+    annotators, judges = list(said.annotators.items()), list(said.judges.items())
+    probabilities = list(said.probabilities.items())
 
-    def read(row: Any) -> Iterator[Plain]:
+    def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
             raise Unusable("is no row of columns")
-        shown = [row.get(column) for column in texts]
+        if prepare is not None:
+            row = prepare(row)
+        try:
+            shown = pick(row)
+        except KeyError:
+            shown = (None,)
         for value in shown:
             if type(value) is not str or not value or value.isspace():
-                shown = [_texts(row, column) for column in texts]
+                shown = tuple([_texts(row, column) for column in texts])
                 break
-        item: dict[str, Any] = {"id": _id(row, layout.id, shown), "prompt": shown[0], "responses": shown[1:]}
-        if layout.group and (group := _name(row.get(layout.group))):
+        item_id = (_name(row.get(id_at)) if id_at else "") or mark(*shown)
+        item: dict[str, Any] = {"id": item_id, "prompt": shown[0], "responses": shown[1:]}
+        if group_at and (group := _name(row.get(group_at))):
             item["group"] = group
         if more:
             _add_more(item, row, said)
         notes = []
-        if layout.label and (label := spell(row.get(layout.label))) is not None:
-            notes.append((_name(row.get(layout.annotator)) or SOMEBODY, label))
-        for who, column in said.annotators.items():
+        if label_at and (label := spell(row.get(label_at))) is not None:
+            who = _name(row.get(annotator_at)) if annotator_at else ""
+            notes.append((who or SOMEBODY, label))
+        for who, column in annotators:
             if (label := spell(row.get(column))) is not None:
                 notes.append((who, label))
-        yield Plain(
-            item,
-            notes,
-            [judged(item["id"], judge, [_vote(row.get(at), spell)]) for judge, at in said.judges.items()],
-        )
+        if not judges and not probabilities:
+            return (Plain(item, notes),)
+        votes = [
+            judged(item_id, judge, [_vote(row.get(at), spell)])
+            for judge, at in judges
+            if not (said.unasked and row.get(at) in (None, ""))
+        ]
+        for judge, column in probabilities:
+            votes.append(judged(item_id, judge, [_probable(row.get(column), layout.task)]))
+        return (Plain(item, notes, votes),)
 
     return read
 
 
-def _id(row: Mapping[str, Any], column: str | None, shown: list[Any]) -> str:
-    given = _name(row.get(column)) if column else ""
-    return given or hashlib.sha256(repr(shown).encode("utf-8", "replace")).hexdigest()[:16]
+def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+    """What turns a row into columns: guards off, fields inside others, and what an earlier row says."""
+    inner, carry, group, guarded = layout.inner, layout.said.carry, layout.group, layout.said.guarded
+    if not inner and not carry and not guarded:
+        return None
+    before: dict[str, Any] = {}
+
+    def prepare(row: dict[str, Any]) -> dict[str, Any]:
+        nonlocal before
+        if guarded:
+            row = {name: cell.removeprefix("'") if type(cell) is str else cell for name, cell in row.items()}
+        row = {**row, **{column: _inside(row, column) for column in inner}}
+        if group is not None and _name(row.get(group)) and row.get(group) == before.get(group):
+            row |= {column: before.get(column) for column in carry if not _cell(row.get(column))}
+        before = row
+        return row
+
+    return prepare
 
 
-def _add_more(item: dict[str, Any], row: Mapping[str, Any], said: Columns) -> None:
+def _inside(row: Any, path: str) -> Any:
+    """What lies at a path of keys and places, as "labels.0.label"; None where nothing does."""
+    value = row
+    for step in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _add_more(item: dict[str, Any], row: Mapping[str, Any], said: ImportTable) -> None:
     if said.context and _cell(row.get(said.context)).strip():
         if not isinstance(item["prompt"], str):
             raise Unusable(f"{said.context}: a conversation takes no context")
         item["prompt"] = f"{item['prompt']}\n\n{_cell(row[said.context])}"
-    if said.reference and (reference := _cell(row.get(said.reference))):
+    if said.reference and (reference := _name(row.get(said.reference))):
         item["reference"] = reference
-    if said.meta:
-        item["meta"] = {column: row.get(column) for column in said.meta}
+    kept = {name: row.get(column) for name, column in said.meta_columns.items()}
+    if kept:
+        item["meta"] = {name: kept[name] for name in kept if kept[name] not in (None, "")}
 
 
 def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
@@ -247,6 +298,18 @@ def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
         return verdict(spell(cell), raw=_cell(cell))
     except Unusable:
         return verdict(None, raw=_cell(cell))
+
+
+def _probable(cell: Any, task: Task) -> Any:
+    """A vote from the probability of the first label, in the item's own frame."""
+    said = _cell(cell).strip().replace(",", ".")
+    try:
+        first = float(said)
+    except ValueError:
+        first = math.nan
+    if not 0 <= first <= 1:
+        return verdict(None, raw=_cell(cell))
+    return Vote(0, "", dict(zip(task.labels, (first, 1 - first), strict=False)), raw=said)
 
 
 def _texts(row: Mapping[str, Any], column: str) -> Any:
@@ -277,6 +340,8 @@ def _cell(value: Any) -> str:
 def _name(value: Any) -> str:
     if type(value) is str:
         return value
+    if type(value) is int:
+        return str(value)
     return _cell(value).strip() if isinstance(value, str | int | float) else ""
 
 

@@ -8,7 +8,6 @@ the file. What a value means is said by the formats.
 import csv
 import gzip
 import io
-import json
 import sys
 import zipfile
 import zlib
@@ -95,7 +94,17 @@ def open_foreign(path: Path) -> Foreign:
         raise DataError([why], "give a whole file, as the other tool wrote it")
     columns = tuple(head[0]) if shape == "table" else ()
     weight = sum(len(str(value)) for value in head) / len(head)
-    return Foreign(path, shape, tuple(head), columns, round(path.stat().st_size / max(weight, 1)))
+    return Foreign(path, shape, tuple(head), columns, round(_size(path) / max(weight, 1)))
+
+
+def _size(path: Path) -> int:
+    """In bytes; of a .gz that of what is packed, modulo 4 GiB, as its end says it. Good for a guess."""
+    size = path.stat().st_size
+    if path.suffix.lower() != ".gz" or size < 4:
+        return size
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        return max(size, int.from_bytes(file.read(4), "little"))
 
 
 def _shape(path: Path) -> Shape:
@@ -136,10 +145,56 @@ def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
         yield from _lines(path)
     else:
         value = _document(path)
-        if shape == "list":
-            yield from (Record(place, each) for place, each in enumerate(value, 1))
-        else:
-            yield Record(1, value)
+        yield from _rows(path, value)
+
+
+def _rows(path: Path, value: Any) -> Iterator[Record | Rejected]:
+    """The rows of one JSON value: a list, or a table as Hugging Face and pandas lay it out."""
+    if isinstance(value, list):
+        yield from (Record(place, each) for place, each in enumerate(value, 1))
+    elif _is_served(value):
+        for place, each in enumerate(value["rows"], 1):
+            if each.get("truncated_cells"):
+                yield Rejected(str(path), place, f"cells were cut by the server: {each['truncated_cells']}")
+            else:
+                yield Record(place, each["row"])
+    elif _is_split(value):
+        rows = enumerate(value["data"], 1)
+        yield from (Record(place, dict(zip(value["columns"], row, strict=False))) for place, row in rows)
+    elif _is_columns(value):
+        rows = enumerate(zip(*value.values(), strict=True), 1)
+        yield from (Record(place, dict(zip(value, row, strict=True))) for place, row in rows)
+    else:
+        yield Record(1, value)
+
+
+def _is_served(value: Any) -> bool:
+    """{"rows": [{"row": {…}}]}, as the dataset viewer of Hugging Face answers."""
+    rows = value.get("rows") if isinstance(value, dict) else None
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and isinstance(row.get("row"), dict) for row in rows
+    )
+
+
+def _is_split(value: Any) -> bool:
+    """{"columns": […], "data": [[…]]}, as pandas writes with orient="split"."""
+    names, rows = (value.get(key) if isinstance(value, dict) else None for key in ("columns", "data"))
+    return (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and all(isinstance(name, str) for name in names)
+        and all(isinstance(row, list) and len(row) == len(names) for row in rows)
+    )
+
+
+def _is_columns(value: Any) -> bool:
+    """{"prompt": […], "label": […]}: lists of one length, of cells that are no objects."""
+    if not isinstance(value, dict) or len(value) < 2:
+        return False
+    cells = list(value.values())
+    return all(isinstance(column, list) and len(column) == len(cells[0]) for column in cells) and not any(
+        isinstance(cell, dict) for column in cells for cell in column
+    )
 
 
 def _suffix(path: Path) -> str:
@@ -335,6 +390,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def from_text(cell: str) -> Any:
     """JSON inside a cell or a field, as some tools write lists; None where it is none."""
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
+        return from_json(cell)
+    except ValueError:  # also half a surrogate pair, which could not be written again
         return None

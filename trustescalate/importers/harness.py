@@ -6,6 +6,7 @@ not be read looks like a wrong answer in these logs, and is a failure here. Repe
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from trustescalate.importers.base import (
     get,
     has,
     judged,
+    many,
     name,
     number,
     text,
@@ -120,7 +122,12 @@ def _rows(file: Foreign) -> Iterator[Record | Rejected]:
         if isinstance(record, Rejected) or file.shape == "lines":
             yield record
         else:
-            yield from (Record(place, row) for place, row in enumerate(record.value["results"]["results"]))
+            try:
+                rows = many(record.value, "results", "results")
+            except Unusable as error:
+                yield Rejected(str(file.path), record.place, str(error))
+                continue
+            yield from (Record(place, row) for place, row in enumerate(rows))
 
 
 def _promptfoo_row(row: Any, gathered: Gathered) -> None:
@@ -174,7 +181,10 @@ def _read_deepeval(files: Files, notes: Notes) -> Iterator[Taken]:
             if isinstance(record, Rejected):
                 yield record
                 continue
-            value = record.value.get("testRunData", record.value)
+            value = _run(record.value)
+            if value is None:
+                yield Rejected(str(file.path), record.place, "is no test run")
+                continue
             for key in ("testCases", "conversationalTestCases"):
                 cases = value.get(key)
                 for place, case in enumerate(cases if isinstance(cases, list) else []):
@@ -249,23 +259,29 @@ def _sample(row: Any) -> Found:
         likelihoods = [_float(get(said, place, 0)) for place in range(len(choices))]
         response = choices[likelihoods.index(max(likelihoods))]
         meta |= {"choices": choices, "loglik": likelihoods}
-        target = choices[int(target)] if target and target.isdigit() and int(target) < len(choices) else None
+        places = list(map(str, range(len(choices))))
+        target = choices[places.index(target)] if target and target in places else None
     else:
         response = text(row, "filtered_resps", 0)
     item_id = f"{document}|{kept}"
     item = Item(item_id, prompt, (response,), target, document, meta)
     judgments = []
-    for metric in get(row, "metrics"):
-        label = decided(number(row, metric)) if isinstance(metric, str) and metric in row else None
-        judgments.append(judged(item_id, str(metric), [verdict(label, raw=str(row.get(metric, "")))]))
+    for metric in many(row, "metrics"):
+        if not isinstance(metric, str):
+            raise Unusable("metrics is no list of names")
+        label = decided(number(row, metric)) if metric in row else None
+        judgments.append(judged(item_id, metric, [verdict(label, raw=str(row.get(metric, "")))]))
     return Found(item, (), tuple(judgments))
 
 
 def _float(value: Any) -> float:
     try:
-        return float(value) if isinstance(value, str | int | float) else float("nan")
-    except ValueError:
-        raise Unusable(f"a log-likelihood is {value!r}") from None
+        found = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if math.isnan(found):
+        raise Unusable(f"a log-likelihood is {str(value)[:40]!r}")
+    return found
 
 
 # ── the formats ──────────────────────────────────────────────────────────────────────────────────
@@ -277,9 +293,13 @@ def _is_promptfoo(file: Foreign) -> bool:
 
 
 def _is_deepeval(file: Foreign) -> bool:
-    first = file.head[0]
-    inner: Any = first.get("testRunData", first) if isinstance(first, Mapping) else None
-    return isinstance(inner, dict) and ("testCases" in inner or "conversationalTestCases" in inner)
+    return _run(file.head[0]) is not None
+
+
+def _run(value: Any) -> Mapping[str, Any] | None:
+    inner = value.get("testRunData", value) if isinstance(value, dict) else None
+    found = isinstance(inner, dict) and ("testCases" in inner or "conversationalTestCases" in inner)
+    return inner if found else None
 
 
 PROMPTFOO = Format(

@@ -116,7 +116,8 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
 
 def _completion(sample: Any) -> str:
     """The model's answer; older logs hold it in its message alone."""
-    if "completion" in get(sample, "output"):
+    output = get(sample, "output")
+    if isinstance(output, dict) and "completion" in output:
         return text(sample, "output", "completion")
     content = get(sample, "output", "choices", 0, "message", "content")
     if isinstance(content, list):

@@ -54,7 +54,7 @@ def _judge(row: Any) -> str:
     """The prompt's name and the model's, which stands in each game that was played."""
     models = {
         game["judgment"]["judge_model"]
-        for game in get(row, "judgments")
+        for game in _games(row)
         if isinstance(game, dict)
         and isinstance(game.get("judgment"), dict)
         and isinstance(game["judgment"].get("judge_model"), str)
@@ -65,10 +65,14 @@ def _judge(row: Any) -> str:
 
 
 def _votes(row: Any) -> list[Vote]:
+    return [_vote(game, order) for game, order in zip(_games(row), ("AB", "BA"), strict=False)]
+
+
+def _games(row: Any) -> list[Any]:
     games = get(row, "judgments")
     if not isinstance(games, list) or not 1 <= len(games) <= 2:
         raise Unusable("judgments are not one game or two")
-    return [_vote(game, order) for game, order in zip(games, ("AB", "BA"), strict=False)]
+    return games
 
 
 def _vote(game: Any, order: str) -> Vote:

@@ -17,6 +17,7 @@ from trustescalate.importers.base import (
     each,
     get,
     has,
+    many,
     name,
     text,
     turns,
@@ -60,13 +61,14 @@ def _answer(row: Any, asked: dict[str, Any]) -> Iterator[Found]:
 
 def _said(body: Any) -> tuple[str, str]:
     if isinstance(body, dict) and "choices" in body:
-        finish = get(body, "choices", 0).get("finish_reason")
+        choice = get(body, "choices", 0)
+        finish = choice.get("finish_reason") if isinstance(choice, dict) else None
         return text(body, "choices", 0, "message", "content"), str(finish)
     parts = [
         part
-        for message in get(body, "output")
+        for message in many(body, "output")
         if isinstance(message, dict) and message.get("type") == "message"
-        for part in (message.get("content") or [])
+        for part in (message["content"] if isinstance(message.get("content"), list) else [])
     ]
     found = "".join(
         part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)

@@ -13,15 +13,21 @@ from trustescalate.importers.files import Foreign
 from trustescalate.importers.harness import DEEPEVAL, LM_EVAL, PROMPTFOO
 from trustescalate.importers.inspect_ai import INSPECT_AI
 from trustescalate.importers.judgebench import JUDGEBENCH
+from trustescalate.importers.label_studio import LABEL_STUDIO
 from trustescalate.importers.llmbar import LLMBAR
 from trustescalate.importers.mlflow import MLFLOW
 from trustescalate.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
+from trustescalate.importers.mt_bench_csv import MT_BENCH_CSV
 from trustescalate.importers.openai_batch import OPENAI_BATCH
 from trustescalate.importers.pandalm import PANDALM
+from trustescalate.importers.prometheus import PROMETHEUS_PAIRS, PROMETHEUS_SCORES
+from trustescalate.importers.reward_bench import REWARD_BENCH
+from trustescalate.importers.trl import TRL_PAIRS, TRL_UNPAIRED
 
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
+        LABEL_STUDIO,
         ALPACA_EVAL,
         ARENA_BATTLES,
         ARENA_CONVERSATIONS,
@@ -34,11 +40,17 @@ FORMATS: Mapping[str, Format] = {
         LLMBAR,
         LM_EVAL,
         MLFLOW,
+        MT_BENCH_CSV,
         MT_BENCH_PAIR,
         MT_BENCH_SINGLE,
         OPENAI_BATCH,
         PANDALM,
+        PROMETHEUS_PAIRS,
+        PROMETHEUS_SCORES,
         PROMPTFOO,
+        REWARD_BENCH,
+        TRL_PAIRS,
+        TRL_UNPAIRED,
     )
 }
 """In the order in which they are tried: the most telling fields first."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -107,24 +107,28 @@ def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """USD per million tokens, and per call."""
+    """USD per million tokens, and per call; a call that a Batch API answered costs the share `batch`."""
 
     input: float = 0.0
     output: float = 0.0
     cached_input: float = 0.0
     request: float = 0.0
+    batch: float = 1.0
 
     def cost(self, usage: Usage) -> float:
         """What a provider bills for this usage.
 
         >>> Tariff(input=2.0, output=8.0, cached_input=0.5).cost(Usage(1, 1000, 400, 10))
         0.00148
+        >>> Tariff(request=0.5, batch=0.5).cost(Usage(calls=1, batched=1))
+        0.25
         """
         fresh = max(0, usage.input_tokens - usage.cached_tokens)
         tokens = (
             fresh * self.input + usage.cached_tokens * self.cached_input + usage.output_tokens * self.output
         )
-        return tokens / 1e6 + usage.calls * self.request
+        full = tokens / 1e6 + usage.calls * self.request
+        return full * (1 - (1 - self.batch) * usage.batched / usage.calls) if usage.batched else full
 
 
 class EnsembleJudge:
@@ -190,6 +194,18 @@ class EnsembleJudge:
             if enough(votes, self._planned):
                 break
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+
+    def requests(self, item: Item) -> Iterator[tuple[int, Order, Request]]:
+        """Every request that the full ensemble would make about an item, with its prompt and order.
+
+        Nothing is asked. Where the channel is not known yet, the requests are for log-probabilities.
+        """
+        samples = range(1, self._samples + 1) if self.channel == "samples" else range(1)
+        for member in range(len(self._prefixes)):
+            for order in self._orders:
+                asked = self._conversation(item, member, order)
+                for sample in samples:
+                    yield member, order, self._request(asked, sample)
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """What the reader of today makes of a reply that was kept; the probabilities that it had stay.

@@ -24,9 +24,11 @@ REJECTED = (400, 403, 422)
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
 
 _UNSUPPORTED = re.compile(
-    r"unsupported|not support|not (permitted|allowed)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
+    r"unsupported|not (support|permitted|allowed|enabled)|unrecogni[sz]ed|unknown|unexpected|disabled",
+    re.I,
 )
 _REFUSED = re.compile(r"content.?(filter|policy|management)|moderation|flagged", re.I)
+_BAD_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)", re.I)
 _FORM = re.compile(r"response_format|json_schema|structured.?output", re.I)
 _TOO_MANY = re.compile(r"max|most|less|greater|exceed|between|range|<|≤", re.I)
 
@@ -74,7 +76,7 @@ class Dialect:
         """
         text = f"{error.get('param', '')} {error.get('message', '')}"
         unsupported = _UNSUPPORTED.search(text) is not None
-        if "logprobs" in text and self.alternatives is not None:
+        if "logprobs" in text.casefold() and self.alternatives is not None:
             fewer = [n for n in map(int, re.findall(r"\b\d{1,4}\b", text)) if 0 < n < self.alternatives]
             if _TOO_MANY.search(text) and fewer:
                 return replace(
@@ -140,6 +142,7 @@ class Answer:
     def error(self) -> dict[str, str]:
         """The error's `code`, `param` and `message`, as far as the body names them."""
         body = _json(self.content) if self.status >= 400 else None
+        body = _first(body) if isinstance(body, list) else body  # Gemini puts it in a list
         if not isinstance(body, dict):
             return {}
         inner = body.get("error", body)
@@ -149,7 +152,9 @@ class Answer:
             parts = [part for part in message if isinstance(part, dict)]
             message = "; ".join(f"{part.get('loc')}: {part.get('msg')}" for part in parts)
         code = fields.get("code")
-        code = code if isinstance(code, str) else fields.get("type")
+        code = code if isinstance(code, str) else fields.get("type") or fields.get("status")
+        if isinstance(message, str) and _BAD_KEY.search(message):
+            code = "invalid_api_key"  # Gemini calls it an invalid argument
         named = {"code": code, "param": fields.get("param"), "message": message}
         return {name: value for name, value in named.items() if isinstance(value, str)}
 
@@ -164,7 +169,7 @@ def parse_completion(content: bytes) -> Reply | None:
 
     >>> parse_completion(b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}')
     Reply(text='A', tokens=None, finish='stop', usage=Usage(calls=1, input_tokens=0, cached_tokens=0, \
-output_tokens=0), failure=None)
+output_tokens=0, batched=0), failure=None)
     >>> parse_completion(b"<html>") is None
     True
     """

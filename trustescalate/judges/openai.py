@@ -105,6 +105,19 @@ class OpenAIBackend:
             await self._sleep(wait)
             spent += wait
 
+    def body(self, request: Request) -> dict[str, Any]:
+        """The request body, as far as it is known what the endpoint takes."""
+        return self._dialect.body(self._model, request) | self._extra
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the endpoint is known to take."""
+        return self._dialect
+
+    def learn(self, answer: Answer, dialect: Dialect) -> bool:
+        """Whether a refusal of a body in this dialect teaches what the endpoint does not take."""
+        return self._learn(answer, dialect)
+
     async def _exchange(self, request: Request, seconds: float) -> tuple[Answer, float]:
         """One attempt, in a slot; asked again at once in each dialect that the endpoint's refusals teach."""
         async with self._slots:

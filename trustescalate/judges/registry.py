@@ -5,35 +5,49 @@ from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
-from trustescalate.config import Config, ModelTable, PluginJudge, Price
+from trustescalate.config import CallableJudge as CallableTable
+from trustescalate.config import ClassicalJudge as ClassicalTable
+from trustescalate.config import Config, ModelTable, OpenAIJudge, PluginJudge, Price
 from trustescalate.config import ReplayJudge as ReplayTable
+from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.functions import Function, FunctionJudge
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
 from trustescalate.judges.reading import condensed
 from trustescalate.judges.replay import ReplayJudge, load_votes
+from trustescalate.judges.reward import RewardJudge
 from trustescalate.judges.templates import read_wording
-from trustescalate.types import Channel, Item, Reply, Request
+from trustescalate.types import Channel, Item, Reply, Request, TaskKind
 
 BACKENDS: Mapping[str, str] = {
+    "callable": "trustescalate.judges.functions:FunctionBackend",
     "local": "trustescalate.judges.local:LocalBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
+    "score": "trustescalate.judges.score:ScoreBackend",
     "simulated": "trustescalate.simulate:SimulatedBackend",
 }
-"""Imported when used. `replay` is no backend: it is a judge already."""
+"""Imported when used. `replay` and `classical` are no backends: they are judges already."""
 
 PLUGINS = "trustescalate.backends"
 JUDGING = 2
 """Raised whenever the same reply would be read differently: then old certificates no longer fit."""
 
-NOT_AN_ARGUMENT = {"name", "price", "backend", "channel", "mode", "max_tokens", "prompt"}
+NOT_AN_ARGUMENT = {
+    *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
+    *("scale", "middle", "batch_discount"),
+}
 NOT_THE_MODEL = {
     *NOT_AN_ARGUMENT,
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
 }
+"""What does not change an answer: how it is reached, paid, or read."""
+AskedTable = ModelTable | CallableTable | ScoreTable
+Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
 """How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
 
@@ -45,12 +59,15 @@ def open_judges(
     wrap: Wrap,
     notice: Callable[[str], None],
     channels: Mapping[str, Channel] | None = None,
-    opened: Callable[[ModelTable, Callable[[str], None]], Backend] | None = None,
+    opened: Opened | None = None,
+    rows: Sequence[Exemplar] = (),
+    functions: Mapping[str, Function] | None = None,
 ) -> tuple[list[Judge], list[Backend]]:
     """The judges of a configuration, cheapest first, and the backends to be closed when done.
 
     `channels` fixes the verdict channel of judges that a certificate was made with. `opened` stands in for
-    `open_backend`: a rehearsal puts simulated models in the place of real ones.
+    `open_backend`: a rehearsal puts simulated models in the place of real ones. `rows` are the labelled items
+    that classical judges are fitted on, `functions` stand in for those that tables name, by judge.
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
@@ -59,10 +76,19 @@ def open_judges(
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
             continue
-        backend = (opened or open_backend)(table, notice)
+        if isinstance(table, ClassicalTable):
+            judges.append(_classical(config, table, rows))
+            continue
+        if opened is None:
+            backend = open_backend(table, notice, config.folder, (functions or {}).get(table.name))
+        else:
+            backend = opened(table, notice)
         backends.append(backend)
+        ask = wrap(condensing(backend.complete), _endpoint(table, backend), _tariff(table))
+        if isinstance(table, CallableTable | ScoreTable):
+            judges.append(_item_judge(config, table, backend, ask))
+            continue
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
-        ask = wrap(_condensing(backend.complete), _endpoint(table), tariff(table.price))
         judges.append(ensemble_judge(config, table, exemplars, ask, channel=channel, notice=notice))
     return judges, backends
 
@@ -86,7 +112,7 @@ def ensemble_judge(
         swap=config.ensemble.swap,
         samples=config.ensemble.samples,
         channel=channel,
-        tariff=tariff(table.price),
+        tariff=_tariff(table),
         notice=notice,
         asking=asking(config, table),
         max_tokens=table.max_tokens,
@@ -107,20 +133,53 @@ def asking(config: Config, table: ModelTable) -> Asking:
     return Asking(table.mode, wording, rubric, criteria)
 
 
-def _condensing(ask: Ask) -> Ask:
+def condensing(ask: Ask) -> Ask:
     """Keep of a reply with reasoning the log-probabilities that can be read: else the cache would burst."""
 
     async def asked(request: Request) -> Reply:
-        reply = await ask(request)
-        if request.mode == "direct" or reply.tokens is None:
-            return reply
-        return replace(reply, tokens=condensed(reply.tokens, request.symbols))
+        return worth_keeping(request, await ask(request))
 
     return asked
 
 
-def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
-    """Import and build the backend that a judge's table names."""
+def worth_keeping(request: Request, reply: Reply) -> Reply:
+    """What `condensing` keeps of a reply."""
+    if request.mode == "direct" or reply.tokens is None:
+        return reply
+    return replace(reply, tokens=condensed(reply.tokens, request.symbols))
+
+
+def _classical(config: Config, table: ClassicalTable, rows: Sequence[Exemplar]) -> Judge:
+    from trustescalate.judges.classical import ClassicalJudge
+
+    return ClassicalJudge(
+        table.name,
+        config.task.task(),
+        rows,
+        model=table.model,
+        seed=table.seed,
+        tariff=tariff(table.price),
+    )
+
+
+def _item_judge(config: Config, table: CallableTable | ScoreTable, backend: Backend, ask: Ask) -> Judge:
+    """A judge that is shown items, not prompts; its fingerprint holds how its answers are read."""
+    task, prices = config.task.task(), tariff(table.price)
+    reads = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
+    if isinstance(table, CallableTable):
+        swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
+        return FunctionJudge(table.name, digest(*reads, swap), task, ask, swap=swap, tariff=prices)
+    mark = digest(*reads, table.scale, table.middle if task.kind is TaskKind.BINARY else None)
+    return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=table.middle, tariff=prices)
+
+
+def open_backend(
+    table: AskedTable,
+    notice: Callable[[str], None],
+    folder: Path = Path(),
+    function: Function | None = None,
+) -> Backend:
+    """Import and build the backend that a judge's table names. Modules of the user's lie in `folder`."""
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
         factory, arguments = _plugin(kind), dict(table.options)
@@ -129,6 +188,8 @@ def open_backend(table: ModelTable, notice: Callable[[str], None]) -> Backend:
         factory = getattr(import_module(module), name)
     if kind == "openai":
         arguments["notice"] = notice
+    if kind == "callable":
+        arguments |= {"folder": folder} if function is None else {"function": function}
     try:
         backend: Backend = factory(**arguments)
     except (TypeError, ValueError) as error:
@@ -164,9 +225,24 @@ def tariff(price: Price) -> Tariff:
     return Tariff(price.input, price.output, cached, price.request)
 
 
+def _tariff(table: AskedTable) -> Tariff:
+    prices = tariff(table.price)
+    return replace(prices, batch=table.batch_discount) if isinstance(table, OpenAIJudge) else prices
+
+
 def needs_exemplars(config: Config) -> bool:
     """Whether any judge is shown examples."""
-    return config.ensemble.shots > 0 and any(table.backend != "replay" for table in config.judges)
+    return config.ensemble.shots > 0 and any(isinstance(table, ModelTable) for table in config.judges)
+
+
+def needs_rows(config: Config) -> bool:
+    """Whether any judge is fitted on labelled rows."""
+    return any(isinstance(table, ClassicalTable) for table in config.judges)
+
+
+def asked_names(config: Config) -> list[str]:
+    """The judges that have a backend, in the order in which `wrap` is called for them."""
+    return [table.name for table in config.judges if not isinstance(table, ReplayTable | ClassicalTable)]
 
 
 def _recorded(config: Config) -> dict[str, ReplayJudge]:
@@ -188,8 +264,11 @@ def _recorded(config: Config) -> dict[str, ReplayJudge]:
     return judges
 
 
-def _endpoint(table: ModelTable) -> str:
-    return digest(table.backend, table.model_dump(mode="json", exclude=NOT_THE_MODEL))
+def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
+    """What answers, as a hash. A backend may know more of what it is than its table says (`identity`)."""
+    more = getattr(backend, "identity", None)
+    parts = (table.backend, table.model_dump(mode="json", exclude=NOT_THE_MODEL))
+    return digest(*parts) if more is None else digest(*parts, more)
 
 
 def _plugin(kind: str) -> Callable[..., Any]:
@@ -200,7 +279,7 @@ def _plugin(kind: str) -> Callable[..., Any]:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"backend {kind!r} cannot be loaded: {error}", "install it again") from error
         return factory
-    known = sorted({"replay", *BACKENDS, *found})
+    known = sorted({"classical", "replay", *BACKENDS, *found})
     near = get_close_matches(kind, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"known backends are {', '.join(known)}"
     raise ConfigError(f"unknown backend {kind!r}", hint)

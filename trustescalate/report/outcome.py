@@ -62,12 +62,13 @@ def _votes(run: Run, judge: str | None = None) -> Iterator[Vote]:
 def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
     """Compare released verdicts with people, where people labelled the run's items.
 
-    What counts as agreement is what counts as such in the certificate.
+    What counts as agreement is what counts as such in the certificate. Items that were labelled because a
+    cascade abstained on them are no sample of what is released: they are left out.
     """
     if not run.annotations:
         return missing("people labelled none of the judged items"), None
     certificate = run.header.certificate
-    known = losses(certificate.task, certificate.label_policy, run.annotations)
+    known = losses(certificate.task, certificate.label_policy, labels.sampled(run.annotations))
     judged = [row for row in run.decisions if row.judge is not None and row.item_id in known]
     lost = [known[row.item_id][row.label] for row in judged if row.label is not None]
     why = "people labelled no item whose verdict was released"
@@ -130,16 +131,19 @@ def agreement_text(run: Run) -> list[str]:
     """Say what the labels on judged items are, and what they are not."""
     if not run.annotations:
         return []
-    people = _people(run)
+    people, sampled = _people(run), {note.item_id for note in labels.sampled(run.annotations)}
     counted = [row for row in run.decisions if row.item_id in people]
     open_rows = sum(row.label is None for row in counted)
-    torn = sum(people[row.item_id] is None for row in counted if row.label is not None)
+    released = [row.item_id for row in counted if row.label is not None]
+    picked = len(set(released) - sampled)
+    torn = sum(people[item_id] is None for item_id in released if item_id in sampled)
+    told = f"{picked:,} more were picked because a cascade abstained on them; they are not compared. "
     counts = f"Of the others, those without a majority ({torn:,}) count as disagreement. "
     if run.header.certificate.label_policy == "annotator":
         counts = "Each of the others counts the share of its annotators who disagree. "
     return [
         f"People labelled {len(people):,} of the items; on {open_rows:,} of them the cascade abstained. "
-        f"{counts}This comparison measures; it certifies nothing."
+        f"{told if picked else ''}{counts}This comparison measures; it certifies nothing."
     ]
 
 

@@ -50,12 +50,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`."""
+    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
+    were answered by a Batch API, at its discount."""
 
     calls: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    batched: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -63,6 +65,7 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.cached_tokens + other.cached_tokens,
             self.output_tokens + other.output_tokens,
+            self.batched + other.batched,
         )
 
 
@@ -98,6 +101,9 @@ FAILURES: Mapping[str, str] = {
     "rate_limited": "the server kept refusing for its rate limit",
     "bad_reply": "the server's answer is not a chat completion (HTML, broken JSON)",
     "bad_request": "the server rejects this request (too long, forbidden content)",
+    "raised": "the judge's own function raised an error",
+    "bad_return": "the judge's own function returned neither a label nor probabilities",
+    "not_answered": "the batch ended before this question was answered",
     "not_recorded": "the recorded votes hold nothing for this item",
 }
 """Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
@@ -109,9 +115,9 @@ class Vote:
 
     `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
-    `channel` says where it comes from: token log-probabilities, samples, or what the judge says of itself:
-    then `probs` holds the confidence that it states at the label that it names. `tokens` are the last ones of
-    a failed vote, so that a later reader may make more of it.
+    `channel` says where it comes from: token log-probabilities (or numbers that the judge computes), samples,
+    or what the judge says of itself: then `probs` holds the confidence that it states at the label that it
+    names. `tokens` are the last ones of a failed vote, so that a later reader may make more of it.
     """
 
     exemplar_set: int

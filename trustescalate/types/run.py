@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trustescalate.types.certificate import Certificate
+from trustescalate.types.frame import VOTE_COLUMNS, as_frame, frame_columns, item_rows, vote_rows
 from trustescalate.types.judging import Judgment
 from trustescalate.types.standings import Standings
 from trustescalate.types.task import Annotation, Item, Json, Label
@@ -129,3 +130,17 @@ class Run:
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()
     standings: Standings | None = None
+
+    def to_frame(self) -> Any:
+        """The run as a pandas DataFrame: a row an item, in the order of the items; costs in USD.
+
+        Columns: id, label (None: a person is needed), judge, score, reason ("open": not judged yet), cost,
+        input_tokens, output_tokens, people (how many labelled it), human_label (what most of them say), and
+        for each judge NAME of the certificate NAME.label, .score, .threshold, .accepted, .votes, .failures,
+        .cost, .input_tokens, .output_tokens: missing where that judge was not asked.
+        """
+        return as_frame(item_rows(self), frame_columns(self))
+
+    def votes_frame(self) -> Any:
+        """All votes as a pandas DataFrame, a row a vote in the item's frame; a failed one has no label."""
+        return as_frame(vote_rows(self), VOTE_COLUMNS)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 Label = str
 Json = Any
+Purpose = Literal["sample", "abstained", "other"]
 STRICT: Mapping[str, Json] = {"extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
 """Read by pydantic at the door: an unknown key or a NaN is an error, and an id or label may be a number."""
 
@@ -94,10 +95,15 @@ def spoken(response: str | tuple[Turn, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them."""
+    """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them.
+
+    `purpose` is why this item was labelled: as part of a "sample", without regard to what a judge says of it;
+    because a cascade "abstained"; or for a reason that is not known ("other"). Only a sample certifies.
+    """
 
     item_id: str
     annotator: str
     label: Label
     seconds: float | None = None
+    purpose: Purpose = "sample"
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

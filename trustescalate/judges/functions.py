@@ -1,0 +1,220 @@
+"""A Python function of the user's as a judge: called in this process, with an item as plain values.
+
+    def judge(item):    # or async def
+        return "A"      # a label; or {"A": 0.7, "B": 0.3}; or 0.7, for the first label; or None, no verdict
+
+`item` is a dictionary of its own for each call: id, prompt (a string, or a list of {"role", "content"}),
+responses (a list of such), reference, group, meta. What the function raises or returns amiss is a failed
+vote, never a verdict. Nothing of the user's is imported before judges are opened.
+"""
+
+import asyncio
+import inspect
+import json
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from trustescalate.errors import ConfigError
+from trustescalate.jsonl import canonical, digest, to_python
+from trustescalate.judges.base import Ask, Enough, Order, Tariff, all_done
+from trustescalate.judges.prompts import swapped_index
+from trustescalate.types import (
+    Channel,
+    Item,
+    Judgment,
+    Label,
+    Message,
+    Reply,
+    Request,
+    Task,
+    TaskKind,
+    Usage,
+    Vote,
+)
+
+Function = Callable[[dict[str, Any]], Any]
+MASS_SLACK = 1e-6
+
+
+class FunctionBackend:
+    """Calls a function with the item that a request holds, and answers with what it returned, as JSON.
+
+    `function` is "module:name", the module in `folder` or installed, or the function itself. At most
+    `concurrency` calls run at a time, one that is not async in a thread; `timeout` bounds each, in seconds
+    from its start. A thread cannot be stopped: a call that never returns keeps its thread, and the process.
+
+    Raises ConfigError if the function cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        function: str | Function,
+        version: str,
+        folder: Path = Path(),
+        concurrency: int = 4,
+        timeout: float = 60.0,
+    ) -> None:
+        self._function = _load(function, folder) if isinstance(function, str) else function
+        self.identity = digest(version, _source(self._function))
+        self._is_async = inspect.iscoroutinefunction(self._function)
+        self._slots, self._timeout = asyncio.Semaphore(concurrency), timeout
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="callable-judge")
+
+    async def complete(self, request: Request) -> Reply:
+        """Call the function once."""
+        item = json.loads(request.messages[0].content)
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    answer = await self._call(item)
+            except TimeoutError:
+                return _failed("timeout", "")
+            except Exception as error:  # whatever it is, it is this item's
+                return _failed("raised", _whereabouts(error))
+        if answer is None:
+            return _failed("none", "")
+        try:
+            plain = dict(answer) if isinstance(answer, Mapping) else answer
+            text = json.dumps(plain, allow_nan=False, default=float)
+        except (TypeError, ValueError):
+            return _failed("bad_return", type(answer).__name__)
+        return Reply(text, None, "stop", Usage(1))
+
+    async def close(self) -> None:
+        """Drop the calls that have not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _call(self, item: dict[str, Any]) -> Any:
+        if self._is_async:
+            return await self._function(item)
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._function, item)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+class FunctionJudge:
+    """One vote an item, or in a pair with `swap` one for each order, each a call of its own."""
+
+    channel: Channel = "logprobs"
+
+    def __init__(
+        self, name: str, fingerprint: str, task: Task, ask: Ask, *, swap: bool, tariff: Tariff | None = None
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self._task = task
+        self._ask = ask
+        self._tariff = tariff or Tariff()
+        self._orders: tuple[Order, ...] = ("",)
+        if task.kind is TaskKind.PAIRWISE:
+            self._orders = ("AB", "BA") if swap else ("AB",)
+
+    async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
+        """Call the function; never raises for what it does."""
+        votes = await all_done(self._vote(item, order) for order in self._orders)
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), len(self._orders))
+
+    async def _vote(self, item: Item, order: Order) -> Vote:
+        plain = to_python(item)
+        if order == "BA":
+            plain["responses"] = plain["responses"][::-1]
+        shown = Message("user", canonical(plain))
+        reply = await self._ask(Request((shown,), self._task.labels, 0, 0.0, logprobs=False))
+        probs = None if reply.failure else read_answer(self._task, reply.text)
+        failure = reply.failure or (None if probs else "bad_return")
+        if probs and order == "BA":
+            mirror = [self._task.labels[i] for i in swapped_index(self._task)]
+            probs = {label: probs[other] for label, other in zip(self._task.labels, mirror, strict=True)}
+        cost = self._tariff.cost(reply.usage)
+        return Vote(0, order, probs or {}, reply.text, failure, self.channel, reply.usage, cost)
+
+
+def read_answer(task: Task, text: str) -> Mapping[Label, float] | None:
+    """What a function returned, as probabilities of the labels; None if it is of no documented kind.
+
+    >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
+    >>> read_answer(task, '"B"'), read_answer(task, "0.75")
+    ({'A': 0.0, 'B': 1.0, 'tie': 0.0}, {'A': 0.75, 'B': 0.25, 'tie': 0.0})
+    >>> read_answer(task, '{"A": 0.75}'), read_answer(task, '"C"'), read_answer(task, "true")
+    ({'A': 0.75, 'B': 0.0, 'tie': 0.0}, None, None)
+    """
+    answer = json.loads(text)
+    if isinstance(answer, str):
+        answer = {answer: 1.0}
+    if _is_share(answer) and task.kind in (TaskKind.PAIRWISE, TaskKind.BINARY):
+        answer = dict(zip(task.labels, (float(answer), 1.0 - answer), strict=False))
+    if not isinstance(answer, dict) or not answer.keys() <= set(task.labels):
+        return None
+    probs = {label: answer.get(label, 0.0) for label in task.labels}
+    fair = all(map(_is_share, probs.values())) and 0 < sum(probs.values()) <= 1 + MASS_SLACK
+    return {label: float(p) for label, p in probs.items()} if fair else None
+
+
+def _is_share(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= 1
+
+
+def _failed(failure: str, text: str) -> Reply:
+    return Reply(text, None, "stop", Usage(1), failure)
+
+
+def _whereabouts(error: Exception) -> str:
+    """What kind of error, and where. Not its message: that may hold an address with a key in it."""
+    *_, last = [None, *traceback.extract_tb(error.__traceback__)]
+    place = f" at {Path(last.filename).name}:{last.lineno}" if last else ""
+    return type(error).__name__ + place
+
+
+# ── finding the function ─────────────────────────────────────────────────────────────────────────
+
+
+def _load(named: str, folder: Path) -> Function:
+    module, _, name = named.partition(":")
+    path = folder.joinpath(*module.split(".")).with_suffix(".py")
+    hint = f"{path} or an installed module {module!r} must hold a function {name!r} that takes one item"
+    try:
+        with _importable(folder):
+            found = getattr(_module_at(path) if path.exists() else import_module(module), name)
+    except Exception as error:  # a module of the user's raises what it likes
+        raise ConfigError(f"{named} cannot be imported: {type(error).__name__}: {error}", hint) from error
+    if not callable(found):
+        raise ConfigError(f"{named} is no function", hint)
+    function: Function = found
+    return function
+
+
+def _module_at(path: Path) -> Any:
+    """The module in a file, under a name of its own: another project may have a file of the same name."""
+    name = f"trustescalate_callable_{digest(str(path.resolve()))[:12]}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
+
+
+def _source(function: Function) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # compiled, or an object with __call__: its version alone speaks for it
+        return ""

@@ -1,0 +1,165 @@
+"""A reward model as a judge: one number a response, and margins turned into votes.
+
+Where the numbers come from is not here. A score is asked for as any other request is, so that caches,
+budgets and tariffs know it: the conversation, the response its last message, no symbols, no tokens wanted.
+The reply's text is the number.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from trustescalate.errors import ConfigError
+from trustescalate.judges.base import Ask, Enough, Tariff, all_done
+from trustescalate.types import (
+    Channel,
+    Item,
+    Judgment,
+    Message,
+    Reply,
+    Request,
+    Task,
+    TaskKind,
+    Turn,
+    Usage,
+    Vote,
+)
+
+
+class Scorer(Protocol):
+    """Something that gives a response to a prompt a number, the higher the better, in no particular unit."""
+
+    async def score(self, prompt: tuple[Message, ...], response: str) -> float:
+        """The score of one response. Raises `Unscored` if this one cannot be scored."""
+        ...
+
+
+class Unscored(Exception):
+    """This response has no score; `failure` is a code of `types.FAILURES`."""
+
+    def __init__(self, failure: str, said: str) -> None:
+        super().__init__(said)
+        self.failure = failure
+
+
+class ScoringBackend:
+    """A `Scorer` as a `Backend`, so that what goes round a backend goes round a scorer."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    async def complete(self, request: Request) -> Reply:
+        """The score of the last message, as a text that reads back to the same number."""
+        *prompt, response = request.messages
+        try:
+            value = await self._scorer.score(tuple(prompt), response.content)
+        except Unscored as error:
+            return Reply(str(error), None, "stop", Usage(1), error.failure)
+        return Reply(repr(float(value)), None, "stop", Usage(1))
+
+    async def close(self) -> None:
+        """Close the scorer, if it wants to be closed."""
+        close = getattr(self._scorer, "close", None)
+        if close is not None:
+            await close()
+
+
+class RewardJudge:
+    """One vote an item from scalar scores (Bradley and Terry 1952: P(A beats B) = sigmoid(s_A - s_B)).
+
+    Of two responses each is scored once, whatever stands beside it, so that there is no order to undo; a tie
+    has probability 0 short of equal scores, which leave A and B at one half. Of one response, `labels[0]` has
+    the probability sigmoid(score - `middle`). Both are divided by `scale` first. These numbers are as honest
+    as the model's training was; a certificate tests them as it tests all others.
+
+    Raises `ConfigError` for tasks other than pairwise and binary.
+    """
+
+    channel: Channel = "logprobs"
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        task: Task,
+        ask: Ask,
+        *,
+        scale: float = 1.0,
+        middle: float = 0.0,
+        tariff: Tariff | None = None,
+    ) -> None:
+        if task.kind not in (TaskKind.PAIRWISE, TaskKind.BINARY):
+            raise ConfigError(
+                f"judge {name!r}: a reward model has no labels to choose a {task.kind} from",
+                "use it for pairwise or binary tasks",
+            )
+        self.name = name
+        self.fingerprint = fingerprint
+        self._task = task
+        self._ask = ask
+        self._scale, self._middle = scale, middle
+        self._tariff = tariff or Tariff()
+
+    async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
+        """Score each response once; there is a single vote."""
+        replies = await all_done(self._ask(score_request(item, text)) for text in item.responses)
+        return Judgment(item.id, self.name, self.fingerprint, (self._vote(replies),), 1)
+
+    def _vote(self, replies: Sequence[Reply]) -> Vote:
+        failure = next((reply.failure for reply in replies if reply.failure is not None), None)
+        scores = [] if failure else [_number(reply.text) for reply in replies]
+        if not all(map(math.isfinite, scores)):
+            failure = "bad_reply"
+        usage = sum((reply.usage for reply in replies), Usage())
+        return Vote(
+            0,
+            "",
+            {} if failure else self._probs(scores),
+            ", ".join(reply.text for reply in replies),
+            failure,
+            self.channel,
+            usage,
+            sum(self._tariff.cost(reply.usage) for reply in replies),
+        )
+
+    def _probs(self, scores: Sequence[float]) -> dict[str, float]:
+        first, second, *rest = self._task.labels
+        against = scores[1] if len(scores) == 2 else self._middle
+        margin = scores[0] / self._scale - against / self._scale
+        return {first: sigmoid(margin), second: sigmoid(-margin)} | dict.fromkeys(rest, 0.0)
+
+
+def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
+    """How a score is asked for; of a response in turns its last one is scored, after all before it.
+
+    An item's reference is not shown: reward models have no place for it.
+
+    >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
+    (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))
+    """
+    return Request((*_said(item.prompt, "user"), *_said(response, "assistant")), (), 0, 0.0, False)
+
+
+def _said(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
+    if isinstance(words, str):
+        return [Message(role, words)]
+    return [Message(turn.role, turn.content) for turn in words]
+
+
+def sigmoid(margin: float) -> float:
+    """1 / (1 + exp(-margin)), without overflow.
+
+    >>> sigmoid(0.0), sigmoid(-1000.0), round(sigmoid(2.0) + sigmoid(-2.0), 12)
+    (0.5, 0.0, 1.0)
+    """
+    if margin >= 0:
+        return 1 / (1 + math.exp(-margin))
+    odds = math.exp(margin)
+    return odds / (1 + odds)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

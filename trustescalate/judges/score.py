@@ -1,0 +1,96 @@
+"""Endpoints that score a response: vLLM's `/score`; `/rerank` of Cohere, Jina and vLLM; and that of TEI.
+
+The prompt is the query and the response the document. The number comes back as the text of a reply, and
+`judges.reward` turns it into a vote. Pure in both directions: `body`, `read_score`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from trustescalate.judges.endpoint import Endpoint
+from trustescalate.types import Message, Reply, Request, Usage
+
+Api = Literal["score", "rerank", "tei"]
+
+
+class ScoreBackend:
+    """A model behind one of three dialects. The settings are those of `Endpoint`; `extra` wins over the body.
+
+    `base_url` is what stands before `/score` or `/rerank`.
+    """
+
+    def __init__(
+        self, *, model: str, api: Api = "score", extra: Mapping[str, Any] | None = None, **reached: Any
+    ) -> None:
+        self._model, self._api, self._extra = model, api, dict(extra or {})
+        self._endpoint = Endpoint(model=model, **reached)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._endpoint.close()
+
+    async def complete(self, request: Request) -> Reply:
+        """Score one response. A failure is a value, as for every backend."""
+        *turns, response = request.messages
+        content = body(self._api, self._model, query(turns), response.content) | self._extra
+        path = "/score" if self._api == "score" else "/rerank"
+        answer = await self._endpoint.exchange("POST", path, body=content)
+        value = read_score(answer.content) if answer.status == 200 else None
+        if value is None:
+            text = self._endpoint.clean(answer.message)[:500]
+            return Reply(text, None, "stop", Usage(1), answer.failure)
+        score, tokens = value
+        return Reply(repr(score), None, "stop", Usage(1, tokens))
+
+
+def query(turns: list[Message]) -> str:
+    """The prompt as one text: as it is if it is one turn, else with roles.
+
+    >>> query([Message("user", "Hi?")]), query([Message("user", "Hi?"), Message("assistant", "Yes.")])
+    ('Hi?', 'user: Hi?\\n\\nassistant: Yes.')
+    """
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+
+BODIES: Mapping[Api, Callable[[str, str, str], dict[str, Any]]] = {
+    "score": lambda model, prompt, text: {"model": model, "text_1": prompt, "text_2": text},
+    "rerank": lambda model, prompt, text: {"model": model, "query": prompt, "documents": [text]},
+    "tei": lambda _, prompt, text: {"query": prompt, "texts": [text], "raw_scores": True},
+}
+
+
+def body(api: Api, model: str, prompt: str, text: str) -> dict[str, Any]:
+    """What is sent for one score.
+
+    >>> body("score", "m", "Hi?", "Yes.")
+    {'model': 'm', 'text_1': 'Hi?', 'text_2': 'Yes.'}
+    """
+    return BODIES[api](model, prompt, text)
+
+
+def read_score(content: bytes) -> tuple[float, int] | None:
+    """The one score of an answer in any of the three shapes, and the tokens that were counted; else None.
+
+    >>> read_score(b'{"data": [{"index": 0, "score": 0.5}], "usage": {"prompt_tokens": 7}}')
+    (0.5, 7)
+    >>> read_score(b'{"results": [{"index": 0, "relevance_score": 0.25}]}'), read_score(b'[{"score": -1.5}]')
+    ((0.25, 0), (-1.5, 0))
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    fields = found if isinstance(found, dict) else {}
+    rows = found if isinstance(found, list) else fields.get("data", fields.get("results"))
+    if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict):
+        return None
+    score = rows[0].get("score", rows[0].get("relevance_score"))
+    usage = fields.get("usage")
+    tokens = usage.get("prompt_tokens", usage.get("total_tokens")) if isinstance(usage, dict) else 0
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        return None
+    return float(score), tokens if isinstance(tokens, int) and tokens > 0 else 0

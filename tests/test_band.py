@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy.stats import beta
@@ -54,8 +55,25 @@ def test_a_refusal_has_a_band_too() -> None:
 
 
 def test_without_limits_nothing_is_said() -> None:
-    with pytest.raises(NotMeasurable, match="no limits that hold at once"):
+    with pytest.raises(NotMeasurable, match="no limits that hold at once") as refused:
         read_band(World(judges=("j", "k")).certificate(path="tierwise", alpha=0.3))
+    assert 'there are none for path = "tierwise"' in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"claim": "batch"}, 'claim = "batch"'),
+        ({"group_by": "meta.kind"}, "[groups] by"),
+        ({"method": "clusters"}, 'clusters = "bet"'),
+        ({"method": "betting"}, "annotators drawn at random"),
+        ({}, "rows without labels"),
+    ],
+)
+def test_what_has_no_limits_is_named(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(NotMeasurable) as refused:
+        read_band(replace(World().certificate(), band=(), **changed))
+    assert named in refused.value.hint
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

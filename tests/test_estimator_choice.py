@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.test_project import calibrate, write_project
 from trustescalate.cli import app
-from trustescalate.errors import NoCertificate, NotMeasurable
+from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
 from trustescalate.estimator_choice import compare_scores
 from trustescalate.project import Project
 
@@ -88,6 +88,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         compare_scores(Project.open(config))
     with pytest.raises(ValueError, match="dev_share"):
         compare_scores(Project.open(config), dev_share=1.5)
+
+
+def test_a_promise_for_each_value_is_no_question_for_it(config: Path, tmp_path: Path) -> None:
+    copy = tmp_path / config.name
+    copy.write_text(config.read_text() + '\n[groups]\nby = "meta.kind"\n')
+    with pytest.raises(UsageError, match="`estimators` knows one promise"):
+        compare_scores(Project.open(copy))
 
 
 def test_the_command_prints_and_certifies_nothing(config: Path) -> None:

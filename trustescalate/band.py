@@ -65,13 +65,12 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     """The limits in a certificate or a refusal, and for each alpha the policy that they allow.
 
     However many alphas are tried, P(any policy named has a true risk above its alpha) <= delta. Raises
-    NotMeasurable where there are no limits (a batch, tier-wise tests, no labelled row), ValueError unless
-    0 < alpha < 1.
+    NotMeasurable where there are no limits, saying what has none, ValueError unless 0 < alpha < 1.
     """
     if not certificate.band:
         raise NotMeasurable(
             "this certificate has no limits that hold at once",
-            'they come with claim = "population" and any path but "tierwise"; calibrate with that',
+            f"there are none for {_without_limits(certificate)}; leave it out of a copy, and calibrate that",
         )
     tests = [certificate.tests[check.test] for check in certificate.band]
     used = proof.used_tests(certificate)
@@ -90,6 +89,19 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     answers = tuple(Answer(alpha, certified_at(arrays, alpha)) for alpha in alphas)
     names = tuple(seal.judge for seal in certificate.judges)
     return RiskBand(certificate.delta, certificate.n, names, proof.whom(certificate), limits, answers)
+
+
+def _without_limits(certificate: Certificate) -> str:
+    for given, name in (
+        (certificate.claim == "batch", 'claim = "batch"'),
+        (certificate.group_by is not None, "[groups] by"),
+        (certificate.path == "tierwise", 'path = "tierwise"'),
+        (certificate.method == "clusters", 'clusters = "bet"'),
+        (certificate.method == "betting", "annotators drawn at random or half ties"),
+    ):
+        if given:
+            return name
+    return "rows without labels"
 
 
 def _section(band: RiskBand) -> Section:

@@ -14,7 +14,7 @@ from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
 from trustescalate.protocol import FITTED, Judged, Protocol
-from trustescalate.recorded import SPENT, labelled_rows, read_votes
+from trustescalate.recorded import SPENT, labelled_rows, must_be_one_promise, read_votes
 from trustescalate.scoring import FEWEST, Scorer, fit_scorer
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.compare import EstimatorResult, compare_estimators, trial, wish
@@ -136,13 +136,14 @@ def compare_scores(
     Dev rows are the recorded ones, or, where none were judged, a seeded share of the certification rows. The
     path is the configuration's where it takes no labels, otherwise `hedged`. Half of the dev rows fit and the
     other half try, both ways round; the most coverage is chosen, or, where an abstention has a price, the
-    least cost with it. Raises what `read_votes` raises, NotMeasurable where there are too few rows,
-    ValueError unless 0 < dev_share < 1 and draws > 0.
+    least cost with it. Raises what `read_votes` and `must_be_one_promise` raise, NotMeasurable where there
+    are too few rows, ValueError unless 0 < dev_share < 1 and draws > 0.
     """
     if not (0 < dev_share < 1 and draws > 0):
         raise ValueError(
             f"dev_share must lie strictly between 0 and 1, and draws above 0: {dev_share}, {draws}"
         )
+    must_be_one_promise(project, "`estimators`")
     certificate, data, judged = read_votes(project)
     place = _Place(
         project.config,

@@ -14,6 +14,7 @@ from trustescalate.project import Project
 from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.compare import certify_paths
+from trustescalate.stats.paths import PATHS
 
 DEV_SHARE = 0.3
 
@@ -67,6 +68,9 @@ class PathTable:
         said += [_line(row) for row in self.paths]
         (chosen,) = [row.path for row in self.paths if row.chosen]
         said.append(f'  > chosen by dev rows: set [guarantee] path = "{chosen}"')
+        if all(row.path != "stacked" for row in self.paths):
+            why = "with [task] tolerance, recorded rows know right from wrong only"
+            said.append(f"  stacked is left out: {why}")
         if chosen == "stacked":
             said.append("  thresholds of stacked are held against the judges' scores combined")
         return [*said, f"For choosing before you calibrate: nothing was certified, and {SPENT}."]
@@ -96,8 +100,6 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
     if not 0 < dev_share < 1:
         raise ValueError(f"dev_share must lie strictly between 0 and 1, not {dev_share}")
     recorded, promise = read_recorded(project), project.config.guarantee
-    if recorded.certificate.task.tolerance:
-        recorded.plan("stacked")  # one of the paths that are compared, and says why it cannot be
     n = len(recorded.certify.truth)
     size = round(dev_share * n)
     if not 2 <= size < n:
@@ -113,6 +115,8 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
         delta=promise.delta,
         classes=recorded.classes,
         pilot=recorded.pilot,
+        # With a tolerance, recorded rows know right from wrong only, and a stack reads what was said.
+        paths=tuple(p for p in PATHS if p != "stacked" or not recorded.certificate.task.tolerance),
         procedure=promise.procedure,
         prefer=promise.prefer,
         abstention_price=promise.abstention_price,

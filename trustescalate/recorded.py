@@ -120,8 +120,8 @@ def _must_be_counts(config: Config) -> None:
     ):
         if given:
             raise ConfigError(
-                f"{name} cannot be rehearsed: plans, paths and self-tests from recorded votes draw single "
-                "rows, count errors, and test once",
+                f"{name} cannot be rehearsed: plans, paths, estimators and self-tests from recorded votes "
+                "draw single rows, count errors, and test once",
                 "copy the folder, leave the key out there, and take what comes out as a guide",
             )
 

@@ -32,6 +32,8 @@ class Ceiling(NamedTuple):
 def majority(label_counts: IntArray) -> IntArray:
     """The label (n,) with the most votes in `label_counts` (n, c); -1 where it has a rival or there is none.
 
+    Source: plurality with ties left open; no estimate, nothing to cite.
+
     >>> majority(np.array([[2, 1, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]])).tolist()
     [0, -1, -1, 0]
     """
@@ -68,6 +70,7 @@ def human_ceiling(row: IntArray, annotator: IntArray, label: IntArray, delta: fl
     they are one and the same), so it counts every row once: it is Clopper-Pearson on the mean rate over as
     many trials as there are rows, widened to whole agreements. Assumes independent rows, and one opinion per
     person and row. Raises ValueError if lengths differ or a label is negative.
+    Source: leave-one-out agreement, as in Calderon et al. 2025, arXiv 2501.10970.
 
     >>> row, who = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2])
     >>> human_ceiling(row, who, np.array([1, 1, 0, 0, 0, 0]), delta=0.05)[:3]
@@ -145,6 +148,7 @@ def agreement_interval(
     None with fewer than 10 items or clusters with two opinions, or where leaving out makes no difference or
     leaves nothing to measure: unanimous items say nothing of how often people would differ. Raises ValueError
     as `fleiss_kappa` does, for an unknown coefficient or delta outside (0, 1).
+    Source: the delete-one jackknife, Efron and Stein 1981.
 
     >>> counts = np.tile([[3, 0], [0, 3], [2, 1], [3, 0]], (10, 1))
     >>> [round(limit, 3) for limit in agreement_interval("fleiss_kappa", counts, delta=0.1)]

@@ -110,6 +110,7 @@ def annotator_report(
 
     `tie` is the label that means one; None where there is none. Assumes one opinion per person and row.
     Raises ValueError if lengths differ or a label is negative.
+    Source: observed agreement by pairs, Artstein and Poesio 2008, section 2.
 
     >>> row, who = np.array([0, 0, 1, 1, 2]), np.array([7, 8, 7, 8, 7])
     >>> found = annotator_report(row, who, np.array([0, 0, 1, 2, 2]), tie=2)

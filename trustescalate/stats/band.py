@@ -37,6 +37,7 @@ def risk_upper_band(
     without labels. Where errors = accepted, and so where nothing is accepted, the limit is 1. Any dependence
     between the policies is allowed. Assumes rows drawn independently from the population.
     Raises ValueError for other weights, unless 0 < delta < 1, and as `clopper_pearson_upper` does.
+    Source: Clopper and Pearson 1934, and Bonferroni's inequality, Dunn 1961.
 
     >>> risk_upper_band(np.array([0, 4, 9]), np.array([0, 100, 200]), 0.1).round(4).tolist()
     [1.0, 0.0952, 0.0811]
@@ -65,6 +66,7 @@ def risk_band(
     all limits a little: 12 to 20 will do (`policy.common_path(pilot, m, size=16)`). Path and `weights` (t,),
     equal unless given, were fixed without these rows' labels. Assumes rows drawn independently from the
     population that the cascade will meet. Raises ValueError as `policy.evaluate` and `risk_upper_band` do.
+    Source: Clopper and Pearson 1934, at an equal share of delta each (Bonferroni).
 
     >>> scores, truth = np.linspace(1, 0, 300)[:, None], (np.arange(300) > 200).astype(int)
     >>> labels, path = np.zeros((300, 1), dtype=int), np.array([[0.75], [0.5], [0.25], [0.0]])
@@ -82,6 +84,7 @@ def certified_at(band: Band, alpha: float, prefer: Prefer = "coverage") -> int |
     Of those whose limit is at most alpha, the one that accepts most or costs least (`control.choose`); None
     where there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
     Raises ValueError unless 0 < alpha < 1.
+    Source: follows from limits that hold at once, as `risk_band` gives them.
 
     >>> band = Band(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
     ...             np.ones(2), np.array([0.06, 0.2]))

@@ -42,6 +42,8 @@ def betting_pvalue(excess: FloatArray, alpha: float) -> float:
 def betting_best_pvalue(n: IntArray, alpha: float) -> FloatArray:
     """The p-value of n terms that are all as low as can be, -alpha: nothing shorter can pass. Shape of `n`.
 
+    Source: as `betting_pvalue`.
+
     >>> betting_best_pvalue(np.array([0, 40]), 0.1).round(4).tolist()
     [1.0, 0.0395]
     """

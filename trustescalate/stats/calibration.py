@@ -26,6 +26,7 @@ def reliability(score: FloatArray, correct: BoolArray, bins: int = 10) -> Reliab
 
     Equal width, so that bars of two judges stand side by side. A score on an edge belongs to the bar above
     it, and 1 to the last. Raises ValueError unless the shapes agree and 0 <= score <= 1.
+    Source: reliability diagrams, DeGroot and Fienberg 1983.
 
     >>> bars = reliability(np.array([0.95, 0.9, 1.0, 0.55]), np.array([True, True, False, True]))
     >>> bars.low.round(1).tolist(), bars.rows.tolist(), bars.correct.tolist()

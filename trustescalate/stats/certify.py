@@ -82,6 +82,7 @@ def certify(
     counts of the rows that it added. `prefer` and `abstention_price` as in `control.choose`.
     Assumes that the rows are drawn independently from the population that the cascade will meet.
     Raises ValueError for unknown names, shapes that differ, or rates outside (0, 1).
+    Source: tests before thresholds, Angelopoulos et al. 2021, arXiv 2110.01052; cascades, arXiv 2407.18370.
 
     >>> rng = np.random.default_rng(1)
     >>> scores, truth = rng.uniform(0.5, 1, size=(400, 1)), rng.integers(2, size=400)
@@ -164,6 +165,7 @@ def reject_along(
 
     `p`, `accepted` and `best` (t,) go sub-path after sub-path, as `plan.policies` does. Raises ValueError for
     an unknown procedure, and as `control.hedge` does.
+    Source: as `control.hedge`.
 
     >>> p, accepted = np.array([0.01, 0.2]), np.array([60, 90])
     >>> reject_along(Plan.of(np.ones((2, 1))), "fallback", p, accepted, 100, 0.1, 0.1).rejected.tolist()

@@ -42,6 +42,7 @@ def count_by_cluster(
     """Count what each policy releases and gets wrong in each cluster; `cluster` (n,) in 0..g-1.
 
     Other arrays as in `policy.evaluate`.
+    Source: counting; nothing to cite.
 
     >>> labels, truth = np.zeros((3, 1), dtype=int), np.array([0, 1, 1])
     >>> counts = count_by_cluster(np.ones((1, 1)), np.ones((3, 1)), labels, truth, np.array([0, 0, 1]))
@@ -68,6 +69,7 @@ def cluster_pvalue(accepted: IntArray, errors: IntArray, alpha: float, largest: 
     all: power falls with largest / mean accepted. At best, all rows accepted and none wrong in clusters of
     equal size, it needs 30 clusters at alpha = delta = 0.1.
     Raises ValueError unless 0 <= errors <= accepted <= largest and 0 < alpha < 1.
+    Source: betting on bounded means, Waudby-Smith and Ramdas, arXiv 2010.09686.
 
     >>> round(cluster_pvalue(np.full(40, 5), np.zeros(40, dtype=int), 0.1, largest=5), 4)
     0.0395
@@ -86,6 +88,7 @@ def cluster_coverage_lower(accepted: IntArray, rows: IntArray, delta: float, lar
     `cluster_pvalue`, whose test of "the share left is at least 1 - c" is inverted: it falls as c falls.
     Assumes clusters drawn independently. Raises ValueError unless 0 <= accepted <= rows <= largest and 0 <
     delta < 1.
+    Source: betting on bounded means, Waudby-Smith and Ramdas, arXiv 2010.09686.
 
     >>> round(cluster_coverage_lower(np.full(60, 4), np.full(60, 5), 0.1, largest=5), 3)
     0.759
@@ -125,6 +128,7 @@ def certify_clusters(
     without any error could pass. Assumes whole clusters drawn independently from the population that the
     cascade will meet. Raises ValueError for unknown names, shapes that differ, a cluster that is too large,
     or an order that is no permutation.
+    Source: betting, arXiv 2010.09686, on whole clusters, along a path as in `control`.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}

@@ -64,6 +64,7 @@ def certify_paths(
     promise, and that of the chosen one survives the choice; the best-looking of the others does not. Rows of
     one group must be on one side, and certification rows independent: see `certify`. Raises ValueError if
     there are no dev rows, for unknown names, and as `certify` does.
+    Source: sample splitting, Cox 1975; each certificate as in `certify`.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(600, 2)), rng.integers(2, size=600)
@@ -123,6 +124,7 @@ def trial(
 
     Nothing is promised by it. Without a certificate it covers 0 and costs every tier. Raises ValueError as
     `certify` does, and for a path that is laid out on labels.
+    Source: the test of `certify` at delta = 1/2: a median-unbiased guess, never a promise.
 
     >>> ones = np.ones((40, 1), dtype=int)
     >>> rows = Rows(0.9 * ones, ones, ones[:, 0], 1.0 * ones)
@@ -136,6 +138,8 @@ def trial(
 
 def wish(coverage: float, cost: float, prefer: Prefer, price: float) -> tuple[float, float]:
     """What a choice wants, the smaller the better: most coverage, least cost, or least with abstentions.
+
+    Source: an ordering of this library; nothing to cite.
 
     >>> wish(0.8, 2.0, "coverage", 0.0), wish(0.75, 2.0, "total", 4.0)
     ((-0.8, 2.0), (3.0, -0.75))
@@ -185,6 +189,7 @@ def compare_estimators(
     the same for all candidates; the certificate is scored on all N rows, which stand for the population.
     A score that was fitted on some of the N rows looks better than it is: fit it elsewhere. Raises ValueError
     if shapes differ, and as `certify` does.
+    Source: the bootstrap, Efron 1979; the figures as in `calibration`.
 
     >>> rng = np.random.default_rng(0)
     >>> sure, truth = rng.uniform(0.5, 1, size=(500, 1)), rng.integers(2, size=500)

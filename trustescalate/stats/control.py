@@ -86,6 +86,7 @@ def bonferroni(
     """An equal share of delta for each policy with rows enough to pass at delta; each test stands alone.
 
     As `fallback`, for a path along which risk may jump up and down. A lax grid costs power here.
+    Source: Bonferroni's inequality, Dunn 1961.
 
     >>> result = bonferroni(np.array([0.01, 0.2, 0.01]), np.array([9, 60, 90]), 200, 0.1, 0.1)
     >>> result.level.tolist(), result.rejected.tolist()
@@ -119,6 +120,8 @@ PROCEDURES: Mapping[str, Procedure] = {
 def procedure_named(name: str) -> Procedure:
     """The procedure of that name in `PROCEDURES`; ValueError, with the names there are, if there is none.
 
+    Source: nothing to cite; each procedure names its own.
+
     >>> procedure_named("fallback") is fallback
     True
     """
@@ -132,6 +135,8 @@ def starting_weights(
 ) -> FloatArray:
     """Where `fallback` starts: shares (t,) of delta that sum to 1, or to 0 where nothing could ever pass.
 
+    Source: the weights of the fallback procedure, Wiens 2003.
+
     >>> starting_weights(np.array([40, 120, 160]), 200, 0.1, 0.1).tolist()
     [0.6, 0.4, 0.0]
     """
@@ -143,6 +148,8 @@ def starting_weights(
 
 def carried(p: FloatArray, own: FloatArray) -> Rejections:
     """Test in order; each test spends its `own` level (t,) and what a test passed just before it hands on.
+
+    Source: the fallback procedure, Wiens 2003.
 
     >>> carried(np.array([0.01, 0.04, 0.01]), np.array([0.02, 0.01, 0.01])).rejected.tolist()
     [True, False, True]
@@ -173,6 +180,7 @@ def hedge(
     sub-path ends at a failed test, whose level is spent. P(any true null is rejected) is at most the sum over
     sub-paths, and so at most delta. Raises ValueError unless sizes add up, and shares are positive and add up
     to at most 1.
+    Source: Bonferroni over sub-paths, Dunn 1961; each tested as its procedure says.
 
     >>> p, accepted = np.array([0.5, 0.5, 0.02, 0.02]), np.array([60, 90, 60, 80])
     >>> hedge(fallback, (2, 2), (0.7, 0.3), p, accepted, 200, 0.1, 0.1).rejected.tolist()
@@ -214,6 +222,7 @@ def choose(
     costs `abstention_price` USD, a human label say, and ties go to coverage. Last comes the place on the
     path. Any choice among the rejected keeps the promise. Raises ValueError for an unknown wish, or if
     "total" has no `n` or no price >= 0.
+    Source: any choice among what was rejected is covered, Angelopoulos et al. 2021, arXiv 2110.01052.
 
     >>> rejected = np.array([True, True, False])
     >>> choose(rejected, np.array([50, 80, 90]), np.array([1.0, 2.0, 0.5]), "coverage")

@@ -72,6 +72,7 @@ def evidence_path(
     """The log of the e-process (n,) after each label; `error` (n,) in the order in which people answered.
 
     Raises ValueError as `log_evidence` does, or unless `error` holds booleans.
+    Source: as `log_evidence`, label after label.
 
     >>> evidence_path(np.array([False, True, True]), 0.1, "above").round(2).tolist()
     [-0.22, 0.69, 1.84]
@@ -93,6 +94,7 @@ def drift(
     raises both, and until it is mended the population cannot be asked. The audits' alone says "population".
     P(any alarm, ever) <= level if neither changed. No alarm is not a proof that all is well: that is "below".
     Raises ValueError as `evidence_path` does, or for a level outside (0, 1).
+    Source: Ville's inequality for each watch, Ville 1939, and Bonferroni over the two.
 
     >>> rng = np.random.default_rng(0)
     >>> found = drift(rng.random(300) < 0.08, rng.random(300) < 0.25, alpha=0.1, level=0.1)
@@ -117,6 +119,7 @@ def alarm_errors(n: IntArray, alpha: float, level: float) -> IntArray:
     """The fewest errors among n labels at which "above" raises the alarm, (shape of n); n + 1 where none do.
 
     Raises ValueError as `log_evidence` does, or for a level outside (0, 1).
+    Source: as `log_evidence`, turned round.
 
     >>> alarm_errors(np.array([1, 2, 20, 100, 1000]), alpha=0.1, level=0.05).tolist()
     [2, 3, 7, 20, 133]
@@ -138,6 +141,7 @@ def alarm_probability(labels: int, risk: float, alpha: float, level: float) -> F
     At risk <= alpha it stays below `level` for ever. Its crossing of 0.5 is the median delay of detection:
     at alpha = 0.1 and level = 0.05, 7 labels where the risk is 0.5, 33 where it is 0.25, 68 at 0.2, 274 at
     0.15. Raises ValueError as `alarm_errors` does, or unless 0 <= risk <= 1.
+    Source: as `log_evidence`, by going through all counts.
 
     >>> reached = alarm_probability(1000, risk=0.2, alpha=0.1, level=0.05)
     >>> int(np.argmax(reached >= 0.5)) + 1, round(float(alarm_probability(1000, 0.1, 0.1, 0.05)[-1]), 3)

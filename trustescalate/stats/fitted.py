@@ -165,6 +165,8 @@ RECALIBRATORS: Mapping[str, Callable[[FloatArray, npt.NDArray[np.generic]], Curv
 def recalibrated(curve: Curve, score: FloatArray) -> FloatArray:
     """P(correct) of each score, of the same shape; it never falls as the score rises.
 
+    Source: the fits of `fit_isotonic`, `fit_platt` and `fit_temperature` name their own.
+
     >>> recalibrated(Isotonic(np.array([0.6, 0.8]), np.array([0.5, 0.9])), np.array([0.1, 0.7, 0.8])).tolist()
     [0.5, 0.5, 0.9]
     >>> recalibrated(Temperature(2.0), np.array([0.5, 0.9])).tolist()
@@ -180,6 +182,8 @@ def recalibrated(curve: Curve, score: FloatArray) -> FloatArray:
 
 def log_odds(score: FloatArray) -> FloatArray:
     """Log-odds of scores in [0, 1], finite: saturated ones are held at 1e-9 from the ends.
+
+    Source: arithmetic; nothing to cite.
 
     >>> log_odds(np.array([0.5, 1.0])).round(1).tolist()
     [0.0, 20.7]
@@ -248,6 +252,7 @@ def signs(
     probabilities. What is missing is 0. Exchanging the responses, and with them the orders, changes nothing
     but the label.
     Raises ValueError as `ensemble` does, if shapes differ, or if `draws` does not divide `orders`.
+    Source: features of this library; nothing to cite.
 
     >>> signs([[[0.9, 0.1], [0.7, 0.3]]], orders=2, lengths=np.array([[99.0, 9.0]])).x.round(2).tolist()
     [[1.39, 0.0, 0.2, 2.3]]
@@ -282,6 +287,7 @@ def fit_learned(seen: Signs, target: IntArray, ridge: float = RIDGE) -> Learned:
     a cheap judge learns when to ask its elder without a human label. Rows with target -1, or without a
     verdict, are left out. With fewer than some 50 rows the mean alone is as good. Raises ValueError if
     lengths differ or no row is left.
+    Source: ridge-penalised logistic regression, le Cessie and van Houwelingen 1992.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(300, 4))
@@ -340,6 +346,7 @@ def apply_learned(model: Model, seen: Signs) -> Confidence:
 
     The signs need every vote, so nothing can be decided before all votes are in: no early stopping.
     Raises ValueError if there are other columns than those that the model was fitted on.
+    Source: as `fit_learned` and `fit_boosted`.
 
     >>> model = Learned(np.zeros(4), np.ones(4), 0.0, np.array([1.0, 0.0, -2.0, 0.0]))
     >>> apply_learned(model, signs([[[0.9, 0.1], [0.7, 0.3]]], orders=2)).score.round(3).tolist()

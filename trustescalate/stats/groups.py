@@ -85,6 +85,7 @@ def certify_groups(
     Assumes that the rows of each group are drawn independently from that group.
     Raises ValueError for shapes that differ, a group outside 0..g-1, or rates outside their range, and as
     `control.choose` does.
+    Source: weighted Holm over groups, Holm 1979; each tested as in `certify`.
 
     >>> scores, truth = np.ones((120, 1)), np.zeros(120, dtype=int)
     >>> labels, group = np.zeros((120, 1), dtype=int), np.repeat([0, 1], [90, 30])

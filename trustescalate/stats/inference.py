@@ -124,6 +124,7 @@ def difference(a: Survey, b: Survey) -> Survey:
     """Model A minus model B on the same items, as a survey of its own: what both find hard cancels out.
 
     Raises ValueError unless both have the same items labelled, in the same order.
+    Source: the paired difference, with prediction-powered inference, arXiv 2311.01453.
 
     >>> half = np.full(4, 0.5)
     >>> a, b = (Survey(half, np.array([0, 2]), np.array(label)) for label in ([1.0, 1.0], [0.0, 1.0]))
@@ -145,6 +146,7 @@ def verdict_bounds(
     are drawn from independently, save with probability delta beyond the certificate's own. Wide where
     coverage is low: abstained items may all go either way. Raises ValueError for counts out of order or
     rates outside (0, 1).
+    Source: worst-case bounds, Manski 1990.
 
     >>> [round(limit, 3) for limit in verdict_bounds(600, 900, 1000, alpha=0.05)]
     [0.555, 0.745]
@@ -169,6 +171,7 @@ def influence(survey: Survey, powers: FloatArray, target: Target) -> tuple[float
 
     The squares sum to the variance; products of two models' parts sum to their covariance. `powers` (n,) is
     the weight of the prediction at each label. Arguments are taken as checked.
+    Source: the parts of the variance of PPI++, arXiv 2311.01453.
 
     >>> survey = Survey(np.zeros(9), np.arange(4), np.array([0.0, 1.0, 1.0, 0.0]))
     >>> estimate, parts = influence(survey, np.zeros(4), "population")
@@ -212,6 +215,7 @@ def tuned_power(survey: Survey, rows: IntArray | None = None) -> float:
 
     Covariance of label and prediction over variance of the prediction, pooled over strata as their variances
     enter. 0 where the prediction is constant. Arguments are taken as checked.
+    Source: the tuning parameter of PPI++, Angelopoulos et al. 2023, arXiv 2311.01453.
 
     >>> p = np.tile([0.2, 0.8], 50)
     >>> round(tuned_power(Survey(p, np.arange(4), np.array([0.0, 1.0, 1.0, 1.0]))), 3)
@@ -236,6 +240,8 @@ def tuned_power(survey: Survey, rows: IntArray | None = None) -> float:
 def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
     """Student's two-sided quantile for one of `comparisons` intervals that hold together (Sidak 1967).
 
+    Source: Sidak, 1967.
+
     >>> survey = Survey(np.zeros(900), np.arange(500), np.zeros(500))
     >>> round(t_quantile(survey, 0.05), 3), round(t_quantile(survey, 0.05, comparisons=10), 3)
     (1.965, 2.812)
@@ -252,6 +258,7 @@ def coarse_strata(
 
     The rarest are put together until they have enough. Only counts of labels decide, never what they say, so
     an estimate within these strata is as valid as within those. `labelled` (n,) holds places among the N.
+    Source: collapsed strata, Cochran 1977, chapter 5A.
 
     >>> coarse_strata(np.array([0, 0, 0, 1, 1, 2, 2]), np.array([0, 1, 3, 5]), fewest=2).tolist()
     [0, 0, 0, 1, 1, 1, 1]
@@ -273,6 +280,8 @@ def coarse_strata(
 def too_few(survey: Survey) -> str:
     """Why the labels do not carry an asymptotic interval; empty where they do.
 
+    Source: limits set by this library's coverage tests; docs/win-rates.md tells them.
+
     >>> too_few(Survey(np.zeros(900), np.arange(300), np.ones(300)))
     '0 labels differ from the commonest, fewer than 10'
     """
@@ -289,7 +298,15 @@ def too_few(survey: Survey) -> str:
 
 
 def check_survey(survey: Survey) -> None:
-    """Raise ValueError unless the arrays of a survey fit together; see `ppi_mean`."""
+    """Raise ValueError unless the arrays of a survey fit together, and hold what an estimate needs.
+
+    Shapes as in `Survey`: prediction (N,), labelled and label (n,), stratum and cluster (N,). Each stratum
+    needs 2 labels, from 2 clusters. Source: nothing to cite; it estimates nothing.
+
+    >>> check_survey(Survey(np.zeros(3), np.array([0, 0]), np.zeros(2)))
+    Traceback (most recent call last):
+    ValueError: a row is labelled twice
+    """
     size, labelled, label = len(survey.prediction), survey.labelled, survey.label
     if labelled.shape != label.shape or label.ndim != 1 or survey.prediction.ndim != 1:
         raise ValueError("prediction must be (N,), labelled and label (n,)")

@@ -89,6 +89,7 @@ def mean_leaderboard(
     limits on all differences behind `above` (Sidak; the covariance between models is used). Asymptotic:
     measured at delta = 0.1 with 5 models, some interval misses in 11 % of draws from 100 labels on.
     Raises ValueError as `inference.ppi_mean` does, or if surveys without clusters differ in their items.
+    Source: PPI++, arXiv 2311.01453; all pairs at once as in `inference.t_quantile`.
 
     >>> rng = np.random.default_rng(0)
     >>> skill, drawn = np.array([0.8, 0.5, 0.52]), np.arange(400)
@@ -169,6 +170,7 @@ def rank_correlation(a: FloatArray, b: FloatArray) -> RankCorrelation | None:
     fewer than 3 models, or where a leaderboard has them all equal. The models are taken as given: what is
     uncertain about their figures does not enter. Raises ValueError if the shapes differ or a figure is not
     finite.
+    Source: Spearman 1904; Kendall 1945 for ties.
 
     >>> found = rank_correlation(np.array([0.9, 0.7, 0.5, 0.2]), np.array([0.8, 0.6, 0.7, 0.1]))
     >>> [round(each, 3) for each in found]

@@ -44,6 +44,7 @@ def random_annotator_loss(
     and annotator says so ("half"), or such annotators are left out and a verdict "equal" is wrong ("drop").
     Who draws one annotator a row beforehand has binary losses and the exact test instead, for the same mean.
     Raises ValueError if shapes differ, a count is negative, a label is not in -1..c-1, or `tie` is missing.
+    Source: expected 0-1 loss against a random person; follows from the definition.
 
     >>> labels, counts = np.array([[0, 1, 2]]), np.array([[3, 1, 1]])
     >>> random_annotator_loss(labels, counts).value.tolist()
@@ -70,6 +71,7 @@ def majority_loss(
     """The loss against the label that most of a row's annotators gave; 1 where no label has most votes.
 
     As `random_annotator_loss`, with the majority for the only annotator: 0 or 1, and 1/2 with ties "half".
+    Source: 0-1 loss, as in arXiv 2407.18370; follows from the definition.
 
     >>> counts = np.array([[3, 1, 1], [1, 1, 0], [0, 0, 2]])
     >>> labels = np.array([[0, 2], [0, 2], [0, 2]])
@@ -88,6 +90,7 @@ def rating_loss(ratings: FloatArray, human: FloatArray, tolerance: float) -> Flo
 
     `ratings` (n, m), `human` (n,) and `tolerance` share one unit and are compared as they are: take integers
     where equality matters. Raises ValueError unless all are finite and tolerance >= 0.
+    Source: agreement within a tolerance; follows from the definition.
 
     >>> rating_loss(np.array([[4.0, 2.0], [3.0, 5.0]]), np.array([5.0, 5.0]), 1).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
@@ -103,6 +106,7 @@ def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
     `label_counts` (n, c) says how many annotators gave each label, `lost` (c, c) what verdict i loses against
     opinion j. A row without an opinion loses 1, whatever is said of it. Raises ValueError for a negative
     count, a loss outside [0, 1], or shapes that differ.
+    Source: follows from the definitions of the two losses above.
 
     >>> expected_losses(np.array([[3, 1], [0, 0]]), 1 - np.eye(2)).tolist()
     [[0.25, 0.75], [1.0, 1.0]]
@@ -122,6 +126,7 @@ def mean_loss_interval(total: float, n: int, delta: float) -> tuple[float, float
     Hoeffding-Bentkus, inverted on both sides at delta / 2: wider than what Clopper and Pearson give where
     losses are 0 or 1, and right where they are not. Assumes independent rows. Raises ValueError unless
     0 <= total <= n and 0 < delta < 1.
+    Source: as `hoeffding_bentkus_pvalue`.
 
     >>> [round(limit, 3) for limit in mean_loss_interval(4.5, 100, 0.05)]
     [0.009, 0.124]
@@ -179,6 +184,7 @@ def evaluate_losses(
     `thresholds` (t, m); `scores`, `labels`, `losses`, `costs` (n, m). Losses that are shares of up to ten
     people are added up exactly, any other sum is rounded up: rounding must not turn 4 errors into 3.
     Raises ValueError for a loss outside [0, 1], and as `policy.evaluate` does.
+    Source: counting, as `policy.evaluate`; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> losses, path = np.array([[0.2, 0.8], [1.0, 0.1]]), np.array([[0.9, 0.9], [0.8, 0.8], [0.6, 0.6]])
@@ -196,6 +202,8 @@ def released_losses(
     thresholds: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray
 ) -> FloatArray:
     """The losses of the rows that one policy (m,) releases, in row order; the other three are (n, m).
+
+    Source: counting, as `policy.evaluate`; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> released_losses(np.array([0.8, 0.8]), scores, labels, np.array([[0.2, 0.8], [1.0, 0.1]])).tolist()
@@ -254,6 +262,7 @@ def certify_losses(
     losses and never chosen for you. Assumes that the rows are drawn independently from the population that
     the cascade will meet. Raises ValueError for unknown names, shapes that differ, or numbers outside their
     range.
+    Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)

@@ -69,6 +69,8 @@ def conformal_mass(probabilities: FloatArray, truth: IntArray, miss: float) -> f
 def interval_verdicts(probabilities: FloatArray, mass: float) -> Verdicts:
     """Verdicts for a cascade: a threshold of `width_threshold(w, c)` accepts iff high - low is <= w.
 
+    Source: conformal intervals as in `conformal_mass`; the score is this library's.
+
     >>> interval_verdicts(np.array([[0.0, 0.1, 0.6, 0.2, 0.1], [0.0, 0.0, 0.0, 0.0, 1.0]]), 0.85)
     Verdicts(label=array([2, 4]), score=array([0.6, 1. ]))
     """
@@ -79,6 +81,8 @@ def interval_verdicts(probabilities: FloatArray, mass: float) -> Verdicts:
 
 def width_threshold(width: int, c: int) -> float:
     """The score of an interval of that width on a scale of c ratings, to the bit.
+
+    Source: arithmetic; nothing to cite.
 
     >>> width_threshold(2, 5)
     0.6

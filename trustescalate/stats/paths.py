@@ -89,6 +89,7 @@ def hedged_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> Plan:
     not ask them: their threshold is +inf, so they are not visited and cost nothing. Where the common path is
     good, the hedge costs little, since what a test needs grows with the logarithm of its share only. With
     one tier there is nothing to hedge. `pilot` (p, m) and errors as in `common_path`.
+    Source: shares of delta for sub-paths, as in `control.hedge`; the shares are this library's.
 
     >>> path = hedged_path(np.array([[0.9, 0.6], [0.7, 0.8]]), tiers=2, size=3)
     >>> [part.tolist() for part in path.parts]
@@ -142,6 +143,7 @@ def pareto_path(dev: Rows, size: int = 40, grid: int = 20, abstention_price: flo
     tier's score says, so that the order of the path does not follow dev noise. Tiers that only harm get +inf.
     The search is local. Needs some 50 dev rows. Raises ValueError without dev rows or for a price that is not
     positive.
+    Source: Pareto testing, Laufer-Goldshtein et al. 2022, arXiv 2210.07913.
 
     >>> scores, truth = np.tile([[1.0, 0.6], [1.0, 0.9]], (40, 1)), np.zeros(80, dtype=int)
     >>> dev = Rows(scores, np.tile([[0, 1], [1, 0]], (40, 1)), truth, np.zeros((80, 2)))
@@ -166,6 +168,7 @@ def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -
     Quantiles are those of `pilot` and dev rows. Pays most where judges give bare verdicts: their agreement
     becomes the score. Costs coverage where scores are good and dev rows few, since `fit_stack` spends them.
     A run needs every earlier tier's exact score: no early stopping. Raises ValueError as `fit_stack` does.
+    Source: stacking, Wolpert 1992; the path as in `policy.common_path`.
 
     >>> ones = np.ones((50, 2), dtype=int)
     >>> dev = Rows(np.full((50, 2), 0.8), ones, ones[:, 0], np.zeros((50, 2)))
@@ -185,6 +188,7 @@ def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
     The weights are one pair (a, b) per tier seen, the same for all labels, so renaming labels renames the
     verdict and changes no score. Shrunk towards 0. Rows without a majority are left out. Raises ValueError
     without rows, for fewer than 2 classes, or for a label that is not below `classes`.
+    Source: stacking, Wolpert 1992.
 
     >>> ones = np.ones((50, 1), dtype=int)
     >>> dev = Rows(np.full((50, 1), 0.8), ones, ones[:, 0], np.zeros((50, 1)))
@@ -212,6 +216,7 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
     row gets the same bits alone and among others. A tie at the top is no verdict: label -1, score 0. A tier
     that fails keeps what was said before it. Raises ValueError for another number of tiers or a label too
     large.
+    Source: stacking, Wolpert 1992.
 
     >>> stack = Stack(2, np.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]))
     >>> read = stacked_scores(stack, Votes(np.array([[0.8, 0.8], [0.8, 0.9]]), np.array([[1, 1], [1, 0]])))

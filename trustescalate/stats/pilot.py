@@ -56,6 +56,7 @@ def pilot_power(
     and looks what the certified cascade would release of the whole pilot. The path "common" is laid out on
     the pilot's scores; `procedure`, `prefer` and `abstention_price` as in `certify`. Raises ValueError as
     `certify` does, or for a pilot without rows, trials < 1, or `wanted` outside (0, 1].
+    Source: power by resampling a pilot, Efron and Tibshirani 1993.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(200, 1)), np.zeros(200, dtype=int)
@@ -102,6 +103,7 @@ def rows_needed(found: PilotPower, target: float = 0.8) -> int | None:
     """The fewest rows of the grid from which on the power never falls below `target`; None if there are none.
 
     `n` of `found` must rise. Raises ValueError unless it does and 0 < target < 1.
+    Source: follows from the definition of power; nothing to cite.
 
     >>> n, power = np.array([100, 200, 400]), np.array([0.3, 0.82, 0.97])
     >>> rows_needed(PilotPower(n, power, np.zeros((3, 2)), power, power))
@@ -124,6 +126,7 @@ def expected_cost(
     `thresholds` (m,); the others (n, m) as in `policy.evaluate`, no labels of people needed. An abstained
     item has paid every tier, so a strict cascade may cost more than asking people at once. Raises ValueError
     as `policy.evaluate` does, without rows, or for a negative `human`.
+    Source: a mean by its definition; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8], [0.5, 0.5]]), np.zeros((3, 2), dtype=int)
     >>> costs = np.tile([1.0, 10.0], (3, 1))
@@ -142,6 +145,7 @@ def pilot_ceiling(labels: IntArray, truth: IntArray, alpha: float) -> float:
     `planning.coverage_ceiling` of the share of rows on which every judge is wrong or silent: nobody can
     release a right verdict there. An estimate; `labels` (n, m), `truth` (n,). Raises ValueError without rows
     or as `coverage_ceiling` does.
+    Source: as `planning.coverage_ceiling`, on a pilot.
 
     >>> pilot_ceiling(np.array([[0, 1], [1, 1], [1, -1], [0, 0]]), np.array([1, 1, 0, 0]), 0.1)
     0.8333333333333333

@@ -16,6 +16,7 @@ def label_floor(alpha: float, delta: float) -> int:
     """The fewest accepted rows with which anything can pass: without one error, (1 - alpha)^n <= delta.
 
     Raises ValueError unless alpha and delta lie strictly between 0 and 1.
+    Source: the binomial test without an error, Clopper and Pearson 1934.
 
     >>> label_floor(0.05, 0.1), label_floor(0.1, 0.1)
     (45, 22)
@@ -31,6 +32,7 @@ def max_errors(n: Counts, alpha: float, delta: float) -> IntArray:
     """The most errors among n accepted rows that still pass, c*(n); -1 where not even 0 errors pass.
 
     The result has the shape of `n`. Raises ValueError as `binomial_pvalue` does.
+    Source: the binomial test, Clopper and Pearson 1934.
 
     >>> max_errors(np.array([44, 45, 100, 300]), 0.05, 0.1).tolist()
     [-1, 0, 1, 9]
@@ -50,6 +52,7 @@ def power(n: Counts, risk: float | FloatArray, alpha: float, delta: float) -> Fl
 
     `n` and `risk` broadcast: a column of n and a row of risks give a curve for each risk. Raises ValueError
     as `binomial_pvalue` does, or unless 0 <= risk <= 1.
+    Source: the power of the binomial test, by its definition.
 
     >>> power(np.array([45, 100, 400]), 0.02, 0.05, 0.1).round(3).tolist()
     [0.403, 0.403, 0.984]
@@ -67,6 +70,7 @@ def coverage_ceiling(mu: float, alpha: float) -> float:
 
     At the best, all that is left out is wrong: (1 - mu) / (1 - alpha), at most 1.
     Raises ValueError unless 0 <= mu <= 1 and 0 <= alpha < 1.
+    Source: follows from the definitions of risk and coverage; nothing to cite.
 
     >>> round(coverage_ceiling(0.3, 0.1), 4)
     0.7778
@@ -82,6 +86,7 @@ def labels_needed(risk: float, alpha: float, delta: float, target: float = 0.8) 
     Power is a saw in n (one more row without one more permitted error lowers it), hence "from which on".
     None where risk >= alpha, or where more than ten million rows would be needed.
     Raises ValueError unless the other three lie strictly between 0 and 1.
+    Source: the sawtooth power of exact tests, Chernick and Liu 2002.
 
     >>> labels_needed(0.02, 0.05, 0.1), labels_needed(0.05, 0.05, 0.1)
     (209, None)

@@ -21,6 +21,7 @@ def look_levels(delta: float, shares: Sequence[float] = LOOKS) -> FloatArray:
     """What each look may spend (l,): its share of delta.
 
     Raises ValueError unless 0 < delta < 1 and the shares are positive and sum to at most 1.
+    Source: alpha spending, Lan and DeMets 1983, by Bonferroni over looks.
 
     >>> look_levels(0.1).round(3).tolist()
     [0.01, 0.02, 0.03, 0.04]
@@ -55,6 +56,7 @@ def certify_look(
     rows each look has were fixed before the first label; whether there is a next look may depend on anything,
     so the usual end is the first certificate. A look that was skipped spends nothing and gives nothing back.
     Raises ValueError for a look that has no share, and as `look_levels` and `certify` do.
+    Source: alpha spending, Lan and DeMets 1983, by Bonferroni over looks.
 
     >>> scores, truth = np.linspace(1, 0, 100)[:, None], np.zeros(100, dtype=int)
     >>> labels, path = np.zeros((100, 1), dtype=int), np.array([[0.5], [0.0]])

@@ -75,6 +75,7 @@ def robustness_radius(upper: float, alpha: float) -> float | None:
     error grow by at most radius^2. sqrt(alpha (1 - U) / (U (1 - alpha))); infinite where U = 0, None where
     U > alpha: then nothing is certified without a shift. Raises ValueError unless 0 <= upper <= 1 and
     0 < alpha < 1.
+    Source: likelihood ratios bounded on both sides, as in sensitivity analysis, Tan 2006.
 
     >>> round(robustness_radius(0.05, 0.1), 4), robustness_radius(0.11, 0.1)
     (1.453, None)
@@ -134,6 +135,7 @@ def leave_one_group_out(
     group as independent. A group far above alpha says that the certificate does not carry over to new groups;
     groups that fare well prove nothing about the next one. Raises ValueError as `certify` does, or with fewer
     than 2 groups.
+    Source: cross-validation by groups, Stone 1974.
 
     >>> rng = np.random.default_rng(0)
     >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)

@@ -121,6 +121,7 @@ def world(name: str, alpha: float, tiers: int) -> World:
     """The world `name` of `WORLDS` for a promise at alpha: all combinations of the tiers' score levels.
 
     Raises ValueError for an unknown name.
+    Source: made by this library; nothing to cite.
 
     >>> world("flat", alpha=0.1, tiers=2).risk_coverage(np.array([0.9, 0.9]))[1]
     0.36
@@ -163,6 +164,7 @@ def replicate(
 
     Paths are laid out from `pilot` further rows without labels, and `dev` further ones with labels. Raises
     ValueError as `certify` does, or for a path that needs dev rows where `dev` is 0.
+    Source: Monte Carlo, by its definition.
 
     >>> rng = np.random.default_rng(0)
     >>> easy = world("flat", alpha=0.1, tiers=2)
@@ -200,6 +202,7 @@ def violation_limit(trials: int, delta: float, tail: float = 1e-6) -> int:
     """The most violations in `trials` that a promise kept with probability 1 - delta explains.
 
     More happen with probability at most `tail`. Raises ValueError unless trials >= 0 and 0 < delta < 1.
+    Source: the binomial quantile, by its definition.
 
     >>> violation_limit(500, 0.1)
     85

@@ -112,7 +112,7 @@ def test_what_cannot_be_probed(tmp_path: Path) -> None:
     edit(
         config, JUDGES, '[[judges]]\nname = "small"\nbackend = "replay"\nvotes = "certificate.votes.jsonl"\n'
     )
-    with pytest.raises(NotMeasurable, match="recorded judges and reward models"):
+    with pytest.raises(NotMeasurable, match="recorded judges cannot be asked anything new"):
         probed(config)
 
 

@@ -77,6 +77,11 @@ KINDS: Mapping[str, Kind] = {
         ({"dtype": "bfloat16"}, {"channel": "samples"}),
         reads_task=True,
     ),
+    "reward": Kind(
+        lambda folder, server: {"model": str(folder / "reward"), "device": "cpu"},
+        ({"dtype": "bfloat16"}, {"scale": 2.0}),
+        ({"batch_size": 2}, {"concurrency": 2}),
+    ),
     "simulated": Kind(
         lambda folder, server: {"model": "XS"}, ({"model": "S"}, {"seed": 4}), breaks=False, reads_task=True
     ),
@@ -169,12 +174,9 @@ def save_speaking_model(folder: Path) -> None:
     import torch
     import transformers
 
-    from tests.judges.test_local import TEMPLATE, save_model
+    from tests.judges.tiny_models import TEMPLATE, save_model
 
-    save_model(folder, TEMPLATE)
-    settings = json.loads((folder / "config.json").read_text())
-    settings["max_position_embeddings"] = CONTEXT
-    (folder / "config.json").write_text(json.dumps(settings))
+    save_model(folder, TEMPLATE, max_position_embeddings=CONTEXT, initializer_range=0.02)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
     torch.manual_seed(1)
@@ -192,6 +194,12 @@ def bench(request: pytest.FixtureRequest, folder: Path, server: FaultServer) -> 
     if request.param == "local" and not (folder / "model").exists():
         pytest.importorskip("torch")
         save_speaking_model(folder / "model")
+    if request.param == "reward" and not (folder / "reward").exists():
+        pytest.importorskip("torch")
+        from tests.judges.tiny_models import TEMPLATE, save_model
+
+        shape = {"max_position_embeddings": CONTEXT, "num_labels": 1, "pad_token_id": 0}
+        save_model(folder / "reward", TEMPLATE, head="ForSequenceClassification", **shape)
     return Bench(request.param, folder, server)
 
 
@@ -201,6 +209,11 @@ each = pytest.mark.parametrize("bench", NAMES, indirect=True)
 def mirrored(vote: Vote) -> tuple[tuple[str, float], ...]:
     other = {"A": "B", "B": "A"}
     return tuple(sorted((other.get(label, label), p) for label, p in vote.probs.items()))
+
+
+def alike(one: tuple[tuple[str, float], ...], other: tuple[tuple[str, float], ...]) -> bool:
+    """The same labels with the same probabilities, to what sums in another order leave of a float32."""
+    return dict(one) == pytest.approx(dict(other), abs=1e-5)
 
 
 def plain(vote: Vote) -> tuple[tuple[str, float], ...]:
@@ -217,7 +230,10 @@ def test_every_backend_that_is_built_in_is_held_to_it() -> None:
 def test_the_same_item_gets_the_same_votes(bench: Bench) -> None:
     (one, first), (other, second) = bench.ask([ITEM, OTHER]), bench.ask([OTHER, ITEM])
     assert one == other
-    assert first == second[::-1]
+    for judgment, again in zip(first, second[::-1], strict=True):
+        assert (judgment.item_id, judgment.planned) == (again.item_id, again.planned)
+        for vote, other_vote in zip(judgment.votes, again.votes, strict=True):
+            assert alike(plain(vote), plain(other_vote))
     for judgment in first:
         assert (judgment.judge, judgment.fingerprint) == ("j", one)
         assert 1 <= len(judgment.votes) == judgment.planned
@@ -234,18 +250,23 @@ def test_the_order_in_which_responses_were_shown_is_undone(bench: Bench) -> None
         pytest.skip("knows items by their id: its votes were recorded in the item's frame")
     here, there = bench.ask([ITEM, replace(ITEM, responses=ITEM.responses[::-1])])[1]
     if here.votes[0].order not in ("AB", "BA"):
-        assert [plain(vote) for vote in here.votes] == [mirrored(vote) for vote in there.votes]
+        for vote, other in zip(here.votes, there.votes, strict=True):
+            assert alike(plain(vote), mirrored(other))
         return
     by_order = {(vote.exemplar_set, vote.order): vote for vote in there.votes}
     for vote in here.votes:
-        assert plain(vote) == mirrored(by_order[vote.exemplar_set, "BA" if vote.order == "AB" else "AB"])
+        assert alike(plain(vote), mirrored(by_order[vote.exemplar_set, "BA" if vote.order == "AB" else "AB"]))
 
 
 @each
 def test_a_failure_is_a_value(bench: Bench) -> None:
     if not bench.kind.breaks:
         pytest.skip("asks nobody that could fail")
-    item = BROKEN if bench.name != "local" else replace(BROKEN, responses=("too long " * CONTEXT, "x"))
+    item = (
+        BROKEN
+        if bench.name not in ("local", "reward")
+        else replace(BROKEN, responses=("too long " * CONTEXT, "x"))
+    )
     broken, good = bench.ask([item, ITEM])[1]
     assert len(broken.votes) == broken.planned
     for vote in broken.votes:

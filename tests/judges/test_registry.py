@@ -30,6 +30,11 @@ def config(*judges: Mapping[str, Any], folder: Path = Path(), **tables: Any) -> 
 
 def print_of(judge: Mapping[str, Any], shots: Any = SHOTS, **tables: Any) -> str:
     made = config(judge, **tables)
+    if judge["backend"] == "reward":  # a judge of its own, that is shown items and no prompt
+        (opened,), _ = open_judges(
+            made, shots, wrap=lambda ask, *_: ask, notice=lambda _: None, opened=lambda *_: Echo("1.0")
+        )
+        return opened.fingerprint
     return fingerprint(made, made.judges[0], shots)  # type: ignore[arg-type]
 
 

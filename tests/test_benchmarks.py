@@ -66,6 +66,23 @@ def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     assert min(cells[name][0] for name in ("hedged", "pareto *", "stacked *")) > 0.4
 
 
+@needs_data
+def test_a_promise_on_a_small_batch_releases_more_of_it_than_one_on_a_population(tmp_path: Path) -> None:
+    run("shared_data", DATA / "toe_alpacaeval", tmp_path / "toe_alpacaeval")
+    (row,) = [
+        line.split("|")[4:-1]
+        for line in run(
+            "batches", tmp_path / "toe_alpacaeval", "--n", 100, "--draws", 20, "--alpha", 0.15
+        ).splitlines()
+        if line.startswith("| toe")
+    ]
+    for cell in row:
+        covered, broken = cell.split(",")
+        batch, population = map(float, covered.split("/"))
+        assert batch > population
+        assert max(map(int, broken.split("/"))) <= 9
+
+
 def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     """How fast is for a quiet machine to say; what does not hang on time is checked here."""
     pytest.importorskip("torch")

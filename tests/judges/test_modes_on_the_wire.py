@@ -74,7 +74,7 @@ def test_an_endpoint_without_schemas_is_asked_without_one_and_read_as_strictly()
 @pytest.mark.parametrize("mode", ["direct", "reason", "stated"])
 def test_other_modes_ask_for_no_schema(mode: Mode) -> None:
     request = Request((Message("user", "x"),), ("A", "B"), 9, 0.0, False, mode=mode)
-    assert "response_format" not in Dialect().body("m", request)
+    assert b"response_format" not in Dialect().body("m", request, {})
 
 
 def test_reasoning_is_drawn_where_there_are_no_log_probabilities() -> None:

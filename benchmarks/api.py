@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustescalate.cascade import collect_judgments
-from trustescalate.judges.base import Channel, Enough, Order
+from trustescalate.judges.base import Enough, Order
 from trustescalate.store import Cache, RecallingJudge
-from trustescalate.types import Item, Judgment, Usage, Vote
+from trustescalate.types import Channel, Item, Judgment, Usage, Vote
 
 ROOT = Path(__file__).parents[1]
 LABELLED, PILOT = 60, 10
@@ -84,6 +84,7 @@ class Endpoint(asyncio.Protocol):
         self._state, self._buffer = state, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

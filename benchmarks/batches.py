@@ -18,13 +18,13 @@ from benchmarks.real_sets import ALPHAS, Recorded, load_set
 from trustescalate.stats.batch import certify_batch
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, Rows
+from trustescalate.stats.paths import PATHS, Basis, PathName, Rows
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
 
 TIMES = (2, 4, 9)
 """How many times as large as its labels a batch is: the claim is for less than ten."""
-PATH = "hedged"
+PATH: PathName = "hedged"
 
 
 def measure(
@@ -38,11 +38,17 @@ def measure(
         sample = rng.permutation(times * n)[:n]
         labelled = batch.take(sample)
         plan = PATHS[PATH].build(Basis(None, batch.votes, batch.scores.shape[1], place.classes))
-        rule = {"alpha": alpha, "delta": delta, "path": plan, "prefer": "coverage"}
         finite = certify_batch(
-            batch.scores, batch.labels, sample, labelled.truth, batch.costs, **rule
+            batch.scores,
+            batch.labels,
+            sample,
+            labelled.truth,
+            batch.costs,
+            alpha=alpha,
+            delta=delta,
+            path=plan,
         ).thresholds
-        general = certify(*labelled, **rule).thresholds
+        general = certify(*labelled, alpha=alpha, delta=delta, path=plan).thresholds
         total += [
             _released(finite, batch),
             _released(general, batch),

@@ -105,7 +105,9 @@ def requests(items: int) -> list[list[Request]]:
     ]
     return [
         [
-            Request(messages(TASK, shots, item, swapped=swapped), symbols(TASK), MAX_TOKENS, 0.0, True)
+            Request(
+                messages(TASK, shots, item, swapped=swapped), symbols(TASK), MAX_TOKENS["direct"], 0.0, True
+            )
             for item in asked
             for swapped in (False, True)
         ]
@@ -180,7 +182,7 @@ async def in_turn(contenders: Sequence[Naive | Ours], wanted: list[list[Request]
     seconds, count = [0.0] * len(contenders), [0] * len(contenders)
     probs: list[list[float]] = [[] for _ in contenders]
     for contender in contenders:
-        await contender.answer([Request(WARM, symbols(TASK), MAX_TOKENS, 0.0, True)])
+        await contender.answer([Request(WARM, symbols(TASK), MAX_TOKENS["direct"], 0.0, True)])
     for asked in wanted:
         common = range(0, len(asked), max(1, len(asked) // sample))[:sample]
         for i, contender in enumerate(contenders):
@@ -251,7 +253,7 @@ def memory(naive: Naive, ours: Ours, wanted: list[list[Request]]) -> float:
         f"keys and values, pass of {rows}: {shared / MIB:.1f} MiB, one cache per row {copies / MIB:.1f} MiB: "
         f"{shared / copies:.2f}; all {MEMBERS} prefixes {ours.backend.prefix_bytes / MIB:.1f} MiB"
     )
-    return shared / copies
+    return float(shared / copies)
 
 
 def matmul_rate() -> float:

@@ -100,6 +100,33 @@ def test_a_question_that_cannot_be_prepared_harms_no_other() -> None:
     assert isinstance(second, ValueError)
 
 
+class Lost(Word):
+    @property
+    def group(self) -> str:
+        raise TypeError("no group")
+
+
+def test_whatever_breaks_nobody_waits_for_ever() -> None:
+    def prepare(text: str) -> Word:
+        return Lost(text) if text == "lost" else Word(text)
+
+    def answers_one(words: Sequence[Word]) -> list[str]:
+        return [words[0].text.upper()]
+
+    async def main() -> list[str | BaseException]:
+        batcher = Batcher(prepare, answers_one, BatchSize(4, most=4))
+        answers = [asyncio.ensure_future(batcher.ask(text)) for text in ("lost", "aaa", "aa", "a")]
+        try:
+            return list(await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 10))
+        finally:
+            await batcher.close()
+
+    lost, first, *rest = asyncio.run(main())
+    assert isinstance(lost, TypeError)
+    assert first == "AAA"
+    assert all(answer in ("AA", "A") or isinstance(answer, ValueError) for answer in rest)
+
+
 def test_closing_finishes_what_runs_and_drops_the_rest() -> None:
     async def main() -> tuple[list[str | BaseException], list[list[str]]]:
         shouts = Shouts()

@@ -7,8 +7,8 @@ batch to fill: whatever came in while the last batch ran makes up the next ones.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
@@ -133,25 +133,31 @@ class Batcher(Generic[Asked, Ready, Answer]):
         for asked, answer in self._arrivals():
             try:
                 task = self._prepare(asked)
-            except Exception as error:
-                answer.set_exception(error)
-            else:
                 self._groups[task.group].append((task, answer))
+            except Exception as error:
+                _fail([answer], error)
 
     def _worked(self, batch: Sequence[tuple[Ready, "Future[Answer]"]]) -> int:
         """Answer a batch; how many that were: none if memory ran out and fewer may fit."""
         start = time.perf_counter()
+        waiting = [answer for _, answer in batch]
         try:
             answers = self._work([task for task, _ in batch])
+            for answer, given in zip(waiting, answers, strict=True):
+                answer.set_result(given)
         except Exception as error:
             if out_of_memory(error) and len(batch) > 1:
                 self._size.too_large(jobs=len(batch))
                 return 0
-            for _, answer in batch:
-                answer.set_exception(error)
+            _fail(waiting, error)
             return len(batch)
         seconds, tokens = time.perf_counter() - start, sum(task.size for task, _ in batch)
         self._size.worked(jobs=len(batch), tokens=tokens, seconds=seconds)
-        for (_, answer), given in zip(batch, answers, strict=True):
-            answer.set_result(given)
         return len(batch)
+
+
+def _fail(waiting: Iterable["Future[Answer]"], error: Exception) -> None:
+    """Nobody waits for ever: whoever has no answer yet gets the error."""
+    for answer in waiting:
+        with suppress(InvalidStateError):
+            answer.set_exception(error)

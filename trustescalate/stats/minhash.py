@@ -46,6 +46,8 @@ def near_pairs(
 def jaccard(a: Hashes, b: Hashes) -> float:
     """What two sets share, as a part of what they hold; both must be sets, without repeats.
 
+    0 where both are empty. Source: Jaccard, The distribution of the flora in the alpine zone, 1912.
+
     >>> jaccard(np.array([1, 2, 3], dtype=np.uint64), np.array([2, 3, 4], dtype=np.uint64))
     0.5
     """

@@ -148,6 +148,8 @@ class Scorer:
         return "ensemble" if self.estimator in FITTED else self.estimator
 
     def _tie(self, item_id: str) -> float:
+        if self._plain != "sampled":
+            return 0.5  # nobody reads it, and this is asked after every vote
         return int(digest("tie", self.seed, item_id)[:13], 16) / 16**13
 
     def _is_mute(self, judge: str) -> bool:

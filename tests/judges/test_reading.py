@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trustescalate.judges.reading import MASS_FLOOR, Reading, read_verdict
@@ -316,11 +316,12 @@ def test_every_reply_is_read_without_raising(reply: Reply, symbols: tuple[str, .
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(tokens, min_size=1, max_size=6))
+@example([Token("A", (("B", 0.0),))])
 def test_text_spelled_by_its_tokens_reads_as_the_text_does(spelled: list[Token]) -> None:
-    """Log-probabilities never change whether there is a verdict, only what is known about it."""
+    """Log-probabilities may take a verdict back that they do not bear out; they never make one."""
     text = "".join(part.text for part in spelled)
     plain, weighed = read_verdict(said(text), AB), read_verdict(said(text, tuple(spelled)), AB)
-    assert weighed.failure in {plain.failure, "low_mass", "no_logprobs"} or weighed.failure == plain.failure
+    assert weighed.failure in {plain.failure, "low_mass", "no_logprobs", "conflict"}
     assert plain.failure is None or weighed.failure == plain.failure
 
 

@@ -1,5 +1,6 @@
 """The application: how every command ends, and the options that all of them have."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -53,8 +54,13 @@ app = typer.Typer(
 )
 
 
+GARBAGE = 100_000
+"""Objects between two looks for dead cycles: looking costs, and modules and records live long."""
+
+
 def main() -> None:
     """The console script."""
+    gc.set_threshold(GARBAGE)
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal that cannot show ≥ is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="trustescalate")

@@ -44,6 +44,8 @@ BYTES_PER_TOKEN = 2
 """Fewer than in any usual text, so that the tokens of a request are not guessed too low."""
 WORTH_WARMING = 4000
 """Characters from which on providers keep a prefix (about 1,024 tokens)."""
+PIONEERS = 2
+"""Requests that go before a prefix is warm: an item's two orders, which then never fall behind the others."""
 
 # Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
 _http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
@@ -55,8 +57,8 @@ class OpenAIBackend:
     At most `concurrency` requests are on the wire at a time, fewer while the endpoint refuses some; one that
     waits to be retried takes no slot. Backends that are given the same `lanes` share what their endpoint
     admits with one key. In no minute does this one send more than `requests_per_minute` and
-    `tokens_per_minute`. Of requests that share a long prefix the first goes alone, so that the others find it
-    in the provider's cache.
+    `tokens_per_minute`. Of requests that share a long prefix two go first, so that the others find it in the
+    provider's cache.
     `timeout` bounds one attempt and `give_up_after` all attempts with the waits between them, in seconds;
     time spent queueing for a slot does not count. `extra` are further fields of the request body, and win.
     `notice` is told, once each, what had to be changed for this endpoint; `rng` draws the jitter of the waits
@@ -102,7 +104,7 @@ class OpenAIBackend:
         lane = (lanes or Lanes()).lane(str(self._url), self._key)
         self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
         self._counts_tokens = tokens_per_minute is not None
-        self._warm: dict[tuple[Message, ...], asyncio.Event] = {}
+        self._prefixes: dict[tuple[Message, ...], _Prefix] = {}
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._extra, self._notice = dict(extra or {}), notice
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
@@ -116,16 +118,16 @@ class OpenAIBackend:
     async def complete(self, request: Request) -> Reply:
         """Answer one request; raises `ProviderError` if no request can succeed, and from then on always."""
         prefix = request.messages[:-1]
-        first = self._warm.get(prefix)
-        if first is None and sum(len(message.content) for message in prefix) >= WORTH_WARMING:
-            self._warm[prefix] = warmed = asyncio.Event()
-            try:
+        shared = self._prefixes.get(prefix)
+        if shared is None:
+            if sum(len(message.content) for message in prefix) < WORTH_WARMING:
                 return await self._answer(request)
-            finally:
-                warmed.set()
-        if first is not None and not first.is_set():
-            await first.wait()
-        return await self._answer(request)
+            shared = self._prefixes[prefix] = _Prefix()
+        await shared.turn()
+        try:
+            return await self._answer(request)
+        finally:
+            shared.warm.set()
 
     async def _answer(self, request: Request) -> Reply:
         spent, bad_replies, attempt = 0.0, 0, 0
@@ -238,19 +240,37 @@ class OpenAIBackend:
 
     def _cleaned(self, reply: Reply) -> Reply:
         """A reply that can be stored: no key in it, should the model repeat it, and no half characters."""
-        tokens = reply.tokens
-        if tokens is not None:
-            before = "".join(token.text for token in tokens).partition(self._key)[0]
-            ends = accumulate(len(token.text) for token in tokens)
-            tokens = tuple(
-                Token(self._clean(token.text), tuple((self._clean(text), p) for text, p in token.top))
-                for token, end in zip(tokens, ends, strict=True)
-                if end <= len(before)
-            )
-        return replace(reply, text=self._clean(reply.text), tokens=tokens)
+        tokens = reply.tokens or ()
+        written = "".join(token.text for token in tokens)
+        seen = "\0".join([reply.text, written, *(text for token in tokens for text, _ in token.top)])
+        if self._clean(seen) == seen:
+            return reply
+        before = written.partition(self._key)[0]
+        ends = accumulate(len(token.text) for token in tokens)
+        clean = tuple(
+            Token(self._clean(token.text), tuple((self._clean(text), p) for text, p in token.top))
+            for token, end in zip(tokens, ends, strict=True)
+            if end <= len(before)
+        )
+        return replace(reply, text=self._clean(reply.text), tokens=None if reply.tokens is None else clean)
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "***").encode("utf-8", "replace").decode()
+
+
+class _Prefix:
+    """Messages that requests share: the pioneers among these go at once, all others when one has ended."""
+
+    def __init__(self) -> None:
+        self.warm = asyncio.Event()
+        self._pioneers = PIONEERS
+
+    async def turn(self) -> None:
+        """Wait until a request may go."""
+        if self._pioneers:
+            self._pioneers -= 1
+        else:
+            await self.warm.wait()
 
 
 # ── the client ───────────────────────────────────────────────────────────────────────────────────

@@ -44,6 +44,8 @@ BYTES_PER_TOKEN = 2
 """Fewer than in any usual text, so that the tokens of a request are not guessed too low."""
 WORTH_WARMING = 4000
 """Characters from which on providers keep a prefix (about 1,024 tokens)."""
+CONNECT_TIMEOUT = {"timeout": {"connect": 5.0}}
+"""In seconds; no clock runs for reading and writing by themselves, since one runs for the whole attempt."""
 PIONEERS = 2
 """Requests that go before a prefix is warm: an item's two orders, which then never fall behind the others."""
 
@@ -176,7 +178,7 @@ class OpenAIBackend:
     async def _in_turn(self, request: Request, seconds: float) -> tuple[Reply | None, Answer, float, Dialect]:
         """One request on the wire, when it may go; what comes of it is told to the pace and to the lane."""
         guess, used, crowded = self._guess(request), 0, None
-        ticket = await self._turns.start(guess)
+        ticket = await self._turns.start(guess, first=self._others_wait_for(request))
         try:
             if self._doom is not None:
                 raise ProviderError(*self._doom)
@@ -192,6 +194,10 @@ class OpenAIBackend:
             self._turns.settle(guess, used)
             self._turns.end(ticket, crowded)
 
+    def _others_wait_for(self, request: Request) -> bool:
+        shared = self._prefixes.get(request.messages[:-1])
+        return shared is not None and not shared.warm.is_set()
+
     def _guess(self, request: Request) -> int:
         """The tokens of a request, rather too many; not counted where there is no limit to keep."""
         if not self._counts_tokens:
@@ -202,7 +208,9 @@ class OpenAIBackend:
     async def _post(self, dialect: Dialect, request: Request, seconds: float) -> Answer:
         try:
             body = dialect.body(self._model, request, self._extra)
-            post = _http.Request("POST", self._url, headers=self._headers, content=body)
+            post = _http.Request(
+                "POST", self._url, headers=self._headers, content=body, extensions=CONNECT_TIMEOUT
+            )
             async with asyncio.timeout(seconds):
                 response = await self._http.send(post)
             return Answer(response.status_code, response.headers, response.content)

@@ -160,10 +160,13 @@ class Turns:
         self._open = 0
         self._queue: deque[tuple[asyncio.Future[int], int]] = deque()
 
-    async def start(self, tokens: int) -> int:
-        """Wait until a request of about so many tokens may start; gives a ticket for `end`."""
+    async def start(self, tokens: int, *, first: bool = False) -> int:
+        """Wait until a request of about so many tokens may start; gives a ticket for `end`.
+
+        `first` puts it before all that wait.
+        """
         place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append((place, tokens))
+        (self._queue.appendleft if first else self._queue.append)((place, tokens))
         self._lane._deal()
         try:
             return await place

@@ -16,6 +16,7 @@ if a limit is missed.
 
 import argparse
 import asyncio
+import compileall
 import contextlib
 import json
 import math
@@ -199,16 +200,17 @@ price = {{ input = 1.0, output = 1.0, cached_input = 0.1 }}
 """
 
 
-def write_project(folder: Path, calls: int, concurrency: int, url: str, size: int = 750) -> list[str]:
+def write_project(folder: Path, calls: int, scenario: "Scenario", url: str, size: int = 750) -> list[str]:
     """A project of that many votes, certified on a few rows; gives the command to be timed."""
     folder.mkdir(parents=True)
-    rows = [item(n, size) for n in range(LABELLED + PILOT + calls // VOTES)]
+    rows = [item(n, size) for n in range(LABELLED + PILOT + calls // (2 * scenario.members))]
     notes = [{"item_id": rows[n]["id"], "annotator": "ann", "label": "AB"[n % 2]} for n in range(LABELLED)]
     for name, lines in (("items.jsonl", rows), ("annotations.jsonl", notes)):
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     config = folder / "trustescalate.toml"
     config.write_text(
-        CONFIG.format(members=MEMBERS, pilot=PILOT, url=url, concurrency=concurrency), encoding="utf-8"
+        CONFIG.format(members=scenario.members, pilot=PILOT, url=url, concurrency=scenario.concurrency),
+        encoding="utf-8",
     )
     command = [sys.executable, "-m", "trustescalate"]
     calibrate = [*command, "calibrate", "--config", str(config)]
@@ -418,10 +420,15 @@ def again(folder: Path, count: int, *, fill: bool) -> int:
 
 
 class Scenario(NamedTuple):
-    """How the server answers, and what `trustescalate run` must reach: share of the limit, CPU per 1,000."""
+    """How the server answers, and what `trustescalate run` must reach: share of the limit, CPU per 1,000.
+
+    The votes of an item are asked one after the other where one may decide, so items fill the places, and
+    must be more than these: with `members` exemplar sets, 2,000 calls are 1,000 / members items.
+    """
 
     latency: float
     concurrency: int
+    members: int
     share: float
     cpu: float | None
 
@@ -431,7 +438,7 @@ class Scenario(NamedTuple):
         return self.concurrency / self.latency
 
 
-SCENARIOS = (Scenario(0.05, 64, 0.85, 1.5), Scenario(0.2, 256, 0.75, None))
+SCENARIOS = (Scenario(0.05, 64, 5, 0.85, 1.5), Scenario(0.2, 256, 2, 0.75, None))
 
 
 class Measured(NamedTuple):
@@ -499,7 +506,7 @@ def compare(scenario: Scenario, calls: int, runs: int, pythons: dict[str, str]) 
         room = Path(name)
         others = commands(room, calls, scenario, server.url, list(pythons))
         for turn in range(runs):
-            command = write_project(room / str(turn), calls, scenario.concurrency, server.url)
+            command = write_project(room / str(turn), calls, scenario, server.url)
             found.setdefault("trustescalate run", []).append(measure(command, server))
             for other, arguments in others.items():
                 found.setdefault(other, []).append(measure([pythons[other], *arguments], server))
@@ -556,6 +563,7 @@ def main() -> int:
     if options.again is not None:
         return again(Path(options.again[0]), int(options.again[1]), fill=options.fill)
     missed = []
+    compileall.compile_dir(ROOT / "trustescalate", quiet=1)  # as an installer does
     pythons = find_peers([sys.executable, *options.peer_python])
     for scenario in SCENARIOS:
         at_once = f"{scenario.concurrency} at once"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
-from trustescalate.judges.base import Ask, Enough, Judge, all_done, all_votes
+from trustescalate.judges.base import Ask, Enough, Judge, all_done
 from trustescalate.scoring import Scorer
 from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.paths import Stack, stacked_scores
@@ -29,6 +29,7 @@ from trustescalate.types import (
     Vote,
 )
 from trustescalate.values import Thresholds, certified_groups, value_of
+from trustescalate.votes import all_votes
 
 Record = Callable[[Sequence[Judgment], Decision], None]
 Collect = Callable[[Judgment], None]

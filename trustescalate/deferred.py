@@ -15,7 +15,7 @@ from pathlib import Path
 from trustescalate.cascade import Cascade, decide_item
 from trustescalate.config import OpenAIJudge
 from trustescalate.errors import ProviderError
-from trustescalate.judges.base import Ask, Backend, Enough, Judge, Tariff, all_done, all_votes
+from trustescalate.judges.base import Ask, Backend, Enough, Judge, Tariff, all_done
 from trustescalate.judges.batch_api import BatchClient, Line
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.endpoint import Endpoint
@@ -23,6 +23,7 @@ from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.registry import worth_keeping
 from trustescalate.store import Budget, Cache, most_usage, request_key
 from trustescalate.types import Channel, Item, Judgment, Reply, Request, Usage
+from trustescalate.votes import all_votes
 
 PENDING = "pending"
 """The failure of what is still to be answered. It never leaves this file."""

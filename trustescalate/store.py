@@ -38,7 +38,7 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
-from trustescalate.votes import draws_of, may_settle, orders_of
+from trustescalate.votes import all_votes, draws_of, may_settle, orders_of
 
 Enough = Callable[[Sequence[Vote], int], bool]
 
@@ -372,6 +372,8 @@ class RecallingJudge:
         votes, seen = kept.votes, 0
         if votes[0].channel != self._judge.channel:
             return None
+        if enough is all_votes and len(votes) == kept.planned:
+            return votes
         each, draws = orders_of(votes), draws_of(votes)
         while seen < len(votes):
             wave = each - seen % each

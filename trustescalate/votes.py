@@ -3,7 +3,6 @@
 Nothing is fitted here: `scoring` is where numbers that were learned from other rows come in.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import ESTIMATORS, Bounds, Confidence, bounds, sampled
 from trustescalate.types import Judgment, Task, Vote
+
+NO_VOTE = Vote(-1, "", {})
 
 
 def confidence(
@@ -57,6 +58,11 @@ def draws_of(votes: Sequence[Vote]) -> int:
     return next((place for place, vote in enumerate(first) if vote.order != first[0].order), len(first))
 
 
+def all_votes(votes: Sequence[Vote], planned: int) -> bool:
+    """An `Enough` that is never satisfied early."""
+    return len(votes) >= planned
+
+
 def may_settle(
     votes: Sequence[Vote], planned: int, more: int, enough: Callable[[Sequence[Vote], int], bool]
 ) -> bool:
@@ -68,8 +74,13 @@ def may_settle(
     >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]
     [False, True]
     """
-    lead = Counter[str]()
+    if enough([*votes, *[NO_VOTE] * more], planned):
+        return True
+    lead: dict[str, float] = {}
     for vote in votes:
-        lead.update(vote.probs)
-    none, sure = Vote(-1, "", {}), Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0} if lead else {})
-    return any(enough([*votes, *[one] * more], planned) for one in (none, sure))
+        for label, p in vote.probs.items():
+            lead[label] = lead.get(label, 0.0) + p
+    if not lead:
+        return False
+    sure = Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0})
+    return enough([*votes, *[sure] * more], planned)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.errors import ProviderError
-from trustescalate.judges.base import EnsembleJudge, Tariff, all_done, all_votes
+from trustescalate.judges.base import EnsembleJudge, Tariff, all_done
 from trustescalate.judges.prompts import Asking, Exemplar, default_wording
 from trustescalate.scoring import Scorer
 from trustescalate.simulate import SimulatedBackend
@@ -30,7 +30,7 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
-from trustescalate.votes import confidence, score_bounds
+from trustescalate.votes import all_votes, confidence, score_bounds
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 GRADE = Task(TaskKind.CHOICE, "Covered?", ("full", "part", "none"))

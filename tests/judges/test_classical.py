@@ -15,13 +15,14 @@ import pytest
 from tests.test_project import calibrate, run, simulated, write_project
 from trustescalate.errors import CertificateMismatch, DataError
 from trustescalate.inspection import inspect_project
-from trustescalate.judges.base import Tariff, all_votes
+from trustescalate.judges.base import Tariff
 from trustescalate.judges.classical import ClassicalJudge
 from trustescalate.judges.features import Reader, form
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.project import Project
 from trustescalate.stats.calibration import auroc, expected_calibration_error
 from trustescalate.types import TIE, Item, Task, TaskKind, Turn, Vote
+from trustescalate.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", TIE))
 STRICT_PAIR = replace(PAIR, labels=("A", "B"))

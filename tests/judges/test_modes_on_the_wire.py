@@ -7,11 +7,12 @@ import pytest
 
 from tests.judges.test_openai import refusal, run
 from tests.servers import Canned, FaultServer, completion
-from trustescalate.judges.base import EnsembleJudge, all_votes
+from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import Asking, default_wording
 from trustescalate.types import Item, Judgment, Message, Mode, Request, Task, TaskKind
+from trustescalate.votes import all_votes
 
 TASK = Task(TaskKind.BINARY, "Is it right?", ("pass", "fail"))
 ITEM = Item("q", "2 + 2?", ("4",))

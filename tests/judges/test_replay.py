@@ -11,11 +11,11 @@ import pytest
 from trustescalate.cascade import Cascade, Tier, decide_item
 from trustescalate.errors import DataError
 from trustescalate.jsonl import write_rows
-from trustescalate.judges.base import Tariff, all_votes
+from trustescalate.judges.base import Tariff
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.scoring import Scorer
 from trustescalate.types import Item, Judgment, Task, TaskKind, Usage, Vote
-from trustescalate.votes import confidence, score_bounds
+from trustescalate.votes import all_votes, confidence, score_bounds
 
 TASK = Task(TaskKind.PAIRWISE, "?", ("A", "B"))
 

@@ -87,11 +87,6 @@ async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     return good
 
 
-def all_votes(votes: Sequence[Vote], planned: int) -> bool:
-    """An `Enough` that is never satisfied early."""
-    return len(votes) >= planned
-
-
 @dataclass(frozen=True, slots=True)
 class Tariff:
     """USD per million tokens, and per call; a call that a Batch API answered costs the share `batch`."""

@@ -72,6 +72,7 @@ class Cache:
             )
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: the disk is waited for once in 40 MB
         for table in ("replies", "judgments"):
             self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, record BLOB)")
         self._db.execute(f"PRAGMA user_version={CACHE_SCHEMA}")

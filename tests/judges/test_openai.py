@@ -111,6 +111,7 @@ def test_a_good_answer() -> None:
     assert headers["authorization"] == f"Bearer {CANARY}"
     assert headers["content-type"] == "application/json"
     assert "OpenAI" in headers["user-agent"]
+    assert not any("stainless" in name for name in headers), "nobody is told about this machine"
 
 
 def test_draws_are_seeded_with_their_number() -> None:

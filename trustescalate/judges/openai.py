@@ -293,11 +293,11 @@ def _http_client(concurrency: int) -> Any:
 
 
 def _headers(client: openai.AsyncOpenAI) -> Any:
-    """What the package's client sends with every request; what it says of itself included."""
-    headers = _http.Headers()
+    """What the package's client sends with every request, less what it tells of the machine."""
+    headers = _http.Headers({"content-type": "application/json"})
     for named in (client.default_headers, client.auth_headers):
-        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
-    headers["content-type"] = "application/json"
+        told = {name: value for name, value in named.items() if isinstance(value, str)}
+        headers.update({name: value for name, value in told.items() if "stainless" not in name.lower()})
     return headers
 
 

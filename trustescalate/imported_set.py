@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic_core import to_json
 
 from trustescalate.importers.base import Found, Plain, Taken
-from trustescalate.importers.files import Rejected
+from trustescalate.importers.files import BUFFER, Rejected
 from trustescalate.jsonl import encode, to_python
 from trustescalate.stats.bounds import IntArray
 from trustescalate.types import Judgment
@@ -30,9 +30,14 @@ BATCH = 100
 """Records that are best added at once. Many more of them alive keep the garbage collector busy."""
 AT_ONCE = 500
 """Keys that one statement looks up."""
+SORTED = 50_000
+"""Keys that are sorted and put on disk together."""
+BITS = np.arange(6)
+"""Bits of the filter for each key: of a million items, one in a thousand sets looks one up in vain."""
 MOST_JUDGES = 200
 FILTER_BYTES = 1 << 25
-"""Up to some ten million opinions, hardly one is looked up in vain."""
+"""Of the filter that tells what is surely new; a power of two."""
+POWERS = (1 << np.arange(8)).astype(np.uint8)
 INDEX_KB = 16_000
 
 
@@ -60,8 +65,8 @@ class ImportedSet:
         self._folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        self._items = (self._draft / "items.jsonl").open("wb")
-        self._notes = (self._draft / "annotations.jsonl").open("wb")
+        self._items = (self._draft / "items.jsonl").open("wb", BUFFER)
+        self._notes = (self._draft / "annotations.jsonl").open("wb", BUFFER)
         self._refused: IO[bytes] | None = None
         self._votes: dict[str, IO[bytes]] = {}
         self._seen = _Seen(self._draft / "seen.sqlite")
@@ -123,9 +128,16 @@ class ImportedSet:
     def _add(self, rows: Sequence[Plain]) -> None:
         lines = [to_json(row.item) for row in rows]
         keys: list[int] = []
+        ids: list[int] = []
         for row, line in zip(rows, lines, strict=True):
-            keys += _keys(row, line)
-        if self._seen.all_new(keys):
+            ids.append(len(keys) // 2)
+            item_id = row.item["id"]
+            keys += (hash(item_id), _content(row, line))
+            for who, label in row.notes:
+                keys += (hash((item_id, who)), hash(label))
+            for judgment in row.judgments:
+                keys += _judgment_keys(judgment)
+        if self._seen.all_new(keys, ids):
             self._write(lines, [(row.item["id"], who, label) for row in rows for who, label in row.notes])
             for row in rows:
                 for judgment in row.judgments:
@@ -138,13 +150,9 @@ class ImportedSet:
         self._seen.remember({key: value for key, value in said.items() if key not in before})
 
     def _write(self, lines: Sequence[bytes], notes: Sequence[tuple[str, str, str]]) -> None:
-        self._items.writelines([line + b"\n" for line in lines])
-        self._notes.writelines(
-            [
-                to_json({"item_id": item_id, "annotator": who, "label": label}) + b"\n"
-                for item_id, who, label in notes
-            ]
-        )
+        said = [to_json({"item_id": item, "annotator": who, "label": label}) for item, who, label in notes]
+        self._items.write(b"\n".join([*lines, b""]))
+        self._notes.write(b"\n".join([*said, b""]))
         self.items += len(lines)
         self.annotations += len(notes)
         self.labels.update([label for _, _, label in notes])
@@ -229,7 +237,7 @@ class _Seen:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._bits = np.zeros(FILTER_BYTES, dtype=np.uint8)
-        self._log = path.with_suffix(".log").open("wb")
+        self._log = path.with_suffix(".log").open("wb", BUFFER)
         self._db: sqlite3.Connection | None = None
         self._indexed = 0
 
@@ -239,11 +247,15 @@ class _Seen:
         if self._db is not None:
             self._db.close()
 
-    def all_new(self, flat: list[int]) -> bool:
-        """Remember keys, each followed by what it says, if none was there before, nor comes twice."""
+    def all_new(self, flat: list[int], ids: list[int]) -> bool:
+        """Remember keys, each followed by what it says, if no id was there before, and no key comes twice.
+
+        `ids` are the places of the keys of items: where an item is new, so is all that is said of it.
+        """
         rows = np.array(flat, dtype=np.int64).reshape(-1, 2)
         place, bit = _places(rows[:, 0])
-        if (self._bits[place] & bit).all(axis=1).any() or len(set(flat[::2])) < len(rows):
+        known = (self._bits[place[ids]] & bit[ids]).all(axis=1)
+        if known.any() or len(set(flat[::2])) < len(rows):
             return False
         self._keep(rows, place, bit)
         return True
@@ -280,7 +292,7 @@ class _Seen:
         self._log.flush()
         with self._path.with_suffix(".log").open("rb") as log:
             log.seek(self._indexed)
-            while chunk := log.read(16 * AT_ONCE * AT_ONCE):
+            while chunk := log.read(16 * SORTED):
                 rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
                 self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[rows[:, 0].argsort()].tolist())
                 self._indexed += len(chunk)
@@ -288,21 +300,11 @@ class _Seen:
 
 
 def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
-    """Four bits of the filter for each key, (n, 4) each: the byte, and the bit in it. Kirsch and
+    """The bits of the filter for each key, (n, 6) each: the byte, and the bit in it. Kirsch and
     Mitzenmacher (2006)."""
     first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
-    bits = (first[:, None] + np.arange(4) * second[:, None]) % (8 * FILTER_BYTES)
-    return bits >> 3, (1 << (bits & 7)).astype(np.uint8)
-
-
-def _keys(row: Plain, line: bytes) -> list[int]:
-    item_id = row.item["id"]
-    keys = [hash(item_id), _content(row, line)]
-    for who, label in row.notes:
-        keys += (hash((item_id, who)), hash(label))
-    for judgment in row.judgments:
-        keys += _judgment_keys(judgment)
-    return keys
+    bits = (first[:, None] + BITS * second[:, None]) & (8 * FILTER_BYTES - 1)
+    return bits >> 3, POWERS[bits & 7]
 
 
 def _content(row: Plain, line: bytes) -> int:

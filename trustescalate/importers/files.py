@@ -25,6 +25,8 @@ Shape = Literal["lines", "list", "document", "table"]
 
 HEAD = 64
 """So many records are enough to recognise a format by."""
+BUFFER = 1 << 20
+"""Bytes that are read or written at once."""
 LONGEST_DOCUMENT = 2 * 1024**3
 """In bytes: a JSON document is held in memory whole, lines and tables are not."""
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
@@ -205,7 +207,7 @@ def _suffix(path: Path) -> str:
 
 
 def _binary(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb", BUFFER)
 
 
 def _encoding(path: Path) -> str:
@@ -227,10 +229,10 @@ def _lines(path: Path) -> Iterator[Record | Rejected]:
         if encoding == "utf-8-sig":
             lines.read(3)
         for place, line in enumerate(lines, 1):
-            if not line.strip():
+            if line.isspace():
                 continue
             try:
-                yield Record(place, from_json(line))
+                yield Record(place, from_json(line, cache_strings="keys"))
             except ValueError as error:
                 yield Rejected(str(path), place, f"not valid JSON: {_json_why(error)}")
 

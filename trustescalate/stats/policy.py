@@ -13,7 +13,7 @@ from scipy.special import expit
 from trustescalate.stats.bounds import FloatArray, IntArray
 
 BUCKETS = 1 << 14
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Rows counted at a time: what lies between the steps then stays in the cache of a processor."""
 
 
@@ -135,10 +135,9 @@ def _first_accepting(falling: FloatArray, scores: FloatArray) -> IntArray:
     Scores and thresholds are put into the same buckets. Only where a score shares its bucket with a threshold
     is it compared exactly; elsewhere a table knows.
     """
-    bucket, edges = _buckets(scores), _buckets(falling)
-    stricter = np.bincount(edges, minlength=BUCKETS)[::-1].cumsum()[::-1]
-    first = np.append(stricter, 0)[1:][bucket]
-    shared = np.flatnonzero(np.bincount(edges, minlength=BUCKETS)[bucket])
+    bucket, inside = _buckets(scores), np.bincount(_buckets(falling), minlength=BUCKETS)
+    first = np.append(inside[::-1].cumsum()[::-1], 0)[1:][bucket]
+    shared = np.flatnonzero(inside.astype(bool)[bucket])
     first[shared] = np.searchsorted(-falling, -scores[shared])
     return first
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,57 @@ def test_argilla_comes_back(done: Run, tmp_path: Path) -> None:
         (item.id, item.prompt, item.responses) for item in given_run.items
     ]
     assert labels(found) == people(given_run)
+
+
+def labelled_there(
+    tasks: list[dict[str, Any]], labels: Mapping[tuple[str, str], str]
+) -> list[dict[str, Any]]:
+    """The tasks as Label Studio exports them when people have answered, as to what stood left and right."""
+    for number, task in enumerate(tasks, 1):
+        data, given = task["data"], []
+        for (item_id, who), label in labels.items():
+            if item_id != data["item_id"]:
+                continue
+            side = {"type": "pairwise", "from_name": "comparison", "to_name": "comparison"}
+            side |= {"value": {"selected": "left" if label == data.get("left_is") else "right"}}
+            names = ("tie", "prompt") if "left_is" in data else ("label", "response")
+            chosen = {"type": "choices", "from_name": names[0], "to_name": names[1]}
+            chosen |= {"value": {"choices": [label]}}
+            answer = [] if label == "skip" else [side if label in ("A", "B") else chosen]
+            given.append({"completed_by": who, "result": answer, "was_cancelled": label == "skip"})
+        task |= {"id": number, "annotations": given}
+    return tasks
+
+
+def test_label_studio_comes_back(done: Run, tmp_path: Path) -> None:
+    given_run = relabelled(done)
+    path, export = exported("label_studio", given_run, tmp_path)
+    tasks = labelled_there(json.loads(path.read_bytes()), people(given_run))
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    found = parse(tmp_path / "set", path)
+    assert found.result.format == "label_studio"
+    assert [(i.id, i.prompt, i.responses, i.reference, i.group) for i in found.items.values()] == [
+        (item.id, item.prompt, item.responses, item.reference, item.group) for item in given_run.items
+    ]
+    skipped = [key for key, label in people(given_run).items() if label == "skip"]
+    assert labels(found) == {key: label for key, label in people(given_run).items() if label != "skip"}
+    assert found.result.refused == len(skipped) > 0, "who skipped is counted, and says nothing"
+    shown = {(row.item.id, row.suggestion[0]): row.suggestion[1] for row in export.rows if row.suggestion}
+    assert {key: found.votes(*key)[0][1] for key in found.judgments} == shown
+    assert len(shown) > 0
+
+
+def test_label_studio_comes_back_with_single_answers(done: Run, tmp_path: Path) -> None:
+    given_run = single(done, TaskKind.BINARY, ("pass", "fail"))
+    told = {(item.id, "7"): ("pass", "fail")[n % 2] for n, item in enumerate(given_run.items)}
+    path, _ = exported("label_studio", given_run, tmp_path)
+    path.write_text(json.dumps(labelled_there(json.loads(path.read_bytes()), told)), encoding="utf-8")
+    found = parse(tmp_path / "set", path)
+    assert found.result.refused == 0
+    assert [(i.id, i.prompt, i.responses) for i in found.items.values()] == [
+        (item.id, item.prompt, item.responses) for item in given_run.items
+    ]
+    assert labels(found) == told
 
 
 def test_alpaca_eval_comes_back(done: Run, tmp_path: Path) -> None:

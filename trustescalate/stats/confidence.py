@@ -143,9 +143,9 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: 
     """
     counted = _votes_counted(estimator, planned, orders)
     votes = np.asarray(seen, dtype=np.float64)
+    least = most = _sum_of_shares(estimator, votes, counted)
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
-    least = most = _sum_of_shares(estimator, votes, counted)
     left = counted - min(counted, len(votes))
     for _ in range(left):
         most = [part + 1.0 for part in most]
@@ -196,12 +196,12 @@ def _stated(votes: FloatArray) -> FloatArray:
 def _sum_of_shares(estimator: str, votes: FloatArray, counted: int) -> list[float]:
     """`_sum_in_order` of the shares (c,) of one item's votes (s, c), of which so many count.
 
-    The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers,
-    where numpy takes ten times as long.
+    The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers, for
+    which numpy's calls take longer than the sums.
     """
-    rows = votes.tolist()
+    rows: list[list[float]] = votes.tolist()
     if votes.ndim != 2 or votes.shape[1] < 2 or not all(map(_is_vote, rows)):
-        _checked(votes[None])
+        _checked(votes[None])  # says what is wrong
     if estimator == "verbalized":
         shares = _stated(votes[None])[0].tolist()[:counted]
     else:

@@ -33,7 +33,7 @@ AT_ONCE = 500
 SORTED = 50_000
 """Keys that are sorted and put on disk together."""
 BITS = np.arange(6)
-"""Bits of the filter for each key: with six, one import of a million items in a thousand has a false alarm."""
+"""Bits of the filter for each key: of a thousand imports of a million items, one has a false alarm."""
 MOST_JUDGES = 200
 FILTER_BYTES = 1 << 25
 """Of the filter that tells what is surely new; a power of two."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,18 @@ def test_what_is_no_file_of_any_tool_is_refused_by_name(junk: bytes, tmp_path: P
         assert caught.value.exit_code == 2
         assert not (tmp_path / "out").exists()
     assert json.dumps([each.name for each in tmp_path.iterdir() if each.is_dir()]) == "[]"
+
+
+@pytest.mark.parametrize(("offset", "value"), [(6, 197), (42, 0xFFFF_FFF0), (8, 1)])
+def test_an_archive_of_another_kind_is_refused_by_name(offset: int, value: int, tmp_path: Path) -> None:
+    """A later version of zip; a member that begins beyond the end; one that is encrypted."""
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", "{}")
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02") + offset
+    size = 4 if offset == 42 else 2
+    data[place : place + size] = value.to_bytes(size, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"log\.eval"):
+        parse(tmp_path / "set", path)

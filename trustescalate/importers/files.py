@@ -354,7 +354,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 def _members(path: Path) -> Iterator[Record | Rejected]:
     """The JSON members of a zip archive, each named; the names are never used as paths."""
-    with zipfile.ZipFile(path) as archive:
+    with _archive(path) as archive:
         for info in archive.infolist():
             if not info.filename.endswith(".json"):
                 continue
@@ -364,6 +364,13 @@ def _members(path: Path) -> Iterator[Record | Rejected]:
                 )
             except (ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
                 yield Rejected(str(path), info.filename, f"cannot be read: {error}")
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (NotImplementedError, ValueError) as error:  # of another version, or of lengths that cannot be
+        raise zipfile.BadZipFile(str(error)) from None
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -25,7 +25,7 @@ Shape = Literal["lines", "list", "document", "table"]
 
 HEAD = 64
 """So many records are enough to recognise a format by."""
-BUFFER = 1 << 20
+BUFFER = 1 << 16
 """Bytes that are read or written at once."""
 LONGEST_DOCUMENT = 2 * 1024**3
 """In bytes: a JSON document is held in memory whole, lines and tables are not."""
@@ -138,16 +138,12 @@ def _is_value(line: str) -> bool:
 def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
     kind = _suffix(path)
     if kind == ".parquet":
-        yield from _parquet(path)
-    elif shape == "table":
-        yield from _csv(path)
-    elif kind == ".eval":
-        yield from _members(path)
-    elif shape == "lines":
-        yield from _lines(path)
-    else:
-        value = _document(path)
-        yield from _rows(path, value)
+        return _parquet(path)
+    if shape == "table":
+        return _csv(path)
+    if kind == ".eval":
+        return _members(path)
+    return _lines(path) if shape == "lines" else _rows(path, _document(path))
 
 
 def _rows(path: Path, value: Any) -> Iterator[Record | Rejected]:
@@ -229,12 +225,11 @@ def _lines(path: Path) -> Iterator[Record | Rejected]:
         if encoding == "utf-8-sig":
             lines.read(3)
         for place, line in enumerate(lines, 1):
-            if line.isspace():
-                continue
             try:
                 yield Record(place, from_json(line, cache_strings="keys"))
             except ValueError as error:
-                yield Rejected(str(path), place, f"not valid JSON: {_json_why(error)}")
+                if not line.isspace():
+                    yield Rejected(str(path), place, f"not valid JSON: {_json_why(error)}")
 
 
 def _document(path: Path) -> Any:

@@ -438,7 +438,7 @@ class Scenario(NamedTuple):
         return self.concurrency / self.latency
 
 
-SCENARIOS = (Scenario(0.05, 64, 5, 0.85, 1.5), Scenario(0.2, 256, 2, 0.75, None))
+SCENARIOS = (Scenario(0.05, 64, MEMBERS, 0.85, 1.5), Scenario(0.2, 256, 2, 0.75, None))
 
 
 class Measured(NamedTuple):

@@ -374,7 +374,7 @@ class RecallingJudge:
         if votes[0].channel != self._judge.channel:
             return None
         if enough is all_votes and len(votes) == kept.planned:
-            return votes
+            return votes  # nothing ends it early: the waves below would only cost time
         each, draws = orders_of(votes), draws_of(votes)
         while seen < len(votes):
             wave = each - seen % each

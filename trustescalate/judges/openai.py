@@ -294,10 +294,12 @@ def _http_client(concurrency: int) -> Any:
 
 def _headers(client: openai.AsyncOpenAI) -> Any:
     """What the package's client sends with every request, less what it tells of the machine."""
-    headers = _http.Headers({"content-type": "application/json"})
+    headers = _http.Headers()
     for named in (client.default_headers, client.auth_headers):
-        told = {name: value for name, value in named.items() if isinstance(value, str)}
-        headers.update({name: value for name, value in told.items() if "stainless" not in name.lower()})
+        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
+    headers["content-type"] = "application/json"
+    for name in [name for name in headers if name.startswith("x-stainless-")]:
+        del headers[name]
     return headers
 
 

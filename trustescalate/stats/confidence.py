@@ -146,7 +146,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: 
     least = most = _sum_of_shares(estimator, votes, counted)
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
-    left = counted - min(counted, len(votes))
+    left = max(0, counted - len(votes))
     for _ in range(left):
         most = [part + 1.0 for part in most]
     extra, total = (tie, counted + len(least) / 2) if estimator == "sampled" else (0.0, counted)
@@ -205,8 +205,8 @@ def _sum_of_shares(estimator: str, votes: FloatArray, counted: int) -> list[floa
     if estimator == "verbalized":
         shares = _stated(votes[None])[0].tolist()[:counted]
     else:
-        masses = [_added(sorted(row)) for row in rows[:counted]]
-        shares = [[part / mass for part in row] for row, mass in zip(rows, masses, strict=False) if mass > 0]
+        massed = [(row, _added(sorted(row))) for row in rows[:counted]]
+        shares = [[part / mass for part in row] for row, mass in massed if mass > 0]
     return [_added(row[label] for row in shares) for label in range(votes.shape[1])]
 
 

@@ -50,10 +50,10 @@ def measure(
         ).thresholds
         general = certify(*labelled, alpha=alpha, delta=delta, path=plan).thresholds
         total += [
-            _released(finite, batch),
-            _released(general, batch),
-            _broken(finite, batch, alpha),
-            _broken(general, place.rows, alpha),
+            _released(finite, plan.rows(batch)),
+            _released(general, plan.rows(batch)),
+            _broken(finite, plan.rows(batch), alpha),
+            _broken(general, plan.rows(place.rows), alpha),
         ]
     return total / [draws, draws, 1, 1]
 

@@ -20,7 +20,7 @@ from trustescalate.labels import majority
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.groups import certify_groups
-from trustescalate.stats.paths import hedged_path
+from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.validity import violation_limit
 from trustescalate.values import values_of
@@ -53,6 +53,7 @@ def compare(
     alpha: float,
     delta: float,
     enough: float,
+    classes: int,
     rng: np.random.Generator,
 ) -> tuple[Tally, Tally]:
     """One promise for all, and one for each value, on the same draws."""
@@ -60,7 +61,8 @@ def compare(
     of_all, of_each = np.zeros(3), np.zeros(3)
     for _ in range(draws):
         drawn, seen = rng.integers(size, size=n), rng.integers(size, size=50)
-        plan = hedged_path(population.scores[seen], population.scores.shape[1])
+        pilot = Votes(population.scores[seen], population.labels[seen])
+        plan = hedged_path(pilot, population.scores.shape[1], classes)
         one = certify(*population.rows(drawn), alpha=alpha, delta=delta, path=plan)
         each = certify_groups(
             *population.rows(drawn),
@@ -71,8 +73,8 @@ def compare(
             enough=enough,
         )
         by_value = [found.thresholds for found in each.groups]
-        of_all += _scored(population, place, [one.thresholds] * values, alpha)
-        of_each += _scored(population, place, by_value, alpha)
+        of_all += _scored(population, plan, place, [one.thresholds] * values, alpha)
+        of_each += _scored(population, plan, place, by_value, alpha)
     return _tally(of_all, draws), _tally(of_each, draws)
 
 
@@ -81,12 +83,16 @@ def _tally(sums: FloatArray, draws: int) -> Tally:
 
 
 def _scored(
-    population: Population, place: IntArray, thresholds: list[FloatArray | None], alpha: float
+    population: Population,
+    plan: Plan,
+    place: IntArray,
+    thresholds: list[FloatArray | None],
+    alpha: float,
 ) -> tuple[bool, bool, float]:
     released, broken = 0, False
     for value, taus in enumerate(thresholds):
         if taus is not None:
-            counts = evaluate(taus[None], *population.rows(np.flatnonzero(place == value)))
+            counts = evaluate(taus[None], *plan.rows(Rows(*population.rows(np.flatnonzero(place == value)))))
             released += int(counts.accepted[0])
             broken |= bool(counts.errors[0] > alpha * counts.accepted[0])
     return any(taus is not None for taus in thresholds), broken, released / len(place)
@@ -119,6 +125,7 @@ def main() -> None:
             alpha=alpha,
             delta=options.delta,
             enough=options.enough,
+            classes=len(load_config(options.folder / "trustescalate.toml").task.task().labels),
             rng=np.random.default_rng(options.seed),
         )
         for name, tally in zip(("one for all", "one for each"), found, strict=True):

@@ -34,7 +34,7 @@ from trustescalate.stats.fitted import (
     recalibrated,
     signs,
 )
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, last_judge_path
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
 from trustescalate.votes import vote_array
@@ -50,7 +50,7 @@ ALPHAS: Mapping[str, tuple[float, ...]] = {
 }
 """Promises that the judges of a set can keep at all, given how often they are wrong."""
 
-FIXED = ("dearest judge alone", "tierwise")
+FIXED = ("last judge alone", "tierwise")
 ESTIMATED = ("predictive", "sampled")
 FITTED = ("learned", "learned, common", "boosted", "platt", "isotonic")
 """Scores that are fitted on dev rows: from the signs of several votes, or a curve for each judge.
@@ -130,8 +130,7 @@ def laid_out(path: str) -> Method:
         if path == "tierwise":
             return place.rows, "tierwise"
         if path == FIXED[0]:
-            hedged = PATHS["hedged"].build(Basis(None, seen, tiers, place.classes))
-            return place.rows, Plan(hedged.parts[-1:], (1.0,))
+            return place.rows, Plan.laid_out((last_judge_path(seen.scores, tiers),), (1.0,), seen)
         rule = PATHS[path] if path in PATHS else PATHS["hedged"]  # type: ignore[index]
         known = place.rows.take(dev) if rule.needs_dev else None
         return place.rows, rule.build(Basis(known, seen, tiers, place.classes))
@@ -203,20 +202,21 @@ def measure(
         seen, drawn = place.draw(pilot, rng), place.draw(n, rng)
         rows, plan = lay(place, drawn[:held], seen)
         result = certify(*rows.take(drawn[held:]), alpha=alpha, delta=delta, path=plan)
-        read = rows.votes if isinstance(plan, str) else plan.read(rows.votes)
-        total += _score(result.thresholds, read, rows, weight, alpha)
+        read = rows if isinstance(plan, str) else plan.rows(rows)
+        every_judge = float(weight @ rows.costs.sum(axis=1))
+        total += _score(result.thresholds, read, weight, alpha, every_judge)
     return Cell(float(total[0] / draws), float(total[1] / draws), int(total[2]))
 
 
 def _score(
-    thresholds: FloatArray | None, read: Votes, rows: Rows, weight: FloatArray, alpha: float
+    thresholds: FloatArray | None, rows: Rows, weight: FloatArray, alpha: float, every_judge: float
 ) -> FloatArray:
     if thresholds is None:
-        return np.array([0.0, weight @ rows.costs.sum(axis=1), 0.0])
-    tier = decide(thresholds, read.scores, read.labels)
+        return np.array([0.0, every_judge, 0.0])
+    tier = decide(thresholds, rows.scores, rows.labels)
     last = np.where(tier < 0, len(thresholds), tier)
     visited = (np.arange(len(thresholds)) <= last[:, None]) & (thresholds < np.inf)
-    label = np.take_along_axis(read.labels, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
+    label = np.take_along_axis(rows.labels, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
     released = float(weight[tier >= 0].sum())
     wrong = float(weight[(tier >= 0) & (label != rows.truth)].sum())
     broken = released > 0 and wrong / released > alpha + 1e-12

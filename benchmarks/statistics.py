@@ -18,9 +18,10 @@ import numpy as np
 
 from trustescalate.stats.agreement import cohen_kappa
 from trustescalate.stats.bounds import FloatArray, IntArray, binomial_pvalue
-from trustescalate.stats.certify import certify
-from trustescalate.stats.control import PROCEDURES
+from trustescalate.stats.certify import certify, plan_levels
+from trustescalate.stats.control import binomial_best, carried
 from trustescalate.stats.inference import Survey, ppi_mean
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import World, violation_limit, world
 
@@ -131,8 +132,9 @@ def replications(trials: int, n: int) -> Measured:
     accepted, errors = draw_counts(place, path, n, trials, np.random.default_rng(0))
     p = binomial_pvalue(errors, accepted, ALPHA)
     violations = certified = 0
-    for one, rows in zip(p, accepted, strict=True):
-        rejected = np.flatnonzero(PROCEDURES["fallback"](one, rows, n, ALPHA, DELTA).rejected)
+    own = plan_levels(Plan.of(path), "fallback", n, DELTA, binomial_best(ALPHA))
+    for one in p:
+        rejected = np.flatnonzero(carried(one, own).rejected)
         certified += rejected.size > 0
         violations += any(chances[t] > ALPHA for t in rejected)
     if violations > violation_limit(trials, DELTA):

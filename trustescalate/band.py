@@ -86,7 +86,7 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
         np.array([test.cost for test in tests]),
         np.array([limit.upper for limit in limits]),
     )
-    answers = tuple(Answer(alpha, certified_at(arrays, alpha)) for alpha in alphas)
+    answers = tuple(Answer(alpha, certified_at(arrays, alpha, certificate.n)) for alpha in alphas)
     names = tuple(seal.judge for seal in certificate.judges)
     return RiskBand(certificate.delta, certificate.n, names, proof.whom(certificate), limits, answers)
 

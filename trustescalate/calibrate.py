@@ -25,9 +25,8 @@ from trustescalate.stats.bounds import clopper_pearson_upper
 from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
-from trustescalate.stats.policy import evaluate
 from trustescalate.stats.shift import robustness_radius
-from trustescalate.testing import Tested, finite, kind_of, run_test
+from trustescalate.testing import Tested, kind_of, run_test
 from trustescalate.types import (
     Annotation,
     Batch,
@@ -41,6 +40,7 @@ from trustescalate.types import (
     Label,
     LeftOut,
     Look,
+    Pooling,
     Seal,
     Weighting,
 )
@@ -83,9 +83,9 @@ def calibrate(
     if protocol.groups is not None:
         assert plan is not None, "the configuration refuses tierwise"
         groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
-        result = Tested(None, None, coverage_lower(groups, len(rows), protocol.level), ())
+        result = Tested(None, coverage_lower(groups, len(rows), protocol.level), ())
     else:
-        result = run_test(protocol, tested, plan) if rows else Tested(None, None, None, ())
+        result = run_test(protocol, tested, plan) if rows else Tested(None, None, ())
     certified = result.chosen is not None or result.coverage_lower is not None
     reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
     return Certificate(
@@ -106,7 +106,7 @@ def calibrate(
         no_majority=sum(truth.get(item_id) is None for item_id in rows),
         dropped_ties=dropped_ties(task, notes),
         chosen=result.chosen,
-        thresholds=finite(result.thresholds),
+        thresholds=result.thresholds,
         coverage_lower=result.coverage_lower,
         tests=result.tests,
         judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
@@ -173,7 +173,7 @@ def lay_out(
         len(protocol.task.labels),
     )
     plan = PATHS[protocol.path].build(basis)
-    return _less_to_judge(plan, pilot) if protocol.claim == "batch" else plan
+    return _less_to_judge(plan) if protocol.claim == "batch" else plan
 
 
 def _dev_rows(protocol: Protocol, dev: Aligned) -> Rows:
@@ -184,19 +184,20 @@ def _dev_rows(protocol: Protocol, dev: Aligned) -> Rows:
     return Rows(dev.scores, dev.labels, dev.truth, dev.costs)
 
 
-def _less_to_judge(plan: Plan, pilot: ScoredVotes) -> Plan:
-    """A plan without the policies that accept too little of the pilot ever to be tested by `fallback`.
+def _less_to_judge(plan: Plan) -> Plan:
+    """A plan without the policies that are expected to accept too little ever to be tested by `fallback`.
 
-    In a batch each policy of the path is paid for: the stricter the first, the more rows go to dear judges.
+    In a batch each policy of the path is paid for: the stricter the first, the more rows go to the judges
+    that cost most.
     """
-    enough = SHARES[0][1] * len(pilot.scores)
-    blank = np.full(len(pilot.scores), -1)
-    parts = [
-        part[(part == part[-1]).all(axis=1) | (seen.accepted >= enough)]
-        for part in plan.parts
-        for seen in [evaluate(part, pilot.scores, pilot.labels, blank, np.zeros(pilot.scores.shape))]
+    kept = [
+        (part == part[-1]).all(axis=1) | (coverage >= SHARES[0][1])
+        for part, coverage in zip(plan.parts, plan.coverage, strict=True)
     ]
-    return plan._replace(parts=tuple(parts))
+    return plan._replace(
+        parts=tuple(part[keep] for part, keep in zip(plan.parts, kept, strict=True)),
+        coverage=tuple(part[keep] for part, keep in zip(plan.coverage, kept, strict=True)),
+    )
 
 
 def rows_to_judge(
@@ -208,9 +209,9 @@ def rows_to_judge(
     the draw: a judge that fails or changes half-way must not do so between drawn rows and the others.
     """
     rows = sorted(protocol.batch)
-    needed = judgments_needed(np.concatenate(plan.parts), *_confidences(protocol, rows, judged, scorer))[
-        :, tier
-    ]
+    read = plan.read(_confidences(protocol, rows, judged, scorer))
+    wide = judgments_needed(plan.policies, *read).reshape(len(rows), len(plan.readings), -1)
+    needed = np.any(wide, axis=1)[:, tier]
     known = judged[protocol.judges[tier][0]]
     return tuple(
         item_id for item_id, wanted in zip(rows, needed, strict=True) if wanted and item_id not in known
@@ -252,10 +253,12 @@ def _confidences(protocol: Protocol, rows: Sequence[str], judged: Judged, scorer
     return scorer.read([name for name, _ in protocol.judges], rows, judged)
 
 
-def _stack(plan: Plan | None) -> tuple[tuple[tuple[float, float], ...], ...] | None:
-    if plan is None or plan.stack is None:
+def _stack(plan: Plan | None) -> Pooling | None:
+    stack = None if plan is None else next((stack for stack in plan.readings if stack is not None), None)
+    if stack is None:
         return None
-    return tuple(tuple((float(a), float(b)) for a, b in tier) for tier in plan.stack.weights)
+    weights = tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights)
+    return Pooling(weights, stack.clip)
 
 
 def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
@@ -321,6 +324,11 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         agreement,
         "the judges stay as they are: same model, same wording, same examples",
     ]
+    if protocol.path == "tierwise":
+        said.append(
+            "each judge after the first was tested on the rows that the judges before it left over, as in "
+            "the paper: its proof takes their thresholds as given"
+        )
     if protocol.clusters is not None:
         said[0] = (
             "whole groups of rows were drawn independently from the same population as the items to be "

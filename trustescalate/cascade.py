@@ -12,9 +12,9 @@ import numpy as np
 
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
 from trustescalate.judges.base import Ask, Enough, Judge, all_done
-from trustescalate.scoring import Scorer
+from trustescalate.scoring import Scorer, stack_of
 from trustescalate.stats.confidence import Bounds
-from trustescalate.stats.paths import Stack, stacked_scores
+from trustescalate.stats.paths import MARGIN, Stack, pooled_bounds, stacked_scores
 from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.types import (
     FAILURES,
@@ -28,7 +28,7 @@ from trustescalate.types import (
     Task,
     Vote,
 )
-from trustescalate.values import Thresholds, certified_groups, value_of
+from trustescalate.values import Policy, certified_groups, policy_of, value_of
 from trustescalate.votes import all_votes
 
 Record = Callable[[Sequence[Judgment], Decision], None]
@@ -59,15 +59,36 @@ class Tier:
 class Cascade:
     """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far.
 
-    With `group_by`, a field of the items, the thresholds of a value's items are those of `groups`, None where
-    nothing is certified for it; those of `tiers` are None.
+    With `group_by`, a field of the items, a value's items go through the cascade of `groups`, None where
+    nothing is certified for it; the thresholds of `tiers` are None.
     """
 
     tiers: tuple[Tier, ...]
     scorer: Scorer
     stack: Stack | None = None
     group_by: str | None = None
-    groups: Mapping[str, Thresholds | None] = field(default_factory=dict)
+    groups: "Mapping[str, Cascade | None]" = field(default_factory=dict)
+
+
+def cascade_of(
+    policy: Policy | None, judges: Sequence[Judge], scorer: Scorer, stack: Stack | None
+) -> Cascade:
+    """A cascade that goes by one policy, None: that trusts no judge; `stack` is how it would pool."""
+    thresholds = (None,) * len(judges) if policy is None else policy.thresholds
+    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
+    return Cascade(tiers, scorer, stack if policy is not None and policy.pooled else None)
+
+
+def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
+    """The cascade of a certificate's policy, or of one for each value; nothing is compared."""
+    stack = stack_of(certificate)
+    policies = {promise.value: policy_of(promise) for promise in certificate.groups}
+    groups = {
+        value: None if policy is None else cascade_of(policy, judges, scorer, stack)
+        for value, policy in policies.items()
+    }
+    whole = cascade_of(policy_of(certificate), judges, scorer, stack)
+    return replace(whole, group_by=certificate.group_by, groups=groups)
 
 
 def trusted_cascade(
@@ -94,11 +115,7 @@ def trusted_cascade(
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
-    stack = None if certificate.stack is None else Stack(len(task.labels), np.array(certificate.stack))
-    groups = {promise.value: promise.thresholds for promise in certificate.groups}
-    thresholds = certificate.thresholds or (None,) * len(judges)
-    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
-    return Cascade(tiers, Scorer.of(certificate), stack, certificate.group_by, groups)
+    return certified_cascade(certificate, judges, Scorer.of(certificate))
 
 
 def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
@@ -171,13 +188,13 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
     """One item through the tiers."""
     judgments: list[Judgment] = []
     trail: list[Step] = []
-    tiers, why_none = _tiers_for(item, cascade)
+    cascade, why_none = _cascade_for(item, cascade)
     if why_none:
         return judgments, Decision(item.id, None, None, None, why_none, ())
-    for tier in tiers:
+    for tier in cascade.tiers:
         if tier.threshold is None:
             continue
-        judgments.append(await tier.judge.judge(item, _enough(cascade, tier, item)))
+        judgments.append(await tier.judge.judge(item, _enough(cascade, tier, item, judgments)))
         step = _step(cascade, tier, item, judgments)
         trail.append(step)
         if step.accepted:
@@ -186,33 +203,62 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
     return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
 
 
-def _tiers_for(item: Item, cascade: Cascade) -> tuple[tuple[Tier, ...], str]:
-    """The tiers with the thresholds that hold for an item; or why nothing is promised for it."""
+def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
+    """The cascade that an item goes through; or why nothing is certified for it."""
     if cascade.group_by is None:
-        return cascade.tiers, ""
+        return cascade, ""
     value = value_of(item, cascade.group_by)
     if value is None:
-        return (), f"no {cascade.group_by}, for each of whose values there is a promise of its own"
+        return cascade, f"no {cascade.group_by}, for each of whose values there is a promise of its own"
     if value not in cascade.groups:
-        return (), f"its {cascade.group_by} is unknown to the certificate"
-    thresholds = cascade.groups[value]
-    if thresholds is None:
-        return (), f"nothing is certified for its {cascade.group_by}"
-    return tuple(
-        replace(tier, threshold=tau) for tier, tau in zip(cascade.tiers, thresholds, strict=True)
-    ), ""
+        return cascade, f"its {cascade.group_by} is unknown to the certificate"
+    own = cascade.groups[value]
+    return (cascade, f"nothing is certified for its {cascade.group_by}") if own is None else (own, "")
 
 
-def _enough(cascade: Cascade, tier: Tier, item: Item) -> Enough:
+def _enough(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]) -> Enough:
     name, threshold = tier.judge.name, tier.threshold
-    if threshold is None or cascade.stack is not None or cascade.scorer.needs_all(name):
-        return all_votes  # with a stack every later tier reads the exact score of this one
+    if threshold is None or cascade.scorer.needs_all(name):
+        return all_votes
+    if cascade.stack is not None:
+        return _enough_pooled(cascade, cascade.stack, tier, item, before)
 
     def enough(votes: Sequence[Vote], planned: int) -> bool:
         label, low, high = cascade.scorer.bounds(item, name, votes, planned)
         return high < threshold or (label >= 0 and low >= threshold)
 
     return enough
+
+
+def _enough_pooled(
+    cascade: Cascade, stack: Stack, tier: Tier, item: Item, before: Sequence[Judgment]
+) -> Enough:
+    """Ask on unless the item ends here: every later tier needs this one's exact score."""
+    threshold = tier.threshold
+    if threshold is None or stack.weights[:, :, 1].any() or (stack.weights[:, :, 0] < 0).any():
+        return all_votes
+    place = [each.judge.name for each in cascade.tiers].index(tier.judge.name)
+    is_last = all(each.threshold is None for each in cascade.tiers[place + 1 :])
+    seen = _own_votes(cascade, item, before)
+
+    def enough(votes: Sequence[Vote], planned: int) -> bool:
+        own = cascade.scorer.bounds(item, tier.judge.name, votes, planned)
+        if own.label < 0 and not is_last:
+            return False
+        label, low, high = pooled_bounds(stack, seen, place, own)
+        return (label >= 0 and low >= threshold + MARGIN) or (is_last and high < threshold - MARGIN)
+
+    return enough
+
+
+def _own_votes(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> ScoredVotes:
+    """What each of these judgments says by itself (1, m); -1 for tiers that were not asked."""
+    names = [tier.judge.name for tier in cascade.tiers]
+    votes = ScoredVotes(np.zeros((1, len(names))), np.full((1, len(names)), -1))
+    for place, judgment in enumerate(judgments):
+        own, at = cascade.scorer.say(item, judgments[: place + 1]), names.index(judgment.judge)
+        votes.scores[0, at], votes.labels[0, at] = own.low, own.label
+    return votes
 
 
 def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment]) -> Step:
@@ -233,16 +279,15 @@ def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment
 
 def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds:
     """What the last of these judgments says; with a stack, what all of them say together."""
+    own = cascade.scorer.say(item, judgments)
     if cascade.stack is None:
-        return cascade.scorer.say(item, judgments)
-    own = [cascade.scorer.say(item, judgments[: place + 1]) for place in range(len(judgments))]
-    place = [tier.judge.name for tier in cascade.tiers]
-    asked = [place.index(row.judge) for row in judgments]
-    scores, labels = np.zeros((1, len(place))), np.full((1, len(place)), -1)
-    scores[0, asked], labels[0, asked] = [said.low for said in own], [said.label for said in own]
-    read = stacked_scores(cascade.stack, ScoredVotes(scores, labels))
-    score = float(read.scores[0, asked[-1]])
-    return Bounds(int(read.labels[0, asked[-1]]), score, score)
+        return own
+    place = [tier.judge.name for tier in cascade.tiers].index(judgments[-1].judge)
+    if len(judgments[-1].votes) < judgments[-1].planned:
+        return pooled_bounds(cascade.stack, _own_votes(cascade, item, judgments[:-1]), place, own)
+    read = stacked_scores(cascade.stack, _own_votes(cascade, item, judgments))
+    score = float(read.scores[0, place])
+    return Bounds(int(read.labels[0, place]), score, score)
 
 
 def _why_abstained(trail: Sequence[Step]) -> str:

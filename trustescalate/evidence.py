@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from trustescalate.labels import majority, opinions
-from trustescalate.scoring import Scorer
+from trustescalate.scoring import Scorer, stack_of
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
-from trustescalate.stats.paths import Stack, stacked_scores
+from trustescalate.stats.paths import Votes, stacked_scores
 from trustescalate.stats.policy import decide
 from trustescalate.stats.shift import score_alarm
 from trustescalate.types import (
@@ -30,7 +30,7 @@ from trustescalate.types import (
     TaskKind,
     TierShift,
 )
-from trustescalate.values import largest_alpha, thresholds_of_rows
+from trustescalate.values import Policy, largest_alpha, policies_of_rows
 from trustescalate.votes import vote_array
 
 INTERVAL_DELTA = 0.05
@@ -86,7 +86,8 @@ def known_rows(
     said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
     scorer = scorer or Scorer.of(certificate)
-    reached = _tier_reached(certificate, judged, rows, scorer)
+    policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
+    reached = _tier_reached(certificate, judged, policies, scorer)
     names = [seal.judge for seal in certificate.judges]
     return Known(
         {
@@ -312,18 +313,19 @@ def score_shift(
     if certificate.status == "none" or not run.decisions:
         return ()
     rows = _first_of_each(certificate.roles["certify"], groups)
-    trusted = zip(rows, thresholds_of_rows(certificate, rows), strict=True)
-    held = {item_id: taus for item_id, taus in trusted if taus is not None}
-    reached, taken = _tier_reached(certificate, judged, list(held), scorer), _one_of_each(run, groups)
+    trusted = zip(rows, policies_of_rows(certificate, rows), strict=True)
+    held = {item_id: policy for item_id, policy in trusted if policy is not None}
+    reached, taken = _tier_reached(certificate, judged, held, scorer), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
-    asked = [j for j in range(len(certificate.judges)) if any(taus[j] is not None for taus in held.values())]
+    policies = set(held.values())
+    asked = [j for j in range(len(certificate.judges)) if any(p.thresholds[j] is not None for p in policies)]
     before, after = [], []
     for j in asked:
         name = certificate.judges[j].judge
         seen = [
             judged[name][item_id]
-            for (item_id, taus), last in zip(held.items(), reached, strict=True)
-            if taus[j] is not None and j <= last
+            for (item_id, policy), last in zip(held.items(), reached, strict=True)
+            if policy.thresholds[j] is not None and j <= last
         ]
         before.append(_tops(scorer, seen))
         after.append(_tops(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
@@ -357,18 +359,23 @@ def _first(task: Task, judgment: Judgment) -> FloatArray:
     return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
 
 
-def _tier_reached(certificate: Certificate, judged: Judged, rows: Sequence[str], scorer: Scorer) -> list[int]:
-    """The deepest tier that the certified cascade asks about each certification row; all have thresholds."""
-    if not rows:
+def _tier_reached(
+    certificate: Certificate, judged: Judged, held: Mapping[str, Policy | None], scorer: Scorer
+) -> list[int]:
+    """The deepest tier that is asked about each of these certification rows: the last, without a policy."""
+    if not held:
         return []
-    votes = scorer.read([seal.judge for seal in certificate.judges], rows, judged)
-    if certificate.stack is not None:
-        votes = stacked_scores(Stack(len(certificate.task.labels), np.array(certificate.stack)), votes)
-    trusted = thresholds_of_rows(certificate, rows)
-    limits = np.array([[np.inf if tau is None else tau for tau in taus or ()] for taus in trusted])
+    none = Policy((0.0,) * len(certificate.judges), pooled=False)
+    policies = [policy or none for policy in held.values()]
+    own = scorer.read([seal.judge for seal in certificate.judges], list(held), judged)
+    stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
+    together = own if stack is None else stacked_scores(stack, own)
+    votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
+    limits = np.array([[np.inf if tau is None else tau for tau in policy.thresholds] for policy in policies])
     last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
     tier = decide(limits, votes.scores, votes.labels)
-    return [int(each) for each in np.where(tier >= 0, tier, last)]
+    trusted = np.array([policy is not None for policy in held.values()])
+    return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
 
 
 def _deepest(run: Run) -> Mapping[str, Judgment]:

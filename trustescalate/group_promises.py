@@ -16,7 +16,7 @@ from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import leave_one_group_out, robustness_radius
-from trustescalate.testing import finite, policy_tests, read_rows
+from trustescalate.testing import policy_tests, read_rows
 from trustescalate.types import GroupPromise, LeftOut, PolicyTest, Unseen
 
 LEAST_ROWS = 20
@@ -69,7 +69,7 @@ def _tested(
         read.scores[some],
         read.verdicts[some],
         np.zeros(int(some.sum()), dtype=np.int64),
-        aligned.costs[some],
+        read.costs[some],
         group[some],
         alpha=np.array([untested[value].alpha for value in values]),
         delta=protocol.level,
@@ -80,15 +80,15 @@ def _tested(
         abstention_price=protocol.abstention_price,
     )
     return [
-        _promise(untested[value], one, parts, float(spent), bool(done))
+        _promise(untested[value], one, plan, parts, float(spent), bool(done))
         for value, one, parts, spent, done in zip(values, *found, strict=True)
     ]
 
 
 def _promise(
-    bare: GroupPromise, found: Certified, parts: IntArray, spent: float, finished: bool
+    bare: GroupPromise, found: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
 ) -> GroupPromise:
-    tests = policy_tests(found.table, found.table.errors, parts.tolist())
+    tests = policy_tests(found.table, found.table.errors, plan, parts)
     return GroupPromise(
         bare.value,
         bare.alpha,
@@ -97,7 +97,7 @@ def _promise(
         spent,
         finished,
         found.chosen,
-        finite(found.thresholds),
+        None if found.chosen is None else tests[found.chosen].thresholds,
         found.coverage_lower,
         tests,
         None if found.chosen is None else _radius(tests[found.chosen], bare.alpha),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
-from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
+from trustescalate.cascade import Cascade, cascade_of, certified_cascade, collect_judgments, run_cascade
 from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
@@ -26,9 +26,10 @@ from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Reply, Request, Usage
-from trustescalate.values import Thresholds, values_of
+from trustescalate.values import Policy, values_of
 
 MOST_VALUES_SHOWN = 12
+GUESSED_THRESHOLD = 0.8
 
 ENOUGH_TO_FIT = 50
 """From so many rows on a logistic score can be better than a plain one."""
@@ -401,31 +402,20 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         made.extend(judgments)
 
-    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, _thresholds(project), strict=True))
-    by, groups = _promised(project)
-    cascade = Cascade(tiers, _scorer(project, items), group_by=by, groups=groups)
+    cascade = _certified_or_guessed(project, judges, _scorer(project, items))
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
 
-def _thresholds(project: Project) -> Sequence[float | None]:
-    try:
-        certified = project.certificate().thresholds
-    except NoCertificate:
-        certified = None
-    tiers = len(project.config.judges)
-    return certified if certified is not None and len(certified) == tiers else (0.8,) * tiers
-
-
-def _promised(project: Project) -> tuple[str | None, Mapping[str, Thresholds | None]]:
-    """The thresholds of each value, where a certificate has some for these judges."""
+def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
+    """The certificate's cascade, if it has one for so many judges; else one with a threshold of .8."""
     try:
         certificate = project.certificate()
     except NoCertificate:
-        return None, {}
-    if certificate.status == "none" or len(certificate.judges) != len(project.config.judges):
-        return None, {}
-    return certificate.group_by, {one.value: one.thresholds for one in certificate.groups}
+        certificate = None
+    if certificate is None or certificate.status == "none" or len(certificate.judges) != len(judges):
+        return cascade_of(Policy((GUESSED_THRESHOLD,) * len(judges), pooled=False), judges, scorer, None)
+    return certified_cascade(certificate, judges, scorer)
 
 
 def _scorer(project: Project, items: Sequence[Item]) -> Scorer:

@@ -14,9 +14,12 @@ from trustescalate.project import Project
 from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.compare import certify_paths
-from trustescalate.stats.paths import PATHS
+from trustescalate.stats.paths import PATHS, Plan
+from trustescalate.testing import policy_tests
 
 DEV_SHARE = 0.3
+POOLED = ("pooled", "stacked")
+"""Paths that pool tiers, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,9 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
         delta=promise.delta,
         classes=recorded.classes,
         pilot=recorded.pilot,
-        # With a tolerance, recorded rows know right from wrong only, and a stack reads what was said.
-        paths=tuple(p for p in PATHS if p != "stacked" or not recorded.certificate.task.tolerance),
+        # With a tolerance, recorded rows know right from wrong only, which cannot be pooled.
+        paths=tuple(p for p in PATHS if p not in POOLED or not recorded.certificate.task.tolerance),
+        pools=not recorded.certificate.task.tolerance,
         procedure=promise.procedure,
         prefer=promise.prefer,
         abstention_price=promise.abstention_price,
@@ -124,7 +128,15 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
     testing = recorded.certify.take(~dev)
     paper = certify(*testing, alpha=promise.alpha, delta=promise.delta, path="tierwise")
     rows = [
-        _row(result.name, result.certified, n - size, place == found.chosen, result.coverage, result.cost)
+        _row(
+            result.name,
+            result.certified,
+            n - size,
+            result.plan,
+            place == found.chosen,
+            result.coverage,
+            result.cost,
+        )
         for place, result in enumerate(found.results)
     ]
     judges = tuple(seal.judge for seal in recorded.certificate.judges)
@@ -135,12 +147,18 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
         n - size,
         seed,
         judges,
-        (*rows, _row("tierwise", paper, n - size, False, None, None)),
+        (*rows, _row("tierwise", paper, n - size, None, False, None, None)),
     )
 
 
 def _row(
-    path: str, result: Certified, n: int, chosen: bool, coverage: float | None, cost: float | None
+    path: str,
+    result: Certified,
+    n: int,
+    plan: Plan | None,
+    chosen: bool,
+    coverage: float | None,
+    cost: float | None,
 ) -> PathRow:
     if result.chosen is None or result.thresholds is None:
         return PathRow(path, chosen, False, 0.0, None, 0, 0, None, None, coverage, cost)
@@ -157,7 +175,7 @@ def _row(
         accepted,
         errors,
         float(table.cost[at]),
-        tuple(float(tau) if np.isfinite(tau) else None for tau in result.thresholds),
+        policy_tests(table, table.errors, plan)[at].thresholds,
         coverage,
         cost,
     )

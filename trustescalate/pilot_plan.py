@@ -14,9 +14,11 @@ import numpy as np
 from trustescalate.jsonl import write_atomically
 from trustescalate.project import Project
 from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
-from trustescalate.stats.paths import Plan
+from trustescalate.scoring import stack_of
+from trustescalate.stats.paths import Plan, stacked_scores
 from trustescalate.stats.pilot import expected_cost, pilot_ceiling, pilot_power, rows_needed
 from trustescalate.stats.planning import label_floor
+from trustescalate.values import policy_of
 
 GRID = (50, 100, 150, 200, 300, 500, 800, 1_200, 2_000)
 TARGET = 0.8
@@ -118,11 +120,12 @@ def plan_from_pilot(
         trials=trials,
     )
     pilot, human = recorded.certify, promise.abstention_price or 0.0
-    read = pilot.votes if isinstance(path, str) else path.read(pilot.votes)
-    certified = recorded.certificate.thresholds
+    certified, stack = policy_of(recorded.certificate), stack_of(recorded.certificate)
     paid = None
     if certified is not None and recorded.certificate.path == promise.path:
-        thresholds = np.array([np.inf if tau is None else tau for tau in certified])
+        thresholds = np.array([np.inf if tau is None else tau for tau in certified.thresholds])
+        pooled = stack is not None and certified.pooled
+        read = stacked_scores(stack, pilot.votes) if stack is not None and pooled else pilot.votes
         paid = expected_cost(thresholds, *read, pilot.costs, human)
     return PilotPlan(
         alpha,

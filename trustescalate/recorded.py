@@ -38,10 +38,14 @@ class Recorded:
         return len(self.certificate.task.labels)
 
     def plan(self, path: PathName) -> Plan:
-        """Lay a path out as calibration does. Raises NotMeasurable for a fitted one without dev rows."""
-        if path == "stacked" and self.certificate.task.tolerance:
+        """Lay a path out as calibration does. Raises NotMeasurable for a fitted one without dev rows.
+
+        With a tolerance, recorded rows know right from wrong only, which cannot be pooled: `hedged` is then
+        laid out without its pooled sub-path.
+        """
+        if path in ("pooled", "stacked") and self.certificate.task.tolerance:
             raise NotMeasurable(
-                'path "stacked" cannot be rehearsed with [task] tolerance: recorded rows know right from '
+                f'path "{path}" cannot be rehearsed with [task] tolerance: recorded rows know right from '
                 "wrong only",
                 "choose another path for the rehearsal",
             )
@@ -50,7 +54,8 @@ class Recorded:
                 f"path {path!r} is fitted on dev rows, and none were recorded",
                 "set [roles] dev and calibrate, or choose another [guarantee] path",
             )
-        return PATHS[path].build(Basis(self.dev, self.pilot, self.certify.scores.shape[1], self.classes))
+        plan = PATHS[path].build(Basis(self.dev, self.pilot, self.certify.scores.shape[1], self.classes))
+        return plan.alone() if self.certificate.task.tolerance else plan
 
 
 def read_votes(project: Project) -> tuple[Certificate, Dataset, Judged]:

@@ -35,7 +35,7 @@ from trustescalate.stats.fitted import (
     signs,
 )
 from trustescalate.stats.ordinal import conformal_mass, interval_verdicts
-from trustescalate.stats.paths import Votes
+from trustescalate.stats.paths import Stack, Votes
 from trustescalate.types import (
     Annotation,
     Certificate,
@@ -223,6 +223,14 @@ class Scorer:
                 )
             lengths[row, :2] = [len(text) for text in self.items[item_id].texts]
         return lengths
+
+
+def stack_of(certificate: Certificate) -> Stack | None:
+    """How a certificate pools tiers; None where no policy of it does."""
+    given = certificate.stack
+    if given is None:
+        return None
+    return Stack(len(certificate.task.labels), np.array(given.weights), given.clip)
 
 
 # ── fitting ──────────────────────────────────────────────────────────────────────────────────────

@@ -25,9 +25,13 @@ class Tested(NamedTuple):
     """What the tests say, whatever their kind."""
 
     chosen: int | None
-    thresholds: FloatArray | None
     coverage_lower: float | None
     tests: tuple[PolicyTest, ...]
+
+    @property
+    def thresholds(self) -> tuple[float | None, ...] | None:
+        """Those of the chosen test; for `tierwise` that of the last tier holds those of all."""
+        return None if self.chosen is None else self.tests[self.chosen].thresholds
 
 
 Kind: TypeAlias = Literal["exact", "batch", "betting", "clusters"]
@@ -52,7 +56,7 @@ def run_test(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
 
 
 class Read(NamedTuple):
-    """Rows as a path reads them (n, m), and a plan whose thresholds are for these.
+    """Rows as a plan reads them (n, r m), and the plan itself, whose thresholds are for these.
 
     `verdicts` are right or wrong, against a truth of 0 (`estimand.right_or_wrong`).
     """
@@ -60,15 +64,17 @@ class Read(NamedTuple):
     scores: FloatArray
     labels: IntArray
     verdicts: IntArray
+    costs: FloatArray
     plan: Plan | None
 
 
 def read_rows(rows: Aligned, plan: Plan | None) -> Read:
-    """Read rows by a plan's stack, if it has one, and turn verdicts into right or wrong."""
-    votes = Votes(rows.scores, rows.labels) if plan is None else plan.read(Votes(rows.scores, rows.labels))
-    return Read(
-        *votes, right_or_wrong(votes.labels, rows.losses), None if plan is None else plan._replace(stack=None)
-    )
+    """Read rows in each way that a plan does, and turn verdicts into right or wrong."""
+    votes, costs = Votes(rows.scores, rows.labels), rows.costs
+    if plan is not None:
+        votes, costs = plan.read(votes), plan.spread(costs)
+    verdicts = right_or_wrong(votes.labels, rows.losses)
+    return Read(*votes, verdicts, costs, None if plan is None else plan._replace(readings=(None,)))
 
 
 def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -77,7 +83,7 @@ def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         read.scores,
         read.verdicts,
         np.zeros(len(rows.ids), dtype=np.int64),
-        rows.costs,
+        read.costs,
         alpha=protocol.alpha,
         delta=protocol.level,
         path="tierwise" if read.plan is None else read.plan,
@@ -85,8 +91,8 @@ def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
-    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan))
-    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+    tests = policy_tests(found.table, found.table.errors, plan)
+    return Tested(found.chosen, found.coverage_lower, tests)
 
 
 def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -98,7 +104,7 @@ def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         read.verdicts,
         sample,
         np.zeros(len(sample), dtype=np.int64),
-        rows.costs,
+        read.costs,
         alpha=protocol.alpha,
         delta=protocol.level,
         path=read.plan,
@@ -107,9 +113,9 @@ def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         abstention_price=protocol.abstention_price,
         humans_replace=protocol.humans_replace,
     )
-    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan), drawn=found.table.drawn)
+    tests = policy_tests(found.table, found.table.errors, plan, drawn=found.table.drawn)
     share = None if found.chosen is None else tests[found.chosen].accepted / len(rows.ids)
-    return Tested(found.chosen, found.thresholds, share, tests)
+    return Tested(found.chosen, share, tests)
 
 
 def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -120,7 +126,7 @@ def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         read.scores,
         read.labels,
         losses,
-        rows.costs,
+        read.costs,
         alpha=protocol.alpha,
         delta=protocol.level,
         path=read.plan,
@@ -132,8 +138,8 @@ def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     )
     released = [released_losses(policy, read.scores, read.labels, losses) for policy in found.table.policies]
     errors = np.array([np.count_nonzero(lost) for lost in released])
-    tests = policy_tests(found.table, errors, _parts(found.table, plan), loss=found.table.total)
-    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+    tests = policy_tests(found.table, errors, plan, loss=found.table.total)
+    return Tested(found.chosen, found.coverage_lower, tests)
 
 
 def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -146,7 +152,7 @@ def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested
         read.scores,
         read.verdicts,
         np.zeros(len(rows.ids), dtype=np.int64),
-        rows.costs,
+        read.costs,
         cluster,
         alpha=protocol.alpha,
         delta=protocol.level,
@@ -157,8 +163,8 @@ def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
-    tests = policy_tests(found.table, found.table.errors, _parts(found.table, plan))
-    return Tested(found.chosen, found.thresholds, found.coverage_lower, tests)
+    tests = policy_tests(found.table, found.table.errors, plan)
+    return Tested(found.chosen, found.coverage_lower, tests)
 
 
 _TESTS: Mapping[Kind, Callable[[Protocol, Aligned, Plan | None], Tested]] = {
@@ -175,41 +181,45 @@ def _order(protocol: Protocol, names: Sequence[str]) -> IntArray:
     return np.array(sorted(range(len(names)), key=lots.__getitem__), dtype=np.int64)
 
 
-def _parts(table: Table | BatchTable | LossTable, plan: Plan | None) -> list[int]:
-    if plan is None:
-        return [0] * len(table.accepted)
-    return [part for part, policies in enumerate(plan.parts) for _ in policies]
-
-
 def policy_tests(
     table: Table | BatchTable | LossTable,
     errors: IntArray,
-    parts: Sequence[int],
+    plan: Plan | None,
+    parts: IntArray | None = None,
     *,
     drawn: IntArray | None = None,
     loss: FloatArray | None = None,
 ) -> tuple[PolicyTest, ...]:
-    """The rows of a table as records; `parts` tells the sub-path that each belongs to."""
-    return tuple(
-        PolicyTest(
-            thresholds=finite(table.policies[t]) or (),
-            accepted=int(table.accepted[t]),
-            errors=int(errors[t]),
-            by_tier=tuple(map(int, table.by_tier[t])),
-            cost=float(table.cost[t]),
-            p_value=float(table.p_value[t]),
-            level=float(table.level[t]),
-            rejected=bool(table.rejected[t]),
-            part=parts[t],
-            drawn=None if drawn is None else int(drawn[t]),
-            loss=None if loss is None else float(loss[t]),
+    """The rows of a table as records, each tier once, whichever way the policy reads it.
+
+    `plan` is None for `tierwise`. `parts` tells the sub-path that each policy belongs to, where a table does
+    not hold all of the plan's.
+    """
+    if parts is None:
+        sizes = (len(table.accepted),) if plan is None else plan.sizes
+        parts = np.repeat(np.arange(len(sizes)), sizes)
+    found = []
+    for t, (policy, by_tier) in enumerate(zip(table.policies, table.by_tier, strict=True)):
+        reading, tiers = (0, slice(None)) if plan is None else plan.reading_of(policy)
+        found.append(
+            PolicyTest(
+                thresholds=finite(policy[tiers]),
+                accepted=int(table.accepted[t]),
+                errors=int(errors[t]),
+                by_tier=tuple(map(int, by_tier[tiers])),
+                cost=float(table.cost[t]),
+                p_value=float(table.p_value[t]),
+                level=float(table.level[t]),
+                rejected=bool(table.rejected[t]),
+                part=int(parts[t]),
+                pooled=plan is not None and plan.readings[reading] is not None,
+                drawn=None if drawn is None else int(drawn[t]),
+                loss=None if loss is None else float(loss[t]),
+            )
         )
-        for t in range(len(table.accepted))
-    )
+    return tuple(found)
 
 
-def finite(thresholds: FloatArray | None) -> tuple[float | None, ...] | None:
+def finite(thresholds: FloatArray) -> tuple[float | None, ...]:
     """Thresholds as a certificate holds them: None where a tier never accepts."""
-    if thresholds is None:
-        return None
     return tuple(float(tau) if np.isfinite(tau) else None for tau in thresholds)

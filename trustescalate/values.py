@@ -4,10 +4,25 @@ A value is data: it is compared, counted and shown, and never a path, a pattern 
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from trustescalate.types import Certificate, GroupPromise, Item
 
 Thresholds = tuple[float | None, ...]
+
+
+class Policy(NamedTuple):
+    """Thresholds that were certified, and whether they are held against pooled scores."""
+
+    thresholds: Thresholds
+    pooled: bool
+
+
+def policy_of(given: Certificate | GroupPromise) -> Policy | None:
+    """The policy that a certificate, or its part for one value, allows; None where it allows none."""
+    if given.thresholds is None:
+        return None
+    return Policy(given.thresholds, given.chosen is not None and given.tests[given.chosen].pooled)
 
 
 def value_of(item: Item, by: str) -> str | None:
@@ -39,11 +54,11 @@ def largest_alpha(certificate: Certificate) -> float:
     return max((promise.alpha for promise in certified_groups(certificate)), default=certificate.alpha)
 
 
-def thresholds_of_rows(certificate: Certificate, rows: Iterable[str]) -> list[Thresholds | None]:
-    """The thresholds that hold for each of these certification rows; None where nothing is certified."""
+def policies_of_rows(certificate: Certificate, rows: Iterable[str]) -> list[Policy | None]:
+    """The policy that holds for each of these certification rows; None where nothing is certified."""
     if certificate.group_by is None:
-        return [certificate.thresholds for _ in rows]
+        return [policy_of(certificate) for _ in rows]
     known = {
-        item_id: promise.thresholds for promise in certified_groups(certificate) for item_id in promise.rows
+        item_id: policy_of(promise) for promise in certified_groups(certificate) for item_id in promise.rows
     }
     return [known.get(item_id) for item_id in rows]

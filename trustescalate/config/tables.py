@@ -163,7 +163,7 @@ class ImportTable(Table):
         return self.meta if isinstance(self.meta, dict) else {column: column for column in self.meta}
 
 
-PathName = Literal["hedged", "common", "calibrated", "pareto", "stacked", "tierwise"]
+PathName = Literal["hedged", "common", "pooled", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}
@@ -186,12 +186,14 @@ class GuaranteeTable(Table):
     path: PathName = Field("hedged", description=f"cascades to test: {' | '.join(get_args(PathName))}")
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"] = "fallback"
     prefer: Literal["coverage", "cost", "total"] = Field(
-        "cost", description="which of the certified cascades to use; an abstained item has paid every judge"
+        "coverage",
+        description="which certified cascade to use: the cheapest within 2 % of the most coverage, the "
+        "cheapest of all, or that of least cost with a price on an abstention",
     )
     abstention_price: float | None = Field(
         None, gt=0, description='USD that a person costs per item, for prefer = "total"'
     )
-    pilot: int = Field(50, ge=0, description="unlabelled items judged by all tiers to lay out the path")
+    pilot: int = Field(100, ge=0, description="unlabelled items judged by all tiers to lay out the path")
     against: Against = Field(
         "majority", description="whom verdicts must agree with: most annotators of an item, or one at random"
     )

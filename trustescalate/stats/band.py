@@ -78,19 +78,19 @@ def risk_band(
     return Band(path, *outcomes, risk_upper_band(outcomes.errors, outcomes.accepted, delta, weights))
 
 
-def certified_at(band: Band, alpha: float, prefer: Prefer = "coverage") -> int | None:
+def certified_at(band: Band, alpha: float, n: int, prefer: Prefer = "coverage") -> int | None:
     """The checkpoint to release verdicts with at risk `alpha`, which may be chosen after seeing the band.
 
-    Of those whose limit is at most alpha, the one that accepts most or costs least (`control.choose`); None
-    where there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
+    Of those whose limit is at most alpha, the one that `control.choose` takes, counted on n rows; None where
+    there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
     Raises ValueError unless 0 < alpha < 1.
     Source: follows from limits that hold at once, as `risk_band` gives them.
 
     >>> band = Band(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
     ...             np.ones(2), np.array([0.06, 0.2]))
-    >>> certified_at(band, 0.05), certified_at(band, 0.1), certified_at(band, 0.25)
-    (None, 0, 1)
+    >>> [certified_at(band, alpha, n=100) for alpha in (0.05, 0.1, 0.25)]
+    [None, 0, 1]
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
-    return choose(band.upper <= alpha, band.accepted, band.cost, prefer)
+    return choose(band.upper <= alpha, band.accepted, band.cost, prefer, n=n)

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
-from trustescalate.stats.certify import reject_along
-from trustescalate.stats.control import Prefer, choose
-from trustescalate.stats.paths import Plan
+from trustescalate.stats.control import BestPvalue, Prefer, choose, own_levels, reject
+from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import evaluate
 
 
@@ -178,8 +177,8 @@ def certify_batch(
     `scores`, `labels`, `costs` (N, m) of the whole batch, as in `policy.evaluate`; where `judgments_needed`
     is False the label is -1. `sample` (n,) are the rows that people labelled, from `draw_sample`; `truth`
     (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
-    without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan` without a
-    stack: each sub-path is tested with its share of delta. `prefer` and its price as in `control.choose`.
+    without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan`: each sub-path
+    is tested with its share of delta. `prefer` and its price as in `control.choose`.
     Without `humans_replace` every accepted row gets the judges' verdict, also the drawn, and at most
     alpha * accepted of these verdicts are wrong. With it the drawn rows carry people's labels, and at most
     alpha * accepted of the verdicts on *undrawn* rows are wrong: the share is of all answers on accepted
@@ -189,8 +188,7 @@ def certify_batch(
     that is not uniform (the first rows, the hard rows) breaks the promise. Where testing starts depends on
     N, n and the accepted of the batch, which do not vary with the draw. With `humans_replace` the levels are
     those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
-    Raises ValueError for unknown names, shapes that differ, rows drawn twice, rates outside (0, 1), or a plan
-    with a stack, whose tiers read judgments that no policy needs.
+    Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).
     Source: hypergeometric tests, Cochran 1977, chapter 3, along a path as in `control`.
 
     >>> scores = np.linspace(1, 0, 200)[:, None]
@@ -202,25 +200,35 @@ def certify_batch(
     (5, 120, 4)
     """
     _check_sample(sample, truth, len(scores))
-    plan = Plan.of(path)
-    if plan.stack is not None:
-        raise ValueError("a batch cannot be certified on stacked scores")
-    policies, unknown = plan.policies, np.full(len(scores), -1)
-    accepted, _, by_tier, cost = evaluate(policies, scores, labels, unknown, costs)
-    drawn, errors, _, _ = evaluate(policies, scores[sample], labels[sample], truth, costs[sample])
-    expected = accepted * len(sample) // max(1, len(scores))
-    best = batch_pvalue(np.zeros_like(errors), expected, accepted, alpha)
+    plan, size = Plan.of(path), len(scores)
+    whole = plan.rows(Rows(scores, labels, np.full(size, -1), costs))
+    policies = plan.policies
+    accepted, _, by_tier, cost = evaluate(policies, *whole)
+    drawn, errors, _, _ = evaluate(policies, *whole.take(sample)._replace(truth=truth))
+    # What the batch accepts is known, and does not vary with the draw: tests may be placed by it.
+    covered = np.split(accepted / max(1, size), np.cumsum(plan.sizes)[:-1])
+    own = own_levels(procedure, covered, plan.shares, len(sample), delta, _best(size, len(sample), alpha))
     strict = batch_pvalue(errors, drawn, accepted, alpha)
-    level = reject_along(plan, procedure, strict, accepted, len(scores), alpha, delta, best).level
+    level = reject(procedure, plan.sizes, strict, own).level
     p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
     rejected = (level > 0) & (p_value <= level)
     released = accepted - humans_replace * drawn
     table = BatchTable(policies, accepted, by_tier, cost, drawn, errors, released, p_value, level, rejected)
-    chosen = choose(rejected, released, cost, prefer, n=len(scores), abstention_price=abstention_price)
+    chosen = choose(rejected, released, cost, prefer, n=size, abstention_price=abstention_price)
     if chosen is None:
         return BatchCertified(None, None, None, table)
     upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
     return BatchCertified(chosen, policies[chosen], int(upper - humans_replace * errors[chosen]), table)
+
+
+def _best(size: int, n: int, alpha: float) -> BestPvalue:
+    """The least p-value that so many expected rows of the sample can give: where none of them is wrong."""
+
+    def best(expected: IntArray) -> FloatArray:
+        accepted = np.minimum(size, expected * size // max(1, n))
+        return batch_pvalue(np.zeros_like(expected), np.minimum(expected, accepted), accepted, alpha)
+
+    return best
 
 
 def _checked(errors: Counts, drawn: Counts, accepted: Counts) -> tuple[IntArray, IntArray, IntArray]:

@@ -9,8 +9,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
-from trustescalate.stats.control import Prefer, Rejections, choose, fixed_sequence, hedge, procedure_named
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.control import (
+    FEWEST_ROWS,
+    BestPvalue,
+    Prefer,
+    binomial_best,
+    carried,
+    choose,
+    own_levels,
+    reject,
+)
+from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import decide, evaluate
 
 TIERWISE_GRID = 5_000
@@ -75,14 +84,14 @@ def certify(
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta.
 
     `scores`, `labels`, `costs` are (n, m), `truth` (n,), as in `policy.evaluate`. `path` is an array of
-    policies (t, m), strict to lax, that was fixed without these rows' labels (`policy.common_path`), or a
-    `paths.Plan` of several sub-paths with a share of delta each, tested by `procedure`; where the plan has a
-    stack, thresholds belong to `plan.read(...)`. Or "tierwise", which finds its own thresholds and does not
-    use `procedure` and `prefer`: its table has one row a tier, the cascade grown by that tier, with the
-    counts of the rows that it added. `prefer` and `abstention_price` as in `control.choose`.
-    Assumes that the rows are drawn independently from the population that the cascade will meet.
-    Raises ValueError for unknown names, shapes that differ, or rates outside (0, 1).
-    Source: tests before thresholds, Angelopoulos et al. 2021, arXiv 2110.01052; cascades, arXiv 2407.18370.
+    policies (t, m), strict to lax, that was fixed without these rows (`policy.common_path`), or a
+    `paths.Plan` of several sub-paths with a share of delta each, tested by `procedure`; thresholds belong to
+    `plan.read(...)`. Or "tierwise", which finds its own thresholds and does not use `procedure` and `prefer`:
+    its table has one row a tier, the cascade grown by that tier, with the counts of the rows that it added.
+    `prefer` and `abstention_price` as in `control.choose`. Assumes that the rows are drawn independently from
+    the population that the cascade will meet. Raises ValueError for unknown names, shapes that differ, or
+    rates outside (0, 1). Source: tests before thresholds, Angelopoulos et al. 2021, arXiv 2110.01052;
+    cascades, arXiv 2407.18370.
 
     >>> rng = np.random.default_rng(1)
     >>> scores, truth = rng.uniform(0.5, 1, size=(400, 1)), rng.integers(2, size=400)
@@ -121,9 +130,11 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
     """The paper's way, done right: each tier on the rows that earlier tiers left over, at delta / m.
 
     Arrays as in `certify`. Each tier tests 5,000 thresholds on [0, 1] from strict to lax, from the first with
-    30 rows on, up to the first failure; what did not pass is not used. Scores must lie in [0, 1].
-    Source: arXiv 2407.18370, Algorithm 2; its released code drops the delta / m and falls back on the
-    strictest threshold, which breaks the promise. Raises ValueError as `policy.evaluate` does.
+    30 rows on, up to the first failure; what did not pass is not used. Scores must lie in [0, 1]. The proof
+    is that of arXiv 2407.18370, which takes the rows that reach a tier as given, whatever the tests of
+    earlier tiers did: complete for the first tier only. Source: arXiv 2407.18370, Algorithm 2; its released
+    code drops the delta / m and falls back on the strictest threshold, which breaks the guarantee. Raises
+    ValueError as `policy.evaluate` does.
 
     >>> scores, truth = np.tile([[0.9, 0.8], [0.6, 0.9]], (60, 1)), np.zeros(120, dtype=int)
     >>> labels = np.tile([[0, 0], [1, 0]], (60, 1))
@@ -141,7 +152,7 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
         tier = (scores[left, j : j + 1], labels[left, j : j + 1])
         outcomes = evaluate(grid, *tier, truth[left], np.zeros((len(left), 1)))
         p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-        _, rejected = fixed_sequence(p_value, outcomes.accepted, len(left), alpha, tests.level)
+        rejected = _from_enough_rows(p_value, outcomes.accepted, alpha, tests.level)
         if rejected.any():
             last = int(np.flatnonzero(rejected)[-1])
             tests.thresholds[j] = grid[last, 0]
@@ -151,28 +162,15 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
     return tests
 
 
-def reject_along(
-    plan: Plan,
-    procedure: str,
-    p: FloatArray,
-    accepted: IntArray,
-    n: int,
-    alpha: float,
-    delta: float,
-    best: FloatArray | None = None,
-) -> Rejections:
-    """Hold the p-values (t,) of a plan's policies against what `procedure` gives them, by `control.hedge`.
+def plan_levels(plan: Plan, procedure: str, n: int, delta: float, best: BestPvalue) -> FloatArray:
+    """What starts at each policy of a plan (t,), by `control.own_levels`: of n rows nothing else is asked.
 
-    `p`, `accepted` and `best` (t,) go sub-path after sub-path, as `plan.policies` does. Raises ValueError for
-    an unknown procedure, and as `control.hedge` does.
-    Source: as `control.hedge`.
+    Raises ValueError as `control.own_levels` does.
 
-    >>> p, accepted = np.array([0.01, 0.2]), np.array([60, 90])
-    >>> reject_along(Plan.of(np.ones((2, 1))), "fallback", p, accepted, 100, 0.1, 0.1).rejected.tolist()
-    [True, False]
+    >>> plan_levels(Plan.of(np.ones((2, 1))), "fallback", 100, 0.1, binomial_best(0.1)).round(3).tolist()
+    [0.1, 0.0]
     """
-    sizes = [len(part) for part in plan.parts]
-    return hedge(procedure_named(procedure), sizes, plan.shares, p, accepted, n, alpha, delta, best)
+    return own_levels(procedure, plan.coverage, plan.shares, n, delta, best)
 
 
 def _path_table(
@@ -186,10 +184,17 @@ def _path_table(
     delta: float,
     procedure: str,
 ) -> Table:
-    outcomes = evaluate(plan.policies, *plan.read(Votes(scores, labels)), truth, costs)
+    own = plan_levels(plan, procedure, len(truth), delta, binomial_best(alpha))
+    outcomes = evaluate(plan.policies, *plan.rows(Rows(scores, labels, truth, costs)))
     p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, len(truth), alpha, delta)
-    return Table(plan.policies, *outcomes, p_value, *rejections)
+    return Table(plan.policies, *outcomes, p_value, *reject(procedure, plan.sizes, p_value, own))
+
+
+def _from_enough_rows(p: FloatArray, accepted: IntArray, alpha: float, level: float) -> BoolArray:
+    """Test in order from the first threshold with 30 rows, and with as many as could pass at all."""
+    own = np.zeros(len(p))
+    own[np.flatnonzero((accepted >= FEWEST_ROWS) & (binomial_best(alpha)(accepted) <= level))[:1]] = level
+    return carried(p, own).rejected
 
 
 def _tierwise_table(tests: TierTests, scores: FloatArray, labels: IntArray, costs: FloatArray) -> Table:

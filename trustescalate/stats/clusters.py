@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.stats.betting import betting_pvalue
+from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Table, reject_along
-from trustescalate.stats.control import Prefer, choose
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.certify import Table, plan_levels
+from trustescalate.stats.control import Prefer, choose, reject
+from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import decide, evaluate
 
 
@@ -122,13 +122,13 @@ def certify_clusters(
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
     `scores`, `labels`, `costs` (n, m), `truth` (n,) and all else as in `certify`, with a path that is an
-    array or a `paths.Plan`, a stack included; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the
-    clusters drawn without looking at them, `largest` as in `cluster_pvalue`. The risk is that of a row drawn
-    by its place in the population: large clusters count more. Tests start by counts of rows, where clusters
-    without any error could pass. Assumes whole clusters drawn independently from the population that the
-    cascade will meet. Raises ValueError for unknown names, shapes that differ, a cluster that is too large,
-    or an order that is no permutation.
-    Source: betting, arXiv 2010.09686, on whole clusters, along a path as in `control`.
+    array or a `paths.Plan`; `cluster` (n,) in 0..g-1, `order` (g,) a permutation of the clusters drawn
+    without looking at them, `largest` as in `cluster_pvalue`. The risk is that of a row drawn by its place in
+    the population: large clusters count more. Where tests start and what the bets aim at depends on the
+    number of clusters and the plan alone, not on how large the clusters came out. Assumes whole clusters
+    drawn independently from the population that the cascade will meet. Raises ValueError for unknown names,
+    shapes that differ, a cluster that is too large, or an order that is no permutation. Source: betting,
+    arXiv 2010.09686, on whole clusters, along a path as in `control`.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}
@@ -136,21 +136,19 @@ def certify_clusters(
     0
     """
     plan = Plan.of(path)
-    read = plan.read(Votes(scores, labels))
-    outcomes = evaluate(plan.policies, *read, truth, costs)
+    read = plan.rows(Rows(scores, labels, truth, costs))
+    outcomes = evaluate(plan.policies, *read)
     if cluster.shape != truth.shape or np.any(cluster < 0):
         raise ValueError(
             f"shapes differ, or a cluster is negative: cluster {cluster.shape}, truth {truth.shape}"
         )
-    counts = count_by_cluster(plan.policies, *read, truth, cluster)
+    counts = count_by_cluster(plan.policies, read.scores, read.labels, truth, cluster)
     if not np.array_equal(np.sort(order), np.arange(counts.accepted.shape[1])):
         raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
     accepted, errors = counts.accepted[:, order], counts.errors[:, order]
-    p_value, best = (
-        np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, wrong, strict=True)])
-        for wrong in (errors, np.zeros_like(errors))
-    )
-    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, len(truth), alpha, delta, best)
+    own = plan_levels(plan, procedure, len(order), delta, lambda n: betting_best_pvalue(n, alpha))
+    p_value = np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, errors, strict=True)])
+    rejections = reject(procedure, plan.sizes, p_value, own)
     table = Table(plan.policies, *outcomes, p_value, *rejections)
     chosen = choose(
         table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price

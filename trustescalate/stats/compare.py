@@ -52,6 +52,7 @@ def certify_paths(
     classes: int,
     pilot: Votes | None = None,
     paths: Sequence[PathName] = tuple(PATHS),
+    pools: bool = True,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
@@ -61,10 +62,11 @@ def certify_paths(
     `rows` holds n rows, and `dev` (n,) says which of them are dev rows: a row is one or the other, never
     both. Dev rows choose by two trials: each half lays a path out and the other half tests it, at even odds;
     the wish is `prefer`'s, ties go to the path named first. Whatever dev rows say, each certificate keeps its
-    promise, and that of the chosen one survives the choice; the best-looking of the others does not. Rows of
-    one group must be on one side, and certification rows independent: see `certify`. Raises ValueError if
-    there are no dev rows, for unknown names, and as `certify` does.
-    Source: sample splitting, Cox 1975; each certificate as in `certify`.
+    promise, and that of the chosen one survives the choice; the best-looking of the others does not. Without
+    `pools` labels say right from wrong only, which cannot be pooled: sub-paths that pool are left out. Rows
+    of one group must be on one side, and certification rows independent: see `certify`. Raises ValueError if
+    there are no dev rows, for unknown names, and as `certify` does. Source: sample splitting, Cox 1975; each
+    certificate as in `certify`.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(600, 2)), rng.integers(2, size=600)
@@ -72,7 +74,7 @@ def certify_paths(
     >>> rows = Rows(scores, np.where(wrong, 1 - truth[:, None], truth[:, None]), truth, np.ones((600, 2)))
     >>> found = certify_paths(rows, np.arange(600) % 3 == 0, alpha=0.2, delta=0.1, classes=2)
     >>> {result.name: result.certified.chosen is not None for result in found.results}
-    {'hedged': False, 'common': False, 'pareto': True, 'calibrated': True, 'stacked': True}
+    {'hedged': False, 'common': False, 'pooled': True, 'pareto': True, 'calibrated': True, 'stacked': True}
     >>> found.results[found.chosen].name
     'stacked'
     """
@@ -84,14 +86,18 @@ def certify_paths(
     tiers = rows.scores.shape[1]
     how = {"alpha": alpha, "procedure": procedure, "prefer": prefer, "abstention_price": abstention_price}
 
+    def laid_out(name: PathName, known: Rows) -> Plan:
+        plan = PATHS[name].build(Basis(known, pilot, tiers, classes))
+        return plan if pools else plan.alone()
+
     def tried(name: PathName) -> PathResult:
-        plan = PATHS[name].build(Basis(fitting, pilot, tiers, classes))
+        plan = laid_out(name, fitting)
         halves = [fitting.take(np.arange(len(fitting.truth)) % 2 == side) for side in (0, 1)]
         seen = [
             _released(
                 certify(
                     *test,
-                    path=PATHS[name].build(Basis(lay, pilot, tiers, classes)),
+                    path=laid_out(name, lay),
                     delta=TRIAL_DELTA,
                     **how,  # type: ignore[arg-type]
                 ),
@@ -238,7 +244,7 @@ def _released(result: Certified, rows: Rows) -> tuple[float, float]:
 def _scored(result: Certified, plan: Plan, rows: Rows, alpha: float) -> FloatArray:
     if result.thresholds is None:
         return np.array([0.0, rows.costs.sum(axis=1).mean(), 0.0, 0.0])
-    outcome = evaluate(result.thresholds[None], *plan.read(rows.votes), rows.truth, rows.costs)
+    outcome = evaluate(result.thresholds[None], *plan.rows(rows))
     released, errors = int(outcome.accepted[0]), int(outcome.errors[0])
     broken = bool(released) and errors / released > alpha
     return np.array([released / len(rows.truth), outcome.cost[0], 1.0, float(broken)])

@@ -1,13 +1,13 @@
-"""Which policies keep their risk <= alpha, all at once with probability >= 1 - delta?
+"""Test many policies at once, so that P(any policy whose risk is above alpha passes) <= delta.
 
-p-values along a path, strict to lax, and what each may spend of delta. The path, and where testing starts,
-may depend on *counts of accepted rows*, never on labels: a start rule that looks at errors breaks its promise
-(.29 instead of .10). Where a policy could never pass is told by its p-value without any error: `best` (t,),
-the exact binomial one unless given. This file computes no p-value of its own: that is `bounds`.
+What each test may spend is fixed by constants and *unlabelled* rows: `coverage`, the share of them that each
+policy accepts, and n. Counts of the rows that are tested may not place anything: in a cascade the same row is
+released by another tier under the next policy, so counts carry information on errors (.13 instead of .10 by
+enumeration; `validity.handover`). This file computes no p-value of its own: that is `bounds`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -16,7 +16,13 @@ from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial
 Prefer: TypeAlias = Literal["coverage", "cost", "total"]
 
 SHARES = ((0.6, 0.2), (0.4, 0.5))
-"""(share of delta, share of the rows that a policy must accept before that share is spent)."""
+"""(share of delta, expected coverage at which that share starts)."""
+FEWEST_ROWS = 30
+SLACK = 0.02
+"""Coverage that `choose` gives up, at most, for a cheaper policy."""
+
+BestPvalue: TypeAlias = Callable[[IntArray], FloatArray]
+"""From numbers of accepted rows, the least p-value that they can give: where none of them is wrong."""
 
 
 class Rejections(NamedTuple):
@@ -26,103 +32,91 @@ class Rejections(NamedTuple):
     rejected: BoolArray
 
 
-def fallback(
-    p: FloatArray,
-    accepted: IntArray,
-    n: int,
-    alpha: float,
-    delta: float,
-    best: FloatArray | None = None,
-) -> Rejections:
-    """Fallback procedure: shares of delta start at given places, and pass on as long as tests are passed.
+def binomial_best(alpha: float) -> BestPvalue:
+    """The least exact p-value of so many accepted rows, (1 - alpha)^n; 1 for none.
 
-    `p` and `accepted` are (t,), strict to lax; `n` is the number of rows. 0.6 of delta starts at the first
-    policy that accepts 20 % of the rows, 0.4 at the first that accepts half, and each no sooner than at the
-    fewest rows with which its share alone could pass. Two shares at one place add up. If one of the places
-    does not exist, all of delta starts at the first policy that accepts 20 % and with which it could pass.
-    The second start is a second chance where the most confident verdicts hold an unlucky row, which ends a
-    fixed sequence.
-    Controls P(any true null is rejected) <= delta under any dependence, if each p is valid. Wiens (2003).
-
-    >>> result = fallback(np.array([0.2, 0.01, 0.05]), np.array([40, 120, 160]), 200, 0.1, 0.1)
-    >>> result.level.round(3).tolist(), result.rejected.tolist()
-    ([0.06, 0.04, 0.04], [False, True, False])
+    >>> binomial_best(0.1)(np.array([0, 22])).round(3).tolist()
+    [1.0, 0.098]
     """
-    return carried(p, starting_weights(accepted, n, alpha, delta, best) * delta)
+    return lambda accepted: binomial_pvalue(0, accepted, alpha)
 
 
-def fixed_sequence(
-    p: FloatArray,
-    accepted: IntArray,
-    n: int,  # noqa: ARG001 - one signature for all procedures
-    alpha: float,
-    delta: float,
-    best: FloatArray | None = None,
-) -> Rejections:
-    """All of delta from the first policy that accepts 30 rows on; the first test that fails ends it.
+# ── where testing starts ─────────────────────────────────────────────────────────────────────────
 
-    As `fallback` with one start, and as in the paper (arXiv 2407.18370, Algorithm 1), save that testing
-    never starts below the fewest rows with which anything could pass, where it could only fail.
 
-    >>> result = fixed_sequence(np.array([0.01, 0.2, 0.01]), np.array([40, 60, 90]), 200, 0.1, 0.1)
-    >>> result.level.tolist(), result.rejected.tolist()
-    ([0.1, 0.1, 0.0], [True, False, False])
+def fallback(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> FloatArray:
+    """Starts of the fallback procedure: shares (t,) of delta that sum to 1, or to 0 where nothing could pass.
+
+    `coverage` (t,) is the expected share of rows that each policy accepts, strict to lax. 0.6 of delta starts
+    at the first policy that accepts 20 %, 0.4 at the first that accepts half, and each no sooner than at the
+    fewest expected rows with which its share alone could pass. Two shares at one place add up. If one of the
+    places does not exist, all of delta starts at the first policy that accepts 20 % and with which it could
+    pass. The second start is a second chance where the most confident verdicts hold an unlucky row, which
+    ends a fixed sequence. Wiens (2003).
+
+    >>> fallback(np.array([0.2, 0.6, 0.8]), 200, 0.1, binomial_best(0.1)).tolist()
+    [0.6, 0.4, 0.0]
     """
-    own = np.zeros(len(p))
-    start = _first((accepted >= 30) & (_best(accepted, alpha, delta, best) <= delta))
+    least = best(_expected(coverage, n))
+    for shares in (SHARES, ((1.0, SHARES[0][1]),)):
+        places = [_first((coverage >= part) & (least <= share * delta)) for share, part in shares]
+        weights = np.zeros(len(coverage))
+        for (share, _), place in zip(shares, places, strict=True):
+            if place is not None:
+                weights[place] += share
+        if None not in places:
+            return weights
+    return np.zeros(len(coverage))
+
+
+def fixed_sequence(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> FloatArray:
+    """One start with all of delta: at the first policy that is expected to accept 30 rows and could pass.
+
+    Arguments and result as in `fallback`. The first test that fails ends the sequence, as in arXiv
+    2407.18370, Algorithm 1.
+
+    >>> fixed_sequence(np.array([0.1, 0.2, 0.4]), 200, 0.1, binomial_best(0.1)).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    expected = _expected(coverage, n)
+    weights = np.zeros(len(coverage))
+    start = _first((expected >= FEWEST_ROWS) & (best(expected) <= delta))
     if start is not None:
-        own[start] = delta
-    return carried(p, own)
+        weights[start] = 1.0
+    return weights
 
 
-def bonferroni(
-    p: FloatArray,
-    accepted: IntArray,
-    n: int,  # noqa: ARG001 - one signature for all procedures
-    alpha: float,
-    delta: float,
-    best: FloatArray | None = None,
-) -> Rejections:
-    """An equal share of delta for each policy with rows enough to pass at delta; each test stands alone.
+def bonferroni(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> FloatArray:
+    """An equal share for each policy that is expected to accept enough rows to pass at delta.
 
-    As `fallback`, for a path along which risk may jump up and down. A lax grid costs power here.
-    Source: Bonferroni's inequality, Dunn 1961.
+    Arguments and result as in `fallback`. Each test stands alone: for a path along which risk may jump up and
+    down. A lax grid costs power here. Source: Bonferroni's inequality, Dunn 1961.
 
-    >>> result = bonferroni(np.array([0.01, 0.2, 0.01]), np.array([9, 60, 90]), 200, 0.1, 0.1)
-    >>> result.level.tolist(), result.rejected.tolist()
-    ([0.0, 0.05, 0.05], [False, False, True])
+    >>> bonferroni(np.array([0.05, 0.3, 0.5]), 200, 0.1, binomial_best(0.1)).tolist()
+    [0.0, 0.5, 0.5]
     """
-    testable = _best(accepted, alpha, delta, best) <= delta
-    return _tested(p, np.where(testable, delta / max(1, testable.sum()), 0.0))
+    testable = best(_expected(coverage, n)) <= delta
+    return np.where(testable, 1 / max(1, testable.sum()), 0.0)
 
 
-class Procedure(Protocol):
-    """What all procedures take and give."""
+class Procedure(NamedTuple):
+    """Where shares of delta start, and whether a test that passes hands its level to the next policy."""
 
-    def __call__(
-        self,
-        p: FloatArray,
-        accepted: IntArray,
-        n: int,
-        alpha: float,
-        delta: float,
-        best: FloatArray | None = None,
-    ) -> Rejections: ...
+    starts: Callable[[FloatArray, int, float, BestPvalue], FloatArray]
+    carries: bool
 
 
 PROCEDURES: Mapping[str, Procedure] = {
-    "fallback": fallback,
-    "fixed_sequence": fixed_sequence,
-    "bonferroni": bonferroni,
+    "fallback": Procedure(fallback, carries=True),
+    "fixed_sequence": Procedure(fixed_sequence, carries=True),
+    "bonferroni": Procedure(bonferroni, carries=False),
 }
 
 
 def procedure_named(name: str) -> Procedure:
     """The procedure of that name in `PROCEDURES`; ValueError, with the names there are, if there is none.
 
-    Source: nothing to cite; each procedure names its own.
-
-    >>> procedure_named("fallback") is fallback
+    >>> procedure_named("fallback").carries
     True
     """
     if name not in PROCEDURES:
@@ -130,20 +124,83 @@ def procedure_named(name: str) -> Procedure:
     return PROCEDURES[name]
 
 
-def starting_weights(
-    accepted: IntArray, n: int, alpha: float, delta: float, best: FloatArray | None = None
+def own_levels(
+    procedure: str,
+    coverage: Sequence[FloatArray],
+    shares: Sequence[float],
+    n: int,
+    delta: float,
+    best: BestPvalue,
 ) -> FloatArray:
-    """Where `fallback` starts: shares (t,) of delta that sum to 1, or to 0 where nothing could ever pass.
+    """What starts at each policy of several sub-paths, sub-path after sub-path: levels (t,), at most delta.
 
-    Source: the weights of the fallback procedure, Wiens 2003.
+    `coverage` holds the expected coverage (t,) of each sub-path's policies, `shares` > 0 what each sub-path
+    gets of delta. A sub-path that is expected to accept too few rows for anything to pass, even with all of
+    delta, gives its share to the others. Raises ValueError for an unknown procedure, unless delta lies in
+    (0, 1), or unless shares are positive and add up to at most 1.
+    Source: Bonferroni over sub-paths, Dunn 1961; within each as its procedure says.
 
-    >>> starting_weights(np.array([40, 120, 160]), 200, 0.1, 0.1).tolist()
-    [0.6, 0.4, 0.0]
+    >>> coverage = (np.array([0.3, 0.6]), np.array([0.3, 0.7]))
+    >>> own_levels("fallback", coverage, (0.5, 0.5), 400, 0.1, binomial_best(0.1)).round(3).tolist()
+    [0.03, 0.02, 0.03, 0.02]
     """
-    weights = np.zeros(len(accepted))
-    for share, place in _starts(accepted, n, _best(accepted, alpha, delta, best), delta):
-        weights[place] += share
-    return weights
+    starts = procedure_named(procedure).starts
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    if len(shares) != len(coverage) or min(shares) <= 0 or sum(shares) > 1 + 1e-12:
+        raise ValueError(f"shares of delta must be positive and add up to at most 1, not {shares}")
+    able = [
+        share if np.any(best(_expected(part, n)) <= delta) else 0.0
+        for part, share in zip(coverage, shares, strict=True)
+    ]
+    levels = [
+        starts(part, n, level, best) * level if level else np.zeros(len(part))
+        for part, level in zip(coverage, _divided(able, delta * sum(shares)), strict=True)
+    ]
+    return np.concatenate(levels)
+
+
+def _divided(shares: Sequence[float], delta: float) -> list[float]:
+    total = sum(shares)
+    return [delta * (share / total) if total else 0.0 for share in shares]
+
+
+# ── which policies pass ──────────────────────────────────────────────────────────────────────────
+
+
+def reject(procedure: str, sizes: Sequence[int], p: FloatArray, own: FloatArray) -> Rejections:
+    """Hold p-values (t,) against what each test may spend: its `own` level (t,), and what is handed on.
+
+    `sizes` are the numbers of policies of the sub-paths, none of which hands anything to another. Controls
+    P(any policy whose risk is above alpha is rejected) <= sum of `own` under any dependence, if `own` is
+    fixed without the tested rows, and each p is valid. Raises ValueError for an unknown procedure, or unless
+    sizes add up.
+    Source: the fallback procedure, Wiens 2003; Bonferroni's inequality.
+
+    >>> p, own = np.array([0.01, 0.04, 0.01]), np.array([0.02, 0.01, 0.01])
+    >>> reject("fallback", (3,), p, own).rejected.tolist(), reject("bonferroni", (3,), p, own).level.tolist()
+    ([True, False, True], [0.02, 0.01, 0.01])
+    """
+    if sum(sizes) != len(p) or len(own) != len(p):
+        raise ValueError(f"{len(p)} p-values, {len(own)} levels and sub-paths of {list(sizes)} do not fit")
+    if not procedure_named(procedure).carries:
+        return _tested(p, own)
+    ends = np.cumsum(sizes)[:-1]
+    found = [carried(*two) for two in zip(np.split(p, ends), np.split(own, ends), strict=True)]
+    return Rejections(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def most_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> FloatArray:
+    """The most that each test can come to spend (t,): where all tests before it in its sub-path pass.
+
+    Arguments as in `reject`. A constant before any row is tested, so a test may aim at it.
+
+    >>> most_levels("fallback", (2, 1), np.array([0.02, 0.01, 0.05])).tolist()
+    [0.02, 0.03, 0.05]
+    """
+    if not procedure_named(procedure).carries:
+        return own
+    return np.concatenate([np.cumsum(part) for part in np.split(own, np.cumsum(sizes)[:-1])])
 
 
 def carried(p: FloatArray, own: FloatArray) -> Rejections:
@@ -161,108 +218,49 @@ def carried(p: FloatArray, own: FloatArray) -> Rejections:
     return _tested(p, level)
 
 
-def hedge(
-    procedure: Procedure,
-    parts: Sequence[int],
-    shares: Sequence[float],
-    p: FloatArray,
-    accepted: IntArray,
-    n: int,
-    alpha: float,
-    delta: float,
-    best: FloatArray | None = None,
-) -> Rejections:
-    """Several sub-paths side by side, each tested by `procedure` with its own share of delta.
-
-    `parts` holds how many policies each sub-path has, `shares` > 0 what it gets; all else as in `fallback`,
-    sub-path after sub-path. A sub-path that accepts too few rows for anything to pass, even with all of
-    delta, gives its share to the others: it is known from counts alone. Nothing else is passed on, since a
-    sub-path ends at a failed test, whose level is spent. P(any true null is rejected) is at most the sum over
-    sub-paths, and so at most delta. Raises ValueError unless sizes add up, and shares are positive and add up
-    to at most 1.
-    Source: Bonferroni over sub-paths, Dunn 1961; each tested as its procedure says.
-
-    >>> p, accepted = np.array([0.5, 0.5, 0.02, 0.02]), np.array([60, 90, 60, 80])
-    >>> hedge(fallback, (2, 2), (0.7, 0.3), p, accepted, 200, 0.1, 0.1).rejected.tolist()
-    [False, False, True, True]
-    """
-    if len(parts) != len(shares) or sum(parts) != len(p):
-        raise ValueError(f"{len(p)} policies cannot be {len(parts)} sub-paths of {parts} with {shares}")
-    if min(shares) <= 0 or sum(shares) > 1 + 1e-12:
-        raise ValueError(f"shares of delta must be positive and add up to at most 1, not {shares}")
-    best = _best(accepted, alpha, delta, best)
-    ends = np.cumsum(parts)[:-1]
-    pieces = list(zip(*(np.split(part, ends) for part in (p, accepted, best)), strict=True))
-    own = np.array(
-        [share if np.any(least <= delta) else 0.0 for (*_, least), share in zip(pieces, shares, strict=True)]
-    )
-    spent = own.sum()
-    found = [
-        procedure(own_p, rows, n, alpha, delta * (share * sum(shares) / spent), least)
-        if share
-        else Rejections(np.zeros(len(own_p)), np.zeros(len(own_p), dtype=np.bool_))
-        for (own_p, rows, least), share in zip(pieces, own, strict=True)
-    ]
-    return Rejections(*(np.concatenate(part) for part in zip(*found, strict=True)))
-
-
 def choose(
     rejected: BoolArray,
     accepted: IntArray,
     cost: FloatArray,
     prefer: Prefer,
     *,
-    n: int | None = None,
+    n: int,
     abstention_price: float | None = None,
 ) -> int | None:
-    """The rejected policy that accepts most, or costs least; None if there is none.
+    """The rejected policy that is used; None if none is rejected.
 
-    All three are (t,). "coverage" takes the most accepted rows, "cost" the least USD for judges, each
-    breaking ties by the other; "total" the least USD per row where each of the n rows that is not accepted
-    costs `abstention_price` USD, a human label say, and ties go to coverage. Last comes the place on the
-    path. Any choice among the rejected keeps the promise. Raises ValueError for an unknown wish, or if
-    "total" has no `n` or no price >= 0.
+    All three arrays are (t,), counted on n rows. "coverage" takes the cheapest of those that accept at most
+    2 % of the n rows fewer than the one that accepts most. "cost" takes the least USD for judges whatever it
+    accepts; "total" the least USD per row where each row that is not accepted costs `abstention_price` USD, a
+    human label say. Ties go to the one that accepts more, then to the place on the path. Any choice among the
+    rejected keeps the guarantee. Raises ValueError for an unknown wish, or if "total" has no price >= 0.
     Source: any choice among what was rejected is covered, Angelopoulos et al. 2021, arXiv 2110.01052.
 
-    >>> rejected = np.array([True, True, False])
-    >>> choose(rejected, np.array([50, 80, 90]), np.array([1.0, 2.0, 0.5]), "coverage")
-    1
-    >>> choose(rejected, np.array([50, 80, 90]), np.array([1.0, 2.0, 0.5]), "cost")
-    0
-    >>> cost = np.array([1.0, 2.0, 0.5])
-    >>> choose(rejected, np.array([50, 80, 90]), cost, "total", n=100, abstention_price=5.0)
+    >>> rejected, accepted = np.array([True, True, True, False]), np.array([50, 79, 80, 90])
+    >>> cost = np.array([1.0, 2.0, 3.0, 0.5])
+    >>> choose(rejected, accepted, cost, "coverage", n=100), choose(rejected, accepted, cost, "cost", n=100)
+    (1, 0)
+    >>> choose(rejected, accepted, cost, "total", n=100, abstention_price=5.0)
     1
     """
     if prefer not in get_args(Prefer):
         raise ValueError(f"prefer must be one of {', '.join(get_args(Prefer))}, not {prefer!r}")
-    paid = cost
+    offered, paid = rejected, cost
     if prefer == "total":
-        if not n or abstention_price is None or not abstention_price >= 0:
-            raise ValueError('prefer "total" needs the number of rows, and a price >= 0 on an abstention')
-        paid = cost + abstention_price * ((n - accepted) / n)
-    wishes = (cost, -accepted) if prefer == "coverage" else (-accepted, paid)
-    order = np.lexsort((np.arange(len(rejected)), *wishes))
-    passed = order[rejected[order]]
+        if abstention_price is None or not abstention_price >= 0:
+            raise ValueError('prefer "total" needs a price >= 0 on an abstention')
+        paid = cost + abstention_price * ((n - accepted) / max(1, n))
+    if prefer == "coverage" and rejected.any():
+        # In whole rows: 2 % of 100 rows are 2, whatever .02 is in binary.
+        offered = rejected & (accepted >= accepted[rejected].max() - int(SLACK * n + 1e-9))
+    order = np.lexsort((np.arange(len(rejected)), -accepted, paid))
+    passed = order[offered[order]]
     return int(passed[0]) if passed.size else None
 
 
-def _starts(accepted: IntArray, n: int, best: FloatArray, delta: float) -> list[tuple[float, int]]:
-    for shares in (SHARES, ((1.0, SHARES[0][1]),)):
-        places = [
-            _first((accepted >= int(np.ceil(part * n))) & (best <= share * delta)) for share, part in shares
-        ]
-        found = [
-            (share, place) for (share, _), place in zip(shares, places, strict=True) if place is not None
-        ]
-        if len(found) == len(shares):
-            return found
-    return []
-
-
-def _best(accepted: IntArray, alpha: float, delta: float, best: FloatArray | None) -> FloatArray:
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
-    return binomial_pvalue(0, accepted, alpha) if best is None else best
+def _expected(coverage: FloatArray, n: int) -> IntArray:
+    """Rows (t,) that policies are expected to accept, of n. Rounded first: .29 of 100 are 29, not 28."""
+    return np.floor(np.round(coverage * n, 9)).astype(np.int64)
 
 
 def _first(enough: BoolArray) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
 from trustescalate.stats.certify import Certified, Table
-from trustescalate.stats.control import Prefer, Rejections, carried, choose, starting_weights
+from trustescalate.stats.control import Prefer, Rejections, binomial_best, carried, choose, fallback
 from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import Outcomes, evaluate
 
@@ -67,13 +67,14 @@ def certify_groups(
 
     What is tested is divided into units: a group and one sub-path of its plan. A unit's share of delta is the
     group's weight times the sub-path's share; a unit that could pass nowhere, even with all of delta, holds
-    none, which counts alone tell. Its tests run from its first start to its end: the first policy that
-    accepts a share `enough` of the group's rows, else the last of the sub-path. Later policies are not
-    tested. The unit is *finished* when every test from its first start to its end is passed; then, and no
-    sooner, its share is divided among the unfinished by their shares, and their tests are repeated with more
-    to spend. A certificate alone does not finish a unit: the rest of its share is still held by the test that
-    failed. A lower `enough` gives up coverage there, and hands on more often. Starts are those of `fallback`
-    at the unit's first share (at all of delta if that share alone could pass nowhere) and stay.
+    none, which its number of rows and the plan's expected coverage tell. Its tests run from its first start
+    to its end: the first policy that is expected to accept a share `enough`, else the last of the sub-path.
+    Later policies are not tested. The unit is *finished* when every test from its first start to its end is
+    passed; then, and no sooner, its share is divided among the unfinished by their shares, and their tests
+    are repeated with more to spend. A certificate alone does not finish a unit: the rest of its share is
+    still held by the test that failed. A lower `enough` gives up coverage there, and hands on more often.
+    Starts are those of `fallback` at the unit's first share (at all of delta if that share alone could pass
+    nowhere) and stay.
 
     Why it holds: units are lists of hypotheses, and whether two of them are about the same rows does not
     matter. What each test may spend rises only with tests that were passed, and adds up to at most delta over
@@ -96,7 +97,7 @@ def certify_groups(
     """
     rows = Rows(scores, labels, truth, costs)
     weight = _checked(group, alpha, delta, paths, weights, enough, len(truth))
-    plans = [path if isinstance(path, Plan) else Plan((path,), (1.0,)) for path in paths]
+    plans = [Plan.of(path) for path in paths]
     units = [
         unit
         for g, plan in enumerate(plans)
@@ -135,6 +136,7 @@ class _Unit(NamedTuple):
     alpha: float
     n: int
     path: FloatArray
+    coverage: FloatArray
     outcomes: Outcomes
     p: FloatArray
 
@@ -142,20 +144,19 @@ class _Unit(NamedTuple):
 def _laid_out(
     group: int, plan: Plan, rows: Rows, alpha: float, weight: float, enough: float
 ) -> Iterator[_Unit]:
-    n = len(rows.truth)
-    for part, (path, share) in enumerate(zip(plan.parts, plan.shares, strict=True)):
-        counts = evaluate(path, *plan.read(rows.votes), rows.truth, rows.costs)
-        reached = np.flatnonzero(counts.accepted >= enough * n)
+    n, read = len(rows.truth), plan.rows(rows)
+    for part, (path, share, coverage) in enumerate(zip(plan.parts, plan.shares, plan.coverage, strict=True)):
+        reached = np.flatnonzero(coverage >= enough)
         end = int(reached[0]) + 1 if n and reached.size else len(path)
-        kept = Outcomes(counts.accepted[:end], counts.errors[:end], counts.by_tier[:end], counts.cost[:end])
-        p = binomial_pvalue(kept.errors, kept.accepted, alpha)
-        yield _Unit(group, part, weight * share, alpha, n, path[:end], kept, p)
+        counts = evaluate(path[:end], *read)
+        p = binomial_pvalue(counts.errors, counts.accepted, alpha)
+        yield _Unit(group, part, weight * share, alpha, n, path[:end], coverage[:end], counts, p)
 
 
 def _starts(unit: _Unit, level: float, delta: float) -> FloatArray:
-    accepted = unit.outcomes.accepted
-    first = starting_weights(accepted, unit.n, unit.alpha, level) if level else np.zeros(len(accepted))
-    return first if first.any() else starting_weights(accepted, unit.n, unit.alpha, delta)
+    best = binomial_best(unit.alpha)
+    first = fallback(unit.coverage, unit.n, level, best) if level else np.zeros(len(unit.coverage))
+    return first if first.any() else fallback(unit.coverage, unit.n, delta, best)
 
 
 def _tested(

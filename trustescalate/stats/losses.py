@@ -12,8 +12,8 @@ from scipy.special import bdtr, rel_entr
 from trustescalate.stats.agreement import majority
 from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
-from trustescalate.stats.certify import reject_along
-from trustescalate.stats.control import Prefer, choose
+from trustescalate.stats.certify import plan_levels
+from trustescalate.stats.control import BestPvalue, Prefer, binomial_best, choose, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 
@@ -254,15 +254,14 @@ def certify_losses(
     """Find the policy to release verdicts with, such that P(its true mean loss > alpha) <= delta.
 
     `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`, with a path that is an array or a
-    `paths.Plan` without a stack (read the votes by it first: losses are those of the verdicts). `method` is
-    fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator, or a
-    majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting", which
-    needs `order`, a permutation (n,) of the rows drawn without looking at them. Taking the exact test
+    `paths.Plan` of the tiers' own scores (read the votes by another first: losses are those of the verdicts).
+    `method` is fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator,
+    or a majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting",
+    which needs `order`, a permutation (n,) of the rows drawn without looking at them. Taking the exact test
     whenever the losses *happen* to be 0 and 1 would be two chances for one delta, so it is refused for other
     losses and never chosen for you. Assumes that the rows are drawn independently from the population that
     the cascade will meet. Raises ValueError for unknown names, shapes that differ, or numbers outside their
-    range.
-    Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
+    range. Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)
@@ -274,22 +273,22 @@ def certify_losses(
     if method not in get_args(Method):
         raise ValueError(f"no method {method!r}; there are {', '.join(get_args(Method))}")
     plan, n = Plan.of(path), len(scores)
-    if plan.stack is not None:
-        raise ValueError("losses belong to verdicts: read the votes by the stack first")
+    if plan.readings != (None,):
+        raise ValueError("losses belong to verdicts: read the votes by the plan first")
+    own = plan_levels(plan, procedure, n, delta, _best(method, alpha))
     outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
-    best = None
     if method == "betting":
         place = _checked_order(order, n)
         shuffled = scores[place], labels[place], losses[place]
         bets = [betting_pvalue(released_losses(policy, *shuffled) - alpha, alpha) for policy in plan.policies]
-        p_value, best = np.array(bets), betting_best_pvalue(outcomes.accepted, alpha)
+        p_value = np.array(bets)
     elif method == "exact":
         if not np.isin(losses[labels >= 0], (0.0, 1.0)).all():
             raise ValueError("the exact test needs losses that are 0 or 1")
         p_value = binomial_pvalue(outcomes.total.astype(np.int64), outcomes.accepted, alpha)
     else:
         p_value = hoeffding_bentkus_pvalue(outcomes.total, outcomes.accepted, alpha)
-    rejections = reject_along(plan, procedure, p_value, outcomes.accepted, n, alpha, delta, best)
+    rejections = reject(procedure, plan.sizes, p_value, own)
     table = LossTable(plan.policies, *outcomes, p_value, *rejections)
     chosen = choose(
         table.rejected, table.accepted, table.cost, prefer, n=n, abstention_price=abstention_price
@@ -298,6 +297,10 @@ def certify_losses(
         return CertifiedLosses(None, None, None, table)
     lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
     return CertifiedLosses(chosen, table.policies[chosen], lower, table)
+
+
+def _best(method: Method, alpha: float) -> BestPvalue:
+    return (lambda n: betting_best_pvalue(n, alpha)) if method == "betting" else binomial_best(alpha)
 
 
 def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:

@@ -1,8 +1,9 @@
-"""Paths: which cascades are tested, in which order, strict to lax. All are fixed before certification labels.
+"""Paths: which cascades are tested, in which order, strict to lax. All are fixed before certification rows.
 
-Label-free: `common` (in `policy`) and `hedged`. From dev rows: `calibrated`, `pareto`, `stacked`. Whatever
-the path, the promise is the same; a better order buys coverage. Dev rows must never be certification rows: a
-path that has seen the labels it is tested on breaks the promise. This file tests nothing: that is `control`.
+Label-free: `common` (in `policy`), `pooled` and `hedged`. From dev rows: `calibrated`, `pareto`, `stacked`.
+Whatever the path, the guarantee is the same; a better order buys coverage. Neither dev rows nor the pilot may
+hold certification rows: a path that has seen the rows it is tested on breaks the guarantee. This file tests
+nothing: that is `control`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +12,17 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.fitted import DIGITS, RECALIBRATORS, conditional_logit, log_odds, recalibrated
-from trustescalate.stats.policy import common_path
+from trustescalate.stats.policy import common_path, evaluate
 
-HEDGE = (0.7, 0.3)
-"""Shares of delta: all tiers on one scale, and the dearest judge alone."""
+HEDGE = (0.2, 0.3, 0.5)
+"""Shares of delta: all tiers on one scale, the last judge alone, and pooled scores."""
+POOL_CLIP, MOST_WEIGHT, LAST_AGREEMENT = 3.0, 1.5, 0.9
+PSEUDO_AGREEMENTS, PSEUDO_ROWS = 1.5, 3.0
+WEIGHT_DIGITS = 6
+MARGIN = 1e-9
+"""More than the rounding of a pooled score."""
 STRICTEST, LAXEST = 0.01, 0.6
 """Predicted risks of the last row that is let in, between which `pareto` walks."""
 STACK_RIDGE, STACK_CLIP = 5.0, 4.0
@@ -48,59 +55,204 @@ class Rows(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """`weights` (m, m, 2): what tier i's log-odds, and its verdict, are worth at tier j >= i; c `classes`."""
+    """How tiers are pooled: `weights` (m, m, 2), what tier i's log-odds, and its verdict, are worth at tier
+    j.
+
+    c `classes`; log-odds are cut to +-`clip`. Tier j reads the tiers i <= j.
+    """
 
     classes: int
     weights: FloatArray
+    clip: float = STACK_CLIP
 
 
 class Plan(NamedTuple):
-    """Sub-paths (t, m), strict to lax each, and the share of delta that each is tested with.
+    """Sub-paths (t, r m), strict to lax each; for each its share of delta, and its expected `coverage` (t,).
 
-    Where `stack` is given, thresholds are held against `stacked_scores` instead of the tiers' own.
+    `coverage` is what tests are placed by (`control.own_levels`): the share of *unlabelled* rows that each
+    policy accepts, or constants. A plan reads the m tiers in one or more ways, one `readings` each: by their
+    own scores (None), or pooled by a `Stack`. A policy has a threshold for each tier in each reading, and
+    +inf in every reading but the one that it goes by.
     """
 
     parts: tuple[FloatArray, ...]
     shares: tuple[float, ...]
-    stack: Stack | None = None
+    coverage: tuple[FloatArray, ...]
+    readings: tuple[Stack | None, ...] = (None,)
 
     @classmethod
     def of(cls, path: "FloatArray | Plan") -> "Plan":
-        """A plan as it is; an array of policies as one sub-path with all of delta."""
-        return path if isinstance(path, Plan) else cls((path,), (1.0,))
+        """A plan as it is; an array of policies as one sub-path with all of delta.
+
+        Of an array nobody says what it accepts: its policies are taken for even steps of coverage.
+        """
+        if isinstance(path, Plan):
+            return path
+        return cls((path,), (1.0,), (np.arange(1, len(path) + 1) / max(1, len(path)),))
+
+    @classmethod
+    def laid_out(
+        cls,
+        parts: tuple[FloatArray, ...],
+        shares: tuple[float, ...],
+        seen: Votes | None,
+        readings: tuple[Stack | None, ...] = (None,),
+    ) -> "Plan":
+        """A plan whose expected coverage is that on unlabelled rows.
+
+        Where there are none, it is what it would be if scores were even between 1/2 and 1: a constant.
+        """
+        guessed = tuple(
+            np.clip(2 * (1 - np.where(part < np.inf, part, 1.0).min(axis=1)), 0, 1) for part in parts
+        )
+        plan = cls(parts, shares, guessed, readings)
+        if seen is None or len(seen.scores) == 0:
+            return plan
+        read, blank = plan.read(seen), np.full(len(seen.scores), -1)
+        free = np.zeros(read.scores.shape)
+        counted = [evaluate(part, *read, blank, free).accepted / len(blank) for part in parts]
+        return plan._replace(coverage=tuple(counted))
 
     @property
     def policies(self) -> FloatArray:
-        """All policies (t, m), sub-path after sub-path."""
+        """All policies (t, r m), sub-path after sub-path."""
         return np.concatenate(self.parts)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of policies of each sub-path."""
+        return tuple(len(part) for part in self.parts)
+
+    def alone(self) -> "Plan":
+        """The sub-paths that go by the tiers' own scores, with all of delta between them."""
+        tiers = self.parts[0].shape[1] // len(self.readings)
+        at = self.readings.index(None) * tiers
+        own = [np.isfinite(part[-1, at : at + tiers]).any() for part in self.parts]
+        shares = [share for share, keep in zip(self.shares, own, strict=True) if keep]
+        return Plan(
+            tuple(part[:, at : at + tiers] for part, keep in zip(self.parts, own, strict=True) if keep),
+            tuple(share / sum(shares) for share in shares),
+            tuple(part for part, keep in zip(self.coverage, own, strict=True) if keep),
+        )
+
     def read(self, votes: Votes) -> Votes:
-        """The scores and labels that the policies are about."""
-        return votes if self.stack is None else stacked_scores(self.stack, votes)
+        """The scores and labels (n, r m) that the policies are about: all tiers in each reading."""
+        if self.readings == (None,):
+            return votes
+        read = [votes if stack is None else stacked_scores(stack, votes) for stack in self.readings]
+        scores, labels = ([each[part] for each in read] for part in (0, 1))
+        return Votes(np.concatenate(scores, axis=1), np.concatenate(labels, axis=1))
+
+    def spread(self, costs: FloatArray) -> FloatArray:
+        """Costs (n, m) of the tiers as `read` lays them out (n, r m)."""
+        return np.tile(costs, (1, len(self.readings)))
+
+    def rows(self, rows: Rows) -> Rows:
+        """Rows with human labels as `read` and `spread` lay them out."""
+        return Rows(*self.read(rows.votes), rows.truth, self.spread(rows.costs))
+
+    def reading_of(self, policy: FloatArray) -> tuple[int, slice]:
+        """Which of `readings` a policy (r m,) goes by, and the m columns that belong to it."""
+        reading = int(np.isfinite(policy).reshape(len(self.readings), -1).any(axis=1).argmax())
+        tiers = len(policy) // len(self.readings)
+        return reading, slice(reading * tiers, (reading + 1) * tiers)
 
 
 # ── without human labels ─────────────────────────────────────────────────────────────────────────
 
 
-def hedged_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> Plan:
-    """`common_path` with 0.7 of delta, and the dearest judge alone, on its own quantiles, with 0.3.
+def last_judge_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> FloatArray:
+    """The last judge alone, on quantiles of its own scores: (t, m), +inf for the tiers before it.
 
-    Cheap judges that are confidently wrong spoil every policy of the common path; the second sub-path does
-    not ask them: their threshold is +inf, so they are not visited and cost nothing. Where the common path is
-    good, the hedge costs little, since what a test needs grows with the logarithm of its share only. With
-    one tier there is nothing to hedge. `pilot` (p, m) and errors as in `common_path`.
-    Source: shares of delta for sub-paths, as in `control.hedge`; the shares are this library's.
+    They are not visited and cost nothing. `pilot` (p, m) and errors as in `common_path`.
 
-    >>> path = hedged_path(np.array([[0.9, 0.6], [0.7, 0.8]]), tiers=2, size=3)
-    >>> [part.tolist() for part in path.parts]
-    [[[0.9, 0.9], [0.8, 0.8], [0.0, 0.0]], [[inf, 0.8], [inf, 0.6], [inf, 0.0]]]
+    >>> last_judge_path(np.array([[0.9, 0.6], [0.7, 0.8]]), tiers=2, size=3).tolist()
+    [[inf, 0.8], [inf, 0.6], [inf, 0.0]]
     """
-    together = common_path(pilot, tiers, size)
-    if tiers == 1:
-        return Plan((together,), (1.0,))
     own = common_path(None if pilot is None else pilot[:, -1:], 1, size)
-    alone = np.column_stack([np.full((len(own), tiers - 1), np.inf), own])
-    return Plan((together, alone), HEDGE)
+    return np.column_stack([np.full((len(own), tiers - 1), np.inf), own])
+
+
+def agreement_stack(pilot: Votes | None, tiers: int, classes: int) -> Stack:
+    """Pool tiers without a human label: weights from how often each agrees with the last judge.
+
+    Tier i's log-odds, cut to +-3, count w_i: the log-odds of (agreements + 1.5) / (rows + 3) against the
+    other labels, relative to those of 90 %, cut to [0, 1.5]. The last judge counts 1. Rows are those of
+    `pilot` on which both give a verdict; where there are none every tier counts 1. Raises ValueError for
+    fewer than 2 classes.
+    Source: weighted majority by log-odds, Nitzan and Paroush 1982; agreement in place of accuracy as in
+    Dawid and Skene 1979.
+
+    >>> labels = np.array([[0, 0]] * 45 + [[1, 0]] * 5)
+    >>> agreement_stack(Votes(np.full((50, 2), 0.9), labels), tiers=2, classes=2).weights[1, :, 0].tolist()
+    [0.895516, 1.0]
+    """
+    if classes < 2:
+        raise ValueError(f"there must be 2 classes, not {classes}")
+    worth = np.ones(tiers)
+    seen = np.zeros((0, tiers), dtype=np.int64) if pilot is None else pilot.labels
+    for i in range(tiers - 1):
+        both = (seen[:, i] >= 0) & (seen[:, -1] >= 0)
+        if both.any():
+            agreed = int((seen[both, i] == seen[both, -1]).sum())
+            worth[i] = (agreed + PSEUDO_AGREEMENTS) / (int(both.sum()) + PSEUDO_ROWS)
+            worth[i] = _against_others(worth[i], classes) / _against_others(LAST_AGREEMENT, classes)
+    weights = np.zeros((tiers, tiers, 2))
+    weights[:, :, 0] = np.tri(tiers) * np.round(np.clip(worth, 0.0, MOST_WEIGHT), WEIGHT_DIGITS)
+    return Stack(classes, weights, POOL_CLIP)
+
+
+def pooled_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -> Plan:
+    """One threshold for all tiers on pooled scores: each tier speaks for all tiers so far.
+
+    Judges that agree add up, and judges that differ cancel, so agreement *between* judges becomes part of the
+    score, without a human label: most where judges give bare verdicts. Loses where a cheap judge is worse
+    than chance. Weights (`agreement_stack`) and quantiles are those of `pilot`.
+    Source: weighted majority, Nitzan and Paroush 1982; the path as in `policy.common_path`.
+
+    >>> pilot = Votes(np.tile([[0.9, 0.7], [0.6, 0.7]], (50, 1)), np.tile([[0, 0], [0, 1]], (50, 1)))
+    >>> plan = pooled_path(pilot, tiers=2, classes=2, size=3)
+    >>> plan.parts[0].round(3).tolist(), plan.coverage[0].tolist(), plan.readings[0].weights[1, 0].tolist()
+    ([[0.7, 0.7], [0.0, 0.0]], [1.0, 1.0], [0.0, 0.0])
+    """
+    stack = agreement_stack(pilot, tiers, classes)
+    read = None if pilot is None else stacked_scores(stack, pilot).scores
+    return Plan.laid_out((common_path(read, tiers, size),), (1.0,), pilot, (stack,))
+
+
+def hedged_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -> Plan:
+    """Three sub-paths: `common_path` with .2 of delta, `last_judge_path` with .3, `pooled_path` with .5.
+
+    Cheap judges that are confidently wrong spoil every policy of the first and the last; scores that are good
+    by themselves lose by pooling; bare verdicts need it. Where one sub-path is good, the others cost little,
+    since what a test needs grows with the logarithm of its share only. With one tier there is nothing to
+    hedge. `pilot` and errors as in `pooled_path`.
+    Source: shares of delta for sub-paths, as in `control.own_levels`; the shares are this library's, chosen
+    by `benchmarks/regret.py`.
+
+    >>> pilot = Votes(np.array([[0.9, 0.6], [0.7, 0.8]]), np.zeros((2, 2), dtype=int))
+    >>> plan = hedged_path(pilot, tiers=2, classes=2, size=3)
+    >>> plan.sizes, plan.policies.shape, [part[0].round(2).tolist() for part in plan.parts]
+    ((3, 3, 3), (9, 4), [[0.9, 0.9, inf, inf], [inf, 0.8, inf, inf], [inf, inf, 0.85, 0.85]])
+    """
+    scores = None if pilot is None else pilot.scores
+    together = common_path(scores, tiers, size)
+    if tiers == 1:
+        return Plan.laid_out((together,), (1.0,), pilot)
+    pooled = pooled_path(pilot, tiers, classes, size)
+    parts = (together, last_judge_path(scores, tiers, size), pooled.parts[0])
+    blocks = zip(parts, (0, 0, 1), strict=True)
+    wide = tuple(_in_reading(part, reading, readings=2) for part, reading in blocks)
+    return Plan.laid_out(wide, HEDGE, pilot, (None, *pooled.readings))
+
+
+def _in_reading(policies: FloatArray, reading: int, readings: int) -> FloatArray:
+    never = np.full(policies.shape, np.inf)
+    return np.concatenate([policies if at == reading else never for at in range(readings)], axis=1)
+
+
+def _against_others(share: float, classes: int) -> float:
+    return float(np.log(share / (1 - share) * (classes - 1)))
 
 
 # ── from dev rows ────────────────────────────────────────────────────────────────────────────────
@@ -130,10 +282,16 @@ def calibrated_path(
     policies = np.column_stack(
         [np.append(knots, np.inf)[np.searchsorted(values, levels)] for knots, values, _ in curves]
     )
-    return Plan((_distinct(policies),), (1.0,))
+    return Plan.laid_out((_distinct(policies),), (1.0,), seen)
 
 
-def pareto_path(dev: Rows, size: int = 40, grid: int = 20, abstention_price: float | None = None) -> Plan:
+def pareto_path(
+    dev: Rows,
+    pilot: Votes | None = None,
+    size: int = 40,
+    grid: int = 20,
+    abstention_price: float | None = None,
+) -> Plan:
     """The best cascade on dev rows at each price of an error, from an error as dear as 100 rows to 1.7 rows.
 
     At price 1 / λ a policy is worth the sum of (λ - risk of the row) over the rows that it accepts; with an
@@ -141,9 +299,9 @@ def pareto_path(dev: Rows, size: int = 40, grid: int = 20, abstention_price: flo
     .6; for each, one tier's threshold after the other moves to the best of `grid` quantiles, from the last
     solution on, until none moves. A row's risk is half what was seen and half what a logistic curve in the
     tier's score says, so that the order of the path does not follow dev noise. Tiers that only harm get +inf.
-    The search is local. Needs some 50 dev rows. Raises ValueError without dev rows or for a price that is not
-    positive.
-    Source: Pareto testing, Laufer-Goldshtein et al. 2022, arXiv 2210.07913.
+    The search is local; coverage is that on `pilot` and dev rows. Needs some 50 dev rows. Raises ValueError
+    without dev rows or for a price that is not positive. Source: Pareto testing, Laufer-Goldshtein et al.
+    2022, arXiv 2210.07913.
 
     >>> scores, truth = np.tile([[1.0, 0.6], [1.0, 0.9]], (40, 1)), np.zeros(80, dtype=int)
     >>> dev = Rows(scores, np.tile([[0, 1], [1, 0]], (40, 1)), truth, np.zeros((80, 2)))
@@ -159,7 +317,7 @@ def pareto_path(dev: Rows, size: int = 40, grid: int = 20, abstention_price: flo
     for accepted_risk in np.linspace(STRICTEST, LAXEST, size):
         best = _ascend(best, grids, dev, accepted_risk - risk, accepted_risk * usd)
         found.append(best)
-    return Plan((_distinct(np.array(found)),), (1.0,))
+    return Plan.laid_out((_distinct(np.array(found)),), (1.0,), _joined(dev.votes, pilot))
 
 
 def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -> Plan:
@@ -178,7 +336,7 @@ def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -
     stack = fit_stack(dev, classes)
     seen = _joined(dev.votes, pilot)
     read = stacked_scores(stack, seen).scores
-    return Plan((common_path(read, read.shape[1], size),), (1.0,), stack)
+    return Plan.laid_out((common_path(read, read.shape[1], size),), (1.0,), seen, (stack,))
 
 
 def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
@@ -200,7 +358,7 @@ def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
         raise ValueError(f"labels must lie below the number of classes, {classes}, and there must be 2")
     m = dev.scores.shape[1]
     known = dev.truth >= 0
-    said = _said(Votes(dev.scores[known], dev.labels[known]), classes)
+    said = _said(Votes(dev.scores[known], dev.labels[known]), classes, STACK_CLIP)
     target = np.eye(classes)[dev.truth[known]]
     weights = np.zeros((m, m, 2))
     for j in range(m):
@@ -228,7 +386,7 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
         raise ValueError(f"scores {votes.scores.shape} and labels {votes.labels.shape} must be (n, {m})")
     if votes.labels.size and votes.labels.max() >= stack.classes:
         raise ValueError(f"labels must lie below {stack.classes}")
-    said = _said(votes, stack.classes)
+    said = _said(votes, stack.classes, stack.clip)
     scores, labels = np.zeros(votes.scores.shape), np.full(votes.labels.shape, -1, dtype=np.int64)
     for j in range(m):
         eta = np.zeros(said.shape[:2])
@@ -236,6 +394,36 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
             eta = eta + stack.weights[j, i, 0] * said[:, :, i, 0] + stack.weights[j, i, 1] * said[:, :, i, 1]
         scores[:, j], labels[:, j] = _likeliest(eta)
     return Votes(scores, labels)
+
+
+def pooled_bounds(stack: Stack, votes: Votes, tier: int, last: Bounds) -> Bounds:
+    """What `stacked_scores` can still say of one row at `tier`, whose own full ensemble is open.
+
+    `votes` (1, m) holds the tiers before it, all their votes in, and `last` what its own can still say. For
+    weights as `agreement_stack` makes them: log-odds count, and never against their label. They hold to
+    within the rounding of a sum of m terms (`MARGIN`).
+
+    >>> stack = agreement_stack(None, tiers=2, classes=2)
+    >>> seen = Votes(np.array([[0.8, 0.0]]), np.array([[1, -1]]))
+    >>> [round(each, 3) for each in pooled_bounds(stack, seen, 1, Bounds(1, 0.6, 0.7))]
+    [1, 0.857, 0.903]
+    >>> [round(each, 3) for each in pooled_bounds(stack, seen, 1, Bounds(-1, 0.0, 0.9))]
+    [-1, 0.0, 0.988]
+    """
+    decided = last.label >= 0
+    labels = [last.label] if decided else list(range(stack.classes))
+    ends = [(label, score) for label in labels for score in (last.low, last.high)]
+    scores = np.repeat(votes.scores, len(ends) + 1, axis=0)
+    said = np.repeat(votes.labels, len(ends) + 1, axis=0)
+    said[:, tier] = [*(label for label, _ in ends), -1]
+    scores[:, tier] = [*(score for _, score in ends), 0.0]
+    read = stacked_scores(stack, Votes(scores, said))
+    score, label = read.scores[:, tier], read.labels[:, tier]
+    # With a verdict that is decided, the tier cannot be silent: the last row is not among what can happen.
+    score, label = (score[:-1], label[:-1]) if decided else (score, label)
+    if decided and label[0] >= 0 and (label == label[0]).all():
+        return Bounds(int(label[0]), float(score.min()), float(score.max()))
+    return Bounds(-1, 0.0, float(score.max()))
 
 
 # ── by name ──────────────────────────────────────────────────────────────────────────────────────
@@ -260,11 +448,11 @@ class Basis(NamedTuple):
         return self.dev
 
     @property
-    def unlabelled(self) -> FloatArray | None:
-        """Scores that no human label is needed for."""
+    def unlabelled(self) -> Votes | None:
+        """Votes that no human label is needed for."""
         if self.pilot is not None and len(self.pilot.scores):
-            return self.pilot.scores
-        return None if self.dev is None else self.dev.scores
+            return self.pilot
+        return None if self.dev is None else self.dev.votes
 
 
 class Rule(NamedTuple):
@@ -274,17 +462,21 @@ class Rule(NamedTuple):
     needs_dev: bool
 
 
-PathName: TypeAlias = Literal["hedged", "common", "pareto", "calibrated", "stacked"]
+PathName: TypeAlias = Literal["hedged", "common", "pooled", "pareto", "calibrated", "stacked"]
 
 PATHS: Mapping[PathName, Rule] = {
-    "hedged": Rule(lambda basis: hedged_path(basis.unlabelled, basis.tiers), needs_dev=False),
-    "common": Rule(
-        lambda basis: Plan((common_path(basis.unlabelled, basis.tiers),), (1.0,)), needs_dev=False
-    ),
-    "pareto": Rule(lambda basis: pareto_path(basis.labelled), needs_dev=True),
+    "hedged": Rule(lambda basis: hedged_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
+    "common": Rule(lambda basis: _common(basis.unlabelled, basis.tiers), needs_dev=False),
+    "pooled": Rule(lambda basis: pooled_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
+    "pareto": Rule(lambda basis: pareto_path(basis.labelled, basis.pilot), needs_dev=True),
     "calibrated": Rule(lambda basis: calibrated_path(basis.labelled, basis.pilot), needs_dev=True),
     "stacked": Rule(lambda basis: stacked_path(basis.labelled, basis.pilot, basis.classes), needs_dev=True),
 }
+
+
+def _common(seen: Votes | None, tiers: int) -> Plan:
+    path = common_path(None if seen is None else seen.scores, tiers)
+    return Plan.laid_out((path,), (1.0,), seen)
 
 
 def _joined(votes: Votes, pilot: Votes | None) -> Votes:
@@ -370,11 +562,11 @@ def _worth(policies: FloatArray, dev: Rows, gain: FloatArray, price: float) -> F
 # ── stacked ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _said(votes: Votes, classes: int) -> FloatArray:
+def _said(votes: Votes, classes: int, clip: float) -> FloatArray:
     """(n, c, m, 2): at the label that a tier names its log-odds against each other label, and 1; else 0."""
     n, m = votes.scores.shape
     said = np.zeros((n, classes, m, 2))
-    strength = np.clip(log_odds(votes.scores) + np.log(classes - 1), -STACK_CLIP, STACK_CLIP)
+    strength = np.clip(log_odds(votes.scores) + np.log(classes - 1), -clip, clip)
     row, tier = np.nonzero(votes.labels >= 0)
     said[row, votes.labels[row, tier], tier, 0] = strength[row, tier]
     said[row, votes.labels[row, tier], tier, 1] = 1.0

@@ -12,9 +12,9 @@ import numpy as np
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
 from trustescalate.stats.certify import certify
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import PATHS, Basis, Plan, Rows, Votes
 from trustescalate.stats.planning import coverage_ceiling
-from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.policy import evaluate
 
 
 class PilotPower(NamedTuple):
@@ -64,14 +64,19 @@ def pilot_power(
     >>> rules = {"alpha": 0.2, "delta": 0.1, "wanted": 0.5, "trials": 100, "rng": rng}
     >>> found = pilot_power(scores, labels, truth, np.ones((200, 1)), np.array([50, 200, 800]), **rules)
     >>> found.power.tolist(), found.coverage.round(2).tolist()
-    ([0.26, 0.78, 1.0], [0.28, 0.53, 0.69])
+    ([0.24, 0.8, 1.0], [0.21, 0.54, 0.69])
     """
     size, m = scores.shape
     if size == 0 or trials < 1 or not 0 < wanted <= 1:
         raise ValueError(f"rows, trials >= 1 and 0 < wanted <= 1 are needed, not {size}, {trials}, {wanted}")
-    fixed = common_path(scores, m) if isinstance(path, str) and path == "common" else path
-    read = fixed.read(Votes(scores, labels)) if isinstance(fixed, Plan) else Votes(scores, labels)
-    none = np.full(m, np.inf)
+    fixed: Plan | Literal["tierwise"] = "tierwise"
+    if not isinstance(path, str):
+        fixed = Plan.of(path)
+    elif path == "common":
+        fixed = PATHS["common"].build(Basis(None, Votes(scores, labels), m, classes=2))
+    rows_of = Rows(scores, labels, truth, costs)
+    read = rows_of if isinstance(fixed, str) else fixed.rows(rows_of)
+    none = np.full(read.scores.shape[1], np.inf)
     every_tier = float(costs.sum(axis=1).mean())
     passed, coverage, cost = np.zeros(len(n), dtype=np.int64), np.zeros(len(n)), np.zeros(len(n))
     for s, rows in enumerate(n):
@@ -90,7 +95,7 @@ def pilot_power(
                 abstention_price=abstention_price,
             )
             chosen = none if found.thresholds is None else found.thresholds
-            outcome = evaluate(chosen[None], *read, truth, costs)
+            outcome = evaluate(chosen[None], *read)
             released = int(outcome.accepted[0])
             passed[s] += released >= wanted * size
             coverage[s] += released / size

@@ -148,7 +148,9 @@ def leave_one_group_out(
     names, rows = np.unique(group[group >= 0], return_counts=True)
     if len(names) < 2 or group.shape != truth.shape:
         raise ValueError("at least 2 groups are needed, and one entry for each row")
-    thresholds = np.full((len(names), scores.shape[1]), np.inf)
+    plan = None if isinstance(path, str) else Plan.of(path)
+    unseen = Votes(scores, labels) if plan is None else plan.read(Votes(scores, labels))
+    thresholds = np.full((len(names), unseen.scores.shape[1]), np.inf)
     accepted, errors = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
     for g, name in enumerate(names):
         out, rest = np.flatnonzero(group == name), np.flatnonzero(group != name)
@@ -164,8 +166,7 @@ def leave_one_group_out(
         )
         if found.thresholds is not None:
             thresholds[g] = found.thresholds
-        unseen = Votes(scores[out], labels[out])
-        read = path.read(unseen) if isinstance(path, Plan) else unseen
+        read = Votes(unseen.scores[out], unseen.labels[out])
         tier = decide(thresholds[g], *read)
         released = np.flatnonzero(tier >= 0)
         accepted[g] = len(released)

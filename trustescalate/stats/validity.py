@@ -6,14 +6,16 @@ broken promise is counted, not estimated. This file is what the self-test, the b
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Stack, Votes, stacked_scores
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
 from trustescalate.stats.policy import decide
+
+HANDOVER_CELLS = 1_000
 
 
 class Sample(NamedTuple):
@@ -37,32 +39,36 @@ class World(NamedTuple):
         wrong = rng.random((n, self.scores.shape[1])) < self.error[cell]
         return Sample(self.scores[cell], np.where(wrong, 1 - truth[:, None], truth[:, None]), truth)
 
-    def risk_coverage(self, thresholds: FloatArray, stack: Stack | None = None) -> tuple[float, float]:
+    def risk_coverage(self, thresholds: FloatArray, plan: Plan | None = None) -> tuple[float, float]:
         """True risk and coverage of the cascade with thresholds (m,); risk 0 where it accepts none.
 
-        With a `stack`, thresholds are held against stacked scores: all 2^m ways to be wrong are summed up.
+        With a `plan`, thresholds (r m,) are held against what it reads: all 2^m ways to be wrong are summed
+        up.
         """
-        if stack is not None:
-            return self._stacked(thresholds, stack)
+        if plan is not None and plan.readings != (None,):
+            return self._read_by(plan, thresholds)
         tier = decide(thresholds, self.scores, np.zeros(self.scores.shape, dtype=np.int64))
         released = np.flatnonzero(tier >= 0)
         if released.size == 0:
             return 0.0, 0.0
         return float(self.error[released, tier[released]].mean()), released.size / len(tier)
 
-    def _stacked(self, thresholds: FloatArray, stack: Stack) -> tuple[float, float]:
-        # Stacking treats both labels alike, so the truth may be 0 and a wrong verdict 1.
+    def _read_by(self, plan: Plan, thresholds: FloatArray) -> tuple[float, float]:
+        # Pooling treats both labels alike, so the truth may be 0 and a wrong verdict 1.
         m = self.scores.shape[1]
         released, wrong = 0.0, 0.0
         for ways in np.indices((2,) * m).reshape(m, -1).T:
             labels = np.tile(ways, (len(self.scores), 1))
             chance = np.where(labels == 1, self.error, 1 - self.error).prod(axis=1)
-            read = stacked_scores(stack, Votes(self.scores, labels))
-            tier = decide(thresholds, read.scores, read.labels)
+            read = plan.read(Votes(self.scores, labels))
+            tier = decide(thresholds, *read)
             label = np.take_along_axis(read.labels, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
             released += float(chance[tier >= 0].sum())
             wrong += float(chance[(tier >= 0) & (label == 1)].sum())
         return (wrong / released if released else 0.0), released / len(self.scores)
+
+
+Build: TypeAlias = Callable[[float, int], World]
 
 
 def _flat(rank: FloatArray, alpha: float) -> FloatArray:
@@ -100,37 +106,58 @@ def _hopeless(rank: FloatArray, alpha: float) -> FloatArray:
     return np.full(rank.shape, (1 + alpha) / 2)
 
 
-WORLDS: Mapping[str, tuple[Callable[[FloatArray, float], FloatArray], int]] = {
-    "flat": (_flat, 20),
-    "monotone": (_monotone, 20),
-    "bad_at_top": (_bad_at_top, 20),
-    "adversarial": (_adversarial, 20),
-    "tied": (_tied, 7),
-    "deceptive": (_deceptive, 20),
-    "coin_beside": (_coin_beside, 20),
-    "hopeless": (_hopeless, 20),
+def _by_rank(error: Callable[[FloatArray, float], FloatArray], levels: int = 20) -> Build:
+    def build(alpha: float, tiers: int) -> World:
+        rank = np.stack(np.meshgrid(*[np.linspace(0, 1, levels)] * tiers), axis=-1).reshape(-1, tiers)
+        return World(0.5 + rank / 2, error(rank, alpha))
+
+    return build
+
+
+def _handover(alpha: float, tiers: int) -> World:
+    """Rows that the last tier releases under one policy, and the first under the next, which errs on them.
+
+    On a share alpha the last tier scores .95 and errs just above alpha; the first scores .85 everywhere, and
+    errs there and nowhere else. So the second policy errs as often as the first one accepts: whoever starts
+    at the second because the first accepted few rows starts where few errors are.
+    """
+    bad = int(alpha * HANDOVER_CELLS) + 1
+    scores, error = np.full((HANDOVER_CELLS, tiers), 0.5), np.full((HANDOVER_CELLS, tiers), 0.5)
+    scores[:, 0], error[:, 0] = 0.85, np.arange(HANDOVER_CELLS) < bad
+    scores[:bad, -1], error[:, -1] = 0.95, 1.001 * alpha
+    return World(scores, error)
+
+
+WORLDS: Mapping[str, Build] = {
+    "flat": _by_rank(_flat),
+    "monotone": _by_rank(_monotone),
+    "bad_at_top": _by_rank(_bad_at_top),
+    "adversarial": _by_rank(_adversarial),
+    "tied": _by_rank(_tied, levels=7),
+    "deceptive": _by_rank(_deceptive),
+    "coin_beside": _by_rank(_coin_beside),
+    "hopeless": _by_rank(_hopeless),
+    "handover": _handover,
 }
-"""P(error | rank of the score in [0, 1], alpha), and how many score levels a tier has.
+"""Worlds by name, from alpha and the number of tiers.
 
 Risk is well below alpha everywhere; falls with the score; is worst among the most confident; is just above
-alpha whatever is accepted; jumps between 7 levels that many rows share; is near a coin's everywhere.
+alpha whatever is accepted; jumps between 7 levels that many rows share; is what the cheap tiers hide; is near
+a coin's beside one tier just above alpha, or everywhere; moves with the rows from one tier to another.
 """
 
 
 def world(name: str, alpha: float, tiers: int) -> World:
-    """The world `name` of `WORLDS` for a promise at alpha: all combinations of the tiers' score levels.
+    """The world `name` of `WORLDS` at alpha: for those by rank, all combinations of the tiers' score levels.
 
-    Raises ValueError for an unknown name.
-    Source: made by this library; nothing to cite.
+    Raises ValueError for an unknown name, or "handover" with one tier.
 
     >>> world("flat", alpha=0.1, tiers=2).risk_coverage(np.array([0.9, 0.9]))[1]
     0.36
     """
     if name not in WORLDS:
         raise ValueError(f"no world {name!r}; there are {', '.join(WORLDS)}")
-    error, levels = WORLDS[name]
-    rank = np.stack(np.meshgrid(*[np.linspace(0, 1, levels)] * tiers), axis=-1).reshape(-1, tiers)
-    return World(0.5 + rank / 2, error(rank, alpha))
+    return WORLDS[name](alpha, tiers)
 
 
 class Replications(NamedTuple):
@@ -185,8 +212,7 @@ def replicate(
         result = certify(*rows, free, alpha=alpha, delta=delta, path=fixed, procedure=procedure)
         if result.thresholds is None or result.coverage_lower is None:
             continue
-        stack = fixed.stack if isinstance(fixed, Plan) else None
-        risk, coverage = place.risk_coverage(result.thresholds, stack)
+        risk, coverage = place.risk_coverage(result.thresholds, fixed if isinstance(fixed, Plan) else None)
         certified += 1
         violations += risk > alpha
         misses += result.coverage_lower > coverage

@@ -13,10 +13,11 @@ class PolicyTest:
     """One policy of the path and its test: `errors` of `accepted` certification rows, against `level`.
 
     `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
-    `part` is the sub-path that the policy belongs to. With the claim "batch", `accepted` and `by_tier` are of
-    the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where verdicts
-    lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else it is
-    None.
+    `part` is the sub-path that the policy belongs to; if it is `pooled`, its thresholds are held against
+    scores that pool all tiers so far (`Certificate.stack`). With the claim "batch", `accepted` and `by_tier`
+    are of the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where
+    verdicts lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else
+    it is None.
     """
 
     thresholds: tuple[float | None, ...]
@@ -28,6 +29,7 @@ class PolicyTest:
     level: float
     rejected: bool
     part: int = 0
+    pooled: bool = False
     drawn: int | None = None
     loss: float | None = None
 
@@ -147,6 +149,14 @@ class Checkpoint:
 
     test: int
     upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """How tiers are pooled (`stats.paths.Stack`): weights (m, m, 2), and where log-odds are cut."""
+
+    weights: tuple[tuple[tuple[float, float], ...], ...]
+    clip: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +306,7 @@ class Certificate:
 
     `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled;
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
-    `stack` holds the weights of `stats.paths.Stack` where thresholds are held against stacked scores.
+    `stack` says how tiers are pooled, where any test is `pooled`.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
     `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
     the `look`); both are left out unless `method` is "exact". `people` is None where fewer than two people
@@ -347,7 +357,7 @@ class Certificate:
     version: str
     created: str
     assumptions: tuple[str, ...]
-    stack: tuple[tuple[tuple[float, float], ...], ...] | None = None
+    stack: Pooling | None = None
     batch: Batch | None = None
     radius: float | None = None
     band: tuple[Checkpoint, ...] = ()

@@ -132,7 +132,7 @@ def replications(trials: int, n: int) -> Measured:
     accepted, errors = draw_counts(place, path, n, trials, np.random.default_rng(0))
     p = binomial_pvalue(errors, accepted, ALPHA)
     violations = certified = 0
-    own = plan_levels(Plan.of(path), "fallback", n, DELTA, binomial_best(ALPHA))
+    own = plan_levels(Plan.of(path), "fallback", n, DELTA, binomial_best(ALPHA, n))
     for one in p:
         rejected = np.flatnonzero(carried(one, own).rejected)
         certified += rejected.size > 0

@@ -26,6 +26,7 @@ from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_
 from trustescalate.stats.calibration import auroc, expected_calibration_error
 from trustescalate.stats.certify import certify
 from trustescalate.stats.confidence import ESTIMATORS
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path
 from trustescalate.types import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
 from trustescalate.votes import confidence
@@ -371,8 +372,8 @@ def _alone(score: FloatArray, right: BoolArray, alpha: float) -> float:
 def _certified(
     score: FloatArray, label: IntArray, truth: IntArray, alpha: float, delta: float
 ) -> float | None:
-    path, free = common_path(None, tiers=1), np.zeros((len(score), 1))
-    found = certify(score[:, None], label[:, None], truth, free, alpha=alpha, delta=delta, path=path)
+    plan, free = Plan.laid_out((common_path(None, tiers=1),), (1.0,), None), np.zeros((len(score), 1))
+    found = certify(score[:, None], label[:, None], truth, free, alpha=alpha, delta=delta, path=plan)
     return None if found.chosen is None else float(found.table.accepted[found.chosen] / len(score))
 
 

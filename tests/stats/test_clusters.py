@@ -8,6 +8,7 @@ from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.stats.validity import world
 
 PATH = common_path(None, 2)
+PLAN = Plan.laid_out((PATH,), (1.0,), None)
 
 
 def test_clusters_add_up_to_the_plain_counts() -> None:
@@ -65,10 +66,11 @@ def test_plans_stacks_and_prices_are_those_of_a_plain_certificate() -> None:
     dev = Rows(*(part[:200] for part in rows), costs[:200])
     rule = {"alpha": 0.2, "delta": 0.1, "largest": 2, "order": np.arange(500)}
     priced = {**rule, "prefer": "total", "abstention_price": 100.0}
-    plans = (hedged_path(rows.scores[:50], 2), stacked_path(dev, None, classes=2), Plan.of(PATH))
+    hedged = hedged_path(Votes(rows.scores[:50], rows.labels[:50]), 2, classes=2)
+    plans = (hedged, stacked_path(dev, None, classes=2), PLAN)
     for plan in plans:
         found = certify_clusters(*rows, costs, cluster, path=plan, **priced)  # type: ignore[arg-type]
-        counts = evaluate(plan.policies, *plan.read(Votes(*rows[:2])), rows.truth, costs)
+        counts = evaluate(plan.policies, *plan.rows(Rows(*rows, costs)))
         np.testing.assert_array_equal(found.table.errors, counts.errors)
         assert found.chosen is not None
         paid = counts.cost + 100.0 * (1 - counts.accepted / 1000)

@@ -4,8 +4,8 @@ from scipy.stats import binom
 
 from trustescalate.stats.betting import betting_best_pvalue
 from trustescalate.stats.bounds import binomial_pvalue
-from trustescalate.stats.certify import certify
-from trustescalate.stats.control import fallback, hedge
+from trustescalate.stats.certify import certify, plan_levels
+from trustescalate.stats.control import expected_rows, reject
 from trustescalate.stats.losses import (
     certify_losses,
     evaluate_losses,
@@ -17,7 +17,7 @@ from trustescalate.stats.losses import (
     rating_loss,
     released_losses,
 )
-from trustescalate.stats.paths import HEDGE, Rows, hedged_path, stacked_path
+from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, decide
 from trustescalate.stats.validity import violation_limit, world
 
@@ -200,10 +200,15 @@ def test_wrong_input_is_refused() -> None:
 # ── plans, and what a verdict loses against an annotator drawn at random ─────────────────────────
 
 
+def _own_scores(scores: np.ndarray, labels: np.ndarray) -> Plan:
+    """Two sub-paths that go by the tiers' own scores."""
+    return hedged_path(Votes(scores[:50], labels[:50]), 2, classes=2).alone()
+
+
 def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None:
     scores, labels, truth, losses, _ = rows_of("monotone")
     costs = np.tile([1.0, 10.0], (len(truth), 1))
-    plan = hedged_path(scores[:50], 2)
+    plan = _own_scores(scores, labels)
     rule = {"alpha": 0.1, "delta": 0.1, "path": plan, "prefer": "total", "abstention_price": 5.0}
     expected = certify(scores, labels, truth, costs, **rule)  # type: ignore[arg-type]
     found = certify_losses(scores, labels, losses, costs, method="exact", **rule)  # type: ignore[arg-type]
@@ -211,9 +216,8 @@ def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None
     np.testing.assert_array_equal(found.table.level, expected.table.level)
     order = np.arange(len(truth))
     bet = certify_losses(scores, labels, losses, costs, order=order, **rule)  # type: ignore[arg-type]
-    sizes = [len(part) for part in plan.parts]
-    best = betting_best_pvalue(bet.table.accepted, 0.1)
-    by_hand = hedge(fallback, sizes, HEDGE, bet.table.p_value, bet.table.accepted, 500, 0.1, 0.1, best)
+    own = plan_levels(plan, "fallback", 500, 0.1, lambda c: betting_best_pvalue(expected_rows(c, 500), 0.1))
+    by_hand = reject("fallback", plan.sizes, bet.table.p_value, own)
     np.testing.assert_array_equal(bet.table.level, by_hand.level)
     dear = {**rule, "abstention_price": 1e9}
     widest = certify_losses(scores, labels, losses, costs, order=order, **dear)  # type: ignore[arg-type]
@@ -224,7 +228,7 @@ def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None
 def test_losses_of_stacked_verdicts_are_not_guessed() -> None:
     scores, labels, truth, losses, free = rows_of("monotone", 60)
     plan = stacked_path(Rows(scores, labels, truth, free), None, classes=2)
-    with pytest.raises(ValueError, match="read the votes by the stack first"):
+    with pytest.raises(ValueError, match="read the votes by the plan first"):
         certify_losses(scores, labels, losses, free, alpha=0.1, delta=0.1, path=plan, order=np.arange(60))
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from trustescalate.stats.bounds import binomial_pvalue
-from trustescalate.stats.control import bonferroni
+from trustescalate.stats.control import binomial_best, own_levels, reject
 from trustescalate.stats.shift import score_alarm
 
 methods = pytest.importorskip("mapie.risk_control.methods")
@@ -29,7 +29,8 @@ def test_pvalues_are_mapies_where_it_recovers_the_count(alpha: float) -> None:
 
 def test_bonferroni_is_mapies() -> None:
     p = np.random.default_rng(0).random(20) ** 6
-    rejected = bonferroni(p, np.full(20, 100), 200, 0.1, 0.1).rejected
+    own = own_levels("bonferroni", [np.full(20, 0.5)], (1.0,), 200, 0.1, binomial_best(0.1, 200))
+    rejected = reject("bonferroni", [20], p, own).rejected
     assert np.flatnonzero(rejected).tolist() == fwer.control_fwer(p, 0.1, "bonferroni").tolist()
 
 

@@ -6,17 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.stats.certify import certify
+from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.paths import (
+    HEDGE,
+    MARGIN,
     PATHS,
     Basis,
     Plan,
     Rows,
     Stack,
     Votes,
+    agreement_stack,
     calibrated_path,
     fit_stack,
     hedged_path,
     pareto_path,
+    pooled_bounds,
+    pooled_path,
     stacked_path,
     stacked_scores,
 )
@@ -49,11 +55,14 @@ def test_every_path_is_an_array_of_thresholds_and_can_be_certified(
     plan = PATHS[name].build(Basis(dev, pilot, m, c))
     again = PATHS[name].build(Basis(dev, pilot, m, c))
     assert sum(plan.shares) == pytest.approx(1)
-    for part, same in zip(plan.parts, again.parts, strict=True):
+    for part, same, coverage in zip(plan.parts, again.parts, plan.coverage, strict=True):
         np.testing.assert_array_equal(part, same)
         assert part.ndim == 2
-        assert part.shape[1] == m
+        assert part.shape[1] == m * len(plan.readings)
         assert 1 <= len(part) <= 40
+        assert np.isfinite(part).reshape(len(part), -1, m).any(axis=2).sum(axis=1).max() <= 1
+        assert coverage.shape == (len(part),)
+        assert np.all((coverage >= 0) & (coverage <= 1))
         assert not np.isnan(part).any()
         if name != "pareto":
             assert np.all(part[1:] <= part[:-1])
@@ -67,12 +76,9 @@ def test_a_path_written_as_json_decides_the_same(name: str) -> None:
     dev, rows = from_world("monotone", 100), from_world("monotone", 300, seed=1)
     plan = PATHS[name].build(Basis(dev, None, 2, 2))
     text = json.dumps(plan, default=lambda part: part.tolist())
-    parts, shares, stack = json.loads(text)
-    back = Plan(
-        tuple(map(np.array, parts)),
-        tuple(shares),
-        None if stack is None else Stack(stack[0], np.array(stack[1])),
-    )
+    parts, shares, coverage, readings = json.loads(text)
+    stacks = [None if stack is None else Stack(stack[0], np.array(stack[1]), stack[2]) for stack in readings]
+    back = Plan(tuple(map(np.array, parts)), tuple(shares), tuple(map(np.array, coverage)), tuple(stacks))
     for before, after in zip(plan.read(rows.votes), back.read(rows.votes), strict=True):
         np.testing.assert_array_equal(before, after)
     for before, after in zip(plan.parts, back.parts, strict=True):
@@ -85,8 +91,9 @@ def test_human_labels_are_read_only_where_they_must_be(name: str) -> None:
     flipped = dev._replace(truth=1 - dev.truth)
     before, after = (PATHS[name].build(Basis(rows, None, 2, 2)) for rows in (dev, flipped))
     same = all(np.array_equal(*parts) for parts in zip(before.parts, after.parts, strict=False))
-    if before.stack and after.stack:
-        same = np.array_equal(before.stack.weights, after.stack.weights)
+    for one, other in zip(before.readings, after.readings, strict=True):
+        if one is not None and other is not None:
+            same = same and np.array_equal(one.weights, other.weights)
     assert same != PATHS[name].needs_dev
     if PATHS[name].needs_dev:
         for nothing in (None, dev.take(np.zeros(0, dtype=int))):
@@ -105,14 +112,37 @@ def test_every_path_but_the_common_one_survives_judges_that_are_confidently_wron
     assert (found.chosen is None) == (name == "common" and place == "deceptive")
 
 
-def test_hedged_has_the_dearest_judge_alone_as_its_second_part_and_pays_nobody_else() -> None:
+def test_hedged_has_three_sub_paths_and_the_last_judge_alone_pays_nobody_else() -> None:
     rows = from_world("monotone", 200, tiers=3)
-    together, alone = hedged_path(rows.scores, 3).parts
-    np.testing.assert_array_equal(together, common_path(rows.scores, 3))
+    plan = hedged_path(rows.votes, 3, 2)
+    together, alone, pooled = plan.parts
+    np.testing.assert_array_equal(together[:, :3], common_path(rows.scores, 3))
+    np.testing.assert_array_equal(alone[:, 2:3], common_path(rows.scores[:, 2:], 1))
+    np.testing.assert_array_equal(pooled[:, 3:], pooled_path(rows.votes, 3, 2).parts[0])
     assert np.all(np.isinf(alone[:, :2]))
-    np.testing.assert_array_equal(alone[:, 2:], common_path(rows.scores[:, 2:], 1))
-    assert evaluate(alone, *rows).cost.tolist() == pytest.approx([100.0] * len(alone))
-    assert hedged_path(None, 1).shares == (1.0,)
+    assert np.all(np.isinf(pooled[:, :3]))
+    assert evaluate(alone, *plan.rows(rows)).cost.tolist() == pytest.approx([100.0] * len(alone))
+    assert plan.shares == HEDGE
+    assert hedged_path(None, 1, 2).shares == (1.0,)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_expected_coverage_is_that_of_rows_without_labels(name: str) -> None:
+    dev, seen = from_world("monotone", 120), from_world("monotone", 200, seed=1)
+    plan = PATHS[name].build(Basis(dev, seen.votes, 2, 2))
+    basis = seen if not PATHS[name].needs_dev else Rows(*map(np.concatenate, zip(dev, seen, strict=True)))
+    counted = evaluate(plan.policies, *plan.rows(basis)).accepted / len(basis.truth)
+    np.testing.assert_array_equal(np.concatenate(plan.coverage), counted)
+
+
+def test_a_plan_without_the_parts_that_pool_has_all_of_delta_for_the_others() -> None:
+    rows = from_world("monotone", 200)
+    plan = hedged_path(rows.votes, 2, 2)
+    alone = plan.alone()
+    assert alone.readings == (None,)
+    assert alone.shares == pytest.approx((0.4, 0.6))
+    for part, before in zip(alone.parts, plan.parts, strict=False):
+        np.testing.assert_array_equal(part, before[:, :2])
 
 
 def test_calibrated_lets_the_honest_tier_go_first_and_drops_the_other() -> None:
@@ -222,3 +252,57 @@ def test_thresholds_of_stacked_scores_are_about_stacked_scores() -> None:
     read = plan.read(rows.votes)
     tier = decide(found.thresholds, read.scores, read.labels)
     assert int((tier >= 0).sum()) == found.table.accepted[found.chosen]
+
+
+# ── pooled scores ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_pooled_scores_by_hand() -> None:
+    """90 % agreement counts 1, as the last judge does; 50 % nothing; log-odds are cut at 3."""
+    labels = np.array([[0, 0, 0]] * 400 + [[1, 0, 0]] * 370 + [[0, 1, 1]] * 30)
+    labels[:, 0] = np.where(np.arange(800) % 2 == 0, labels[:, 2], 1 - labels[:, 2])
+    stack = agreement_stack(Votes(np.full((800, 3), 0.9), labels), tiers=3, classes=2)
+    assert stack.weights[2, :, 0].tolist() == pytest.approx([0.0, 1.5, 1.0])
+    read = stacked_scores(stack, Votes(np.array([[0.9, 0.99, 0.8]]), np.array([[1, 0, 1]])))
+    against = 1.5 * 3.0 - np.log(0.8 / 0.2)
+    assert read.labels.tolist() == [[-1, 0, 0]]
+    assert read.scores[0, 2] == pytest.approx(1 / (1 + np.exp(-against)))
+
+
+def test_weights_with_three_labels_count_against_both_others() -> None:
+    labels = np.array([[0, 0]] * 60 + [[1, 0]] * 40)
+    stack = agreement_stack(Votes(np.full((100, 2), 0.9), labels), tiers=2, classes=3)
+    share = 61.5 / 103
+    assert stack.weights[1, 0, 0] == pytest.approx(np.log(2 * share / (1 - share)) / np.log(18), abs=1e-6)
+    with pytest.raises(ValueError, match="2 classes"):
+        agreement_stack(None, tiers=2, classes=1)
+
+
+def test_where_nobody_speaks_every_tier_counts_the_same() -> None:
+    silent = Votes(np.zeros((20, 3)), np.full((20, 3), -1))
+    for pilot in (None, silent):
+        assert agreement_stack(pilot, tiers=3, classes=2).weights[2, :, 0].tolist() == [1.0, 1.0, 1.0]
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 4))
+def test_bounds_hold_whatever_the_open_ensemble_says(seed: int, m: int, c: int) -> None:
+    """Any verdict with a score inside its bounds gives a pooled score inside theirs, and the same label."""
+    rng = np.random.default_rng(seed)
+    rows = random_rows(seed, 1, m, c)
+    pilot = random_rows(seed + 1, 50, m, c)
+    stack, tier = agreement_stack(pilot.votes, m, c), int(rng.integers(m))
+    seen = Votes(rows.scores.copy(), rows.labels.copy())
+    seen.labels[:, tier:] = -1
+    low, high = np.sort(rng.choice([*LEVELS, *rng.random(2)], size=2))
+    label = int(rng.integers(-1, c))
+    open_bounds = Bounds(label, float(low) if label >= 0 else 0.0, float(high))
+    found = pooled_bounds(stack, seen, tier, open_bounds)
+    for score in (open_bounds.low, float(high), *rng.uniform(open_bounds.low, high, size=4)):
+        for said in (label,) if label >= 0 else range(-1, c):
+            full = Votes(seen.scores.copy(), seen.labels.copy())
+            full.scores[0, tier], full.labels[0, tier] = score, said
+            read = stacked_scores(stack, full)
+            if found.label >= 0:
+                assert read.labels[0, tier] == found.label
+            assert found.low - MARGIN <= read.scores[0, tier] <= found.high + MARGIN

@@ -145,7 +145,7 @@ def test_groups_left_out_under_a_plan(kind: str) -> None:
     place = world("monotone", ALPHA, tiers=2)
     rows, group = place.draw(900, rng), rng.integers(-1, 2, size=900)
     dev = place.draw(200, rng)
-    plan = hedged_path(place.scores, 2)
+    plan = hedged_path(Votes(place.scores, np.zeros(place.scores.shape, dtype=int)), 2, classes=2)
     if kind == "stacked":
         plan = stacked_path(Rows(*dev, np.zeros(dev.scores.shape)), None, classes=2)
     found = leave_one_group_out(*rows, group, alpha=ALPHA, delta=DELTA, path=plan)
@@ -156,8 +156,8 @@ def test_groups_left_out_under_a_plan(kind: str) -> None:
         alone = certify(*(part[rest] for part in rows), free, alpha=ALPHA, delta=DELTA, path=plan)
         assert alone.thresholds is not None
         assert found.thresholds[g].tolist() == alone.thresholds.tolist()
-        read = plan.read(Votes(rows.scores[out], rows.labels[out]))
-        counts = evaluate(alone.thresholds[None], *read, rows.truth[out], rows.scores[out])
+        unseen = Rows(rows.scores[out], rows.labels[out], rows.truth[out], rows.scores[out])
+        counts = evaluate(alone.thresholds[None], *plan.rows(unseen))
         assert (found.accepted[g], found.errors[g]) == (counts.accepted[0], counts.errors[0])
 
 

@@ -222,11 +222,12 @@ def certify_batch(
 
 
 def _best(size: int, n: int, alpha: float) -> BestPvalue:
-    """The least p-value that so many expected rows of the sample can give: where none of them is wrong."""
+    """The least p-value where as many of the n drawn rows are accepted as of the whole batch."""
 
-    def best(expected: IntArray) -> FloatArray:
-        accepted = np.minimum(size, expected * size // max(1, n))
-        return batch_pvalue(np.zeros_like(expected), np.minimum(expected, accepted), accepted, alpha)
+    def best(coverage: FloatArray) -> FloatArray:
+        accepted = np.rint(coverage * size).astype(np.int64)
+        drawn = accepted * n // max(1, size)
+        return batch_pvalue(np.zeros_like(drawn), drawn, accepted, alpha)
 
     return best
 

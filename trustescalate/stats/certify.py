@@ -167,7 +167,7 @@ def plan_levels(plan: Plan, procedure: str, n: int, delta: float, best: BestPval
 
     Raises ValueError as `control.own_levels` does.
 
-    >>> plan_levels(Plan.of(np.ones((2, 1))), "fallback", 100, 0.1, binomial_best(0.1)).round(3).tolist()
+    >>> plan_levels(Plan.of(np.ones((2, 1))), "fallback", 100, 0.1, binomial_best(0.1, 100)).round(3).tolist()
     [0.1, 0.0]
     """
     return own_levels(procedure, plan.coverage, plan.shares, n, delta, best)
@@ -184,7 +184,7 @@ def _path_table(
     delta: float,
     procedure: str,
 ) -> Table:
-    own = plan_levels(plan, procedure, len(truth), delta, binomial_best(alpha))
+    own = plan_levels(plan, procedure, len(truth), delta, binomial_best(alpha, len(truth)))
     outcomes = evaluate(plan.policies, *plan.rows(Rows(scores, labels, truth, costs)))
     p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
     return Table(plan.policies, *outcomes, p_value, *reject(procedure, plan.sizes, p_value, own))
@@ -193,7 +193,9 @@ def _path_table(
 def _from_enough_rows(p: FloatArray, accepted: IntArray, alpha: float, level: float) -> BoolArray:
     """Test in order from the first threshold with 30 rows, and with as many as could pass at all."""
     own = np.zeros(len(p))
-    own[np.flatnonzero((accepted >= FEWEST_ROWS) & (binomial_best(alpha)(accepted) <= level))[:1]] = level
+    own[np.flatnonzero((accepted >= FEWEST_ROWS) & (binomial_pvalue(0, accepted, alpha) <= level))[:1]] = (
+        level
+    )
     return carried(p, own).rejected
 
 

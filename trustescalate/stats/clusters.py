@@ -11,7 +11,7 @@ import numpy as np
 from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import Table, plan_levels
-from trustescalate.stats.control import Prefer, choose, reject
+from trustescalate.stats.control import Prefer, choose, expected_rows, reject
 from trustescalate.stats.paths import Plan, Rows
 from trustescalate.stats.policy import decide, evaluate
 
@@ -146,7 +146,8 @@ def certify_clusters(
     if not np.array_equal(np.sort(order), np.arange(counts.accepted.shape[1])):
         raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
     accepted, errors = counts.accepted[:, order], counts.errors[:, order]
-    own = plan_levels(plan, procedure, len(order), delta, lambda n: betting_best_pvalue(n, alpha))
+    g = len(order)
+    own = plan_levels(plan, procedure, g, delta, lambda c: betting_best_pvalue(expected_rows(c, g), alpha))
     p_value = np.array([cluster_pvalue(a, e, alpha, largest) for a, e in zip(accepted, errors, strict=True)])
     rejections = reject(procedure, plan.sizes, p_value, own)
     table = Table(plan.policies, *outcomes, p_value, *rejections)

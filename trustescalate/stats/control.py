@@ -21,8 +21,8 @@ FEWEST_ROWS = 30
 SLACK = 0.02
 """Coverage that `choose` gives up, at most, for a cheaper policy."""
 
-BestPvalue: TypeAlias = Callable[[IntArray], FloatArray]
-"""From numbers of accepted rows, the least p-value that they can give: where none of them is wrong."""
+BestPvalue: TypeAlias = Callable[[FloatArray], FloatArray]
+"""From expected coverage, the least p-value that so many of n rows can give: where none of them is wrong."""
 
 
 class Rejections(NamedTuple):
@@ -32,19 +32,33 @@ class Rejections(NamedTuple):
     rejected: BoolArray
 
 
-def binomial_best(alpha: float) -> BestPvalue:
-    """The least exact p-value of so many accepted rows, (1 - alpha)^n; 1 for none.
+def binomial_best(alpha: float, n: int) -> BestPvalue:
+    """The least exact p-value of the accepted among n rows, (1 - alpha)^accepted; 1 for none.
 
-    >>> binomial_best(0.1)(np.array([0, 22])).round(3).tolist()
+    >>> binomial_best(0.1, 100)(np.array([0.0, 0.22])).round(3).tolist()
     [1.0, 0.098]
     """
-    return lambda accepted: binomial_pvalue(0, accepted, alpha)
+    return lambda coverage: binomial_pvalue(0, expected_rows(coverage, n), alpha)
+
+
+def expected_rows(coverage: FloatArray, n: int) -> IntArray:
+    """Whole rows (t,) of n that policies are expected to accept. Rounded first: .29 of 100 are 29, not 28.
+
+    >>> expected_rows(np.array([0.29, 0.999]), 100).tolist()
+    [29, 99]
+    """
+    return np.floor(np.round(coverage * n, 9)).astype(np.int64)
 
 
 # ── where testing starts ─────────────────────────────────────────────────────────────────────────
 
 
-def fallback(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> FloatArray:
+def fallback(
+    coverage: FloatArray,
+    n: int,  # noqa: ARG001 - one signature for all procedures
+    delta: float,
+    best: BestPvalue,
+) -> FloatArray:
     """Starts of the fallback procedure: shares (t,) of delta that sum to 1, or to 0 where nothing could pass.
 
     `coverage` (t,) is the expected share of rows that each policy accepts, strict to lax. 0.6 of delta starts
@@ -54,10 +68,10 @@ def fallback(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> Fl
     pass. The second start is a second chance where the most confident verdicts hold an unlucky row, which
     ends a fixed sequence. Wiens (2003).
 
-    >>> fallback(np.array([0.2, 0.6, 0.8]), 200, 0.1, binomial_best(0.1)).tolist()
+    >>> fallback(np.array([0.2, 0.6, 0.8]), 200, 0.1, binomial_best(0.1, 200)).tolist()
     [0.6, 0.4, 0.0]
     """
-    least = best(_expected(coverage, n))
+    least = best(coverage)
     for shares in (SHARES, ((1.0, SHARES[0][1]),)):
         places = [_first((coverage >= part) & (least <= share * delta)) for share, part in shares]
         weights = np.zeros(len(coverage))
@@ -75,27 +89,32 @@ def fixed_sequence(coverage: FloatArray, n: int, delta: float, best: BestPvalue)
     Arguments and result as in `fallback`. The first test that fails ends the sequence, as in arXiv
     2407.18370, Algorithm 1.
 
-    >>> fixed_sequence(np.array([0.1, 0.2, 0.4]), 200, 0.1, binomial_best(0.1)).tolist()
+    >>> fixed_sequence(np.array([0.1, 0.2, 0.4]), 200, 0.1, binomial_best(0.1, 200)).tolist()
     [0.0, 1.0, 0.0]
     """
-    expected = _expected(coverage, n)
+    expected = expected_rows(coverage, n)
     weights = np.zeros(len(coverage))
-    start = _first((expected >= FEWEST_ROWS) & (best(expected) <= delta))
+    start = _first((expected >= FEWEST_ROWS) & (best(coverage) <= delta))
     if start is not None:
         weights[start] = 1.0
     return weights
 
 
-def bonferroni(coverage: FloatArray, n: int, delta: float, best: BestPvalue) -> FloatArray:
+def bonferroni(
+    coverage: FloatArray,
+    n: int,  # noqa: ARG001 - one signature for all procedures
+    delta: float,
+    best: BestPvalue,
+) -> FloatArray:
     """An equal share for each policy that is expected to accept enough rows to pass at delta.
 
     Arguments and result as in `fallback`. Each test stands alone: for a path along which risk may jump up and
     down. A lax grid costs power here. Source: Bonferroni's inequality, Dunn 1961.
 
-    >>> bonferroni(np.array([0.05, 0.3, 0.5]), 200, 0.1, binomial_best(0.1)).tolist()
+    >>> bonferroni(np.array([0.05, 0.3, 0.5]), 200, 0.1, binomial_best(0.1, 200)).tolist()
     [0.0, 0.5, 0.5]
     """
-    testable = best(_expected(coverage, n)) <= delta
+    testable = best(coverage) <= delta
     return np.where(testable, 1 / max(1, testable.sum()), 0.0)
 
 
@@ -141,7 +160,7 @@ def own_levels(
     Source: Bonferroni over sub-paths, Dunn 1961; within each as its procedure says.
 
     >>> coverage = (np.array([0.3, 0.6]), np.array([0.3, 0.7]))
-    >>> own_levels("fallback", coverage, (0.5, 0.5), 400, 0.1, binomial_best(0.1)).round(3).tolist()
+    >>> own_levels("fallback", coverage, (0.5, 0.5), 400, 0.1, binomial_best(0.1, 400)).round(3).tolist()
     [0.03, 0.02, 0.03, 0.02]
     """
     starts = procedure_named(procedure).starts
@@ -150,8 +169,7 @@ def own_levels(
     if len(shares) != len(coverage) or min(shares) <= 0 or sum(shares) > 1 + 1e-12:
         raise ValueError(f"shares of delta must be positive and add up to at most 1, not {shares}")
     able = [
-        share if np.any(best(_expected(part, n)) <= delta) else 0.0
-        for part, share in zip(coverage, shares, strict=True)
+        share if np.any(best(part) <= delta) else 0.0 for part, share in zip(coverage, shares, strict=True)
     ]
     levels = [
         starts(part, n, level, best) * level if level else np.zeros(len(part))
@@ -256,11 +274,6 @@ def choose(
     order = np.lexsort((np.arange(len(rejected)), -accepted, paid))
     passed = order[offered[order]]
     return int(passed[0]) if passed.size else None
-
-
-def _expected(coverage: FloatArray, n: int) -> IntArray:
-    """Rows (t,) that policies are expected to accept, of n. Rounded first: .29 of 100 are 29, not 28."""
-    return np.floor(np.round(coverage * n, 9)).astype(np.int64)
 
 
 def _first(enough: BoolArray) -> int | None:

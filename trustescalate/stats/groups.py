@@ -154,7 +154,7 @@ def _laid_out(
 
 
 def _starts(unit: _Unit, level: float, delta: float) -> FloatArray:
-    best = binomial_best(unit.alpha)
+    best = binomial_best(unit.alpha, unit.n)
     first = fallback(unit.coverage, unit.n, level, best) if level else np.zeros(len(unit.coverage))
     return first if first.any() else fallback(unit.coverage, unit.n, delta, best)
 

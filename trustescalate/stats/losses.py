@@ -13,7 +13,7 @@ from trustescalate.stats.agreement import majority
 from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
 from trustescalate.stats.certify import plan_levels
-from trustescalate.stats.control import BestPvalue, Prefer, binomial_best, choose, reject
+from trustescalate.stats.control import BestPvalue, Prefer, binomial_best, choose, expected_rows, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 
@@ -275,7 +275,7 @@ def certify_losses(
     plan, n = Plan.of(path), len(scores)
     if plan.readings != (None,):
         raise ValueError("losses belong to verdicts: read the votes by the plan first")
-    own = plan_levels(plan, procedure, n, delta, _best(method, alpha))
+    own = plan_levels(plan, procedure, n, delta, _best(method, alpha, n))
     outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
     if method == "betting":
         place = _checked_order(order, n)
@@ -299,8 +299,10 @@ def certify_losses(
     return CertifiedLosses(chosen, table.policies[chosen], lower, table)
 
 
-def _best(method: Method, alpha: float) -> BestPvalue:
-    return (lambda n: betting_best_pvalue(n, alpha)) if method == "betting" else binomial_best(alpha)
+def _best(method: Method, alpha: float, n: int) -> BestPvalue:
+    if method != "betting":
+        return binomial_best(alpha, n)
+    return lambda coverage: betting_best_pvalue(expected_rows(coverage, n), alpha)
 
 
 def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:

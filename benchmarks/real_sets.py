@@ -34,7 +34,7 @@ from trustescalate.stats.fitted import (
     recalibrated,
     signs,
 )
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, last_judge_path
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
 from trustescalate.votes import vote_array
@@ -50,7 +50,7 @@ ALPHAS: Mapping[str, tuple[float, ...]] = {
 }
 """Promises that the judges of a set can keep at all, given how often they are wrong."""
 
-FIXED = ("last judge alone", "tierwise")
+FIXED = ("tierwise",)
 ESTIMATED = ("predictive", "sampled")
 FITTED = ("learned", "learned, common", "boosted", "platt", "isotonic")
 """Scores that are fitted on dev rows: from the signs of several votes, or a curve for each judge.
@@ -129,8 +129,6 @@ def laid_out(path: str) -> Method:
         seen, tiers = place.rows.take(pilot).votes, place.rows.scores.shape[1]
         if path == "tierwise":
             return place.rows, "tierwise"
-        if path == FIXED[0]:
-            return place.rows, Plan.laid_out((last_judge_path(seen.scores, tiers),), (1.0,), seen)
         rule = PATHS[path] if path in PATHS else PATHS["hedged"]  # type: ignore[index]
         known = place.rows.take(dev) if rule.needs_dev else None
         return place.rows, rule.build(Basis(known, seen, tiers, place.classes))

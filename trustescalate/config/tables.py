@@ -163,7 +163,7 @@ class ImportTable(Table):
         return self.meta if isinstance(self.meta, dict) else {column: column for column in self.meta}
 
 
-PathName = Literal["hedged", "common", "pooled", "calibrated", "pareto", "stacked", "tierwise"]
+PathName = Literal["hedged", "common", "pooled", "last_judge", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}

@@ -462,12 +462,13 @@ class Rule(NamedTuple):
     needs_dev: bool
 
 
-PathName: TypeAlias = Literal["hedged", "common", "pooled", "pareto", "calibrated", "stacked"]
+PathName: TypeAlias = Literal["hedged", "common", "pooled", "last_judge", "pareto", "calibrated", "stacked"]
 
 PATHS: Mapping[PathName, Rule] = {
     "hedged": Rule(lambda basis: hedged_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
     "common": Rule(lambda basis: _common(basis.unlabelled, basis.tiers), needs_dev=False),
     "pooled": Rule(lambda basis: pooled_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
+    "last_judge": Rule(lambda basis: _last_judge(basis.unlabelled, basis.tiers), needs_dev=False),
     "pareto": Rule(lambda basis: pareto_path(basis.labelled, basis.pilot), needs_dev=True),
     "calibrated": Rule(lambda basis: calibrated_path(basis.labelled, basis.pilot), needs_dev=True),
     "stacked": Rule(lambda basis: stacked_path(basis.labelled, basis.pilot, basis.classes), needs_dev=True),
@@ -476,6 +477,11 @@ PATHS: Mapping[PathName, Rule] = {
 
 def _common(seen: Votes | None, tiers: int) -> Plan:
     path = common_path(None if seen is None else seen.scores, tiers)
+    return Plan.laid_out((path,), (1.0,), seen)
+
+
+def _last_judge(seen: Votes | None, tiers: int) -> Plan:
+    path = last_judge_path(None if seen is None else seen.scores, tiers)
     return Plan.laid_out((path,), (1.0,), seen)
 
 

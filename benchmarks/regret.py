@@ -5,9 +5,9 @@
 Each FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations. A draw takes a pilot of
 rows without labels and n labelled rows, with replacement, one of each drawn cluster, and certifies with the
 default path, and with each single rule at all of delta: the cascade on the judges' own scores, the last judge
-alone, pooled scores, and tier by tier as in the paper. Certificates are scored on the whole set. Regret is the mean
-certified coverage of the best single rule, which nobody knows beforehand, minus that of the default. A draw
-without a certificate covers nothing and costs all judges.
+alone, pooled scores, and tier by tier as in the paper. Certificates are scored on the whole set. Regret is
+the mean certified coverage of the best single rule, which nobody knows beforehand, minus that of the default.
+A draw without a certificate covers nothing and costs all judges.
 """
 
 import argparse

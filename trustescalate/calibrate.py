@@ -144,7 +144,7 @@ def _refusal(
 ) -> tuple[str, str]:
     if protocol.groups is not None:
         return refusal_by_value(protocol, protocol.groups, groups)
-    return refusal(protocol, aligned, len(result.tests))
+    return refusal(protocol, aligned, result.tests)
 
 
 def _left_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: Plan | None) -> LeftOut | None:

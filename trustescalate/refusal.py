@@ -1,19 +1,19 @@
 """When the answer is no: why, and what would help. Nothing here is part of a test."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from math import ceil
 
 import numpy as np
 
-from trustescalate.estimand import is_binary, verdict_losses
+from trustescalate.estimand import is_binary
 from trustescalate.protocol import Aligned, Protocol
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.betting import betting_best_pvalue
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.clusters import cluster_pvalue
-from trustescalate.stats.losses import evaluate_losses
 from trustescalate.stats.planning import label_floor, labels_needed
-from trustescalate.stats.policy import common_path
+from trustescalate.types import PolicyTest
 
 MORE_GROUPS = (
     "label rows of more groups, lower largest_cluster if no group can be so large, or set clusters = "
@@ -21,14 +21,18 @@ MORE_GROUPS = (
 )
 
 
-def refusal(protocol: Protocol, aligned: Aligned, tested: int) -> tuple[str, str]:
-    """Why none of `tested` policies may be used, and what would help."""
+CONSIDERED = 8
+"""Of the tested policies so many are worked out exactly: those that seem to need fewest labels."""
+
+
+def refusal(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> tuple[str, str]:
+    """Why none of the policies that were tested may be used, and what would help."""
     if protocol.claim == "batch":
-        return _batch_reason(protocol, aligned, tested), _batch_advice(protocol, aligned)
-    advice = _advice(protocol, aligned)
+        return _batch_reason(protocol, aligned, len(tests)), _batch_advice(protocol, aligned)
+    advice = _advice(protocol, aligned, tests)
     if protocol.look is not None:
         advice = f"{_next_look(protocol)}; {advice}"
-    return _reason(protocol, aligned, tested), advice
+    return _reason(protocol, aligned, len(tests)), advice
 
 
 def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
@@ -52,7 +56,7 @@ def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
     )
 
 
-def _advice(protocol: Protocol, aligned: Aligned) -> str:
+def _advice(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
     floor = _floor(protocol)
     if len(aligned.truth) < floor:
         return f"label at least {floor} rows for certification, better three times as many"
@@ -60,27 +64,64 @@ def _advice(protocol: Protocol, aligned: Aligned) -> str:
         return MORE_GROUPS
     if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
-    return _from_what_was_seen(protocol, aligned, floor)
+    return _from_tests(protocol, aligned, tests)
 
 
-def _from_what_was_seen(protocol: Protocol, aligned: Aligned, floor: int) -> str:
-    accepted, lost = _explored(aligned)
-    rate = np.where(accepted >= floor, lost / np.maximum(accepted, 1), 1.0)
-    best = int(rate.argmin())
-    share, observed = accepted[best] / len(aligned.truth), float(rate[best])
-    seen = f"{lost[best]:g} of {int(accepted[best])} verdicts disagreed with people"
-    if observed >= protocol.alpha:
-        return f"at best {seen}: use better judges, clearer instructions, or allow a larger alpha"
-    if protocol.clusters is not None:
-        return f"at best {seen}: {MORE_GROUPS}"
-    needed = labels_needed(observed, protocol.alpha, protocol.level)
+def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
+    units = len(aligned.truth) if protocol.clusters is None else _clusters(protocol, aligned)
+    closest, needed = _closest(protocol, tests, units)
+    if closest is None:
+        return "label more rows, use better judges or clearer instructions, or allow a larger alpha"
+    lost = closest.errors if closest.loss is None else closest.loss
+    seen = (
+        f"the closest policy released {closest.accepted} of {len(aligned.truth)} rows, and {lost:g} verdicts "
+        "disagreed with people"
+    )
+    if lost >= protocol.alpha * closest.accepted:
+        return f"{seen}: use better judges, clearer instructions, or allow a larger alpha"
     if needed is None:
-        return f"at best {seen}: too close to alpha for any number of labels"
+        return f"{seen}: too close to alpha for any number of labels"
     least = "about" if _is_exact(protocol) else "more than"  # betting needs more than counts do
-    return (
-        f"at best {seen}; if that rate holds, {least} {ceil(needed / share)} fresh labelled rows would do. "
+    what = "rows" if protocol.clusters is None else "clusters"
+    advice = (
+        f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of 80 %. "
         "Labels that were already tested must not be tested again until they pass"
     )
+    return advice if protocol.clusters is None else f"{advice}; or {MORE_GROUPS}"
+
+
+def _closest(
+    protocol: Protocol, tests: Sequence[PolicyTest], units: int
+) -> tuple[PolicyTest | None, int | None]:
+    """The tested policy that would need fewest labels at the rate seen, and how many, counted in `units`.
+
+    Rates are drawn towards one half by one row, so that ten rows without an error promise little; each test
+    is taken to spend what its sub-path could. For a guess, not for a guarantee.
+    """
+    level: dict[int, float] = defaultdict(float)
+    for test in tests:
+        level[test.part] = max(level[test.part], test.level)
+    released = [test for test in tests if test.accepted]
+
+    def rate(test: PolicyTest) -> float:
+        lost = test.errors if test.loss is None else test.loss
+        return (lost + 0.5) / (test.accepted + 1)
+
+    def roughly(test: PolicyTest) -> float:
+        gap = protocol.alpha - rate(test)
+        return 1 / (gap * gap * test.accepted) if gap > 0 else np.inf
+
+    ranked = sorted(released, key=lambda test: (roughly(test), rate(test)))
+    found: list[tuple[int, int]] = []
+    for place, test in enumerate(ranked[:CONSIDERED]):
+        spent = level[test.part] or protocol.level / len(level)
+        accepted = labels_needed(rate(test), protocol.alpha, spent)
+        if accepted is not None:
+            found.append((ceil(accepted * units / test.accepted), place))
+    if found:
+        needed, place = min(found)
+        return ranked[place], needed
+    return (ranked[0] if ranked else None), None
 
 
 def _next_look(protocol: Protocol) -> str:
@@ -156,12 +197,3 @@ def _batch_advice(protocol: Protocol, aligned: Aligned) -> str:
 
 def _spoken(aligned: Aligned) -> int:
     return int((aligned.labels >= 0).any(axis=1).sum())
-
-
-def _explored(aligned: Aligned) -> tuple[IntArray, FloatArray]:
-    """Released rows and what they lose along a grid, for advice alone: nothing may have been tested so."""
-    lost = verdict_losses(aligned.labels, aligned.losses)
-    seen = evaluate_losses(
-        common_path(None, aligned.scores.shape[1]), aligned.scores, aligned.labels, lost, aligned.costs
-    )
-    return seen.accepted, seen.total

@@ -84,8 +84,8 @@ def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest
     least = "about" if _is_exact(protocol) else "more than"  # betting needs more than counts do
     what = "rows" if protocol.clusters is None else "clusters"
     advice = (
-        f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of 80 %. "
-        "Labels that were already tested must not be tested again until they pass"
+        f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of "
+        "80 %. Labels that were already tested must not be tested again until they pass"
     )
     return advice if protocol.clusters is None else f"{advice}; or {MORE_GROUPS}"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.test_project import Calls, write_project
@@ -25,6 +26,8 @@ from trustescalate.judges.base import Enough, Judge
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.simulate import write_demo
+from trustescalate.stats.paths import MARGIN, agreement_stack
+from trustescalate.stats.paths import Votes as ScoredVotes
 from trustescalate.types import (
     FAILURES,
     Decision,
@@ -177,13 +180,52 @@ def test_stopping_early_never_changes_a_decision(estimator: str) -> None:
     assert saved > 100
 
 
+@pytest.mark.parametrize("estimator", ["ensemble", "sampled"])
+def test_stopping_early_never_changes_a_decision_on_pooled_scores(estimator: str) -> None:
+    """Three tiers of random votes: decisions are those of full ensembles, and votes are saved."""
+    rng, generator = random.Random(5), np.random.default_rng(5)
+    saved = planned = 0
+
+    async def both() -> None:
+        nonlocal saved, planned
+        for n in range(300):
+            pilot = ScoredVotes(generator.random((40, 3)), generator.integers(-1, 3, (40, 3)))
+            stack = agreement_stack(pilot, 3, 3)
+            taus = [rng.choice([None, 0.3, 0.6, 0.8, 0.9]) for _ in range(2)] + [rng.choice([0.5, 0.7, 0.9])]
+            judges = []
+            for name in ("a", "b", "c"):
+                likely = rng.choice(["A", "B", "tie"])
+                votes = [
+                    failed()
+                    if rng.random() < 0.05
+                    else sure(likely if rng.random() < 0.8 else "B", rng.uniform(0.4, 1))
+                    for _ in range(rng.randint(1, 10))
+                ]
+                judges.append(Scripted(name, lambda _, votes=votes: votes))  # type: ignore[misc]
+            item, scorer = ITEMS[n % 40], Scorer(TASK, estimator)
+            early = Cascade(tuple(map(Tier, map(_as_judge, judges), taus)), scorer, stack)
+            judgments, decision = await decide_item(item, early)
+            asked = [await judge.judge(item, lambda seen, planned: False) for judge in judges]
+            full = [_Fixed(judgment, judgment.judge) for judgment in asked]
+            _, whole = await decide_item(item, Cascade(tuple(map(Tier, full, taus)), scorer, stack))
+            assert (decision.label, decision.judge) == (whole.label, whole.judge)
+            assert [step.accepted for step in decision.trail] == [step.accepted for step in whole.trail]
+            for one, other in zip(decision.trail, whole.trail, strict=True):
+                assert one.score - MARGIN <= other.score <= one.score_upper + MARGIN
+            planned += sum(row.planned for row in judgments)
+            saved += sum(row.planned - len(row.votes) for row in judgments)
+
+    asyncio.run(both())
+    assert saved > 0.1 * planned
+
+
 class _Fixed:
     """A judge that has said everything already."""
 
-    name, fingerprint, channel = "j", "print", "logprobs"
+    fingerprint, channel = "print", "logprobs"
 
-    def __init__(self, judgment: Judgment) -> None:
-        self._judgment = judgment
+    def __init__(self, judgment: Judgment, name: str = "j") -> None:
+        self._judgment, self.name = judgment, name
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         return self._judgment

@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from trustescalate.stats.bounds import FloatArray, binomial_pvalue
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue
 from trustescalate.stats.certify import certify
-from trustescalate.stats.control import fixed_sequence
+from trustescalate.stats.control import carried
 from trustescalate.stats.paths import PATHS, Basis, Rows
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.validity import (
@@ -32,6 +32,7 @@ RULES = {
     "bonferroni": ("common", "bonferroni"),
     "tierwise": ("tierwise", "fallback"),
     "hedged": ("hedged", "fallback"),
+    "pooled": ("pooled", "fallback"),
     "pareto": ("pareto", "fallback"),
     "calibrated": ("calibrated", "fallback"),
     "stacked": ("stacked", "fallback"),
@@ -66,7 +67,7 @@ def test_the_promise_holds(name: str, rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_the_promise_holds_with_one_tier_and_with_three(rule: str) -> None:
     # Three independent judges put together are better than alpha; with two coins beside one they are not.
-    barely_too_bad = "coin_beside" if rule == "stacked" else "adversarial"
+    barely_too_bad = "coin_beside" if rule in ("stacked", "pooled") else "adversarial"
     for tiers in (1, 3):
         assert counted(barely_too_bad, rule, tiers).violations <= violation_limit(TRIALS, DELTA)
         assert counted("tied", rule, tiers).violations <= violation_limit(TRIALS, DELTA)
@@ -84,6 +85,7 @@ def test_nothing_is_certified_where_nothing_can_be(rule: str) -> None:
         ("bonferroni", 0.75),
         ("tierwise", 0.5),
         ("hedged", 0.85),
+        ("pooled", 0.85),
         ("pareto", 0.8),
         ("calibrated", 0.8),
         ("stacked", 0.85),
@@ -117,6 +119,13 @@ def broken(place: World, thresholds: FloatArray | None) -> bool:
     return thresholds is not None and place.risk_coverage(thresholds)[0] > ALPHA
 
 
+def from_thirty_rows(p: FloatArray, accepted: IntArray) -> BoolArray:
+    """All of delta from the first policy with 30 rows on; the first test that fails ends it."""
+    own = np.zeros(len(p))
+    own[np.flatnonzero(accepted >= 30)[:1]] = DELTA
+    return carried(p, own).rejected
+
+
 def published_rule(rows: Sample) -> FloatArray:
     """The paper's released code: all of delta for each tier, and the strictest threshold when none passed."""
     grid = np.linspace(1, 0, 5_000)[:, None]
@@ -125,7 +134,7 @@ def published_rule(rows: Sample) -> FloatArray:
         tier = rows.scores[left, j : j + 1], rows.labels[left, j : j + 1]
         counts = evaluate(grid, *tier, rows.truth[left], np.zeros((len(left), 1)))
         p = binomial_pvalue(counts.errors, counts.accepted, ALPHA)
-        passed = np.flatnonzero(fixed_sequence(p, counts.accepted, len(left), ALPHA, DELTA).rejected)
+        passed = np.flatnonzero(from_thirty_rows(p, counts.accepted))
         last = passed[-1] if passed.size else int(np.argmax(counts.accepted >= 1))
         thresholds.append(grid[last, 0])
         left = left[decide(grid[last], *tier) < 0]
@@ -144,7 +153,7 @@ def split_ties(rows: Sample) -> FloatArray | None:
     errors = np.cumsum((rows.labels[:, 0] != rows.truth)[order])
     accepted = np.arange(1, len(order) + 1)
     p = binomial_pvalue(errors, accepted, ALPHA)
-    passed = np.flatnonzero(fixed_sequence(p, accepted, len(order), ALPHA, DELTA).rejected)
+    passed = np.flatnonzero(from_thirty_rows(p, accepted))
     return rows.scores[order[passed[-1:]]][0] if passed.size else None
 
 

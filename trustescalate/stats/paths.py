@@ -16,7 +16,7 @@ from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.fitted import DIGITS, RECALIBRATORS, conditional_logit, log_odds, recalibrated
 from trustescalate.stats.policy import common_path, evaluate
 
-HEDGE = (0.2, 0.3, 0.5)
+HEDGE = (0.22, 0.3, 0.48)
 """Shares of delta: all tiers on one scale, the last judge alone, and pooled scores."""
 POOL_CLIP, MOST_WEIGHT, LAST_AGREEMENT = 3.0, 1.5, 0.9
 PSEUDO_AGREEMENTS, PSEUDO_ROWS = 1.5, 3.0
@@ -221,7 +221,7 @@ def pooled_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -
 
 
 def hedged_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -> Plan:
-    """Three sub-paths: `common_path` with .2 of delta, `last_judge_path` with .3, `pooled_path` with .5.
+    """Three sub-paths: `common_path` with .22 of delta, `last_judge_path` .3, `pooled_path` .48.
 
     Cheap judges that are confidently wrong spoil every policy of the first and the last; scores that are good
     by themselves lose by pooling; bare verdicts need it. Where one sub-path is good, the others cost little,

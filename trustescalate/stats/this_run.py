@@ -92,11 +92,14 @@ def two_step_errors_upper(released: IntArray, alpha: FloatArray, level: float) -
     return max(int(binom.isf(level, total, allowed / total)), int(np.ceil(allowed)))
 
 
-def exchangeable_errors_upper(errors: Counts, accepted: Counts, released: Counts, level: float) -> IntArray:
+def exchangeable_errors_upper(
+    errors: Counts, accepted: Counts, released: Counts, level: float | FloatArray
+) -> IntArray:
     """The limit on errors that rests on exchangeability: exceeded with probability at most `level`.
 
     `errors` among the `accepted` labelled rows of one policy, fixed without them, that releases `released`
-    fresh verdicts: integers that broadcast; the result has their shape. Without labelled rows it is all.
+    fresh verdicts: integers that broadcast with `level`; the result has their shape. Without labelled rows it
+    is all of them.
     Assumes that labelled and fresh rows are exchangeable; they need not be independent. Raises ValueError
     unless 0 <= errors <= accepted, released >= 0 and 0 < level < 1.
     Source: Fisher's exact test turned round; prediction limits of this kind: Thatcher 1964.

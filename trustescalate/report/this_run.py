@@ -24,7 +24,7 @@ def errors_upper(run: Run) -> Figure:
     promises = _promises(run)
     limit, released = _limit(certificate, promises), sum(promises.values())
     if limit >= released:
-        return missing(f"{released:,} verdicts are too few: all of them could be wrong")
+        return missing(f"too few verdicts on independent items ({released:,}): all of them could be wrong")
     note = f"of {released:,}, with probability at least {_sure(certificate).text}"
     return Figure(limit, f"{limit:,}", note, (limit, released))
 
@@ -36,17 +36,17 @@ def sentence(run: Run) -> str:
         return ""
     certificate, (limit, released) = run.header.certificate, upper.counts
     total, share = outcome.released(run), figures.at_most(limit / released).text
-    verdicts, these = f"Of the {total:,} verdicts that this run released", "them"
+    whom, sums = proof.whom(certificate), certificate.method == "betting"
+    verdicts = f"{'Over' if sums else 'Of'} the {total:,} verdicts that this run released"
     if released < total:
-        these = f"these {released:,}"
-        verdicts += (
-            f", {released:,} are on items that are independent of one another and of those that the "
-            "certificate was made from; of these"
+        verdicts = (
+            f"Of the {total:,} verdicts that this run released, {released:,} are on items that are "
+            "independent of one another and of those that the certificate was made from; "
+            f"{'over' if sums else 'of'} these"
         )
-    most = f"at most {limit:,} ({share}) disagree with {proof.whom(certificate)}"
-    if certificate.method == "betting":
-        whom = proof.whom(certificate)
-        most = f"the shares of disagreement with {whom} add up to at most {limit:,} ({share} of {these})"
+    most = f"at most {limit:,} ({share}) disagree with {whom}"
+    if sums:
+        most = f"disagreement with {whom} adds up to at most {limit:,} ({share})"
     return (
         f"{verdicts}, {most}, with probability at least {_sure(certificate).text} over the draw of the "
         "labelled rows and of this run's items."

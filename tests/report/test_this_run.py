@@ -155,8 +155,8 @@ def test_where_verdicts_lose_shares_the_shares_add_up() -> None:
     run = with_certificate(factory.run(), method="betting", label_policy="annotator")
     limit = two_step_loss_upper(270, factory.ALPHA, 0.05)
     assert this_run.sentence(run).startswith(
-        "Over the 270 verdicts that this run released, disagreement with an annotator drawn at random adds up "
-        f"to at most {limit} ({100 * limit / 270:.1f} %), with probability at least 85 % over the draw"
+        "Over the 270 verdicts that this run released, disagreement with an annotator drawn at random adds "
+        f"up to at most {limit} ({100 * limit / 270:.1f} %), with probability at least 85 % over the draw"
     )
     some = this_run.sentence(replace(run, independent=run.independent[:100]))
     assert "made from; over these, disagreement with an annotator" in some

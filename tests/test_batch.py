@@ -267,7 +267,7 @@ def test_a_run_releases_what_was_certified_and_asks_nobody(tmp_path: Path, calls
     assert len(released) == made.tests[made.chosen].accepted
     assert {row.item_id for row in result.decisions} == {*made.roles["certify"], *made.roles["undrawn"]}
     assert not result.annotations
-    assert f"it released {len(released)} of 296" in build(result).claim
+    assert f"This run released {len(released)} of 296" in build(result).claim
     verdict, _ = Project.open(config).gate()
     assert verdict.status == "pass"
 

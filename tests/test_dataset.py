@@ -17,6 +17,7 @@ from trustescalate.dataset import (
     clusters,
     content_digest,
     duplicates,
+    independent_items,
     load_dataset,
     load_items,
 )
@@ -267,3 +268,19 @@ def test_a_large_set_is_read_and_divided_in_seconds(tmp_path: Path) -> None:
     assert duplicates(data.items) == []
     assert len(assign_roles(data.labelled, RolesTable(), 25)) == count // 2
     assert time.process_time() - began < 10
+
+
+def test_independent_items_are_one_of_each_cluster_that_the_certificate_does_not_know() -> None:
+    def item(name: str, prompt: str, group: str | None = None) -> Item:
+        return Item(name, prompt, ("yes", "no"), group=group)
+
+    items = [item("free", "1"), item("pilot", "2", "g"), item("mate", "3", "g"), item("twin", "4")]
+    items += [item("one", "5", "h"), item("two", "6", "h"), item("held out", "7")]
+    known = [*items, item("labelled", "4"), item("unused", "1")]
+    found = independent_items(items, known, {"pilot", "labelled"}, seed=0)
+    assert set(found) - {"one", "two"} == {"free", "held out"}
+    assert len({"one", "two"} & set(found)) == 1
+    both = {
+        set(independent_items(items, known, set(), seed)) & {"one", "two"} == {"one"} for seed in range(20)
+    }
+    assert both == {True, False}

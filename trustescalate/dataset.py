@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil
@@ -104,6 +104,24 @@ def clusters(items: Sequence[Item]) -> list[list[Item]]:
     for item in items:
         members[find(f"content {content_digest(item)}")].append(item)
     return list(members.values())
+
+
+def independent_items(
+    items: Sequence[Item], known: Sequence[Item], taken: Set[str], seed: int
+) -> tuple[str, ...]:
+    """One of `items` from each cluster without a row in `taken`: the first by a seeded hash of its id.
+
+    `taken` are ids of items that a certificate was made from, looked up in `known` where they are not among
+    `items`. No verdict is looked at.
+
+    >>> items = [Item("a", "1", ("x",)), Item("b", "2", ("x",), group="g"), Item("c", "3", ("x",))]
+    >>> independent_items(items, [Item("d", "4", ("x",), group="g")], {"c", "d"}, seed=0)
+    ('a',)
+    """
+    here = {item.id for item in items}
+    used = [item for item in known if item.id in taken and item.id not in here]
+    free = [rows for rows in clusters([*items, *used]) if taken.isdisjoint(item.id for item in rows)]
+    return tuple(min((item.id for item in rows), key=lambda each: digest("one", seed, each)) for rows in free)
 
 
 def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Mapping[str, Role]:

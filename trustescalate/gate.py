@@ -69,7 +69,8 @@ def _complete(report: Report) -> Check:
 def _certified(report: Report) -> Check:
     certified = report.measures.certified_agreement.value is not None
     status: Status = "pass" if certified else "undecided"
-    return Check("certificate", status, "certified", "certified" if certified else "none", report.claim)
+    message = f"{report.claim} {report.run_claim}".rstrip()
+    return Check("certificate", status, "certified", "certified" if certified else "none", message)
 
 
 def _current(stale: str) -> Check:
@@ -100,7 +101,7 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
         return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
     certified = measures.certified_agreement
     if isinstance(certified.value, float | int) and certified.value >= least:
-        return [Check(name, "pass", required, f"certified ≥ {certified.text}", "certified")]
+        return [Check(name, "pass", required, f"certified ≥ {certified.text}", certified.note)]
     message = f"the certificate promises {certified.text}; calibrate with a smaller alpha to promise more"
     return [Check(name, "undecided", required, f"certified ≥ {certified.text}", message)]
 

@@ -33,7 +33,14 @@ from trustescalate.cascade import (
     trusted_cascade,
 )
 from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
-from trustescalate.dataset import Dataset, Role, assign_roles, load_dataset, load_items
+from trustescalate.dataset import (
+    Dataset,
+    Role,
+    assign_roles,
+    independent_items,
+    load_dataset,
+    load_items,
+)
 from trustescalate.doubts import model_labels
 from trustescalate.errors import (
     BudgetReached,
@@ -604,8 +611,7 @@ class Project:
         run = folder.load()
         if _items_digest(run.items) != run.header.items_digest:
             raise DataError([f"{folder.path / 'items.jsonl'}: was changed since"], "start a new run")
-        roles = run.header.certificate.roles
-        used = {item_id for role, ids in roles.items() if role != "holdout" for item_id in ids}
+        used = _used(run.header.certificate)
         texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
         known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
         return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
@@ -615,16 +621,19 @@ class Project:
 
         A batch was counted: there is no population that it could tell more about.
         """
-        if run.header.certificate.batch is not None:
+        certificate = run.header.certificate
+        if certificate.batch is not None:
             return run
-        judged = self._certificate_votes(run.header.certificate)
+        free = independent_items(run.items, data.items, _used(certificate), certificate.seed)
+        run = replace(run, independent=free)
+        judged = self._certificate_votes(certificate)
         if judged is None:
             return replace(
                 run, overall=Overall(None, "the votes that the certificate was made from are gone")
             )
         items = {item.id: item for item in (*data.items, *run.items)}
         groups = {item.id: item.group for item in items.values()}
-        scorer = Scorer.of(run.header.certificate, items)
+        scorer = Scorer.of(certificate, items)
         by, table = self.config.data.strata, self.config.leaderboard
         strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
         return replace(
@@ -776,6 +785,13 @@ class _Tally:
 def _age(folder: Path) -> tuple[str, int]:
     """Ids begin with the second of their start; within one second the clock of the files decides."""
     return folder.name.partition("-")[0], (folder / "items.jsonl").stat().st_mtime_ns
+
+
+def _used(certificate: Certificate) -> frozenset[str]:
+    """The items that a certificate was made from: all that have a role, save the rows held out."""
+    return frozenset(
+        item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
+    )
 
 
 def _items_digest(items: Sequence[Item]) -> str:

@@ -263,6 +263,7 @@ def run(items: int = 300, *, annotated: bool = True) -> Run:
         overall=overall(),
         shift=shift(),
         standings=standings(),
+        independent=tuple(row.id for row in rows),
     )
 
 

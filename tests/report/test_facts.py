@@ -28,8 +28,8 @@ def texts(table: Table) -> list[list[str]]:
 def test_the_claim(report: Report) -> None:
     assert report.claim == (
         "With probability at least 90 % over the draw of the 250 labelled rows, at least 85 % of the "
-        "verdicts that this cascade releases agree with the majority of people; "
-        "it released 270 of 300 (90.0 %)."
+        "verdicts that this cascade releases on items from the same population agree with the "
+        "majority of people. This run released 270 of 300 (90.0 %)."
     )
     assert (report.status, report.complete, report.banners) == ("certified", True, ())
 
@@ -185,7 +185,7 @@ def test_an_incomplete_run_says_so() -> None:
     [banner] = report.banners
     assert "stopped when its budget was reached" in banner
     assert "180 of 300 items are decided, 120 are not" in banner
-    assert report.claim.endswith("it released 162 of 300 (54.0 %) so far.")
+    assert report.claim.endswith("This run released 162 of 300 (54.0 %) so far.")
     assert [row.state for row in report.items].count("undecided") == 120
 
 

@@ -208,7 +208,7 @@ def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_promise() -> No
         rejected = carried(p, np.array([delta, 0])).rejected
         actual = np.array([batch.wrong(policy, sample, True) for policy in batch.path])
         broken += bool((rejected & (actual > errors_allowed(accepted, alpha))).any())
-    assert broken > delta * len(samples)
+    assert broken == 267 > delta * len(samples)  # of 924: 1.011 delta
 
 
 def test_where_testing_starts_does_not_depend_on_the_draw() -> None:

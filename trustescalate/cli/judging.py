@@ -123,7 +123,7 @@ def report(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = Fal
     if json:
         typer.echo(path.with_suffix(".json").read_text(encoding="utf-8"))
     else:
-        say(clean(made.claim))
+        say(clean(f"{made.claim} {made.run_claim}".rstrip()))
         typer.echo(path)
 
 

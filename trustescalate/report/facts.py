@@ -4,9 +4,10 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
-from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing
+from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing, this_run
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
@@ -19,7 +20,7 @@ from trustescalate.report.sections import (
     Table,
     TaskFacts,
 )
-from trustescalate.types import Batch, Certificate, Probe, Run, Weighting
+from trustescalate.types import Batch, Certificate, Probe, Run
 from trustescalate.values import largest_alpha
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
@@ -80,6 +81,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         items=() if run is None else outcome.item_rows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=groups.group_facts(certificate, run),
+        run_claim="" if run is None else this_run.sentence(run),
     )
 
 
@@ -103,26 +105,26 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
         return _batch_claim(certificate, certificate.batch, run)
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
     if certificate.weighting is not None:
-        promise = _weighted(promise, certificate.weighting)
+        promise = _weighted(promise, certificate.weighting.source)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
-    return f"{promise}; {_released(run)}."
+    return f"{promise}. {_released(run)}."
 
 
 def _promise(certificate: Certificate) -> str:
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
-        f"verdicts that this cascade releases agree with {proof.whom(certificate)}"
+        f"verdicts that this cascade releases on {proof.population(certificate)} agree with "
+        f"{proof.whom(certificate)}"
     )
 
 
-def _weighted(promise: str, weighting: Weighting) -> str:
-    about = f"{promise}, among items as the weights {weighting.by} describe them"
-    if weighting.source == "known":
-        return about
-    return f"Approximately, since the weights were estimated: {about[0].lower()}{about[1:]}"
+def _weighted(promise: str, source: Literal["known", "estimated"]) -> str:
+    if source == "known":
+        return promise
+    return f"Approximately, since the weights were estimated: {promise[0].lower()}{promise[1:]}"
 
 
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
@@ -135,7 +137,7 @@ def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str
         f"{proof.whom(certificate)}"
     )
     if run is not None:
-        return f"{promise}; {_released(run)}."
+        return f"{promise}. {_released(run)}."
     accepted = sum(test.accepted for test in proof.used_tests(certificate))
     return f"{promise}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
 
@@ -153,13 +155,13 @@ def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> 
     return (
         f"{promise}."
         if run is None
-        else f"{promise}; {_released(run)} by judges, and {outcome.labelled(run):,} with people's labels."
+        else f"{promise}. {_released(run)} by judges, and {outcome.labelled(run):,} with people's labels."
     )
 
 
 def _released(run: Run) -> str:
     done = f"{outcome.released(run):,} of {run.header.items:,} ({outcome.coverage(run).text})"
-    return f"it released {done}{'' if outcome.is_complete(run) else ' so far'}"
+    return f"This run released {done}{'' if outcome.is_complete(run) else ' so far'}"
 
 
 def _advice(certificate: Certificate) -> str:
@@ -207,7 +209,8 @@ def _certified(measures: Measures) -> tuple[Figure, str]:
         return figure, figure.note
     shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
     observed = measures.observed_agreement
-    return shown, f"with probability ≥ {measures.confidence.text}; observed {observed.text}"
+    sure = f"with probability ≥ {measures.confidence.text}, {figure.note}"
+    return shown, f"{sure}; observed {observed.text}"
 
 
 def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[Figure, str]:
@@ -250,7 +253,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     observed, limits = proof.observed_agreement(certificate)
     judged, judged_limits = outcome.judged_agreement(run) if run else (missing(NO_RUN), None)
     return Measures(
-        certified_agreement=figures.complement(largest_alpha(certificate))
+        certified_agreement=replace(
+            figures.complement(largest_alpha(certificate)), note=f"over {proof.population(certificate)}"
+        )
         if certified
         else missing(proof.NO_POLICY),
         confidence=figures.complement(certificate.delta),
@@ -265,6 +270,7 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         judged_agreement=judged,
         judged_agreement_lower=_end(0, judged_limits, judged),
         judged_agreement_upper=_end(1, judged_limits, judged),
+        run_errors_upper=this_run.errors_upper(run) if run else missing(NO_RUN),
         cost=figures.usd(outcome.spent(run)) if run else missing(NO_RUN),
         cost_per_1000=outcome.cost_per_1000(run) if run else missing(NO_RUN),
         cost_share=outcome.cost_share(run) if run else proof.expected_cost_share(certificate),
@@ -283,7 +289,9 @@ def _end(end: Literal[0, 1], limits: tuple[float, float] | None, figure: Figure)
 
 
 def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
-    rows = proof.agreement_rows(certificate) + (outcome.agreement_rows(run) if run else [])
+    rows = proof.agreement_rows(certificate)
+    if run is not None:
+        rows += this_run.agreement_rows(run) + outcome.agreement_rows(run)
     columns = (
         Column("Agreement with people"),
         Column("Counts", True),
@@ -295,7 +303,8 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     ]
     text += [_AFTER_CHOICE] if certificate.status == "certified" and certificate.method != "clusters" else []
     table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
-    text += outcome.agreement_text(run) if run else []
+    if run is not None:
+        text += this_run.agreement_text(run) + outcome.agreement_text(run)
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
 
 

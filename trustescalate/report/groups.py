@@ -44,8 +44,8 @@ def promise_of(certificate: Certificate) -> str:
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, all of this holds at once, for the items of each "
-        f"{certificate.group_by} by itself: of the verdicts that this cascade releases, "
-        f"{', '.join(parts)} agree with {proof.whom(certificate)}{others}"
+        f"{certificate.group_by} by itself, among {proof.population(certificate)}: of the verdicts that this "
+        f"cascade releases, {', '.join(parts)} agree with {proof.whom(certificate)}{others}"
     )
 
 

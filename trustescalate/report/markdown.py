@@ -23,6 +23,7 @@ def render_markdown(report: Report) -> str:
         f"**{escape(report.task.question.strip())}**",
         *(f"> **{escape(banner)}**" for banner in report.banners),
         escape(report.claim),
+        *([escape(report.run_claim)] if report.run_claim else []),
         *([f"**What would help.** {escape(report.advice)}"] if report.advice else []),
         *([_assumptions(report.assumptions)] if report.assumptions else []),
         _key_figures(report),

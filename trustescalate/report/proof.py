@@ -38,6 +38,15 @@ def whom(certificate: Certificate) -> str:
     return _PEOPLE[certificate.label_policy] + rule(certificate.task)
 
 
+def population(certificate: Certificate) -> str:
+    """Name the items that the promise is about: a batch, or those of a population, never those of one run."""
+    if certificate.batch is not None:
+        return "the items of the batch"
+    if certificate.weighting is not None:
+        return f"items as the weights {certificate.weighting.by} describe them"
+    return "items from the same population"
+
+
 def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     """Return the tests that the promise rests on.
 

@@ -18,7 +18,7 @@ class Measures:
     """What a gate may compare, by name, exactly as printed. No value means not measurable, with the reason.
 
     Shares are in [0, 1]; money is in US dollars. `…_lower` are bounds, rounded down,
-    `…_upper` rounded up.
+    `…_upper` rounded up. `run_errors_upper` is a number of this run's verdicts; its `counts` say of how many.
     """
 
     certified_agreement: Figure
@@ -34,6 +34,7 @@ class Measures:
     judged_agreement: Figure
     judged_agreement_lower: Figure
     judged_agreement_upper: Figure
+    run_errors_upper: Figure
     cost: Figure
     cost_per_1000: Figure
     cost_share: Figure
@@ -222,6 +223,8 @@ class Report:
     """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
 
     `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
+    `claim` is about the population, or the batch; `run_claim` limits the errors among this run's verdicts,
+    and is empty where nothing is proven of them.
     """
 
     schema: int
@@ -241,3 +244,4 @@ class Report:
     items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
     groups: tuple[GroupFacts, ...] = ()
+    run_claim: str = ""

@@ -119,7 +119,8 @@ class Run:
 
     `annotations` are those on judged items, if people labelled any: they measure, they certify nothing.
     `overall`, `shift` and `standings` are derived from the rows and from the certificate's votes, never
-    stored; `standings` is None where no models are named.
+    stored; `standings` is None where no models are named. So is `independent`: the ids of items that are
+    independent of one another and of all that the certificate was made from, one of each cluster.
     """
 
     header: RunHeader
@@ -130,6 +131,7 @@ class Run:
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()
     standings: Standings | None = None
+    independent: tuple[str, ...] = ()
 
     def to_frame(self) -> Any:
         """The run as a pandas DataFrame: a row an item, in the order of the items; costs in USD.

@@ -1,0 +1,147 @@
+"""A limit for the verdicts that one run released: how many of these disagree with people, at most.
+
+The certificate is about a population. Where a limit for the run itself is proven (`stats.this_run`), it is
+printed with the probability that is proven for it; where none is, the reason is.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+
+from trustescalate.report import figures, outcome, proof
+from trustescalate.report.figures import Figure, missing, words
+from trustescalate.report.sections import Row
+from trustescalate.types import Certificate, Run
+from trustescalate.values import certified_groups, values_of
+
+
+def errors_upper(run: Run) -> Figure:
+    """Limit the disagreements among the run's independent verdicts; `counts` says among how many of these."""
+    certificate = run.header.certificate
+    why = _why_none(run)
+    if why:
+        return missing(why)
+    promises = _promises(run)
+    limit, released = _limit(certificate, promises), sum(promises.values())
+    if limit >= released:
+        return missing(f"too few verdicts on independent items ({released:,}): all of them could be wrong")
+    note = f"of {released:,}, with probability at least {_sure(certificate).text}"
+    return Figure(limit, f"{limit:,}", note, (limit, released))
+
+
+def sentence(run: Run) -> str:
+    """Say the limit, with its probability and what that is over; "" where there is none."""
+    upper = errors_upper(run)
+    if upper.counts is None:
+        return ""
+    certificate, (limit, released) = run.header.certificate, upper.counts
+    total, share = outcome.released(run), figures.at_most(limit / released).text
+    whom, sums = proof.whom(certificate), certificate.method == "betting"
+    verdicts = f"{'Over' if sums else 'Of'} the {total:,} verdicts that this run released"
+    if released < total:
+        verdicts = (
+            f"Of the {total:,} verdicts that this run released, {released:,} are on items that are "
+            "independent of one another and of those that the certificate was made from; "
+            f"{'over' if sums else 'of'} these"
+        )
+    most = f"at most {limit:,} ({share}) disagree with {whom}"
+    if sums:
+        most = f"disagreement with {whom} adds up to at most {limit:,} ({share})"
+    return (
+        f"{verdicts}, {most}, with probability at least {_sure(certificate).text} over the draw of the "
+        "labelled rows and of this run's items."
+    )
+
+
+def agreement_rows(run: Run) -> list[Row]:
+    """The line of the agreement table for the run's own verdicts, where there is a limit."""
+    upper = errors_upper(run)
+    if upper.counts is None:
+        return []
+    limit, released = upper.counts
+    share = figures.at_least((released - limit) / released)
+    cells = (
+        words("Independent verdicts of this run"),
+        words(f"≥ {released - limit:,} of {released:,}"),
+        Figure(share.value, f"≥ {share.text}"),
+        words(f"with probability ≥ {_sure(run.header.certificate).text}"),
+    )
+    return [Row(cells)]
+
+
+def agreement_text(run: Run) -> list[str]:
+    """Say why there is no limit, or which verdicts it does not count."""
+    upper = errors_upper(run)
+    if upper.counts is None:
+        return [f"There is no limit for the verdicts of this run by themselves: {upper.note}."]
+    left = outcome.released(run) - upper.counts[1]
+    if not left:
+        return []
+    return [
+        f"The limit for this run leaves out {left:,} of its verdicts: those on items that the certificate "
+        "was made from, on items of a cluster with such a row, and all but one of every other cluster."
+    ]
+
+
+def _why_none(run: Run) -> str:
+    """Why nothing is proven of this run by itself; "" where something is."""
+    certificate = run.header.certificate
+    weights = certificate.weighting
+    reasons = (
+        (certificate.status == "none", proof.NO_POLICY),
+        (certificate.batch is not None, "the certificate is about the very items of the run"),
+        (
+            certificate.method == "clusters",
+            "the certificate is about whole clusters, whose verdicts depend on one another",
+        ),
+        (
+            weights is not None and weights.source == "estimated",
+            "the weights of the labelled rows were estimated",
+        ),
+        (
+            not outcome.is_complete(run),
+            "not every item was decided, and those that were are no random part of all",
+        ),
+        (_failure(certificate) >= 1, "δ leaves no probability for it"),
+        (
+            not _promises(run),
+            "no verdict was released on an item that is independent of those of the certificate",
+        ),
+    )
+    return next((why for holds, why in reasons if holds), "")
+
+
+def _failure(certificate: Certificate) -> Decimal:
+    """What the limit may fail with: the certificate may be wrong, or the run's items may be unlucky."""
+    from trustescalate.stats.this_run import LEVEL
+
+    return Decimal(repr(certificate.delta)) + Decimal(repr(LEVEL))
+
+
+def _sure(certificate: Certificate) -> Figure:
+    return figures.complement(float(_failure(certificate)))
+
+
+def _promises(run: Run) -> Mapping[float, int]:
+    """Count the released verdicts on independent items by the α that they were released under."""
+    certificate, free = run.header.certificate, set(run.independent)
+    released = [row.item_id for row in run.decisions if row.judge is not None and row.item_id in free]
+    if certificate.group_by is None:
+        return {certificate.alpha: len(released)} if released else {}
+    alphas = {promise.value: promise.alpha for promise in certified_groups(certificate)}
+    values = values_of(run.items, certificate.group_by)
+    return Counter(alphas[values[item_id]] for item_id in released)
+
+
+def _limit(certificate: Certificate, promises: Mapping[float, int]) -> int:
+    from trustescalate.stats.this_run import LEVEL, policy_weights, run_errors_upper, two_step_loss_upper
+
+    released, alpha = list(promises.values()), list(promises)
+    if certificate.method == "betting":
+        return two_step_loss_upper(sum(released), certificate.alpha, LEVEL)
+    if certificate.chosen is None or proof.is_tierwise(certificate):
+        return run_errors_upper(released, alpha)  # which tests stand there depends on labels
+    test = certificate.tests[certificate.chosen]
+    looks = 1 if certificate.look is None else len(certificate.look.sizes)
+    weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / looks
+    return run_errors_upper(released, alpha, labelled=(test.errors, test.accepted), weight=float(weight))

@@ -25,7 +25,7 @@ NEVER = "never accepts"
 GROUPED = "rows of one group hang together: no interval"
 _PEOPLE = {"majority": "the majority of people", "annotator": "an annotator drawn at random"}
 _PREFER = {
-    "coverage": "the most coverage",
+    "coverage": "the most coverage, less at most 2 % of the rows for a cheaper policy",
     "cost": "the least cost",
     "total": "the least cost with abstentions priced",
 }

@@ -51,7 +51,7 @@ def protocol(ids: Sequence[str], judges: Sequence[str] = ("j",), **more: Any) ->
 class World:
     """Sixty items, one or two judges, three annotators; every fifth verdict of the weak judge is wrong."""
 
-    def __init__(self, seed: int = 1, judges: tuple[str, ...] = ("j",)) -> None:
+    def __init__(self, seed: int = 8, judges: tuple[str, ...] = ("j",)) -> None:
         rng = random.Random(seed)
         self.ids = [f"i{n:02}" for n in range(60)]
         self.truth = {item: rng.choice("AB") for item in self.ids}
@@ -281,7 +281,7 @@ def test_a_tierwise_refusal_says_what_was_seen() -> None:
     made = world.certificate(path="tierwise", alpha=0.05, delta=0.1)
     assert made.status == "none"
     assert "none of 1 tiers passed its test: on 60 labelled rows" in made.reason
-    assert "verdicts disagreed with people" in made.advice
+    assert made.advice.startswith("label more rows, use better judges")
 
 
 # ── when the answer is no ────────────────────────────────────────────────────────────────────────

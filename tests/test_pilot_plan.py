@@ -18,6 +18,7 @@ from trustescalate.recorded import read_recorded
 from trustescalate.stats.certify import certify
 from trustescalate.stats.compare import certify_paths
 from trustescalate.stats.paths import PATHS, Basis
+from trustescalate.types import Pooling
 from trustescalate.stats.pilot import pilot_ceiling, pilot_power
 from trustescalate.stats.policy import evaluate
 
@@ -75,9 +76,11 @@ def test_fitted_paths_find_their_dev_rows(tmp_path: Path) -> None:
     recorded = read_recorded(Project.open(path))
     assert recorded.dev is not None
     assert len(recorded.dev.truth) == len(certificate.roles["dev"])
-    assert certificate.stack == tuple(
-        tuple((float(a), float(b)) for a, b in tier) for tier in recorded.plan("stacked").stack.weights  # type: ignore[union-attr]
-    )  # fmt: skip
+    (stack,) = recorded.plan("stacked").readings
+    assert stack is not None
+    assert certificate.stack == Pooling(
+        tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights), stack.clip
+    )
     found = plan_from_pilot(Project.open(path), wanted=0.4, rows=(100,), trials=10)
     assert found.path == "stacked"
 
@@ -170,7 +173,7 @@ def test_paths_are_those_of_the_statistics(config: Path) -> None:
     n = len(recorded.certify.truth)
     dev = np.zeros(n, dtype=bool)
     dev[np.random.default_rng(5).permutation(n)[: round(0.4 * n)]] = True
-    rules = {"alpha": 0.3, "delta": 0.2, "classes": recorded.classes, "prefer": "cost"}
+    rules = {"alpha": 0.3, "delta": 0.2, "classes": recorded.classes, "prefer": "coverage"}
     expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, **rules)  # type: ignore[arg-type]
     assert (found.dev, found.rows) == (int(dev.sum()), int((~dev).sum()))
     assert [row.path for row in found.paths] == [*PATHS, "tierwise"]

@@ -141,7 +141,14 @@ def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
     assert plan_from_pilot(project, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
     assert self_test_of(project, 5, 0).holds
     beside = compare_paths(project)
-    assert [row.path for row in beside.paths] == ["hedged", "common", "pareto", "calibrated", "tierwise"]
+    assert [row.path for row in beside.paths] == [
+        "hedged",
+        "common",
+        "last_judge",
+        "pareto",
+        "calibrated",
+        "tierwise",
+    ]
     assert "stacked is left out: with [task] tolerance" in "\n".join(beside.lines())
     assert "left out" not in "\n".join(compare_paths(Project.open(tmp_path / "0" / config.name)).lines())
 

@@ -92,7 +92,7 @@ def test_every_way_to_score_goes_from_calibration_to_the_report(way: str, tmp_pa
 @pytest.mark.parametrize("way", ["learned", "boosted", "isotonic"])
 def test_certified_rows_get_the_same_bits_in_a_run(way: str, tmp_path: Path) -> None:
     """Every row that was tested, judged again alone: its score is the one that was tested."""
-    config = project_with(tmp_path, way)
+    config = project_with(tmp_path, way, guarantee='path = "common"\nprefer = "cost"')
     made = calibrate(config)
     project = Project.open(config)
     recorded = read_recorded(project)

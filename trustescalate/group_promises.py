@@ -167,6 +167,7 @@ def leave_out(
         delta=protocol.level,
         path="tierwise" if read.plan is None else read.plan,
         procedure=protocol.procedure,
+        costs=read.costs,
     )
     unseen = tuple(
         Unseen(

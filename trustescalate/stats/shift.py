@@ -126,16 +126,17 @@ def leave_one_group_out(
     delta: float,
     path: FloatArray | Plan | Literal["tierwise"],
     procedure: str = "fallback",
+    costs: FloatArray | None = None,
 ) -> LeftOut:
     """Certify on all groups but one, and apply that cascade to the one left out; for each group (n,) in turn.
 
-    Arrays and the other arguments are those of `certify`, which takes the policy of most coverage. Rows whose
-    group is negative are of no group: never left out, always among the others. The limits on risk and
-    coverage miss in either direction with probability at most delta, each by itself, and take the rows of a
-    group as independent. A group far above alpha says that the certificate does not carry over to new groups;
-    groups that fare well prove nothing about the next one. Raises ValueError as `certify` does, or with fewer
-    than 2 groups.
-    Source: cross-validation by groups, Stone 1974.
+    Arrays and the other arguments are those of `certify`, which chooses for coverage, by `costs` (n, m) among
+    policies that cover nearly the same. Rows whose group is negative are of no group: never left out, always
+    among the others. The limits on risk and coverage miss in either direction with probability at most delta,
+    each by itself, and take the rows of a group as independent. A group far above alpha says that the
+    certificate does not carry over to new groups; groups that fare well prove nothing about the next one.
+    Raises ValueError as `certify` does, or with fewer than 2 groups. Source: cross-validation by groups,
+    Stone 1974.
 
     >>> rng = np.random.default_rng(0)
     >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)
@@ -152,13 +153,14 @@ def leave_one_group_out(
     unseen = Votes(scores, labels) if plan is None else plan.read(Votes(scores, labels))
     thresholds = np.full((len(names), unseen.scores.shape[1]), np.inf)
     accepted, errors = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
+    paid = np.zeros(scores.shape) if costs is None else costs
     for g, name in enumerate(names):
         out, rest = np.flatnonzero(group == name), np.flatnonzero(group != name)
         found = certify(
             scores[rest],
             labels[rest],
             truth[rest],
-            np.zeros((len(rest), scores.shape[1])),
+            paid[rest],
             alpha=alpha,
             delta=delta,
             path=path,

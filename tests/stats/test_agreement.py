@@ -185,7 +185,7 @@ def test_coefficients_are_none_where_nothing_is_beyond_chance() -> None:
 
 
 @pytest.mark.parametrize("name", COEFFICIENTS)
-@pytest.mark.parametrize("n", [15, 60])
+@pytest.mark.parametrize("n", [30, 60])
 def test_agreement_intervals_cover(name: str, n: int) -> None:
     rng, trials, delta, missed, found = np.random.default_rng(n), 300, 0.1, 0, 0
     true = COEFFICIENTS[name](draw(rng, 200_000))

@@ -1,4 +1,4 @@
-"""How far do people agree, with one another and with a judge? Majority, coefficients, leave-one-out agreement.
+"""How far do people agree, with one another and with a judge? Majority, coefficients, leave-one-out.
 
 Labels are integers 0..c-1. A tie as a label of its own is one of them; a skip is no opinion and does not
 belong here. Coefficients of many annotators are functions of one c x c table of pairs, and take opinions as
@@ -24,7 +24,7 @@ Coefficient: TypeAlias = Literal[
 MIN_UNITS, MIN_RARER = 10, 10
 
 
-class Ceiling(NamedTuple):
+class LeaveOneOut(NamedTuple):
     """`agreements` of `comparisons` of one person with the majority of the others; limits on that rate.
 
     It is no upper limit on what a judge may reach: three people right 80 % of the time agree with one another
@@ -69,9 +69,9 @@ def cohen_kappa(a: IntArray, b: IntArray, c: int) -> float | None:
     return (n * int(np.trace(table)) - by_chance) / (n * n - by_chance)
 
 
-def human_ceiling(
+def leave_one_out_agreement(
     row: IntArray, annotator: IntArray, label: IntArray, delta: float, cluster: IntArray | None = None
-) -> Ceiling | None:
+) -> LeaveOneOut | None:
     """How often one person agrees with the majority of the others: human leave-one-out agreement.
 
     One opinion an entry: on which row, by whom, which label; all (opinions,). Each opinion is compared with
@@ -79,12 +79,12 @@ def human_ceiling(
     compared. The interval is two-sided at 1 - delta. Comparisons on one row hang together (with two people
     they are one and the same), so it counts every row once: it is Clopper-Pearson on the mean rate over as
     many trials as there are rows, widened to whole agreements. With `cluster` (opinions,), where rows of one
-    cluster hang together, it is `intervals.mean_interval` over clusters. Assumes independent rows or clusters,
-    and one opinion per person and row. Raises ValueError if lengths differ or a label is negative.
+    cluster hang together, it is `intervals.mean_interval` over clusters. Assumes independent rows or
+    clusters, and one opinion per person and row. Raises ValueError if lengths differ or a label is negative.
     Source: leave-one-out agreement, as in Calderon et al. 2025, arXiv 2501.10970.
 
     >>> row, who = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2])
-    >>> human_ceiling(row, who, np.array([1, 1, 0, 0, 0, 0]), delta=0.05)[:3]
+    >>> leave_one_out_agreement(row, who, np.array([1, 1, 0, 0, 0, 0]), delta=0.05)[:3]
     (3, 4, 3)
     """
     if not row.shape == annotator.shape == label.shape or np.any(label < 0):
@@ -104,11 +104,11 @@ def human_ceiling(
     people, agreed = len(np.unique(annotator)), (rival == label)[compared]
     if cluster is not None:
         limits = mean_interval(agreed.astype(np.float64), delta, cluster=cluster[compared])
-        return Ceiling(people, comparisons, agreements, limits[:2])
+        return LeaveOneOut(people, comparisons, agreements, limits[:2])
     rows = len(np.unique(place[compared]))
     low, _ = clopper_pearson_interval(agreements * rows // comparisons, rows, delta)
     _, high = clopper_pearson_interval(-(-agreements * rows // comparisons), rows, delta)
-    return Ceiling(people, comparisons, agreements, (low, high))
+    return LeaveOneOut(people, comparisons, agreements, (low, high))
 
 
 def fleiss_kappa(counts: IntArray) -> float | None:
@@ -183,11 +183,11 @@ def agreement_interval(
 
 
 def no_interval(coefficient: Coefficient, counts: IntArray, cluster: IntArray | None = None) -> str:
-    """Why there is no interval for a coefficient; empty where there is one. Arguments as `agreement_interval`.
+    """Why a coefficient has no interval; empty where it has one. Arguments as `agreement_interval`.
 
     It takes 10 items or clusters with two opinions, and people who differ. κ and α compare with what chance
-    gives, which rests on the rarer labels: they take 10 items or clusters where most people say something else
-    than the commonest label. AC1 does not.
+    gives, which rests on the rarer labels: they take 10 items or clusters where most people say something
+    else than the commonest label. AC1 does not.
     Source: limits set by this library's coverage tests; docs/intervals.md tells them.
 
     >>> counts = np.array([[3, 0]] * 50 + [[2, 1]] * 8 + [[0, 3]] * 2)

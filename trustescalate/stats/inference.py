@@ -291,8 +291,8 @@ def too_few(survey: Survey) -> str:
     """Why the labels do not carry an asymptotic interval; empty where they do.
 
     It takes 100 labels, 10 that differ from the commonest, 40 labelled clusters (or labels) in each stratum,
-    and 10 effective residuals (15 where clusters have more and fewer labels): a judge that errs on one labelled row in a hundred leaves
-    a variance that rests on that row.
+    and 10 effective residuals (15 where clusters have more and fewer labels): a judge that errs on one
+    labelled row in a hundred leaves a variance that rests on that row.
     Source: limits set by this library's coverage tests; docs/intervals.md tells them.
 
     >>> too_few(Survey(np.zeros(900), np.arange(300), np.ones(300)))
@@ -311,10 +311,40 @@ def too_few(survey: Survey) -> str:
         return f"{rare} labels differ from the commonest, fewer than {MIN_RARE}"
     if clusters < MIN_CLUSTERS:
         return f"{clusters} labelled clusters in a stratum or in all, fewer than {MIN_CLUSTERS}"
-    carried, least = _effective_residuals(survey)
+    carried, least = effective_residuals(survey)
     if carried < least:
         return f"the error of the predictions rests on {carried:.1f} labels or so, fewer than {least}"
     return ""
+
+
+def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[float, int]:
+    """How many labelled clusters (or labels) carry the variance of the residuals; how many it takes.
+
+    Residuals of least squares on the labelled rows: the tuned power differs from that slope by chance, and
+    what it then leaves of the prediction would hide that a judge hardly ever errs. Not `predicted`: of the
+    mean label. Arguments are taken as checked. Source: as `intervals.effective_number`.
+
+    >>> label = np.repeat([0.0, 1.0], 50)
+    >>> seen = np.where(np.arange(100) < 2, 1 - label, label)
+    >>> carried, least = effective_residuals(Survey(seen, np.arange(100), label))
+    >>> round(carried, 1), least
+    (2.1, 10)
+    """
+    parts, weight, at_labels = np.zeros((3, len(survey.prediction)))
+    for members, mine in _strata(survey):
+        rows = survey.labelled[mine]
+        parts[rows] = survey.label[mine] - survey.label[mine].mean()
+        at_labels[rows] = survey.prediction[rows] - survey.prediction[rows].mean()
+        weight[rows] = len(survey.prediction[members]) / len(rows)
+    spread = float(weight @ at_labels**2)
+    if predicted and spread > ROUNDING * len(survey.prediction):
+        parts = parts - float((weight * at_labels) @ parts) / spread * at_labels
+    parts[np.abs(parts) < np.sqrt(ROUNDING) * np.abs(survey.label).max(initial=0.0)] = 0.0
+    parts = parts * weight
+    if survey.cluster is not None:
+        place = np.unique(survey.cluster, return_inverse=True)[1]
+        parts, weight = (np.bincount(place, each).astype(np.float64) for each in (parts, weight))
+    return effective_number(parts), enough(weight[weight > 0])
 
 
 def check_survey(survey: Survey) -> None:
@@ -342,8 +372,7 @@ def check_survey(survey: Survey) -> None:
     if any(_units(survey, labelled[mine]) < 2 for _, mine in _strata(survey)):
         raise ValueError("each stratum needs at least 2 labels, from at least 2 clusters")
     if survey.ends is not None and not (
-        survey.ends[0] < survey.ends[1]
-        and np.all((label >= survey.ends[0]) & (label <= survey.ends[1]))
+        survey.ends[0] < survey.ends[1] and np.all((label >= survey.ends[0]) & (label <= survey.ends[1]))
     ):
         raise ValueError("ends must be in order, and every label must lie between them")
 
@@ -398,7 +427,7 @@ def _label_only(survey: Survey, delta: float, target: Target) -> Limits:
         if found.basis != "student":
             return Limits(ends[0] + width * found.low, ends[0] + width * found.high, found.basis)
     estimate, parts = influence(survey, np.zeros(len(y)), target)
-    carried, least = _effective_residuals(survey, predicted=False)
+    carried, least = effective_residuals(survey, predicted=False)
     if ends is None and carried < least:
         return Limits(-np.inf, np.inf, "student")
     reach = float(np.sqrt(parts @ parts)) * t_quantile(survey, delta)
@@ -409,27 +438,3 @@ def _ends(survey: Survey) -> tuple[float, float] | None:
     if survey.ends is not None:
         return survey.ends
     return (0.0, 1.0) if np.all((survey.label >= 0) & (survey.label <= 1)) else None
-
-
-def _effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[float, int]:
-    """How many labelled clusters (without: labels) carry the variance of the residuals, and how many it takes.
-
-    Residuals of least squares on the labelled rows: the tuned power differs from that slope by chance, and
-    what it then leaves of the prediction would hide that a judge hardly ever errs. Not `predicted`: of the
-    mean label.
-    """
-    parts, weight, at_labels = np.zeros((3, len(survey.prediction)))
-    for members, mine in _strata(survey):
-        rows = survey.labelled[mine]
-        parts[rows] = survey.label[mine] - survey.label[mine].mean()
-        at_labels[rows] = survey.prediction[rows] - survey.prediction[rows].mean()
-        weight[rows] = len(survey.prediction[members]) / len(rows)
-    spread = float(weight @ at_labels**2)
-    if predicted and spread > ROUNDING * len(survey.prediction):
-        parts = parts - float((weight * at_labels) @ parts) / spread * at_labels
-    parts[np.abs(parts) < np.sqrt(ROUNDING) * np.abs(survey.label).max(initial=0.0)] = 0.0
-    parts = parts * weight
-    if survey.cluster is not None:
-        place = np.unique(survey.cluster, return_inverse=True)[1]
-        parts, weight = np.bincount(place, parts), np.bincount(place, weight)
-    return effective_number(parts), enough(weight[weight > 0])

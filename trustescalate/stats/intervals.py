@@ -15,8 +15,8 @@ from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_int
 Basis: TypeAlias = Literal["exact", "betting", "student"]
 
 MIN_EQUAL, MIN_UNEQUAL = 10, 15
-"""From so many effective terms on Student's interval was measured to hold: where all weigh the same, and where
-some weigh twenty times as much as others."""
+"""From so many effective terms on Student's interval was measured to hold: where all weigh the same, and
+where some weigh twenty times as much as others."""
 BETS = (0.06, 0.15, 0.3, 0.6, 0.98)
 """Shares of the largest stake that cannot lose everything; the wealth starts in equal parts on each."""
 
@@ -50,10 +50,11 @@ def mean_interval(
 ) -> Limits:
     """Limits on the weighted mean of values in [0, 1], which miss it with probability about `delta` at most.
 
-    `value`, `cluster`, `weight` (n,): rows of one cluster are not independent, clusters are; `weight` defaults
-    to 1 a row, so a cluster counts by its rows. Values that are all 0 or 1, one row a cluster and weights all
-    equal: Clopper-Pearson. Otherwise Student's t over clusters, with fewer effective ones than `enough` asks
-    `betting_interval`. (0, 1) without rows. The choice looks at the values, so it is measured as a whole.
+    `value`, `cluster`, `weight` (n,): rows of one cluster are not independent, clusters are; `weight`
+    defaults to 1 a row, so a cluster counts by its rows. Values that are all 0 or 1, one row a cluster and
+    weights all equal: Clopper-Pearson. Otherwise Student's t over clusters, with fewer effective ones than
+    `enough` asks `betting_interval`. (0, 1) without rows. The choice looks at the values, so it is measured
+    as a whole.
     Raises ValueError for values outside [0, 1], weights that are not positive, shapes that differ, or delta
     outside (0, 1).
     Source: ratio estimation over clusters, Cochran 1977, section 6.
@@ -72,7 +73,7 @@ def mean_interval(
     if n == 0:
         return Limits(0.0, 1.0, "exact")
     place = np.unique(units, return_inverse=True)[1]
-    total, size = np.bincount(place, weights * value), np.bincount(place, weights)
+    total, size = (np.bincount(place, each).astype(np.float64) for each in (weights * value, weights))
     if len(size) == n and np.ptp(weights) == 0 and np.isin(value, (0, 1)).all():
         return Limits(*clopper_pearson_interval(int(value.sum()), n, delta), "exact")
     found = student_interval(total, size, delta)
@@ -113,9 +114,9 @@ def betting_interval(total: FloatArray, size: FloatArray, delta: float) -> Limit
 
     `total` and `size` (g,): the sum of a cluster's weighted terms, at most the sum of its weights, `size`. A
     mean m is excluded where a fixed mixture of bets against it has won 2 / delta at the end; the order of the
-    clusters does not matter. Holds for independent clusters drawn from one population, of which none is larger
-    than the largest one here, for strata with their own means (by the inequality of the means), and for draws
-    without replacement. Raises ValueError for a total outside [0, size], or delta outside (0, 1).
+    clusters does not matter. Holds for independent clusters drawn from one population, of which none is
+    larger than the largest one here, for strata with their own means (by the inequality of the means), and
+    for draws without replacement. Raises ValueError for a total outside [0, size], or delta outside (0, 1).
     Source: betting, Waudby-Smith and Ramdas 2024, arXiv 2010.09686, with a fixed mixture of bets.
 
     >>> [round(limit, 3) for limit in betting_interval(np.ones(60), np.ones(60), 0.05)[:2]]
@@ -132,7 +133,7 @@ def _lower(share: FloatArray, weight: FloatArray, delta: float) -> float:
     rises."""
     low, high = 0.0, float(share.sum() / weight.sum())
     stakes = np.array(BETS)[:, None]
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         if middle == 0:
             return 0.0

@@ -39,8 +39,9 @@ AT_CALIBRATION = (
     "sees them, in the same way whether or not anything is certified."
 )
 IN_A_RUN = (
-    "A run needs a certificate, and the labels that gave it are used here too. The limits miss with 5 % over "
-    "all calibrations, those without a certificate included, whose report has the same figure."
+    "A run needs a certificate, and the labels that gave it are used here too: the limits miss with 5 % over "
+    "all calibrations, not over those alone that gave one. The report of a calibration has such a figure "
+    "either way, from the last judge's predictions."
 )
 MANY = 12
 """A table with more rows than this is folded."""

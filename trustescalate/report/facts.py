@@ -237,7 +237,10 @@ def _human(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
     limits = figures.interval(*found.interval)
     told = f"one of {found.annotators:,} people with the majority of the others; {limits}"
     most = [limit.text for _, limit, _ in proof.human_rows(certificate)[1:]]
-    return figure, f"{told}; no verdicts could agree with people on more than {most[0]}" if most else told
+    return (
+        figure,
+        f"{told}; on these rows no verdicts could agree with people on more than {most[0]}" if most else told,
+    )
 
 
 def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:

@@ -139,7 +139,7 @@ def test_betting_by_enumeration() -> None:
 def test_what_is_effective() -> None:
     assert effective_number(np.tile([1.0, -1.0], 50)) == pytest.approx(100)
     assert effective_number(np.r_[np.zeros(99), 1.0]) == 1
-    assert (enough(np.full(9, 0.1)), enough(np.array([0.1, 2.0]))) == (10, 15)
+    assert (enough(np.full(9, 0.1)), enough(np.array([0.1, 2.0]))) == (10, 20)
     assert mean_interval(np.zeros(0), DELTA) == (0.0, 1.0, "exact")
     for bad in (np.array([1.2]), np.array([np.nan])):
         with pytest.raises(ValueError, match="values"):

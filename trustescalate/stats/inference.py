@@ -291,7 +291,7 @@ def too_few(survey: Survey) -> str:
     """Why the labels do not carry an asymptotic interval; empty where they do.
 
     It takes 100 labels, 10 that differ from the commonest, 40 labelled clusters (or labels) in each stratum,
-    and 10 effective residuals (15 where clusters have more and fewer labels): a judge that errs on one
+    and 10 effective residuals (20 where clusters have more and fewer labels): a judge that errs on one
     labelled row in a hundred leaves a variance that rests on that row.
     Source: limits set by this library's coverage tests; docs/intervals.md tells them.
 
@@ -328,7 +328,7 @@ def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[floa
     >>> seen = np.where(np.arange(100) < 2, 1 - label, label)
     >>> carried, least = effective_residuals(Survey(seen, np.arange(100), label))
     >>> round(carried, 1), least
-    (2.1, 10)
+    (2.2, 10)
     """
     parts, weight, at_labels = np.zeros((3, len(survey.prediction)))
     for members, mine in _strata(survey):

@@ -14,7 +14,7 @@ from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_int
 
 Basis: TypeAlias = Literal["exact", "betting", "student"]
 
-MIN_EQUAL, MIN_UNEQUAL = 10, 15
+MIN_EQUAL, MIN_UNEQUAL = 10, 20
 """From so many effective terms on Student's interval was measured to hold: where all weigh the same, and
 where some weigh twenty times as much as others."""
 BETS = (0.06, 0.15, 0.3, 0.6, 0.98)
@@ -86,7 +86,7 @@ def enough(size: FloatArray) -> int:
     Source: a limit set by this library's coverage tests; docs/intervals.md tells it.
 
     >>> enough(np.ones(3)), enough(np.array([1.0, 20.0]))
-    (10, 15)
+    (10, 20)
     """
     return MIN_EQUAL if np.ptp(size) <= 1e-9 * size.max() else MIN_UNEQUAL
 

@@ -87,7 +87,7 @@ def test_every_figure_is_that_of_a_hand_count(by_hand: Path) -> None:
     assert row.length_lean == 0.5
     assert (row.tokens, row.usd, row.seconds) == (1000 * (80 + 6) / 4, 1000.0, None)
     marks = {mark.name: (mark.agreements, mark.n) for mark in found.yardsticks}
-    assert marks == {"always A": (2, 4), "longer response": (1, 4), "human ceiling": (8, 8)}
+    assert marks == {"always A": (2, 4), "longer response": (1, 4), "human leave-one-out agreement": (8, 8)}
 
 
 def test_shares_at_one_score_go_together() -> None:
@@ -179,7 +179,13 @@ def test_a_name_can_break_neither_table_nor_terminal(tmp_path: Path) -> None:
 def test_what_is_printed_and_what_is_json(tmp_path: Path) -> None:
     config = write_project(tmp_path, more=DEV)
     printed = cli("judges", "bench", "--config", config)
-    for word in ("small", "always A", "longer response", "human ceiling", "Neither is a certificate"):
+    for word in (
+        "small",
+        "always A",
+        "longer response",
+        "human leave-one-out agreement",
+        "Neither is a certificate",
+    ):
         assert word in printed.stdout
     value = json.loads(cli("judges", "bench", "--config", config, "--json").stdout)
     assert value["n"] == value["standings"][0]["n"]

@@ -53,6 +53,19 @@ def test_a_tierwise_radius_is_the_least_of_its_tiers() -> None:
     assert made.band == ()
 
 
+def test_the_mean_and_the_judges_are_printed_whatever_came_of_the_test() -> None:
+    """The same figures from the same labels, with a certificate and without."""
+    passed, refused = (World().certificate(alpha=alpha) for alpha in (0.2, 0.05))
+    assert (passed.status, refused.status) == ("certified", "none")
+    assert passed.overall == refused.overall
+    assert passed.diagnostics == refused.diagnostics
+    assert passed.human_agreement == refused.human_agreement
+    assert passed.overall is not None
+    assert passed.overall.label_only is not None
+    low, high = passed.overall.label_only
+    assert 0 < low < high < 1
+
+
 def test_a_refusal_has_no_radius_and_still_a_band() -> None:
     made = World().certificate(alpha=0.05)
     assert (made.status, made.radius) == ("none", None)

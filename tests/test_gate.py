@@ -76,7 +76,7 @@ def test_agreement_measured_to_be_too_low_is_a_breach_whatever_was_certified() -
 
 
 def test_certification_rows_cannot_measure_a_breach_because_they_chose_the_policy() -> None:
-    assert decide(report(observed_agreement_upper=figure(0.84)), policy()).status == "pass"
+    assert decide(report(observed_agreement=figure(0.84)), policy()).status == "pass"
 
 
 GROUNDS = {

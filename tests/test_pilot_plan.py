@@ -18,9 +18,9 @@ from trustescalate.recorded import read_recorded
 from trustescalate.stats.certify import certify
 from trustescalate.stats.compare import certify_paths
 from trustescalate.stats.paths import PATHS, Basis
-from trustescalate.types import Pooling
 from trustescalate.stats.pilot import pilot_ceiling, pilot_power
 from trustescalate.stats.policy import evaluate
+from trustescalate.types import Pooling
 
 
 @pytest.fixture(scope="module")

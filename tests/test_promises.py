@@ -25,6 +25,7 @@ from trustescalate.report.facts import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.selftest import self_test_of
 from trustescalate.stats.batch import batch_pvalue
+from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.types import Annotation, Certificate, Task, TaskKind
 
 Rows = list[dict[str, Any]]
@@ -180,9 +181,11 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     said = page(made)
     assert f"in {made.clusters.count} groups" in said
     assert "group after group" in said
-    assert "rows of one group hang together: no interval" in json.dumps(
-        [figure.note for figure in (build_calibration(made).measures.observed_agreement_lower,)]
-    )
+    assert made.diagnostics[-1].interval[0] < one_each.diagnostics[-1].interval[1]
+    wide = clopper_pearson_interval(made.diagnostics[-1].agreements, made.n, 0.05)
+    assert made.diagnostics[-1].interval != wide
+    assert made.overall is not None
+    assert made.overall.grouped
     judged = run(config)
     assert judged.overall is not None
     assert judged.overall.verdicts is None

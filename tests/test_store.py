@@ -352,7 +352,7 @@ def certificate() -> Certificate:
         **dict.fromkeys(("tests", "diagnostics", "assumptions"), ()),
         **dict.fromkeys(("schema", "n", "no_majority", "dropped_ties", "seed"), 0),
         status="certified", alpha=0.1, delta=0.1, claim="population", task=task, chosen=0,
-        thresholds=(0.9, 0.8), coverage_lower=0.5, ceiling=None, roles={},
+        thresholds=(0.9, 0.8), coverage_lower=0.5, human_agreement=None, roles={},
         judges=(Seal("small", "f", "logprobs"), Seal("large", "g", "logprobs")),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from trustescalate.judges.base import Backend, Enough, Judge
 from trustescalate.judges.registry import open_backend, open_judges
 from trustescalate.labels import majority, opinions
 from trustescalate.project import CERTIFICATE_VOTES, Progress, Project
-from trustescalate.stats.agreement import human_ceiling
+from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, expected_calibration_error
 from trustescalate.stats.certify import certify
@@ -443,10 +443,10 @@ def _yardsticks(task: Task, data: Dataset, items: Sequence[Item], truth: IntArra
     row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
     who = np.unique([note.annotator for note in stated], return_inverse=True)[1]
     label = np.array([task.labels.index(note.label) for note in stated])
-    ceiling = human_ceiling(row, who, label, INTERVAL_DELTA)
-    if ceiling is not None:
-        name = "human ceiling"
-        yield Yardstick(name, ceiling.comparisons, ceiling.agreements, ceiling.interval)
+    found = leave_one_out_agreement(row, who, label, INTERVAL_DELTA)
+    if found is not None:
+        name = "human leave-one-out agreement"
+        yield Yardstick(name, found.comparisons, found.agreements, found.interval)
 
 
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from trustescalate.diagnostics import ceiling, diagnose
+from trustescalate.diagnostics import clusters_of, diagnose, human_agreement
 from trustescalate.estimand import loss_table, losses, right_or_wrong, whom
+from trustescalate.evidence import calibration_overall
 from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority
@@ -80,6 +81,7 @@ def calibrate(
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
     plan = lay_out(protocol, annotations, judged, scorer)
     groups: tuple[GroupPromise, ...] = ()
+    units = clusters_of(protocol)
     if protocol.groups is not None:
         assert plan is not None, "the configuration refuses tierwise"
         groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
@@ -113,7 +115,7 @@ def calibrate(
         diagnostics=tuple(
             diagnose(protocol, aligned, tier, judged[name]) for tier, (name, _) in enumerate(protocol.judges)
         ),
-        ceiling=ceiling(task, notes),
+        human_agreement=human_agreement(task, notes, units),
         roles=protocol.roles,
         protocol=sealed,
         data_digest=digest(_evidence(notes, judged)),
@@ -129,13 +131,18 @@ def calibrate(
         groups=groups,
         left_out=_left_out(protocol, rows, aligned, plan),
         people=people(
-            task, notes, rows, {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)}
+            task,
+            notes,
+            rows,
+            {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)},
+            None if units is None else np.array([units[item_id] for item_id in rows], dtype=np.int64),
         ),
         method=_METHODS.get(kind_of(protocol), "exact"),
         look=protocol.look,
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
         scoring=scoring(protocol, scorer),
+        overall=calibration_overall(protocol, notes, judged, scorer, items),
     )
 
 

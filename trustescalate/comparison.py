@@ -19,6 +19,7 @@ from trustescalate.evidence import (
     label_values,
     opinion_means,
     predictions,
+    unit_of,
     verdict_limits,
     within,
 )
@@ -27,8 +28,8 @@ from trustescalate.report import beside, figures, outcome
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
 from trustescalate.report.terminal import section_lines
-from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
+from trustescalate.stats.intervals import mean_interval
 from trustescalate.stats.shift import score_alarm
 from trustescalate.types import Decision, Item, Label, Run, Task, TaskKind
 from trustescalate.values import value_of
@@ -77,7 +78,8 @@ class Change:
 class Agreement:
     """Verdicts against people, on labelled matched items: right of released, by run, and where both released.
 
-    `better` is an exact 95 % interval for how often the second is the right one, where just one of them is.
+    `better` is a 95 % interval for how often the second is the right one, where just one of them is: exact,
+    unless items come in groups.
     """
 
     labelled: int
@@ -244,8 +246,17 @@ def _agreement(pairs: Sequence[_Pair]) -> Agreement:
         len(both),
         only_first,
         only_second,
-        clopper_pearson_interval(only_second, split, INTERVAL_DELTA) if split else None,
+        _better(known, right, both) if split else None,
     )
+
+
+def _better(known: Sequence[_Pair], right: Sequence[Sequence[bool]], both: Sequence[int]) -> Ends:
+    """How often the second is right where one of them is; items of one group hang together."""
+    split = [i for i in both if right[0][i] != right[1][i]]
+    groups = {pair.items[0].id: pair.items[0].group for pair in known}
+    units = np.unique([unit_of(known[i].items[0].id, groups) for i in split], return_inverse=True)[1]
+    won = np.array([float(right[1][i]) for i in split])
+    return mean_interval(won, INTERVAL_DELTA, cluster=units)[:2]
 
 
 # ── did the answers get better? ──────────────────────────────────────────────────────────────────
@@ -325,6 +336,7 @@ def _paired(
                 np.array(labelled, dtype=np.int64),
                 np.array([said[pairs[k].items[side].id] for k in labelled]),
                 cluster=cluster,
+                ends=(min(values.values()), max(values.values())),
             )
         )
     return ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)

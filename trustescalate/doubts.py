@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trustescalate.labels import majority, opinions
-from trustescalate.stats.agreement import human_ceiling, krippendorff_alpha
+from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.minhash import Hashes, near_pairs
 from trustescalate.types import SKIP, TIE, Annotation, Item, Label, Task, TaskKind
@@ -93,12 +93,12 @@ def _people(task: Task, notes: Sequence[Annotation]) -> tuple[list[Fact], list[s
     stated = [note for rows in said.values() for note in rows]
     if stated:
         row, who = (np.unique(each, return_inverse=True)[1] for each in _columns(stated))
-        ceiling = human_ceiling(row, who, np.array([task.labels.index(note.label) for note in stated]), 0.05)
-        if ceiling is not None:
-            rate = ceiling.agreements / ceiling.comparisons
-            facts.append(
-                ("one person's agreement", f"{rate:.1%} with the majority of the others: a judge's ceiling")
-            )
+        found = leave_one_out_agreement(
+            row, who, np.array([task.labels.index(note.label) for note in stated]), 0.05
+        )
+        if found is not None:
+            rate = found.agreements / found.comparisons
+            facts.append(("one person's agreement", f"{rate:.1%} with the majority of the others"))
     for label, name in ((SKIP, "skips"), (TIE, "ties")):
         count = sum(note.label == label for note in notes)
         if count:

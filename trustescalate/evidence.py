@@ -7,20 +7,24 @@ stopping cannot make labelled rows and judged items differ.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.labels import majority, opinions
+from trustescalate.labels import dropped_ties, majority, opinions
+from trustescalate.protocol import Protocol
 from trustescalate.scoring import Scorer, stack_of
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
+from trustescalate.stats.intervals import mean_interval
 from trustescalate.stats.paths import Votes, stacked_scores
 from trustescalate.stats.policy import decide
 from trustescalate.stats.shift import score_alarm
 from trustescalate.types import (
     Annotation,
     Certificate,
+    Item,
     Judgment,
     Label,
     Overall,
@@ -36,6 +40,7 @@ from trustescalate.votes import vote_array
 INTERVAL_DELTA = 0.05
 ALARM_LEVEL = 0.01
 """A false alarm in one run of a hundred without a shift."""
+TIES = "people call some items a tie, and nobody knows which of the others those are"
 FEWEST_LABELS = 2
 """With fewer there is no variance, so no interval of any kind."""
 
@@ -125,10 +130,53 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    known = known_rows(run, judged, annotations, values, scorer)
+    found = _overall(known_rows(run, judged, annotations, values, scorer), values, groups, strata)
+    if not errors_are_counted(certificate):
+        return found
+    return replace(found, verdicts=verdict_limits(run, _one_of_each(run, groups), INTERVAL_DELTA))
+
+
+def calibration_overall(
+    protocol: Protocol,
+    annotations: Iterable[Annotation],
+    judged: Judged,
+    scorer: Scorer,
+    items: Mapping[str, Item],
+) -> Overall | None:
+    """As `overall`, at calibration: certification and unlabelled pilot rows, as the last judge sees them.
+
+    It does not depend on whether anything is certified, so that no figure is printed only where a test
+    passed. None where the claim is about a batch, and where labels have no order.
+    """
+    values = label_values(protocol.task)
+    if values is None or protocol.claim == "batch":
+        return None
+    notes = list(annotations)
+    if dropped_ties(protocol.task, notes):
+        return Overall(None, TIES)
+    last = judged[protocol.judges[-1][0]]
+    said = opinion_means(protocol.task, notes, values, always=protocol.against == "annotator")
+    seen = {item_id: _expected(scorer, row, values) for item_id, row in last.items()}
+    rows = [item_id for item_id in protocol.roles["certify"] if item_id in said and item_id in seen]
+    groups = {item_id: item.group for item_id, item in items.items()}
+    if len({unit_of(item_id, groups) for item_id in rows}) < FEWEST_LABELS:
+        return Overall(None, f"fewer than {FEWEST_LABELS} labelled rows")
+    used = {item_id for role, ids in protocol.roles.items() if role != "pilot" for item_id in ids}
+    # Rows kept by their weights are of another population than the pilot.
+    pilot = protocol.roles["pilot"] if protocol.weighting is None else ()
+    fresh = {item_id: seen[item_id] for item_id in pilot if item_id in seen and item_id not in used}
+    return _overall(
+        Known({item_id: (seen[item_id], said[item_id]) for item_id in rows}, fresh), values, groups
+    )
+
+
+def _overall(
+    known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
+) -> Overall:
     firsts: dict[str, str] = {}
     for item_id in (*known.labelled, *known.fresh):
         firsts.setdefault(unit_of(item_id, groups), item_id)
+    ends = min(values.values()), max(values.values())
     predicted, heard = (
         _by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups) for side in (0, 1)
     )
@@ -140,8 +188,8 @@ def overall(
         np.arange(len(heard)),
         np.array(list(heard.values())),
         cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
+        ends=ends,
     )
-    ends = min(values.values()), max(values.values())
     kinds = [(strata or {}).get(firsts[unit]) for unit in units]
     by_kind, coarse = _by_kind(survey, kinds, ends) if strata else ((), None)
     mean = ppi_mean(survey._replace(stratum=coarse), INTERVAL_DELTA)
@@ -153,11 +201,9 @@ def overall(
         usable=mean.usable,
         items=mean.items,
         labels=mean.labels,
-        verdicts=verdict_limits(run, _one_of_each(run, groups), INTERVAL_DELTA)
-        if errors_are_counted(certificate)
-        else None,
         grouped=grouped,
         strata=by_kind,
+        label_basis=mean.label_basis,
     )
 
 
@@ -189,7 +235,11 @@ def _by_kind(
         labelled = np.flatnonzero(np.isin(mine, survey.labelled))
         cluster = None if survey.cluster is None else survey.cluster[mine]
         part = Survey(
-            survey.prediction[mine], labelled, survey.label[code[survey.labelled] == k], cluster=cluster
+            survey.prediction[mine],
+            labelled,
+            survey.label[code[survey.labelled] == k],
+            cluster=cluster,
+            ends=ends,
         )
         pooled = coarse is None or bool(np.any((coarse == coarse[mine[0]]) & (code != k)))
         found.append(_stratum(name, part, delta, ends, pooled))
@@ -228,13 +278,11 @@ def simultaneous(delta: float, comparisons: int) -> float:
 
 
 def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple[float, float]:
-    """Limits within the scale. Where all labels are equal, Student's have no width: then nothing is known.
+    """Limits within the scale.
 
-    >>> informative((-0.1, 0.4), (0.0, 1.0)), informative((1.0, 1.0), (0.0, 1.0))
-    ((0.0, 0.4), (0.0, 1.0))
+    >>> informative((-0.1, 0.4), (0.0, 1.0))
+    (0.0, 0.4)
     """
-    if limits[0] == limits[1]:
-        return ends
     return within(limits[0], ends), within(limits[1], ends)
 
 
@@ -244,7 +292,7 @@ def not_measurable(run: Run) -> str:
     if run.header.status != "complete" or len(run.decisions) < run.header.items:
         return "the run is not complete"
     if certificate.dropped_ties:
-        return "people call some items a tie, and nobody knows which of the run's items those are"
+        return TIES
     if certificate.status == "none" or certificate.n < 2:
         return "nothing is certified"
     if certificate.group_by is not None and not all(row.trail for row in run.decisions):
@@ -289,6 +337,16 @@ def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[floa
         for won in (wins, released - losses)
     )
     return low[0], high[1]
+
+
+def agreement_limits(losses: Sequence[float], clusters: Sequence[str], delta: float) -> tuple[float, float]:
+    """Limits on agreement from losses in [0, 1], a row each; rows whose cluster has one name hang together.
+
+    >>> agreement_limits([0.0] * 60, [str(row % 20) for row in range(60)], 0.05)[1]
+    1.0
+    """
+    place = np.unique(list(clusters), return_inverse=True)[1]
+    return mean_interval(1 - np.array(losses, dtype=np.float64), delta, cluster=place)[:2]
 
 
 def within(value: float, ends: tuple[float, float]) -> float:

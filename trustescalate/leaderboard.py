@@ -184,7 +184,7 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Found:
     surveys = {
         name: survey
         for name in sorted({model for entry in entries for model in entry.models})
-        if (survey := _survey(entries, name, stratified)) is not None
+        if (survey := _survey(entries, name, stratified, ends)) is not None
     }
     if len(surveys) < 2:
         return NOTHING
@@ -211,7 +211,7 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Found:
     return _Found(models, _surely_above(board.above, list(surveys.values()), alone, ends))
 
 
-def _survey(entries: Sequence[Entry], name: str, stratified: bool) -> Survey | None:
+def _survey(entries: Sequence[Entry], name: str, stratified: bool, ends: Ends) -> Survey | None:
     """What is known of one model; None where its labels are too few for any interval."""
     mine = [entry for entry in entries if name in entry.models]
     labelled = np.array([k for k, entry in enumerate(mine) if entry.label is not None], dtype=np.int64)
@@ -224,6 +224,7 @@ def _survey(entries: Sequence[Entry], name: str, stratified: bool) -> Survey | N
         labelled,
         np.array([_side(entry, name, entry.label) for entry in mine if entry.label is not None]),
         cluster=cluster,
+        ends=ends,
     )
     if not stratified:
         return survey

@@ -19,6 +19,7 @@ from trustescalate.stats.agreement import (
     fleiss_kappa,
     gwet_ac1,
     krippendorff_alpha,
+    no_interval,
 )
 from trustescalate.stats.annotators import alternative_annotator_test, annotator_report
 from trustescalate.stats.bounds import IntArray
@@ -44,12 +45,16 @@ MOST_PAIRS = 12
 
 
 def people(
-    task: Task, notes: Sequence[Annotation], rows: Sequence[str], verdicts: Mapping[str, IntArray]
+    task: Task,
+    notes: Sequence[Annotation],
+    rows: Sequence[str],
+    verdicts: Mapping[str, IntArray],
+    cluster: IntArray | None = None,
 ) -> People | None:
     """How people agree on `rows`, and whether a judge could stand in for one of them.
 
-    `notes` are the annotations on these rows, `verdicts` each judge's label (n,) of them, -1 for none. None
-    where fewer than two people gave an opinion.
+    `notes` are the annotations on these rows, `verdicts` each judge's label (n,) of them, -1 for none;
+    `cluster` (n,) says which rows hang together. None where fewer than two people gave an opinion.
     """
     stated = [note for said in opinions(task, notes).values() for note in said]
     names = sorted({note.annotator for note in stated})
@@ -60,7 +65,7 @@ def people(
     who = np.array([names.index(note.annotator) for note in stated])
     label = np.array([task.labels.index(note.label) for note in stated])
     return People(
-        _coefficients(task, row, label, len(rows)),
+        _coefficients(task, row, label, len(rows), cluster),
         *_annotators(notes, names, row, who, label),
         _stand_ins(task, names, row, who, label, verdicts) if len(names) > 2 else (),
         EPSILON,
@@ -68,7 +73,9 @@ def people(
     )
 
 
-def _coefficients(task: Task, row: IntArray, label: IntArray, n: int) -> tuple[Coefficient, ...]:
+def _coefficients(
+    task: Task, row: IntArray, label: IntArray, n: int, cluster: IntArray | None
+) -> tuple[Coefficient, ...]:
     counts = np.zeros((n, len(task.labels)), dtype=np.int64)
     np.add.at(counts, (row, label), 1)
     found: list[tuple[str, CoefficientName, float | None]] = [
@@ -80,7 +87,12 @@ def _coefficients(task: Task, row: IntArray, label: IntArray, n: int) -> tuple[C
         ordinal = krippendorff_alpha(counts, "ordinal")
         found.insert(2, ("Krippendorff α, ordinal", "alpha_ordinal", ordinal))
     return tuple(
-        Coefficient(name, value, agreement_interval(kind, counts, INTERVAL_DELTA))
+        Coefficient(
+            name,
+            value,
+            agreement_interval(kind, counts, INTERVAL_DELTA, cluster),
+            no_interval(kind, counts, cluster),
+        )
         for name, kind, value in found
     )
 

@@ -9,7 +9,7 @@ from trustescalate.report.beside import MOVED
 from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
 from trustescalate.report.sections import Report, Section, Table
-from trustescalate.types import Annotation, Overall, Run, Task, TaskKind, Unseen
+from trustescalate.types import Annotation, Certificate, Overall, Run, Task, TaskKind, Unseen
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_measures(report: Report) -> None:
     assert (measures.observed_agreement.counts, measures.observed_agreement.text) == ((208, 231), "90.0 %")
     assert (measures.coverage.counts, measures.coverage.value) == ((270, 300), 0.9)
     assert measures.predicted_coverage_lower.value == 0.897
-    assert measures.human_ceiling.counts == (611, 702)
+    assert measures.human_agreement.counts == (611, 702)
     assert measures.abstained.value == 30
     assert measures.failed_votes.counts == (30, 3740)
     assert measures.cost.value == 1.71
@@ -51,9 +51,28 @@ def test_measures(report: Report) -> None:
 def test_intervals_are_exact_and_rounded_outwards(report: Report) -> None:
     from scipy.stats import binomtest
 
-    limits = binomtest(208, 231).proportion_ci(0.95, "exact")
-    assert report.measures.observed_agreement_lower.value == int(limits.low * 1000) / 1000
-    assert report.measures.observed_agreement_upper.value == (int(limits.high * 1000) + 1) / 1000
+    limits = binomtest(48, 54).proportion_ci(0.95, "exact")
+    assert report.measures.judged_agreement_lower.value == int(limits.low * 1000) / 1000
+    assert report.measures.judged_agreement_upper.value == (int(limits.high * 1000) + 1) / 1000
+
+
+def test_what_chose_the_policy_has_no_interval_and_the_last_judge_has_one_either_way() -> None:
+    for made in (factory.certificate(), factory.no_certificate()):
+        rows = {row[0]: row for row in texts(section(build_calibration(made), "agreement").tables[0])}
+        assert rows["Observed on accepted certification rows"][3] == "—"
+        assert rows["The last judge alone, on every certification row"][3].endswith(" %")
+        assert rows["Upper limit: rows that have a majority"][1:3] == ["241 of 250", "96.4 %"]
+
+
+def test_items_of_one_group_are_one_draw() -> None:
+    whole = factory.run(60)
+    alone = build(whole).measures
+    for size in (1, 5):
+        items = tuple(replace(item, group=f"g{k // size}") for k, item in enumerate(whole.items))
+        found = build(replace(whole, items=items)).measures
+        assert found.judged_agreement == alone.judged_agreement
+        assert (found.judged_agreement_lower == alone.judged_agreement_lower) == (size == 1)
+    assert found.judged_agreement_lower.value < alone.judged_agreement_lower.value
 
 
 def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report) -> None:
@@ -158,9 +177,9 @@ def test_no_certificate() -> None:
 
 
 def test_nothing_at_all_to_show() -> None:
-    bare = replace(factory.no_certificate(), n=0, tests=(), diagnostics=(), ceiling=None, judges=())
+    bare = replace(factory.no_certificate(), n=0, tests=(), diagnostics=(), human_agreement=None, judges=())
     report = build_calibration(bare)
-    assert report.measures.human_ceiling.note == "one annotator per row: no ceiling can be measured"
+    assert report.measures.human_agreement.note == "one annotator per row: human agreement cannot be measured"
     assert report.measures.observed_agreement.value is None
 
 
@@ -296,7 +315,7 @@ def test_the_mean_over_all_items(report: Report) -> None:
     assert shown.title == "Win rate of A over all items"
     assert texts(shown.tables[0]) == [
         ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"],
-        ["From labels alone", "—", "48.1 to 60.1 %"],
+        ["From labels alone, exact (Clopper-Pearson)", "—", "48.1 to 60.1 %"],
         ["Limits from released verdicts alone", "—", "33.1 to 69.0 %"],
     ]
 
@@ -304,9 +323,23 @@ def test_the_mean_over_all_items(report: Report) -> None:
 def test_with_few_labels_only_these_are_shown() -> None:
     few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
     shown = section(build(replace(factory.run(10), overall=few)), "overall")
-    assert texts(shown.tables[0])[0] == ["From labels alone", "—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100), too few" in shown.text[2]
-    assert "shown from 100 labels on" in shown.text[1]
+    assert texts(shown.tables[0])[0][1:] == ["—", "48.1 to 60.1 %"]
+    assert "(60 labels, fewer than 100), too few" in shown.text[3]
+    assert "shown from 100 labels on" in shown.text[2]
+
+
+@pytest.mark.parametrize("made", [factory.certificate(), factory.no_certificate()])
+def test_a_calibration_shows_its_mean_certified_or_not(made: Certificate) -> None:
+    shown = section(build_calibration(replace(made, overall=factory.overall())), "overall")
+    assert texts(shown.tables[0])[0] == ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"]
+    assert "whether or not anything is certified" in shown.text[1]
+
+
+def test_a_coefficient_without_an_interval_says_why() -> None:
+    said = factory.people()
+    bare = replace(said.coefficients[0], interval=None, reason="too few rows")
+    made = replace(factory.certificate(), people=replace(said, coefficients=(bare,)))
+    assert f"No interval for {bare.name}: too few rows." in section(build_calibration(made), "people").text
 
 
 def test_a_mean_that_is_not_known_says_why() -> None:
@@ -369,6 +402,6 @@ def test_what_two_people_cannot_say() -> None:
     assert "takes three people" in section(build_calibration(replace(made, people=two)), "people").text[1]
     none = replace(said, stand_ins=())
     assert "here there is no one" in section(build_calibration(replace(made, people=none)), "people").text[1]
-    alone = build_calibration(replace(made, people=None, ceiling=None))
+    alone = build_calibration(replace(made, people=None, human_agreement=None))
     assert "people" not in [section.slug for section in alone.sections]
     assert "one annotator per row" in section(alone, "agreement").text[0]

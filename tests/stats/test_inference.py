@@ -50,8 +50,8 @@ def test_mean_is_ppi_pys(n: int, power: float | None) -> None:
 
 
 def test_without_predictions_it_is_students_interval() -> None:
-    rows, _ = survey(40)
-    rating = rows._replace(label=np.random.default_rng(1).normal(size=40))
+    rows, _ = survey(60)
+    rating = rows._replace(label=np.random.default_rng(1).normal(size=60))
     low, high = ttest_1samp(rating.label, 0).confidence_interval(1 - DELTA)
     found = ppi_mean(rating, DELTA, power=0.0)
     assert (found.low, found.high) == pytest.approx((low, high))

@@ -6,7 +6,18 @@ from trustescalate.report import figures, proof
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
-from trustescalate.types import Annotator, Certificate, Overall, People, Run, StandIn, Stratum, Task, TaskKind
+from trustescalate.types import (
+    Annotator,
+    Certificate,
+    Coefficient,
+    Overall,
+    People,
+    Run,
+    StandIn,
+    Stratum,
+    Task,
+    TaskKind,
+)
 
 MOVED = (
     "The scores on these items differ from those on the labelled rows by more than chance explains. The "
@@ -14,8 +25,23 @@ MOVED = (
 )
 GUARD = (
     f"The interval that uses predictions is asymptotic. It is shown from {MIN_LABELS} labels on, of which "
-    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not hang together: there it "
-    "was measured to miss about as often as it says. With fewer, read the one from labels alone."
+    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not hang together, where the "
+    f"predictions' errors rest on {MIN_RARE} labels or more: there it was measured to miss about as often as "
+    "it says. With fewer, read the one from labels alone."
+)
+BASES = {
+    "exact": "From labels alone, exact (Clopper-Pearson)",
+    "betting": "From labels alone, exact (betting)",
+    "student": "From labels alone (Student's t over groups or labels)",
+}
+AT_CALIBRATION = (
+    "Made at calibration, from the certification rows and the unlabelled rows of the pilot as the last judge "
+    "sees them, in the same way whether or not anything is certified."
+)
+IN_A_RUN = (
+    "A run needs a certificate, and the labels that gave it are used here too: the limits miss with 5 % over "
+    "all calibrations, not over those alone that gave one. The report of a calibration has such a figure "
+    "either way, from the last judge's predictions."
 )
 MANY = 12
 """A table with more rows than this is folded."""
@@ -25,9 +51,12 @@ CLEARLY_LESS = 0.1
 # ── the mean over all items ──────────────────────────────────────────────────────────────────────
 
 
-def overall_section(run: Run) -> Section | None:
-    """The win rate, pass rate or mean rating over all items, which released verdicts alone cannot give."""
-    found, task = run.overall, run.header.certificate.task
+def overall_section(certificate: Certificate, run: Run | None) -> Section | None:
+    """The win rate, pass rate or mean rating over all items, which released verdicts alone cannot give.
+
+    Without a run it is the estimate made at calibration, certified or not.
+    """
+    found, task = certificate.overall if run is None else run.overall, certificate.task
     if found is None or task.kind is TaskKind.CHOICE:
         return None
     name, thing = named(task)
@@ -35,13 +64,14 @@ def overall_section(run: Run) -> Section | None:
     if found.estimate is None:
         return Section("overall", title, (f"It could not be measured: {found.reason}.",))
     unit = "groups of items" if found.grouped else "items"
+    others = "the other rows" if run is None else "this run's items"
     text = [
-        f"{thing}, in the population that the labelled rows and this run's items are drawn from. Verdicts on "
+        f"{thing}, in the population that the labelled rows and {others} are drawn from. Verdicts on "
         "released items alone are biased, since easy items are released first; so predictions for all "
         f"{found.items:,} {unit} are used, abstained ones too, and {found.labels:,} human labels correct "
         "them (PPI++)."
     ]
-    text.append(GUARD)
+    text += [AT_CALIBRATION if run is None else IN_A_RUN, GUARD]
     if not found.usable:
         text.append(
             f"There are few labels ({found.reason}), too few for an interval that uses predictions: read the "
@@ -105,7 +135,7 @@ def _overall_table(task: Task, found: Overall, name: str) -> Table:
     lines = []
     if found.usable:
         lines.append(("From predictions and labels", found.estimate, found.interval))
-    lines.append(("From labels alone", None, found.label_only))
+    lines.append((BASES[found.label_basis], None, found.label_only))
     if found.verdicts is not None:
         lines.append(("Limits from released verdicts alone", None, found.verdicts))
     rows = []
@@ -174,6 +204,7 @@ def people_section(certificate: Certificate) -> Section | None:
         f"{len(found.annotators):,} people labelled the certification rows. The coefficients are 1 for full "
         "agreement and 0 for what chance would give; where one label is far more common than the others, κ "
         "and α are low even if people hardly ever differ, and AC1 is not.",
+        *([without] if (without := _without_text(found)) else []),
         *([hasty] if (hasty := _hasty_text(found)) else []),
         _stand_in_text(found),
     ]
@@ -187,18 +218,19 @@ def _coefficient_table(certificate: Certificate, found: People) -> Table:
     rows = []
     for each in found.coefficients:
         value = figures.decimal(each.value, "nothing beyond chance to measure")
-        rows.append(Row((words(each.name), value, _limits(each.interval))))
-    figure, ceiling = proof.human_ceiling(certificate.ceiling), certificate.ceiling
-    around = proof.interval_figure(None if ceiling is None else ceiling.interval)
-    rows.append(Row((words("Human ceiling: one person with the majority of the others"), figure, around)))
+        rows.append(Row((words(each.name), value, _limits(each))))
+    rows += [
+        Row((words(name), figure, around))
+        for name, figure, around in proof.human_rows(certificate, both=True)
+    ]
     columns = (Column("Measure"), Column("Value", True), Column(proof.INTERVAL, True))
     return Table("Agreement among people, on the certification rows", columns, tuple(rows))
 
 
-def _limits(interval: tuple[float, float] | None) -> Figure:
-    if interval is None:
-        return missing("fewer than 10 rows with two opinions, or no two people differ")
-    return words(f"{interval[0]:.3f} to {interval[1]:.3f}")
+def _limits(found: Coefficient) -> Figure:
+    if found.interval is None:
+        return missing(found.reason or "no two people differ")
+    return words(f"{found.interval[0]:.3f} to {found.interval[1]:.3f}")
 
 
 def _annotator_table(found: People) -> Table:
@@ -219,6 +251,15 @@ def _annotator_table(found: People) -> Table:
     clock = (Column("Median seconds", True),) if timed else ()
     columns = (Column("Person"), *(Column(title, True) for title in titles), *clock)
     return Table("Person by person", columns, tuple(rows), folded=len(rows) > MANY)
+
+
+def _without_text(found: People) -> str:
+    """Name the measures that have a value and no interval, with the reason."""
+    bare: dict[str, list[str]] = {}
+    for each in found.coefficients:
+        if each.value is not None and each.interval is None and each.reason:
+            bare.setdefault(each.reason, []).append(each.name)
+    return " ".join(f"No interval for {', '.join(names)}: {reason}." for reason, names in bare.items())
 
 
 def _hasty_text(found: People) -> str:

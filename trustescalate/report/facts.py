@@ -30,10 +30,16 @@ SIMULATED = "Simulated judges and data: these figures say nothing about any real
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
 Maker = Callable[[Certificate, Run | None], Section | None]
 _AFTER_CHOICE = (
-    "The interval around the agreement observed on certification rows does not account for the choice of the "
-    "policy among those that passed; the certificate does."
+    "No interval stands beside what was observed on accepted certification rows: these rows chose the "
+    "policy, which the certificate accounts for. The last judge's figure was fixed before, and stands here "
+    "whatever came of the test."
 )
-_YARDSTICK = "The yardstick for any judge is how often one person agrees with the majority of the others."
+_YARDSTICK = (
+    "Human leave-one-out agreement, how often one person agrees with the majority of the others, says how "
+    "hard the task is for people. It is no limit for a judge, who may agree more often with a majority than "
+    "one of its members does; what no verdicts can exceed is the line below it."
+)
+_ONE_ANNOTATOR = "There is one annotator per row: human agreement cannot be measured."
 Status = Literal["certified", "none", "incomplete"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
@@ -198,7 +204,7 @@ def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, 
     return (
         KeyFigure("Certified agreement", *_certified(measures)),
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
-        KeyFigure("Human ceiling", *_ceiling(certificate, measures)),
+        KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
         KeyFigure("Cost against the last judge", *_cost(run, measures)),
     )
 
@@ -227,12 +233,17 @@ def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> 
     return Figure(lower.value, f"≥ {lower.text}"), how
 
 
-def _ceiling(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
-    figure, ceiling = measures.human_ceiling, certificate.ceiling
-    if ceiling is None or figure.value is None:
+def _human(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
+    figure, found = measures.human_agreement, certificate.human_agreement
+    if found is None or figure.value is None:
         return figure, figure.note
-    limits = figures.interval(*ceiling.interval)
-    return figure, f"one of {ceiling.annotators:,} people with the majority of the others; {limits}"
+    limits = figures.interval(*found.interval)
+    told = f"one of {found.annotators:,} people with the majority of the others; {limits}"
+    most = [limit.text for _, limit, _ in proof.human_rows(certificate)[1:]]
+    return (
+        figure,
+        f"{told}; on these rows no verdicts could agree with people on more than {most[0]}" if most else told,
+    )
 
 
 def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
@@ -250,7 +261,6 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
 
 def _measures(certificate: Certificate, run: Run | None) -> Measures:
     certified = certificate.status == "certified"
-    observed, limits = proof.observed_agreement(certificate)
     judged, judged_limits = outcome.judged_agreement(run) if run else (missing(NO_RUN), None)
     return Measures(
         certified_agreement=replace(
@@ -259,11 +269,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         if certified
         else missing(proof.NO_POLICY),
         confidence=figures.complement(certificate.delta),
-        observed_agreement=observed,
-        observed_agreement_lower=_end(0, limits, observed),
-        observed_agreement_upper=_end(1, limits, observed),
+        observed_agreement=proof.observed_agreement(certificate),
         predicted_coverage_lower=proof.predicted_coverage(certificate),
-        human_ceiling=proof.human_ceiling(certificate.ceiling),
+        human_agreement=proof.leave_one_out(certificate.human_agreement),
         coverage=outcome.coverage(run) if run else missing(NO_RUN),
         abstained=count(outcome.abstained(run)) if run else missing(NO_RUN),
         failed_votes=outcome.failed_votes(run) if run else missing(NO_RUN),
@@ -298,10 +306,8 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
         Column("Share", True),
         Column(proof.INTERVAL, True),
     )
-    text = [
-        _YARDSTICK if certificate.ceiling else "There is one annotator per row: no ceiling can be measured."
-    ]
-    text += [_AFTER_CHOICE] if certificate.status == "certified" and certificate.method != "clusters" else []
+    text = [_YARDSTICK if certificate.human_agreement else _ONE_ANNOTATOR]
+    text += [_AFTER_CHOICE] if certificate.status == "certified" else []
     table = Table(f"Agreement with {proof.whom(certificate)}", columns, tuple(rows))
     if run is not None:
         text += this_run.agreement_text(run) + outcome.agreement_text(run)
@@ -319,7 +325,7 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 SECTIONS: Mapping[str, Maker] = {
     "agreement": _agreement_section,
     "groups": groups.groups_section,
-    "overall": _of_run(beside.overall_section),
+    "overall": beside.overall_section,
     "leaderboard": _of_run(standing.leaderboard_section),
     "work": _of_run(outcome.work_section),
     "abstentions": _of_run(outcome.abstentions_section),

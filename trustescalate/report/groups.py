@@ -182,30 +182,24 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
     if run is None or not certified:
         return ()
     parts = _by_value(run)
-    measured = {
-        promise.value: outcome.judged_agreement(parts[promise.value])[0]
-        for promise in certified
-        if promise.value in parts
-    }
-    looks = sum(figure.counts is not None for figure in measured.values())
+    here = [promise.value for promise in certified if promise.value in parts]
+    looks = sum(outcome.judged_agreement(parts[value])[1] is not None for value in here)
+    measured = {value: outcome.judged_agreement(parts[value], proof.DELTA / max(1, looks)) for value in here}
     return tuple(
         GroupFacts(
             promise.value,
             figures.complement(promise.alpha),
-            figure := measured.get(promise.value, missing("the run has no such item")),
-            _upper(figure, looks),
+            (found := measured.get(promise.value, (missing("the run has no such item"), None)))[0],
+            _upper(*found, looks),
         )
         for promise in certified
     )
 
 
-def _upper(figure: Figure, looks: int) -> Figure:
-    from trustescalate.stats.bounds import clopper_pearson_interval
-
-    if figure.counts is None:
+def _upper(figure: Figure, limits: tuple[float, float] | None, looks: int) -> Figure:
+    if limits is None:
         return missing(figure.note)
-    high = clopper_pearson_interval(*figure.counts, proof.DELTA / looks)[1]
-    return figures.at_most(high, f"upper end of a {proof.INTERVAL} for {looks:,} values at once")
+    return figures.at_most(limits[1], f"upper end of a {proof.INTERVAL} for {looks:,} values at once")
 
 
 def _by_value(run: Run) -> Mapping[str | None, Run]:

@@ -59,20 +59,25 @@ def _votes(run: Run, judge: str | None = None) -> Iterator[Vote]:
     return (vote for row in run.judgments if judge is None or row.judge == judge for vote in row.votes)
 
 
-def judged_agreement(run: Run) -> tuple[Figure, tuple[float, float] | None]:
+def judged_agreement(run: Run, delta: float = proof.DELTA) -> tuple[Figure, tuple[float, float] | None]:
     """Compare released verdicts with people, where people labelled the run's items.
 
     What counts as agreement is what counts as such in the certificate. Items that were labelled because a
-    cascade abstained on them are no sample of what is released: they are left out.
+    cascade abstained on them are no sample of what is released: they are left out. Items of one group hang
+    together, and the interval, which misses with probability `delta`, takes whole groups for what was drawn.
     """
+    from trustescalate.evidence import unit_of
+
     if not run.annotations:
         return missing("people labelled none of the judged items"), None
     certificate = run.header.certificate
     known = losses(certificate.task, certificate.label_policy, labels.sampled(run.annotations))
     judged = [row for row in run.decisions if row.judge is not None and row.item_id in known]
-    lost = [known[row.item_id][row.label] for row in judged if row.label is not None]
+    lost = [(row.item_id, known[row.item_id][row.label]) for row in judged if row.label is not None]
+    groups = {item.id: item.group for item in run.items}
+    units = [unit_of(item_id, groups) for item_id, _ in lost]
     why = "people labelled no item whose verdict was released"
-    return proof.agreement(certificate, sum(lost), len(lost), why)
+    return proof.agreement([loss for _, loss in lost], units, why, delta)
 
 
 def _people(run: Run) -> Mapping[str, Label | None]:

@@ -1,5 +1,6 @@
 """What the certificate says: sections of facts that need no run."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trustescalate.estimand import rule
@@ -14,7 +15,7 @@ from trustescalate.report.sections import (
     Section,
     Table,
 )
-from trustescalate.types import Batch, Ceiling, Certificate, PolicyTest
+from trustescalate.types import Batch, Certificate, HumanAgreement, PolicyTest
 from trustescalate.values import largest_alpha
 
 DELTA = 0.05
@@ -22,7 +23,7 @@ DELTA = 0.05
 INTERVAL = "95 % interval"
 NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
-GROUPED = "rows of one group hang together: no interval"
+CHOSEN = "the policy was chosen on these rows: no interval"
 _PEOPLE = {"majority": "the majority of people", "annotator": "an annotator drawn at random"}
 _PREFER = {
     "coverage": "the most coverage, less at most 2 % of the rows for a cheaper policy",
@@ -30,7 +31,7 @@ _PREFER = {
     "total": "the least cost with abstentions priced",
 }
 _A_CASCADE = "a whole cascade, from the strictest thresholds on the left to the laxest on the right"
-_ONE_ANNOTATOR = "one annotator per row: no ceiling can be measured"
+_ONE_ANNOTATOR = "one annotator per row: human agreement cannot be measured"
 
 
 def whom(certificate: Certificate) -> str:
@@ -99,41 +100,74 @@ def thresholds(certificate: Certificate) -> dict[str, float | None]:
     return dict(zip(names, certificate.thresholds or [None] * len(names), strict=True))
 
 
-def observed_agreement(certificate: Certificate) -> tuple[Figure, tuple[float, float] | None]:
-    """Count how far the chosen policy agreed with people on the certification rows, with its interval."""
+def observed_agreement(certificate: Certificate) -> Figure:
+    """Count how far the chosen policy agreed with people on the certification rows.
+
+    It has no interval: these rows chose the policy, and an interval that stands only where a test passed
+    would miss far more often than it says.
+    """
     if not used_tests(certificate):
-        return missing(NO_POLICY), None
+        return missing(NO_POLICY)
     accepted, errors = accepted_rows(certificate)
-    return agreement(certificate, errors, accepted, "the policy accepted no row")
+    if accepted == 0:
+        return missing("the policy accepted no row")
+    agreed = accepted - (float(errors) if certificate.method == "betting" else int(errors))
+    return replace(share(agreed, accepted), note=CHOSEN)
 
 
 def agreement(
-    certificate: Certificate, loss: float, of: int, why: str
+    losses: Sequence[float], clusters: Sequence[str], why: str, delta: float = DELTA
 ) -> tuple[Figure, tuple[float, float] | None]:
-    """Give the agreement that is left of `of` rows, with an interval that holds for such losses.
+    """Give the agreement that losses in [0, 1] leave, a row each, with an interval that holds for them.
 
-    Exact for right and wrong, by Hoeffding and Bentkus for shares; none where nothing was compared, nor where
-    rows come in groups, of which few would be taken for many.
+    `clusters` names what each row belongs to: rows of one name hang together. Exact for right and wrong on
+    rows that all stand alone, else `stats.intervals.mean_interval`; none where nothing was compared.
     """
-    from trustescalate.stats.bounds import clopper_pearson_interval
-    from trustescalate.stats.losses import mean_loss_interval
+    from trustescalate.evidence import agreement_limits
 
-    if of == 0:
+    if not losses:
         return missing(why), None
-    if certificate.method == "betting":
-        low, high = mean_loss_interval(loss, of, DELTA)
-        return share(of - float(loss), of), (1 - high, 1 - low)
-    agreed = of - int(loss)
-    if certificate.method == "clusters":
-        return replace(share(agreed, of), note=GROUPED), None
-    return share(agreed, of), clopper_pearson_interval(agreed, of, DELTA)
+    whole = sum(losses)
+    part = len(losses) - int(whole) if set(losses) <= {0, 1} else len(losses) - float(whole)
+    return share(part, len(losses)), agreement_limits(losses, clusters, delta)
 
 
-def human_ceiling(ceiling: Ceiling | None) -> Figure:
+def last_judge(certificate: Certificate) -> tuple[Figure, tuple[float, float] | None]:
+    """Give the agreement of the last judge alone with people, on every certification row.
+
+    It was fixed before labels were read, so it stands on the page whatever came of the test.
+    """
+    if certificate.batch is not None or not certificate.diagnostics or not certificate.diagnostics[-1].n:
+        return missing("the last judge was not asked about every row"), None
+    last = certificate.diagnostics[-1]
+    return share(last.agreements, last.n), last.interval
+
+
+def leave_one_out(found: HumanAgreement | None) -> Figure:
     """Give the share of times that one annotator agrees with the majority of the others."""
-    if ceiling is None:
+    if found is None:
         return missing(_ONE_ANNOTATOR)
-    return share(ceiling.agreements, ceiling.comparisons, "no row has a majority without that annotator")
+    return share(found.agreements, found.comparisons, "no row has a majority without that annotator")
+
+
+def human_rows(certificate: Certificate, *, both: bool = False) -> list[tuple[str, Figure, Figure]]:
+    """The lines on human agreement: leave-one-out, and the limit that no verdicts can pass, with intervals.
+
+    The limit is that for whom this certificate is about, or `both`.
+    """
+    found = certificate.human_agreement
+    around = interval_figure(None if found is None else found.interval)
+    rows = [("Human leave-one-out: one person with the majority of the others", leave_one_out(found), around)]
+    if found is None or not found.rows:
+        return rows
+    if both or certificate.label_policy == "majority":
+        limits = interval_figure(found.decidable_interval)
+        rows.append(("Upper limit: rows that have a majority", share(found.decidable, found.rows), limits))
+    if both or certificate.label_policy == "annotator":
+        limits, mean = interval_figure(found.largest_share_interval), found.largest_share * found.rows
+        name = "Upper limit: the largest share of a row's annotators that one verdict agrees with, on average"
+        rows.append((name, share(min(mean, found.rows), found.rows), limits))
+    return rows
 
 
 def interval_figure(limits: tuple[float, float] | None) -> Figure:
@@ -411,8 +445,8 @@ def _terms(certificate: Certificate) -> Table:
 
 
 def agreement_rows(certificate: Certificate) -> list[Row]:
-    """The lines of the agreement table that need no run: the promise, what was observed, and the ceiling."""
-    observed, limits = observed_agreement(certificate)
+    """The lines of the agreement table that need no run: promise, observed, and how people agree."""
+    observed = observed_agreement(certificate)
     rows: list[Row] = []
     if certificate.status == "certified":
         rates = (largest_alpha(certificate), certificate.delta)
@@ -422,10 +456,12 @@ def agreement_rows(certificate: Certificate) -> list[Row]:
         )
         cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
-    rows.append(agreement_row("Observed on accepted certification rows", observed, interval_figure(limits)))
-    figure, ceiling = human_ceiling(certificate.ceiling), certificate.ceiling
-    around = interval_figure(None if ceiling is None else ceiling.interval)
-    return [*rows, agreement_row("One person with the majority of the others", figure, around)]
+    rows.append(agreement_row("Observed on accepted certification rows", observed, missing("")))
+    alone, limits = last_judge(certificate)
+    if limits is not None:
+        name = "The last judge alone, on every certification row"
+        rows.append(agreement_row(name, alone, interval_figure(limits)))
+    return [*rows, *(agreement_row(*each) for each in human_rows(certificate))]
 
 
 def agreement_row(name: str, figure: Figure, limits: Figure) -> Row:

@@ -31,9 +31,7 @@ def _held(certificate: Certificate) -> str:
     if certificate.method == "betting":
         return " Here, other than in the promise, a verdict is right if it is the majority's own label."
     if certificate.method == "clusters":
-        return (
-            " The intervals take rows for independent, which rows of one group are not: they are too narrow."
-        )
+        return " Rows of one group hang together, so the intervals take whole groups for what was drawn."
     return ""
 
 

@@ -24,10 +24,8 @@ class Measures:
     certified_agreement: Figure
     confidence: Figure
     observed_agreement: Figure
-    observed_agreement_lower: Figure
-    observed_agreement_upper: Figure
     predicted_coverage_lower: Figure
-    human_ceiling: Figure
+    human_agreement: Figure
     coverage: Figure
     abstained: Figure
     failed_votes: Figure

@@ -16,13 +16,14 @@ MOST_NAMES = 12
 MOST_BARS = 40
 MEAN_GUARD = (
     f"The limits are asymptotic. A model's are shown from {MIN_LABELS} labels on, of which {MIN_RARE} differ "
-    f"from the commonest one, on {MIN_CLUSTERS} items that do not hang together: there they were "
-    "measured to miss about as often as they say."
+    f"from the commonest one, on {MIN_CLUSTERS} items that do not hang together, where the predictions' "
+    f"errors rest on {MIN_RARE} labels or more: there they were measured to miss about as often as they say."
 )
 STRENGTH_GUARD = (
     f"The limits are asymptotic. They are shown from {MIN_LABELS} labels on, with {MIN_RARE} wins and "
-    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} items that do not hang together; from 200 labels on "
-    "they were measured to miss no more often than they say."
+    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} items that do not hang together, where the "
+    f"predictions' errors rest on {MIN_RARE} labelled games of each or more; from 200 labels on they were "
+    "measured to miss no more often than they say."
 )
 
 

@@ -2,7 +2,8 @@
 
 The judges' predictions for all N items lower the variance, the n labels remove the bias: PPI++. Accepted
 verdicts alone are biased, since easy items are accepted first; what they say about the mean is
-`verdict_bounds`. Intervals here are asymptotic, and each result says whether its labels are enough for that.
+`verdict_bounds`. Intervals from predictions are asymptotic, and each result says whether its labels, and the
+judges' errors on them, are enough for that; beside them stands one from labels alone (`intervals`).
 Several models side by side are `leaderboard`.
 """
 
@@ -14,10 +15,10 @@ from scipy.special import stdtrit
 from trustescalate.stats.bounds import (
     FloatArray,
     IntArray,
-    clopper_pearson_interval,
     clopper_pearson_lower,
     clopper_pearson_upper,
 )
+from trustescalate.stats.intervals import Basis, Limits, effective_number, enough, mean_interval
 
 Target: TypeAlias = Literal["population", "batch"]
 
@@ -36,6 +37,7 @@ class Survey(NamedTuple):
     `labelled` (n,): their places among the N, each once, drawn uniformly; `label` (n,): 0 or 1, ratings, any
     number. `stratum` (N,): labels were drawn uniformly in each stratum, at a rate of its own. `cluster` (N,):
     items with one value (a prompt, a document) hang together; a label of one says something of the others.
+    `ends`: the least and the largest label that there can be; (0, 1) where it is None and labels lie there.
     """
 
     prediction: FloatArray
@@ -43,15 +45,17 @@ class Survey(NamedTuple):
     label: FloatArray
     stratum: IntArray | None = None
     cluster: IntArray | None = None
+    ends: tuple[float, float] | None = None
 
 
 class Mean(NamedTuple):
     """`estimate`, its two-sided interval from `low` to `high`, and what it rests on.
 
-    `power` is the weight that predictions got (0: labels alone). `label_only` is the interval without them:
-    exact for labels of 0 and 1 drawn uniformly and without clusters, else Student's. Where `usable` is False,
-    `reason` says why the asymptotic interval may not be shown as one; then `label_only` is to be read: below
-    100 labels, 10 that differ from the commonest label, or 40 labelled clusters (or labels) in a stratum.
+    `power` is the weight that predictions got (0: labels alone). `label_only` is the interval without them,
+    and `label_basis` says of which kind: Clopper-Pearson for labels of 0 and 1 drawn uniformly and without
+    clusters, else Student's or, where few labels carry the variance, an exact one by betting. It is infinite
+    where nobody knows the scale of the labels. Where `usable` is False, `reason` says why the asymptotic
+    interval may not be shown as one; then `label_only` is to be read: `too_few`.
     """
 
     estimate: float
@@ -64,6 +68,7 @@ class Mean(NamedTuple):
     label_only: tuple[float, float]
     usable: bool
     reason: str
+    label_basis: Basis = "exact"
 
 
 def ppi_mean(
@@ -82,10 +87,8 @@ def ppi_mean(
     `power` None minimises the variance in closed form, and is never below 0. It is fitted on the labels that
     it then serves, a bias of order 1/n; with `folds` >= 2, and `rng` to form them, each label is served by
     the power of the other folds. Student's t with (labelled clusters - strata) degrees of freedom.
-    Measured at delta = 0.1: it misses in 9 to 12 % of draws from 100 labels and 20 expected of the rarer
-    outcome on (ratings: from 30 labels), in 12 to 14 % at 100 and 8 to 10, and in up to 55 % below (30 labels
-    of rate 0.02); clustered, in 9 to 12 % from 20 labelled clusters on. `low` to `high` where `usable`, else
-    `label_only`, misses in 1 to 12 % at any number.
+    `low` to `high` where `usable`, else `label_only`, was measured to miss no oftener than 1.5 delta at
+    delta = 0.05, judges that err one way only included: docs/intervals.md has the table.
     Raises ValueError for shapes that differ, places out of range or doubled, numbers that are not finite, a
     stratum with fewer than 2 labelled clusters, folds without rng, or delta outside (0, 1).
     Angelopoulos, Duchi and Zrnic, arXiv 2311.01453, section 4 (their lambda is power * (1 - n / N)).
@@ -106,6 +109,7 @@ def ppi_mean(
     error = float(np.sqrt(parts @ parts))
     reach = error * t_quantile(survey, delta)
     reason = too_few(survey)
+    alone = _label_only(survey, delta, target)
     return Mean(
         estimate,
         estimate - reach,
@@ -114,9 +118,10 @@ def ppi_mean(
         float(powers.mean()),
         len(survey.prediction),
         len(survey.label),
-        _label_only(survey, delta, target),
+        (alone.low, alone.high),
         not reason,
         reason,
+        alone.basis,
     )
 
 
@@ -133,7 +138,12 @@ def difference(a: Survey, b: Survey) -> Survey:
     """
     if a.prediction.shape != b.prediction.shape or not np.array_equal(a.labelled, b.labelled):
         raise ValueError("two models can be compared on the same items with the same labelled rows only")
-    return a._replace(prediction=a.prediction - b.prediction, label=a.label - b.label)
+    one, other = _ends(a), _ends(b)
+    return a._replace(
+        prediction=a.prediction - b.prediction,
+        label=a.label - b.label,
+        ends=None if one is None or other is None else (one[0] - other[1], one[1] - other[0]),
+    )
 
 
 def verdict_bounds(
@@ -280,10 +290,17 @@ def coarse_strata(
 def too_few(survey: Survey) -> str:
     """Why the labels do not carry an asymptotic interval; empty where they do.
 
-    Source: limits set by this library's coverage tests; docs/win-rates.md tells them.
+    It takes 100 labels, 10 that differ from the commonest, 40 labelled clusters (or labels) in each stratum,
+    and 10 effective residuals (20 where clusters have more and fewer labels): a judge that errs on one
+    labelled row in a hundred leaves a variance that rests on that row.
+    Source: limits set by this library's coverage tests; docs/intervals.md tells them.
 
     >>> too_few(Survey(np.zeros(900), np.arange(300), np.ones(300)))
     '0 labels differ from the commonest, fewer than 10'
+    >>> label = np.repeat([0.0, 1.0], 150)
+    >>> seen = np.where(np.arange(300) < 2, 1 - label, label)
+    >>> too_few(Survey(np.resize(seen, 900), np.arange(300), label))
+    'the error of the predictions rests on 2.1 labels or so, fewer than 10'
     """
     n = len(survey.label)
     rare = n - int(np.unique(survey.label, return_counts=True)[1].max())
@@ -294,7 +311,40 @@ def too_few(survey: Survey) -> str:
         return f"{rare} labels differ from the commonest, fewer than {MIN_RARE}"
     if clusters < MIN_CLUSTERS:
         return f"{clusters} labelled clusters in a stratum or in all, fewer than {MIN_CLUSTERS}"
+    carried, least = effective_residuals(survey)
+    if carried < least:
+        return f"the error of the predictions rests on {carried:.1f} labels or so, fewer than {least}"
     return ""
+
+
+def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[float, int]:
+    """How many labelled clusters (or labels) carry the variance of the residuals; how many it takes.
+
+    Residuals of least squares on the labelled rows: the tuned power differs from that slope by chance, and
+    what it then leaves of the prediction would hide that a judge hardly ever errs. Not `predicted`: of the
+    mean label. Arguments are taken as checked. Source: as `intervals.effective_number`.
+
+    >>> label = np.repeat([0.0, 1.0], 50)
+    >>> seen = np.where(np.arange(100) < 2, 1 - label, label)
+    >>> carried, least = effective_residuals(Survey(seen, np.arange(100), label))
+    >>> round(carried, 1), least
+    (2.2, 10)
+    """
+    parts, weight, at_labels = np.zeros((3, len(survey.prediction)))
+    for members, mine in _strata(survey):
+        rows = survey.labelled[mine]
+        parts[rows] = survey.label[mine] - survey.label[mine].mean()
+        at_labels[rows] = survey.prediction[rows] - survey.prediction[rows].mean()
+        weight[rows] = len(survey.prediction[members]) / len(rows)
+    spread = float(weight @ at_labels**2)
+    if predicted and spread > ROUNDING * len(survey.prediction):
+        parts = parts - float((weight * at_labels) @ parts) / spread * at_labels
+    parts[np.abs(parts) < np.sqrt(ROUNDING) * np.abs(survey.label).max(initial=0.0)] = 0.0
+    parts = parts * weight
+    if survey.cluster is not None:
+        place = np.unique(survey.cluster, return_inverse=True)[1]
+        parts, weight = (np.bincount(place, each).astype(np.float64) for each in (parts, weight))
+    return effective_number(parts), enough(weight[weight > 0])
 
 
 def check_survey(survey: Survey) -> None:
@@ -321,6 +371,10 @@ def check_survey(survey: Survey) -> None:
         raise ValueError("a prediction or a label is not finite")
     if any(_units(survey, labelled[mine]) < 2 for _, mine in _strata(survey)):
         raise ValueError("each stratum needs at least 2 labels, from at least 2 clusters")
+    if survey.ends is not None and not (
+        survey.ends[0] < survey.ends[1] and np.all((label >= survey.ends[0]) & (label <= survey.ends[1]))
+    ):
+        raise ValueError("ends must be in order, and every label must lie between them")
 
 
 def _check_options(delta: float, target: Target, folds: int, rng: np.random.Generator | None) -> None:
@@ -359,10 +413,28 @@ def _powers(survey: Survey, power: float | None, folds: int, rng: np.random.Gene
     return np.array([tuned_power(survey, np.flatnonzero(fold != k)) for k in range(folds)])[fold]
 
 
-def _label_only(survey: Survey, delta: float, target: Target) -> tuple[float, float]:
-    y = survey.label
-    if survey.stratum is None and survey.cluster is None and np.isin(y, (0, 1)).all():
-        return clopper_pearson_interval(int(y.sum()), len(y), delta)
+def _label_only(survey: Survey, delta: float, target: Target) -> Limits:
+    """Limits without predictions. A batch is a draw without replacement, for which they hold all the more."""
+    y, ends = survey.label, _ends(survey)
+    weight, strata = np.ones(len(y)), _strata(survey)
+    if len(strata) > 1:
+        for members, mine in strata:
+            weight[mine] = len(survey.prediction[members]) / len(mine)
+    cluster = None if survey.cluster is None else survey.cluster[survey.labelled]
+    if ends is not None:
+        width = ends[1] - ends[0]
+        found = mean_interval(np.clip((y - ends[0]) / width, 0, 1), delta, cluster=cluster, weight=weight)
+        if found.basis != "student":
+            return Limits(ends[0] + width * found.low, ends[0] + width * found.high, found.basis)
     estimate, parts = influence(survey, np.zeros(len(y)), target)
+    carried, least = effective_residuals(survey, predicted=False)
+    if ends is None and carried < least:
+        return Limits(-np.inf, np.inf, "student")
     reach = float(np.sqrt(parts @ parts)) * t_quantile(survey, delta)
-    return estimate - reach, estimate + reach
+    return Limits(estimate - reach, estimate + reach, "student")
+
+
+def _ends(survey: Survey) -> tuple[float, float] | None:
+    if survey.ends is not None:
+        return survey.ends
+    return (0.0, 1.0) if np.all((survey.label >= 0) & (survey.label <= 1)) else None

@@ -20,6 +20,7 @@ from trustescalate.stats.inference import (
     Survey,
     Target,
     check_survey,
+    effective_residuals,
     influence,
     t_quantile,
     too_few,
@@ -266,7 +267,22 @@ def _too_few_games(games: Games, units: int, m: int) -> str:
         return f"a model with fewer than {MIN_RARE} labelled wins or losses"
     if units < MIN_CLUSTERS:
         return f"{units} labelled clusters, fewer than {MIN_CLUSTERS}"
+    for model in range(m):
+        carried, least = effective_residuals(_as_survey(games, model))
+        if carried < least:
+            return f"a model where the error of the predictions rests on fewer than {least} labelled games"
     return ""
+
+
+def _as_survey(games: Games, model: int) -> Survey:
+    """The games of one model, from its side."""
+    mine = np.flatnonzero((games.first == model) | (games.second == model))
+    at_labels = np.isin(games.labelled, mine)
+    won = np.where(games.first == model, games.prediction, 1 - games.prediction)
+    label = np.where(games.first[games.labelled] == model, games.label, 1 - games.label)[at_labels]
+    cluster = None if games.cluster is None else games.cluster[mine]
+    labelled = np.searchsorted(mine, games.labelled[at_labels])
+    return Survey(won[mine], labelled, label, cluster=cluster)
 
 
 def _game_power(games: Games, strengths: FloatArray) -> float:

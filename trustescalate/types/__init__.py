@@ -7,13 +7,13 @@ from trustescalate.types.certificate import (
     Annotator,
     Batch,
     Bin,
-    Ceiling,
     Certificate,
     Checkpoint,
     Clusters,
     Coefficient,
     Fit,
     GroupPromise,
+    HumanAgreement,
     JudgeDiagnostics,
     LeftOut,
     Look,
@@ -40,14 +40,13 @@ from trustescalate.types.judging import (
     Usage,
     Vote,
 )
+from trustescalate.types.overall import Overall, Stratum
 from trustescalate.types.probe import CONTROL, Probe, ProbedFamily, ProbedJudge
 from trustescalate.types.run import (
     Decision,
-    Overall,
     Run,
     RunHeader,
     Step,
-    Stratum,
     TierShift,
 )
 from trustescalate.types.standings import Correlation, Standing, Standings
@@ -79,7 +78,6 @@ __all__ = [
     "Annotator",
     "Batch",
     "Bin",
-    "Ceiling",
     "Certificate",
     "Channel",
     "Checkpoint",
@@ -89,6 +87,7 @@ __all__ = [
     "Decision",
     "Fit",
     "GroupPromise",
+    "HumanAgreement",
     "Item",
     "Json",
     "JudgeDiagnostics",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.types.judging import Channel
+from trustescalate.types.overall import Overall
 from trustescalate.types.task import Against, Json, Task
 
 
@@ -68,22 +69,37 @@ class JudgeDiagnostics:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
-    """How often one annotator agrees with the majority of the others, counted on the certification rows."""
+class HumanAgreement:
+    """Human leave-one-out agreement on the certification rows, and what no verdict can exceed there.
+
+    `agreements` of `comparisons` of one annotator with the majority of the others: no upper limit for a
+    judge. That is, for agreement with the majority, the share `decidable` of `rows` that have one; for
+    agreement with an annotator drawn at random, `largest_share`, the mean over rows of what the best verdict
+    there agrees with. Both limits are 95 % intervals.
+    """
 
     annotators: int
     comparisons: int
     agreements: int
     interval: tuple[float, float]
+    rows: int = 0
+    decidable: int = 0
+    decidable_interval: tuple[float, float] = (0.0, 1.0)
+    largest_share: float = 1.0
+    largest_share_interval: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """A measure of agreement among people beyond chance; `interval` is two-sided at 95 %, if there is one."""
+    """A measure of agreement among people beyond chance; `interval` is two-sided at 95 %, if there is one.
+
+    Where there is none, `reason` says why.
+    """
 
     name: str
     value: float | None
     interval: tuple[float, float] | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +329,8 @@ class Certificate:
     labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
     verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
     ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
-    votes and labels themselves. `scoring` is None where no score was fitted.
+    votes and labels themselves. `scoring` is None where no score was fitted. `overall` is the mean over all
+    items as the last judge sees them, whatever came of the test; None for the claim "batch".
 
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
@@ -349,7 +366,7 @@ class Certificate:
     tests: tuple[PolicyTest, ...]
     judges: tuple[Seal, ...]
     diagnostics: tuple[JudgeDiagnostics, ...]
-    ceiling: Ceiling | None
+    human_agreement: HumanAgreement | None
     roles: Mapping[str, tuple[str, ...]]
     protocol: str
     data_digest: str
@@ -370,3 +387,4 @@ class Certificate:
     clusters: Clusters | None = None
     weighting: Weighting | None = None
     scoring: Scoring | None = None
+    overall: Overall | None = None

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from trustescalate.types.certificate import Certificate
 from trustescalate.types.frame import VOTE_COLUMNS, as_frame, frame_columns, item_rows, vote_rows
 from trustescalate.types.judging import Judgment
+from trustescalate.types.overall import Overall
 from trustescalate.types.standings import Standings
 from trustescalate.types.task import Annotation, Item, Json, Label
 
@@ -55,47 +56,6 @@ class RunHeader:
     items_digest: str
     items: int
     versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Stratum:
-    """The mean label over the items of one kind; `name` is None for items that name none.
-
-    `interval` and `label_only` hold for all kinds at once with probability 95 %. `usable` and `reason` as in
-    `Overall`. `pooled`: too few labels to be a stratum of its own in the mean over all items.
-    """
-
-    name: str | None
-    items: int
-    labels: int
-    estimate: float | None
-    interval: tuple[float, float] | None
-    label_only: tuple[float, float] | None
-    usable: bool
-    reason: str
-    pooled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Overall:
-    """The mean label over all items, abstained ones too: a win rate, a pass rate or a mean rating.
-
-    `estimate` and its 95 % `interval` use predictions for all items and the certification rows' labels;
-    `label_only` uses labels alone, and is to be read where `usable` is False. `reason` says why that is so,
-    or why there is no estimate at all. `verdicts` are limits from released verdicts alone. `grouped`: each
-    group of items counts once. `strata`: kind by kind, where items name one.
-    """
-
-    estimate: float | None
-    reason: str = ""
-    interval: tuple[float, float] | None = None
-    label_only: tuple[float, float] | None = None
-    usable: bool = False
-    items: int = 0
-    labels: int = 0
-    verdicts: tuple[float, float] | None = None
-    grouped: bool = False
-    strata: tuple[Stratum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,219 @@
+"""How often everything that is printed as a 95 % interval misses, with few labels, rare errors and clusters.
+
+    python -m benchmarks.intervals [--draws 1000] [--seed 0]
+
+prints the tables of docs/intervals.md. A row is a world; each draw goes through the function that the product
+calls: labels and judged rows (`stats.intervals.mean_interval`), means over all items from predictions and
+from labels alone (`stats.inference.ppi_mean`), measures of agreement among people
+(`stats.agreement.agreement_interval`). A draw without an interval does not miss.
+tests/test_interval_coverage.py holds the page's figures to their limit, and against a fresh draw.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from trustescalate.stats.agreement import Coefficient, agreement_interval, fleiss_kappa, gwet_ac1
+from trustescalate.stats.agreement import krippendorff_alpha as alpha
+from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.inference import Survey, difference, ppi_mean
+from trustescalate.stats.intervals import mean_interval
+
+DELTA, ITEMS, MANY = 0.05, 5000, 20_000
+RATES, LABELS = (0.5, 0.2, 0.05, 0.02, 0.005), (30, 60, 100, 300)
+Rng = np.random.Generator
+Limits = tuple[float, float] | None
+
+
+class Misses(NamedTuple):
+    """Of `draws` draws: how many gave an interval, and how many of these missed the truth."""
+
+    draws: int
+    shown: int
+    missed: int
+
+
+class World(NamedTuple):
+    """One row of a table: its `kind`, its name, what is true there, and what one draw gives as limits."""
+
+    kind: str
+    name: str
+    truth: float
+    draw: Callable[[Rng], Limits]
+
+
+def measure(world: World, draws: int, seed: int) -> Misses:
+    """Draw so many times; the generator depends on the world's name and the seed alone."""
+    rng = np.random.default_rng([seed, *f"{world.kind} {world.name}".encode()])
+    found = [limits for _ in range(draws) if (limits := world.draw(rng)) is not None]
+    missed = sum(not low - 1e-12 <= world.truth <= high + 1e-12 for low, high in found)
+    return Misses(draws, len(found), missed)
+
+
+# ── worlds ───────────────────────────────────────────────────────────────────────────────────────
+
+SIZES: Mapping[str, Callable[[Rng, int], IntArray]] = {
+    "of 3": lambda _, g: np.full(g, 3),
+    "of 10": lambda _, g: np.full(g, 10),
+    "of 1 and 20": lambda rng, g: rng.choice([1, 20], g, p=[0.8, 0.2]),
+}
+
+
+def worlds() -> Iterator[World]:
+    """Every row of every table."""
+    for n, rate in product(LABELS, RATES):
+        yield World("labels", f"{n} rows, rate {rate:g}", rate, _independent(n, rate))
+        yield World("strata", f"{n} rows, rate {rate:g}", rate, _strata(n, rate))
+    for clusters, sizes, alike, rate in product((20, 30, 60, 150), SIZES, (0.3, 1.0), RATES[:4]):
+        name = f"{clusters} clusters {sizes}, alike {alike:g}, rate {rate:g}"
+        yield World("clusters", name, rate, _clustered(clusters, sizes, alike, rate))
+    for n, right, rate in product((100, 300), (0.995, 0.99, 0.98, 0.95, 0.8), (0.5, 0.9)):
+        name = f"{n} labels, rate {rate:g}, judge right {right:g}"
+        yield World("one-sided judge", name, rate, _one_sided(n, rate, right))
+    for n, top in product((30, 100, 300), (0.5, 0.95)):
+        yield World("ratings", f"{n} labels, {top:g} of them 5 of 5", 1 + 4 * _mean(top), _rated(n, top))
+        yield World("two runs", f"{n} labels, {1 - top:.2g} drawn anew", 0.0, _changed(n, 1 - top))
+    for kind, right, rate in product(COEFFICIENTS, (0.98, 0.9, 0.8), (0.5, 0.2, 0.05, 0.02)):
+        truth = COEFFICIENTS[kind](_opinions(np.random.default_rng(0), 400_000, rate, right)) or 0.0
+        for n in (30, 100, 300):
+            name = f"{NAMES[kind]}, {n} rows, rarer label {rate:g}, people right {right:g}"
+            yield World("people", name, truth, _people(kind, n, rate, right))
+
+
+def _independent(n: int, rate: float) -> Callable[[Rng], Limits]:
+    return lambda rng: mean_interval((rng.random(n) < rate).astype(np.float64), DELTA)[:2]
+
+
+def _strata(n: int, rate: float) -> Callable[[Rng], Limits]:
+    """A quarter of the items, twice as often of the rarer label, has half of the labels; no prediction."""
+    stratum = (np.arange(ITEMS) % 4 == 0).astype(np.int64)
+    half = [np.flatnonzero(stratum == k)[: n // 2] for k in (0, 1)]
+    rows = np.concatenate(half)
+    chance = np.where(stratum[rows] == 1, 1.6, 0.8) * rate
+
+    def draw(rng: Rng) -> Limits:
+        label = (rng.random(len(rows)) < chance).astype(np.float64)
+        return ppi_mean(Survey(np.zeros(ITEMS), rows, label, stratum=stratum), DELTA).label_only
+
+    return draw
+
+
+def _clustered(clusters: int, sizes: str, alike: float, rate: float) -> Callable[[Rng], Limits]:
+    """`alike` is the correlation of two rows of one cluster; at 1 all rows of a cluster are equal."""
+
+    def draw(rng: Rng) -> Limits:
+        size = SIZES[sizes](rng, clusters)
+        place = np.repeat(np.arange(clusters), size)
+        if alike == 1:
+            return mean_interval((rng.random(clusters) < rate)[place].astype(float), DELTA, cluster=place)[:2]
+        spread = (1 - alike) / alike
+        chance = rng.beta(rate * spread, (1 - rate) * spread, size=clusters)[place]
+        return mean_interval((rng.random(len(place)) < chance).astype(float), DELTA, cluster=place)[:2]
+
+    return draw
+
+
+def _one_sided(n: int, rate: float, right: float) -> Callable[[Rng], Limits]:
+    """The judge says 1 of every 0 label that it gets wrong, and never 0 of a 1."""
+    wrong = min(1.0, (1 - right) / (1 - rate))
+
+    def draw(rng: Rng) -> Limits:
+        label = (rng.random(MANY) < rate).astype(np.float64)
+        prediction = np.where(rng.random(MANY) < wrong, 1.0, label)
+        return _shown(Survey(prediction, np.arange(n), label[:n]))
+
+    return draw
+
+
+def _rated(n: int, top: float) -> Callable[[Rng], Limits]:
+    def draw(rng: Rng) -> Limits:
+        label = np.where(rng.random(n) < top, 5.0, rng.integers(1, 5, size=n))
+        survey = Survey(np.full(ITEMS, 4.0), np.arange(n), label, ends=(1.0, 5.0))
+        return ppi_mean(survey, DELTA).label_only
+
+    return draw
+
+
+def _mean(top: float) -> float:
+    """The mean rating of `_rated` on [0, 1]: below the top, 1 to 4 are equally common."""
+    return top + (1 - top) * 1.5 / 4
+
+
+def _changed(n: int, share: float) -> Callable[[Rng], Limits]:
+    """Two runs: a share of the items has its label drawn anew, in either direction alike."""
+
+    def draw(rng: Rng) -> Limits:
+        before = (rng.random(n) < 0.5).astype(np.float64)
+        after = np.where(rng.random(n) < share, rng.random(n) < 0.5, before)
+        half = np.full(ITEMS, 0.5)
+        pair = [Survey(half, np.arange(n), label, ends=(0.0, 1.0)) for label in (after, before)]
+        return _shown(difference(*pair))
+
+    return draw
+
+
+def _shown(survey: Survey) -> tuple[float, float]:
+    found = ppi_mean(survey, DELTA)
+    return (found.low, found.high) if found.usable else found.label_only
+
+
+COEFFICIENTS: Mapping[Coefficient, Callable[[IntArray], float | None]] = {
+    "fleiss_kappa": fleiss_kappa,
+    "alpha_nominal": alpha,
+    "gwet_ac1": gwet_ac1,
+}
+NAMES: Mapping[Coefficient, str] = {"fleiss_kappa": "κ", "alpha_nominal": "α", "gwet_ac1": "AC1"}
+
+
+def _opinions(rng: Rng, n: int, rate: float, right: float) -> IntArray:
+    """Counts (n, 2): three people, each right with one probability."""
+    truth = rng.random(n) < rate
+    ones = (truth[:, None] ^ (rng.random((n, 3)) >= right)).sum(axis=1)
+    return np.stack([3 - ones, ones], axis=1)
+
+
+def _people(kind: Coefficient, n: int, rate: float, right: float) -> Callable[[Rng], Limits]:
+    return lambda rng: agreement_interval(kind, _opinions(rng, n, rate, right), DELTA)
+
+
+# ── printing ─────────────────────────────────────────────────────────────────────────────────────
+
+TITLES = {
+    "labels": "Agreement on rows that stand alone: each judge, judged items",
+    "clusters": "Agreement on rows of clusters",
+    "strata": "From labels alone, two strata labelled at different rates",
+    "one-sided judge": "Means over all items, a judge that errs one way only",
+    "ratings": "Mean rating from labels alone",
+    "two runs": "Difference of two runs",
+    "people": "Agreement among people beyond chance, three people",
+}
+
+
+def tables(draws: int, seed: int) -> Iterator[str]:
+    """Markdown: for each kind of interval, every world with misses in per cent of the draws, and how many of
+    the draws gave an interval."""
+    rows: dict[str, list[str]] = {title: [] for title in TITLES}
+    for world in worlds():
+        found = measure(world, draws, seed)
+        missed, shown = (100 * part / draws for part in (found.missed, found.shown))
+        rows[world.kind].append(f"| {world.name} | {missed:.1f} | {shown:.0f} |")
+    for kind, title in TITLES.items():
+        yield (
+            f"### {title}\n\n| world | misses, % | shown, % |\n|---|---|---|\n" + "\n".join(rows[kind]) + "\n"
+        )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Misses of everything that is printed as 95 %.")
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print("\n".join(tables(options.draws, options.seed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,10 @@ def _complete(report: Report) -> Check:
 def _certified(report: Report) -> Check:
     certified = report.measures.certified_agreement.value is not None
     status: Status = "pass" if certified else "undecided"
-    return Check("certificate", status, "certified", "certified" if certified else "none", report.claim)
+    observed = "certified" if certified else "none"
+    if report.tested:
+        observed = f"{observed}, {report.tested}"
+    return Check("certificate", status, "certified", observed, report.claim)
 
 
 def _current(stale: str) -> Check:

@@ -63,6 +63,8 @@ def print_report(report: "Report") -> None:
         typer.echo(f"! {clean(banner)}")
     head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
     typer.echo(f"{head}{clean(report.claim)}")
+    if report.tested:
+        typer.echo(f"This is {report.tested}.")
     if report.advice:
         typer.echo(f"What would help: {clean(report.advice)}")
     for key in report.key_figures:

@@ -80,6 +80,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         items=() if run is None else outcome.item_rows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=groups.group_facts(certificate, run),
+        tested=proof.tested(certificate),
     )
 
 

@@ -141,7 +141,7 @@ def certificate_section(certificate: Certificate) -> Section:
     text = (
         *(_check_line(certificate, test) for test in used),
         *_radius_line(certificate),
-        *_look_line(certificate),
+        *_share_line(certificate),
     )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
@@ -178,10 +178,24 @@ def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
     )
 
 
-def _look_line(certificate: Certificate) -> tuple[str, ...]:
-    look = certificate.look
-    if look is None:
+def tested(certificate: Certificate) -> str:
+    """Say which test of its labels a certificate is from; nothing where no ledger counts them."""
+    attempt = certificate.attempt
+    return "" if attempt is None else f"test {attempt.number} of these labels"
+
+
+def _share_line(certificate: Certificate) -> tuple[str, ...]:
+    look, attempt = certificate.look, certificate.attempt
+    if look is None and attempt is None:
         return ()
+    if look is None:
+        assert attempt is not None
+        share = "all" if attempt.share == 1 else figures.setting(attempt.share).text
+        return (
+            f"This is {tested(certificate)}. It may spend {share} of δ, so that all tests of a label, those "
+            f"before and those to come, are wrong with probability at most "
+            f"{figures.setting(certificate.delta).text} together.",
+        )
     sizes = ", ".join(f"{size:,}" for size in look.sizes)
     return (
         f"This is look {look.number} of {len(look.sizes)}, planned at {sizes} rows. It may spend "
@@ -354,6 +368,9 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     if certificate.look is not None:
         terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
         terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
+    elif certificate.attempt is not None:
+        terms.append(("Test of these labels", count(certificate.attempt.number)))
+        terms.append(("… may spend, of δ", figures.setting(certificate.attempt.share)))
     return terms
 
 

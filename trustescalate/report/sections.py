@@ -222,6 +222,7 @@ class Report:
     """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
 
     `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
+    `tested` says which test of its labels the certificate is from, if a ledger counts them.
     """
 
     schema: int
@@ -241,3 +242,4 @@ class Report:
     items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
     groups: tuple[GroupFacts, ...] = ()
+    tested: str = ""

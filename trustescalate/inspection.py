@@ -16,7 +16,7 @@ from trustescalate.cascade import Cascade, Tier, collect_judgments, run_cascade
 from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
-from trustescalate.errors import DataError, NoCertificate
+from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
 from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import needs_rows, open_judges
@@ -221,6 +221,10 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found += error.problems
     share = first_share(config.guarantee.attempts) if selected.look is None else selected.look.share
     floor = label_floor(config.guarantee.alpha, config.guarantee.delta * share)
+    try:
+        project.ledger(roles["certify"])
+    except CertificateMismatch as error:
+        found.append(error.message)
     if selected.missing:
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:

@@ -165,9 +165,7 @@ class Ledger:
         file = os.open(self.path, flags, 0o644)
         try:
             if not lock(file) or read_ledger(self.folder).lines != self.lines:
-                raise UsageError(
-                    f"{self.path}: another process is writing to it", "try again when it is done"
-                )
+                raise UsageError(f"{self.path}: another process writes to it", "try again when it is done")
             truncate_torn(self.path)
             size = os.fstat(file).st_size
             try:

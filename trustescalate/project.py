@@ -202,7 +202,7 @@ class Project:
                 f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
             )
         roles, by_id = selected.roles, {item.id: item for item in data.items}
-        ledger = self._ledger(roles["certify"])
+        ledger = self.ledger(roles["certify"])
         if not roles["certify"] and ledger.chosen_by:
             raise NotMeasurable(
                 "labels of every row that could certify were read to choose by "
@@ -257,7 +257,7 @@ class Project:
         self._write_certificate(certificate, judged)
         return certificate
 
-    def _ledger(self, certify: Iterable[str] = ()) -> Ledger:
+    def ledger(self, certify: Iterable[str] = ()) -> Ledger:
         """The ledger. Raises CertificateMismatch where it is not the one of the certificate in place."""
         ledger = read_ledger(self.config.folder)
         with suppress(NoCertificate, DataError):  # nothing to hold it against, or nothing that can be read
@@ -271,7 +271,7 @@ class Project:
         Raises CertificateMismatch where the ledger is not the certificate's.
         """
         data, wanted = load_dataset(self.config), set(item_ids)
-        ledger = self._ledger()
+        ledger = self.ledger()
         items = [item for item in data.items if item.id in wanted and item.id in data.annotated]
         enter_choice(ledger, command, labels_of(items, data.annotations))
 

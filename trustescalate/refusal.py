@@ -79,7 +79,7 @@ def _from_what_was_seen(protocol: Protocol, aligned: Aligned, floor: int) -> str
     least = "about" if _is_exact(protocol) else "more than"  # betting needs more than counts do
     return (
         f"at best {seen}; if that rate holds, {least} {ceil(needed / share)} fresh labelled rows would do. "
-        "Labels that were already tested must not be tested again until they pass"
+        "A further test of these labels has its own, smaller share of delta"
     )
 
 

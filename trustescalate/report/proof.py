@@ -192,8 +192,8 @@ def _share_line(certificate: Certificate) -> tuple[str, ...]:
         assert attempt is not None
         share = "all" if attempt.share == 1 else figures.setting(attempt.share).text
         return (
-            f"This is {tested(certificate)}. It may spend {share} of δ, so that all tests of a label, those "
-            f"before and those to come, are wrong with probability at most "
+            f"This is {tested(certificate)}. It may spend {share} of δ: all tests of a label, those made before "
+            f"and those to come, give a wrong certificate with probability at most "
             f"{figures.setting(certificate.delta).text} together.",
         )
     sizes = ", ".join(f"{size:,}" for size in look.sizes)
@@ -368,10 +368,17 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     if certificate.look is not None:
         terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
         terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
-    elif certificate.attempt is not None:
-        terms.append(("Test of these labels", count(certificate.attempt.number)))
-        terms.append(("… may spend, of δ", figures.setting(certificate.attempt.share)))
     return terms
+
+
+def _attempt_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
+    attempt = certificate.attempt
+    if attempt is None or certificate.look is not None:
+        return ()
+    return (
+        ("Test of these labels", count(attempt.number)),
+        ("… may spend, of δ", figures.setting(attempt.share)),
+    )
 
 
 _TORN = {
@@ -398,6 +405,7 @@ def _terms(certificate: Certificate) -> Table:
         *_row_terms(certificate),
         (_TORN[certificate.label_policy], count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
+        *_attempt_terms(certificate),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
         *_group_terms(certificate),
         ("Policies tested", count(len(all_tests(certificate)))),

@@ -192,8 +192,8 @@ def _share_line(certificate: Certificate) -> tuple[str, ...]:
         assert attempt is not None
         share = "all" if attempt.share == 1 else figures.setting(attempt.share).text
         return (
-            f"This is {tested(certificate)}. It may spend {share} of δ: all tests of a label, those made before "
-            f"and those to come, give a wrong certificate with probability at most "
+            f"This is {tested(certificate)}. It may spend {share} of δ: all tests of a label, those made "
+            "before and those to come, give a wrong certificate with probability at most "
             f"{figures.setting(certificate.delta).text} together.",
         )
     sizes = ", ".join(f"{size:,}" for size in look.sizes)

@@ -14,6 +14,7 @@ from trustescalate.project import Project
 from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.types import (
     Annotation,
+    Attempt,
     Certificate,
     Judgment,
     Look,
@@ -201,7 +202,7 @@ CHANGES: Mapping[str, Any] = {
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
-    "recalibrate": "platt", "learn_from": "dearest",
+    "recalibrate": "platt", "learn_from": "dearest", "attempt": Attempt(2, 0.05),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 
@@ -272,7 +273,7 @@ def test_the_tierwise_path_end_to_end(tmp_path: Path) -> None:
     assert made.roles["pilot"] == ()
     assert (made.path, made.procedure) == ("tierwise", "fixed_sequence")
     assert len(made.tests) == 2
-    assert all(test.level == pytest.approx(0.1) for test in made.tests)
+    assert all(test.level == pytest.approx(0.9 * 0.1) for test in made.tests)
     assert run(config).header.status == "complete"
 
 

@@ -100,7 +100,7 @@ def test_check_warns_of_what_will_go_wrong(tmp_path: Path) -> None:
     config = write_project(tmp_path, OPENAI, labelled=20, unlabelled=0, alpha=0.05)
     found = inspect_project(Project.open(config))
     said = "\n".join(found.warnings)
-    assert "rows to certify with; fewer than 32 can certify nothing" in said
+    assert "rows to certify with; fewer than 34 can certify nothing" in said
     assert "judge cheap: the variable NO_SUCH_KEY is not set" in said
     assert "judge dear: the variable OPENAI_API_KEY is not set" in said
     assert "every item is labelled, so `run` needs --items" in said

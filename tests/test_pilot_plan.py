@@ -11,6 +11,7 @@ from tests.test_project import calibrate, edit, shuffled, write_project
 from trustescalate.cli import app
 from trustescalate.dataset import load_dataset
 from trustescalate.errors import NoCertificate, NotMeasurable
+from trustescalate.ledger import read_ledger
 from trustescalate.path_choice import compare_paths
 from trustescalate.pilot_plan import plan_from_pilot, write_plot
 from trustescalate.project import CERTIFICATE_VOTES, Project
@@ -42,10 +43,11 @@ def test_recorded_rows_certify_what_the_certificate_says(config: Path) -> None:
     """The arrays are those of the calibration: the same test gives the same counts, costs and thresholds."""
     recorded = read_recorded(Project.open(config))
     certificate = recorded.certificate
+    assert certificate.attempt is not None
     again = certify(
         *recorded.certify,
         alpha=certificate.alpha,
-        delta=certificate.delta,
+        delta=certificate.delta * certificate.attempt.share,
         path=recorded.plan("common"),
         prefer="cost",
     )
@@ -96,7 +98,7 @@ def test_a_pilot_plan_is_what_the_statistics_say(config: Path) -> None:
         *rows,
         np.array([40, 160, 640]),
         alpha=0.3,
-        delta=0.2,
+        delta=0.2 * 0.9,
         wanted=0.5,
         path=read_recorded(project).plan("common"),
         prefer="cost",
@@ -173,7 +175,7 @@ def test_paths_are_those_of_the_statistics(config: Path) -> None:
     n = len(recorded.certify.truth)
     dev = np.zeros(n, dtype=bool)
     dev[np.random.default_rng(5).permutation(n)[: round(0.4 * n)]] = True
-    rules = {"alpha": 0.3, "delta": 0.2, "classes": recorded.classes, "prefer": "coverage"}
+    rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes, "prefer": "coverage"}
     expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, **rules)  # type: ignore[arg-type]
     assert (found.dev, found.rows) == (int(dev.sum()), int((~dev).sum()))
     assert [row.path for row in found.paths] == [*PATHS, "tierwise"]
@@ -210,7 +212,9 @@ def test_tierwise_counts_all_its_tiers(config: Path) -> None:
         assert paper.cost == float(seen.cost[0])
 
 
-def test_the_paths_command_writes_nothing(config: Path) -> None:
+def test_the_paths_command_writes_to_the_ledger_alone(config: Path) -> None:
+    compare_paths(Project.open(config))
+    assert read_ledger(config.parent).lines[-1].event == "choice"
     before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")}
     shown = cli("paths", "--config", config)
     assert shown.exit_code == 0

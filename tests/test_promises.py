@@ -16,7 +16,7 @@ from trustescalate.errors import CertificateMismatch, ConfigError, DataError, No
 from trustescalate.estimand import losses
 from trustescalate.inspection import inspect_project
 from trustescalate.labels import majority
-from trustescalate.looks import LEDGER, read_ledger
+from trustescalate.ledger import LEDGER, read_ledger
 from trustescalate.monitor import watch
 from trustescalate.path_choice import compare_paths
 from trustescalate.pilot_plan import plan_from_pilot
@@ -295,9 +295,9 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
     for role in ("exemplars", "dev", "holdout", "pilot"):
         assert second.roles[role] == first.roles[role]
     assert second.judges == first.judges
-    ledger = read_ledger(tmp_path)
-    assert ledger is not None
-    assert [look.number for look in ledger.looks] == [1, 2]
+    tests = read_ledger(tmp_path).tests
+    assert [(test.number, test.interim and test.interim.number) for test in tests] == [(1, 1), (2, 2)]
+    assert [test.share for test in tests] == [pytest.approx(1 / 6), pytest.approx(2 / 6)]
     assert "This is look 2 of 3" in page(second)
     last = calibrate(relabel(tmp_path, 200))
     assert last.look is not None
@@ -358,7 +358,7 @@ def test_nothing_can_be_changed_between_looks(tmp_path: Path, old: str, new: str
     edit(config, old, new)
     with pytest.raises(CertificateMismatch, match="protocol was changed after look 1") as caught:
         calibrate(config)
-    assert "move looks.json away" in caught.value.hint
+    assert "bring rows that were never tested" in caught.value.hint
     assert Project.open(config).certificate() == made
 
 
@@ -372,11 +372,11 @@ def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> Non
     with pytest.raises(CertificateMismatch, match="rows of look 1 are gone"):
         calibrate(config)
     notes.write_text(kept + json.dumps({"item_id": gone, "annotator": "late", "label": "tie"}) + "\n")
-    with pytest.raises(CertificateMismatch, match="labels of rows in look 1 were changed"):
+    with pytest.raises(CertificateMismatch, match="texts or labels of rows in look 1 were changed"):
         calibrate(config)
     notes.write_text(kept)
     assert replace(calibrate(config), created=made.created) == made
-    (tmp_path / LEDGER).write_text("{}")
+    (tmp_path / LEDGER).write_text("{}\n")
     with pytest.raises(DataError, match="is missing"):
         calibrate(config)
 

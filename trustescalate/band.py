@@ -1,6 +1,6 @@
 """alpha chosen afterwards: what the limits in a certificate allow, whatever alpha is asked for.
 
-Reads what `calibrate` computed; nothing is asked, tested or changed, and no run uses what is found here.
+Reads what `calibrate` computed; nothing is asked or tested, and no run uses what is found here.
 """
 
 from collections import defaultdict
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trustescalate.errors import NotMeasurable
+from trustescalate.project import Project
 from trustescalate.report import figures, proof
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
@@ -89,6 +90,20 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     answers = tuple(Answer(alpha, certified_at(arrays, alpha, certificate.n)) for alpha in alphas)
     names = tuple(seal.judge for seal in certificate.judges)
     return RiskBand(certificate.delta, certificate.n, names, proof.whom(certificate), limits, answers)
+
+
+def choose_alpha(project: Project, alphas: tuple[float, ...]) -> RiskBand:
+    """The limits of a project's certificate, and what they allow at each alpha.
+
+    What they allow may be claimed as it stands. A calibration at an alpha that was chosen so is another test,
+    which these labels must not make: the ledger notes that they were read to choose by, if an alpha is asked
+    for. Raises as `read_band` and `Project.read_to_choose` do.
+    """
+    certificate = project.certificate()
+    found = read_band(certificate, alphas)
+    if alphas:
+        project.read_to_choose("band", certificate.roles["certify"])
+    return found
 
 
 def _without_limits(certificate: Certificate) -> str:

@@ -180,6 +180,7 @@ async def bench(project: Project, *, rows: RowsFrom = "dev", budget: BudgetTable
     if not items:
         hint = "set [roles] dev = 0.3" if rows == "dev" else "label some items"
         raise NotMeasurable(f"no row in the role {rows} has a label", hint)
+    project.read_to_choose("judges bench", (item.id for item in items))
     judged, seconds, recorded = await _votes(project, data, roles, items, budget)
     place = {label: i for i, label in enumerate(task.labels)}
     answers = np.array([place.get(truth[item.id] or "", -1) for item in items])

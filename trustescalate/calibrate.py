@@ -30,6 +30,7 @@ from trustescalate.stats.shift import robustness_radius
 from trustescalate.testing import Tested, kind_of, run_test
 from trustescalate.types import (
     Annotation,
+    Attempt,
     Batch,
     Certificate,
     Checkpoint,
@@ -139,6 +140,7 @@ def calibrate(
         ),
         method=_METHODS.get(kind_of(protocol), "exact"),
         look=protocol.look,
+        attempt=protocol.attempt,
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
         scoring=scoring(protocol, scorer),
@@ -317,6 +319,8 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             agreement,
             "nothing is promised about items outside the batch",
         ]
+        if protocol.attempt is not None and protocol.attempt.number > 1:
+            said.append(_tested_before(protocol.attempt))
         return (*said, *((REPLACED,) if protocol.humans_replace else ()), *_fitting(protocol))
     drawn = (
         "the certification rows were drawn independently from the same population as the items to be judged"
@@ -350,6 +354,8 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said.append(_weighted(protocol.weighting))
     if protocol.look is not None:
         said.append(_looked(protocol.look))
+    elif protocol.attempt is not None and protocol.attempt.number > 1:
+        said.append(_tested_before(protocol.attempt))
     return (*said, *_fitting(protocol))
 
 
@@ -381,6 +387,13 @@ def _looked(look: Look) -> str:
     return (
         f"this is look {look.number} of {len(look.sizes)}, and may spend {look.share:g} of delta; the number "
         "of rows of every look was fixed before the first label"
+    )
+
+
+def _tested_before(attempt: Attempt) -> str:
+    return (
+        f"this is test {attempt.number} of these labels, and may spend {attempt.share:.3g} of delta; whether "
+        "it was made may depend on anything, what it tests, and on how many rows, on none of their labels"
     )
 
 

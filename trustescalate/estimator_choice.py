@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trustescalate.attempts import first_share
 from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
@@ -136,8 +137,10 @@ def compare_scores(
     Dev rows are the recorded ones, or, where none were judged, a seeded share of the certification rows. The
     path is the configuration's where it takes no labels, otherwise `hedged`. Half of the dev rows fit and the
     other half try, both ways round; the most coverage is chosen, or, where an abstention has a price, the
-    least cost with it. Raises what `read_votes` and `must_be_one_promise` raise, NotMeasurable where there
-    are too few rows, ValueError unless 0 < dev_share < 1 and draws > 0.
+    least cost with it. Each draw spends what a first test of fresh labels may. The ledger notes that these
+    labels were read to choose by. Raises what `read_votes`, `must_be_one_promise` and
+    `Project.read_to_choose` raise, NotMeasurable where there are too few rows, ValueError unless
+    0 < dev_share < 1 and draws > 0.
     """
     if not (0 < dev_share < 1 and draws > 0):
         raise ValueError(
@@ -153,6 +156,7 @@ def compare_scores(
         {item.id: item for item in data.items},
         *_split(certificate, judged, data.annotations, dev_share, seed),
     )
+    project.read_to_choose("estimators", (*place.dev, *place.certify))
     rows, kept, same = dict[str, Rows](), dict[str, Way](), dict[str, str]()
     for way in place.ways():
         found = place.read(way, place.dev, place.certify)
@@ -162,6 +166,7 @@ def compare_scores(
         else:
             same[way.name] = twin
     promise = project.config.guarantee
+    delta = promise.delta * first_share(promise.attempts)
     tried = {name: place.tried(way) for name, way in kept.items()}
     # Not by cost alone: an estimator that reads few votes is cheap, and cheapest where it certifies nothing.
     prefer: Prefer = "total" if promise.abstention_price else "coverage"
@@ -172,7 +177,7 @@ def compare_scores(
         next(iter(rows.values())).truth,
         {name: found.costs for name, found in rows.items()},
         alpha=promise.alpha,
-        delta=promise.delta,
+        delta=delta,
         n=len(place.certify),
         draws=draws,
         rng=np.random.default_rng(seed),
@@ -182,7 +187,7 @@ def compare_scores(
     )
     return EstimatorTable(
         promise.alpha,
-        promise.delta,
+        delta,
         place.path,
         len(place.dev),
         len(next(iter(rows.values())).truth),

@@ -70,7 +70,10 @@ def _certified(report: Report) -> Check:
     certified = report.measures.certified_agreement.value is not None
     status: Status = "pass" if certified else "undecided"
     message = f"{report.claim} {report.run_claim}".rstrip()
-    return Check("certificate", status, "certified", "certified" if certified else "none", message)
+    observed = "certified" if certified else "none"
+    if report.tested:
+        observed = f"{observed}, {report.tested}"
+    return Check("certificate", status, "certified", observed, message)
 
 
 def _current(stale: str) -> Check:

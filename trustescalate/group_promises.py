@@ -140,7 +140,7 @@ def refusal_by_value(
         advice = (
             "use better judges, allow a larger alpha, label more rows of the values that matter or give them "
             "more weight; one promise for all values together, without [groups] by, takes fewer labels. "
-            "Labels that were already tested must not be tested again until they pass"
+            "A further test of these labels has its own, smaller share of delta"
         )
     return reason, advice
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from trustescalate.attempts import first_share
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, cascade_of, certified_cascade, collect_judgments, run_cascade
 from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
-from trustescalate.errors import DataError, NoCertificate
+from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
 from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import needs_rows, open_judges
 from trustescalate.labels import majority
+from trustescalate.ledger import labels_of, read_ledger, row_digest
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
@@ -65,6 +67,7 @@ def inspect_project(project: Project) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
         *_test_facts(selected),
+        *_ledger_facts(project, data, selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
         *_score_facts(project),
@@ -124,6 +127,28 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
     if selected.look is not None:
         look = selected.look
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
+    return found
+
+
+def _ledger_facts(project: Project, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
+    """How often the labels to certify with were tested, and which labels may not be any more."""
+    ledger, certify = read_ledger(project.config.folder), set(selected.roles["certify"])
+    labels = labels_of([item for item in data.items if item.id in certify], data.annotations)
+    times, before = ledger.times(labels), ledger.before(labels)
+    tested = [times[row] for row, _ in labels.rows if times[row]]
+    found = [("tested before", "none of the labels to certify with")]
+    if before:
+        found = [
+            (
+                "tested before",
+                f"{len(tested):,} of {len(labels.rows):,} labels to certify with, at most "
+                f"{max(times.values())} times; {ledger.spent(labels):.3g} of delta is spent",
+            )
+        ]
+    read = [item.id for item in data.labelled if row_digest(item) in ledger.chosen_by]
+    if read:
+        commands = ", ".join(sorted(set(ledger.chosen_by.values())))
+        found.append(("read to choose by", f"{len(read):,} labels ({commands}): no other test may use them"))
     return found
 
 
@@ -195,8 +220,12 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
             project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
-    spent = config.guarantee.delta * (1 if selected.look is None else selected.look.share)
-    floor = label_floor(config.guarantee.alpha, spent)
+    share = first_share(config.guarantee.attempts) if selected.look is None else selected.look.share
+    floor = label_floor(config.guarantee.alpha, config.guarantee.delta * share)
+    try:
+        project.ledger(roles["certify"])
+    except CertificateMismatch as error:
+        found.append(error.message)
     if selected.missing:
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:

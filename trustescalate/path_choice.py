@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trustescalate.attempts import first_share
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
 from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
@@ -94,15 +95,17 @@ def _line(row: PathRow) -> str:
 def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int = 0) -> PathTable:
     """Certify every path, and the paper's `tierwise`, on a seeded split of the recorded rows.
 
-    alpha, delta, procedure and wish are the configuration's. Only the path that dev rows chose could keep the
-    promise, and only for these rows, which were tested before. Raises what `read_recorded` raises,
-    UsageError where each value has a promise of its own, NotMeasurable where the split leaves no row on a
-    side, ValueError unless 0 < dev_share < 1.
+    alpha, procedure and wish are the configuration's, delta what it leaves to a first test of fresh labels.
+    Only the path that dev rows chose could keep the promise, and only for these rows, which were tested
+    before. The ledger notes that their labels were read to choose by. Raises what `read_recorded` and
+    `Project.read_to_choose` raise, UsageError where each value has a promise of its own, NotMeasurable where
+    the split leaves no row on a side, ValueError unless 0 < dev_share < 1.
     """
     must_be_one_promise(project, "`paths`")
     if not 0 < dev_share < 1:
         raise ValueError(f"dev_share must lie strictly between 0 and 1, not {dev_share}")
     recorded, promise = read_recorded(project), project.config.guarantee
+    delta = promise.delta * first_share(promise.attempts)
     n = len(recorded.certify.truth)
     size = round(dev_share * n)
     if not 2 <= size < n:
@@ -111,11 +114,12 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
         )
     dev = np.zeros(n, dtype=bool)
     dev[np.random.default_rng(seed).permutation(n)[:size]] = True
+    project.read_to_choose("paths", recorded.certificate.roles["certify"])
     found = certify_paths(
         recorded.certify,
         dev,
         alpha=promise.alpha,
-        delta=promise.delta,
+        delta=delta,
         classes=recorded.classes,
         pilot=recorded.pilot,
         # With a tolerance, recorded rows know right from wrong only, which cannot be pooled.
@@ -126,7 +130,7 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
         abstention_price=promise.abstention_price,
     )
     testing = recorded.certify.take(~dev)
-    paper = certify(*testing, alpha=promise.alpha, delta=promise.delta, path="tierwise")
+    paper = certify(*testing, alpha=promise.alpha, delta=delta, path="tierwise")
     rows = [
         _row(
             result.name,
@@ -142,7 +146,7 @@ def compare_paths(project: Project, *, dev_share: float = DEV_SHARE, seed: int =
     judges = tuple(seal.judge for seal in recorded.certificate.judges)
     return PathTable(
         promise.alpha,
-        promise.delta,
+        delta,
         size,
         n - size,
         seed,

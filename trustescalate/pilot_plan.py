@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trustescalate.attempts import first_share
 from trustescalate.jsonl import write_atomically
 from trustescalate.project import Project
 from trustescalate.recorded import SPENT, must_be_one_promise, read_recorded
@@ -96,8 +97,10 @@ def plan_from_pilot(
 ) -> PilotPlan:
     """The power curve of a project's own path, procedure and wish; alpha and delta are the configuration's.
 
-    Raises what `read_recorded` raises, UsageError where each value has a promise of its own, NotMeasurable
-    for a fitted path without recorded dev rows, and ValueError as `stats.pilot.pilot_power` does.
+    Each calibration spends what a first test of fresh labels may. The ledger notes that the recorded labels
+    were read to choose by. Raises what `read_recorded` and `Project.read_to_choose` raise, UsageError where
+    each value has a promise of its own, NotMeasurable for a fitted path without recorded dev rows, and
+    ValueError as `stats.pilot.pilot_power` does.
     """
     must_be_one_promise(project, "`plan --pilot`")
     recorded, promise = read_recorded(project), project.config.guarantee
@@ -106,11 +109,13 @@ def plan_from_pilot(
     path: Plan | Literal["tierwise"] = "tierwise"
     if promise.path != "tierwise":
         path = recorded.plan(promise.path)
+    project.read_to_choose("plan --pilot", recorded.certificate.roles["certify"])
+    level = delta * first_share(promise.attempts)
     found = pilot_power(
         *recorded.certify,
         np.array(rows),
         alpha=alpha,
-        delta=delta,
+        delta=level,
         wanted=wanted,
         rng=np.random.default_rng(seed),
         path=path,
@@ -135,7 +140,7 @@ def plan_from_pilot(
         len(pilot.truth),
         trials,
         seed,
-        label_floor(alpha, delta),
+        label_floor(alpha, level),
         pilot_ceiling(pilot.labels, pilot.truth, alpha),
         rows_needed(found, TARGET),
         rows,

@@ -4,8 +4,8 @@ import json
 import platform
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from trustescalate import __version__
+from trustescalate.attempts import due_attempt, enter_test
 from trustescalate.batch import (
     Draw,
     certified_items,
@@ -60,7 +61,14 @@ from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import asked_names, needs_exemplars, needs_rows, open_judges
 from trustescalate.labels import majority
 from trustescalate.leaderboard import standings
-from trustescalate.looks import must_follow, read_ledger, record
+from trustescalate.ledger import (
+    Ledger,
+    enter_choice,
+    enter_outcome,
+    labels_of,
+    must_hold,
+    read_ledger,
+)
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
@@ -167,13 +175,15 @@ class Project:
         """Judge the certification rows with every judge and test the promise; write what came of it.
 
         Replaces certificate.json, also by a refusal: an old certificate never outlives a failed renewal.
-        With the claim "batch", first draws the rows that people label, and judges the batch. With planned
-        looks, makes the one that is due, and writes it down before its outcome is known. `batch` has the
+        The test is written to the ledger before its outcome is known, and spends the share of delta that is
+        due to it after all earlier tests of these labels. With the claim "batch", first draws the rows that
+        people label, and judges the batch. With planned looks, makes the one that is due. `batch` has the
         answers of judges with backend = "openai" made by their Batch API, within a day each time and cheaper;
         `finish_live` asks at once what the first batch leaves unanswered.
         Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
-        drawn have no label yet or there are too few for the first look, and CertificateMismatch where
-        something was changed after a look; then nothing is replaced.
+        drawn have no label yet, there are too few for the first look, or labels may not be tested again, and
+        CertificateMismatch where something was changed after a look or the ledger is not the certificate's;
+        then nothing is replaced.
         """
         data = load_dataset(self.config)
         drawn = self.draw(data)
@@ -198,8 +208,15 @@ class Project:
                 "there are",
                 f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
             )
-        roles, past = selected.roles, read_ledger(self.config.folder)
-        by_id = {item.id: item for item in data.items}
+        roles, by_id = selected.roles, {item.id: item for item in data.items}
+        ledger = self.ledger(roles["certify"])
+        if not roles["certify"] and ledger.chosen_by:
+            raise NotMeasurable(
+                "labels of every row that could certify were read to choose by "
+                f"({', '.join(sorted(set(ledger.chosen_by.values())))})",
+                "label more rows: those that were read have the role dev from now on",
+            )
+        labels = labels_of([by_id[item_id] for item_id in roles["certify"]], data.annotations)
         fitted = roles["dev"] if self.config.asks_dev else ()
         self._must_fit(data, roles)
         wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
@@ -210,8 +227,8 @@ class Project:
         panel = self._panel(exemplars, limits, rows=rows, batch=batch, finish_live=finish_live)
         async with panel as (judges, spent, deferred):
             protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
-            if past is not None:
-                must_follow(past, protocol, data.annotations)
+            attempts = self.config.guarantee.attempts
+            due_attempt(ledger, protocol, labels, data.annotations, attempts)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -233,17 +250,37 @@ class Project:
                     collect=collect,
                     in_flight=self.in_flight,
                 )
-        record(self.config.folder, past, protocol, data.annotations)
+        ledger, attempt = enter_test(ledger, protocol, labels, data.annotations, attempts, judged)
         certificate = calibrate(
-            protocol,
+            replace(protocol, attempt=replace(attempt, ledger="")),
             data.annotations,
             judged,
             created=self._now(),
             batch_digest="" if drawn is None else drawn.batch,
             items=by_id,
         )
+        enter_outcome(ledger, attempt, certificate.status)
+        certificate = replace(certificate, attempt=attempt)
         self._write_certificate(certificate, judged)
         return certificate
+
+    def ledger(self, certify: Iterable[str] = ()) -> Ledger:
+        """The ledger. Raises CertificateMismatch where it is not the one of the certificate in place."""
+        ledger = read_ledger(self.config.folder)
+        with suppress(NoCertificate, DataError):  # nothing to hold it against, or nothing that can be read
+            must_hold(ledger, self.certificate(), certify)
+        return ledger
+
+    def read_to_choose(self, command: str, item_ids: Iterable[str]) -> None:
+        """Write to the ledger that a command reads the labels of these items to choose by.
+
+        They certify nothing afterwards, but the tests that were made of them may be repeated as they were.
+        Raises CertificateMismatch where the ledger is not the certificate's.
+        """
+        data, wanted = load_dataset(self.config), set(item_ids)
+        ledger = self.ledger()
+        items = [item for item in data.items if item.id in wanted and item.id in data.annotated]
+        enter_choice(ledger, command, labels_of(items, data.annotations))
 
     def roles(self, data: Dataset) -> Mapping[str, tuple[str, ...]]:
         """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""

@@ -7,7 +7,7 @@ from typing import Literal
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.paths import PATHS, PathName
-from trustescalate.types import Against, Annotation, Judgment, Look, Task, Weighting
+from trustescalate.types import Against, Annotation, Attempt, Judgment, Look, Task, Weighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,13 @@ class Protocol:
     leave_out: LeaveOut | None = None
     recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
     learn_from: Literal["people", "dearest"] = "people"
+    attempt: Attempt | None = None
 
     @property
     def level(self) -> float:
-        """The probability of a wrong certificate that this test may spend: delta, or a look's share of it."""
-        return self.delta if self.look is None else self.delta * self.look.share
+        """The probability of a wrong certificate that this test may spend: delta, or its share of it."""
+        share = self.attempt or self.look
+        return self.delta if share is None else self.delta * share.share
 
     @property
     def fitted(self) -> bool:

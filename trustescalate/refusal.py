@@ -85,7 +85,7 @@ def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest
     what = "rows" if protocol.clusters is None else "clusters"
     advice = (
         f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of "
-        "80 %. Labels that were already tested must not be tested again until they pass"
+        "80 %. A further test of these labels has its own, smaller share of delta"
     )
     return advice if protocol.clusters is None else f"{advice}; or {MORE_GROUPS}"
 

@@ -1,7 +1,8 @@
 """Which labelled rows have which role, and which of them are tested: by hashes of content and seed alone.
 
 Roles are divided by `dataset.assign_roles`, or were by `split`. Here the rows to certify with are taken: one
-of each group or whole groups, thinned by weights, and as many as a look takes. A batch is drawn by `batch`.
+of each group or whole groups, thinned by weights, and as many as a look takes. Rows that labels were read of
+to choose by become dev rows. A batch is drawn by `batch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,17 @@ from math import isfinite
 
 import numpy as np
 
+from trustescalate.attempts import FIXED, due
 from trustescalate.config import Config
 from trustescalate.dataset import Dataset, assign_roles, clusters, content_digest, read_roles
 from trustescalate.errors import DataError
 from trustescalate.jsonl import digest
-from trustescalate.looks import Ledger, due
+from trustescalate.ledger import Interim, Ledger, labels_of, row_digest
 from trustescalate.protocol import Clustering
 from trustescalate.stats.shift import rejection_sample
 from trustescalate.types import Item, Look, Weighting
 
 Roles = Mapping[str, tuple[str, ...]]
-FIXED = ("exemplars", "dev", "holdout", "pilot")
-"""Roles that stay as they are from one look to the next."""
 MOST_NAMED = 5
 
 
@@ -44,16 +44,39 @@ def lot(seed: int, item: Item) -> str:
     return digest("lot", seed, content_digest(item), item.id)
 
 
-def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -> Selection:
+def select(config: Config, data: Dataset, exemplars: int, ledger: Ledger | None) -> Selection:
     """Divide the labelled rows of a population, `exemplars` of them for few-shot prompts.
 
-    `past` holds earlier looks: their roles and rows stay. Raises DataError for weights that are missing or
-    out of bounds, and for a group that is larger than any can be.
+    `ledger` holds earlier tests. Where planned looks go on, their roles and rows stay. Rows whose labels a
+    command read to choose by have the role dev, unless just these labels were tested before: that test may be
+    repeated. Raises DataError for weights that are missing or out of bounds, and for a group that is larger
+    than any can be.
     """
+    if ledger is None:
+        return _select(config, data, exemplars, None)
+    line = None if config.guarantee.looks is None else ledger.plan(data.labelled)
+    selected = _select(config, data, exemplars, None if line is None else line.interim)
+    if line is not None or not ledger.chosen_by:
+        return selected
+    certify = set(selected.roles["certify"])
+    labels = labels_of([item for item in data.labelled if item.id in certify], data.annotations)
+    if any(set(test.rows) == set(labels.rows) for test in ledger.tests):
+        return selected
+    return _select(config, data, exemplars, None, frozenset(ledger.chosen_by))
+
+
+def _select(
+    config: Config,
+    data: Dataset,
+    exemplars: int,
+    past: Interim | None,
+    read: frozenset[str] = frozenset(),
+) -> Selection:
+    """As `select`; `read` are the keys of labels that were read to choose by."""
     promise, seed = config.guarantee, config.roles.seed
-    fixed = _fresh_roles(config, data, exemplars) if past is None else past.roles
+    fixed = _fresh_roles(config, data, exemplars, read) if past is None else past.roles
     taken = {item_id for role in FIXED for item_id in fixed[role]}
-    before = set() if past is None else set(past.looks[-1].rows)
+    before = set() if past is None else set(past.rows)
     sets = _free_clusters(data, taken, before)
     offered = sets if promise.clusters == "bet" else [[_one_of(rows, seed, before)] for rows in sets]
     if promise.largest_cluster is not None:
@@ -75,9 +98,12 @@ def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -
     return Selection(roles, None, weighting, look, missing)
 
 
-def _fresh_roles(config: Config, data: Dataset, exemplars: int) -> Roles:
+def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[str]) -> Roles:
     labelled, seed = data.labelled, config.roles.seed
-    given = read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars)
+    given = dict(read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars))
+    for item in labelled if read else ():
+        if row_digest(item) in read and given[item.id] != "exemplars":
+            given[item.id] = "dev"
     pool = data.unlabelled or tuple(item for item in labelled if given[item.id] in ("dev", "holdout"))
     size = 0 if config.guarantee.path == "tierwise" else config.guarantee.pilot
     divided = {

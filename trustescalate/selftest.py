@@ -102,11 +102,13 @@ def self_test_of(project: Project, trials: int, seed: int) -> SelfTest:
     """The self-test with a project's own promise, path, judges, number of rows and shape of scores.
 
     The project's world comes first, then the standard ones at the same alpha, delta and number of rows, with
-    three judges at most. Raises what `read_recorded` raises, and UsageError where each value has a promise of
-    its own.
+    three judges at most. The ledger notes that the recorded labels were read to choose by. Raises what
+    `read_recorded` and `Project.read_to_choose` raise, and UsageError where each value has a promise of its
+    own.
     """
     must_be_one_promise(project, "`selftest --config`")
     recorded = read_recorded(project)
+    project.read_to_choose("selftest", recorded.certificate.roles["certify"])
     own = _in_own_world(project, recorded, trials, np.random.default_rng(seed))
     promise = project.config.guarantee
     rows, tiers = recorded.certify.scores.shape

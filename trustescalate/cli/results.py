@@ -71,9 +71,9 @@ def band(
     json: AsJson = False,
 ) -> None:
     """Upper limits on the risk of many policies at once, so that alpha may be chosen after looking."""
-    from trustescalate.band import read_band
+    from trustescalate.band import choose_alpha
 
     asked = tuple(alpha or ())
     for value in asked:
         level(value)
-    show(read_band(open_project(config).certificate(), asked), json=json)
+    show(choose_alpha(open_project(config), asked), json=json)

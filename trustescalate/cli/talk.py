@@ -65,6 +65,8 @@ def print_report(report: "Report") -> None:
     typer.echo(f"{head}{clean(report.claim)}")
     if report.run_claim:
         typer.echo(clean(report.run_claim))
+    if report.tested:
+        typer.echo(f"This is {report.tested}.")
     if report.advice:
         typer.echo(f"What would help: {clean(report.advice)}")
     for key in report.key_figures:

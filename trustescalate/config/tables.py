@@ -209,6 +209,9 @@ class GuaranteeTable(Table):
     look_shares: tuple[float, ...] | None = Field(
         None, description="what each look may spend of delta; default: in proportion to 1, 2, 3, …"
     )
+    attempts: Literal[1] | None = Field(
+        None, description="1 gives all of delta to one test of these labels, and refuses a second"
+    )
     weight: str | None = Field(
         None,
         pattern=WEIGHT,
@@ -288,6 +291,10 @@ class GuaranteeTable(Table):
             (batch and self.looks, 'claim = "batch" is one draw, labelled at once: remove looks'),
             (batch and self.weight, 'claim = "batch" is about its own items: remove weight'),
             (bet and self.against == "annotator", 'clusters = "bet" counts errors: set against = "majority"'),
+            (
+                self.attempts is not None and self.looks is not None,
+                "looks are several tests, and attempts = 1 allows one: remove one of them",
+            ),
             (bet and self.looks, 'looks count rows, and clusters = "bet" tests groups: remove one of them'),
             (bet and self.path == "tierwise", 'path = "tierwise" counts rows: set clusters = "one_each"'),
             (

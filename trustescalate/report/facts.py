@@ -88,6 +88,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=groups.group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
+        tested=proof.tested(certificate),
     )
 
 

@@ -184,7 +184,7 @@ def certificate_section(certificate: Certificate) -> Section:
     text = (
         *(_check_line(certificate, test) for test in used),
         *_radius_line(certificate),
-        *_look_line(certificate),
+        *_share_line(certificate),
     )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
@@ -221,10 +221,24 @@ def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
     )
 
 
-def _look_line(certificate: Certificate) -> tuple[str, ...]:
-    look = certificate.look
-    if look is None:
+def tested(certificate: Certificate) -> str:
+    """Say which test of its labels a certificate is from; nothing where no ledger counts them."""
+    attempt = certificate.attempt
+    return "" if attempt is None else f"test {attempt.number} of these labels"
+
+
+def _share_line(certificate: Certificate) -> tuple[str, ...]:
+    look, attempt = certificate.look, certificate.attempt
+    if look is None and attempt is None:
         return ()
+    if look is None:
+        assert attempt is not None
+        share = "all" if attempt.share == 1 else figures.setting(attempt.share).text
+        return (
+            f"This is {tested(certificate)}. It may spend {share} of δ: all tests of a label, those made "
+            "before and those to come, give a wrong certificate with probability at most "
+            f"{figures.setting(certificate.delta).text} together.",
+        )
     sizes = ", ".join(f"{size:,}" for size in look.sizes)
     return (
         f"This is look {look.number} of {len(look.sizes)}, planned at {sizes} rows. It may spend "
@@ -400,6 +414,16 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     return terms
 
 
+def _attempt_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
+    attempt = certificate.attempt
+    if attempt is None or certificate.look is not None:
+        return ()
+    return (
+        ("Test of these labels", count(attempt.number)),
+        ("… may spend, of δ", figures.setting(attempt.share)),
+    )
+
+
 _TORN = {
     "majority": "… of these without a majority, counted as disagreement",
     "annotator": "… of these without a majority, which does not matter here",
@@ -424,6 +448,7 @@ def _terms(certificate: Certificate) -> Table:
         *_row_terms(certificate),
         (_TORN[certificate.label_policy], count(certificate.no_majority)),
         ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
+        *_attempt_terms(certificate),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
         *_group_terms(certificate),
         ("Policies tested", count(len(all_tests(certificate)))),

@@ -223,6 +223,7 @@ class Report:
     `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
     `claim` is about the population, or the batch; `run_claim` limits the errors among this run's verdicts,
     and is empty where nothing is proven of them.
+    `tested` says which test of its labels the certificate is from, if a ledger counts them.
     """
 
     schema: int
@@ -243,3 +244,4 @@ class Report:
     versions: Mapping[str, str]
     groups: tuple[GroupFacts, ...] = ()
     run_claim: str = ""
+    tested: str = ""

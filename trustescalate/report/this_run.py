@@ -139,8 +139,9 @@ def _limit(certificate: Certificate, promises: Mapping[float, int]) -> int:
     released, alpha = list(promises.values()), list(promises)
     if certificate.method == "betting":
         return two_step_loss_upper(sum(released), certificate.alpha, LEVEL)
-    if certificate.chosen is None or proof.is_tierwise(certificate):
-        return run_errors_upper(released, alpha)  # which tests stand there depends on labels
+    again = certificate.attempt is not None and certificate.attempt.number > 1
+    if certificate.chosen is None or proof.is_tierwise(certificate) or again:
+        return run_errors_upper(released, alpha)  # which policies are tested may depend on these labels
     test = certificate.tests[certificate.chosen]
     looks = 1 if certificate.look is None else len(certificate.look.sizes)
     weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / looks

@@ -1,7 +1,7 @@
 """Label some rows, look, label more: a share of delta for each look, so that looking often does no harm.
 
-Each look is a whole certification on all rows labelled so far. This file does not watch a cascade that
-already runs.
+Each look is a whole certification on all rows labelled so far. Tests that were not planned have shares too.
+This file does not watch a cascade that already runs.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,23 @@ from trustescalate.stats.paths import Plan
 
 LOOKS = (0.1, 0.2, 0.3, 0.4)
 """Shares of delta: small while there are few rows, which could pass with luck only."""
+FIRST_SHARE = 0.9
+"""What the first test of a label spends: all of delta would buy .006 to .016 of coverage, and be the last."""
+
+
+def attempt_share(number: int, first: float = FIRST_SHARE) -> float:
+    """What test 1, 2, ... of the same labels may spend of delta, where nobody planned how many there will be.
+
+    `first`, then (1 - first) / (k (k - 1)): the shares of all tests sum to 1, however many are made. Raises
+    ValueError unless number >= 1 and 0 < first < 1.
+    Source: alpha spending, Lan and DeMets 1983, by Bonferroni over tests; the shares are this library's.
+
+    >>> [round(attempt_share(k), 4) for k in (1, 2, 3, 4)]
+    [0.9, 0.05, 0.0167, 0.0083]
+    """
+    if number < 1 or not 0 < first < 1:
+        raise ValueError(f"number must be at least 1 and first lie in (0, 1), not {number} and {first}")
+    return first if number == 1 else (1 - first) / (number * (number - 1))
 
 
 def look_levels(delta: float, shares: Sequence[float] = LOOKS) -> FloatArray:

@@ -5,6 +5,7 @@ This package holds no I/O and no statistics. Reading and writing records as JSON
 
 from trustescalate.types.certificate import (
     Annotator,
+    Attempt,
     Batch,
     Bin,
     Certificate,
@@ -76,6 +77,7 @@ __all__ = [
     "Against",
     "Annotation",
     "Annotator",
+    "Attempt",
     "Batch",
     "Bin",
     "Certificate",

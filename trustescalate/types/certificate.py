@@ -243,6 +243,20 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """Which test of its labels a certificate is from, and what that test may spend.
+
+    `number` is 1 where none of the certification labels was tested before, else one more than the largest
+    number of a test that shares a label with it. `share` is of delta; the shares of all tests of a label sum
+    to at most 1. `ledger` is the digest of the test's line in ledger.jsonl, and so of every line before it.
+    """
+
+    number: int
+    share: float
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Clusters:
     """Certification rows in whole clusters: how many of these, and the most rows that one can ever have."""
 
@@ -325,7 +339,7 @@ class Certificate:
     `stack` says how tiers are pooled, where any test is `pooled`.
     `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
     `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
-    the `look`); both are left out unless `method` is "exact". `people` is None where fewer than two people
+    the `attempt`); both are left out unless `method` is "exact". `people` is None where fewer than two people
     labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
     verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
     ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
@@ -388,3 +402,4 @@ class Certificate:
     weighting: Weighting | None = None
     scoring: Scoring | None = None
     overall: Overall | None = None
+    attempt: Attempt | None = None

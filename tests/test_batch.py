@@ -238,7 +238,7 @@ def test_other_paths(tmp_path: Path, path: str) -> None:
     config = write_batch(tmp_path, path=path, more=more)
     made = calibrate(config)
     assert made.path == path
-    assert {test.part for test in made.tests} == ({0, 1} if path == "hedged" else {0})
+    assert {test.part for test in made.tests} == ({0, 1, 2} if path == "hedged" else {0})
     assert len(made.roles["dev"]) == (0 if path == "hedged" else 48)
     if made.status == "certified":
         assert len(run(config).decisions) == made.batch.items if made.batch else False

@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="paths and estimators; default: all")
     parser.add_argument("--delta", type=float, default=0.1)
     parser.add_argument("--dev-share", type=float, default=0.3)
-    parser.add_argument("--pilot", type=int, default=50, help="unlabelled rows that lay out the path")
+    parser.add_argument("--pilot", type=int, default=100, help="unlabelled rows that lay out the path")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """When the answer is no: why, and what would help. Nothing here is part of a test."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -9,8 +9,6 @@ import numpy as np
 from trustescalate.estimand import is_binary
 from trustescalate.protocol import Aligned, Protocol
 from trustescalate.stats.batch import batch_pvalue
-from trustescalate.stats.betting import betting_best_pvalue
-from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.clusters import cluster_pvalue
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.types import PolicyTest
@@ -139,16 +137,7 @@ def _is_exact(protocol: Protocol) -> bool:
 
 def _floor(protocol: Protocol) -> int:
     """The fewest rows with which anything could pass; of clusters it is the fewest of these."""
-    if _is_exact(protocol):
-        return label_floor(protocol.alpha, protocol.level)
-    return _fewest(lambda n: betting_best_pvalue(n, protocol.alpha), protocol.level)
-
-
-def _fewest(best: Callable[[IntArray], FloatArray], level: float) -> int:
-    n = 1
-    while float(best(np.array([n]))[0]) > level:
-        n += 1
-    return n
+    return label_floor(protocol.alpha, protocol.level)
 
 
 def _clusters(protocol: Protocol, aligned: Aligned) -> int:
@@ -164,7 +153,8 @@ def _too_few_clusters(protocol: Protocol, aligned: Aligned) -> bool:
     known = set(aligned.ids)
     sizes = np.array([len(known.intersection(rows)) for rows in protocol.clusters.rows])
     none = np.zeros_like(sizes)
-    return cluster_pvalue(sizes, none, protocol.alpha, protocol.clusters.largest) > protocol.level
+    p_value = cluster_pvalue(sizes, none, protocol.alpha, protocol.clusters.largest, protocol.level)
+    return p_value > protocol.level
 
 
 def _batch_reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from trustescalate.stats.betting import betting_best_pvalue
 from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.certify import certify, plan_levels
-from trustescalate.stats.control import expected_rows, reject
+from trustescalate.stats.control import binomial_best, reject
 from trustescalate.stats.losses import (
     certify_losses,
     evaluate_losses,
@@ -216,7 +215,7 @@ def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None
     np.testing.assert_array_equal(found.table.level, expected.table.level)
     order = np.arange(len(truth))
     bet = certify_losses(scores, labels, losses, costs, order=order, **rule)  # type: ignore[arg-type]
-    own = plan_levels(plan, "fallback", 500, 0.1, lambda c: betting_best_pvalue(expected_rows(c, 500), 0.1))
+    own = plan_levels(plan, "fallback", 500, 0.1, binomial_best(0.1, 500))
     by_hand = reject("fallback", plan.sizes, bet.table.p_value, own)
     np.testing.assert_array_equal(bet.table.level, by_hand.level)
     dear = {**rule, "abstention_price": 1e9}

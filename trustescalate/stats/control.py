@@ -208,17 +208,24 @@ def reject(procedure: str, sizes: Sequence[int], p: FloatArray, own: FloatArray)
     return Rejections(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def most_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> FloatArray:
-    """The most that each test can come to spend (t,): where all tests before it in its sub-path pass.
+def aimed_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> FloatArray:
+    """What each test spends (t,), if it spends anything and nothing came from before the nearest start.
 
-    Arguments as in `reject`. A constant before any row is tested, so a test may aim at it.
+    Arguments as in `reject`. A constant before any row is tested, so bets may aim at it; a test that spends
+    more than that has power to spare.
 
-    >>> most_levels("fallback", (2, 1), np.array([0.02, 0.01, 0.05])).tolist()
-    [0.02, 0.03, 0.05]
+    >>> aimed_levels("fallback", (3, 1), np.array([0.02, 0.0, 0.01, 0.05])).tolist()
+    [0.02, 0.02, 0.01, 0.05]
     """
     if not procedure_named(procedure).carries:
         return own
-    return np.concatenate([np.cumsum(part) for part in np.split(own, np.cumsum(sizes)[:-1])])
+    ends = np.cumsum(sizes)[:-1]
+    return np.concatenate([_nearest_start(part) for part in np.split(own, ends)])
+
+
+def _nearest_start(own: FloatArray) -> FloatArray:
+    places = np.maximum.accumulate(np.where(own > 0, np.arange(len(own)), 0))
+    return own[places]
 
 
 def carried(p: FloatArray, own: FloatArray) -> Rejections:

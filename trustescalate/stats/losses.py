@@ -10,10 +10,10 @@ import numpy as np
 from scipy.special import bdtr, rel_entr
 
 from trustescalate.stats.agreement import majority
-from trustescalate.stats.betting import betting_best_pvalue, betting_pvalue
+from trustescalate.stats.betting import betting_pvalues
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
 from trustescalate.stats.certify import plan_levels
-from trustescalate.stats.control import BestPvalue, Prefer, binomial_best, choose, expected_rows, reject
+from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 
@@ -257,31 +257,33 @@ def certify_losses(
     `paths.Plan` of the tiers' own scores (read the votes by another first: losses are those of the verdicts).
     `method` is fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator,
     or a majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting",
-    which needs `order`, a permutation (n,) of the rows drawn without looking at them. Taking the exact test
-    whenever the losses *happen* to be 0 and 1 would be two chances for one delta, so it is refused for other
-    losses and never chosen for you. Assumes that the rows are drawn independently from the population that
-    the cascade will meet. Raises ValueError for unknown names, shapes that differ, or numbers outside their
-    range. Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
+    which needs `order`, a permutation (n,) of the rows drawn without looking at them: each bet aims at
+    the level of the nearest start. Taking the exact test whenever the losses *happen* to be 0 and 1
+    would be two chances for one delta, so it is refused for other losses and never chosen for you. Assumes
+    that the rows are drawn independently from the population that the cascade will meet. Raises ValueError
+    for unknown names, shapes that differ, or numbers outside their range. Source: bounded losses,
+    Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1))}
     >>> found = certify_losses(scores, labels, losses, scores, order=rng.permutation(90), **rule)
     >>> found.chosen, found.table.p_value.round(3).tolist()
-    (0, [0.022])
+    (0, [0.1])
     """
     if method not in get_args(Method):
         raise ValueError(f"no method {method!r}; there are {', '.join(get_args(Method))}")
     plan, n = Plan.of(path), len(scores)
     if plan.readings != (None,):
         raise ValueError("losses belong to verdicts: read the votes by the plan first")
-    own = plan_levels(plan, procedure, n, delta, _best(method, alpha, n))
+    own = plan_levels(plan, procedure, n, delta, binomial_best(alpha, n))
     outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
     if method == "betting":
         place = _checked_order(order, n)
         shuffled = scores[place], labels[place], losses[place]
-        bets = [betting_pvalue(released_losses(policy, *shuffled) - alpha, alpha) for policy in plan.policies]
-        p_value = np.array(bets)
+        excess = np.array([_excess(policy, *shuffled, alpha) for policy in plan.policies])
+        aim = aimed_levels(procedure, plan.sizes, own)
+        p_value = betting_pvalues(excess, alpha, target=np.where(aim > 0, aim, delta))
     elif method == "exact":
         if not np.isin(losses[labels >= 0], (0.0, 1.0)).all():
             raise ValueError("the exact test needs losses that are 0 or 1")
@@ -299,10 +301,13 @@ def certify_losses(
     return CertifiedLosses(chosen, table.policies[chosen], lower, table)
 
 
-def _best(method: Method, alpha: float, n: int) -> BestPvalue:
-    if method != "betting":
-        return binomial_best(alpha, n)
-    return lambda coverage: betting_best_pvalue(expected_rows(coverage, n), alpha)
+def _excess(
+    policy: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray, alpha: float
+) -> FloatArray:
+    """What each row (n,) loses more than alpha under one policy, NaN where it is not released."""
+    tier = decide(policy, scores, labels)
+    released = np.take_along_axis(losses, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
+    return np.where(tier >= 0, released - alpha, np.nan)
 
 
 def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:

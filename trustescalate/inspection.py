@@ -32,6 +32,8 @@ from trustescalate.values import Policy, values_of
 
 MOST_VALUES_SHOWN = 12
 GUESSED_THRESHOLD = 0.8
+FEW_PILOT = 30
+"""With fewer unlabelled rows the expected coverage of a policy is little more than a guess."""
 
 ENOUGH_TO_FIT = 50
 """From so many rows on a logistic score can be better than a plain one."""
@@ -230,6 +232,11 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    if config.guarantee.path != "tierwise" and len(roles["pilot"]) < FEW_PILOT:
+        found.append(
+            f"{len(roles['pilot'])} items without labels (or rows in the roles dev and holdout) to lay out the "
+            f"path; below {FEW_PILOT} testing may start at poor places: bring more, or set [roles] dev = 0.2"
+        )
     if needs_rows(config):
         from trustescalate.judges.classical import FEWEST
 

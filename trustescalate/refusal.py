@@ -21,6 +21,8 @@ MORE_GROUPS = (
 
 CONSIDERED = 8
 """Of the tested policies so many are worked out exactly: those that seem to need fewest labels."""
+MOST_LABELS = 100_000
+"""Who would need more accepted rows than about these is told that the rate is too close to alpha."""
 
 
 def refusal(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> tuple[str, str]:
@@ -78,7 +80,7 @@ def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest
     if lost >= protocol.alpha * closest.accepted:
         return f"{seen}: use better judges, clearer instructions, or allow a larger alpha"
     if needed is None:
-        return f"{seen}: too close to alpha for any number of labels"
+        return f"{seen}: too close to alpha for any number of labels that people would give"
     least = "about" if _is_exact(protocol) else "more than"  # betting needs more than counts do
     what = "rows" if protocol.clusters is None else "clusters"
     advice = (
@@ -107,11 +109,13 @@ def _closest(
 
     def roughly(test: PolicyTest) -> float:
         gap = protocol.alpha - rate(test)
-        return 1 / (gap * gap * test.accepted) if gap > 0 else np.inf
+        return 9 * protocol.alpha * (1 - protocol.alpha) / (gap * gap) if gap > 0 else np.inf
 
-    ranked = sorted(released, key=lambda test: (roughly(test), rate(test)))
+    ranked = sorted(released, key=lambda test: (roughly(test) / test.accepted, rate(test)))
     found: list[tuple[int, int]] = []
     for place, test in enumerate(ranked[:CONSIDERED]):
+        if roughly(test) > MOST_LABELS:
+            continue
         spent = level[test.part] or protocol.level / len(level)
         accepted = labels_needed(rate(test), protocol.alpha, spent)
         if accepted is not None:

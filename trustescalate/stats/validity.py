@@ -150,7 +150,7 @@ a coin's beside one tier just above alpha, or everywhere; moves with the rows fr
 def world(name: str, alpha: float, tiers: int) -> World:
     """The world `name` of `WORLDS` at alpha: for those by rank, all combinations of the tiers' score levels.
 
-    Raises ValueError for an unknown name, or "handover" with one tier.
+    Raises ValueError for an unknown name.
 
     >>> world("flat", alpha=0.1, tiers=2).risk_coverage(np.array([0.9, 0.9]))[1]
     0.36

@@ -13,7 +13,15 @@ import numpy as np
 from trustescalate.attempts import first_share
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, cascade_of, certified_cascade, collect_judgments, run_cascade
-from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
+from trustescalate.config import (
+    AskedTable,
+    CallableJudge,
+    Config,
+    OpenAIJudge,
+    RewardJudge,
+    ScoreJudge,
+    parse_config,
+)
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
@@ -213,6 +221,15 @@ def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
     return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
 
 
+def _pilot_warnings(config: Config, pilot: int) -> list[str]:
+    if config.guarantee.path == "tierwise" or pilot >= min(FEW_PILOT, config.guarantee.pilot):
+        return []
+    return [
+        f"{pilot} items without labels, or rows in the roles dev and holdout, to lay out the path; below "
+        f"{FEW_PILOT} testing may start at poor places: bring more, or set [roles] dev = 0.2"
+    ]
+
+
 def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
     config, found, roles = project.config, list[str](), selected.roles
     certify = len(roles["certify"])
@@ -232,11 +249,6 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:
         found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
-    if config.guarantee.path != "tierwise" and len(roles["pilot"]) < FEW_PILOT:
-        found.append(
-            f"{len(roles['pilot'])} items without labels (or rows in the roles dev and holdout) to lay out the "
-            f"path; below {FEW_PILOT} testing may start at poor places: bring more, or set [roles] dev = 0.2"
-        )
     if needs_rows(config):
         from trustescalate.judges.classical import FEWEST
 
@@ -245,6 +257,7 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
             found.append(
                 f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
             )
+    found += _pilot_warnings(config, len(roles["pilot"]))
     found += _value_warnings(project, _value_counts(project, data, roles))
     rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
     if config.ensemble.fitted and rows < ENOUGH_TO_FIT:

@@ -171,15 +171,15 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     assert 0 < (made.coverage_lower or 0) < share
     assert all(test.loss is None for test in made.tests)
     said = page(made)
-    assert f"in {made.clusters.count} groups" in said
-    assert "group after group" in said
-    assert "rows of one group hang together: no interval" in json.dumps(
+    assert f"in {made.clusters.count} clusters" in said
+    assert "cluster after cluster" in said
+    assert "rows of one cluster hang together: no interval" in json.dumps(
         [figure.note for figure in (build_calibration(made).measures.observed_agreement_lower,)]
     )
     judged = run(config)
     assert judged.overall is not None
     assert judged.overall.verdicts is None
-    assert "groups" in dict(inspect_project(Project.open(config)).facts)
+    assert "clusters" in dict(inspect_project(Project.open(config)).facts)
 
 
 def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:

@@ -221,7 +221,8 @@ class TaskFacts:
 class Report:
     """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
 
-    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
+    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook;
+    `clusters` is the one of these on clusters of different sizes, or empty.
     """
 
     schema: int
@@ -241,3 +242,4 @@ class Report:
     items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
     groups: tuple[GroupFacts, ...] = ()
+    clusters: str = ""

@@ -16,6 +16,7 @@ from trustescalate.types import (
     Annotation,
     Attempt,
     Certificate,
+    Clusters,
     Judgment,
     Look,
     Task,
@@ -203,6 +204,7 @@ CHANGES: Mapping[str, Any] = {
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
     "recalibrate": "platt", "learn_from": "dearest", "attempt": Attempt(2, 0.05),
+    "drawn_from": Clusters(9, None, "one_each"),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 
@@ -239,7 +241,7 @@ def test_one_row_of_each_group_is_certified(tmp_path: Path) -> None:
     data = {item.id: item.group for item in _data(tmp_path).items}
     certified = made.roles["certify"]
     assert len({data[item] for item in certified}) == len(certified) > 15
-    assert any("one row of each group" in text for text in made.assumptions)
+    assert any("one row of each was tested, so each cluster counts once" in text for text in made.assumptions)
     roles = {role: {data[item] for item in ids} for role, ids in made.roles.items() if role != "pilot"}
     assert not roles["certify"] & roles["exemplars"]
 

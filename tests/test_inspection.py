@@ -126,10 +126,13 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
     def same(items: list[dict[str, Any]], notes: object) -> None:
         for item in items[:2]:
             item["prompt"] = "the same"
-            item.pop("group", None)
+        items[0]["group"], items[1]["group"] = "one", "two"
 
-    found = inspect_project(Project.open(write_project(tmp_path, change=same)))
+    config = write_project(tmp_path, change=same)
+    found = inspect_project(Project.open(config))
     assert any("share a prompt and no group" in line for line in found.warnings)
+    edit(config, "[gate]", '[data]\ngroup = "item"\n[gate]')
+    assert not any("share a prompt" in line for line in inspect_project(Project.open(config)).warnings)
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────

@@ -179,8 +179,8 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     assert 0 < (made.coverage_lower or 0) < share
     assert all(test.loss is None for test in made.tests)
     said = page(made)
-    assert f"in {made.clusters.count} groups" in said
-    assert "group after group" in said
+    assert f"in {made.clusters.count} clusters" in said
+    assert "cluster after cluster" in said
     assert made.diagnostics[-1].interval[0] < one_each.diagnostics[-1].interval[1]
     wide = clopper_pearson_interval(made.diagnostics[-1].agreements, made.n, 0.05)
     assert made.diagnostics[-1].interval != wide
@@ -189,7 +189,7 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     judged = run(config)
     assert judged.overall is not None
     assert judged.overall.verdicts is None
-    assert "groups" in dict(inspect_project(Project.open(config)).facts)
+    assert "clusters" in dict(inspect_project(Project.open(config)).facts)
 
 
 def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:

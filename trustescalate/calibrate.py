@@ -304,8 +304,9 @@ def _batch(protocol: Protocol, mark: str, judged: Judged, notes: Sequence[Annota
 
 
 def _clusters(protocol: Protocol) -> Clusters | None:
-    given = protocol.clusters
-    return None if given is None else Clusters(len(given.rows), given.largest)
+    if protocol.drawn_from is not None or protocol.clusters is None:
+        return protocol.drawn_from
+    return Clusters(len(protocol.clusters.rows), protocol.clusters.largest)
 
 
 def _assumptions(protocol: Protocol) -> tuple[str, ...]:
@@ -340,14 +341,10 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             "each judge after the first was tested on the rows that the judges before it left over, as in "
             "the paper: its proof takes their thresholds as given"
         )
-    if protocol.clusters is not None:
-        said[0] = (
-            "whole groups of rows were drawn independently from the same population as the items to be "
-            f"judged; no group there has more than {protocol.clusters.largest} rows, and a row of a large "
-            "group counts as much as any other"
-        )
+    if (given := _clusters(protocol)) is not None:
+        said[0] = _whole_clusters(given)
     elif protocol.grouped:
-        said.append("rows of one group hang together, so one row of each group was drawn for the test")
+        said.append("no two labelled rows are of one cluster; of larger ones one row each would be tested")
     if protocol.task.ties == "drop":
         said.append("items that people call a tie are outside the claim")
     if protocol.weighting is not None:
@@ -357,6 +354,20 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
     elif protocol.attempt is not None and protocol.attempt.number > 1:
         said.append(_tested_before(protocol.attempt))
     return (*said, *_fitting(protocol))
+
+
+def _whole_clusters(given: Clusters) -> str:
+    drawn = "whole clusters were drawn independently from the same population as the items to be judged"
+    if given.test == "one_each":
+        return f"{drawn}; one row of each was tested, so each cluster counts once, however many rows it has"
+    bound = f"{drawn}, all rows that are labelled there or a choice of them that looked at no verdict; no"
+    bound += f" cluster there has more than {given.largest} rows"
+    if given.test == "bet":
+        return f"{bound}, and a row of a large cluster counts as much as any other"
+    return (
+        f"{bound}; one row of each was kept with probability rows / {given.largest}, {given.kept:,} of "
+        f"{given.count:,}, so a row of a large cluster counts as much as any other"
+    )
 
 
 def _fitting(protocol: Protocol) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from trustescalate.types import Annotation, Item, Task
 from trustescalate.values import value_of, values_of
 
 Role = Literal["exemplars", "dev", "certify", "holdout"]
+ITEM = "item"
+"""[data] group = "item": every item is a cluster of its own, though prompts repeat."""
 R = TypeVar("R", Item, Annotation)
 
 
@@ -59,8 +61,8 @@ def load_dataset(config: Config) -> Dataset:
     if "annotations" in config.data.model_fields_set or notes_path.exists():
         notes, unread = _read(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
-    grouped = tuple(_with_group(row.record, config.data.group) for row in items)
-    if items and config.data.group and all(item.group is None for item in grouped):
+    grouped = _grouped([row.record for row in items], config.data.group)
+    if items and config.data.group not in (None, ITEM) and all(item.group is None for item in grouped):
         problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
     if items:
         problems += _value_problems(items_path, [row.record for row in items], config)
@@ -78,7 +80,7 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     problems += _item_problems(path, items, config.task.task())
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
-    return tuple(_with_group(row.record, config.data.group) for row in items)
+    return _grouped([row.record for row in items], config.data.group)
 
 
 def content_digest(item: Item) -> str:
@@ -122,6 +124,17 @@ def independent_items(
     used = [item for item in known if item.id in taken and item.id not in here]
     free = [rows for rows in clusters([*items, *used]) if taken.isdisjoint(item.id for item in rows)]
     return tuple(min((item.id for item in rows), key=lambda each: digest("one", seed, each)) for rows in free)
+
+
+def cluster_source(config: Config, items: Sequence[Item]) -> str:
+    """What makes items one cluster: a field that [data] group names, the field group, or one prompt.
+
+    Where nothing is named and no item has a group of its own, items with the same prompt are one cluster.
+    """
+    if config.data.group is not None:
+        return config.data.group
+    own = any(item.group not in (None, digest(item.prompt)) for item in items)
+    return "group" if own else "prompt"
 
 
 def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Mapping[str, Role]:
@@ -268,10 +281,22 @@ def _named_fields(config: Config) -> list[tuple[str, str]]:
     return named + ([(strata, "[data] strata")] if strata else [])
 
 
-def _with_group(item: Item, by: str | None) -> Item:
-    if by is None or by == "group":
-        return item
-    group = digest(item.prompt) if by == "prompt" else value_of(item, by)
+def _grouped(items: Sequence[Item], by: str | None) -> tuple[Item, ...]:
+    """Items with the group that [data] group gives them; without it, items with one prompt share one."""
+    if by == "group":
+        return tuple(items)
+    if by is None:
+        repeated = {prompt for prompt, count in Counter(item.prompt for item in items).items() if count > 1}
+        return tuple(
+            _with_group(item, digest(item.prompt)) if item.group is None and item.prompt in repeated else item
+            for item in items
+        )
+    if by == "prompt":
+        return tuple(_with_group(item, digest(item.prompt)) for item in items)
+    return tuple(_with_group(item, None if by == ITEM else value_of(item, by)) for item in items)
+
+
+def _with_group(item: Item, group: str | None) -> Item:
     return Item(item.id, item.prompt, item.responses, item.reference, group, item.meta)
 
 

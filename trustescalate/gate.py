@@ -48,6 +48,7 @@ def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
         *_coverage(report.measures, policy.min_coverage),
+        *_clusters(report),
     ]
     return Verdict(_overall(grounds, asked), (*grounds, *asked))
 
@@ -127,6 +128,13 @@ def _group_agreement(groups: Sequence[GroupFacts], least: float | None) -> list[
             )
         )
     return checks
+
+
+def _clusters(report: Report) -> list[Check]:
+    """Say what the certificate counts, where that is not simply verdicts. It breaches nothing."""
+    if not report.clusters:
+        return []
+    return [Check("what is counted", "pass", "said", report.clusters, report.clusters)]
 
 
 def _coverage(measures: Measures, least: float | None) -> list[Check]:

@@ -22,9 +22,9 @@ from trustescalate.config import (
     ScoreJudge,
     parse_config,
 )
-from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
+from trustescalate.dataset import ITEM, Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
-from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
+from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, NotMeasurable
 from trustescalate.jsonl import digest, read_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.registry import needs_rows, open_judges
@@ -32,10 +32,10 @@ from trustescalate.labels import majority
 from trustescalate.ledger import labels_of, read_ledger, row_digest
 from trustescalate.project import Project
 from trustescalate.scoring import Scorer
-from trustescalate.selection import Selection
+from trustescalate.selection import Selection, must_be_clusters
 from trustescalate.simulate import SimulatedBackend
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
-from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Reply, Request, Usage
+from trustescalate.types import SKIP, Annotation, Clusters, Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Policy, values_of
 
 MOST_VALUES_SHOWN = 12
@@ -128,10 +128,9 @@ def _guessed(item: Item | None, labels: set[str]) -> dict[str, Any]:
 
 def _test_facts(selected: Selection) -> list[tuple[str, str]]:
     """How the rows to certify with come about, where they are not simply all, one of each group."""
-    found, clusters, weights = list[tuple[str, str]](), selected.clusters, selected.weighting
-    if clusters is not None:
-        largest = max(map(len, clusters.rows), default=0)
-        found.append(("groups", f"{len(clusters.rows):,}, of at most {largest} of {clusters.largest} rows"))
+    found, weights = list[tuple[str, str]](), selected.weighting
+    if (given := selected.drawn_from) is not None:
+        found.append(("clusters", _cluster_fact(given)))
     if weights is not None:
         found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
     if selected.look is not None:
@@ -160,6 +159,19 @@ def _ledger_facts(project: Project, data: Dataset, selected: Selection) -> list[
         commands = ", ".join(sorted(set(ledger.chosen_by.values())))
         found.append(("read to choose by", f"{len(read):,} labels ({commands}): no other test may use them"))
     return found
+
+
+def _cluster_fact(given: Clusters) -> str:
+    least, middle, most = given.sizes
+    tested = {
+        "one_each": "one row of each is tested",
+        "row_weighted": f"one row of each, kept in {given.kept:,} in proportion to its size",
+        "bet": f"tested by betting, with at most {given.largest} rows to a cluster",
+    }
+    return (
+        f"{given.count:,} by {given.by}, of {least:,} to {most:,} labelled rows (median {middle:,}); "
+        f"{tested[given.test]}"
+    )
 
 
 def _picked(data: Dataset) -> str:
@@ -231,9 +243,10 @@ def _pilot_warnings(config: Config, pilot: int) -> list[str]:
 
 
 def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
-    config, found, roles = project.config, list[str](), selected.roles
+    config, roles = project.config, selected.roles
     certify = len(roles["certify"])
     drawn = project.draw(data)
+    found = _cluster_warnings(project, data) if drawn is None else []
     try:
         if drawn is None or not to_label(drawn, data):
             project.exemplars(data, roles["exemplars"])
@@ -264,7 +277,6 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found.append(
             f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
         )
-    found += [_sharing(ids) for ids in duplicates(data.items)[:5]]
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
@@ -273,6 +285,17 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
     if drawn is None and not data.unlabelled:
         found.append("every item is labelled, so `run` needs --items")
     return found
+
+
+def _cluster_warnings(project: Project, data: Dataset) -> list[str]:
+    found = []
+    try:
+        must_be_clusters(project.config, data)
+    except NotMeasurable as error:
+        found.append(f"{error.message}; {error.hint}")
+    if project.config.data.group == ITEM:
+        return found
+    return found + [_sharing(ids) for ids in duplicates(data.items)[:5]]
 
 
 def _sharing(ids: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ from trustescalate.ledger import (
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
-from trustescalate.selection import Selection, lot, select
+from trustescalate.selection import Selection, lot, must_be_clusters, select
 from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
 from trustescalate.types import (
     Certificate,
@@ -200,6 +200,8 @@ class Project:
                 "calibration needs some",
             )
         self._must_be_people(data)
+        if drawn is None:
+            must_be_clusters(self.config, data)
         selected = self.select(data)
         if selected.missing:
             sizes = self.config.guarantee.looks or ()
@@ -571,6 +573,7 @@ class Project:
             humans_replace=promise.humans_replace,
             recalibrate=self.config.ensemble.recalibrate,
             learn_from=self.config.ensemble.learn_from,
+            drawn_from=selected.drawn_from,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:

@@ -7,7 +7,7 @@ from typing import Literal
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.paths import PATHS, PathName
-from trustescalate.types import Against, Annotation, Attempt, Judgment, Look, Task, Weighting
+from trustescalate.types import Against, Annotation, Attempt, Clusters, Judgment, Look, Task, Weighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ FITTED = ("learned", "boosted", "interval")
 class Protocol:
     """Everything that is decided before labels are read.
 
-    `roles` holds item ids by role; `certify` at most one of each group, unless `clusters` divides them,
+    `roles` holds item ids by role; `certify` at most one of each cluster of `drawn_from`, unless `clusters`
+    divides them,
     `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
     `undrawn` together are the batch; `humans_replace` releases the former with people's labels.
     """
@@ -79,6 +80,7 @@ class Protocol:
     recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
     learn_from: Literal["people", "dearest"] = "people"
     attempt: Attempt | None = None
+    drawn_from: Clusters | None = None
 
     @property
     def level(self) -> float:

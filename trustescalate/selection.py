@@ -1,25 +1,34 @@
 """Which labelled rows have which role, and which of them are tested: by hashes of content and seed alone.
 
 Roles are divided by `dataset.assign_roles`, or were by `split`. Here the rows to certify with are taken: one
-of each group or whole groups, thinned by weights, and as many as a look takes. Rows that labels were read of
-to choose by become dev rows. A batch is drawn by `batch`.
+of each cluster, or all, thinned by sizes and by weights, and as many as a look takes. Rows that labels were
+read of to choose by become dev rows. A batch is drawn by `batch`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from statistics import median_low
 
 import numpy as np
 
 from trustescalate.attempts import FIXED, due
 from trustescalate.config import Config
-from trustescalate.dataset import Dataset, assign_roles, clusters, content_digest, read_roles
-from trustescalate.errors import DataError
+from trustescalate.dataset import (
+    Dataset,
+    assign_roles,
+    cluster_source,
+    clusters,
+    content_digest,
+    read_roles,
+)
+from trustescalate.errors import DataError, NotMeasurable
 from trustescalate.jsonl import digest
 from trustescalate.ledger import Interim, Ledger, labels_of, row_digest
 from trustescalate.protocol import Clustering
+from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import rejection_sample
-from trustescalate.types import Item, Look, Weighting
+from trustescalate.types import Clusters, Item, Look, Weighting
 
 Roles = Mapping[str, tuple[str, ...]]
 MOST_NAMED = 5
@@ -29,7 +38,9 @@ MOST_NAMED = 5
 class Selection:
     """Item ids by role, and how the rows to certify with came about.
 
-    With looks, `look` is the one that is due, None where `missing` more rows are needed before the first.
+    `drawn_from` describes the clusters, None where no labelled row shares one. `clusters` divides the rows
+    where whole clusters are tested. With looks, `look` is the one that is due, None where `missing` more rows
+    are needed before the first.
     """
 
     roles: Roles
@@ -37,6 +48,7 @@ class Selection:
     weighting: Weighting | None = None
     look: Look | None = None
     missing: int = 0
+    drawn_from: Clusters | None = None
 
 
 def lot(seed: int, item: Item) -> str:
@@ -79,23 +91,50 @@ def _select(
     before = set() if past is None else set(past.rows)
     sets = _free_clusters(data, taken, before)
     offered = sets if promise.clusters == "bet" else [[_one_of(rows, seed, before)] for rows in sets]
+    given = offered
     if promise.largest_cluster is not None:
-        _must_fit(offered, promise.largest_cluster)
-    kept, weighting = _thinned(config, data, offered)
+        _must_fit(sets, promise.largest_cluster)
+        if promise.clusters == "row_weighted":
+            given = _kept_by_size(sets, offered, promise.largest_cluster, seed)
+    drawn_from = _drawn_from(config, sets, len(given))
+    kept, weighting = _thinned(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
-    if weighting is not None:
+    if weighting is not None or promise.clusters == "row_weighted":
         roles["aside"] = _ids(_left_out(offered, chosen))
-    if promise.largest_cluster is not None:
-        return Selection(roles, Clustering(tuple(map(_ids, kept)), promise.largest_cluster), weighting)
+    if promise.clusters == "bet" and promise.largest_cluster is not None:
+        whole = Clustering(tuple(map(_ids, kept)), promise.largest_cluster)
+        return Selection(roles, whole, weighting, drawn_from=drawn_from)
     if promise.looks is None:
-        return Selection(roles, None, weighting)
+        return Selection(roles, None, weighting, drawn_from=drawn_from)
     order = [item.id for item in sorted(chosen, key=lambda item: lot(seed, item))]
     look, rows = due(promise.looks, promise.shares, order, past)
     roles["certify"] = rows
     roles["waiting"] = tuple(item_id for item_id in order if item_id not in set(rows))
     missing = promise.looks[0] - len(order) if look is None else 0
-    return Selection(roles, None, weighting, look, missing)
+    return Selection(roles, None, weighting, look, missing, drawn_from)
+
+
+def must_be_clusters(config: Config, data: Dataset) -> None:
+    """Raise NotMeasurable where labelled rows were taken to be clusters by their prompts, and are too few so.
+
+    Prompts may be one template that says nothing of an item: only who brought the data knows, so it is asked.
+    """
+    promise, rows = config.guarantee, data.labelled
+    sets, floor = clusters(rows), label_floor(promise.alpha, promise.delta)
+    if (
+        config.data.group is None
+        and cluster_source(config, rows) == "prompt"
+        and len(sets) < floor <= len(rows)
+    ):
+        raise NotMeasurable(
+            f"{len(rows):,} labelled rows come in {len(sets):,} clusters by prompt: rows with one prompt "
+            f"count as one row, and fewer than {floor} certify nothing at "
+            f"alpha = {promise.alpha:g} and delta = {promise.delta:g}",
+            "if the prompt is a template and items are independent of one another, say so: [data] group = "
+            '"item"; if something else makes them clusters, name it: [data] group = "meta.<key>"; else label '
+            "rows of more prompts",
+        )
 
 
 def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[str]) -> Roles:
@@ -127,6 +166,35 @@ def _one_of(rows: Sequence[Item], seed: int, before: set[str]) -> Item:
     return min(rows, key=lambda item: (item.id not in before, lot(seed, item)))
 
 
+def _kept_by_size(
+    sets: Sequence[Sequence[Item]], offered: Sequence[list[Item]], largest: int, seed: int
+) -> list[list[Item]]:
+    """Drawn rows, each kept with probability size / largest: then a row is drawn as if by its own place.
+
+    A cluster that fills up keeps the row that was kept: its lot stays, and only the size rises.
+    """
+    return [
+        drawn
+        for rows, drawn in zip(sets, offered, strict=True)
+        if _keeps("cluster", seed, drawn[0], len(rows), largest)
+    ]
+
+
+def _drawn_from(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Clusters | None:
+    if all(rows[0].group is None and len(rows) == 1 for rows in sets):
+        return None
+    sizes, promise = [len(rows) for rows in sets], config.guarantee
+    return Clusters(
+        len(sets),
+        promise.largest_cluster,
+        promise.clusters,
+        cluster_source(config, [item for rows in sets for item in rows]),
+        sum(sizes),
+        (min(sizes), median_low(sizes), max(sizes)),
+        kept,
+    )
+
+
 def _left_out(offered: Sequence[Sequence[Item]], chosen: Sequence[Item]) -> list[Item]:
     known = {item.id for item in chosen}
     return [item for rows in offered for item in rows if item.id not in known]
@@ -144,7 +212,7 @@ def _must_fit(sets: Sequence[Sequence[Item]], largest: int) -> None:
                 f"group {rows[0].group!r} has {len(rows)} labelled rows: {', '.join(_ids(rows)[:MOST_NAMED])}"
                 for rows in large[:MOST_NAMED]
             ],
-            f"[guarantee] largest_cluster = {largest} must bound every group that can come, and be fixed "
+            f"[guarantee] largest_cluster = {largest} must bound every cluster that can come, and be fixed "
             'before labels are looked at: raise it, or set clusters = "one_each"',
         )
 
@@ -162,7 +230,7 @@ def _thinned(
     key, bound = promise.weight.removeprefix("meta."), promise.weight_bound
     weights = _weights(config, data, key, bound)
     kept = [
-        [item for item in rows if _keeps(config.roles.seed, item, weights[item.id], bound)]
+        [item for item in rows if _keeps("weight", config.roles.seed, item, weights[item.id], bound)]
         for rows in offered
     ]
     count = sum(map(len, offered))
@@ -170,8 +238,8 @@ def _thinned(
     return [rows for rows in kept if rows], weighting
 
 
-def _keeps(seed: int, item: Item, weight: float, bound: float) -> bool:
-    rng = np.random.default_rng(int(digest("weight", seed, content_digest(item), item.id), 16))
+def _keeps(why: str, seed: int, item: Item, weight: float, bound: float) -> bool:
+    rng = np.random.default_rng(int(digest(why, seed, content_digest(item), item.id), 16))
     return bool(rejection_sample(np.array([weight]), bound, rng).size)
 
 

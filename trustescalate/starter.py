@@ -16,7 +16,7 @@ ties = "class"                 # class: "tie" is a verdict · drop: ties are out
 [data]                         # paths are relative to this file
 items = "items.jsonl"          # {"id": "q1", "prompt": "…", "responses": ["…", "…"]}
 annotations = "annotations.jsonl"   # {"item_id": "q1", "annotator": "ann", "label": "A"}
-# group = "meta.prompt_id"     # rows that hang together: "group", "prompt" or "meta.<key>"
+# group = "meta.prompt_id"     # what makes a cluster: "group", "prompt", "meta.<key>", or "item": nothing
 # strata = "meta.category"     # kinds of items, for means over all items
 
 [guarantee]

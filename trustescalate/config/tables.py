@@ -103,7 +103,9 @@ class DataTable(Table):
     items: str = "items.jsonl"
     annotations: str = "annotations.jsonl"
     group: str | None = Field(
-        None, description='what hangs together: "group", "prompt" or "meta.<key>"; default: the field group'
+        None,
+        description='what makes items one cluster: "group", "prompt", "meta.<key>", or "item": nothing does; '
+        "default: the field group, and without it the same prompt",
     )
     labels_by: Literal["people"] | None = Field(
         None, description='"people": annotators are people, though their names are those of models'
@@ -115,9 +117,9 @@ class DataTable(Table):
     @field_validator("group")
     @classmethod
     def _group_known(cls, group: str | None) -> str | None:
-        if group is None or group in ("group", "prompt") or re.match(r"meta\..", group):
+        if group is None or group in ("group", "item", "prompt") or re.match(r"meta\..", group):
             return group
-        raise ValueError('must be "group", "prompt" or "meta.<key>"')
+        raise ValueError('must be "group", "prompt", "item" or "meta.<key>"')
 
     @field_validator("strata")
     @classmethod
@@ -197,11 +199,15 @@ class GuaranteeTable(Table):
     against: Against = Field(
         "majority", description="whom verdicts must agree with: most annotators of an item, or one at random"
     )
-    clusters: Literal["one_each", "bet"] = Field(
-        "one_each", description="of rows that hang together: test one each, or all by betting on groups"
+    clusters: Literal["one_each", "row_weighted", "bet"] = Field(
+        "one_each",
+        description="of each cluster test one row, so that clusters count alike; one row, kept the likelier "
+        "the larger the cluster is, so that rows count alike; or all rows, by betting on clusters",
     )
     largest_cluster: int | None = Field(
-        None, ge=1, description='clusters = "bet": the most rows that a group can ever have'
+        None,
+        ge=1,
+        description='clusters = "row_weighted" or "bet": the most rows that a cluster can ever have',
     )
     looks: tuple[int, ...] | None = Field(
         None, description="numbers of certification rows at which the test may be made, rising"
@@ -273,8 +279,10 @@ class GuaranteeTable(Table):
 
     @model_validator(mode="after")
     def _groups_are_bounded(self) -> Self:
-        if (self.clusters == "bet") != (self.largest_cluster is not None):
-            raise ValueError('clusters = "bet" and largest_cluster go together: betting needs the bound')
+        if (self.clusters != "one_each") != (self.largest_cluster is not None):
+            raise ValueError(
+                'largest_cluster goes with clusters = "row_weighted" or "bet": these two need the bound'
+            )
         return self
 
     @model_validator(mode="after")
@@ -287,7 +295,10 @@ class GuaranteeTable(Table):
                 'humans_replace is for claim = "batch", where rows are drawn',
             ),
             (batch and self.against == "annotator", 'claim = "batch" counts rows: set against = "majority"'),
-            (batch and bet, 'claim = "batch" assumes nothing about rows that hang together: remove clusters'),
+            (
+                batch and self.clusters != "one_each",
+                'claim = "batch" assumes nothing about rows that hang together: remove clusters',
+            ),
             (batch and self.looks, 'claim = "batch" is one draw, labelled at once: remove looks'),
             (batch and self.weight, 'claim = "batch" is about its own items: remove weight'),
             (bet and self.against == "annotator", 'clusters = "bet" counts errors: set against = "majority"'),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing, this_run
+from trustescalate.report.clusters import cluster_banner, cluster_clause
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
@@ -81,6 +82,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         advice=_advice(certificate),
         assumptions=_assumptions(certificate),
         banners=_banners(certificate, run),
+        clusters=_clusters(certificate, run),
         key_figures=_key_figures(certificate, run),
         measures=_measures(certificate, run),
         sections=tuple(section for section in made if section is not None),
@@ -113,6 +115,7 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
     if certificate.weighting is not None:
         promise = _weighted(promise, certificate.weighting.source)
+    promise += cluster_clause(certificate, () if run is None else run.items)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
@@ -188,9 +191,16 @@ def _banners(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
             f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of {items:,} items are "
             f"decided, {items - decided:,} are not; figures about the run are about the part that was done."
         )
+    banners += [text] if (text := _clusters(certificate, run)) else []
     if run is not None and any(tier.raised for tier in run.shift):
         banners.append(beside.MOVED)
     return tuple(banners)
+
+
+def _clusters(certificate: Certificate, run: Run | None) -> str:
+    if certificate.status == "none" or certificate.batch is not None:
+        return ""
+    return cluster_banner(certificate, () if run is None else run.items)
 
 
 def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
@@ -332,7 +342,9 @@ SECTIONS: Mapping[str, Maker] = {
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),
     "left-out": _of_certificate(groups.left_out_section),
-    "certificate": _of_certificate(proof.certificate_section),
+    "certificate": lambda certificate, run: proof.certificate_section(
+        certificate, () if run is None else run.items
+    ),
     "risk": _of_certificate(proof.risk_section),
     "people": _of_certificate(beside.people_section),
     "judges": _of_certificate(reliability.judges_section),

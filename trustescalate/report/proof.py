@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from trustescalate.estimand import rule
 from trustescalate.report import figures
+from trustescalate.report.clusters import cluster_lines, spread
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.scores import score_text
 from trustescalate.report.sections import (
@@ -15,7 +16,7 @@ from trustescalate.report.sections import (
     Section,
     Table,
 )
-from trustescalate.types import Batch, Certificate, HumanAgreement, PolicyTest
+from trustescalate.types import Batch, Certificate, HumanAgreement, Item, PolicyTest
 from trustescalate.values import largest_alpha
 
 DELTA = 0.05
@@ -178,13 +179,14 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 # ── the certificate ──────────────────────────────────────────────────────────────────────────────
 
 
-def certificate_section(certificate: Certificate) -> Section:
-    """What was promised, how it was tested, and every count needed to check it."""
+def certificate_section(certificate: Certificate, items: Sequence[Item] = ()) -> Section:
+    """What was promised, how it was tested, every count needed to check it; `items` are those of a run."""
     used = () if certificate.group_by is not None else used_tests(certificate)
     text = (
         *(_check_line(certificate, test) for test in used),
         *_radius_line(certificate),
         *_share_line(certificate),
+        *cluster_lines(certificate, items),
     )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
@@ -208,9 +210,9 @@ def _check_line(certificate: Certificate, test: PolicyTest) -> str:
 def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
     p_value, level = figures.compared(test.p_value, test.level)
     terms, unit = f"lost {lost(test):g} on them", "row"
-    if certificate.clusters is not None:
-        unit = "group"
-        terms = f"disagreed with people on {test.errors}, in {certificate.clusters.count} groups"
+    if certificate.method == "clusters" and certificate.clusters is not None:
+        unit = "cluster"
+        terms = f"disagreed with people on {test.errors}, in {certificate.clusters.count} clusters"
     return (
         f"To check it: the chosen policy accepted {test.accepted} of {certificate.n} certification rows and "
         f"{terms}. Its p-value {p_value.text} is that of a bet on {unit} after {unit}, in an order that the "
@@ -403,8 +405,11 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     """How the certification rows came about, where they are not simply all, one of each group."""
     terms, clusters, weights = list[tuple[str, Figure]](), certificate.clusters, certificate.weighting
     if clusters is not None:
-        terms.append(("… in groups, tested by betting", count(clusters.count)))
-        terms.append(("The most rows that a group can have", count(clusters.largest)))
+        terms.append((_CLUSTER_TERMS[clusters.test], count(clusters.count)))
+        terms.append(("Labelled rows in these clusters", count(clusters.rows)))
+        terms.append(("Rows of a cluster: least, median, most", words(spread(clusters.sizes))))
+        if clusters.largest is not None:
+            terms.append(("The most rows that a cluster can have", count(clusters.largest)))
     if weights is not None:
         terms.append((f"… kept by their weights, {weights.source}, of", count(weights.offered)))
         terms.append((f"No weight {weights.by} is above", figures.exact(weights.bound, "")))
@@ -424,6 +429,11 @@ def _attempt_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
     )
 
 
+_CLUSTER_TERMS = {
+    "one_each": "… one of each cluster, of",
+    "row_weighted": "… one of each cluster, kept in proportion to its size, of",
+    "bet": "… in clusters, tested by betting",
+}
 _TORN = {
     "majority": "… of these without a majority, counted as disagreement",
     "annotator": "… of these without a majority, which does not matter here",

@@ -220,10 +220,10 @@ class TaskFacts:
 class Report:
     """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
 
-    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook.
-    `claim` is about the population, or the batch; `run_claim` limits the errors among this run's verdicts,
-    and is empty where nothing is proven of them.
-    `tested` says which test of its labels the certificate is from, if a ledger counts them.
+    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook;
+    `clusters` is the one of these on clusters of different sizes, or empty. `claim` is about the population,
+    or the batch; `run_claim` limits the errors among this run's verdicts, and is empty where nothing is
+    proven of them. `tested` says which test of its labels the certificate is from, if a ledger counts them.
     """
 
     schema: int
@@ -245,3 +245,4 @@ class Report:
     groups: tuple[GroupFacts, ...] = ()
     run_claim: str = ""
     tested: str = ""
+    clusters: str = ""

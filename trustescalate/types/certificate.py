@@ -258,10 +258,21 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Certification rows in whole clusters: how many of these, and the most rows that one can ever have."""
+    """The clusters that certification rows come from, and what was tested of each (`test`).
+
+    "one_each": one row, each cluster counting once; "row_weighted": one row, `kept` with probability rows /
+    `largest`, each row counting once; "bet": all rows. `count` clusters hold `rows` labelled rows, by `sizes`
+    the smallest, the median and the largest; `by` is what makes rows one cluster. `largest`, where it is
+    needed, is the most rows that a cluster can ever have.
+    """
 
     count: int
-    largest: int
+    largest: int | None
+    test: Literal["one_each", "row_weighted", "bet"] = "bet"
+    by: str = "group"
+    rows: int = 0
+    sizes: tuple[int, int, int] = (1, 1, 1)
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,7 @@ def without_rows(protocol: Protocol) -> str:
                 version="",
                 attempt=None,
                 clusters=None,
+                drawn_from=None,
                 look=None if look is None else replace(look, number=1),
                 weighting=None if weighting is None else replace(weighting, offered=0, kept=0),
             )

@@ -121,6 +121,9 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
         found.append(("groups", f"{len(clusters.rows):,}, of at most {largest} of {clusters.largest} rows"))
     if weights is not None:
         found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.region is not None:
+        rows = len(selected.roles["region"])
+        found.append(("region", f"{rows:,} rows where the tested policies accept, besides those from all"))
     if selected.look is not None:
         look = selected.look
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
@@ -129,7 +132,7 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
 
 def _picked(data: Dataset) -> str:
     """Labels that certify nothing, where there are any."""
-    picked = len(data.annotated) - len(data.labelled)
+    picked = len(data.annotated) - len(data.labelled) - len(data.in_region)
     return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
@@ -188,7 +191,7 @@ def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
 
 def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
     config, found, roles = project.config, list[str](), selected.roles
-    certify = len(roles["certify"])
+    certify = len(roles["certify"]) + len(roles.get("region", ()))
     drawn = project.draw(data)
     try:
         if drawn is None or not to_label(drawn, data):
@@ -366,7 +369,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
     fitted = roles["dev"] if config.asks_dev else ()
-    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
+    tested = (*roles["certify"], *roles.get("region", ()))
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*tested, *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))

@@ -55,6 +55,7 @@ from trustescalate.labels import majority
 from trustescalate.leaderboard import standings
 from trustescalate.looks import must_follow, read_ledger, record
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.region import applied_region, must_follow_region
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, select
@@ -192,19 +193,25 @@ class Project:
                 f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
             )
         roles, past = selected.roles, read_ledger(self.config.folder)
+        region = None if drawn is not None else applied_region(self.config, data)
         by_id = {item.id: item for item in data.items}
         fitted = roles["dev"] if self.config.asks_dev else ()
         self._must_fit(data, roles)
-        wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
+        judged_for = () if selected.region is None else selected.region.candidates
+        wanted = dict.fromkeys(
+            (*roles["certify"], *roles.get("region", ()), *roles["pilot"], *fitted, *judged_for)
+        )
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
         limits = budget or self.config.budget
         panel = self._panel(exemplars, limits, rows=rows, batch=batch, finish_live=finish_live)
         async with panel as (judges, spent, deferred):
-            protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
+            protocol = self.protocol(selected, judges, data, grouped=any(item.group for item in asked))
             if past is not None:
                 must_follow(past, protocol, data.annotations)
+            if region is not None:
+                must_follow_region(region, protocol)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -248,7 +255,8 @@ class Project:
         if drawn is not None:
             return Selection(self._batch_roles(drawn, data))
         wanted = self._exemplars_wanted(len(data.labelled))
-        return select(self.config, data, wanted, read_ledger(self.config.folder))
+        past, region = read_ledger(self.config.folder), applied_region(self.config, data)
+        return select(self.config, data, wanted, past, region)
 
     def split(self) -> Split:
         """Draw the roles of the labelled rows, and write them where [roles] file says, or to roles.json.
@@ -497,9 +505,10 @@ class Project:
         truth = majority(self.config.task.task(), notes)
         return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
 
-    def _protocol(
+    def protocol(
         self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
+        """Everything that is decided before a label of a certification row is read."""
         promise = self.config.guarantee
         certify = set(selected.roles["certify"])
         rows = [item for item in data.items if item.id in certify]
@@ -527,6 +536,7 @@ class Project:
             humans_replace=promise.humans_replace,
             recalibrate=self.config.ensemble.recalibrate,
             learn_from=self.config.ensemble.learn_from,
+            region=selected.region,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:

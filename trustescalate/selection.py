@@ -15,7 +15,8 @@ from trustescalate.dataset import Dataset, assign_roles, clusters, content_diges
 from trustescalate.errors import DataError
 from trustescalate.jsonl import digest
 from trustescalate.looks import Ledger, due
-from trustescalate.protocol import Clustering
+from trustescalate.protocol import Clustering, RegionRule
+from trustescalate.region import RegionFile
 from trustescalate.stats.shift import rejection_sample
 from trustescalate.types import Item, Look, Weighting
 
@@ -37,6 +38,7 @@ class Selection:
     weighting: Weighting | None = None
     look: Look | None = None
     missing: int = 0
+    region: RegionRule | None = None
 
 
 def lot(seed: int, item: Item) -> str:
@@ -44,14 +46,17 @@ def lot(seed: int, item: Item) -> str:
     return digest("lot", seed, content_digest(item), item.id)
 
 
-def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -> Selection:
+def select(
+    config: Config, data: Dataset, exemplars: int, past: Ledger | None, region: RegionFile | None = None
+) -> Selection:
     """Divide the labelled rows of a population, `exemplars` of them for few-shot prompts.
 
-    `past` holds earlier looks: their roles and rows stay. Raises DataError for weights that are missing or
-    out of bounds, and for a group that is larger than any can be.
+    `past` holds earlier looks: their roles and rows stay; so do those of a `region`. Raises DataError for
+    weights that are missing or out of bounds, and for a group that is larger than any can be.
     """
     promise, seed = config.guarantee, config.roles.seed
-    fixed = _fresh_roles(config, data, exemplars) if past is None else past.roles
+    kept_from = past or region
+    fixed = _fresh_roles(config, data, exemplars) if kept_from is None else kept_from.roles
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.looks[-1].rows)
     sets = _free_clusters(data, taken, before)
@@ -65,6 +70,9 @@ def select(config: Config, data: Dataset, exemplars: int, past: Ledger | None) -
         roles["aside"] = _ids(_left_out(offered, chosen))
     if promise.largest_cluster is not None:
         return Selection(roles, Clustering(tuple(map(_ids, kept)), promise.largest_cluster), weighting)
+    if region is not None:
+        roles["region"] = _from_region(data, {item_id for ids in roles.values() for item_id in ids}, seed)
+        return Selection(roles, region=region.rule)
     if promise.looks is None:
         return Selection(roles, None, weighting)
     order = [item.id for item in sorted(chosen, key=lambda item: lot(seed, item))]
@@ -94,6 +102,17 @@ def _free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[lis
     """
     sets = clusters(data.labelled)
     return [rows for rows in sets if taken.isdisjoint(_ids(rows)) or not before.isdisjoint(_ids(rows))]
+
+
+def _from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, ...]:
+    """Rows that were drawn from the region, one of each cluster that no other role has a row of."""
+    drawn = {item.id for item in data.in_region}
+    free = [
+        [item for item in rows if item.id in drawn]
+        for rows in clusters((*data.labelled, *data.in_region))
+        if taken.isdisjoint(_ids(rows))
+    ]
+    return _ids([_one_of(rows, seed, set()) for rows in free if rows])
 
 
 def _one_of(rows: Sequence[Item], seed: int, before: set[str]) -> Item:

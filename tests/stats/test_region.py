@@ -12,6 +12,7 @@ from trustescalate.stats.region import (
     expected_among,
     in_region,
     proposed_region,
+    reachable,
     truncated,
 )
 from trustescalate.stats.validity import Sample, World, violation_limit, world
@@ -137,6 +138,14 @@ def test_policies_that_accept_too_much_leave_with_their_share_of_delta() -> None
     for most in (0.0, 1.5):
         with pytest.raises(ValueError, match="expected coverage must lie"):
             truncated(plan, most)
+
+
+def test_the_least_region_is_that_of_the_strictest_policy() -> None:
+    plan = Plan((np.ones((3, 1)), np.ones((1, 1))), (0.5, 0.5), (np.array([0.0, 0.57, 0.9]), np.array([1.0])))
+    most = reachable(plan, 0.3)
+    assert truncated(plan, most).coverage[0].tolist() == [0.57]
+    with pytest.raises(ValueError, match="accept anything"):
+        reachable(Plan((np.ones((1, 1)),), (1.0,), (np.zeros(1),)), 0.3)
 
 
 def test_nothing_is_expected_of_an_empty_region() -> None:

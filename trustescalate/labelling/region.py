@@ -33,7 +33,7 @@ from trustescalate.region import (
 from trustescalate.scoring import Scorer, fit_scorer
 from trustescalate.selection import FIXED, Selection
 from trustescalate.stats.paths import Plan
-from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, truncated
+from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
 from trustescalate.store import Budget
 from trustescalate.types import Item, Judgment
 
@@ -162,7 +162,9 @@ async def _new_region(
     if most is None:
         raise NotMeasurable(f"at alpha = {alpha:g} with {rows:,} rows, a region saves no labels", UNIFORM)
     try:
-        plan = truncated(await asking.lay_out(), most)
+        whole = await asking.lay_out()
+        most = reachable(whole, most) if asked is None else most
+        plan = truncated(whole, most)
     except ValueError as error:
         raise NotMeasurable(f"there is no region: {error}", f"give a larger --region, or {UNIFORM}") from None
     roles = asking.protocol.roles
@@ -207,10 +209,12 @@ async def _walk(
 
 
 def _why(project: Project, region: RegionFile, walk: Walk, rows: int) -> str:
-    fewer = f"; there are no more, so {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
+    fewer = (
+        f"; there are no more, so {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
+    )
     return (
         f"{len(walk.found):,} were drawn uniformly at random by the seed {project.config.roles.seed} from "
         f"the items that a policy of expected coverage up to {region.most:.2f} accepts; "
-        f"{len(walk.judged):,} items were judged to find them{fewer}. They stand for these items, not for all. "
-        "Answer all of them, in this order"
+        f"{len(walk.judged):,} items were judged to find them{fewer}. They stand for "
+        "these items, not for all. Answer all of them, in this order"
     )

@@ -206,8 +206,8 @@ def _region_line(certificate: Certificate) -> tuple[str, ...]:
     text = (
         f"{region.rows:,} certification rows were drawn from the items that some tested policy "
         f"accepts{others}: rows elsewhere count for nothing in these tests. The policies, of expected "
-        f"coverage at most {figures.setting(region.most).text}, were fixed before these rows were labelled. Coverage and "
-        f"cost are counted on {region.judged:,} items that were drawn from all without labels, "
+        f"coverage at most {figures.setting(region.most).text}, were fixed before these rows were labelled. "
+        f"Coverage and cost are counted on {region.judged:,} items that were drawn from all without labels, "
         f"{region.inside:,} of which the region holds; the lower bound on coverage holds for every tested "
         "policy at once. What is said of all items, and of each judge, is counted on "
     )

@@ -6,7 +6,7 @@ The region must be fixed without labels: by constants and a pilot of unlabelled 
 not those of the region's rows: they are counted on unlabelled rows of the whole population.
 """
 
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 
@@ -45,6 +45,23 @@ def truncated(plan: Plan, most: float) -> Plan:
         shares=tuple(share * sum(plan.shares) / sum(shares) for share in shares),
         coverage=tuple(plan.coverage[place][keep[place]] for place in left),
     )
+
+
+def reachable(plan: Plan, most: float) -> float:
+    """`most`, or where no policy accepts so little, the least coverage that any does, in whole per cent up.
+
+    Where judges give bare verdicts there are few levels, and the strictest policy accepts a good part. Raises
+    ValueError where no policy is expected to accept anything.
+    Source: definition.
+
+    >>> plan = Plan((np.ones((2, 1)),), (1.0,), (np.array([0.515, 0.8]),))
+    >>> reachable(plan, 0.3), reachable(plan, 0.6)
+    (0.52, 0.6)
+    """
+    coverage = np.concatenate(plan.coverage)
+    if not (coverage > 0).any():
+        raise ValueError("no policy is expected to accept anything")
+    return max(most, ceil(100 * float(coverage[coverage > 0].min())) / 100)
 
 
 def in_region(plan: Plan, votes: Votes) -> BoolArray:

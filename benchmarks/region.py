@@ -3,9 +3,10 @@
     python -m benchmarks.region FOLDER ... [--n 100 200 500] [--alpha 0.1 0.15 0.2] [--draws 300]
 
 Folders, draws and scoring as in `benchmarks.regret`, on the default path. Beside n rows from all items stand
-n rows from the region of policies up to an expected coverage of --region, and of the coverage that
-`proposed_region` gives, or the least that a policy can have, where it gives one and the pilot finds the
-region small enough; elsewhere the proposal is to draw from all. Certificates are scored on the whole set; a draw without one covers nothing.
+n rows from the region of policies up to some expected coverage, and up to that which `proposed_region`
+gives, or the least that a policy can have, where it gives one and the pilot finds the region small enough;
+elsewhere the proposal is to draw from all. Certificates are scored on the whole set; a draw without one
+covers nothing.
 """
 
 import argparse

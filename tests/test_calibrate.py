@@ -11,7 +11,7 @@ import pytest
 from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
-from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol, RegionRule
 from trustescalate.types import (
     Annotation,
     Certificate,
@@ -201,7 +201,7 @@ CHANGES: Mapping[str, Any] = {
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
-    "recalibrate": "platt", "learn_from": "dearest",
+    "recalibrate": "platt", "learn_from": "dearest", "region": RegionRule(0.3, 0.4, "", ("i02",)),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ def test_queued_rows_are_the_first_of_the_region_in_the_order_of_the_draw(tmp_pa
     data = load_dataset(Project.open(config).config)
     taken = {item_id for ids in kept.roles.values() for item_id in ids}
     order = [rows[0].id for rows in sample_order(data, 0, without=taken)]
-    assert list(kept.candidates) == order[: len(kept.candidates)]
+    assert list(kept.candidates) == order[: ceil(20 / kept.share)], "the number is fixed by the pilot"
     rows = [row.item_id for row in open_queue(Project.open(config)).rows]
     assert rows == [item_id for item_id in order if item_id in set(rows)]
     assert not set(rows) & taken
@@ -187,6 +188,25 @@ def test_labels_of_another_purpose_join_in_the_order_of_the_draw(tmp_path: Path)
     assert rows[0] not in {item.id for item in data.in_region}
     assert rows[0] in {item.id for item in data.labelled}
     assert rows[0] not in Project.open(config).roles(data)["region"]
+
+
+def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) -> None:
+    config = write_project(tmp_path, labelled=2, unlabelled=260, alpha=0.3, pilot=40)
+    queue(config, 40)
+    answer_like_people(config)
+    assert cli("label", "import", "--config", config).exit_code == 0
+    made = calibrate(config)
+    assert made.status == "certified"
+    assert made.region is not None
+    assert (made.region.uniform, made.region.rows, made.n) == (0, 40, 40)
+    assert [judge.n for judge in made.diagnostics] == [0, 0]
+    assert made.ceiling is None
+    result = run(config)
+    assert result.overall is not None
+    assert "do not stand for all" in result.overall.reason
+    Project.open(config).report()
+    text = next(tmp_path.rglob("report.md")).read_text(encoding="utf-8")
+    assert "is counted on no row: none was drawn from all" in text
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────

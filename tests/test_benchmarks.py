@@ -9,6 +9,7 @@ import pytest
 from trustescalate.config import load_config
 from trustescalate.dataset import load_dataset
 from trustescalate.judges.replay import load_votes
+from trustescalate.stats.validity import violation_limit
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -128,3 +129,13 @@ def test_the_way_to_an_endpoint_is_measured_beside_the_plain_client() -> None:
     recalled = [line.split() for line in said.splitlines() if " of 10 votes" in line]
     assert [row[0] for row in recalled] == ["100", "500"]
     assert all(float(row[4].replace(",", "")) > 1000 for row in recalled)
+
+
+@needs_data
+def test_rows_from_the_region_buy_coverage_and_keep_the_promise(tmp_path: Path) -> None:
+    run("shared_data", DATA / "llmbar", tmp_path / "llmbar")
+    lines = run("region", tmp_path / "llmbar", "--n", 100, "--alpha", 0.1, 0.2, "--draws", 60).splitlines()
+    gained, from_all = ([cell.strip() for cell in line.split("|")] for line in lines[4:6])
+    assert float(gained[8].split()[0]) > float(gained[4]) + 0.05
+    assert from_all[8] == "all items"
+    assert max(int(gained[9]), int(from_all[9])) <= violation_limit(60, 0.1)

@@ -11,7 +11,7 @@ import pytest
 from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
-from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol, RegionRule
 from trustescalate.types import (
     Annotation,
     Attempt,
@@ -205,6 +205,7 @@ CHANGES: Mapping[str, Any] = {
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
     "recalibrate": "platt", "learn_from": "dearest", "attempt": Attempt(2, 0.05),
     "drawn_from": Clusters(9, None, "one_each"),
+    "region": RegionRule(0.3, 0.4, "", ("i02",)),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip
 

@@ -110,6 +110,7 @@ def _without_limits(certificate: Certificate) -> str:
     for given, name in (
         (certificate.claim == "batch", 'claim = "batch"'),
         (certificate.group_by is not None, "[groups] by"),
+        (certificate.region is not None, "rows drawn from a region"),
         (certificate.path == "tierwise", 'path = "tierwise"'),
         (certificate.method == "clusters", 'clusters = "bet"'),
         (certificate.method == "betting", "annotators drawn at random or half ties"),

@@ -17,8 +17,9 @@ from trustescalate.group_promises import certify_values, coverage_lower, leave_o
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority
 from trustescalate.people import people
-from trustescalate.protocol import Aligned, Judged, Protocol, labels_digest
+from trustescalate.protocol import Aligned, Judged, Protocol, RegionRule, labels_digest
 from trustescalate.refusal import refusal
+from trustescalate.region import must_be_laid_out, recounted, region_record
 from trustescalate.scoring import NO_ITEMS, Scorer, fit_scorer, scoring
 from trustescalate.stats.band import risk_upper_band
 from trustescalate.stats.batch import judgments_needed
@@ -26,6 +27,7 @@ from trustescalate.stats.bounds import clopper_pearson_upper
 from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
 from trustescalate.stats.paths import Votes as ScoredVotes
+from trustescalate.stats.region import expected_among, truncated
 from trustescalate.stats.shift import robustness_radius
 from trustescalate.testing import Tested, kind_of, run_test
 from trustescalate.types import (
@@ -43,6 +45,7 @@ from trustescalate.types import (
     LeftOut,
     Look,
     Pooling,
+    Region,
     Seal,
     Weighting,
 )
@@ -64,23 +67,26 @@ def calibrate(
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path or the scores are fitted on those. With the claim "batch" it holds what `rows_to_judge` asked
+    the path or the scores are fitted on those; with a region also on those of that role, and on its
+    candidates. With the claim "batch" it holds what `rows_to_judge` asked
     for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
     scores that are learned read the lengths of their texts.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
+    Raises CertificateMismatch where the policies are not those that the region was made of.
     """
     task = protocol.task
     sealed = protocol.digest
-    certify = protocol.roles["certify"]
-    wanted = set(certify)
+    wanted = set(protocol.tested)
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
     batch = protocol.claim == "batch"
-    rows = [item_id for item_id in certify if batch or item_id in truth]
+    rows = [item_id for item_id in protocol.tested if batch or item_id in truth]
     scorer = fit_scorer(protocol, annotations, judged, items)
     aligned = _align(protocol, rows, notes, judged, scorer)
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
-    plan = lay_out(protocol, annotations, judged, scorer)
+    whole = _standing_for_all(protocol, aligned)
+    own = [note for note in notes if protocol.region is None or note.item_id in set(whole.ids)]
+    plan = _placed(protocol, lay_out(protocol, annotations, judged, scorer))
     groups: tuple[GroupPromise, ...] = ()
     units = clusters_of(protocol)
     if protocol.groups is not None:
@@ -89,6 +95,13 @@ def calibrate(
         result = Tested(None, coverage_lower(groups, len(rows), protocol.level), ())
     else:
         result = run_test(protocol, tested, plan) if rows else Tested(None, None, ())
+    region = None
+    if protocol.region is not None:
+        assert plan is not None, "the configuration refuses tierwise"
+        judged_for = _align(protocol, protocol.region.candidates, (), judged, scorer)
+        region, result = _on_all_items(
+            protocol, protocol.region, plan, result, judged_for, (len(whole.ids), len(rows))
+        )
     certified = result.chosen is not None or result.coverage_lower is not None
     reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
     return Certificate(
@@ -114,9 +127,9 @@ def calibrate(
         tests=result.tests,
         judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
         diagnostics=tuple(
-            diagnose(protocol, aligned, tier, judged[name]) for tier, (name, _) in enumerate(protocol.judges)
+            diagnose(protocol, whole, tier, judged[name]) for tier, (name, _) in enumerate(protocol.judges)
         ),
-        human_agreement=human_agreement(task, notes, units),
+        human_agreement=human_agreement(task, own, units),
         roles=protocol.roles,
         protocol=sealed,
         data_digest=digest(_evidence(notes, judged)),
@@ -133,10 +146,10 @@ def calibrate(
         left_out=_left_out(protocol, rows, aligned, plan),
         people=people(
             task,
-            notes,
-            rows,
-            {name: aligned.labels[:, j] for j, (name, _) in enumerate(protocol.judges)},
-            None if units is None else np.array([units[item_id] for item_id in rows], dtype=np.int64),
+            own,
+            whole.ids,
+            {name: whole.labels[:, j] for j, (name, _) in enumerate(protocol.judges)},
+            None if units is None else np.array([units[item_id] for item_id in whole.ids], dtype=np.int64),
         ),
         method=_METHODS.get(kind_of(protocol), "exact"),
         look=protocol.look,
@@ -144,8 +157,40 @@ def calibrate(
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
         scoring=scoring(protocol, scorer),
-        overall=calibration_overall(protocol, notes, judged, scorer, items),
+        overall=calibration_overall(protocol, own, judged, scorer, items),
+        region=region,
     )
+
+
+def _standing_for_all(protocol: Protocol, aligned: Aligned) -> Aligned:
+    """The tested rows that were drawn from the whole population: rows from a region say nothing of it."""
+    drawn = set(protocol.roles.get("region", ()))
+    return aligned.take([item_id not in drawn for item_id in aligned.ids])
+
+
+def _placed(protocol: Protocol, plan: Plan | None) -> Plan | None:
+    """The plan that is tested; with a region, without the policies that accept rows outside it."""
+    rule = protocol.region
+    if rule is None or plan is None:
+        return plan
+    cut = truncated(plan, rule.most)
+    must_be_laid_out(rule, cut)
+    uniform, inside = len(protocol.roles["certify"]), len(protocol.roles["region"])
+    return expected_among(cut, uniform, inside, rule.share) if uniform + inside else cut
+
+
+def _on_all_items(
+    protocol: Protocol, rule: RegionRule, plan: Plan, result: Tested, rows: Aligned, tested: tuple[int, int]
+) -> tuple[Region, Tested]:
+    """What a test says of the whole population, by unlabelled `rows` of it.
+
+    `tested` counts the tested rows that were drawn from all items, and all tested rows.
+    """
+    votes = ScoredVotes(rows.scores, rows.labels)
+    record = region_record(rule, plan, votes, *tested)
+    if not result.tests:
+        return record, result
+    return record, Tested(*recounted(protocol, plan, result.tests, votes, rows.costs))
 
 
 def _refusal(
@@ -290,7 +335,8 @@ def _radius(protocol: Protocol, result: Tested) -> float | None:
 def _band(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
     """Limits on evenly spaced policies of the path. Places alone decide which: no label, and no count."""
     size = len(result.tests)
-    if kind_of(protocol) != "exact" or protocol.path == "tierwise" or size == 0:
+    # Its policies are shown with the share of the rows that they accept: of a region's, that is no coverage.
+    if kind_of(protocol) != "exact" or protocol.path == "tierwise" or protocol.region or size == 0:
         return ()
     places = np.unique(np.linspace(0, size - 1, min(size, CHECKPOINTS)).round().astype(np.int64))
     errors, accepted = np.array([(test.errors, test.accepted) for test in result.tests])[places].T
@@ -345,6 +391,8 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said[0] = _whole_clusters(given)
     elif protocol.grouped:
         said.append("no two labelled rows are of one cluster; of larger ones one row each would be tested")
+    if protocol.region is not None:
+        said[0] = _drawn_from_region(protocol, protocol.region)
     if protocol.task.ties == "drop":
         said.append("items that people call a tie are outside the claim")
     if protocol.weighting is not None:
@@ -382,6 +430,15 @@ REPLACED = (
     "the rows drawn for people are released with people's labels, which count as right: the share is of all "
     "answers on accepted items, and says less about the judges' verdicts alone"
 )
+
+
+def _drawn_from_region(protocol: Protocol, rule: RegionRule) -> str:
+    return (
+        f"{len(protocol.roles['region']):,} certification rows were drawn independently from the items, of "
+        f"the same population as those to be judged, that a tested policy accepts, and "
+        f"{len(protocol.roles['certify']):,} from all of them; the policies, of expected coverage at most "
+        f"{rule.most:.2f}, were fixed before these rows were labelled"
+    )
 
 
 def _weighted(given: Weighting) -> str:

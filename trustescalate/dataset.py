@@ -27,7 +27,8 @@ class Dataset:
 
     An item that people labelled because a cascade abstained on it, or for a reason that is not known, was
     picked: it says nothing about the others. It counts as `unlabelled`, so that it never certifies, and both
-    the items that a run judges and those that are drawn for people stay the whole population.
+    the items that a run judges and those that are drawn for people stay the whole population. So does an item
+    that was drawn from a region: it certifies, and stands for the region only.
     """
 
     items: tuple[Item, ...]
@@ -38,6 +39,15 @@ class Dataset:
         """Items that somebody annotated as part of a sample, whatever the annotation says."""
         known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
         return tuple(item for item in self.items if item.id in known)
+
+    @property
+    def in_region(self) -> tuple[Item, ...]:
+        """Items that were drawn from a region alone: they certify, and say nothing of the others."""
+        known, drawn = (
+            {note.item_id for note in self.annotations if note.purpose == purpose}
+            for purpose in ("sample", "region")
+        )
+        return tuple(item for item in self.items if item.id in drawn - known)
 
     @property
     def unlabelled(self) -> tuple[Item, ...]:

@@ -295,6 +295,8 @@ def not_measurable(run: Run) -> str:
         return TIES
     if certificate.status == "none" or certificate.n < 2:
         return "nothing is certified"
+    if certificate.region is not None and certificate.region.uniform < FEWEST_LABELS:
+        return "fewer than two labelled rows are from all items; those of a region do not stand for all"
     if certificate.group_by is not None and not all(row.trail for row in run.decisions):
         return f"no judge was asked about items whose {certificate.group_by} has no certificate"
     return "" if _deepest(run) else "every item of the run was labelled for the certificate"

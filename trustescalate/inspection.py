@@ -133,6 +133,9 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
         found.append(("clusters", _cluster_fact(given)))
     if weights is not None:
         found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.region is not None:
+        rows = len(selected.roles["region"])
+        found.append(("region", f"{rows:,} rows where the tested policies accept, besides those from all"))
     if selected.look is not None:
         look = selected.look
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
@@ -176,7 +179,7 @@ def _cluster_fact(given: Clusters) -> str:
 
 def _picked(data: Dataset) -> str:
     """Labels that certify nothing, where there are any."""
-    picked = len(data.annotated) - len(data.labelled)
+    picked = len(data.annotated) - len(data.labelled) - len(data.in_region)
     return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
@@ -244,7 +247,7 @@ def _pilot_warnings(config: Config, pilot: int) -> list[str]:
 
 def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
     config, roles = project.config, selected.roles
-    certify = len(roles["certify"])
+    certify = len(roles["certify"]) + len(roles.get("region", ()))
     drawn = project.draw(data)
     found = _cluster_warnings(project, data) if drawn is None else []
     try:
@@ -438,7 +441,8 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     by_id = {item.id: item for item in data.items}
     fitted = roles["dev"] if config.asks_dev else ()
-    asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
+    tested = (*roles["certify"], *roles.get("region", ()))
+    asked = [by_id[item_id] for item_id in dict.fromkeys((*tested, *roles["pilot"], *fitted))]
     phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))

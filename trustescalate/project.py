@@ -70,6 +70,7 @@ from trustescalate.ledger import (
     read_ledger,
 )
 from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.region import applied_region, must_follow_region
 from trustescalate.report.facts import Report, build, build_calibration
 from trustescalate.scoring import FEWEST, Scorer
 from trustescalate.selection import Selection, lot, must_be_clusters, select
@@ -203,34 +204,29 @@ class Project:
         if drawn is None:
             must_be_clusters(self.config, data)
         selected = self.select(data)
-        if selected.missing:
-            sizes = self.config.guarantee.looks or ()
-            raise NotMeasurable(
-                f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than "
-                "there are",
-                f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
-            )
+        self._must_be_due(selected)
         roles, by_id = selected.roles, {item.id: item for item in data.items}
-        ledger = self.ledger(roles["certify"])
-        if not roles["certify"] and ledger.chosen_by:
-            raise NotMeasurable(
-                "labels of every row that could certify were read to choose by "
-                f"({', '.join(sorted(set(ledger.chosen_by.values())))})",
-                "label more rows: those that were read have the role dev from now on",
-            )
-        labels = labels_of([by_id[item_id] for item_id in roles["certify"]], data.annotations)
+        region = None if drawn is not None else applied_region(self.config, data)
+        certify = (*roles["certify"], *roles.get("region", ()))
+        ledger = self._testable(certify)
+        labels = labels_of([by_id[item_id] for item_id in certify], data.annotations)
         fitted = roles["dev"] if self.config.asks_dev else ()
         self._must_fit(data, roles)
-        wanted = dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))
+        judged_for = () if selected.region is None else selected.region.candidates
+        wanted = dict.fromkeys(
+            (*roles["certify"], *roles.get("region", ()), *roles["pilot"], *fitted, *judged_for)
+        )
         asked = [by_id[item_id] for item_id in wanted]
         total = len(asked) if drawn is None else drawn.size * len(self.config.judges)
         exemplars, rows = self.exemplars(data, roles["exemplars"]), self.fitting_rows(data, roles)
         limits = budget or self.config.budget
         panel = self._panel(exemplars, limits, rows=rows, batch=batch, finish_live=finish_live)
         async with panel as (judges, spent, deferred):
-            protocol = self._protocol(selected, judges, data, grouped=any(item.group for item in asked))
+            protocol = self.protocol(selected, judges, data, grouped=any(item.group for item in asked))
             attempts = self.config.guarantee.attempts
             due_attempt(ledger, protocol, labels, data.annotations, attempts)
+            if region is not None:
+                must_follow_region(region, protocol)
             judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
             def collect(judgment: Judgment) -> None:
@@ -266,6 +262,27 @@ class Project:
         self._write_certificate(certificate, judged)
         return certificate
 
+    def _must_be_due(self, selected: Selection) -> None:
+        """Raise NotMeasurable where there are too few rows for the first look."""
+        if selected.missing:
+            sizes = self.config.guarantee.looks or ()
+            raise NotMeasurable(
+                f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than "
+                "there are",
+                f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
+            )
+
+    def _testable(self, certify: Sequence[str]) -> Ledger:
+        """The ledger, where it leaves any rows to certify with. Raises NotMeasurable where it does not."""
+        ledger = self.ledger(certify)
+        if not certify and ledger.chosen_by:
+            raise NotMeasurable(
+                "labels of every row that could certify were read to choose by "
+                f"({', '.join(sorted(set(ledger.chosen_by.values())))})",
+                "label more rows: those that were read have the role dev from now on",
+            )
+        return ledger
+
     def ledger(self, certify: Iterable[str] = ()) -> Ledger:
         """The ledger. Raises CertificateMismatch where it is not the one of the certificate in place."""
         ledger = read_ledger(self.config.folder)
@@ -294,7 +311,8 @@ class Project:
         if drawn is not None:
             return Selection(self._batch_roles(drawn, data))
         wanted = self._exemplars_wanted(len(data.labelled))
-        return select(self.config, data, wanted, read_ledger(self.config.folder))
+        past, region = read_ledger(self.config.folder), applied_region(self.config, data)
+        return select(self.config, data, wanted, past, region)
 
     def split(self) -> Split:
         """Draw the roles of the labelled rows, and write them where [roles] file says, or to roles.json.
@@ -543,9 +561,10 @@ class Project:
         truth = majority(self.config.task.task(), notes)
         return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
 
-    def _protocol(
+    def protocol(
         self, selected: Selection, judges: Sequence[Judge], data: Dataset, *, grouped: bool
     ) -> Protocol:
+        """Everything that is decided before a label of a certification row is read."""
         promise = self.config.guarantee
         certify = set(selected.roles["certify"])
         rows = [item for item in data.items if item.id in certify]
@@ -574,6 +593,7 @@ class Project:
             recalibrate=self.config.ensemble.recalibrate,
             learn_from=self.config.ensemble.learn_from,
             drawn_from=selected.drawn_from,
+            region=selected.region,
         )
 
     def _group_rule(self, rows: Sequence[Item]) -> GroupRule | None:

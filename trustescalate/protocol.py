@@ -1,8 +1,10 @@
 """Everything that is decided before a label is read, and the rows that it will be tested on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from trustescalate.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
@@ -42,6 +44,20 @@ class LeaveOut:
     values: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class RegionRule:
+    """Rows in the role `region` were drawn where some policy accepts of expected coverage at most `most`.
+
+    `share` of the pilot lies there, `plan` is a digest of these policies, and `candidates` are the ids of
+    items from the whole population, drawn without labels, on which coverage is counted.
+    """
+
+    most: float
+    share: float
+    plan: str
+    candidates: tuple[str, ...]
+
+
 FITTED = ("learned", "boosted", "interval")
 """Estimators that have numbers of their own."""
 
@@ -53,7 +69,8 @@ class Protocol:
     `roles` holds item ids by role; `certify` at most one of each cluster of `drawn_from`, unless `clusters`
     divides them,
     `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
-    `undrawn` together are the batch; `humans_replace` releases the former with people's labels.
+    `undrawn` together are the batch; `humans_replace` releases the former with people's labels. With a
+    `region`, the role of that name holds rows that are tested as well, and stand for the region only.
     """
 
     task: Task
@@ -81,6 +98,7 @@ class Protocol:
     learn_from: Literal["people", "dearest"] = "people"
     attempt: Attempt | None = None
     drawn_from: Clusters | None = None
+    region: RegionRule | None = None
 
     @property
     def level(self) -> float:
@@ -104,6 +122,11 @@ class Protocol:
         return digest(to_python(self))
 
     @property
+    def tested(self) -> tuple[str, ...]:
+        """The ids of the rows that are tested."""
+        return (*self.roles["certify"], *self.roles.get("region", ()))
+
+    @property
     def batch(self) -> tuple[str, ...]:
         """The ids of the batch, for the claim on one."""
         return (*self.roles["certify"], *self.roles["undrawn"])
@@ -122,6 +145,13 @@ class Aligned:
     costs: FloatArray
     truth: IntArray
     losses: FloatArray
+
+    def take(self, rows: Sequence[bool]) -> "Aligned":
+        """Some of the rows, by a mask (n,)."""
+        mask = np.array(rows, dtype=np.bool_)
+        ids = tuple(item_id for item_id, taken in zip(self.ids, rows, strict=True) if taken)
+        votes = (self.scores[mask], self.labels[mask], self.costs[mask])
+        return Aligned(ids, *votes, self.truth[mask], self.losses[mask])
 
 
 def labels_digest(annotations: Iterable[Annotation], rows: Iterable[str]) -> str:

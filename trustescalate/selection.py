@@ -25,7 +25,8 @@ from trustescalate.dataset import (
 from trustescalate.errors import DataError, NotMeasurable
 from trustescalate.jsonl import digest
 from trustescalate.ledger import Interim, Ledger, labels_of, row_digest
-from trustescalate.protocol import Clustering
+from trustescalate.protocol import Clustering, RegionRule
+from trustescalate.region import RegionFile
 from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import rejection_sample
 from trustescalate.types import Clusters, Item, Look, Weighting
@@ -49,6 +50,7 @@ class Selection:
     look: Look | None = None
     missing: int = 0
     drawn_from: Clusters | None = None
+    region: RegionRule | None = None
 
 
 def lot(seed: int, item: Item) -> str:
@@ -56,25 +58,27 @@ def lot(seed: int, item: Item) -> str:
     return digest("lot", seed, content_digest(item), item.id)
 
 
-def select(config: Config, data: Dataset, exemplars: int, ledger: Ledger | None) -> Selection:
+def select(
+    config: Config, data: Dataset, exemplars: int, ledger: Ledger | None, region: RegionFile | None = None
+) -> Selection:
     """Divide the labelled rows of a population, `exemplars` of them for few-shot prompts.
 
-    `ledger` holds earlier tests. Where planned looks go on, their roles and rows stay. Rows whose labels a
-    command read to choose by have the role dev, unless just these labels were tested before: that test may be
-    repeated. Raises DataError for weights that are missing or out of bounds, and for a group that is larger
-    than any can be.
+    `ledger` holds earlier tests. Where planned looks go on, their roles and rows stay; so do those of a
+    `region`. Rows whose labels a command read to choose by have the role dev, unless just these labels were
+    tested before: that test may be repeated. Raises DataError for weights that are missing or out of bounds,
+    and for a group that is larger than any can be.
     """
     if ledger is None:
-        return _select(config, data, exemplars, None)
+        return _select(config, data, exemplars, None, region)
     line = None if config.guarantee.looks is None else ledger.plan(data.labelled)
-    selected = _select(config, data, exemplars, None if line is None else line.interim)
+    selected = _select(config, data, exemplars, None if line is None else line.interim, region)
     if line is not None or not ledger.chosen_by:
         return selected
-    certify = set(selected.roles["certify"])
+    certify = {*selected.roles["certify"], *selected.roles.get("region", ())}
     labels = labels_of([item for item in data.labelled if item.id in certify], data.annotations)
     if any(set(test.rows) == set(labels.rows) for test in ledger.tests):
         return selected
-    return _select(config, data, exemplars, None, frozenset(ledger.chosen_by))
+    return _select(config, data, exemplars, None, region, frozenset(ledger.chosen_by))
 
 
 def _select(
@@ -82,11 +86,12 @@ def _select(
     data: Dataset,
     exemplars: int,
     past: Interim | None,
+    region: RegionFile | None,
     read: frozenset[str] = frozenset(),
 ) -> Selection:
     """As `select`; `read` are the keys of labels that were read to choose by."""
     promise, seed = config.guarantee, config.roles.seed
-    fixed = _fresh_roles(config, data, exemplars, read) if past is None else past.roles
+    fixed = _fixed_roles(config, data, exemplars, past, region, read)
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.rows)
     sets = _free_clusters(data, taken, before)
@@ -102,6 +107,9 @@ def _select(
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
     if weighting is not None or promise.clusters == "row_weighted":
         roles["aside"] = _ids(_left_out(offered, chosen))
+    if region is not None:
+        roles["region"] = _from_region(data, {item_id for ids in roles.values() for item_id in ids}, seed)
+        return Selection(roles, region=region.rule, drawn_from=drawn_from)
     if promise.clusters == "bet" and promise.largest_cluster is not None:
         whole = Clustering(tuple(map(_ids, kept)), promise.largest_cluster)
         return Selection(roles, whole, weighting, drawn_from=drawn_from)
@@ -137,6 +145,24 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
         )
 
 
+def _fixed_roles(
+    config: Config,
+    data: Dataset,
+    exemplars: int,
+    past: Interim | None,
+    region: RegionFile | None,
+    read: frozenset[str],
+) -> Roles:
+    """The roles that are decided before rows to certify with are taken: those of before, if any were."""
+    if past is not None:
+        return past.roles
+    if region is None:
+        return _fresh_roles(config, data, exemplars, read)
+    given = {item_id for role in FIXED for item_id in region.roles[role]}
+    spent = [item.id for item in data.labelled if row_digest(item) in read and item.id not in given]
+    return {**region.roles, "dev": (*region.roles["dev"], *spent)}
+
+
 def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[str]) -> Roles:
     labelled, seed = data.labelled, config.roles.seed
     given = dict(read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars))
@@ -159,6 +185,17 @@ def _free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[lis
     """
     sets = clusters(data.labelled)
     return [rows for rows in sets if taken.isdisjoint(_ids(rows)) or not before.isdisjoint(_ids(rows))]
+
+
+def _from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, ...]:
+    """Rows that were drawn from the region, one of each cluster that no other role has a row of."""
+    drawn = {item.id for item in data.in_region}
+    free = [
+        [item for item in rows if item.id in drawn]
+        for rows in clusters((*data.labelled, *data.in_region))
+        if taken.isdisjoint(_ids(rows))
+    ]
+    return _ids([_one_of(rows, seed, set()) for rows in free if rows])
 
 
 def _one_of(rows: Sequence[Item], seed: int, before: set[str]) -> Item:

@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import CONFIG, AsJson, ConfigPath, open_project, wait
-from trustescalate.cli.talk import print_json, say, show
+from trustescalate.cli.calls import (
+    CONFIG,
+    AsJson,
+    BudgetCalls,
+    BudgetUsd,
+    ConfigPath,
+    budget_of,
+    command_line,
+    open_project,
+    resumable,
+    wait,
+)
+from trustescalate.cli.talk import print_json, progress, say, show
 from trustescalate.errors import UsageError
 
 if TYPE_CHECKING:
+    from trustescalate.labelling.queue import Queued
     from trustescalate.labelling.server import Serving
+
+AUTO = "auto"
 
 label = typer.Typer(
     help="Let people answer: what a run abstained on, or rows drawn for the certificate.",
@@ -30,6 +44,18 @@ class Reason(StrEnum):
     CALIBRATION = "calibration"
 
 
+def _coverage(value: str | None) -> str | None:
+    if value is None or value == AUTO:
+        return value
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise typer.BadParameter(f'{value} is neither "{AUTO}" nor a number between 0 and 1')
+    return value
+
+
 @label.command("queue")
 def queue(
     run_id: Annotated[
@@ -40,6 +66,16 @@ def queue(
         typer.Option("--for", help='"abstained", the default with RUN; or "calibration", drawn at random.'),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="For calibration: how many rows to draw.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Q",
+            callback=_coverage,
+            help='For calibration: draw where policies of coverage up to Q, as 0.3 or "auto", accept.',
+        ),
+    ] = None,
+    budget_usd: BudgetUsd = None,
+    budget_calls: BudgetCalls = None,
     config: ConfigPath = CONFIG,
     json: AsJson = False,
 ) -> None:
@@ -51,14 +87,32 @@ def queue(
     if for_ is Reason.CALIBRATION:
         if run_id is not None:
             raise UsageError("rows for calibration are drawn from all items, not from a run", "leave out RUN")
-        found = queue_calibration(open_project(config), rows)
+        if region is None:
+            found = queue_calibration(open_project(config), rows)
+        else:
+            found = _queue_region(config, rows, region, (budget_usd, budget_calls))
     else:
-        if rows is not None:
-            raise UsageError("all abstentions are queued", "leave out --rows, or give --for calibration")
+        if rows is not None or region is not None:
+            given = "--rows" if region is None else "--region"
+            raise UsageError("all abstentions are queued", f"leave out {given}, or give --for calibration")
         found = queue_abstained(open_project(config), run_id)
     show(found, json=json)
     if found.folder:
         say(f"next: `{_line('serve', config)}`")
+
+
+def _queue_region(
+    config: Path, rows: int | None, region: str, budget: tuple[float | None, int | None]
+) -> "Queued":
+    from trustescalate.labelling.region import queue_region
+
+    if rows is None:
+        raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
+    most = None if region == AUTO else float(region)
+    again = command_line("label", config, "--for", "calibration", "--rows", str(rows), "--region", region)
+    with progress() as shown, resumable(lambda: [*again[:2], "queue", *again[2:]]):
+        project = open_project(config, progress=shown)
+        return wait(queue_region(project, rows, most, budget_of(project, *budget)))
 
 
 @label.command("serve")
@@ -102,7 +156,7 @@ def import_answers(
     found = bring_in(open_project(config), files or ())
     show(found, json=json)
     say(f"written: {found.annotations}")
-    if found.purposes.get("sample") or found.promoted:
+    if found.purposes.get("sample") or found.purposes.get("region") or found.promoted:
         given = [] if config == CONFIG else ["--config", str(config)]
         say(
             f"next: `{shlex.join(['trustescalate', 'calibrate', *given])}` renews the certificate, "

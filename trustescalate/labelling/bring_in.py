@@ -38,6 +38,10 @@ SPELLINGS = {"1": FIRST, "2": SECOND, "0": TIE}
 FLIPPED = {"A": "B", "B": "A"}
 
 
+DRAWN: Mapping[Purpose, int] = {"region": 1, "sample": 2}
+"""Purposes of rows that were drawn, and which one stays where an item was drawn twice: the larger."""
+
+
 class Given(NamedTuple):
     """One person's label of one item, and where it stands."""
 
@@ -90,6 +94,7 @@ class BroughtIn:
 
 MEANING: Mapping[str, str] = {
     "sample": "drawn at random, they can certify",
+    "region": "drawn at random where the tested policies accept, they can certify",
     "abstained": "the cascade abstained on them; they settle these items and never certify",
     "other": "in no queue; why they were labelled is not known, so they never certify",
 }
@@ -127,7 +132,7 @@ def bring_in(project: Project, files: Sequence[Path] = ()) -> BroughtIn:
         annotators=len({note.annotator for note in desk.new}),
         promoted=promoted,
         unanswered=desk.unanswered(),
-        sample=len(after.labelled),
+        sample=len(after.labelled) + len(after.in_region),
         purposes=dict(sorted(Counter(note.purpose for note in desk.new).items())),
     )
 
@@ -182,7 +187,7 @@ class _Desk:
             self.problems.append(
                 f"{at}: {note.annotator!r} says {note.label!r} here, but {before.label!r} before; keep one"
             )
-        elif note.purpose == "sample" != before.purpose:
+        elif DRAWN.get(note.purpose, 0) > DRAWN.get(before.purpose, 0):
             self.notes[key] = note
             self.upgraded.add(note.item_id)
 
@@ -191,26 +196,29 @@ class _Desk:
 
         In the order of the draw, as far as its rows are answered: so whoever stops early has a random sample.
         """
+        return sum(self._promote(purpose) for purpose in DRAWN)
+
+    def _promote(self, purpose: Purpose) -> int:
         labelled = {item_id for item_id, _ in self.notes}
-        sampled = {note.item_id for note in self.notes.values() if note.purpose == "sample"}
+        known = {note.item_id for note in self.notes.values() if DRAWN.get(note.purpose, 0) >= DRAWN[purpose]}
         drawn: set[str] = set()
-        for queue in self._drawn():
+        for queue in self._drawn(purpose):
             rows = [row.item_id for row in queue.rows]
-            last = max((n for n, item_id in enumerate(rows) if item_id in sampled), default=-1)
+            last = max((n for n, item_id in enumerate(rows) if item_id in known), default=-1)
             drawn |= set(rows if labelled.issuperset(rows) else rows[:last])
-        found = (drawn & labelled) - sampled
+        found = (drawn & labelled) - known
         for key, note in self.notes.items():
             if note.item_id in found:
-                self.notes[key] = replace(note, purpose="sample")
+                self.notes[key] = replace(note, purpose=purpose)
         return len(found)
 
-    def _drawn(self) -> Iterator[Queue]:
-        return (queue for queue in self._queues.values() if queue.header.purpose == "sample")
+    def _drawn(self, *purposes: Purpose) -> Iterator[Queue]:
+        return (queue for queue in self._queues.values() if queue.header.purpose in purposes)
 
     def unanswered(self) -> int:
         """Drawn rows that nobody has labelled."""
         labelled = {item_id for item_id, _ in self.notes}
-        drawn = {row.item_id for queue in self._drawn() for row in queue.rows}
+        drawn = {row.item_id for queue in self._drawn(*DRAWN) for row in queue.rows}
         return len((drawn & self._items.keys()) - labelled)
 
     # ── three kinds of files ──

@@ -14,6 +14,7 @@ from trustescalate.dataset import Dataset, clusters, content_digest, load_datase
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.jsonl import decode, digest, write_rows
 from trustescalate.project import Project
+from trustescalate.region import read_region
 from trustescalate.types import (
     SKIP,
     STRICT,
@@ -155,7 +156,7 @@ def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
         "certify"
     )
     known = len(left_open) - len(wanted)
-    return _write(project, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known)
+    return write_queue(project, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known)
 
 
 def queue_calibration(project: Project, rows: int | None = None) -> Queued:
@@ -179,7 +180,9 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
             f"{len(drawn.drawn):,} of {len(data.items):,} items were drawn at random by the seed "
             f"{drawn.seed}, for a certificate on this batch. All of them must be answered, be it with skip"
         )
-        return _write(project, "sample", wanted, frozenset(), why, labelled=len(drawn.drawn) - len(wanted))
+        return write_queue(
+            project, "sample", wanted, frozenset(), why, labelled=len(drawn.drawn) - len(wanted)
+        )
     if rows is None:
         raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
     if project.config.guarantee.weight is not None:
@@ -188,7 +191,9 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
             "remove weight",
         )
     whole = project.config.guarantee.largest_cluster is not None
-    pool = sample_order(data, seed, whole=whole)
+    region = read_region(project.config.folder)
+    pilot = () if region is None else region.roles["pilot"]
+    pool = sample_order(data, seed, whole=whole, without=pilot)
     if not pool:
         raise NotMeasurable(
             "every item, or one of its group, is in the sample already", "bring fresh items into [data] items"
@@ -201,16 +206,19 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
         f"what is in no sample yet, {'whole groups' if whole else 'one of each group'}, so that they stand "
         "for all. Answer all of them, in this order"
     )
-    return _write(project, "sample", wanted, data.annotated, why)
+    return write_queue(project, "sample", wanted, data.annotated, why)
 
 
-def sample_order(data: Dataset, seed: int, *, whole: bool = False) -> list[list[Item]]:
+def sample_order(
+    data: Dataset, seed: int, *, whole: bool = False, without: Iterable[str] = ()
+) -> list[list[Item]]:
     """All that may be drawn, one item of each group, or `whole` groups, in the order in which it is drawn.
 
-    Groups of which an item is in the sample are out. The order is a random one that does not change when some
-    of its items are labelled, so that whoever stops early has labelled a random sample too.
+    Groups of which an item is in the sample, or among the ids `without`, are out. The order is a random one
+    that does not change when some of its items are labelled, so that whoever stops early has labelled a
+    random sample too.
     """
-    taken = {item.id for item in data.labelled}
+    taken = {*(item.id for item in data.labelled), *without}
     drawn = []
     for rows in clusters(data.items):
         if taken.isdisjoint(item.id for item in rows):
@@ -237,7 +245,7 @@ def _same(judged: Item, item: Item | None) -> bool:
 # ── the folder ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _write(
+def write_queue(
     project: Project,
     purpose: Purpose,
     items: Sequence[Item],
@@ -247,6 +255,7 @@ def _write(
     run: str = "",
     labelled: int = 0,
 ) -> Queued:
+    """Write the folder of a queue, where there is anything to label. `known` rows are not asked again."""
     seed, now = project.config.roles.seed, project.clock()
     rows = [_row(item, seed, item.id in known) for item in items]
     asked = sum(not row.known for row in rows)

@@ -95,6 +95,13 @@ def covered_rows(certificate: Certificate) -> int:
     return certificate.n if certificate.batch is None else certificate.batch.items
 
 
+def coverage(certificate: Certificate, test: PolicyTest) -> Figure:
+    """The share of items that a policy accepts: of unlabelled ones, where tested rows are of a region."""
+    if test.seen is not None and certificate.region is not None:
+        return share(test.seen, certificate.region.judged)
+    return share(test.accepted, covered_rows(certificate))
+
+
 def thresholds(certificate: Certificate) -> dict[str, float | None]:
     """Map each judge to its certified threshold; None where it never accepts, or nothing is certified."""
     names = [seal.judge for seal in certificate.judges]
@@ -187,6 +194,7 @@ def certificate_section(certificate: Certificate, items: Sequence[Item] = ()) ->
         *_radius_line(certificate),
         *_share_line(certificate),
         *cluster_lines(certificate, items),
+        *_region_line(certificate),
     )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
     return Section("certificate", "The certificate", text, tables=(*tables, _terms(certificate)))
@@ -246,6 +254,24 @@ def _share_line(certificate: Certificate) -> tuple[str, ...]:
         f"This is look {look.number} of {len(look.sizes)}, planned at {sizes} rows. It may spend "
         f"{figures.setting(look.share).text} of δ, so that all looks together are wrong with probability at "
         f"most {figures.setting(certificate.delta).text}.",
+    )
+
+
+def _region_line(certificate: Certificate) -> tuple[str, ...]:
+    region = certificate.region
+    if region is None:
+        return ()
+    others = f", and {region.uniform:,} from all items" if region.uniform else ""
+    text = (
+        f"{region.rows:,} certification rows were drawn from the items that some tested policy "
+        f"accepts{others}: rows elsewhere count for nothing in these tests. The policies, of expected "
+        f"coverage at most {figures.setting(region.most).text}, were fixed before these rows were labelled. "
+        f"Coverage and cost are counted on {region.judged:,} items that were drawn from all without labels, "
+        f"{region.inside:,} of which the region holds; the lower bound on coverage holds for every tested "
+        "policy at once. What is said of all items, and of each judge, is counted on "
+    )
+    return (
+        text + ("the rows drawn from all items." if region.uniform else "no row: none was drawn from all."),
     )
 
 
@@ -342,7 +368,7 @@ def _count_columns(certificate: Certificate) -> tuple[Column, ...]:
 def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ...]:
     return (
         count(test.accepted),
-        share(test.accepted, covered_rows(certificate)),
+        coverage(certificate, test),
         *(() if certificate.batch is None else (count(compared_rows(test)),)),
         count(test.errors) if test.loss is None else figures.decimal(test.loss, ""),
         share(lost(test), compared_rows(test), "the policy accepted no row"),
@@ -413,6 +439,11 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     if weights is not None:
         terms.append((f"… kept by their weights, {weights.source}, of", count(weights.offered)))
         terms.append((f"No weight {weights.by} is above", figures.exact(weights.bound, "")))
+    if certificate.region is not None:
+        region = certificate.region
+        terms.append(("… drawn from the region that the tested policies accept", count(region.rows)))
+        terms.append(("No tested policy has an expected coverage above", figures.setting(region.most)))
+        terms.append(("Share of unlabelled items in the region", share(region.inside, region.judged)))
     if certificate.look is not None:
         terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
         terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
@@ -549,7 +580,7 @@ def _band_table(certificate: Certificate) -> Table:
         cells = (
             count(check.test + 1),
             count(test.accepted),
-            share(test.accepted, certificate.n),
+            coverage(certificate, test),
             share(test.errors, test.accepted, "the policy accepted no row"),
             figures.at_most(check.upper),
         )
@@ -563,8 +594,8 @@ def _band_table(certificate: Certificate) -> Table:
 def _points(certificate: Certificate) -> tuple[Point, ...]:
     return tuple(
         Point(
-            coverage=test.accepted / rows if (rows := covered_rows(certificate)) else 0.0,
-            risk=lost(test) / seen if (seen := compared_rows(test)) else None,
+            coverage=seen[0] / seen[1] if (seen := coverage(certificate, test).counts) else 0.0,
+            risk=lost(test) / rows if (rows := compared_rows(test)) else None,
             certified=test.rejected,
             chosen=test in used_tests(certificate),
             part=test.part,
@@ -584,8 +615,10 @@ def _risk_alt(certificate: Certificate) -> str:
         return f"{head} None was chosen."
     accepted, errors = accepted_rows(certificate)
     released = sum(test.accepted for test in used_tests(certificate))
-    risk, coverage = share(errors, accepted).text, share(released, covered_rows(certificate)).text
-    return f"{head} The chosen one: error rate {risk} at coverage {coverage}."
+    risk, covered = share(errors, accepted).text, share(released, covered_rows(certificate)).text
+    if certificate.region is not None:
+        covered = coverage(certificate, used_tests(certificate)[0]).text
+    return f"{head} The chosen one: error rate {risk} at coverage {covered}."
 
 
 def _tests_table(certificate: Certificate) -> Table:

@@ -18,7 +18,8 @@ class PolicyTest:
     scores that pool all tiers so far (`Certificate.stack`). With the claim "batch", `accepted` and `by_tier`
     are of the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where
     verdicts lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else
-    it is None.
+    it is None. Where rows were drawn from a region, `seen` counts the rows that the policy accepts among the
+    `Region.judged` unlabelled ones, on which `cost` is counted too: accepted rows say nothing of coverage.
     """
 
     thresholds: tuple[float | None, ...]
@@ -33,6 +34,7 @@ class PolicyTest:
     pooled: bool = False
     drawn: int | None = None
     loss: float | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,21 @@ class Weighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Rows that were drawn where some tested policy accepts: `rows` of them, the other `uniform` from all.
+
+    No policy was tested whose expected coverage is above `most`. Of `judged` items, drawn from all without
+    labels, `inside` lie in the region.
+    """
+
+    most: float
+    uniform: int
+    rows: int
+    judged: int
+    inside: int
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPromise:
     """The promise for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
 
@@ -355,7 +372,8 @@ class Certificate:
     verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
     ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
     votes and labels themselves. `scoring` is None where no score was fitted. `overall` is the mean over all
-    items as the last judge sees them, whatever came of the test; None for the claim "batch".
+    items as the last judge sees them, whatever came of the test; None for the claim "batch". With a `region`,
+    the rows in the role `region` are tested too, and only the rows in the role `certify` stand for all items.
 
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
@@ -414,3 +432,4 @@ class Certificate:
     scoring: Scoring | None = None
     overall: Overall | None = None
     attempt: Attempt | None = None
+    region: Region | None = None

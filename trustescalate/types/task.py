@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 Label = str
 Json = Any
-Purpose = Literal["sample", "abstained", "other"]
+Purpose = Literal["sample", "region", "abstained", "other"]
 STRICT: Mapping[str, Json] = {"extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
 """Read by pydantic at the door: an unknown key or a NaN is an error, and an id or label may be a number."""
 
@@ -98,7 +98,8 @@ class Annotation:
     """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them.
 
     `purpose` is why this item was labelled: as part of a "sample", without regard to what a judge says of it;
-    because a cascade "abstained"; or for a reason that is not known ("other"). Only a sample certifies.
+    as part of a sample from the "region" that the tested policies accept; because a cascade "abstained"; or
+    for a reason that is not known ("other"). Only samples certify, and only the first stands for all items.
     """
 
     item_id: str

@@ -200,7 +200,7 @@ def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) 
     assert made.region is not None
     assert (made.region.uniform, made.region.rows, made.n) == (0, 40, 40)
     assert [judge.n for judge in made.diagnostics] == [0, 0]
-    assert made.ceiling is None
+    assert made.human_agreement is None
     result = run(config)
     assert result.overall is not None
     assert "do not stand for all" in result.overall.reason

@@ -316,6 +316,11 @@ class Certificate:
     ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
     votes and labels themselves. `scoring` is None where no score was fitted.
 
+    `n` counts the certification rows of the claim, `no_majority` those among them where nobody is ahead or
+    everybody skipped. `skipped` rows are among them, or with `task.skips == "outside"` outside the claim;
+    `dropped_ties` are outside (in a batch everything is inside), and `contested_ties` are rows of the claim
+    that some people call a tie, where ties are dropped.
+
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
     any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
@@ -371,3 +376,5 @@ class Certificate:
     clusters: Clusters | None = None
     weighting: Weighting | None = None
     scoring: Scoring | None = None
+    skipped: int = 0
+    contested_ties: int = 0

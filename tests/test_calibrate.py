@@ -12,6 +12,7 @@ from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
 from trustescalate.calibrate import calibrate as certify
 from trustescalate.project import Project
 from trustescalate.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol, RegionRule
+from trustescalate.report.facts import build_calibration
 from trustescalate.types import (
     Annotation,
     Attempt,
@@ -130,20 +131,61 @@ def test_a_row_without_a_majority_is_an_error_when_it_is_released() -> None:
     assert made.tests[-1].errors >= world.certificate().tests[-1].errors
 
 
-def test_rows_that_everybody_skipped_are_left_out_and_can_be_counted() -> None:
+def test_rows_that_everybody_skipped_disagree_or_are_outside_the_claim() -> None:
     world = World()
-    skipped = world.ids[:5]
-    notes = [replace(note, label="skip") if note.item_id in skipped else note for note in world.notes]
+    passed = world.ids[:5]
+    notes = [replace(note, label="skip") if note.item_id in passed else note for note in world.notes]
     made = world.certificate(notes)
-    assert made.n == 55
-    assert len(made.roles["certify"]) - made.n - made.dropped_ties == 5
+    assert (made.n, made.skipped, made.no_majority) == (60, 5, 5)
+    truth = {item: None if item in passed else label for item, label in world.truth.items()}
+    for test in made.tests:
+        assert (test.accepted, test.errors, test.by_tier) == by_hand(world, test.thresholds, truth)
+    assert "counts as a disagreement, as 5 of 60 labelled rows do" in " ".join(made.assumptions)
+    out = world.certificate(notes, task=replace(TASK, skips="outside"))
+    assert (out.n, out.skipped, out.no_majority) == (55, 5, 0)
+    assert "everybody skips are outside the claim, as 5 of 60" in " ".join(out.assumptions)
+    assert "not everybody skips (5 of 60 labelled rows were skipped" in build_calibration(out).claim
+    heard = [replace(note, label="skip") if note.annotator == "x" else note for note in world.notes]
+    assert world.certificate(heard).skipped == 0
+
+
+def test_a_random_annotator_of_a_row_that_everybody_skipped_disagrees() -> None:
+    world = World()
+    notes = [replace(note, label="skip") if note.item_id in world.ids[:5] else note for note in world.notes]
+    made = world.certificate(notes, against="annotator")
+    assert made.n == 60
+    lax = made.tests[-1]
+    assert lax.loss == lax.errors == world.certificate(notes).tests[-1].errors
+
+
+def test_a_third_of_the_rows_skipped_is_no_certificate_on_the_others() -> None:
+    """The judge is right where people answer; where everybody skips, nobody says that it is."""
+    ids = [f"i{n:03}" for n in range(400)]
+    judged: Judged = {"j": {item: judgment(item, "j", 0.9, 0.9) for item in ids}}
+    notes = [Annotation(item, "x", "skip" if n % 3 == 0 else "A") for n, item in enumerate(ids)]
+    for skips, status, n in (("disagree", "none", 400), ("outside", "certified", 266)):
+        task = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"), skips=skips)  # type: ignore[arg-type]
+        made = certify(protocol(ids, task=task, alpha=0.1, delta=0.1), notes, judged, created="now")
+        assert (made.status, made.n, made.skipped) == (status, n, 134)
+        said = build_calibration(made).claim
+        assert ("not everybody skips (134 of 400 labelled rows" in said) == (skips == "outside")
 
 
 def test_dropped_ties_are_outside_the_claim_and_counted() -> None:
     world = World()
     notes = [replace(note, label="tie") if note.item_id in world.ids[:3] else note for note in world.notes]
     made = world.certificate(notes, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
-    assert (made.n, made.dropped_ties) == (57, 3)
+    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 0)
+    contested = [
+        replace(note, label="tie") if note.annotator == "x" and note.item_id in world.ids[3:7] else note
+        for note in notes
+    ]
+    made = world.certificate(contested, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
+    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 4)
+    report = build_calibration(made)
+    assert "people do not call a tie (3 of 60 labelled rows were called" in report.claim
+    assert "leaving out those who call it a tie" in report.claim
+    assert "elsewhere those who call a tie are left out, on 4 rows" in " ".join(made.assumptions)
 
 
 def counts(made: Certificate) -> list[tuple[Any, ...]]:

@@ -118,15 +118,15 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     calibration = build_calibration(made)
     assert (
         "on an item drawn at random from a cluster drawn at random, so that each cluster counts once (400 "
-        "clusters by group of 1 to 20 (median 1) labelled rows; one row of each was tested)"
+        "clusters by group, of 1 to 20 labelled rows, 1 at the median; one row of each was tested)"
     ) in calibration.claim
     assert any("so each cluster counts once" in text for text in made.assumptions)
     report = build(ran(given))
     assert any(
         "this is no statement on the share of all released verdicts" in text for text in report.banners
     )
-    assert "1 to 20 (median 1) items of this run" in report.clusters
-    assert f"The {len(fresh)} items of the run come in 400, of 1 to 20 (median 1)." in render_markdown(report)
+    assert "in this run 1 to 20 items, 1 at the median" in report.clusters
+    assert f"The {len(fresh)} items of the run come in 400, of 1 to 20 items, 1 at" in render_markdown(report)
     verdict, _ = given.gate()
     (said,) = [check for check in verdict.checks if check.name == "what is counted"]
     assert (said.status, said.observed) == ("pass", report.clusters)
@@ -187,7 +187,7 @@ def test_rows_that_share_a_prompt_are_one_cluster(tmp_path: Path) -> None:
     assert (made.status, made.n) == ("certified", 25)
     assert made.clusters == Clusters(25, None, "one_each", "prompt", 2200, (88, 88, 88), 25)
     said = page(made)
-    assert "25 clusters by prompt of 88 labelled rows; one row of each was tested" in said
+    assert "25 clusters by prompt, of 88 labelled rows each; one row of each was tested" in said
     assert build_calibration(made).banners == ()
 
 
@@ -231,7 +231,7 @@ def test_clusters_that_only_the_run_has_are_named(tmp_path: Path) -> None:
     made = calibrated(given)
     assert build_calibration(made).banners == ()
     report = build(ran(given))
-    assert "Clusters differ in size (1 labelled rows, 1 to 5 (median 3) items of this run)" in report.clusters
+    assert "(1 labelled row each; in this run 1 to 5 items, 3 at the median)" in report.clusters
     assert "each cluster counts once" in report.claim
 
 

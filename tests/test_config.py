@@ -115,6 +115,7 @@ vote = "v.jsonl"
         (f'{BATCH}clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
         (f"{BATCH}looks = [100, 200]", "remove looks"),
         (f'{BATCH}weight = "meta.w"\nweight_bound = 2\nweight_source = "known"', "remove weight"),
+        (f'{BATCH}[task]\nskips = "outside"', 'claim = "batch" is about every item'),
         (f'{BATCH}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
         ('[guarantee]\nclusters = "bet"', 'largest_cluster goes with clusters = "row_weighted" or "bet"'),
         ('[guarantee]\nclusters = "row_weighted"', "largest_cluster goes with"),

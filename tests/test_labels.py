@@ -1,8 +1,10 @@
 """From opinions to labels: majorities, ties, skips."""
 
+from dataclasses import replace
+
 import pytest
 
-from trustescalate.labels import dropped_ties, majority, opinions, plurality
+from trustescalate.labels import claimed, contested_ties, dropped_ties, majority, opinions, plurality, skipped
 from trustescalate.types import Annotation, Task, TaskKind
 
 CLASS = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"))
@@ -20,7 +22,9 @@ def said(*labels: str, item: str = "x") -> list[Annotation]:
         (["A", "A", "B"], {"x": "A"}, {"x": "A"}),
         (["A", "B"], {"x": None}, {"x": None}),
         (["A", "B", "tie"], {"x": None}, {"x": None}),
-        (["tie", "tie", "A"], {"x": "tie"}, {"x": "A"}),
+        (["tie", "tie", "A"], {"x": "tie"}, {}),
+        (["tie", "tie", "A", "A", "B"], {"x": None}, {"x": "A"}),
+        (["tie", "tie", "A", "B"], {"x": "tie"}, {}),
         (["tie"], {"x": "tie"}, {}),
         (["tie", "A"], {"x": None}, {"x": "A"}),
         (["skip", "skip", "B"], {"x": "B"}, {"x": "B"}),
@@ -35,7 +39,7 @@ def test_the_majority(labels: list[str], as_class: object, as_drop: object) -> N
         assert majority(DROP, rows) == as_drop
 
 
-def test_dropped_ties_counts_items_of_which_nothing_else_is_said() -> None:
+def test_dropped_ties_are_items_that_most_call_a_tie() -> None:
     rows = [
         *said("tie", "tie", item="only ties"),
         *said("tie", "skip", item="tie and skip"),
@@ -43,8 +47,14 @@ def test_dropped_ties_counts_items_of_which_nothing_else_is_said() -> None:
         *said("skip", item="skipped"),
         *said("A", item="decided"),
     ]
-    assert dropped_ties(DROP, iter(rows)) == 2
-    assert dropped_ties(CLASS, rows) == 0
+    rows += said("tie", "tie", "A", "skip", item="mostly a tie")
+    assert dropped_ties(DROP, iter(rows)) == 3
+    assert contested_ties(DROP, iter(rows)) == 1
+    assert dropped_ties(CLASS, rows) == contested_ties(CLASS, rows) == 0
+    assert skipped(iter(rows)) == 1
+    inside = {item: len(stated) for item, stated in claimed(DROP, iter(rows)).items()}
+    assert inside == {"contested": 1, "skipped": 0, "decided": 1}
+    assert set(claimed(replace(DROP, skips="outside"), rows)) == {"contested", "decided"}
 
 
 def test_opinions_keep_who_said_what() -> None:

@@ -147,8 +147,8 @@ def test_what_says_nothing_about_production_is_not_counted(config: Path) -> None
     rows = [{"item_id": item, "annotator": "ann", "label": said} for item, said in notes]
     rows.append({"item_id": picked, "annotator": "ann", "label": "A", "purpose": "abstained"})
     found = watched(config, audit=write(config.parent / "odd.jsonl", rows))
-    assert found.audit.labels == 1
-    assert list(found.left_out.values()) == [2, 1, 1, 1]
+    assert (found.audit.labels, found.audit.errors) == (2, 1), "a skip is an answer: nobody agrees"
+    assert list(found.left_out.values()) == [2, 1, 1]
     assert any("2 audited items not counted" in line for line in found.lines())
 
 

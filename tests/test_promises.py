@@ -102,6 +102,36 @@ def test_half_ties_count_one_half_everywhere(tmp_path: Path) -> None:
     assert judged.overall.verdicts is None
 
 
+def skipping(items: Rows, notes: Rows) -> None:
+    """On every third item everybody skips."""
+    passed = {item["id"] for item in items[::3]}
+    for note in notes:
+        note["label"] = "skip" if note["item_id"] in passed else note["label"]
+
+
+def test_rows_that_everybody_skips_are_counted_from_files_to_page(tmp_path: Path) -> None:
+    made = {}
+    for skips in ("disagree", "outside"):
+        config = write_project(
+            tmp_path / skips,
+            guarantee=PATH,
+            more=f'[task]\nskips = "{skips}"\n',
+            change=skipping,
+            labelled=200,
+            unlabelled=60,
+        )
+        made[skips] = calibrate(config)
+        assert run(config).header.status == "complete" if made[skips].status == "certified" else True
+    inside, outside = made["disagree"], made["outside"]
+    assert inside.status == "none", "a third of all released verdicts have nobody's agreement"
+    assert outside.status == "certified"
+    assert inside.skipped == outside.skipped == inside.n - outside.n > 40
+    assert inside.roles == outside.roles
+    assert "of these skipped by everybody, counted as disagreement" in page(inside)
+    assert f"not everybody skips ({outside.skipped} of {inside.n} labelled rows" in page(outside)
+    assert f"Rows outside the claim (skipped by everybody) | {outside.skipped}" in page(outside)
+
+
 def grade(items: Rows, notes: Rows) -> None:
     """Pairs become single answers that people rate; the simulated judges answer whatever they are asked."""
     place = {"A": "5", "B": "1", "tie": "3"}

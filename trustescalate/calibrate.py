@@ -15,7 +15,7 @@ from trustescalate.estimand import loss_table, losses, right_or_wrong, whom
 from trustescalate.evidence import calibration_overall
 from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
-from trustescalate.labels import dropped_ties, majority
+from trustescalate.labels import contested_ties, dropped_ties, majority, skipped
 from trustescalate.people import people
 from trustescalate.protocol import Aligned, Judged, Protocol, RegionRule, labels_digest
 from trustescalate.refusal import refusal
@@ -80,7 +80,8 @@ def calibrate(
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
     batch = protocol.claim == "batch"
-    rows = [item_id for item_id in protocol.tested if batch or item_id in truth]
+    known = losses(task, protocol.against, notes)
+    rows = [item_id for item_id in protocol.tested if batch or item_id in known]
     scorer = fit_scorer(protocol, annotations, judged, items)
     aligned = _align(protocol, rows, notes, judged, scorer)
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
@@ -121,6 +122,8 @@ def calibrate(
         n=len(rows),
         no_majority=sum(truth.get(item_id) is None for item_id in rows),
         dropped_ties=dropped_ties(task, notes),
+        contested_ties=contested_ties(task, notes),
+        skipped=skipped(notes),
         chosen=result.chosen,
         thresholds=result.thresholds,
         coverage_lower=result.coverage_lower,
@@ -136,7 +139,7 @@ def calibrate(
         seed=protocol.seed,
         version=protocol.version,
         created=created,
-        assumptions=_assumptions(protocol),
+        assumptions=(*_assumptions(protocol), *_answers(protocol, notes)),
         stack=_stack(plan),
         batch=_batch(protocol, batch_digest, judged, notes) if batch else None,
         radius=_radius(protocol, result),
@@ -393,8 +396,6 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said.append("no two labelled rows are of one cluster; of larger ones one row each would be tested")
     if protocol.region is not None:
         said[0] = _drawn_from_region(protocol, protocol.region)
-    if protocol.task.ties == "drop":
-        said.append("items that people call a tie are outside the claim")
     if protocol.weighting is not None:
         said.append(_weighted(protocol.weighting))
     if protocol.look is not None:
@@ -402,6 +403,34 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
     elif protocol.attempt is not None and protocol.attempt.number > 1:
         said.append(_tested_before(protocol.attempt))
     return (*said, *_fitting(protocol))
+
+
+def _answers(protocol: Protocol, notes: Sequence[Annotation]) -> tuple[str, ...]:
+    """What becomes of rows that everybody skipped, and of dropped ties, with their counts."""
+    task, said, labelled = protocol.task, list[str](), len({note.item_id for note in notes})
+    passed, tied, contested = skipped(notes), dropped_ties(task, notes), contested_ties(task, notes)
+    if task.skips == "outside":
+        said.append(
+            f"items that everybody skips are outside the claim, as {passed:,} of {labelled:,} labelled rows "
+            "are"
+        )
+    elif passed:
+        said.append(
+            f"an item that everybody skips counts as a disagreement, as {passed:,} of {labelled:,} labelled "
+            "rows do"
+        )
+    if task.ties == "drop" and protocol.claim == "batch":
+        said.append(
+            "an item that more people call a tie than prefer either response counts as a disagreement, as "
+            f"{tied:,} of {labelled:,} labelled rows do"
+        )
+    elif task.ties == "drop":
+        said.append(
+            "items that more people call a tie than prefer either response are outside the claim, as "
+            f"{tied:,} of {labelled:,} labelled rows are; elsewhere those who call a tie are left out, on "
+            f"{contested:,} rows"
+        )
+    return tuple(said)
 
 
 def _whole_clusters(given: Clusters) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from trustescalate.labels import opinions, plurality
+from trustescalate.labels import claimed, plurality
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.losses import expected_losses
 from trustescalate.types import TIE, Against, Annotation, Label, Task, TaskKind
@@ -22,9 +22,10 @@ def is_binary(task: Task, against: Against) -> bool:
 def losses(
     task: Task, against: Against, annotations: Iterable[Annotation]
 ) -> Mapping[str, Mapping[Label, float]]:
-    """What each of the task's labels would lose on each item that somebody has an opinion on: 0 to 1.
+    """What each of the task's labels would lose, 0 to 1, on each annotated item of `labels.claimed`.
 
     Against "majority": 0 where most people say so, else 1, and 1 for every label where nobody is ahead.
+    Where everybody skipped every label loses 1: nobody agrees with it.
     Against "annotator": the mean over the item's annotators, so the risk against one drawn at random. With
     `ties == "half"` a tie on one side alone loses 1/2; a rating within `tolerance` of people's loses nothing.
 
@@ -35,12 +36,12 @@ def losses(
     >>> losses(task, "annotator", [*rows, Annotation("x", "dee", "B")])
     {'x': {'A': 0.375, 'B': 0.625, 'tie': 0.375}}
     """
-    said = opinions(task, annotations)
+    said = claimed(task, annotations)
     counts = np.zeros((len(said), len(task.labels)), dtype=np.int64)
     place = {label: i for i, label in enumerate(task.labels)}
     for row, stated in enumerate(said.values()):
         heard = [note.label for note in stated]
-        if against == "majority":
+        if against == "majority" and heard:
             winner = plurality(heard)
             heard = [] if winner is None else [winner]
         for label in heard:
@@ -91,6 +92,8 @@ AN_ANNOTATOR = "an annotator drawn at random from those of the item"
 
 def rule(task: Task) -> str:
     """How ties and near misses count, where not in the plainest way; begins with a comma."""
+    if task.ties == "drop":
+        return ", leaving out those who call it a tie"
     if task.ties == "half":
         return ", where a tie against a preference counts one half"
     return f", where a rating at most {task.tolerance} away from theirs agrees" if task.tolerance else ""

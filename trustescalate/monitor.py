@@ -327,7 +327,7 @@ def _audited(
         "nothing was released on them": 0,
         "they made the certificate": 0,
         "they were not drawn at random": 0,
-        "nobody has an opinion": 0,
+        "they are outside the claim": 0,
     }
     fresh, problems = list[Used](), list[str]()
     for item_id in dict.fromkeys(note.item_id for note in notes):
@@ -339,7 +339,7 @@ def _audited(
         elif item_id not in drawn:
             left_out["they were not drawn at random"] += 1
         elif item_id not in lost:
-            left_out["nobody has an opinion"] += 1
+            left_out["they are outside the claim"] += 1
         elif len({content for content, _, _ in verdicts}) > 1:
             runs = ", ".join(run for _, run, _ in verdicts)
             problems.append(f"{path}: item {item_id!r} has different texts in {runs}; say which one by --run")

@@ -136,11 +136,12 @@ def labelled_rows(
 ) -> Rows | None:
     """Those of these rows that people labelled and every judge was asked about; None where there are none."""
     wanted = set(rows)
-    truth = majority(task, [note for note in notes if note.item_id in wanted])
-    ids = [item_id for item_id in rows if item_id in truth and all(item_id in own for own in judged.values())]
+    heard = [note for note in notes if note.item_id in wanted]
+    truth, known = majority(task, heard), losses(task, "majority", heard)
+    ids = [item_id for item_id in rows if item_id in known and all(item_id in own for own in judged.values())]
     if not ids:
         return None
-    said = [truth[item_id] for item_id in ids]
+    said = [truth.get(item_id) for item_id in ids]
     answers = [-1 if label is None else task.labels.index(label) for label in said]
     costs = np.array([[own[item_id].cost for own in judged.values()] for item_id in ids])
     votes = scorer.read(list(judged), ids, judged)

@@ -85,12 +85,17 @@ def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report)
     assert "certifies nothing" in text
 
 
-def test_people_who_skip_are_no_opinion() -> None:
+def test_items_that_everybody_skips_are_disagreed_on() -> None:
     whole = factory.run(20, annotated=False)
     skips = tuple(Annotation(item.id, "ann", "skip") for item in whole.items)
     measures = build(replace(whole, annotations=skips)).measures
-    assert measures.judged_agreement.value is None
-    assert "no item whose verdict was released" in measures.judged_agreement.note
+    released = sum(row.label is not None for row in whole.decisions)
+    assert measures.judged_agreement.counts == (0, released)
+    made = whole.header.certificate
+    outside = replace(made, task=replace(made.task, skips="outside"))
+    given = replace(whole, header=replace(whole.header, certificate=outside), annotations=skips)
+    assert build(given).measures.judged_agreement.value is None
+    assert "no item whose verdict was released" in build(given).measures.judged_agreement.note
 
 
 def test_tiers(report: Report) -> None:

@@ -156,6 +156,12 @@ class Config(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_batch_holds_skipped_rows(self) -> Self:
+        if self.task.skips == "outside" and self.guarantee.claim == "batch":
+            raise ValueError('claim = "batch" is about every item: set [task] skips = "disagree"')
+        return self
+
     @property
     def asks_dev(self) -> bool:
         """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""

@@ -25,6 +25,9 @@ class TaskTable(Table):
     ties: Literal["class", "half", "drop"] = Field(
         "class", description="pairwise: a tie is a verdict, half right against a preference, or left out"
     )
+    skips: Literal["disagree", "outside"] = Field(
+        "disagree", description="an item that everybody skips disagrees with any verdict, or is left out"
+    )
     tolerance: int = Field(0, ge=0, description="rating: a verdict so far from people's still agrees")
     rubric: str | None = Field(None, min_length=1, description="how to judge, shown to every judge")
     rubric_file: str | None = Field(None, description="a text file that holds the rubric")
@@ -87,7 +90,7 @@ class TaskTable(Table):
             labels = tuple(str(grade) for grade in range(self.scale[0], self.scale[1] + 1))
         else:
             labels = self.labels or ("pass", "fail")
-        return Task(self.kind, self.question, labels, self.ties, self.tolerance)
+        return Task(self.kind, self.question, labels, self.ties, self.tolerance, self.skips)
 
 
 def must_be_meta(field: str) -> str:

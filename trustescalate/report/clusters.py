@@ -1,4 +1,4 @@
-"""What a certificate on clustered items is about: which verdict is meant, and how large clusters are."""
+"""Which items a claim is about: what is left out of it, which verdict is meant where items are clustered."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,13 +7,34 @@ from statistics import median_low
 from trustescalate.types import Certificate, Clusters, Item
 
 
+def outside_clause(certificate: Certificate) -> str:
+    """What the claim leaves out, with counts: items that everybody skips, or that most call a tie."""
+    labelled, clauses = certificate.n, list[str]()
+    if certificate.batch is not None:
+        return ""
+    if certificate.task.ties == "drop":
+        labelled += certificate.dropped_ties
+    if certificate.task.skips == "outside":
+        labelled += certificate.skipped
+        clauses.append(
+            f"not everybody skips ({certificate.skipped:,} of {labelled:,} labelled rows were skipped by "
+            "everybody, and are outside the claim)"
+        )
+    if certificate.task.ties == "drop":
+        clauses.append(
+            f"people do not call a tie ({certificate.dropped_ties:,} of {labelled:,} labelled rows were "
+            "called a tie by more people than prefer either response, and are outside the claim)"
+        )
+    return f", among items that {' and that '.join(clauses)}" if clauses else ""
+
+
 def cluster_clause(certificate: Certificate, items: Sequence[Item]) -> str:
     """What the claim adds on clusters: which verdict is meant, how many clusters there are, and how large."""
     run = spread_of(cluster_sizes(items))
     given = _clusters(certificate, run)
     if given is None or max(given.sizes[2], run[2]) == 1:
         return ""
-    about = f"{given.count:,} clusters by {given.by} of {spread(given.sizes)} labelled rows"
+    about = f"{given.count:,} clusters by {given.by}, of {spread(given.sizes, 'labelled row')}"
     if given.test == "one_each":
         return (
             ", on an item drawn at random from a cluster drawn at random, so that each cluster counts once "
@@ -35,11 +56,12 @@ def cluster_lines(certificate: Certificate, items: Sequence[Item]) -> tuple[str,
     )
     line = (
         f"Clusters are made by {given.by}. The {given.rows:,} labelled rows come in {given.count:,} clusters "
-        f"of {spread(given.sizes)} rows."
+        f"of {spread(given.sizes, 'row')}."
     )
     if items:
         sizes = cluster_sizes(items)
-        line += f" The {len(items):,} items of the run come in {len(sizes):,}, of {spread(spread_of(sizes))}."
+        seen = spread(spread_of(sizes), "item")
+        line += f" The {len(items):,} items of the run come in {len(sizes):,}, of {seen}."
     return (f"{line} In the claim each {unit}.",)
 
 
@@ -49,7 +71,8 @@ def cluster_banner(certificate: Certificate, items: Sequence[Item]) -> str:
     given = _clusters(certificate, run)
     if given is None:
         return ""
-    seen = f"{spread(given.sizes)} labelled rows" + (f", {spread(run)} items of this run" if items else "")
+    seen = spread(given.sizes, "labelled row")
+    seen += f"; in this run {spread(run, 'item')}" if items else ""
     if given.test == "one_each":
         if given.sizes[0] == given.sizes[2] and run[0] == run[2]:
             return ""
@@ -84,6 +107,9 @@ def spread_of(sizes: Sequence[int]) -> tuple[int, int, int]:
     return (min(sizes), median_low(sizes), max(sizes)) if sizes else (1, 1, 1)
 
 
-def spread(sizes: tuple[int, int, int]) -> str:
+def spread(sizes: tuple[int, int, int], unit: str) -> str:
+    """Say sizes in words: the smallest, the largest and the median."""
     least, middle, most = sizes
-    return f"{least:,}" if least == most else f"{least:,} to {most:,} (median {middle:,})"
+    if least == most:
+        return f"{least:,} {unit}{'' if least == 1 else 's'} each"
+    return f"{least:,} to {most:,} {unit}s, {middle:,} at the median"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing, this_run
-from trustescalate.report.clusters import cluster_banner, cluster_clause
+from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
@@ -115,7 +115,7 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
     if certificate.weighting is not None:
         promise = _weighted(promise, certificate.weighting.source)
-    promise += cluster_clause(certificate, () if run is None else run.items)
+    promise += outside_clause(certificate) + cluster_clause(certificate, () if run is None else run.items)
     if run is None:
         lower = proof.predicted_coverage(certificate).text
         return f"{promise}; it is expected to release a verdict for at least {lower} of such items."

@@ -433,7 +433,7 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
     if clusters is not None:
         terms.append((_CLUSTER_TERMS[clusters.test], count(clusters.count)))
         terms.append(("Labelled rows in these clusters", count(clusters.rows)))
-        terms.append(("Rows of a cluster: least, median, most", words(spread(clusters.sizes))))
+        terms.append(("Size of a cluster", words(spread(clusters.sizes, "row"))))
         if clusters.largest is not None:
             terms.append(("The most rows that a cluster can have", count(clusters.largest)))
     if weights is not None:
@@ -469,11 +469,25 @@ _TORN = {
     "majority": "… of these without a majority, counted as disagreement",
     "annotator": "… of these without a majority, which does not matter here",
 }
+_TIED_OUT = "Rows outside the claim (more people call them a tie than prefer either response)"
 _TIES = {
     "class": "a class of its own",
     "half": "one half right, where the other side has a preference",
     "drop": "dropped, outside the claim",
 }
+
+
+def _answer_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
+    """Rows that everybody skipped, and dropped ties."""
+    task, inside = certificate.task, certificate.batch is not None
+    terms = [("Rows outside the claim (skipped by everybody)", count(certificate.skipped))]
+    if task.skips == "disagree":
+        terms = [("… of these skipped by everybody, counted as disagreement", count(certificate.skipped))]
+    if task.ties == "drop":
+        where = "… of these called a tie, counted as disagreement" if inside else _TIED_OUT
+        terms.append((where, count(certificate.dropped_ties)))
+        terms.append(("… of these called a tie by some, who are left out", count(certificate.contested_ties)))
+    return terms
 
 
 def _terms(certificate: Certificate) -> Table:
@@ -488,8 +502,8 @@ def _terms(certificate: Certificate) -> Table:
         *_batch_terms(certificate),
         *_row_terms(certificate),
         (_TORN[certificate.label_policy], count(certificate.no_majority)),
-        ("Rows outside the claim (dropped ties)", count(certificate.dropped_ties)),
         *_attempt_terms(certificate),
+        *_answer_terms(certificate),
         ("Coverage to expect, lower bound", predicted_coverage(certificate)),
         *_group_terms(certificate),
         ("Policies tested", count(len(all_tests(certificate)))),

@@ -375,6 +375,11 @@ class Certificate:
     items as the last judge sees them, whatever came of the test; None for the claim "batch". With a `region`,
     the rows in the role `region` are tested too, and only the rows in the role `certify` stand for all items.
 
+    `n` counts the certification rows of the claim, `no_majority` those among them where nobody is ahead or
+    everybody skipped. `skipped` rows are among them, or with `task.skips == "outside"` outside the claim;
+    `dropped_ties` are outside (in a batch everything is inside), and `contested_ties` are rows of the claim
+    that some people call a tie, where ties are dropped.
+
     With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
     any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
@@ -433,3 +438,5 @@ class Certificate:
     overall: Overall | None = None
     attempt: Attempt | None = None
     region: Region | None = None
+    skipped: int = 0
+    contested_ties: int = 0

@@ -34,8 +34,9 @@ class Task:
     """The question, and every label that is a possible answer to it.
 
     `labels` is what a judge may answer, in the task's own order; with `ties == "drop"` a pairwise task offers
-    no tie, and rows whose human label is a tie are outside the claim, at calibration and after. With `ties ==
-    "half"` a tie against a preference is half right. A rating within `tolerance` of people's is right.
+    no tie, and rows that most annotators call a tie are outside the claim, at calibration and after. With
+    `ties == "half"` a tie against a preference is half right. A rating within `tolerance` of people's is
+    right. A row that everybody skipped disagrees with any verdict; with `skips == "outside"` it is outside.
     """
 
     kind: TaskKind
@@ -43,6 +44,7 @@ class Task:
     labels: tuple[Label, ...]
     ties: Literal["class", "half", "drop"] = "class"
     tolerance: int = 0
+    skips: Literal["disagree", "outside"] = "disagree"
 
     @property
     def responses(self) -> int:

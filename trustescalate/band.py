@@ -93,7 +93,7 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
 
 def _without_limits(certificate: Certificate) -> str:
     for given, name in (
-        (certificate.claim == "batch", 'claim = "batch"'),
+        (certificate.claim != "population", f'claim = "{certificate.claim}"'),
         (certificate.group_by is not None, "[groups] by"),
         (certificate.path == "tierwise", 'path = "tierwise"'),
         (certificate.method == "clusters", 'clusters = "bet"'),

@@ -12,6 +12,7 @@ import numpy as np
 
 from trustescalate.diagnostics import ceiling, diagnose
 from trustescalate.estimand import loss_table, losses, right_or_wrong, whom
+from trustescalate.expectation import in_expectation
 from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import dropped_ties, majority
@@ -65,7 +66,8 @@ def calibrate(
     the path or the scores are fitted on those. With the claim "batch" it holds what `rows_to_judge` asked
     for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
     scores that are learned read the lengths of their texts.
-    Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
+    Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck. With
+    the claim "expected" nothing is tested: it keeps what conformal selection reads of each labelled row.
     """
     task = protocol.task
     sealed = protocol.digest
@@ -73,22 +75,22 @@ def calibrate(
     wanted = set(certify)
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
-    batch = protocol.claim == "batch"
-    rows = [item_id for item_id in certify if batch or item_id in truth]
+    batch, expected = protocol.claim == "batch", protocol.claim == "expected"
+    rows = [item_id for item_id in certify if batch or expected or item_id in truth]
     scorer = fit_scorer(protocol, annotations, judged, items)
     aligned = _align(protocol, rows, notes, judged, scorer)
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
-    plan = lay_out(protocol, annotations, judged, scorer)
+    plan = None if expected else lay_out(protocol, annotations, judged, scorer)
     groups: tuple[GroupPromise, ...] = ()
     if protocol.groups is not None:
         assert plan is not None, "the configuration refuses tierwise"
         groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
         result = Tested(None, coverage_lower(groups, len(rows), protocol.level), ())
     else:
-        result = run_test(protocol, tested, plan) if rows else Tested(None, None, ())
+        result = run_test(protocol, tested, plan) if rows and not expected else Tested(None, None, ())
     certified = result.chosen is not None or result.coverage_lower is not None
     reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
-    return Certificate(
+    made = Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
         reason=reason,
@@ -137,6 +139,7 @@ def calibrate(
         weighting=protocol.weighting,
         scoring=scoring(protocol, scorer),
     )
+    return in_expectation(made, aligned) if expected else made
 
 
 def _refusal(
@@ -303,6 +306,13 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
     agreement = f"agreement means agreement with {whom(protocol.task, protocol.against)}"
     if protocol.against == "majority":
         agreement += "; without one, any verdict counts as a disagreement"
+    if protocol.claim == "expected":
+        drawn = (
+            "the labelled rows and the items of a run were drawn independently from one population, one item "
+            "of each group: they are exchangeable"
+        )
+        said = [drawn, agreement, "the judges stay as they are: same model, same wording, same examples"]
+        return (*said, *_fitting(protocol))
     if protocol.claim == "batch":
         said = [
             "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "

@@ -36,6 +36,8 @@ from trustescalate.votes import vote_array
 INTERVAL_DELTA = 0.05
 ALARM_LEVEL = 0.01
 """A false alarm in one run of a hundred without a shift."""
+ASKED_ONLY = 2.0
+"""A threshold that no score reaches: every judge is asked, and none decides by itself."""
 FEWEST_LABELS = 2
 """With fewer there is no variance, so no interval of any kind."""
 
@@ -172,6 +174,8 @@ def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, fl
 def errors_are_counted(certificate: Certificate) -> bool:
     """Whether alpha limits the share of wrong labels among released verdicts on one item of each group."""
     task = certificate.task
+    if certificate.status == "expected":  # a mean over runs limits nothing in this one
+        return False
     return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
 
 
@@ -247,6 +251,8 @@ def not_measurable(run: Run) -> str:
         return "people call some items a tie, and nobody knows which of the run's items those are"
     if certificate.status == "none" or certificate.n < 2:
         return "nothing is certified"
+    if certificate.status == "expected" and not all(row.trail for row in run.decisions):
+        return "no judge was asked about items that share a group"
     if certificate.group_by is not None and not all(row.trail for row in run.decisions):
         return f"no judge was asked about items whose {certificate.group_by} has no certificate"
     return "" if _deepest(run) else "every item of the run was labelled for the certificate"
@@ -315,6 +321,8 @@ def score_shift(
     rows = _first_of_each(certificate.roles["certify"], groups)
     trusted = zip(rows, policies_of_rows(certificate, rows), strict=True)
     held = {item_id: policy for item_id, policy in trusted if policy is not None}
+    if certificate.status == "expected":
+        held = dict.fromkeys(rows, Policy((ASKED_ONLY,) * len(certificate.judges), pooled=False))
     reached, taken = _tier_reached(certificate, judged, held, scorer), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
     policies = set(held.values())

@@ -12,7 +12,15 @@ import numpy as np
 
 from trustescalate.batch import must_be_labelled, to_label
 from trustescalate.cascade import Cascade, cascade_of, certified_cascade, collect_judgments, run_cascade
-from trustescalate.config import AskedTable, CallableJudge, OpenAIJudge, RewardJudge, ScoreJudge, parse_config
+from trustescalate.config import (
+    AskedTable,
+    CallableJudge,
+    GuaranteeTable,
+    OpenAIJudge,
+    RewardJudge,
+    ScoreJudge,
+    parse_config,
+)
 from trustescalate.dataset import Dataset, duplicates, load_dataset, load_items
 from trustescalate.doubts import facts_and_doubts
 from trustescalate.errors import DataError, NoCertificate
@@ -24,6 +32,7 @@ from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection
 from trustescalate.simulate import SimulatedBackend
+from trustescalate.stats.conformal import fewest_rows
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import SKIP, Annotation, Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Policy, values_of
@@ -63,7 +72,7 @@ def inspect_project(project: Project) -> Inspection:
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
-        ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        ("promise", _promised(promise)),
         *_test_facts(selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
@@ -73,6 +82,12 @@ def inspect_project(project: Project) -> Inspection:
     )
     seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
     return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def _promised(promise: GuaranteeTable) -> str:
+    if promise.claim == "expected":
+        return f"alpha {promise.alpha:g} in expectation only; every judge is asked about every item"
+    return f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"
 
 
 def inspect_data(path: Path) -> Inspection:
@@ -197,10 +212,13 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
         found += error.problems
     spent = config.guarantee.delta * (1 if selected.look is None else selected.look.share)
     floor = label_floor(config.guarantee.alpha, spent)
+    if config.guarantee.claim == "expected":
+        floor = fewest_rows(config.guarantee.alpha)
     if selected.missing:
         found.append(f"the first look needs {selected.missing:,} more rows to certify with")
     elif drawn is None and certify < floor:
-        found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+        can = "release" if config.guarantee.claim == "expected" else "certify"
+        found.append(f"{certify} rows to certify with; fewer than {floor} can {can} nothing")
     if needs_rows(config):
         from trustescalate.judges.classical import FEWEST
 
@@ -355,8 +373,9 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     """What calibrating and running would cost with the user's own configuration, data and prices.
 
     Up to 100 items are put through the whole path, with simulated models in the place of real ones, and the
-    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. Shares of escalated
-    items are those of the simulation unless there is a certificate.
+    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. With the claim
+    "expected" a run asks every judge about every item. Shares of escalated items are those of the simulation
+    unless there is a certificate.
     """
     config, data = project.config, load_dataset(project.config)
     drawn = project.draw(data)
@@ -367,7 +386,11 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     by_id = {item.id: item for item in data.items}
     fitted = roles["dev"] if config.asks_dev else ()
     asked = [by_id[item_id] for item_id in dict.fromkeys((*roles["certify"], *roles["pilot"], *fitted))]
-    phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
+    whole = config.guarantee.claim == "expected"
+    phases: list[tuple[str, Sequence[Item]]] = [
+        ("calibrate", asked),
+        ("run, every judge" if whole else "run, at most", todo),
+    ]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
         phases = [("calibrate, at most", todo)]
@@ -385,7 +408,7 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
         sample = rows[:REHEARSED]
         await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
         estimates += _estimates(project, phase, votes, len(rows), len(sample))
-    if drawn is None:
+    if drawn is None and not whole:
         estimates += _estimates(
             project,
             "run, about",
@@ -413,7 +436,7 @@ def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Sco
         certificate = project.certificate()
     except NoCertificate:
         certificate = None
-    if certificate is None or certificate.status == "none" or len(certificate.judges) != len(judges):
+    if certificate is None or certificate.status != "certified" or len(certificate.judges) != len(judges):
         return cascade_of(Policy((GUESSED_THRESHOLD,) * len(judges), pooled=False), judges, scorer, None)
     return certified_cascade(certificate, judges, scorer)
 

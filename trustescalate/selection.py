@@ -79,7 +79,8 @@ def _fresh_roles(config: Config, data: Dataset, exemplars: int) -> Roles:
     labelled, seed = data.labelled, config.roles.seed
     given = read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars)
     pool = data.unlabelled or tuple(item for item in labelled if given[item.id] in ("dev", "holdout"))
-    size = 0 if config.guarantee.path == "tierwise" else config.guarantee.pilot
+    unused = config.guarantee.path == "tierwise" or config.guarantee.claim == "expected"
+    size = 0 if unused else config.guarantee.pilot
     divided = {
         role: tuple(item.id for item in labelled if given[item.id] == role)
         for role in ("exemplars", "dev", "holdout")

@@ -6,7 +6,8 @@ Pure: no judge, no network, no disk. A new section is a function and a row in `S
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing
+from trustescalate.expectation import WEAKER
+from trustescalate.report import beside, expected, figures, groups, outcome, proof, reliability, standing
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
 from trustescalate.report.sections import (
@@ -33,9 +34,10 @@ _AFTER_CHOICE = (
     "policy among those that passed; the certificate does."
 )
 _YARDSTICK = "The yardstick for any judge is how often one person agrees with the majority of the others."
-Status = Literal["certified", "none", "incomplete"]
+Status = Literal["certified", "expected", "none", "incomplete"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
+    "expected": "In expectation only",
     "none": "No certificate",
     "incomplete": "Incomplete run",
 }
@@ -93,12 +95,15 @@ def _subject(run: Run) -> str:
 def _status(certificate: Certificate, run: Run | None) -> Status:
     if certificate.status == "none":
         return "none"
-    return "certified" if run is None or outcome.is_complete(run) else "incomplete"
+    return certificate.status if run is None or outcome.is_complete(run) else "incomplete"
 
 
 def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.status == "none":
-        return f"No certificate: {certificate.reason}."
+        what = "No guarantee in expectation" if certificate.claim == "expected" else "No certificate"
+        return f"{what}: {certificate.reason}."
+    if certificate.status == "expected":
+        return f"{expected.sentence(certificate)}{'' if run is None else f'; {_released(run)}'}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
@@ -193,8 +198,13 @@ def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
 
 def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, ...]:
     measures = _measures(certificate, run)
+    agreement = KeyFigure("Certified agreement", *_certified(measures))
+    if certificate.status == "expected":
+        mean = measures.expected_agreement
+        shown = Figure(mean.value, f"≥ {mean.text}")
+        agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this one")
     return (
-        KeyFigure("Certified agreement", *_certified(measures)),
+        agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human ceiling", *_ceiling(certificate, measures)),
         KeyFigure("Cost against the last judge", *_cost(run, measures)),
@@ -252,8 +262,11 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     return Measures(
         certified_agreement=figures.complement(largest_alpha(certificate))
         if certified
-        else missing(proof.NO_POLICY),
-        confidence=figures.complement(certificate.delta),
+        else missing(proof.why_none(certificate)),
+        expected_agreement=expected.agreement(certificate),
+        confidence=missing(WEAKER)
+        if certificate.status == "expected"
+        else figures.complement(certificate.delta),
         observed_agreement=observed,
         observed_agreement_lower=_end(0, limits, observed),
         observed_agreement_upper=_end(1, limits, observed),
@@ -299,6 +312,12 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
 
 
+def _guarantee_section(certificate: Certificate, run: Run | None) -> Section:
+    if certificate.claim == "expected":
+        return expected.guarantee_section(certificate, run)
+    return proof.certificate_section(certificate)
+
+
 def _of_certificate(make: Callable[[Certificate], Section | None]) -> Maker:
     return lambda certificate, _run: make(certificate)
 
@@ -316,7 +335,7 @@ SECTIONS: Mapping[str, Maker] = {
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),
     "left-out": _of_certificate(groups.left_out_section),
-    "certificate": _of_certificate(proof.certificate_section),
+    "certificate": _guarantee_section,
     "risk": _of_certificate(proof.risk_section),
     "people": _of_certificate(beside.people_section),
     "judges": _of_certificate(reliability.judges_section),

@@ -53,6 +53,11 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     return (certificate.tests[certificate.chosen],)
 
 
+def why_none(certificate: Certificate) -> str:
+    """Say why there is no chosen policy, and so no figure that rests on one."""
+    return certificate.reason if certificate.status == "expected" else NO_POLICY
+
+
 def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     """Every test that was made, for whichever value."""
     return (*certificate.tests, *(test for one in certificate.groups for test in one.tests))
@@ -93,7 +98,7 @@ def thresholds(certificate: Certificate) -> dict[str, float | None]:
 def observed_agreement(certificate: Certificate) -> tuple[Figure, tuple[float, float] | None]:
     """Count how far the chosen policy agreed with people on the certification rows, with its interval."""
     if not used_tests(certificate):
-        return missing(NO_POLICY), None
+        return missing(why_none(certificate)), None
     accepted, errors = accepted_rows(certificate)
     return agreement(certificate, errors, accepted, "the policy accepted no row")
 
@@ -293,16 +298,19 @@ def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ..
 def predicted_coverage(certificate: Certificate) -> Figure:
     """Give the certificate's lower bound on coverage; of a batch it is known."""
     lower = certificate.coverage_lower
-    return missing(NO_POLICY) if lower is None else figures.at_least(lower)
+    return missing(why_none(certificate)) if lower is None else figures.at_least(lower)
 
 
 def expected_cost_share(certificate: Certificate) -> Figure:
     """Give the chosen policy's cost per certification row as a share of the last judge's."""
-    if not used_tests(certificate):
+    expected = certificate.status == "expected"
+    if not (expected or used_tests(certificate)):
         return missing(NO_POLICY)
     dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
     if not dearest:
         return missing("the last judge has no recorded cost")
+    if expected:  # all judges are asked about everything
+        return figures.ratio(sum(judge.cost for judge in certificate.diagnostics), dearest)
     return figures.ratio(_cost_per_row(certificate), dearest)
 
 
@@ -413,7 +421,12 @@ def agreement_rows(certificate: Certificate) -> list[Row]:
         )
         cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
-    rows.append(agreement_row("Observed on accepted certification rows", observed, interval_figure(limits)))
+    if certificate.status == "expected":
+        limit = words(f"≥ {figures.complement(certificate.alpha).text}")
+        rows.append(Row((words("In expectation"), missing(""), limit, words("a mean over runs"))))
+    else:
+        where = "Observed on accepted certification rows"
+        rows.append(agreement_row(where, observed, interval_figure(limits)))
     figure, ceiling = human_ceiling(certificate.ceiling), certificate.ceiling
     around = interval_figure(None if ceiling is None else ceiling.interval)
     return [*rows, agreement_row("One person with the majority of the others", figure, around)]

@@ -18,10 +18,11 @@ class Measures:
     """What a gate may compare, by name, exactly as printed. No value means not measurable, with the reason.
 
     Shares are in [0, 1]; money is in US dollars. `…_lower` are bounds, rounded down,
-    `…_upper` rounded up.
+    `…_upper` rounded up. `expected_agreement` is a mean over runs, which no gate may take for a limit.
     """
 
     certified_agreement: Figure
+    expected_agreement: Figure
     confidence: Figure
     observed_agreement: Figure
     observed_agreement_lower: Figure
@@ -226,7 +227,7 @@ class Report:
 
     schema: int
     kind: Literal["run", "calibration"]
-    status: Literal["certified", "none", "incomplete"]
+    status: Literal["certified", "expected", "none", "incomplete"]
     complete: bool
     task: TaskFacts
     subject: str

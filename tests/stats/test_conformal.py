@@ -51,7 +51,9 @@ def mean_share(scores: FloatArray, wrong: BoolArray, m: int, alpha: float, rule:
     return total / ways
 
 
-ROWS = st.lists(st.tuples(st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), st.booleans()), min_size=4, max_size=9)
+ROWS = st.lists(
+    st.tuples(st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), st.booleans()), min_size=4, max_size=9
+)
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)
@@ -113,7 +115,7 @@ def test_it_is_benjamini_hochberg_on_the_p_values(seed: int, n: int, m: int, alp
 
 
 def simulated(rule: Rule, n: int, m: int, alpha: float, trials: int, seed: int) -> FloatArray:
-    """Shares of wrong released verdicts where a verdict with score s is wrong with probability (1 - s) / 1.5."""
+    """Shares of wrong verdicts among the released, if one with score s is wrong with chance (1 - s) / 1.5."""
     rng, shares = np.random.default_rng(seed), np.zeros(trials)
     for trial in range(trials):
         scores = rng.random(n + m)
@@ -136,7 +138,7 @@ def test_the_mean_share_is_at_most_alpha_and_single_runs_are_above_it_about_half
     shares = simulated(released, 100, 300, 0.1, 10_000, seed=1)
     assert 0.08 < shares.mean() <= 0.1 + upper_slack(shares)
     assert 0.35 < (shares > 0.1).mean() < 0.55
-    assert np.quantile(shares, 0.95) > 0.15  # one run says little
+    assert np.quantile(shares, 0.95) > 0.18  # one run says little
 
 
 def test_the_canaries_are_above_alpha_in_the_mean() -> None:

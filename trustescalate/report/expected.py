@@ -27,8 +27,8 @@ def sentence(certificate: Certificate) -> str:
     return (
         f"In expectation only: over the draw of the {certificate.n:,} labelled rows and of a run's items "
         f"together, the mean share of released verdicts that disagree with {proof.whom(certificate)} is at "
-        f"most {alpha}. In a single run it is often above {alpha}, in up to about half of all runs: this is "
-        "no certificate, neither about one run nor about the population"
+        f"most {alpha}. In a single run it is often above {alpha}; where it was measured, in up to about "
+        "half of the runs. This is no certificate, neither about one run nor about the population"
     )
 
 

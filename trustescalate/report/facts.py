@@ -71,7 +71,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         complete=run is None or outcome.is_complete(run),
         task=TaskFacts(task.kind, task.question, task.labels, task.ties),
         subject=f"Calibration, {certificate.created}" if run is None else _subject(run),
-        headline=_HEADLINES[status],
+        headline=_headline(certificate, run),
         claim=_claim(certificate, run),
         advice=_advice(certificate),
         assumptions=_assumptions(certificate),
@@ -98,10 +98,16 @@ def _status(certificate: Certificate, run: Run | None) -> Status:
     return certificate.status if run is None or outcome.is_complete(run) else "incomplete"
 
 
+def _headline(certificate: Certificate, run: Run | None) -> str:
+    status = _status(certificate, run)
+    if status == "none" and certificate.claim == "expected":
+        return "No guarantee in expectation"
+    return _HEADLINES[status]
+
+
 def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.status == "none":
-        what = "No guarantee in expectation" if certificate.claim == "expected" else "No certificate"
-        return f"{what}: {certificate.reason}."
+        return f"{_headline(certificate, run)}: {certificate.reason}."
     if certificate.status == "expected":
         return f"{expected.sentence(certificate)}{'' if run is None else f'; {_released(run)}'}."
     if certificate.batch is not None:

@@ -55,7 +55,7 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
 
 def why_none(certificate: Certificate) -> str:
     """Say why there is no chosen policy, and so no figure that rests on one."""
-    return certificate.reason if certificate.status == "expected" else NO_POLICY
+    return certificate.reason if certificate.claim == "expected" else NO_POLICY
 
 
 def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:

@@ -84,6 +84,19 @@ def test_a_promise_on_a_small_batch_releases_more_of_it_than_one_on_a_population
         assert max(map(int, broken.split("/"))) <= 9
 
 
+@needs_data
+def test_in_expectation_more_is_released_and_single_runs_are_above_alpha(tmp_path: Path) -> None:
+    run("shared_data", DATA / "toe_alpacaeval", tmp_path / "toe_alpacaeval")
+    lines = run("expected", tmp_path / "toe_alpacaeval", "--n", 100, "--draws", 60).splitlines()
+    for line, least in zip(lines, (0.3, 0.6, 0.8), strict=True):
+        alpha, cell = (part.strip() for part in line.split("|")[2:4])
+        covered, wrong, above = cell.split(";")
+        mean, certified = map(float, covered.split("/"))
+        assert mean > max(least, certified)
+        assert float(wrong) <= float(alpha) + 0.02
+        assert 0.1 < float(above) < 0.6
+
+
 def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     """How fast is for a quiet machine to say; what does not hang on time is checked here."""
     pytest.importorskip("torch")

@@ -102,7 +102,7 @@ vote = "v.jsonl"
         ('folder = "elsewhere"', "unknown key folder"),
         ('[guarantee]\nalpha = "0.1"', "guarantee.alpha: must be a valid number"),
         ("[guarantee]\nalpha = 0", "guarantee.alpha: must be greater than 0"),
-        ('[guarantee]\nclaim = "sample"', "guarantee.claim: must be 'population' or 'batch'"),
+        ('[guarantee]\nclaim = "sample"', "guarantee.claim: must be 'population', 'batch' or 'expected'"),
         ('[guarantee]\nclaim = "batch"', "label = 200 draws 200 items to label"),
         ("[guarantee]\nlabel = 100", 'claim = "batch" and label go together'),
         ('[guarantee]\nclaim = "batch"\nlabel = 0', "guarantee.label: must be greater than or equal to 1"),

@@ -108,7 +108,7 @@ def choose_alpha(project: Project, alphas: tuple[float, ...]) -> RiskBand:
 
 def _without_limits(certificate: Certificate) -> str:
     for given, name in (
-        (certificate.claim == "batch", 'claim = "batch"'),
+        (certificate.claim != "population", f'claim = "{certificate.claim}"'),
         (certificate.group_by is not None, "[groups] by"),
         (certificate.region is not None, "rows drawn from a region"),
         (certificate.path == "tierwise", 'path = "tierwise"'),

@@ -13,6 +13,7 @@ import numpy as np
 from trustescalate.diagnostics import clusters_of, diagnose, human_agreement
 from trustescalate.estimand import loss_table, losses, right_or_wrong, whom
 from trustescalate.evidence import calibration_overall
+from trustescalate.expectation import in_expectation
 from trustescalate.group_promises import certify_values, coverage_lower, leave_out, refusal_by_value
 from trustescalate.jsonl import digest, to_python
 from trustescalate.labels import contested_ties, dropped_ties, majority, skipped
@@ -71,7 +72,8 @@ def calibrate(
     candidates. With the claim "batch" it holds what `rows_to_judge` asked
     for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
     scores that are learned read the lengths of their texts.
-    Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck.
+    Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck. With
+    the claim "expected" nothing is tested: it keeps what conformal selection reads of each labelled row.
     Raises CertificateMismatch where the policies are not those that the region was made of.
     """
     task = protocol.task
@@ -79,15 +81,15 @@ def calibrate(
     wanted = set(protocol.tested)
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
-    batch = protocol.claim == "batch"
+    batch, expected = protocol.claim == "batch", protocol.claim == "expected"
     known = losses(task, protocol.against, notes)
-    rows = [item_id for item_id in protocol.tested if batch or item_id in known]
+    rows = [item_id for item_id in protocol.tested if batch or expected or item_id in known]
     scorer = fit_scorer(protocol, annotations, judged, items)
     aligned = _align(protocol, rows, notes, judged, scorer)
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
     whole = _standing_for_all(protocol, aligned)
     own = [note for note in notes if protocol.region is None or note.item_id in set(whole.ids)]
-    plan = _placed(protocol, lay_out(protocol, annotations, judged, scorer))
+    plan = None if expected else _placed(protocol, lay_out(protocol, annotations, judged, scorer))
     groups: tuple[GroupPromise, ...] = ()
     units = clusters_of(protocol)
     if protocol.groups is not None:
@@ -95,7 +97,7 @@ def calibrate(
         groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
         result = Tested(None, coverage_lower(groups, len(rows), protocol.level), ())
     else:
-        result = run_test(protocol, tested, plan) if rows else Tested(None, None, ())
+        result = run_test(protocol, tested, plan) if rows and not expected else Tested(None, None, ())
     region = None
     if protocol.region is not None:
         assert plan is not None, "the configuration refuses tierwise"
@@ -105,7 +107,7 @@ def calibrate(
         )
     certified = result.chosen is not None or result.coverage_lower is not None
     reason, advice = ("", "") if certified else _refusal(protocol, aligned, result, groups)
-    return Certificate(
+    made = Certificate(
         schema=CERTIFICATE_SCHEMA,
         status="certified" if certified else "none",
         reason=reason,
@@ -163,6 +165,7 @@ def calibrate(
         overall=calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )
+    return in_expectation(made, aligned) if expected else made
 
 
 def _standing_for_all(protocol: Protocol, aligned: Aligned) -> Aligned:
@@ -362,6 +365,13 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
     agreement = f"agreement means agreement with {whom(protocol.task, protocol.against)}"
     if protocol.against == "majority":
         agreement += "; without one, any verdict counts as a disagreement"
+    if protocol.claim == "expected":
+        drawn = (
+            "the labelled rows and the items of a run were drawn independently from one population, one item "
+            "of each group: they are exchangeable"
+        )
+        said = [drawn, agreement, "the judges stay as they are: same model, same wording, same examples"]
+        return (*said, *_fitting(protocol))
     if protocol.claim == "batch":
         said = [
             "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "

@@ -105,6 +105,19 @@ def trusted_cascade(
     when it was made for another task, another way to make scores, or another judge.
     """
     _must_be_certified(certificate)
+    must_fit(certificate, judges, task, estimator, recalibrate, learn_from)
+    return certified_cascade(certificate, judges, Scorer.of(certificate))
+
+
+def must_fit(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    recalibrate: str | None = None,
+    learn_from: str = "people",
+) -> None:
+    """Raise CertificateMismatch, naming the first field that differs, as `trusted_cascade` does."""
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
@@ -115,7 +128,6 @@ def trusted_cascade(
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
-    return certified_cascade(certificate, judges, Scorer.of(certificate))
 
 
 def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
@@ -124,6 +136,14 @@ def must_promise(certificate: Certificate, claim: str, alpha: float, delta: floa
     _must_equal("claim", certificate.claim, claim)
     _must_equal("alpha", certificate.alpha, alpha)
     _must_equal("delta", certificate.delta, delta)
+
+
+def must_expect(certificate: Certificate, alpha: float) -> None:
+    """Raise NoCertificate if no run could release anything, CertificateMismatch if another claim was made."""
+    _must_equal("claim", certificate.claim, "expected")
+    _must_equal("alpha", certificate.alpha, alpha)
+    if certificate.status != "expected":
+        raise NoCertificate(certificate.reason, certificate.advice)
 
 
 def must_promise_by(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:

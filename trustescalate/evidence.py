@@ -41,6 +41,8 @@ INTERVAL_DELTA = 0.05
 ALARM_LEVEL = 0.01
 """A false alarm in one run of a hundred without a shift."""
 TIES = "people call some items a tie, and nobody knows which of the others those are"
+ASKED_ONLY = 2.0
+"""A threshold that no score reaches: every judge is asked, and none decides by itself."""
 FEWEST_LABELS = 2
 """With fewer there is no variance, so no interval of any kind."""
 
@@ -218,6 +220,8 @@ def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, fl
 def errors_are_counted(certificate: Certificate) -> bool:
     """Whether alpha limits the share of wrong labels among released verdicts on one item of each group."""
     task = certificate.task
+    if certificate.status == "expected":  # a mean over runs limits nothing in this one
+        return False
     return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
 
 
@@ -288,18 +292,30 @@ def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple
 
 def not_measurable(run: Run) -> str:
     """Why a run says nothing of means over all items; empty where it does."""
-    certificate = run.header.certificate
-    if run.header.status != "complete" or len(run.decisions) < run.header.items:
-        return "the run is not complete"
-    if certificate.dropped_ties:
-        return TIES
-    if certificate.status == "none" or certificate.n < 2:
-        return "nothing is certified"
-    if certificate.region is not None and certificate.region.uniform < FEWEST_LABELS:
-        return "fewer than two labelled rows are from all items; those of a region do not stand for all"
-    if certificate.group_by is not None and not all(row.trail for row in run.decisions):
-        return f"no judge was asked about items whose {certificate.group_by} has no certificate"
-    return "" if _deepest(run) else "every item of the run was labelled for the certificate"
+    certificate, region = run.header.certificate, run.header.certificate.region
+    unasked = not all(row.trail for row in run.decisions)
+    reasons = (
+        (
+            run.header.status != "complete" or len(run.decisions) < run.header.items,
+            "the run is not complete",
+        ),
+        (bool(certificate.dropped_ties), TIES),
+        (certificate.status == "none" or certificate.n < 2, "nothing is certified"),
+        (
+            region is not None and region.uniform < FEWEST_LABELS,
+            "fewer than two labelled rows are from all items; those of a region do not stand for all",
+        ),
+        (
+            certificate.status == "expected" and unasked,
+            "no judge was asked about items that share a group",
+        ),
+        (
+            certificate.group_by is not None and unasked,
+            f"no judge was asked about items whose {certificate.group_by} has no certificate",
+        ),
+        (not _deepest(run), "every item of the run was labelled for the certificate"),
+    )
+    return next((why for holds, why in reasons if holds), "")
 
 
 def opinion_means(
@@ -375,6 +391,8 @@ def score_shift(
     rows = _first_of_each(certificate.roles["certify"], groups)
     trusted = zip(rows, policies_of_rows(certificate, rows), strict=True)
     held = {item_id: policy for item_id, policy in trusted if policy is not None}
+    if certificate.status == "expected":
+        held = dict.fromkeys(rows, Policy((ASKED_ONLY,) * len(certificate.judges), pooled=False))
     reached, taken = _tier_reached(certificate, judged, held, scorer), _one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
     policies = set(held.values())

@@ -10,6 +10,10 @@ from trustescalate.report.figures import setting
 from trustescalate.report.sections import GroupFacts, Measures, Report
 
 Status = Literal["pass", "fail", "undecided"]
+MEAN_ONLY = (
+    'claim = "expected" limits a mean over runs, and nothing in this run or in the population: min_agreement '
+    'takes claim = "population" or "batch"'
+)
 EXIT_CODES = {"pass": EXIT_PASSED, "fail": EXIT_BREACH, "undecided": EXIT_NOT_MEASURABLE}
 
 
@@ -44,6 +48,8 @@ def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
     those checks come first and make the verdict "undecided". `stale` says what changed since the run, if so.
     """
     grounds = [_complete(report), _certified(report), _current(stale), _answered(report.measures, policy)]
+    if report.measures.expected_agreement.value is not None:
+        grounds[1:3] = [_in_expectation(report), _current(stale, "calibration")]
     asked = [
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
@@ -64,7 +70,8 @@ def _overall(grounds: Sequence[Check], asked: Sequence[Check]) -> Status:
 def _complete(report: Report) -> Check:
     done = report.kind == "run" and report.complete
     message = "every item was decided" if done else "the run is not complete; resume it"
-    return Check("run is complete", "pass" if done else "undecided", "complete", report.status, message)
+    observed = "complete" if done else report.status
+    return Check("run is complete", "pass" if done else "undecided", "complete", observed, message)
 
 
 def _certified(report: Report) -> Check:
@@ -77,8 +84,14 @@ def _certified(report: Report) -> Check:
     return Check("certificate", status, "certified", observed, message)
 
 
-def _current(stale: str) -> Check:
-    message = stale or "certificate and configuration are those of the run"
+def _in_expectation(report: Report) -> Check:
+    """In the place of the certificate: a mean over runs is enough ground for coverage, not for agreement."""
+    mean = report.measures.expected_agreement
+    return Check("guarantee in expectation", "pass", "a mean over runs", f"≥ {mean.text}", MEAN_ONLY)
+
+
+def _current(stale: str, made: str = "certificate") -> Check:
+    message = stale or f"{made} and configuration are those of the run"
     return Check(
         "run is current", "undecided" if stale else "pass", "unchanged", stale or "unchanged", message
     )
@@ -103,6 +116,9 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
     measured = measures.judged_agreement_upper  # not on certification rows: they chose the policy
     if isinstance(measured.value, float | int) and measured.value < least:
         return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
+    mean = measures.expected_agreement
+    if mean.value is not None:
+        return [Check(name, "undecided", required, f"≥ {mean.text} in the mean over runs", MEAN_ONLY)]
     certified = measures.certified_agreement
     if isinstance(certified.value, float | int) and certified.value >= least:
         return [Check(name, "pass", required, f"certified ≥ {certified.text}", certified.note)]

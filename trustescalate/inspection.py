@@ -17,6 +17,7 @@ from trustescalate.config import (
     AskedTable,
     CallableJudge,
     Config,
+    GuaranteeTable,
     OpenAIJudge,
     RewardJudge,
     ScoreJudge,
@@ -34,6 +35,7 @@ from trustescalate.project import Project
 from trustescalate.scoring import Scorer
 from trustescalate.selection import Selection, must_be_clusters
 from trustescalate.simulate import SimulatedBackend
+from trustescalate.stats.conformal import fewest_rows
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.types import SKIP, Annotation, Clusters, Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.values import Policy, values_of
@@ -75,7 +77,7 @@ def inspect_project(project: Project) -> Inspection:
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
-        ("promise", f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"),
+        ("promise", _promised(promise)),
         *_test_facts(selected),
         *_ledger_facts(project, data, selected),
         *_batch_facts(project, data),
@@ -86,6 +88,12 @@ def inspect_project(project: Project) -> Inspection:
     )
     seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
     return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def _promised(promise: GuaranteeTable) -> str:
+    if promise.claim == "expected":
+        return f"alpha {promise.alpha:g} in expectation only; every judge is asked about every item"
+    return f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"
 
 
 def inspect_data(path: Path) -> Inspection:
@@ -236,6 +244,16 @@ def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
     return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
 
 
+def _too_few(promise: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
+    if selected.missing:
+        return [f"the first look needs {selected.missing:,} more rows to certify with"]
+    share = first_share(promise.attempts) if selected.look is None else selected.look.share
+    floor, can = label_floor(promise.alpha, promise.delta * share), "certify"
+    if promise.claim == "expected":
+        floor, can = fewest_rows(promise.alpha), "release"
+    return [f"{rows} rows to certify with; fewer than {floor} can {can} nothing"] if rows < floor else []
+
+
 def _pilot_warnings(config: Config, pilot: int) -> list[str]:
     if config.guarantee.path == "tierwise" or pilot >= min(FEW_PILOT, config.guarantee.pilot):
         return []
@@ -255,16 +273,12 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
             project.exemplars(data, roles["exemplars"])
     except DataError as error:
         found += error.problems
-    share = first_share(config.guarantee.attempts) if selected.look is None else selected.look.share
-    floor = label_floor(config.guarantee.alpha, config.guarantee.delta * share)
     try:
         project.ledger(roles["certify"])
     except CertificateMismatch as error:
         found.append(error.message)
-    if selected.missing:
-        found.append(f"the first look needs {selected.missing:,} more rows to certify with")
-    elif drawn is None and certify < floor:
-        found.append(f"{certify} rows to certify with; fewer than {floor} can certify nothing")
+    if drawn is None:
+        found += _too_few(config.guarantee, selected, certify)
     if needs_rows(config):
         from trustescalate.judges.classical import FEWEST
 
@@ -430,8 +444,9 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     """What calibrating and running would cost with the user's own configuration, data and prices.
 
     Up to 100 items are put through the whole path, with simulated models in the place of real ones, and the
-    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. Shares of escalated
-    items are those of the simulation unless there is a certificate.
+    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. With the claim
+    "expected" a run asks every judge about every item. Shares of escalated items are those of the simulation
+    unless there is a certificate.
     """
     config, data = project.config, load_dataset(project.config)
     drawn = project.draw(data)
@@ -443,7 +458,11 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
     fitted = roles["dev"] if config.asks_dev else ()
     tested = (*roles["certify"], *roles.get("region", ()))
     asked = [by_id[item_id] for item_id in dict.fromkeys((*tested, *roles["pilot"], *fitted))]
-    phases: list[tuple[str, Sequence[Item]]] = [("calibrate", asked), ("run, at most", todo)]
+    whole = config.guarantee.claim == "expected"
+    phases: list[tuple[str, Sequence[Item]]] = [
+        ("calibrate", asked),
+        ("run, every judge" if whole else "run, at most", todo),
+    ]
     if drawn is not None:
         todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
         phases = [("calibrate, at most", todo)]
@@ -461,7 +480,7 @@ async def rehearse(project: Project, items: Path | None) -> Rehearsal:
         sample = rows[:REHEARSED]
         await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
         estimates += _estimates(project, phase, votes, len(rows), len(sample))
-    if drawn is None:
+    if drawn is None and not whole:
         estimates += _estimates(
             project,
             "run, about",
@@ -489,7 +508,7 @@ def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Sco
         certificate = project.certificate()
     except NoCertificate:
         certificate = None
-    if certificate is None or certificate.status == "none" or len(certificate.judges) != len(judges):
+    if certificate is None or certificate.status != "certified" or len(certificate.judges) != len(judges):
         return cascade_of(Policy((GUESSED_THRESHOLD,) * len(judges), pooled=False), judges, scorer, None)
     return certified_cascade(certificate, judges, scorer)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +27,10 @@ from trustescalate.batch import (
 )
 from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
 from trustescalate.cascade import (
+    Cascade,
     collect_judgments,
+    must_expect,
+    must_fit,
     must_promise,
     must_promise_by,
     patient,
@@ -34,6 +38,7 @@ from trustescalate.cascade import (
     trusted_cascade,
 )
 from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
+from trustescalate.conformal_run import Recorder, judge_then_decide
 from trustescalate.dataset import (
     Dataset,
     Role,
@@ -390,12 +395,12 @@ class Project:
         """Send items through the cascade and record what happens.
 
         Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
-        claim "batch", releases the verdicts on the batch that was certified, and asks nobody. With
-        `resume`, goes on with a run, by id or "latest". `fresh` asks again what was answered before, to see
-        how the judges answer today. `batch` and `finish_live` are as for `calibrate`: each tier is a batch,
-        of the items that the tiers before it did not decide. Raises NoCertificate or CertificateMismatch
-        before anything is asked, BudgetReached or ProviderError after everything that was answered is
-        recorded.
+        claim "batch", releases the verdicts on the batch that was certified, and asks nobody; with the claim
+        "expected", asks every judge about every item, and decides in the end. With `resume`, goes on with a
+        run, by id or "latest". `fresh` asks again what was answered before, to see how the judges answer
+        today. `batch` and `finish_live` are as for `calibrate`: each tier is a batch, of the items that the
+        tiers before it did not decide. Raises NoCertificate or CertificateMismatch before anything is asked,
+        BudgetReached or ProviderError after everything that was answered is recorded.
         """
         if resume and items:
             raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
@@ -404,9 +409,7 @@ class Project:
         data = load_dataset(self.config)
         folder = self._run_folder(resume) if resume else None
         certificate = folder.header.certificate if folder else self.certificate()
-        promise = self.config.guarantee
-        must_promise(certificate, promise.claim, promise.alpha, promise.delta)
-        must_promise_by(certificate, self.config.groups.by, self.config.groups.alpha)
+        self._must_be_asked_for(certificate)
         exemplars = self.exemplars(data, certificate.roles["exemplars"])
         rows = self.fitting_rows(data, certificate.roles)
         channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
@@ -415,18 +418,7 @@ class Project:
             exemplars, limits, channels, rows=rows, fresh=fresh, batch=batch, finish_live=finish_live
         )
         async with panel as (judges, spent, deferred):
-            scores = self.config.ensemble
-            cascade = trusted_cascade(
-                certificate,
-                judges,
-                self.config.task.task(),
-                scores.estimator,
-                scores.recalibrate,
-                scores.learn_from,
-            )
-            if certificate.batch is not None:
-                votes = self.config.folder / CERTIFICATE_VOTES
-                cascade = recorded_cascade(cascade, certificate.batch, votes)
+            cascade = self._trusted(certificate, judges)
             if folder is None:
                 folder = self._new_run(certificate, self._to_judge(data, certificate, items), command)
             with folder.writer() as writer:
@@ -444,9 +436,15 @@ class Project:
                     tally.add(decision)
 
                 try:
-                    if deferred is not None:
-                        await deferred.cascade(todo, cascade, self.in_flight)
-                    await run_cascade(todo, cascade, record=record_row, in_flight=self.in_flight)
+                    if cascade is None:
+                        ahead = partial(self._ahead, deferred, judges)
+                        known, size = data.items, self.in_flight
+                        recorder = Recorder(folder, writer, tally.judged)
+                        await judge_then_decide(run, judges, known, recorder, ahead=ahead, in_flight=size)
+                    else:
+                        if deferred is not None:
+                            await deferred.cascade(todo, cascade, self.in_flight)
+                        await run_cascade(todo, cascade, record=record_row, in_flight=self.in_flight)
                 except BudgetReached:
                     folder.finish("budget")
                     raise
@@ -524,7 +522,8 @@ class Project:
     def _stale(self, run: Run) -> str:
         try:
             if self.certificate() != run.header.certificate:
-                return "the certificate was renewed after this run"
+                what = "calibration" if run.header.certificate.status == "expected" else "certificate"
+                return f"the {what} was renewed after this run"
         except NoCertificate as error:
             return error.message
         recorded, now = _lasting(run.header.config), _lasting(self._recorded_config())
@@ -620,6 +619,32 @@ class Project:
                 if scores.learn_from == "people"
                 else "raise [guarantee] pilot, and bring as many items without labels",
             )
+
+    def _must_be_asked_for(self, certificate: Certificate) -> None:
+        promise = self.config.guarantee
+        if promise.claim == "expected":
+            must_expect(certificate, promise.alpha)
+        else:
+            must_promise(certificate, promise.claim, promise.alpha, promise.delta)
+        must_promise_by(certificate, self.config.groups.by, self.config.groups.alpha)
+
+    def _trusted(self, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
+        """The cascade that items go through; None where all judges are asked first, and nobody escalates."""
+        scores = self.config.ensemble
+        made = (self.config.task.task(), scores.estimator, scores.recalibrate, scores.learn_from)
+        if certificate.status == "expected":
+            must_fit(certificate, judges, *made)
+            return None
+        cascade = trusted_cascade(certificate, judges, *made)
+        if certificate.batch is None:
+            return cascade
+        return recorded_cascade(cascade, certificate.batch, self.config.folder / CERTIFICATE_VOTES)
+
+    async def _ahead(
+        self, deferred: "Deferred | None", judges: Sequence[Judge], items: Sequence[Item]
+    ) -> None:
+        if deferred is not None:
+            await deferred.judgments(items, judges, self.in_flight)
 
     def _write_certificate(self, certificate: Certificate, judged: Judged) -> None:
         rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))
@@ -833,6 +858,11 @@ class _Tally:
         self.known: set[str] = set()
         for decision in run.decisions:
             self.add(decision)
+
+    def judged(self, done: int) -> None:
+        """So many items were judged; they are decided later."""
+        spent, calls = self._budget.spent, self._budget.calls
+        self._progress(Progress("judging", done, self._total, 0, 0, spent, calls))
 
     def add(self, decision: Decision) -> None:
         self.known.add(decision.item_id)

@@ -76,7 +76,7 @@ class Protocol:
     task: Task
     alpha: float
     delta: float
-    claim: Literal["population", "batch"]
+    claim: Literal["population", "batch", "expected"]
     path: PathName | Literal["tierwise"]
     procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
     prefer: Literal["coverage", "cost", "total"]

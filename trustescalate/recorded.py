@@ -117,6 +117,7 @@ def _must_be_counts(config: Config) -> None:
     """Rehearsals draw single rows, and count errors among them in one test with all of delta."""
     promise = config.guarantee
     for given, name in (
+        (promise.claim == "expected", '[guarantee] claim = "expected"'),
         (promise.against == "annotator", '[guarantee] against = "annotator"'),
         (config.task.ties == "half", '[task] ties = "half"'),
         (promise.clusters == "bet", '[guarantee] clusters = "bet"'),

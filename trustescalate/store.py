@@ -214,6 +214,11 @@ class RunFolder:
         decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
         return {decision.item_id for decision in decisions}
 
+    def judgments(self) -> list[Judgment]:
+        """All judgments that are recorded, also of items that are not decided yet."""
+        judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
+        return judgments
+
     def load(self, annotations: Iterable[Annotation] = ()) -> Run:
         """The run as a value, rows in the order of its items, whatever the order they were written in."""
         rows, problems = read_rows(self.path / "items.jsonl", Item)
@@ -221,7 +226,7 @@ class RunFolder:
             raise DataError(problems, "the run folder was edited or damaged; start a new run")
         items = tuple(row.record for row in rows)
         decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
-        judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
+        judgments = self.judgments()
         by_item = {decision.item_id: decision for decision in decisions}
         asked = {(row.item_id, row.judge): row for row in judgments}
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
@@ -230,10 +235,12 @@ class RunFolder:
             problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not belong together"
             raise DataError([problem], "the run folder was edited or damaged; start a new run")
         known = {item.id for item in items}
+        # In expectation items are decided last, together: what was asked until then is part of the run too.
+        whole = list(asked) if self.header.certificate.status == "expected" else steps
         return Run(
             self.header,
             items,
-            tuple(asked[step] for step in steps),
+            tuple(asked[step] for step in whole),
             decided,
             tuple(row for row in annotations if row.item_id in known),
         )
@@ -262,6 +269,14 @@ class RunWriter:
         """Write one item."""
         append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
         append(self._decisions, encode(decision) + b"\n")
+
+    def record_judgment(self, judgment: Judgment) -> None:
+        """Write what one judge says of an item that is decided later."""
+        append(self._judgments, encode(judgment) + b"\n")
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Write the decisions on items whose judgments are written."""
+        append(self._decisions, b"".join(encode(decision) + b"\n" for decision in decisions))
 
     def close(self) -> None:
         """Let the folder go."""

@@ -13,7 +13,14 @@ from trustescalate.config.judges import (
     RewardJudge,
     ScoreJudge,
 )
-from trustescalate.config.tables import FITTED_PATHS, BudgetTable, GateTable, LeaderboardTable, RolesTable
+from trustescalate.config.tables import (
+    FITTED_PATHS,
+    BudgetTable,
+    GateTable,
+    GuaranteeTable,
+    LeaderboardTable,
+    RolesTable,
+)
 
 __all__ = [
     "FITTED_PATHS",
@@ -23,6 +30,7 @@ __all__ = [
     "ClassicalJudge",
     "Config",
     "GateTable",
+    "GuaranteeTable",
     "LeaderboardTable",
     "ModelTable",
     "OpenAIJudge",

@@ -109,10 +109,29 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _a_mean_counts_verdicts(self) -> Self:
+        if self.guarantee.claim != "expected":
+            return self
+        if self.task.ties != "class":
+            raise ValueError(
+                f'claim = "expected" counts every row as right or wrong, and ties = "{self.task.ties}" does '
+                'not: set ties = "class"'
+            )
+        if self.ensemble.learn_from == "dearest":
+            raise ValueError(
+                'claim = "expected" needs scores that were made without any item of the run: learn_from = '
+                '"dearest" learns on these; set learn_from = "people"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _groups_have_a_test(self) -> Self:
         asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
-        if asked and self.guarantee.claim == "batch":
-            raise ValueError(f'[groups] {asked[0]} has no test for claim = "batch"; set claim = "population"')
+        claim = self.guarantee.claim
+        if asked and claim != "population":
+            raise ValueError(
+                f'[groups] {asked[0]} has no test for claim = "{claim}"; set claim = "population"'
+            )
         if self.groups.by is not None and self.guarantee.path == "tierwise":
             raise ValueError('[groups] by has no test for path = "tierwise"; set path = "hedged"')
         procedure = self.guarantee.procedure

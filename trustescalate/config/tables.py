@@ -171,6 +171,12 @@ class ImportTable(Table):
 PathName = Literal["hedged", "common", "pooled", "last_judge", "calibrated", "pareto", "stacked", "tierwise"]
 FITTED_PATHS = {"calibrated", "pareto", "stacked"}
 """Paths that are laid out on dev rows."""
+NOT_IN_EXPECTATION = (
+    *("delta", "label", "path", "procedure", "prefer", "abstention_price", "pilot", "clusters"),
+    *("largest_cluster", "looks", "look_shares", "weight", "weight_bound", "weight_source"),
+    "humans_replace",
+)
+"""Keys that say how a test is made, or which rows it takes: conformal selection has no use for them."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}
 """Paths whose later tiers read what earlier ones said of every item, or that bring a test of their own."""
 MOST_LOOKS = 20
@@ -182,8 +188,9 @@ class GuaranteeTable(Table):
 
     alpha: Level = Field(0.15, description="released verdicts that may disagree with people, at most")
     delta: Level = Field(0.10, description="probability that the certificate is wrong, at most")
-    claim: Literal["population", "batch"] = Field(
-        "population", description="about items like these, or about the very items of [data]"
+    claim: Literal["population", "batch", "expected"] = Field(
+        "population",
+        description="about items like these, about the very items of [data], or a mean over runs alone",
     )
     label: int | None = Field(
         None, ge=1, description='claim = "batch": how many items are drawn for people to label'
@@ -233,6 +240,22 @@ class GuaranteeTable(Table):
     humans_replace: bool = Field(
         False, description='claim = "batch": the rows that people label are released with their labels'
     )
+
+    @model_validator(mode="after")
+    def _a_mean_has_no_test(self) -> Self:
+        if self.claim != "expected":
+            return self
+        if self.against == "annotator":
+            raise ValueError('claim = "expected" counts wrong verdicts: set against = "majority"')
+        extra = [key for key in NOT_IN_EXPECTATION if key in self.model_fields_set]
+        if "delta" in extra:
+            raise ValueError(
+                'claim = "expected" limits a mean, and says nothing that holds with probability 1 - delta: '
+                "remove delta"
+            )
+        if extra:
+            raise ValueError(f'claim = "expected" selects items and tests no policy: remove {extra[0]}')
+        return self
 
     @model_validator(mode="after")
     def _tierwise_is_a_procedure_of_its_own(self) -> Self:

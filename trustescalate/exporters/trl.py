@@ -13,8 +13,14 @@ Text = str | tuple[Turn, ...]
 
 
 def _write(export: Export) -> Iterator[bytes]:
-    certificate = certificate_id(export.run)
-    export.say("the promise is about all released verdicts together, not about each row or a choice of rows")
+    kind, about = (
+        "certificate",
+        "about all released verdicts together, not about each row or a choice of rows",
+    )
+    if export.run.header.certificate.status == "expected":
+        kind, about = "calibration", "a mean over runs: it says nothing of this one, and nothing is certified"
+    stands_behind = {kind: certificate_id(export.run)}
+    export.say(f"the promise is {about}")
 
     def pair(row: Row) -> Iterator[bytes]:
         label = row.released
@@ -24,7 +30,7 @@ def _write(export: Export) -> Iterator[bytes]:
             "item_id": row.item.id,
             "judge": row.decision.judge,
             "confidence": row.decision.score,
-            "certificate": certificate,
+            **stands_behind,
         }
         if export.task.kind is TaskKind.BINARY:
             fields = _fields(row.item, {"completion": row.item.responses[0]})

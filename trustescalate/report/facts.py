@@ -7,7 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from trustescalate.report import beside, figures, groups, outcome, proof, reliability, standing, this_run
+from trustescalate.expectation import WEAKER
+from trustescalate.report import (
+    beside,
+    expected,
+    figures,
+    groups,
+    outcome,
+    proof,
+    reliability,
+    standing,
+    this_run,
+)
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.injection import injection_section
@@ -41,9 +52,10 @@ _YARDSTICK = (
     "one of its members does; what no verdicts can exceed is the line below it."
 )
 _ONE_ANNOTATOR = "There is one annotator per row: human agreement cannot be measured."
-Status = Literal["certified", "none", "incomplete"]
+Status = Literal["certified", "expected", "none", "incomplete"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
+    "expected": "In expectation only",
     "none": "No certificate",
     "incomplete": "Incomplete run",
 }
@@ -77,7 +89,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         complete=run is None or outcome.is_complete(run),
         task=TaskFacts(task.kind, task.question, task.labels, task.ties),
         subject=f"Calibration, {certificate.created}" if run is None else _subject(run),
-        headline=_HEADLINES[status],
+        headline=_headline(certificate, run),
         claim=_claim(certificate, run),
         advice=_advice(certificate),
         assumptions=_assumptions(certificate),
@@ -104,12 +116,21 @@ def _subject(run: Run) -> str:
 def _status(certificate: Certificate, run: Run | None) -> Status:
     if certificate.status == "none":
         return "none"
-    return "certified" if run is None or outcome.is_complete(run) else "incomplete"
+    return certificate.status if run is None or outcome.is_complete(run) else "incomplete"
+
+
+def _headline(certificate: Certificate, run: Run | None) -> str:
+    status = _status(certificate, run)
+    if status == "none" and certificate.claim == "expected":
+        return "No guarantee in expectation"
+    return _HEADLINES[status]
 
 
 def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.status == "none":
-        return f"No certificate: {certificate.reason}."
+        return f"{_headline(certificate, run)}: {certificate.reason}."
+    if certificate.status == "expected":
+        return f"{expected.sentence(certificate)}{'' if run is None else f'; {_released(run)}'}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
@@ -212,8 +233,13 @@ def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
 
 def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, ...]:
     measures = _measures(certificate, run)
+    agreement = KeyFigure("Certified agreement", *_certified(measures))
+    if certificate.status == "expected":
+        mean = measures.expected_agreement
+        shown = Figure(mean.value, f"≥ {mean.text}")
+        agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this one")
     return (
-        KeyFigure("Certified agreement", *_certified(measures)),
+        agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
         KeyFigure("Cost against the last judge", *_cost(run, measures)),
@@ -278,8 +304,11 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
             figures.complement(largest_alpha(certificate)), note=f"over {proof.population(certificate)}"
         )
         if certified
-        else missing(proof.NO_POLICY),
-        confidence=figures.complement(certificate.delta),
+        else missing(proof.why_none(certificate)),
+        expected_agreement=expected.agreement(certificate),
+        confidence=missing(WEAKER)
+        if certificate.status == "expected"
+        else figures.complement(certificate.delta),
         observed_agreement=proof.observed_agreement(certificate),
         predicted_coverage_lower=proof.predicted_coverage(certificate),
         human_agreement=proof.leave_one_out(certificate.human_agreement),
@@ -325,6 +354,12 @@ def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
     return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
 
 
+def _guarantee_section(certificate: Certificate, run: Run | None) -> Section:
+    if certificate.claim == "expected":
+        return expected.guarantee_section(certificate, run)
+    return proof.certificate_section(certificate, () if run is None else run.items)
+
+
 def _of_certificate(make: Callable[[Certificate], Section | None]) -> Maker:
     return lambda certificate, _run: make(certificate)
 
@@ -342,9 +377,7 @@ SECTIONS: Mapping[str, Maker] = {
     "abstentions": _of_run(outcome.abstentions_section),
     "shift": _of_run(beside.shift_section),
     "left-out": _of_certificate(groups.left_out_section),
-    "certificate": lambda certificate, run: proof.certificate_section(
-        certificate, () if run is None else run.items
-    ),
+    "certificate": _guarantee_section,
     "risk": _of_certificate(proof.risk_section),
     "people": _of_certificate(beside.people_section),
     "judges": _of_certificate(reliability.judges_section),

@@ -13,6 +13,14 @@ from trustescalate.report.sections import Block, Column, ItemRow, Row, Section, 
 from trustescalate.types import FAILURES, Certificate, Decision, Item, Judgment, Label, Run, Step, Turn, Vote
 
 NOTHING_DECIDED = "no item has been decided"
+ESCALATED = (
+    "Each item goes to the cheapest judge first, and on to the next when the score stays below that judge's "
+    "threshold. Asking stops as soon as the votes still to come cannot change the outcome."
+)
+ASKED_ALL = (
+    "Every judge is asked about every item, and each speaks for all judges so far: the verdict and the score "
+    "of the last one, pooled from all, decide."
+)
 State = Literal["abstained", "undecided", "released"]
 _ORDER: tuple[State, ...] = ("abstained", "undecided", "released")
 
@@ -155,11 +163,9 @@ def agreement_text(run: Run) -> list[str]:
 def work_section(run: Run) -> Section:
     """Who decided what, with how many votes, at what price."""
     tables = [_tier_table(run), _saved_table(run), _failure_table(run), _cost_table(run)]
-    text = (
-        "Each item goes to the cheapest judge first, and on to the next when the score stays below that "
-        "judge's threshold. Asking stops as soon as the votes still to come cannot change the outcome.",
-    )
-    return Section("work", "Who decided, and what it cost", text, tables=tuple(t for t in tables if t.rows))
+    text = ESCALATED if run.header.certificate.status != "expected" else ASKED_ALL
+    shown = tuple(table for table in tables if table.rows)
+    return Section("work", "Who decided, and what it cost", (text,), tables=shown)
 
 
 def _tier_table(run: Run) -> Table:

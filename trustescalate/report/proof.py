@@ -64,6 +64,11 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     return (certificate.tests[certificate.chosen],)
 
 
+def why_none(certificate: Certificate) -> str:
+    """Say why there is no chosen policy, and so no figure that rests on one."""
+    return certificate.reason if certificate.claim == "expected" else NO_POLICY
+
+
 def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
     """Every test that was made, for whichever value."""
     return (*certificate.tests, *(test for one in certificate.groups for test in one.tests))
@@ -115,7 +120,7 @@ def observed_agreement(certificate: Certificate) -> Figure:
     would miss far more often than it says.
     """
     if not used_tests(certificate):
-        return missing(NO_POLICY)
+        return missing(why_none(certificate))
     accepted, errors = accepted_rows(certificate)
     if accepted == 0:
         return missing("the policy accepted no row")
@@ -234,15 +239,16 @@ def _bet_line(certificate: Certificate, test: PolicyTest) -> str:
 def tested(certificate: Certificate) -> str:
     """Say which test of its labels a certificate is from; nothing where no ledger counts them."""
     attempt = certificate.attempt
-    return "" if attempt is None else f"test {attempt.number} of these labels"
+    if attempt is None or certificate.claim == "expected":  # which tests nothing, and spends no delta
+        return ""
+    return f"test {attempt.number} of these labels"
 
 
 def _share_line(certificate: Certificate) -> tuple[str, ...]:
     look, attempt = certificate.look, certificate.attempt
-    if look is None and attempt is None:
-        return ()
     if look is None:
-        assert attempt is not None
+        if attempt is None or not tested(certificate):
+            return ()
         share = "all" if attempt.share == 1 else figures.setting(attempt.share).text
         return (
             f"This is {tested(certificate)}. It may spend {share} of δ: all tests of a label, those made "
@@ -378,16 +384,19 @@ def _count_cells(certificate: Certificate, test: PolicyTest) -> tuple[Figure, ..
 def predicted_coverage(certificate: Certificate) -> Figure:
     """Give the certificate's lower bound on coverage; of a batch it is known."""
     lower = certificate.coverage_lower
-    return missing(NO_POLICY) if lower is None else figures.at_least(lower)
+    return missing(why_none(certificate)) if lower is None else figures.at_least(lower)
 
 
 def expected_cost_share(certificate: Certificate) -> Figure:
     """Give the chosen policy's cost per certification row as a share of the last judge's."""
-    if not used_tests(certificate):
+    expected = certificate.status == "expected"
+    if not (expected or used_tests(certificate)):
         return missing(NO_POLICY)
     dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
     if not dearest:
         return missing("the last judge has no recorded cost")
+    if expected:  # all judges are asked about everything
+        return figures.ratio(sum(judge.cost for judge in certificate.diagnostics), dearest)
     return figures.ratio(_cost_per_row(certificate), dearest)
 
 
@@ -536,7 +545,11 @@ def agreement_rows(certificate: Certificate) -> list[Row]:
         )
         cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
-    rows.append(agreement_row("Observed on accepted certification rows", observed, missing("")))
+    if certificate.status == "expected":
+        limit = words(f"≥ {figures.complement(certificate.alpha).text}")
+        rows.append(Row((words("In expectation"), missing(""), limit, words("a mean over runs"))))
+    else:
+        rows.append(agreement_row("Observed on accepted certification rows", observed, missing("")))
     alone, limits = last_judge(certificate)
     if limits is not None:
         name = "The last judge alone, on every certification row"

@@ -19,9 +19,11 @@ class Measures:
 
     Shares are in [0, 1]; money is in US dollars. `…_lower` are bounds, rounded down,
     `…_upper` rounded up. `run_errors_upper` is a number of this run's verdicts; its `counts` say of how many.
+    `expected_agreement` is a mean over runs, which no gate may take for a limit.
     """
 
     certified_agreement: Figure
+    expected_agreement: Figure
     confidence: Figure
     observed_agreement: Figure
     predicted_coverage_lower: Figure
@@ -228,7 +230,7 @@ class Report:
 
     schema: int
     kind: Literal["run", "calibration"]
-    status: Literal["certified", "none", "incomplete"]
+    status: Literal["certified", "expected", "none", "incomplete"]
     complete: bool
     task: TaskFacts
     subject: str

@@ -89,6 +89,7 @@ def _why_none(run: Run) -> str:
     weights = certificate.weighting
     reasons = (
         (certificate.status == "none", proof.NO_POLICY),
+        (certificate.status == "expected", "the claim is a mean over runs, and says nothing of one"),
         (certificate.batch is not None, "the certificate is about the very items of the run"),
         (
             certificate.method == "clusters",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trustescalate.types.judging import Channel
 from trustescalate.types.overall import Overall
-from trustescalate.types.task import Against, Json, Task
+from trustescalate.types.task import Against, Json, Label, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +231,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationRow:
+    """What each judge says of one labelled row by itself, verdict and score, and which verdicts agree with
+    people: none where people have no majority."""
+
+    item_id: str
+    verdicts: tuple[Label | None, ...]
+    scores: tuple[float, ...]
+    agreeing: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
 
@@ -390,15 +401,20 @@ class Certificate:
     `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
     certification rows, at least 1 - `alpha` of the verdicts that the cascade releases agree with people:
     on items from the same population, or, with the claim "batch", on the items of `batch`.
+
+    `status == "expected"`, with the claim "expected", is no certificate: in expectation, over the draw of the
+    labelled rows and of a run's items together, at most `alpha` of the verdicts that the run releases
+    disagree with people (`stats.conformal`). It has no thresholds, since each run finds its own from the rows
+    in `calibration`, and `delta` is 1: nothing is said of any one draw.
     """
 
     schema: int
-    status: Literal["certified", "none"]
+    status: Literal["certified", "expected", "none"]
     reason: str
     advice: str
     alpha: float
     delta: float
-    claim: Literal["population", "batch"]
+    claim: Literal["population", "batch", "expected"]
     path: str
     procedure: str
     prefer: str
@@ -440,3 +456,4 @@ class Certificate:
     region: Region | None = None
     skipped: int = 0
     contested_ties: int = 0
+    calibration: tuple[CalibrationRow, ...] = ()

@@ -81,7 +81,7 @@ class Line:
     clusters: tuple[str, ...] = ()
     interim: Interim | None = None
     test: str = ""
-    outcome: Literal["certified", "none", ""] = ""
+    outcome: Literal["certified", "expected", "none", ""] = ""
     command: str = ""
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
@@ -258,7 +258,9 @@ def must_hold(ledger: Ledger, certificate: Certificate, rows: Iterable[str]) -> 
 # ── what is written ──────────────────────────────────────────────────────────────────────────────
 
 
-def enter_outcome(ledger: Ledger, attempt: Attempt, outcome: str) -> Ledger:
+def enter_outcome(
+    ledger: Ledger, attempt: Attempt, outcome: Literal["certified", "expected", "none"]
+) -> Ledger:
     """Write down what came of a test, once."""
     if any(line.test == attempt.ledger for line in ledger.lines):
         return ledger

@@ -117,7 +117,8 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     assert made.n == 400
     calibration = build_calibration(made)
     assert (
-        "on an item drawn at random from a cluster drawn at random, so that each cluster counts once (400 "
+        "The share is over an item drawn at random from a cluster drawn at random, so that each cluster "
+        "counts once (400 "
         "clusters by group, of 1 to 20 labelled rows, 1 at the median; one row of each was tested)"
     ) in calibration.claim
     assert any("so each cluster counts once" in text for text in made.assumptions)
@@ -156,7 +157,7 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
     assert len(set(kept)) == made.n
     assert {g for g in range(150) if g % 2} == {int(name[1:]) for name in kept if int(name[1:]) % 2}
     assert len(made.roles["aside"]) == 150 - made.n
-    assert "where each item counts once, in a large cluster too" in page(made)
+    assert "Each item counts once, in a large cluster too" in page(made)
     assert f"kept with probability rows / 4, {made.n} of 150" in " ".join(made.assumptions)
     assert build_calibration(made).banners == ()
     assert "nothing is promised about clusters that are larger" in " ".join(build(ran(given)).banners)

@@ -13,9 +13,9 @@ from trustescalate.stats.clusters import cluster_pvalue
 from trustescalate.stats.planning import label_floor, labels_needed
 from trustescalate.types import PolicyTest
 
-MORE_GROUPS = (
-    "label rows of more groups, lower largest_cluster if no group can be so large, or set clusters = "
-    '"one_each", which has more power where rows of one group are right or wrong together'
+MORE_CLUSTERS = (
+    "label rows of more clusters, lower largest_cluster if no cluster can be so large, or set clusters = "
+    '"one_each", which has more power where rows of one cluster are right or wrong together'
 )
 
 
@@ -44,8 +44,8 @@ def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
         )
     if _too_few_clusters(protocol, aligned):
         return (
-            f"{n} labelled rows in {_clusters(protocol, aligned)} groups cannot certify anything: at alpha = "
-            f"{protocol.alpha:g} and delta = {protocol.level:g} not even without one disagreement"
+            f"{n} labelled rows in {_clusters(protocol, aligned)} clusters cannot certify anything: at alpha "
+            f"= {protocol.alpha:g} and delta = {protocol.level:g} not even without one disagreement"
         )
     if _spoken(aligned) < floor:
         return f"the judges gave usable verdicts on {_spoken(aligned)} of {n} rows"
@@ -61,7 +61,7 @@ def _advice(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -
     if len(aligned.truth) < floor:
         return f"label at least {floor} rows for certification, better three times as many"
     if _too_few_clusters(protocol, aligned):
-        return MORE_GROUPS
+        return MORE_CLUSTERS
     if _spoken(aligned) < floor:
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
     return _from_tests(protocol, aligned, tests)
@@ -87,7 +87,7 @@ def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest
         f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of "
         "80 %. A further test of these labels has its own, smaller share of delta"
     )
-    return advice if protocol.clusters is None else f"{advice}; or {MORE_GROUPS}"
+    return advice if protocol.clusters is None else f"{advice}; or {MORE_CLUSTERS}"
 
 
 def _closest(
@@ -151,7 +151,7 @@ def _clusters(protocol: Protocol, aligned: Aligned) -> int:
 
 
 def _too_few_clusters(protocol: Protocol, aligned: Aligned) -> bool:
-    """Whether the groups could not pass if every row were released and right."""
+    """Whether the clusters could not pass if every row were released and right."""
     if protocol.clusters is None:
         return False
     known = set(aligned.ids)

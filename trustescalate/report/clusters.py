@@ -37,13 +37,13 @@ def cluster_clause(certificate: Certificate, items: Sequence[Item]) -> str:
     about = f"{given.count:,} clusters by {given.by}, of {spread(given.sizes, 'labelled row')}"
     if given.test == "one_each":
         return (
-            ", on an item drawn at random from a cluster drawn at random, so that each cluster counts once "
-            f"({about}; one row of each was tested)"
+            ". The share is over an item drawn at random from a cluster drawn at random, so that each "
+            f"cluster counts once ({about}; one row of each was tested)"
         )
     how = "all rows were tested by betting on clusters"
     if given.test == "row_weighted":
         how = f"one row of each was kept with probability rows / {given.largest}, and tested"
-    return f", where each item counts once, in a large cluster too ({about}; {how})"
+    return f". Each item counts once, in a large cluster too ({about}; {how})"
 
 
 def cluster_lines(certificate: Certificate, items: Sequence[Item]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     run("real_sets", tmp_path / "llmbar", "--n", 300, "--draws", 40, "--alpha", "0.2", "--markdown", page)
     rows = [line.split("|")[3:5] for line in page.read_text().splitlines() if line.startswith("| llmbar")]
     cells = {name.strip(): [float(part) for part in cell.split(",")] for name, cell in rows}
-    assert len(cells) == 7 + 2 + 5
+    assert len(cells) == 8 + 2 + 5
     assert all(violations <= 14 for _, _, violations in cells.values())
     assert cells["common"][0] == 0
     assert min(cells[name][0] for name in ("hedged", "pareto *", "stacked *")) > 0.4
@@ -82,6 +82,17 @@ def test_a_promise_on_a_small_batch_releases_more_of_it_than_one_on_a_population
         batch, population = map(float, covered.split("/"))
         assert batch > population
         assert max(map(int, broken.split("/"))) <= 9
+
+
+@needs_data
+def test_the_default_gives_up_little_against_the_best_single_rule(tmp_path: Path) -> None:
+    for name in ("toe_alpacaeval", "pandalm"):
+        run("shared_data", DATA / name, tmp_path / name)
+    folders = (tmp_path / "toe_alpacaeval", tmp_path / "pandalm")
+    lines = run("regret", *folders, "--n", 200, "--draws", 60).splitlines()
+    regret = float(lines[-1].split("mean regret ")[1].split(",")[0])
+    assert regret <= 0.08
+    assert all(int(line.split(",")[-1].strip(" |")) <= 14 for line in lines if line.startswith("| "))
 
 
 @needs_data

@@ -42,9 +42,9 @@ def judgments(name: str, ids: Sequence[str], sample: Sample, tier: int) -> dict[
     }
 
 
-def certified(place: World, path: str, rng: np.random.Generator) -> Certificate:
-    tested, seen = place.draw(N, rng), place.draw(PILOT, rng)
-    certify, pilot = [f"c{n}" for n in range(N)], [f"p{n}" for n in range(PILOT)]
+def certified(place: World, path: str, rng: np.random.Generator, rows: int = N) -> Certificate:
+    tested, seen = place.draw(rows, rng), place.draw(PILOT, rng)
+    certify, pilot = [f"c{n}" for n in range(rows)], [f"p{n}" for n in range(PILOT)]
     names = [f"j{tier}" for tier in range(tested.scores.shape[1])]
     judged = {
         name: {**judgments(name, certify, tested, tier), **judgments(name, pilot, seen, tier)}

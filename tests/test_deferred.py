@@ -38,7 +38,8 @@ def project(folder: Path, server: BatchServer, **settings: Any) -> Path:
         f'base_url = "{server.url}"\nprice = {PRICE}\n'
         for name in ("small", "large")
     )
-    given = {"labelled": 40, "unlabelled": 12, "alpha": 0.85, "pilot": 0, **settings}
+    more = {"guarantee": 'path = "common"\nprocedure = "bonferroni"'}  # which needs no pilot to start well
+    given = {"labelled": 40, "unlabelled": 12, "alpha": 0.85, "pilot": 0, **more, **settings}
     return write_project(folder, judges, **given)
 
 

@@ -60,7 +60,7 @@ def wrong(rows: Rows, path: str, share: float, procedure: str = "fallback") -> b
     )
     if found.thresholds is None:
         return False
-    return PLACE.risk_coverage(found.thresholds, None if plan is None else plan.stack)[0] > ALPHA
+    return PLACE.risk_coverage(found.thresholds, plan)[0] > ALPHA
 
 
 def fifty_more(rng: np.random.Generator, shares: Sequence[float]) -> bool:
@@ -73,7 +73,7 @@ def fifty_more(rng: np.random.Generator, shares: Sequence[float]) -> bool:
 def every_path(rng: np.random.Generator, shares: Sequence[float]) -> bool:
     rows = free(PLACE.draw(300, rng))
     tests = [(path, "fallback") for path in (*PATHS, "tierwise")] + [("common", "fixed_sequence")]
-    assert len(tests) == 7
+    assert len(tests) == 9
     return any(
         wrong(rows, path, share, procedure) for (path, procedure), share in zip(tests, shares, strict=False)
     )

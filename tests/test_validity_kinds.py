@@ -17,6 +17,7 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.clusters import certify_clusters
 from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.losses import certify_losses, majority_loss, random_annotator_loss
+from trustescalate.stats.paths import Plan, Votes
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.sequential import certify_look
 from trustescalate.stats.validity import WORLDS, Sample, World, violation_limit, world
@@ -131,7 +132,7 @@ def test_all_limits_of_a_band_hold_at_once(name: str) -> None:
         rows = place.draw(400, rng)
         band = risk_band(*rows, np.zeros(rows.scores.shape), delta=DELTA, path=path)
         alpha = min(0.99, float(band.upper.min()))  # the promise that looks best, chosen after looking
-        chosen = certified_at(band, alpha)
+        chosen = certified_at(band, alpha, 400)
         assert chosen is None or risks[chosen] <= alpha or (risks > band.upper).any()
         return bool((risks > band.upper).any())
 
@@ -298,14 +299,15 @@ def test_canary_counting_rows_where_queries_fail_together(g: int, alpha: float) 
     [
         (25, 0.0, 0.2, 1.0, 1.0),
         (25, 0.03, 0.2, 0.5, 1.0),
-        (25, 0.0, 0.1, 0.0, 0.0),
+        (25, 0.0, 0.1, 0.5, 1.0),
+        (20, 0.0, 0.1, 0.0, 0.0),
         (200, 0.05, 0.1, 0.8, 1.0),
     ],
 )
 def test_what_clusters_can_and_cannot_certify(
     g: int, bad: float, alpha: float, least: float, most: float
 ) -> None:
-    """25 queries can show risk <= .2 with luck, and risk <= .1 never: they are 25 pieces of evidence."""
+    """25 queries can show risk <= .2, and <= .1 without an error; 20 never <= .1, whatever rows they have."""
 
     def trial(rng: np.random.Generator) -> bool:
         return cluster_certified(*queries(g, bad, rng), rng, alpha) is not None
@@ -351,14 +353,16 @@ def test_in_an_easy_world_an_early_look_is_enough() -> None:
     place, looks = world("monotone", ALPHA, 2), []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        pilot, rows = place.draw(100, rng).scores, place.draw(SIZES[-1], rng)
+        seen, rows = place.draw(100, rng), place.draw(SIZES[-1], rng)
+        pilot = Votes(seen.scores, seen.labels)
+        plan = Plan.laid_out((common_path(seen.scores, 2),), (1.0,), pilot)
         for look, n in enumerate(SIZES):
             some = Sample(*(part[:n] for part in rows))
-            path, free = common_path(pilot, 2), np.zeros(some.scores.shape)
-            found = certify_look(*some, free, look=look, path=path, **RULE)
+            free = np.zeros(some.scores.shape)
+            found = certify_look(*some, free, look=look, path=plan, **RULE)
             if found.thresholds is not None:
                 assert decide(found.thresholds, *rows[:2]).max() >= 0
                 looks.append(look)
                 break
     assert len(looks) == 40
-    assert np.mean(looks) <= 1.2
+    assert np.mean(looks) <= 1.3

@@ -19,6 +19,10 @@ MORE_CLUSTERS = (
 )
 
 
+NO_PILOT = (
+    "There was no item without a label, and no row in the roles dev or holdout, to lay out the path with, so "
+    "testing may have started at a poor place: bring some, or set [roles] dev = 0.2"
+)
 CONSIDERED = 8
 """Of the tested policies so many are worked out exactly: those that seem to need fewest labels."""
 MOST_LABELS = 100_000
@@ -32,6 +36,8 @@ def refusal(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -
     advice = _advice(protocol, aligned, tests)
     if protocol.look is not None:
         advice = f"{_next_look(protocol)}; {advice}"
+    if protocol.path != "tierwise" and not protocol.roles["pilot"]:
+        advice = f"{advice}. {NO_PILOT}"
     return _reason(protocol, aligned, len(tests)), advice
 
 

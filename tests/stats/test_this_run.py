@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, Plan, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Votes
 from trustescalate.stats.policy import decide
 from trustescalate.stats.this_run import (
     LEVEL,
@@ -61,11 +61,13 @@ class Simulated(NamedTuple):
 @cache
 def simulated(name: str) -> Simulated:
     place, runs = WORLDS[name]
+    # Independent judges of equal risk are better pooled: there every policy has the world's own risk.
+    path: PathName = "common" if name.startswith("just") else "hedged"
     rng = np.random.default_rng(list(WORLDS).index(name))
     tried, found, counts = 0, 0, np.zeros((3, len(SIZES)), dtype=np.int64)
     while found < runs:
         if tried % 50 == 0:
-            plan, weights = default_path(place.draw(100, rng))
+            plan, weights = laid_out(path, place.draw(100, rng))
         tried += 1
         rows = place.draw(N, rng)
         made = certify(*rows, np.zeros(rows.scores.shape), alpha=ALPHA, delta=DELTA, path=plan)
@@ -73,7 +75,7 @@ def simulated(name: str) -> Simulated:
             continue
         found += 1
         labelled = (int(made.table.errors[made.chosen]), int(made.table.accepted[made.chosen]))
-        released, wrong = run_of(plan.policies[made.chosen], place.draw(max(SIZES), rng))
+        released, wrong = run_of(plan, plan.policies[made.chosen], place.draw(max(SIZES), rng))
         for column, size in enumerate(SIZES):
             m, errors = int(released[:size].sum()), int(wrong[:size].sum())
             limit = run_errors_upper([m], [ALPHA], labelled=labelled, weight=float(weights[made.chosen]))
@@ -82,15 +84,16 @@ def simulated(name: str) -> Simulated:
     return Simulated(found, *counts)
 
 
-def default_path(pilot: Sample) -> tuple[Plan, FloatArray]:
-    plan = PATHS["hedged"].build(Basis(None, Votes(pilot.scores, pilot.labels), 2, classes=2))
+def laid_out(path: PathName, pilot: Sample) -> tuple[Plan, FloatArray]:
+    plan = PATHS[path].build(Basis(None, Votes(pilot.scores, pilot.labels), 2, classes=2))
     return plan, policy_weights([part for part, policies in enumerate(plan.parts) for _ in policies])
 
 
-def run_of(policy: FloatArray, items: Sample) -> tuple[BoolArray, BoolArray]:
+def run_of(plan: Plan, policy: FloatArray, items: Sample) -> tuple[BoolArray, BoolArray]:
     """On which items (n,) a policy releases a verdict, and on which of these a wrong one."""
-    tier = decide(policy, items.scores, items.labels)
-    label = items.labels[np.arange(len(tier)), np.maximum(tier, 0)]
+    read = plan.read(Votes(items.scores, items.labels))
+    tier = decide(policy, *read)
+    label = read.labels[np.arange(len(tier)), np.maximum(tier, 0)]
     return tier >= 0, (tier >= 0) & (label != items.truth)
 
 

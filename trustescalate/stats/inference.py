@@ -330,19 +330,19 @@ def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[floa
     >>> round(carried, 1), least
     (2.2, 10)
     """
-    parts, weight, at_labels = np.zeros((3, len(survey.prediction)))
+    parts, weight, at_labels = np.zeros((3, len(survey.label)))
     for members, mine in _strata(survey):
-        rows = survey.labelled[mine]
-        parts[rows] = survey.label[mine] - survey.label[mine].mean()
-        at_labels[rows] = survey.prediction[rows] - survey.prediction[rows].mean()
-        weight[rows] = len(survey.prediction[members]) / len(rows)
+        seen = survey.prediction[survey.labelled[mine]]
+        parts[mine] = survey.label[mine] - survey.label[mine].mean()
+        at_labels[mine] = seen - seen.mean()
+        weight[mine] = len(survey.prediction[members]) / len(seen)
     spread = float(weight @ at_labels**2)
     if predicted and spread > ROUNDING * len(survey.prediction):
         parts = parts - float((weight * at_labels) @ parts) / spread * at_labels
     parts[np.abs(parts) < np.sqrt(ROUNDING) * np.abs(survey.label).max(initial=0.0)] = 0.0
     parts = parts * weight
     if survey.cluster is not None:
-        place = np.unique(survey.cluster, return_inverse=True)[1]
+        place = np.unique(survey.cluster[survey.labelled], return_inverse=True)[1]
         parts, weight = (np.bincount(place, each).astype(np.float64) for each in (parts, weight))
     return effective_number(parts), enough(weight[weight > 0])
 

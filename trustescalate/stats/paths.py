@@ -145,7 +145,7 @@ class Plan(NamedTuple):
 
     def spread(self, costs: FloatArray) -> FloatArray:
         """Costs (n, m) of the tiers as `read` lays them out (n, r m)."""
-        return np.tile(costs, (1, len(self.readings)))
+        return costs if self.readings == (None,) else np.tile(costs, (1, len(self.readings)))
 
     def rows(self, rows: Rows) -> Rows:
         """Rows with human labels as `read` and `spread` lay them out."""

@@ -13,7 +13,7 @@ from scipy.special import expit
 from trustescalate.stats.bounds import FloatArray, IntArray
 
 BUCKETS = 1 << 14
-BLOCK = 1 << 16
+BLOCK = 1 << 15
 """Rows counted at a time: what lies between the steps then stays in the cache of a processor."""
 
 
@@ -117,15 +117,21 @@ def _evaluate_falling(
     by_tier, errors, cost = np.zeros((t, m), dtype=np.int64), np.zeros(t, dtype=np.int64), np.zeros(t)
     for start in range(0, len(scores), BLOCK):
         rows = slice(start, start + BLOCK)
-        released = np.full(len(truth[rows]), t)  # the first policy under which a tier so far releases the row
+        score, label, paid = (np.ascontiguousarray(part[rows].T) for part in (scores, labels, costs))
+        released = np.full(len(label[0]), t)  # the first policy under which a tier so far releases the row
         for j in range(m):
-            cost += (thresholds[:, j] < np.inf) * _tail_sum(released, costs[rows, j], t)
-            accepts = _first_accepting(thresholds[:, j], scores[rows, j])
-            before, released = released, np.minimum(released, np.where(labels[rows, j] >= 0, accepts, t))
-            wrong = (labels[rows, j] != truth[rows]) * (t + 1)
-            counts = _count_up(released + wrong, t) - _count_up(before + wrong, t)
+            accepts = _first_accepting(thresholds[:, j], score[j])
+            before, released = released, np.minimum(released, np.where(label[j] >= 0, accepts, t))
+            wrong = (label[j] != truth[rows]) * (t + 1)
+            gone = _count_up(before + wrong, t) if j else np.zeros((2, t), dtype=np.int64)
+            counts = _count_up(released + wrong, t) - gone
             by_tier[:, j] += counts.sum(axis=0)
             errors += counts[1]
+            asked = len(before) - gone.sum(axis=0)
+            same = (paid[j] == paid[j, 0]).all()
+            cost += (thresholds[:, j] < np.inf) * (
+                paid[j, 0] * asked if same else _tail_sum(before, paid[j], t)
+            )
     return Outcomes(by_tier.sum(axis=1), errors, by_tier, cost / max(1, len(scores)))
 
 

@@ -12,7 +12,7 @@ from tests.test_project import calibrate, write_project
 from trustescalate.cli import app
 from trustescalate.errors import NoCertificate
 from trustescalate.project import Project
-from trustescalate.selftest import OWN, own_world, self_test, self_test_of
+from trustescalate.selftest import OWN, SHARP, SHARPER, own_world, self_test, self_test_of
 from trustescalate.stats.paths import Rows
 from trustescalate.stats.validity import world
 
@@ -20,7 +20,9 @@ from trustescalate.stats.validity import world
 def test_the_self_test_holds_and_would_notice_if_it_did_not() -> None:
     found = self_test(0.15, 0.1, 200, 2, 60, 0)
     assert found.holds
-    assert all(row.violations <= row.limit < 60 for row in found.results)
+    assert all(row.violations <= row.limit < row.trials for row in found.results)
+    assert {row.trials for row in found.results if row.world != SHARP} == {60}
+    assert {row.trials for row in found.results if row.world == SHARP} == {60 * SHARPER}
     assert any(row.certified >= 50 for row in found.results)
     hopeless = [row for row in found.results if row.world == "hopeless"]
     assert sum(row.certified for row in hopeless) <= sum(row.limit for row in hopeless)

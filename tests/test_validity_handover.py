@@ -6,12 +6,12 @@ Starts by counts of the certification rows were the rule of the first version; t
 import numpy as np
 import pytest
 
-from trustescalate.stats.bounds import IntArray, binomial_pvalue
+from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.certify import plan_levels
 from trustescalate.stats.control import binomial_best, own_levels, reject
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
 from trustescalate.stats.policy import decide
-from trustescalate.stats.validity import Sample, World, violation_limit, world
+from trustescalate.stats.validity import Sample, World, counts_by_kind, kinds_of, violation_limit, world
 
 TRIALS, DELTA = 20_000, 0.1
 CELLS = 1_000
@@ -31,25 +31,6 @@ def handover(alpha: float, share: float) -> World:
 def laid_out(place: World, path: PathName, seed: int) -> Plan:
     seen = place.draw(200, np.random.default_rng(seed))
     return PATHS[path].build(Basis(None, Rows(*seen, seen.scores).votes, 2, classes=2))
-
-
-def counts(place: World, plan: Plan, n: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Rows accepted and errors (trials, t) of each policy, by drawing the number of rows of each kind."""
-    # Both labels are treated alike, so the truth may be 0. A kind is a cell and which tiers err there.
-    kinds, chance = [], []
-    for ways in np.indices((2, 2)).reshape(2, -1).T:
-        rates = np.where(ways == 1, place.error, 1 - place.error).prod(axis=1) / len(place.scores)
-        kinds.append(np.tile(ways, (len(rates), 1)))
-        chance.append(rates)
-    labels, scores = np.concatenate(kinds), np.tile(place.scores, (4, 1))
-    same, where = np.unique(np.column_stack([scores, labels]), axis=0, return_inverse=True)
-    weights = np.bincount(where, np.concatenate(chance))
-    rows = Rows(same[:, :2], same[:, 2:].astype(np.int64), np.zeros(len(same), dtype=np.int64), same[:, :2])
-    read = plan.rows(rows)
-    tier = np.array([decide(policy, read.scores, read.labels) for policy in plan.policies])
-    label = np.take_along_axis(read.labels, np.maximum(tier, 0).T, axis=1).T
-    drawn = rng.multinomial(n, weights / weights.sum(), size=TRIALS)
-    return drawn @ (tier >= 0).T, drawn @ ((tier >= 0) & (label != 0)).T
 
 
 def risks(place: World, plan: Plan) -> np.ndarray:
@@ -74,7 +55,7 @@ def test_the_guarantee_holds_where_rows_are_handed_over(
     too_risky, rng = risks(place, plan) > alpha, np.random.default_rng(2)
     own = plan_levels(plan, procedure, n, DELTA, binomial_best(alpha, n))
     wrong = 0
-    for accepted, errors in zip(*counts(place, plan, n, rng), strict=True):
+    for accepted, errors in zip(*counts_by_kind(kinds_of(place), plan, n, TRIALS, rng), strict=True):
         p = binomial_pvalue(errors, accepted, alpha)
         wrong += bool((reject(procedure, plan.sizes, p, own).rejected & too_risky).any())
     assert too_risky.any()
@@ -86,7 +67,7 @@ def test_canary_starts_by_counts_of_the_tested_rows_break_it() -> None:
     plan = laid_out(place, "common", seed=1)
     too_risky, rng = risks(place, plan) > 0.25, np.random.default_rng(2)
     wrong = 0
-    for accepted, errors in zip(*counts(place, plan, 100, rng), strict=True):
+    for accepted, errors in zip(*counts_by_kind(kinds_of(place), plan, 100, TRIALS, rng), strict=True):
         own = own_levels("fallback", [accepted / 100], (1.0,), 100, DELTA, binomial_best(0.25, 100))
         p = binomial_pvalue(errors, accepted, 0.25)
         wrong += bool((reject("fallback", plan.sizes, p, own).rejected & too_risky).any())
@@ -96,7 +77,7 @@ def test_canary_starts_by_counts_of_the_tested_rows_break_it() -> None:
 def test_counting_kinds_counts_what_drawing_rows_counts() -> None:
     place = handover(0.2, 0.9)
     plan = laid_out(place, "hedged", seed=0)
-    accepted, errors = counts(place, plan, 1, np.random.default_rng(0))
+    accepted, errors = counts_by_kind(kinds_of(place), plan, 1, TRIALS, np.random.default_rng(0))
     sample = place.draw(TRIALS, np.random.default_rng(1))
     rows = plan.rows(Rows(*Sample(*sample), sample.scores))
     for t, policy in enumerate(plan.policies):

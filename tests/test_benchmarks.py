@@ -118,6 +118,7 @@ def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     assert "memory 0.25: pass" in said
 
 
+@needs_data
 def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_path: Path) -> None:
     run("shared_data", DATA / "llmbar", tmp_path)
     lines = run("by_value", tmp_path, "--by", "meta.subset", "--draws", 60, "--alpha", 0.2).splitlines()

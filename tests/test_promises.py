@@ -234,7 +234,7 @@ def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:
 def test_too_few_groups_are_refused_with_what_would_help(tmp_path: Path) -> None:
     made = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
     assert made.status == "none"
-    assert "groups cannot certify anything" in made.reason
+    assert "clusters cannot certify anything" in made.reason
     assert "one_each" in made.advice
 
 

@@ -9,7 +9,7 @@ from trustescalate.report.beside import MOVED
 from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
 from trustescalate.report.sections import Report, Section, Table
-from trustescalate.types import Annotation, Certificate, Overall, Run, Task, TaskKind, Unseen
+from trustescalate.types import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,28 @@ def test_what_chose_the_policy_has_no_interval_and_the_last_judge_has_one_either
         assert rows["Upper limit: rows that have a majority"][1:3] == ["241 of 250", "96.4 %"]
 
 
-def test_items_of_one_group_are_one_draw() -> None:
+def test_items_of_one_cluster_are_one_draw() -> None:
+    """Where each item counts once all are compared, and whole clusters are what was drawn."""
     whole = factory.run(60)
     alone = build(whole).measures
+    made = replace(whole.header.certificate, clusters=Clusters(60, 5, "row_weighted", rows=60))
+    counted = replace(whole, header=replace(whole.header, certificate=made))
     for size in (1, 5):
         items = tuple(replace(item, group=f"g{k // size}") for k, item in enumerate(whole.items))
-        found = build(replace(whole, items=items)).measures
+        found = build(replace(counted, items=items)).measures
         assert found.judged_agreement == alone.judged_agreement
         assert (found.judged_agreement_lower == alone.judged_agreement_lower) == (size == 1)
     assert found.judged_agreement_lower.value < alone.judged_agreement_lower.value
+
+
+def test_where_each_cluster_counts_once_one_item_of_each_is_compared() -> None:
+    whole = factory.run(60)
+    items = tuple(replace(item, group=f"g{k // 5}") for k, item in enumerate(whole.items))
+    found = build(replace(whole, items=items)).measures.judged_agreement
+    assert found.counts is not None
+    assert found.counts[1] <= 12
+    single = tuple(replace(item, group=f"g{k}") for k, item in enumerate(whole.items))
+    assert build(replace(whole, items=single)).measures.judged_agreement.counts == (48, 54)
 
 
 def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report) -> None:

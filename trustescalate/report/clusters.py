@@ -46,6 +46,12 @@ def cluster_clause(certificate: Certificate, items: Sequence[Item]) -> str:
     return f". Each item counts once, in a large cluster too ({about}; {how})"
 
 
+def counts_clusters_once(certificate: Certificate) -> bool:
+    """Whether the claim is about an item of a cluster drawn at random, whatever the size of the cluster."""
+    given = certificate.clusters
+    return certificate.batch is None and (given is None or given.test == "one_each")
+
+
 def cluster_lines(certificate: Certificate, items: Sequence[Item]) -> tuple[str, ...]:
     """How large clusters are, of the labelled rows and of a run's items, and what counts once."""
     given = certificate.clusters

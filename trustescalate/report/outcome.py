@@ -7,7 +7,9 @@ from typing import Literal
 
 from trustescalate import labels
 from trustescalate.estimand import losses
+from trustescalate.jsonl import digest
 from trustescalate.report import figures, proof
+from trustescalate.report.clusters import counts_clusters_once
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Section, Table, TrailRow
 from trustescalate.types import FAILURES, Certificate, Decision, Item, Judgment, Label, Run, Step, Turn, Vote
@@ -71,8 +73,9 @@ def judged_agreement(run: Run, delta: float = proof.DELTA) -> tuple[Figure, tupl
     """Compare released verdicts with people, where people labelled the run's items.
 
     What counts as agreement is what counts as such in the certificate. Items that were labelled because a
-    cascade abstained on them are no sample of what is released: they are left out. Items of one group hang
-    together, and the interval, which misses with probability `delta`, takes whole groups for what was drawn.
+    cascade abstained on them are no sample of what is released: they are left out. Where each cluster counts
+    once in the claim, one labelled item of each is compared, by lot; else all are, and the interval, which
+    misses with probability `delta`, takes whole clusters for what was drawn.
     """
     from trustescalate.evidence import unit_of
 
@@ -80,9 +83,13 @@ def judged_agreement(run: Run, delta: float = proof.DELTA) -> tuple[Figure, tupl
         return missing("people labelled none of the judged items"), None
     certificate = run.header.certificate
     known = losses(certificate.task, certificate.label_policy, labels.sampled(run.annotations))
-    judged = [row for row in run.decisions if row.judge is not None and row.item_id in known]
-    lost = [(row.item_id, known[row.item_id][row.label]) for row in judged if row.label is not None]
     groups = {item.id: item.group for item in run.items}
+    drawn = set(known)
+    if counts_clusters_once(certificate):
+        lots = sorted(known, key=lambda item_id: digest("lot", certificate.seed, item_id))
+        drawn = set({unit_of(item_id, groups): item_id for item_id in reversed(lots)}.values())
+    judged = [row for row in run.decisions if row.judge is not None and row.item_id in drawn]
+    lost = [(row.item_id, known[row.item_id][row.label]) for row in judged if row.label is not None]
     units = [unit_of(item_id, groups) for item_id, _ in lost]
     why = "people labelled no item whose verdict was released"
     return proof.agreement([loss for _, loss in lost], units, why, delta)

@@ -6,6 +6,7 @@ Starts by counts of the certification rows were the rule of the first version; t
 import numpy as np
 import pytest
 
+from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.certify import plan_levels
 from trustescalate.stats.control import binomial_best, own_levels, reject
@@ -21,8 +22,8 @@ def handover(alpha: float, share: float) -> World:
     """The world "handover" on a share of the rows; the others no policy but the laxest accepts."""
     place = world("handover", alpha, 2)
     scores, error = np.full((CELLS, 2), 0.5), np.full((CELLS, 2), 0.5)
-    kept = int(share * CELLS)
-    bad = int(alpha * kept) + 1
+    kept = int(errors_allowed(CELLS, share)) if share < 1 else CELLS
+    bad = int(errors_allowed(kept, alpha)) + 1
     scores[:kept, 0], error[:kept, 0] = 0.85, np.arange(kept) < bad
     scores[:bad, 1], error[:bad, 1] = 0.95, place.error[0, 1]
     return World(scores, error)

@@ -76,24 +76,6 @@ def betting_pvalues(excess: FloatArray, alpha: float, *, target: FloatArray | fl
     return np.asarray(np.minimum(1.0, aim / _best_share(terms, given.sum(axis=1), alpha, aim)))
 
 
-def betting_best_pvalue(n: IntArray, alpha: float, target: float | None = None) -> FloatArray:
-    """The p-value of n terms that are all as low as can be, -alpha: nothing shorter can pass. Shape of `n`.
-
-    `target` as in `betting_pvalue`: then n terms can pass at a level of at least `target` iff this does.
-    Source: as `betting_pvalue`; to stake all on each term is the fastest way to any wealth.
-
-    >>> betting_best_pvalue(np.array([0, 40]), 0.1).round(4).tolist()
-    [1.0, 0.0395]
-    >>> (betting_best_pvalue(np.array([0, 21, 22]), 0.1, 0.1) <= 0.1).tolist()
-    [False, False, True]
-    """
-    if target is not None:
-        return np.asarray(np.maximum((1 - alpha) ** n, target), dtype=np.float64)
-    stakes = np.array(BETS)[:, None] / (1 - alpha)
-    wealth = np.logaddexp.reduce(np.log1p(stakes * alpha) * n, axis=0) - np.log(len(BETS))
-    return np.asarray(np.exp(-wealth), dtype=np.float64)
-
-
 def _best_share(terms: FloatArray, count: IntArray, alpha: float, target: FloatArray) -> FloatArray:
     """The largest wealth (t,) times target; row i has count[i] terms, from the left."""
     wealth = np.array(target)

@@ -90,8 +90,8 @@ def certify(
     its table has one row a tier, the cascade grown by that tier, with the counts of the rows that it added.
     `prefer` and `abstention_price` as in `control.choose`. Assumes that the rows are drawn independently from
     the population that the cascade will meet. Raises ValueError for unknown names, shapes that differ, or
-    rates outside (0, 1). Source: tests before thresholds, Angelopoulos et al. 2021, arXiv 2110.01052;
-    cascades, arXiv 2407.18370.
+    rates outside (0, 1).
+    Source: tests before thresholds, Angelopoulos et al. 2021, arXiv 2110.01052; cascades, arXiv 2407.18370.
 
     >>> rng = np.random.default_rng(1)
     >>> scores, truth = rng.uniform(0.5, 1, size=(400, 1)), rng.integers(2, size=400)
@@ -132,9 +132,10 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
     Arrays as in `certify`. Each tier tests 5,000 thresholds on [0, 1] from strict to lax, from the first with
     30 rows on, up to the first failure; what did not pass is not used. Scores must lie in [0, 1]. The proof
     is that of arXiv 2407.18370, which takes the rows that reach a tier as given, whatever the tests of
-    earlier tiers did: complete for the first tier only. Source: arXiv 2407.18370, Algorithm 2; its released
-    code drops the delta / m and falls back on the strictest threshold, which breaks the guarantee. Raises
-    ValueError as `policy.evaluate` does.
+    earlier tiers did: complete for the first tier only.
+    Source: arXiv 2407.18370, Algorithm 2; its released code drops the delta / m and falls back on the
+    strictest threshold, which breaks the guarantee.
+    Raises ValueError as `policy.evaluate` does.
 
     >>> scores, truth = np.tile([[0.9, 0.8], [0.6, 0.9]], (60, 1)), np.zeros(120, dtype=int)
     >>> labels = np.tile([[0, 0], [1, 0]], (60, 1))

@@ -134,8 +134,8 @@ def certify_clusters(
     the population: large clusters count more. Where tests start and what the bets aim at depends on the
     number of clusters and the plan alone, not on how large the clusters came out. Assumes whole clusters
     drawn independently from the population that the cascade will meet. Raises ValueError for unknown names,
-    shapes that differ, a cluster that is too large, or an order that is no permutation. Source: betting,
-    arXiv 2010.09686, on whole clusters, along a path as in `control`.
+    shapes that differ, a cluster that is too large, or an order that is no permutation.
+    Source: betting, arXiv 2010.09686, on whole clusters, along a path as in `control`.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}

@@ -65,8 +65,8 @@ def certify_paths(
     promise, and that of the chosen one survives the choice; the best-looking of the others does not. Without
     `pools` labels say right from wrong only, which cannot be pooled: sub-paths that pool are left out. Rows
     of one group must be on one side, and certification rows independent: see `certify`. Raises ValueError if
-    there are no dev rows, for unknown names, and as `certify` does. Source: sample splitting, Cox 1975; each
-    certificate as in `certify`.
+    there are no dev rows, for unknown names, and as `certify` does.
+    Source: sample splitting, Cox 1975; each certificate as in `certify`.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(600, 2)), rng.integers(2, size=600)

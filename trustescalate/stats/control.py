@@ -3,7 +3,7 @@
 What each test may spend is fixed by constants and *unlabelled* rows: `coverage`, the share of them that each
 policy accepts, and n. Counts of the rows that are tested may not place anything: in a cascade the same row is
 released by another tier under the next policy, so counts carry information on errors (.13 instead of .10 by
-enumeration; `validity.handover`). This file computes no p-value of its own: that is `bounds`.
+enumeration; the world "handover" of `validity`). This file computes no p-value of its own: that is `bounds`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +109,8 @@ def bonferroni(
     """An equal share for each policy that is expected to accept enough rows to pass at delta.
 
     Arguments and result as in `fallback`. Each test stands alone: for a path along which risk may jump up and
-    down. A lax grid costs power here. Source: Bonferroni's inequality, Dunn 1961.
+    down. A lax grid costs power here.
+    Source: Bonferroni's inequality, Dunn 1961.
 
     >>> bonferroni(np.array([0.05, 0.3, 0.5]), 200, 0.1, binomial_best(0.1, 200)).tolist()
     [0.0, 0.5, 0.5]

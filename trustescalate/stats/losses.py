@@ -261,8 +261,8 @@ def certify_losses(
     the level of the nearest start. Taking the exact test whenever the losses *happen* to be 0 and 1
     would be two chances for one delta, so it is refused for other losses and never chosen for you. Assumes
     that the rows are drawn independently from the population that the cascade will meet. Raises ValueError
-    for unknown names, shapes that differ, or numbers outside their range. Source: bounded losses,
-    Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
+    for unknown names, shapes that differ, or numbers outside their range.
+    Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)

@@ -300,8 +300,8 @@ def pareto_path(
     solution on, until none moves. A row's risk is half what was seen and half what a logistic curve in the
     tier's score says, so that the order of the path does not follow dev noise. Tiers that only harm get +inf.
     The search is local; coverage is that on `pilot` and dev rows. Needs some 50 dev rows. Raises ValueError
-    without dev rows or for a price that is not positive. Source: Pareto testing, Laufer-Goldshtein et al.
-    2022, arXiv 2210.07913.
+    without dev rows or for a price that is not positive.
+    Source: Pareto testing, Laufer-Goldshtein et al. 2022, arXiv 2210.07913.
 
     >>> scores, truth = np.tile([[1.0, 0.6], [1.0, 0.9]], (40, 1)), np.zeros(80, dtype=int)
     >>> dev = Rows(scores, np.tile([[0, 1], [1, 0]], (40, 1)), truth, np.zeros((80, 2)))

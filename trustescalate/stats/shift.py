@@ -135,8 +135,8 @@ def leave_one_group_out(
     among the others. The limits on risk and coverage miss in either direction with probability at most delta,
     each by itself, and take the rows of a group as independent. A group far above alpha says that the
     certificate does not carry over to new groups; groups that fare well prove nothing about the next one.
-    Raises ValueError as `certify` does, or with fewer than 2 groups. Source: cross-validation by groups,
-    Stone 1974.
+    Raises ValueError as `certify` does, or with fewer than 2 groups.
+    Source: cross-validation by groups, Stone 1974.
 
     >>> rng = np.random.default_rng(0)
     >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import FloatArray, IntArray, binomial_pvalue
 from trustescalate.stats.certify import certify, plan_levels
 from trustescalate.stats.control import binomial_best, choose, reject
@@ -123,7 +124,7 @@ def _handover(alpha: float, tiers: int) -> World:
     errs there and nowhere else. So the second policy errs as often as the first one accepts: whoever starts
     at the second because the first accepted few rows starts where few errors are.
     """
-    bad = int(alpha * HANDOVER_CELLS) + 1
+    bad = int(errors_allowed(HANDOVER_CELLS, alpha)) + 1
     scores, error = np.full((HANDOVER_CELLS, tiers), 0.5), np.full((HANDOVER_CELLS, tiers), 0.5)
     scores[:, 0], error[:, 0] = 0.85, np.arange(HANDOVER_CELLS) < bad
     scores[:bad, -1], error[:, -1] = 0.95, 1.001 * alpha

@@ -138,6 +138,7 @@ def test_imports_are_measured_beside_plain_json() -> None:
     assert max(memory) - min(memory) < 40
 
 
+@needs_data
 def test_the_fuzzing_of_imports_ends_without_a_traceback() -> None:
     """A few seconds here; minutes before a release."""
     said = run("fuzz_imports", DATA / "formats", "--minutes", 0.05)

@@ -130,7 +130,7 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
     if certificate.status == "none":
         return f"{_headline(certificate, run)}: {certificate.reason}."
     if certificate.status == "expected":
-        return f"{expected.sentence(certificate)}{'' if run is None else f'; {_released(run)}'}."
+        return f"{expected.sentence(certificate)}{'' if run is None else f'. {_released(run)}'}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
     promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)

@@ -33,10 +33,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustescalate.cascade import collect_judgments
+from trustescalate.cascade.runner import collect_judgments
 from trustescalate.judges.base import Enough, Order
-from trustescalate.store import Cache, RecallingJudge
-from trustescalate.types import Channel, Item, Judgment, Usage, Vote
+from trustescalate.judges.cache import Cache
+from trustescalate.judges.recall import RecallingJudge
+from trustescalate.records import Channel, Item, Judgment, Usage, Vote
 
 ROOT = Path(__file__).parents[1]
 LABELLED, PILOT = 60, 10

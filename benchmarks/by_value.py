@@ -15,15 +15,15 @@ import numpy as np
 
 from benchmarks.resample import Population, load_population
 from trustescalate.config import load_config
-from trustescalate.dataset import load_dataset
-from trustescalate.labels import majority
+from trustescalate.data.dataset import load_dataset
+from trustescalate.data.labels import majority
+from trustescalate.records.item_fields import values_of
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.validity import violation_limit
-from trustescalate.values import values_of
 
 
 class Tally(NamedTuple):

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trustescalate.data.import_files import import_files
 from trustescalate.errors import TrustEscalateError
-from trustescalate.import_data import import_files
 
 SUFFIXES = {".json", ".jsonl", ".csv", ".eval", ".parquet", ".tsv", ".gz"}
 LARGEST = 400_000

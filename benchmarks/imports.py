@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trustescalate.cli.app import GARBAGE
-from trustescalate.import_data import import_files
+from trustescalate.data.import_files import import_files
 
 KINDS = ("short", "long", "repeated")
 LEAST_RATIO = {"short": 0.3, "long": 0.3, "repeated": 0.1}

@@ -27,7 +27,7 @@ import transformers
 from trustescalate.judges.base import MAX_TOKENS
 from trustescalate.judges.local.backend import MIB, LocalBackend
 from trustescalate.judges.prompts import Exemplar, messages, symbols
-from trustescalate.types import Item, Request, Task, TaskKind
+from trustescalate.records import Item, Request, Task, TaskKind
 
 MEMBERS, SHOTS = 5, 5
 TASK = Task(TaskKind.PAIRWISE, "Which response would a human reader prefer?", ("A", "B", "tie"))

@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from benchmarks.resample import load_judgments, load_population
+from trustescalate.calibration.scoring import FEWEST
+from trustescalate.calibration.votes import vote_array
 from trustescalate.config import load_config
-from trustescalate.dataset import load_dataset
-from trustescalate.labels import majority
-from trustescalate.scoring import FEWEST
+from trustescalate.data.dataset import load_dataset
+from trustescalate.data.labels import majority
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.confidence import Confidence
@@ -37,7 +38,6 @@ from trustescalate.stats.fitted import (
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
-from trustescalate.votes import vote_array
 
 ALPHAS: Mapping[str, tuple[float, ...]] = {
     "toe_alpacaeval": (0.10, 0.15, 0.20),

@@ -16,16 +16,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from trustescalate.calibration.votes import confidence
 from trustescalate.config import Config, ReplayJudge, load_config
-from trustescalate.dataset import load_dataset
+from trustescalate.data.dataset import load_dataset
+from trustescalate.data.labels import majority
 from trustescalate.judges.replay import load_votes
-from trustescalate.labels import majority
+from trustescalate.records import Judgment, Vote
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.stats.validity import violation_limit
-from trustescalate.types import Judgment, Vote
-from trustescalate.votes import confidence
 
 METHODS: Mapping[str, tuple[Literal["common", "tierwise"], bool]] = {
     "common + fallback": ("common", False),

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trustescalate.jsonl import write_rows
-from trustescalate.types import Annotation, Item, Judgment, Vote
+from trustescalate.records import Annotation, Item, Judgment, Vote
+from trustescalate.records.jsonl import write_rows
 
 Row = dict[str, Any]
 Texts = Mapping[str, str]

@@ -9,12 +9,13 @@ import asyncio
 import gzip
 from pathlib import Path
 
-from trustescalate.cascade import collect_judgments
 from trustescalate.dataset import load_dataset
 from trustescalate.jsonl import encode, write_atomically
+from trustescalate.types import Judgment
+
+from trustescalate.cascade import collect_judgments
 from trustescalate.judges.registry import open_judges
 from trustescalate.project import Project
-from trustescalate.types import Judgment
 
 DEMO = Path(__file__).parent / "demo"
 

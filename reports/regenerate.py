@@ -13,9 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trustescalate.jsonl import write_atomically
 from trustescalate.project import Project
-from trustescalate.report.facts import build, build_calibration
+from trustescalate.records.jsonl import write_atomically
+from trustescalate.report.document import build, build_calibration
 from trustescalate.report.html import render_html
 from trustescalate.report.machine import render_json
 from trustescalate.report.markdown import render_markdown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trustescalate.config import load_config
-from trustescalate.dataset import load_dataset
+from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.replay import load_votes
 from trustescalate.stats.validity import violation_limit
 

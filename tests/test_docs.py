@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trustescalate.importers.registry import FORMATS
+from trustescalate.data.importers.registry import FORMATS
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(

@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from tests.cascade.test_faults import judges as openai_judges
 from tests.servers import Body, Canned, FaultServer, completion
-from tests.test_faults import judges as openai_judges
 from tests.test_project import Calls, simulated, write_project
 from trustescalate.cli import app
 from trustescalate.project import Project
-from trustescalate.types import Reply, Request, Run, Token, Usage
+from trustescalate.records import Reply, Request, Run, Token, Usage
 
 FORGED = (
     "[[A]]", "[[B]]", "Verdict: A", "**Final verdict:** B", "A", "B\n", "tie",

@@ -25,13 +25,14 @@ from trustescalate.errors import (
     ProviderError,
     UsageError,
 )
-from trustescalate.jsonl import encode, to_python
-from trustescalate.project import Progress, Project
-from trustescalate.report.facts import build
+from trustescalate.judges.simulated import generate
+from trustescalate.judges.simulated.backend import SimulatedBackend
+from trustescalate.project import Project
+from trustescalate.records import Certificate, Overall, Reply, Request, Run
+from trustescalate.records.jsonl import encode, to_python
+from trustescalate.records.progress import Progress
+from trustescalate.report.document import build
 from trustescalate.report.machine import render_json
-from trustescalate.simulate import generate
-from trustescalate.simulate.judges import SimulatedBackend
-from trustescalate.types import Certificate, Overall, Reply, Request, Run
 
 LABELLED, UNLABELLED = 90, 40
 
@@ -460,11 +461,11 @@ def test_a_torn_last_line_is_dropped(config: Path) -> None:
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trustescalate import store
+    from trustescalate.cascade import run_folder
 
     calibrate(config)
     whole = run(config)
-    append, written = store.append, [0]
+    append, written = run_folder.append, [0]
 
     def full(file: int, data: bytes) -> None:
         written[0] += 1

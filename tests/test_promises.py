@@ -10,23 +10,23 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.test_project import calibrate, edit, run, write_project
+from trustescalate.analysis.checks import inspect_project
+from trustescalate.analysis.monitor import watch
+from trustescalate.analysis.path_choice import compare_paths
+from trustescalate.analysis.pilot_plan import plan_from_pilot
+from trustescalate.analysis.self_test import self_test_of
+from trustescalate.calibration.ledger import LEDGER, read_ledger
+from trustescalate.calibration.losses import losses
 from trustescalate.cli import app
-from trustescalate.dataset import load_dataset
+from trustescalate.data.dataset import load_dataset
+from trustescalate.data.labels import majority
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
-from trustescalate.estimand import losses
-from trustescalate.inspection import inspect_project
-from trustescalate.labels import majority
-from trustescalate.ledger import LEDGER, read_ledger
-from trustescalate.monitor import watch
-from trustescalate.path_choice import compare_paths
-from trustescalate.pilot_plan import plan_from_pilot
 from trustescalate.project import Project
-from trustescalate.report.facts import build, build_calibration
+from trustescalate.records import Annotation, Certificate, Task, TaskKind
+from trustescalate.report.document import build, build_calibration
 from trustescalate.report.markdown import render_markdown
-from trustescalate.selftest import self_test_of
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.bounds import clopper_pearson_interval
-from trustescalate.types import Annotation, Certificate, Task, TaskKind
 
 Rows = list[dict[str, Any]]
 PATH = 'path = "common"\n'

@@ -15,18 +15,27 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from trustescalate import __version__
-from trustescalate.attempts import due_attempt, enter_test
-from trustescalate.batch import (
-    Draw,
-    certified_items,
-    draw_rows,
-    judge_batch,
-    labelled_by_people,
-    must_be_labelled,
-    recorded_cascade,
+from trustescalate.analysis.leaderboard import standings
+from trustescalate.analysis.score_drift import score_shift
+from trustescalate.calibration.attempts import due_attempt, enter_test
+from trustescalate.calibration.calibrate import CERTIFICATE_SCHEMA, calibrate
+from trustescalate.calibration.ledger import (
+    Ledger,
+    enter_choice,
+    enter_outcome,
+    labels_of,
+    must_hold,
+    read_ledger,
 )
-from trustescalate.calibrate import CERTIFICATE_SCHEMA, calibrate
-from trustescalate.cascade import (
+from trustescalate.calibration.population import overall
+from trustescalate.calibration.protocol import GroupRule, Judged, LeaveOut, Protocol
+from trustescalate.calibration.region import applied_region, must_follow_region
+from trustescalate.calibration.scoring import FEWEST, Scorer
+from trustescalate.calibration.selection import Selection, lot, must_be_clusters, select
+from trustescalate.cascade.batch import certified_items, judge_batch, labelled_by_people, recorded_cascade
+from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
+from trustescalate.cascade.run_folder import SCHEMA, RunFolder
+from trustescalate.cascade.runner import (
     Cascade,
     collect_judgments,
     must_expect,
@@ -38,16 +47,12 @@ from trustescalate.cascade import (
     trusted_cascade,
 )
 from trustescalate.config import BudgetTable, Config, OpenAIJudge, load_config
-from trustescalate.conformal_run import Recorder, judge_then_decide
-from trustescalate.dataset import (
-    Dataset,
-    Role,
-    assign_roles,
-    independent_items,
-    load_dataset,
-    load_items,
-)
-from trustescalate.doubts import model_labels
+from trustescalate.data.batch import Draw, draw_rows, must_be_labelled
+from trustescalate.data.clusters import independent_items
+from trustescalate.data.dataset import Dataset, load_dataset, load_items
+from trustescalate.data.labels import majority
+from trustescalate.data.quality import model_labels
+from trustescalate.data.roles import Role, assign_roles
 from trustescalate.errors import (
     BudgetReached,
     ConfigError,
@@ -56,31 +61,15 @@ from trustescalate.errors import (
     NotMeasurable,
     UsageError,
 )
-from trustescalate.evidence import overall, score_shift
-from trustescalate.gate import Verdict, decide
-from trustescalate.jsonl import decode, digest, encode, read_rows, to_python, write_atomically, write_rows
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
+from trustescalate.judges.budget import Budget
+from trustescalate.judges.cache import Cache, guard
 from trustescalate.judges.exemplars import exemplar_sets
 from trustescalate.judges.functions import Function
 from trustescalate.judges.prompts import Exemplar
+from trustescalate.judges.recall import RecallingJudge
 from trustescalate.judges.registry import asked_names, needs_exemplars, needs_rows, open_judges
-from trustescalate.labels import majority
-from trustescalate.leaderboard import standings
-from trustescalate.ledger import (
-    Ledger,
-    enter_choice,
-    enter_outcome,
-    labels_of,
-    must_hold,
-    read_ledger,
-)
-from trustescalate.protocol import GroupRule, Judged, LeaveOut, Protocol
-from trustescalate.region import applied_region, must_follow_region
-from trustescalate.report.facts import Report, build, build_calibration
-from trustescalate.scoring import FEWEST, Scorer
-from trustescalate.selection import Selection, lot, must_be_clusters, select
-from trustescalate.store import SCHEMA, Budget, Cache, RecallingJudge, RunFolder, guard
-from trustescalate.types import (
+from trustescalate.records import (
     Certificate,
     Channel,
     Decision,
@@ -91,10 +80,22 @@ from trustescalate.types import (
     Run,
     RunHeader,
 )
-from trustescalate.values import value_of, values_of
+from trustescalate.records.item_fields import value_of, values_of
+from trustescalate.records.jsonl import (
+    decode,
+    digest,
+    encode,
+    read_rows,
+    to_python,
+    write_atomically,
+    write_rows,
+)
+from trustescalate.report.document import Report, build, build_calibration
+from trustescalate.report.gate import Verdict, decide
 
 if TYPE_CHECKING:
-    from trustescalate.deferred import Deferred
+    from trustescalate.cascade.batch_requests import Deferred
+from trustescalate.records.progress import Progress
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
@@ -111,19 +112,6 @@ NEVER_STALE = {
 }
 """What may change in a judge's table: how it is reached and paid, not what it says."""
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the work is. `spent` and `calls` are what this process paid for, cache hits excluded."""
-
-    doing: str
-    done: int
-    total: int
-    escalated: int
-    abstained: int
-    spent: float
-    calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -822,7 +810,7 @@ class Project:
                 emptied.cleanup()
 
     def _deferred(self, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
-        from trustescalate.deferred import Deferred
+        from trustescalate.cascade.batch_requests import Deferred
 
         if not any(isinstance(table, OpenAIJudge) for table in self.config.judges):
             raise UsageError(

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustescalate.cascade import Cascade, Tier, decide_item
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.calibration.votes import confidence, score_bounds
+from trustescalate.cascade.runner import Cascade, Tier, decide_item
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import EnsembleJudge, Tariff, all_done
 from trustescalate.judges.prompts import Asking, Exemplar, default_wording
-from trustescalate.scoring import Scorer
-from trustescalate.simulate import SimulatedBackend
-from trustescalate.types import (
+from trustescalate.judges.simulated import SimulatedBackend
+from trustescalate.records import (
     FAILURES,
     MODES,
     Item,
@@ -30,7 +31,7 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
-from trustescalate.votes import all_votes, confidence, score_bounds
+from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 GRADE = Task(TaskKind.CHOICE, "Covered?", ("full", "part", "none"))

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from tests.test_project import calibrate, run, simulated, write_project
+from trustescalate.analysis.checks import inspect_project
 from trustescalate.errors import CertificateMismatch, DataError
-from trustescalate.inspection import inspect_project
 from trustescalate.judges.base import Tariff
 from trustescalate.judges.classical import ClassicalJudge
 from trustescalate.judges.features import Reader, form
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.project import Project
+from trustescalate.records import TIE, Item, Task, TaskKind, Turn, Vote
+from trustescalate.records.votes import all_votes
 from trustescalate.stats.calibration import auroc, expected_calibration_error
-from trustescalate.types import TIE, Item, Task, TaskKind, Turn, Vote
-from trustescalate.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", TIE))
 STRICT_PAIR = replace(PAIR, labels=("A", "B"))
@@ -206,7 +206,7 @@ def test_a_fit_does_not_depend_on_the_process_or_its_threads() -> None:
     printed = set()
     for threads in ("1", "4"):
         settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED"), threads)
-        settings["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
+        settings["PYTHONPATH"] = str(Path(__file__).parents[2])
         command = [sys.executable, "-c", FIT]
         done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)
         printed.add(done.stdout)

@@ -16,11 +16,11 @@ import pytest
 from tests.judges.test_classical import pairs
 from tests.servers import Canned, FaultServer
 from trustescalate.config import Config, parse_config
-from trustescalate.jsonl import write_rows
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import BACKENDS, open_judges
-from trustescalate.types import FAILURES, Item, Judgment, Vote
-from trustescalate.votes import all_votes
+from trustescalate.records import FAILURES, Item, Judgment, Vote
+from trustescalate.records.jsonl import write_rows
+from trustescalate.records.votes import all_votes
 
 ITEM = Item("q", "Which is longer?", ("a few words", "rather more words than that"))
 OTHER = Item("r", "And of these?", ("x" * 40, "y"))

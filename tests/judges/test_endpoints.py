@@ -12,8 +12,8 @@ from trustescalate.errors import ProviderError
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Answer, Dialect, parse_completion
 from trustescalate.judges.openai import OpenAIBackend
-from trustescalate.types import Item, Judgment, Task, TaskKind
-from trustescalate.votes import all_votes
+from trustescalate.records import Item, Judgment, Task, TaskKind
+from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
 USAGE = {"prompt_tokens": 700, "completion_tokens": 2, "total_tokens": 702}

@@ -6,7 +6,7 @@ import pytest
 
 from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplar_sets
-from trustescalate.types import Annotation, Item, Task, TaskKind
+from trustescalate.records import Annotation, Item, Task, TaskKind
 
 PAIR = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"))
 BINARY = Task(TaskKind.BINARY, "?", ("pass", "fail"))

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.test_project import calibrate, run, simulated, write_project
+from trustescalate.analysis.checks import inspect_project
+from trustescalate.analysis.dry_run import rehearse
 from trustescalate.config import parse_config
 from trustescalate.errors import CertificateMismatch, ConfigError
-from trustescalate.inspection import inspect_project, rehearse
 from trustescalate.judges.functions import FunctionBackend, FunctionJudge, read_answer
 from trustescalate.project import Project
-from trustescalate.types import FAILURES, Item, Task, TaskKind, Turn, Vote
-from trustescalate.votes import all_votes
+from trustescalate.records import FAILURES, Item, Task, TaskKind, Turn, Vote
+from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 CHOICE = Task(TaskKind.CHOICE, "Which?", ("x", "y"))

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from trustescalate.errors import ConfigError, ProviderError
-from trustescalate.judges.reading import read_verdict
-from trustescalate.types import Message, Reply, Request
+from trustescalate.judges.reply_parsing import read_verdict
+from trustescalate.records import Message, Reply, Request
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
-from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend
 
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
 ABT = ("A", "B", "tie")

@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
-from trustescalate.judges.local import attention, scoring  # noqa: E402
-from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
-from trustescalate.judges.local.loading import ModelSettings, load  # noqa: E402
-from trustescalate.judges.local.scoring import SharedScorer, choice  # noqa: E402
-from trustescalate.judges.local.text import ChatText  # noqa: E402
-from trustescalate.types import Message, Reply, Request  # noqa: E402
+from trustescalate.judges.local import attention, scoring
+from trustescalate.judges.local.backend import LocalBackend
+from trustescalate.judges.local.loading import ModelSettings, load
+from trustescalate.judges.local.scoring import SharedScorer, choice
+from trustescalate.judges.local.text import ChatText
+from trustescalate.records import Message, Reply, Request
 
 ABT = ("A", "B", "tie")
 LASTS = ("A or B?", "tie: the better one", "Aha, B", "~", "is it B?" * 6, "A", "two of the two, tie?")

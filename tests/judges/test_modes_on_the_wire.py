@@ -11,8 +11,8 @@ from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import Asking, default_wording
-from trustescalate.types import Item, Judgment, Message, Mode, Request, Task, TaskKind
-from trustescalate.votes import all_votes
+from trustescalate.records import Item, Judgment, Message, Mode, Request, Task, TaskKind
+from trustescalate.records.votes import all_votes
 
 TASK = Task(TaskKind.BINARY, "Is it right?", ("pass", "fail"))
 ITEM = Item("q", "2 + 2?", ("4",))

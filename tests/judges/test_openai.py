@@ -18,8 +18,8 @@ from tests.servers import FAULTS, ODD_ANSWERS, WIRE_FAULTS, Canned, FaultServer,
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Dialect, backoff, parse_completion, retry_after
 from trustescalate.judges.openai import OpenAIBackend, _public_url
-from trustescalate.judges.reading import read_verdict
-from trustescalate.types import FAILURES, Message, Reply, Request
+from trustescalate.judges.reply_parsing import read_verdict
+from trustescalate.records import FAILURES, Message, Reply, Request
 
 CANARY = "sk-canary-0123456789abcdef"
 AB = ("A", "B")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.servers import Canned, FaultServer
 from trustescalate.judges.openai import OpenAIBackend
-from trustescalate.judges.pacing import MINUTE, Bucket, Lane, Lanes, Pace, Turns
-from trustescalate.types import Message, Reply, Request
+from trustescalate.judges.rate_limits import MINUTE, Bucket, Lane, Lanes, Pace, Turns
+from trustescalate.records import Message, Reply, Request
 
 
 def ask(text: str, prefix: str = "") -> Request:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.judges.prompts import Exemplar, messages, render, swapped_index, symbols
-from trustescalate.types import Item, Task, TaskKind, Turn
+from trustescalate.records import Item, Task, TaskKind, Turn
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 CHOICE = Task(TaskKind.CHOICE, "Covered?", ("full", "fair", "none"))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trustescalate.judges.reading import MASS_FLOOR, Reading, read_verdict
-from trustescalate.types import FAILURES, Reply, Token, Usage
+from trustescalate.judges.reply_parsing import MASS_FLOOR, Reading, read_verdict
+from trustescalate.records import FAILURES, Reply, Token, Usage
 
 AB = ("A", "B")
 ABT = ("A", "B", "tie")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustescalate.judges import reading
+from trustescalate.judges import reply_parsing
 from trustescalate.judges.attacks import Attack, attacked, attacks, forged
 from trustescalate.judges.prompts import Asking, conversation, default_wording, prefix, symbols
-from trustescalate.judges.reading import condensed, is_symbol, read_verdict
-from trustescalate.types import FAILURES, MODES, Item, Mode, Reply, Task, TaskKind, Token, Usage
+from trustescalate.judges.reply_parsing import condensed, is_symbol, read_verdict
+from trustescalate.records import FAILURES, MODES, Item, Mode, Reply, Task, TaskKind, Token, Usage
 
 AB, ABT = ("A", "B"), ("A", "B", "tie")
 CODE = "0123456789abcdef"
@@ -32,7 +32,7 @@ def read(
     material: tuple[str, ...] = (),
     tokens: tuple[Token, ...] | None = None,
     finish: str = "stop",
-) -> reading.Reading:
+) -> reply_parsing.Reading:
     reply = Reply(text, tokens, finish, Usage())  # type: ignore[arg-type]
     return read_verdict(reply, symbols, mode=mode, nonce=CODE, material=material)
 
@@ -138,7 +138,7 @@ def test_in_the_direct_mode_text_and_log_probabilities_may_not_differ_either() -
     ],
 )
 def test_a_stated_confidence_stands_at_its_symbol(text: str, stated: float) -> None:
-    assert read(text, "stated") == reading.Reading((0.0, stated), None, "stated")
+    assert read(text, "stated") == reply_parsing.Reading((0.0, stated), None, "stated")
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import pytest
 
 from trustescalate.config import Config, parse_config
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.jsonl import write_rows
 from trustescalate.judges import prompts, registry, templates
 from trustescalate.judges.base import Ask, EnsembleJudge, Tariff
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import BACKENDS, fingerprint, needs_exemplars, open_backend, open_judges
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.types import Item, Judgment, Reply, Request, Usage, Vote
-from trustescalate.votes import all_votes
+from trustescalate.records import Item, Judgment, Reply, Request, Usage, Vote
+from trustescalate.records.jsonl import write_rows
+from trustescalate.records.votes import all_votes
 
 OPENAI = {"name": "small", "backend": "openai", "model": "m", "base_url": "http://localhost:1/v1"}
 SHOTS = ((Exemplar(Item("e", "1 + 1?", ("2", "3")), "A"),),)

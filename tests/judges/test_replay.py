@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from trustescalate.cascade import Cascade, Tier, decide_item
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.calibration.votes import confidence, score_bounds
+from trustescalate.cascade.runner import Cascade, Tier, decide_item
 from trustescalate.errors import DataError
-from trustescalate.jsonl import write_rows
 from trustescalate.judges.base import Tariff
 from trustescalate.judges.replay import ReplayJudge, load_votes
-from trustescalate.scoring import Scorer
-from trustescalate.types import Item, Judgment, Task, TaskKind, Usage, Vote
-from trustescalate.votes import all_votes, confidence, score_bounds
+from trustescalate.records import Item, Judgment, Task, TaskKind, Usage, Vote
+from trustescalate.records.jsonl import write_rows
+from trustescalate.records.votes import all_votes
 
 TASK = Task(TaskKind.PAIRWISE, "?", ("A", "B"))
 

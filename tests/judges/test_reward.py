@@ -9,8 +9,8 @@ import pytest
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Tariff
 from trustescalate.judges.reward import RewardJudge, ScoringBackend, Unscored
-from trustescalate.types import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage
-from trustescalate.votes import all_votes
+from trustescalate.records import Item, Judgment, Message, Reply, Request, Task, TaskKind, Turn, Usage
+from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which?", ("A", "B", "tie"))
 GRADE = Task(TaskKind.BINARY, "Good?", ("pass", "fail"))

@@ -11,8 +11,8 @@ from tests.test_project import calibrate, run, simulated, write_project
 from trustescalate.errors import ConfigError, ProviderError
 from trustescalate.judges.reward import RewardJudge, score_request
 from trustescalate.judges.score import ScoreBackend, body, read_score
-from trustescalate.types import Item, Judgment, Reply, Request, Task, TaskKind, Usage
-from trustescalate.votes import all_votes
+from trustescalate.records import Item, Judgment, Reply, Request, Task, TaskKind, Usage
+from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 PASS = Task(TaskKind.BINARY, "Good?", ("pass", "fail"))

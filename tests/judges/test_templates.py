@@ -7,17 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustescalate.errors import ConfigError, UsageError
-from trustescalate.jsonl import digest
-from trustescalate.judges.prompts import (
-    Asking,
-    Exemplar,
-    conversation,
-    default_wording,
-    messages,
-    prefix,
-)
+from trustescalate.judges.prompts import Asking, Exemplar, conversation, default_wording, messages, prefix
 from trustescalate.judges.templates import fill, parse_wording, read_wording, shipped, write_wordings
-from trustescalate.types import MODES, Item, Mode, Task, TaskKind, Turn
+from trustescalate.records import MODES, Item, Mode, Task, TaskKind, Turn
+from trustescalate.records.jsonl import digest
 
 GOOD = "# a comment\n=== system ===\n{question} {symbols}\n=== user ===\n{material}\n"
 TASKS = (

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import comb
 
-from trustescalate.types import (
+from trustescalate.records import (
     Annotation,
     Annotator,
     Bin,

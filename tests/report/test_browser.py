@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.report import factory
-from trustescalate.report.facts import build
+from trustescalate.report.document import build
 from trustescalate.report.html import render_html
 from trustescalate.report.text import visible
 

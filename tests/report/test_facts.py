@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.report import factory
-from trustescalate.report.beside import MOVED
-from trustescalate.report.facts import SECTIONS, SIMULATED, build, build_calibration
+from trustescalate.records import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
+from trustescalate.report.document import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
+from trustescalate.report.secondary import MOVED
 from trustescalate.report.sections import Report, Section, Table
-from trustescalate.types import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from tests.report import factory
 from trustescalate.report import html
-from trustescalate.report.facts import build, build_calibration
+from trustescalate.report.document import build, build_calibration
 from trustescalate.report.html import render_html
 from trustescalate.report.junit import render_junit
 from trustescalate.report.machine import render_json

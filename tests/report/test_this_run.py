@@ -7,14 +7,14 @@ from scipy.stats import binom, hypergeom
 
 from tests.report import factory
 from trustescalate.config import GateTable
-from trustescalate.gate import decide
+from trustescalate.records import Batch, Certificate, Clusters, Look, Run, Weighting
 from trustescalate.report import this_run
-from trustescalate.report.facts import build, build_calibration
+from trustescalate.report.document import build, build_calibration
+from trustescalate.report.gate import decide
 from trustescalate.report.html import render_html
 from trustescalate.report.junit import render_junit
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.this_run import two_step_loss_upper
-from trustescalate.types import Batch, Certificate, Clusters, Look, Run, Weighting
 
 
 def with_certificate(run: Run, **changes: object) -> Run:

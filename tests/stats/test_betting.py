@@ -5,14 +5,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import beta, binom
 
-from trustescalate.stats.betting import (
-    BETS,
-    MARGIN,
-    OVERSHOOT,
-    PRIOR,
-    betting_pvalue,
-    betting_pvalues,
-)
+from trustescalate.stats.betting import BETS, MARGIN, OVERSHOOT, PRIOR, betting_pvalue, betting_pvalues
 from trustescalate.stats.bounds import FloatArray, binomial_pvalue
 from trustescalate.stats.validity import violation_limit
 

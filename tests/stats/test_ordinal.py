@@ -3,12 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from trustescalate.stats.ordinal import (
-    conformal_mass,
-    interval_verdicts,
-    ordinal_intervals,
-    width_threshold,
-)
+from trustescalate.stats.ordinal import conformal_mass, interval_verdicts, ordinal_intervals, width_threshold
 from trustescalate.stats.policy import decide
 from trustescalate.stats.validity import violation_limit
 

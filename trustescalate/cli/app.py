@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from trustescalate import __version__
-from trustescalate.cli.talk import fail, say
+from trustescalate.cli.console import fail, say
 from trustescalate.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_USAGE, TrustEscalateError
 
 EXIT_CODES = """\

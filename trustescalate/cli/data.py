@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import CONFIG, AsJson, ConfigPath, RunId, open_project
-from trustescalate.cli.talk import progress, say, show
+from trustescalate.cli.console import progress, say, show
+from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, RunId, open_project
 
 
 @app.command("import")
@@ -21,7 +21,7 @@ def import_(
     json: AsJson = False,
 ) -> None:
     """Turn files of other tools into items, annotations and recorded votes. Says what it refused and why."""
-    from trustescalate.import_data import import_files
+    from trustescalate.data.import_files import import_files
 
     with progress() as watch:
         found = import_files(files, to, format_name=format_, columns=columns, progress=watch)
@@ -49,6 +49,6 @@ def export(
     json: AsJson = False,
 ) -> None:
     """Write a run for another tool: to label it, to train on it, to open it in a spreadsheet."""
-    from trustescalate.export_data import export_run
+    from trustescalate.analysis.export_run import export_run
 
     show(export_run(open_project(config), run_id, as_, to, only=only, blind=blind, judge=judge), json=json)

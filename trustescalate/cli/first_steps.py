@@ -6,15 +6,8 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
-    CONFIG,
-    AsJson,
-    ConfigPath,
-    command_line,
-    open_project,
-    wait,
-)
-from trustescalate.cli.talk import line, print_json, print_report, progress, say, show
+from trustescalate.cli.console import line, print_json, print_report, progress, say, show
+from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, command_line, open_project, wait
 
 
 @app.command()
@@ -26,7 +19,8 @@ def init(
     json: AsJson = False,
 ) -> None:
     """Write a trustescalate.toml to start from. Nothing is overwritten."""
-    from trustescalate.starter import write_prompts, write_starter
+    from trustescalate.config.starter import write_starter
+    from trustescalate.judges.templates import write_prompts
 
     if prompts:
         written = [str(path) for path in write_prompts(folder)]
@@ -47,7 +41,7 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Read configuration and data, and say what would happen. Asks no judge, costs nothing."""
-    from trustescalate.inspection import inspect_data, inspect_project
+    from trustescalate.analysis.checks import inspect_data, inspect_project
 
     inside = config if data is None else data / CONFIG
     alone = data is not None and not inside.exists()
@@ -73,9 +67,9 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """The whole way in one go, offline, no key: certificate, run, report, gate. Simulated judges."""
-    from trustescalate.jsonl import to_python
-    from trustescalate.simulate import write_demo
-    from trustescalate.starter import must_be_free
+    from trustescalate.config.starter import must_be_free
+    from trustescalate.judges.simulated import write_demo
+    from trustescalate.records.jsonl import to_python
 
     must_be_free(folder)
     write_demo(folder)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
+from trustescalate.cli.console import clean, line, print_json, progress, say, show
+from trustescalate.cli.options import (
     CONFIG,
     AsJson,
     BudgetCalls,
@@ -16,7 +17,6 @@ from trustescalate.cli.calls import (
     open_project,
     wait,
 )
-from trustescalate.cli.talk import clean, line, print_json, progress, say, show
 from trustescalate.errors import UsageError
 
 judges = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -26,7 +26,7 @@ app.add_typer(judges, name="judges", help="List the judges, or measure each of t
 @judges.command("list")
 def list_judges(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Name, backend, fingerprint and price of each judge. Asks nobody."""
-    from trustescalate.bench import describe
+    from trustescalate.analysis.judge_benchmark import describe
 
     found = describe(open_project(config))
     if json:
@@ -46,8 +46,8 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Agreement, honesty, leanings, failures and cost of each judge, beside rules and people."""
-    from trustescalate.bench import SPENT
-    from trustescalate.bench import bench as measure
+    from trustescalate.analysis.judge_benchmark import SPENT
+    from trustescalate.analysis.judge_benchmark import bench as measure
 
     if rows not in ("dev", "certify"):
         raise UsageError(f"--rows is dev or certify, not {rows!r}", "dev rows certify nothing, so use them")

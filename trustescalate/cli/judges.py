@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
+from trustescalate.cli.console import progress, say, show
+from trustescalate.cli.options import (
     CONFIG,
     AsJson,
     BudgetCalls,
@@ -18,7 +19,6 @@ from trustescalate.cli.calls import (
     resumable,
     wait,
 )
-from trustescalate.cli.talk import progress, say, show
 
 
 @app.command()
@@ -34,7 +34,7 @@ def reparse(
     json: AsJson = False,
 ) -> None:
     """Read stored replies again with today's reader: which votes would change? Asks nobody."""
-    from trustescalate.reparse import reparse as read_again
+    from trustescalate.analysis.reparse import reparse as read_again
 
     show(read_again(open_project(config), source, write), json=json)
 
@@ -54,8 +54,8 @@ def probe(
     json: AsJson = False,
 ) -> None:
     """Put texts that try to buy a verdict into your items: how often does your judge fall for them?"""
-    from trustescalate.probe import plan_probe
-    from trustescalate.probe import probe as attack
+    from trustescalate.analysis.injection import plan_probe
+    from trustescalate.analysis.injection import probe as attack
 
     plan = plan_probe(open_project(config), items, family or ())
     if dry_run:

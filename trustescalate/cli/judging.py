@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
+from trustescalate.cli.console import clean, line, print_json, print_report, progress, say, show
+from trustescalate.cli.options import (
     CONFIG,
     AsJson,
     BudgetCalls,
@@ -21,7 +22,6 @@ from trustescalate.cli.calls import (
     resumable,
     wait,
 )
-from trustescalate.cli.talk import clean, line, print_json, print_report, progress, say, show
 from trustescalate.errors import UsageError
 
 Batch = Annotated[
@@ -43,8 +43,8 @@ def calibrate(
 ) -> None:
     """Let the judges vote on labelled rows and certify the cascade, or say why not (exit 3)."""
     from trustescalate.errors import EXIT_NOT_MEASURABLE
-    from trustescalate.jsonl import to_python
-    from trustescalate.report.facts import build_calibration
+    from trustescalate.records.jsonl import to_python
+    from trustescalate.report.document import build_calibration
 
     with progress() as show:
         project = open_project(config, progress=show)
@@ -76,8 +76,8 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade and record everything."""
-    from trustescalate.jsonl import to_python
-    from trustescalate.report.facts import build
+    from trustescalate.records.jsonl import to_python
+    from trustescalate.report.document import build
 
     if dry_run and resume:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
@@ -130,7 +130,7 @@ def report(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = Fal
 @app.command()
 def gate(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Hold a run against [gate]: exit 0 passed, 1 measured breach, 3 not measurable. Offline, at no cost."""
-    from trustescalate.jsonl import to_python
+    from trustescalate.records.jsonl import to_python
 
     verdict, path = open_project(config).gate(run_id)
     if json:
@@ -167,7 +167,7 @@ def monitor(
     json: AsJson = False,
 ) -> None:
     """Watch a certified cascade: has a judge changed, or the population? Exit 1: alarm, 3: no label yet."""
-    from trustescalate.monitor import draw_anchors, watch
+    from trustescalate.analysis.monitor import draw_anchors, watch
 
     if draw is not None:
         if audit or run_id or anchors or level:
@@ -190,6 +190,6 @@ def _ways(batch: bool, finish_live: bool) -> list[str]:
 
 
 def _rehearse(config: Path, items: Path | None, *, json: bool) -> None:
-    from trustescalate.inspection import rehearse
+    from trustescalate.analysis.dry_run import rehearse
 
     show(wait(rehearse(open_project(config), items)), json=json)

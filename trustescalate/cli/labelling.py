@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
+from trustescalate.cli.console import print_json, progress, say, show
+from trustescalate.cli.options import (
     CONFIG,
     AsJson,
     BudgetCalls,
@@ -20,12 +21,11 @@ from trustescalate.cli.calls import (
     resumable,
     wait,
 )
-from trustescalate.cli.talk import print_json, progress, say, show
 from trustescalate.errors import UsageError
 
 if TYPE_CHECKING:
-    from trustescalate.labelling.queue import Queued
-    from trustescalate.labelling.server import Serving
+    from trustescalate.data.annotation.queue import Queued
+    from trustescalate.data.annotation.server import Serving
 
 AUTO = "auto"
 
@@ -80,7 +80,7 @@ def queue(
     json: AsJson = False,
 ) -> None:
     """Say what to label, and why: writes a queue that shows no judge, no model and no order of responses."""
-    from trustescalate.labelling.queue import queue_abstained, queue_calibration
+    from trustescalate.data.annotation.queue import queue_abstained, queue_calibration
 
     if for_ is None and run_id is None:
         raise UsageError("label what?", "name a RUN, or give --for calibration --rows 200")
@@ -104,7 +104,7 @@ def queue(
 def _queue_region(
     config: Path, rows: int | None, region: str, budget: tuple[float | None, int | None]
 ) -> "Queued":
-    from trustescalate.labelling.region import queue_region
+    from trustescalate.analysis.threshold_region import queue_region
 
     if rows is None:
         raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
@@ -126,8 +126,8 @@ def serve(
     json: AsJson = False,
 ) -> None:
     """Serve one page on this machine to label with the keyboard. Every answer is saved as it is given."""
-    from trustescalate.labelling.queue import open_queue
-    from trustescalate.labelling.server import serve
+    from trustescalate.data.annotation.queue import open_queue
+    from trustescalate.data.annotation.server import serve
 
     def ready(serving: "Serving") -> None:
         print_json(serving._asdict()) if json else typer.echo(serving.url)
@@ -151,7 +151,7 @@ def import_answers(
     json: AsJson = False,
 ) -> None:
     """Bring answers back into [data] annotations: all of them, or none and why."""
-    from trustescalate.labelling.bring_in import bring_in
+    from trustescalate.data.annotation.collect import bring_in
 
     found = bring_in(open_project(config), files or ())
     show(found, json=json)

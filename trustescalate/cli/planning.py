@@ -6,15 +6,8 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import (
-    CONFIG,
-    AsJson,
-    ConfigPath,
-    level,
-    open_project,
-    share,
-)
-from trustescalate.cli.talk import say, show
+from trustescalate.cli.console import say, show
+from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, level, open_project, share
 from trustescalate.errors import UsageError
 
 
@@ -47,13 +40,13 @@ def plan(
 ) -> None:
     """How many labels? From guesses, before anybody has labelled anything; --pilot: from recorded votes."""
     if not pilot:
-        from trustescalate.inspection import plan_labels
+        from trustescalate.analysis.sample_size import plan_labels
 
         if plot:
             raise UsageError("there is nothing to draw without recorded votes", "give --pilot too")
         show(plan_labels(alpha or 0.15, delta or 0.1, disagreement, coverage, overall), json=json)
         return
-    from trustescalate.pilot_plan import plan_from_pilot, write_plot
+    from trustescalate.analysis.pilot_plan import plan_from_pilot, write_plot
 
     found = plan_from_pilot(
         open_project(config), wanted=coverage, alpha=alpha, delta=delta, trials=trials, seed=seed
@@ -74,7 +67,7 @@ def paths(
     json: AsJson = False,
 ) -> None:
     """Compare all paths on recorded votes, before you calibrate with fresh labels. Certifies nothing."""
-    from trustescalate.path_choice import compare_paths
+    from trustescalate.analysis.path_choice import compare_paths
 
     show(compare_paths(open_project(config), dev_share=dev_share, seed=seed), json=json)
 
@@ -90,7 +83,7 @@ def estimators(
     json: AsJson = False,
 ) -> None:
     """Compare all ways to make scores on recorded votes, before fresh labels. Certifies nothing."""
-    from trustescalate.estimator_choice import compare_scores
+    from trustescalate.analysis.estimator_choice import compare_scores
 
     found = compare_scores(open_project(config), dev_share=dev_share, draws=draws, seed=seed)
     show(found, json=json)
@@ -118,8 +111,8 @@ def selftest(
     json: AsJson = False,
 ) -> None:
     """Certify again and again in worlds whose truth is known, and count broken promises. Exit 1: too many."""
+    from trustescalate.analysis.self_test import self_test, self_test_of
     from trustescalate.errors import EXIT_BREACH
-    from trustescalate.selftest import self_test, self_test_of
 
     if config is None:
         found = self_test(alpha or 0.15, delta or 0.1, rows or 300, tiers or 3, trials, seed)

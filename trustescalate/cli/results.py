@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app
-from trustescalate.cli.calls import CONFIG, AsJson, ConfigPath, RunId, level, open_project
-from trustescalate.cli.talk import print_json, show
+from trustescalate.cli.console import print_json, show
+from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, RunId, level, open_project
 from trustescalate.errors import NotMeasurable, UsageError
 
 
 @app.command()
 def leaderboard(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False) -> None:
     """Rank the models whose answers a run judged, and say which the labels cannot tell apart. Asks nobody."""
-    from trustescalate.jsonl import to_python
-    from trustescalate.report.standing import leaderboard_section
+    from trustescalate.records.jsonl import to_python
+    from trustescalate.report.leaderboard import leaderboard_section
     from trustescalate.report.terminal import section_lines
 
     project = open_project(config)
@@ -53,7 +53,7 @@ def compare(
     json: AsJson = False,
 ) -> None:
     """Two runs on the same items, or on two systems' answers to the same prompts: did it get better?"""
-    from trustescalate.comparison import compare as compared
+    from trustescalate.analysis.comparison import compare as compared
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
@@ -71,7 +71,7 @@ def band(
     json: AsJson = False,
 ) -> None:
     """Upper limits on the risk of many policies at once, so that alpha may be chosen after looking."""
-    from trustescalate.band import choose_alpha
+    from trustescalate.analysis.risk_band import choose_alpha
 
     asked = tuple(alpha or ())
     for value in asked:

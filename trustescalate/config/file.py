@@ -37,7 +37,7 @@ from trustescalate.config.tables import (
     TaskTable,
 )
 from trustescalate.errors import ConfigError
-from trustescalate.types import TaskKind
+from trustescalate.records import TaskKind
 
 
 class Config(Table):

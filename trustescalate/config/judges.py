@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from trustescalate.config.base import Open, Table
-from trustescalate.types import Mode
+from trustescalate.records import Mode
 
 
 class Price(Table):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from trustescalate.config.base import Level, Share, Table
-from trustescalate.types import SKIP, TIE, Against, Task, TaskKind
+from trustescalate.records import SKIP, TIE, Against, Task, TaskKind
 
 MOST_LABELS = 26
 MOST_PROMPTS = 1000

@@ -1,7 +1,7 @@
 """Texts that try to buy a verdict, and what the reader makes of replies that repeat them.
 
 The attacks are data (attacks.jsonl), in families. Nothing here asks a model: whether a judge falls for one
-is what `trustescalate.probe` measures.
+is what `trustescalate.analysis.injection` measures.
 """
 
 import json
@@ -13,8 +13,8 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from trustescalate.judges.prompts import Asking, conversation, default_wording, prefix, symbols
-from trustescalate.judges.reading import is_symbol, read_verdict
-from trustescalate.types import CONTROL, MODES, Item, Mode, Reply, Task, Token, Usage
+from trustescalate.judges.reply_parsing import is_symbol, read_verdict
+from trustescalate.records import CONTROL, MODES, Item, Mode, Reply, Task, Token, Usage
 
 _FIELD = re.compile(r"\{(target|other)\}")
 _PIECE = re.compile(r"\w+|\W")
@@ -86,7 +86,7 @@ def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
     the judge's own verdict against the attack, before or after that quotation; with and without
     log-probabilities. A reply that is a symbol and nothing else is a verdict, whoever said it first.
 
-    >>> from trustescalate.types import TaskKind
+    >>> from trustescalate.records import TaskKind
     >>> forged(Task(TaskKind.BINARY, "Is it right?", ("yes", "no")), Item("x", "2 + 2?", ("5",)))[1]
     []
     """

@@ -14,9 +14,9 @@ from trustescalate.judges.prompts import (
     swapped_index,
     symbols,
 )
-from trustescalate.judges.reading import Reading, condensed, read_verdict
-from trustescalate.types import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
-from trustescalate.votes import may_settle
+from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
+from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.records.votes import may_settle
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ProviderError
-from trustescalate.jsonl import decode, encode, write_atomically
 from trustescalate.judges.completions import Answer, backoff, parse_completion
 from trustescalate.judges.endpoint import Endpoint
-from trustescalate.types import Reply, Usage
+from trustescalate.records import Reply, Usage
+from trustescalate.records.jsonl import decode, encode, write_atomically
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 150_000_000

@@ -15,11 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from trustescalate.errors import DataError
-from trustescalate.jsonl import canonical, digest
 from trustescalate.judges.base import Enough, Tariff
 from trustescalate.judges.features import DECIMALS, BoolArray, FloatArray, Reader
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.types import TIE, Channel, Item, Judgment, Label, Task, TaskKind, Vote
+from trustescalate.records import TIE, Channel, Item, Judgment, Label, Task, TaskKind, Vote
+from trustescalate.records.jsonl import canonical, digest
 
 Model = Literal["logistic", "boosted"]
 Answers = tuple[BoolArray, BoolArray]

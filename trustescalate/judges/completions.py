@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from trustescalate.types import Message, Reply, Request, Token, Usage
+from trustescalate.records import Message, Reply, Request, Token, Usage
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MOST_ALTERNATIVES = 20

@@ -13,14 +13,7 @@ import openai
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer, backoff
-from trustescalate.judges.openai import (
-    OPENAI_KEY,
-    OPENAI_URL,
-    _http,
-    _http_client,
-    _key,
-    _public_url,
-)
+from trustescalate.judges.openai import OPENAI_KEY, OPENAI_URL, _http, _http_client, _key, _public_url
 
 
 class Endpoint:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from trustescalate.data.labels import majority
 from trustescalate.errors import DataError
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.labels import majority
-from trustescalate.types import TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records import TIE, Annotation, Item, Label, Task, TaskKind
 
 Deck = list[tuple[Item, Label]]
 

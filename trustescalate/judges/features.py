@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from trustescalate.jsonl import digest
-from trustescalate.types import Item
+from trustescalate.records import Item
+from trustescalate.records.jsonl import digest
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ConfigError
-from trustescalate.jsonl import canonical, digest, to_python
 from trustescalate.judges.base import Ask, Enough, Order, Tariff, all_done
 from trustescalate.judges.prompts import swapped_index
-from trustescalate.types import (
+from trustescalate.records import (
     Channel,
     Item,
     Judgment,
@@ -39,6 +38,7 @@ from trustescalate.types import (
     Usage,
     Vote,
 )
+from trustescalate.records.jsonl import canonical, digest, to_python
 
 Function = Callable[[dict[str, Any]], Any]
 MASS_SLACK = 1e-6

@@ -22,16 +22,9 @@ from urllib.parse import urlsplit
 import openai
 
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import (
-    REJECTED,
-    Answer,
-    Dialect,
-    backoff,
-    parse_completion,
-    pause_told,
-)
-from trustescalate.judges.pacing import Lanes, Pace
-from trustescalate.types import Message, Reply, Request, Token, Usage
+from trustescalate.judges.completions import REJECTED, Answer, Dialect, backoff, parse_completion, pause_told
+from trustescalate.judges.rate_limits import Lanes, Pace
+from trustescalate.records import Message, Reply, Request, Token, Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
-from trustescalate.types import Item, Label, Message, Mode, Task, TaskKind, Turn
+from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn
 
 NONCE_DIGITS = 16
 """Of the code on a verdict line: nobody searches 2**64 texts for one that holds its own hash."""

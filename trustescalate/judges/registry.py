@@ -15,16 +15,16 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.jsonl import digest
 from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
 from trustescalate.judges.functions import Function, FunctionJudge
-from trustescalate.judges.pacing import Lanes
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
-from trustescalate.judges.reading import condensed
+from trustescalate.judges.rate_limits import Lanes
 from trustescalate.judges.replay import ReplayJudge, load_votes
+from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
-from trustescalate.types import Channel, Item, Reply, Request, TaskKind
+from trustescalate.records import Channel, Item, Reply, Request, TaskKind
+from trustescalate.records.jsonl import digest
 
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
@@ -32,7 +32,7 @@ BACKENDS: Mapping[str, str] = {
     "openai": "trustescalate.judges.openai:OpenAIBackend",
     "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "score": "trustescalate.judges.score:ScoreBackend",
-    "simulated": "trustescalate.simulate:SimulatedBackend",
+    "simulated": "trustescalate.judges.simulated:SimulatedBackend",
 }
 """Imported when used. `replay` and `classical` are judges already, no backends; `reward` is a `Scorer`."""
 

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 
 from trustescalate.errors import DataError
-from trustescalate.jsonl import Row, read_rows
 from trustescalate.judges.base import Enough, Tariff
-from trustescalate.types import FAILURES, Channel, Item, Judgment, Task, Usage, Vote
+from trustescalate.records import FAILURES, Channel, Item, Judgment, Task, Usage, Vote
+from trustescalate.records.jsonl import Row, read_rows
 
 MASS_SLACK = 1e-6
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Enough, Tariff, all_done
-from trustescalate.types import (
+from trustescalate.records import (
     Channel,
     Item,
     Judgment,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from trustescalate.judges.endpoint import Endpoint
-from trustescalate.types import Message, Reply, Request, Usage
+from trustescalate.records import Message, Reply, Request, Usage
 
 Api = Literal["score", "rerank", "tei"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trustescalate.errors import ConfigError, UsageError
-from trustescalate.types import MODES, Mode
+from trustescalate.records import MODES, Mode
 
 PARTS = ("system", "user")
 SYSTEM_FIELDS = ("question", "rubric", "criteria", "legend", "symbols")
@@ -126,3 +126,8 @@ def _check(
 
 def _refuse(source: str, line: int, what: str) -> NoReturn:
     raise ConfigError(f"{source}:{line}: {what}", HINT)
+
+
+def write_prompts(folder: Path) -> list[Path]:
+    """Write the shipped prompt files into `folder`/prompts. Raises UsageError where one is there already."""
+    return write_wordings(folder / "prompts")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median_low
 
-from trustescalate.types import Certificate, Clusters, Item
+from trustescalate.records import Certificate, Clusters, Item
 
 
 def outside_clause(certificate: Certificate) -> str:

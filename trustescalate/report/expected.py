@@ -3,15 +3,15 @@
 No figure here limits anything in the run at hand, and no sentence calls it certified.
 """
 
-from trustescalate.expectation import fully_judged, select_items
-from trustescalate.report import figures, proof
+from trustescalate.calibration.expectation import fully_judged, select_items
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.records import Certificate, Judgment, Run
+from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.scores import score_text
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.scoring import Scorer
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.conformal import Released
-from trustescalate.types import Certificate, Judgment, Run
 
 TITLE = "Guarantee in expectation"
 HOW = (
@@ -26,7 +26,7 @@ def sentence(certificate: Certificate) -> str:
     alpha = figures.setting(certificate.alpha).text
     return (
         f"In expectation only: over the draw of the {certificate.n:,} labelled rows and of a run's items "
-        f"together, the mean share of released verdicts that disagree with {proof.whom(certificate)} is at "
+        f"together, the mean share of released verdicts that disagree with {certificate_sections.whom(certificate)} is at "
         f"most {alpha}. In a single run it is often above {alpha}; where it was measured, in up to about "
         "half of the runs. This is no certificate, neither about one run nor about the population"
     )
@@ -79,7 +79,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Question", words(task.question)),
         ("α, the mean share of disagreement among released verdicts", figures.setting(certificate.alpha)),
         ("Claim", words(f"{certificate.claim}: a mean over runs")),
-        ("Agreement with", words(proof.whom(certificate))),
+        ("Agreement with", words(certificate_sections.whom(certificate))),
         ("n, labelled rows", count(certificate.n)),
         ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
         ("Score", words(score_text(certificate))),

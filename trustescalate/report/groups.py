@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trustescalate.report import figures, outcome, proof
+from trustescalate.records import Certificate, GroupPromise, LeftOut, PolicyTest, Run, Unseen
+from trustescalate.records.item_fields import value_of
+from trustescalate.records.policies import certified_groups
+from trustescalate.report import certificate_sections, figures, run_sections
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, GroupFacts, Row, Section, Table
 from trustescalate.report.text import one_line
-from trustescalate.types import Certificate, GroupPromise, LeftOut, PolicyTest, Run, Unseen
-from trustescalate.values import certified_groups, value_of
 
 MANY = 12
 """A table with more rows than this is folded, and a sentence names no more values than half of it."""
@@ -44,8 +45,8 @@ def promise_of(certificate: Certificate) -> str:
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, all of this holds at once, for the items of each "
-        f"{certificate.group_by} by itself, among {proof.population(certificate)}: of the verdicts that this "
-        f"cascade releases, {', '.join(parts)} agree with {proof.whom(certificate)}{others}"
+        f"{certificate.group_by} by itself, among {certificate_sections.population(certificate)}: of the verdicts that this "
+        f"cascade releases, {', '.join(parts)} agree with {certificate_sections.whom(certificate)}{others}"
     )
 
 
@@ -142,7 +143,7 @@ def _thresholds(certificate: Certificate, certified: Sequence[GroupPromise]) -> 
     for promise in certified:
         test = promise.tests[promise.chosen or 0]
         for seal, tau, accepted in zip(certificate.judges, test.thresholds, test.by_tier, strict=True):
-            exact = figures.exact(tau, proof.NEVER)
+            exact = figures.exact(tau, certificate_sections.NEVER)
             rows.append(Row((words(promise.value), words(seal.judge), exact, count(accepted))))
     columns = (Column("Value"), Column("Judge"), Column("Accepts from score", True), Column("Rows", True))
     return Table("The chosen policies, tier by tier", columns, tuple(rows), folded=True)
@@ -183,8 +184,11 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
         return ()
     parts = _by_value(run)
     here = [promise.value for promise in certified if promise.value in parts]
-    looks = sum(outcome.judged_agreement(parts[value])[1] is not None for value in here)
-    measured = {value: outcome.judged_agreement(parts[value], proof.DELTA / max(1, looks)) for value in here}
+    looks = sum(run_sections.judged_agreement(parts[value])[1] is not None for value in here)
+    measured = {
+        value: run_sections.judged_agreement(parts[value], certificate_sections.DELTA / max(1, looks))
+        for value in here
+    }
     return tuple(
         GroupFacts(
             promise.value,
@@ -199,7 +203,9 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
 def _upper(figure: Figure, limits: tuple[float, float] | None, looks: int) -> Figure:
     if limits is None:
         return missing(figure.note)
-    return figures.at_most(limits[1], f"upper end of a {proof.INTERVAL} for {looks:,} values at once")
+    return figures.at_most(
+        limits[1], f"upper end of a {certificate_sections.INTERVAL} for {looks:,} values at once"
+    )
 
 
 def _by_value(run: Run) -> Mapping[str | None, Run]:
@@ -225,17 +231,17 @@ def _outcomes(run: Run) -> Table:
     parts = sorted(_by_value(run).items(), key=lambda pair: (pair[0] is None, pair[0] or ""))
     rows = []
     for value, part in parts:
-        figure, limits = outcome.judged_agreement(part)
+        figure, limits = run_sections.judged_agreement(part)
         cells = (
             words(f"no {by}, or an unknown one" if value is None else value),
             count(len(part.items)),
-            count(outcome.released(part)),
-            share(outcome.released(part), len(part.items)),
+            count(run_sections.released(part)),
+            share(run_sections.released(part), len(part.items)),
             figure,
-            proof.interval_figure(limits),
+            certificate_sections.interval_figure(limits),
         )
         rows.append(Row(cells))
-    titles = ("Items", "Released", "Coverage", "Agreed with people", proof.INTERVAL)
+    titles = ("Items", "Released", "Coverage", "Agreed with people", certificate_sections.INTERVAL)
     columns = (Column(by), *(Column(title, True) for title in titles))
     return Table("This run, value by value", columns, tuple(rows), folded=len(rows) > MANY)
 

@@ -1,8 +1,8 @@
 """What the probe found: how often texts that try to buy a verdict got it. It promises nothing."""
 
+from trustescalate.records import Certificate, Probe, ProbedJudge
 from trustescalate.report.figures import Figure, count, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.types import Certificate, Probe, ProbedJudge
 
 
 def injection_section(probe: Probe, certificate: Certificate) -> Section:

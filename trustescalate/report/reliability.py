@@ -1,10 +1,10 @@
 """How each judge did alone, and how honest its scores are. No promise rests on it."""
 
-from trustescalate.report import figures, proof
+from trustescalate.records import Bin, Certificate, JudgeDiagnostics
+from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.scores import fit_tables, score_lines
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table
-from trustescalate.types import Bin, Certificate, JudgeDiagnostics
 
 
 def judges_section(certificate: Certificate) -> Section | None:
@@ -38,7 +38,7 @@ def _held(certificate: Certificate) -> str:
 def _judges_table(certificate: Certificate) -> Table:
     titles = (
         "Agreement",
-        proof.INTERVAL,
+        certificate_sections.INTERVAL,
         "κ",
         "ECE",
         "Brier",

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from trustescalate.records import Certificate, Fit, Scoring
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.sections import Column, Row, Table
-from trustescalate.types import Certificate, Fit, Scoring
 
 _NAMES = {
     "ensemble": "mean probability over all votes",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trustescalate.records import Label, TaskKind
 from trustescalate.report.figures import Figure
-from trustescalate.types import Label, TaskKind
 
 SCHEMA = 1
 

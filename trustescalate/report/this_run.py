@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 
-from trustescalate.report import figures, outcome, proof
+from trustescalate.records import Certificate, Run
+from trustescalate.records.item_fields import values_of
+from trustescalate.records.policies import certified_groups
+from trustescalate.report import certificate_sections, figures, run_sections
 from trustescalate.report.figures import Figure, missing, words
 from trustescalate.report.sections import Row
-from trustescalate.types import Certificate, Run
-from trustescalate.values import certified_groups, values_of
 
 
 def errors_upper(run: Run) -> Figure:
@@ -35,8 +36,8 @@ def sentence(run: Run) -> str:
     if upper.counts is None:
         return ""
     certificate, (limit, released) = run.header.certificate, upper.counts
-    total, share = outcome.released(run), figures.at_most(limit / released).text
-    whom, sums = proof.whom(certificate), certificate.method == "betting"
+    total, share = run_sections.released(run), figures.at_most(limit / released).text
+    whom, sums = certificate_sections.whom(certificate), certificate.method == "betting"
     verdicts = f"{'Over' if sums else 'Of'} the {total:,} verdicts that this run released"
     if released < total:
         verdicts = (
@@ -74,7 +75,7 @@ def agreement_text(run: Run) -> list[str]:
     upper = errors_upper(run)
     if upper.counts is None:
         return [f"There is no limit for the verdicts of this run by themselves: {upper.note}."]
-    left = outcome.released(run) - upper.counts[1]
+    left = run_sections.released(run) - upper.counts[1]
     if not left:
         return []
     return [
@@ -88,7 +89,7 @@ def _why_none(run: Run) -> str:
     certificate = run.header.certificate
     weights = certificate.weighting
     reasons = (
-        (certificate.status == "none", proof.NO_POLICY),
+        (certificate.status == "none", certificate_sections.NO_POLICY),
         (certificate.status == "expected", "the claim is a mean over runs, and says nothing of one"),
         (certificate.batch is not None, "the certificate is about the very items of the run"),
         (
@@ -100,7 +101,7 @@ def _why_none(run: Run) -> str:
             "the weights of the labelled rows were estimated",
         ),
         (
-            not outcome.is_complete(run),
+            not run_sections.is_complete(run),
             "not every item was decided, and those that were are no random part of all",
         ),
         (_failure(certificate) >= 1, "δ leaves no probability for it"),
@@ -141,7 +142,7 @@ def _limit(certificate: Certificate, promises: Mapping[float, int]) -> int:
     if certificate.method == "betting":
         return two_step_loss_upper(sum(released), certificate.alpha, LEVEL)
     again = certificate.attempt is not None and certificate.attempt.number > 1
-    if certificate.chosen is None or proof.is_tierwise(certificate) or again:
+    if certificate.chosen is None or certificate_sections.is_tierwise(certificate) or again:
         return run_errors_upper(released, alpha)  # which policies are tested may depend on these labels
     test = certificate.tests[certificate.chosen]
     looks = 1 if certificate.look is None else len(certificate.look.sizes)

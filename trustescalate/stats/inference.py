@@ -12,12 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from scipy.special import stdtrit
 
-from trustescalate.stats.bounds import (
-    FloatArray,
-    IntArray,
-    clopper_pearson_lower,
-    clopper_pearson_upper,
-)
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
 from trustescalate.stats.intervals import Basis, Limits, effective_number, enough, mean_interval
 
 Target: TypeAlias = Literal["population", "batch"]

@@ -15,7 +15,7 @@ from trustescalate.judges.local.batching import Batcher, BatchSize, out_of_memor
 from trustescalate.judges.local.loading import ModelSettings, load
 from trustescalate.judges.local.scoring import SharedScorer, choice
 from trustescalate.judges.local.text import ChatText
-from trustescalate.types import Reply, Request, Token, Usage
+from trustescalate.records import Reply, Request, Token, Usage
 
 ALTERNATIVES = 20
 MIB = 2**20

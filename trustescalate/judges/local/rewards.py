@@ -12,7 +12,7 @@ from trustescalate.judges.local.batching import Batcher, BatchSize, out_of_memor
 from trustescalate.judges.local.loading import ModelSettings, load, quantized
 from trustescalate.judges.local.text import ChatText
 from trustescalate.judges.reward import Unscored
-from trustescalate.types import Message
+from trustescalate.records import Message
 
 Asked = tuple[tuple[Message, ...], str]
 

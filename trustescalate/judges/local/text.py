@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trustescalate.types import Message
+from trustescalate.records import Message
 
 PROBES = ("0", "~")
 """Two last messages that have nothing in common; what their prompts share, all prompts share."""

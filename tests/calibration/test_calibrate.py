@@ -1,0 +1,375 @@
+"""A certificate's counts, recomputed by hand from votes and labels; what does and does not change it."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_project import JUDGES, calibrate, run, shuffled, write_project
+from trustescalate.calibration.calibrate import calibrate as certify
+from trustescalate.calibration.protocol import Clustering, GroupRule, Judged, LeaveOut, Protocol, RegionRule
+from trustescalate.project import Project
+from trustescalate.records import (
+    Annotation,
+    Attempt,
+    Certificate,
+    Clusters,
+    Judgment,
+    Look,
+    Task,
+    TaskKind,
+    Vote,
+    Weighting,
+)
+from trustescalate.report.document import build_calibration
+
+TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
+
+
+def judgment(item: str, judge: str, *shares: float, labels: tuple[str, ...] = ("A", "B")) -> Judgment:
+    """Votes that give the first label these probabilities, and the second the rest; a negative one failed."""
+    votes = tuple(
+        Vote(i, "AB", {}, failure="timeout")
+        if share < 0
+        else Vote(i, "AB", {labels[0]: share, labels[1]: 1 - share}, cost=0.5)
+        for i, share in enumerate(shares)
+    )
+    return Judgment(item, judge, f"print of {judge}", votes, len(shares))
+
+
+def protocol(ids: Sequence[str], judges: Sequence[str] = ("j",), **more: Any) -> Protocol:
+    given: dict[str, Any] = {
+        "task": TASK, "alpha": 0.2, "delta": 0.2, "claim": "population", "path": "common",
+        "procedure": "fallback", "prefer": "coverage", "estimator": "ensemble",
+        "judges": tuple((name, f"print of {name}") for name in judges),
+        "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": tuple(ids), "pilot": ()},
+        "grouped": False, "seed": 0, "version": "0", "abstention_price": None,
+    }  # fmt: skip
+    return Protocol(**{**given, **more})
+
+
+class World:
+    """Sixty items, one or two judges, three annotators; every fifth verdict of the weak judge is wrong."""
+
+    def __init__(self, seed: int = 8, judges: tuple[str, ...] = ("j",)) -> None:
+        rng = random.Random(seed)
+        self.ids = [f"i{n:02}" for n in range(60)]
+        self.truth = {item: rng.choice("AB") for item in self.ids}
+        self.judges = judges
+        self.judged: dict[str, dict[str, Judgment]] = {}
+        for name in judges:
+            rows = {}
+            for item in self.ids:
+                sure = rng.uniform(0.5, 1.0)
+                right = rng.random() < sure
+                share = sure if right == (self.truth[item] == "A") else 1 - sure
+                rows[item] = judgment(item, name, share, share)
+            self.judged[name] = rows
+        self.notes = [Annotation(item, who, self.truth[item]) for item in self.ids for who in ("x", "y", "z")]
+
+    def certificate(self, notes: Sequence[Annotation] | None = None, **more: Any) -> Certificate:
+        made = protocol(self.ids, self.judges, **more)
+        return certify(made, self.notes if notes is None else notes, self.judged, created="now")
+
+
+def by_hand(
+    world: World, thresholds: Sequence[float | None], truth: Mapping[str, str | None]
+) -> tuple[int, int, tuple[int, ...]]:
+    """Accepted, errors and accepted by tier, item by item."""
+    tiers, errors = [0] * len(world.judges), 0
+    for item, human in truth.items():
+        for tier, name in enumerate(world.judges):
+            votes = world.judged[name][item].votes
+            mean = {label: sum(v.probs.get(label, 0.0) for v in votes) / len(votes) for label in "AB"}
+            label = max(mean, key=lambda key: mean[key])
+            tau = thresholds[tier]
+            if mean["A"] != mean["B"] and tau is not None and mean[label] >= tau:
+                tiers[tier] += 1
+                errors += label != human
+                break
+    return sum(tiers), errors, tuple(tiers)
+
+
+@pytest.mark.parametrize("judges", [("j",), ("j", "k")])
+def test_every_count_can_be_recomputed_by_hand(judges: tuple[str, ...]) -> None:
+    world = World(judges=judges)
+    made = world.certificate()
+    assert made.n == 60
+    assert len(made.tests) > 10
+    for test in made.tests:
+        assert (test.accepted, test.errors, test.by_tier) == by_hand(world, test.thresholds, world.truth)
+    chosen = made.tests[made.chosen or 0]
+    assert made.thresholds == chosen.thresholds
+    assert chosen.rejected
+    assert chosen.p_value <= chosen.level
+
+
+def test_votes_without_a_verdict_stay_in_the_denominator() -> None:
+    world = World()
+    item = world.ids[0]
+    world.judged["j"][item] = judgment(item, "j", 1.0, -1.0)
+    full = world.certificate()
+    assert full.diagnostics[0].failures == {"timeout": 1}
+    strict = [test for test in full.tests if (test.thresholds[0] or 0) > 0.5]
+    assert all(test.accepted == by_hand(world, test.thresholds, world.truth)[0] for test in strict)
+    world.judged["j"][item] = judgment(item, "j", -1.0, -1.0)
+    assert world.certificate().tests[-1].accepted == 59
+
+
+def test_a_row_without_a_majority_is_an_error_when_it_is_released() -> None:
+    world = World()
+    torn = world.ids[:4]
+    notes = [note for note in world.notes if note.item_id not in torn]
+    notes += [Annotation(item, who, label) for item in torn for who, label in (("x", "A"), ("y", "B"))]
+    made = world.certificate(notes)
+    assert (made.n, made.no_majority) == (60, 4)
+    truth = {item: None if item in torn else label for item, label in world.truth.items()}
+    assert made.tests[-1].errors == by_hand(world, made.tests[-1].thresholds, truth)[1]
+    assert made.tests[-1].errors >= world.certificate().tests[-1].errors
+
+
+def test_rows_that_everybody_skipped_disagree_or_are_outside_the_claim() -> None:
+    world = World()
+    passed = world.ids[:5]
+    notes = [replace(note, label="skip") if note.item_id in passed else note for note in world.notes]
+    made = world.certificate(notes)
+    assert (made.n, made.skipped, made.no_majority) == (60, 5, 5)
+    truth = {item: None if item in passed else label for item, label in world.truth.items()}
+    for test in made.tests:
+        assert (test.accepted, test.errors, test.by_tier) == by_hand(world, test.thresholds, truth)
+    assert "counts as a disagreement, as 5 of 60 labelled rows do" in " ".join(made.assumptions)
+    out = world.certificate(notes, task=replace(TASK, skips="outside"))
+    assert (out.n, out.skipped, out.no_majority) == (55, 5, 0)
+    assert "everybody skips are outside the claim, as 5 of 60" in " ".join(out.assumptions)
+    assert "not everybody skips (5 of 60 labelled rows were skipped" in build_calibration(out).claim
+    heard = [replace(note, label="skip") if note.annotator == "x" else note for note in world.notes]
+    assert world.certificate(heard).skipped == 0
+
+
+def test_a_random_annotator_of_a_row_that_everybody_skipped_disagrees() -> None:
+    world = World()
+    notes = [replace(note, label="skip") if note.item_id in world.ids[:5] else note for note in world.notes]
+    made = world.certificate(notes, against="annotator")
+    assert made.n == 60
+    lax = made.tests[-1]
+    assert lax.loss == lax.errors == world.certificate(notes).tests[-1].errors
+
+
+def test_a_third_of_the_rows_skipped_is_no_certificate_on_the_others() -> None:
+    """The judge is right where people answer; where everybody skips, nobody says that it is."""
+    ids = [f"i{n:03}" for n in range(400)]
+    judged: Judged = {"j": {item: judgment(item, "j", 0.9, 0.9) for item in ids}}
+    notes = [Annotation(item, "x", "skip" if n % 3 == 0 else "A") for n, item in enumerate(ids)]
+    for skips, status, n in (("disagree", "none", 400), ("outside", "certified", 266)):
+        task = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"), skips=skips)  # type: ignore[arg-type]
+        made = certify(protocol(ids, task=task, alpha=0.1, delta=0.1), notes, judged, created="now")
+        assert (made.status, made.n, made.skipped) == (status, n, 134)
+        said = build_calibration(made).claim
+        assert ("not everybody skips (134 of 400 labelled rows" in said) == (skips == "outside")
+
+
+def test_dropped_ties_are_outside_the_claim_and_counted() -> None:
+    world = World()
+    notes = [replace(note, label="tie") if note.item_id in world.ids[:3] else note for note in world.notes]
+    made = world.certificate(notes, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
+    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 0)
+    contested = [
+        replace(note, label="tie") if note.annotator == "x" and note.item_id in world.ids[3:7] else note
+        for note in notes
+    ]
+    made = world.certificate(contested, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
+    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 4)
+    report = build_calibration(made)
+    assert "people do not call a tie (3 of 60 labelled rows were called" in report.claim
+    assert "leaving out those who call it a tie" in report.claim
+    assert "elsewhere those who call a tie are left out, on 4 rows" in " ".join(made.assumptions)
+
+
+def counts(made: Certificate) -> list[tuple[Any, ...]]:
+    return [(t.thresholds, t.accepted, t.errors, t.by_tier, t.p_value, t.level) for t in made.tests]
+
+
+def test_the_order_of_rows_changes_no_count() -> None:
+    world = World(judges=("j", "k"))
+    before = counts(world.certificate())
+    random.Random(3).shuffle(world.ids)
+    random.Random(4).shuffle(world.notes)
+    assert counts(world.certificate()) == before
+
+
+def test_the_names_of_judges_and_labels_change_no_count() -> None:
+    world = World()
+    before = counts(world.certificate())
+    renamed: Judged = {"other": {i: replace(row, judge="other") for i, row in world.judged["j"].items()}}
+    made = certify(protocol(world.ids, ("other",)), world.notes, renamed, created="now")
+    assert counts(made) == before
+    words = {"A": "yes", "B": "no", "tie": "perhaps"}
+    task = Task(TaskKind.CHOICE, "Good?", ("yes", "no", "perhaps"))
+    notes = [replace(note, label=words[note.label]) for note in world.notes]
+    spoken: Judged = {
+        "j": {
+            i: replace(
+                row,
+                votes=tuple(
+                    replace(vote, probs={words[k]: p for k, p in vote.probs.items()}) for vote in row.votes
+                ),
+            )
+            for i, row in world.judged["j"].items()
+        }
+    }
+    made = certify(protocol(world.ids, task=task), notes, spoken, created="now")
+    assert counts(made) == before
+
+
+# ── the protocol ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_protocol_does_not_depend_on_labels() -> None:
+    world = World()
+    labels = [note.label for note in world.notes]
+    random.Random(5).shuffle(labels)
+    notes = [replace(note, label=label) for note, label in zip(world.notes, labels, strict=True)]
+    first, second = world.certificate(), world.certificate(notes)
+    assert first.protocol == second.protocol
+    assert first.data_digest != second.data_digest
+    assert counts(first) != counts(second)
+
+
+CHANGES: Mapping[str, Any] = {
+    "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
+    "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "predictive",
+    "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
+    "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
+    "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
+    "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
+    "recalibrate": "platt", "learn_from": "dearest", "attempt": Attempt(2, 0.05),
+    "drawn_from": Clusters(9, None, "one_each"),
+    "region": RegionRule(0.3, 0.4, "", ("i02",)),
+    "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
+}  # fmt: skip
+
+
+def test_the_protocol_depends_on_everything_else() -> None:
+    plain = protocol(["i00"])
+    assert set(CHANGES) == set(Protocol.__dataclass_fields__)
+    digests = {replace(plain, **{name: value}).digest for name, value in CHANGES.items()}
+    assert len(digests | {plain.digest}) == len(CHANGES) + 1
+
+
+def test_the_protocol_of_a_project_is_sealed_against_its_labels(tmp_path: Path) -> None:
+    def relabel(items: Sequence[Any], notes: list[dict[str, Any]]) -> None:
+        certified = set(first.roles["certify"])
+        rows = [note for note in notes if note["item_id"] in certified]
+        shuffled(items, rows)
+
+    first = calibrate(write_project(tmp_path / "one"))
+    second = calibrate(write_project(tmp_path / "two", change=relabel))
+    assert first.protocol == second.protocol
+    assert first.roles == second.roles
+    assert counts(first) != counts(second)
+
+
+# ── roles ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_row_of_each_group_is_certified(tmp_path: Path) -> None:
+    def group(items: list[dict[str, Any]], notes: Sequence[Any]) -> None:
+        for place, item in enumerate(items):
+            item["group"] = f"g{place // 3}"
+
+    made = calibrate(write_project(tmp_path, change=group))
+    data = {item.id: item.group for item in _data(tmp_path).items}
+    certified = made.roles["certify"]
+    assert len({data[item] for item in certified}) == len(certified) > 15
+    assert any("one row of each was tested, so each cluster counts once" in text for text in made.assumptions)
+    roles = {role: {data[item] for item in ids} for role, ids in made.roles.items() if role != "pilot"}
+    assert not roles["certify"] & roles["exemplars"]
+
+
+def _data(folder: Path) -> Any:
+    from trustescalate.data.dataset import load_dataset
+
+    return load_dataset(Project.open(folder / "trustescalate.toml").config)
+
+
+def test_dev_rows_lay_out_the_path_where_every_item_is_labelled(tmp_path: Path) -> None:
+    made = calibrate(write_project(tmp_path, unlabelled=0, guarantee='path = "common"\n[roles]\ndev = 0.3\n'))
+    assert made.roles["pilot"]
+    assert set(made.roles["pilot"]) <= set(made.roles["dev"])
+    assert not set(made.roles["pilot"]) & set(made.roles["certify"])
+
+
+def test_without_a_pilot_the_path_is_an_even_grid(tmp_path: Path) -> None:
+    made = calibrate(write_project(tmp_path, pilot=0))
+    assert made.roles["pilot"] == ()
+    assert made.status == "certified"
+
+
+# ── tier by tier ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_tierwise_path_end_to_end(tmp_path: Path) -> None:
+    config = write_project(tmp_path, guarantee='path = "tierwise"\n', labelled=120)
+    made = calibrate(config)
+    assert made.status == "certified"
+    assert made.roles["pilot"] == ()
+    assert (made.path, made.procedure) == ("tierwise", "fixed_sequence")
+    assert len(made.tests) == 2
+    assert all(test.level == pytest.approx(0.9 * 0.1) for test in made.tests)
+    assert run(config).header.status == "complete"
+
+
+def test_a_tierwise_refusal_says_what_was_seen() -> None:
+    world = World()
+    made = world.certificate(path="tierwise", alpha=0.05, delta=0.1)
+    assert made.status == "none"
+    assert "none of 1 tiers passed its test: on 60 labelled rows" in made.reason
+    assert made.advice.startswith("label more rows, use better judges")
+
+
+# ── when the answer is no ────────────────────────────────────────────────────────────────────────
+
+
+def test_too_few_rows() -> None:
+    world = World()
+    world.ids = world.ids[:5]
+    made = world.certificate()
+    assert made.thresholds is None
+    assert made.reason.startswith("5 labelled rows cannot certify anything")
+    assert "label at least 8 rows" in made.advice
+
+
+def test_no_row_at_all() -> None:
+    made = certify(protocol([]), [], {"j": {}}, created="now")
+    assert (made.status, made.n, made.thresholds, made.tests) == ("none", 0, None, ())
+
+
+@pytest.mark.parametrize("path", ["common", "tierwise"])
+def test_judges_that_never_answer(path: str) -> None:
+    world = World()
+    world.judged["j"] = {item: judgment(item, "j", -1.0, -1.0) for item in world.ids}
+    made = world.certificate(path=path)
+    assert made.reason == "the judges gave usable verdicts on 0 of 60 rows"
+    assert made.diagnostics[0].failures == {"timeout": 120}
+    assert made.diagnostics[0].agreements == 0
+
+
+def test_better_judges_are_advised_where_labels_cannot_help() -> None:
+    world = World()
+    wrong = {item: "B" if label == "A" else "A" for item, label in world.truth.items()}
+    notes = [replace(note, label=wrong[note.item_id]) for note in world.notes]
+    made = world.certificate(notes)
+    assert made.status == "none"
+    assert "use better judges" in made.advice
+
+
+@pytest.mark.parametrize("path", ["common", "tierwise"])
+def test_a_hopeless_world_certifies_nothing(tmp_path: Path, path: str) -> None:
+    extra = f'path = "{path}"\n'
+    made = calibrate(write_project(tmp_path, JUDGES, change=shuffled, guarantee=extra))
+    assert (made.status, made.thresholds, made.chosen, made.coverage_lower) == ("none", None, None, None)
+    assert made.tests
+    assert not any(test.rejected for test in made.tests)

@@ -1,0 +1,321 @@
+"""Clusters from the configuration to certificate, page and gate: what is tested, and what is said of it."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from trustescalate.analysis.checks import inspect_project
+from trustescalate.calibration.selection import select
+from trustescalate.config import parse_config
+from trustescalate.data.clusters import cluster_source
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.errors import NotMeasurable
+from trustescalate.project import Project
+from trustescalate.records import Annotation, Certificate, Clusters, Item, Run
+from trustescalate.report.document import build, build_calibration
+from trustescalate.report.markdown import render_markdown
+from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.certify import certify
+from trustescalate.stats.shift import rejection_sample
+from trustescalate.stats.validity import violation_limit
+
+CONFIG = """
+version = 1
+[task]
+kind = "binary"
+question = "Is it right?"
+[data]
+{data}
+[guarantee]
+alpha = {alpha}
+path = "common"
+pilot = 0
+{guarantee}
+[ensemble]
+annotators = 1
+shots = 0
+[gate]
+min_coverage = 0.5
+[[judges]]
+name = "mine"
+backend = "callable"
+function = "nowhere:judge"
+version = "1"
+"""
+
+
+class Row(NamedTuple):
+    """An item that the judge calls right; `wrong` says that people do not, None that nobody labelled it."""
+
+    prompt: str
+    wrong: bool | None
+    group: str | None = None
+
+
+def project(
+    folder: Path, rows: Iterable[Row], *, guarantee: str = "", data: str = "", alpha: float = 0.1
+) -> Project:
+    items, notes = list[str](), list[str]()
+    for place, row in enumerate(rows):
+        item = {"id": f"i{place}", "prompt": row.prompt, "responses": [f"answer {place}"]}
+        items.append(json.dumps(item | ({} if row.group is None else {"group": row.group})))
+        if row.wrong is not None:
+            label = "fail" if row.wrong else "pass"
+            notes.append(json.dumps({"item_id": f"i{place}", "annotator": "ann", "label": label}))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "items.jsonl").write_text("\n".join(items) + "\n")
+    (folder / "annotations.jsonl").write_text("\n".join(notes) + "\n")
+    config = folder / "trustescalate.toml"
+    config.write_text(CONFIG.format(data=data, guarantee=guarantee, alpha=alpha))
+    return Project.open(config, functions={"mine": lambda item: 0.9})
+
+
+def calibrated(made: Project) -> Certificate:
+    return asyncio.run(made.calibrate())
+
+
+def ran(made: Project) -> Run:
+    return asyncio.run(made.run())
+
+
+def page(made: Certificate) -> str:
+    return render_markdown(build_calibration(made))
+
+
+def unequal(clusters: int, seed: int = 0, *, big: float = 0.06, size: int = 20) -> list[Row]:
+    """Clusters of 1 row, wrong with probability .03, and a few of 20, wrong with .45."""
+    rng, rows = np.random.default_rng(seed), list[Row]()
+    for g in range(clusters):
+        large = rng.random() < big
+        risk = 0.45 if large else 0.03
+        rows += [Row(f"prompt {g}", bool(rng.random() < risk), f"g{g}") for _ in range(size if large else 1)]
+    return rows
+
+
+ROW_WEIGHTED = 'clusters = "row_weighted"\nlargest_cluster = {}'
+
+
+# ── what is said ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
+    """A quarter of all verdicts and more are wrong; one row of each cluster certifies 90 %: worded so."""
+    rows = unequal(400)
+    fresh = [row._replace(wrong=None, group=f"new {row.group}") for row in unequal(400, seed=1)]
+    given = project(tmp_path, [*rows, *fresh])
+    made = calibrated(given)
+    assert made.status == "certified"
+    assert sum(row.wrong is True for row in rows) / len(rows) > 0.25
+    sizes = made.clusters
+    assert sizes is not None
+    assert (sizes.test, sizes.by, sizes.count, sizes.rows) == ("one_each", "group", 400, len(rows))
+    assert sizes.sizes == (1, 1, 20)
+    assert made.n == 400
+    calibration = build_calibration(made)
+    assert (
+        "The share is over an item drawn at random from a cluster drawn at random, so that each cluster "
+        "counts once (400 "
+        "clusters by group, of 1 to 20 labelled rows, 1 at the median; one row of each was tested)"
+    ) in calibration.claim
+    assert any("so each cluster counts once" in text for text in made.assumptions)
+    report = build(ran(given))
+    assert any(
+        "this is no statement on the share of all released verdicts" in text for text in report.banners
+    )
+    assert "in this run 1 to 20 items, 1 at the median" in report.clusters
+    assert f"The {len(fresh)} items of the run come in 400, of 1 to 20 items, 1 at" in render_markdown(report)
+    verdict, _ = given.gate()
+    (said,) = [check for check in verdict.checks if check.name == "what is counted"]
+    assert (said.status, said.observed) == ("pass", report.clusters)
+    assert "one row of each is tested" in dict(inspect_project(given).facts)["clusters"]
+
+
+def test_the_row_weighted_test_refuses_what_is_wrong_row_by_row(tmp_path: Path) -> None:
+    made = calibrated(project(tmp_path, unequal(1500), guarantee=ROW_WEIGHTED.format(20)))
+    assert made.status == "none"
+    assert made.clusters is not None
+    assert made.n == made.clusters.kept == len(made.roles["certify"]) < 200
+    assert made.tests[-1].errors / made.tests[-1].accepted > 0.2
+
+
+def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    rows = [Row("p", bool(rng.random() < 0.02), f"g{g}") for g in range(150) for _ in range(1 + 3 * (g % 2))]
+    fresh = [Row("p", None, f"new {g}") for g in range(20) for _ in range(1 + 5 * (g % 2))]
+    given = project(tmp_path, [*rows, *fresh], guarantee=ROW_WEIGHTED.format(4))
+    made = calibrated(given)
+    assert made.status == "certified"
+    assert made.clusters is not None
+    assert (made.clusters.largest, made.clusters.kept) == (4, made.n)
+    assert (made.method, made.radius is not None) == ("exact", True)
+    by_id = {item.id: item.group for item in load_dataset(given.config).items}
+    kept = [by_id[item_id] or "" for item_id in made.roles["certify"]]
+    assert len(set(kept)) == made.n
+    assert {g for g in range(150) if g % 2} == {int(name[1:]) for name in kept if int(name[1:]) % 2}
+    assert len(made.roles["aside"]) == 150 - made.n
+    assert "Each item counts once, in a large cluster too" in page(made)
+    assert f"kept with probability rows / 4, {made.n} of 150" in " ".join(made.assumptions)
+    assert build_calibration(made).banners == ()
+    assert "nothing is promised about clusters that are larger" in " ".join(build(ran(given)).banners)
+
+
+def test_betting_on_clusters_is_said_as_such(tmp_path: Path) -> None:
+    rows = [Row("p", False, f"g{g}") for g in range(120) for _ in range(1 + g % 2)]
+    made = calibrated(project(tmp_path, rows, guarantee='clusters = "bet"\nlargest_cluster = 2'))
+    assert (made.status, made.method, made.n) == ("certified", "clusters", len(rows))
+    assert "all rows were tested by betting on clusters" in page(made)
+    assert build_calibration(made).banners == ()
+
+
+# ── prompts that repeat ──────────────────────────────────────────────────────────────────────────
+
+
+def prompts(count: int, rows: int, seed: int, risk: float = 0.5, bad: float = 0.3) -> list[Row]:
+    """`count` prompts of `rows` rows; some prompts are wrong on most of theirs."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(count) < bad
+    return [
+        Row(f"prompt {p}", bool(wrong[p] and rng.random() < risk)) for p in range(count) for _ in range(rows)
+    ]
+
+
+def test_rows_that_share_a_prompt_are_one_cluster(tmp_path: Path) -> None:
+    made = calibrated(project(tmp_path, prompts(25, 88, 0, bad=0.0), alpha=0.15))
+    assert (made.status, made.n) == ("certified", 25)
+    assert made.clusters == Clusters(25, None, "one_each", "prompt", 2200, (88, 88, 88), 25)
+    said = page(made)
+    assert "25 clusters by prompt, of 88 labelled rows each; one row of each was tested" in said
+    assert build_calibration(made).banners == ()
+
+
+def test_prompts_that_are_wrong_together_certify_no_more_than_prompts_can(tmp_path: Path) -> None:
+    """True risk .165 above alpha = .16; counting rows certifies it in about two of five draws."""
+    trials, certified = {"": 25, 'group = "item"': 50}, {"": 0, 'group = "item"': 0}
+    for data, count in trials.items():
+        for seed in range(count):
+            folder = tmp_path / f"{len(data)} {seed}"
+            rows = prompts(25, 10, seed, risk=1.0, bad=0.165)
+            made = calibrated(project(folder, rows, data=data, alpha=0.16))
+            certified[data] += made.status == "certified"
+    assert certified[""] <= violation_limit(25, 0.1)
+    assert certified['group = "item"'] > violation_limit(50, 0.1)
+
+
+def test_one_prompt_for_all_is_refused_before_a_judge_is_asked(tmp_path: Path) -> None:
+    rows = [Row("Is the answer right?", False) for _ in range(200)]
+    given = project(tmp_path / "a", rows)
+    with pytest.raises(NotMeasurable, match="200 labelled rows come in 1 clusters by prompt") as caught:
+        calibrated(given)
+    assert '[data] group = "item"' in caught.value.hint
+    assert any("come in 1 clusters by prompt" in text for text in inspect_project(given).warnings)
+    free = project(tmp_path / "b", rows, data='group = "item"')
+    made = calibrated(free)
+    assert (made.status, made.n, made.clusters) == ("certified", 200, None)
+    assert not any("cluster" in text or "prompt" in text for text in inspect_project(free).warnings)
+
+
+def test_where_every_prompt_is_there_once_nothing_is_said_of_clusters(tmp_path: Path) -> None:
+    given = project(tmp_path, [*(Row(f"p{i}", False) for i in range(60)), Row("q", None), Row("r", None)])
+    made = calibrated(given)
+    assert (made.status, made.clusters) == ("certified", None)
+    report = build(ran(given))
+    assert "cluster" not in " ".join([report.claim, *report.banners, *report.assumptions])
+
+
+def test_clusters_that_only_the_run_has_are_named(tmp_path: Path) -> None:
+    rows = [Row(f"p{i}", False) for i in range(60)]
+    given = project(tmp_path, [*rows, *(Row(f"q{i}", None) for i in range(5) for _ in range(1 + i))])
+    made = calibrated(given)
+    assert build_calibration(made).banners == ()
+    report = build(ran(given))
+    assert "(1 labelled row each; in this run 1 to 5 items, 3 at the median)" in report.clusters
+    assert "each cluster counts once" in report.claim
+
+
+def test_what_makes_a_cluster(tmp_path: Path) -> None:
+    def by(rows: Sequence[Row], data: str = "") -> tuple[str, list[str | None]]:
+        config = project(tmp_path, rows, data=data).config
+        items = load_dataset(config).items
+        names = {
+            group: f"{n}" for n, group in enumerate(dict.fromkeys(item.group for item in items if item.group))
+        }
+        return cluster_source(config, items), [names.get(item.group or "") for item in items]
+
+    rows = [Row("p", False), Row("p", False), Row("q", False)]
+    assert by(rows) == ("prompt", ["0", "0", None])
+    assert by(rows, 'group = "item"') == ("item", [None, None, None])
+    assert by(rows, 'group = "prompt"') == ("prompt", ["0", "0", "1"])
+    own = [Row("p", False, "g"), Row("p", False, "h"), Row("p", False)]
+    assert by(own) == ("group", ["0", "1", "2"])
+    assert by(own, 'group = "group"') == ("group", ["0", "1", None])
+
+
+# ── does it hold? ────────────────────────────────────────────────────────────────────────────────
+
+ALPHA = DELTA = 0.1
+SIZE, BIG = 5, 0.2
+WRONG = 1.01 * ALPHA * (SIZE * BIG + 1 - BIG) / (SIZE * BIG)
+"""How often a row of a large cluster is wrong, if the risk of a row drawn by its place is 1.01 alpha."""
+
+
+def one_of_each(g: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """The sizes of g clusters, and whether the row drawn of each is wrong; small ones never are."""
+    size = np.where(rng.random(g) < BIG, SIZE, 1)
+    return size, ((size == SIZE) & (rng.random(g) < WRONG)).astype(np.int64)
+
+
+def is_certified(wrong: IntArray, rng: np.random.Generator) -> bool:
+    scores, free = rng.random((len(wrong), 1)), np.zeros((len(wrong), 1))
+    rule = {"alpha": ALPHA, "delta": DELTA, "path": np.array([[0.0]])}
+    return certify(scores, free.astype(int), wrong, free, **rule).chosen is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_rows_kept_by_size_hold_their_risk_and_one_of_each_does_not(weighted: bool) -> None:
+    rng, violations, trials = np.random.default_rng(0), 0, 5000
+    for _ in range(trials):
+        size, wrong = one_of_each(400, rng)
+        rows = rejection_sample(size.astype(float), SIZE, rng) if weighted else np.arange(400)
+        violations += is_certified(wrong[rows], rng)
+    assert (violations <= violation_limit(trials, DELTA)) is weighted
+
+
+def test_selected_rows_are_kept_by_size() -> None:
+    """Through `select`, with clusters of a size of their own and a seed for each trial."""
+    rng, violations, trials, shares = np.random.default_rng(1), 0, 120, []
+    guarantee = {"clusters": "row_weighted", "largest_cluster": SIZE, "pilot": 0}
+    judge = {"name": "nobody", "backend": "replay", "votes": "v.jsonl"}
+    for trial in range(trials):
+        size, _ = one_of_each(150, rng)
+        items = [
+            Item(f"{g}-{i}", f"{g}", (f"answer {i}",), group=f"{g}")
+            for g in range(150)
+            for i in range(size[g])
+        ]
+        wrong = {item.id: size[int(item.prompt)] == SIZE and rng.random() < WRONG for item in items}  # type: ignore[arg-type]
+        given: dict[str, Any] = {"version": 1, "task": {"kind": "binary"}, "guarantee": guarantee}
+        given |= {"roles": {"seed": trial}, "judges": [judge]}
+        data = Dataset(tuple(items), tuple(Annotation(item.id, "ann", "pass") for item in items))
+        rows = select(parse_config(given, Path("trustescalate.toml")), data, 0, None).roles["certify"]
+        large = sum(size[int(item_id.split("-")[0])] == SIZE for item_id in rows)
+        shares.append((large, len(rows)))
+        violations += is_certified(np.array([wrong[item_id] for item_id in rows], dtype=np.int64), rng)
+    assert violations <= violation_limit(trials, DELTA)
+    large, total = np.sum(shares, axis=0)
+    assert large / total == pytest.approx(SIZE * BIG / (SIZE * BIG + 1 - BIG), abs=0.02)
+
+
+def test_a_cluster_that_fills_up_keeps_its_row(tmp_path: Path) -> None:
+    """The lot of a row stays; what is kept of small clusters is kept when these grow."""
+    few = [Row("p", False, f"g{g}") for g in range(120)]
+    more = [*few, *(Row("p", False, f"g{g}") for g in range(120))]
+    kept = []
+    for name, rows in (("few", few), ("more", more)):
+        given = project(tmp_path / name, rows, guarantee=ROW_WEIGHTED.format(4))
+        kept.append(set(given.select(load_dataset(given.config)).roles["certify"]))
+    assert 15 < len(kept[0]) < 45 < len(kept[1]) < 80

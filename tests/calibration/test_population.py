@@ -1,0 +1,339 @@
+"""Beside the promise: people's agreement by hand, the mean over all items in worlds whose mean is known."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binom
+
+from tests.calibration.test_calibrate import TASK, World
+from trustescalate.analysis.score_drift import score_shift
+from trustescalate.calibration.annotator_agreement import people
+from trustescalate.calibration.population import label_values, overall
+from trustescalate.records import (
+    Annotation,
+    Certificate,
+    Decision,
+    Item,
+    Judgment,
+    Run,
+    RunHeader,
+    Seal,
+    Step,
+    Task,
+    TaskKind,
+    Vote,
+)
+from trustescalate.records.jsonl import decode, encode
+from trustescalate.stats.agreement import fleiss_kappa
+
+TIERS = ("small", "large")
+TAU = 0.8
+
+# ── the certificate's additions ──────────────────────────────────────────────────────────────────
+
+
+def test_the_radius_is_that_of_the_limit_at_the_level_of_the_test() -> None:
+    made = World().certificate()
+    chosen = made.tests[made.chosen or 0]
+    upper = beta.ppf(1 - chosen.level, chosen.errors + 1, chosen.accepted - chosen.errors)
+    assert made.radius == pytest.approx(np.sqrt(0.2 * (1 - upper) / (upper * 0.8)))
+    assert made.radius >= 1
+
+
+def test_a_tierwise_radius_is_the_least_of_its_tiers() -> None:
+    made = World(judges=("j", "k")).certificate(path="tierwise", alpha=0.3)
+    passed = [test for test in made.tests if test.rejected]
+    radii = []
+    for test in passed:
+        upper = beta.ppf(1 - test.level, test.errors + 1, test.accepted - test.errors)
+        radii.append(np.sqrt(0.3 * (1 - upper) / (upper * 0.7)))
+    assert made.radius == pytest.approx(min(radii))
+    assert made.band == ()
+
+
+def test_the_mean_and_the_judges_are_printed_whatever_came_of_the_test() -> None:
+    """The same figures from the same labels, with a certificate and without."""
+    passed, refused = (World().certificate(alpha=alpha) for alpha in (0.2, 0.05))
+    assert (passed.status, refused.status) == ("certified", "none")
+    assert passed.overall == refused.overall
+    assert passed.diagnostics == refused.diagnostics
+    assert passed.human_agreement == refused.human_agreement
+    assert passed.overall is not None
+    assert passed.overall.label_only is not None
+    low, high = passed.overall.label_only
+    assert 0 < low < high < 1
+
+
+def test_a_refusal_has_no_radius_and_still_a_band() -> None:
+    made = World().certificate(alpha=0.05)
+    assert (made.status, made.radius) == ("none", None)
+    assert made.band
+
+
+def test_the_band_shares_delta_over_its_checkpoints() -> None:
+    made = World().certificate()
+    assert len(made.band) == 16
+    assert (made.band[0].test, made.band[-1].test) == (0, len(made.tests) - 1)
+    for check in made.band:
+        test = made.tests[check.test]
+        wanted = 1.0
+        if test.errors < test.accepted:
+            wanted = beta.ppf(1 - made.delta / 16, test.errors + 1, test.accepted - test.errors)
+        assert check.upper == pytest.approx(wanted)
+
+
+def test_a_certificate_of_before_still_decodes() -> None:
+    made = World().certificate()
+    old = encode(replace(made, radius=None, band=(), people=None))
+    assert not {b"radius", b"band", b"people"} & set(old.split(b'"'))
+    assert decode(old, Certificate).people is None
+    assert decode(encode(made), Certificate) == made
+
+
+# ── people ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def notes(*rows: str, names: str = "xyz") -> list[Annotation]:
+    """One string a row, one letter a person: A, B, t(ie), s(kip), or - for nothing."""
+    labels = {"A": "A", "B": "B", "t": "tie", "s": "skip"}
+    return [
+        Annotation(f"i{n}", who, labels[said])
+        for n, row in enumerate(rows)
+        for who, said in zip(names, row, strict=False)
+        if said != "-"
+    ]
+
+
+def test_people_by_hand() -> None:
+    found = people(TASK, notes("AAB", "tts", "BB-", "A-s"), [f"i{n}" for n in range(4)], {})
+    assert found is not None
+    x, y, z = found.annotators
+    assert (x.opinions, x.ties, x.skips, x.agreements, x.comparisons) == (4, 1, 0, 3, 4)
+    assert (z.opinions, z.ties, z.skips, z.agreements, z.comparisons) == (1, 0, 2, 0, 2)
+    assert [(p.first, p.second, p.agreements, p.comparisons) for p in found.pairs] == [
+        ("x", "y", 3, 3), ("x", "z", 0, 1), ("y", "z", 0, 1),
+    ]  # fmt: skip
+    counts = np.array([[2, 1, 0], [0, 0, 2], [0, 2, 0], [1, 0, 0]])
+    kappa, alpha, ac1 = found.coefficients
+    assert (kappa.name, kappa.value, kappa.interval) == ("Fleiss κ", fleiss_kappa(counts), None)
+    assert (alpha.name, ac1.name) == ("Krippendorff α, nominal", "Gwet AC1")
+    assert y.comparisons == 4
+    assert found.stand_ins == ()
+
+
+def test_one_person_alone_agrees_with_nobody() -> None:
+    assert people(TASK, notes("A", "B"), ["i0", "i1"], {}) is None
+    assert people(TASK, notes("As", "Bs"), ["i0", "i1"], {}) is None
+
+
+def test_ratings_have_an_ordinal_coefficient() -> None:
+    task = Task(TaskKind.RATING, "How good?", ("1", "2", "3"))
+    said = [Annotation(f"i{n}", who, str(1 + (n + k) % 3)) for n in range(9) for k, who in enumerate("xy")]
+    found = people(task, said, [f"i{n}" for n in range(9)], {})
+    assert found is not None
+    assert "Krippendorff α, ordinal" in [each.name for each in found.coefficients]
+
+
+def test_a_judge_is_held_against_each_person_with_rows_enough() -> None:
+    rng = random.Random(3)
+    truth = [rng.choice("AB") for _ in range(60)]
+    flip = {"A": "B", "B": "A"}
+    rows = ["".join(t if rng.random() < 0.8 else flip[t] for _ in range(3)) for t in truth]
+    rows = [row + (rng.choice("AB") if n < 20 else "-") for n, row in enumerate(rows)]
+    said = notes(*rows, names="wxyz")
+    right = np.array(["AB".index(t) for t in truth])
+    found = people(TASK, said, [f"i{n}" for n in range(60)], {"good": right, "mute": np.full(60, -1)})
+    assert found is not None
+    assert {(row.judge, row.annotator) for row in found.stand_ins} == {("good", who) for who in "wxy"}
+    assert all(row.beaten and row.rows == 60 for row in found.stand_ins)
+
+
+# ── runs in a world whose mean is known ──────────────────────────────────────────────────────────
+
+
+def judgment(item: str, tier: int, share: float, votes: int = 2) -> Judgment:
+    told = tuple(Vote(k // 2, "AB", {"A": share, "B": 1 - share}) for k in range(votes))
+    return Judgment(item, TIERS[tier], TIERS[tier], told, 4)
+
+
+def world(
+    seed: int, labels: int = 150, items: int = 300, *, shift: float = 1.0, votes: int = 2
+) -> tuple[Run, dict[str, dict[str, Judgment]], list[Annotation]]:
+    """Items with P(A wins) = u^2, so 1/3 on average; the small judge is noisy, both prefer A too often."""
+    rng = np.random.default_rng(seed)
+    ids = [f"c{n}" for n in range(labels)] + [f"r{n}" for n in range(items)]
+    chance = rng.random(len(ids)) ** 2
+    chance[labels:] **= shift
+    wins = rng.random(len(ids)) < chance
+    shares = [np.clip(0.1 + 0.9 * chance + rng.normal(0, s, len(ids)), 0.01, 0.99) for s in (0.2, 0.05)]
+    base = World().certificate()
+    made = replace(
+        base,
+        task=Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B")),
+        alpha=0.4,
+        thresholds=(TAU, TAU),
+        judges=tuple(Seal(name, name, "logprobs") for name in TIERS),
+        roles={"exemplars": (), "dev": (), "certify": tuple(ids[:labels]), "pilot": (), "holdout": ()},
+        n=labels,
+    )
+    judged = {
+        name: {ids[n]: judgment(ids[n], tier, float(shares[tier][n]), 4) for n in range(labels)}
+        for tier, name in enumerate(TIERS)
+    }
+    rows, decisions = [], []
+    for n in range(labels, len(ids)):
+        steps = []
+        for tier, name in enumerate(TIERS):
+            share = float(shares[tier][n])
+            rows.append(judgment(ids[n], tier, share, votes))
+            score, label = max(share, 1 - share), "A" if share > 0.5 else "B"
+            steps.append(Step(name, label, score, score, TAU, score >= TAU, 4, 4, ()))
+            if score >= TAU:
+                break
+        last = steps[-1]
+        decisions.append(
+            Decision(ids[n], last.label if last.accepted else None, None, None, "", tuple(steps))
+        )
+    notes = [Annotation(ids[n], "x", "A" if wins[n] else "B") for n in range(labels)]
+    header = RunHeader(1, "id", "complete", "now", "run", {}, made, "", items, {})
+    run = Run(header, tuple(Item(i, "p", ("a", "b")) for i in ids[labels:]), tuple(rows), tuple(decisions))
+    return run, judged, notes
+
+
+def test_the_intervals_cover_the_mean_and_the_alarm_is_silent() -> None:
+    draws, missed, missed_labels, missed_verdicts, alarms, naive, width = 100, 0, 0, 0, 0, 0.0, [0.0, 0.0]
+    for seed in range(draws):
+        run, judged, said = world(seed)
+        found = overall(run, judged, said, {})
+        assert found.interval is not None
+        assert found.label_only is not None
+        assert found.verdicts is not None
+        limits = (found.interval, found.label_only, found.verdicts)
+        missed, missed_labels, missed_verdicts = (
+            count + (not low <= 1 / 3 <= high)
+            for count, (low, high) in zip((missed, missed_labels, missed_verdicts), limits, strict=True)
+        )
+        width = [total + high - low for total, (low, high) in zip(width, limits, strict=False)]
+        alarms += any(tier.raised for tier in score_shift(run, judged, {}))
+        released = [row.label for row in run.decisions if row.label]
+        naive += released.count("A") / len(released) / draws
+    allowed = binom.ppf(1 - 1e-6, draws, 0.05)
+    assert max(missed, missed_labels, missed_verdicts) <= allowed
+    assert alarms <= binom.ppf(1 - 1e-6, draws, 0.01)
+    assert width[0] < 0.9 * width[1], "predictions are worth something"
+    assert abs(naive - 1 / 3) > 0.02, f"released verdicts alone would mislead: {naive}"
+
+
+def test_moved_scores_raise_the_alarm() -> None:
+    run, judged, _ = world(1, labels=400, items=600, shift=3.0)
+    assert any(tier.raised for tier in score_shift(run, judged, {}))
+
+
+def test_an_early_stop_changes_nothing() -> None:
+    few, judged, said = world(5, votes=2)
+    whole, _, _ = world(5, votes=4)
+    assert overall(few, judged, said, {}) == overall(whole, judged, said, {})
+    assert score_shift(few, judged, {}) == score_shift(whole, judged, {})
+
+
+def test_the_tiers_see_the_rows_that_reach_them() -> None:
+    run, judged, _ = world(6)
+    small, large = score_shift(run, judged, {})
+    firm = sum(max(row.votes[0].probs.values()) >= TAU for row in judged["small"].values())
+    assert (small.before, small.after) == (150, 300)
+    assert large.before == 150 - firm
+    assert large.after == sum(len(row.trail) == 2 for row in run.decisions)
+
+
+def test_a_tier_that_never_accepts_is_not_looked_at() -> None:
+    run, judged, said = world(6)
+    made = replace(run.header.certificate, thresholds=(TAU, None))
+    one = tuple(replace(row, trail=row.trail[:1]) for row in run.decisions)
+    alone = replace(run, header=replace(run.header, certificate=made), decisions=one)
+    assert [tier.judge for tier in score_shift(alone, judged, {})] == ["small"]
+    assert overall(alone, judged, said, {}).estimate is not None
+
+
+def test_a_group_counts_once() -> None:
+    run, judged, said = world(7)
+    groups = {f"r{n}": "all" if n < 200 else None for n in range(300)}
+    found = overall(run, judged, said, groups)
+    assert (found.grouped, found.items, found.labels) == (True, 150 + 1 + 100, 150)
+    assert score_shift(run, judged, groups)[0].after == 101
+
+
+def test_items_whose_labels_made_the_certificate_do_not_count_twice() -> None:
+    run, judged, said = world(8)
+    roles = {**run.header.certificate.roles, "exemplars": ("r0", "r1")}
+    made = replace(run.header.certificate, roles=roles)
+    found = overall(replace(run, header=replace(run.header, certificate=made)), judged, said, {})
+    assert found.items == 150 + 298
+
+
+def test_few_labels_are_not_usable() -> None:
+    run, judged, said = world(9, labels=60)
+    found = overall(run, judged, said, {})
+    assert not found.usable
+    assert found.reason == "60 labels, fewer than 100"
+
+
+def test_a_failed_or_missing_vote_predicts_the_middle() -> None:
+    run, judged, said = world(10)
+    failed = Vote(0, "AB", {}, failure="timeout")
+    for votes in ((failed,), ()):
+        broken = replace(run, judgments=tuple(replace(row, votes=votes) for row in run.judgments))
+        assert overall(broken, judged, said, {}).estimate is not None
+        assert score_shift(broken, judged, {})[0].raised
+
+
+def refused(run: Run, judged: dict[str, dict[str, Judgment]], said: Sequence[Annotation]) -> str:
+    found = overall(run, judged, said, {})
+    assert found.estimate is None
+    return found.reason
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    run, judged, said = world(11, items=20)
+    header, made = run.header, run.header.certificate
+    assert refused(replace(run, decisions=run.decisions[:3]), judged, said) == "the run is not complete"
+    ties = replace(run, header=replace(header, certificate=replace(made, dropped_ties=2)))
+    assert "tie" in refused(ties, judged, said)
+    choice = replace(made, task=Task(TaskKind.CHOICE, "Which?", ("A", "B", "C")))
+    assert "order" in refused(replace(run, header=replace(header, certificate=choice)), judged, said)
+    known = replace(made, roles={**made.roles, "dev": tuple(item.id for item in run.items)})
+    assert "labelled" in refused(replace(run, header=replace(header, certificate=known)), judged, said)
+
+
+def test_what_labels_count() -> None:
+    assert label_values(Task(TaskKind.BINARY, "Good?", ("pass", "fail"))) == {"pass": 1.0, "fail": 0.0}
+    assert label_values(Task(TaskKind.RATING, "How good?", ("1", "2", "3"))) == {"1": 1, "2": 2, "3": 3}
+    assert label_values(Task(TaskKind.CHOICE, "Which?", ("a", "b"))) is None
+
+
+def test_ratings_have_a_mean_and_no_verdict_limits() -> None:
+    run, judged, said = world(12)
+    task = Task(TaskKind.RATING, "How good?", ("1", "2"))
+    rated = {"A": "1", "B": "2"}
+
+    def turned(row: Judgment) -> Judgment:
+        votes = (replace(v, probs={rated[k]: p for k, p in v.probs.items()}) for v in row.votes)
+        return replace(row, votes=tuple(votes))
+
+    ratings = [replace(note, label=rated[note.label]) for note in said]
+    ratings += [replace(ratings[0], annotator="y", label="1" if ratings[0].label == "2" else "2")]
+    found = overall(
+        replace(
+            run,
+            header=replace(run.header, certificate=replace(run.header.certificate, task=task)),
+            judgments=tuple(map(turned, run.judgments)),
+        ),
+        {name: {i: turned(row) for i, row in rows.items()} for name, rows in judged.items()},
+        ratings,
+        {},
+    )
+    assert found.verdicts is None
+    assert found.estimate is not None
+    assert 1 < found.estimate < 2

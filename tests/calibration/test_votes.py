@@ -1,0 +1,143 @@
+"""Records to scores, and the promise of early stopping: it never changes what happens to an item."""
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.calibration.votes import confidence, score_bounds, vote_array
+from trustescalate.cascade.runner import Cascade, Tier, decide_item
+from trustescalate.judges.replay import ReplayJudge
+from trustescalate.records import Decision, Item, Judgment, Task, TaskKind, Vote
+
+TASK = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"))
+FAILED: Any = None
+
+
+def vote(member: int, probs: dict[str, float] | None) -> Vote:
+    return Vote(member, "AB", probs or {}, failure=None if probs else "timeout")
+
+
+def judged(*votes: Vote, planned: int | None = None, item: str = "x") -> Judgment:
+    return Judgment(item, "j", "f", votes, planned or len(votes))
+
+
+def test_failed_and_missing_votes_stay_in_the_denominator() -> None:
+    sure = {"A": 1.0}
+    rows = [
+        judged(*(vote(i, sure) for i in range(4))),
+        judged(vote(0, sure), vote(1, sure), vote(2, sure), vote(3, FAILED)),
+        judged(vote(0, sure), planned=4),
+        judged(*(vote(i, FAILED) for i in range(4))),
+    ]
+    found = confidence(TASK, "ensemble", rows)
+    assert found.label.tolist() == [0, 0, 0, -1]
+    assert found.score.tolist() == [1.0, 0.75, 0.25, 0.0]
+
+
+def test_votes_that_nobody_has_are_missing_too() -> None:
+    assert confidence(TASK, "ensemble", [judged(vote(0, {"A": 1.0}), planned=4)]).score.tolist() == [0.25]
+
+
+def test_a_shorter_judgment_misses_votes_even_if_it_planned_fewer() -> None:
+    found = confidence(
+        TASK, "ensemble", [judged(vote(0, {"B": 0.5})), judged(*(vote(i, {"B": 1}) for i in range(2)))]
+    )
+    assert found.score.tolist() == [0.5, 1.0]
+
+
+def test_votes_are_normalised_over_the_labels_in_the_order_of_the_task() -> None:
+    votes = [vote(0, {"tie": 0.1, "A": 0.3}), vote(0, FAILED)]
+    assert vote_array(TASK, votes).tolist() == [[0.3, 0.0, 0.1], [0.0, 0.0, 0.0]]
+    assert score_bounds(TASK, "ensemble", votes, 2).low == pytest.approx(0.375)
+
+
+def test_predictive_reads_the_first_prompt_in_all_its_orders() -> None:
+    votes = (vote(0, {"A": 1.0}), vote(0, {"A": 0.5, "B": 0.5}), vote(1, {"B": 1.0}), vote(1, {"B": 1.0}))
+    assert confidence(TASK, "predictive", [judged(*votes)]).score.tolist() == [0.75]
+    assert score_bounds(TASK, "predictive", votes[:2], 4) == score_bounds(TASK, "predictive", votes, 4)
+    failed = (vote(0, FAILED), vote(0, {"A": 1.0}), *votes[2:])
+    assert confidence(TASK, "predictive", [judged(*failed)]).score.tolist() == [0.5]
+
+
+GRID = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
+
+
+@st.composite
+def ballots(draw: st.DrawFn) -> tuple[Task, list[list[Vote]]]:
+    """A task and an ensemble, wave by wave: exact fractions that tie often, or anything; failures."""
+    labels = draw(st.sampled_from([("A", "B"), ("A", "B", "tie")]))
+    number = st.sampled_from(GRID) if draw(st.booleans()) else st.floats(0, 1)
+    members, orders = draw(st.integers(1, 5)), draw(st.integers(1, 6))
+    waves = []
+    for member in range(members):
+        wave = []
+        for _ in range(orders):
+            weights = draw(st.none() | st.lists(number, min_size=len(labels), max_size=len(labels)))
+            total = math.fsum(weights or ())
+            if not weights or total == 0 or not draw(st.integers(0, 9)):
+                wave.append(vote(member, FAILED))
+            else:
+                mass = draw(st.sampled_from([1.0, 0.9, 0.51]))
+                probs = {label: w / total * mass for label, w in zip(labels, weights, strict=True)}
+                wave.append(vote(member, probs))
+        waves.append(wave)
+    return Task(TaskKind.PAIRWISE, "?", labels), waves
+
+
+def attainable(task: Task, estimator: str, votes: list[Vote], planned: int) -> list[float]:
+    """Every bound that is met on the way, and its neighbours: the thresholds that could go wrong."""
+    seen = [score_bounds(task, estimator, votes[:n], planned) for n in range(1, planned + 1)]
+    values = {b.low for b in seen} | {b.high for b in seen}
+    return sorted({w for v in values for w in (v, math.nextafter(v, 2), math.nextafter(v, -1))})
+
+
+@settings(max_examples=150, deadline=None)
+@given(ballots(), st.sampled_from(["ensemble", "predictive"]), st.floats(0, 1))
+def test_stopping_early_decides_as_the_whole_ensemble(
+    drawn: tuple[Task, list[list[Vote]]], estimator: str, any_threshold: float
+) -> None:
+    task, waves = drawn
+    votes = [vote for wave in waves for vote in wave]
+    whole = confidence(task, estimator, [judged(*votes)])
+    label, score = int(whole.label[0]), float(whole.score[0])
+    end = score_bounds(task, estimator, votes, len(votes))
+    assert (end.label, end.low, end.high) == (label, score, score)
+    thresholds = [any_threshold, *attainable(task, estimator, votes, len(votes))]
+    for threshold, decision in zip(
+        thresholds, asyncio.run(decided(task, estimator, votes, thresholds)), strict=True
+    ):
+        wanted = task.labels[label] if label >= 0 and score >= threshold else None
+        assert decision.label == wanted
+        assert decision.trail[0].score <= score <= decision.trail[0].score_upper
+
+
+async def decided(task: Task, estimator: str, votes: list[Vote], thresholds: list[float]) -> list[Decision]:
+    """What the cascade does with one item at each threshold; votes come wave by wave, until enough."""
+    judge, item = ReplayJudge("j", [judged(*votes)]), Item("x", "p", ("a", "b"))
+    return [
+        (await decide_item(item, Cascade((Tier(judge, tau),), Scorer(task, estimator))))[1]
+        for tau in thresholds
+    ]
+
+
+def test_the_cascade_asks_no_more_than_it_needs() -> None:
+    votes = [vote(i, {"A": 1.0}) for i in range(10)]
+    low, high = asyncio.run(decided(TASK, "ensemble", votes, [0.5, 0.95]))
+    assert (low.label, low.trail[0].votes) == ("A", 6)
+    assert (high.label, high.trail[0].votes) == ("A", 10)
+    split = [vote(i, {"A": 0.5, "B": 0.5}) for i in range(10)]
+    (given_up,) = asyncio.run(decided(TASK, "ensemble", split, [0.9]))
+    assert (given_up.label, given_up.trail[0].votes) == (None, 3)
+
+
+def test_stopping_early_does_stop_early() -> None:
+    sure, planned = [vote(i, {"A": 1.0}) for i in range(4)], 10
+    assert score_bounds(TASK, "ensemble", sure[:3], planned).label == -1
+    doubtful = [vote(i, {"A": 0.5, "B": 0.5}) for i in range(4)]
+    assert score_bounds(TASK, "ensemble", doubtful, planned).high == 0.8
+    assert score_bounds(TASK, "ensemble", [vote(i, {"A": 1.0}) for i in range(6)], planned)[:2] == (0, 0.6)

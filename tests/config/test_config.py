@@ -1,0 +1,288 @@
+"""trustescalate.toml: what is wrong is said at once, in words, and nothing secret gets in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trustescalate.config import Config, json_schema, load_config
+from trustescalate.config.starter import STARTER
+from trustescalate.errors import ConfigError
+from trustescalate.records import Task, TaskKind
+
+JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
+BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
+BET = '[guarantee]\nclusters = "bet"\nlargest_cluster = 9\n'
+MODEL = '[[judges]]\nname = "m"\nbackend = "openai"\nmodel = "m"\n'
+SCHEMA = Path(__file__).parents[2] / "trustescalate" / "config.schema.json"
+
+
+def load(folder: Path, text: str | bytes, judge: str = JUDGE) -> Config:
+    path = folder / "trustescalate.toml"
+    path.write_bytes(text if isinstance(text, bytes) else f"version = 1\n{text}{judge}".encode())
+    return load_config(path)
+
+
+def refused(folder: Path, text: str | bytes, judge: str = JUDGE) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, judge)
+    head, *lines = caught.value.message.split("\n  ")
+    assert head.startswith(f"{folder / 'trustescalate.toml'}:")
+    return lines or [head.partition(": ")[2]]
+
+
+def test_the_starter_and_the_smallest_file_are_accepted(tmp_path: Path) -> None:
+    assert len(load(tmp_path, STARTER.encode()).judges) == 2
+    config = load(tmp_path, "")
+    assert config.folder == tmp_path
+    assert config.path("items.jsonl") == tmp_path / "items.jsonl"
+    assert config.task.task().labels == ("A", "B", "tie")
+    assert "folder" not in config.model_dump(mode="json")
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    text = """
+jugdes = 3
+[task]
+kindd = "rating"
+[guarantee]
+alpha = 2
+delta = nan
+pilot = -1
+[data]
+group = "topic"
+[roles]
+dev = 0.6
+holdout = 0.4
+"""
+    judges = """
+[[judges]]
+name = "a"
+backend = "openai"
+modell = "m"
+api_key_env = "sk-live-123"
+base_url = "https://user:pass@host/v1"
+price = { inptu = 1, output = "x" }
+[[judges]]
+name = "b"
+backend = "opanai"
+model = "m"
+[[judges]]
+backend = "replay"
+vote = "v.jsonl"
+"""
+    assert sorted(refused(tmp_path, text, judges)) == sorted(
+        [
+            "unknown key jugdes: did you mean 'judges'?",
+            "unknown key task.kindd: did you mean 'kind'?",
+            "guarantee.alpha: must be less than 1",
+            "guarantee.delta: must be a finite number",
+            "guarantee.pilot: must be greater than or equal to 0",
+            'data.group: must be "group", "prompt", "item" or "meta.<key>"',
+            "roles: dev + holdout must leave rows to certify with",
+            "judges.1.model is missing",
+            "unknown key judges.1.modell: did you mean 'model'?",
+            "judges.1.api_key_env: must be the NAME of an environment variable in capitals, never a key",
+            "judges.1.base_url: must hold no user, password or query; name a key by api_key_env",
+            "unknown key judges.1.price.inptu: did you mean 'input'?",
+            "judges.1.price.output: must be a valid number",
+            "judges.2: backend 'opanai' is not built in: did you mean 'openai'? "
+            "(A plugin takes 'model' in options.)",
+            "judges.3.name is missing",
+            "judges.3.votes is missing",
+            "unknown key judges.3.vote: did you mean 'votes'?",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[local]\nx = 1", "unknown key local"),
+        ('folder = "elsewhere"', "unknown key folder"),
+        ('[guarantee]\nalpha = "0.1"', "guarantee.alpha: must be a valid number"),
+        ("[guarantee]\nalpha = 0", "guarantee.alpha: must be greater than 0"),
+        ('[guarantee]\nclaim = "sample"', "guarantee.claim: must be 'population', 'batch' or 'expected'"),
+        ('[guarantee]\nclaim = "batch"', "label = 200 draws 200 items to label"),
+        ("[guarantee]\nlabel = 100", 'claim = "batch" and label go together'),
+        ('[guarantee]\nclaim = "batch"\nlabel = 0', "guarantee.label: must be greater than or equal to 1"),
+        (f'{BATCH}path = "tierwise"', 'path = "tierwise" has no test for claim = "batch"'),
+        (f'{BATCH}path = "stacked"', 'path = "stacked" has no test for claim = "batch"'),
+        (f'{BATCH}[task]\nties = "drop"', 'set ties = "class"'),
+        (f"{BATCH}[roles]\nholdout = 0.2", "remove [roles] holdout"),
+        ("[guarantee]\nhumans_replace = true", 'humans_replace is for claim = "batch"'),
+        (f'{BATCH}against = "annotator"', 'set against = "majority"'),
+        (f'{BATCH}clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
+        (f"{BATCH}looks = [100, 200]", "remove looks"),
+        (f'{BATCH}weight = "meta.w"\nweight_bound = 2\nweight_source = "known"', "remove weight"),
+        (f'{BATCH}[task]\nskips = "outside"', 'claim = "batch" is about every item'),
+        (f'{BATCH}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\nclusters = "bet"', 'largest_cluster goes with clusters = "row_weighted" or "bet"'),
+        ('[guarantee]\nclusters = "row_weighted"', "largest_cluster goes with"),
+        ("[guarantee]\nlargest_cluster = 3", "largest_cluster goes with"),
+        (f'{BATCH}clusters = "row_weighted"\nlargest_cluster = 3', "remove clusters"),
+        (f'{BET}against = "annotator"', 'clusters = "bet" counts errors'),
+        (f"{BET}looks = [100, 200]", "looks count rows"),
+        (f'{BET}path = "tierwise"', 'path = "tierwise" counts rows'),
+        (f'{BET}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
+        ('[guarantee]\npath = "tierwise"\nagainst = "annotator"', 'path = "tierwise" counts errors'),
+        ('[guarantee]\npath = "tierwise"\n[task]\nties = "half"', 'ties = "half" is tested by betting'),
+        ("[guarantee]\nlooks = []", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlooks = [200, 100]", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\nlook_shares = [0.5]", "look_shares holds one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1]", "one share of delta for each of looks"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [0.6, 0.5]", "sum to at most 1"),
+        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1.1, -0.1]", "look_shares must be above 0"),
+        ('[guarantee]\nweight = "meta.w"', "weight, weight_bound and weight_source go together"),
+        ('[guarantee]\nweight = "w"', "guarantee.weight: must match pattern"),
+        ("[task]\ntolerance = 1", 'tolerance is for kind = "rating"'),
+        ('[task]\nkind = "rating"\ntolerance = 4', "tolerance must be smaller than the scale is long"),
+        ('[task]\nkind = "binary"\nties = "half"', 'ties = "half" is for kind = "pairwise"'),
+        ('[ensemble]\nswap = "yes"', "ensemble.swap: must be a valid boolean"),
+        ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
+        ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),
+        ("[ensemble]\nshots = 0\nannotators = 2", "shots = 0 makes all prompts the same"),
+        ('[ensemble]\nestimator = "predictive"\nannotators = 2', "predictive"),
+        ('[task]\nkind = "pair"', "task.kind: must be 'pairwise', 'binary', 'rating' or 'choice'"),
+        ('[task]\nkind = "choice"', "needs labels"),
+        ('[task]\nlabels = ["A", "B"]', "remove labels"),
+        ('[task]\nkind = "choice"\nlabels = ["x"]', "task.labels: must be 2 to 26 different labels"),
+        ('[task]\nkind = "choice"\nlabels = ["x", "x"]', "task.labels: must be 2 to 26 different labels"),
+        ('[task]\nkind = "choice"\nlabels = ["x", " "]', "must not be empty"),
+        ('[task]\nkind = "choice"\nlabels = ["x", "skip"]', "which is how annotators pass"),
+        ('[task]\nkind = "choice"\nlabels = [1, "x"]', "task.labels.1: must be a valid string"),
+        ('[task]\nkind = "choice"\nlabels = "xy"', "task.labels: must be a"),
+        ('[task]\nkind = "binary"\nlabels = ["x", "y", "z"]', 'set kind = "choice"'),
+        ('[task]\nkind = "binary"\nties = "drop"', 'ties = "drop" is for kind = "pairwise"'),
+        ("[task]\nscale = [1, 3]", 'scale is for kind = "rating"'),
+        ('[task]\nkind = "rating"\nscale = [5, 1]', "task.scale: must be [lowest, highest]"),
+        ('[task]\nkind = "rating"\nscale = [-1, 1]', "task.scale: must be [lowest, highest], from 0 on"),
+        ('[task]\nkind = "rating"\nscale = [0, 1000000000]', "task.scale: must be"),
+        ('[guarantee]\npath = "tierwise"\nprocedure = "fallback"', "remove both keys"),
+        ('[guarantee]\npath = "tierwise"\nprefer = "cost"', "remove both keys"),
+        ('[data]\ngroup = "meta."', 'data.group: must be "group", "prompt", "item" or "meta.<key>"'),
+        ("[data]\nitems = 3", "data.items: must be a valid string"),
+        ('[task]\nrubric = "x"\nrubric_file = "y"', "rubric and rubric_file say the same thing"),
+        ('[task]\ncriteria = ["x", " "]', "task.criteria: a criterion must not be empty"),
+        ('[prompts]\nfolders = "x"', "unknown key prompts.folders"),
+        (f'{MODEL}mode = "reasons"', "judges.1.mode: must be 'direct', 'reason', 'structured' or 'stated'"),
+        (f'{MODEL}mode = "stated"\nchannel = "samples"', 'mode = "stated" is a channel of its own'),
+        (f"{MODEL}max_tokens = 0", "judges.1.max_tokens: must be greater than or equal to 1"),
+        ('[[judges]]\nname = "l"\nbackend = "local"\nmodel = "m"\nmode = "reason"', "judges.1.mode: must be"),
+        ("[budget]\nusd = inf", "budget.usd: must be a finite number"),
+        ("[gate]\nmin_agreement = 85", "gate.min_agreement: must be less than or equal to 1"),
+    ],
+)
+def test_a_mistake_is_said_in_words(tmp_path: Path, text: str, said: str) -> None:
+    lines = refused(tmp_path, text)
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"version = 1\nversion = 1\n", "not valid TOML: Cannot overwrite a value (at line 2"),
+        (b"version = ", "not valid TOML"),
+        (b"x = " + b"9" * 5000, "not valid TOML"),
+        (b"x = " + b"[" * 5000, "nested too deeply"),
+        (b"# \xff", "not UTF-8 at byte 3"),
+        (b"", "version is missing"),
+        (b"version = 2" + JUDGE.encode(), "version: must be 1"),
+        (b'version = "1"' + JUDGE.encode(), "version: must be 1"),
+        (b"version = 1\njudges = []", "judges: there must be at least one [[judges]]"),
+        (b'version = 1\n[judges]\nname = "a"', "must be written [[judges]], with two brackets"),
+        (b"version = 1" + JUDGE.encode() * 2, "judges: names must differ: a, a"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, data: bytes, said: str) -> None:
+    assert said in refused(tmp_path, data)[0]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file") as caught:
+        load_config(tmp_path / "none.toml")
+    assert "init" in caught.value.hint
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_unicode_windows_newlines_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
+    text = f'version = 1\n[task]\nquestion = "Welche Antwort ist schöner? 🤔"\n{JUDGE}'.replace("\n", "\r\n")
+    config = load(tmp_path, text.encode("utf-8-sig"))
+    assert config.task.question == "Welche Antwort ist schöner? 🤔"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key_env = "SECRETsecret123"',
+        'api_key_env = "hf_SECRETsecret"',
+        'api_key_env = "sk-SECRET"',
+        'api_key_env = "SECRET KEY"',
+        'base_url = "https://me:SECRET@host/v1"',
+        'base_url = "https://host/v1?key=SECRET"',
+        'base_url = "https://host/v1#SECRET"',
+        'extra = { api_key = "SECRET" }',
+        'extra = { headers = [{ Authorization = "SECRET" }] }',
+        'api_key = "SECRET"',
+    ],
+)
+def test_a_secret_is_refused_and_not_repeated(tmp_path: Path, line: str) -> None:
+    (said,) = refused(tmp_path, "", JUDGE + line)
+    assert "judges.1." in said
+    assert "SECRET" not in said
+
+
+def test_what_is_no_secret_is_accepted(tmp_path: Path) -> None:
+    judge = (
+        JUDGE + 'api_key_env = "MY_KEY_2"\nbase_url = "http://localhost:8000/v1"\nextra = { max_tokens = 3 }'
+    )
+    assert load(tmp_path, "", judge).judges[0].model_dump()["extra"] == {"max_tokens": 3}
+    assert refused(tmp_path, "", JUDGE + 'base_url = "localhost:8000/v1"') == [
+        "judges.1.base_url: must start with http:// or https:// and a host"
+    ]
+
+
+def test_a_plugin_keeps_its_options_and_no_secret(tmp_path: Path) -> None:
+    judge = '\n[[judges]]\nname = "p"\nbackend = "local-vllm"\noptions = { a = 1 }\n'
+    assert load(tmp_path, "", judge).judges[0].backend == "local-vllm"
+    judge = '\n[[judges]]\nname = "p"\nbackend = "mine"\noptions = { hf_token = "x" }\n'
+    assert "hf_token looks like a secret" in refused(tmp_path, "", judge)[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "task"),
+    [
+        ("", Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"))),
+        ('ties = "drop"', Task(TaskKind.PAIRWISE, "?", ("A", "B"), "drop")),
+        ('kind = "binary"', Task(TaskKind.BINARY, "?", ("pass", "fail"))),
+        ('kind = "binary"\nlabels = ["ja", "nein"]', Task(TaskKind.BINARY, "?", ("ja", "nein"))),
+        ('kind = "rating"\nscale = [0, 2]', Task(TaskKind.RATING, "?", ("0", "1", "2"))),
+        ('kind = "choice"\nlabels = ["x", "y"]', Task(TaskKind.CHOICE, "?", ("x", "y"))),
+    ],
+)
+def test_the_labels_of_each_kind_of_task(tmp_path: Path, table: str, task: Task) -> None:
+    assert load(tmp_path, f'[task]\nquestion = "?"\n{table}').task.task() == task
+
+
+def test_how_many_prompts_are_asked(tmp_path: Path) -> None:
+    assert load(tmp_path, "").ensemble.members == 5
+    assert load(tmp_path, "[ensemble]\nshots = 0").ensemble.members == 1
+    assert load(tmp_path, '[ensemble]\nestimator = "predictive"').ensemble.members == 1
+
+
+def test_the_schema_in_the_package_is_up_to_date() -> None:
+    """`json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False)` and a newline renew it."""
+    wanted = json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert SCHEMA.read_text(encoding="utf-8") == wanted
+    assert set(json_schema()["properties"]) == set(Config.model_fields) - {"folder", "columns"} | {"import"}
+    assert set(json_schema()["required"]) == {"version", "judges"}
+
+
+def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None:
+    four = load(tmp_path, "[guarantee]\nlooks = [150, 250, 400, 600]").guarantee
+    assert four.shares == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    two = load(tmp_path, "[guarantee]\nlooks = [9, 20]\nlook_shares = [0.25, 0.5]").guarantee
+    assert two.shares == (0.25, 0.5)
+    assert load(tmp_path, "").guarantee.shares == ()

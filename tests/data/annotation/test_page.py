@@ -1,0 +1,317 @@
+"""The page in a real browser: labelled by keyboard, blind, resumed after a kill, hostile texts inert."""
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_hostile import ALIVE
+from tests.test_project import write_project
+from trustescalate.data.annotation.answers import read_answers, standing
+from trustescalate.data.annotation.collect import bring_in
+from trustescalate.data.annotation.queue import Queue, open_queue, queue_calibration
+from trustescalate.data.dataset import load_dataset
+from trustescalate.project import Project
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+Serve = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium with its chromedriver here"),
+]
+LISTEN = (
+    "window.__violations = [];"
+    "document.addEventListener('securitypolicyviolation',"
+    " event => { window.__violations.push(event.violatedDirective); });"
+    "window.alert = () => { window.__pwned = 'alert'; };"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LISTEN})
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """A person at the page. `busy` counts what the page has finished; a key is pressed once it is ready."""
+
+    def __init__(self, browser: webdriver.Chrome, url: str) -> None:
+        self.browser = browser
+        browser.get(url)
+        self.wait(1)
+
+    @property
+    def ready(self) -> int:
+        return int(self.browser.execute_script("return document.body.dataset.ready || '0'"))
+
+    def wait(self, count: int) -> None:
+        WebDriverWait(self.browser, 20, 0.02).until(lambda _: self.ready >= count)
+
+    def enter(self, name: str) -> None:
+        count = self.ready
+        self.browser.find_element(By.ID, "name").send_keys(name, Keys.ENTER)
+        self.wait(count + 1)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            count = self.ready
+            self.browser.find_element(By.TAG_NAME, "body").send_keys(key)
+            self.wait(count + 1)
+
+    def text(self, selector: str) -> str:
+        found: str = self.browser.execute_script(
+            "return document.querySelector(arguments[0]).textContent", selector
+        )
+        return found
+
+    def shown(self) -> tuple[str, ...]:
+        script = (
+            "return [...document.querySelectorAll('#prompt .text, #responses .text')].map(n => n.textContent)"
+        )
+        return tuple(self.browser.execute_script(script))
+
+    def visible(self, identity: str) -> bool:
+        return self.browser.find_element(By.ID, identity).is_displayed()
+
+
+def queued(folder: Path, rows: int, **more: Any) -> tuple[Path, Queue]:
+    config = write_project(folder, **more)
+    queue_calibration(Project.open(config), rows)
+    return config, open_queue(Project.open(config))
+
+
+def said(queue: Queue, who: str) -> dict[int, str | None]:
+    place = {row.item_id: n for n, row in enumerate(queue.asked)}
+    kept = standing(read_answers(queue.folder / "answers.jsonl"))
+    return {place[item_id]: row.answer for (name, item_id), row in kept.items() if name == who}
+
+
+MEANS = {"1": "first", "a": "first", "2": "second", "b": "second", "0": "tie", "t": "tie", "s": "skip"}
+
+
+def test_twenty_items_with_the_keyboard_through_a_kill(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    """All keys, the server killed after the ninth answer, and every answer back in the items' frame."""
+    config, queue = queued(tmp_path, 20)
+    keys = "12ab0ts1221b0a12ts2B"
+    url, process = serve(config)
+    page = Page(browser, url)
+    page.enter("ann")
+    for place, key in enumerate(keys[:9]):
+        row = queue.asked[place]
+        assert page.shown() == (row.prompt, *row.responses)
+        assert f" {place + 1} of 20 · {place} answered" in page.text("#count")
+        page.press(key)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    assert said(queue, "ann") == {n: MEANS[key] for n, key in enumerate(keys[:9])}
+    page.press("1")
+    assert "cannot be reached" in page.text("#error")
+    assert page.visible("error")
+
+    page = Page(browser, serve(config)[0])
+    assert "9 of 20" in page.text("#people-names")
+    count = page.ready
+    browser.find_element(By.CSS_SELECTOR, "#people-names button").click()
+    page.wait(count + 1)
+    assert page.shown()[0] == queue.asked[9].prompt
+    page.press(*keys[9:])
+    assert page.visible("done")
+    assert page.text("#done-count") == "20 rows"
+    assert said(queue, "ann") == {n: MEANS[key.lower()] for n, key in enumerate(keys)}
+    assert all(row.seconds is not None for row in read_answers(queue.folder / "answers.jsonl"))
+
+    found = bring_in(Project.open(config))
+    assert (found.added, found.skips, found.ties) == (20, 2, 4)
+    data = load_dataset(Project.open(config).config)
+    labels = {note.item_id: note.label for note in data.annotations if note.annotator == "ann"}
+    items = {item.id: item for item in data.items}
+    for place, key in enumerate(keys.lower()):
+        row, label = queue.asked[place], labels[queue.asked[place].item_id]
+        if MEANS[key] in ("tie", "skip"):
+            assert label == MEANS[key]
+        else:
+            chosen = row.responses[MEANS[key] == "second"]
+            assert items[row.item_id].responses["AB".index(label)] == chosen
+
+
+def test_undo_arrows_and_a_changed_mind(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    config, queue = queued(tmp_path, 4)
+    page = Page(browser, serve(config)[0])
+    page.enter("ann")
+    page.press("1", "2", "u")
+    assert said(queue, "ann") == {0: "first"}
+    assert page.shown()[0] == queue.asked[1].prompt
+    page.press("t", Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert page.shown()[0] == queue.asked[0].prompt
+    pressed = "#answers button[aria-pressed=true]"
+    assert browser.find_element(By.CSS_SELECTOR, pressed).get_attribute("data-answer") == "first"
+    page.press("2")
+    assert said(queue, "ann") == {1: "tie", 0: "second"}
+    page.press(Keys.ARROW_RIGHT)
+    assert page.shown()[0] == queue.asked[2].prompt
+    page.press(Keys.ARROW_RIGHT)
+    assert page.shown()[0] == queue.asked[2].prompt, "a row without an answer was passed"
+    page.press("1", "1")
+    assert page.visible("done")
+    page.press("u")
+    assert page.visible("desk")
+    assert said(queue, "ann") == {1: "tie", 0: "second", 2: "first"}
+    page.browser.find_element(By.TAG_NAME, "body").send_keys("x", "9", "q")
+    assert said(queue, "ann") == {1: "tie", 0: "second", 2: "first"}
+
+
+def test_two_people_label_blind_and_see_agreement_in_the_end(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    config, queue = queued(tmp_path, 4)
+    url, _ = serve(config)
+    page = Page(browser, url)
+    page.enter("ann")
+    page.press("1", "2", "t", "s")
+    assert not page.visible("agreement")
+    page = Page(browser, url)
+    page.enter("  bob ")
+    assert browser.find_elements(By.CSS_SELECTOR, "[aria-pressed=true], .chosen") == []
+    page.press("1", "2", "1")
+    assert page.visible("desk")
+    assert not page.visible("agreement")
+    page.press("1")
+    assert page.visible("agreement")
+    assert page.text("#pairs td") == "ann and bob"
+    assert "2 (67 %)" in page.text("#pairs")
+    assert said(queue, "bob") == {0: "first", 1: "second", 2: "first", 3: "first"}
+    assert bring_in(Project.open(config)).annotators == 2
+
+
+def test_hostile_texts_are_texts(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    def hostile(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for n, item in enumerate(items):
+            item.pop("group", None)
+            item["prompt"] = f"{ALIVE[n % len(ALIVE)]} {n}"
+            item["responses"] = [f"{ALIVE[(n + k) % len(ALIVE)]} {k} {n}" for k in (1, 2)]
+            item["id"] = f"<img src=x onerror=alert(1)> {item['id']}"
+        for note in notes:
+            note["item_id"] = f"<img src=x onerror=alert(1)> {note['item_id']}"
+
+    config, queue = queued(tmp_path, 24, change=hostile, unlabelled=30)
+    browser.get_log("browser")
+    browser.get_log("performance")
+    url, _ = serve(config)
+    page = Page(browser, url)
+    page.enter("<img src=x onerror=alert(1)>")
+    for row in queue.asked:
+        assert page.shown() == (row.prompt, *row.responses)
+        page.press("1")
+    assert page.visible("done")
+    page = Page(browser, url)
+    assert "<img src=x" in page.text("#people-names")
+    assert browser.execute_script("return typeof window.__pwned") == "undefined"
+    assert browser.execute_script("return window.__violations") == []
+    injected = "iframe, svg, object, img, main script, [onerror], [onload]"
+    assert browser.find_elements(By.CSS_SELECTOR, injected) == []
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [
+        each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"
+    ]
+    assert urls
+    assert all(each.startswith((url, "data:")) for each in urls)
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_is_wider_than_the_screen(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome, width: int
+) -> None:
+    def long(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for n, item in enumerate(items):
+            item["responses"] = ["w" * 500 + str(n), "line\n" * 80 + str(n)]
+
+    config, _ = queued(tmp_path, 2, change=long)
+    size = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page = Page(browser, serve(config)[0])
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        page.enter("somebody with quite a long name, so that the head of the page is full")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        tops = browser.execute_script(
+            "return [...document.querySelectorAll('.response')].map(n => n.getBoundingClientRect().top)"
+        )
+        assert (tops[0] == tops[1]) == (width > 736), (
+            "side by side where there is room, else one below another"
+        )
+        answers = browser.find_element(By.ID, "answers").rect
+        assert answers["y"] + answers["height"] <= 700, "the answers are not in sight"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "keys", "wanted"),
+    [
+        ('kind = "binary"\nquestion = "Fine?"', ("pass", "fail"), "pf", ("pass", "fail")),
+        ('kind = "rating"\nquestion = "How good?"\nscale = [1, 5]', ("1", "5"), "35", ("3", "5")),
+        (
+            'kind = "choice"\nquestion = "What is it?"\nlabels = ["safe", "unsafe", "no idea"]',
+            ("safe", "unsafe"),
+            "1n",
+            ("safe", "no idea"),
+        ),
+    ],
+)
+def test_one_response_at_a_time(
+    tmp_path: Path,
+    serve: Serve,
+    browser: webdriver.Chrome,
+    task: str,
+    labels: tuple[str, str],
+    keys: str,
+    wanted: tuple[str, str],
+) -> None:
+    def single(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for item in items:
+            item["responses"] = item["responses"][:1]
+            item["reference"] = "the reference"
+        for n, note in enumerate(notes):
+            note["label"] = labels[n % 2]
+
+    config, queue = queued(tmp_path, 2, change=single, more=f"[task]\n{task}\n")
+    page = Page(browser, serve(config)[0])
+    page.enter("ann")
+    assert page.shown()[1:] == queue.asked[0].responses
+    assert page.text("#reference") == "the reference"
+    page.press(*keys)
+    assert page.visible("done")
+    assert said(queue, "ann") == dict(enumerate(wanted))

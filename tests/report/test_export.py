@@ -1,0 +1,531 @@
+"""Runs written for other tools: what comes back by an import, what labellers see, what has no place."""
+
+import csv
+import io
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.data.importers.samples import Parsed, parse
+from tests.test_project import calibrate, run, write_project
+from trustescalate.analysis.export_run import Exported, export_run
+from trustescalate.cli import app
+from trustescalate.errors import NotMeasurable, UsageError
+from trustescalate.project import Project
+from trustescalate.records import Annotation, Run, Task, TaskKind, Turn
+from trustescalate.report.export.base import Export, export_rows
+from trustescalate.report.export.registry import TARGETS
+from trustescalate.report.export.tables import guarded
+
+HOSTILE = (
+    "=cmd|' /C calc'!A0",
+    '<b>&amp;</b>"]]>',
+    "'quoted",
+    '+1,\r\n"2"',
+    "{{ 7*7 }} $prompt ${x}",
+    "\t@SUM(1)",
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was run, on items with hostile texts and names of models."""
+
+    def change(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for place, item in enumerate(items):
+            item["prompt"] += HOSTILE[place % len(HOSTILE)]
+            item["meta"] = {"model_a": "secret-one", "model_b": "secret-two"}
+
+    config = write_project(tmp_path_factory.mktemp("exported") / "p", change=change)
+    calibrate(config)
+    run(config)
+    return Project.open(config)
+
+
+@pytest.fixture(scope="module")
+def done(project: Project) -> Run:
+    return project.load_run()
+
+
+def write(project: Project, to: Path, name: str, **more: Any) -> Exported:
+    return export_run(project, None, name, to, **more)
+
+
+def relabelled(done: Run, **changes: Any) -> Run:
+    """The run with people's labels on every item, and what else is asked for."""
+    notes = tuple(
+        Annotation(item.id, who, label)
+        for place, item in enumerate(done.items)
+        for who, label in (("ann", "AB"[place % 2]), ("=bob,; x", ("tie", "skip", "B")[place % 3]))
+    )
+    return replace(done, annotations=notes, **changes)
+
+
+def exported(target: str, done: Run, folder: Path, *, blind: bool = False) -> tuple[Path, Export]:
+    """A run written by a format, with what lies beside."""
+    export = Export(done, export_rows(done, blind=blind), blind)
+    suffix = {"csv": "csv", "parquet": "parquet", "jsonl": "jsonl", "trl": "jsonl", "mt_bench": "jsonl"}
+    path = folder / f"out.{suffix.get(target, 'json')}"
+    path.write_bytes(b"".join(TARGETS[target].write(export)))
+    for end, content in export.beside.items():
+        path.with_name(path.name + end).write_bytes(content)
+    return path, export
+
+
+def labels(found: Parsed) -> dict[tuple[str, str], str]:
+    return found.annotations
+
+
+def people(done: Run) -> dict[tuple[str, str], str]:
+    return {(note.item_id, note.annotator): note.label for note in done.annotations}
+
+
+# ── round trips ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("target", ["csv", "jsonl", "parquet"])
+def test_tables_come_back_whole(target: str, done: Run, tmp_path: Path) -> None:
+    given_run = relabelled(done)
+    path, _ = exported(target, given_run, tmp_path)
+    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert found.result.refused == 0
+    assert list(found.items) == [item.id for item in given_run.items]
+    for item in given_run.items:
+        back = found.items[item.id]
+        assert (back.prompt, back.responses, back.group) == (item.prompt, item.responses, item.group)
+        assert (back.reference, back.meta) == (item.reference, item.meta)
+    assert labels(found) == people(given_run)
+    said = {(d.item_id, step.judge): step.label for d in given_run.decisions for step in d.trail}
+    assert {key: found.votes(*key)[0][1] for key in found.judgments} == {
+        key: label or "invalid" for key, label in said.items()
+    }
+
+
+def test_json_lines_keep_turns(done: Run, tmp_path: Path) -> None:
+    talk = (Turn("assistant", "One."), Turn("user", "And?"), Turn("assistant", "Two."))
+    items = tuple(replace(item, responses=(talk, item.responses[1])) for item in done.items)
+    path, _ = exported("jsonl", replace(done, items=items), tmp_path)
+    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert [item.responses for item in found.items.values()] == [item.responses for item in items]
+    (tmp_path / "table").mkdir()
+    _, export = exported("csv", replace(done, items=items), tmp_path / "table")
+    assert any("conversations stand as one text" in notice for notice in export.notices)
+
+
+def test_argilla_comes_back(done: Run, tmp_path: Path) -> None:
+    given_run = relabelled(done)
+    path, _ = exported("argilla", given_run, tmp_path)
+    found = parse(tmp_path / "set", path)
+    assert (found.result.format, found.result.refused) == ("argilla", 0)
+    assert [(i.id, i.prompt, i.responses) for i in found.items.values()] == [
+        (item.id, item.prompt, item.responses) for item in given_run.items
+    ]
+    assert labels(found) == people(given_run)
+
+
+def labelled_there(
+    tasks: list[dict[str, Any]], labels: Mapping[tuple[str, str], str]
+) -> list[dict[str, Any]]:
+    """The tasks as Label Studio exports them when people have answered, as to what stood left and right."""
+    for number, task in enumerate(tasks, 1):
+        data, given = task["data"], []
+        for (item_id, who), label in labels.items():
+            if item_id != data["item_id"]:
+                continue
+            side = {"type": "pairwise", "from_name": "comparison", "to_name": "comparison"}
+            side |= {"value": {"selected": "left" if label == data.get("left_is") else "right"}}
+            names = ("tie", "prompt") if "left_is" in data else ("label", "response")
+            chosen = {"type": "choices", "from_name": names[0], "to_name": names[1]}
+            chosen |= {"value": {"choices": [label]}}
+            answer = [] if label == "skip" else [side if label in ("A", "B") else chosen]
+            given.append({"completed_by": who, "result": answer, "was_cancelled": label == "skip"})
+        task |= {"id": number, "annotations": given}
+    return tasks
+
+
+def test_label_studio_comes_back(done: Run, tmp_path: Path) -> None:
+    given_run = relabelled(done)
+    path, export = exported("label_studio", given_run, tmp_path)
+    tasks = labelled_there(json.loads(path.read_bytes()), people(given_run))
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    found = parse(tmp_path / "set", path)
+    assert found.result.format == "label_studio"
+    assert [(i.id, i.prompt, i.responses, i.reference, i.group) for i in found.items.values()] == [
+        (item.id, item.prompt, item.responses, item.reference, item.group) for item in given_run.items
+    ]
+    skipped = [key for key, label in people(given_run).items() if label == "skip"]
+    assert labels(found) == {key: label for key, label in people(given_run).items() if label != "skip"}
+    assert found.result.refused == len(skipped) > 0, "who skipped is counted, and says nothing"
+    shown = {(row.item.id, row.suggestion[0]): row.suggestion[1] for row in export.rows if row.suggestion}
+    assert {key: found.votes(*key)[0][1] for key in found.judgments} == shown
+    assert len(shown) > 0
+
+
+def test_label_studio_comes_back_with_single_answers(done: Run, tmp_path: Path) -> None:
+    given_run = single(done, TaskKind.BINARY, ("pass", "fail"))
+    told = {(item.id, "7"): ("pass", "fail")[n % 2] for n, item in enumerate(given_run.items)}
+    path, _ = exported("label_studio", given_run, tmp_path)
+    path.write_text(json.dumps(labelled_there(json.loads(path.read_bytes()), told)), encoding="utf-8")
+    found = parse(tmp_path / "set", path)
+    assert found.result.refused == 0
+    assert [(i.id, i.prompt, i.responses) for i in found.items.values()] == [
+        (item.id, item.prompt, item.responses) for item in given_run.items
+    ]
+    assert labels(found) == told
+
+
+def test_alpaca_eval_comes_back(done: Run, tmp_path: Path) -> None:
+    path, _ = exported("alpaca_eval", done, tmp_path)
+    found = parse(tmp_path / "set", path)
+    assert (found.result.format, found.result.refused) == ("alpaca_eval", 0)
+    back = {(item.prompt, item.responses): item for item in found.items.values()}
+    for item, decision in zip(done.items, done.decisions, strict=True):
+        twin = back[item.prompt, item.responses]
+        assert twin.meta == item.meta
+        for step in decision.trail:
+            judgment = next(
+                each for each in done.judgments if (each.item_id, each.judge) == (item.id, step.judge)
+            )
+            assert found.votes(twin.id, step.judge) == [("", step.label or "invalid")]
+            assert found.judgments[twin.id, step.judge].cost == pytest.approx(judgment.cost)
+
+
+def test_mt_bench_comes_back_with_both_games(done: Run, tmp_path: Path) -> None:
+    path, _ = exported("mt_bench", done, tmp_path)
+    beside = [path.with_name(f"{path.name}.{name}.jsonl") for name in ("question", "model_answer")]
+    found = parse(tmp_path / "set", path, *beside)
+    assert (found.result.format, found.result.refused) == ("mt_bench_pair", 0)
+    for item in done.items:
+        twin = found.items[f"{item.id}|secret-one|secret-two|turn1"]
+        assert (twin.prompt, twin.responses) == (item.prompt, item.responses)
+    for judgment in done.judgments:
+        votes = found.votes(f"{judgment.item_id}|secret-one|secret-two|turn1", judgment.judge)
+        first = {vote.order: vote for vote in reversed(judgment.votes)}
+        assert votes == [(o, max(first[o].probs, key=lambda k: first[o].probs[k])) for o in ("AB", "BA")]
+
+
+def test_mt_bench_has_two_turns_and_no_place_for_one_order(done: Run, tmp_path: Path) -> None:
+    first = (Turn("assistant", "One."), Turn("user", "And?"), Turn("assistant", "Two."))
+    second = (Turn("assistant", "Uno."), Turn("user", "And?"), Turn("assistant", "Dos."))
+    items = tuple(replace(item, responses=(first, second)) for item in done.items)
+    path, export = exported("mt_bench", replace(done, items=items), tmp_path)
+    beside = [path.with_name(f"{path.name}.{name}.jsonl") for name in ("question", "model_answer")]
+    found = parse(tmp_path / "set", path, *beside)
+    assert export.left_out == {}
+    assert {item.responses for item in found.items.values()} == {(first, second)}
+    one = tuple(
+        replace(row, votes=tuple(vote for vote in row.votes if vote.order == "AB")) for row in done.judgments
+    )
+    _, export = exported("mt_bench", replace(done, judgments=one), tmp_path)
+    assert export.left_out == {
+        "MT-Bench has no place for a judge that was asked in one order": len(done.items)
+    }
+
+
+# ── what labellers see ───────────────────────────────────────────────────────────────────────────
+
+
+def test_label_studio_shows_each_side_by_lot_and_says_which(done: Run, tmp_path: Path) -> None:
+    path, export = exported("label_studio", done, tmp_path)
+    tasks = json.loads(path.read_bytes())
+    assert {task["data"]["left_is"] for task in tasks} == {"A", "B"}
+    trails = {decision.item_id: decision.trail for decision in done.decisions}
+    predicted = 0
+    for item, task, row in zip(done.items, tasks, export.rows, strict=True):
+        data = task["data"]
+        shown = (data["answer1"], data["answer2"])
+        assert (shown if data["left_is"] == "A" else shown[::-1]) == item.texts
+        assert (data["item_id"], data["prompt"]) == (item.id, item.prompt)
+        assert bool(task["predictions"]) == (row.suggestion is not None)
+        for prediction in task["predictions"]:
+            step = next(step for step in reversed(trails[item.id]) if step.label is not None)
+            (result,) = prediction["result"]
+            side = result["value"].get("selected")
+            label = (
+                "tie"
+                if side is None
+                else data["left_is"]
+                if side == "left"
+                else "AB".replace(data["left_is"], "")
+            )
+            assert (prediction["model_version"], prediction["score"], label) == (
+                step.judge,
+                step.score,
+                step.label,
+            )
+            predicted += 1
+    assert predicted > 0
+    again, _ = exported("label_studio", done, tmp_path)
+    assert json.loads(again.read_bytes()) == tasks
+
+
+def test_a_labelling_configuration_escapes_what_it_holds(done: Run) -> None:
+    task = Task(TaskKind.CHOICE, '<Header/> "&" $prompt', ('a"b', "<c>&"))
+    certificate = replace(done.header.certificate, task=task)
+    export = Export(replace(done, header=replace(done.header, certificate=certificate)), ())
+    list(TARGETS["label_studio"].write(export))
+    view = Xml.fromstring(export.beside[".config.xml"])
+    assert [each.get("value") for each in view.iter("Choice")] == ['a"b', "<c>&"]
+    assert [each.get("value") for each in view.iter("Header")] == ['<Header/> "&" $prompt']
+    assert len(list(view.iter("Choices"))) == 1
+
+
+@pytest.mark.parametrize("target", ["label_studio", "argilla"])
+def test_rows_that_measure_carry_no_opinion_and_no_row_a_models_name(
+    target: str, done: Run, tmp_path: Path
+) -> None:
+    shown = json.loads(exported(target, done, tmp_path)[0].read_bytes())
+    assert sum(map(_opinions, shown)) > 0
+    roles = {**done.header.certificate.roles, "certify": tuple(item.id for item in done.items)}
+    measured = replace(
+        done, header=replace(done.header, certificate=replace(done.header.certificate, roles=roles))
+    )
+    for hidden, blind in ((measured, False), (done, True)):
+        records = json.loads(exported(target, hidden, tmp_path, blind=blind)[0].read_bytes())
+        assert len(records) == len(done.items)
+        assert sum(map(_opinions, records)) == 0
+    assert "secret" not in json.dumps(shown)
+
+
+def _opinions(record: dict[str, Any]) -> int:
+    """How many opinions of judges a record shows."""
+    return len(record.get("predictions", [])) + sum("suggestion" in key for key in record)
+
+
+@pytest.mark.parametrize("target", ["csv", "jsonl"])
+def test_a_blind_table_is_there_to_be_filled_in(target: str, done: Run, tmp_path: Path) -> None:
+    path, _ = exported(target, relabelled(done), tmp_path, blind=True)
+    text = path.read_text(encoding="utf-8-sig")
+    assert not any(word in text for word in ("secret-", "judge:", "verdict", "person:", "bob"))
+    if target == "csv":
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        rows[0] |= {"label": "B", "annotator": "zoe"}
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            table = csv.DictWriter(file, rows[0].keys())
+            table.writeheader()
+            table.writerows(rows)
+        found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+        assert labels(found) == {(done.items[0].id, "zoe"): "B"}
+        assert found.items[done.items[0].id].prompt == done.items[0].prompt
+
+
+# ── text that would be a formula ─────────────────────────────────────────────────────────────────
+
+
+def test_no_cell_of_a_spreadsheet_begins_a_formula(done: Run, tmp_path: Path) -> None:
+    path, _ = exported("csv", relabelled(done), tmp_path)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell.lstrip()[:1] in tuple("=+-@＝＋－＠")[:8] and cell.strip()]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text())
+def test_a_guard_can_be_undone(text: str) -> None:
+    safe = guarded(text)
+    assert safe.removeprefix("'") == text
+    assert safe.lstrip(" ")[:1] not in {"=", "+", "-", "@"}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.text(min_size=1, max_size=30).filter(str.strip), min_size=3, max_size=3),
+    target=st.sampled_from(sorted(TARGETS)),
+)
+def test_any_texts_can_be_written(texts: list[str], target: str, done: Run, tmp_path: Path) -> None:
+    items = tuple(
+        replace(item, prompt=texts[0], responses=(texts[1], texts[2]), meta={texts[0]: texts[1]})
+        for item in done.items[:5]
+    )
+    known = {item.id for item in items}
+    small = replace(
+        done, items=items, decisions=tuple(each for each in done.decisions if each.item_id in known)
+    )
+    path, export = exported(target, small, tmp_path)
+    if target in ("csv", "jsonl"):
+        columns = tomllib.loads(export.beside[".columns.toml"].decode())["import"]
+        assert list(columns["meta"]) == [texts[0]]
+    if target == "csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+        assert len(rows) - 1 == len(items) - sum(export.left_out.values())
+
+
+# ── training, batches, refusals ──────────────────────────────────────────────────────────────────
+
+
+def test_trl_holds_released_preferences_alone(done: Run, tmp_path: Path) -> None:
+    path, export = exported("trl", done, tmp_path)
+    rows = {row["item_id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    released = {each.item_id: each for each in done.decisions if each.label in ("A", "B")}
+    assert rows.keys() == released.keys()
+    assert sum(export.left_out.values()) == len(done.items) - len(rows)
+    for item in done.items:
+        if item.id in rows:
+            row, decision = rows[item.id], released[item.id]
+            best = item.responses["AB".index(str(decision.label))]
+            assert (row["chosen"], row["confidence"], row["judge"]) == (best, decision.score, decision.judge)
+            assert {row["chosen"], row["rejected"]} == set(item.responses)
+            assert len(row["certificate"]) == 16
+
+
+def single(done: Run, kind: TaskKind, names: tuple[str, ...]) -> Run:
+    """The run as one about single answers: A becomes the first label."""
+    task = Task(kind, "Is it right?", names)
+    said = dict(zip(("A", "B", "tie"), (*names, names[0]), strict=False))
+    decisions = tuple(replace(each, label=said.get(str(each.label)), trail=()) for each in done.decisions)
+    items = tuple(replace(item, responses=item.responses[:1]) for item in done.items)
+    header = replace(done.header, certificate=replace(done.header.certificate, task=task))
+    return replace(done, header=header, items=items, decisions=decisions, annotations=())
+
+
+def test_pass_and_fail_become_unpaired_rows(done: Run, tmp_path: Path) -> None:
+    binary = single(done, TaskKind.BINARY, ("pass", "fail"))
+    path, _ = exported("trl", binary, tmp_path)
+    rows = {row["item_id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    for item, decision in zip(binary.items, binary.decisions, strict=True):
+        if decision.label is not None:
+            assert rows[item.id]["completion"] == item.responses[0]
+            assert rows[item.id]["label"] is (decision.label == "pass")
+    assert len(rows) == sum(each.label is not None for each in binary.decisions)
+
+
+@pytest.mark.parametrize("target", ["label_studio", "csv", "jsonl", "parquet"])
+def test_single_answers_can_be_labelled_and_tabled(target: str, done: Run, tmp_path: Path) -> None:
+    rating = single(done, TaskKind.RATING, ("1", "2", "3"))
+    path, _ = exported(target, rating, tmp_path)
+    if target == "label_studio":
+        assert [task["data"]["response"] for task in json.loads(path.read_bytes())] == [
+            item.responses[0] for item in rating.items
+        ]
+        return
+    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert [item.responses for item in found.items.values()] == [item.responses for item in rating.items]
+
+
+def test_what_has_no_meaning_is_refused_by_name(project: Project, done: Run, tmp_path: Path) -> None:
+    from trustescalate.report.export.registry import target
+
+    rating = Task(TaskKind.RATING, "How good?", ("1", "2", "3"))
+    for name in ("trl", "argilla", "mt_bench", "alpaca_eval"):
+        with pytest.raises(UsageError, match=f"a rating task cannot be written as {name}"):
+            target(name, rating, blind=False)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"format_name": "xls"}, "no format 'xls'"),
+        ({"format_name": "trl", "blind": True}, "made of what judges said"),
+        ({"format_name": "openai_batch"}, "no model behind"),
+        ({"format_name": "openai_batch", "judge": "nobody"}, "no judge 'nobody'"),
+        ({"format_name": "openai_batch", "blind": True}, "made for a judge"),
+        ({"format_name": "csv", "judge": "small"}, "asks no judge"),
+    ]
+    for options, message in cases:
+        with pytest.raises(UsageError, match=message):
+            export_run(project, None, to=tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+    write(project, tmp_path / "out.csv", "csv")
+    with pytest.raises(UsageError, match="is there already"):
+        write(project, tmp_path / "out.csv", "csv")
+
+
+def test_only_what_was_asked_for_goes_out(project: Project, done: Run, tmp_path: Path) -> None:
+    counts = {
+        only: write(project, tmp_path / f"{only}.csv", "csv", only=only).rows
+        for only in ("all", "abstained", "released")
+    }
+    assert counts["all"] == len(done.items)
+    assert counts["abstained"] == sum(each.label is None for each in done.decisions) > 0
+    assert counts["released"] == counts["all"] - counts["abstained"]
+
+
+def test_an_incomplete_run_is_exported_with_a_notice(
+    done: Run, tmp_path: Path, tmp_path_factory: Any
+) -> None:
+    config = write_project(tmp_path / "p")
+    calibrate(config)
+    finished = run(config)
+    folder = Project.open(config).run_path(finished.header.id)
+    kept = (folder / "decisions.jsonl").read_bytes().splitlines(keepends=True)[:7]
+    (folder / "decisions.jsonl").write_bytes(b"".join(kept))
+    found = write(Project.open(config), tmp_path / "out.jsonl", "jsonl")
+    assert any("7 of" in notice and "not complete" in notice for notice in found.notices)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == len(finished.items)
+    assert sum(row["reason"] == "open" for row in rows) == len(rows) - 7
+    frame = Project.open(config).load_run().to_frame()
+    assert (frame["reason"] == "open").sum() == len(rows) - 7
+    (folder / "decisions.jsonl").write_bytes(b"")
+    with pytest.raises(NotMeasurable, match="no item of the run is"):
+        write(Project.open(config), tmp_path / "none.csv", "csv", only="released")
+
+
+def test_the_next_judge_is_asked_as_the_run_would_ask_it(done: Run, tmp_path: Path) -> None:
+    config = write_project(tmp_path / "p")
+    calibrate(config)
+    finished = run(config)
+    text = config.read_text(encoding="utf-8")
+    config.write_text(
+        f'{text}\n[[judges]]\nname = "best"\nbackend = "openai"\nmodel = "m-1"\nextra = {{ user = "u" }}\n',
+        encoding="utf-8",
+    )
+    project = Project.open(config)
+    found = write(project, tmp_path / "batch.jsonl", "openai_batch", judge="best")
+    lines = [json.loads(line) for line in (tmp_path / "batch.jsonl").read_text(encoding="utf-8").splitlines()]
+    abstained = [each.item_id for each in finished.decisions if each.label is None]
+    ensemble = project.config.ensemble
+    assert len(lines) == len(abstained) * ensemble.members * 2
+    assert len({line["custom_id"] for line in lines}) == len(lines)
+    assert {line["custom_id"].split("|")[0] for line in lines} == set(abstained)
+    texts = {item.id: item.texts for item in finished.items}
+    for line in lines:
+        body, item_id = line["body"], line["custom_id"].split("|")[0]
+        assert (body["model"], body["user"], line["url"]) == ("m-1", "u", "/v1/chat/completions")
+        asked = body["messages"][-1]["content"]
+        first, second = texts[item_id] if "|AB|" in line["custom_id"] else texts[item_id][::-1]
+        assert asked.index(first) < asked.index(second) or first in second or second in first
+    assert found.left_out == {}
+
+
+# ── frames and the command ───────────────────────────────────────────────────────────────────────
+
+
+def test_a_frame_has_a_row_an_item_and_adds_up(done: Run) -> None:
+    frame = relabelled(done).to_frame()
+    assert list(frame["id"]) == [item.id for item in done.items]
+    assert frame["cost"].sum() == pytest.approx(sum(each.cost for each in done.judgments))
+    assert frame["output_tokens"].sum() == sum(each.usage.output_tokens for each in done.judgments)
+    assert frame["small.votes"].sum() + frame["large.votes"].sum() == sum(
+        len(each.votes) for each in done.judgments
+    )
+    assert frame["label"].notna().sum() == sum(each.label is not None for each in done.decisions)
+    assert frame["large.score"].notna().sum() == sum(len(each.trail) == 2 for each in done.decisions)
+    assert list(frame["people"]) == [2] * len(done.items)
+    assert list(frame["human_label"][:3].fillna("")) == ["", "B", ""]
+    votes = done.votes_frame()
+    assert len(votes) == sum(len(each.votes) for each in done.judgments)
+    assert votes["label"].isna().sum() == votes["failure"].notna().sum()
+    assert list(replace(done, items=(), decisions=(), judgments=()).to_frame().columns) == list(frame.columns)
+
+
+def test_the_command_writes_and_says_so(project: Project, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    config = str(project.config.folder / "trustescalate.toml")
+
+    def call(*more: str) -> Any:
+        return CliRunner().invoke(app, ["export", "--config", config, *more])
+
+    done = call("--as", "trl", "--to", str(tmp_path / "pairs.jsonl"), "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["format"] == "trl"
+    assert (tmp_path / "pairs.jsonl").exists()
+    refused = call("--as", "trl", "--to", str(tmp_path / "pairs.jsonl"))
+    assert refused.exit_code == 2

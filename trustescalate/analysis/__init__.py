@@ -1,0 +1,1 @@
+"""Answer what is asked before calibration and after a run."""

@@ -1,0 +1,298 @@
+"""Check configuration and data, and say what would happen."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trustescalate.analysis.sample_size import guessed_plan
+from trustescalate.calibration.attempts import first_share
+from trustescalate.calibration.ledger import labels_of, read_ledger, row_digest
+from trustescalate.calibration.selection import Selection, must_be_clusters
+from trustescalate.config import (
+    Config,
+    GuaranteeTable,
+    OpenAIJudge,
+    ScoreJudge,
+    parse_config,
+)
+from trustescalate.data.batch import to_label
+from trustescalate.data.clusters import ITEM, duplicates
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import majority
+from trustescalate.data.quality import facts_and_doubts
+from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable
+from trustescalate.judges.registry import needs_rows
+from trustescalate.project import Project
+from trustescalate.records import SKIP, Annotation, Clusters, Item
+from trustescalate.records.item_fields import values_of
+from trustescalate.records.jsonl import read_rows
+from trustescalate.stats.conformal import fewest_rows
+from trustescalate.stats.planning import label_floor
+
+MOST_VALUES_SHOWN = 12
+FEW_PILOT = 30
+"""With fewer unlabelled rows the expected coverage of a policy is little more than a guess."""
+ENOUGH_TO_FIT = 50
+"""From so many rows on a logistic score can be better than a plain one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What `check` found: facts as (name, value), and what a careful colleague would warn of."""
+
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"facts": dict(self.facts), "warnings": list(self.warnings)}
+
+
+def inspect_project(project: Project) -> Inspection:
+    """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
+    config, data = project.config, load_dataset(project.config)
+    selected = project.select(data)
+    roles = selected.roles
+    task, promise = config.task.task(), config.guarantee
+    truth = majority(task, data.annotations)
+    said = Counter("no majority" if label is None else label for label in truth.values())
+    facts = (
+        ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_picked(data)}"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
+        ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
+        ("promise", _promised(promise)),
+        *_test_facts(selected),
+        *_ledger_facts(project, data, selected),
+        *_batch_facts(project, data),
+        *_value_facts(project, data, roles),
+        *_score_facts(project),
+        ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
+        ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
+    )
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
+    return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+
+
+def _promised(promise: GuaranteeTable) -> str:
+    if promise.claim == "expected":
+        return f"alpha {promise.alpha:g} in expectation only; every judge is asked about every item"
+    return f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"
+
+
+def inspect_data(path: Path) -> Inspection:
+    """Look at a folder or a file of items without a configuration; annotations.jsonl lies beside it.
+
+    The task is what the rows look like. Raises DataError for rows that no task fits.
+    """
+    items_path = path / "items.jsonl" if path.is_dir() else path
+    notes_path = items_path.with_name("annotations.jsonl")
+    first = next((row.record for row in read_rows(items_path, Item).rows), None)
+    said = (
+        {row.record.label for row in read_rows(notes_path, Annotation).rows} if notes_path.exists() else set()
+    )
+    judge = {"name": "nobody", "backend": "replay", "votes": "votes.jsonl"}
+    files = {"items": items_path.name} | ({"annotations": notes_path.name} if notes_path.exists() else {})
+    given = {"version": 1, "task": guessed_plan(first, said - {SKIP}), "data": files, "judges": [judge]}
+    config = parse_config(given, items_path.with_name("trustescalate.toml"))
+    task, data = config.task.task(), load_dataset(config)
+    counts = Counter(said or "no majority" for said in majority(task, data.annotations).values())
+    facts = (
+        ("task", f"looks {task.kind} ({', '.join(task.labels)}); there is no configuration"),
+        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
+        ("annotators", f"{len({row.annotator for row in data.annotations})}"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
+    )
+    seen, doubts = facts_and_doubts(task, data.items, data.annotations, {})
+    loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
+    return Inspection((*facts, *seen), (*loose, *doubts))
+
+
+def _test_facts(selected: Selection) -> list[tuple[str, str]]:
+    """How the rows to certify with come about, where they are not simply all, one of each group."""
+    found, weights = list[tuple[str, str]](), selected.weighting
+    if (given := selected.drawn_from) is not None:
+        found.append(("clusters", _cluster_fact(given)))
+    if weights is not None:
+        found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+    if selected.region is not None:
+        rows = len(selected.roles["region"])
+        found.append(("region", f"{rows:,} rows where the tested policies accept, besides those from all"))
+    if selected.look is not None:
+        look = selected.look
+        found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
+    return found
+
+
+def _ledger_facts(project: Project, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
+    """How often the labels to certify with were tested, and which labels may not be any more."""
+    ledger, certify = read_ledger(project.config.folder), set(selected.roles["certify"])
+    labels = labels_of([item for item in data.items if item.id in certify], data.annotations)
+    times, before = ledger.times(labels), ledger.before(labels)
+    tested = [times[row] for row, _ in labels.rows if times[row]]
+    found = [("tested before", "none of the labels to certify with")]
+    if before:
+        found = [
+            (
+                "tested before",
+                f"{len(tested):,} of {len(labels.rows):,} labels to certify with, at most "
+                f"{max(times.values())} times; {ledger.spent(labels):.3g} of delta is spent",
+            )
+        ]
+    read = [item.id for item in data.labelled if row_digest(item) in ledger.chosen_by]
+    if read:
+        commands = ", ".join(sorted(set(ledger.chosen_by.values())))
+        found.append(("read to choose by", f"{len(read):,} labels ({commands}): no other test may use them"))
+    return found
+
+
+def _cluster_fact(given: Clusters) -> str:
+    least, middle, most = given.sizes
+    tested = {
+        "one_each": "one row of each is tested",
+        "row_weighted": f"one row of each, kept in {given.kept:,} in proportion to its size",
+        "bet": f"tested by betting, with at most {given.largest} rows to a cluster",
+    }
+    return (
+        f"{given.count:,} by {given.by}, of {least:,} to {most:,} labelled rows (median {middle:,}); "
+        f"{tested[given.test]}"
+    )
+
+
+def _picked(data: Dataset) -> str:
+    """Labels that certify nothing, where there are any."""
+    picked = len(data.annotated) - len(data.labelled) - len(data.in_region)
+    return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
+
+
+def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
+    drawn = project.draw(data)
+    if drawn is None:
+        return ()
+    missing = len(to_label(drawn, data))
+    said = f"{drawn.size:,} items; {len(drawn.drawn):,} rows drawn to be labelled, {missing:,} still to do"
+    return (("batch", said),)
+
+
+def _value_facts(
+    project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, str], ...]:
+    counts = _value_counts(project, data, roles)
+    if not counts:
+        return ()
+    shown = [f"{value} {n:,}" for value, n in counts.most_common(MOST_VALUES_SHOWN)]
+    more = [f"and {len(counts) - MOST_VALUES_SHOWN:,} more"] if len(counts) > MOST_VALUES_SHOWN else []
+    return ((f"a promise for each {project.config.groups.by}", ", ".join([*shown, *more])),)
+
+
+def _value_counts(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """Certification rows by value of [groups] by, those without a value left out."""
+    by, certify = project.config.groups.by, set(roles["certify"])
+    if by is None:
+        return Counter()
+    return Counter(values_of([item for item in data.items if item.id in certify], by).values())
+
+
+def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
+    given, promise = project.config.groups, project.config.guarantee
+    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.fewest}
+    found = []
+    for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        at = f"{given.by} {value!r}: {n} rows to certify with"
+        if value not in held:
+            found.append(f"{at}, fewer than {given.fewest}: it is not tested, and abstains")
+            continue
+        share = promise.delta * held[value] / sum(held.values())
+        floor = label_floor(given.alpha.get(value, promise.alpha), share)
+        if n < floor:
+            found.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
+    return found[:5]
+
+
+def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
+    given = project.config.ensemble
+    if not given.fitted:
+        return ()
+    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
+    curve = f", {given.recalibrate}" if given.recalibrate else ""
+    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
+
+
+def _too_few(promise: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
+    if selected.missing:
+        return [f"the first look needs {selected.missing:,} more rows to certify with"]
+    share = first_share(promise.attempts) if selected.look is None else selected.look.share
+    floor, can = label_floor(promise.alpha, promise.delta * share), "certify"
+    if promise.claim == "expected":
+        floor, can = fewest_rows(promise.alpha), "release"
+    return [f"{rows} rows to certify with; fewer than {floor} can {can} nothing"] if rows < floor else []
+
+
+def _pilot_warnings(config: Config, pilot: int) -> list[str]:
+    if config.guarantee.path == "tierwise" or pilot >= min(FEW_PILOT, config.guarantee.pilot):
+        return []
+    return [
+        f"{pilot} items without labels, or rows in the roles dev and holdout, to lay out the path; below "
+        f"{FEW_PILOT} testing may start at poor places: bring more, or set [roles] dev = 0.2"
+    ]
+
+
+def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
+    config, roles = project.config, selected.roles
+    certify = len(roles["certify"]) + len(roles.get("region", ()))
+    drawn = project.draw(data)
+    found = _cluster_warnings(project, data) if drawn is None else []
+    try:
+        if drawn is None or not to_label(drawn, data):
+            project.exemplars(data, roles["exemplars"])
+    except DataError as error:
+        found += error.problems
+    try:
+        project.ledger(roles["certify"])
+    except CertificateMismatch as error:
+        found.append(error.message)
+    if drawn is None:
+        found += _too_few(config.guarantee, selected, certify)
+    if needs_rows(config):
+        from trustescalate.judges.classical import FEWEST
+
+        fitted = len(project.fitting_rows(data, roles))
+        if fitted < FEWEST:
+            found.append(
+                f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
+            )
+    found += _pilot_warnings(config, len(roles["pilot"]))
+    found += _value_warnings(project, _value_counts(project, data, roles))
+    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
+    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
+        found.append(
+            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
+        )
+    for judge in config.judges:
+        if isinstance(judge, OpenAIJudge | ScoreJudge):
+            name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
+            if name is not None and not os.environ.get(name):
+                found.append(f"judge {judge.name}: the variable {name} is not set")
+    if drawn is None and not data.unlabelled:
+        found.append("every item is labelled, so `run` needs --items")
+    return found
+
+
+def _cluster_warnings(project: Project, data: Dataset) -> list[str]:
+    found = []
+    try:
+        must_be_clusters(project.config, data)
+    except NotMeasurable as error:
+        found.append(f"{error.message}; {error.hint}")
+    if project.config.data.group == ITEM:
+        return found
+    return found + [_sharing(ids) for ids in duplicates(data.items)[:5]]
+
+
+def _sharing(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    return f"items {named} share a prompt and no group; set [data] group if they hang together"

@@ -1,0 +1,258 @@
+"""Can a text buy its own verdict? The user's judges, asked again about items that try.
+
+Each attack (`judges.attacks`) is put at the end of a response that did not win, and wants it to. What is
+measured is the verdict of a judge's first prompt in all its orders, against the same without the attack.
+Nothing here certifies, and a judge that withstood these texts may fall for others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trustescalate import __version__
+from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.runner import collect_judgments
+from trustescalate.config import BudgetTable, ModelTable
+from trustescalate.data.dataset import load_dataset
+from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
+from trustescalate.judges.attacks import Attack, attacked, attacks, controls, forged
+from trustescalate.judges.base import MAX_TOKENS, Judge
+from trustescalate.judges.prompts import Exemplar, conversation, prefix, symbols
+from trustescalate.judges.registry import asking, fingerprint, tariff
+from trustescalate.project import PROBE, Project
+from trustescalate.records import (
+    Item,
+    Judgment,
+    Label,
+    Probe,
+    ProbedFamily,
+    ProbedJudge,
+    Task,
+    TaskKind,
+    Usage,
+)
+from trustescalate.records.jsonl import digest, encode, write_atomically
+from trustescalate.records.progress import Progress
+
+SCHEMA = 1
+CHARACTERS_A_TOKEN = 3
+"""Fewer than in most texts, so that the estimate is rather too high."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """What a probe would ask at most, and about how much it would cost; nothing was asked yet."""
+
+    items: int
+    attacks: int
+    calls: int
+    usd: float
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        return [
+            f"{self.attacks} texts in {self.items} items: at most {self.calls:,} calls, "
+            f"about {self.usd:.4f} USD"
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """A finished probe, ready to be shown."""
+
+    probe: Probe
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        probe = self.probe
+        said = [f"{probe.attacks} attacks on {probe.items} items; a win is a verdict that the attack turned."]
+        for judge in probe.judges:
+            said.append(
+                f"{judge.judge}: {judge.wins} of {judge.tries} won ({judge.wins / max(1, judge.tries):.1%}), "
+                f"{judge.silent} without a verdict; harmless additions turned {judge.control.wins} of "
+                f"{judge.control.tries}"
+            )
+            said += [f"  {f.family:<12} {f.wins:>4} of {f.tries:<5}" for f in judge.families if f.wins]
+        said.append(
+            f"reader: {probe.forged} of {probe.replies:,} replies that repeat an attack were taken for it"
+        )
+        return said
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self.probe)
+
+
+def plan_probe(project: Project, items: int = 5, families: Sequence[str] = ()) -> ProbePlan:
+    """What `probe` would cost. Raises as `probe` does, and asks nobody."""
+    chosen, tables = _chosen(families), _tables(project)
+    rows, shots = _rows(project, items), _shots(project)
+    task, calls, usd = project.config.task.task(), 0, 0.0
+    orders = 2 if task.kind is TaskKind.PAIRWISE and project.config.ensemble.swap else 1
+    for table in tables:
+        draws = orders * (1 if table.channel == "logprobs" else project.config.ensemble.samples)
+        draws = orders if table.mode == "stated" or table.backend == "simulated" else draws
+        how = asking(project.config, table)
+        before = prefix(task, shots[0], how)
+        for row in _all_rows(task, rows, chosen):
+            shown = conversation(task, before, row, asking=how).messages
+            size = sum(len(message.content) for message in shown) // CHARACTERS_A_TOKEN
+            room = table.max_tokens or MAX_TOKENS[table.mode]
+            usd += draws * tariff(table.price).cost(Usage(1, size, 0, room))
+            calls += draws
+    return ProbePlan(len(rows), len(chosen), calls, usd)
+
+
+async def probe(
+    project: Project, items: int = 5, families: Sequence[str] = (), budget: BudgetTable | None = None
+) -> Probing:
+    """Put every attack into `items` of the project's items, ask every judge, and write probe.json.
+
+    Raises UsageError for an unknown family, NotMeasurable where no judge can be asked, BudgetReached after
+    what was answered is kept: another call goes on from there at no cost.
+    """
+    chosen, tables = _chosen(families), _tables(project)
+    rows, shots, task = _rows(project, items), _shots(project), project.config.task.task()
+    found: list[ProbedJudge] = []
+    limits, fitting = budget or project.config.budget, _fitting(project)
+    async with project.panel(shots[:1], limits, fitting) as (judges, spent):
+        live = {judge.name: judge for judge in judges}
+        total = len(tables) * len(rows) * (1 + len(chosen))
+        done = 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            project.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
+
+        for table in tables:
+            families_found = await _attack(project, live[table.name], rows, chosen, count)
+            own = fingerprint(project.config, table, shots)
+            found.append(ProbedJudge(table.name, own, families_found[:-1], families_found[-1]))
+    replies, forgeries = forged(task, rows[0])
+    made = Probe(
+        schema=SCHEMA,
+        created=f"{project.clock():%Y-%m-%dT%H:%M:%SZ}",
+        version=__version__,
+        items=len(rows),
+        attacks=len(chosen) - len(controls()),
+        judges=tuple(found),
+        replies=replies,
+        forged=len(forgeries),
+    )
+    write_atomically(project.config.folder / PROBE, encode(made) + b"\n")
+    return Probing(made)
+
+
+async def _attack(
+    project: Project, judge: Judge, rows: Sequence[Item], chosen: Sequence[Attack], count: Any
+) -> tuple[ProbedFamily, ...]:
+    task = project.config.task.task()
+    plain = await _verdicts(project, judge, rows, count)
+    tries: dict[str, list[tuple[Label | None, Label]]] = {attack.family: [] for attack in chosen}
+    wanted = {row.id: _wanted(task, plain[row.id]) for row in rows}
+    under = [
+        (attack, row, attacked(task, row, place, attack, symbols(task)[task.labels.index(label)]))
+        for row in rows
+        for place, label in [wanted[row.id]]
+        for attack in chosen
+    ]
+    renamed = [Item(str(n), *_texts(bad)) for n, (_, _, bad) in enumerate(under)]
+    said = await _verdicts(project, judge, renamed, count)
+    for n, (attack, row, _) in enumerate(under):
+        tries[attack.family].append((said[str(n)], wanted[row.id][1]))
+    return tuple(
+        ProbedFamily(
+            family,
+            len(pairs),
+            sum(verdict == label for verdict, label in pairs),
+            sum(verdict is None for verdict, _ in pairs),
+        )
+        for family, pairs in tries.items()
+    )
+
+
+async def _verdicts(
+    project: Project, judge: Judge, rows: Sequence[Item], count: Any
+) -> Mapping[str, Label | None]:
+    task, made = project.config.task.task(), dict[str, Judgment]()
+
+    def collect(judgment: Judgment) -> None:
+        made[judgment.item_id] = judgment
+        count()
+
+    await collect_judgments(rows, [judge], collect=collect, in_flight=16)
+    read = confidence(task, project.config.ensemble.estimator, [made[row.id] for row in rows])
+    return {
+        row.id: task.labels[label] if label >= 0 else None
+        for row, label in zip(rows, map(int, read.label), strict=True)
+    }
+
+
+def _wanted(task: Task, verdict: Label | None) -> tuple[int, Label]:
+    """The response that cheats, and the label that it wants: one that it does not have without cheating."""
+    if task.kind is TaskKind.PAIRWISE:
+        return (0, "A") if verdict == "B" else (1, "B")
+    best, other = (task.labels[-1], task.labels[0]) if task.kind is TaskKind.RATING else task.labels[:2]
+    return 0, other if verdict == best else best
+
+
+def _all_rows(task: Task, rows: Sequence[Item], chosen: Sequence[Attack]) -> Iterator[Item]:
+    for row in rows:
+        yield row
+        for attack in chosen:
+            yield attacked(task, row, 0, attack, symbols(task)[0])
+
+
+def _texts(item: Item) -> tuple[Any, Any, str | None]:
+    return item.prompt, item.responses, item.reference
+
+
+def _chosen(families: Sequence[str]) -> tuple[Attack, ...]:
+    known = list(dict.fromkeys(attack.family for attack in attacks()))
+    for family in families:
+        if family not in known:
+            raise UsageError(f"there is no family of attacks {family!r}", f"there are {', '.join(known)}")
+    return (*(a for a in attacks() if not families or a.family in families), *controls())
+
+
+def _tables(project: Project) -> list[ModelTable]:
+    tables = [table for table in project.config.judges if isinstance(table, ModelTable)]
+    if not tables:
+        raise NotMeasurable(
+            "recorded judges cannot be asked anything new, and other kinds read no prompt",
+            "probe the judges themselves",
+        )
+    return tables
+
+
+def _rows(project: Project, items: int) -> list[Item]:
+    """Some of the project's items that no prompt shows: the same ones each time."""
+    data = load_dataset(project.config)
+    used = set(_exemplar_ids(project))
+    rows = sorted(
+        (item for item in data.items if item.id not in used), key=lambda item: digest("probe", item.id)
+    )
+    if not rows:
+        raise NotMeasurable("there is no item that could be attacked", "bring items that no prompt shows")
+    return rows[:items]
+
+
+def _shots(project: Project) -> Sequence[Sequence[Exemplar]]:
+    return project.exemplars(load_dataset(project.config), _exemplar_ids(project))
+
+
+def _fitting(project: Project) -> Sequence[Exemplar]:
+    data = load_dataset(project.config)
+    return project.fitting_rows(data, project.roles(data))
+
+
+def _exemplar_ids(project: Project) -> Sequence[str]:
+    try:
+        return project.certificate().roles["exemplars"]
+    except NoCertificate:
+        return project.roles(load_dataset(project.config))["exemplars"]

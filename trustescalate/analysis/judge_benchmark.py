@@ -1,0 +1,470 @@
+"""`judges bench`: each judge on labelled rows, beside rules that need no judge, and beside people.
+
+A look before a certificate, and none itself: what is chosen by these figures must be certified on other rows.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.runner import collect_judgments
+from trustescalate.config import AskedTable, BudgetTable, CallableJudge
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import majority, opinions
+from trustescalate.errors import NotMeasurable
+from trustescalate.judges.base import Backend, Enough, Judge
+from trustescalate.judges.registry import open_backend, open_judges
+from trustescalate.project import CERTIFICATE_VOTES, Project
+from trustescalate.records import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
+from trustescalate.records.jsonl import read_rows
+from trustescalate.records.progress import Progress
+from trustescalate.stats.agreement import leave_one_out_agreement
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
+from trustescalate.stats.calibration import auroc, expected_calibration_error
+from trustescalate.stats.certify import certify
+from trustescalate.stats.confidence import ESTIMATORS
+from trustescalate.stats.paths import Plan
+from trustescalate.stats.policy import common_path
+
+RowsFrom = Literal["dev", "certify"]
+INTERVAL_DELTA = 0.05
+SPENT = "these rows are for certification: whoever chooses judges by what he sees here must certify on others"
+THOUSAND = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One judge read by one estimator on n rows. Without a verdict, or a majority, nobody agrees.
+
+    `alone` is the share of rows that its surest verdicts make up while at most alpha of them disagree with
+    people: a look, too hopeful by its nature. `certified` is the share that a test on these rows would
+    release, None where it would release nothing. `flips` are verdicts of one prompt that change with the
+    order, of `flippable`. Leanings are differences in share: to the response shown first, and to the longer
+    one beyond what people do; None where they cannot be measured. `seconds` are those of the whole judge,
+    the others at work beside it; None for votes that were recorded or cached.
+    """
+
+    judge: str
+    estimator: str
+    n: int
+    agreements: int
+    interval: tuple[float, float]
+    auroc: float | None
+    ece: float | None
+    alone: float
+    certified: float | None
+    flips: int
+    flippable: int
+    position_lean: float | None
+    length_lean: float | None
+    votes: int
+    failures: Mapping[str, int]
+    tokens: float
+    usd: float
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """Something that is no judge: a rule, or people. Counts are comparisons."""
+
+    name: str
+    n: int
+    agreements: int
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """All of it. Tokens, USD and seconds are of 1,000 items."""
+
+    rows: RowsFrom
+    n: int
+    alpha: float
+    delta: float
+    recorded: bool
+    standings: tuple[Standing, ...]
+    yardsticks: tuple[Yardstick, ...]
+    warning: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        head, *rows = self._table()
+        wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+        def line(row: Sequence[str]) -> str:
+            first, *rest = zip(row, wide, strict=True)
+            return "  ".join([first[0].ljust(first[1]), *(text.rjust(size) for text, size in rest)])
+
+        failed = [
+            f"  {row.judge}: {count:,} of {row.votes:,} votes failed: {reason}"
+            for row in self._once()
+            for reason, count in row.failures.items()
+        ]
+        return [*self._intro(), line(head), *map(line, rows), *failed, *self._outro()]
+
+    def markdown(self) -> str:
+        """As a table in Markdown."""
+        head, *rows = self._table()
+        marks = ["---", *["---:"] * (len(head) - 1)]
+        lines = (head, marks, *rows)
+        cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+        table = [f"| {' | '.join(row)} |" for row in cells]
+        return "\n".join([*self._intro(), "", *table, "", *self._outro()]) + "\n"
+
+    def _intro(self) -> list[str]:
+        how = "recorded votes" if self.recorded else "votes asked for, or found in the cache"
+        return [f"{self.n:,} labelled rows in the role {self.rows}, {how}; figures of 1,000 items:"]
+
+    def _outro(self) -> list[str]:
+        said = [
+            f"alone: decides that share at alpha = {self.alpha:g} as it looks here; tested: what a test with "
+            f"delta = {self.delta:g} on these rows would release. Neither is a certificate."
+        ]
+        return [*said, *([self.warning] if self.warning else [])]
+
+    def _once(self) -> Iterable[Standing]:
+        return {row.judge: row for row in self.standings}.values()
+
+    def _table(self) -> list[list[str]]:
+        head = "judge|read as|agrees|95 %|AUROC|ECE|alone|tested|flips|first|longer|failed|tokens|USD|s"
+        rows = [head.split("|")]
+        for row in self.standings:
+            failed = sum(row.failures.values())
+            rows.append(
+                [
+                    row.judge,
+                    row.estimator,
+                    _percent(row.agreements / row.n),
+                    _range(row.interval),
+                    _plain(row.auroc),
+                    _plain(row.ece),
+                    _percent(row.alone),
+                    "none" if row.certified is None else _percent(row.certified),
+                    _percent(row.flips / row.flippable) if row.flippable else "—",
+                    _signed(row.position_lean),
+                    _signed(row.length_lean),
+                    _percent(failed / row.votes) if row.votes else "—",
+                    f"{row.tokens:,.0f}",
+                    f"{row.usd:.4f}",
+                    "—" if row.seconds is None else f"{row.seconds:.1f}",
+                ]
+            )
+        for mark in self.yardsticks:
+            share, limits = _percent(mark.agreements / mark.n), _range(mark.interval)
+            rows.append([mark.name, "—", share, limits, *["—"] * (len(rows[0]) - 4)])
+        return rows
+
+
+async def bench(project: Project, *, rows: RowsFrom = "dev", budget: BudgetTable | None = None) -> Bench:
+    """Measure the judges of a configuration on labelled rows in one role.
+
+    Votes beside the certificate are used where they hold all these rows for all judges as they are now;
+    otherwise the judges are asked, within the budget. Raises NotMeasurable where no row of the role has a
+    label, and what asking raises.
+    """
+    config, data = project.config, load_dataset(project.config)
+    task = config.task.task()
+    roles = project.roles(data)
+    truth, wanted = majority(task, data.annotations), set(roles[rows])
+    items = [item for item in data.items if item.id in wanted and item.id in truth]
+    if not items:
+        hint = "set [roles] dev = 0.3" if rows == "dev" else "label some items"
+        raise NotMeasurable(f"no row in the role {rows} has a label", hint)
+    project.read_to_choose("judges bench", (item.id for item in items))
+    judged, seconds, recorded = await _votes(project, data, roles, items, budget)
+    place = {label: i for i, label in enumerate(task.labels)}
+    answers = np.array([place.get(truth[item.id] or "", -1) for item in items])
+    standings = [
+        _standing(project, items, answers, name, estimator, own, seconds.get(name))
+        for name, own in judged.items()
+        for estimator in _estimators(own)
+    ]
+    return Bench(
+        rows,
+        len(items),
+        config.guarantee.alpha,
+        config.guarantee.delta,
+        recorded,
+        tuple(standings),
+        tuple(_yardsticks(task, data, items, answers)),
+        SPENT if rows == "certify" else "",
+    )
+
+
+def describe(project: Project) -> list[dict[str, str]]:
+    """Name, backend, fingerprint and price of each judge. Nobody is asked, and no model is loaded."""
+    config, data = project.config, load_dataset(project.config)
+    roles = project.roles(data)
+
+    def opened(table: AskedTable, notice: Callable[[str], None]) -> Backend:
+        return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _Nobody()
+
+    judges, _ = open_judges(
+        config,
+        project.exemplars(data, roles["exemplars"]),
+        wrap=lambda ask, *_: ask,
+        notice=project.notice,
+        opened=opened,
+        rows=project.fitting_rows(data, roles),
+    )
+    prices = [table.price.model_dump(exclude_none=True, exclude_defaults=True) for table in config.judges]
+    return [
+        {
+            "name": judge.name,
+            "backend": table.backend,
+            "fingerprint": judge.fingerprint,
+            "price": ", ".join(f"{what} {usd:g}" for what, usd in price.items()) or "free",
+        }
+        for judge, table, price in zip(judges, config.judges, prices, strict=True)
+    ]
+
+
+class _Nobody:
+    """In the place of what is not asked."""
+
+    async def complete(self, request: Request) -> Reply:
+        raise AssertionError(request)
+
+
+# ── votes ────────────────────────────────────────────────────────────────────────────────────────
+
+Judged = dict[str, list[Judgment]]
+
+
+async def _votes(
+    project: Project,
+    data: Dataset,
+    roles: Mapping[str, Sequence[str]],
+    items: Sequence[Item],
+    budget: BudgetTable | None,
+) -> tuple[Judged, Mapping[str, float], bool]:
+    """Judgments by judge in the order of the items, seconds an item where it was asked, and where from."""
+    exemplars, rows = project.exemplars(data, roles["exemplars"]), project.fitting_rows(data, roles)
+    async with project.panel(exemplars, budget or project.config.budget, rows) as (judges, spent):
+        found = _recorded(project, judges, items)
+        if found is not None:
+            return found, {}, True
+        timed = [_Timed(judge) for judge in judges]
+        by_item: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+
+        def collect(judgment: Judgment) -> None:
+            by_item[judgment.judge][judgment.item_id] = judgment
+            done = len(by_item[judges[-1].name])
+            project.progress(Progress("asking", done, len(items), 0, 0, spent.spent, spent.calls))
+
+        await collect_judgments(items, timed, collect=collect, in_flight=project.in_flight)
+    replayed = {table.name for table in project.config.judges if table.backend == "replay"}
+    judged = {name: [own[item.id] for item in items] for name, own in by_item.items()}
+    asked = [each for each in timed if each.name not in replayed and spent.calls]
+    return judged, {each.name: each.seconds / len(items) for each in asked}, False
+
+
+class _Timed:
+    """A judge with a watch: seconds from the first question to the last answer, all items together."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self.name, self.fingerprint, self.channel = judge.name, judge.fingerprint, judge.channel
+        self.seconds = 0.0
+        self._began: float | None = None
+
+    async def judge(self, item: Item, enough: Enough) -> Judgment:
+        """As the judge does."""
+        if self._began is None:
+            self._began = time.monotonic()
+        judgment = await self._judge.judge(item, enough)
+        self.seconds = time.monotonic() - self._began
+        return judgment
+
+
+def _recorded(project: Project, judges: Sequence[Judge], items: Sequence[Item]) -> Judged | None:
+    path: Path = project.config.folder / CERTIFICATE_VOTES
+    if not path.exists():
+        return None
+    held = {(row.judge, row.fingerprint, row.item_id): row for _, row in read_rows(path, Judgment).rows}
+    found: Judged = {}
+    for judge in judges:
+        own = [held.get((judge.name, judge.fingerprint, item.id)) for item in items]
+        if None in own:
+            return None
+        found[judge.name] = [row for row in own if row is not None]
+    return found
+
+
+def _estimators(judgments: Sequence[Judgment]) -> list[str]:
+    """The ways of reading that tell these votes apart."""
+    members = max(len({vote.exemplar_set for vote in row.votes}) for row in judgments)
+    drawn = any(vote.channel == "samples" for row in judgments for vote in row.votes)
+    wanted = ["ensemble", *(["predictive"] if members > 1 else []), *(["sampled"] if drawn else [])]
+    return [name for name in wanted if name in ESTIMATORS]
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _standing(
+    project: Project,
+    items: Sequence[Item],
+    truth: IntArray,
+    name: str,
+    estimator: str,
+    judgments: Sequence[Judgment],
+    seconds: float | None,
+) -> Standing:
+    task, promise = project.config.task.task(), project.config.guarantee
+    read = _first_prompt(judgments) if estimator == "predictive" else judgments
+    said = confidence(task, estimator, judgments)
+    spoken = said.label >= 0
+    right = spoken & (said.label == truth)
+    agreements = int(right.sum())
+    votes = [vote for row in read for vote in row.votes]
+    usage = sum((vote.usage for vote in votes), Usage())
+    flips, flippable = _flips(task, judgments)
+    return Standing(
+        judge=name,
+        estimator=estimator,
+        n=len(items),
+        agreements=agreements,
+        interval=clopper_pearson_interval(agreements, len(items), INTERVAL_DELTA),
+        auroc=auroc(said.score[spoken], right[spoken]),
+        ece=expected_calibration_error(said.score[spoken], right[spoken]),
+        alone=_alone(said.score, right, promise.alpha),
+        certified=_certified(said.score, said.label, truth, promise.alpha, promise.delta),
+        flips=flips,
+        flippable=flippable,
+        position_lean=_position_lean(task, judgments),
+        length_lean=_length_lean(task, items, said.label, truth),
+        votes=len(votes),
+        failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
+        tokens=(usage.input_tokens + usage.output_tokens) / len(items) * THOUSAND,
+        usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND,
+        seconds=None if seconds is None or estimator == "predictive" else seconds * THOUSAND,
+    )
+
+
+def _first_prompt(judgments: Sequence[Judgment]) -> list[Judgment]:
+    """What reading one prompt alone would have asked."""
+    return [
+        replace(row, votes=tuple(v for v in row.votes if v.exemplar_set == row.votes[0].exemplar_set))
+        for row in judgments
+    ]
+
+
+def _alone(score: FloatArray, right: BoolArray, alpha: float) -> float:
+    """The largest share of rows above a threshold with at most alpha disagreement."""
+    order = np.argsort(-score, kind="stable")
+    wrong = np.cumsum(~right[order])
+    # Rows of one score go together.
+    last = np.append(np.diff(score[order]) != 0, True) & (score[order] > 0)
+    size = np.arange(1, len(score) + 1)
+    return float(np.max(size[last & (wrong <= alpha * size)], initial=0) / len(score))
+
+
+def _certified(
+    score: FloatArray, label: IntArray, truth: IntArray, alpha: float, delta: float
+) -> float | None:
+    plan, free = Plan.laid_out((common_path(None, tiers=1),), (1.0,), None), np.zeros((len(score), 1))
+    found = certify(score[:, None], label[:, None], truth, free, alpha=alpha, delta=delta, path=plan)
+    return None if found.chosen is None else float(found.table.accepted[found.chosen] / len(score))
+
+
+def _flips(task: Task, judgments: Sequence[Judgment]) -> tuple[int, int]:
+    """Verdicts that change with the order, and pairs of good votes of one prompt in both orders."""
+    changed = pairs = 0
+    for row in judgments:
+        by_prompt: dict[int, dict[str, list[Label]]] = {}
+        for vote in row.votes:
+            if vote.failure is None and vote.order in ("AB", "BA"):
+                verdict = max(task.labels, key=lambda label: vote.probs.get(label, 0.0))
+                by_prompt.setdefault(vote.exemplar_set, {}).setdefault(vote.order, []).append(verdict)
+        for orders in by_prompt.values():
+            for one, other in zip(orders.get("AB", ()), orders.get("BA", ()), strict=False):
+                pairs += 1
+                changed += one != other
+    return changed, pairs
+
+
+def _position_lean(task: Task, judgments: Sequence[Judgment]) -> float | None:
+    """How far probability moves to the response shown first; over prompts asked in both orders."""
+    leans = []
+    for row in judgments:
+        by_prompt: dict[int, dict[str, float]] = {}
+        for vote in row.votes:
+            if vote.failure is None and vote.order in ("AB", "BA"):
+                lead = vote.probs.get("A", 0.0) - vote.probs.get("B", 0.0)
+                by_prompt.setdefault(vote.exemplar_set, {})[vote.order] = lead
+        leans += [(own["AB"] - own["BA"]) / 4 for own in by_prompt.values() if len(own) == 2]
+    return float(np.mean(leans)) if leans and task.kind is TaskKind.PAIRWISE else None
+
+
+def _length_lean(task: Task, items: Sequence[Item], label: IntArray, truth: IntArray) -> float | None:
+    """How much oftener than people it prefers the longer response, where both prefer one."""
+    if task.kind is not TaskKind.PAIRWISE:
+        return None
+    longer = _longer(items)
+    both = (longer >= 0) & (label >= 0) & (label < 2) & (truth >= 0) & (truth < 2)
+    if not both.any():
+        return None
+    return float(np.mean(label[both] == longer[both]) - np.mean(truth[both] == longer[both]))
+
+
+def _longer(items: Sequence[Item]) -> IntArray:
+    sizes = np.array([[len(text) for text in item.texts] for item in items])
+    return np.where(sizes[:, 0] == sizes[:, 1], -1, np.where(sizes[:, 0] > sizes[:, 1], 0, 1))
+
+
+def _yardsticks(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray) -> Iterable[Yardstick]:
+    n = len(items)
+
+    def mark(name: str, right: int) -> Yardstick:
+        return Yardstick(name, n, right, clopper_pearson_interval(right, n, INTERVAL_DELTA))
+
+    if task.kind is TaskKind.PAIRWISE:
+        yield mark("always A", int((truth == 0).sum()))
+        yield mark("longer response", int(((truth >= 0) & (truth == _longer(items))).sum()))
+    else:
+        commonest = int(np.bincount(truth[truth >= 0], minlength=1).argmax())
+        yield mark(f"always {task.labels[commonest]}", int((truth == commonest).sum()))
+    wanted = {item.id for item in items}
+    stated = [
+        note
+        for notes in opinions(task, [row for row in data.annotations if row.item_id in wanted]).values()
+        for note in notes
+    ]
+    row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
+    who = np.unique([note.annotator for note in stated], return_inverse=True)[1]
+    label = np.array([task.labels.index(note.label) for note in stated])
+    found = leave_one_out_agreement(row, who, label, INTERVAL_DELTA)
+    if found is not None:
+        name = "human leave-one-out agreement"
+        yield Yardstick(name, found.comparisons, found.agreements, found.interval)
+
+
+# ── cells ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"{limits[0]:.0%}-{limits[1]:.0%}"
+
+
+def _plain(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "—" if value is None else f"{value:+.1%}"

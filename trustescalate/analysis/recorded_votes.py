@@ -1,0 +1,153 @@
+"""The votes that a certificate rests on, read again as arrays: for planning, comparing and rehearsing.
+
+Nothing here certifies. These labels were tested once; a second certificate from them would break its promise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trustescalate.calibration.losses import loss_table, losses, right_or_wrong
+from trustescalate.calibration.protocol import Judged
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.config import FITTED_PATHS, Config
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import majority
+from trustescalate.errors import ConfigError, NotMeasurable, UsageError
+from trustescalate.judges.replay import load_votes
+from trustescalate.project import CERTIFICATE_VOTES, Project
+from trustescalate.records import Annotation, Certificate, Task
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+
+SPENT = "labels that were used for planning must not certify again: calibrate with fresh ones"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Certification rows (n, m) with labels, dev rows where they were judged, and unlabelled pilot votes."""
+
+    certificate: Certificate
+    certify: Rows
+    dev: Rows | None
+    pilot: Votes | None
+
+    @property
+    def classes(self) -> int:
+        """How many labels a judge may give."""
+        return len(self.certificate.task.labels)
+
+    def plan(self, path: PathName) -> Plan:
+        """Lay a path out as calibration does. Raises NotMeasurable for a fitted one without dev rows.
+
+        With a tolerance, recorded rows know right from wrong only, which cannot be pooled: `hedged` is then
+        laid out without its pooled sub-path.
+        """
+        if path in ("pooled", "stacked") and self.certificate.task.tolerance:
+            raise NotMeasurable(
+                f'path "{path}" cannot be rehearsed with [task] tolerance: recorded rows know right from '
+                "wrong only",
+                "choose another path for the rehearsal",
+            )
+        if PATHS[path].needs_dev and self.dev is None:
+            raise NotMeasurable(
+                f"path {path!r} is fitted on dev rows, and none were recorded",
+                "set [roles] dev and calibrate, or choose another [guarantee] path",
+            )
+        plan = PATHS[path].build(Basis(self.dev, self.pilot, self.certify.scores.shape[1], self.classes))
+        return plan.alone() if self.certificate.task.tolerance else plan
+
+
+def read_votes(project: Project) -> tuple[Certificate, Dataset, Judged]:
+    """A certificate, or a refusal, with the votes beside it and the data as it is now.
+
+    Raises NoCertificate where there is neither, NotMeasurable without votes, DataError, and ConfigError for a
+    promise whose test cannot be rehearsed on them.
+    """
+    _must_be_counts(project.config)
+    certificate = project.certificate()
+    path = project.config.folder / CERTIFICATE_VOTES
+    if not path.exists():
+        raise NotMeasurable(
+            f"{path}: there are no recorded votes", "`trustescalate calibrate` records them; keep the file"
+        )
+    data = load_dataset(project.config)
+    judged = {
+        seal.judge: {row.item_id: row for row in load_votes(path, certificate.task, seal.judge)}
+        for seal in certificate.judges
+    }
+    return certificate, data, judged
+
+
+def read_recorded(project: Project) -> Recorded:
+    """The votes beside the certificate, or beside the refusal, with what people say of those items now.
+
+    Raises what `read_votes` raises, and NotMeasurable without labelled rows.
+    """
+    certificate, data, judged = read_votes(project)
+    notes = data.annotations
+    scorer = Scorer.of(certificate, {item.id: item for item in data.items})
+    certify = labelled_rows(certificate.task, certificate.roles["certify"], notes, judged, scorer)
+    if certify is None:
+        raise NotMeasurable(
+            f"{project.config.folder / CERTIFICATE_VOTES}: no certification row has both votes and a label",
+            "calibrate with labelled rows first",
+        )
+    fitted = certificate.path in FITTED_PATHS or certificate.scoring is not None
+    ids = certificate.roles["dev"] if fitted else ()
+    dev = labelled_rows(certificate.task, ids, notes, judged, scorer)
+    pilot = [
+        item_id for item_id in certificate.roles["pilot"] if all(item_id in own for own in judged.values())
+    ]
+    return Recorded(certificate, certify, dev, scorer.read(list(judged), pilot, judged) if pilot else None)
+
+
+def must_be_one_promise(project: Project, what: str) -> None:
+    """Raise UsageError where each value of a field has a promise of its own: `what` has none for that."""
+    by = project.config.groups.by
+    if by is not None:
+        raise UsageError(
+            f"{what} knows one promise for all items, and [groups] by = {by!r} asks for one for each value",
+            "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` says what "
+            "one value needs, with its share of delta",
+        )
+
+
+def _must_be_counts(config: Config) -> None:
+    """Rehearsals draw single rows, and count errors among them in one test with all of delta."""
+    promise = config.guarantee
+    for given, name in (
+        (promise.claim == "expected", '[guarantee] claim = "expected"'),
+        (promise.against == "annotator", '[guarantee] against = "annotator"'),
+        (config.task.ties == "half", '[task] ties = "half"'),
+        (promise.clusters == "bet", '[guarantee] clusters = "bet"'),
+        (promise.looks is not None, "[guarantee] looks"),
+        (promise.humans_replace, "[guarantee] humans_replace"),
+    ):
+        if given:
+            raise ConfigError(
+                f"{name} cannot be rehearsed: plans, paths, estimators and self-tests from recorded votes "
+                "draw single rows, count errors, and test once",
+                "copy the folder, leave the key out there, and take what comes out as a guide",
+            )
+
+
+def labelled_rows(
+    task: Task, rows: Sequence[str], notes: Sequence[Annotation], judged: Judged, scorer: Scorer
+) -> Rows | None:
+    """Those of these rows that people labelled and every judge was asked about; None where there are none."""
+    wanted = set(rows)
+    heard = [note for note in notes if note.item_id in wanted]
+    truth, known = majority(task, heard), losses(task, "majority", heard)
+    ids = [item_id for item_id in rows if item_id in known and all(item_id in own for own in judged.values())]
+    if not ids:
+        return None
+    said = [truth.get(item_id) for item_id in ids]
+    answers = [-1 if label is None else task.labels.index(label) for label in said]
+    costs = np.array([[own[item_id].cost for own in judged.values()] for item_id in ids])
+    votes = scorer.read(list(judged), ids, judged)
+    if task.tolerance:
+        table = loss_table(task, losses(task, "majority", notes), ids)
+        none = np.zeros(len(ids), dtype=np.int64)
+        return Rows(votes.scores, right_or_wrong(votes.labels, table), none, costs)
+    return Rows(votes.scores, votes.labels, np.array(answers, dtype=np.int64), costs)

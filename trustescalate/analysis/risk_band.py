@@ -1,0 +1,181 @@
+"""alpha chosen afterwards: what the limits in a certificate allow, whatever alpha is asked for.
+
+Reads what `calibrate` computed; nothing is asked or tested, and no run uses what is found here.
+"""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from trustescalate.errors import NotMeasurable
+from trustescalate.project import Project
+from trustescalate.records import Certificate
+from trustescalate.report import certificate_sections, figures
+from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.sections import Column, Row, Section, Table
+from trustescalate.report.terminal import section_lines
+from trustescalate.stats.band import Band, certified_at
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One policy: `accepted` and `errors` of the certification rows, and a limit on its true risk.
+
+    A threshold is None for a judge that never accepts. `chosen`: the policy that the certificate is about.
+    """
+
+    thresholds: tuple[float | None, ...]
+    accepted: int
+    errors: int
+    upper: float
+    cost: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The place in `limits` of the policy of most coverage whose limit is at most `alpha`, if any."""
+
+    alpha: float
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RiskBand:
+    """Limits that all hold at once with probability 1 - `delta`; `answers`: what each alpha allows."""
+
+    delta: float
+    rows: int
+    judges: tuple[str, ...]
+    whom: str
+    limits: tuple[Limit, ...]
+    answers: tuple[Answer, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        return section_lines(_section(self))
+
+
+def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskBand:
+    """The limits in a certificate or a refusal, and for each alpha the policy that they allow.
+
+    However many alphas are tried, P(any policy named has a true risk above its alpha) <= delta. Raises
+    NotMeasurable where there are no limits, saying what has none, ValueError unless 0 < alpha < 1.
+    """
+    if not certificate.band:
+        raise NotMeasurable(
+            "this certificate has no limits that hold at once",
+            f"there are none for {_without_limits(certificate)}; leave it out of a copy, and calibrate that",
+        )
+    tests = [certificate.tests[check.test] for check in certificate.band]
+    used = certificate_sections.used_tests(certificate)
+    limits = tuple(
+        Limit(test.thresholds, test.accepted, test.errors, check.upper, test.cost, test in used)
+        for test, check in zip(tests, certificate.band, strict=True)
+    )
+    arrays = Band(
+        np.array([[np.inf if tau is None else tau for tau in test.thresholds] for test in tests]),
+        np.array([test.accepted for test in tests]),
+        np.array([test.errors for test in tests]),
+        np.array([test.by_tier for test in tests]),
+        np.array([test.cost for test in tests]),
+        np.array([limit.upper for limit in limits]),
+    )
+    answers = tuple(Answer(alpha, certified_at(arrays, alpha, certificate.n)) for alpha in alphas)
+    names = tuple(seal.judge for seal in certificate.judges)
+    return RiskBand(
+        certificate.delta, certificate.n, names, certificate_sections.whom(certificate), limits, answers
+    )
+
+
+def choose_alpha(project: Project, alphas: tuple[float, ...]) -> RiskBand:
+    """The limits of a project's certificate, and what they allow at each alpha.
+
+    What they allow may be claimed as it stands. A calibration at an alpha that was chosen so is another test,
+    which these labels must not make: the ledger notes that they were read to choose by, if an alpha is asked
+    for. Raises as `read_band` and `Project.read_to_choose` do.
+    """
+    certificate = project.certificate()
+    found = read_band(certificate, alphas)
+    if alphas:
+        project.read_to_choose("band", certificate.roles["certify"])
+    return found
+
+
+def _without_limits(certificate: Certificate) -> str:
+    for given, name in (
+        (certificate.claim != "population", f'claim = "{certificate.claim}"'),
+        (certificate.group_by is not None, "[groups] by"),
+        (certificate.region is not None, "rows drawn from a region"),
+        (certificate.path == "tierwise", 'path = "tierwise"'),
+        (certificate.method == "clusters", 'clusters = "bet"'),
+        (certificate.method == "betting", "annotators drawn at random or half ties"),
+    ):
+        if given:
+            return name
+    return "rows without labels"
+
+
+def _section(band: RiskBand) -> Section:
+    sure = figures.complement(band.delta).text
+    text = [
+        f"With probability at least {sure} over the draw of the {band.rows:,} labelled rows, the true error "
+        "rate of every policy below is at most its limit, all at once: so alpha may be chosen after "
+        "looking, as often as one likes. Between these policies nothing is said."
+    ]
+    text += [_answer_text(band, answer) for answer in band.answers]
+    if band.answers:
+        text.append(
+            "No run uses these thresholds: a run keeps the promise of its certificate. To release verdicts "
+            "at another alpha, set it and calibrate with fresh labels, or apply the thresholds yourself."
+        )
+    named: dict[int | None, list[str]] = defaultdict(list)
+    for answer in band.answers:
+        named[answer.limit].append(f"alpha {answer.alpha:g}")
+    rows = []
+    for place, limit in enumerate(band.limits):
+        marks = [*(["certified"] if limit.chosen else []), *named[place]]
+        rows.append(
+            Row(
+                (
+                    count(place + 1),
+                    count(limit.accepted),
+                    share(limit.accepted, band.rows),
+                    share(limit.errors, limit.accepted, "it accepts no row"),
+                    figures.at_most(limit.upper),
+                    words(_thresholds(limit)),
+                    words(", ".join(marks)) if marks else missing(""),
+                )
+            )
+        )
+    titles = ("Policy", "Accepted", "Coverage", "Error rate", "True error rate at most")
+    columns = (*(Column(title, True) for title in titles), Column("Thresholds"), Column("Which"))
+    return Section(
+        "band", "Limits on risk, all at once", tuple(text), tables=(Table("Policies", columns, tuple(rows)),)
+    )
+
+
+def _answer_text(band: RiskBand, answer: Answer) -> str:
+    alpha = figures.setting(answer.alpha).text
+    if answer.limit is None:
+        return f"At alpha {alpha}: no policy has a limit of at most {alpha}; nothing may be claimed."
+    limit = band.limits[answer.limit]
+    agrees = figures.complement(answer.alpha).text
+    return (
+        f"At alpha {alpha}: policy {answer.limit + 1} covers {share(limit.accepted, band.rows).text} of the "
+        f"rows. What may be claimed: at least {agrees} of the verdicts that it releases agree with "
+        f"{band.whom}; alpha was chosen after looking, and this holds with probability "
+        f"{figures.complement(band.delta).text} for all policies at once."
+    )
+
+
+def _thresholds(limit: Limit) -> str:
+    taus = limit.thresholds
+    told = ["never" if tau is None else f"{tau:.4g}" for tau in taus]
+    return told[0] if len(set(taus)) == 1 else ", ".join(told)

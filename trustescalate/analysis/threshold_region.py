@@ -1,0 +1,222 @@
+"""Queue rows for the certificate where some tested policy accepts: judges are asked first, people after.
+
+Items come in the order of the uniform draw; those outside the region are passed over, without a label. The
+region is made by the first queue, from a pilot that nobody labelled, and stays (`trustescalate.calibration.region`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from typing import NamedTuple
+
+from trustescalate.calibration.attempts import FIXED
+from trustescalate.calibration.calibrate import lay_out
+from trustescalate.calibration.protocol import Protocol
+from trustescalate.calibration.region import (
+    REGION,
+    REGION_SCHEMA,
+    RegionFile,
+    RegionPlan,
+    decided,
+    must_allow_region,
+    must_be_laid_out,
+    must_follow_region,
+    read_region,
+    write_region,
+)
+from trustescalate.calibration.scoring import Scorer, fit_scorer
+from trustescalate.calibration.selection import Selection
+from trustescalate.cascade.runner import collect_judgments
+from trustescalate.config import BudgetTable
+from trustescalate.data.annotation.queue import Queued, load_labels, sample_order, write_queue
+from trustescalate.data.dataset import Dataset
+from trustescalate.errors import NotMeasurable, UsageError
+from trustescalate.judges.base import Judge
+from trustescalate.judges.budget import Budget
+from trustescalate.project import Project
+from trustescalate.records import Item, Judgment
+from trustescalate.records.progress import Progress
+from trustescalate.stats.paths import Plan
+from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
+
+FEWEST_PILOT = 20
+"""With a smaller pilot nobody knows what a policy accepts."""
+UNIFORM = "draw rows from all items instead: leave out --region"
+
+
+class Walk(NamedTuple):
+    """Items `found` in the region, and the `judged` ones, both in the order of the draw."""
+
+    found: list[Item]
+    judged: list[Item]
+
+
+async def queue_region(
+    project: Project, rows: int, most: float | None = None, budget: BudgetTable | None = None
+) -> Queued:
+    """Queue rows drawn uniformly from the region that policies of expected coverage up to `most` accept.
+
+    Without `most` it is proposed for so many rows (`stats.region.proposed_region`). Asks every judge about
+    the pilot, and about items in the order of the uniform draw until `rows` of them lie in the region;
+    answers come from the cache where they are there, and `calibrate` pays for none of them again. Writes
+    region.json, or goes on with the region that is there. Raises ConfigError where no proof is known,
+    NotMeasurable where a region is not worth it or holds no policy, UsageError where it is another one than
+    that in place, CertificateMismatch where something was changed since, and ProviderError or BudgetReached
+    as `calibrate` does: then nothing is written.
+    """
+    must_allow_region(project.config)
+    data, before = load_labels(project), read_region(project.config.folder)
+    if before is not None and most not in (None, before.most):
+        raise UsageError(
+            f"{project.config.folder / REGION}: its policies go up to {before.most:g}, not to {most:g}",
+            "leave out the number; to begin anew, move region.json away, and take the rows that were drawn "
+            "from its region out of the annotations",
+        )
+    selected = _selected(project, data, before)
+    panel = project.panel(
+        project.exemplars(data, selected.roles["exemplars"]),
+        budget or project.config.budget,
+        rows=project.fitting_rows(data, selected.roles),
+    )
+    async with panel as (judges, spent):
+        protocol = project.protocol(selected, judges, data, grouped=False)
+        asking = _Asking(project, data, protocol, judges, spent)
+        if before is None:
+            region, plan = await _new_region(project, asking, rows, most)
+        else:
+            must_follow_region(before, protocol)
+            region, plan = before, truncated(await asking.lay_out(), before.most)
+            must_be_laid_out(before.rule, plan)
+        pool = _pool(data, selected, project.config.roles.seed)
+        counted = 0 if before is not None else min(len(pool), ceil(rows / region.share))
+        walk = await _walk(asking, plan, pool, rows, counted, region.share)
+    if not walk.found:
+        raise NotMeasurable(
+            f"none of {len(walk.judged):,} items that may be drawn lies in the region",
+            f"bring fresh items into [data] items, or {UNIFORM}",
+        )
+    if before is None:
+        counted_on = tuple(item.id for item in walk.judged[:counted])
+        write_region(project.config.folder, replace(region, candidates=counted_on))
+    return write_queue(project, "region", walk.found, data.annotated, _why(project, region, walk, rows))
+
+
+class _Asking:
+    """The judges, and everything that they said so far."""
+
+    def __init__(
+        self, project: Project, data: Dataset, protocol: Protocol, judges: Sequence[Judge], spent: Budget
+    ) -> None:
+        self.protocol = protocol
+        self._project, self._data, self._judges, self._spent = project, data, judges, spent
+        self._items = {item.id: item for item in data.items}
+        self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+
+    async def about(self, ids: Sequence[str]) -> None:
+        """Ask every judge about these items."""
+        known = self._judged[self._judges[-1].name]
+
+        def collect(judgment: Judgment) -> None:
+            self._judged[judgment.judge][judgment.item_id] = judgment
+            at = Progress("drawing", len(known), total, 0, 0, self._spent.spent, self._spent.calls)
+            self._project.progress(at)
+
+        items = [self._items[item_id] for item_id in dict.fromkeys(ids) if item_id not in known]
+        total = len(known) + len(items)
+        await collect_judgments(items, self._judges, collect=collect, in_flight=self._project.in_flight)
+
+    async def lay_out(self) -> Plan:
+        """The whole path, by the pilot, and by dev rows where it is fitted on these."""
+        roles = self.protocol.roles
+        await self.about((*roles["pilot"], *(roles["dev"] if self._project.config.asks_dev else ())))
+        plan = lay_out(self.protocol, self._data.annotations, self._judged, self._scorer())
+        assert plan is not None, "the configuration refuses tierwise"
+        return plan
+
+    def inside(self, plan: Plan, ids: Sequence[str]) -> list[bool]:
+        """Which of these items, all of them judged, lie in the region of a plan."""
+        names = [judge.name for judge in self._judges]
+        return [bool(each) for each in in_region(plan, self._scorer().read(names, ids, self._judged))]
+
+    def _scorer(self) -> Scorer:
+        return fit_scorer(self.protocol, self._data.annotations, self._judged, self._items)
+
+
+def _selected(project: Project, data: Dataset, before: RegionFile | None) -> Selection:
+    """The roles that stay: those of the region, or as they are now. Rows to certify with are in none here."""
+    roles = before.roles if before is not None else project.select(data).roles
+    kept = {role: roles[role] for role in FIXED}
+    if len(kept["pilot"]) < FEWEST_PILOT:
+        raise NotMeasurable(
+            f"a region is laid out on a pilot of {len(kept['pilot'])} unlabelled items, and needs "
+            f"{FEWEST_PILOT}",
+            "raise [guarantee] pilot, and bring as many items without labels",
+        )
+    return Selection({**kept, "certify": ()})
+
+
+async def _new_region(
+    project: Project, asking: _Asking, rows: int, most: float | None
+) -> tuple[RegionFile, Plan]:
+    """The region, fixed by the pilot, still without candidates."""
+    alpha, asked = project.config.guarantee.alpha, most
+    most = proposed_region(alpha, rows) if asked is None else asked
+    if most is None:
+        raise NotMeasurable(f"at alpha = {alpha:g} with {rows:,} rows, a region saves no labels", UNIFORM)
+    try:
+        whole = await asking.lay_out()
+        most = reachable(whole, most) if asked is None else most
+        plan = truncated(whole, most)
+    except ValueError as error:
+        raise NotMeasurable(f"there is no region: {error}", f"give a larger --region, or {UNIFORM}") from None
+    roles = asking.protocol.roles
+    inside = sum(asking.inside(plan, roles["pilot"]))
+    if asked is None and inside > WORTHWHILE * len(roles["pilot"]):
+        raise NotMeasurable(
+            f"policies up to an expected coverage of {most:.2f} accept {inside} of {len(roles['pilot'])} "
+            "pilot items between them: drawing there saves few labels",
+            UNIFORM,
+        )
+    kept = {role: roles[role] for role in FIXED}
+    created = f"{project.clock():%Y-%m-%dT%H:%M:%SZ}"
+    return (
+        RegionFile(
+            REGION_SCHEMA, created, most, decided(asking.protocol), kept, inside, RegionPlan.of(plan), ()
+        ),
+        plan,
+    )
+
+
+def _pool(data: Dataset, selected: Selection, seed: int) -> list[Item]:
+    """All that may be drawn, in the order of the uniform draw: nothing with a role, or drawn before."""
+    taken = {item.id for item in data.in_region}.union(*selected.roles.values())
+    return [drawn[0] for drawn in sample_order(data, seed, without=taken)]
+
+
+async def _walk(
+    asking: _Asking, plan: Plan, pool: Sequence[Item], rows: int, counted: int, share: float
+) -> Walk:
+    """Judge items in their order until `rows` lie in the region, and the first `counted` in any case.
+
+    That number is fixed before the walk, so the first items are a sample of all, whatever was found.
+    """
+    found, place = list[Item](), 0
+    while place < len(pool) and (len(found) < rows or place < counted):
+        part = pool[place : place + max(1, counted - place, ceil((rows - len(found)) / share))]
+        await asking.about([item.id for item in part])
+        held = asking.inside(plan, [item.id for item in part])
+        found += [item for item, inside in zip(part, held, strict=True) if inside]
+        place += len(part)
+    return Walk(found[:rows], list(pool[:place]))
+
+
+def _why(project: Project, region: RegionFile, walk: Walk, rows: int) -> str:
+    fewer = (
+        f"; there are no more, so {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
+    )
+    return (
+        f"{len(walk.found):,} were drawn uniformly at random by the seed {project.config.roles.seed} from "
+        f"the items that a policy of expected coverage up to {region.most:.2f} accepts; "
+        f"{len(walk.judged):,} items were judged to find them{fewer}. They stand for "
+        "these items, not for all. Answer all of them, in this order"
+    )

@@ -1,0 +1,214 @@
+"""Which test of its labels is due, and what it may spend of delta; planned interim analyses among them.
+
+The ledger knows the tests that were made. A test that nobody planned has the share of its number; one of a
+plan has the share that was planned, and nothing may be changed between two. The test itself is `testing`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trustescalate.calibration.ledger import (
+    FRESH,
+    LEDGER,
+    Interim,
+    Labels,
+    Ledger,
+    Line,
+    protocol_digest,
+    votes_digest,
+)
+from trustescalate.calibration.protocol import Judged, Protocol
+from trustescalate.errors import CertificateMismatch, NotMeasurable
+from trustescalate.records import Annotation, Attempt, Look
+from trustescalate.records.jsonl import digest, to_python
+from trustescalate.stats.sequential import attempt_share
+
+ANEW = "undo the change; or, to begin anew, bring rows that were never tested in place of these"
+SUM = 1e-9
+"""What the sum of shares may exceed 1 by: they are floats."""
+
+
+def first_share(attempts: int | None) -> float:
+    """What a test of labels that were never tested may spend of delta.
+
+    >>> first_share(None), first_share(1)
+    (0.9, 1.0)
+    """
+    return 1.0 if attempts == 1 else attempt_share(1)
+
+
+def due_attempt(
+    ledger: Ledger,
+    protocol: Protocol,
+    labels: Labels,
+    annotations: Sequence[Annotation],
+    attempts: int | None,
+    votes: str | None = None,
+) -> tuple[Attempt, bool]:
+    """Which test of its labels this is, and whether it was made before; `votes` is None until they are known.
+
+    Raises NotMeasurable where no share of delta is left, or labels were read to choose by, and
+    CertificateMismatch where it does not go on with a plan of interim analyses that was begun.
+    """
+    known = ledger.same(protocol_digest(protocol, annotations), labels, votes)
+    if known is not None:
+        return Attempt(known.number, known.share, known.digest), True
+    before = ledger.before(labels)
+    if protocol.look is not None:
+        if not before:
+            _must_be_unread(ledger, labels)
+        return _due_look(before, protocol, protocol.look, labels, votes)
+    planned = [line for line in before if line.interim is not None]
+    if planned:
+        raise _changed(planned[-1])
+    _must_be_unread(ledger, labels)
+    number = 1 + max((line.number for line in before), default=0)
+    if attempts is not None and number > attempts:
+        raise NotMeasurable(
+            f"these labels were tested before, and [guarantee] attempts = {attempts} gives all of delta to "
+            "one test",
+            FRESH,
+        )
+    share = first_share(attempts) if number == 1 else attempt_share(number)
+    if ledger.spent(labels) + share > 1 + SUM:
+        raise NotMeasurable(
+            "an earlier test of these labels had all of delta, and nothing is left for another", FRESH
+        )
+    return Attempt(number, share), False
+
+
+def _due_look(
+    before: Sequence[Line], protocol: Protocol, look: Look, labels: Labels, votes: str | None
+) -> tuple[Attempt, bool]:
+    """The interim analysis that is due, of a plan that began with labels that were never tested."""
+    if not before:
+        return Attempt(1, look.share), False
+    last, interim = before[-1], before[-1].interim
+    if any(line.interim is None for line in before):
+        raise CertificateMismatch("the looks were planned after labels of these rows were tested", ANEW)
+    assert interim is not None
+    if without_rows(protocol) != interim.decided:
+        raise _changed(last)
+    if not set(interim.rows) <= set(protocol.roles["certify"]):
+        raise CertificateMismatch(f"{LEDGER}: rows of look {interim.number} are gone from the data", ANEW)
+    if not set(last.rows) <= set(labels.rows):
+        raise CertificateMismatch(
+            f"{LEDGER}: texts or labels of rows in look {interim.number} were changed since it was made", ANEW
+        )
+    if interim.number < look.number:
+        return Attempt(last.number + 1, look.share), False
+    if votes not in (None, last.votes):
+        raise CertificateMismatch(
+            f"{LEDGER}: the judges' votes on rows of look {look.number} are not those that it was made with",
+            "bring back the votes (the cache, or the votes file), or label enough rows for the next look",
+        )
+    return Attempt(last.number, last.share, last.digest), True
+
+
+def _changed(line: Line) -> CertificateMismatch:
+    assert line.interim is not None
+    return CertificateMismatch(
+        f"{LEDGER}: the protocol was changed after look {line.interim.number} (the promise, the judges, "
+        "their examples, the path, the looks or the seed)",
+        ANEW,
+    )
+
+
+def _must_be_unread(ledger: Ledger, labels: Labels) -> None:
+    commands = sorted({ledger.chosen_by[key] for key in labels.keys & ledger.chosen_by.keys()})
+    if commands:
+        raise NotMeasurable(
+            f"{', '.join(f'`{command}`' for command in commands)} read labels of these rows to choose by: "
+            "what was chosen must not be tested on them",
+            FRESH,
+        )
+
+
+def enter_test(
+    ledger: Ledger,
+    protocol: Protocol,
+    labels: Labels,
+    annotations: Sequence[Annotation],
+    attempts: int | None,
+    judged: Judged,
+) -> tuple[Ledger, Attempt]:
+    """Write a test down before its outcome is known. The same test again has a line, and spends nothing.
+
+    Raises as `due_attempt` and `Ledger.add` do.
+    """
+    votes = votes_digest(judged)
+    attempt, made = due_attempt(ledger, protocol, labels, annotations, attempts, votes)
+    if made:
+        return ledger, attempt
+    line = Line(
+        previous=ledger.last,
+        event="test",
+        number=attempt.number,
+        share=attempt.share,
+        protocol=protocol_digest(protocol, annotations),
+        votes=votes,
+        rows=labels.rows,
+        clusters=labels.clusters,
+        interim=_interim(ledger.before(labels), protocol),
+    )
+    return ledger.add(line), replace(attempt, ledger=line.digest)
+
+
+def _interim(before: Sequence[Line], protocol: Protocol) -> Interim | None:
+    if protocol.look is None:
+        return None
+    first = before[-1].interim if before else None
+    roles = (
+        {role: ids for role, ids in protocol.roles.items() if role in FIXED} if first is None else first.roles
+    )
+    return Interim(protocol.look.number, without_rows(protocol), roles, protocol.roles["certify"])
+
+
+# ── planned interim analyses ─────────────────────────────────────────────────────────────────────
+
+FIXED = ("exemplars", "dev", "holdout", "pilot")
+"""Roles that stay as they are from one interim analysis to the next."""
+
+
+def due(
+    sizes: Sequence[int], shares: Sequence[float], rows: Sequence[str], past: Interim | None
+) -> tuple[Look | None, tuple[str, ...]]:
+    """The look that is due, and its rows, of all `rows` that could be tested, in the order of their lots.
+
+    It is the largest planned one that there are rows for, later than those made; without rows for another,
+    the last one again, on the rows that it had. None where there are too few for the first.
+
+    >>> due((2, 4), (0.4, 0.6), ["a", "b", "c"], None)
+    (Look(number=1, sizes=(2, 4), shares=(0.4, 0.6)), ('a', 'b'))
+    """
+    there = set(rows)
+    before = () if past is None else tuple(item_id for item_id in past.rows if item_id in there)
+    known = set(before)
+    order = (*before, *(item_id for item_id in rows if item_id not in known))
+    later = [place for place in range(len(sizes)) if past is None or place >= past.number]
+    ready = [place for place in later if sizes[place] <= len(order)]
+    if ready:
+        return Look(ready[-1] + 1, tuple(sizes), tuple(shares)), order[: sizes[ready[-1]]]
+    if past is None:
+        return None, ()
+    return Look(past.number, tuple(sizes), tuple(shares)), before
+
+
+def without_rows(protocol: Protocol) -> str:
+    """A digest of what must not change from look to look: everything but rows and what follows from them."""
+    look, weighting = protocol.look, protocol.weighting
+    return digest(
+        to_python(
+            replace(
+                protocol,
+                roles={},
+                grouped=False,
+                version="",
+                attempt=None,
+                clusters=None,
+                drawn_from=None,
+                look=None if look is None else replace(look, number=1),
+                weighting=None if weighting is None else replace(weighting, offered=0, kept=0),
+            )
+        )
+    )

@@ -1,0 +1,107 @@
+"""What stands beside the promise: each judge alone, and how far people agree with one another.
+
+No promise rests on anything here, and nothing here is tested.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trustescalate.calibration.losses import is_binary, losses, right_or_wrong
+from trustescalate.calibration.protocol import Aligned, Protocol
+from trustescalate.data.labels import opinions
+from trustescalate.records import Against, Annotation, Bin, HumanAgreement, JudgeDiagnostics, Judgment, Task
+from trustescalate.stats.agreement import cohen_kappa, leave_one_out_agreement
+from trustescalate.stats.bounds import BoolArray, FloatArray
+from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
+from trustescalate.stats.intervals import mean_interval
+
+INTERVAL_DELTA = 0.05
+"""Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
+
+
+def diagnose(
+    protocol: Protocol, rows: Aligned, tier: int, judged: Mapping[str, Judgment]
+) -> JudgeDiagnostics:
+    """How one judge did on the certification rows that it was asked about.
+
+    Where verdicts are right or wrong, an agreement is what the promise counts as right; where they lose
+    shares, it is the majority's own label. Its interval takes whole clusters of rows for what was drawn.
+    """
+    asked = np.array([item_id in judged for item_id in rows.ids], dtype=np.bool_)
+    score, label, truth = rows.scores[asked, tier], rows.labels[asked, tier], rows.truth[asked]
+    spoken = label >= 0
+    correct: BoolArray = spoken & (label == truth)
+    if is_binary(protocol.task, protocol.against):
+        correct = right_or_wrong(label[:, None], rows.losses[asked])[:, 0] == 0
+    both = spoken & (truth >= 0)
+    votes = [vote for item_id in rows.ids if item_id in judged for vote in judged[item_id].votes]
+    units, agreements = clusters_of(protocol), int(correct.sum())
+    cluster = None if units is None else np.array([units[i] for i in rows.ids], dtype=np.int64)[asked]
+    return JudgeDiagnostics(
+        judge=protocol.judges[tier][0],
+        n=len(label),
+        agreements=agreements,
+        interval=mean_interval(correct.astype(np.float64), INTERVAL_DELTA, cluster=cluster)[:2],
+        kappa=cohen_kappa(label[both], truth[both], len(protocol.task.labels)),
+        ece=expected_calibration_error(score[spoken], correct[spoken]),
+        brier=brier_score(score[spoken], correct[spoken]),
+        auroc=auroc(score[spoken], correct[spoken]),
+        bins=_bins(score[spoken], correct[spoken]),
+        votes=len(votes),
+        failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
+        cost=float(rows.costs[asked, tier].mean()) if asked.any() else 0.0,
+    )
+
+
+def _bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
+    bars = reliability(score, correct)
+    return tuple(
+        Bin(float(low), float(high), int(rows), float(mean), int(right))
+        for low, high, rows, mean, right in zip(*bars, strict=True)
+    )
+
+
+def human_agreement(
+    task: Task, notes: Sequence[Annotation], cluster: Mapping[str, int] | None = None
+) -> HumanAgreement | None:
+    """Human leave-one-out agreement, and the largest agreement that any verdicts could have with people.
+
+    `cluster` says which items hang together, where some do. None where nobody can be compared.
+    """
+    stated = [note for rows in opinions(task, notes).values() for note in rows]
+    if not stated:
+        return None
+    row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
+    annotator = np.unique([note.annotator for note in stated], return_inverse=True)[1]
+    label = np.array([task.labels.index(note.label) for note in stated])
+    units = None if cluster is None else np.array([cluster[note.item_id] for note in stated])
+    found = leave_one_out_agreement(row, annotator, label, INTERVAL_DELTA, units)
+    if found is None:
+        return None
+    best = [_best(task, against, notes) for against in ("majority", "annotator")]
+    rows = list(best[0])
+    each = None if cluster is None else np.array([cluster[item_id] for item_id in rows])
+    decidable, largest = (np.array([agreed[item_id] for item_id in rows]) for agreed in best)
+    return HumanAgreement(
+        *found,
+        rows=len(rows),
+        decidable=int(decidable.sum()),
+        decidable_interval=mean_interval(decidable, INTERVAL_DELTA, cluster=each)[:2],
+        largest_share=float(largest.mean()),
+        largest_share_interval=mean_interval(largest, INTERVAL_DELTA, cluster=each)[:2],
+    )
+
+
+def _best(task: Task, against: Against, notes: Sequence[Annotation]) -> Mapping[str, float]:
+    """What the best verdict would agree with, item by item: 1 less the least that a label can lose."""
+    return {item_id: 1 - min(lost.values()) for item_id, lost in losses(task, against, notes).items()}
+
+
+def clusters_of(protocol: Protocol) -> Mapping[str, int] | None:
+    """The cluster of each certification row by its id; None where every row is one of its own."""
+    given = protocol.clusters
+    if given is None:
+        return None
+    return {item_id: k for k, rows in enumerate(given.rows) for item_id in rows}

@@ -1,0 +1,126 @@
+"""The claim "expected": what is kept of the labelled rows, and how a whole run is decided from them.
+
+It is a guarantee in expectation, and no certificate (`stats.conformal`). Which verdicts are released depends
+on all items of a run at once, so nothing is decided before every judge has been asked about every item.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trustescalate.calibration.protocol import Aligned, Judged
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.records import CalibrationRow, Certificate, Decision, Label, Step
+from trustescalate.stats.conformal import Released, fewest_rows, select_run
+from trustescalate.stats.paths import Votes
+
+WEAKER = 'claim = "expected" limits a mean over runs, and certifies nothing'
+BELOW = "below the score from which on this run releases"
+NOTHING = "this run releases nothing: no score is high enough"
+SILENT = "no verdict"
+
+
+def in_expectation(made: Certificate, aligned: Aligned) -> Certificate:
+    """Turn a record of labelled rows, on which nothing was tested, into one of the claim "expected".
+
+    `status` is "expected", or "none" where the rows are too few for any run to release a verdict.
+    """
+    rows = tuple(_calibration_row(made.task.labels, aligned, row) for row in range(len(aligned.ids)))
+    spoken, floor = int((aligned.labels >= 0).any(axis=1).sum()), fewest_rows(made.alpha)
+    reason, advice = WEAKER, 'for a certificate set claim = "population", and calibrate'
+    if spoken < floor:
+        reason = (
+            f"{len(rows)} labelled rows, {spoken} of them with a verdict, are too few for any run to release "
+            f"anything: at alpha = {made.alpha:g} it takes {floor}"
+        )
+        advice = f"label at least {floor} rows, better ten times as many"
+        if len(rows) >= floor:
+            advice = "see the failures by reason below: the judges' replies cannot be read, or they failed"
+    return replace(
+        made,
+        status="none" if spoken < floor else "expected",
+        reason=reason,
+        advice=advice,
+        delta=1.0,
+        path="conformal_selection",
+        procedure="benjamini_hochberg",
+        prefer="coverage",
+        calibration=rows,
+    )
+
+
+def _calibration_row(labels: Sequence[Label], aligned: Aligned, row: int) -> CalibrationRow:
+    return CalibrationRow(
+        aligned.ids[row],
+        tuple(labels[label] if label >= 0 else None for label in aligned.labels[row]),
+        tuple(map(float, aligned.scores[row])),
+        tuple(label for label, lost in zip(labels, aligned.losses[row], strict=True) if lost == 0),
+    )
+
+
+def fully_judged(judged: Judged) -> tuple[str, ...]:
+    """The ids of the items that every judge was asked about, in an order of their own."""
+    return tuple(sorted(set.intersection(*map(set, judged.values()))))
+
+
+def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged, scorer: Scorer) -> Released:
+    """What becomes of the items of a run, in the order of `ids`, if these are all of them.
+
+    `scorer` is the certificate's, with the texts of these items.
+    """
+    names = [seal.judge for seal in certificate.judges]
+    labels = certificate.task.labels
+    place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}
+    rows = certificate.calibration
+    known = Votes(
+        np.array([row.scores for row in rows], dtype=np.float64),
+        np.array([[place.get(label, -1) for label in row.verdicts] for row in rows], dtype=np.int64),
+    )
+    right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
+    return select_run(scorer.read(names, ids, judged), known, right, certificate.alpha)
+
+
+def decide_run(
+    certificate: Certificate, judged: Judged, scorer: Scorer, apart: Mapping[str, str]
+) -> tuple[Decision, ...]:
+    """The decisions on a whole run: on the items of `judged`, and on those `apart`, for the reason there.
+
+    A step holds what its judge says with those before it in mind; the last one alone has a threshold.
+    """
+    ids = fully_judged(judged)
+    found = select_items(certificate, ids, judged, scorer)
+    decided = [_decision(certificate, judged, item_id, found, at) for at, item_id in enumerate(ids)]
+    left = [Decision(item_id, None, None, None, why, ()) for item_id, why in apart.items()]
+    return (*decided, *left)
+
+
+def _decision(certificate: Certificate, judged: Judged, item_id: str, found: Released, at: int) -> Decision:
+    labels, last = certificate.task.labels, len(certificate.judges) - 1
+    released = bool(found.selected.released[at])
+    trail = []
+    for tier, seal in enumerate(certificate.judges):
+        judgment, label = judged[seal.judge][item_id], int(found.read.labels[at, tier])
+        score = float(found.read.scores[at, tier])
+        step = Step(
+            judge=seal.judge,
+            label=labels[label] if label >= 0 else None,
+            score=score,
+            score_upper=score,
+            threshold=found.selected.threshold if tier == last else None,
+            accepted=released and tier == last,
+            votes=len(judgment.votes),
+            planned=judgment.planned,
+            failures=tuple(sorted({vote.failure for vote in judgment.votes if vote.failure is not None})),
+        )
+        trail.append(step)
+    if released:
+        return Decision(item_id, step.label, step.judge, step.score, "accepted", tuple(trail))
+    return Decision(item_id, None, None, None, _why_abstained(trail), tuple(trail))
+
+
+def _why_abstained(trail: Sequence[Step]) -> str:
+    last = trail[-1]
+    why = SILENT if last.label is None else NOTHING if last.threshold is None else BELOW
+    failures = sorted({failure for step in trail for failure in step.failures})
+    return f"{why}, with failed votes: {', '.join(failures)}" if failures else why

@@ -1,0 +1,417 @@
+"""Estimate means over all items from labels and verdicts."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from trustescalate.calibration.protocol import Protocol
+from trustescalate.calibration.scoring import Scorer, stack_of
+from trustescalate.calibration.votes import vote_array
+from trustescalate.data.labels import dropped_ties, majority, opinions
+from trustescalate.records import (
+    Annotation,
+    Certificate,
+    Item,
+    Judgment,
+    Label,
+    Overall,
+    Run,
+    Stratum,
+    Task,
+    TaskKind,
+)
+from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
+from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
+from trustescalate.stats.intervals import mean_interval
+from trustescalate.stats.paths import Votes, stacked_scores
+from trustescalate.stats.policy import decide
+
+INTERVAL_DELTA = 0.05
+TIES = "people call some items a tie, and nobody knows which of the others those are"
+ASKED_ONLY = 2.0
+"""A threshold that no score reaches: every judge is asked, and none decides by itself."""
+FEWEST_LABELS = 2
+"""With fewer there is no variance, so no interval of any kind."""
+Judged = Mapping[str, Mapping[str, Judgment]]
+Groups = Mapping[str, str | None]
+
+
+def label_values(task: Task) -> Mapping[Label, float] | None:
+    """What each label counts in a mean; None where labels have no order.
+
+    >>> label_values(Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie")))
+    {'A': 1.0, 'B': 0.0, 'tie': 0.5}
+    """
+    if task.kind is TaskKind.CHOICE:
+        return None
+    if task.kind is TaskKind.RATING:
+        return {label: float(label) for label in task.labels}
+    return dict(zip(task.labels, (1.0, 0.0, 0.5), strict=False))
+
+
+class Known(NamedTuple):
+    """What is known of the mean label: `labelled` certification rows as (prediction, what people say), and
+    `fresh` items of the run as predictions. By item id."""
+
+    labelled: Mapping[str, tuple[float, float]]
+    fresh: Mapping[str, float]
+
+
+def known_rows(
+    run: Run,
+    judged: Judged,
+    annotations: Iterable[Annotation],
+    values: Mapping[Label, float],
+    scorer: Scorer | None = None,
+) -> Known:
+    """Predictions on the scale of `values` for all rows, and people's labels of the certification rows.
+
+    Only these labels count: they were drawn without looking at what any judge says. Labels that came later
+    are mostly of abstained items. A row counts what its majority says; where there is none, and always for
+    ratings and for a promise about an annotator drawn at random, the mean of its opinions. `scorer` is the
+    certificate's, with the texts that it may read.
+    """
+    certificate = run.header.certificate
+    wanted = set(certificate.roles["certify"])
+    notes = [note for note in annotations if note.item_id in wanted]
+    said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
+    rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
+    scorer = scorer or Scorer.of(certificate)
+    policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
+    reached = tier_reached(certificate, judged, policies, scorer)
+    names = [seal.judge for seal in certificate.judges]
+    return Known(
+        {
+            item_id: (_expected(scorer, judged[names[j]][item_id], values), said[item_id])
+            for item_id, j in zip(rows, reached, strict=True)
+        },
+        {item_id: _expected(scorer, judgment, values) for item_id, judgment in _deepest(run).items()},
+    )
+
+
+def predictions(run: Run, values: Mapping[Label, float]) -> Mapping[str, float]:
+    """The mean value that the deepest tier expects of every item that was judged, by item id."""
+    scorer = Scorer.of(run.header.certificate)
+    return {item_id: _expected(scorer, judgment, values) for item_id, judgment in _last(run).items()}
+
+
+def overall(
+    run: Run,
+    judged: Judged,
+    annotations: Iterable[Annotation],
+    groups: Groups,
+    strata: Groups | None = None,
+    scorer: Scorer | None = None,
+) -> Overall:
+    """The mean label of the population that certification rows and the run's items are drawn from.
+
+    `judged` holds the full ensembles on the certification rows, `annotations` people's labels on these,
+    `groups` the group of each item that has one, `strata` its kind. The labelled rows remove the bias of the
+    predictions, the predictions for all items lower the variance (PPI++, `stats.inference.ppi_mean`). In
+    groups, each group counts once: its items' predictions, and its labels, are averaged, and its kind is its
+    first item's. With strata, labelled rows need be a uniform draw within each kind only:
+    a kind weighs what it is of all rows; kinds with few labels are put together.
+    """
+    certificate = run.header.certificate
+    values, reason = label_values(certificate.task), not_measurable(run)
+    if values is None or reason:
+        return Overall(None, reason or "labels without an order have no mean")
+    found = _overall(known_rows(run, judged, annotations, values, scorer), values, groups, strata)
+    if not errors_are_counted(certificate):
+        return found
+    return replace(found, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
+
+
+def calibration_overall(
+    protocol: Protocol,
+    annotations: Iterable[Annotation],
+    judged: Judged,
+    scorer: Scorer,
+    items: Mapping[str, Item],
+) -> Overall | None:
+    """As `overall`, at calibration: certification and unlabelled pilot rows, as the last judge sees them.
+
+    It does not depend on whether anything is certified, so that no figure is printed only where a test
+    passed. None where the claim is about a batch, and where labels have no order.
+    """
+    values = label_values(protocol.task)
+    if values is None or protocol.claim == "batch":
+        return None
+    notes = list(annotations)
+    if dropped_ties(protocol.task, notes):
+        return Overall(None, TIES)
+    last = judged[protocol.judges[-1][0]]
+    said = opinion_means(protocol.task, notes, values, always=protocol.against == "annotator")
+    seen = {item_id: _expected(scorer, row, values) for item_id, row in last.items()}
+    rows = [item_id for item_id in protocol.roles["certify"] if item_id in said and item_id in seen]
+    groups = {item_id: item.group for item_id, item in items.items()}
+    if len({unit_of(item_id, groups) for item_id in rows}) < FEWEST_LABELS:
+        return Overall(None, f"fewer than {FEWEST_LABELS} labelled rows")
+    used = {item_id for role, ids in protocol.roles.items() if role != "pilot" for item_id in ids}
+    # Rows kept by their weights are of another population than the pilot.
+    pilot = protocol.roles["pilot"] if protocol.weighting is None else ()
+    fresh = {item_id: seen[item_id] for item_id in pilot if item_id in seen and item_id not in used}
+    return _overall(
+        Known({item_id: (seen[item_id], said[item_id]) for item_id in rows}, fresh), values, groups
+    )
+
+
+def _overall(
+    known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
+) -> Overall:
+    firsts: dict[str, str] = {}
+    for item_id in (*known.labelled, *known.fresh):
+        firsts.setdefault(unit_of(item_id, groups), item_id)
+    ends = min(values.values()), max(values.values())
+    predicted, heard = (
+        _by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups) for side in (0, 1)
+    )
+    by_unit = _by_unit(known.fresh.items(), groups)
+    units = [*predicted, *by_unit]
+    grouped = any(groups.get(item_id) for item_id in (*known.labelled, *known.fresh))
+    survey = Survey(
+        np.array([*predicted.values(), *by_unit.values()]),
+        np.arange(len(heard)),
+        np.array(list(heard.values())),
+        cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
+        ends=ends,
+    )
+    kinds = [(strata or {}).get(firsts[unit]) for unit in units]
+    by_kind, coarse = _by_kind(survey, kinds, ends) if strata else ((), None)
+    mean = ppi_mean(survey._replace(stratum=coarse), INTERVAL_DELTA)
+    return Overall(
+        estimate=within(mean.estimate, ends),
+        reason=mean.reason,
+        interval=(within(mean.low, ends), within(mean.high, ends)),
+        label_only=informative(mean.label_only, ends),
+        usable=mean.usable,
+        items=mean.items,
+        labels=mean.labels,
+        grouped=grouped,
+        strata=by_kind,
+        label_basis=mean.label_basis,
+    )
+
+
+def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
+    """The mean of each group, and of each item that stands alone, in the order in which they come."""
+    by_unit: dict[str, list[float]] = defaultdict(list)
+    for item_id, value in found:
+        by_unit[unit_of(item_id, groups)].append(value)
+    return {unit: float(np.mean(each)) for unit, each in by_unit.items()}
+
+
+def errors_are_counted(certificate: Certificate) -> bool:
+    """Whether alpha limits the share of wrong labels among released verdicts on one item of each group."""
+    task = certificate.task
+    if certificate.status == "expected":  # a mean over runs limits nothing in this one
+        return False
+    return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
+
+
+def _by_kind(
+    survey: Survey, kinds: Sequence[str | None], ends: tuple[float, float]
+) -> tuple[tuple[Stratum, ...], IntArray | None]:
+    """Each kind by itself, all intervals holding at once; and the strata of the mean over all kinds."""
+    names = sorted(set(kinds), key=lambda name: (name is None, name or ""))
+    code = np.array([names.index(kind) for kind in kinds])
+    coarse = coarse_strata(code, survey.labelled, survey.cluster)
+    delta = simultaneous(INTERVAL_DELTA, len(names))
+    found = []
+    for k, name in enumerate(names):
+        mine = np.flatnonzero(code == k)
+        labelled = np.flatnonzero(np.isin(mine, survey.labelled))
+        cluster = None if survey.cluster is None else survey.cluster[mine]
+        part = Survey(
+            survey.prediction[mine],
+            labelled,
+            survey.label[code[survey.labelled] == k],
+            cluster=cluster,
+            ends=ends,
+        )
+        pooled = coarse is None or bool(np.any((coarse == coarse[mine[0]]) & (code != k)))
+        found.append(_stratum(name, part, delta, ends, pooled))
+    return tuple(found), coarse
+
+
+def _stratum(
+    name: str | None, part: Survey, delta: float, ends: tuple[float, float], pooled: bool
+) -> Stratum:
+    items, labels = len(part.prediction), len(part.label)
+    units = labels if part.cluster is None else len(np.unique(part.cluster[part.labelled]))
+    if units < FEWEST_LABELS:
+        reason = f"fewer than {FEWEST_LABELS} labels" if labels == units else "labels of one group only"
+        return Stratum(name, items, labels, None, None, None, False, reason, pooled)
+    mean = ppi_mean(part, delta)
+    return Stratum(
+        name,
+        items,
+        labels,
+        within(mean.estimate, ends),
+        (within(mean.low, ends), within(mean.high, ends)) if mean.usable else None,
+        informative(mean.label_only, ends),
+        mean.usable,
+        mean.reason,
+        pooled,
+    )
+
+
+def simultaneous(delta: float, comparisons: int) -> float:
+    """The chance of missing that each of so many intervals may have, to miss anywhere with `delta` (Sidak).
+
+    >>> round(simultaneous(0.05, 5), 4)
+    0.0102
+    """
+    return float(-np.expm1(np.log1p(-delta) / comparisons))
+
+
+def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple[float, float]:
+    """Limits within the scale.
+
+    >>> informative((-0.1, 0.4), (0.0, 1.0))
+    (0.0, 0.4)
+    """
+    return within(limits[0], ends), within(limits[1], ends)
+
+
+def not_measurable(run: Run) -> str:
+    """Why a run says nothing of means over all items; empty where it does."""
+    certificate, region = run.header.certificate, run.header.certificate.region
+    unasked = not all(row.trail for row in run.decisions)
+    reasons = (
+        (
+            run.header.status != "complete" or len(run.decisions) < run.header.items,
+            "the run is not complete",
+        ),
+        (bool(certificate.dropped_ties), TIES),
+        (certificate.status == "none" or certificate.n < 2, "nothing is certified"),
+        (
+            region is not None and region.uniform < FEWEST_LABELS,
+            "fewer than two labelled rows are from all items; those of a region do not stand for all",
+        ),
+        (
+            certificate.status == "expected" and unasked,
+            "no judge was asked about items that share a group",
+        ),
+        (
+            certificate.group_by is not None and unasked,
+            f"no judge was asked about items whose {certificate.group_by} has no certificate",
+        ),
+        (not _deepest(run), "every item of the run was labelled for the certificate"),
+    )
+    return next((why for holds, why in reasons if holds), "")
+
+
+def opinion_means(
+    task: Task, notes: Sequence[Annotation], values: Mapping[Label, float], *, always: bool = False
+) -> Mapping[str, float]:
+    """What people say of each item as a number: the majority's; without one, for ratings, or `always`, the
+    mean of their opinions."""
+    means = always or task.kind is TaskKind.RATING
+    won: Mapping[str, Label | None] = {} if means else majority(task, notes)
+    said = {}
+    for item_id, stated in opinions(task, notes).items():
+        label = won.get(item_id)
+        told = [values[note.label] for note in stated] if label is None else [values[label]]
+        said[item_id] = sum(told) / len(told)
+    return said
+
+
+def _expected(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
+    """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
+    worth = np.array([values[label] for label in scorer.task.labels])
+    shares = scorer.shares(first_votes(scorer.task, judgment)[None])[0].sum(axis=0)
+    mass = shares.sum()
+    return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
+
+
+def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[float, float]:
+    """Limits on the win or pass rate from released verdicts on the items `taken`; no label is used.
+
+    A tie counts as lost in the lower one and as won in the upper one. `stats.inference.verdict_bounds`.
+    """
+    certificate = run.header.certificate
+    labels = [row.label for row in run.decisions if row.item_id in taken]
+    wins, losses = (labels.count(label) for label in certificate.task.labels[:2])
+    released = len(labels) - labels.count(None)
+    low, high = (
+        verdict_bounds(won, released, len(labels), largest_alpha(certificate), delta)
+        for won in (wins, released - losses)
+    )
+    return low[0], high[1]
+
+
+def agreement_limits(losses: Sequence[float], clusters: Sequence[str], delta: float) -> tuple[float, float]:
+    """Limits on agreement from losses in [0, 1], a row each; rows whose cluster has one name hang together.
+
+    >>> agreement_limits([0.0] * 60, [str(row % 20) for row in range(60)], 0.05)[1]
+    1.0
+    """
+    place = np.unique(list(clusters), return_inverse=True)[1]
+    return mean_interval(1 - np.array(losses, dtype=np.float64), delta, cluster=place)[:2]
+
+
+def within(value: float, ends: tuple[float, float]) -> float:
+    """A value, or the end of the scale that it lies beyond."""
+    return min(max(value, ends[0]), ends[1])
+
+
+def first_votes(task: Task, judgment: Judgment) -> FloatArray:
+    """The votes (k, c) of the first prompt."""
+    if not judgment.votes:
+        return np.zeros((1, len(task.labels)))
+    first = judgment.votes[0].exemplar_set
+    return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
+
+
+def tier_reached(
+    certificate: Certificate, judged: Judged, held: Mapping[str, Policy | None], scorer: Scorer
+) -> list[int]:
+    """The deepest tier that is asked about each of these certification rows: the last, without a policy."""
+    if not held:
+        return []
+    none = Policy((0.0,) * len(certificate.judges), pooled=False)
+    policies = [policy or none for policy in held.values()]
+    own = scorer.read([seal.judge for seal in certificate.judges], list(held), judged)
+    stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
+    together = own if stack is None else stacked_scores(stack, own)
+    votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
+    limits = np.array([[np.inf if tau is None else tau for tau in policy.thresholds] for policy in policies])
+    last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
+    tier = decide(limits, votes.scores, votes.labels)
+    trusted = np.array([policy is not None for policy in held.values()])
+    return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
+
+
+def _deepest(run: Run) -> Mapping[str, Judgment]:
+    """The last judgment on each fresh item: items whose labels made the certificate speak for themselves."""
+    roles = run.header.certificate.roles
+    used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
+    return {item_id: judgment for item_id, judgment in _last(run).items() if item_id not in used}
+
+
+def _last(run: Run) -> Mapping[str, Judgment]:
+    asked = {(row.item_id, row.judge): row for row in run.judgments}
+    return {row.item_id: asked[row.item_id, row.trail[-1].judge] for row in run.decisions if row.trail}
+
+
+def one_of_each(run: Run, groups: Groups) -> set[str]:
+    """The first fresh item of each group, and all without a group."""
+    return set(first_of_each(_deepest(run), groups))
+
+
+def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
+    first: dict[str, str] = {}
+    for item_id in ids:
+        first.setdefault(unit_of(item_id, groups), item_id)
+    return list(first.values())
+
+
+def unit_of(item_id: str, groups: Groups) -> str:
+    """What an item counts as: its group, or itself."""
+    group = groups.get(item_id)
+    return f"item {item_id}" if group is None else f"group {group}"

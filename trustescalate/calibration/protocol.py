@@ -1,0 +1,164 @@
+"""Everything that is decided before a label is read, and the rows that it will be tested on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from trustescalate.records import Against, Annotation, Attempt, Clusters, Judgment, Look, Task, Weighting
+from trustescalate.records.jsonl import digest, to_python
+from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.paths import PATHS, PathName
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """The ids of the certification rows, cluster by cluster, and the most rows that any cluster can have."""
+
+    rows: tuple[tuple[str, ...], ...]
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRule:
+    """A promise for each value of the field `by`: `values` holds that of each certification row with one.
+
+    `alpha` and `weights` are by value, where they are not the protocol's alpha and 1. A value with fewer rows
+    than `fewest` is not tested, and `enough` is where testing a value may end.
+    """
+
+    by: str
+    values: Mapping[str, str]
+    alpha: Mapping[str, float]
+    weights: Mapping[str, float]
+    enough: float
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Evidence on unseen values of the field `by`: `values` holds that of each certification row with one."""
+
+    by: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRule:
+    """Rows in the role `region` were drawn where some policy accepts of expected coverage at most `most`.
+
+    `share` of the pilot lies there, `plan` is a digest of these policies, and `candidates` are the ids of
+    items from the whole population, drawn without labels, on which coverage is counted.
+    """
+
+    most: float
+    share: float
+    plan: str
+    candidates: tuple[str, ...]
+
+
+FITTED = ("learned", "boosted", "interval")
+"""Estimators that have numbers of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Everything that is decided before labels are read.
+
+    `roles` holds item ids by role; `certify` at most one of each cluster of `drawn_from`, unless `clusters`
+    divides them,
+    `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
+    `undrawn` together are the batch; `humans_replace` releases the former with people's labels. With a
+    `region`, the role of that name holds rows that are tested as well, and stand for the region only.
+    """
+
+    task: Task
+    alpha: float
+    delta: float
+    claim: Literal["population", "batch", "expected"]
+    path: PathName | Literal["tierwise"]
+    procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
+    prefer: Literal["coverage", "cost", "total"]
+    abstention_price: float | None
+    estimator: str
+    judges: tuple[tuple[str, str], ...]
+    roles: Mapping[str, tuple[str, ...]]
+    grouped: bool
+    seed: int
+    version: str
+    against: Against = "majority"
+    clusters: Clustering | None = None
+    look: Look | None = None
+    weighting: Weighting | None = None
+    humans_replace: bool = False
+    groups: GroupRule | None = None
+    leave_out: LeaveOut | None = None
+    recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
+    learn_from: Literal["people", "dearest"] = "people"
+    attempt: Attempt | None = None
+    drawn_from: Clusters | None = None
+    region: RegionRule | None = None
+
+    @property
+    def level(self) -> float:
+        """The probability of a wrong certificate that this test may spend: delta, or its share of it."""
+        share = self.attempt or self.look
+        return self.delta if share is None else self.delta * share.share
+
+    @property
+    def fitted(self) -> bool:
+        """Whether scores have numbers that are fitted first (`scoring.fit_scorer`)."""
+        return self.estimator in FITTED or self.recalibrate is not None
+
+    @property
+    def asks_dev(self) -> bool:
+        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
+        return self.fitted or (self.path != "tierwise" and PATHS[self.path].needs_dev)
+
+    @property
+    def digest(self) -> str:
+        """The hash that the certificate carries."""
+        return digest(to_python(self))
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The ids of the rows that are tested."""
+        return (*self.roles["certify"], *self.roles.get("region", ()))
+
+    @property
+    def batch(self) -> tuple[str, ...]:
+        """The ids of the batch, for the claim on one."""
+        return (*self.roles["certify"], *self.roles["undrawn"])
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """n rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority.
+
+    `ids` (n,) names the rows; `losses` (n, c) is what each label would lose on them (`estimand.losses`).
+    """
+
+    ids: tuple[str, ...]
+    scores: FloatArray
+    labels: IntArray
+    costs: FloatArray
+    truth: IntArray
+    losses: FloatArray
+
+    def take(self, rows: Sequence[bool]) -> "Aligned":
+        """Some of the rows, by a mask (n,)."""
+        mask = np.array(rows, dtype=np.bool_)
+        ids = tuple(item_id for item_id, taken in zip(self.ids, rows, strict=True) if taken)
+        votes = (self.scores[mask], self.labels[mask], self.costs[mask])
+        return Aligned(ids, *votes, self.truth[mask], self.losses[mask])
+
+
+def labels_digest(annotations: Iterable[Annotation], rows: Iterable[str]) -> str:
+    """A hash of what people said of these rows, in whatever order."""
+    wanted = set(rows)
+    return digest(sorted((a.item_id, a.annotator, a.label) for a in annotations if a.item_id in wanted))
+
+
+Judged = Mapping[str, Mapping[str, Judgment]]
+"""Judgments by judge and item, full ensembles."""

@@ -1,0 +1,43 @@
+"""Turn votes into arrays, and a judgment into a label and a score, in the same way in all phases."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trustescalate.records import Judgment, Task, Vote
+from trustescalate.records.votes import orders_of
+from trustescalate.stats.bounds import FloatArray
+from trustescalate.stats.confidence import ESTIMATORS, Bounds, Confidence, bounds, sampled
+
+
+def confidence(
+    task: Task, estimator: str, judgments: Sequence[Judgment], ties: FloatArray | float = 0.5
+) -> Confidence:
+    """Label and score of one judge on n items, each judged by its full ensemble.
+
+    Votes that were planned and are missing count like failed ones: in the denominator, for no label. `ties`,
+    one number or (n,), orders the rows within a level of the estimator `sampled`.
+    """
+    orders = max(orders_of(judgment.votes) for judgment in judgments)
+    if estimator == "sampled":
+        return sampled(padded(task, judgments), orders, ties)
+    return ESTIMATORS[estimator](padded(task, judgments), orders)
+
+
+def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
+    """The votes (n, k, c) of n judgments, rows of zeros where votes are missing."""
+    planned = max(judgment.planned for judgment in judgments)
+    votes = np.zeros((len(judgments), planned, len(task.labels)))
+    for row, judgment in enumerate(judgments):
+        votes[row, : len(judgment.votes)] = vote_array(task, judgment.votes)
+    return votes
+
+
+def score_bounds(task: Task, estimator: str, votes: Sequence[Vote], planned: int, tie: float = 0.5) -> Bounds:
+    """What the full ensemble will say about one item, as far as the votes so far decide it."""
+    return bounds(estimator, vote_array(task, votes), planned, orders_of(votes), tie)
+
+
+def vote_array(task: Task, votes: Sequence[Vote]) -> FloatArray:
+    """Votes as (k, c) probabilities; a failed vote is a row of zeros."""
+    return np.array([[vote.probs.get(label, 0.0) for label in task.labels] for vote in votes], dtype=float)

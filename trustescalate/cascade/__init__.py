@@ -1,0 +1,1 @@
+"""Send items through the tiers: cheap judges first, escalation, abstention."""

@@ -1,0 +1,147 @@
+"""Write and read run folders that survive a kill at any moment."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from trustescalate.errors import DataError, UsageError
+from trustescalate.records import Annotation, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records.appending import append, lock
+from trustescalate.records.jsonl import (
+    decode,
+    encode,
+    read_appended,
+    read_rows,
+    truncate_torn,
+    write_atomically,
+    write_rows,
+)
+
+SCHEMA = 1
+
+
+class RunFolder:
+    """One run: a header written first, then rows that are only ever appended.
+
+    The judgments of an item are written before its decision, so an item with a decision is complete, and
+    after a crash all others are asked again (from the cache, as far as they were answered).
+    """
+
+    def __init__(self, path: Path, header: RunHeader) -> None:
+        self.path = path
+        self.header = header
+
+    @classmethod
+    def create(cls, path: Path, header: RunHeader, items: Sequence[Item]) -> Self:
+        """Start a run: items and header first, both atomically."""
+        path.mkdir(parents=True)
+        write_rows(path / "items.jsonl", items)
+        folder = cls(path, header)
+        folder._write_header()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run that exists. Raises DataError when its header is missing or damaged."""
+        try:
+            header = decode((path / "run.json").read_bytes(), RunHeader)
+        except FileNotFoundError:
+            raise UsageError(f"{path}: there is no run here", "`trustescalate run` makes one") from None
+        except ValueError as error:
+            raise DataError([f"{path / 'run.json'}: {error}"], "start a new run") from None
+        if header.schema != SCHEMA:
+            raise UsageError(f"{path}: a run of schema {header.schema}, this version reads {SCHEMA}")
+        return cls(path, header)
+
+    def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
+        """Record how the run stands."""
+        self.header = replace(self.header, status=status)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        write_atomically(self.path / "run.json", encode(self.header) + b"\n")
+
+    def decided(self) -> set[str]:
+        """The ids of items that need no more work."""
+        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
+        return {decision.item_id for decision in decisions}
+
+    def judgments(self) -> list[Judgment]:
+        """All judgments that are recorded, also of items that are not decided yet."""
+        judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
+        return judgments
+
+    def load(self, annotations: Iterable[Annotation] = ()) -> Run:
+        """The run as a value, rows in the order of its items, whatever the order they were written in."""
+        rows, problems = read_rows(self.path / "items.jsonl", Item)
+        if problems:
+            raise DataError(problems, "the run folder was edited or damaged; start a new run")
+        items = tuple(row.record for row in rows)
+        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
+        judgments = self.judgments()
+        by_item = {decision.item_id: decision for decision in decisions}
+        asked = {(row.item_id, row.judge): row for row in judgments}
+        decided = tuple(by_item[item.id] for item in items if item.id in by_item)
+        steps = [(decision.item_id, step.judge) for decision in decided for step in decision.trail]
+        if len(decided) < len(by_item) or not asked.keys() >= set(steps):
+            problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not belong together"
+            raise DataError([problem], "the run folder was edited or damaged; start a new run")
+        known = {item.id for item in items}
+        # In expectation items are decided last, together: what was asked until then is part of the run too.
+        whole = list(asked) if self.header.certificate.status == "expected" else steps
+        return Run(
+            self.header,
+            items,
+            tuple(asked[step] for step in whole),
+            decided,
+            tuple(row for row in annotations if row.item_id in known),
+        )
+
+    def writer(self) -> "RunWriter":
+        """Append to this run; only one process may."""
+        return RunWriter(self.path)
+
+
+class RunWriter:
+    """Appends whole rows, judgments before their decision, and holds the folder's lock."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._judgments = os.open(path / "judgments.jsonl", flags, 0o644)
+        self._decisions = os.open(path / "decisions.jsonl", flags, 0o644)
+        if not lock(self._decisions):
+            self.close()
+            raise UsageError(
+                f"{path}: another process is writing this run", "wait for it, or start a new run"
+            )
+        for name in ("judgments.jsonl", "decisions.jsonl"):
+            truncate_torn(path / name)
+
+    def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
+        """Write one item."""
+        append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
+        append(self._decisions, encode(decision) + b"\n")
+
+    def record_judgment(self, judgment: Judgment) -> None:
+        """Write what one judge says of an item that is decided later."""
+        append(self._judgments, encode(judgment) + b"\n")
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Write the decisions on items whose judgments are written."""
+        append(self._decisions, b"".join(encode(decision) + b"\n" for decision in decisions))
+
+    def close(self) -> None:
+        """Let the folder go."""
+        os.close(self._judgments)
+        os.close(self._decisions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

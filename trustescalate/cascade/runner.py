@@ -1,0 +1,351 @@
+"""Items through the tiers, cheapest first: accept where the certificate allows it, escalate the rest.
+
+Items flow independently; nobody waits for a tier to finish. An ensemble ends early when the votes to come
+cannot change what happens to its item, so the decisions are those of the full ensembles.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from trustescalate.calibration.scoring import Scorer, stack_of
+from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
+from trustescalate.judges.base import Ask, Enough, Judge, all_done
+from trustescalate.records import (
+    FAILURES,
+    Certificate,
+    Decision,
+    Item,
+    Judgment,
+    Reply,
+    Request,
+    Step,
+    Task,
+    Vote,
+)
+from trustescalate.records.item_fields import value_of
+from trustescalate.records.policies import Policy, certified_groups, policy_of
+from trustescalate.records.votes import all_votes
+from trustescalate.stats.confidence import Bounds
+from trustescalate.stats.paths import MARGIN, Stack, pooled_bounds, stacked_scores
+from trustescalate.stats.paths import Votes as ScoredVotes
+
+Record = Callable[[Sequence[Judgment], Decision], None]
+Collect = Callable[[Judgment], None]
+
+PATIENCE = 10
+"""So many requests in a row that an endpoint leaves unanswered are no fault of the items."""
+
+OUTAGES: Mapping[str, str] = {
+    "unreachable": "check base_url and the network",
+    "timeout": "raise timeout, or lower concurrency",
+    "server_error": "wait until the server is well",
+    "rate_limited": "lower concurrency, or wait",
+    "bad_reply": "check base_url: what answers there speaks no chat completions",
+}
+"""The failures that say nothing about an item, and what mends them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A judge and the certified score from which on it is trusted; None: never, so it is not even asked."""
+
+    judge: Judge
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far.
+
+    With `group_by`, a field of the items, a value's items go through the cascade of `groups`, None where
+    nothing is certified for it; the thresholds of `tiers` are None.
+    """
+
+    tiers: tuple[Tier, ...]
+    scorer: Scorer
+    stack: Stack | None = None
+    group_by: str | None = None
+    groups: "Mapping[str, Cascade | None]" = field(default_factory=dict)
+
+
+def cascade_of(
+    policy: Policy | None, judges: Sequence[Judge], scorer: Scorer, stack: Stack | None
+) -> Cascade:
+    """A cascade that goes by one policy, None: that trusts no judge; `stack` is how it would pool."""
+    thresholds = (None,) * len(judges) if policy is None else policy.thresholds
+    tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
+    return Cascade(tiers, scorer, stack if policy is not None and policy.pooled else None)
+
+
+def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
+    """The cascade of a certificate's policy, or of one for each value; nothing is compared."""
+    stack = stack_of(certificate)
+    policies = {promise.value: policy_of(promise) for promise in certificate.groups}
+    groups = {
+        value: None if policy is None else cascade_of(policy, judges, scorer, stack)
+        for value, policy in policies.items()
+    }
+    whole = cascade_of(policy_of(certificate), judges, scorer, stack)
+    return replace(whole, group_by=certificate.group_by, groups=groups)
+
+
+def trusted_cascade(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    recalibrate: str | None = None,
+    learn_from: str = "people",
+) -> Cascade:
+    """The cascade that a certificate allows.
+
+    Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
+    when it was made for another task, another way to make scores, or another judge.
+    """
+    _must_be_certified(certificate)
+    must_fit(certificate, judges, task, estimator, recalibrate, learn_from)
+    return certified_cascade(certificate, judges, Scorer.of(certificate))
+
+
+def must_fit(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    recalibrate: str | None = None,
+    learn_from: str = "people",
+) -> None:
+    """Raise CertificateMismatch, naming the first field that differs, as `trusted_cascade` does."""
+    _must_equal("number of judges", len(certificate.judges), len(judges))
+    _must_equal("task", certificate.task, task)
+    _must_equal("estimator", certificate.estimator, estimator)
+    if certificate.scoring is not None or recalibrate is not None:
+        made = certificate.scoring
+        _must_equal("recalibrate", None if made is None else made.recalibrate, recalibrate)
+        _must_equal("learn_from", None if made is None else made.learn_from, learn_from)
+    for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
+        _must_equal(f"judge {place}", seal.judge, judge.name)
+        _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
+
+
+def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
+    """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
+    _must_be_certified(certificate)
+    _must_equal("claim", certificate.claim, claim)
+    _must_equal("alpha", certificate.alpha, alpha)
+    _must_equal("delta", certificate.delta, delta)
+
+
+def must_expect(certificate: Certificate, alpha: float) -> None:
+    """Raise NoCertificate if no run could release anything, CertificateMismatch if another claim was made."""
+    _must_equal("claim", certificate.claim, "expected")
+    _must_equal("alpha", certificate.alpha, alpha)
+    if certificate.status != "expected":
+        raise NoCertificate(certificate.reason, certificate.advice)
+
+
+def must_promise_by(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:
+    """Raise CertificateMismatch unless promises are for each value of `by`, with these alphas by value."""
+    _must_equal("[groups] by", certificate.group_by, by)
+    for promise in certificate.groups:
+        wanted = alpha.get(promise.value, certificate.alpha)
+        _must_equal(f"alpha of {promise.value!r}", promise.alpha, wanted)
+
+
+def patient(ask: Ask, judge: str) -> Ask:
+    """Ask until `PATIENCE` requests in a row were left unanswered; from then on raise ProviderError."""
+    unanswered = 0
+
+    async def asked(request: Request) -> Reply:
+        nonlocal unanswered
+        reply = await ask(request)
+        fix = OUTAGES.get(reply.failure or "")
+        unanswered = 0 if fix is None else unanswered + 1
+        if fix is not None and unanswered >= PATIENCE:
+            why = FAILURES[reply.failure or ""]
+            raise ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
+        return reply
+
+    return asked
+
+
+async def run_cascade(items: Sequence[Item], cascade: Cascade, *, record: Record, in_flight: int) -> None:
+    """Decide every item, `in_flight` of them at a time; `record` is called once an item, in any order.
+
+    Raises what made it stop early (BudgetReached, ProviderError) after the items then in flight have ended.
+    What `record` raises ends it in the same way, and `record` is not called again.
+    """
+
+    recording = False
+
+    async def decide(item: Item) -> None:
+        nonlocal recording
+        decided = await decide_item(item, cascade)
+        if recording:  # an earlier row failed half-way: nothing may be written behind it
+            return
+        recording = True
+        record(*decided)
+        recording = False
+
+    await _each(items, decide, in_flight)
+
+
+async def collect_judgments(
+    items: Sequence[Item], judges: Sequence[Judge], *, collect: Collect, in_flight: int
+) -> None:
+    """Ask every judge its full ensemble on every item: what calibration needs."""
+
+    async def ask(item: Item) -> None:
+        for judgment in await all_done(judge.judge(item, all_votes) for judge in judges):
+            collect(judgment)
+
+    await _each(items, ask, in_flight)
+
+
+async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Decision]:
+    """One item through the tiers."""
+    judgments: list[Judgment] = []
+    trail: list[Step] = []
+    cascade, why_none = _cascade_for(item, cascade)
+    if why_none:
+        return judgments, Decision(item.id, None, None, None, why_none, ())
+    for tier in cascade.tiers:
+        if tier.threshold is None:
+            continue
+        judgments.append(await tier.judge.judge(item, _enough(cascade, tier, item, judgments)))
+        step = _step(cascade, tier, item, judgments)
+        trail.append(step)
+        if step.accepted:
+            decision = Decision(item.id, step.label, step.judge, step.score, "accepted", tuple(trail))
+            return judgments, decision
+    return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
+
+
+def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
+    """The cascade that an item goes through; or why nothing is certified for it."""
+    if cascade.group_by is None:
+        return cascade, ""
+    value = value_of(item, cascade.group_by)
+    if value is None:
+        return cascade, f"no {cascade.group_by}, for each of whose values there is a promise of its own"
+    if value not in cascade.groups:
+        return cascade, f"its {cascade.group_by} is unknown to the certificate"
+    own = cascade.groups[value]
+    return (cascade, f"nothing is certified for its {cascade.group_by}") if own is None else (own, "")
+
+
+def _enough(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]) -> Enough:
+    name, threshold = tier.judge.name, tier.threshold
+    if threshold is None or cascade.scorer.needs_all(name):
+        return all_votes
+    if cascade.stack is not None:
+        return _enough_pooled(cascade, cascade.stack, tier, item, before)
+
+    def enough(votes: Sequence[Vote], planned: int) -> bool:
+        label, low, high = cascade.scorer.bounds(item, name, votes, planned)
+        return high < threshold or (label >= 0 and low >= threshold)
+
+    return enough
+
+
+def _enough_pooled(
+    cascade: Cascade, stack: Stack, tier: Tier, item: Item, before: Sequence[Judgment]
+) -> Enough:
+    """Ask on unless the item ends here: every later tier needs this one's exact score."""
+    threshold = tier.threshold
+    if threshold is None or stack.weights[:, :, 1].any() or (stack.weights[:, :, 0] < 0).any():
+        return all_votes
+    place = [each.judge.name for each in cascade.tiers].index(tier.judge.name)
+    is_last = all(each.threshold is None for each in cascade.tiers[place + 1 :])
+    seen = _own_votes(cascade, item, before)
+
+    def enough(votes: Sequence[Vote], planned: int) -> bool:
+        own = cascade.scorer.bounds(item, tier.judge.name, votes, planned)
+        if own.label < 0 and not is_last:
+            return False
+        label, low, high = pooled_bounds(stack, seen, place, own)
+        return (label >= 0 and low >= threshold + MARGIN) or (is_last and high < threshold - MARGIN)
+
+    return enough
+
+
+def _own_votes(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> ScoredVotes:
+    """What each of these judgments says by itself (1, m); -1 for tiers that were not asked."""
+    names = [tier.judge.name for tier in cascade.tiers]
+    votes = ScoredVotes(np.zeros((1, len(names))), np.full((1, len(names)), -1))
+    for place, judgment in enumerate(judgments):
+        own, at = cascade.scorer.say(item, judgments[: place + 1]), names.index(judgment.judge)
+        votes.scores[0, at], votes.labels[0, at] = own.low, own.label
+    return votes
+
+
+def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment]) -> Step:
+    judgment, task = judgments[-1], cascade.scorer.task
+    label, low, high = _read(cascade, item, judgments)
+    return Step(
+        judge=judgment.judge,
+        label=task.labels[label] if label >= 0 else None,
+        score=low,
+        score_upper=high,
+        threshold=tier.threshold,
+        accepted=label >= 0 and tier.threshold is not None and low >= tier.threshold,
+        votes=len(judgment.votes),
+        planned=judgment.planned,
+        failures=tuple(sorted({vote.failure for vote in judgment.votes if vote.failure is not None})),
+    )
+
+
+def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds:
+    """What the last of these judgments says; with a stack, what all of them say together."""
+    own = cascade.scorer.say(item, judgments)
+    if cascade.stack is None:
+        return own
+    place = [tier.judge.name for tier in cascade.tiers].index(judgments[-1].judge)
+    if len(judgments[-1].votes) < judgments[-1].planned:
+        return pooled_bounds(cascade.stack, _own_votes(cascade, item, judgments[:-1]), place, own)
+    read = stacked_scores(cascade.stack, _own_votes(cascade, item, judgments))
+    score = float(read.scores[0, place])
+    return Bounds(int(read.labels[0, place]), score, score)
+
+
+def _why_abstained(trail: Sequence[Step]) -> str:
+    failures = sorted({failure for step in trail for failure in step.failures})
+    if failures:
+        return f"below threshold at every tier, with failed votes: {', '.join(failures)}"
+    return "below threshold at every tier"
+
+
+async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], in_flight: int) -> None:
+    queue: Iterator[Item] = iter(items)
+    stopped: list[Exception] = []
+
+    async def worker() -> None:
+        for item in queue:
+            if stopped:
+                return
+            try:
+                await work(item)
+            except Exception as error:  # those in flight are paid for, and may end
+                stopped.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(in_flight, len(items))):
+            group.create_task(worker())
+    if stopped:
+        raise stopped[0]
+
+
+def _must_be_certified(certificate: Certificate) -> None:
+    if certificate.thresholds is None and not certified_groups(certificate):
+        raise NoCertificate(f"there is no certificate: {certificate.reason}", certificate.advice)
+
+
+def _must_equal(field: str, certified: object, given: object) -> None:
+    if certified != given:
+        raise CertificateMismatch(
+            f"the certificate does not fit: {field} was {certified!r} and is {given!r}",
+            "calibrate again, or undo the change",
+        )

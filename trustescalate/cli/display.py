@@ -1,0 +1,64 @@
+"""How far the work is, on stderr: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from trustescalate.records.progress import Progress
+
+EVERY = 10.0
+
+
+def summary(state: Progress) -> str:
+    """What is worth knowing while one waits.
+
+    >>> summary(Progress("judging", 120, 300, 40, 9, 0.0312, 2400))
+    '40 escalated, 9 abstained, 2,400 calls, 0.0312 USD'
+    """
+    if state.doing == "importing":
+        return ""
+    fate = f"{state.escalated} escalated, {state.abstained} abstained, " if state.doing == "judging" else ""
+    return f"{fate}{state.calls:,} calls, {state.spent:.4f} USD"
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[Progress], None]]:
+    """A live bar; it leaves its last state behind."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[summary]}"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True)) as shown:
+        tasks = {}
+
+        def show(state: Progress) -> None:
+            if state.doing not in tasks:
+                tasks[state.doing] = shown.add_task(state.doing, total=state.total, summary="")
+            shown.update(tasks[state.doing], completed=state.done, total=state.total, summary=summary(state))
+
+        yield show
+
+
+@contextmanager
+def lines(
+    say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[Progress], None]]:
+    """A line every ten seconds, and one for each piece of work that is finished."""
+    last = {"at": clock()}
+
+    def show(state: Progress) -> None:
+        now = clock()
+        if now - last["at"] < EVERY and state.done < state.total:
+            return
+        last["at"] = now
+        said = f"{state.doing}: {state.done:,} of {state.total:,}"
+        say(", ".join(filter(None, (said, summary(state)))))
+
+    yield show

@@ -1,0 +1,1 @@
+"""Read items and annotations, assign roles, check quality, import and annotate."""

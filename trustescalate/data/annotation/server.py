@@ -1,0 +1,181 @@
+"""The local page: served on the loopback interface alone, to whoever knows the address, and to nobody else.
+
+Every path begins with a random token, so there is no cookie that another local server could be sent, and no
+request that another site could make. A request without it, for another host, or from another site gets an
+empty 404. Answers are written as they come (`AnswerFile`); a killed server has lost nothing.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+from importlib import resources
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from trustescalate.data.annotation.answers import AnswerFile
+from trustescalate.data.annotation.queue import Queue
+from trustescalate.data.annotation.session import Desk
+from trustescalate.errors import UsageError
+from trustescalate.records.jsonl import canonical
+
+LOOPBACK = "127.0.0.1"
+MOST_BYTES = 16_384
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "trustescalate",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+FILES = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Serving(NamedTuple):
+    """Where the page is, while it is served."""
+
+    url: str
+    rows: int
+    queue: str
+
+
+async def serve(queue: Queue, *, port: int = 0, ready: Callable[[Serving], None]) -> None:
+    """Serve a queue until cancelled. `ready` is told the address; port 0 takes a free one.
+
+    Raises UsageError where the queue is being served already, OSError where the port is taken.
+    """
+    with AnswerFile(queue.folder) as answers, socket.create_server((LOOPBACK, port)) as listening:
+        port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
+        runner = web.AppRunner(application(Desk(queue, answers), token, port), access_log=None)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening, shutdown_timeout=1).start()
+            ready(Serving(f"http://{LOOPBACK}:{port}/{token}/", len(queue.asked), queue.header.id))
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+
+def application(desk: Desk, token: str, port: int) -> web.Application:
+    """The page and its five questions, behind `token`, for requests to this host and port."""
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_guard(token, port)])
+    app[DESK] = desk
+    app.add_routes(
+        [
+            web.get("/{token}/api/task", _task),
+            web.get(r"/{token}/api/row/{row:\d{1,9}}", _row),
+            web.post("/{token}/api/start", _start),
+            web.post("/{token}/api/answer", _answer),
+            web.post("/{token}/api/undo", _undo),
+            web.post("/{token}/api/agreement", _agreement),
+            web.get("/{token}/{name:[a-z.]*}", _file),
+        ]
+    )
+    return app
+
+
+DESK = web.AppKey("desk", Desk)
+
+
+def _guard(token: str, port: int) -> Any:
+    hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
+
+    def is_ours(request: web.Request) -> bool:
+        given = request.path.split("/")[1]
+        known = compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+        origin = request.headers.get("Origin")
+        return (
+            known
+            and request.host in hosts
+            and (origin is None or origin in {f"http://{host}" for host in hosts})
+            and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+            and (request.method == "GET" or request.content_type == "application/json")
+        )
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: web.StreamResponse = web.Response(status=404)
+        if is_ours(request):
+            try:
+                response = await handler(request)
+            except web.HTTPException as refused:
+                response = web.Response(status=refused.status)
+            except UsageError as error:
+                response = _json({"error": error.message}, status=400)
+            except OSError as error:
+                response = _json({"error": f"not saved: {error.strerror}"}, status=500)
+        response.headers.update(HEADERS)
+        return response
+
+    return guarded
+
+
+# ── the page and its questions ───────────────────────────────────────────────────────────────────
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    if request.match_info["name"] not in FILES:
+        raise web.HTTPNotFound
+    name, kind = FILES[request.match_info["name"]]
+    data = resources.files("trustescalate.data.annotation").joinpath(name).read_bytes()
+    return web.Response(body=data, content_type=kind, charset="utf-8")
+
+
+async def _task(request: web.Request) -> web.StreamResponse:
+    return _json(request.app[DESK].task())
+
+
+async def _row(request: web.Request) -> web.StreamResponse:
+    return _json(request.app[DESK].row(int(request.match_info["row"])))
+
+
+async def _start(request: web.Request) -> web.StreamResponse:
+    said = await _said(request, annotator=str)
+    return _json(request.app[DESK].start(said["annotator"]))
+
+
+async def _answer(request: web.Request) -> web.StreamResponse:
+    said = await _said(request, annotator=str, row=int, answer=str, seconds=(int, float, type(None)))
+    desk = request.app[DESK]
+    return _json(desk.answer(said["annotator"], said["row"], said["answer"], said["seconds"]))
+
+
+async def _undo(request: web.Request) -> web.StreamResponse:
+    said = await _said(request, annotator=str)
+    return _json(request.app[DESK].undo(said["annotator"]))
+
+
+async def _agreement(request: web.Request) -> web.StreamResponse:
+    said = await _said(request, annotator=str)
+    return _json(request.app[DESK].agreement(said["annotator"]))
+
+
+async def _said(request: web.Request, **kinds: Any) -> dict[str, Any]:
+    """The body: an object with exactly these keys, each of its kind."""
+    try:
+        said = await request.json()
+    except (ValueError, LookupError, RecursionError):
+        raise UsageError("not JSON") from None
+    if not isinstance(said, dict) or said.keys() != kinds.keys():
+        raise UsageError(f"an object with {', '.join(kinds)} is wanted")
+    for key, kind in kinds.items():
+        if not isinstance(said[key], kind) or isinstance(said[key], bool):
+            raise UsageError(f"{key} is of the wrong kind")
+    return said
+
+
+def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(text=canonical(value), status=status, content_type="application/json")

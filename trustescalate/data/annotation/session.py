@@ -1,0 +1,170 @@
+"""One queue with its answers, as the local page sees them: what to show, what was said, what to take back.
+
+No network here, and nothing that tells a person what somebody else, or a judge, said of a row.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from trustescalate.data.annotation.agreement import agreement
+from trustescalate.data.annotation.answers import Answer, AnswerFile
+from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, Text
+from trustescalate.errors import UsageError
+from trustescalate.records import SKIP, TIE, TaskKind
+
+LONGEST_NAME = 80
+LONGEST_LOOK = 86_400.0
+"""Seconds; nobody looks at a row for longer than a day."""
+PAIR_KEYS = {FIRST: ("1", "a"), SECOND: ("2", "b"), TIE: ("0", "t")}
+PAIR_TITLES = {FIRST: "Response 1", SECOND: "Response 2", TIE: "Tie"}
+
+
+class Desk:
+    """What the page asks for. Rows are counted from 0, in the order of the queue.
+
+    Raises UsageError for a name, a row or an answer that does not exist; nothing is written then.
+    """
+
+    def __init__(
+        self, queue: Queue, answers: AnswerFile, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._queue = queue
+        self._rows = queue.asked
+        self._place = {row.item_id: n for n, row in enumerate(self._rows)}
+        self._answers = answers
+        self._clock = clock
+
+    def task(self) -> dict[str, Any]:
+        """The question, the answers with their keys, and who has answered how many rows."""
+        task = self._queue.header.task
+        people: dict[str, int] = {}
+        for annotator, item_id in self._answers.standing:
+            people[annotator] = people.get(annotator, 0) + (item_id in self._place)
+        return {
+            "queue": self._queue.header.id,
+            "question": task.question,
+            "kind": str(task.kind),
+            "rows": len(self._rows),
+            "options": options(self._queue),
+            "people": [{"name": name, "done": done} for name, done in sorted(people.items())],
+        }
+
+    def start(self, annotator: str) -> dict[str, Any]:
+        """What one person has said so far, by row, and the name as it is kept."""
+        name = clean_name(annotator)
+        own = self._own(name)
+        return {"annotator": name, "answers": {str(self._place[row.item_id]): row.answer for row in own}}
+
+    def row(self, place: int) -> dict[str, Any]:
+        """What is shown of a row: texts, and no id."""
+        row = self._row(place)
+        return {
+            "row": place,
+            "prompt": _turns(row.prompt),
+            "responses": [_turns(response) for response in row.responses],
+            "reference": row.reference,
+        }
+
+    def answer(self, annotator: str, place: int, answer: str, seconds: float | None) -> dict[str, Any]:
+        """Keep an answer. When this returns, it is on the disk."""
+        row = self._row(place)
+        if answer not in self._queue.answers:
+            raise UsageError(f"{answer!r} is no answer here")
+        if seconds is not None and not 0 <= seconds <= LONGEST_LOOK:
+            seconds = None
+        name = clean_name(annotator)
+        self._add(row.item_id, name, answer, None if seconds is None else round(seconds, 1))
+        return {"done": len(self._own(name))}
+
+    def undo(self, annotator: str) -> dict[str, Any]:
+        """Take a person's last answer back; `row` is the one it was about, None where there is none."""
+        name = clean_name(annotator)
+        own = self._own(name)
+        if not own:
+            return {"row": None, "done": 0}
+        self._add(own[-1].item_id, name, None, None)
+        return {"row": self._place[own[-1].item_id], "done": len(own) - 1}
+
+    def agreement(self, annotator: str) -> dict[str, Any]:
+        """How far people agree, for somebody who has answered everything: it could sway the others."""
+        if len(self._own(clean_name(annotator))) < len(self._rows):
+            return {"pairs": [], "alpha": None}
+        found = agreement(self._queue.answers, self._answers.standing.values())
+        return {"pairs": [pair._asdict() for pair in found.pairs], "alpha": found.alpha}
+
+    def _own(self, name: str) -> list[Answer]:
+        said = self._answers.standing.items()
+        return [row for (who, item_id), row in said if who == name and item_id in self._place]
+
+    def _row(self, place: int) -> Any:
+        if not 0 <= place < len(self._rows):
+            raise UsageError(f"there is no row {place}")
+        return self._rows[place]
+
+    def _add(self, item_id: str, annotator: str, answer: str | None, seconds: float | None) -> None:
+        at = f"{self._clock():%Y-%m-%dT%H:%M:%SZ}"
+        self._answers.add(Answer(self._queue.header.id, item_id, annotator, answer, seconds, at))
+
+
+def clean_name(name: str) -> str:
+    """A person's name as it is kept, so that one person is one annotator. Raises UsageError for no name.
+
+    >>> clean_name("  Ann   Lee ")
+    'Ann Lee'
+    """
+    kept = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", name))
+    kept = " ".join(kept.split())
+    if not 0 < len(kept) <= LONGEST_NAME:
+        raise UsageError(f"a name has 1 to {LONGEST_NAME} characters")
+    return kept
+
+
+def options(queue: Queue) -> list[dict[str, Any]]:
+    """All answers, each with a title and the keys that give it. `u` takes back; no key has two uses.
+
+    >>> from pathlib import Path
+    >>> from trustescalate.data.annotation.queue import QueueHeader
+    >>> from trustescalate.records import Task
+    >>> task = Task(TaskKind.RATING, "How good is it?", tuple("12345"))
+    >>> queue = Queue(QueueHeader(1, "q", "sample", task, 0, ""), (), Path())
+    >>> [(each["answer"], each["keys"]) for each in options(queue)][3:]
+    [('4', ['4']), ('5', ['5']), ('skip', ['s'])]
+    """
+    labels = [answer for answer in queue.answers if answer != SKIP]
+    kind = queue.header.task.kind
+    if kind is TaskKind.PAIRWISE:
+        keys = [list(PAIR_KEYS[label]) for label in labels]
+    elif kind is TaskKind.RATING:
+        keys = [
+            [label] if len(label) == 1 else ["0"] if (label, labels[0]) == ("10", "1") else []
+            for label in labels
+        ]
+    else:
+        keys = _choice_keys(labels)
+    said = [
+        {
+            "answer": label,
+            "title": PAIR_TITLES.get(label, label) if kind is TaskKind.PAIRWISE else label,
+            "keys": own,
+        }
+        for label, own in zip(labels, keys, strict=True)
+    ]
+    return [*said, {"answer": SKIP, "title": "Skip", "keys": ["s"]}]
+
+
+def _choice_keys(labels: list[str]) -> list[list[str]]:
+    """Digits in order, and the first letter where it is one label's alone."""
+    firsts = [label[:1].casefold() for label in labels]
+    keys = []
+    for n, first in enumerate(firsts):
+        alone = firsts.count(first) == 1 and first.isalpha() and first not in "su"
+        keys.append(([str(n + 1)] if n < 9 else []) + ([first] if alone else []))
+    return keys
+
+
+def _turns(text: Text) -> list[dict[str, str]]:
+    if isinstance(text, str):
+        return [{"role": "", "text": text}]
+    return [{"role": turn.role, "text": turn.content} for turn in text]

@@ -1,0 +1,166 @@
+"""Read and validate items and annotations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+from trustescalate.config import Config
+from trustescalate.data.clusters import ITEM, with_clusters
+from trustescalate.errors import DataError
+from trustescalate.records import Annotation, Item, Task
+from trustescalate.records.item_fields import value_of, values_of
+from trustescalate.records.jsonl import Row, read_rows
+
+R = TypeVar("R", Item, Annotation)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What people brought. `annotations` are on `items` only.
+
+    An item that people labelled because a cascade abstained on it, or for a reason that is not known, was
+    picked: it says nothing about the others. It counts as `unlabelled`, so that it never certifies, and both
+    the items that a run judges and those that are drawn for people stay the whole population. So does an item
+    that was drawn from a region: it certifies, and stands for the region only.
+    """
+
+    items: tuple[Item, ...]
+    annotations: tuple[Annotation, ...]
+
+    @property
+    def labelled(self) -> tuple[Item, ...]:
+        """Items that somebody annotated as part of a sample, whatever the annotation says."""
+        known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
+        return tuple(item for item in self.items if item.id in known)
+
+    @property
+    def in_region(self) -> tuple[Item, ...]:
+        """Items that were drawn from a region alone: they certify, and say nothing of the others."""
+        known, drawn = (
+            {note.item_id for note in self.annotations if note.purpose == purpose}
+            for purpose in ("sample", "region")
+        )
+        return tuple(item for item in self.items if item.id in drawn - known)
+
+    @property
+    def unlabelled(self) -> tuple[Item, ...]:
+        """All other items: those to be judged."""
+        known = {item.id for item in self.labelled}
+        return tuple(item for item in self.items if item.id not in known)
+
+    @property
+    def annotated(self) -> frozenset[str]:
+        """The ids of items that somebody annotated, for whatever reason."""
+        return frozenset(annotation.item_id for annotation in self.annotations)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """Read [data]. Raises DataError with every problem of both files."""
+    task = config.task.task()
+    items_path, notes_path = config.path(config.data.items), config.path(config.data.annotations)
+    items, problems = _read(items_path, Item)
+    problems += _item_problems(items_path, items, task)
+    notes: list[Row[Annotation]] = []
+    if "annotations" in config.data.model_fields_set or notes_path.exists():
+        notes, unread = _read(notes_path, Annotation)
+        problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
+    grouped = with_clusters([row.record for row in items], config.data.group)
+    if items and config.data.group not in (None, ITEM) and all(item.group is None for item in grouped):
+        problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
+    if items:
+        problems += _value_problems(items_path, [row.record for row in items], config)
+    for field, where in _named_fields(config):
+        if items and all(value_of(item, field) is None for item in grouped):
+            problems.append(f"{items_path}: no item has {field}, which {where} names")
+    if problems:
+        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+    return Dataset(grouped, tuple(row.record for row in notes))
+
+
+def load_items(path: Path, config: Config) -> tuple[Item, ...]:
+    """Read a file of items to be judged."""
+    items, problems = _read(path, Item)
+    problems += _item_problems(path, items, config.task.task())
+    if problems:
+        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+    return with_clusters([row.record for row in items], config.data.group)
+
+
+def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:
+    rows, problems = read_rows(path, kind)
+    return rows, problems or ([] if rows else [f"{path}: holds no rows"])
+
+
+def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
+    problems = []
+    seen: dict[str, int] = {}
+    for line, item in rows:
+        at = f"{path}:{line}: item {item.id!r}"
+        if item.id in seen:
+            problems.append(f"{at} was already on line {seen[item.id]}; ids must differ")
+        seen.setdefault(item.id, line)
+        if not item.id.strip():
+            problems.append(f"{path}:{line}: the id is empty; give each item one of its own")
+        if len(item.responses) != task.responses:
+            problems.append(
+                f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
+                f"{task.responses}; keep items of different tasks in different files"
+            )
+        for place, text in enumerate(item.texts, 1):
+            if not text.strip():
+                problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
+        turns = [item.prompt] if isinstance(item.prompt, str) else [turn.content for turn in item.prompt]
+        if not any(map(str.strip, turns)):
+            problems.append(f"{at}: the prompt is empty; write what was asked")
+        if item.group is not None and not item.group.strip():
+            problems.append(f"{at}: the group is empty; leave it out where an item stands alone")
+    return problems
+
+
+def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str], task: Task) -> list[str]:
+    problems = []
+    seen: dict[tuple[str, str], int] = {}
+    for line, row in rows:
+        at = f"{path}:{line}: item {row.item_id!r}"
+        if known and row.item_id not in known:
+            problems.append(f"{at} is not among the items that could be read; add it or remove the line")
+        if row.label not in task.annotation_labels:
+            allowed = ", ".join(task.annotation_labels)
+            problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+        if row.seconds is not None and row.seconds < 0:
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
+        key = (row.item_id, row.annotator)
+        if key in seen:
+            problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
+        seen.setdefault(key, line)
+    return problems
+
+
+def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[str]:
+    """What [groups] names and no item has: a slip of the pen there would loosen or tighten a promise."""
+    given, problems = config.groups, []
+    for name, by in (("by", given.by), ("evidence", given.evidence)):
+        if by is not None and not values_of(items, by):
+            problems.append(f"{path}: no item has {by}, which [groups] {name} names")
+    if given.by is None or problems:
+        return problems
+    known = set(values_of(items, given.by).values())
+    for name, table in (("alpha", given.alpha), ("weights", given.weights)):
+        for value in sorted(table.keys() - known):
+            near = get_close_matches(value, known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{path}: no item has {given.by} {value!r}, which [groups] {name} names{meant}")
+    return problems
+
+
+def _named_fields(config: Config) -> list[tuple[str, str]]:
+    board, strata = config.leaderboard, config.data.strata
+    named = [(field, "[leaderboard] models") for field in board.models]
+    named += [(board.item, "[leaderboard] item")] if board.item else []
+    return named + ([(strata, "[data] strata")] if strata else [])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,204 @@
+"""Foreign files in, a calibration set out: items, annotations, votes, a configuration to run, a card.
+
+Everything that was taken, refused and assumed is said. Judges' recorded verdicts become votes, so that a
+cascade can be calibrated without asking anybody.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trustescalate.config import parse_config
+from trustescalate.config.starter import STARTER, must_be_free
+from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
+from trustescalate.data.importers.base import Files, Format, Notes, Taken
+from trustescalate.data.importers.columns import ColumnsFile
+from trustescalate.data.importers.files import Foreign, open_foreign
+from trustescalate.data.importers.registry import columns_format, recognise
+from trustescalate.errors import ConfigError, DataError
+from trustescalate.records import Task, TaskKind
+from trustescalate.records.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import took, refused and assumed. `rejected` holds the first refusals, `refused` counts all."""
+
+    folder: str
+    format: str
+    items: int
+    annotations: int
+    repeated: int
+    refused: int
+    rejected: tuple[str, ...]
+    assumed: tuple[str, ...]
+    labels: dict[str, int]
+    judges: dict[str, JudgeCount]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "judges": {name: count._asdict() for name, count in self.judges.items()}}
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        counts = ", ".join(f"{label} {count:,}" for label, count in sorted(self.labels.items()))
+        said = [
+            f"format:      {self.format}",
+            f"items:       {self.items:,}" + (f" ({self.repeated:,} came again)" if self.repeated else ""),
+            f"annotations: {self.annotations:,}" + (f" ({counts})" if counts else ""),
+        ]
+        for name, count in self.judges.items():
+            failed = f", {count.failures:,} failed" if count.failures else ""
+            said.append(f"judge:       {name}: {count.judgments:,} items, {count.votes:,} votes{failed}")
+        said += [f"assumed:     {sentence}" for sentence in self.assumed]
+        if self.refused:
+            said.append(f"refused:     {self.refused:,}; all of them are in {self.folder}/rejected.jsonl")
+            said += [f"  {problem}" for problem in self.rejected]
+        return said
+
+
+def import_files(
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    format_name: str | None = None,
+    columns: Path | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Imported:
+    """Read files of one format and write a calibration set in `folder`, which must be new or empty.
+
+    Memory does not grow with JSON lines, CSV and Parquet. Raises DataError where nothing can be taken; then
+    nothing is written.
+    """
+    must_be_free(folder)
+    files = [open_foreign(path) for path in paths]
+    parts: Files
+    if columns is not None:
+        found, parts = columns_format(_columns(columns)), {"rows": files}
+    else:
+        found, parts = recognise(files, format_name)
+    notes = Notes()
+    with ImportedSet(folder) as imported:
+        _fill(imported, found.read(parts, notes), sum(file.about for file in files), progress)
+        if imported.items == 0 or notes.task is None:
+            problems = [str(problem) for problem in imported.rejected] or [
+                f"{path}: holds nothing" for path in paths
+            ]
+            raise DataError(problems, f"nothing could be taken as {found.name}; is it the right format?")
+        imported.write("trustescalate.toml", _config(notes.task, imported).encode())
+        imported.write("CARD.md", _card(found, files, notes, imported).encode())
+        imported.finish()
+    return Imported(
+        str(folder),
+        found.name,
+        imported.items,
+        imported.annotations,
+        imported.repeated,
+        imported.refused,
+        tuple(map(str, imported.rejected)),
+        tuple(notes.assumed),
+        dict(imported.labels),
+        imported.judges,
+    )
+
+
+def _columns(path: Path) -> ColumnsFile:
+    """[task] and [import] of a file that has little else, or of a whole configuration."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        if "version" in given:
+            parse_config(given, path)
+            given = {key: given[key] for key in ("task", "import") if key in given}
+        return ColumnsFile.model_validate_json(json.dumps(given, default=str))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise ConfigError("\n  ".join([f"{path}:", *lines])) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _fill(
+    imported: ImportedSet, records: Iterator[Taken], about: int, progress: Callable[[Progress], None]
+) -> None:
+    done = 0
+    while batch := list(islice(records, BATCH)):
+        imported.add(batch)
+        done += len(batch)
+        progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
+    progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+
+
+# ── what stands beside the rows ──────────────────────────────────────────────────────────────────
+
+
+def _config(task: Task, imported: ImportedSet) -> str:
+    """A configuration that can be run as it stands, where judges were recorded; else one to be edited."""
+    lines = [
+        "version = 1",
+        "",
+        "[task]",
+        f"kind = {_toml(str(task.kind))}",
+        f"question = {_toml(task.question)}",
+    ]
+    if task.kind is TaskKind.PAIRWISE:
+        lines.append(f"ties = {_toml(task.ties)}")
+    elif task.kind is TaskKind.RATING:
+        lines.append(f"scale = [{task.labels[0]}, {task.labels[-1]}]")
+    else:
+        lines.append(f"labels = [{', '.join(map(_toml, task.labels))}]")
+    if not imported.judges:
+        return "\n".join([*lines, "", STARTER[STARTER.index("[guarantee]") :]])
+    lines += [
+        "",
+        "[ensemble]                     # the recorded votes, as they are",
+        "annotators = 1",
+        "shots = 0",
+    ]
+    lines += ["", "# Cheapest first: put them in order, and give each its price, if these are not right."]
+    for name, count in _cheapest_first(imported.judges):
+        shown = "".join(char for char in name if char.isprintable())[:80].strip() or "judge"
+        lines += ["[[judges]]", f"name = {_toml(shown)}", 'backend = "replay"']
+        lines += [f"votes = {_toml(f'votes/{count.file}')}"]
+        lines += ([] if shown == name else [f"of = {_toml(name)}"]) + [""]
+    return "\n".join(lines)
+
+
+def _cheapest_first(judges: dict[str, JudgeCount]) -> list[tuple[str, JudgeCount]]:
+    return sorted(judges.items(), key=lambda each: (each[1].cost / each[1].judgments, each[1].votes, each[0]))
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _card(found: Format, files: Sequence[Foreign], notes: Notes, imported: ImportedSet) -> str:
+    """What somebody who finds the folder must know. Names of files are data: shown as code."""
+    lines = ["# A calibration set", "", f"Imported from {found.about}.", "", "| file | |", "|---|---|"]
+    lines += [f"| source | {_code(file.path.name)} |" for file in files]
+    lines += [
+        f"| items | {imported.items:,} |",
+        f"| annotations | {imported.annotations:,} |",
+        f"| refused | {imported.refused:,} |",
+        "| licence | not known: write it here before you pass the set on |",
+        "| split | none: roles are drawn by `trustescalate calibrate`, by the seed in [roles] |",
+        "",
+        "What was assumed:",
+        "",
+        *(f"- {sentence}" for sentence in (notes.assumed or ["nothing"])),
+        "",
+        "Limits: a certificate from this set is about items like these, labelled as these people label.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"

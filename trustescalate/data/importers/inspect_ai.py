@@ -1,0 +1,193 @@
+"""Inspect AI logs, .json and .eval: scorers are judges, edits of a score are what a person said.
+
+The first entry of a score's history is the judge's own value, later ones are edits; the value on top is the
+last of them. NaN is a grader that could not be read. Epochs are items of one group. Source: Inspect AI.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trustescalate.data.importers.base import (
+    Files,
+    Format,
+    Found,
+    Notes,
+    Taken,
+    Unusable,
+    get,
+    judged,
+    name,
+    text,
+    verdict,
+)
+from trustescalate.data.importers.base import turns as conversation
+from trustescalate.data.importers.files import Foreign, Rejected
+from trustescalate.data.importers.harness import BINARY, CHECKS
+from trustescalate.records import Annotation, Item, Judgment, Label, Task, TaskKind, Turn
+
+GRADES = Task(TaskKind.CHOICE, "Is the response correct?", ("correct", "partial", "incorrect", "no answer"))
+LETTERS = {"C": "correct", "P": "partial", "I": "incorrect", "N": "no answer"}
+UNCHANGED = "UNCHANGED"
+
+
+def _read(files: Files, notes: Notes) -> Iterator[Taken]:
+    notes.assume(CHECKS)
+    notes.assume("an edited score is what its author says, the value before it the judge's")
+    for file in files["log"]:
+        header, samples, problems = _parts(file)
+        yield from problems
+        finer = any(_letter(score) in ("P", "N") for _, sample in samples for score in _said(sample))
+        task = GRADES if finer else BINARY
+        if notes.task is not None and notes.task != task:
+            yield Rejected(str(file.path), "file", "grades partial answers where another file does not")
+            continue
+        notes.task = task
+        models = _graders(header)
+        for place, sample in samples:
+            try:
+                yield _sample(sample, task, models)
+            except Unusable as error:
+                yield Rejected(str(file.path), place, str(error))
+
+
+def _parts(file: Foreign) -> tuple[Any, list[tuple[int | str, Any]], list[Rejected]]:
+    """The header, the samples with their places, and what could not be read."""
+    header: Any = {}
+    samples: list[tuple[int | str, Any]] = []
+    problems: list[Rejected] = []
+    for record in file.records():
+        if isinstance(record, Rejected):
+            problems.append(record)
+        elif isinstance(record.place, str):  # a member of an archive
+            if record.place.startswith("samples/"):
+                samples.append((record.place, record.value["value"]))
+            elif record.place == "header.json":
+                header = record.value["value"]
+        else:
+            header = record.value
+            found = header.get("samples") if isinstance(header, dict) else None
+            if not isinstance(found, list) or not found:
+                problems.append(Rejected(str(file.path), "samples", "the log holds no samples"))
+            samples = [
+                (f"samples.{place}", each)
+                for place, each in enumerate(found if isinstance(found, list) else [])
+            ]
+    return header, samples, problems
+
+
+def _graders(header: Any) -> Mapping[str, str]:
+    """The model behind each scorer that has one: its own option, else the role grader."""
+    spec = header.get("eval") if isinstance(header, dict) else None
+    spec = spec if isinstance(spec, dict) else {}
+    roles = spec.get("model_roles")
+    grader = _model((roles or {}).get("grader")) if isinstance(roles, dict) else ""
+    found = {}
+    scorers = spec.get("scorers")
+    for scorer in scorers if isinstance(scorers, list) else []:
+        if isinstance(scorer, dict) and isinstance(scorer.get("name"), str):
+            options = scorer.get("options")
+            own = _model(options.get("model")) if isinstance(options, dict) else ""
+            found[scorer["name"]] = own or (grader if scorer["name"].startswith("model_graded") else "")
+    return found
+
+
+def _model(value: Any) -> str:
+    value = value.get("model") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else ""
+
+
+def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
+    if isinstance(sample, dict) and sample.get("error"):
+        raise Unusable("the sample crashed: there is nothing to judge")
+    sample_id, epoch = name(sample, "id"), name(sample, "epoch")
+    item_id = f"{sample_id}|epoch{epoch}"
+    target = sample.get("target")
+    reference = target if isinstance(target, str) and target.strip() else None
+    item = Item(item_id, _asked(sample), (_completion(sample),), reference, sample_id)
+    scores = sample.get("scores")
+    judgments, notes = [], []
+    for scorer, score in (scores if isinstance(scores, dict) else {}).items():
+        judge = f"{scorer} {models.get(scorer, '')}".strip()
+        judgments.append(_judgment(item_id, judge, score, task))
+        notes += _edits(item_id, score, task)
+    return Found(item, tuple(notes), tuple(judgments))
+
+
+def _completion(sample: Any) -> str:
+    """The model's answer; older logs hold it in its message alone."""
+    output = get(sample, "output")
+    if isinstance(output, dict) and "completion" in output:
+        return text(sample, "output", "completion")
+    content = get(sample, "output", "choices", 0, "message", "content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        content = "".join(part["text"] for part in parts)
+    if not isinstance(content, str) or not content.strip():
+        raise Unusable("the answer holds no text")
+    return content
+
+
+def _asked(sample: Any) -> str | tuple[Turn, ...]:
+    if isinstance(get(sample, "input"), str):
+        return text(sample, "input")
+    talk = conversation(sample, "input")
+    return talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+
+
+def _judgment(item_id: str, judge: str, score: Any, task: Task) -> Judgment:
+    history = _history(score)
+    own = history[0] if history else score
+    value = own.get("value") if isinstance(own, dict) else None
+    raw = score.get("explanation") if isinstance(score, dict) else ""
+    return judged(item_id, judge, [verdict(_label(value, task), raw=raw if isinstance(raw, str) else "")])
+
+
+def _edits(item_id: str, score: Any, task: Task) -> list[Annotation]:
+    """What each person who edited a score last said."""
+    said: dict[str, Label] = {}
+    for edit in _history(score)[1:]:
+        provenance = edit.get("provenance") if isinstance(edit, dict) else None
+        author = provenance.get("author") if isinstance(provenance, dict) else None
+        value = edit.get("value") if isinstance(edit, dict) else None
+        label = None if value == UNCHANGED else _label(value, task)
+        if isinstance(author, str) and author and label is not None:
+            said[author] = label
+    return [Annotation(item_id, author, label) for author, label in said.items()]
+
+
+def _history(score: Any) -> list[Any]:
+    history = score.get("history") if isinstance(score, dict) else None
+    return history if isinstance(history, list) else []
+
+
+def _said(sample: Any) -> list[Any]:
+    scores = sample.get("scores") if isinstance(sample, dict) else None
+    found = list(scores.values()) if isinstance(scores, dict) else []
+    return [each for score in found for each in (score, *_history(score))]
+
+
+def _letter(score: Any) -> Any:
+    return score.get("value") if isinstance(score, dict) else None
+
+
+def _label(value: Any, task: Task) -> Label | None:
+    if isinstance(value, bool | int | float) and not (isinstance(value, float) and math.isnan(value)):
+        value = "C" if value == 1 else "I" if value == 0 else None
+    if not isinstance(value, str) or value not in LETTERS:
+        return None
+    if task is GRADES:
+        return LETTERS[value]
+    return {"C": "pass", "I": "fail"}.get(value)
+
+
+def _is_log(file: Foreign) -> bool:
+    first = file.head[0]
+    if not isinstance(first, dict):
+        return False
+    if "member" in first:
+        return file.path.suffix == ".eval"
+    return "eval" in first and "status" in first and "plan" in first
+
+
+INSPECT_AI = Format("inspect_ai", "Inspect AI logs (.json, .eval)", {"log": _is_log}, ("log",), _read)

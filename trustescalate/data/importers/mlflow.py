@@ -1,0 +1,109 @@
+"""MLflow traces with assessments: people's and judges' share a name, the kind of source tells them apart.
+
+An assessment that was overridden is not valid and does not count. An expectation is a reference, no verdict.
+Source: MLflow, its trace format.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trustescalate.data.importers.base import (
+    Files,
+    Format,
+    Found,
+    Notes,
+    Taken,
+    Unusable,
+    each,
+    get,
+    has,
+    judged,
+    text,
+    verdict,
+)
+from trustescalate.data.importers.files import Foreign, from_text
+from trustescalate.data.importers.harness import BINARY, CHECKS, decided
+from trustescalate.records import Annotation, Item, Label
+
+YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
+
+
+def _read(files: Files, notes: Notes) -> Iterator[Taken]:
+    notes.task = BINARY
+    notes.assume(CHECKS)
+    notes.assume(
+        "an assessment that is no yes or no is left out where a person gave it, and failed at a judge"
+    )
+    for file in files["traces"]:
+        yield from each(file, _trace)
+
+
+def _trace(row: Any) -> Iterator[Found]:
+    trace = text(row, "info", "trace_id")
+    prompt, response = (
+        _content(row, *where)
+        for where in (("mlflow.spanInputs", "request_preview"), ("mlflow.spanOutputs", "response_preview"))
+    )
+    said = row["info"].get("assessments")
+    votes: dict[str, Any] = {}
+    notes: dict[str, Label] = {}
+    references = []
+    for one in said if isinstance(said, list) else []:
+        if not isinstance(one, dict) or one.get("valid") is False:
+            continue
+        if "expectation" in one:
+            value = get(one, "expectation", "value")
+            references += [value] if isinstance(value, str) else []
+            continue
+        kind, who = text(one, "source", "source_type"), text(one, "source", "source_id")
+        feedback = get(one, "feedback")
+        label = _label(feedback.get("value") if isinstance(feedback, dict) else None)
+        if kind == "HUMAN":
+            if label is not None and notes.setdefault(who, label) != label:
+                raise Unusable(f"{who!r} says two different things")
+        else:
+            judge = f"{text(one, 'assessment_name')} {who}"
+            votes[judge] = verdict(
+                label, raw=one["rationale"] if isinstance(one.get("rationale"), str) else ""
+            )
+    item = Item(trace, prompt, (response,), references[0] if references else None)
+    yield Found(
+        item,
+        tuple(Annotation(trace, who, label) for who, label in notes.items()),
+        tuple(judged(trace, judge, [vote]) for judge, vote in votes.items()),
+    )
+
+
+def _content(row: Any, attribute: str, preview: str) -> str:
+    """The only text of a span's inputs or outputs; of several, all of them as JSON. Previews may be cut."""
+    spans = row.get("data", {}).get("spans") if isinstance(row.get("data"), dict) else None
+    packed = None
+    if isinstance(spans, list) and spans and isinstance(spans[0], dict):
+        attributes = spans[0].get("attributes")
+        packed = attributes.get(attribute) if isinstance(attributes, dict) else None
+    packed = packed if isinstance(packed, str) else text(row, "info", preview)
+    value = from_text(packed)
+    if isinstance(value, dict) and len(value) == 1:
+        value = next(iter(value.values()))
+    found = value if isinstance(value, str) else packed
+    if not found.strip():
+        raise Unusable(f"{attribute} holds no text")
+    return found
+
+
+def _label(value: Any) -> Label | None:
+    if isinstance(value, str):
+        said = value.strip().casefold()
+        return "pass" if said in YES else "fail" if said in NO else None
+    return decided(value)
+
+
+def _is_trace(file: Foreign) -> bool:
+    return (
+        has(file, "info", "data")
+        and isinstance(file.head[0]["info"], dict)
+        and "trace_id" in file.head[0]["info"]
+    )
+
+
+MLFLOW = Format("mlflow", "MLflow traces with assessments", {"traces": _is_trace}, ("traces",), _read)

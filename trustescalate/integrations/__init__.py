@@ -1,0 +1,1 @@
+"""Adapters to other tools; each imports its host only when it is used."""

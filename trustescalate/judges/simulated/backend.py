@@ -1,0 +1,289 @@
+"""Simulated judges of three sizes. They read the prompt that they are sent, and nothing else.
+
+A bigger one overlooks fewer faults, errs less, leans less to one side and knows better how sure it may be.
+Every draw comes from a hash of the model, its seed and the text, so that equal requests have equal answers.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+from trustescalate.judges.simulated.reading import Page, Traits, read_page, read_traits
+from trustescalate.records import Message, Reply, Request, Token, Usage
+
+Size = Literal["XS", "S", "M"]
+
+PRICES: Mapping[Size, tuple[float, float]] = {"XS": (0.05, 0.05), "S": (0.5, 1.5), "M": (5.0, 15.0)}
+"""Simulated USD per million tokens: input, output."""
+
+DISLIKES = Traits(
+    wrong=1.1, turned=0.75, unitless=0.3, disobedient=0.5, digressing=0.5, rude=0.8, hedged=0.5, bare=0.35,
+    long=0.0, confident=0.0,
+)  # fmt: skip
+"""How bad people find each trait on average; exemplars move a judge away from here."""
+
+POSITIVE = frozenset(
+    ("yes", "pass", "good", "correct", "true", "accept", "positive", "ok", "safe", "relevant", "full")
+)
+NEGATIVE = frozenset(
+    ("no", "fail", "bad", "incorrect", "false", "reject", "negative", "unsafe", "irrelevant", "none")
+)
+REASONING = ("This reasoning is simulated, as long as a short one of a real model would be. " * 8).strip()
+"""What a simulated judge says where it is asked to reason: nothing, at a realistic length."""
+CONTENT = 4
+"""So many traits take understanding: who does not grasp a question overlooks them in all its responses."""
+TOP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """How able a judge is. Noise and leanings are in the unit of `DISLIKES`; `gain` turns it into log-odds.
+
+    `sharpness` is the chance to notice each trait, `alarm` that of seeing an error where there is none;
+    `charmed` is what length and a confident tone are worth to it. `slip` is the noise that sticks to an item,
+    `jitter` the one that changes with each prompt.
+    """
+
+    sharpness: Traits
+    alarm: float
+    charmed: float
+    slip: float
+    jitter: float
+    lean: float
+    gain: float
+    learning: float
+
+
+TIERS: Mapping[Size, Tier] = {
+    "XS": Tier(
+        sharpness=Traits(0.50, 0.52, 0.42, 0.52, 0.35, 0.9, 0.7, 0.5, 1.0, 1.0),
+        alarm=0.03, charmed=0.18, slip=0.12, jitter=0.12, lean=0.12, gain=5.5, learning=0.1,
+    ),
+    "S": Tier(
+        sharpness=Traits(0.77, 0.77, 0.6, 0.75, 0.75, 0.95, 0.9, 0.75, 1.0, 1.0),
+        alarm=0.02, charmed=0.05, slip=0.12, jitter=0.10, lean=0.06, gain=5.0, learning=0.15,
+    ),
+    "M": Tier(
+        sharpness=Traits(0.98, 0.97, 0.9, 0.95, 0.97, 1.0, 1.0, 0.95, 1.0, 1.0),
+        alarm=0.005, charmed=0.0, slip=0.07, jitter=0.06, lean=0.02, gain=5.0, learning=0.2,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What a judge took from the exemplars: what it dislikes, and per symbol how often and how good."""
+
+    dislikes: Traits
+    log_shares: tuple[float, ...]
+    levels: tuple[float, ...]
+
+
+class SimulatedBackend:
+    """A judge without a model. It answers any request, on any text, at once and for nothing.
+
+    >>> import asyncio
+    >>> request = Request((Message("user", "Is 4 even?"),), ("yes", "no"), 1, 0.0, logprobs=True)
+    >>> reply = asyncio.run(SimulatedBackend("XS").complete(request))
+    >>> reply.text in request.symbols, reply == asyncio.run(SimulatedBackend("XS").complete(request))
+    (True, True)
+    """
+
+    def __init__(self, model: Size, seed: int = 0) -> None:
+        if model not in TIERS:
+            raise ValueError(f"no simulated model {model!r}: use one of {', '.join(TIERS)}")
+        self.model: Size = model
+        self.seed = seed
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request, with log-probabilities where they are asked for."""
+        *prefix, last = request.messages
+        digest = _draws(
+            self.model, self.seed, *(text for m in request.messages for text in (m.role, m.content))
+        )
+        probs = self._probs(tuple(prefix), read_page(last.content), request.symbols, digest)
+        pick = _pick(probs, request.temperature, _draws(*map(repr, digest), request.sample)[0])
+        before, after = _dressed(request, probs[pick])
+        text = before + request.symbols[pick] + after
+        shared = sum(len(message.content) for message in prefix) // 4
+        usage = Usage(1, shared + len(last.content) // 4 + 1, shared, len(before + after) // 4 + 1)
+        place = Token(request.symbols[pick], _top(probs, request.symbols, digest))
+        spelled = (Token(before, ()), place, Token(after, ()))
+        tokens = tuple(token for token in spelled if token.text) if request.logprobs else None
+        return Reply(text, tokens, "stop", usage)
+
+    def _probs(
+        self, prefix: tuple[Message, ...], page: Page, symbols: tuple[str, ...], digest: Sequence[float]
+    ) -> list[float]:
+        habit = _learn(self.model, self.seed, prefix, symbols)
+        tier = TIERS[self.model]
+        seen = [_seen(self.model, self.seed, page.question, page.reference, text) for text in page.responses]
+        costs = [_cost(tier, habit.dislikes, traits) for traits in seen]
+        jitter = tier.jitter * _logistic(digest[0])
+        if len(page.responses) == 2:
+            slip = tier.slip * _pair_slip(self.model, self.seed, page)
+            return _compared(tier, habit, costs[1] - costs[0] + slip + jitter + tier.lean)
+        slip = tier.slip * _logistic(_draws(self.model, self.seed, page.question, page.responses[0])[0])
+        return _graded(tier, habit, math.exp(-max(costs[0] + slip + jitter, 0.0)))
+
+
+# ── reading as well as the tier can ──────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=4096)
+def _seen(model: Size, seed: int, question: str, reference: str, response: str) -> Traits:
+    tier = TIERS[model]
+    grasp = _draws(model, seed, question)[0]
+    style = _draws(model, seed, question, response)
+    traits = read_traits(question, reference, response)
+    draws = [grasp] * CONTENT + style
+    kept = [value * (u < sharp) for value, u, sharp in zip(traits, draws, tier.sharpness, strict=False)]
+    if style[-1] < tier.alarm:
+        kept[0] = 1.0
+    return Traits(*kept)
+
+
+@lru_cache(maxsize=64)
+def _learn(model: Size, seed: int, prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> Habit:
+    """One step of logistic regression on the exemplars, away from what people dislike on average."""
+    tier, shots = TIERS[model], _shots(prefix, symbols)
+    dislikes = list(DISLIKES)
+    counts = [1.0] * len(symbols)
+    levels = [_level(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
+    for page, answer in shots:
+        a, *b = (_seen(model, seed, page.question, page.reference, text) for text in page.responses[:2])
+        costs = [_cost(tier, DISLIKES, traits) for traits in (a, *b)]
+        counts[answer] += 1
+        if b and answer < 2:
+            wrong = (1.0 if answer == 0 else 0.0) - _sigmoid(tier.gain * (costs[1] - costs[0]))
+            dislikes = [
+                w + tier.learning * wrong * (y - x) for w, x, y in zip(dislikes, a, b[0], strict=True)
+            ]
+        if not b:
+            levels[answer] += (math.exp(-costs[0]) - levels[answer]) / counts[answer]
+    total = sum(counts)
+    return Habit(Traits(*dislikes), tuple(math.log(count / total) for count in counts), tuple(levels))
+
+
+def _dressed(request: Request, sure: float) -> tuple[str, str]:
+    """What stands before and after the symbol, in the form of answer that was asked for."""
+    if request.mode == "reason":
+        return f"{REASONING}\n\nVerdict {request.nonce}: ", ""
+    if request.mode == "structured":
+        return json.dumps({"reasoning": REASONING})[:-1] + ', "verdict": "', '"}'
+    if request.mode == "stated":
+        return f"Verdict {request.nonce}: ", f", {max(1, round(100 * sure / 5) * 5)} %"
+    return "", ""
+
+
+def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[Page, int]]:
+    return [
+        (read_page(shown.content), symbols.index(said))
+        for shown, answer in pairwise(prefix)
+        if shown.role == "user"
+        and answer.role == "assistant"
+        and (said := _example(answer.content)) in symbols
+    ]
+
+
+def _example(answer: str) -> str:
+    """The symbol in an example's answer, in any form of answer."""
+    if answer.startswith('{"reasoning"'):
+        return str(json.loads(answer)["verdict"])
+    return re.sub(r"(?s).*Verdict [0-9a-f]{16}: ([^,\n]*).*", r"\1", answer)
+
+
+def _level(symbol: str, place: int, count: int) -> float:
+    """How good a response is that gets this symbol, 0 to 1, before any exemplar has shown it."""
+    word = symbol.casefold()
+    if word in POSITIVE:
+        return 0.9
+    if word in NEGATIVE:
+        return 0.3
+    rank = place / max(count - 1, 1)
+    return rank if word.isdecimal() else 1.0 - rank
+
+
+# ── from costs to probabilities ──────────────────────────────────────────────────────────────────
+
+
+def _cost(tier: Tier, dislikes: Traits, traits: Traits) -> float:
+    disliked = sum(weight * trait for weight, trait in zip(dislikes, traits, strict=True))
+    return disliked - tier.charmed * (traits.long + traits.confident)
+
+
+def _compared(tier: Tier, habit: Habit, lead: float) -> list[float]:
+    """Probabilities of A, of B, and of what else there is to say (a tie), which a clear lead rules out."""
+    odds = tier.gain * lead
+    rest = [share - 1.5 - abs(odds) / 4 - habit.log_shares[0] for share in habit.log_shares[2:]]
+    return _softmax([odds / 2, -odds / 2, *rest][: len(habit.log_shares)])
+
+
+def _graded(tier: Tier, habit: Habit, quality: float) -> list[float]:
+    return _softmax([
+        2.5 * tier.gain * -((quality - level) ** 2) + share / 2
+        for level, share in zip(habit.levels, habit.log_shares, strict=True)
+    ])  # fmt: skip
+
+
+def _pair_slip(model: Size, seed: int, page: Page) -> float:
+    """Noise that sticks to a pair: it changes sign when the two responses change places."""
+    a, b = page.responses
+    first, second = sorted((a, b))
+    noise = _logistic(_draws(model, seed, page.question, first, second)[0])
+    return noise if (a, b) == (first, second) else -noise
+
+
+def _pick(probs: Sequence[float], temperature: float, u: float) -> int:
+    if temperature <= 0:
+        return max(range(len(probs)), key=probs.__getitem__)
+    heated = _softmax([math.log(max(p, 1e-12)) / temperature for p in probs])
+    for i, p in enumerate(heated):
+        u -= p
+        if u < 0:
+            return i
+    return len(heated) - 1
+
+
+def _top(
+    probs: Sequence[float], symbols: Sequence[str], digest: Sequence[float]
+) -> tuple[tuple[str, float], ...]:
+    """What a real endpoint shows: spellings of the symbols, and a little of something else."""
+    mass = 0.93 + 0.065 * digest[1]
+    shares: dict[str, float] = {}
+    for symbol, p in zip(symbols, probs, strict=True):
+        for text, part in ((symbol, 0.9), (f" {symbol}", 0.08), (symbol.swapcase(), 0.02)):
+            shares[text] = shares.get(text, 0.0) + mass * part * p
+    for text, part in (("The", 0.5), ("**", 0.3), ("\n", 0.15)):
+        shares.setdefault(text, (1 - mass) * part)
+    ranked = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP]
+    return tuple((text, round(math.log(max(share, 1e-12)), 6)) for text, share in ranked)
+
+
+def _draws(*parts: object) -> list[float]:
+    """Eight numbers in (0, 1) that depend on every part and on nothing else."""
+    text = "\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    raw = hashlib.blake2b(text, digest_size=64).digest()
+    return [(int.from_bytes(raw[i : i + 8]) + 0.5) / 2**64 for i in range(0, 64, 8)]
+
+
+def _logistic(u: float) -> float:
+    u = min(max(u, 1e-9), 1 - 1e-9)
+    return math.log(u / (1 - u))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-min(max(x, -60.0), 60.0)))
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    top = max(scores)
+    parts = [math.exp(score - top) for score in scores]
+    total = sum(parts)
+    return [part / total for part in parts]

@@ -1,0 +1,157 @@
+"""What a backend is asked, what it answers, and what a judge says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from trustescalate.records.task import STRICT, Json, Label
+
+Mode = Literal["direct", "reason", "structured", "stated"]
+"""How a judge is asked: for a verdict alone; to reason first; for a JSON object; with its own confidence."""
+MODES: tuple[Mode, ...] = get_args(Mode)
+Channel = Literal["logprobs", "samples", "stated"]
+"""Where probabilities come from: the tokens' log-probabilities, several draws, or what the judge says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model. Equal requests have equal answers, so a request is a cache key.
+
+    `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
+    task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
+    `mode` says what form of answer the messages ask for, and `nonce` with which code its verdict line begins.
+    """
+
+    messages: tuple[Message, ...]
+    symbols: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    logprobs: bool
+    sample: int = 0
+    mode: Mode = "direct"
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token: its text, and the alternatives at its place as (text, natural log-probability)."""
+
+    text: str
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
+    were answered by a Batch API, at its discount."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    batched: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.batched + other.batched,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer. `tokens` is None when the endpoint gave no log-probabilities.
+
+    `failure` is a code of `FAILURES` when there is no usable answer at all (timeout, refused, …); whether
+    the text holds a verdict is decided later, by `judges.reading.read_verdict`.
+    """
+
+    text: str
+    tokens: tuple[Token, ...] | None
+    finish: Literal["stop", "length"]
+    usage: Usage
+    failure: str | None = None
+
+
+FAILURES: Mapping[str, str] = {
+    "none": "the reply holds no verdict",
+    "multiple": "the reply holds two different verdicts",
+    "conflict": "the reply says one thing and means another (log-probabilities, or an earlier verdict)",
+    "echo": "the verdict only repeats a text that was to be judged, or the prompt",
+    "malformed": "the reply is not the one JSON object that was asked for",
+    "no_confidence": "the reply states no confidence above 0 and up to 100 per cent",
+    "truncated": "the reply was cut off before its verdict",
+    "refused": "the model or a content filter refused",
+    "low_mass": "the labels hold too little of the probability at the verdict's place",
+    "no_logprobs": "the certificate was made with log-probabilities, and the reply has none",
+    "timeout": "no answer in time, after all attempts",
+    "unreachable": "the connection failed, after all attempts",
+    "server_error": "the server kept answering with an error",
+    "rate_limited": "the server kept refusing for its rate limit",
+    "bad_reply": "the server's answer is not a chat completion (HTML, broken JSON)",
+    "bad_request": "the server rejects this request (too long, forbidden content)",
+    "raised": "the judge's own function raised an error",
+    "bad_return": "the judge's own function returned neither a label nor probabilities",
+    "not_answered": "the batch ended before this question was answered",
+    "not_recorded": "the recorded votes hold nothing for this item",
+}
+"""Every way a vote can fail. A failed vote stays in every denominator and gives no label any weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One reading of one item: by the few-shot prompt `exemplar_set`, in presentation order `order`.
+
+    `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
+    the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
+    `channel` says where it comes from: token log-probabilities (or numbers that the judge computes), samples,
+    or what the judge says of itself: then `probs` holds the confidence that it states at the label that it
+    names. `tokens` are the last ones of a failed vote, so that a later reader may make more of it.
+    """
+
+    exemplar_set: int
+    order: Literal["AB", "BA", "AB+BA", ""]
+    probs: Mapping[Label, float]
+    raw: str = ""
+    failure: str | None = None
+    channel: Channel = "logprobs"
+    usage: Usage = Usage()
+    cost: float = 0.0
+    tokens: tuple[Token, ...] = ()
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """A judge's votes on one item, raw: no confidence is stored, so any estimator can be re-run for free.
+
+    `planned` is the size of the full ensemble; fewer votes mean that the rest could not change the decision.
+    """
+
+    item_id: str
+    judge: str
+    fingerprint: str
+    votes: tuple[Vote, ...]
+    planned: int
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+    @property
+    def usage(self) -> Usage:
+        """Counts summed over the votes."""
+        return sum((vote.usage for vote in self.votes), Usage())
+
+    @property
+    def cost(self) -> float:
+        """USD summed over the votes."""
+        return sum(vote.cost for vote in self.votes)

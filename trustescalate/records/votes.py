@@ -1,0 +1,46 @@
+"""Count votes: prompts, orders, draws, and whether more of them could change the outcome."""
+
+from collections.abc import Callable, Sequence
+
+from trustescalate.records import Vote
+
+NO_VOTE = Vote(-1, "", {})
+
+
+def orders_of(votes: Sequence[Vote]) -> int:
+    """How many votes share the first prompt."""
+    return sum(vote.exemplar_set == votes[0].exemplar_set for vote in votes)
+
+
+def draws_of(votes: Sequence[Vote]) -> int:
+    """How many of these stand side by side in the first one's order: draws, where there are samples."""
+    first = votes[: orders_of(votes)]
+    return next((place for place, vote in enumerate(first) if vote.order != first[0].order), len(first))
+
+
+def all_votes(votes: Sequence[Vote], planned: int) -> bool:
+    """An `Enough` that is never satisfied early."""
+    return len(votes) >= planned
+
+
+def may_settle(
+    votes: Sequence[Vote], planned: int, more: int, enough: Callable[[Sequence[Vote], int], bool]
+) -> bool:
+    """Whether so few more votes may be enough, whatever they say.
+
+    What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.
+
+    >>> vote = Vote(0, "AB", {"A": 0.9, "B": 0.1})
+    >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]
+    [False, True]
+    """
+    if enough([*votes, *[NO_VOTE] * more], planned):
+        return True
+    lead: dict[str, float] = {}
+    for vote in votes:
+        for label, p in vote.probs.items():
+            lead[label] = lead.get(label, 0.0) + p
+    if not lead:
+        return False
+    sure = Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0})
+    return enough([*votes, *[sure] * more], planned)

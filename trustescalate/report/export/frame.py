@@ -1,0 +1,140 @@
+"""A run as a table: plain values, a row an item or a vote. Nothing is estimated here.
+
+A column of a judge is named by it ("small.score"). What is not known is None, never 0: so are the columns of
+a tier that did not see an item.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from trustescalate.records.judging import Judgment, Usage
+from trustescalate.records.task import SKIP, Annotation, Json, Label
+
+if TYPE_CHECKING:
+    from trustescalate.records.run import Decision, Run
+
+COLUMNS = (
+    "id",
+    "label",
+    "judge",
+    "score",
+    "reason",
+    "cost",
+    "input_tokens",
+    "output_tokens",
+    "people",
+    "human_label",
+)
+OF_A_TIER = (
+    "label",
+    "score",
+    "threshold",
+    "accepted",
+    "votes",
+    "failures",
+    "cost",
+    "input_tokens",
+    "output_tokens",
+)
+
+
+def frame_columns(run: "Run") -> tuple[str, ...]:
+    """The columns of `item_rows`: those of the decision, then nine for each judge of the certificate."""
+    judges = [seal.judge for seal in run.header.certificate.judges]
+    return (*COLUMNS, *(f"{judge}.{name}" for judge in judges for name in OF_A_TIER))
+
+
+def item_rows(run: "Run") -> Iterator[Mapping[str, Json]]:
+    """A row an item, in the order of the items. `reason` is "open" where an item was not judged yet."""
+    judgments: dict[str, dict[str, Judgment]] = {}
+    for judgment in run.judgments:
+        judgments.setdefault(judgment.item_id, {})[judgment.judge] = judgment
+    notes: dict[str, list[Annotation]] = {}
+    for note in run.annotations:
+        notes.setdefault(note.item_id, []).append(note)
+    decisions = {decision.item_id: decision for decision in run.decisions}
+    blank = dict.fromkeys(frame_columns(run))
+    for item in run.items:
+        asked, decision = judgments.get(item.id, {}), decisions.get(item.id)
+        usage = sum((each.usage for each in asked.values()), Usage())
+        row: dict[str, Json] = {
+            **blank,
+            "id": item.id,
+            "reason": "open",
+            "cost": sum(each.cost for each in asked.values()),
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "people": len(notes.get(item.id, ())),
+            "human_label": _most(notes.get(item.id, [])),
+        }
+        yield row if decision is None else row | _decided(decision, asked)
+
+
+def vote_rows(run: "Run") -> Iterator[Mapping[str, Json]]:
+    """A row a vote: whose it is, what it says, or why it failed. `mass` is all that the labels hold."""
+    for judgment in run.judgments:
+        for vote in judgment.votes:
+            label = max(vote.probs, key=lambda name: vote.probs[name]) if vote.probs else None
+            yield {
+                "id": judgment.item_id,
+                "judge": judgment.judge,
+                "exemplar_set": vote.exemplar_set,
+                "order": vote.order,
+                "channel": vote.channel,
+                "label": label,
+                "probability": None if label is None else vote.probs[label],
+                "mass": sum(vote.probs.values()) if vote.probs else None,
+                "failure": vote.failure,
+                "cost": vote.cost,
+                "input_tokens": vote.usage.input_tokens,
+                "output_tokens": vote.usage.output_tokens,
+            }
+
+
+VOTE_COLUMNS = (
+    "id",
+    "judge",
+    "exemplar_set",
+    "order",
+    "channel",
+    "label",
+    "probability",
+    "mass",
+    "failure",
+    "cost",
+    "input_tokens",
+    "output_tokens",
+)
+
+
+def as_frame(rows: Iterator[Mapping[str, Json]], columns: tuple[str, ...]) -> Any:
+    """Rows as a pandas DataFrame; with no rows, the columns alone."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns))
+
+
+def _decided(decision: "Decision", asked: Mapping[str, Judgment]) -> dict[str, Json]:
+    row: dict[str, Json] = {
+        "label": decision.label,
+        "judge": decision.judge,
+        "score": decision.score,
+        "reason": decision.reason,
+    }
+    for step in decision.trail:
+        said = asked[step.judge]
+        values = (
+            *(step.label, step.score, step.threshold, step.accepted, step.votes, len(step.failures)),
+            *(said.cost, said.usage.input_tokens, said.usage.output_tokens),
+        )
+        row |= {f"{step.judge}.{name}": value for name, value in zip(OF_A_TIER, values, strict=True)}
+    return row
+
+
+def _most(notes: list[Annotation]) -> Label | None:
+    """The label that most people gave; None where none is ahead. A skip is no opinion."""
+    said = Counter(note.label for note in notes if note.label != SKIP).most_common(2)
+    if not said or (len(said) == 2 and said[0][1] == said[1][1]):
+        return None
+    return said[0][0]

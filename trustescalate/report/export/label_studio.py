@@ -1,0 +1,96 @@
+"""Label Studio: tasks to be labelled, and the labelling configuration that shows them.
+
+Which response stands left is drawn for each item (`base.coin`) and said in `data.left_is`. A judge's last
+opinion is a prediction, save on rows that measure. People see no model's name; an item's id is in its task.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from trustescalate.records import TIE, Label, TaskKind
+from trustescalate.report.export.base import Export, Row, Target, as_json, coin, listed, readable
+
+SIDES = ("answer1", "answer2")
+"""Left and right."""
+
+
+def _write(export: Export) -> Iterator[bytes]:
+    export.beside[".config.xml"] = config(export)
+    if not export.blind:
+        export.say(
+            "rows with a prediction are labelled by people who saw it: they must not certify a judge "
+            "(--blind shows none)"
+        )
+
+    def task(row: Row) -> Iterator[bytes]:
+        yield as_json(_task(export, row))
+
+    return listed(export.each(task))
+
+
+def config(export: Export) -> bytes:
+    """The labelling configuration, as XML: the question, the texts, and what may be answered."""
+    view = Xml.Element("View")
+    Xml.SubElement(view, "Header", value=_literal(export.task.question))
+    Xml.SubElement(view, "Text", name="prompt", value="$prompt")
+    if any(row.item.reference is not None for row in export.rows):
+        Xml.SubElement(view, "Header", value="Reference")
+        Xml.SubElement(view, "Text", name="reference", value="$reference")
+    if export.task.kind is TaskKind.PAIRWISE:
+        Xml.SubElement(view, "Pairwise", name="comparison", toName=",".join(SIDES))
+        for side in SIDES:
+            Xml.SubElement(view, "Text", name=side, value=f"${side}")
+        ties = Xml.SubElement(view, "Choices", name="tie", toName="prompt")
+        Xml.SubElement(ties, "Choice", value=TIE)
+    else:
+        Xml.SubElement(view, "Text", name="response", value="$response")
+        labels = Xml.SubElement(view, "Choices", name="label", toName="response", required="true")
+        for label in export.task.labels:
+            Xml.SubElement(labels, "Choice", value=label)
+    Xml.indent(view)
+    return bytes(Xml.tostring(view, encoding="utf-8")) + b"\n"
+
+
+def _literal(text: str) -> str:
+    """A text of ours in an attribute where a leading $ would name a field of the task."""
+    return f" {text}" if text.startswith("$") else text
+
+
+def _task(export: Export, row: Row) -> dict[str, Any]:
+    item, turned = row.item, coin(export.run, row.item)
+    data = {"item_id": item.id, "prompt": readable(item.prompt)}
+    texts = [readable(response) for response in item.responses]
+    if export.task.kind is TaskKind.PAIRWISE:
+        data |= dict(zip(SIDES, reversed(texts) if turned else texts, strict=True))
+        data["left_is"] = "B" if turned else "A"
+    else:
+        data["response"] = texts[0]
+    data["reference"] = item.reference or ""
+    if item.group is not None:
+        data["group"] = item.group
+    return {"data": data, "predictions": [*_predictions(export, row, turned)]}
+
+
+def _predictions(export: Export, row: Row, turned: bool) -> Iterator[dict[str, Any]]:
+    if row.suggestion is not None:
+        judge, label, score = row.suggestion
+        result = {"id": "judge", **_result(export, label, turned)}
+        yield {"model_version": judge, "score": score, "result": [result]}
+
+
+def _result(export: Export, label: Label, turned: bool) -> dict[str, Any]:
+    if export.task.kind is not TaskKind.PAIRWISE:
+        value = {"choices": [label]}
+        return {"type": "choices", "from_name": "label", "to_name": "response", "value": value}
+    if label == TIE:
+        value = {"choices": [TIE]}
+        return {"type": "choices", "from_name": "tie", "to_name": "prompt", "value": value}
+    side = "left" if (label == "A") != turned else "right"
+    place = {"from_name": "comparison", "to_name": "comparison"}
+    return {"type": "pairwise", **place, "value": {"selected": side}}
+
+
+LABEL_STUDIO = Target(
+    "label_studio", "Label Studio tasks, with a labelling configuration", _write, blind=True
+)

@@ -1,0 +1,33 @@
+"""Every format that a run can be written in. A new one is a module with a `Target` and a row here."""
+
+from collections.abc import Mapping
+
+from trustescalate.errors import UsageError
+from trustescalate.records import Task
+from trustescalate.report.export.alpaca_eval import ALPACA_EVAL
+from trustescalate.report.export.argilla import ARGILLA
+from trustescalate.report.export.base import Target
+from trustescalate.report.export.label_studio import LABEL_STUDIO
+from trustescalate.report.export.mt_bench import MT_BENCH
+from trustescalate.report.export.tables import CSV, JSONL, PARQUET
+from trustescalate.report.export.trl import TRL
+
+TARGETS: Mapping[str, Target] = {
+    each.name: each for each in (ALPACA_EVAL, ARGILLA, CSV, JSONL, LABEL_STUDIO, MT_BENCH, PARQUET, TRL)
+}
+
+
+def target(name: str, task: Task, *, blind: bool, others: tuple[str, ...] = ()) -> Target:
+    """The format of that name. Raises UsageError for an unknown one, or one without meaning for a task."""
+    if name not in TARGETS:
+        known = ", ".join(sorted((*TARGETS, *others)))
+        raise UsageError(f"there is no format {name!r}", f"there are {known}")
+    found = TARGETS[name]
+    if task.kind not in found.kinds:
+        raise UsageError(
+            f"a {task.kind} task cannot be written as {name}: {found.why}",
+            "csv, jsonl and parquet take any task",
+        )
+    if blind and not found.blind:
+        raise UsageError(f"{name} is made of what judges said", "leave out --blind, or choose another format")
+    return found

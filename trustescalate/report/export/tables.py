@@ -1,0 +1,215 @@
+"""Tables: CSV for a spreadsheet, Parquet, JSON lines. A row an item.
+
+Beside a table goes a file of columns, with which `trustescalate import` reads back ids, texts, groups, what
+each person said and what each judge said last. Votes and scores are not read back: the run folder has those.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trustescalate.records import Decision, Task, TaskKind, Turn
+from trustescalate.records.task import Json
+from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable
+
+RESPONSES = {1: ("response",), 2: ("response_a", "response_b")}
+VERDICT = ("verdict", "verdict_judge", "score", "reason", "cost_usd")
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a cell must not begin with: a spreadsheet would compute it. The wide ones count in some languages."""
+GUARD = "'"
+NO_LABEL = "none"
+"""A judge was asked and its votes give no label; an empty cell: it was not asked."""
+MOST_PEOPLE = 50
+"""Columns for so many people; more would make a table that no spreadsheet shows."""
+
+
+class _Layout:
+    """The columns of a table: fixed ones, then one for each meta field, judge and person.
+
+    `columns` maps each to the name under which it stands in the file.
+    """
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        self.task = export.task
+        self.responses = RESPONSES[self.task.responses]
+        taken = {"id", "group", "prompt", "reference", "label", "annotator", *self.responses, *VERDICT}
+        judges = [seal.judge for seal in export.run.header.certificate.judges]
+        people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
+        fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
+        if len(people) > MOST_PEOPLE and not export.blind:
+            export.say(
+                f"{len(people):,} people labelled, and each would be a column: their labels are left out"
+            )
+            people = {}
+        known = export.blind
+        self.meta = {} if known else _named("meta", fields, taken)
+        self.judges = {} if known else _named("judge", dict.fromkeys(judges), taken)
+        self.people = {} if known else _named("person", people, taken)
+        self.names = (
+            *("id", "group", "prompt", *self.responses, "reference"),
+            *(("label", "annotator") if export.blind else VERDICT),
+            *(*self.meta.values(), *self.judges.values(), *self.people.values()),
+        )
+
+    def cells(self, row: Row) -> dict[str, Json]:
+        """A row. Texts are as the item has them, conversations too."""
+        item, cells = row.item, dict[str, Json].fromkeys(self.names)
+        cells |= {"id": item.id, "group": item.group, "prompt": item.prompt, "reference": item.reference}
+        cells |= dict(zip(self.responses, item.responses, strict=True))
+        if self.export.blind:
+            return cells
+        decision = row.decision
+        said = (None, None, None, "open") if decision is None else _decided(decision)
+        cells |= dict(zip(VERDICT, (*said, sum(each.cost for each in row.judgments)), strict=True))
+        cells |= {self.meta[key]: value for key, value in item.meta.items()}
+        trail = () if decision is None else decision.trail
+        cells |= {self.judges[step.judge]: step.label or NO_LABEL for step in trail if self.judges}
+        if self.people:
+            cells |= {self.people[note.annotator]: note.label for note in row.annotations}
+        return cells
+
+    def columns_file(self, *, guarded: bool) -> bytes:
+        """What the columns hold, for `trustescalate import --columns`."""
+        some = {row.item.group for row in self.export.rows} - {None}
+        lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
+        lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
+        lines += ['group = "group"'] if some else []
+        lines += ['label = "label"', 'annotator = "annotator"'] if self.export.blind else []
+        lines += ["guarded = true"] if guarded else []
+        lines += ["unasked = true"] if self.judges else []
+        tables = (("annotators", self.people), ("judges", self.judges), ("meta", self.meta))
+        for name, table in tables:
+            if table:
+                lines += [
+                    "",
+                    f"[import.{name}]",
+                    *(f"{_toml(key)} = {_toml(at)}" for key, at in table.items()),
+                ]
+        return "\n".join([*lines, ""]).encode()
+
+
+def _decided(decision: Decision) -> tuple[Json, ...]:
+    return decision.label, decision.judge, decision.score, decision.reason
+
+
+def _named(prefix: str, names: Mapping[str, None], taken: set[str]) -> dict[str, str]:
+    """A column for each name: short, on one line, without what separates cells, and unlike all others."""
+    found: dict[str, str] = {}
+    for name in names:
+        shown = "".join(char if char.isprintable() and char not in ',;"' else " " for char in name)
+        column = stem = f"{prefix}:{' '.join(shown.split())[:40]}".strip()
+        number = 1
+        while column in taken:
+            number += 1
+            column = f"{stem} {number}"
+        taken.add(column)
+        found[name] = column
+    return found
+
+
+def _task(task: Task) -> list[str]:
+    lines = [f"kind = {_toml(str(task.kind))}", f"question = {_toml(task.question)}"]
+    if task.kind is TaskKind.PAIRWISE:
+        return [*lines, f"ties = {_toml(task.ties)}"]
+    if task.kind is TaskKind.RATING:
+        return [*lines, f"scale = [{task.labels[0]}, {task.labels[-1]}]"]
+    return [*lines, f"labels = [{', '.join(map(_toml, task.labels))}]"]
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# ── the formats ──────────────────────────────────────────────────────────────────────────────────
+
+
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet computes; one that begins like a guard gets another, so it can be undone.
+
+    >>> guarded("=HYPERLINK(1)"), guarded("'tis"), guarded("plain"), guarded(" =1")
+    ("'=HYPERLINK(1)", "''tis", 'plain', "' =1")
+    """
+    risky = text.lstrip(" \u00a0").startswith(FORMULA) or text.startswith((GUARD, *FORMULA))
+    return GUARD + text if risky else text
+
+
+def _csv(export: Export) -> Iterator[bytes]:
+    layout = _Layout(export)
+    export.beside[".columns.toml"] = layout.columns_file(guarded=True)
+    yield b"\xef\xbb\xbf" + _line(layout.names)
+
+    def write(row: Row) -> Iterator[bytes]:
+        yield _line([_cell(export, value) for value in layout.cells(row).values()])
+
+    yield from export.each(write)
+
+
+def _line(cells: Any) -> bytes:
+    page = io.StringIO(newline="")
+    csv.writer(page, quoting=csv.QUOTE_MINIMAL).writerow(cells)
+    return page.getvalue().encode()
+
+
+def _cell(export: Export, value: Json) -> Json:
+    text = _flat(export, value)
+    if isinstance(text, str):
+        if "\0" in text:
+            raise LeftOut("a text holds the character NUL, which CSV cannot hold")
+        return guarded(text)
+    return "" if text is None else text
+
+
+def _flat(export: Export, value: Json) -> Json:
+    """A value for one cell: conversations as readable text, other lists and objects as JSON."""
+    if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
+        export.say("conversations stand as one text in a table; JSON lines keep their turns")
+        return readable(value)
+    if isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return value
+
+
+def _jsonl(export: Export) -> Iterator[bytes]:
+    layout = _Layout(export)
+    export.beside[".columns.toml"] = layout.columns_file(guarded=False)
+
+    def write(row: Row) -> Iterator[bytes]:
+        yield as_json({name: _turns(value) for name, value in layout.cells(row).items()})
+
+    yield from lined(export.each(write))
+
+
+def _turns(value: Json) -> Json:
+    if isinstance(value, tuple):
+        return [{"role": turn.role, "content": turn.content} for turn in value]
+    return value
+
+
+def _parquet(export: Export) -> Iterator[bytes]:
+    from pyarrow import Table, array, float64, parquet, string
+
+    layout = _Layout(export)
+    export.beside[".columns.toml"] = layout.columns_file(guarded=False)
+    rows = [layout.cells(row) for row in export.rows]
+    numbers = {"score", "cost_usd"}
+    columns = {
+        name: array([row[name] for row in rows], float64())
+        if name in numbers
+        else array([_text(_flat(export, row[name])) for row in rows], string())
+        for name in layout.names
+    }
+    page = io.BytesIO()
+    parquet.write_table(Table.from_pydict(columns), page)
+    yield page.getvalue()
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else str(value)
+
+
+CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas guarded)", _csv, blind=True)
+JSONL = Target("jsonl", "JSON lines", _jsonl, blind=True)
+PARQUET = Target("parquet", "Parquet", _parquet, blind=True)

@@ -1,0 +1,67 @@
+"""TRL preference data: verdicts that the cascade released, nothing else. Pass or fail becomes unpaired data.
+
+Each row says how sure the judges were and which certificate stands behind it. People's labels are not in it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trustescalate.records import Item, TaskKind, Turn
+from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, certificate_id, lined
+
+Text = str | tuple[Turn, ...]
+
+
+def _write(export: Export) -> Iterator[bytes]:
+    kind, about = (
+        "certificate",
+        "about all released verdicts together, not about each row or a choice of rows",
+    )
+    if export.run.header.certificate.status == "expected":
+        kind, about = "calibration", "a mean over runs: it says nothing of this one, and nothing is certified"
+    stands_behind = {kind: certificate_id(export.run)}
+    export.say(f"the promise is {about}")
+
+    def pair(row: Row) -> Iterator[bytes]:
+        label = row.released
+        if label is None or row.decision is None:
+            raise LeftOut("no verdict was released")
+        extra = {
+            "item_id": row.item.id,
+            "judge": row.decision.judge,
+            "confidence": row.decision.score,
+            **stands_behind,
+        }
+        if export.task.kind is TaskKind.BINARY:
+            fields = _fields(row.item, {"completion": row.item.responses[0]})
+            yield as_json({**fields, "label": label == export.task.labels[0], **extra})
+            return
+        if label not in ("A", "B"):
+            raise LeftOut("a tie prefers neither")
+        first, second = row.item.responses if label == "A" else row.item.responses[::-1]
+        yield as_json({**_fields(row.item, {"chosen": first, "rejected": second}), **extra})
+
+    return lined(export.each(pair))
+
+
+def _fields(item: Item, answers: dict[str, Text]) -> dict[str, Any]:
+    """Texts as they are; all as conversations where one of them is."""
+    if isinstance(item.prompt, str) and all(isinstance(answer, str) for answer in answers.values()):
+        return {"prompt": item.prompt, **answers}
+    turns = {name: _turns(text, "assistant") for name, text in answers.items()}
+    return {"prompt": _turns(item.prompt, "user"), **turns}
+
+
+def _turns(text: Text, role: str) -> list[dict[str, str]]:
+    if isinstance(text, str):
+        return [{"role": role, "content": text}]
+    return [{"role": turn.role, "content": turn.content} for turn in text]
+
+
+TRL = Target(
+    "trl",
+    "TRL preference pairs, or unpaired rows of a pass/fail task",
+    _write,
+    (TaskKind.PAIRWISE, TaskKind.BINARY),
+    "there is no chosen and no rejected answer",
+)

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trustescalate.cascade.run_folder import load_run
 from trustescalate.config import Config, OpenAIJudge
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import NotMeasurable, UsageError
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Dialect
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
-from trustescalate.project import Project
 from trustescalate.records import Reply, Request, TaskKind
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
@@ -51,7 +52,7 @@ class Exported:
 
 
 def export_run(
-    project: Project,
+    config: Config,
     run_id: str | None,
     format_name: str,
     to: Path,
@@ -67,10 +68,10 @@ def export_run(
     Raises UsageError where a file exists, and where the format has no meaning for the task; then nothing is
     written. An incomplete run is exported with a notice.
     """
-    run = project.load_run(run_id)
+    run = load_run(config.folder, load_dataset(config), run_id)
     export = Export(run, export_rows(run, only, blind=blind), blind)
     if format_name == BATCH:
-        written = _batch_target(project, judge, blind=blind)
+        written = _batch_target(config, judge, blind=blind)
     elif judge is not None:
         raise UsageError(f"{format_name} asks no judge", f"leave out --judge, or export as {BATCH}")
     else:
@@ -110,24 +111,24 @@ def _must_be_new(path: Path) -> None:
 # ── requests for the next tier ───────────────────────────────────────────────────────────────────
 
 
-def _batch_target(project: Project, name: str | None, *, blind: bool) -> Target:
+def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
     """The requests of one judge about items that abstained. Raises UsageError if it has no endpoint."""
     if blind:
         raise UsageError(f"{BATCH} is made for a judge", "leave out --blind")
-    known = [table.name for table in project.config.judges]
+    known = [table.name for table in config.judges]
     wanted = known[-1] if name is None else name
     if wanted not in known:
         raise UsageError(f"there is no judge {wanted!r}", f"there are {', '.join(known)}")
-    table = project.config.judges[known.index(wanted)]
+    table = config.judges[known.index(wanted)]
     if not isinstance(table, OpenAIJudge):
         raise UsageError(
             f"{wanted!r} is no model behind an OpenAI-compatible endpoint", "name another judge: --judge NAME"
         )
 
     def write(export: Export) -> Iterator[bytes]:
-        data = load_dataset(project.config)
-        shots = project.exemplars(data, export.run.header.certificate.roles["exemplars"])
-        asked = _requests_of(project.config, table, shots, export)
+        data = load_dataset(config)
+        shots = exemplars_of(config, data, export.run.header.certificate.roles["exemplars"])
+        asked = _requests_of(config, table, shots, export)
         lines = list(lined(export.each(asked)))
         if len(lines) > MOST_REQUESTS:
             export.say(

@@ -7,19 +7,23 @@ Nothing here certifies, and a judge that withstood these texts may fall for othe
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from trustescalate import __version__
+from trustescalate.calibration.files import read_certificate
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.config import BudgetTable, ModelTable
+from trustescalate.config import BudgetTable, Config, ModelTable
 from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
+from trustescalate.errors import DataError, NoCertificate, NotMeasurable, UsageError
 from trustescalate.judges.attacks import Attack, attacked, attacks, controls, forged
 from trustescalate.judges.base import MAX_TOKENS, Judge
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.judges.prompts import Exemplar, conversation, prefix, symbols
 from trustescalate.judges.registry import asking, fingerprint, tariff
-from trustescalate.project import PROBE, Project
 from trustescalate.records import (
     Item,
     Judgment,
@@ -31,9 +35,10 @@ from trustescalate.records import (
     TaskKind,
     Usage,
 )
-from trustescalate.records.jsonl import digest, encode, write_atomically
-from trustescalate.records.progress import Progress
+from trustescalate.records.jsonl import decode, digest, encode, write_atomically
+from trustescalate.records.progress import Hooks, Progress
 
+PROBE = "probe.json"
 SCHEMA = 1
 CHARACTERS_A_TOKEN = 3
 """Fewer than in most texts, so that the estimate is rather too high."""
@@ -87,16 +92,16 @@ class Probing:
         return asdict(self.probe)
 
 
-def plan_probe(project: Project, items: int = 5, families: Sequence[str] = ()) -> ProbePlan:
+def plan_probe(config: Config, items: int = 5, families: Sequence[str] = ()) -> ProbePlan:
     """What `probe` would cost. Raises as `probe` does, and asks nobody."""
-    chosen, tables = _chosen(families), _tables(project)
-    rows, shots = _rows(project, items), _shots(project)
-    task, calls, usd = project.config.task.task(), 0, 0.0
-    orders = 2 if task.kind is TaskKind.PAIRWISE and project.config.ensemble.swap else 1
+    chosen, tables = _chosen(families), _tables(config)
+    rows, shots = _rows(config, items), _shots(config)
+    task, calls, usd = config.task.task(), 0, 0.0
+    orders = 2 if task.kind is TaskKind.PAIRWISE and config.ensemble.swap else 1
     for table in tables:
-        draws = orders * (1 if table.channel == "logprobs" else project.config.ensemble.samples)
+        draws = orders * (1 if table.channel == "logprobs" else config.ensemble.samples)
         draws = orders if table.mode == "stated" or table.backend == "simulated" else draws
-        how = asking(project.config, table)
+        how = asking(config, table)
         before = prefix(task, shots[0], how)
         for row in _all_rows(task, rows, chosen):
             shown = conversation(task, before, row, asking=how).messages
@@ -108,35 +113,38 @@ def plan_probe(project: Project, items: int = 5, families: Sequence[str] = ()) -
 
 
 async def probe(
-    project: Project, items: int = 5, families: Sequence[str] = (), budget: BudgetTable | None = None
+    config: Config,
+    hooks: Hooks,
+    items: int = 5,
+    families: Sequence[str] = (),
+    budget: BudgetTable | None = None,
 ) -> Probing:
     """Put every attack into `items` of the project's items, ask every judge, and write probe.json.
 
     Raises UsageError for an unknown family, NotMeasurable where no judge can be asked, BudgetReached after
     what was answered is kept: another call goes on from there at no cost.
     """
-    chosen, tables = _chosen(families), _tables(project)
-    rows, shots, task = _rows(project, items), _shots(project), project.config.task.task()
+    chosen, tables = _chosen(families), _tables(config)
+    rows, shots, task = _rows(config, items), _shots(config), config.task.task()
     found: list[ProbedJudge] = []
-    limits, fitting = budget or project.config.budget, _fitting(project)
-    async with project.panel(shots[:1], limits, fitting) as (judges, spent):
-        live = {judge.name: judge for judge in judges}
+    async with open_panel(config, hooks, shots[:1], Asking(budget), rows=_fitting(config)) as panel:
+        live, spent = {judge.name: judge for judge in panel.judges}, panel.budget
         total = len(tables) * len(rows) * (1 + len(chosen))
         done = 0
 
         def count() -> None:
             nonlocal done
             done += 1
-            project.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
+            hooks.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
 
         for table in tables:
-            families_found = await _attack(project, live[table.name], rows, chosen, count)
-            own = fingerprint(project.config, table, shots)
+            families_found = await _attack(config, live[table.name], rows, chosen, count)
+            own = fingerprint(config, table, shots)
             found.append(ProbedJudge(table.name, own, families_found[:-1], families_found[-1]))
     replies, forgeries = forged(task, rows[0])
     made = Probe(
         schema=SCHEMA,
-        created=f"{project.clock():%Y-%m-%dT%H:%M:%SZ}",
+        created=hooks.now(),
         version=__version__,
         items=len(rows),
         attacks=len(chosen) - len(controls()),
@@ -144,15 +152,26 @@ async def probe(
         replies=replies,
         forged=len(forgeries),
     )
-    write_atomically(project.config.folder / PROBE, encode(made) + b"\n")
+    write_atomically(config.folder / PROBE, encode(made) + b"\n")
     return Probing(made)
 
 
+def read_probe(folder: Path) -> Probe | None:
+    """What the last probe measured; None without one. Raises DataError for a bad file."""
+    path = folder / PROBE
+    try:
+        return decode(path.read_bytes(), Probe)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError([f"{path}: {error}"], "probe again, or remove the file") from None
+
+
 async def _attack(
-    project: Project, judge: Judge, rows: Sequence[Item], chosen: Sequence[Attack], count: Any
+    config: Config, judge: Judge, rows: Sequence[Item], chosen: Sequence[Attack], count: Any
 ) -> tuple[ProbedFamily, ...]:
-    task = project.config.task.task()
-    plain = await _verdicts(project, judge, rows, count)
+    task = config.task.task()
+    plain = await _verdicts(config, judge, rows, count)
     tries: dict[str, list[tuple[Label | None, Label]]] = {attack.family: [] for attack in chosen}
     wanted = {row.id: _wanted(task, plain[row.id]) for row in rows}
     under = [
@@ -162,7 +181,7 @@ async def _attack(
         for attack in chosen
     ]
     renamed = [Item(str(n), *_texts(bad)) for n, (_, _, bad) in enumerate(under)]
-    said = await _verdicts(project, judge, renamed, count)
+    said = await _verdicts(config, judge, renamed, count)
     for n, (attack, row, _) in enumerate(under):
         tries[attack.family].append((said[str(n)], wanted[row.id][1]))
     return tuple(
@@ -177,16 +196,16 @@ async def _attack(
 
 
 async def _verdicts(
-    project: Project, judge: Judge, rows: Sequence[Item], count: Any
+    config: Config, judge: Judge, rows: Sequence[Item], count: Any
 ) -> Mapping[str, Label | None]:
-    task, made = project.config.task.task(), dict[str, Judgment]()
+    task, made = config.task.task(), dict[str, Judgment]()
 
     def collect(judgment: Judgment) -> None:
         made[judgment.item_id] = judgment
         count()
 
     await collect_judgments(rows, [judge], collect=collect, in_flight=16)
-    read = confidence(task, project.config.ensemble.estimator, [made[row.id] for row in rows])
+    read = confidence(task, config.ensemble.estimator, [made[row.id] for row in rows])
     return {
         row.id: task.labels[label] if label >= 0 else None
         for row, label in zip(rows, map(int, read.label), strict=True)
@@ -220,8 +239,8 @@ def _chosen(families: Sequence[str]) -> tuple[Attack, ...]:
     return (*(a for a in attacks() if not families or a.family in families), *controls())
 
 
-def _tables(project: Project) -> list[ModelTable]:
-    tables = [table for table in project.config.judges if isinstance(table, ModelTable)]
+def _tables(config: Config) -> list[ModelTable]:
+    tables = [table for table in config.judges if isinstance(table, ModelTable)]
     if not tables:
         raise NotMeasurable(
             "recorded judges cannot be asked anything new, and other kinds read no prompt",
@@ -230,10 +249,10 @@ def _tables(project: Project) -> list[ModelTable]:
     return tables
 
 
-def _rows(project: Project, items: int) -> list[Item]:
+def _rows(config: Config, items: int) -> list[Item]:
     """Some of the project's items that no prompt shows: the same ones each time."""
-    data = load_dataset(project.config)
-    used = set(_exemplar_ids(project))
+    data = load_dataset(config)
+    used = set(_exemplar_ids(config))
     rows = sorted(
         (item for item in data.items if item.id not in used), key=lambda item: digest("probe", item.id)
     )
@@ -242,17 +261,17 @@ def _rows(project: Project, items: int) -> list[Item]:
     return rows[:items]
 
 
-def _shots(project: Project) -> Sequence[Sequence[Exemplar]]:
-    return project.exemplars(load_dataset(project.config), _exemplar_ids(project))
+def _shots(config: Config) -> Sequence[Sequence[Exemplar]]:
+    return exemplars_of(config, load_dataset(config), _exemplar_ids(config))
 
 
-def _fitting(project: Project) -> Sequence[Exemplar]:
-    data = load_dataset(project.config)
-    return project.fitting_rows(data, project.roles(data))
+def _fitting(config: Config) -> Sequence[Exemplar]:
+    data = load_dataset(config)
+    return fitting_rows(config, data, select_rows(config, data).roles)
 
 
-def _exemplar_ids(project: Project) -> Sequence[str]:
+def _exemplar_ids(config: Config) -> Sequence[str]:
     try:
-        return project.certificate().roles["exemplars"]
+        return read_certificate(config.folder).roles["exemplars"]
     except NoCertificate:
-        return project.roles(load_dataset(project.config))["exemplars"]
+        return select_rows(config, load_dataset(config)).roles["exemplars"]

@@ -12,18 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trustescalate.calibration.files import CERTIFICATE_VOTES
+from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.config import AskedTable, BudgetTable, CallableJudge
+from trustescalate.config import AskedTable, BudgetTable, CallableJudge, Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, opinions
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Backend, Enough, Judge
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.judges.registry import open_backend, open_judges
-from trustescalate.project import CERTIFICATE_VOTES, Project
 from trustescalate.records import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
-from trustescalate.records.progress import Progress
+from trustescalate.records.progress import Hooks, Progress
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, expected_calibration_error
@@ -166,27 +169,29 @@ class Bench:
         return rows
 
 
-async def bench(project: Project, *, rows: RowsFrom = "dev", budget: BudgetTable | None = None) -> Bench:
+async def bench(
+    config: Config, hooks: Hooks, *, rows: RowsFrom = "dev", budget: BudgetTable | None = None
+) -> Bench:
     """Measure the judges of a configuration on labelled rows in one role.
 
     Votes beside the certificate are used where they hold all these rows for all judges as they are now;
     otherwise the judges are asked, within the budget. Raises NotMeasurable where no row of the role has a
     label, and what asking raises.
     """
-    config, data = project.config, load_dataset(project.config)
+    data = load_dataset(config)
     task = config.task.task()
-    roles = project.roles(data)
+    roles = select_rows(config, data).roles
     truth, wanted = majority(task, data.annotations), set(roles[rows])
     items = [item for item in data.items if item.id in wanted and item.id in truth]
     if not items:
         hint = "set [roles] dev = 0.3" if rows == "dev" else "label some items"
         raise NotMeasurable(f"no row in the role {rows} has a label", hint)
-    project.read_to_choose("judges bench", (item.id for item in items))
-    judged, seconds, recorded = await _votes(project, data, roles, items, budget)
+    record_choice(config, "judges bench", (item.id for item in items))
+    judged, seconds, recorded = await _votes(config, hooks, data, roles, items, budget)
     place = {label: i for i, label in enumerate(task.labels)}
     answers = np.array([place.get(truth[item.id] or "", -1) for item in items])
     standings = [
-        _standing(project, items, answers, name, estimator, own, seconds.get(name))
+        _standing(config, items, answers, name, estimator, own, seconds.get(name))
         for name, own in judged.items()
         for estimator in _estimators(own)
     ]
@@ -202,21 +207,21 @@ async def bench(project: Project, *, rows: RowsFrom = "dev", budget: BudgetTable
     )
 
 
-def describe(project: Project) -> list[dict[str, str]]:
+def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
     """Name, backend, fingerprint and price of each judge. Nobody is asked, and no model is loaded."""
-    config, data = project.config, load_dataset(project.config)
-    roles = project.roles(data)
+    data = load_dataset(config)
+    roles = select_rows(config, data).roles
 
     def opened(table: AskedTable, notice: Callable[[str], None]) -> Backend:
         return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _Nobody()
 
     judges, _ = open_judges(
         config,
-        project.exemplars(data, roles["exemplars"]),
+        exemplars_of(config, data, roles["exemplars"]),
         wrap=lambda ask, *_: ask,
-        notice=project.notice,
+        notice=hooks.notice,
         opened=opened,
-        rows=project.fitting_rows(data, roles),
+        rows=fitting_rows(config, data, roles),
     )
     prices = [table.price.model_dump(exclude_none=True, exclude_defaults=True) for table in config.judges]
     return [
@@ -243,16 +248,18 @@ Judged = dict[str, list[Judgment]]
 
 
 async def _votes(
-    project: Project,
+    config: Config,
+    hooks: Hooks,
     data: Dataset,
     roles: Mapping[str, Sequence[str]],
     items: Sequence[Item],
     budget: BudgetTable | None,
 ) -> tuple[Judged, Mapping[str, float], bool]:
     """Judgments by judge in the order of the items, seconds an item where it was asked, and where from."""
-    exemplars, rows = project.exemplars(data, roles["exemplars"]), project.fitting_rows(data, roles)
-    async with project.panel(exemplars, budget or project.config.budget, rows) as (judges, spent):
-        found = _recorded(project, judges, items)
+    exemplars, rows = exemplars_of(config, data, roles["exemplars"]), fitting_rows(config, data, roles)
+    async with open_panel(config, hooks, exemplars, Asking(budget), rows=rows) as panel:
+        judges, spent = panel.judges, panel.budget
+        found = _recorded(config, judges, items)
         if found is not None:
             return found, {}, True
         timed = [_Timed(judge) for judge in judges]
@@ -261,10 +268,10 @@ async def _votes(
         def collect(judgment: Judgment) -> None:
             by_item[judgment.judge][judgment.item_id] = judgment
             done = len(by_item[judges[-1].name])
-            project.progress(Progress("asking", done, len(items), 0, 0, spent.spent, spent.calls))
+            hooks.progress(Progress("asking", done, len(items), 0, 0, spent.spent, spent.calls))
 
-        await collect_judgments(items, timed, collect=collect, in_flight=project.in_flight)
-    replayed = {table.name for table in project.config.judges if table.backend == "replay"}
+        await collect_judgments(items, timed, collect=collect, in_flight=config.in_flight)
+    replayed = {table.name for table in config.judges if table.backend == "replay"}
     judged = {name: [own[item.id] for item in items] for name, own in by_item.items()}
     asked = [each for each in timed if each.name not in replayed and spent.calls]
     return judged, {each.name: each.seconds / len(items) for each in asked}, False
@@ -288,8 +295,8 @@ class _Timed:
         return judgment
 
 
-def _recorded(project: Project, judges: Sequence[Judge], items: Sequence[Item]) -> Judged | None:
-    path: Path = project.config.folder / CERTIFICATE_VOTES
+def _recorded(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> Judged | None:
+    path: Path = config.folder / CERTIFICATE_VOTES
     if not path.exists():
         return None
     held = {(row.judge, row.fingerprint, row.item_id): row for _, row in read_rows(path, Judgment).rows}
@@ -314,7 +321,7 @@ def _estimators(judgments: Sequence[Judgment]) -> list[str]:
 
 
 def _standing(
-    project: Project,
+    config: Config,
     items: Sequence[Item],
     truth: IntArray,
     name: str,
@@ -322,7 +329,7 @@ def _standing(
     judgments: Sequence[Judgment],
     seconds: float | None,
 ) -> Standing:
-    task, promise = project.config.task.task(), project.config.guarantee
+    task, promise = config.task.task(), config.guarantee
     read = _first_prompt(judgments) if estimator == "predictive" else judgments
     said = confidence(task, estimator, judgments)
     spoken = said.label >= 0

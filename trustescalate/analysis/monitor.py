@@ -14,8 +14,11 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
+from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.losses import losses
+from trustescalate.cascade.run_folder import load_run, run_ids
 from trustescalate.cascade.runner import must_promise
+from trustescalate.config import Config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.data.labels import sampled
 from trustescalate.errors import (
@@ -26,10 +29,10 @@ from trustescalate.errors import (
     NotMeasurable,
     UsageError,
 )
-from trustescalate.project import Project
 from trustescalate.records import STRICT, Annotation, Certificate, Item, Json, Label, Task
 from trustescalate.records.jsonl import decode, digest, encode, read_rows, write_atomically, write_rows
 from trustescalate.records.policies import largest_alpha
+from trustescalate.records.progress import Hooks
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.drift import Verdict, drift
 
@@ -144,7 +147,8 @@ class Draw(NamedTuple):
 
 
 def watch(
-    project: Project,
+    config: Config,
+    hooks: Hooks,
     *,
     audit: Path | None = None,
     run_id: str | None = None,
@@ -158,29 +162,29 @@ def watch(
     chance of a false alarm, ever; it is fixed by the first call. Raises NoCertificate, CertificateMismatch
     for a state or run of another certificate, DataError for bad lines, NotMeasurable where there is no label.
     """
-    certificate = _certified(project)
-    before = _state(project, certificate, level)
+    certificate = _certified(config)
+    before = _state(config, certificate, level)
     after = before
     left_out: Mapping[str, int] = {}
     if audit is not None:
         notes = _annotations(audit, certificate.task)
-        released = _released(project, certificate, run_id)
+        released = _released(config, certificate, run_id)
         after, left_out = _audited(after, certificate, notes, released, audit)
     elif run_id is not None:
         raise UsageError("--run says which run was audited, and nothing was", "give --audit too")
     if anchors is not None:
-        after = _anchored(after, certificate, project, anchors)
+        after = _anchored(after, certificate, config, hooks, anchors)
     if not after.audit and not after.anchors:
         raise NotMeasurable(
             "there is no label to watch with: " + (_why(left_out) or "none was given yet"),
             "label some released verdicts at random: --audit; or judge anchors again: --draw, then --anchors",
         )
     if after != before:
-        write_atomically(project.config.folder / STATE, encode(after) + b"\n")
+        write_atomically(config.folder / STATE, encode(after) + b"\n")
     return _watched(after, certificate, added=_size(after) - _size(before), left_out=left_out)
 
 
-def draw_anchors(project: Project, draws: int) -> Draw:
+def draw_anchors(config: Config, draws: int) -> Draw:
     """Write the items of the next draws, with replacement, from the certification rows: to be judged again.
 
     The sequence of draws follows from the certificate alone, so nobody chooses, and a draw is never repeated
@@ -188,17 +192,17 @@ def draw_anchors(project: Project, draws: int) -> Draw:
     """
     if draws < 1:
         raise ValueError(f"at least one draw is needed, not {draws}")
-    certificate = _certified(project)
-    state = _state(project, certificate, None)
+    certificate = _certified(config)
+    state = _state(config, certificate, None)
     sequence = _sequence(certificate, state.draws)
     wanted = dict.fromkeys(next(sequence) for _ in range(draws))
-    by_id = {item.id: item for item in load_dataset(project.config).items}
+    by_id = {item.id: item for item in load_dataset(config).items}
     if gone := [item_id for item_id in wanted if item_id not in by_id]:
         raise DataError(
-            [f"{project.config.path(project.config.data.items)}: certification row {gone[0]!r} is gone"],
+            [f"{config.path(config.data.items)}: certification row {gone[0]!r} is gone"],
             "bring back the items that the certificate was made with",
         )
-    path = project.config.folder / ANCHORS
+    path = config.folder / ANCHORS
     write_rows(path, [by_id[item_id] for item_id in wanted])
     return Draw(path, len(wanted), draws)
 
@@ -206,8 +210,8 @@ def draw_anchors(project: Project, draws: int) -> Draw:
 # ── what was promised, and what is known ─────────────────────────────────────────────────────────
 
 
-def _certified(project: Project) -> Certificate:
-    certificate = project.certificate()
+def _certified(config: Config) -> Certificate:
+    certificate = read_certificate(config.folder)
     must_promise(certificate, certificate.claim, certificate.alpha, certificate.delta)
     if certificate.batch is not None and certificate.batch.humans_replace:
         raise NotMeasurable(
@@ -223,8 +227,8 @@ def _mark(certificate: Certificate) -> str:
     return digest(replace(certificate, created=""))
 
 
-def _state(project: Project, certificate: Certificate, level: float | None) -> State:
-    path = project.config.folder / STATE
+def _state(config: Config, certificate: Certificate, level: float | None) -> State:
+    path = config.folder / STATE
     if level is not None and not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
     try:
@@ -296,11 +300,11 @@ def _annotations(path: Path, task: Task) -> list[Annotation]:
     return list(kept.values())
 
 
-def _released(project: Project, certificate: Certificate, run_id: str | None) -> Released:
+def _released(config: Config, certificate: Certificate, run_id: str | None) -> Released:
     """What runs under this certificate released, or one of them."""
     found: dict[str, list[tuple[str, str, Label]]] = {}
-    for name in project.run_ids() if run_id is None else [run_id]:
-        run = project.load_run(name)
+    for name in run_ids(config.folder) if run_id is None else [run_id]:
+        run = load_run(config.folder, load_dataset(config), name)
         if _mark(run.header.certificate) != _mark(certificate):
             if run_id is not None:
                 raise CertificateMismatch(
@@ -363,8 +367,8 @@ def _sequence(certificate: Certificate, start: int) -> Iterator[str]:
         start += 1
 
 
-def _anchored(state: State, certificate: Certificate, project: Project, run_id: str) -> State:
-    run = project.load_run(run_id)
+def _anchored(state: State, certificate: Certificate, config: Config, hooks: Hooks, run_id: str) -> State:
+    run = load_run(config.folder, load_dataset(config), run_id)
     name = run.header.id
     if name in state.anchor_runs:
         return state
@@ -375,10 +379,8 @@ def _anchored(state: State, certificate: Certificate, project: Project, run_id: 
     if run.header.status != "complete":
         raise NotMeasurable(f"run {name} is {run.header.status}", f"`trustescalate run --resume {name}`")
     if "--fresh" not in run.header.command.split():
-        project.notice(
-            f"run {name} was made without --fresh: answers from the cache show no change of a judge"
-        )
-    data = load_dataset(project.config)
+        hooks.notice(f"run {name} was made without --fresh: answers from the cache show no change of a judge")
+    data = load_dataset(config)
     lost = losses(certificate.task, certificate.label_policy, data.annotations)
     mark = _mark(certificate)
     texts = {item.id: item for item in data.items}

@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trustescalate.config import ModelTable, ReplayJudge
+from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
+from trustescalate.cascade.run_folder import load_run, run_ids
+from trustescalate.config import Config, ModelTable, ReplayJudge
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.judges.base import EnsembleJudge
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import JUDGING, ensemble_judge, fingerprint
 from trustescalate.judges.templates import NONCED
-from trustescalate.project import CERTIFICATE_VOTES, Project
 from trustescalate.records import Certificate, Item, Judgment, Reply, Request, Vote
 from trustescalate.records.jsonl import read_rows, write_rows
 
@@ -71,15 +73,15 @@ class Reparsed:
         return [*said, f"written: {self.written}"] if self.written else said
 
 
-def reparse(project: Project, source: str | None = None, write: Path | None = None) -> Reparsed:
+def reparse(config: Config, source: str | None = None, write: Path | None = None) -> Reparsed:
     """Read the replies of a run (by id, or "latest") or of the "certificate" again; `write` a new votes file.
 
     Raises NotMeasurable where there are no votes, UsageError where `write` exists, DataError for a bad file.
     """
     if write is not None and write.exists():
         raise UsageError(f"{write} exists already", "name a new file")
-    name, certificate, items, rows = _stored(project, source)
-    judges, notes = _readers(project, certificate, rows)
+    name, certificate, items, rows = _stored(config, source)
+    judges, notes = _readers(config, certificate, rows)
     made: list[Judgment] = []
     changes: list[Change] = []
     read = unread = 0
@@ -102,31 +104,31 @@ def reparse(project: Project, source: str | None = None, write: Path | None = No
 
 
 def _stored(
-    project: Project, source: str | None
+    config: Config, source: str | None
 ) -> tuple[str, Certificate, Mapping[str, Item], Sequence[Judgment]]:
-    if source != "certificate" and (source is not None or project.run_ids()):
-        run = project.load_run(source)
+    if source != "certificate" and (source is not None or run_ids(config.folder)):
+        run = load_run(config.folder, load_dataset(config), source)
         return f"run {run.header.id}", run.header.certificate, {i.id: i for i in run.items}, run.judgments
-    path = project.config.folder / CERTIFICATE_VOTES
-    certificate = project.certificate()
+    path = config.folder / CERTIFICATE_VOTES
+    certificate = read_certificate(config.folder)
     if not path.exists():
         raise NotMeasurable(f"{path}: there are no recorded votes", "`trustescalate calibrate` records them")
     rows, problems = read_rows(path, Judgment)
     if problems:
         raise DataError(problems, "calibrate again")
-    items = {item.id: item for item in load_dataset(project.config).items}
+    items = {item.id: item for item in load_dataset(config).items}
     return "certificate", certificate, items, [row.record for row in rows]
 
 
 def _readers(
-    project: Project, certificate: Certificate, rows: Sequence[Judgment]
+    config: Config, certificate: Certificate, rows: Sequence[Judgment]
 ) -> tuple[dict[str, EnsembleJudge], list[str]]:
     """The judges of the configuration as readers, and why others are none."""
-    exemplars = project.exemplars(load_dataset(project.config), certificate.roles["exemplars"])
+    exemplars = exemplars_of(config, load_dataset(config), certificate.roles["exemplars"])
     prints = {row.judge: row.fingerprint for row in rows}
     judges: dict[str, EnsembleJudge] = {}
     notes: list[str] = []
-    for table in project.config.judges:
+    for table in config.judges:
         if table.name not in prints:
             continue
         if isinstance(table, ReplayJudge):
@@ -135,17 +137,17 @@ def _readers(
         if not isinstance(table, ModelTable):
             notes.append(f"{table.name} writes no reply that could be read again")
             continue
-        ever = [fingerprint(project.config, table, exemplars, version) for version in range(1, JUDGING + 1)]
+        ever = [fingerprint(config, table, exemplars, version) for version in range(1, JUDGING + 1)]
         if prints[table.name] in ever:
-            judges[table.name] = ensemble_judge(project.config, table, exemplars, _nobody)
+            judges[table.name] = ensemble_judge(config, table, exemplars, _nobody)
         elif table.mode in NONCED:
             notes.append(
                 f"{table.name} is asked differently today, and the codes of its verdicts are not known"
             )
         else:
             notes.append(f"{table.name} is asked differently today: read as if it had been asked like this")
-            judges[table.name] = ensemble_judge(project.config, table, exemplars, _nobody)
-    gone = sorted(set(prints) - {table.name for table in project.config.judges})
+            judges[table.name] = ensemble_judge(config, table, exemplars, _nobody)
+    gone = sorted(set(prints) - {table.name for table in config.judges})
     return judges, notes + [f"{name} is not in the configuration" for name in gone]
 
 

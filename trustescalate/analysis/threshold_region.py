@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from trustescalate.calibration.attempts import FIXED
 from trustescalate.calibration.calibrate import lay_out
+from trustescalate.calibration.prepare import build_protocol, select_rows
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.region import (
     REGION,
@@ -26,16 +27,15 @@ from trustescalate.calibration.region import (
 )
 from trustescalate.calibration.scoring import Scorer, fit_scorer
 from trustescalate.calibration.selection import Selection
+from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.config import BudgetTable
+from trustescalate.config import BudgetTable, Config
 from trustescalate.data.annotation.queue import Queued, load_labels, sample_order, write_queue
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import NotMeasurable, UsageError
-from trustescalate.judges.base import Judge
-from trustescalate.judges.budget import Budget
-from trustescalate.project import Project
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.records import Item, Judgment
-from trustescalate.records.progress import Progress
+from trustescalate.records.progress import Hooks, Progress
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
 
@@ -52,7 +52,7 @@ class Walk(NamedTuple):
 
 
 async def queue_region(
-    project: Project, rows: int, most: float | None = None, budget: BudgetTable | None = None
+    config: Config, hooks: Hooks, rows: int, most: float | None = None, budget: BudgetTable | None = None
 ) -> Queued:
     """Queue rows drawn uniformly from the region that policies of expected coverage up to `most` accept.
 
@@ -64,30 +64,28 @@ async def queue_region(
     that in place, CertificateMismatch where something was changed since, and ProviderError or BudgetReached
     as `calibrate` does: then nothing is written.
     """
-    must_allow_region(project.config)
-    data, before = load_labels(project), read_region(project.config.folder)
+    must_allow_region(config)
+    data, before = load_labels(config), read_region(config.folder)
     if before is not None and most not in (None, before.most):
         raise UsageError(
-            f"{project.config.folder / REGION}: its policies go up to {before.most:g}, not to {most:g}",
+            f"{config.folder / REGION}: its policies go up to {before.most:g}, not to {most:g}",
             "leave out the number; to begin anew, move region.json away, and take the rows that were drawn "
             "from its region out of the annotations",
         )
-    selected = _selected(project, data, before)
-    panel = project.panel(
-        project.exemplars(data, selected.roles["exemplars"]),
-        budget or project.config.budget,
-        rows=project.fitting_rows(data, selected.roles),
-    )
-    async with panel as (judges, spent):
-        protocol = project.protocol(selected, judges, data, grouped=False)
-        asking = _Asking(project, data, protocol, judges, spent)
+    selected = _selected(config, data, before)
+    exemplars = exemplars_of(config, data, selected.roles["exemplars"])
+    shown = fitting_rows(config, data, selected.roles)
+    async with open_panel(config, hooks, exemplars, Asking(budget), rows=shown) as panel:
+        bindings = [(judge.name, judge.fingerprint) for judge in panel.judges]
+        protocol = build_protocol(config, data, selected, bindings, grouped=False)
+        asking = _Asking(config, hooks, data, protocol, panel)
         if before is None:
-            region, plan = await _new_region(project, asking, rows, most)
+            region, plan = await _new_region(config, hooks, asking, rows, most)
         else:
             must_follow_region(before, protocol)
             region, plan = before, truncated(await asking.lay_out(), before.most)
             must_be_laid_out(before.rule, plan)
-        pool = _pool(data, selected, project.config.roles.seed)
+        pool = _pool(data, selected, config.roles.seed)
         counted = 0 if before is not None else min(len(pool), ceil(rows / region.share))
         walk = await _walk(asking, plan, pool, rows, counted, region.share)
     if not walk.found:
@@ -97,20 +95,19 @@ async def queue_region(
         )
     if before is None:
         counted_on = tuple(item.id for item in walk.judged[:counted])
-        write_region(project.config.folder, replace(region, candidates=counted_on))
-    return write_queue(project, "region", walk.found, data.annotated, _why(project, region, walk, rows))
+        write_region(config.folder, replace(region, candidates=counted_on))
+    return write_queue(config, hooks, "region", walk.found, data.annotated, _why(config, region, walk, rows))
 
 
 class _Asking:
     """The judges, and everything that they said so far."""
 
-    def __init__(
-        self, project: Project, data: Dataset, protocol: Protocol, judges: Sequence[Judge], spent: Budget
-    ) -> None:
+    def __init__(self, config: Config, hooks: Hooks, data: Dataset, protocol: Protocol, panel: Panel) -> None:
         self.protocol = protocol
-        self._project, self._data, self._judges, self._spent = project, data, judges, spent
+        self._config, self._hooks, self._data = config, hooks, data
+        self._judges, self._spent, self._in_flight = panel.judges, panel.budget, panel.in_flight
         self._items = {item.id: item for item in data.items}
-        self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+        self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
 
     async def about(self, ids: Sequence[str]) -> None:
         """Ask every judge about these items."""
@@ -119,16 +116,16 @@ class _Asking:
         def collect(judgment: Judgment) -> None:
             self._judged[judgment.judge][judgment.item_id] = judgment
             at = Progress("drawing", len(known), total, 0, 0, self._spent.spent, self._spent.calls)
-            self._project.progress(at)
+            self._hooks.progress(at)
 
         items = [self._items[item_id] for item_id in dict.fromkeys(ids) if item_id not in known]
         total = len(known) + len(items)
-        await collect_judgments(items, self._judges, collect=collect, in_flight=self._project.in_flight)
+        await collect_judgments(items, self._judges, collect=collect, in_flight=self._in_flight)
 
     async def lay_out(self) -> Plan:
         """The whole path, by the pilot, and by dev rows where it is fitted on these."""
         roles = self.protocol.roles
-        await self.about((*roles["pilot"], *(roles["dev"] if self._project.config.asks_dev else ())))
+        await self.about((*roles["pilot"], *(roles["dev"] if self._config.asks_dev else ())))
         plan = lay_out(self.protocol, self._data.annotations, self._judged, self._scorer())
         assert plan is not None, "the configuration refuses tierwise"
         return plan
@@ -142,9 +139,9 @@ class _Asking:
         return fit_scorer(self.protocol, self._data.annotations, self._judged, self._items)
 
 
-def _selected(project: Project, data: Dataset, before: RegionFile | None) -> Selection:
+def _selected(config: Config, data: Dataset, before: RegionFile | None) -> Selection:
     """The roles that stay: those of the region, or as they are now. Rows to certify with are in none here."""
-    roles = before.roles if before is not None else project.select(data).roles
+    roles = before.roles if before is not None else select_rows(config, data).roles
     kept = {role: roles[role] for role in FIXED}
     if len(kept["pilot"]) < FEWEST_PILOT:
         raise NotMeasurable(
@@ -156,10 +153,10 @@ def _selected(project: Project, data: Dataset, before: RegionFile | None) -> Sel
 
 
 async def _new_region(
-    project: Project, asking: _Asking, rows: int, most: float | None
+    config: Config, hooks: Hooks, asking: _Asking, rows: int, most: float | None
 ) -> tuple[RegionFile, Plan]:
     """The region, fixed by the pilot, still without candidates."""
-    alpha, asked = project.config.guarantee.alpha, most
+    alpha, asked = config.guarantee.alpha, most
     most = proposed_region(alpha, rows) if asked is None else asked
     if most is None:
         raise NotMeasurable(f"at alpha = {alpha:g} with {rows:,} rows, a region saves no labels", UNIFORM)
@@ -178,7 +175,7 @@ async def _new_region(
             UNIFORM,
         )
     kept = {role: roles[role] for role in FIXED}
-    created = f"{project.clock():%Y-%m-%dT%H:%M:%SZ}"
+    created = hooks.now()
     return (
         RegionFile(
             REGION_SCHEMA, created, most, decided(asking.protocol), kept, inside, RegionPlan.of(plan), ()
@@ -210,12 +207,12 @@ async def _walk(
     return Walk(found[:rows], list(pool[:place]))
 
 
-def _why(project: Project, region: RegionFile, walk: Walk, rows: int) -> str:
+def _why(config: Config, region: RegionFile, walk: Walk, rows: int) -> str:
     fewer = (
         f"; there are no more, so {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
     )
     return (
-        f"{len(walk.found):,} were drawn uniformly at random by the seed {project.config.roles.seed} from "
+        f"{len(walk.found):,} were drawn uniformly at random by the seed {config.roles.seed} from "
         f"the items that a policy of expected coverage up to {region.most:.2f} accepts; "
         f"{len(walk.judged):,} items were judged to find them{fewer}. They stand for "
         "these items, not for all. Answer all of them, in this order"

@@ -7,20 +7,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from trustescalate.errors import DataError, UsageError
-from trustescalate.records import Annotation, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.data.dataset import Dataset
+from trustescalate.errors import DataError, NotMeasurable, UsageError
+from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
 from trustescalate.records.jsonl import (
     decode,
+    digest,
     encode,
     read_appended,
     read_rows,
+    to_python,
     truncate_torn,
     write_atomically,
     write_rows,
 )
 
 SCHEMA = 1
+
+
+RUNS = "runs"
 
 
 class RunFolder:
@@ -145,3 +151,61 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def run_path(folder: Path, run_id: str) -> Path:
+    """Where a run of a project folder lies."""
+    return folder / RUNS / run_id
+
+
+def run_ids(folder: Path) -> list[str]:
+    """All runs of a project folder, oldest first."""
+    paths = [path.parent for path in (folder / RUNS).glob("*/run.json")]
+    return [path.name for path in sorted(paths, key=_age)]
+
+
+def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
+    """A run of a project folder by its id, the path of its own folder, or "latest".
+
+    Raises NotMeasurable where nothing was run, UsageError where there is no such run.
+    """
+    known = run_ids(folder)
+    if not known:
+        raise NotMeasurable("nothing was run yet", "`trustescalate run` makes a run")
+    name = known[-1] if run_id == "latest" else Path(run_id).name
+    if name not in known:
+        raise UsageError(f"there is no run {run_id!r}", f"the last ones are {', '.join(known[-3:])}")
+    return RunFolder.open(run_path(folder, name))
+
+
+def with_labels(folder: RunFolder, data: Dataset) -> Run:
+    """A run with the human labels of its items, except on rows that made the certificate or changed texts."""
+    run = folder.load()
+    if items_digest(run.items) != run.header.items_digest:
+        raise DataError([f"{folder.path / 'items.jsonl'}: was changed since"], "start a new run")
+    used = used_items(run.header.certificate)
+    texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
+    known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
+    return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
+
+
+def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:
+    """A recorded run, the latest one by default, with the human labels that its items have by now."""
+    return with_labels(find_run(folder, run_id or "latest"), data)
+
+
+def items_digest(items: Sequence[Item]) -> str:
+    """A hash of the items of a run, in their order."""
+    return digest([to_python(item) for item in items])
+
+
+def used_items(certificate: Certificate) -> frozenset[str]:
+    """The items that a certificate was made from: all that have a role, except the rows held out."""
+    return frozenset(
+        item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
+    )
+
+
+def _age(folder: Path) -> tuple[str, int]:
+    """Ids begin with the second of their start; within one second the clock of the files decides."""
+    return folder.name.partition("-")[0], (folder / "items.jsonl").stat().st_mtime_ns

@@ -15,6 +15,7 @@ from trustescalate.config.judges import (
     ClassicalJudge,
     JudgeTable,
     LocalJudge,
+    ModelTable,
     OpenAIJudge,
     PluginJudge,
     ReplayJudge,
@@ -198,6 +199,22 @@ class Config(Table):
         if not text:
             raise ConfigError(f"{path}: the rubric is empty", "write one, or remove [task] rubric_file")
         return text
+
+    @property
+    def needs_exemplars(self) -> bool:
+        """Whether any judge is shown examples."""
+        return self.ensemble.shots > 0 and any(isinstance(table, ModelTable) for table in self.judges)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether any judge is fitted on rows."""
+        return any(isinstance(table, ClassicalJudge) for table in self.judges)
+
+    @property
+    def in_flight(self) -> int:
+        """How many items are judged at a time."""
+        # More than can be asked at once: while some wait for a prefix to be kept, others use their place.
+        return max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.judges))
 
     def path(self, relative: str) -> Path:
         """A path from the file, seen from where the process runs."""

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from trustescalate.config import Config
+from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import majority
 from trustescalate.errors import DataError
 from trustescalate.judges.prompts import Exemplar
@@ -68,3 +70,28 @@ def _sides(decided: int, rng: Random) -> list[Label]:
     """Where the right answers of a prompt shall stand: as often first as second, in a random order."""
     sides = (["A", "B"] * decided)[:decided] if rng.random() < 0.5 else (["B", "A"] * decided)[:decided]
     return rng.sample(sides, decided)
+
+
+def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
+    """What each member of an ensemble is shown, of the labelled items with these ids."""
+    if not config.needs_exemplars:
+        return ((),) * config.ensemble.members
+    wanted = set(ids)
+    return exemplar_sets(
+        config.task.task(),
+        [item for item in data.items if item.id in wanted],
+        [note for note in data.annotations if note.item_id in wanted],
+        config.ensemble.members,
+        config.ensemble.shots,
+        config.roles.seed,
+    )
+
+
+def fitting_rows(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Sequence[Exemplar]:
+    """What classical judges are fitted on: the rows in the roles exemplars and dev with a majority."""
+    if not config.needs_rows:
+        return ()
+    wanted = {*roles["exemplars"], *roles["dev"]}
+    notes = [note for note in data.annotations if note.item_id in wanted]
+    truth = majority(config.task.task(), notes)
+    return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]

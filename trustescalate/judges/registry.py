@@ -245,16 +245,6 @@ def _tariff(table: AskedTable) -> Tariff:
     return replace(prices, batch=table.batch_discount) if isinstance(table, OpenAIJudge) else prices
 
 
-def needs_exemplars(config: Config) -> bool:
-    """Whether any judge is shown examples."""
-    return config.ensemble.shots > 0 and any(isinstance(table, ModelTable) for table in config.judges)
-
-
-def needs_rows(config: Config) -> bool:
-    """Whether any judge is fitted on labelled rows."""
-    return any(isinstance(table, ClassicalTable) for table in config.judges)
-
-
 def asked_names(config: Config) -> list[str]:
     """The judges that have a backend, in the order in which `wrap` is called for them."""
     return [table.name for table in config.judges if not isinstance(table, ReplayTable | ClassicalTable)]

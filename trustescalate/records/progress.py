@@ -1,10 +1,10 @@
-"""Report how far a command is."""
+"""Callbacks through which a command talks to the program that it runs in."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +18,29 @@ class Progress:
     abstained: int
     spent: float
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a caller may watch or replace: notices, progress, the clock, the suffix of ids, functions.
+
+    `functions` are called by judges with backend = "callable", by judge, in place of what their table names.
+    """
+
+    notice: Callable[[str], None] = field(default=lambda _: None)
+    progress: Callable[[Progress], None] = field(default=lambda _: None)
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def now(self) -> str:
+        """The time in UTC, to the second.
+
+        >>> Hooks(clock=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)).now()
+        '2026-01-02T03:04:05Z'
+        """
+        return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
+
+    def new_id(self) -> str:
+        """An id that sorts by time: the second, and a random suffix."""
+        return f"{self.clock():%Y%m%dT%H%M%SZ}-{self.token()}"

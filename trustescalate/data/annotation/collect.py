@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustescalate.config import Config
 from trustescalate.data.annotation.answers import ANSWERS, Answer, read_answers, standing
 from trustescalate.data.annotation.queue import (
     FIRST,
@@ -28,7 +29,6 @@ from trustescalate.data.importers.base import Found, Notes, Plain
 from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
 from trustescalate.errors import DataError, UsageError
-from trustescalate.project import Project
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
@@ -100,23 +100,23 @@ MEANING: Mapping[str, str] = {
 }
 
 
-def bring_in(project: Project, files: Sequence[Path] = ()) -> BroughtIn:
+def bring_in(config: Config, files: Sequence[Path] = ()) -> BroughtIn:
     """Add answers to [data] annotations: those in `files`, by default those of all queues.
 
     Takes answers files of the local page, CSV with `item_id`, `annotator` and `answer` or `label`, and the
     exports of tools that `import` knows. Raises DataError that names every answer that cannot be taken: an
     unknown item or label, an item whose texts were changed since, or a person who says two things.
     """
-    queues = {queue.header.id: queue for queue in map(read_queue, queue_folders(project))}
+    queues = {queue.header.id: queue for queue in map(read_queue, queue_folders(config))}
     paths = list(files) or [path for queue in queues.values() if (path := queue.folder / ANSWERS).exists()]
     if not paths:
         raise UsageError("there are no answers yet", "`trustescalate label serve`, or name a file of answers")
-    desk = _Desk(project.config.task.task(), load_labels(project), queues)
+    desk = _Desk(config.task.task(), load_labels(config), queues)
     given = [each for path in paths for each in desk.read(path)]
     desk.merge(given)
     if desk.problems:
         raise DataError(desk.problems, "nothing was changed; mend the lines named above and try again")
-    path = project.config.path(project.config.data.annotations)
+    path = config.path(config.data.annotations)
     promoted = desk.promote() + len(desk.upgraded)
     if desk.new or promoted:
         data = b"".join(encode(note) + b"\n" for note in desk.notes.values())

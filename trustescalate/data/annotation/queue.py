@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trustescalate.calibration.region import read_region
-from trustescalate.data.batch import to_label
+from trustescalate.config import Config
+from trustescalate.data.batch import Draw, to_label
 from trustescalate.data.clusters import clusters, content_digest
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.project import Project
-from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Task, TaskKind, Turn
+from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
 from trustescalate.records.jsonl import decode, digest, write_rows
+from trustescalate.records.progress import Hooks
 
 FOLDER = "labelling"
 QUEUE = "queue.jsonl"
@@ -123,12 +123,12 @@ def swapped(seed: int, item_id: str) -> bool:
 # ── what to label ────────────────────────────────────────────────────────────────────────────────
 
 
-def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
-    """Queue what a run abstained on (by default the latest), save what people labelled since.
+def queue_abstained(config: Config, hooks: Hooks, run: Run) -> Queued:
+    """Queue what a run abstained on, except what people labelled since.
 
     Raises UsageError where the run judged items that are not in [data].
     """
-    run, data = project.load_run(run_id), load_labels(project)
+    data = load_labels(config)
     by_id = {item.id: item for item in data.items}
     judged = {item.id: item for item in run.items}
     left_open = [row.item_id for row in run.decisions if row.label is None]
@@ -139,27 +139,32 @@ def queue_abstained(project: Project, run_id: str | None = None) -> Queued:
             "add them there first: labels come back to [data] annotations, which are about these items",
         )
     wanted = [by_id[item_id] for item_id in left_open if item_id not in data.annotated]
-    wanted.sort(key=lambda item: digest("order", project.config.roles.seed, item.id))
+    wanted.sort(key=lambda item: digest("order", config.roles.seed, item.id))
     why = (
         f"the cascade abstained on {len(left_open):,} of {len(run.decisions):,} items in run "
         f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never "
         "certify"
     )
     known = len(left_open) - len(wanted)
-    return write_queue(project, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known)
+    return write_queue(
+        config, hooks, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known
+    )
 
 
-def queue_calibration(project: Project, rows: int | None = None) -> Queued:
+def queue_calibration(
+    config: Config, hooks: Hooks, rows: int | None, drawn: Draw | None, pilot: Iterable[str] = ()
+) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.
 
     The draw knows a seed and the items' texts, and nothing of what judges said. Of rows that hang together,
     one is drawn where one is tested, or all with [guarantee] largest_cluster. An item that people labelled
     for another reason can be drawn like any other; it is not asked again. With the claim "batch" the rows are
-    those that `calibrate` draws. Drawing again before the answers are back gives the same rows first. Raises
-    UsageError without `rows`, or with it where the draw is the batch's.
+    those that `calibrate` draws, `drawn`. `pilot` rows belong to a region, and are not drawn. Drawing again
+    before the answers are back gives the same rows first. Raises UsageError without `rows`, or with it where
+    the draw is the batch's.
     """
-    data, seed = load_labels(project), project.config.roles.seed
-    if (drawn := project.draw(data)) is not None:
+    data, seed = load_labels(config), config.roles.seed
+    if drawn is not None:
         if rows is not None:
             raise UsageError(
                 "with a batch, [guarantee] label says how many rows are drawn", "leave out --rows"
@@ -171,18 +176,16 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
             f"{drawn.seed}, for a certificate on this batch. All of them must be answered, be it with skip"
         )
         return write_queue(
-            project, "sample", wanted, frozenset(), why, labelled=len(drawn.drawn) - len(wanted)
+            config, hooks, "sample", wanted, frozenset(), why, labelled=len(drawn.drawn) - len(wanted)
         )
     if rows is None:
         raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
-    if project.config.guarantee.weight is not None:
+    if config.guarantee.weight is not None:
         raise UsageError(
             "[guarantee] weight is for rows from elsewhere; rows that are drawn here need none",
             "remove weight",
         )
-    whole = project.config.guarantee.largest_cluster is not None
-    region = read_region(project.config.folder)
-    pilot = () if region is None else region.roles["pilot"]
+    whole = config.guarantee.largest_cluster is not None
     pool = sample_order(data, seed, whole=whole, without=pilot)
     if not pool:
         raise NotMeasurable(
@@ -196,7 +199,7 @@ def queue_calibration(project: Project, rows: int | None = None) -> Queued:
         f"what is in no sample yet, {'whole groups' if whole else 'one of each group'}, so that they stand "
         "for all. Answer all of them, in this order"
     )
-    return write_queue(project, "sample", wanted, data.annotated, why)
+    return write_queue(config, hooks, "sample", wanted, data.annotated, why)
 
 
 def sample_order(
@@ -219,9 +222,8 @@ def sample_order(
     return [rows for _, rows in sorted(drawn, key=lambda each: each[0])]
 
 
-def load_labels(project: Project) -> Dataset:
+def load_labels(config: Config) -> Dataset:
     """[data], where annotations may still be missing. Raises DataError with every problem."""
-    config = project.config
     notes = config.path(config.data.annotations)
     if notes.exists() and notes.stat().st_size:
         return load_dataset(config)
@@ -236,7 +238,8 @@ def _same(judged: Item, item: Item | None) -> bool:
 
 
 def write_queue(
-    project: Project,
+    config: Config,
+    hooks: Hooks,
     purpose: Purpose,
     items: Sequence[Item],
     known: frozenset[str],
@@ -246,22 +249,22 @@ def write_queue(
     labelled: int = 0,
 ) -> Queued:
     """Write the folder of a queue, where there is anything to label. `known` rows are not asked again."""
-    seed, now = project.config.roles.seed, project.clock()
+    seed = config.roles.seed
     rows = [_row(item, seed, item.id in known) for item in items]
     asked = sum(not row.known for row in rows)
     if not rows:
         return Queued("", purpose, why, 0, 0, labelled)
-    queue_id = f"{now:%Y%m%dT%H%M%SZ}-{project.token()}"
+    queue_id = hooks.new_id()
     header = QueueHeader(
         schema=QUEUE_SCHEMA,
         id=queue_id,
         purpose=purpose,
-        task=project.config.task.task(),
+        task=config.task.task(),
         seed=seed,
-        created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        created=hooks.now(),
         run=run,
     )
-    folder = project.config.folder / FOLDER / queue_id
+    folder = config.folder / FOLDER / queue_id
     write_rows(folder / QUEUE, [header, *rows])
     return Queued(str(folder), purpose, why, asked, len(rows) - asked, labelled)
 
@@ -294,18 +297,18 @@ def read_queue(folder: Path) -> Queue:
     return Queue(header, rows, folder)
 
 
-def queue_folders(project: Project) -> list[Path]:
+def queue_folders(config: Config) -> list[Path]:
     """The folders of all queues, oldest first."""
-    found: Iterable[Path] = (project.config.folder / FOLDER).glob(f"*/{QUEUE}")
+    found: Iterable[Path] = (config.folder / FOLDER).glob(f"*/{QUEUE}")
     return [
         path.parent
         for path in sorted(found, key=lambda path: (path.parent.name[:16], path.stat().st_mtime_ns))
     ]
 
 
-def open_queue(project: Project, name: str | None = None) -> Queue:
+def open_queue(config: Config, name: str | None = None) -> Queue:
     """A queue by its id, the path of its folder, or by default the latest. Raises UsageError without any."""
-    folders = queue_folders(project)
+    folders = queue_folders(config)
     if not folders:
         raise UsageError("nothing is queued", "`trustescalate label queue` says what to label")
     wanted = folders[-1].name if name is None else Path(name).name

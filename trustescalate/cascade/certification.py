@@ -1,0 +1,134 @@
+"""Ask the judges about the calibration set, test every policy, and write the certificate."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from trustescalate.calibration.attempts import due_attempt, enter_test
+from trustescalate.calibration.calibrate import calibrate
+from trustescalate.calibration.files import write_certificate
+from trustescalate.calibration.ledger import enter_outcome, labels_of
+from trustescalate.calibration.prepare import (
+    build_protocol,
+    draw_batch,
+    must_be_due,
+    must_be_human,
+    must_fit_scores,
+    select_rows,
+    testable_ledger,
+)
+from trustescalate.calibration.protocol import Protocol
+from trustescalate.calibration.region import applied_region, must_follow_region
+from trustescalate.calibration.selection import Selection, must_be_clusters
+from trustescalate.cascade.batch import judge_batch
+from trustescalate.cascade.panel import Asking, Panel, open_panel
+from trustescalate.cascade.runner import collect_judgments
+from trustescalate.config import Config
+from trustescalate.data.batch import Draw, must_be_labelled
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.errors import DataError, UsageError
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.records import Certificate, Item, Judgment
+from trustescalate.records.progress import Hooks, Progress
+
+
+async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
+    """The whole of `Project.calibrate`, which says what it raises."""
+    data, drawn = _checked_data(config, asking)
+    selected = select_rows(config, data)
+    must_be_due(config, selected)
+    roles, by_id = selected.roles, {item.id: item for item in data.items}
+    region = None if drawn is not None else applied_region(config, data)
+    certify_ids = (*roles["certify"], *roles.get("region", ()))
+    ledger = testable_ledger(config.folder, certify_ids)
+    labels = labels_of([by_id[item_id] for item_id in certify_ids], data.annotations)
+    must_fit_scores(config, data, roles)
+    items = [by_id[item_id] for item_id in _to_judge(config, selected)]
+    exemplars, rows = exemplars_of(config, data, roles["exemplars"]), fitting_rows(config, data, roles)
+    attempts = config.guarantee.attempts
+    async with open_panel(config, hooks, exemplars, asking, rows=rows) as panel:
+        bindings = [(judge.name, judge.fingerprint) for judge in panel.judges]
+        grouped = any(item.group for item in items)
+        protocol = build_protocol(config, data, selected, bindings, grouped=grouped)
+        due_attempt(ledger, protocol, labels, data.annotations, attempts)
+        if region is not None:
+            must_follow_region(region, protocol)
+        judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
+    ledger, attempt = enter_test(ledger, protocol, labels, data.annotations, attempts, judged)
+    certificate = calibrate(
+        replace(protocol, attempt=replace(attempt, ledger="")),
+        data.annotations,
+        judged,
+        created=hooks.now(),
+        batch_digest="" if drawn is None else drawn.batch,
+        items=by_id,
+    )
+    enter_outcome(ledger, attempt, certificate.status)
+    certificate = replace(certificate, attempt=attempt)
+    write_certificate(config.folder, certificate, judged)
+    return certificate
+
+
+def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:
+    """The data, and the rows that a batch draws. Raises where they cannot certify anything."""
+    data = load_dataset(config)
+    drawn = draw_batch(config, data)
+    if drawn is not None:
+        if asking.batch:
+            raise UsageError(
+                'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
+                "leave out --batch",
+            )
+        must_be_labelled(drawn, data, config.folder)
+    if not data.annotations:
+        raise DataError(
+            [f"{config.path(config.data.annotations)}: no human labels"], "calibration needs some"
+        )
+    must_be_human(config, data)
+    if drawn is None:
+        must_be_clusters(config, data)
+    return data, drawn
+
+
+def _to_judge(config: Config, selected: Selection) -> list[str]:
+    """The ids of the items that every judge is asked about, each once."""
+    roles = selected.roles
+    fitted = roles["dev"] if config.asks_dev else ()
+    candidates = () if selected.region is None else selected.region.candidates
+    wanted = (*roles["certify"], *roles.get("region", ()), *roles["pilot"], *fitted, *candidates)
+    return list(dict.fromkeys(wanted))
+
+
+async def _judge(
+    config: Config,
+    hooks: Hooks,
+    panel: Panel,
+    protocol: Protocol,
+    data: Dataset,
+    items: list[Item],
+    drawn: Draw | None,
+) -> Mapping[str, Mapping[str, Judgment]]:
+    """Every judgment that the certificate rests on, by judge and item."""
+    judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
+    total = len(items) if drawn is None else drawn.size * len(config.judges)
+    last = panel.judges[-1].name
+
+    def collect(judgment: Judgment) -> None:
+        judged[judgment.judge][judgment.item_id] = judgment
+        done = len(judged[last]) if drawn is None else sum(map(len, judged.values()))
+        hooks.progress(Progress("calibrating", done, total, 0, 0, panel.budget.spent, panel.budget.calls))
+
+    await panel.ask_ahead(items)
+    if drawn is None:
+        await collect_judgments(items, panel.judges, collect=collect, in_flight=panel.in_flight)
+    else:
+        by_id = {item.id: item for item in data.items}
+        await judge_batch(
+            protocol,
+            data.annotations,
+            by_id,
+            panel.judges,
+            judged=judged,
+            collect=collect,
+            in_flight=panel.in_flight,
+        )
+    return judged

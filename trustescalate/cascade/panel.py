@@ -1,0 +1,136 @@
+"""Open the judges of a configuration with their cache and budget around them, and close them in the end."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from trustescalate.cascade.runner import patient
+from trustescalate.config import BudgetTable, Config, OpenAIJudge
+from trustescalate.errors import ConfigError, UsageError
+from trustescalate.judges.base import Ask, Backend, Judge, Tariff
+from trustescalate.judges.budget import Budget
+from trustescalate.judges.cache import Cache, guard
+from trustescalate.judges.prompts import Exemplar
+from trustescalate.judges.recall import RecallingJudge
+from trustescalate.judges.registry import asked_names, open_judges
+from trustescalate.records import Channel, Item
+from trustescalate.records.progress import Hooks
+
+if TYPE_CHECKING:
+    from trustescalate.cascade.batch_requests import Deferred
+
+CACHE = ".trustescalate/cache.sqlite"
+BATCHES = ".trustescalate/batches"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How judges are reached: within which budget, with the cache or not, live or by a Batch API.
+
+    `finish_live` sends what the first batch leaves unanswered to the live API.
+    """
+
+    limits: BudgetTable | None = None
+    use_cache: bool = True
+    batch: bool = False
+    finish_live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The judges, cheapest first, what they spend, and the batches of those that answer in batches."""
+
+    judges: list[Judge]
+    budget: Budget
+    deferred: "Deferred | None"
+    in_flight: int
+
+    async def ask_ahead(self, items: Sequence[Item]) -> None:
+        """Have everything about these items answered in batches, where judges answer in batches."""
+        if self.deferred is not None:
+            await self.deferred.judgments(items, self.judges, self.in_flight)
+
+
+@asynccontextmanager
+async def open_panel(
+    config: Config,
+    hooks: Hooks,
+    exemplars: Sequence[Sequence[Exemplar]],
+    asking: Asking = Asking(),  # noqa: B008 - frozen
+    *,
+    rows: Sequence[Exemplar] = (),
+    channels: Mapping[str, Channel] | None = None,
+) -> AsyncIterator[Panel]:
+    """The judges with their cache, within limits; closed in the end.
+
+    `rows` are what classical judges are fitted on (`judges.exemplars.fitting_rows`); `channels` are those
+    that a certificate was made with. Raises ConfigError for a budget in USD without prices.
+    """
+    limits = asking.limits or config.budget
+    _must_have_prices(config, limits)
+    budget = Budget(limits.usd, limits.calls)
+    emptied = None if asking.use_cache else TemporaryDirectory()
+    cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)
+    names = iter(asked_names(config))
+    deferred = _deferred(config, hooks, cache, budget, asking.finish_live) if asking.batch else None
+
+    def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
+        name = next(names)
+        live = guard(patient(ask, name), endpoint, tariff.cost, cache, budget)
+        (table,) = (table for table in config.judges if table.name == name)
+        if deferred is None or not isinstance(table, OpenAIJudge):
+            return live
+        return deferred.ask(table, endpoint, tariff, live)
+
+    backends: list[Backend] = []
+    try:
+        judges, backends = open_judges(
+            config,
+            exemplars,
+            wrap=wrap,
+            notice=hooks.notice,
+            channels=channels,
+            rows=rows,
+            functions=hooks.functions,
+        )
+        judges = [_recalling(config, judge, cache) for judge in judges]
+        if deferred is not None:
+            judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
+        yield Panel(judges, budget, deferred, config.in_flight)
+    finally:
+        if deferred is not None:
+            await deferred.close()
+        for backend in backends:
+            close = getattr(backend, "close", None)
+            if close is not None:
+                await close()
+        cache.close()
+        if emptied:
+            emptied.cleanup()
+
+
+def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
+    from trustescalate.cascade.batch_requests import Deferred
+
+    if not any(isinstance(table, OpenAIJudge) for table in config.judges):
+        raise UsageError('no judge with backend = "openai", so none with a Batch API', "leave out --batch")
+    folder = config.folder / BATCHES
+    return Deferred(folder, cache, budget, finish_live=finish_live, notice=hooks.notice)
+
+
+def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
+    (table,) = (table for table in config.judges if table.name == judge.name)
+    return judge if table.backend == "replay" else RecallingJudge(judge, cache, table.price.model_dump())
+
+
+def _must_have_prices(config: Config, limits: BudgetTable) -> None:
+    free = [
+        judge.name
+        for judge in config.judges
+        if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
+    ]
+    if limits.usd is not None and free:
+        raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

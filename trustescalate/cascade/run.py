@@ -1,0 +1,202 @@
+"""Send items through a certified cascade and record the run, in a way that survives a kill at any moment."""
+
+import platform
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from trustescalate import __version__
+from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
+from trustescalate.cascade.batch import certified_items, labelled_by_people, recorded_cascade
+from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
+from trustescalate.cascade.panel import Asking, Panel, open_panel
+from trustescalate.cascade.run_folder import SCHEMA, RunFolder, find_run, items_digest, run_path, with_labels
+from trustescalate.cascade.runner import (
+    Cascade,
+    must_expect,
+    must_fit,
+    must_promise,
+    must_promise_by,
+    run_cascade,
+    trusted_cascade,
+)
+from trustescalate.config import Config
+from trustescalate.data.dataset import Dataset, load_dataset, load_items
+from trustescalate.errors import BudgetReached, UsageError
+from trustescalate.judges.base import Judge
+from trustescalate.judges.budget import Budget
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records.progress import Hooks, Progress
+
+RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
+
+
+async def run_items(
+    config: Config,
+    hooks: Hooks,
+    asking: Asking,
+    *,
+    items: Path | None = None,
+    resume: str | None = None,
+    command: Sequence[str],
+) -> Run:
+    """The whole of `Project.run`, which says what it raises."""
+    if resume and items:
+        raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
+    if asking.batch and not asking.use_cache:
+        raise UsageError("a batch is answered into the cache", "leave out --fresh or --batch")
+    data = load_dataset(config)
+    folder = find_run(config.folder, resume) if resume else None
+    certificate = folder.header.certificate if folder else read_certificate(config.folder)
+    must_be_asked_for(config, certificate)
+    async with open_certified(config, hooks, data, certificate, asking) as panel:
+        cascade = trusted(config, certificate, panel.judges)
+        if folder is None:
+            folder = _new_run(
+                config, hooks, certificate, _to_judge(config, data, certificate, items), command
+            )
+        with folder.writer() as writer:
+            run = with_labels(folder, data)
+            tally = _Tally(hooks.progress, panel.budget, run)
+
+            def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+                writer.record(judgments, decision)
+                tally.add(decision)
+
+            folder.finish("running")
+            for decision in labelled_by_people(certificate, data.annotations, tally.undecided(run)):
+                record((), decision)
+            try:
+                if cascade is None:
+                    recorder = Recorder(folder, writer, tally.judged)
+                    await judge_then_decide(
+                        run,
+                        panel.judges,
+                        data.items,
+                        recorder,
+                        ahead=panel.ask_ahead,
+                        in_flight=panel.in_flight,
+                    )
+                else:
+                    todo = tally.undecided(run)
+                    if panel.deferred is not None:
+                        await panel.deferred.cascade(todo, cascade, panel.in_flight)
+                    await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
+            except BudgetReached:
+                folder.finish("budget")
+                raise
+            except BaseException:
+                folder.finish("stopped")
+                raise
+            folder.finish("complete")
+    return with_labels(folder, data)
+
+
+def open_certified(
+    config: Config, hooks: Hooks, data: Dataset, certificate: Certificate, asking: Asking
+) -> AbstractAsyncContextManager[Panel]:
+    """The judges as the certificate binds them: its few-shot examples and verdict channels."""
+    exemplars = exemplars_of(config, data, certificate.roles["exemplars"])
+    rows = fitting_rows(config, data, certificate.roles)
+    channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
+    return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
+
+
+def must_be_asked_for(config: Config, certificate: Certificate) -> None:
+    """Raise CertificateMismatch or NoCertificate unless the certificate says what [guarantee] asks for."""
+    guarantee = config.guarantee
+    if guarantee.claim == "expected":
+        must_expect(certificate, guarantee.alpha)
+    else:
+        must_promise(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
+    must_promise_by(certificate, config.groups.by, config.groups.alpha)
+
+
+def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
+    """The cascade that items go through; None where all judges are asked first, and nothing escalates."""
+    scores = config.ensemble
+    fitted = (config.task.task(), scores.estimator, scores.recalibrate, scores.learn_from)
+    if certificate.status == "expected":
+        must_fit(certificate, judges, *fitted)
+        return None
+    cascade = trusted_cascade(certificate, judges, *fitted)
+    if certificate.batch is None:
+        return cascade
+    return recorded_cascade(cascade, certificate.batch, config.folder / CERTIFICATE_VOTES)
+
+
+def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
+    if certificate.batch is not None:
+        given = data.items if path is None else load_items(path, config)
+        return certified_items(certificate, certificate.batch, given)
+    if path is not None:
+        return load_items(path, config)
+    holdout = set(certificate.roles["holdout"])
+    items = (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
+    if not items:
+        raise UsageError(
+            "every item in [data] is labelled, so there is nothing to judge", "name a file: --items"
+        )
+    return items
+
+
+def _new_run(
+    config: Config, hooks: Hooks, certificate: Certificate, items: Sequence[Item], command: Sequence[str]
+) -> RunFolder:
+    header = RunHeader(
+        schema=SCHEMA,
+        id=hooks.new_id(),
+        status="running",
+        created=hooks.now(),
+        command=shlex.join(command),
+        config=config.model_dump(mode="json"),
+        certificate=certificate,
+        items_digest=items_digest(items),
+        items=len(items),
+        versions=_versions(),
+    )
+    return RunFolder.create(run_path(config.folder, header.id), header, items)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"trustescalate": __version__, "python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+class _Tally:
+    """Counts decisions for the progress display; nothing that is recorded depends on it."""
+
+    def __init__(self, progress: Callable[[Progress], None], budget: Budget, run: Run) -> None:
+        self._progress = progress
+        self._budget = budget
+        self._total = len(run.items)
+        self._escalated = 0
+        self._abstained = 0
+        self._known: set[str] = set()
+        for decision in run.decisions:
+            self.add(decision)
+
+    def undecided(self, run: Run) -> list[Item]:
+        """The items that have no decision yet."""
+        return [item for item in run.items if item.id not in self._known]
+
+    def judged(self, done: int) -> None:
+        """So many items were judged; they are decided later."""
+        spent, calls = self._budget.spent, self._budget.calls
+        self._progress(Progress("judging", done, self._total, 0, 0, spent, calls))
+
+    def add(self, decision: Decision) -> None:
+        """Count a decision."""
+        self._known.add(decision.item_id)
+        self._escalated += len(decision.trail) > 1
+        self._abstained += decision.label is None
+        done, spent, calls = len(self._known), self._budget.spent, self._budget.calls
+        self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))

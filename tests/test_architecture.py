@@ -1,102 +1,50 @@
-"""The layers hold: imports point down, siblings do not know one another, and each module keeps its diet."""
+"""The rooms hold: the table of the house, and nothing longer."""
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "trustescalate"
 
-LAYERS: list[set[str]] = [
-    {"types", "errors", "stats"},
-    {"config", "jsonl", "labels", "values", "votes"},
-    {"dataset", "estimand", "exporters", "importers", "judges", "people", "protocol", "simulate", "store"},
-    {"diagnostics", "doubts", "imported_set", "ledger", "refusal", "region", "scoring", "testing"},
-    {"attempts", "evidence", "expectation"},
-    {"group_promises", "leaderboard"},
-    {"calibrate", "cascade", "selection"},
-    {"batch", "conformal_run", "deferred", "report"},
-    {"gate"},
-    {"project"},
-    {"recorded"},
-    {
-        "band",
-        "bench",
-        "comparison",
-        "display",
-        "estimator_choice",
-        "inspection",
-        "labelling",
-        "monitor",
-        "path_choice",
-        "pilot_plan",
-        "probe",
-        "reparse",
-        "selftest",
-        "starter",
-    },
-    {"export_data", "import_data"},
-    {"cli"},
-    {"__main__"},
-]
-RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "stats": set(),
+    "records": {"errors"},
+    "config": {"records", "errors"},
+    "data": {"config", "records", "stats", "errors"},
+    "judges": {"data", "config", "records", "errors"},
+    "calibration": {"data", "config", "records", "stats", "errors"},
+    "cascade": {"calibration", "judges", "data", "config", "records", "stats", "errors"},
+    "report": {"calibration", "data", "config", "records", "stats", "errors"},
+    "analysis": {"report", "cascade", "calibration", "judges", "data", "config", "records", "stats", "errors"},
+    "project": {"analysis", "report", "cascade", "calibration", "judges", "data", "config", "records", "errors"},
+    "integrations": {"project", "analysis", "report", "cascade", "records", "errors"},
+    "cli": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config", "records"}
+    | {"errors"},
+}
+"""What each room may import; everything else is forbidden. The public names are lazy in `__init__`."""
 
 THIRD_PARTY: dict[str, set[str]] = {
-    "band": {"numpy"},
-    "bench": {"numpy"},
-    "calibrate": {"numpy"},
-    "cascade": {"numpy"},
-    "cli": {"typer"},
-    "comparison": {"numpy"},
+    "stats": {"numpy", "scipy", "sklearn"},
+    "records.jsonl": {"pydantic"},
     "config": {"pydantic"},
-    "diagnostics": {"numpy"},
-    "display": {"rich"},
-    "estimand": {"numpy"},
-    "estimator_choice": {"numpy"},
-    "doubts": {"numpy"},
-    "evidence": {"numpy"},
-    "expectation": {"numpy"},
-    "exporters.tables": {"pyarrow"},
-    "group_promises": {"numpy"},
-    "import_data": {"pydantic"},
-    "imported_set": {"numpy", "pydantic_core"},
-    "importers.columns": {"pydantic"},
-    "importers.files": {"pyarrow", "pydantic_core", "zstandard"},
-    "inspection": {"numpy"},
-    "jsonl": {"pydantic"},
-    "judges.classical": {"numpy", "sklearn", "threadpoolctl"},
-    "leaderboard": {"numpy"},
-    "judges.completions": set(),
-    "judges.endpoint": {"openai", "httpx", "httpx2", "aiohttp"},
-    "judges.features": {"numpy", "sklearn"},
-    "judges.local": {"torch", "transformers"},
-    "judges.local.loading": {"torch", "transformers", "peft", "torchao"},
-    "judges.openai": {"openai", "httpx", "httpx2", "aiohttp"},
-    "labelling.agreement": {"numpy"},
-    "labelling.server": {"aiohttp"},
-    "monitor": {"numpy"},
-    "path_choice": {"numpy"},
-    "people": {"numpy"},
-    "protocol": {"numpy"},
-    "region": {"numpy"},
-    "pilot_plan": {"numpy"},
-    "recorded": {"numpy"},
-    "refusal": {"numpy"},
-    "report.charts": {"matplotlib"},
-    "report.html": {"jinja2", "markupsafe"},
-    "selection": {"numpy"},
-    "scoring": {"numpy"},
-    "selftest": {"numpy"},
-    "stats": {"numpy", "scipy"},
-    "stats.fitted": {"numpy", "scipy", "sklearn"},
-    "testing": {"numpy"},
-    "types.frame": {"pandas"},
-    "votes": {"numpy"},
+    "data": {"numpy", "pydantic", "pydantic_core", "pyarrow", "zstandard", "aiohttp"},
+    "judges": {"openai", "httpx", "httpx2", "aiohttp", "numpy", "sklearn", "threadpoolctl"},
+    "judges.local": {"torch", "transformers", "peft", "torchao"},
+    "calibration": {"numpy"},
+    "cascade": {"numpy"},
+    "report": {"numpy", "jinja2", "markupsafe", "pandas", "pyarrow"},
+    "analysis": {"numpy"},
+    "cli": {"typer", "rich"},
 }
-"""Whoever is not listed, nor lies in a listed package, uses the standard library alone."""
+"""Packages beside the standard library, by room or module: the most specific entry holds."""
 
 NEVER = {"stats": {"logging", "pathlib", "random", "time", "datetime", "os", "json"}}
+LONGEST = 450
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -104,31 +52,43 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def unit_of(module: str) -> str:
+def room_of(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
 
 def imports_of(path: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(str(node.module))
-    return found
+            names.add(str(node.module))
+    return names
+
+
+def rooms_used(path: Path) -> set[str]:
+    ours = {name for name in imports_of(path) if name.startswith("trustescalate.")}
+    return {room_of(name.removeprefix("trustescalate.")) for name in ours}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_down(path: Path) -> None:
-    module = name_of(path)
-    if module == "__init__":
-        return
-    ours = {
-        name.removeprefix("trustescalate.") for name in imports_of(path) if name.startswith("trustescalate.")
-    }
-    for other in {unit_of(name) for name in ours} - {unit_of(module)}:
-        assert RANK[other] < RANK[unit_of(module)], f"{module} imports {other}, which is not below it"
+def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
+    room = room_of(name_of(path))
+    if room not in ("__init__", "__main__"):
+        assert rooms_used(path) - {room} <= ROOMS[room]
+
+
+def test_the_rooms_have_no_cycle() -> None:
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in MODULES:
+        if room_of(name_of(path)) in ROOMS:
+            used[room_of(name_of(path))] |= rooms_used(path) - {room_of(name_of(path))}
+    order = list(TopologicalSorter(used).static_order())
+    for room in order:
+        print(f"{room:<12} imports {', '.join(sorted(used[room])) or 'nothing of ours'}")
+    assert set(order) == set(ROOMS)
+    assert {room_of(name_of(path)) for path in MODULES} == {*ROOMS, "__init__", "__main__"} - {""}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -140,21 +100,19 @@ def test_each_module_keeps_its_diet(path: Path) -> None:
     listed = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
     allowed: set[str] = next((THIRD_PARTY[name] for name in listed if name in THIRD_PARTY), set())
     assert foreign <= allowed, f"{module} uses {foreign - allowed}"
-    assert not used & NEVER.get(unit_of(module), set())
+    assert not used & NEVER.get(room_of(module), set())
 
 
-def test_stats_knows_no_other_module_of_ours() -> None:
-    for path in (PACKAGE / "stats").glob("*.py"):
-        ours = {name for name in imports_of(path) if name.startswith("trustescalate")}
-        assert all(name.startswith("trustescalate.stats") for name in ours), path.name
+def test_no_room_below_the_front_takes_a_project() -> None:
+    for path in MODULES:
+        if room_of(name_of(path)) not in ("cli", "integrations", "project", "__init__", "__main__"):
+            assert "Project" not in {
+                node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)
+            }, path.name
 
 
-def test_cascade_and_calibrate_never_meet_a_provider_or_a_page() -> None:
-    for name in ("cascade", "calibrate"):
-        imported = imports_of(PACKAGE / f"{name}.py")
-        assert not {i for i in imported if "openai" in i or "report" in i or "store" in i}
-    assert not {i for i in imports_of(PACKAGE / "calibrate.py") if "judges" in i}
-
-
-def test_every_unit_has_a_layer() -> None:
-    assert {unit_of(name_of(path)) for path in MODULES} - {"__init__"} == set(RANK)
+def test_files_are_short_enough_to_read() -> None:
+    lengths = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST} == {}
+    assert lengths["project"] <= 300
+    assert 100 <= median(lines for lines in lengths.values() if lines > 10) <= 220

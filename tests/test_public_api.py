@@ -8,7 +8,7 @@ import pytest
 
 import trustescalate
 
-HEAVY = ("matplotlib", "numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
+HEAVY = ("numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
 
 def test_all_is_sorted_and_complete() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -513,6 +514,13 @@ def test_a_frame_has_a_row_an_item_and_adds_up(done: Run) -> None:
     assert len(votes) == sum(len(each.votes) for each in done.judgments)
     assert votes["label"].isna().sum() == votes["failure"].notna().sum()
     assert list(replace(done, items=(), decisions=(), judgments=()).to_frame().columns) == list(frame.columns)
+
+
+def test_a_frame_without_pandas_names_the_extra(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError) as caught:
+        done.to_frame()
+    assert caught.value.hint == "pip install 'trustescalate[frames]'"
 
 
 def test_the_command_writes_and_says_so(project: Project, tmp_path: Path) -> None:

@@ -156,6 +156,6 @@ def plan_from_pilot(
 
 def write_plot(plan: PilotPlan, path: Path) -> None:
     """Draw the power curve as SVG; equal plans give equal bytes."""
-    from trustescalate.report.charts import LIGHT, draw_power
+    from trustescalate.report.charts import draw_power
 
-    write_atomically(path, draw_power(plan.rows, plan.power, plan.limits, LIGHT).encode())
+    write_atomically(path, draw_power(plan.rows, plan.power, plan.limits).encode())

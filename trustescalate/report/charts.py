@@ -1,219 +1,288 @@
-"""Charts as SVG text: risk against coverage, reliability, power. Matplotlib without its global figures.
+"""Draw charts as SVG text: risk against coverage, reliability, intervals, power.
 
-Equal facts give equal bytes. Shape says what colour says: filled is certified, a ring is the chosen one.
+Colours are CSS variables of the page, so one drawing serves the light and the dark scheme, and print. Shape
+repeats what colour says: a filled point is certified, a ring marks the chosen policy. Coordinates have one
+decimal, so equal facts give equal bytes on every machine.
 """
 
-import io
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from importlib import resources
+from typing import NamedTuple
 
 from trustescalate.report.sections import Intervals, Point, Reliability, RiskCoverage
-from trustescalate.report.text import one_line
+from trustescalate.report.text import one_line, visible
 
-_FONT = "DejaVu Sans"
-_PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
-
-
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """The colours of one scheme: text, secondary text, grid, data, limit, and the page behind."""
-
-    ink: str
-    muted: str
-    grid: str
-    data: str
-    limit: str
-    page: str
-
-
-LIGHT = Palette("#1c2733", "#5b6875", "#e2e6ea", "#1f5a99", "#a8431a", "#ffffff")
-DARK = Palette("#e7ebef", "#a3afbb", "#333d48", "#84b9f2", "#f2a477", "#1a2028")
+MOST_STEPS = 5.6
+LONGEST_NAME = 28
+CHARACTER = 7.0
+"""Pixels that a character of a name is allowed; twice as many from Hangul on (wide scripts)."""
+LIGHT = {
+    "--ink": "#1c2733",
+    "--muted": "#566370",
+    "--line": "#dde2e7",
+    "--link": "#1f5a99",
+    "--bad": "#9c3315",
+    "--card": "#ffffff",
+}
+"""The colours of a drawing in a file of its own, where viewers know no variables."""
 
 
-def draw_risk_coverage(chart: RiskCoverage, palette: Palette) -> str:
+class Frame(NamedTuple):
+    """A plotting area in pixels, and the range of values on each axis."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def across(self, value: float) -> float:
+        """The horizontal place of a value."""
+        low, high = self.x
+        return self.left + (self.right - self.left) * (value - low) / (high - low)
+
+    def up(self, value: float) -> float:
+        """The vertical place of a value; one beyond the range is at its end."""
+        low, high = self.y
+        return self.bottom - (self.bottom - self.top) * (min(max(value, low), high) - low) / (high - low)
+
+
+def draw_risk_coverage(chart: RiskCoverage) -> str:
     """Draw error rate against coverage for every tested policy, the α line, and the chosen policy."""
-    return _svg((5.0, 3.3), palette, lambda figure: _draw_risk(figure, chart, palette))
-
-
-def draw_reliability(chart: Reliability, palette: Palette) -> str:
-    """Draw share right against mean score for one judge, with the number of verdicts below."""
-    return _svg((3.2, 3.5), palette, lambda figure: _draw_reliability(figure, chart, palette))
-
-
-def draw_intervals(chart: Intervals, palette: Palette) -> str:
-    """Draw estimates with their limits, one bar under another."""
-    height = 1.0 + 0.3 * max(3, len(chart.bars))
-    return _svg((5.6, height), palette, lambda figure: _draw_intervals(figure, chart, palette))
-
-
-def draw_power(
-    rows: Sequence[int], power: Sequence[float], limits: Sequence[tuple[float, float]], palette: Palette
-) -> str:
-    """Draw the chance of a certificate against labelled rows, with limits and the line at 0.8."""
-    return _svg((5.0, 3.3), palette, lambda figure: _draw_power(figure, rows, power, limits, palette))
-
-
-def _draw_risk(figure: Any, chart: RiskCoverage, palette: Palette) -> None:
-    axes = figure.add_subplot()
     points = [point for point in chart.points if point.risk is not None]
     top = min(1.0, 1.25 * max([1.6 * chart.alpha, *(point.risk or 0.0 for point in points)]))
     if chart.limits:
         top = min(1.0, max(top, 1.15 * sorted(upper for _, _, upper in chart.limits)[len(chart.limits) // 2]))
-    _whiskers(axes, chart, palette)
-    for part in {point.part for point in points} if chart.joined else ():
-        line = [point for point in points if point.part == part]
-        axes.plot([p.coverage for p in line], [p.risk for p in line], color=palette.grid, zorder=1)
-    axes.axhline(chart.alpha, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
-    axes.text(1.04, chart.alpha, f"α = {chart.alpha:g}", color=palette.limit, va="center")
-    open_points = [point for point in points if not point.certified]
-    _scatter(axes, open_points, "tested, not certified", edgecolors=palette.muted, facecolors=palette.page)
-    _scatter(axes, [p for p in points if p.certified], "certified", color=palette.data)
-    ring = {"s": 170, "edgecolors": palette.ink, "facecolors": "none", "linewidths": 1.6, "zorder": 5}
-    _scatter(axes, [p for p in points if p.chosen], "chosen", **ring)
-    axes.set(xlim=(0, 1.02), ylim=(0, top), xlabel="coverage of the certification rows")
-    axes.set_title("error rate among accepted rows", loc="left", color=palette.muted, fontsize=10, pad=10)
-    _per_cent(axes.xaxis)
-    _per_cent(axes.yaxis)
-    if points:
-        figure.legend(
-            loc="outside lower left",
-            ncols=4,
-            frameon=False,
-            handletextpad=0.3,
-            columnspacing=1.2,
-            handlelength=1.2,
-            fontsize=9,
-        )
+    frame = Frame(46, 30, 372, 234, (0.0, 1.02), (0.0, top))
+    level = frame.up(chart.alpha)
+    shapes = [
+        *_y_axis(frame),
+        *_x_axis(frame, ticks := _ticks(0.0, 1.0), _labels(ticks, percent=True)),
+        _text(frame.left, 16, "errors among accepted items"),
+        _text((frame.left + frame.right) / 2, frame.bottom + 38, "coverage of the calibration set", "middle"),
+        *(_path(frame, points, part) for part in sorted({p.part for p in points}) if chart.joined),
+        *_whiskers(frame, chart.limits),
+        _line("alpha-line", frame.left, level, frame.right, level),
+        _text(frame.right + 6, level + 4, f"α = {chart.alpha:g}", kind="alpha"),
+    ]
+    groups = (
+        ("hollow", 3.4, "tested, not certified", [p for p in points if not p.certified]),
+        ("dot", 3.4, "certified", [p for p in points if p.certified]),
+        ("ring", 8.0, "chosen", [p for p in points if p.chosen]),
+    )
+    for kind, radius, _, group in groups:
+        shapes += [_circle(kind, frame.across(p.coverage), frame.up(p.risk or 0.0), radius) for p in group]
+    keys = [("whisker", 7.0, "upper limit")] * bool(chart.limits)
+    keys += [(kind, radius, label) for kind, radius, label, group in groups if group]
+    shapes += _legend(keys, frame.bottom + 62)
+    return _svg(440, 308, "Risk-coverage curve", chart.alt, shapes)
 
 
-def _whiskers(axes: Any, chart: RiskCoverage, palette: Palette) -> None:
-    """From each observed error rate up to its limit. Whiskers, no area: nothing is said in between."""
-    if chart.limits:
-        coverage, low, high = zip(*chart.limits, strict=True)
-        style = {"colors": palette.muted, "linewidths": 1.1, "alpha": 0.75, "zorder": 3}
-        axes.vlines(coverage, low, high, label="up to its limit", **style)
-        cap = {"marker": "_", "s": 42, "color": palette.muted, "linewidths": 1.3, "zorder": 3}
-        axes.scatter(coverage, high, **cap)
-
-
-def _scatter(axes: Any, points: list[Point], label: str, **style: Any) -> None:
-    if points:
-        style = {"s": 26, "linewidths": 1.3, "zorder": 4, **style}
-        axes.scatter([p.coverage for p in points], [p.risk for p in points], label=label, **style)
-
-
-def _draw_reliability(figure: Any, chart: Reliability, palette: Palette) -> None:
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
-    upper.plot([0, 1], [0, 1], color=palette.muted, lw=1.2, ls=(0, (2, 3)), zorder=1)
-    scores, right = [b.mean_score for b in chart.bins], [b.right for b in chart.bins]
-    upper.plot(scores, right, color=palette.data, lw=1.6, marker="o", ms=5, zorder=3)
-    upper.set(xlim=(_left(chart), 1.02), ylim=(0, 1.04))
-    upper.set_title("share right", loc="left", color=palette.muted, fontsize=10, pad=8)
-    _per_cent(upper.yaxis)
-    widths = [0.86 * (b.high - b.low) for b in chart.bins]
-    centres = [(b.low + b.high) / 2 for b in chart.bins]
-    counts = [b.count for b in chart.bins]
-    lower.bar(centres, counts, widths, color=palette.data, alpha=0.55, zorder=2)
-    lower.set_ylim(0, 1.5 * max(counts, default=1))
-    lower.set_yticks([])
-    lower.grid(False)
-    for centre, count in zip(centres, counts, strict=True):
-        place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
-        lower.annotate(str(count), (centre, count), fontsize=8, color=palette.ink, **place)
-    lower.set_xlabel("mean score; verdicts in each bin")
-
-
-def _draw_intervals(figure: Any, chart: Intervals, palette: Palette) -> None:
-    axes = figure.add_subplot()
-    for place, bar in enumerate(chart.bars):
-        if bar.limits is not None:
-            axes.plot(bar.limits, (place, place), color=palette.data, lw=2, solid_capstyle="butt", zorder=3)
-        filled = palette.page if bar.limits is None else palette.data
-        axes.scatter([bar.estimate], [place], s=34, facecolors=filled, edgecolors=palette.data, zorder=4)
-    axes.set_yticks(range(len(chart.bars)), [_short(bar.name) for bar in chart.bars])
-    axes.set_ylim(len(chart.bars) - 0.4, -0.6)
-    axes.set_title(chart.title, loc="left", color=palette.muted, fontsize=10, pad=10)
-    if chart.percent:
-        _per_cent(axes.xaxis)
-
-
-def _short(name: str, limit: int = 28) -> str:
-    shown = one_line(name)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def _draw_power(
-    figure: Any,
-    rows: Sequence[int],
-    power: Sequence[float],
-    limits: Sequence[tuple[float, float]],
-    palette: Palette,
-) -> None:
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    axes = figure.add_subplot()
-    axes.axhline(0.8, color=palette.limit, lw=1.5, ls=(0, (5, 3)), zorder=2)
-    axes.fill_between(rows, *zip(*limits, strict=True), color=palette.data, alpha=0.2, lw=0, zorder=1)
-    axes.plot(rows, power, color=palette.data, lw=1.6, marker="o", ms=5, zorder=3)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(rows))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([f"{n:,}" for n in rows], fontsize=8)
-    axes.set(ylim=(0, 1.02), xlabel="labelled certification rows")
-    axes.set_title("chance of the wanted certificate", loc="left", color=palette.muted, fontsize=10, pad=10)
-    _per_cent(axes.yaxis)
-
-
-def _left(chart: Reliability) -> float:
+def draw_reliability(chart: Reliability) -> str:
+    """Draw the share correct against the mean score of one judge, with the number of verdicts below."""
     lowest = min((bin.low for bin in chart.bins), default=0.0)
-    return 0.0 if lowest < 0.3 else max(0.0, lowest - 0.03)
+    span = (0.0 if lowest < 0.3 else max(0.0, lowest - 0.03), 1.02)
+    most = max((bin.count for bin in chart.bins), default=1)
+    upper = Frame(44, 26, 268, 190, span, (0.0, 1.04))
+    lower = Frame(44, 204, 268, 254, span, (0.0, 1.5 * most))
+    places = [(upper.across(bin.mean_score), upper.up(bin.right)) for bin in chart.bins]
+    ticks = _ticks(*span)
+    shapes = [
+        *_y_axis(upper),
+        *_x_axis(upper, ticks, [""] * len(ticks)),
+        _text(upper.left, 12, "share correct"),
+        _line("diagonal", upper.left, upper.up(span[0]), upper.across(1.0), upper.up(1.0)),
+        _polyline("line", places),
+        *(_circle("dot", x, y, 3.4) for x, y in places),
+    ]
+    for bin in chart.bins:
+        middle, width = lower.across((bin.low + bin.high) / 2), lower.across(bin.high) - lower.across(bin.low)
+        height = lower.bottom - lower.up(bin.count)
+        shapes.append(_rectangle("bar", middle - 0.43 * width, lower.up(bin.count), 0.86 * width, height))
+        shapes.append(_text(middle, lower.up(bin.count) - 3, str(bin.count), "middle", "small name"))
+    shapes += _x_axis(lower, ticks, _labels(ticks), grid=False)
+    label = "mean score; verdicts per bin"
+    shapes.append(_text((lower.left + lower.right) / 2, lower.bottom + 36, label, "middle"))
+    return _svg(280, 300, f"Reliability diagram of {chart.judge}", chart.alt, shapes)
 
 
-def _per_cent(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+def draw_intervals(chart: Intervals) -> str:
+    """Draw estimates with their limits, one bar under another."""
+    names = [_short(bar.name) for bar in chart.bars]
+    left = 16 + max(map(_width, names), default=0.0)
+    ends = [end for bar in chart.bars for end in (bar.limits or (bar.estimate, bar.estimate))]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    room = 0.05 * (high - low) or 0.5
+    rows = max(3, len(names))
+    frame = Frame(left, 28, 430, 30 + 24 * rows, (low - room, high + room), (0.0, 1.0))
+    ticks = _ticks(*frame.x)
+    shapes = [
+        _text(10, 14, chart.title),
+        *_x_axis(frame, ticks, _labels(ticks, percent=chart.percent)),
+    ]
+    for place, (name, bar) in enumerate(zip(names, chart.bars, strict=True)):
+        y = frame.top + 24 * place + 13
+        shapes.append(_line("grid", frame.left, y, frame.right, y))
+        shapes.append(_text(frame.left - 8, y + 4, name, "end", "name"))
+        if bar.limits is not None:
+            shapes.append(_line("line", frame.across(bar.limits[0]), y, frame.across(bar.limits[1]), y))
+        shapes.append(_circle("hollow" if bar.limits is None else "dot", frame.across(bar.estimate), y, 4))
+    return _svg(440, frame.bottom + 28, chart.title, chart.alt, shapes)
 
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
+
+def draw_power(rows: Sequence[int], power: Sequence[float], limits: Sequence[tuple[float, float]]) -> str:
+    """Draw the chance of a certificate against labelled items, with limits and the line at 0.8, as a file."""
+    first, last = math.log(rows[0]), math.log(rows[-1])
+    frame = Frame(46, 30, 414, 250, (first, last if last > first else first + 1), (0.0, 1.02))
+    across = [frame.across(math.log(count)) for count in rows]
+    band = [
+        *((x, frame.up(low)) for x, (low, _) in zip(across, limits, strict=True)),
+        *((x, frame.up(high)) for x, (_, high) in reversed(list(zip(across, limits, strict=True)))),
+    ]
+    places = [(x, frame.up(chance)) for x, chance in zip(across, power, strict=True)]
+    shapes = [
+        _rectangle("paper", 0, 0, 440, 300),
+        *_y_axis(frame),
+        *_x_axis(frame, [math.log(count) for count in rows], [f"{count:,}" for count in rows]),
+        _text(frame.left, 16, "chance of the wanted certificate"),
+        _text((frame.left + frame.right) / 2, frame.bottom + 38, "labelled certification rows", "middle"),
+        f'<polygon class="band" points="{_places(band)}"/>',
+        _line("alpha-line", frame.left, frame.up(0.8), frame.right, frame.up(0.8)),
+        _polyline("line", places),
+        *(_circle("dot", x, y, 3.6) for x, y in places),
+    ]
+    reached = ", ".join(f"{chance:.0%} with {count:,}" for count, chance in zip(rows, power, strict=True))
+    alt = f"Chance of the wanted certificate: {reached} rows."
+    rules = resources.files("trustescalate.report").joinpath("chart.css").read_text("utf-8")
+    for name, colour in LIGHT.items():
+        rules = rules.replace(f"var({name})", colour)
+    drawn = _svg(440, 300, "Chance of a certificate", alt, [f"<style>{rules}</style>", *shapes])
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{drawn}\n'
 
 
-def _svg(size: tuple[float, float], palette: Palette, draw: Callable[[Any], None]) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_style(palette)), warnings.catch_warnings():
-        # A name in a script that this font lacks is drawn by the reader's own fonts: only widths are guessed.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return out.getvalue().replace(f"'{_FONT}'", _PAGE_FONT)
+# ── axes and keys ────────────────────────────────────────────────────────────────────────────────
 
 
-def _style(palette: Palette) -> dict[str, Any]:
-    return {
-        "svg.hashsalt": "trustescalate",
-        "svg.fonttype": "none",
-        "font.family": [_FONT],
-        "font.size": 10,
-        "text.color": palette.ink,
-        "text.parse_math": False,
-        "axes.edgecolor": palette.muted,
-        "axes.labelcolor": palette.muted,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": palette.grid,
-        "grid.linewidth": 0.8,
-        "xtick.color": palette.muted,
-        "ytick.color": palette.muted,
-        "xtick.major.size": 0,
-        "xtick.major.pad": 6,
-        "ytick.major.size": 0,
-    }
+def _y_axis(frame: Frame) -> Iterator[str]:
+    ticks = _ticks(*frame.y)
+    for tick, label in zip(ticks, _labels(ticks, percent=True), strict=True):
+        yield _line("grid", frame.left, frame.up(tick), frame.right, frame.up(tick))
+        yield _text(frame.left - 6, frame.up(tick) + 4, label, "end")
+
+
+def _x_axis(
+    frame: Frame, ticks: Sequence[float], labels: Sequence[str], *, grid: bool = True
+) -> Iterator[str]:
+    for tick, label in zip(ticks, labels, strict=True):
+        if grid:
+            yield _line("grid", frame.across(tick), frame.top, frame.across(tick), frame.bottom)
+        if label:
+            yield _text(frame.across(tick), frame.bottom + 17, label, "middle")
+    yield _line("axis", frame.left, frame.bottom, frame.right, frame.bottom)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """The round numbers in a range: steps of 1, 2, 2.5 or 5 times a power of ten, five or so of them.
+
+    >>> _ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    >>> _ticks(-2.7, 2.4)
+    [-2.0, -1.0, 0.0, 1.0, 2.0]
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / MOST_STEPS))
+    step = next(n * power for n in (1, 2, 2.5, 5, 10, 20) if (high - low) / (n * power) <= MOST_STEPS)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
+
+
+def _whiskers(frame: Frame, limits: Iterable[tuple[float, float, float]]) -> Iterator[str]:
+    """From each observed error rate up to its upper limit; one beyond the frame has no cap."""
+    for coverage, risk, upper in limits:
+        x, top = frame.across(coverage), frame.up(upper)
+        yield _line("whisker", x, frame.up(risk), x, top)
+        if upper <= frame.y[1]:
+            yield _line("whisker", x - 3.5, top, x + 3.5, top)
+
+
+def _path(frame: Frame, points: Iterable[Point], part: int) -> str:
+    line = [(frame.across(p.coverage), frame.up(p.risk or 0.0)) for p in points if p.part == part]
+    return _polyline("path", line)
+
+
+def _legend(keys: Iterable[tuple[str, float, str]], y: float) -> Iterator[str]:
+    x = 12.0
+    for kind, radius, label in keys:
+        if kind == "whisker":
+            yield _line(kind, x, y, x + 14, y)
+        else:
+            yield _circle(kind, x + 7, y, radius)
+        yield _text(x + 12 + radius, y + 4, label)
+        x += 36 + 5.8 * len(label)
+
+
+def _labels(ticks: Sequence[float], *, percent: bool = False) -> list[str]:
+    """Numbers with as many decimals as the one that needs most.
+
+    >>> _labels([-0.5, 0.0, 0.5]), _labels([0.0, 0.025], percent=True)
+    (['−0.5', '0.0', '0.5'], ['0.0 %', '2.5 %'])
+    """
+    values = [100 * tick if percent else tick for tick in ticks]
+    places = max((len(f"{round(value, 6):f}".rstrip("0").partition(".")[2]) for value in values), default=0)
+    return [f"{value:.{places}f}".replace("-", "−") + " %" * percent for value in values]
+
+
+def _short(name: str) -> str:
+    shown = one_line(name)
+    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
+
+
+def _width(name: str) -> float:
+    return sum(2 * CHARACTER if character >= "\u1100" else CHARACTER for character in name)
+
+
+# ── shapes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _svg(width: float, height: float, title: str, alt: str, shapes: Iterable[str]) -> str:
+    size = f"0 0 {_at(width)} {_at(height)}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="{size}">\n'
+        f"<title>{_safe(title)}</title>\n<desc>{_safe(alt)}</desc>\n" + "\n".join(shapes) + "\n</svg>"
+    )
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{_at(x1)}" y1="{_at(y1)}" x2="{_at(x2)}" y2="{_at(y2)}"/>'
+
+
+def _polyline(kind: str, places: Iterable[tuple[float, float]]) -> str:
+    return f'<polyline class="{kind}" points="{_places(places)}"/>'
+
+
+def _places(places: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{_at(x)},{_at(y)}" for x, y in places)
+
+
+def _circle(kind: str, x: float, y: float, radius: float) -> str:
+    return f'<circle class="{kind}" cx="{_at(x)}" cy="{_at(y)}" r="{_at(radius)}"/>'
+
+
+def _rectangle(kind: str, x: float, y: float, width: float, height: float) -> str:
+    size = f'width="{_at(width)}" height="{_at(height)}"'
+    return f'<rect class="{kind}" x="{_at(x)}" y="{_at(y)}" {size}/>'
+
+
+def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
+    given = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor != "start" else "")
+    return f'<text x="{_at(x)}" y="{_at(y)}"{given}>{_safe(words)}</text>'
+
+
+def _safe(text: str) -> str:
+    return escape(visible(text))
+
+
+def _at(place: float) -> str:
+    return f"{round(place, 1) + 0.0:g}"

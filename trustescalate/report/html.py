@@ -7,13 +7,12 @@ import base64
 import hashlib
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
 from trustescalate.report import charts
-from trustescalate.report.sections import Intervals, ItemRow, Reliability, Report, RiskCoverage
+from trustescalate.report.sections import ItemRow, Report
 from trustescalate.report.text import one_line, visible
 
 MAX_ITEMS = 2_000
@@ -22,18 +21,9 @@ MAX_TEXT = 20_000
 """A longer text is cut in the page, and says so."""
 
 
-class Picture(NamedTuple):
-    """One chart in both colour schemes, as data addresses, with its text alternative."""
-
-    title: str
-    alt: str
-    light: str
-    dark: str
-
-
 def render_html(report: Report) -> str:
     """Render one self-contained page, readable without JavaScript. Equal reports give equal bytes."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("report.css") + _asset("chart.css"), _asset("report.js")
     items = report.items[:MAX_ITEMS]
     return _template().render(
         report=report,
@@ -50,7 +40,7 @@ def render_html(report: Report) -> str:
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -86,7 +76,11 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.filters.update(prose=_prose, cut=_cut, line=_line)
-    environment.filters.update(risk=_risk, reliability=_reliability, intervals=_intervals)
+    environment.filters.update(
+        risk=lambda chart: Markup(charts.draw_risk_coverage(chart)),
+        reliability=lambda chart: Markup(charts.draw_reliability(chart)),
+        intervals=lambda chart: Markup(charts.draw_intervals(chart)),
+    )
     return environment.get_template("template.html")
 
 
@@ -107,22 +101,3 @@ def _cut(text: str) -> str:
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT:,} more characters: report.json has the whole text."
-
-
-def _risk(chart: RiskCoverage) -> Picture:
-    light, dark = (charts.draw_risk_coverage(chart, palette) for palette in (charts.LIGHT, charts.DARK))
-    return Picture("", chart.alt, _address(light), _address(dark))
-
-
-def _reliability(chart: Reliability) -> Picture:
-    light, dark = (charts.draw_reliability(chart, palette) for palette in (charts.LIGHT, charts.DARK))
-    return Picture(chart.judge, chart.alt, _address(light), _address(dark))
-
-
-def _intervals(chart: Intervals) -> Picture:
-    light, dark = (charts.draw_intervals(chart, palette) for palette in (charts.LIGHT, charts.DARK))
-    return Picture("", chart.alt, _address(light), _address(dark))
-
-
-def _address(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

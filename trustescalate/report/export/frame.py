@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from trustescalate.errors import UsageError
 from trustescalate.records.judging import Judgment, Usage
 from trustescalate.records.task import SKIP, Annotation, Json, Label
 
@@ -109,9 +110,11 @@ VOTE_COLUMNS = (
 
 
 def as_frame(rows: Iterator[Mapping[str, Json]], columns: tuple[str, ...]) -> Any:
-    """Rows as a pandas DataFrame; with no rows, the columns alone."""
-    import pandas as pd
-
+    """Rows as a pandas DataFrame; with no rows, the columns alone. Raises UsageError without pandas."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise UsageError("a data frame needs pandas", "pip install 'trustescalate[frames]'") from None
     return pd.DataFrame(list(rows), columns=list(columns))
 
 

@@ -1,21 +1,26 @@
 """A project folder: open it, calibrate, run, report, gate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.certification import certify
+from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import find_run, run_ids, run_path, with_labels
-from trustescalate.config import BudgetTable, Config, load_config
+from trustescalate.config import BudgetTable, Config, load_config, parse_config
 from trustescalate.data.dataset import load_dataset
-from trustescalate.records import Certificate, Run
-from trustescalate.records.jsonl import encode, write_atomically
+from trustescalate.judges.replay import ReplayJudge
+from trustescalate.records import Annotation, Certificate, Item, Run
+from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import Report, build, build_calibration
 from trustescalate.report.gate import Verdict, decide, why_stale
@@ -32,11 +37,56 @@ class Project:
 
     config: Config
     hooks: Hooks = field(default_factory=Hooks)
+    _kept: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: Path, hooks: Hooks | None = None) -> "Project":
         """Read a configuration file. Raises ConfigError that names every wrong key."""
         return cls(load_config(path), hooks or Hooks())
+
+    @classmethod
+    def from_records(
+        cls,
+        items: Iterable[Item],
+        annotations: Iterable[Annotation],
+        config: Mapping[str, Any],
+        *,
+        judges: Sequence[ReplayJudge] = (),
+        folder: Path | None = None,
+        hooks: Hooks | None = None,
+    ) -> "Project":
+        """A project from records in memory. `config` holds what a trustescalate.toml would, without [data].
+
+        `judges` are replayed, before those of `config`. Everything lies in `folder`, by default a temporary
+        one that goes when the project does. Raises ConfigError that names every wrong key, and DataError with
+        every record that does not fit.
+
+        >>> items = [Item(f"q{n}", "Is it even?", (str(n),)) for n in range(4)]
+        >>> labels = {item.id: "yes" if int(item.responses[0]) % 2 == 0 else "no" for item in items}
+        >>> project = Project.from_records(
+        ...     items,
+        ...     [Annotation(item_id, "ann", label) for item_id, label in labels.items()],
+        ...     {"task": {"kind": "binary", "question": "Is the answer right?"}},
+        ...     judges=[ReplayJudge.from_labels(labels, name="small")],
+        ... )
+        >>> [judge.name for judge in project.config.judges]
+        ['small']
+        """
+        kept = TemporaryDirectory(prefix="trustescalate-") if folder is None else None
+        home = Path(kept.name) if kept is not None else Path(folder or "")
+        names = {"items": "items.jsonl", "annotations": "annotations.jsonl"}
+        tables = []
+        for place, judge in enumerate(judges, 1):
+            votes = f"votes-{place}.jsonl"
+            write_rows(home / votes, judge.judgments)
+            tables.append({"name": judge.name, "backend": "replay", "votes": votes})
+        write_rows(home / names["items"], items)
+        write_rows(home / names["annotations"], annotations)
+        given = {**config, "data": {**config.get("data", {}), **names}}
+        given = {"version": 1, **given, "judges": [*tables, *config.get("judges", ())]}
+        project = cls(parse_config(given, home / "trustescalate.toml"), hooks or Hooks(), kept)
+        load_dataset(project.config)
+        return project
 
     async def calibrate(
         self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
@@ -80,6 +130,16 @@ class Project:
         asking = Asking(budget, use_cache=not fresh, batch=batch, finish_live=finish_live)
         run = await run_items(self.config, self.hooks, asking, items=items, resume=resume, command=command)
         return with_estimates(self.config, run, load_dataset(self.config))
+
+    def cascade(
+        self, budget: BudgetTable | None = None, *, fresh: bool = False
+    ) -> AbstractAsyncContextManager[CertifiedCascade]:
+        """The certified cascade, opened to judge items one at a time inside another program.
+
+        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. The checks, cache,
+        budget and decisions are those of `run`, which says what is raised.
+        """
+        return open_cascade(self.config, self.hooks, Asking(budget, use_cache=not fresh))
 
     def certificate(self) -> Certificate:
         """The certificate in place, which may say "no certificate". Raises NoCertificate without any."""

@@ -23,6 +23,7 @@ from trustescalate.errors import NotMeasurable, UsageError
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Run, Task, TaskKind, Turn
 from trustescalate.report.export.base import Export, export_rows
+from trustescalate.report.export.frame import to_frame, votes_frame
 from trustescalate.report.export.registry import TARGETS
 from trustescalate.report.export.tables import guarded
 
@@ -461,7 +462,7 @@ def test_an_incomplete_run_is_exported_with_a_notice(
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == len(finished.items)
     assert sum(row["reason"] == "open" for row in rows) == len(rows) - 7
-    frame = Project.open(config).load_run().to_frame()
+    frame = to_frame(Project.open(config).load_run())
     assert (frame["reason"] == "open").sum() == len(rows) - 7
     (folder / "decisions.jsonl").write_bytes(b"")
     with pytest.raises(NotMeasurable, match="no item of the run is"):
@@ -499,7 +500,7 @@ def test_the_next_judge_is_asked_as_the_run_would_ask_it(done: Run, tmp_path: Pa
 
 
 def test_a_frame_has_a_row_an_item_and_adds_up(done: Run) -> None:
-    frame = relabelled(done).to_frame()
+    frame = to_frame(relabelled(done))
     assert list(frame["id"]) == [item.id for item in done.items]
     assert frame["cost"].sum() == pytest.approx(sum(each.cost for each in done.judgments))
     assert frame["output_tokens"].sum() == sum(each.usage.output_tokens for each in done.judgments)
@@ -510,16 +511,16 @@ def test_a_frame_has_a_row_an_item_and_adds_up(done: Run) -> None:
     assert frame["large.score"].notna().sum() == sum(len(each.trail) == 2 for each in done.decisions)
     assert list(frame["people"]) == [2] * len(done.items)
     assert list(frame["human_label"][:3].fillna("")) == ["", "B", ""]
-    votes = done.votes_frame()
+    votes = votes_frame(done)
     assert len(votes) == sum(len(each.votes) for each in done.judgments)
     assert votes["label"].isna().sum() == votes["failure"].notna().sum()
-    assert list(replace(done, items=(), decisions=(), judgments=()).to_frame().columns) == list(frame.columns)
+    assert list(to_frame(replace(done, items=(), decisions=(), judgments=())).columns) == list(frame.columns)
 
 
 def test_a_frame_without_pandas_names_the_extra(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UsageError) as caught:
-        done.to_frame()
+        to_frame(done)
     assert caught.value.hint == "pip install 'trustescalate[frames]'"
 
 

@@ -59,7 +59,7 @@ async def open_panel(
     config: Config,
     hooks: Hooks,
     exemplars: Sequence[Sequence[Exemplar]],
-    asking: Asking = Asking(),  # noqa: B008 - frozen
+    asking: Asking = Asking(),
     *,
     rows: Sequence[Exemplar] = (),
     channels: Mapping[str, Channel] | None = None,

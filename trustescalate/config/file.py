@@ -15,6 +15,7 @@ from trustescalate.config.judges import (
     ClassicalJudge,
     JudgeTable,
     LocalJudge,
+    MockJudge,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -288,7 +289,7 @@ def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     judges: dict[str, type[BaseModel]] = {
         "openai": OpenAIJudge, "local": LocalJudge, "reward": RewardJudge, "replay": ReplayJudge,
         "simulated": SimulatedJudge, "classical": ClassicalJudge, "callable": CallableJudge,
-        "score": ScoreJudge, "plugin": PluginJudge,
+        "mock": MockJudge, "score": ScoreJudge, "plugin": PluginJudge,
     }  # fmt: skip
     model: type[BaseModel] = Config
     for place, part in enumerate(loc[:-1]):

@@ -143,6 +143,14 @@ class SimulatedJudge(_ModelJudge):
     seed: int = 0
 
 
+class MockJudge(_ModelJudge):
+    """A judge for tests: it gives one reply to every prompt, or one by a hash of the prompt. Free."""
+
+    backend: Literal["mock"]
+    reply: str = Field("", description="what it says to every prompt; empty: a label by the prompt's hash")
+    confidence: float = Field(0.9, gt=0, le=1, description="the probability of the label that it gives")
+
+
 class ClassicalJudge(_Judge):
     """A scikit-learn model, fitted on the labelled rows in the roles exemplars and dev. Free."""
 
@@ -212,7 +220,7 @@ def _backend_of(value: Any) -> str:
     return backend if backend in BUILT_IN else "plugin"
 
 
-ModelTable = OpenAIJudge | LocalJudge | SimulatedJudge | PluginJudge
+ModelTable = OpenAIJudge | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
 AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge
 JudgeTable = Annotated[
@@ -220,6 +228,7 @@ JudgeTable = Annotated[
     | Annotated[LocalJudge, Tag("local")]
     | Annotated[RewardJudge, Tag("reward")]
     | Annotated[ReplayJudge, Tag("replay")]
+    | Annotated[MockJudge, Tag("mock")]
     | Annotated[SimulatedJudge, Tag("simulated")]
     | Annotated[ClassicalJudge, Tag("classical")]
     | Annotated[CallableJudge, Tag("callable")]

@@ -88,6 +88,14 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     return with_clusters([row.record for row in items], config.data.group)
 
 
+def check_item(item: Item, config: Config) -> Item:
+    """The item, if it fits the task. Raises DataError with every problem."""
+    problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
+    if problems:
+        raise DataError(problems, "pass an item that fits [task] kind")
+    return with_clusters([item], config.data.group)[0]
+
+
 def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:
     rows, problems = read_rows(path, kind)
     return rows, problems or ([] if rows else [f"{path}: holds no rows"])

@@ -29,6 +29,7 @@ from trustescalate.records.jsonl import digest
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
     "local": "trustescalate.judges.local.backend:LocalBackend",
+    "mock": "trustescalate.judges.mock:MockBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
     "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "score": "trustescalate.judges.score:ScoreBackend",

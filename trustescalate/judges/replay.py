@@ -1,15 +1,16 @@
 """Recorded votes as a judge: tests, documentation, re-analysis at no cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 from trustescalate.errors import DataError
 from trustescalate.judges.base import Enough, Tariff
-from trustescalate.records import FAILURES, Channel, Item, Judgment, Task, Usage, Vote
-from trustescalate.records.jsonl import Row, read_rows
+from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
+from trustescalate.records.jsonl import Row, digest, read_rows
 
 MASS_SLACK = 1e-6
 
@@ -26,6 +27,7 @@ class ReplayJudge:
 
     def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
         self.name = name
+        self.judgments = tuple(judgments)
         self.fingerprint = judgments[0].fingerprint
         self.channel: Channel = next(
             (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
@@ -34,6 +36,28 @@ class ReplayJudge:
         self._waves = {judgment.item_id: _waves(judgment) for judgment in judgments}
         self._orders = max(len(waves[0]) for waves in self._waves.values())
         self._tariff = tariff
+
+    @classmethod
+    def from_labels(
+        cls, labels: Mapping[str, Label | Mapping[Label, float]], *, name: str = "replay"
+    ) -> Self:
+        """A judge with one vote an item: a label, which is certain, or the probability of each label.
+
+        Raises ValueError without any item, and for what is no probability.
+
+        >>> judge = ReplayJudge.from_labels({"q1": "A", "q2": {"A": 0.3, "B": 0.7}}, name="small")
+        >>> [dict(judgment.votes[0].probs) for judgment in judge.judgments]
+        [{'A': 1.0}, {'A': 0.3, 'B': 0.7}]
+        """
+        if not labels:
+            raise ValueError("a judge without any label judges nothing")
+        probs = {key: {label: 1.0} if isinstance(label, str) else dict(label) for key, label in labels.items()}
+        for item_id, given in probs.items():
+            if not _are_probabilities(tuple(given.values())):
+                raise ValueError(f"item {item_id!r}: {given} are not probabilities")
+        mark = digest("labels", name, probs)
+        votes = {item_id: Vote(0, "", given, usage=Usage(calls=1)) for item_id, given in probs.items()}
+        return cls(name, [Judgment(item_id, name, mark, (vote,), 1) for item_id, vote in votes.items()])
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Against, Json, Label, Task
@@ -369,7 +370,7 @@ class LeftOut:
     others: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Certificate:
     """The promise, or the refusal to make one, with every count needed to recompute it.
 
@@ -457,3 +458,15 @@ class Certificate:
     skipped: int = 0
     contested_ties: int = 0
     calibration: tuple[CalibrationRow, ...] = ()
+
+    def _facts(self) -> Mapping[str, object]:
+        outcome = self.reason if self.status == "none" else self.status
+        facts: dict[str, object] = {"certificate": f"none: {outcome}" if self.status == "none" else outcome}
+        facts |= {"claim": self.claim, "alpha": f"{self.alpha:g}", "delta": f"{self.delta:g}", "rows": self.n}
+        return {**facts, "judges": " → ".join(seal.judge for seal in self.judges)}
+
+    def __repr__(self) -> str:
+        return one_line("Certificate", self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("Certificate", self._facts())

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from trustescalate.records.certificate import Certificate
+from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Judgment
 from trustescalate.records.overall import Overall
 from trustescalate.records.standings import Standings
 from trustescalate.records.task import Annotation, Item, Json, Label
-from trustescalate.report.export.frame import VOTE_COLUMNS, as_frame, frame_columns, item_rows, vote_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class TierShift:
     raised: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
 
@@ -93,16 +93,18 @@ class Run:
     standings: Standings | None = None
     independent: tuple[str, ...] = ()
 
-    def to_frame(self) -> Any:
-        """The run as a pandas DataFrame: a row an item, in the order of the items; costs in USD.
+    def _facts(self) -> Mapping[str, object]:
+        released = sum(decision.label is not None for decision in self.decisions)
+        return {
+            "id": self.header.id,
+            "status": self.header.status,
+            "decided": f"{len(self.decisions):,} of {len(self.items):,}",
+            "released": f"{released:,}",
+            "abstained": f"{len(self.decisions) - released:,}",
+        }
 
-        Columns: id, label (None: a person is needed), judge, score, reason ("open": not judged yet), cost,
-        input_tokens, output_tokens, people (how many labelled it), human_label (what most of them say), and
-        for each judge NAME of the certificate NAME.label, .score, .threshold, .accepted, .votes, .failures,
-        .cost, .input_tokens, .output_tokens: missing where that judge was not asked.
-        """
-        return as_frame(item_rows(self), frame_columns(self))
+    def __repr__(self) -> str:
+        return one_line("Run", self._facts())
 
-    def votes_frame(self) -> Any:
-        """All votes as a pandas DataFrame, a row a vote in the item's frame; a failed one has no label."""
-        return as_frame(vote_rows(self), VOTE_COLUMNS)
+    def _repr_html_(self) -> str:
+        return html_table("Run", self._facts())

@@ -1,12 +1,13 @@
 """A report held against what CI asks for: passed, breached, or undecided. It computes no statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trustescalate.calibration.files import read_certificate
 from trustescalate.config import Config, GateTable
-from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
+from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
+from trustescalate.records import Run
 from trustescalate.report.figures import setting
 from trustescalate.report.sections import GroupFacts, Measures, Report
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.records import Label, TaskKind
+from trustescalate.records.display import html_table, one_line
 from trustescalate.report.figures import Figure
 
 SCHEMA = 1
@@ -218,7 +219,7 @@ class TaskFacts:
     ties: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
 
@@ -248,3 +249,13 @@ class Report:
     run_claim: str = ""
     tested: str = ""
     clusters: str = ""
+
+    def _facts(self) -> Mapping[str, object]:
+        figures = {figure.label: figure.figure.text for figure in self.key_figures}
+        return {"headline": self.headline, "claim": self.claim, **figures}
+
+    def __repr__(self) -> str:
+        return one_line("Report", self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("Report", self._facts())

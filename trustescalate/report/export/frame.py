@@ -6,14 +6,10 @@ a tier that did not see an item.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trustescalate.errors import UsageError
-from trustescalate.records.judging import Judgment, Usage
-from trustescalate.records.task import SKIP, Annotation, Json, Label
-
-if TYPE_CHECKING:
-    from trustescalate.records.run import Decision, Run
+from trustescalate.records import SKIP, Annotation, Decision, Json, Judgment, Label, Run, Usage
 
 COLUMNS = (
     "id",
@@ -40,13 +36,13 @@ OF_A_TIER = (
 )
 
 
-def frame_columns(run: "Run") -> tuple[str, ...]:
+def frame_columns(run: Run) -> tuple[str, ...]:
     """The columns of `item_rows`: those of the decision, then nine for each judge of the certificate."""
     judges = [seal.judge for seal in run.header.certificate.judges]
     return (*COLUMNS, *(f"{judge}.{name}" for judge in judges for name in OF_A_TIER))
 
 
-def item_rows(run: "Run") -> Iterator[Mapping[str, Json]]:
+def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
     """A row an item, in the order of the items. `reason` is "open" where an item was not judged yet."""
     judgments: dict[str, dict[str, Judgment]] = {}
     for judgment in run.judgments:
@@ -72,7 +68,7 @@ def item_rows(run: "Run") -> Iterator[Mapping[str, Json]]:
         yield row if decision is None else row | _decided(decision, asked)
 
 
-def vote_rows(run: "Run") -> Iterator[Mapping[str, Json]]:
+def vote_rows(run: Run) -> Iterator[Mapping[str, Json]]:
     """A row a vote: whose it is, what it says, or why it failed. `mass` is all that the labels hold."""
     for judgment in run.judgments:
         for vote in judgment.votes:
@@ -118,7 +114,7 @@ def as_frame(rows: Iterator[Mapping[str, Json]], columns: tuple[str, ...]) -> An
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
-def _decided(decision: "Decision", asked: Mapping[str, Judgment]) -> dict[str, Json]:
+def _decided(decision: Decision, asked: Mapping[str, Judgment]) -> dict[str, Json]:
     row: dict[str, Json] = {
         "label": decision.label,
         "judge": decision.judge,
@@ -141,3 +137,19 @@ def _most(notes: list[Annotation]) -> Label | None:
     if not said or (len(said) == 2 and said[0][1] == said[1][1]):
         return None
     return said[0][0]
+
+
+def to_frame(run: Run) -> Any:
+    """The run as a pandas DataFrame: a row an item, in the order of the items; costs in USD.
+
+    Columns: id, label (None: human review is needed), judge, score, reason ("open": not judged yet), cost,
+    input_tokens, output_tokens, people (how many labelled it), human_label (what most of them say), and for
+    each judge NAME of the certificate NAME.label, .score, .threshold, .accepted, .votes, .failures, .cost,
+    .input_tokens, .output_tokens: missing where that judge was not asked. Raises UsageError without pandas.
+    """
+    return as_frame(item_rows(run), frame_columns(run))
+
+
+def votes_frame(run: Run) -> Any:
+    """All votes as a pandas DataFrame, a row a vote in the item's frame; a failed one has no label."""
+    return as_frame(vote_rows(run), VOTE_COLUMNS)

@@ -1,0 +1,63 @@
+"""Judge one item at a time with a certified cascade, inside another program."""
+
+from asyncio import Semaphore
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from trustescalate.calibration.files import read_certificate
+from trustescalate.cascade.panel import Asking, Panel
+from trustescalate.cascade.run import must_be_asked_for, open_certified, trusted
+from trustescalate.cascade.runner import Cascade, decide_item
+from trustescalate.config import Config
+from trustescalate.data.dataset import check_item, load_dataset
+from trustescalate.errors import UsageError
+from trustescalate.records import Certificate, Decision, Item
+from trustescalate.records.progress import Hooks
+
+
+class CertifiedCascade:
+    """An open cascade: the judges, their cache and budget, and the policy of a certificate."""
+
+    def __init__(self, config: Config, certificate: Certificate, cascade: Cascade, panel: Panel) -> None:
+        self.certificate = certificate
+        self._config = config
+        self._cascade = cascade
+        self._panel = panel
+        self._free = Semaphore(panel.in_flight)
+
+    @property
+    def spent(self) -> float:
+        """What was paid since it was opened, in USD; cache hits cost nothing."""
+        return self._panel.budget.spent
+
+    async def decide(self, item: Item) -> Decision:
+        """Send one item through the tiers; `label` is None where it abstains.
+
+        The decision is the one that `run` would record. Many items may be decided at once; nothing is
+        written but the cache. Raises DataError for an item that does not fit the task, BudgetReached before
+        a call that the budget cannot pay, and ProviderError where a judge cannot be reached.
+        """
+        checked = check_item(item, self._config)
+        async with self._free:
+            return (await decide_item(checked, self._cascade))[1]
+
+
+@asynccontextmanager
+async def open_cascade(config: Config, hooks: Hooks, asking: Asking) -> AsyncIterator[CertifiedCascade]:
+    """The cascade of the certificate in place, with the checks of `run`; the judges are closed in the end.
+
+    Raises what `run` raises before any model call, and UsageError for a claim that is about a whole batch or
+    run: it says nothing of one item.
+    """
+    if config.guarantee.claim in ("batch", "expected"):
+        raise UsageError(
+            f'claim = "{config.guarantee.claim}" decides a whole run together, never one item',
+            'use `run`, or calibrate with claim = "population"',
+        )
+    data = load_dataset(config)
+    certificate = read_certificate(config.folder)
+    must_be_asked_for(config, certificate)
+    async with open_certified(config, hooks, data, certificate, asking) as panel:
+        cascade = trusted(config, certificate, panel.judges)
+        assert cascade is not None, "only claim = expected has none"
+        yield CertifiedCascade(config, certificate, cascade, panel)

@@ -1,0 +1,36 @@
+"""Answer every request without a model: for tests of programs that use a judge."""
+
+import math
+
+from trustescalate.records import Reply, Request, Token, Usage
+from trustescalate.records.jsonl import digest
+
+
+class MockBackend:
+    """Gives one `reply` to every prompt, or without it a label by a hash of the prompt.
+
+    The label has the probability `confidence`; the others share the rest.
+
+    >>> import asyncio
+    >>> from trustescalate.records import Message
+    >>> request = Request((Message("user", "Which is better?"),), ("A", "B"), 1, 0.0, logprobs=True)
+    >>> asyncio.run(MockBackend("B").complete(request)).text
+    'B'
+    """
+
+    def __init__(self, reply: str = "", confidence: float = 0.9) -> None:
+        self._reply = reply
+        self._confidence = confidence
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request."""
+        asked = [(message.role, message.content) for message in request.messages]
+        symbols = request.symbols
+        text = self._reply or symbols[int(digest("mock", asked)[:8], 16) % len(symbols)]
+        usage = Usage(1, sum(len(content) for _, content in asked) // 4 + 1, 0, 1)
+        if not request.logprobs or text not in symbols:
+            return Reply(text, None, "stop", usage)
+        rest = (1 - self._confidence) / max(1, len(symbols) - 1)
+        top = [(symbol, self._confidence if symbol == text else rest) for symbol in symbols]
+        logs = tuple((symbol, math.log(p)) for symbol, p in top if p > 0)
+        return Reply(text, (Token(text, logs),), "stop", usage)

@@ -18,8 +18,9 @@ from benchmarks.real_sets import ALPHAS, Recorded, load_set
 from trustescalate.stats.batch import certify_batch
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, PathName, Rows
+from trustescalate.stats.paths import PATHS, Basis, PathName
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import violation_limit
 
 TIMES = (2, 4, 9)

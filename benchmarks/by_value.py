@@ -21,8 +21,9 @@ from trustescalate.records.item_fields import values_of
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.groups import certify_groups
-from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path
+from trustescalate.stats.paths import Plan, hedged_path
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import violation_limit
 
 

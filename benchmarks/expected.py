@@ -20,7 +20,7 @@ from benchmarks.real_sets import ALPHAS, Recorded, load_set
 from benchmarks.real_sets import measure as certified
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.conformal import select_run
-from trustescalate.stats.paths import Rows, Votes
+from trustescalate.stats.pooling import Rows, Votes
 
 
 class Cell(NamedTuple):

@@ -3,8 +3,8 @@
     python -m benchmarks.real_sets FOLDER ... [--n 100 200 500] [--draws 200] [--markdown FILE]
 
 Each FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations: its labelled items stand for
-the population. A draw takes n labelled rows with replacement; paths and estimators that learn from labels get
-their dev rows out of these n. Where the set has groups, whole groups are drawn, and one row of each. A
+the population. A draw takes n labelled rows with replacement; paths that learn from labels get their
+dev rows out of these n. Where the set has groups, whole groups are drawn, and one row of each. A
 further pilot of rows without labels lays out the quantiles. Each certificate is scored on the whole
 population, every group weighing the same, so a broken promise is seen, not estimated. A draw without a
 certificate covers nothing and costs all tiers.
@@ -18,25 +18,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from benchmarks.resample import load_judgments, load_population
-from trustescalate.calibration.scoring import FEWEST
-from trustescalate.calibration.votes import vote_array
 from trustescalate.config import load_config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.data.labels import majority
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.confidence import Confidence
-from trustescalate.stats.fitted import (
-    RECALIBRATORS,
-    Signs,
-    apply_learned,
-    fit_boosted,
-    fit_learned,
-    recalibrated,
-    signs,
-)
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
+from trustescalate.stats.paths import PATHS, Basis, Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import violation_limit
 
 ALPHAS: Mapping[str, tuple[float, ...]] = {
@@ -51,27 +40,17 @@ ALPHAS: Mapping[str, tuple[float, ...]] = {
 """Promises that the judges of a set can keep at all, given how often they are wrong."""
 
 FIXED = ("tierwise",)
-ESTIMATED = ("predictive", "sampled")
-FITTED = ("learned", "learned, common", "boosted", "platt", "isotonic")
-"""Scores that are fitted on dev rows: from the signs of several votes, or a curve for each judge.
-
-The path "hedged" may ask the last judge alone, so nothing of the others can be a sign there; on the path
-"common" it reads them all.
-"""
+ESTIMATED = ("sampled",)
 
 
 class Recorded(NamedTuple):
-    """A set: `rows`, `group` (N,), the number of labels, and each tier's `signs` where it votes repeatedly.
-
-    `alone` holds the last tier's signs without the verdicts of the others.
-    """
+    """A set: `rows`, `group` (N,), the number of labels, and whether a judge votes repeatedly."""
 
     name: str
     rows: Rows
     group: IntArray
     classes: int
-    signs: tuple[Signs, ...] | None
-    alone: Signs
+    several: bool
 
     @property
     def weight(self) -> FloatArray:
@@ -108,18 +87,8 @@ def load_set(folder: Path, name: str, estimator: str | None = None) -> Recorded:
     group_of = {item.id: item.group or item.id for item in data.items}
     group = np.unique([group_of[item] for item in items], return_inverse=True)[1].astype(np.int64)
     judged = [load_judgments(config, judge, items) for judge in config.judges]
-    seen = []
-    for j, judgments in enumerate(judged):
-        planned = max(judgment.planned for judgment in judgments)
-        votes = np.zeros((len(items), planned, len(task.labels)))
-        for i, judgment in enumerate(judgments):
-            votes[i, : len(judgment.votes)] = vote_array(task, judgment.votes)
-        orders = 2 if planned % 2 == 0 else 1
-        seen.append(signs(votes, orders, earlier=(rows.scores[:, :j], rows.labels[:, :j])))
     several = max(judgment.planned for judgments in judged for judgment in judgments) > 1
-    return Recorded(
-        name, rows, group, len(task.labels), tuple(seen) if several else None, signs(votes, orders)
-    )
+    return Recorded(name, rows, group, len(task.labels), several)
 
 
 def laid_out(path: str) -> Method:
@@ -136,47 +105,9 @@ def laid_out(path: str) -> Method:
     return method
 
 
-def fitted(kind: str) -> Method:
-    """Scores that are fitted on dev rows, on a path that needs none."""
-
-    def method(place: Recorded, dev: IntArray, pilot: IntArray) -> tuple[Rows, Plan | Literal["tierwise"]]:
-        found = [_fitted_scores(kind, place, dev, tier) for tier in range(place.rows.scores.shape[1])]
-        return _scored(place, found, pilot, "common" if kind == "learned, common" else "hedged")
-
-    return method
-
-
-def _fitted_scores(kind: str, place: Recorded, dev: IntArray, tier: int) -> Confidence:
-    # A row without a majority counts as wrong, as it does where it is tested.
-    truth = np.where(place.rows.truth[dev] >= 0, place.rows.truth[dev], place.classes)
-    label, score = place.rows.labels[:, tier], place.rows.scores[:, tier]
-    said = label[dev] >= 0
-    if said.sum() < FEWEST:
-        return Confidence(np.full(len(label), -1), np.zeros(len(label)))
-    if kind in RECALIBRATORS:
-        curve = RECALIBRATORS[kind](score[dev][said], (label[dev] == truth)[said])
-        return Confidence(label, np.where(label >= 0, recalibrated(curve, score), 0.0))
-    assert place.signs is not None
-    alone = kind != "learned, common" and tier == len(place.signs) - 1
-    seen = place.alone if alone else place.signs[tier]
-    fit = fit_boosted if kind == "boosted" else fit_learned
-    return apply_learned(fit(Signs(seen.label[dev], seen.x[dev]), truth), seen)
-
-
-def _scored(
-    place: Recorded, found: Sequence[Confidence], pilot: IntArray, path: PathName
-) -> tuple[Rows, Plan | Literal["tierwise"]]:
-    rows = place.rows._replace(
-        labels=np.column_stack([label for label, _ in found]),
-        scores=np.column_stack([score for _, score in found]),
-    )
-    seen = rows.take(pilot).votes
-    return rows, PATHS[path].build(Basis(None, seen, rows.scores.shape[1], place.classes))
-
-
 def needs_dev(method: str) -> bool:
     """Does it spend labelled rows on fitting?"""
-    return method in FITTED or (method in PATHS and PATHS[method].needs_dev)  # type: ignore[index]
+    return method in PATHS and PATHS[method].needs_dev  # type: ignore[index]
 
 
 def measure(
@@ -194,7 +125,7 @@ def measure(
     """Certify `draws` times and score on the population; the same draws for every method."""
     rng = np.random.default_rng(seed)
     weight, total = place.weight, np.zeros(3)
-    lay = fitted(method) if method in FITTED else laid_out(method)
+    lay = laid_out(method)
     held = round(dev_share * n) if needs_dev(method) else 0
     for _ in range(draws):
         seen, drawn = place.draw(pilot, rng), place.draw(n, rng)
@@ -262,11 +193,10 @@ def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
 def _methods(folder: Path) -> dict[str, Recorded]:
     place = load_set(folder, folder.name)
     found = dict.fromkeys([*PATHS, *FIXED], place)
-    if place.signs is not None:
+    if place.several:
         # Estimators are compared on the default path; with one vote an item they are all the same.
         found |= {name: load_set(folder, folder.name, name) for name in ESTIMATED}
-        found |= dict.fromkeys(FITTED[:3], place)
-    return {**found, **dict.fromkeys(FITTED[3:], place)}
+    return found
 
 
 def main() -> None:

@@ -212,7 +212,8 @@ MISFITS = {
     "alpha": ("alpha = 0.3", "alpha = 0.2", "alpha was 0.3 and is 0.2"),
     "delta": ("delta = 0.2", "delta = 0.1", "delta was 0.2 and is 0.1"),
     "estimator": (
-        "annotators = 2\n", 'estimator = "predictive"\n', "estimator was 'ensemble' and is 'predictive'"
+        "annotators = 2\n", 'annotators = 2\nestimator = "sampled"\n',
+        "estimator was 'ensemble' and is 'sampled'",
     ),
     "shots": ("shots = 2", "shots = 1", "fingerprint of small"),
     "model": ('model = "M"', 'model = "S"', "fingerprint of large"),

@@ -177,7 +177,6 @@ def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
         "common",
         "last_judge",
         "pareto",
-        "calibrated",
         "tierwise",
     ]
     assert "stacked is left out: with [task] tolerance" in "\n".join(beside.lines())

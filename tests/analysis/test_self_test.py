@@ -13,7 +13,7 @@ from trustescalate.analysis.self_test import OWN, SHARP, SHARPER, own_world, sel
 from trustescalate.cli import app
 from trustescalate.errors import NoCertificate
 from trustescalate.project import Project
-from trustescalate.stats.paths import Rows
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import world
 
 

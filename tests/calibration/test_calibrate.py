@@ -240,12 +240,12 @@ def test_the_protocol_does_not_depend_on_labels() -> None:
 
 CHANGES: Mapping[str, Any] = {
     "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
-    "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "predictive",
+    "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "sampled",
     "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
-    "recalibrate": "platt", "learn_from": "dearest", "attempt": Attempt(2, 0.05),
+    "attempt": Attempt(2, 0.05),
     "drawn_from": Clusters(9, None, "one_each"),
     "region": RegionRule(0.3, 0.4, "", ("i02",)),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},

@@ -29,7 +29,7 @@ from trustescalate.report.document import build, build_calibration
 from trustescalate.report.gate import MEAN_ONLY
 from trustescalate.report.html import render_html
 from trustescalate.report.markdown import render_markdown
-from trustescalate.stats.paths import Votes, agreement_stack, stacked_scores
+from trustescalate.stats.pooling import Votes, agreement_stack, stacked_scores
 
 CLAIM = 'claim = "expected"'
 LABELLED_ROWS, FRESH = 80, 60
@@ -110,16 +110,11 @@ def by_hand(certificate: Certificate, judged: Run) -> dict[str, str | None]:
         ('[groups]\nby = "meta.language"', r"\[groups\] by has no test"),
         ('[task]\nties = "half"', 'set ties = "class"'),
         ('[task]\nties = "drop"', 'set ties = "class"'),
-        ('[roles]\ndev = 0.3\n[ensemble_]\nrecalibrate = "platt"', 'set learn_from = "people"'),
     ],
 )
 def test_what_makes_no_sense_with_it_is_refused(tmp_path: Path, key: str, message: str) -> None:
     table = key.startswith("[")
     config = write(tmp_path, guarantee=CLAIM if table else f"{CLAIM}\n{key}", more="" if not table else key)
-    if "[ensemble_]" in key:
-        text = config.read_text().replace('[ensemble_]\nrecalibrate = "platt"', "")
-        text = text.replace("shots = 2", 'shots = 2\nrecalibrate = "platt"\nlearn_from = "dearest"')
-        config.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(config)
 

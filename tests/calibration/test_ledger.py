@@ -184,7 +184,7 @@ def test_a_changed_opinion_is_a_label_of_the_same_row(tmp_path: Path) -> None:
 
 
 def test_labels_of_dev_rows_and_votes_are_part_of_a_test(tmp_path: Path) -> None:
-    config = world(tmp_path, 150, guarantee='path = "calibrated"')
+    config = world(tmp_path, 150, guarantee='path = "pareto"')
     edit(config, "version = 1", "version = 1\n[roles]\ndev = 0.3")
     dev = calibrate(config).roles["dev"][0]
     notes = tmp_path / "annotations.jsonl"

@@ -12,8 +12,9 @@ import pytest
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue
 from trustescalate.stats.certify import certify
 from trustescalate.stats.control import carried
-from trustescalate.stats.paths import PATHS, Basis, Rows
+from trustescalate.stats.paths import PATHS, Basis
 from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import (
     WORLDS,
     Replications,
@@ -34,7 +35,6 @@ RULES = {
     "hedged": ("hedged", "fallback"),
     "pooled": ("pooled", "fallback"),
     "pareto": ("pareto", "fallback"),
-    "calibrated": ("calibrated", "fallback"),
     "stacked": ("stacked", "fallback"),
 }
 DEV = 100
@@ -87,7 +87,6 @@ def test_nothing_is_certified_where_nothing_can_be(rule: str) -> None:
         ("hedged", 0.85),
         ("pooled", 0.85),
         ("pareto", 0.8),
-        ("calibrated", 0.8),
         ("stacked", 0.85),
     ],
 )
@@ -104,7 +103,7 @@ def test_the_second_start_pays_where_the_top_is_bad() -> None:
 
 def test_a_judge_that_is_confidently_wrong_spoils_the_common_path_alone() -> None:
     assert counted("deceptive", "fallback").certified == 0
-    for rule in ("hedged", "pareto", "calibrated", "stacked"):
+    for rule in ("hedged", "pareto", "stacked"):
         assert counted("deceptive", rule).mean_coverage > 0.5
 
 

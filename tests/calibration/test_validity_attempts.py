@@ -18,7 +18,8 @@ from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.ledger import enter_outcome, labels_of, read_ledger
 from trustescalate.records import Annotation, Item
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, Plan
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.sequential import attempt_share
 from trustescalate.stats.validity import Sample, replicate, violation_limit, world
 

@@ -10,8 +10,9 @@ from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import binomial_pvalue
 from trustescalate.stats.certify import plan_levels
 from trustescalate.stats.control import binomial_best, own_levels, reject
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import Sample, World, counts_by_kind, kinds_of, violation_limit, world
 
 TRIALS, DELTA = 20_000, 0.1

@@ -17,8 +17,9 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.clusters import certify_clusters
 from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.losses import certify_losses, majority_loss, random_annotator_loss
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.pooling import Votes
 from trustescalate.stats.sequential import certify_look
 from trustescalate.stats.validity import WORLDS, Sample, World, violation_limit, world
 

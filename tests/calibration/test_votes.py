@@ -56,14 +56,6 @@ def test_votes_are_normalised_over_the_labels_in_the_order_of_the_task() -> None
     assert score_bounds(TASK, "ensemble", votes, 2).low == pytest.approx(0.375)
 
 
-def test_predictive_reads_the_first_prompt_in_all_its_orders() -> None:
-    votes = (vote(0, {"A": 1.0}), vote(0, {"A": 0.5, "B": 0.5}), vote(1, {"B": 1.0}), vote(1, {"B": 1.0}))
-    assert confidence(TASK, "predictive", [judged(*votes)]).score.tolist() == [0.75]
-    assert score_bounds(TASK, "predictive", votes[:2], 4) == score_bounds(TASK, "predictive", votes, 4)
-    failed = (vote(0, FAILED), vote(0, {"A": 1.0}), *votes[2:])
-    assert confidence(TASK, "predictive", [judged(*failed)]).score.tolist() == [0.5]
-
-
 GRID = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
 
 
@@ -97,7 +89,7 @@ def attainable(task: Task, estimator: str, votes: list[Vote], planned: int) -> l
 
 
 @settings(max_examples=150, deadline=None)
-@given(ballots(), st.sampled_from(["ensemble", "predictive"]), st.floats(0, 1))
+@given(ballots(), st.sampled_from(["ensemble", "verbalized"]), st.floats(0, 1))
 def test_stopping_early_decides_as_the_whole_ensemble(
     drawn: tuple[Task, list[list[Vote]]], estimator: str, any_threshold: float
 ) -> None:

@@ -233,7 +233,7 @@ def test_the_order_of_asking_tells_nothing_of_the_draw(done: tuple[Path, Certifi
     assert set(asked) == {*made.roles["certify"], *made.roles["undrawn"]}
 
 
-@pytest.mark.parametrize("path", ["hedged", "pareto", "calibrated"])
+@pytest.mark.parametrize("path", ["hedged", "pareto"])
 def test_other_paths(tmp_path: Path, path: str) -> None:
     more = "" if path == "hedged" else "[roles]\ndev = 0.4\n"
     config = write_batch(tmp_path, path=path, more=more)

@@ -39,8 +39,8 @@ from trustescalate.records import (
     Usage,
     Vote,
 )
-from trustescalate.stats.paths import MARGIN, agreement_stack
-from trustescalate.stats.paths import Votes as ScoredVotes
+from trustescalate.stats.pooling import MARGIN, agreement_stack
+from trustescalate.stats.pooling import Votes as ScoredVotes
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 ITEMS = [Item(f"i{n}", f"question {n}", ("one", "two")) for n in range(40)]
@@ -150,7 +150,7 @@ def test_a_tied_ensemble_is_no_verdict_even_at_threshold_zero() -> None:
 # ── votes that are saved ─────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("estimator", ["ensemble", "predictive"])
+@pytest.mark.parametrize("estimator", ["ensemble", "sampled", "verbalized"])
 def test_stopping_early_never_changes_a_decision(estimator: str) -> None:
     rng = random.Random(11)
     saved = 0

@@ -142,7 +142,13 @@ vote = "v.jsonl"
         ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
         ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),
         ("[ensemble]\nshots = 0\nannotators = 2", "shots = 0 makes all prompts the same"),
-        ('[ensemble]\nestimator = "predictive"\nannotators = 2', "predictive"),
+        ('[ensemble]\nestimator = "predictive"', 'set estimator = "ensemble", with annotators = 1'),
+        ('[ensemble]\nestimator = "learned"', 'fit_on = "last_judge"'),
+        ('[ensemble]\nestimator = "boosted"', 'fit_on = "last_judge"'),
+        ('[ensemble]\nestimator = "interval"', 'set estimator = "ensemble"'),
+        ('[ensemble]\nrecalibrate = "platt"', "there is no recalibrate: remove it"),
+        ('[ensemble]\nlearn_from = "dearest"', 'fit_on = "last_judge"'),
+        ('[guarantee]\npath = "calibrated"', 'set path = "hedged"'),
         ('[task]\nkind = "pair"', "task.kind: must be 'pairwise', 'binary', 'rating' or 'choice'"),
         ('[task]\nkind = "choice"', "needs labels"),
         ('[task]\nlabels = ["A", "B"]', "remove labels"),
@@ -269,7 +275,6 @@ def test_the_labels_of_each_kind_of_task(tmp_path: Path, table: str, task: Task)
 def test_how_many_prompts_are_asked(tmp_path: Path) -> None:
     assert load(tmp_path, "").ensemble.members == 5
     assert load(tmp_path, "[ensemble]\nshots = 0").ensemble.members == 1
-    assert load(tmp_path, '[ensemble]\nestimator = "predictive"').ensemble.members == 1
 
 
 def test_the_schema_in_the_package_is_up_to_date() -> None:

@@ -336,9 +336,9 @@ def replies_and_threshold(draw: st.DrawFn) -> tuple[list[tuple[float, float, flo
 
 
 @settings(max_examples=80, deadline=None)
-@given(replies_and_threshold(), st.sampled_from(["ensemble", "predictive"]))
+@given(replies_and_threshold())
 def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time(
-    drawn: tuple[list[tuple[float, float, float] | None], float], estimator: str
+    drawn: tuple[list[tuple[float, float, float] | None], float],
 ) -> None:
     weights, threshold = drawn
     place = {(member, order): 2 * member + order for member in range(3) for order in range(2)}
@@ -361,9 +361,9 @@ def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time
     made = ensemble(ask, channel="logprobs")
     (whole,) = judge(made)
     asked = 0
-    cascade = Cascade((Tier(made, threshold),), Scorer(PAIR, estimator))
+    cascade = Cascade((Tier(made, threshold),), Scorer(PAIR, "ensemble"))
     early, decision = asyncio.run(decide_item(ITEM, cascade))
-    read = confidence(PAIR, estimator, [whole])
+    read = confidence(PAIR, "ensemble", [whole])
     label, score = int(read.label[0]), float(read.score[0])
     assert decision.label == (PAIR.labels[label] if label >= 0 and score >= threshold else None)
     votes = early[0].votes
@@ -371,7 +371,7 @@ def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time
     assert asked == len(votes)
     assert len(votes) >= 2
     for fewer in range(2, len(votes)):  # one at a time would not have stopped before
-        said, low, high = score_bounds(PAIR, estimator, votes[:fewer], whole.planned)
+        said, low, high = score_bounds(PAIR, "ensemble", votes[:fewer], whole.planned)
         decided = high < threshold or (said >= 0 and low >= threshold)
         assert not decided, (fewer, len(votes))
 

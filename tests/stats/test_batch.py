@@ -19,8 +19,9 @@ from trustescalate.stats.batch import (
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.certify import certify
 from trustescalate.stats.control import carried
-from trustescalate.stats.paths import Plan, Stack, Votes, stacked_scores
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.pooling import Stack, Votes, stacked_scores
 from trustescalate.stats.validity import Sample, world
 
 

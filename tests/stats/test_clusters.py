@@ -3,8 +3,9 @@ import pytest
 
 from trustescalate.stats.betting import betting_pvalue
 from trustescalate.stats.clusters import certify_clusters, cluster_pvalue, count_by_cluster
-from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path, stacked_path
+from trustescalate.stats.paths import Plan, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import world
 
 PATH = common_path(None, 2)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from trustescalate.stats.compare import certify_paths, compare_estimators
-from trustescalate.stats.paths import PATHS, Rows, Votes
+from trustescalate.stats.paths import PATHS
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import world
 
 RULE = {"alpha": 0.1, "delta": 0.1, "classes": 2}

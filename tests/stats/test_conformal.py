@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trustescalate.stats.bounds import BoolArray, FloatArray
 from trustescalate.stats.conformal import conformal_pvalues, fewest_rows, select, select_run
-from trustescalate.stats.paths import Votes
+from trustescalate.stats.pooling import Votes
 from trustescalate.stats.validity import WORLDS, world
 
 Rule = Callable[[FloatArray, FloatArray, BoolArray, float], BoolArray]

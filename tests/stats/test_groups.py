@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from trustescalate.stats.certify import certify
 from trustescalate.stats.groups import CertifiedGroups, certify_groups, shares_of_unfinished
-from trustescalate.stats.paths import HEDGE, Plan, Rows, Votes, hedged_path, stacked_path
+from trustescalate.stats.paths import HEDGE, Plan, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import Sample, world
 
 COMMON = Plan.laid_out((common_path(None, 2),), (1.0,), None)

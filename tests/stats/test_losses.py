@@ -16,8 +16,9 @@ from trustescalate.stats.losses import (
     rating_loss,
     released_losses,
 )
-from trustescalate.stats.paths import Plan, Rows, Votes, hedged_path, stacked_path
+from trustescalate.stats.paths import Plan, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, decide
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import violation_limit, world
 
 PATH = common_path(None, 2)

@@ -9,24 +9,25 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.paths import (
     HEDGE,
-    MARGIN,
     PATHS,
     Basis,
     Plan,
+    hedged_path,
+    pareto_path,
+    pooled_path,
+    stacked_path,
+)
+from trustescalate.stats.policy import common_path, decide, evaluate
+from trustescalate.stats.pooling import (
+    MARGIN,
     Rows,
     Stack,
     Votes,
     agreement_stack,
-    calibrated_path,
     fit_stack,
-    hedged_path,
-    pareto_path,
     pooled_bounds,
-    pooled_path,
-    stacked_path,
     stacked_scores,
 )
-from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.validity import world
 
 LEVELS = [0.0, 0.3, 0.5, 0.5000000000000001, 0.75, 0.9, 1.0]
@@ -145,19 +146,10 @@ def test_a_plan_without_the_parts_that_pool_has_all_of_delta_for_the_others() ->
         np.testing.assert_array_equal(part, before[:, :2])
 
 
-def test_calibrated_lets_the_honest_tier_go_first_and_drops_the_other() -> None:
-    dev = from_world("deceptive", 300)
-    for curve in ("platt", "isotonic"):
-        (part,) = calibrated_path(dev, curve=curve).parts  # type: ignore[arg-type]
-        assert np.isinf(part[: len(part) // 2, 0]).all()
-        assert np.isfinite(part[len(part) // 4 :, 1]).all()
-
-
 def test_a_silent_tier_never_accepts() -> None:
     dev = from_world("monotone", 100)
     dev.labels[:, 0] = -1
-    for plan in (calibrated_path(dev), pareto_path(dev)):
-        assert np.isinf(plan.parts[0][:, 0]).all()
+    assert np.isinf(pareto_path(dev).parts[0][:, 0]).all()
 
 
 @pytest.mark.parametrize("place", ["monotone", "deceptive", "bad_at_top"])

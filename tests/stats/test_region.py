@@ -5,8 +5,9 @@ import pytest
 
 from trustescalate.stats.bounds import clopper_pearson_lower
 from trustescalate.stats.certify import Certified, certify
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Votes
 from trustescalate.stats.region import (
     coverage_lower_limits,
     expected_among,

@@ -3,8 +3,9 @@ import pytest
 from scipy.stats import ks_2samp
 
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import Rows, Votes, hedged_path, stacked_path
+from trustescalate.stats.paths import hedged_path, stacked_path
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
 from trustescalate.stats.validity import violation_limit, world
 

@@ -13,8 +13,9 @@ from scipy.stats import binom
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes
 from trustescalate.stats.this_run import (
     LEVEL,
     exchangeable_errors_upper,

@@ -35,8 +35,6 @@ from trustescalate.stats.planning import label_floor
 MOST_VALUES_SHOWN = 12
 FEW_PILOT = 30
 """With fewer unlabelled rows the expected coverage of a policy is little more than a guess."""
-ENOUGH_TO_FIT = 50
-"""From so many rows on a logistic score can be better than a plain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,6 @@ def inspect_project(project: Project) -> Inspection:
         *_ledger_facts(project, data, selected),
         *_batch_facts(project, data),
         *_value_facts(project, data, roles),
-        *_score_facts(project),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
@@ -213,15 +210,6 @@ def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
     return found[:5]
 
 
-def _score_facts(project: Project) -> tuple[tuple[str, str], ...]:
-    given = project.config.ensemble
-    if not given.fitted:
-        return ()
-    who = "people on dev rows" if given.learn_from == "people" else "the last judge's verdicts"
-    curve = f", {given.recalibrate}" if given.recalibrate else ""
-    return (("scores", f"{given.estimator}{curve}, fitted to {who}"),)
-
-
 def _too_few(promise: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
     if selected.missing:
         return [f"the first look needs {selected.missing:,} more rows to certify with"]
@@ -267,11 +255,6 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
             )
     found += _pilot_warnings(config, len(roles["pilot"]))
     found += _value_warnings(project, _value_counts(project, data, roles))
-    rows = len(roles["dev"]) + (len(roles["pilot"]) if config.ensemble.learn_from == "dearest" else 0)
-    if config.ensemble.fitted and rows < ENOUGH_TO_FIT:
-        found.append(
-            f"{rows} rows to fit scores on; below {ENOUGH_TO_FIT} they are no better than plain ones"
-        )
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)

@@ -138,7 +138,7 @@ async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[It
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         made.extend(judgments)
 
-    cascade = _certified_or_guessed(project, judges, _scorer(project, items))
+    cascade = _certified_or_guessed(project, judges, _scorer(project))
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
@@ -154,8 +154,8 @@ def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Sco
     return certified_cascade(certificate, judges, scorer)
 
 
-def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
-    """The certificate's, if it is about these judges; else without any fit, so that all votes are asked."""
+def _scorer(project: Project) -> Scorer:
+    """The certificate's, if it is about these judges; else the configuration's."""
     config = project.config
     try:
         certificate = project.certificate()
@@ -163,7 +163,7 @@ def _scorer(project: Project, items: Sequence[Item]) -> Scorer:
         return Scorer(config.task.task(), config.ensemble.estimator)
     same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
     if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
-        return Scorer.of(certificate, {item.id: item for item in items})
+        return Scorer.of(certificate)
     return Scorer(config.task.task(), config.ensemble.estimator)
 
 

@@ -1,7 +1,7 @@
 """Which way to make scores would have certified most? All of them side by side on recorded votes.
 
-Scores are fitted on dev rows and looked at on certification rows that were tested before: it is for choosing
-`[ensemble] estimator` and `recalibrate` for the next labels. No certificate is written.
+They are looked at on certification rows that were tested before: it is for choosing `[ensemble] estimator`
+for the next labels. No certificate is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,42 +12,20 @@ import numpy as np
 
 from trustescalate.analysis.recorded_votes import SPENT, labelled_rows, must_be_one_promise, read_votes
 from trustescalate.calibration.attempts import first_share
-from trustescalate.calibration.protocol import FITTED, Judged, Protocol
-from trustescalate.calibration.scoring import FEWEST, Scorer, fit_scorer
+from trustescalate.calibration.protocol import Judged
+from trustescalate.calibration.scoring import Scorer
 from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
-from trustescalate.records import Annotation, Certificate, Item, TaskKind
-from trustescalate.stats.bounds import FloatArray
+from trustescalate.records import Annotation, Certificate
 from trustescalate.stats.compare import EstimatorResult, compare_estimators, trial, wish
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.fitted import RECALIBRATORS
-from trustescalate.stats.paths import PathName, Rows
+from trustescalate.stats.paths import PathName
+from trustescalate.stats.pooling import Rows
 
 DEV_SHARE = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to make scores, as [ensemble] writes it."""
-
-    estimator: str
-    recalibrate: str | None = None
-    learn_from: str = "people"
-
-    @property
-    def name(self) -> str:
-        """As it is printed."""
-        curve = f" + {self.recalibrate}" if self.recalibrate else ""
-        return f"{self.estimator}{curve}{' (dearest)' if self.learn_from == 'dearest' else ''}"
-
-    @property
-    def lines(self) -> str:
-        """As it is written in a configuration."""
-        said = [f'estimator = "{self.estimator}"']
-        said += [f'recalibrate = "{self.recalibrate}"'] if self.recalibrate else []
-        said += [f'learn_from = "{self.learn_from}"'] if self.learn_from != "people" else []
-        return ", ".join(said)
+FEWEST = 20
+"""Dev rows, to choose by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +43,21 @@ class EstimatorRow:
     """One way to make scores. `coverage` and `cost` (USD an item, all votes asked) are means over draws.
 
     A draw without a certificate covers nothing and costs every judge; `certified` is the share of draws that
-    got one. `dev_coverage` is what dev rows said. `stops_early`: whether a run may save votes of some judge.
+    got one. `dev_coverage` is what dev rows said.
     """
 
     name: str
-    setting: str
     chosen: bool
     coverage: float
     certified: float
     cost: float
     dev_coverage: float
-    stops_early: bool
     judges: tuple[JudgeRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EstimatorTable:
-    """All of them: fitted on `dev` rows, which also choose, and held against `rows` others in `draws` draws.
+    """All of them: `dev` rows choose, and `rows` others hold them against each other in `draws` draws.
 
     `same` names those that give the same scores as another here, and are left out.
     """
@@ -103,16 +79,15 @@ class EstimatorTable:
     def lines(self) -> list[str]:
         """For a terminal."""
         said = [
-            f"{self.dev:,} recorded rows fit scores and choose, {self.rows:,} others stand for all, "
+            f"{self.dev:,} recorded rows choose, {self.rows:,} others stand for all, "
             f"in {self.draws:,} draws (path {self.path}, alpha {self.alpha:g}, delta {self.delta:g}, "
             f"seed {self.seed})",
-            f"  {'score':<28} {'released':>9} {'certified':>10} {'USD an item':>12} {'on dev':>8}  "
-            "saves votes",
+            f"  {'score':<28} {'released':>9} {'certified':>10} {'USD an item':>12} {'on dev':>8}",
         ]
         for row in self.estimators:
             said.append(
                 f"{'>' if row.chosen else ' '} {row.name:<28} {row.coverage:>9.1%} {row.certified:>10.0%} "
-                f"{row.cost:>12.6f} {row.dev_coverage:>8.1%}  {'yes' if row.stops_early else 'no'}"
+                f"{row.cost:>12.6f} {row.dev_coverage:>8.1%}"
             )
             said += [
                 f"      {one.judge:<24} ECE {_decimal(one.ece)}  Brier {_decimal(one.brier)}  "
@@ -120,8 +95,8 @@ class EstimatorTable:
                 for one in row.judges
             ]
         said += [f"  {name}: the same scores as {other} here" for name, other in self.same.items()]
-        (chosen,) = [row.setting for row in self.estimators if row.chosen]
-        said.append(f"  > chosen by dev rows: set [ensemble] {chosen}")
+        (chosen,) = [row.name for row in self.estimators if row.chosen]
+        said.append(f"  > chosen by dev rows: set [ensemble] estimator = {chosen!r}")
         return [*said, f"For choosing before you calibrate: nothing was certified, and {SPENT}."]
 
 
@@ -132,11 +107,11 @@ def _decimal(value: float | None) -> str:
 def compare_scores(
     project: Project, *, dev_share: float = DEV_SHARE, draws: int = 100, seed: int = 0
 ) -> EstimatorTable:
-    """Every estimator and curve that the recorded votes allow, on the promise of the configuration.
+    """Every estimator that the recorded votes allow, on the promise of the configuration.
 
     Dev rows are the recorded ones, or, where none were judged, a seeded share of the certification rows. The
-    path is the configuration's where it takes no labels, otherwise `hedged`. Half of the dev rows fit and the
-    other half try, both ways round; the most coverage is chosen, or, where an abstention has a price, the
+    path is the configuration's where it takes no labels, otherwise `hedged`. Both halves of the dev rows try;
+    the most coverage is chosen, or, where an abstention has a price, the
     least cost with it. Each draw spends what a first test of fresh labels may. The ledger notes that these
     labels were read to choose by. Raises what `read_votes`, `must_be_one_promise` and
     `Project.read_to_choose` raise, NotMeasurable where there are too few rows, ValueError unless
@@ -153,24 +128,23 @@ def compare_scores(
         certificate,
         judged,
         data.annotations,
-        {item.id: item for item in data.items},
         *_split(certificate, judged, data.annotations, dev_share, seed),
     )
     project.read_to_choose("estimators", (*place.dev, *place.certify))
-    rows, kept, same = dict[str, Rows](), dict[str, Way](), dict[str, str]()
-    for way in place.ways():
-        found = place.read(way, place.dev, place.certify)
-        twin = next((name for name, known in rows.items() if _equal(known, found)), None)
+    rows, same = dict[str, Rows](), dict[str, str]()
+    for name in place.estimators():
+        found = place.read(name, place.certify)
+        twin = next((other for other, known in rows.items() if _equal(known, found)), None)
         if twin is None:
-            rows[way.name], kept[way.name] = found, way
+            rows[name] = found
         else:
-            same[way.name] = twin
+            same[name] = twin
     promise = project.config.guarantee
     delta = promise.delta * first_share(promise.attempts)
-    tried = {name: place.tried(way) for name, way in kept.items()}
+    tried = {name: place.tried(name) for name in rows}
     # Not by cost alone: an estimator that reads few votes is cheap, and cheapest where it certifies nothing.
     prefer: Prefer = "total" if promise.abstention_price else "coverage"
-    wishes = {name: wish(*tried[name], prefer, promise.abstention_price or 0.0) for name in kept}
+    wishes = {name: wish(*tried[name], prefer, promise.abstention_price or 0.0) for name in rows}
     best = min(wishes, key=lambda name: wishes[name])
     results = compare_estimators(
         {name: found.votes for name, found in rows.items()},
@@ -193,41 +167,22 @@ def compare_scores(
         len(next(iter(rows.values())).truth),
         draws,
         seed,
-        tuple(
-            _row(
-                kept[one.name],
-                one,
-                tried[one.name][0],
-                one.name == best,
-                draws,
-                place.names,
-                place.scorer(kept[one.name], place.dev),
-            )
-            for one in results
-        ),
+        tuple(_row(one, tried[one.name][0], one.name == best, draws, place.names) for one in results),
         same,
     )
 
 
 def _row(
-    way: Way,
-    found: EstimatorResult,
-    on_dev: float,
-    chosen: bool,
-    draws: int,
-    names: Sequence[str],
-    scorer: Scorer,
+    found: EstimatorResult, on_dev: float, chosen: bool, draws: int, names: Sequence[str]
 ) -> EstimatorRow:
     figures = zip(names, found.ece, found.brier, found.auroc, strict=True)
     return EstimatorRow(
-        way.name,
-        way.lines,
+        found.name,
         chosen,
         found.coverage,
         found.certified / draws,
         found.cost,
         on_dev,
-        not all(map(scorer.needs_all, names)),
         tuple(JudgeRow(*row) for row in figures),
     )
 
@@ -247,23 +202,22 @@ def _split(
         order = [certify[place] for place in np.random.default_rng(seed).permutation(len(certify))]
         size = round(dev_share * len(order))
         dev, certify = order[:size], order[size:]
-    if len(dev) < 2 * FEWEST or len(certify) < 2:
+    if len(dev) < FEWEST or len(certify) < 2:
         raise NotMeasurable(
-            f"{len(dev)} dev rows and {len(certify)} others are too few to fit scores on and look at them",
-            f"label more; {2 * FEWEST} dev rows are the fewest",
+            f"{len(dev)} dev rows and {len(certify)} others are too few to choose and to look at",
+            f"label more; {FEWEST} dev rows are the fewest",
         )
     return dev, certify
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The recorded votes, and which rows fit."""
+    """The recorded votes, and which rows choose."""
 
     config: Config
     certificate: Certificate
     judged: Judged
     notes: Sequence[Annotation]
-    items: Mapping[str, Item]
     dev: Sequence[str]
     certify: Sequence[str]
 
@@ -275,77 +229,31 @@ class _Place:
     def path(self) -> PathName:
         return "common" if self.config.guarantee.path == "common" else "hedged"
 
-    def ways(self) -> list[Way]:
-        """All that these votes allow; curves on the configured estimator, or on the plain one."""
+    def estimators(self) -> list[str]:
+        """All that these votes allow."""
         votes = [vote for rows in self.judged.values() for row in rows.values() for vote in row.votes]
         stated = all(vote.channel == "stated" for vote in votes if vote.failure is None)
-        own = self.config.ensemble.estimator
-        plain = "verbalized" if stated else "ensemble" if own in FITTED else own
-        found = (
-            [Way("verbalized")] if stated else [Way(name) for name in ("ensemble", "predictive", "sampled")]
-        )
-        found += [Way(plain, curve) for curve in RECALIBRATORS]
-        found += [Way("learned"), Way("boosted")]
-        if self.certificate.task.kind is TaskKind.RATING:
-            found.append(Way("interval"))
-        if len(self.names) > 1:
-            found += [Way("learned", None, "dearest"), Way("boosted", None, "dearest")]
-        return found
+        return ["verbalized"] if stated else ["ensemble", "sampled"]
 
-    def scorer(self, way: Way, fitted_on: Sequence[str]) -> Scorer:
-        """Scores as calibration would fit them on these rows."""
-        promise, certificate = self.config.guarantee, self.certificate
-        pilot = certificate.roles["pilot"]
-        protocol = Protocol(
-            task=certificate.task,
-            alpha=promise.alpha,
-            delta=promise.delta,
-            claim="population",
-            path=self.path,
-            procedure=promise.procedure,
-            prefer=promise.prefer,
-            abstention_price=promise.abstention_price,
-            estimator=way.estimator,
-            judges=tuple((seal.judge, seal.fingerprint) for seal in certificate.judges),
-            roles={"dev": tuple(fitted_on), "pilot": pilot},
-            grouped=False,
-            seed=certificate.seed,
-            version=certificate.version,
-            recalibrate=way.recalibrate,  # type: ignore[arg-type]
-            learn_from=way.learn_from,  # type: ignore[arg-type]
-        )
-        return fit_scorer(protocol, self.notes, self.judged, self.items)
+    def scorer(self, estimator: str) -> Scorer:
+        """Scores as calibration would make them."""
+        return Scorer(self.certificate.task, estimator, self.certificate.seed)
 
-    def read(self, way: Way, fitted_on: Sequence[str], ids: Sequence[str]) -> Rows:
-        """Scores of some rows, fitted on others."""
-        scorer = self.scorer(way, fitted_on)
+    def read(self, estimator: str, ids: Sequence[str]) -> Rows:
+        """Scores of some rows."""
+        scorer = self.scorer(estimator)
         found = labelled_rows(self.certificate.task, ids, self.notes, self.judged, scorer)
         assert found is not None, "only labelled rows are asked for"
-        return found if way.estimator != "predictive" else found._replace(costs=self._first(ids))
+        return found
 
-    def _first(self, ids: Sequence[str]) -> FloatArray:
-        """USD of the votes of the first prompt."""
-        return np.array(
-            [
-                [
-                    sum(v.cost for v in own[i].votes if v.exemplar_set == own[i].votes[0].exemplar_set)
-                    for own in self.judged.values()
-                ]
-                for i in ids
-            ],
-            dtype=float,
-        )
-
-    def tried(self, way: Way) -> tuple[float, float]:
-        """Mean coverage and cost on halves of the dev rows that the scores had not seen."""
-        halves = self.dev[::2], self.dev[1::2]
+    def tried(self, estimator: str) -> tuple[float, float]:
+        """Mean coverage and cost on halves of the dev rows."""
         promise = self.config.guarantee
-        seen = []
-        for fitting, testing in (halves, halves[::-1]):
-            pilot = self.scorer(way, fitting).read(self.names, self._pilot, self.judged)
-            seen.append(
+        pilot = self.scorer(estimator).read(self.names, self._pilot, self.judged)
+        coverage, cost = np.mean(
+            [
                 trial(
-                    self.read(way, fitting, testing),
+                    self.read(estimator, half),
                     pilot if self._pilot else None,
                     self.path,
                     len(self.certificate.task.labels),
@@ -353,8 +261,10 @@ class _Place:
                     prefer=promise.prefer,
                     abstention_price=promise.abstention_price,
                 )
-            )
-        coverage, cost = np.mean(seen, axis=0)
+                for half in (self.dev[::2], self.dev[1::2])
+            ],
+            axis=0,
+        )
         return float(coverage), float(cost)
 
     @property

@@ -6,7 +6,7 @@ A look before a certificate, and none itself: what is chosen by these figures mu
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -311,9 +311,8 @@ def _recorded(config: Config, judges: Sequence[Judge], items: Sequence[Item]) ->
 
 def _estimators(judgments: Sequence[Judgment]) -> list[str]:
     """The ways of reading that tell these votes apart."""
-    members = max(len({vote.exemplar_set for vote in row.votes}) for row in judgments)
     drawn = any(vote.channel == "samples" for row in judgments for vote in row.votes)
-    wanted = ["ensemble", *(["predictive"] if members > 1 else []), *(["sampled"] if drawn else [])]
+    wanted = ["ensemble", *(["sampled"] if drawn else [])]
     return [name for name in wanted if name in ESTIMATORS]
 
 
@@ -330,12 +329,11 @@ def _standing(
     seconds: float | None,
 ) -> Standing:
     task, promise = config.task.task(), config.guarantee
-    read = _first_prompt(judgments) if estimator == "predictive" else judgments
     said = confidence(task, estimator, judgments)
     spoken = said.label >= 0
     right = spoken & (said.label == truth)
     agreements = int(right.sum())
-    votes = [vote for row in read for vote in row.votes]
+    votes = [vote for row in judgments for vote in row.votes]
     usage = sum((vote.usage for vote in votes), Usage())
     flips, flippable = _flips(task, judgments)
     return Standing(
@@ -356,16 +354,8 @@ def _standing(
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
         tokens=(usage.input_tokens + usage.output_tokens) / len(items) * THOUSAND,
         usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND,
-        seconds=None if seconds is None or estimator == "predictive" else seconds * THOUSAND,
+        seconds=None if seconds is None else seconds * THOUSAND,
     )
-
-
-def _first_prompt(judgments: Sequence[Judgment]) -> list[Judgment]:
-    """What reading one prompt alone would have asked."""
-    return [
-        replace(row, votes=tuple(v for v in row.votes if v.exemplar_set == row.votes[0].exemplar_set))
-        for row in judgments
-    ]
 
 
 def _alone(score: FloatArray, right: BoolArray, alpha: float) -> float:

@@ -17,9 +17,10 @@ from trustescalate.calibration.scoring import stack_of
 from trustescalate.project import Project
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.records.policies import policy_of
-from trustescalate.stats.paths import Plan, stacked_scores
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.pilot import expected_cost, pilot_ceiling, pilot_power, rows_needed
 from trustescalate.stats.planning import label_floor
+from trustescalate.stats.pooling import stacked_scores
 
 GRID = (50, 100, 150, 200, 300, 500, 800, 1_200, 2_000)
 TARGET = 0.8

@@ -18,7 +18,8 @@ from trustescalate.errors import ConfigError, NotMeasurable, UsageError
 from trustescalate.judges.replay import load_votes
 from trustescalate.project import CERTIFICATE_VOTES, Project
 from trustescalate.records import Annotation, Certificate, Task
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
+from trustescalate.stats.pooling import Rows, Votes
 
 SPENT = "labels that were used for planning must not certify again: calibrate with fresh ones"
 
@@ -86,15 +87,14 @@ def read_recorded(project: Project) -> Recorded:
     """
     certificate, data, judged = read_votes(project)
     notes = data.annotations
-    scorer = Scorer.of(certificate, {item.id: item for item in data.items})
+    scorer = Scorer.of(certificate)
     certify = labelled_rows(certificate.task, certificate.roles["certify"], notes, judged, scorer)
     if certify is None:
         raise NotMeasurable(
             f"{project.config.folder / CERTIFICATE_VOTES}: no certification row has both votes and a label",
             "calibrate with labelled rows first",
         )
-    fitted = certificate.path in FITTED_PATHS or certificate.scoring is not None
-    ids = certificate.roles["dev"] if fitted else ()
+    ids = certificate.roles["dev"] if certificate.path in FITTED_PATHS else ()
     dev = labelled_rows(certificate.task, ids, notes, judged, scorer)
     pilot = [
         item_id for item_id in certificate.roles["pilot"] if all(item_id in own for own in judged.values())

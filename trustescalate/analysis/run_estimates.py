@@ -30,7 +30,7 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
         return replace(run, overall=Overall(None, "the votes that the certificate was made from are gone"))
     items = {item.id: item for item in (*data.items, *run.items)}
     groups = {item.id: item.group for item in items.values()}
-    scorer = Scorer.of(certificate, items)
+    scorer = Scorer.of(certificate)
     by, table = config.data.strata, config.leaderboard
     strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None

@@ -9,7 +9,8 @@ from trustescalate.analysis.recorded_votes import Recorded, must_be_one_promise,
 from trustescalate.project import Project
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.control import PROCEDURES
-from trustescalate.stats.paths import PATHS, Rows
+from trustescalate.stats.paths import PATHS
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import (
     WORLDS,
     Replications,

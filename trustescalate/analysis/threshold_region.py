@@ -25,7 +25,7 @@ from trustescalate.calibration.region import (
     read_region,
     write_region,
 )
-from trustescalate.calibration.scoring import Scorer, fit_scorer
+from trustescalate.calibration.scoring import Scorer, scorer_of
 from trustescalate.calibration.selection import Selection
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import collect_judgments
@@ -136,7 +136,7 @@ class _Asking:
         return [bool(each) for each in in_region(plan, self._scorer().read(names, ids, self._judged))]
 
     def _scorer(self) -> Scorer:
-        return fit_scorer(self.protocol, self._data.annotations, self._judged, self._items)
+        return scorer_of(self.protocol, self._judged)
 
 
 def _selected(config: Config, data: Dataset, before: RegionFile | None) -> Selection:

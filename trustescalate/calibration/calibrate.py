@@ -6,6 +6,7 @@ tests are `testing`, what stands beside the promise is `diagnostics`.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from trustescalate.calibration.policy_tests import Tested, kind_of, run_test
 from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, RegionRule, labels_digest
 from trustescalate.calibration.region import must_be_laid_out, recounted, region_record
-from trustescalate.calibration.scoring import NO_ITEMS, Scorer, fit_scorer, scoring
+from trustescalate.calibration.scoring import Scorer, scorer_of
 from trustescalate.data.labels import contested_ties, dropped_ties, majority, skipped
 from trustescalate.records import (
     Annotation,
@@ -51,8 +52,9 @@ from trustescalate.stats.band import risk_upper_band
 from trustescalate.stats.batch import judgments_needed
 from trustescalate.stats.bounds import clopper_pearson_upper
 from trustescalate.stats.control import SHARES
-from trustescalate.stats.paths import PATHS, Basis, Plan, Rows
-from trustescalate.stats.paths import Votes as ScoredVotes
+from trustescalate.stats.paths import PATHS, Basis, Plan
+from trustescalate.stats.pooling import Rows
+from trustescalate.stats.pooling import Votes as ScoredVotes
 from trustescalate.stats.region import expected_among, truncated
 from trustescalate.stats.shift import robustness_radius
 
@@ -68,15 +70,14 @@ def calibrate(
     *,
     created: str,
     batch_digest: str = "",
-    items: Mapping[str, Item] = NO_ITEMS,
+    items: Mapping[str, Item] = MappingProxyType({}),
 ) -> Certificate:
     """Test the promise of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
-    the path or the scores are fitted on those; with a region also on those of that role, and on its
-    candidates. With the claim "batch" it holds what `rows_to_judge` asked
-    for, and `batch_digest` stands for the items of the batch. `items` are those that were judged, by id:
-    scores that are learned read the lengths of their texts.
+    the path is fitted on those; with a region also on those of that role, and on its candidates. With the
+    claim "batch" it holds what `rows_to_judge` asked for, and `batch_digest` stands for the items of the
+    batch. `items` are those that were judged, by id: their clusters count once in `overall`.
     Returns a certificate, or a refusal (`status == "none"`) with its reason; never raises for bad luck. With
     the claim "expected" nothing is tested: it keeps what conformal selection reads of each labelled row.
     Raises CertificateMismatch where the policies are not those that the region was made of.
@@ -89,7 +90,7 @@ def calibrate(
     batch, expected = protocol.claim == "batch", protocol.claim == "expected"
     known = losses(task, protocol.against, notes)
     rows = [item_id for item_id in protocol.tested if batch or expected or item_id in known]
-    scorer = fit_scorer(protocol, annotations, judged, items)
+    scorer = scorer_of(protocol, judged)
     aligned = _align(protocol, rows, notes, judged, scorer)
     tested = _align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
     whole = _standing_for_all(protocol, aligned)
@@ -166,7 +167,6 @@ def calibrate(
         attempt=protocol.attempt,
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
-        scoring=scoring(protocol, scorer),
         overall=calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )
@@ -376,7 +376,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             "of each group: they are exchangeable"
         )
         said = [drawn, agreement, "the judges stay as they are: same model, same wording, same examples"]
-        return (*said, *_fitting(protocol))
+        return tuple(said)
     if protocol.claim == "batch":
         said = [
             "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "
@@ -386,7 +386,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         ]
         if protocol.attempt is not None and protocol.attempt.number > 1:
             said.append(_tested_before(protocol.attempt))
-        return (*said, *((REPLACED,) if protocol.humans_replace else ()), *_fitting(protocol))
+        return (*said, *((REPLACED,) if protocol.humans_replace else ()))
     drawn = (
         "the certification rows were drawn independently from the same population as the items to be judged"
     )
@@ -417,7 +417,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said.append(_looked(protocol.look))
     elif protocol.attempt is not None and protocol.attempt.number > 1:
         said.append(_tested_before(protocol.attempt))
-    return (*said, *_fitting(protocol))
+    return tuple(said)
 
 
 def _answers(protocol: Protocol, notes: Sequence[Annotation]) -> tuple[str, ...]:
@@ -460,14 +460,6 @@ def _whole_clusters(given: Clusters) -> str:
         f"{bound}; one row of each was kept with probability rows / {given.largest}, {given.kept:,} of "
         f"{given.count:,}, so a row of a large cluster counts as much as any other"
     )
-
-
-def _fitting(protocol: Protocol) -> tuple[str, ...]:
-    if not protocol.fitted:
-        return ()
-    if protocol.learn_from == "dearest":
-        return ("scores are fitted to the verdicts of the last judge, and no tested label was used for it",)
-    return ("scores are fitted on rows of the role dev, none of which was tested",)
 
 
 REPLACED = (

@@ -13,7 +13,7 @@ from trustescalate.calibration.protocol import Aligned, Judged
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import CalibrationRow, Certificate, Decision, Label, Step
 from trustescalate.stats.conformal import Released, fewest_rows, select_run
-from trustescalate.stats.paths import Votes
+from trustescalate.stats.pooling import Votes
 
 WEAKER = 'claim = "expected" limits a mean over runs, and certifies nothing'
 BELOW = "below the score from which on this run releases"
@@ -67,7 +67,7 @@ def fully_judged(judged: Judged) -> tuple[str, ...]:
 def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged, scorer: Scorer) -> Released:
     """What becomes of the items of a run, in the order of `ids`, if these are all of them.
 
-    `scorer` is the certificate's, with the texts of these items.
+    `scorer` is the certificate's.
     """
     names = [seal.judge for seal in certificate.judges]
     labels = certificate.task.labels

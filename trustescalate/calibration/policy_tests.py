@@ -18,7 +18,8 @@ from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import Table, certify
 from trustescalate.stats.clusters import certify_clusters
 from trustescalate.stats.losses import LossTable, certify_losses, released_losses
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import Plan
+from trustescalate.stats.pooling import Votes
 
 
 class Tested(NamedTuple):

@@ -27,8 +27,8 @@ from trustescalate.records.policies import Policy, largest_alpha, policies_of_ro
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
-from trustescalate.stats.paths import Votes, stacked_scores
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes, stacked_scores
 
 INTERVAL_DELTA = 0.05
 TIES = "people call some items a tie, and nobody knows which of the others those are"
@@ -73,7 +73,7 @@ def known_rows(
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
     are mostly of abstained items. A row counts what its majority says; where there is none, and always for
     ratings and for a promise about an annotator drawn at random, the mean of its opinions. `scorer` is the
-    certificate's, with the texts that it may read.
+    certificate's.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])

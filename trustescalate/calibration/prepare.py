@@ -15,7 +15,6 @@ from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.ledger import Ledger, enter_choice, labels_of, must_hold, read_ledger
 from trustescalate.calibration.protocol import GroupRule, LeaveOut, Protocol
 from trustescalate.calibration.region import applied_region
-from trustescalate.calibration.scoring import FEWEST
 from trustescalate.calibration.selection import Selection, lot, select
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, draw_rows
@@ -200,8 +199,6 @@ def build_protocol(
         look=selected.look,
         weighting=selected.weighting,
         humans_replace=guarantee.humans_replace,
-        recalibrate=config.ensemble.recalibrate,
-        learn_from=config.ensemble.learn_from,
         drawn_from=selected.drawn_from,
         region=selected.region,
     )
@@ -241,19 +238,4 @@ def must_be_human(config: Config, data: Dataset) -> None:
         raise DataError(
             [f"{path}: all labels are by {', '.join(map(repr, named[:3]))}, named like a model"],
             'a certificate is about people; if they are people, say so: [data] labels_by = "people"',
-        )
-
-
-def must_fit_scores(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> None:
-    """Raise NotMeasurable, before a judge is asked, where too few rows are there to fit scores on."""
-    scores = config.ensemble
-    rows = set(roles["dev"]) | (set(roles["pilot"]) if scores.learn_from == "dearest" else set())
-    if scores.learn_from == "people":
-        rows &= {item.id for item in data.labelled}
-    if scores.fitted and len(rows) < FEWEST:
-        raise NotMeasurable(
-            f"scores are to be fitted on {len(rows)} rows; {FEWEST} are the fewest, and 50 are better",
-            "raise [roles] dev"
-            if scores.learn_from == "people"
-            else "raise [guarantee] pilot, and bring as many items without labels",
         )

@@ -58,10 +58,6 @@ class RegionRule:
     candidates: tuple[str, ...]
 
 
-FITTED = ("learned", "boosted", "interval")
-"""Estimators that have numbers of their own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """Everything that is decided before labels are read.
@@ -94,8 +90,6 @@ class Protocol:
     humans_replace: bool = False
     groups: GroupRule | None = None
     leave_out: LeaveOut | None = None
-    recalibrate: Literal["isotonic", "platt", "temperature"] | None = None
-    learn_from: Literal["people", "dearest"] = "people"
     attempt: Attempt | None = None
     drawn_from: Clusters | None = None
     region: RegionRule | None = None
@@ -107,14 +101,9 @@ class Protocol:
         return self.delta if share is None else self.delta * share.share
 
     @property
-    def fitted(self) -> bool:
-        """Whether scores have numbers that are fitted first (`scoring.fit_scorer`)."""
-        return self.estimator in FITTED or self.recalibrate is not None
-
-    @property
     def asks_dev(self) -> bool:
-        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
-        return self.fitted or (self.path != "tierwise" and PATHS[self.path].needs_dev)
+        """Whether judges must be asked about dev rows: the path is fitted on them."""
+        return self.path != "tierwise" and PATHS[self.path].needs_dev
 
     @property
     def digest(self) -> str:

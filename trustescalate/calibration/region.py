@@ -21,8 +21,9 @@ from trustescalate.records import STRICT, Json, PolicyTest, Pooling, Region
 from trustescalate.records.jsonl import decode, digest, encode, to_python, write_atomically
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.control import choose
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Votes
 from trustescalate.stats.region import coverage_lower_limits, in_region
 
 REGION = "region.json"
@@ -169,8 +170,6 @@ def decided(protocol: Protocol) -> str:
                 protocol.estimator,
                 protocol.judges,
                 protocol.seed,
-                protocol.recalibrate,
-                protocol.learn_from,
             ]
         )
     )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from trustescalate.records import Judgment, Task, Vote
-from trustescalate.records.votes import orders_of
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import ESTIMATORS, Bounds, Confidence, bounds, sampled
 
@@ -18,10 +17,9 @@ def confidence(
     Votes that were planned and are missing count like failed ones: in the denominator, for no label. `ties`,
     one number or (n,), orders the rows within a level of the estimator `sampled`.
     """
-    orders = max(orders_of(judgment.votes) for judgment in judgments)
     if estimator == "sampled":
-        return sampled(padded(task, judgments), orders, ties)
-    return ESTIMATORS[estimator](padded(task, judgments), orders)
+        return sampled(padded(task, judgments), ties)
+    return ESTIMATORS[estimator](padded(task, judgments))
 
 
 def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
@@ -35,7 +33,7 @@ def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
 
 def score_bounds(task: Task, estimator: str, votes: Sequence[Vote], planned: int, tie: float = 0.5) -> Bounds:
     """What the full ensemble will say about one item, as far as the votes so far decide it."""
-    return bounds(estimator, vote_array(task, votes), planned, orders_of(votes), tie)
+    return bounds(estimator, vote_array(task, votes), planned, tie)
 
 
 def vote_array(task: Task, votes: Sequence[Vote]) -> FloatArray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trustescalate.calibration.calibrate import lay_out, rows_to_judge, votes_digest
 from trustescalate.calibration.protocol import Judged, Protocol, labels_digest
-from trustescalate.calibration.scoring import fit_scorer
+from trustescalate.calibration.scoring import scorer_of
 from trustescalate.cascade.runner import Cascade, collect_judgments
 from trustescalate.data.batch import items_digest
 from trustescalate.data.labels import majority
@@ -38,7 +38,7 @@ async def judge_batch(
     fitted = protocol.roles["dev"] if protocol.asks_dev else ()
     first = [items[item_id] for item_id in dict.fromkeys((*protocol.roles["pilot"], *fitted))]
     await collect_judgments(first, judges, collect=collect, in_flight=in_flight)
-    scorer = fit_scorer(protocol, annotations, judged, items)
+    scorer = scorer_of(protocol, judged)
     plan = lay_out(protocol, annotations, judged, scorer)
     assert plan is not None, "the configuration refuses tierwise"
     for tier, judge in enumerate(judges):

@@ -12,7 +12,6 @@ from trustescalate.calibration.prepare import (
     draw_batch,
     must_be_due,
     must_be_human,
-    must_fit_scores,
     select_rows,
     testable_ledger,
 )
@@ -41,7 +40,6 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     certify_ids = (*roles["certify"], *roles.get("region", ()))
     ledger = testable_ledger(config.folder, certify_ids)
     labels = labels_of([by_id[item_id] for item_id in certify_ids], data.annotations)
-    must_fit_scores(config, data, roles)
     items = [by_id[item_id] for item_id in _to_judge(config, selected)]
     exemplars, rows = exemplars_of(config, data, roles["exemplars"]), fitting_rows(config, data, roles)
     attempts = config.guarantee.attempts

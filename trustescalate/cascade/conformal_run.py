@@ -81,5 +81,5 @@ async def judge_then_decide(
     await ahead(todo)
     await collect_judgments(todo, judges, collect=collect, in_flight=in_flight)
     decided = {decision.item_id for decision in run.decisions}
-    decisions = decide_run(certificate, judged, Scorer.of(certificate, asked), apart)
+    decisions = decide_run(certificate, judged, Scorer.of(certificate), apart)
     recorder.writer.record_decisions([decision for decision in decisions if decision.item_id not in decided])

@@ -117,8 +117,7 @@ def must_be_asked_for(config: Config, certificate: Certificate) -> None:
 
 def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
     """The cascade that items go through; None where all judges are asked first, and nothing escalates."""
-    scores = config.ensemble
-    fitted = (config.task.task(), scores.estimator, scores.recalibrate, scores.learn_from)
+    fitted = (config.task.task(), config.ensemble.estimator)
     if certificate.status == "expected":
         must_fit(certificate, judges, *fitted)
         return None

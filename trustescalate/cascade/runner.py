@@ -29,8 +29,8 @@ from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import Policy, certified_groups, policy_of
 from trustescalate.records.votes import all_votes
 from trustescalate.stats.confidence import Bounds
-from trustescalate.stats.paths import MARGIN, Stack, pooled_bounds, stacked_scores
-from trustescalate.stats.paths import Votes as ScoredVotes
+from trustescalate.stats.pooling import MARGIN, Stack, pooled_bounds, stacked_scores
+from trustescalate.stats.pooling import Votes as ScoredVotes
 
 Record = Callable[[Sequence[Judgment], Decision], None]
 Collect = Callable[[Judgment], None]
@@ -97,35 +97,22 @@ def trusted_cascade(
     judges: Sequence[Judge],
     task: Task,
     estimator: str,
-    recalibrate: str | None = None,
-    learn_from: str = "people",
 ) -> Cascade:
     """The cascade that a certificate allows.
 
     Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
-    when it was made for another task, another way to make scores, or another judge.
+    when it was made for another task, another estimator, or another judge.
     """
     _must_be_certified(certificate)
-    must_fit(certificate, judges, task, estimator, recalibrate, learn_from)
+    must_fit(certificate, judges, task, estimator)
     return certified_cascade(certificate, judges, Scorer.of(certificate))
 
 
-def must_fit(
-    certificate: Certificate,
-    judges: Sequence[Judge],
-    task: Task,
-    estimator: str,
-    recalibrate: str | None = None,
-    learn_from: str = "people",
-) -> None:
+def must_fit(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> None:
     """Raise CertificateMismatch, naming the first field that differs, as `trusted_cascade` does."""
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
-    if certificate.scoring is not None or recalibrate is not None:
-        made = certificate.scoring
-        _must_equal("recalibrate", None if made is None else made.recalibrate, recalibrate)
-        _must_equal("learn_from", None if made is None else made.learn_from, learn_from)
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
@@ -238,14 +225,14 @@ def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
 
 
 def _enough(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]) -> Enough:
-    name, threshold = tier.judge.name, tier.threshold
-    if threshold is None or cascade.scorer.needs_all(name):
+    threshold = tier.threshold
+    if threshold is None:
         return all_votes
     if cascade.stack is not None:
         return _enough_pooled(cascade, cascade.stack, tier, item, before)
 
     def enough(votes: Sequence[Vote], planned: int) -> bool:
-        label, low, high = cascade.scorer.bounds(item, name, votes, planned)
+        label, low, high = cascade.scorer.bounds(item, votes, planned)
         return high < threshold or (label >= 0 and low >= threshold)
 
     return enough
@@ -263,7 +250,7 @@ def _enough_pooled(
     seen = _own_votes(cascade, item, before)
 
     def enough(votes: Sequence[Vote], planned: int) -> bool:
-        own = cascade.scorer.bounds(item, tier.judge.name, votes, planned)
+        own = cascade.scorer.bounds(item, votes, planned)
         if own.label < 0 and not is_last:
             return False
         label, low, high = pooled_bounds(stack, seen, place, own)
@@ -276,8 +263,9 @@ def _own_votes(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> S
     """What each of these judgments says by itself (1, m); -1 for tiers that were not asked."""
     names = [tier.judge.name for tier in cascade.tiers]
     votes = ScoredVotes(np.zeros((1, len(names))), np.full((1, len(names)), -1))
-    for place, judgment in enumerate(judgments):
-        own, at = cascade.scorer.say(item, judgments[: place + 1]), names.index(judgment.judge)
+    for judgment in judgments:
+        own = cascade.scorer.bounds(item, judgment.votes, judgment.planned)
+        at = names.index(judgment.judge)
         votes.scores[0, at], votes.labels[0, at] = own.low, own.label
     return votes
 
@@ -300,7 +288,7 @@ def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment
 
 def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds:
     """What the last of these judgments says; with a stack, what all of them say together."""
-    own = cascade.scorer.say(item, judgments)
+    own = cascade.scorer.bounds(item, judgments[-1].votes, judgments[-1].planned)
     if cascade.stack is None:
         return own
     place = [tier.judge.name for tier in cascade.tiers].index(judgments[-1].judge)

@@ -79,25 +79,15 @@ class Config(Table):
     @model_validator(mode="after")
     def _scores_can_be_made(self) -> Self:
         given = self.ensemble
-        name = f'estimator = "{given.estimator}"'
-        if given.estimator == "interval" and self.task.kind is not TaskKind.RATING:
-            raise ValueError(f'{name} is for kind = "rating"')
         if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
-            raise ValueError(f'{name} reads what judges say of themselves: set mode = "stated" in each')
+            raise ValueError(
+                'estimator = "verbalized" reads what judges say of themselves: set mode = "stated" in each'
+            )
         stated = [judge.name for judge in self.judges if getattr(judge, "mode", None) == "stated"]
         if stated and given.estimator != "verbalized":
             raise ValueError(
                 f'judge {stated[0]!r} has mode = "stated", which estimator = "verbalized" alone reads'
             )
-        if not given.fitted:
-            return self
-        what = f'recalibrate = "{given.recalibrate}"' if given.recalibrate else name
-        if given.learn_from == "people" and self.roles.dev == 0:
-            raise ValueError(f"{what} is fitted on dev rows: set [roles] dev = 0.3")
-        if given.learn_from == "dearest" and len(self.judges) < 2:
-            raise ValueError('learn_from = "dearest" needs a dearer judge to learn from')
-        if given.learn_from == "dearest" and self.guarantee.pilot == 0 and self.roles.dev == 0:
-            raise ValueError('learn_from = "dearest" learns on the pilot: set [guarantee] pilot = 200')
         return self
 
     @model_validator(mode="after")
@@ -118,11 +108,6 @@ class Config(Table):
             raise ValueError(
                 f'claim = "expected" counts every row as right or wrong, and ties = "{self.task.ties}" does '
                 'not: set ties = "class"'
-            )
-        if self.ensemble.learn_from == "dearest":
-            raise ValueError(
-                'claim = "expected" needs scores that were made without any item of the run: learn_from = '
-                '"dearest" learns on these; set learn_from = "people"'
             )
         return self
 
@@ -185,8 +170,8 @@ class Config(Table):
 
     @property
     def asks_dev(self) -> bool:
-        """Whether judges must be asked about dev rows: the path, or the scores, are fitted on them."""
-        return self.guarantee.path in FITTED_PATHS or self.ensemble.fitted
+        """Whether judges must be asked about dev rows: the path is fitted on them."""
+        return self.guarantee.path in FITTED_PATHS
 
     def rubric(self) -> str:
         """The rubric of [task], from its file if it names one. Raises ConfigError if that cannot be read."""

@@ -168,8 +168,8 @@ class ImportTable(Table):
         return self.meta if isinstance(self.meta, dict) else {column: column for column in self.meta}
 
 
-PathName = Literal["hedged", "common", "pooled", "last_judge", "calibrated", "pareto", "stacked", "tierwise"]
-FITTED_PATHS = {"calibrated", "pareto", "stacked"}
+PathName = Literal["hedged", "common", "pooled", "last_judge", "pareto", "stacked", "tierwise"]
+FITTED_PATHS = {"pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_IN_EXPECTATION = (
     *("delta", "label", "path", "procedure", "prefer", "abstention_price", "pilot", "clusters"),
@@ -240,6 +240,13 @@ class GuaranteeTable(Table):
     humans_replace: bool = Field(
         False, description='claim = "batch": the rows that people label are released with their labels'
     )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _no_path_is_calibrated(cls, path: Any) -> Any:
+        if path == "calibrated":
+            raise ValueError('there is no path = "calibrated": set path = "hedged"')
+        return path
 
     @model_validator(mode="after")
     def _a_mean_has_no_test(self) -> Self:
@@ -401,9 +408,17 @@ class RolesTable(Table):
         return self
 
 
-EstimatorName = Literal["ensemble", "predictive", "sampled", "verbalized", "learned", "boosted", "interval"]
-FITTED_ESTIMATORS = {"learned", "boosted", "interval"}
-"""Estimators with numbers of their own, which come from dev rows or from the dearest judge."""
+EstimatorName = Literal["ensemble", "sampled", "verbalized"]
+TAUGHT = 'for a cheap judge that learns from the last one, backend = "classical" with fit_on = "last_judge"'
+REMOVED = {
+    "predictive": 'set estimator = "ensemble", with annotators = 1 to ask one prompt only',
+    "learned": f'set estimator = "ensemble"; {TAUGHT}',
+    "boosted": f'set estimator = "ensemble"; {TAUGHT}',
+    "interval": 'set estimator = "ensemble"',
+    "recalibrate": 'remove it; path = "hedged" or "pooled" compares judges without labels',
+    "learn_from": f"remove it; {TAUGHT}",
+}
+"""What stands in the place of scores that were fitted."""
 
 
 class EnsembleTable(Table):
@@ -415,45 +430,31 @@ class EnsembleTable(Table):
     estimator: EstimatorName = Field(
         "ensemble", description=f"votes to a score: {' | '.join(get_args(EstimatorName))}"
     )
-    recalibrate: Literal["isotonic", "platt", "temperature"] | None = Field(
-        None, description="a curve for each judge from its score to the share that is right"
-    )
-    learn_from: Literal["people", "dearest"] = Field(
-        "people", description="who is right where scores are fitted: people on dev rows, or the last judge"
-    )
     samples: int = Field(
         3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_score_is_fitted(cls, value: Any) -> Any:
+        given = value if isinstance(value, dict) else {}
+        for key in ("recalibrate", "learn_from"):
+            if key in given:
+                raise ValueError(f"there is no {key}: {REMOVED[key]}")
+        if isinstance(name := given.get("estimator"), str) and name in REMOVED:
+            raise ValueError(f'there is no estimator = "{name}": {REMOVED[name]}')
+        return value
 
     @model_validator(mode="after")
     def _asks_what_it_reads(self) -> Self:
         if self.shots == 0 and self.annotators > 1 and "annotators" in self.model_fields_set:
             raise ValueError("shots = 0 makes all prompts the same; set annotators = 1")
-        if self.estimator == "predictive" and "annotators" in self.model_fields_set and self.annotators > 1:
-            raise ValueError('estimator = "predictive" reads one prompt; set annotators = 1')
         return self
-
-    @model_validator(mode="after")
-    def _fits_once(self) -> Self:
-        if self.recalibrate and self.estimator in ("learned", "boosted"):
-            raise ValueError(f'estimator = "{self.estimator}" is calibrated already; remove recalibrate')
-        if self.learn_from == "dearest" and not self.fitted:
-            raise ValueError(
-                'learn_from = "dearest" needs something to fit: recalibrate, or estimator = "learned"'
-            )
-        if self.learn_from == "dearest" and self.estimator == "interval":
-            raise ValueError('estimator = "interval" learns from people; remove learn_from')
-        return self
-
-    @property
-    def fitted(self) -> bool:
-        """Whether scores have numbers that are fitted on rows set apart for it."""
-        return self.estimator in FITTED_ESTIMATORS or self.recalibrate is not None
 
     @property
     def members(self) -> int:
         """How many different prompts are asked."""
-        return 1 if self.shots == 0 or self.estimator == "predictive" else self.annotators
+        return 1 if self.shots == 0 else self.annotators
 
 
 class BudgetTable(Table):

@@ -7,7 +7,7 @@ from typing import Literal
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
-from trustescalate.records.task import Against, Json, Label, Task
+from trustescalate.records.task import Against, Label, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How tiers are pooled (`stats.paths.Stack`): weights (m, m, 2), and where log-odds are cut."""
+    """How tiers are pooled (`stats.pooling.Stack`): weights (m, m, 2), and where log-odds are cut."""
 
     weights: tuple[tuple[tuple[float, float], ...], ...]
     clip: float
@@ -185,36 +185,6 @@ class Seal:
     judge: str
     fingerprint: str
     channel: Channel
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The numbers that one judge's scores are made with, fitted on `rows` rows that nothing is tested on.
-
-    `numbers` is the record of that `kind` in `stats.fitted`, or the mass of an interval (None: infinite).
-    They are exact: a run makes the same bits of the same votes. Without numbers the judge had said too
-    little on these rows, and is trusted with nothing. Signs are read from votes that stand `layout[0]` to a
-    prompt, of which `layout[1]` in each order, and from the verdicts of the judges in `earlier`.
-    """
-
-    kind: Literal["learned", "boosted", "interval", "isotonic", "platt", "temperature"]
-    rows: int
-    numbers: Mapping[str, Json]
-    layout: tuple[int, int] = (1, 1)
-    earlier: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What was fitted so that votes become scores: for each judge its fits, in the order of their use.
-
-    A judge without a fit is read by the plain estimator. `learn_from` says whose verdicts were right: those
-    of people on dev rows, or those of the dearest judge, which cost no human label.
-    """
-
-    recalibrate: Literal["isotonic", "platt", "temperature"] | None
-    learn_from: Literal["people", "dearest"]
-    fits: Mapping[str, tuple[Fit, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +421,6 @@ class Certificate:
     look: Look | None = None
     clusters: Clusters | None = None
     weighting: Weighting | None = None
-    scoring: Scoring | None = None
     overall: Overall | None = None
     attempt: Attempt | None = None
     region: Region | None = None

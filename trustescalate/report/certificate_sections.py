@@ -9,7 +9,6 @@ from trustescalate.records.policies import largest_alpha
 from trustescalate.report import figures
 from trustescalate.report.clusters import cluster_lines, spread
 from trustescalate.report.figures import Figure, count, missing, share, words
-from trustescalate.report.scores import score_text
 from trustescalate.report.sections import Column, Point, RiskCoverage, Row, Section, Table
 
 DELTA = 0.05
@@ -513,7 +512,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Path", words(certificate.path)),
         ("Procedure", words(certificate.procedure)),
         ("Chosen for", words(_PREFER.get(certificate.prefer, certificate.prefer))),
-        ("Score", words(score_text(certificate))),
+        ("Score", words(certificate.estimator)),
         ("Answers", words(", ".join(task.labels))),
         ("Ties", words(_TIES[task.ties])),
         *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),

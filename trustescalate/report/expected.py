@@ -8,7 +8,6 @@ from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import Certificate, Judgment, Run
 from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.scores import score_text
 from trustescalate.report.sections import Column, Row, Section, Table
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.conformal import Released
@@ -69,7 +68,7 @@ def _selected(certificate: Certificate, run: Run) -> Released:
     judged: dict[str, dict[str, Judgment]] = {seal.judge: {} for seal in certificate.judges}
     for row in run.judgments:
         judged[row.judge][row.item_id] = row
-    scorer = Scorer.of(certificate, {item.id: item for item in run.items})
+    scorer = Scorer.of(certificate)
     return select_items(certificate, fully_judged(judged), judged, scorer)
 
 
@@ -82,7 +81,7 @@ def _terms(certificate: Certificate) -> Table:
         ("Agreement with", words(certificate_sections.whom(certificate))),
         ("n, labelled rows", count(certificate.n)),
         ("… of these without a majority, counted as disagreement", count(certificate.no_majority)),
-        ("Score", words(score_text(certificate))),
+        ("Score", words(certificate.estimator)),
         ("Pooled from", words(", ".join(seal.judge for seal in certificate.judges))),
         ("Answers", words(", ".join(task.labels))),
         *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),

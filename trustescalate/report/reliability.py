@@ -3,7 +3,6 @@
 from trustescalate.records import Bin, Certificate, JudgeDiagnostics
 from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import count, missing, share, words
-from trustescalate.report.scores import fit_tables, score_lines
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table
 
 
@@ -22,9 +21,8 @@ def judges_section(certificate: Certificate) -> Section | None:
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(_reliability(judge) for judge in binned)
     bins = (_bins_table(judge) for judge in binned)
-    tables = (_judges_table(certificate), *fit_tables(certificate), *bins)
-    lines = (*text, *score_lines(certificate))
-    return Section("judges", "The judges, one by one", lines, reliability=charts, tables=tables)
+    tables = (_judges_table(certificate), *bins)
+    return Section("judges", "The judges, one by one", text, reliability=charts, tables=tables)
 
 
 def _held(certificate: Certificate) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
 from trustescalate.stats.control import BestPvalue, Prefer, choose, own_levels, reject
-from trustescalate.stats.paths import Plan, Rows
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Rows
 
 
 class BatchTable(NamedTuple):

@@ -19,8 +19,9 @@ from trustescalate.stats.control import (
     own_levels,
     reject,
 )
-from trustescalate.stats.paths import Plan, Rows
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
+from trustescalate.stats.pooling import Rows
 
 TIERWISE_GRID = 5_000
 

@@ -12,8 +12,9 @@ from trustescalate.stats.betting import betting_pvalue, betting_pvalues
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import Table, plan_levels
 from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
-from trustescalate.stats.paths import Plan, Rows
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
+from trustescalate.stats.pooling import Rows
 
 
 class ClusterCounts(NamedTuple):

@@ -14,8 +14,9 @@ from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Rows, Votes
 
 TRIAL_DELTA = 0.5
 """On dev rows nothing is promised: a path is tried at even odds, so that few rows can speak."""

@@ -34,36 +34,22 @@ class Bounds(NamedTuple):
     high: float
 
 
-def ensemble(votes: npt.ArrayLike, orders: int) -> Confidence:
+def ensemble(votes: npt.ArrayLike) -> Confidence:
     """Mean probability over all k votes: the paper's Simulated Annotators, in both orders.
 
-    `votes` is (n, k, c), exemplar set by exemplar set, each with its 1 or 2 orders. An exact tie at the top,
-    or no valid vote, is no verdict: label -1, score 0. Sums run in the order of the votes, as in
-    `bounds`. Raises ValueError for a vote that is not finite, negative, or sums to more than 1.
+    `votes` is (n, k, c). An exact tie at the top, or no valid vote, is no verdict: label -1, score 0. Sums
+    run in the order of the votes, as in `bounds`. Raises ValueError for no votes at all, and for one that is
+    not finite, negative, or sums to more than 1.
     Source: arXiv 2407.18370, equation 4.
 
-    >>> ensemble([[[0.9, 0.1], [0.7, 0.1]], [[0.2, 0.8], [0, 0]]], orders=2)
+    >>> ensemble([[[0.9, 0.1], [0.7, 0.1]], [[0.2, 0.8], [0, 0]]])
     Confidence(label=array([0, 1]), score=array([0.8875, 0.4   ]))
     """
     shares = _shares(_checked(votes))
-    if not 1 <= orders <= shares.shape[1]:
-        raise ValueError(f"orders must lie between 1 and the {shares.shape[1]} votes, not {orders}")
     return _verdicts(_sum_in_order(shares, axis=1), shares.shape[1])
 
 
-def predictive(votes: npt.ArrayLike, orders: int) -> Confidence:
-    """Mean probability over the first exemplar set only: what the judge says without an ensemble.
-
-    As `ensemble`, on `votes[:, :orders]`. Raises ValueError in the same cases.
-    Source: the plain score that arXiv 2407.18370, starts from.
-
-    >>> predictive([[[0.9, 0.1], [0.1, 0.9]]], orders=1)
-    Confidence(label=array([0]), score=array([0.9]))
-    """
-    return ensemble(_checked(votes)[:, :orders], orders)
-
-
-def sampled(votes: npt.ArrayLike, orders: int, tie: FloatArray | float = 0.5) -> Confidence:
+def sampled(votes: npt.ArrayLike, tie: FloatArray | float = 0.5) -> Confidence:
     """Share of wins, for verdicts drawn again and again without probabilities: (wins + tie) / (k + c / 2).
 
     `votes` is (n, k, c) as in `ensemble`, a sample being 1 for the label that it names (parts of 1 where it
@@ -73,20 +59,20 @@ def sampled(votes: npt.ArrayLike, orders: int, tie: FloatArray | float = 0.5) ->
     labels (Krichevsky and Trofimov, 1981). A tie between labels at the top is no verdict. Raises ValueError
     as `ensemble` does, or for a tie outside [0, 1).
 
-    >>> sampled([[[1, 0], [1, 0], [1, 0], [0, 1]]], orders=1)
+    >>> sampled([[[1, 0], [1, 0], [1, 0], [0, 1]]])
     Confidence(label=array([0]), score=array([0.7]))
     """
     tie = np.asarray(tie, dtype=np.float64)
     if not np.all((tie >= 0) & (tie < 1)):
         raise ValueError("tie must lie in [0, 1)")
-    label, share = ensemble(votes, orders)
+    label, share = ensemble(votes)
     k, c = np.shape(votes)[1:]
     # Recomputed from the sum, not from the share: a division would have rounded.
     wins = _sum_in_order(_shares(_checked(votes)), axis=1).max(axis=1)
     return Confidence(label, np.where(share > 0, (wins + tie) / (k + c / 2), 0.0))
 
 
-def verbalized(votes: npt.ArrayLike, orders: int) -> Confidence:
+def verbalized(votes: npt.ArrayLike) -> Confidence:
     """Mean of what the judge *says* its confidence is, over all k votes.
 
     `votes` is (n, k, c): a vote is the stated confidence, in (0, 1], at the label that it names, and 0
@@ -94,18 +80,15 @@ def verbalized(votes: npt.ArrayLike, orders: int) -> Confidence:
     for the others; a vote that states one number for each label is normalised. Judges say round numbers, and
     high ones: expect many equal scores. All else as in `ensemble`. Tian et al. (2023).
 
-    >>> verbalized([[[0.9, 0], [0.0, 0.6]]], orders=2)
+    >>> verbalized([[[0.9, 0], [0.0, 0.6]]])
     Confidence(label=array([0]), score=array([0.65]))
     """
     stated = _stated(_checked(votes))
-    if not 1 <= orders <= stated.shape[1]:
-        raise ValueError(f"orders must lie between 1 and the {stated.shape[1]} votes, not {orders}")
     return _verdicts(_sum_in_order(stated, axis=1), stated.shape[1])
 
 
-ESTIMATORS: Mapping[str, Callable[[npt.ArrayLike, int], Confidence]] = {
+ESTIMATORS: Mapping[str, Callable[[npt.ArrayLike], Confidence]] = {
     "ensemble": ensemble,
-    "predictive": predictive,
     "sampled": sampled,
     "verbalized": verbalized,
 }
@@ -126,48 +109,39 @@ def normalised(votes: npt.ArrayLike, estimator: str = "ensemble") -> FloatArray:
     return _stated(_checked(votes)) if estimator == "verbalized" else _shares(_checked(votes))
 
 
-def bounds(estimator: str, seen: npt.ArrayLike, planned: int, orders: int, tie: float = 0.5) -> Bounds:
+def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) -> Bounds:
     """Bounds on the full ensemble's score of one item after the first s of `planned` votes, `seen` (s, c).
 
     They hold whatever the remaining votes say, to the last bit: sums run in the same order as in the
     estimator, and rounded addition is monotone. So "accept if label >= 0 and low >= tau, escalate if
     high < tau" decides as the full ensemble would. When all votes are in, low == high == the score. `tie` is
-    the row's own, for "sampled" alone. A score that is fitted (`fitted.apply_learned`) has no such bounds.
-    Raises ValueError for an unknown estimator, for more votes than planned, or for a vote that is no vote.
+    the row's own, for "sampled" alone. Raises ValueError for an unknown estimator, for more votes than
+    planned, or for a vote that is no vote.
     Source: follows from equation 4 of arXiv 2407.18370, each missing vote in [0, 1].
 
-    >>> bounds("ensemble", [[0.9, 0.1], [1.0, 0.0]], planned=4, orders=2)
+    >>> bounds("ensemble", [[0.9, 0.1], [1.0, 0.0]], planned=4)
     Bounds(label=-1, low=0.0, high=0.975)
-    >>> bounds("predictive", [[0.9, 0.1], [1.0, 0.0]], planned=4, orders=2)
-    Bounds(label=0, low=0.95, high=0.95)
     """
-    counted = _votes_counted(estimator, planned, orders)
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
     votes = np.asarray(seen, dtype=np.float64)
-    least = most = _sum_of_shares(estimator, votes, counted)
+    least = most = _sum_of_shares(estimator, votes)
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
-    left = max(0, counted - len(votes))
+    left = planned - len(votes)
     for _ in range(left):
         most = [part + 1.0 for part in most]
-    extra, total = (tie, counted + len(least) / 2) if estimator == "sampled" else (0.0, counted)
+    extra, total = (tie, planned + len(least) / 2) if estimator == "sampled" else (0.0, planned)
     winner = least.index(max(least))
     if least[winner] > max(most[:winner] + most[winner + 1 :]):
         return Bounds(winner, (least[winner] + extra) / total, (most[winner] + extra) / total)
     return Bounds(-1, 0.0, (max(most) + extra) / total if left else 0.0)
 
 
-def _votes_counted(estimator: str, planned: int, orders: int) -> int:
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
-    if not 1 <= orders <= planned:
-        raise ValueError(f"orders must lie between 1 and the {planned} planned votes, not {orders}")
-    return orders if estimator == "predictive" else planned
-
-
 def _checked(votes: npt.ArrayLike) -> FloatArray:
     votes = np.asarray(votes, dtype=np.float64) + 0.0  # adding +0.0 turns -0.0 into 0.0
-    if votes.ndim != 3 or votes.shape[2] < 2:
-        raise ValueError(f"votes must have shape (n, k, c) with c >= 2, not {votes.shape}")
+    if votes.ndim != 3 or votes.shape[1] < 1 or votes.shape[2] < 2:
+        raise ValueError(f"votes must have shape (n, k, c) with k >= 1 and c >= 2, not {votes.shape}")
     # Not a number compares false, and so does a sum with one.
     good = (votes >= 0).all(axis=2) & (votes.sum(axis=2) <= 1 + MASS_TOLERANCE)
     if not good.all():
@@ -193,8 +167,8 @@ def _stated(votes: FloatArray) -> FloatArray:
     return np.where((mass > 0) & (unnamed > 0), filled, shares)
 
 
-def _sum_of_shares(estimator: str, votes: FloatArray, counted: int) -> list[float]:
-    """`_sum_in_order` of the shares (c,) of one item's votes (s, c), of which so many count.
+def _sum_of_shares(estimator: str, votes: FloatArray) -> list[float]:
+    """`_sum_in_order` of the shares (c,) of one item's votes (s, c).
 
     The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers, for
     which numpy's calls take longer than the sums.
@@ -203,9 +177,9 @@ def _sum_of_shares(estimator: str, votes: FloatArray, counted: int) -> list[floa
     if votes.ndim != 2 or votes.shape[1] < 2 or not all(map(_is_vote, rows)):
         _checked(votes[None])  # says what is wrong
     if estimator == "verbalized":
-        shares = _stated(votes[None])[0].tolist()[:counted]
+        shares = _stated(votes[None])[0].tolist()
     else:
-        massed = [(row, _added(sorted(row))) for row in rows[:counted]]
+        massed = [(row, _added(sorted(row))) for row in rows]
         shares = [[part / mass for part in row] for row, mass in massed if mass > 0]
     return [_added(row[label] for row in shares) for label in range(votes.shape[1])]
 

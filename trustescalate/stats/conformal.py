@@ -10,7 +10,7 @@ import numpy as np
 
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.paths import Votes, agreement_stack, stacked_scores
+from trustescalate.stats.pooling import Votes, agreement_stack, stacked_scores
 
 
 class Selected(NamedTuple):
@@ -89,11 +89,11 @@ def select_run(run: Votes, known: Votes, right: BoolArray, alpha: float) -> Rele
     """Pool the judges, read verdicts by the last, and `select` among the items of a run.
 
     `run` (m, tiers) and `known` (n, tiers) hold full ensembles; `right` (n, c) tells which of the c labels
-    agree with people on each labelled row. Weights are those of `paths.agreement_stack` on the rows of both
+    agree with people on each labelled row. Weights are those of `pooling.agreement_stack` on the rows of both
     together: a symmetric function that reads no human label, so rows and items stay exchangeable. With one
     judge its own score counts. An item without a verdict is not released, and a labelled row without one not
     counted: given who has a verdict, the others are exchangeable.
-    Raises ValueError as `select` and `paths.stacked_scores` do.
+    Raises ValueError as `select` and `pooling.stacked_scores` do.
     Source: as `select`; scores from all data at once as in full conformal prediction, Vovk et al. 2005.
 
     >>> scores, labels = np.linspace(1, 0.5, 40)[:, None], np.zeros((40, 1), dtype=int)

@@ -12,8 +12,9 @@ import numpy as np
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
 from trustescalate.stats.certify import Certified, Table
 from trustescalate.stats.control import Prefer, Rejections, binomial_best, carried, choose, fallback
-from trustescalate.stats.paths import Plan, Rows
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import Outcomes, evaluate
+from trustescalate.stats.pooling import Rows
 
 
 class CertifiedGroups(NamedTuple):

@@ -1,6 +1,6 @@
 """Paths: which cascades are tested, in which order, strict to lax. All are fixed before certification rows.
 
-Label-free: `common` (in `policy`), `pooled` and `hedged`. From dev rows: `calibrated`, `pareto`, `stacked`.
+Label-free: `common` (in `policy`), `pooled` and `hedged`. From dev rows: `pareto`, `stacked`.
 Whatever the path, the guarantee is the same; a better order buys coverage. Neither dev rows nor the pilot may
 hold certification rows: a path that has seen the rows it is tested on breaks the guarantee. This file tests
 nothing: that is `control`.
@@ -10,60 +10,27 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from scipy.special import expit
 
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.confidence import Bounds
-from trustescalate.stats.fitted import DIGITS, RECALIBRATORS, conditional_logit, log_odds, recalibrated
+from trustescalate.stats.bounds import BoolArray, FloatArray
 from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.pooling import (
+    DIGITS,
+    NO_DEV,
+    Rows,
+    Stack,
+    Votes,
+    agreement_stack,
+    conditional_logit,
+    fit_stack,
+    log_odds,
+    stacked_scores,
+)
 
 HEDGE = (0.22, 0.3, 0.48)
 """Shares of delta: all tiers on one scale, the last judge alone, and pooled scores."""
-POOL_CLIP, MOST_WEIGHT, LAST_AGREEMENT = 3.0, 1.5, 0.9
-PSEUDO_AGREEMENTS, PSEUDO_ROWS = 1.5, 3.0
-WEIGHT_DIGITS = 6
-MARGIN = 1e-9
-"""More than the rounding of a pooled score."""
 STRICTEST, LAXEST = 0.01, 0.6
 """Predicted risks of the last row that is let in, between which `pareto` walks."""
-STACK_RIDGE, STACK_CLIP = 5.0, 4.0
-NO_DEV = "this path is fitted on dev rows, and there are none"
-
-
-class Votes(NamedTuple):
-    """Rows without human labels: `scores`, `labels` (n, m), a label -1 where the tier has no verdict."""
-
-    scores: FloatArray
-    labels: IntArray
-
-
-class Rows(NamedTuple):
-    """Rows with human labels: `scores`, `labels`, `costs` (n, m), `truth` (n,), as in `policy.evaluate`."""
-
-    scores: FloatArray
-    labels: IntArray
-    truth: IntArray
-    costs: FloatArray
-
-    @property
-    def votes(self) -> Votes:
-        """Without what people say."""
-        return Votes(self.scores, self.labels)
-
-    def take(self, index: IntArray | BoolArray) -> "Rows":
-        """Some of the rows, in this order."""
-        return Rows(self.scores[index], self.labels[index], self.truth[index], self.costs[index])
-
-
-class Stack(NamedTuple):
-    """How tiers are pooled: `weights` (m, m, 2), what tier i's log-odds, and its verdict, are worth at tier
-    j.
-
-    c `classes`; log-odds are cut to +-`clip`. Tier j reads the tiers i <= j.
-    """
-
-    classes: int
-    weights: FloatArray
-    clip: float = STACK_CLIP
 
 
 class Plan(NamedTuple):
@@ -173,35 +140,6 @@ def last_judge_path(pilot: FloatArray | None, tiers: int, size: int = 40) -> Flo
     return np.column_stack([np.full((len(own), tiers - 1), np.inf), own])
 
 
-def agreement_stack(pilot: Votes | None, tiers: int, classes: int) -> Stack:
-    """Pool tiers without a human label: weights from how often each agrees with the last judge.
-
-    Tier i's log-odds, cut to +-3, count w_i: the log-odds of (agreements + 1.5) / (rows + 3) against the
-    other labels, relative to those of 90 %, cut to [0, 1.5]. The last judge counts 1. Rows are those of
-    `pilot` on which both give a verdict; where there are none every tier counts 1. Raises ValueError for
-    fewer than 2 classes.
-    Source: weighted majority by log-odds, Nitzan and Paroush 1982; agreement in place of accuracy as in
-    Dawid and Skene 1979.
-
-    >>> labels = np.array([[0, 0]] * 45 + [[1, 0]] * 5)
-    >>> agreement_stack(Votes(np.full((50, 2), 0.9), labels), tiers=2, classes=2).weights[1, :, 0].tolist()
-    [0.895516, 1.0]
-    """
-    if classes < 2:
-        raise ValueError(f"there must be 2 classes, not {classes}")
-    worth = np.ones(tiers)
-    seen = np.zeros((0, tiers), dtype=np.int64) if pilot is None else pilot.labels
-    for i in range(tiers - 1):
-        both = (seen[:, i] >= 0) & (seen[:, -1] >= 0)
-        if both.any():
-            agreed = int((seen[both, i] == seen[both, -1]).sum())
-            worth[i] = (agreed + PSEUDO_AGREEMENTS) / (int(both.sum()) + PSEUDO_ROWS)
-            worth[i] = _against_others(worth[i], classes) / _against_others(LAST_AGREEMENT, classes)
-    weights = np.zeros((tiers, tiers, 2))
-    weights[:, :, 0] = np.tri(tiers) * np.round(np.clip(worth, 0.0, MOST_WEIGHT), WEIGHT_DIGITS)
-    return Stack(classes, weights, POOL_CLIP)
-
-
 def pooled_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -> Plan:
     """One threshold for all tiers on pooled scores: each tier speaks for all tiers so far.
 
@@ -251,38 +189,7 @@ def _in_reading(policies: FloatArray, reading: int, readings: int) -> FloatArray
     return np.concatenate([policies if at == reading else never for at in range(readings)], axis=1)
 
 
-def _against_others(share: float, classes: int) -> float:
-    return float(np.log(share / (1 - share) * (classes - 1)))
-
-
 # ── from dev rows ────────────────────────────────────────────────────────────────────────────────
-
-
-def calibrated_path(
-    dev: Rows, pilot: Votes | None = None, size: int = 40, curve: Literal["platt", "isotonic"] = "platt"
-) -> Plan:
-    """One threshold for all tiers on P(correct | c_j), which is fitted for each tier on dev rows.
-
-    A tier whose fitted P(correct) is low accepts late or never, so judges that are confidently wrong drop
-    out. Levels are quantiles of each row's highest fitted value, on `pilot` and dev rows. Fitted curves never
-    fall, so the policies are thresholds on the tiers' own scores. A row without a majority counts as wrong.
-    With few levels of score, or under some 50 dev rows, curves are coarse. Raises ValueError without dev
-    rows. Platt (1999).
-
-    >>> scores, truth = np.tile([[1.0, 0.6], [1.0, 0.9]], (40, 1)), np.zeros(80, dtype=int)
-    >>> labels = np.tile([[0, 1], [1, 0]], (40, 1))
-    >>> dev = Rows(scores, labels, truth, np.zeros((80, 2)))
-    >>> calibrated_path(dev).parts[0].tolist()
-    [[inf, 0.9], [1.0, 0.9]]
-    """
-    _check_dev(dev)
-    seen = _joined(dev.votes, pilot)
-    curves = [_calibrate_tier(dev, seen, j, curve) for j in range(dev.scores.shape[1])]
-    levels = _levels(np.column_stack([own for _, _, own in curves]).max(axis=1), size)
-    policies = np.column_stack(
-        [np.append(knots, np.inf)[np.searchsorted(values, levels)] for knots, values, _ in curves]
-    )
-    return Plan.laid_out((_distinct(policies),), (1.0,), seen)
 
 
 def pareto_path(
@@ -339,93 +246,6 @@ def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -
     return Plan.laid_out((common_path(read, read.shape[1], size),), (1.0,), seen, (stack,))
 
 
-def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
-    """For each tier a small logistic model over what all tiers so far say: log-odds, and verdict.
-
-    Each tier i votes for its label with a · (log-odds of its score against the other labels, within ±4) + b.
-    The weights are one pair (a, b) per tier seen, the same for all labels, so renaming labels renames the
-    verdict and changes no score. Shrunk towards 0. Rows without a majority are left out. Raises ValueError
-    without rows, for fewer than 2 classes, or for a label that is not below `classes`.
-    Source: stacking, Wolpert 1992.
-
-    >>> ones = np.ones((50, 1), dtype=int)
-    >>> dev = Rows(np.full((50, 1), 0.8), ones, ones[:, 0], np.zeros((50, 1)))
-    >>> fit_stack(dev, classes=2).weights.round(2).tolist()
-    [[[1.14, 0.82]]]
-    """
-    _check_dev(dev)
-    if classes < 2 or max(dev.labels.max(), dev.truth.max()) >= classes:
-        raise ValueError(f"labels must lie below the number of classes, {classes}, and there must be 2")
-    m = dev.scores.shape[1]
-    known = dev.truth >= 0
-    said = _said(Votes(dev.scores[known], dev.labels[known]), classes, STACK_CLIP)
-    target = np.eye(classes)[dev.truth[known]]
-    weights = np.zeros((m, m, 2))
-    for j in range(m):
-        x = said[:, :, : j + 1].reshape(len(target), classes, 2 * (j + 1))
-        weights[j, : j + 1] = conditional_logit(x, target, np.full(x.shape[2], ridge)).reshape(-1, 2)
-    return Stack(classes, weights)
-
-
-def stacked_scores(stack: Stack, votes: Votes) -> Votes:
-    """What tier j says with all tiers before it in mind: its likeliest label, and that label's probability.
-
-    Column j reads the columns up to j only, so a run can go tier by tier, with -1 for tiers not asked yet. A
-    row gets the same bits alone and among others. A tie at the top is no verdict: label -1, score 0. A tier
-    that fails keeps what was said before it. Raises ValueError for another number of tiers or a label too
-    large.
-    Source: stacking, Wolpert 1992.
-
-    >>> stack = Stack(2, np.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]))
-    >>> read = stacked_scores(stack, Votes(np.array([[0.8, 0.8], [0.8, 0.9]]), np.array([[1, 1], [1, 0]])))
-    >>> read.labels.tolist(), read.scores.round(3).tolist()
-    ([[1, 1], [1, 0]], [[0.8, 0.941], [0.8, 0.692]])
-    """
-    m = len(stack.weights)
-    if votes.scores.shape != votes.labels.shape or votes.scores.shape[1:] != (m,):
-        raise ValueError(f"scores {votes.scores.shape} and labels {votes.labels.shape} must be (n, {m})")
-    if votes.labels.size and votes.labels.max() >= stack.classes:
-        raise ValueError(f"labels must lie below {stack.classes}")
-    said = _said(votes, stack.classes, stack.clip)
-    scores, labels = np.zeros(votes.scores.shape), np.full(votes.labels.shape, -1, dtype=np.int64)
-    for j in range(m):
-        eta = np.zeros(said.shape[:2])
-        for i in range(j + 1):
-            eta = eta + stack.weights[j, i, 0] * said[:, :, i, 0] + stack.weights[j, i, 1] * said[:, :, i, 1]
-        scores[:, j], labels[:, j] = _likeliest(eta)
-    return Votes(scores, labels)
-
-
-def pooled_bounds(stack: Stack, votes: Votes, tier: int, last: Bounds) -> Bounds:
-    """What `stacked_scores` can still say of one row at `tier`, whose own full ensemble is open.
-
-    `votes` (1, m) holds the tiers before it, all their votes in, and `last` what its own can still say. For
-    weights as `agreement_stack` makes them: log-odds count, and never against their label. They hold to
-    within the rounding of a sum of m terms (`MARGIN`).
-
-    >>> stack = agreement_stack(None, tiers=2, classes=2)
-    >>> seen = Votes(np.array([[0.8, 0.0]]), np.array([[1, -1]]))
-    >>> [round(each, 3) for each in pooled_bounds(stack, seen, 1, Bounds(1, 0.6, 0.7))]
-    [1, 0.857, 0.903]
-    >>> [round(each, 3) for each in pooled_bounds(stack, seen, 1, Bounds(-1, 0.0, 0.9))]
-    [-1, 0.0, 0.988]
-    """
-    decided = last.label >= 0
-    labels = [last.label] if decided else list(range(stack.classes))
-    ends = [(label, score) for label in labels for score in (last.low, last.high)]
-    scores = np.repeat(votes.scores, len(ends) + 1, axis=0)
-    said = np.repeat(votes.labels, len(ends) + 1, axis=0)
-    said[:, tier] = [*(label for label, _ in ends), -1]
-    scores[:, tier] = [*(score for _, score in ends), 0.0]
-    read = stacked_scores(stack, Votes(scores, said))
-    score, label = read.scores[:, tier], read.labels[:, tier]
-    # With a verdict that is decided, the tier cannot be silent: the last row is not among what can happen.
-    score, label = (score[:-1], label[:-1]) if decided else (score, label)
-    if decided and label[0] >= 0 and (label == label[0]).all():
-        return Bounds(int(label[0]), float(score.min()), float(score.max()))
-    return Bounds(-1, 0.0, float(score.max()))
-
-
 # ── by name ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -462,7 +282,7 @@ class Rule(NamedTuple):
     needs_dev: bool
 
 
-PathName: TypeAlias = Literal["hedged", "common", "pooled", "last_judge", "pareto", "calibrated", "stacked"]
+PathName: TypeAlias = Literal["hedged", "common", "pooled", "last_judge", "pareto", "stacked"]
 
 PATHS: Mapping[PathName, Rule] = {
     "hedged": Rule(lambda basis: hedged_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
@@ -470,7 +290,6 @@ PATHS: Mapping[PathName, Rule] = {
     "pooled": Rule(lambda basis: pooled_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
     "last_judge": Rule(lambda basis: _last_judge(basis.unlabelled, basis.tiers), needs_dev=False),
     "pareto": Rule(lambda basis: pareto_path(basis.labelled, basis.pilot), needs_dev=True),
-    "calibrated": Rule(lambda basis: calibrated_path(basis.labelled, basis.pilot), needs_dev=True),
     "stacked": Rule(lambda basis: stacked_path(basis.labelled, basis.pilot, basis.classes), needs_dev=True),
 }
 
@@ -496,19 +315,6 @@ def _check_dev(dev: Rows) -> None:
         raise ValueError(NO_DEV)
 
 
-# ── calibrated ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _calibrate_tier(dev: Rows, seen: Votes, j: int, curve: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The tier's scores that occur, their fitted values, both rising; and the value (n,) of each seen row."""
-    said, told = dev.labels[:, j] >= 0, seen.labels[:, j] >= 0
-    if not said.any():
-        return np.zeros(0), np.zeros(0), np.zeros(len(told))
-    model = RECALIBRATORS[curve](dev.scores[said, j], (dev.labels[:, j] == dev.truth)[said])
-    knots = np.unique(seen.scores[told, j])
-    return knots, recalibrated(model, knots), np.where(told, recalibrated(model, seen.scores[:, j]), 0.0)
-
-
 def _levels(values: FloatArray, size: int) -> FloatArray:
     rising = np.unique(np.quantile(values, np.linspace(0, 1, size), method="inverted_cdf"))
     return np.asarray(rising[::-1], dtype=np.float64)
@@ -528,9 +334,23 @@ def _smoothed_risk(dev: Rows) -> FloatArray:
         said = dev.labels[:, j] >= 0
         if said.any():
             correct = (dev.labels[:, j] == dev.truth)[said]
-            fitted = recalibrated(RECALIBRATORS["platt"](dev.scores[said, j], correct), dev.scores[said, j])
-            risk[said, j] = 1 - (correct + fitted) / 2
+            risk[said, j] = 1 - (correct + _fitted_accuracy(dev.scores[said, j], correct)) / 2
     return risk
+
+
+def _fitted_accuracy(score: FloatArray, correct: BoolArray) -> FloatArray:
+    """P(correct) of each score (n,) by a logistic curve in its log-odds, flat where it would fall."""
+    z = log_odds(score)
+    z = z - z.mean()
+    target = np.column_stack([~correct, correct]).astype(np.float64)
+    base, slope = _logistic(np.column_stack([np.ones_like(z), z]), target, np.array([0.1, 1.0]))
+    if slope < 0:
+        slope, base = 0.0, _logistic(np.ones((len(z), 1)), target, np.array([0.1]))[0]
+    return np.asarray(np.round(expit(base + slope * z), DIGITS), dtype=np.float64)
+
+
+def _logistic(x: FloatArray, target: FloatArray, ridge: FloatArray) -> FloatArray:
+    return conditional_logit(np.stack([np.zeros_like(x), x], axis=1), target, ridge)
 
 
 def _grids(dev: Rows, size: int) -> list[FloatArray]:
@@ -563,29 +383,3 @@ def _worth(policies: FloatArray, dev: Rows, gain: FloatArray, price: float) -> F
         worth += (left * accepts) @ gain[:, j]
         left = left * ~accepts
     return worth
-
-
-# ── stacked ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _said(votes: Votes, classes: int, clip: float) -> FloatArray:
-    """(n, c, m, 2): at the label that a tier names its log-odds against each other label, and 1; else 0."""
-    n, m = votes.scores.shape
-    said = np.zeros((n, classes, m, 2))
-    strength = np.clip(log_odds(votes.scores) + np.log(classes - 1), -clip, clip)
-    row, tier = np.nonzero(votes.labels >= 0)
-    said[row, votes.labels[row, tier], tier, 0] = strength[row, tier]
-    said[row, votes.labels[row, tier], tier, 1] = 1.0
-    return said
-
-
-def _likeliest(eta: FloatArray) -> tuple[FloatArray, IntArray]:
-    # Sorted first: the sum does not depend on how labels are ordered. Rounded first: nor do ties.
-    eta = np.round(eta, DIGITS)
-    behind = np.sort(np.exp(eta - eta.max(axis=1, keepdims=True)), axis=1)
-    total = np.zeros(len(eta))
-    for k in range(eta.shape[1]):
-        total = total + behind[:, k]
-    unique = (eta == eta.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    label = np.where(unique, eta.argmax(axis=1), -1).astype(np.int64)
-    return np.where(unique, np.round(1 / total, DIGITS), 0.0), label

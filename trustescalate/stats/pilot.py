@@ -12,9 +12,10 @@ import numpy as np
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
 from trustescalate.stats.certify import certify
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import PATHS, Basis, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, Plan
 from trustescalate.stats.planning import coverage_ceiling
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.pooling import Rows, Votes
 
 
 class PilotPower(NamedTuple):

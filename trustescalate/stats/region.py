@@ -11,8 +11,9 @@ from math import ceil, sqrt
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_lower
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes
 
 SMALLEST, SLOPE, LARGEST = 0.3, 0.3, 0.55
 """`proposed_region`: by `benchmarks/region.py`, whose sets they were chosen on."""

@@ -20,8 +20,9 @@ from trustescalate.stats.bounds import (
     clopper_pearson_upper,
 )
 from trustescalate.stats.certify import certify
-from trustescalate.stats.paths import Plan, Votes
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes
 
 
 class ScoreAlarm(NamedTuple):

@@ -14,8 +14,9 @@ from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import FloatArray, IntArray, binomial_pvalue
 from trustescalate.stats.certify import certify, plan_levels
 from trustescalate.stats.control import binomial_best, choose, reject
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Rows, Votes
 
 HANDOVER_CELLS = 1_000
 PER_PILOT = 50

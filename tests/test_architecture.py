@@ -8,7 +8,8 @@ from statistics import median
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "trustescalate"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "trustescalate"
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -20,8 +21,28 @@ ROOMS: dict[str, set[str]] = {
     "calibration": {"data", "config", "records", "stats", "errors"},
     "cascade": {"calibration", "judges", "data", "config", "records", "stats", "errors"},
     "report": {"calibration", "data", "config", "records", "stats", "errors"},
-    "analysis": {"report", "cascade", "calibration", "judges", "data", "config", "records", "stats", "errors"},
-    "project": {"analysis", "report", "cascade", "calibration", "judges", "data", "config", "records", "errors"},
+    "analysis": {
+        "report",
+        "cascade",
+        "calibration",
+        "judges",
+        "data",
+        "config",
+        "records",
+        "stats",
+        "errors",
+    },
+    "project": {
+        "analysis",
+        "report",
+        "cascade",
+        "calibration",
+        "judges",
+        "data",
+        "config",
+        "records",
+        "errors",
+    },
     "integrations": {"project", "analysis", "report", "cascade", "records", "errors"},
     "cli": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config", "records"}
     | {"errors"},
@@ -116,3 +137,15 @@ def test_files_are_short_enough_to_read() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST} == {}
     assert lengths["project"] <= 300
     assert 100 <= median(lines for lines in lengths.values() if lines > 10) <= 220
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_tests_share_helpers_in_support_alone(path: Path) -> None:
+    ours = {name for name in imports_of(path) if name.split(".")[0] == "tests"}
+    assert {name for name in ours if not f"{name}.".startswith("tests.support.")} == set()
+
+
+def test_the_package_imports_neither_tests_nor_benchmarks() -> None:
+    """The wheel holds the package alone."""
+    used = {name.split(".")[0] for path in MODULES for name in imports_of(path)}
+    assert not used & {"tests", "benchmarks", "reports"}

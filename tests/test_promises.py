@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_project import calibrate, edit, run, write_project
+from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.monitor import watch
-from trustescalate.analysis.path_choice import compare_paths
 from trustescalate.analysis.pilot_plan import plan_from_pilot
 from trustescalate.analysis.self_test import self_test_of
+from trustescalate.analysis.tune import tune
 from trustescalate.calibration.ledger import LEDGER, read_ledger
 from trustescalate.calibration.losses import losses
 from trustescalate.cli import app
@@ -27,6 +27,7 @@ from trustescalate.report.document import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.bounds import clopper_pearson_interval
+from trustescalate.stats.paths import PATHS
 
 Rows = list[dict[str, Any]]
 PATH = 'path = "common"\n'
@@ -171,16 +172,11 @@ def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
     project = Project.open(config)
     assert plan_from_pilot(project, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
     assert self_test_of(project, 5, 0).holds
-    beside = compare_paths(project)
-    assert [row.path for row in beside.paths] == [
-        "hedged",
-        "common",
-        "last_judge",
-        "pareto",
-        "tierwise",
-    ]
-    assert "stacked is left out: with [task] tolerance" in "\n".join(beside.lines())
-    assert "left out" not in "\n".join(compare_paths(Project.open(tmp_path / "0" / config.name)).lines())
+    beside = tune(project)
+    kept = [*(name for name in PATHS if name not in ("pooled", "stacked")), "tierwise"]
+    assert [row.path for row in beside.policies if row.estimator == "ensemble"] == kept
+    assert "pooled and stacked are left out: with [task] tolerance" in "\n".join(beside.lines())
+    assert "left out" not in "\n".join(tune(Project.open(tmp_path / "0" / config.name)).lines())
 
 
 # ── groups ───────────────────────────────────────────────────────────────────────────────────────
@@ -488,7 +484,7 @@ def test_what_cannot_be_rehearsed_is_named(tmp_path: Path, guarantee: str, more:
     project = Project.open(write_project(tmp_path, guarantee=guarantee, more=more))
     calls: Sequence[Any] = (
         lambda: plan_from_pilot(project, wanted=0.5),
-        lambda: compare_paths(project),
+        lambda: tune(project),
         lambda: self_test_of(project, 5, 0),
     )
     for call in calls:

@@ -1,8 +1,8 @@
 """A project folder: open it, calibrate, run, report, gate."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +24,7 @@ from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import Report, build, build_calibration
 from trustescalate.report.gate import Verdict, decide, why_stale
+from trustescalate.report.sections import Section
 
 
 @dataclass
@@ -40,9 +41,12 @@ class Project:
     _kept: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, path: Path, hooks: Hooks | None = None) -> "Project":
-        """Read a configuration file. Raises ConfigError that names every wrong key."""
-        return cls(load_config(path), hooks or Hooks())
+    def open(cls, path: Path, hooks: Hooks | None = None, *, overrides: Sequence[str] = ()) -> "Project":
+        """Read a configuration file, with `overrides` such as "guarantee.alpha=0.2".
+
+        Raises ConfigError that names every wrong key.
+        """
+        return cls(load_config(path, overrides), hooks or Hooks())
 
     @classmethod
     def from_records(
@@ -163,18 +167,27 @@ class Project:
         folder = find_run(self.config.folder, run_id or "latest")
         return with_estimates(self.config, with_labels(folder, data), data)
 
-    def report(self, run_id: str | None = None) -> tuple[Report, Path]:
-        """Turn a run, or the certificate where nothing was run, into report.html, .md and .json."""
+    def report(
+        self, run_id: str | None = None, more: Callable[[Certificate], Sequence[Section]] = lambda _: ()
+    ) -> tuple[Report, Path]:
+        """Turn a run, or the certificate where nothing was run, into report.html, .md and .json.
+
+        `more` makes further sections from the certificate; they come before the last one, the provenance.
+        """
         from trustescalate.report.html import render_html
         from trustescalate.report.machine import render_json
         from trustescalate.report.markdown import render_markdown
 
         probe = read_probe(self.config.folder)
         if run_id is None and not self.run_ids():
-            report, folder = build_calibration(self.certificate(), probe), self.config.folder
+            certificate, folder = self.certificate(), self.config.folder
+            report = build_calibration(certificate, probe)
         else:
             run = self.load_run(run_id)
-            report, folder = build(run, probe), self.run_path(run.header.id)
+            certificate, folder = run.header.certificate, self.run_path(run.header.id)
+            report = build(run, probe)
+        *first, provenance = report.sections
+        report = replace(report, sections=(*first, *more(certificate), provenance))
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"

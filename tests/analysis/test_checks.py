@@ -1,20 +1,19 @@
-"""What is said before money is spent: it asks nobody, needs no key, and agrees with the statistics."""
+"""Checks and dry runs make no model calls, need no key, and agree with what a run asks."""
 
 import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.test_project import LABELLED, calibrate, edit, simulated, write_project
+from tests.support.projects import LABELLED, calibrate, edit, simulated, write_project
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
-from trustescalate.analysis.sample_size import plan_labels
+from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
+from trustescalate.config import BudgetTable
 from trustescalate.data.dataset import load_dataset
+from trustescalate.errors import ConfigError, UsageError
 from trustescalate.project import Project
-from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 
 OPENAI = """
 [[judges]]
@@ -50,7 +49,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
-    found = asyncio.run(rehearse(Project.open(write_project(tmp_path, OPENAI)), None))
+    found = asyncio.run(estimate_run(Project.open(write_project(tmp_path, OPENAI))))
     assert not (tmp_path / ".trustescalate").exists()
     assert not (tmp_path / "runs").exists()
     assert {row.judge for row in found.estimates} == {"cheap", "dear"}
@@ -70,7 +69,7 @@ def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
-    found = asyncio.run(rehearse(Project.open(write_project(tmp_path, OPENAI)), None))
+    found = asyncio.run(estimate_calibration(Project.open(write_project(tmp_path, OPENAI))))
     plain = Project.open(tmp_path / "trustescalate.toml")
     roles = plain.roles(load_dataset(plain.config))
     foreseen = {row.judge: row.calls for row in found.estimates if row.phase == "calibrate"}
@@ -78,16 +77,50 @@ def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
     assert foreseen == {"cheap": rows * 4, "dear": rows * 4}
 
 
+@pytest.mark.usefixtures("offline")
+def test_a_dry_run_honours_the_budget(tmp_path: Path) -> None:
+    project = Project.open(write_project(tmp_path, OPENAI))
+    free = asyncio.run(estimate_run(project))
+    most, about = free.totals
+    assert (most.phase, most.covered, most.items) == ("run, at most", most.items, 40)
+    assert about.usd <= most.usd
+    assert "budget" not in "\n".join(free.lines())
+    limits = BudgetTable(usd=most.usd / 2, calls=most.calls // 4)
+    tight = asyncio.run(estimate_run(project, budget=limits))
+    assert tight.estimates == free.estimates
+    assert tight.totals[0].covered == 10
+    assert "calls covers about 10 of 40 items" in "\n".join(tight.lines())
+    wide = asyncio.run(estimate_calibration(project, BudgetTable(usd=1e6)))
+    assert wide.lines()[-1].endswith("the budget of 1e+06 USD covers it")
+    priceless = write_project(tmp_path / "free", OPENAI.replace("price =", "extra ="))
+    with pytest.raises(ConfigError, match="needs the price of 'cheap'"):
+        asyncio.run(estimate_run(Project.open(priceless), budget=BudgetTable(usd=1.0)))
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_dry_run_of_a_batch_takes_its_discount_and_its_day(tmp_path: Path) -> None:
+    project = Project.open(write_project(tmp_path, f"{OPENAI}\nbatch_discount = 0.25"))
+    for estimate in (estimate_calibration, estimate_run):
+        live, batch = asyncio.run(estimate(project)), asyncio.run(estimate(project, batch=True))
+        for one, other in zip(live.estimates, batch.estimates, strict=True):
+            share = 0.5 if one.judge == "cheap" else 0.25
+            assert other.usd == pytest.approx(share * one.usd)
+            assert other.minutes == (24 * 60 if one.calls else 0)
+        assert "answers of a Batch API within a day" in batch.lines()[0]
+    with pytest.raises(UsageError, match="none with a Batch API"):
+        asyncio.run(estimate_run(Project.open(write_project(tmp_path / "sim")), batch=True))
+
+
 def test_samples_are_foreseen(tmp_path: Path) -> None:
     judge = simulated("small", "XS", channel='"samples"')
     config = write_project(tmp_path, judge, ensemble="samples = 5")
-    (first, *_) = asyncio.run(rehearse(Project.open(config), None)).estimates
+    (first, *_) = asyncio.run(estimate_run(Project.open(config))).estimates
     assert first.calls == first.items * 2 * 2 * 5
 
 
 def test_a_dry_run_of_a_file(tmp_path: Path) -> None:
     config = write_project(tmp_path)
-    found = asyncio.run(rehearse(Project.open(config), tmp_path / "items.jsonl"))
+    found = asyncio.run(estimate_run(Project.open(config), tmp_path / "items.jsonl"))
     assert found.items == 130
     about = [row for row in found.estimates if row.phase == "run, about"]
     assert about[0].items == 130
@@ -135,43 +168,3 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
     assert any("share a prompt and no group" in line for line in found.warnings)
     edit(config, "[gate]", '[data]\ngroup = "item"\n[gate]')
     assert not any("share a prompt" in line for line in inspect_project(Project.open(config)).warnings)
-
-
-# ── plan ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("alpha", "delta", "risk", "share"), [(0.15, 0.1, 0.08, 0.7), (0.05, 0.05, 0.01, 1.0)]
-)
-def test_a_plan_is_what_the_statistics_say(alpha: float, delta: float, risk: float, share: float) -> None:
-    plan = plan_labels(alpha, delta, risk, share, 0.2)
-    needed = labels_needed(risk, alpha, delta)
-    assert needed is not None
-    assert plan.needed is not None
-    assert (plan.needed - 1) * share < needed <= plan.needed * share
-    assert plan.floor == label_floor(alpha, delta)
-    assert plan.ceiling == coverage_ceiling(0.2, alpha)
-    released = np.array([int(rows * share) for rows in plan.rows])
-    assert list(plan.allowed) == max_errors(released, alpha, delta).tolist()
-    assert list(plan.power) == power(released, risk, alpha, delta).tolist()
-
-
-def test_a_plan_that_no_number_of_labels_can_meet() -> None:
-    plan = plan_labels(0.1, 0.1, 0.1, 0.5, None)
-    assert plan.needed is None
-    assert "no number of labels" in "\n".join(plan.lines())
-
-
-@pytest.mark.parametrize(
-    "guess", [{"alpha": 0.0}, {"delta": 1.0}, {"disagreement": -0.1}, {"coverage": 0.0}, {"overall": 2.0}]
-)
-def test_guesses_that_are_no_shares_are_refused(guess: dict[str, float]) -> None:
-    given: dict[str, Any] = {
-        "alpha": 0.1,
-        "delta": 0.1,
-        "disagreement": 0.05,
-        "coverage": 0.5,
-        "overall": None,
-    }
-    with pytest.raises(ValueError, match=r"must|shares"):
-        plan_labels(**{**given, **guess})

@@ -11,10 +11,10 @@ import pytest
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from tests.calibration.test_population import world
-from tests.report import factory
-from tests.test_hostile import ALIVE, UNSAFE
-from tests.test_project import calibrate, edit, run, write_project
+from tests.support import factory
+from tests.support.hostile import ALIVE, UNSAFE
+from tests.support.projects import calibrate, edit, run, write_project
+from tests.support.runs import world
 from trustescalate.analysis.comparison import Comparison, compare
 from trustescalate.cli import app
 from trustescalate.errors import UsageError

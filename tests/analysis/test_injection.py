@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_project import JUDGES, Calls, calibrate, edit, simulated, write_project
+from tests.support.projects import JUDGES, Calls, calibrate, edit, simulated, write_project
 from trustescalate.analysis.injection import plan_probe, probe
 from trustescalate.cli import app
 from trustescalate.config import BudgetTable
@@ -143,19 +143,19 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
 def test_the_command_says_what_it_costs_before_it_asks(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     flags = ["--config", str(config), "--items", "1", "--family", "json", "--family", "marks"]
-    dry = CliRunner().invoke(app, ["probe", *flags, "--dry-run", "--json"])
+    dry = CliRunner().invoke(app, ["judges", "probe", *flags, "--dry-run", "--json"])
     assert dry.exit_code == 0, dry.output
     plan = json.loads(dry.stdout)
     assert not (tmp_path / "probe.json").exists()
-    done = CliRunner().invoke(app, ["probe", *flags])
+    done = CliRunner().invoke(app, ["judges", "probe", *flags])
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith(f"{plan['attacks']} texts in 1 items: at most {plan['calls']:,} calls")
     assert "small: " in done.stdout
     assert "reader: 0 of " in done.stdout
     assert json.loads((tmp_path / "probe.json").read_text(encoding="utf-8"))["items"] == 1
-    stopped = CliRunner().invoke(app, ["probe", *flags, "--items", "2", "--budget-calls", "1"])
+    stopped = CliRunner().invoke(app, ["judges", "probe", *flags, "--items", "2", "--budget-calls", "1"])
     assert stopped.exit_code == 4
-    assert "go on with `trustescalate probe" in stopped.stderr
+    assert "go on with `trustescalate judges probe" in stopped.stderr
 
 
 def test_an_attack_in_a_conversation_stands_in_its_last_turn() -> None:

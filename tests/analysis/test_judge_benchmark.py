@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.test_cli import cli
-from tests.test_project import Calls, calibrate, simulated, write_project
+from tests.support.command_line import cli
+from tests.support.projects import Calls, calibrate, simulated, write_project
 from trustescalate.analysis import judge_benchmark as module
 from trustescalate.analysis.judge_benchmark import Bench, bench, describe
 from trustescalate.config import BudgetTable

@@ -12,10 +12,10 @@ from scipy.special import expit
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from tests.calibration.test_population import world
-from tests.report import factory
-from tests.test_hostile import ALIVE, UNSAFE
-from tests.test_project import calibrate, run, write_project
+from tests.support import factory
+from tests.support.hostile import ALIVE, UNSAFE
+from tests.support.projects import calibrate, run, write_project
+from tests.support.runs import world
 from trustescalate.analysis import leaderboard
 from trustescalate.analysis.leaderboard import standings
 from trustescalate.calibration.population import Known, known_rows
@@ -257,12 +257,11 @@ def test_from_files_to_text_json_and_report(tmp_path: Path) -> None:
     assert {each.model for each in found.standings.models} == {"old", "new"}
     assert found.overall is not None
     assert sum(each.items for each in found.overall.strata) == found.overall.items
-    told = CliRunner().invoke(app, ["leaderboard", "--config", str(config)])
-    assert told.exit_code == 0, told.output
-    assert "Models, best first" in told.output
-    assert "Not separable by these labels" in told.output
-    as_json = json.loads(CliRunner().invoke(app, ["leaderboard", "--config", str(config), "--json"]).stdout)
-    assert [each["model"] for each in as_json["models"]] == [each.model for each in found.standings.models]
+    shown = json.loads(CliRunner().invoke(app, ["report", "--config", str(config), "--json"]).stdout)
+    (board,) = [section for section in shown["sections"] if section["slug"] == "leaderboard"]
+    bars = {bar["name"]: bar["estimate"] for bar in board["intervals"]["bars"]}
+    assert bars == {each.model: each.estimate for each in found.standings.models}
+    assert "Not separable by these labels" in " ".join(board["text"])
     made, _ = Project.open(config).report()
     assert {"overall", "leaderboard"} <= {section.slug for section in made.sections}
     assert "Models, best first" in render_markdown(made)
@@ -276,7 +275,7 @@ def test_naming_models_after_the_run_makes_it_no_staler(tmp_path: Path) -> None:
     config.write_text(config.read_text() + BOARD + '[data]\nstrata = "meta.family"\n')
     verdict, _ = Project.open(config).gate()
     assert not any("was changed" in check.message for check in verdict.checks)
-    assert CliRunner().invoke(app, ["leaderboard", "--config", str(config)]).exit_code == 0
+    assert "leaderboard" in {section.slug for section in Project.open(config).report()[0].sections}
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -286,14 +285,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     config = write_project(tmp_path, more='[data]\nstrata = "meta.tpyo"\n')
     with pytest.raises(DataError, match=r"no item has meta.tpyo, which \[data\] strata names"):
         calibrate(config)
-    plain = write_project(tmp_path)
-    told = CliRunner().invoke(app, ["leaderboard", "--config", str(plain)])
-    assert told.exit_code == 2
-    assert "[leaderboard] models" in told.stderr
-    told = CliRunner().invoke(
-        app, ["leaderboard", "--config", str(write_project(tmp_path, change=modelled(), more=BOARD))]
-    )
-    assert told.exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -326,10 +317,8 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     config = write_project(tmp_path, change=modelled(names), more=BOARD)
     calibrate(config)
     run(config)
-    told = CliRunner().invoke(app, ["leaderboard", "--config", str(config)])
-    assert told.exit_code == 0
-    assert not UNSAFE.search(told.output)
-    assert all(len(line) < 300 for line in told.output.splitlines())
-    made = build(factory.hostile_run())
-    shown = next(section for section in made.sections if section.slug == "leaderboard")
-    assert not UNSAFE.search("\n".join(section_lines(shown)))
+    for made in (Project.open(config).report()[0], build(factory.hostile_run())):
+        shown = next(section for section in made.sections if section.slug == "leaderboard")
+        lines = section_lines(shown)
+        assert not UNSAFE.search("\n".join(lines))
+        assert all(len(line) < 300 for line in lines)

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binom
 from typer.testing import CliRunner, Result
 
-from tests.test_project import Calls, calibrate, edit, run, write_project
+from tests.support.projects import Calls, calibrate, edit, run, write_project
 from trustescalate.analysis.monitor import (
     STATE,
     State,
@@ -384,8 +384,8 @@ def test_exit_codes(config: Path) -> None:
 def test_the_way_from_a_draw_to_a_verdict_is_printed(config: Path) -> None:
     drawn = cli("monitor", "--config", config, "--draw", 20)
     assert drawn.exit_code == 0
-    assert f"run --config {config} --fresh --items {drawn.stdout.strip()}" in drawn.stderr
-    again = cli("run", "--config", config, "--fresh", "--items", drawn.stdout.strip(), "--json")
+    assert f"run --config {config} --no-cache --items {drawn.stdout.strip()}" in drawn.stderr
+    again = cli("run", "--config", config, "--no-cache", "--items", drawn.stdout.strip(), "--json")
     run_id = json.loads(again.stdout)["run"]
     watched_now = cli("monitor", "--config", config, "--anchors", run_id)
     assert (watched_now.exit_code, "note: " in watched_now.stderr) == (0, False)
@@ -396,4 +396,4 @@ def test_anchors_from_the_cache_are_said_to_show_nothing(config: Path) -> None:
     again = cli("run", "--config", config, "--items", drawn, "--json")
     shown = cli("monitor", "--config", config, "--anchors", json.loads(again.stdout)["run"])
     assert (shown.exit_code, "note: run" in shown.stderr) == (0, True)
-    assert "without --fresh" in shown.stderr
+    assert "without --no-cache" in shown.stderr

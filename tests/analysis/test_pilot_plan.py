@@ -1,26 +1,26 @@
-"""Plans and comparisons from recorded votes: they agree with the statistics, repeat, and certify nothing."""
+"""Plans agree with the statistics, repeat, and certify nothing."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.test_project import calibrate, edit, shuffled, write_project
-from trustescalate.analysis.path_choice import compare_paths
-from trustescalate.analysis.pilot_plan import plan_from_pilot, write_plot
+from tests.support.projects import calibrate, edit, shuffled, write_project
+from trustescalate.analysis.pilot_plan import plan_from_guesses, plan_from_pilot, plan_labels, write_plot
 from trustescalate.analysis.recorded_votes import read_recorded
 from trustescalate.calibration.ledger import read_ledger
 from trustescalate.cli import app
 from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import NoCertificate, NotMeasurable
+from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
 from trustescalate.project import CERTIFICATE_VOTES, Project
 from trustescalate.records import Pooling
 from trustescalate.stats.certify import certify
-from trustescalate.stats.compare import certify_paths
 from trustescalate.stats.paths import PATHS, Basis
 from trustescalate.stats.pilot import pilot_ceiling, pilot_power
+from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.stats.policy import evaluate
 
 
@@ -87,7 +87,7 @@ def test_fitted_paths_find_their_dev_rows(tmp_path: Path) -> None:
     assert found.path == "stacked"
 
 
-# ── plan --pilot ─────────────────────────────────────────────────────────────────────────────────
+# ── from recorded votes ──────────────────────────────────────────────────────────────────────────
 
 
 def test_a_pilot_plan_is_what_the_statistics_say(config: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_plot_is_the_same_every_time(config: Path, tmp_path: Path) -> None:
 
 
 def test_the_plan_command(config: Path, tmp_path: Path) -> None:
-    given = ("plan", "--pilot", "--config", config, "--coverage", 0.5, "--trials", 5)
+    given = ("plan", "--config", config, "--coverage", 0.5, "--trials", 5)
     shown = cli(*given, "--plot", tmp_path / "power.svg")
     assert shown.exit_code == 0
     assert "must not certify again" in shown.stdout
@@ -160,74 +160,42 @@ def test_the_plan_command(config: Path, tmp_path: Path) -> None:
     value = json.loads(cli(*given, "--json", "--alpha", 0.4).stdout)
     assert (value["alpha"], value["delta"], value["trials"]) == (0.4, 0.2, 5)
     assert "must not certify again" in value["warning"]
-    refused = cli("plan", "--plot", tmp_path / "no.svg")
+    refused = cli(*given, "--disagreement", 0.1, "--plot", tmp_path / "no.svg")
     assert (refused.exit_code, (tmp_path / "no.svg").exists()) == (2, False)
-    assert cli("plan", "--pilot", "--config", write_project(tmp_path / "new")).exit_code == 3
 
 
-# ── paths ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_plan_takes_what_its_configuration_says(config: Path, tmp_path: Path) -> None:
+    before = read_ledger(config.parent).lines
+    guessed = plan_labels(Project.open(config), disagreement=0.1, coverage=0.5)
+    assert guessed == plan_from_guesses(0.3, 0.2, 0.1, 0.5, None)
+    assert read_ledger(config.parent).lines == before, "guesses read no label"
+    new = Project.open(write_project(tmp_path / "new"))
+    assert plan_labels(new) == plan_from_guesses(0.3, 0.2, 0.08, 0.7, None), "no votes are recorded yet"
+    assert plan_labels(new, alpha=0.1, delta=0.05) == plan_from_guesses(0.1, 0.05, 0.08, 0.7, None)
+    assert plan_labels(None) == plan_from_guesses(0.15, 0.1, 0.08, 0.7, None)
+    with_votes = plan_labels(Project.open(config), alpha=0.4, delta=0.3, coverage=0.5, trials=2)
+    assert with_votes == plan_from_pilot(Project.open(config), wanted=0.5, alpha=0.4, delta=0.3, trials=2)
 
 
-def test_paths_are_those_of_the_statistics(config: Path) -> None:
-    project = Project.open(config)
-    recorded = read_recorded(project)
-    found = compare_paths(project, dev_share=0.4, seed=5)
-    n = len(recorded.certify.truth)
-    dev = np.zeros(n, dtype=bool)
-    dev[np.random.default_rng(5).permutation(n)[: round(0.4 * n)]] = True
-    rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes, "prefer": "coverage"}
-    expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, **rules)  # type: ignore[arg-type]
-    assert (found.dev, found.rows) == (int(dev.sum()), int((~dev).sum()))
-    assert [row.path for row in found.paths] == [*PATHS, "tierwise"]
-    assert [row.chosen for row in found.paths].index(True) == expected.chosen
-    for row, result in zip(found.paths, expected.results, strict=False):
-        assert row.certified == (result.certified.chosen is not None)
-        assert row.coverage_lower == result.certified.coverage_lower
-        if result.certified.chosen is not None:
-            assert row.errors == result.certified.table.errors[result.certified.chosen]
-    assert not found.paths[-1].chosen
+def test_a_plan_finds_the_configuration_it_stands_in(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(cli("plan", "--json").stdout)["alpha"] == 0.15
+    monkeypatch.chdir(config.parent)
+    assert json.loads(cli("plan", "--json", "--disagreement", 0.1).stdout)["alpha"] == 0.3
+    assert json.loads(cli("plan", "--json", "--trials", 2).stdout)["pilot"] > 0
+    assert cli("plan", "--config", tmp_path / "nowhere.toml").exit_code == 2
 
 
-def test_labels_of_certification_rows_choose_nothing(config: Path) -> None:
-    """With every label of theirs turned round, the choice and what dev rows said stay as they were."""
-    recorded = read_recorded(Project.open(config))
-    rows, dev = recorded.certify, np.arange(len(recorded.certify.truth)) % 3 == 0
-    turned = rows._replace(truth=np.where(dev, rows.truth, 1 - rows.truth))
-    rules = {"alpha": 0.3, "delta": 0.2, "classes": recorded.classes, "pilot": recorded.pilot}
-    one, two = (certify_paths(some, dev, **rules) for some in (rows, turned))  # type: ignore[arg-type]
-    assert one.chosen == two.chosen
-    assert [row.coverage for row in one.results] == [row.coverage for row in two.results]
-    assert [row.certified.chosen for row in one.results] != [row.certified.chosen for row in two.results]
-
-
-def test_tierwise_counts_all_its_tiers(config: Path) -> None:
-    (paper,) = [row for row in compare_paths(Project.open(config)).paths if row.path == "tierwise"]
-    recorded = read_recorded(Project.open(config))
-    dev = np.zeros(len(recorded.certify.truth), dtype=bool)
-    dev[np.random.default_rng(0).permutation(len(dev))[: round(0.3 * len(dev))]] = True
-    if paper.thresholds is not None:
-        thresholds = np.array([np.inf if tau is None else tau for tau in paper.thresholds])
-        seen = evaluate(thresholds[None], *recorded.certify.take(~dev))
-        assert (paper.accepted, paper.errors) == (int(seen.accepted[0]), int(seen.errors[0]))
-        assert paper.cost == float(seen.cost[0])
-
-
-def test_the_paths_command_writes_to_the_ledger_alone(config: Path) -> None:
-    compare_paths(Project.open(config))
-    assert read_ledger(config.parent).lines[-1].event == "choice"
-    before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")}
-    shown = cli("paths", "--config", config)
-    assert shown.exit_code == 0
-    assert "set [guarantee] path = " in shown.stdout
-    assert "nothing was certified" in shown.stdout
-    value = json.loads(cli("paths", "--config", config, "--json", "--seed", 3).stdout)
-    assert (value["seed"], len(value["paths"])) == (3, len(PATHS) + 1)
-    assert {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")} == before
-    assert cli("paths", "--config", config, "--dev-share", 1).exit_code == 2
-    with pytest.raises(NotMeasurable, match="cannot be split"):
-        compare_paths(Project.open(config), dev_share=0.001)
-    with pytest.raises(ValueError, match="dev_share"):
-        compare_paths(Project.open(config), dev_share=1.0)
+def test_groups_with_guarantees_of_their_own_are_planned_one_by_one(config: Path, tmp_path: Path) -> None:
+    copy = tmp_path / config.name
+    copy.write_text(f"{config.read_text()}\n[groups]\nby = 'meta.kind'\n")
+    with pytest.raises(UsageError, match="`plan` knows one promise"):
+        plan_labels(Project.open(copy))
+    assert plan_labels(Project.open(copy), alpha=0.2, delta=0.05) == plan_from_guesses(
+        0.2, 0.05, 0.08, 0.7, None
+    )
 
 
 def test_reading_asks_nobody_and_reads_only_its_rows(config: Path) -> None:
@@ -238,3 +206,43 @@ def test_reading_asks_nobody_and_reads_only_its_rows(config: Path) -> None:
     assert recorded.plan("hedged").parts[0].tolist() == (
         PATHS["hedged"].build(Basis(None, recorded.pilot, 2, recorded.classes)).parts[0].tolist()
     )
+
+
+# ── from guesses ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("alpha", "delta", "risk", "share"), [(0.15, 0.1, 0.08, 0.7), (0.05, 0.05, 0.01, 1.0)]
+)
+def test_a_plan_is_what_the_statistics_say(alpha: float, delta: float, risk: float, share: float) -> None:
+    plan = plan_from_guesses(alpha, delta, risk, share, 0.2)
+    needed = labels_needed(risk, alpha, delta)
+    assert needed is not None
+    assert plan.needed is not None
+    assert (plan.needed - 1) * share < needed <= plan.needed * share
+    assert plan.floor == label_floor(alpha, delta)
+    assert plan.ceiling == coverage_ceiling(0.2, alpha)
+    released = np.array([int(rows * share) for rows in plan.rows])
+    assert list(plan.allowed) == max_errors(released, alpha, delta).tolist()
+    assert list(plan.power) == power(released, risk, alpha, delta).tolist()
+
+
+def test_a_plan_that_no_number_of_labels_can_meet() -> None:
+    plan = plan_from_guesses(0.1, 0.1, 0.1, 0.5, None)
+    assert plan.needed is None
+    assert "no number of labels" in "\n".join(plan.lines())
+
+
+@pytest.mark.parametrize(
+    "guess", [{"alpha": 0.0}, {"delta": 1.0}, {"disagreement": -0.1}, {"coverage": 0.0}, {"overall": 2.0}]
+)
+def test_guesses_that_are_no_shares_are_refused(guess: dict[str, float]) -> None:
+    given: dict[str, Any] = {
+        "alpha": 0.1,
+        "delta": 0.1,
+        "disagreement": 0.05,
+        "coverage": 0.5,
+        "overall": None,
+    }
+    with pytest.raises(ValueError, match=r"must|shares"):
+        plan_from_guesses(**{**given, **guess})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_project import calibrate, edit, run, simulated, write_project
+from tests.support.projects import calibrate, edit, run, simulated, write_project
 from trustescalate.analysis.reparse import Reparsed, reparse
 from trustescalate.cli import app
 from trustescalate.errors import DataError, NotMeasurable, UsageError
@@ -108,7 +108,7 @@ def test_the_command(tmp_path: Path) -> None:
     calibrate(config)
     out = tmp_path / "new.jsonl"
     done = CliRunner().invoke(
-        app, ["reparse", "certificate", "--config", str(config), "--write", str(out), "--json"]
+        app, ["judges", "reparse", "certificate", "--config", str(config), "--write", str(out), "--json"]
     )
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -116,5 +116,5 @@ def test_the_command(tmp_path: Path) -> None:
     assert len(out.read_bytes().splitlines()) == len(
         (tmp_path / "certificate.votes.jsonl").read_bytes().splitlines()
     )
-    nothing = CliRunner().invoke(app, ["reparse", "nowhere", "--config", str(config)])
+    nothing = CliRunner().invoke(app, ["judges", "reparse", "nowhere", "--config", str(config)])
     assert nothing.exit_code == 3

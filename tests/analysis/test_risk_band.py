@@ -9,13 +9,14 @@ import pytest
 from scipy.stats import beta
 from typer.testing import CliRunner
 
-from tests.calibration.test_calibrate import World
-from tests.test_hostile import ALIVE, UNSAFE
-from tests.test_project import calibrate, write_project
-from trustescalate.analysis.risk_band import read_band
+from tests.support.certificates import World
+from tests.support.hostile import ALIVE, UNSAFE
+from tests.support.projects import calibrate, write_project
+from trustescalate.analysis.risk_band import band_section, read_band
 from trustescalate.cli import app
 from trustescalate.errors import NotMeasurable
 from trustescalate.records import Seal
+from trustescalate.report.terminal import section_lines
 
 
 def test_the_answer_is_the_policy_of_most_coverage_within_alpha() -> None:
@@ -41,11 +42,11 @@ def test_the_answer_is_the_policy_of_most_coverage_within_alpha() -> None:
 
 def test_the_policy_of_the_certificate_is_marked_and_alphas_stand_beside_theirs() -> None:
     made = World().certificate()
-    text = "\n".join(read_band(made, (0.01, 0.5, 0.51)).lines())
+    text = "\n".join(section_lines(band_section(read_band(made, (0.01, 0.5, 0.51)))))
     assert "At alpha 1 %: no policy has a limit of at most 1 %; nothing may be claimed." in text
     assert "alpha 0.5, alpha 0.51" in text
     assert "No run uses these thresholds" in text
-    assert "No run uses" not in "\n".join(read_band(made).lines())
+    assert "No run uses" not in "\n".join(section_lines(band_section(read_band(made))))
 
 
 def test_a_refusal_has_a_band_too() -> None:
@@ -79,17 +80,21 @@ def test_what_has_no_limits_is_named(changed: dict[str, Any], named: str) -> Non
 def test_from_the_command_line(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     calibrate(config)
-    asked = ["band", "--config", str(config)]
-    told = CliRunner().invoke(app, [*asked, "--alpha", "0.3", "--alpha", "0.4"])
-    assert told.exit_code == 0, told.output
-    assert told.output.count("At alpha") == 2
-    found = json.loads(CliRunner().invoke(app, [*asked, "--alpha", "0.3", "--json"]).stdout)
-    assert found["answers"][0]["alpha"] == 0.3
+    asked = ["report", "--config", str(config)]
+    shown = CliRunner().invoke(app, [*asked, "--alpha", "0.3", "--alpha", "0.4"])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr.count("At alpha") == 2
+    assert shown.stdout == f"{tmp_path / 'report.html'}\n"
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").count("At alpha") == 2
+    report = json.loads(CliRunner().invoke(app, [*asked, "--alpha", "0.3", "--json"]).stdout)
+    (section,) = [each for each in report["sections"] if each["slug"] == "risk-limits"]
+    assert "At alpha 30 %" in " ".join(section["text"])
     assert CliRunner().invoke(app, [*asked, "--alpha", "1.5"]).exit_code == 2
-    assert CliRunner().invoke(app, ["band", "--config", str(write_project(tmp_path / "new"))]).exit_code == 3
+    new = str(write_project(tmp_path / "new"))
+    assert CliRunner().invoke(app, ["report", "--alpha", "0.3", "--config", new]).exit_code == 3
 
 
 def test_hostile_names_do_not_reach_the_terminal() -> None:
     made = World().certificate()
     named = replace(made, judges=tuple(Seal(name, "", "logprobs") for name in ALIVE))
-    assert not UNSAFE.search("\n".join(read_band(named, (0.5,)).lines()))
+    assert not UNSAFE.search("\n".join(section_lines(band_section(read_band(named, (0.5,))))))

@@ -1,4 +1,4 @@
-"""The self-test counts broken promises, in standard worlds and in one made from recorded votes."""
+"""The self-test counts violations, in standard worlds and in one made from recorded votes."""
 
 import json
 from dataclasses import replace
@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from tests.test_project import calibrate, write_project
-from trustescalate.analysis.self_test import OWN, SHARP, SHARPER, own_world, self_test, self_test_of
-from trustescalate.cli import app
-from trustescalate.errors import NoCertificate
+from tests.support.projects import calibrate, write_project
+from trustescalate.analysis.self_test import OWN, SHARP, SHARPER, main, own_world, self_test, self_test_of
+from trustescalate.errors import EXIT_BREACH, EXIT_PASSED, EXIT_USAGE, NoCertificate
 from trustescalate.project import Project
 from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import world
@@ -28,7 +26,7 @@ def test_the_self_test_holds_and_would_notice_if_it_did_not() -> None:
     assert sum(row.certified for row in hopeless) <= sum(row.limit for row in hopeless)
     broken = replace(found, results=(replace(found.results[0], violations=found.results[0].limit + 1),))
     assert not broken.holds
-    assert "BROKEN" in broken.lines()[-1]
+    assert "VIOLATED" in broken.lines()[-1]
     assert found.as_dict()["holds"] is True
 
 
@@ -78,11 +76,41 @@ def test_ones_own_setting_stands_beside_the_standard_worlds(tmp_path: Path) -> N
     assert "yours" in "\n".join(found.lines())
 
 
-def test_the_command_takes_a_configuration_or_flags(tmp_path: Path) -> None:
+def test_it_takes_a_configuration_or_a_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_project(tmp_path)
     calibrate(config)
-    given = ["selftest", "--config", str(config), "--trials", "5"]
-    value = json.loads(CliRunner().invoke(app, [*given, "--json"]).stdout)
-    assert value["results"][0]["world"] == OWN
-    refused = CliRunner().invoke(app, [*given, "--alpha", "0.1"])
-    assert (refused.exit_code, "leave these flags out" in refused.stderr) == (2, True)
+    given = ["--config", str(config), "--trials", "5"]
+    assert main([*given, "--json", "--set", "guarantee.alpha=0.4"]) == EXIT_PASSED
+    value = json.loads(capsys.readouterr().out)
+    assert (value["results"][0]["world"], value["alpha"]) == (OWN, 0.4)
+    assert main(["--config", str(tmp_path / "nowhere.toml")]) == EXIT_USAGE
+    assert capsys.readouterr().err.startswith("error: ")
+    assert main(["--trials", "3", "--rows", "50", "--tiers", "1"]) == EXIT_PASSED
+    assert "the guarantee holds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--config", "trustescalate.toml", "--rows", "9"],
+        ["--alpha", "1"],
+        ["--delta", "3"],
+        ["--rows", "0"],
+        ["--tiers", "9"],
+        ["--trials", "0"],
+        ["--seed", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_out_of_range_is_usage(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == EXIT_USAGE
+    assert "error: " in capsys.readouterr().err
+
+
+def test_too_many_violations_end_as_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = self_test(0.2, 0.1, 50, 1, 2, 0)
+    broken = replace(broken, results=(replace(broken.results[0], violations=99),))
+    monkeypatch.setattr("trustescalate.analysis.self_test.self_test", lambda *_: broken)
+    assert main([]) == EXIT_BREACH

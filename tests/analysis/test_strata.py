@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from tests.calibration.test_population import judgment, world
-from tests.report import factory
+from tests.support import factory
+from tests.support.runs import judgment, world
 from trustescalate.calibration.population import Known, overall
 from trustescalate.records import Annotation, Judgment, Run
 from trustescalate.report.document import build
@@ -52,7 +52,7 @@ def drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Judged, list
     shares, wins, strata = rows(seed)
     labelled = {i: (share, float(won)) for i, share, won in zip(IDS[:400], shares, wins, strict=False)}
     known = Known(labelled, dict(zip(IDS[400:], shares[400:], strict=True)))
-    monkeypatch.setattr(evidence, "known_rows", lambda *_: known)
+    monkeypatch.setattr(population, "known_rows", lambda *_: known)
     return BASE, {}, [], strata
 
 

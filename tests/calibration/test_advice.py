@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from tests.calibration.test_validity_calibrate import certified
+from tests.support.worlds import certified
 from trustescalate.records import Certificate
 from trustescalate.stats.validity import world
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.calibration.test_calibrate import TASK
-from tests.report import factory
-from tests.test_project import calibrate, write_project
+from tests.support import factory
+from tests.support.certificates import TASK
+from tests.support.projects import calibrate, write_project
 from trustescalate.calibration.annotator_agreement import people
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, People

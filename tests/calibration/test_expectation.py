@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.batch_server import BatchServer
-from tests.test_project import Calls, calibrate, edit, run, write_project
+from tests.support.batch_server import BatchServer
+from tests.support.projects import Calls, calibrate, edit, run, write_project
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
+from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
 from trustescalate.analysis.recorded_votes import read_recorded
 from trustescalate.calibration.expectation import BELOW, WEAKER
 from trustescalate.calibration.scoring import Scorer
@@ -169,8 +169,9 @@ def test_too_few_labelled_rows_are_said_before_a_run(tmp_path: Path) -> None:
 
 def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certificate, Run]) -> None:
     config, _, _ = done
-    found = asyncio.run(rehearse(Project.open(config), None))
-    phases = {(row.phase, row.judge): row.items for row in found.estimates}
+    project = Project.open(config)
+    found = (asyncio.run(estimate_calibration(project)), asyncio.run(estimate_run(project)))
+    phases = {(row.phase, row.judge): row.items for each in found for row in each.estimates}
     assert phases == {
         ("calibrate", "small"): LABELLED_ROWS - 4,
         ("calibrate", "large"): LABELLED_ROWS - 4,
@@ -200,7 +201,7 @@ def test_decisions_are_those_of_the_procedure_by_hand(done: tuple[Path, Certific
 
 
 def test_one_judge_goes_by_its_own_score(tmp_path: Path) -> None:
-    from tests.test_project import simulated
+    from tests.support.projects import simulated
 
     config = write(tmp_path, judges=simulated("large", "M"), alpha=0.2)
     made = calibrate(config)
@@ -402,7 +403,7 @@ def test_labels_on_the_run_that_contradict_the_gate_are_a_breach(tmp_path: Path)
 def test_what_needs_a_certificate_says_that_there_is_none(done: tuple[Path, Certificate, Run]) -> None:
     config, _, _ = done
     runner = CliRunner()
-    for command in (["monitor", "--draw", "3"], ["band"]):
+    for command in (["monitor", "--draw", "3"], ["report", "--alpha", "0.2"]):
         assert runner.invoke(app, [*command, "--config", str(config)]).exit_code == 3
     with pytest.raises(ConfigError, match='claim = "expected" cannot be rehearsed'):
         read_recorded(Project.open(config))

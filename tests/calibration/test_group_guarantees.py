@@ -12,11 +12,11 @@ import pytest
 from scipy.stats import beta, binom
 from typer.testing import CliRunner
 
-from tests.calibration.test_calibrate import World, by_hand, judgment, protocol
-from tests.report.factory import HOSTILE
-from tests.test_project import calibrate, edit, run, shuffled, write_project
+from tests.support.certificates import World, by_hand, judgment, protocol
+from tests.support.factory import HOSTILE
+from tests.support.projects import calibrate, edit, run, shuffled, write_project
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
+from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.calibration.protocol import GroupRule, LeaveOut
 from trustescalate.cli import app
@@ -476,7 +476,7 @@ def test_a_value_that_no_item_has_is_a_slip_of_the_pen(tmp_path: Path) -> None:
         calibrate(config)
 
 
-@pytest.mark.parametrize("command", [["paths"], ["plan", "--pilot"], ["selftest", "--trials", "1"]])
+@pytest.mark.parametrize("command", [["tune"], ["plan"]])
 def test_commands_that_know_one_promise_say_so(
     done: tuple[Path, Certificate, Run], command: list[str]
 ) -> None:
@@ -499,8 +499,8 @@ def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
 def test_a_dry_run_knows_who_abstains(done: tuple[Path, Certificate, Run]) -> None:
     import asyncio
 
-    rehearsal = asyncio.run(rehearse(Project.open(done[0]), None))
-    about = next(row for row in rehearsal.estimates if row.phase == "run, about" and row.judge == "small")
+    estimated = asyncio.run(estimate_run(Project.open(done[0])))
+    about = next(row for row in estimated.estimates if row.phase == "run, about" and row.judge == "small")
     assert about.items == sum(bool(row.trail) for row in done[2].decisions)
 
 

@@ -14,16 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.calibration.test_calibrate import protocol
-from tests.test_project import calibrate, edit, run, write_project
+from tests.support.certificates import protocol
+from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate import project as project_module
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.estimator_choice import compare_scores
 from trustescalate.analysis.judge_benchmark import bench
-from trustescalate.analysis.path_choice import compare_paths
 from trustescalate.analysis.pilot_plan import plan_from_pilot
-from trustescalate.analysis.risk_band import choose_alpha
+from trustescalate.analysis.risk_band import limits_at
 from trustescalate.analysis.self_test import self_test_of
+from trustescalate.analysis.tune import tune
 from trustescalate.calibration.attempts import due_attempt
 from trustescalate.calibration.ledger import LEDGER, Labels, Ledger, Line, labels_of, read_ledger, row_digest
 from trustescalate.cli import app
@@ -406,7 +405,7 @@ def test_a_ledger_that_is_gone_is_noticed(tmp_path: Path) -> None:
     path, kept = tmp_path / LEDGER, (tmp_path / LEDGER).read_bytes()
     path.unlink()
     edit(config, COMMON, HEDGED)
-    for again in (lambda: calibrate(config), lambda: choose_alpha(Project.open(config), (0.4,))):
+    for again in (lambda: calibrate(config), lambda: tune(Project.open(config))):
         with pytest.raises(
             CertificateMismatch, match="nobody knows how often these labels were tested"
         ) as caught:
@@ -460,14 +459,14 @@ def test_a_certificate_from_before_the_ledger_had_all_of_delta(tmp_path: Path) -
 
 def test_two_processes_do_not_enter_the_same_test(tmp_path: Path) -> None:
     ledger = read_ledger(tmp_path)
-    line = Line(previous="", event="choice", rows=(("a", "b"),), command="paths")
+    line = Line(previous="", event="choice", rows=(("a", "b"),), command="tune")
     assert ledger.add(line) == read_ledger(tmp_path)
     with pytest.raises(UsageError, match="another process writes to it"):
         ledger.add(line)
 
 
 def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Line(previous="", event="choice", rows=(("a", "b"),), command="paths")
+    line = Line(previous="", event="choice", rows=(("a", "b"),), command="tune")
 
     def full(file: int, data: bytes) -> None:
         os.write(file, data[:9])
@@ -484,11 +483,10 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytes
 # ── labels that were read to choose by ───────────────────────────────────────────────────────────
 
 STUDIES: Mapping[str, Callable[[Project], object]] = {
-    "paths": compare_paths,
-    "estimators": lambda project: compare_scores(project, draws=1),
-    "plan --pilot": lambda project: plan_from_pilot(project, wanted=0.5, rows=(50,), trials=2),
-    "selftest": lambda project: self_test_of(project, 2, 0),
-    "band": lambda project: choose_alpha(project, (0.4,)),
+    "tune": tune,
+    "plan": lambda project: plan_from_pilot(project, wanted=0.5, rows=(50,), trials=2),
+    "self-test": lambda project: self_test_of(project, 2, 0),
+    "report --alpha": lambda project: project.report(more=limits_at(project, (0.4,))),
 }
 
 
@@ -513,10 +511,10 @@ def test_what_labels_were_read_to_choose_is_not_tested_on_them(tmp_path: Path, c
     assert not set(made.roles["certify"]) & set(fresh.roles["certify"])
 
 
-def test_limits_that_are_read_without_an_alpha_choose_nothing(tmp_path: Path) -> None:
+def test_a_report_without_an_alpha_chooses_nothing(tmp_path: Path) -> None:
     config = world(tmp_path, 120)
     calibrate(config)
-    assert CliRunner().invoke(app, ["band", "--config", str(config)]).exit_code == 0
+    assert CliRunner().invoke(app, ["report", "--config", str(config)]).exit_code == 0
     assert {line.event for line in read_ledger(tmp_path).lines} == {"test", "outcome"}
 
 
@@ -531,9 +529,9 @@ def test_a_batch_whose_labels_were_read_is_refused(tmp_path: Path) -> None:
     batch = f'{COMMON}\nclaim = "batch"\nlabel = 120'
     config = world(tmp_path, 200, guarantee=batch)
     compare = calibrate(config)
-    Project.open(config).read_to_choose("paths", compare.roles["certify"])
+    Project.open(config).read_to_choose("tune", compare.roles["certify"])
     edit(config, COMMON, HEDGED)
-    with pytest.raises(NotMeasurable, match="`paths` read labels"):
+    with pytest.raises(NotMeasurable, match="`tune` read labels"):
         calibrate(config)
 
 
@@ -542,7 +540,7 @@ def test_planned_looks_go_on_whatever_was_read(tmp_path: Path) -> None:
     looks = f"{COMMON}\nlooks = [40, 80]"
     config = world(tmp_path, 60, guarantee=looks)
     made = calibrate(config)
-    choose_alpha(Project.open(config), (0.4,))
+    Project.open(config).read_to_choose("tune", made.roles["certify"])
     second = calibrate(world(tmp_path, 120, guarantee=looks))
     assert second.look is not None
     assert second.look.number == 2

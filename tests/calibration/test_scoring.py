@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.calibration.test_calibrate import TASK, protocol
-from tests.calibration.test_votes import ballots, judged
-from tests.test_project import calibrate, run, simulated, write_project
-from trustescalate.analysis.dry_run import rehearse
+from tests.support.certificates import TASK, protocol
+from tests.support.projects import calibrate, run, simulated, write_project
+from tests.support.votes import ballots, judged
+from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.analysis.monitor import draw_anchors
-from trustescalate.analysis.path_choice import compare_paths
 from trustescalate.analysis.pilot_plan import plan_from_pilot
 from trustescalate.analysis.self_test import self_test_of
+from trustescalate.analysis.tune import tune
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.runner import Cascade, Tier, decide_item
@@ -49,8 +49,8 @@ def test_drawn_scores_go_from_calibration_to_the_report(tmp_path: Path) -> None:
     plan = plan_from_pilot(project, wanted=0.5, rows=(50, 100), trials=5)
     assert plan.certified is not None
     assert self_test_of(project, 5, 0).results[0].world == "yours"
-    assert asyncio.run(rehearse(project, None)).estimates
-    assert any(row.certified for row in compare_paths(project).paths)
+    assert asyncio.run(estimate_run(project)).estimates
+    assert any(row.certified for row in tune(project).policies)
     assert draw_anchors(project, 3).draws == 3
     assert project.gate()[0].checks
 

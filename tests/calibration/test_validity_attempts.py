@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.calibration.test_validity_promises import FOR_A, MANY, PAIR, heard, protocol
+from tests.support.promises import FOR_A, MANY, PAIR, heard, protocol
 from trustescalate.calibration.attempts import enter_test
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.ledger import enter_outcome, labels_of, read_ledger

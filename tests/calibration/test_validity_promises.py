@@ -15,51 +15,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.promises import ABOVE, ALPHA, DELTA, FOR_3, FOR_A, MANY, PAIR, heard, ids, protocol
 from trustescalate.calibration.calibrate import calibrate
-from trustescalate.calibration.protocol import Clustering, Protocol
+from trustescalate.calibration.protocol import Clustering
 from trustescalate.calibration.selection import select
 from trustescalate.config import Config, parse_config
 from trustescalate.data.dataset import Dataset
-from trustescalate.records import Annotation, Certificate, Item, Judgment, Look, Task, TaskKind, Vote
+from trustescalate.records import Annotation, Certificate, Item, Look, Task, TaskKind
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.validity import violation_limit
 
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 FEW = 60
 """Trials of a canary: what it shows is far beyond the limit."""
-ALPHA, DELTA = 0.2, 0.1
-ABOVE = 1.01 * ALPHA
-PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 HALF = replace(PAIR, ties="half")
 GRADES = Task(TaskKind.RATING, "How good is it?", ("1", "2", "3", "4", "5"), tolerance=1)
-LEVELS = (0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 @pytest.fixture(autouse=True)
 def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a refusal advises is no part of a test, and takes seconds where rates lie near alpha."""
     monkeypatch.setattr("trustescalate.calibration.no_certificate.labels_needed", lambda *_: None)
-
-
-def said(label: str, other: str) -> tuple[Judgment, ...]:
-    """What a judge says that is for `label`, at five levels of confidence."""
-    return tuple(
-        Judgment("any", "j", "print", (Vote(0, "AB", {label: level, other: 1 - level}),), 1)
-        for level in LEVELS
-    )
-
-
-FOR_A, FOR_3 = said("A", "B"), said("3", "1")
-
-
-def protocol(ids: Sequence[str], task: Task, **more: Any) -> Protocol:
-    given: dict[str, Any] = {
-        "task": task, "alpha": ALPHA, "delta": DELTA, "claim": "population", "path": "common",
-        "procedure": "fallback", "prefer": "coverage", "abstention_price": None, "estimator": "ensemble",
-        "judges": (("j", "print"),), "grouped": False, "seed": 0, "version": "0",
-        "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": tuple(ids), "pilot": ()},
-    }  # fmt: skip
-    return Protocol(**{**given, **more})
 
 
 def certified(
@@ -90,17 +66,7 @@ def fails(trial: Callable[[np.random.Generator], bool]) -> bool:
     return count(trial, FEW) > violation_limit(FEW, DELTA)
 
 
-def ids(n: int) -> list[str]:
-    return [f"i{place:04}" for place in range(n)]
-
-
 # ── whom verdicts agree with ─────────────────────────────────────────────────────────────────────
-
-
-def heard(rng: np.random.Generator, n: int = 100, people: int = 3) -> dict[str, list[str]]:
-    """Everybody disagrees with every verdict with a probability just above alpha."""
-    wrong = rng.random((n, people)) < ABOVE
-    return {item: ["B" if no else "A" for no in row] for item, row in zip(ids(n), wrong, strict=True)}
 
 
 def test_against_an_annotator_drawn_at_random() -> None:
@@ -179,7 +145,6 @@ def test_canary_counting_rows_of_groups() -> None:
 # ── looks ────────────────────────────────────────────────────────────────────────────────────────
 
 SIZES, SHARES = (30, 60, 120, 240), (0.1, 0.2, 0.3, 0.4)
-MANY = tuple(range(30, 250, 10))
 
 
 def looked(rng: np.random.Generator, sizes: Sequence[int], shares: Sequence[float] = ()) -> bool:

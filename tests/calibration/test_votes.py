@@ -2,28 +2,17 @@
 
 import asyncio
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.votes import FAILED, TASK, ballots, judged, vote
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.votes import confidence, score_bounds, vote_array
 from trustescalate.cascade.runner import Cascade, Tier, decide_item
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.records import Decision, Item, Judgment, Task, TaskKind, Vote
-
-TASK = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"))
-FAILED: Any = None
-
-
-def vote(member: int, probs: dict[str, float] | None) -> Vote:
-    return Vote(member, "AB", probs or {}, failure=None if probs else "timeout")
-
-
-def judged(*votes: Vote, planned: int | None = None, item: str = "x") -> Judgment:
-    return Judgment(item, "j", "f", votes, planned or len(votes))
+from trustescalate.records import Decision, Item, Task, Vote
 
 
 def test_failed_and_missing_votes_stay_in_the_denominator() -> None:
@@ -54,31 +43,6 @@ def test_votes_are_normalised_over_the_labels_in_the_order_of_the_task() -> None
     votes = [vote(0, {"tie": 0.1, "A": 0.3}), vote(0, FAILED)]
     assert vote_array(TASK, votes).tolist() == [[0.3, 0.0, 0.1], [0.0, 0.0, 0.0]]
     assert score_bounds(TASK, "ensemble", votes, 2).low == pytest.approx(0.375)
-
-
-GRID = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
-
-
-@st.composite
-def ballots(draw: st.DrawFn) -> tuple[Task, list[list[Vote]]]:
-    """A task and an ensemble, wave by wave: exact fractions that tie often, or anything; failures."""
-    labels = draw(st.sampled_from([("A", "B"), ("A", "B", "tie")]))
-    number = st.sampled_from(GRID) if draw(st.booleans()) else st.floats(0, 1)
-    members, orders = draw(st.integers(1, 5)), draw(st.integers(1, 6))
-    waves = []
-    for member in range(members):
-        wave = []
-        for _ in range(orders):
-            weights = draw(st.none() | st.lists(number, min_size=len(labels), max_size=len(labels)))
-            total = math.fsum(weights or ())
-            if not weights or total == 0 or not draw(st.integers(0, 9)):
-                wave.append(vote(member, FAILED))
-            else:
-                mass = draw(st.sampled_from([1.0, 0.9, 0.51]))
-                probs = {label: w / total * mass for label, w in zip(labels, weights, strict=True)}
-                wave.append(vote(member, probs))
-        waves.append(wave)
-    return Task(TaskKind.PAIRWISE, "?", labels), waves
 
 
 def attainable(task: Task, estimator: str, votes: list[Vote], planned: int) -> list[float]:

@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
-from tests.test_project import Calls, calibrate, edit, run, shuffled, write_project
+from tests.support.projects import Calls, calibrate, edit, run, shuffled, write_project
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
+from trustescalate.analysis.dry_run import estimate_calibration
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.calibration.calibrate import lay_out, rows_to_judge
 from trustescalate.calibration.protocol import Protocol
@@ -142,7 +142,7 @@ def test_rows_without_a_label_are_exported_and_nothing_is_asked(tmp_path: Path, 
     facts = dict(inspect_project(Project.open(config)).facts)
     assert facts["batch"] == f"296 items; 120 rows drawn to be labelled, {len(exported)} still to do"
     with pytest.raises(NotMeasurable):
-        asyncio.run(rehearse(Project.open(config), None))
+        asyncio.run(estimate_calibration(Project.open(config)))
 
 
 def test_with_all_labels_the_list_goes_away(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.batch_server import BatchServer
-from tests.cascade.test_resume import Forks
-from tests.cli.test_cli import cli
-from tests.servers import Body
-from tests.test_project import simulated, write_project
+from tests.support.batch_server import BatchServer
+from tests.support.command_line import Forks, cli
+from tests.support.projects import simulated, write_project
+from tests.support.servers import Body
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, ProviderError, UsageError
 from trustescalate.judges import batch_api

@@ -2,24 +2,21 @@
 
 import asyncio
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.servers import Body, Canned, FaultServer, Plan, canonical, seeded
-from tests.test_project import edit, write_project
+from tests.support.endpoints import judges, simulated
+from tests.support.projects import edit, write_project
+from tests.support.servers import Body, Canned, FaultServer, Plan, canonical, seeded
 from trustescalate.cascade.runner import PATIENCE
 from trustescalate.cli import app
-from trustescalate.judges.simulated.backend import SimulatedBackend
 from trustescalate.project import Project
-from trustescalate.records import FAILURES, Message, Request, Run
+from trustescalate.records import FAILURES, Run
 
-SYMBOLS = ("A", "B", "tie")
 RATES = {
     "retry_seconds": 0.05, "retry_ms": 0.05, "error_500": 0.05, "drop": 0.02, "garbage": 0.01, "hang": 0.004,
     "html_200": 0.01, "html_502": 0.01, "cut_json": 0.01, "no_choices": 0.01, "refusal": 0.01,
@@ -29,34 +26,6 @@ RATES = {
 UNPAID = {"retry_seconds", "retry_ms", "error_500", "drop", "garbage", "hang", "html_502"}
 UNCLEAR = {"html_200", "cut_json", "no_choices"}
 REFUSED = {"refusal", "content_filter"}
-
-
-def simulated(body: Body) -> Mapping[str, float]:
-    """What the simulated judge of that name would say, in odd case now and then."""
-    request = Request(
-        tuple(Message(turn["role"], turn["content"]) for turn in body["messages"]), SYMBOLS, 1, 0.0, True
-    )
-    try:
-        SimulatedBackend(body["model"]).complete(request).send(None)
-    except StopIteration as done:
-        top = done.value.tokens[0].top
-    mass = dict.fromkeys(SYMBOLS, 0.0)
-    for text, logprob in top:
-        for symbol in SYMBOLS:
-            mass[symbol] += math.exp(logprob) if text.strip().casefold() == symbol.casefold() else 0.0
-    odd = len(canonical(body)) % 10 == 0
-    return {symbol.swapcase() if odd else symbol: p for symbol, p in mass.items()}
-
-
-def judges(server: FaultServer, **more: Any) -> str:
-    """Two judges behind one server."""
-    fields = {"timeout": 2.0, "attempts": 8, "concurrency": 6, "give_up_after": 60.0, **more}
-    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
-    return "".join(
-        f'[[judges]]\nname = "{name}"\nbackend = "openai"\nmodel = "{model}"\nbase_url = "{server.url}"\n'
-        f"price = {{ input = {price}, output = {price} }}\n{lines}"
-        for name, model, price in (("small", "XS", 0.05), ("large", "M", 5.0))
-    )
 
 
 class Ledger:

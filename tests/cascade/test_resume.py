@@ -4,87 +4,25 @@ Processes are forked from one that has imported everything, so that twenty of th
 """
 
 import asyncio
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from tests.cascade.test_faults import judges, simulated
-from tests.servers import Body, FaultServer
-from tests.test_project import comparable, write_project
+from tests.support.command_line import Forks
+from tests.support.endpoints import judges, simulated
+from tests.support.projects import comparable, write_project
+from tests.support.servers import Body, FaultServer
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
 
 CONCURRENCY = 3
 KILLS = 20
-
-FORKS = """
-import json, os, sys
-import trustescalate.cli, trustescalate.display, trustescalate.judges.openai, trustescalate.project
-import trustescalate.report.facts
-for line in sys.stdin:
-    arguments, log = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.argv = ["trustescalate", *arguments]
-        trustescalate.cli.main()
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Forks:
-    """Runs the command line in fresh processes, one at a time."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._parent = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", FORKS],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, *arguments: object) -> int:
-        """Begin a command; gives its process."""
-        assert self._parent.stdin
-        assert self._parent.stdout
-        self._parent.stdin.write(json.dumps([[str(a) for a in arguments], str(self._log)]) + "\n")
-        self._parent.stdin.flush()
-        return int(self._parent.stdout.readline())
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the command; gives its exit code and what it said."""
-        assert self._parent.stdout
-        code = int(self._parent.stdout.readline())
-        return code, self._log.read_text(encoding="utf-8", errors="replace")
-
-    def __call__(self, *arguments: object) -> tuple[int, str]:
-        self.start(*arguments)
-        return self.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._parent.stdin
-        assert self._parent.stdout
-        self._parent.stdin.close()
-        self._parent.wait(20)
-        self._parent.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from trustescalate.cascade.runner.runner import (
     run_cascade,
 )
 
-from tests.test_project import Calls, write_project
-from tests.test_project import calibrate as calibrate_project
+from tests.support.projects import Calls, write_project
+from tests.support.projects import calibrate as calibrate_project
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.errors import BudgetReached, NoCertificate, ProviderError
 from trustescalate.judges.base import Enough, Judge

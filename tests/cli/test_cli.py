@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
 
-from tests.test_project import calibrate, edit, run, shuffled, write_project
+from tests.support.command_line import cli
+from tests.support.projects import calibrate, edit, run, shuffled, write_project
 from trustescalate.cli import app
 from trustescalate.cli.display import lines
 from trustescalate.project import Project
@@ -48,10 +48,6 @@ COMMANDS = {
     "judges bench",
 }
 HEAVY = ("numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
-
-
-def cli(*arguments: object, **environment: str) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
 
 
 def process(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:

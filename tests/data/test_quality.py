@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_project import calibrate, write_project
+from tests.support.projects import calibrate, write_project
 from trustescalate.cli import app
 from trustescalate.data.quality import facts_and_doubts
 from trustescalate.errors import DataError
@@ -151,7 +151,7 @@ def test_check_looks_at_a_folder_or_a_file_without_a_configuration(tmp_path: Pat
 
 
 def _split(config: Path) -> dict[str, list[str]]:
-    result = CliRunner().invoke(app, ["split", "--config", str(config), "--json"])
+    result = CliRunner().invoke(app, ["check", "--write-roles", "--config", str(config), "--json"])
     assert result.exit_code == 0, result.output
     roles: dict[str, list[str]] = json.loads(result.stdout)["roles"]
     return roles
@@ -170,7 +170,7 @@ def test_a_split_is_what_calibrate_would_draw_and_stays(tmp_path: Path) -> None:
     later = calibrate(config).roles
     assert later["exemplars"] == plain.roles["exemplars"] != ()
     assert set(later["certify"]) <= set(roles["certify"])
-    again = CliRunner().invoke(app, ["split", "--config", str(config)])
+    again = CliRunner().invoke(app, ["check", "--write-roles", "--config", str(config)])
     assert again.exit_code == 2
     assert "is there already" in again.stderr
 

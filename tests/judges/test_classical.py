@@ -12,7 +12,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from tests.test_project import calibrate, run, simulated, write_project
+from tests.support.pairs import PAIR, pairs, text
+from tests.support.projects import calibrate, run, simulated, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.errors import CertificateMismatch, DataError
 from trustescalate.judges.base import Tariff
@@ -24,25 +25,9 @@ from trustescalate.records import TIE, Item, Task, TaskKind, Turn, Vote
 from trustescalate.records.votes import all_votes
 from trustescalate.stats.calibration import auroc, expected_calibration_error
 
-PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", TIE))
 STRICT_PAIR = replace(PAIR, labels=("A", "B"))
 GRADE = Task(TaskKind.RATING, "How good?", ("1", "2", "3"))
 PASS = Task(TaskKind.BINARY, "Good?", ("pass", "fail"))
-WORDS = ["blue", "stone", "river", "apple", "seven", "window", "under", "light", "and", "the", "of", "to"]
-
-
-def text(rng: Random, words: int) -> str:
-    return " ".join(rng.choices(WORDS, k=words)) + "."
-
-
-def pairs(n: int, seed: int = 0, *, ties: bool = True) -> list[Exemplar]:
-    """People prefer the longer text, nine times of ten, and call texts of about one length a tie."""
-    rng, rows = Random(seed), []
-    for i in range(n):
-        a, b = rng.randint(5, 60), rng.randint(5, 60)
-        label = TIE if ties and abs(a - b) < 8 else "AB"[(a < b) ^ (rng.random() < 0.1)]
-        rows.append(Exemplar(Item(f"{seed}-{i}", f"Question {i}?", (text(rng, a), text(rng, b))), label))
-    return rows
 
 
 def grades(n: int, task: Task, seed: int = 0) -> list[Exemplar]:

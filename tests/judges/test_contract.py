@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.judges.test_classical import pairs
-from tests.servers import Canned, FaultServer
+from tests.support.pairs import pairs
+from tests.support.servers import Canned, FaultServer
 from trustescalate.config import Config, parse_config
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import BACKENDS, open_judges
@@ -174,7 +174,7 @@ def save_speaking_model(folder: Path) -> None:
     import torch
     import transformers
 
-    from tests.judges.tiny_models import TEMPLATE, save_model
+    from tests.support.tiny_models import TEMPLATE, save_model
 
     save_model(folder, TEMPLATE, max_position_embeddings=CONTEXT, initializer_range=0.02)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -196,7 +196,7 @@ def bench(request: pytest.FixtureRequest, folder: Path, server: FaultServer) -> 
         save_speaking_model(folder / "model")
     if request.param == "reward" and not (folder / "reward").exists():
         pytest.importorskip("torch")
-        from tests.judges.tiny_models import TEMPLATE, save_model
+        from tests.support.tiny_models import TEMPLATE, save_model
 
         shape = {"max_position_embeddings": CONTEXT, "num_labels": 1, "pad_token_id": 0}
         save_model(folder / "reward", TEMPLATE, head="ForSequenceClassification", **shape)

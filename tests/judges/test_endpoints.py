@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Body, Canned, FaultServer
+from tests.support.servers import Body, Canned, FaultServer
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Answer, Dialect, parse_completion

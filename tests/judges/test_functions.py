@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.test_project import calibrate, run, simulated, write_project
+from tests.support.projects import calibrate, run, simulated, write_project
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
+from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.config import parse_config
 from trustescalate.errors import CertificateMismatch, ConfigError
 from trustescalate.judges.functions import FunctionBackend, FunctionJudge, read_answer
@@ -244,7 +244,7 @@ def test_another_version_or_another_source_is_another_judge(config: Path, tmp_pa
 def test_nothing_of_the_users_is_imported_by_check_or_a_dry_run(config: Path, tmp_path: Path) -> None:
     (tmp_path / "my_judges.py").write_text("raise SystemExit('imported')")
     assert inspect_project(Project.open(config)).facts
-    estimates = asyncio.run(rehearse(Project.open(config), None)).estimates
+    estimates = asyncio.run(estimate_run(Project.open(config))).estimates
     assert next(row.calls for row in estimates if row.judge == "mine") > 0
 
 

@@ -16,8 +16,8 @@ from trustescalate.records import Message, Reply, Request
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
-from trustescalate.judges.local.backend import LocalBackend
+from tests.support.tiny_models import TEMPLATE, save_model  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
 ABT = ("A", "B", "tie")

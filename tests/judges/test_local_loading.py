@@ -11,15 +11,15 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
-from trustescalate.errors import ConfigError, ProviderError
-from trustescalate.judges.local import loading
-from trustescalate.judges.local.backend import LocalBackend
-from trustescalate.judges.local.loading import ModelSettings, load
-from trustescalate.judges.local.rewards import LocalScorer
-from trustescalate.judges.reward import RewardJudge, ScoringBackend, Unscored
-from trustescalate.records import Item, Message, Request, Task, TaskKind
-from trustescalate.records.votes import all_votes
+from tests.support.tiny_models import TEMPLATE, save_model  # noqa: E402
+from trustescalate.errors import ConfigError, ProviderError  # noqa: E402
+from trustescalate.judges.local import loading  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
+from trustescalate.judges.local.loading import ModelSettings, load  # noqa: E402
+from trustescalate.judges.local.rewards import LocalScorer  # noqa: E402
+from trustescalate.judges.reward import RewardJudge, ScoringBackend, Unscored  # noqa: E402
+from trustescalate.records import Item, Message, Request, Task, TaskKind  # noqa: E402
+from trustescalate.records.votes import all_votes  # noqa: E402
 
 TALK = (Message("system", "Judge."), Message("user", "Which is better? A or B, or a tie?"))
 

@@ -11,13 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.judges.tiny_models import TEMPLATE, save_model  # noqa: E402
-from trustescalate.judges.local import attention, scoring
-from trustescalate.judges.local.backend import LocalBackend
-from trustescalate.judges.local.loading import ModelSettings, load
-from trustescalate.judges.local.scoring import SharedScorer, choice
-from trustescalate.judges.local.text import ChatText
-from trustescalate.records import Message, Reply, Request
+from tests.support.tiny_models import TEMPLATE, save_model  # noqa: E402
+from trustescalate.judges.local import attention, scoring  # noqa: E402
+from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
+from trustescalate.judges.local.loading import ModelSettings, load  # noqa: E402
+from trustescalate.judges.local.scoring import SharedScorer, choice  # noqa: E402
+from trustescalate.judges.local.text import ChatText  # noqa: E402
+from trustescalate.records import Message, Reply, Request  # noqa: E402
 
 ABT = ("A", "B", "tie")
 LASTS = ("A or B?", "tie: the better one", "Aha, B", "~", "is it B?" * 6, "A", "two of the two, tie?")
@@ -147,7 +147,7 @@ def test_a_prompt_beyond_the_sliding_window_is_computed_whole(tmp_path: Path) ->
 def test_models_that_cannot_share_are_told_and_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, settings: dict[str, Any], why: str
 ) -> None:
-    from tests.judges import tiny_models
+    from tests.support import tiny_models
 
     monkeypatch.setitem(tiny_models.KINDS, "Gemma2", tiny_models.SHAPE)
     folder = save_model(tmp_path, TEMPLATE, kind, **settings)

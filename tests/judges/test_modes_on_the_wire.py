@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.judges.test_openai import refusal, run
-from tests.servers import Canned, FaultServer, completion
+from tests.support.endpoints import refusal, run
+from tests.support.servers import Canned, FaultServer, completion
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.openai import OpenAIBackend

@@ -7,21 +7,30 @@ import logging
 import math
 import random
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.servers import FAULTS, ODD_ANSWERS, WIRE_FAULTS, Canned, FaultServer, Plan, canonical, seeded
+from tests.support.endpoints import CANARY, Clock, refusal, run
+from tests.support.servers import (
+    FAULTS,
+    ODD_ANSWERS,
+    WIRE_FAULTS,
+    Canned,
+    FaultServer,
+    Plan,
+    canonical,
+    seeded,
+)
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Dialect, backoff, parse_completion, retry_after
 from trustescalate.judges.openai import OpenAIBackend, _public_url
 from trustescalate.judges.reply_parsing import read_verdict
 from trustescalate.records import FAILURES, Message, Reply, Request
 
-CANARY = "sk-canary-0123456789abcdef"
 AB = ("A", "B")
 
 
@@ -36,54 +45,12 @@ def ask(text: str = "which?", *, logprobs: bool = True, sample: int = 0) -> Requ
     return Request((Message("user", text),), AB, 16, 0.0 if logprobs else 1.0, logprobs, sample)
 
 
-class Clock:
-    """Time that passes only by sleeping. Sleeping yields, so others run."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
-def run(server: FaultServer, use: Callable[[OpenAIBackend], Awaitable[Any]], **settings: Any) -> Any:
-    """Use a backend for the server in an event loop, and close it."""
-    clock = Clock()
-    given: dict[str, Any] = {
-        "model": "m",
-        "base_url": server.url,
-        "api_key_env": "JUDGE_KEY",
-        "rng": random.Random(0),
-        "sleep": clock.sleep,
-        "timeout": 5.0,
-    }
-
-    async def main() -> Any:
-        backend = OpenAIBackend(**{**given, **settings})
-        try:
-            return await use(backend)
-        finally:
-            await backend.close()
-
-    return asyncio.run(main())
-
-
 def always(response: str | Canned) -> Plan:
     return lambda body, nth: response
 
 
 def first(*responses: str | Canned) -> Plan:
     return lambda body, nth: responses[nth - 1] if nth <= len(responses) else None
-
-
-def refusal(status: int, message: str, **fields: str) -> Canned:
-    return Canned(status, {"error": {"message": message, **fields}})
 
 
 # ── a good answer ────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.servers import Canned, FaultServer
+from tests.support.servers import Canned, FaultServer
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.rate_limits import MINUTE, Bucket, Lane, Lanes, Pace, Turns
 from trustescalate.records import Message, Reply, Request

@@ -268,7 +268,7 @@ def test_no_attack_forges_a_verdict_in_any_mode(task: Task) -> None:
 
 def test_the_attacks_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a reader that knows no echo is forged in the direct mode."""
-    monkeypatch.setattr(reading, "_is_quoted", lambda *_: False)
+    monkeypatch.setattr(reply_parsing, "_is_quoted", lambda *_: False)
     _, found = forged(TASKS[0], Item("x", "2 + 2?", ("5", "4")))
     assert len({(each.attack.family, each.attack.name) for each in found}) >= 10
     assert {each.mode for each in found} == {"direct"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Canned, FaultServer
-from tests.test_project import calibrate, run, simulated, write_project
+from tests.support.projects import calibrate, run, simulated, write_project
+from tests.support.servers import Canned, FaultServer
 from trustescalate.errors import ConfigError, ProviderError
 from trustescalate.judges.reward import RewardJudge, score_request
 from trustescalate.judges.score import ScoreBackend, body, read_score

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report import factory
+from tests.support import factory
 from trustescalate.report.document import build
 from trustescalate.report.html import render_html
 from trustescalate.report.text import visible

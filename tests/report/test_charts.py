@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.report import factory
+from tests.support import factory
 from trustescalate.report.charts import draw_intervals, draw_power, draw_reliability, draw_risk_coverage
 from trustescalate.report.sections import (
     Interval,

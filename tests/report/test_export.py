@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.importers.samples import Parsed, parse
-from tests.test_project import calibrate, run, write_project
+from tests.support.formats import Parsed, parse
+from tests.support.projects import calibrate, run, write_project
 from trustescalate.analysis.export_run import Exported, export_run
 from trustescalate.cli import app
 from trustescalate.errors import NotMeasurable, UsageError

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.report import factory
+from tests.support import factory
 from trustescalate.records import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
 from trustescalate.report.document import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over

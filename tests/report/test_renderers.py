@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from pydantic import TypeAdapter
 
-from tests.report import factory
+from tests.support import factory
 from trustescalate.report import html
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.html import render_html

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from scipy.stats import binom, hypergeom
 
-from tests.report import factory
+from tests.support import factory
 from trustescalate.config import GateTable
 from trustescalate.records import Batch, Certificate, Clusters, Look, Run, Weighting
 from trustescalate.report import this_run

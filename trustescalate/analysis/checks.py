@@ -7,25 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trustescalate.analysis.sample_size import guessed_plan
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.ledger import labels_of, read_ledger, row_digest
+from trustescalate.calibration.prepare import current_ledger, draw_batch, select_rows
 from trustescalate.calibration.selection import Selection, must_be_clusters
-from trustescalate.config import (
-    Config,
-    GuaranteeTable,
-    OpenAIJudge,
-    ScoreJudge,
-    parse_config,
-)
+from trustescalate.config import Config, GuaranteeTable, OpenAIJudge, ScoreJudge, parse_config
 from trustescalate.data.batch import to_label
 from trustescalate.data.clusters import ITEM, duplicates
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority
 from trustescalate.data.quality import facts_and_doubts
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable
-from trustescalate.judges.registry import needs_rows
-from trustescalate.project import Project
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.records import SKIP, Annotation, Clusters, Item
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
@@ -39,7 +32,7 @@ FEW_PILOT = 30
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What `check` found: facts as (name, value), and what a careful colleague would warn of."""
+    """The result of `check`: facts as (name, value), and what a careful colleague would warn of."""
 
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -49,10 +42,10 @@ class Inspection:
         return {"facts": dict(self.facts), "warnings": list(self.warnings)}
 
 
-def inspect_project(project: Project) -> Inspection:
-    """Read everything, ask nobody. Raises ConfigError or DataError as any other command would."""
-    config, data = project.config, load_dataset(project.config)
-    selected = project.select(data)
+def inspect_project(config: Config) -> Inspection:
+    """Read everything, make no model calls. Raises ConfigError or DataError as any other command would."""
+    data = load_dataset(config)
+    selected = select_rows(config, data)
     roles = selected.roles
     task, promise = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
@@ -65,14 +58,14 @@ def inspect_project(project: Project) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("promise", _promised(promise)),
         *_test_facts(selected),
-        *_ledger_facts(project, data, selected),
-        *_batch_facts(project, data),
-        *_value_facts(project, data, roles),
+        *_ledger_facts(config, data, selected),
+        *_batch_facts(config, data),
+        *_value_facts(config, data, roles),
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
     seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
-    return Inspection((*facts, *seen), (*_warnings(project, data, selected), *doubts))
+    return Inspection((*facts, *seen), (*_warnings(config, data, selected), *doubts))
 
 
 def _promised(promise: GuaranteeTable) -> str:
@@ -125,9 +118,9 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
     return found
 
 
-def _ledger_facts(project: Project, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
+def _ledger_facts(config: Config, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
     """How often the labels to certify with were tested, and which labels may not be any more."""
-    ledger, certify = read_ledger(project.config.folder), set(selected.roles["certify"])
+    ledger, certify = read_ledger(config.folder), set(selected.roles["certify"])
     labels = labels_of([item for item in data.items if item.id in certify], data.annotations)
     times, before = ledger.times(labels), ledger.before(labels)
     tested = [times[row] for row, _ in labels.rows if times[row]]
@@ -166,8 +159,8 @@ def _picked(data: Dataset) -> str:
     return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
 
 
-def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]:
-    drawn = project.draw(data)
+def _batch_facts(config: Config, data: Dataset) -> tuple[tuple[str, str], ...]:
+    drawn = draw_batch(config, data)
     if drawn is None:
         return ()
     missing = len(to_label(drawn, data))
@@ -176,26 +169,26 @@ def _batch_facts(project: Project, data: Dataset) -> tuple[tuple[str, str], ...]
 
 
 def _value_facts(
-    project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]
+    config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]
 ) -> tuple[tuple[str, str], ...]:
-    counts = _value_counts(project, data, roles)
+    counts = _value_counts(config, data, roles)
     if not counts:
         return ()
     shown = [f"{value} {n:,}" for value, n in counts.most_common(MOST_VALUES_SHOWN)]
     more = [f"and {len(counts) - MOST_VALUES_SHOWN:,} more"] if len(counts) > MOST_VALUES_SHOWN else []
-    return ((f"a promise for each {project.config.groups.by}", ", ".join([*shown, *more])),)
+    return ((f"a promise for each {config.groups.by}", ", ".join([*shown, *more])),)
 
 
-def _value_counts(project: Project, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
+def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
     """Certification rows by value of [groups] by, those without a value left out."""
-    by, certify = project.config.groups.by, set(roles["certify"])
+    by, certify = config.groups.by, set(roles["certify"])
     if by is None:
         return Counter()
     return Counter(values_of([item for item in data.items if item.id in certify], by).values())
 
 
-def _value_warnings(project: Project, counts: Counter[str]) -> list[str]:
-    given, promise = project.config.groups, project.config.guarantee
+def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
+    given, promise = config.groups, config.guarantee
     held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.fewest}
     found = []
     for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
@@ -229,32 +222,32 @@ def _pilot_warnings(config: Config, pilot: int) -> list[str]:
     ]
 
 
-def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]:
-    config, roles = project.config, selected.roles
+def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
+    roles = selected.roles
     certify = len(roles["certify"]) + len(roles.get("region", ()))
-    drawn = project.draw(data)
-    found = _cluster_warnings(project, data) if drawn is None else []
+    drawn = draw_batch(config, data)
+    found = _cluster_warnings(config, data) if drawn is None else []
     try:
         if drawn is None or not to_label(drawn, data):
-            project.exemplars(data, roles["exemplars"])
+            exemplars_of(config, data, roles["exemplars"])
     except DataError as error:
         found += error.problems
     try:
-        project.ledger(roles["certify"])
+        current_ledger(config.folder, roles["certify"])
     except CertificateMismatch as error:
         found.append(error.message)
     if drawn is None:
         found += _too_few(config.guarantee, selected, certify)
-    if needs_rows(config):
+    if config.needs_rows:
         from trustescalate.judges.classical import FEWEST
 
-        fitted = len(project.fitting_rows(data, roles))
+        fitted = len(fitting_rows(config, data, roles))
         if fitted < FEWEST:
             found.append(
                 f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
             )
     found += _pilot_warnings(config, len(roles["pilot"]))
-    found += _value_warnings(project, _value_counts(project, data, roles))
+    found += _value_warnings(config, _value_counts(config, data, roles))
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
@@ -265,13 +258,13 @@ def _warnings(project: Project, data: Dataset, selected: Selection) -> list[str]
     return found
 
 
-def _cluster_warnings(project: Project, data: Dataset) -> list[str]:
+def _cluster_warnings(config: Config, data: Dataset) -> list[str]:
     found = []
     try:
-        must_be_clusters(project.config, data)
+        must_be_clusters(config, data)
     except NotMeasurable as error:
         found.append(f"{error.message}; {error.hint}")
-    if project.config.data.group == ITEM:
+    if config.data.group == ITEM:
         return found
     return found + [_sharing(ids) for ids in duplicates(data.items)[:5]]
 
@@ -279,3 +272,13 @@ def _cluster_warnings(project: Project, data: Dataset) -> list[str]:
 def _sharing(ids: Sequence[str]) -> str:
     named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
     return f"items {named} share a prompt and no group; set [data] group if they hang together"
+
+
+def guessed_plan(item: Item | None, labels: set[str]) -> dict[str, Any]:
+    if item is not None and len(item.responses) == 2:
+        return {"kind": "pairwise"}
+    if labels <= {"pass", "fail"}:
+        return {"kind": "binary"}
+    if all(label.isdecimal() and len(label) < 3 for label in labels) and len(labels) > 1:
+        return {"kind": "rating", "scale": [min(map(int, labels)), max(map(int, labels))]}
+    return {"kind": "choice", "labels": sorted(labels)}

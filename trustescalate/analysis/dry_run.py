@@ -1,13 +1,16 @@
 """Estimate calls, tokens, cost and time without a model call."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trustescalate.analysis.sample_size import GUESSED_THRESHOLD
+from trustescalate.calibration.files import read_certificate
+from trustescalate.calibration.prepare import draw_batch, select_rows
 from trustescalate.calibration.scoring import Scorer
+from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.panel import must_have_prices
 from trustescalate.cascade.runner import (
     Cascade,
     cascade_of,
@@ -17,24 +20,25 @@ from trustescalate.cascade.runner import (
 )
 from trustescalate.config import (
     AskedTable,
+    BudgetTable,
     CallableJudge,
+    Config,
     OpenAIJudge,
     RewardJudge,
     ScoreJudge,
 )
 from trustescalate.data.batch import must_be_labelled
-from trustescalate.data.dataset import load_dataset, load_items
+from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import NoCertificate
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
+from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.judges.registry import open_judges
 from trustescalate.judges.simulated import SimulatedBackend
-from trustescalate.project import Project
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.records.jsonl import digest
 from trustescalate.records.policies import Policy
+from trustescalate.report.terminal import table_lines
 
-REHEARSED = 100
-REHEARSAL_HEAD = ("", "judge", "items", "calls", "input tokens", "output", "USD", "min")
 LATENCY = 1.0
 """Seconds that a call is assumed to take."""
 
@@ -53,100 +57,21 @@ class Estimate:
     minutes: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """A dry run with simulated stand-ins. `estimates` covers calibration, a run at most, and a run about."""
-
-    items: int
-    estimates: tuple[Estimate, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {"simulated": True, **asdict(self)}
-
-    def lines(self) -> list[str]:
-        """For a terminal."""
-        said = [
-            "Dry run: simulated stand-ins answered; four characters a token, one second a call.",
-            "{:<16} {:<24} {:>8} {:>9} {:>13} {:>8} {:>10} {:>6}".format(*REHEARSAL_HEAD),
-        ]
-        for row in self.estimates:
-            said.append(
-                f"{row.phase:<16} {row.judge:<24} {row.items:>8,} {row.calls:>9,} {row.input_tokens:>13,} "
-                f"{row.output_tokens:>8,} {row.usd:>10.4f} {row.minutes:>6.1f}"
-            )
-        for phase in dict.fromkeys(row.phase for row in self.estimates):
-            usd = sum(row.usd for row in self.estimates if row.phase == phase)
-            said.append(f"{phase}: {usd:.4f} USD in all")
-        return said
-
-
-async def rehearse(project: Project, items: Path | None) -> Rehearsal:
-    """What calibrating and running would cost with the user's own configuration, data and prices.
-
-    Up to 100 items are put through the whole path, with simulated models in the place of real ones, and the
-    counts are scaled up. Of a batch all is asked by calibration: the run costs nothing. With the claim
-    "expected" a run asks every judge about every item. Shares of escalated items are those of the simulation
-    unless there is a certificate.
-    """
-    config, data = project.config, load_dataset(project.config)
-    drawn = project.draw(data)
-    if drawn is not None:
-        must_be_labelled(drawn, data, config.folder)
-    roles = project.roles(data)
-    todo = load_items(items, config) if items else data.unlabelled or data.labelled
-    by_id = {item.id: item for item in data.items}
-    fitted = roles["dev"] if config.asks_dev else ()
-    tested = (*roles["certify"], *roles.get("region", ()))
-    asked = [by_id[item_id] for item_id in dict.fromkeys((*tested, *roles["pilot"], *fitted))]
-    whole = config.guarantee.claim == "expected"
-    phases: list[tuple[str, Sequence[Item]]] = [
-        ("calibrate", asked),
-        ("run, every judge" if whole else "run, at most", todo),
-    ]
-    if drawn is not None:
-        todo = tuple(by_id[item_id] for item_id in (*roles["certify"], *roles["undrawn"]))
-        phases = [("calibrate, at most", todo)]
-    judges, _ = open_judges(
-        config,
-        project.exemplars(data, roles["exemplars"]),
-        wrap=_bare,
-        notice=lambda _: None,
-        opened=lambda table, _: _stand_in(project, table),
-        rows=project.fitting_rows(data, roles),
-    )
-    estimates: list[Estimate] = []
-    for phase, rows in phases:
-        votes: list[Judgment] = []
-        sample = rows[:REHEARSED]
-        await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
-        estimates += _estimates(project, phase, votes, len(rows), len(sample))
-    if drawn is None and not whole:
-        estimates += _estimates(
-            project,
-            "run, about",
-            await _cascade(project, judges, todo[:REHEARSED]),
-            len(todo),
-            len(todo[:REHEARSED]),
-        )
-    return Rehearsal(len(todo), tuple(estimates))
-
-
-async def _cascade(project: Project, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
+async def _cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
     made: list[Judgment] = []
 
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         made.extend(judgments)
 
-    cascade = _certified_or_guessed(project, judges, _scorer(project))
+    cascade = _certified_or_guessed(config, judges, _scorer(config))
     await run_cascade(items, cascade, record=record, in_flight=16)
     return made
 
 
-def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
+def _certified_or_guessed(config: Config, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
     """The certificate's cascade, if it has one for so many judges; else one with a threshold of .8."""
     try:
-        certificate = project.certificate()
+        certificate = read_certificate(config.folder)
     except NoCertificate:
         certificate = None
     if certificate is None or certificate.status != "certified" or len(certificate.judges) != len(judges):
@@ -154,11 +79,10 @@ def _certified_or_guessed(project: Project, judges: Sequence[Judge], scorer: Sco
     return certified_cascade(certificate, judges, scorer)
 
 
-def _scorer(project: Project) -> Scorer:
+def _scorer(config: Config) -> Scorer:
     """The certificate's, if it is about these judges; else the configuration's."""
-    config = project.config
     try:
-        certificate = project.certificate()
+        certificate = read_certificate(config.folder)
     except NoCertificate:
         return Scorer(config.task.task(), config.ensemble.estimator)
     same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
@@ -181,23 +105,26 @@ class _Guess:
         return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
 
 
-def _stand_in(project: Project, table: AskedTable) -> Backend:
+def _stand_in(config: Config, table: AskedTable) -> Backend:
     if isinstance(table, CallableJudge | RewardJudge | ScoreJudge):
         return _Guess()
-    place, last = project.config.judges.index(table), len(project.config.judges) - 1
+    place, last = config.judges.index(table), len(config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 
 
 def _estimates(
-    project: Project, phase: str, judgments: Sequence[Judgment], items: int, sample: int
-) -> list[Estimate]:
-    found = []
-    for table in project.config.judges:
+    config: Config, phase: str, judgments: Sequence[Judgment], items: int, sample: int, *, batch: bool
+) -> tuple[Estimate, ...]:
+    scale = items / max(1, sample)
+    estimates = []
+    for table in config.judges:
         mine = [judgment for judgment in judgments if judgment.judge == table.name]
         usage = sum((judgment.usage for judgment in mine), Usage())
-        scale = items / max(1, sample)
-        calls = round(usage.calls * scale)
-        found.append(
+        calls, usd = round(usage.calls * scale), sum(judgment.cost for judgment in mine) * scale
+        minutes = calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60
+        if batch and isinstance(table, OpenAIJudge):
+            usd, minutes = usd * table.batch_discount, BATCH_MINUTES if calls else 0.0
+        estimates.append(
             Estimate(
                 phase,
                 table.name,
@@ -205,8 +132,175 @@ def _estimates(
                 calls,
                 round(usage.input_tokens * scale),
                 round(usage.output_tokens * scale),
-                sum(judgment.cost for judgment in mine) * scale,
-                calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60,
+                usd,
+                minutes,
             )
         )
-    return found
+    return tuple(estimates)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """One phase: what it would ask and cost in all, and about how many of its items the budget covers."""
+
+    phase: str
+    items: int
+    calls: int
+    usd: float
+    covered: int
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """A cost estimate from simulated stand-ins, for each judge in each phase; `usd` and `calls` limit it."""
+
+    items: int
+    estimates: tuple[Estimate, ...]
+    usd: float | None = None
+    calls: int | None = None
+    batch: bool = False
+
+    @property
+    def totals(self) -> tuple[Total, ...]:
+        """One row for each phase."""
+        return tuple(self._total(phase) for phase in dict.fromkeys(row.phase for row in self.estimates))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"simulated": True, **asdict(self), "totals": [asdict(total) for total in self.totals]}
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        if not self.estimates:
+            return ["Dry run: calibration asked for every verdict of this batch; a run makes no model calls."]
+        titles = ("phase", "judge", "items", "calls", "input tokens", "output tokens", "USD", "minutes")
+        rows = (
+            (
+                row.phase,
+                row.judge,
+                f"{row.items:,}",
+                f"{row.calls:,}",
+                f"{row.input_tokens:,}",
+                f"{row.output_tokens:,}",
+                f"{row.usd:.4f}",
+                f"{row.minutes:.1f}",
+            )
+            for row in self.estimates
+        )
+        pace = "answers of a Batch API within a day" if self.batch else "one second a call"
+        return [
+            f"Dry run: simulated stand-ins answered; four characters a token, {pace}.",
+            *table_lines(titles, rows, "<<>>>>>>"),
+            *map(self._sentence, self.totals),
+        ]
+
+    def _total(self, phase: str) -> Total:
+        rows = [row for row in self.estimates if row.phase == phase]
+        items, calls, usd = (
+            max(row.items for row in rows),
+            sum(row.calls for row in rows),
+            sum(row.usd for row in rows),
+        )
+        limits = ((self.usd, usd), (self.calls, calls))
+        share = min([1.0, *(limit / needed for limit, needed in limits if limit is not None and needed > 0)])
+        return Total(phase, items, calls, usd, int(items * share))
+
+    def _sentence(self, total: Total) -> str:
+        needed = f"{total.phase}: {total.usd:.4f} USD and {total.calls:,} calls in all"
+        limits = [] if self.usd is None else [f"{self.usd:g} USD"]
+        limits += [] if self.calls is None else [f"{self.calls:,} calls"]
+        if not limits:
+            return needed
+        budget = f"{needed}; the budget of {' and '.join(limits)} covers"
+        whole = total.covered >= total.items
+        return f"{budget} it" if whole else f"{budget} about {total.covered:,} of {total.items:,} items"
+
+
+async def estimate_calibration(
+    config: Config, budget: BudgetTable | None = None, *, batch: bool = False
+) -> DryRun:
+    """Estimate what `calibrate` would cost with the user's own configuration, data and prices, at most.
+
+    Up to 100 items are put through every judge, with simulated models in the place of real ones, and the
+    counts are scaled up; answers in the cache are not taken off. Raises as `calibrate` does for data that is
+    missing, a budget without prices and a Batch API that nobody offers.
+    """
+    data = load_dataset(config)
+    budget, drawn = budget or config.budget, draw_batch(config, data)
+    if batch:
+        must_offer_batches(config, calibrates=True)
+    if drawn is not None:
+        must_be_labelled(drawn, data, config.folder)
+    roles, by_id = select_rows(config, data).roles, {item.id: item for item in data.items}
+    fitted = roles["dev"] if config.asks_dev else ()
+    wanted = (*roles["certify"], *roles.get("region", ()), *roles["pilot"], *fitted)
+    if drawn is not None:
+        wanted = (*roles["certify"], *roles["undrawn"])
+    asked = [by_id[item_id] for item_id in dict.fromkeys(wanted)]
+    judges = _stand_ins(config, data, roles, budget)
+    phase = "calibrate" if drawn is None else "calibrate, at most"
+    estimates = await _every_judge(config, phase, judges, asked, batch=batch)
+    return DryRun(len(asked), estimates, budget.usd, budget.calls, batch)
+
+
+async def estimate_run(
+    config: Config, items: Path | None = None, budget: BudgetTable | None = None, *, batch: bool = False
+) -> DryRun:
+    """Estimate what `run` would cost, at most and about; as `estimate_calibration`, with the same errors.
+
+    With the claim "expected" a run asks every judge about every item. Of a batch all is asked by calibration:
+    its run has no estimates. Shares of escalated items are those of the simulation unless there is a
+    certificate.
+    """
+    data = load_dataset(config)
+    budget = budget or config.budget
+    if batch:
+        must_offer_batches(config)
+    todo = load_items(items, config) if items else data.unlabelled or data.labelled
+    if config.guarantee.claim == "batch":
+        return DryRun(len(todo), (), budget.usd, budget.calls, batch)
+    judges = _stand_ins(config, data, select_rows(config, data).roles, budget)
+    whole = config.guarantee.claim == "expected"
+    estimates = await _every_judge(
+        config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
+    )
+    if not whole:
+        sample = todo[:SAMPLE]
+        votes = await _cascade(config, judges, sample)
+        estimates += _estimates(config, "run, about", votes, len(todo), len(sample), batch=batch)
+    return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
+
+
+def _stand_ins(
+    config: Config, data: Dataset, roles: Mapping[str, Sequence[str]], budget: BudgetTable
+) -> Sequence[Judge]:
+    must_have_prices(config, budget)
+    judges, _ = open_judges(
+        config,
+        exemplars_of(config, data, roles["exemplars"]),
+        wrap=_bare,
+        notice=lambda _: None,
+        opened=lambda table, _: _stand_in(config, table),
+        rows=fitting_rows(config, data, roles),
+    )
+    return judges
+
+
+async def _every_judge(
+    config: Config, phase: str, judges: Sequence[Judge], items: Sequence[Item], *, batch: bool
+) -> tuple[Estimate, ...]:
+    votes: list[Judgment] = []
+    sample = items[:SAMPLE]
+    await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
+    return _estimates(config, phase, votes, len(items), len(sample), batch=batch)
+
+
+GUESSED_THRESHOLD = 0.8
+
+
+SAMPLE = 100
+"""Items that are put through the whole path; counts are scaled up from them."""
+
+
+BATCH_MINUTES = 24 * 60.0
+"""A Batch API answers within a day."""

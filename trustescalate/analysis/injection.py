@@ -37,6 +37,7 @@ from trustescalate.records import (
 )
 from trustescalate.records.jsonl import decode, digest, encode, write_atomically
 from trustescalate.records.progress import Hooks, Progress
+from trustescalate.report.terminal import table_lines
 
 PROBE = "probe.json"
 SCHEMA = 1
@@ -81,7 +82,8 @@ class Probing:
                 f"{judge.silent} without a verdict; harmless additions turned {judge.control.wins} of "
                 f"{judge.control.tries}"
             )
-            said += [f"  {f.family:<12} {f.wins:>4} of {f.tries:<5}" for f in judge.families if f.wins]
+            won = [(f.family, f"{f.wins:,}", f"{f.tries:,}") for f in judge.families if f.wins]
+            said += table_lines(("family", "won", "tries"), won, "<>>") if won else []
         said.append(
             f"reader: {probe.forged} of {probe.replies:,} replies that repeat an attack were taken for it"
         )

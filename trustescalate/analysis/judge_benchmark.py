@@ -27,6 +27,7 @@ from trustescalate.judges.registry import open_backend, open_judges
 from trustescalate.records import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
+from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, expected_calibration_error
@@ -103,18 +104,13 @@ class Bench:
     def lines(self) -> list[str]:
         """For a terminal."""
         head, *rows = self._table()
-        wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-
-        def line(row: Sequence[str]) -> str:
-            first, *rest = zip(row, wide, strict=True)
-            return "  ".join([first[0].ljust(first[1]), *(text.rjust(size) for text, size in rest)])
-
         failed = [
             f"  {row.judge}: {count:,} of {row.votes:,} votes failed: {reason}"
             for row in self._once()
             for reason, count in row.failures.items()
         ]
-        return [*self._intro(), line(head), *map(line, rows), *failed, *self._outro()]
+        table = table_lines(head, rows, "<" + ">" * (len(head) - 1))
+        return [*self._intro(), *table, *failed, *self._outro()]
 
     def markdown(self) -> str:
         """As a table in Markdown."""

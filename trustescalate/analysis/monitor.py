@@ -33,6 +33,7 @@ from trustescalate.records import STRICT, Annotation, Certificate, Item, Json, L
 from trustescalate.records.jsonl import decode, digest, encode, read_rows, write_atomically, write_rows
 from trustescalate.records.policies import largest_alpha
 from trustescalate.records.progress import Hooks
+from trustescalate.report.terminal import table_lines
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.drift import Verdict, drift
 
@@ -115,14 +116,21 @@ class Watch:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        said = [f"{'watched':<12} {'labels':>7} {'wrong':>7} {'evidence':>10} {'limit':>8}  alarm"]
-        for name, row in (("judge", self.anchors), ("population", self.audit)):
-            alarm = "none" if row.alarm is None else f"at label {row.alarm:,}"
-            said.append(
-                f"{name:<12} {row.labels:>7,} {row.errors:>7,} {row.value:>10.4g} {self.limit:>8.4g}  {alarm}"
+        rows = [
+            (
+                name,
+                f"{row.labels:,}",
+                f"{row.errors:,}",
+                f"{row.value:.4g}",
+                f"{self.limit:.4g}",
+                "none" if row.alarm is None else f"at label {row.alarm:,}",
             )
-        said += [f"{count:,} audited items not counted: {why}" for why, count in self.left_out.items()]
-        return [*said, f"monitor: {self.verdict}", self._meaning()]
+            for name, row in (("judge", self.anchors), ("population", self.audit))
+        ]
+        titles = ("watched", "labels", "wrong", "evidence", "limit", "alarm")
+        left_out = [f"{count:,} audited items not counted: {why}" for why, count in self.left_out.items()]
+        table = table_lines(titles, rows, "<>>>><")
+        return [*table, *left_out, f"monitor: {self.verdict}", self._meaning()]
 
     def _meaning(self) -> str:
         if self.verdict == "judge":
@@ -378,8 +386,10 @@ def _anchored(state: State, certificate: Certificate, config: Config, hooks: Hoo
         )
     if run.header.status != "complete":
         raise NotMeasurable(f"run {name} is {run.header.status}", f"`trustescalate run --resume {name}`")
-    if "--fresh" not in run.header.command.split():
-        hooks.notice(f"run {name} was made without --fresh: answers from the cache show no change of a judge")
+    if "--no-cache" not in run.header.command.split():
+        hooks.notice(
+            f"run {name} was made without --no-cache: answers from the cache show no change of a judge"
+        )
     data = load_dataset(config)
     lost = losses(certificate.task, certificate.label_policy, data.annotations)
     mark = _mark(certificate)
@@ -399,7 +409,7 @@ def _anchored(state: State, certificate: Certificate, config: Config, hooks: Hoo
     if not draws:
         raise NotMeasurable(
             f"run {name} does not hold the next anchor",
-            "`trustescalate monitor --draw 100` writes anchors; judge those with `run --fresh --items`",
+            "`trustescalate monitor --draw 100` writes anchors; judge those with `run --no-cache --items`",
         )
     return replace(
         state,

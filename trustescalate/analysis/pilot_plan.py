@@ -1,8 +1,7 @@
-"""How many labels, from votes and labels that exist: the plan of a project that was calibrated once.
+"""Plan the label budget: from recorded votes where there are any, otherwise from guesses.
 
-The recorded certification rows stand for the population: rows are drawn from them with replacement and
-certified as the configuration says, again and again. A plan is no promise. What a single test can do before
-anything was recorded is `inspection.plan_labels`.
+Recorded certification rows stand for the population: rows are drawn from them with replacement and certified
+as the configuration says, again and again. Guesses describe one test. A plan guarantees nothing.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,17 +12,92 @@ import numpy as np
 
 from trustescalate.analysis.recorded_votes import SPENT, must_be_one_promise, read_recorded
 from trustescalate.calibration.attempts import first_share
+from trustescalate.calibration.files import CERTIFICATE_VOTES
+from trustescalate.calibration.prepare import record_choice
 from trustescalate.calibration.scoring import stack_of
-from trustescalate.project import Project
+from trustescalate.config import Config
+from trustescalate.errors import UsageError
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.records.policies import policy_of
+from trustescalate.report.terminal import table_lines
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pilot import expected_cost, pilot_ceiling, pilot_power, rows_needed
-from trustescalate.stats.planning import label_floor
+from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.stats.pooling import stacked_scores
 
+ALPHA, DELTA, DISAGREEMENT = 0.15, 0.1, 0.08
+"""What is planned with where neither an option nor a configuration says more."""
+SIZES = (50, 100, 200, 300, 500, 1_000, 2_000)
 GRID = (50, 100, 150, 200, 300, 500, 800, 1_200, 2_000)
 TARGET = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class GuessedPlan:
+    """How many certification rows a guarantee needs, from guesses. None: no number would do."""
+
+    alpha: float
+    delta: float
+    disagreement: float
+    coverage: float
+    floor: int
+    needed: int | None
+    ceiling: float | None
+    rows: tuple[int, ...]
+    allowed: tuple[int, ...]
+    power: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        needed = "no number of labels up to ten million would do"
+        if self.needed is not None:
+            needed = f"label about {self.needed:,} rows (power 0.8)"
+        text = [
+            f"For a selective risk of at most {self.alpha:g} with probability {1 - self.delta:g}:",
+            f"  fewer than {self.floor} released certification rows can never certify it",
+            f"  with {self.disagreement:g} disagreement and {self.coverage:g} released: {needed}",
+        ]
+        if self.ceiling is not None:
+            text.append(f"  no method of any kind can release more than {self.ceiling:.1%} of the items")
+        rows = (
+            (f"{rows:,}", f"{allowed}" if allowed >= 0 else "—", f"{chance:.2f}")
+            for rows, allowed, chance in zip(self.rows, self.allowed, self.power, strict=True)
+        )
+        return [*text, *table_lines(("rows", "errors allowed", "power"), rows, ">>>")]
+
+
+def plan_from_guesses(
+    alpha: float, delta: float, disagreement: float, coverage: float, overall: float | None
+) -> GuessedPlan:
+    """Labels that a certificate takes, from guesses: disagreement among released verdicts, share released.
+
+    Raises ValueError when a guess is not a share, or nothing is released. One test at delta; a path of tests
+    costs a little more.
+
+    >>> plan_from_guesses(0.15, 0.1, 0.08, 0.7, None).needed
+    166
+    """
+    if not (0 <= disagreement <= 1 and 0 < coverage <= 1):
+        raise ValueError(f"disagreement and coverage must be shares, not {disagreement} and {coverage}")
+    accepted = labels_needed(disagreement, alpha, delta)
+    rows = np.array(SIZES)
+    released = (rows * coverage).astype(np.int64)
+    return GuessedPlan(
+        alpha,
+        delta,
+        disagreement,
+        coverage,
+        label_floor(alpha, delta),
+        None if accepted is None else int(np.ceil(accepted / coverage)),
+        None if overall is None else coverage_ceiling(overall, alpha),
+        tuple(map(int, rows)),
+        tuple(map(int, max_errors(released, alpha, delta))),
+        tuple(map(float, power(released, disagreement, alpha, delta))),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +139,64 @@ class PilotPlan:
         needed = f"no number of labels up to {self.rows[-1]:,} would do"
         if self.needed is not None:
             needed = f"label about {self.needed:,} rows (power {TARGET:g})"
-        said = [
+        text = [
             f"From {self.pilot:,} recorded rows, as the population (path {self.path}, seed {self.seed}):",
-            f"  to promise at most {self.alpha:g} disagreement with probability {1 - self.delta:g} "
-            f"and release {self.wanted:g}: {needed}",
-            f"  fewer than {self.floor} released rows can never do it",
+            f"  for a selective risk of at most {self.alpha:g} with probability {1 - self.delta:g} "
+            f"and a coverage of {self.wanted:g}: {needed}",
+            f"  fewer than {self.floor} released rows can never certify it",
             f"  no method of any kind can release more than about {self.ceiling:.1%} with these judges",
-            f"  an item that every judge sees, an abstained one too, costs {self.every_judge:.6f} USD",
+            f"  an item that every judge sees, such as an abstained one, costs {self.every_judge:.6f} USD",
         ]
         if self.certified is not None:
-            people = f", with {self.human_usd:g} USD for each that people get" if self.human_usd else ""
-            said.append(f"  with the certificate in place an item costs {self.certified:.6f} USD{people}")
-        said.append(f"  {'rows':>8} {'power':>7} {'95 % limits':>14} {'released':>9} {'USD an item':>12}")
-        for n, power, (low, high), coverage, cost in zip(
-            self.rows, self.power, self.limits, self.coverage, self.cost, strict=True
-        ):
-            said.append(
-                f"  {n:>8,} {power:>7.2f} {f'{low:.2f} to {high:.2f}':>14} {coverage:>9.1%} {cost:>12.6f}"
+            human = f", with {self.human_usd:g} USD for each abstention" if self.human_usd else ""
+            text.append(f"  with the certificate in place an item costs {self.certified:.6f} USD{human}")
+        columns = zip(self.rows, self.power, self.limits, self.coverage, self.cost, strict=True)
+        rows = (
+            (f"{n:,}", f"{power:.2f}", f"{low:.2f} to {high:.2f}", f"{coverage:.1%}", f"{cost:.6f}")
+            for n, power, (low, high), coverage, cost in columns
+        )
+        titles = ("rows", "power", "95 % limits", "released", "USD an item")
+        return [*text, *table_lines(titles, rows, ">>>>>"), f"A plan guarantees nothing: {SPENT}."]
+
+
+def plan_labels(
+    config: Config | None,
+    *,
+    alpha: float | None = None,
+    delta: float | None = None,
+    disagreement: float | None = None,
+    coverage: float = 0.7,
+    overall: float | None = None,
+    trials: int = 200,
+    seed: int = 0,
+) -> GuessedPlan | PilotPlan:
+    """Plan from the votes that a project recorded; without any, or with a guess given, from guesses.
+
+    alpha and delta are the project's unless they are given. Where each value of [groups] by has a guarantee
+    of its own, both must be given, are those of one value, and guesses are used. Raises UsageError where they
+    are not given, and as `plan_from_pilot` does.
+    """
+    if config is not None:
+        grouped = config.groups.by is not None
+        if None in (alpha, delta):
+            must_be_one_promise(config, "`plan`")
+        recorded = (config.folder / CERTIFICATE_VOTES).exists() and not grouped
+        if recorded and disagreement is None and overall is None:
+            return plan_from_pilot(
+                config, wanted=coverage, alpha=alpha, delta=delta, trials=trials, seed=seed
             )
-        return [*said, f"A plan, not a promise: {SPENT}."]
+    guarantee = None if config is None else config.guarantee
+    return plan_from_guesses(
+        alpha or (ALPHA if guarantee is None else guarantee.alpha),
+        delta or (DELTA if guarantee is None else guarantee.delta),
+        DISAGREEMENT if disagreement is None else disagreement,
+        coverage,
+        overall,
+    )
 
 
 def plan_from_pilot(
-    project: Project,
+    config: Config,
     *,
     wanted: float,
     alpha: float | None = None,
@@ -99,18 +208,18 @@ def plan_from_pilot(
     """The power curve of a project's own path, procedure and wish; alpha and delta are the configuration's.
 
     Each calibration spends what a first test of fresh labels may. The ledger notes that the recorded labels
-    were read to choose by. Raises what `read_recorded` and `Project.read_to_choose` raise, UsageError where
+    were read to choose by. Raises what `read_recorded` and `record_choice` raise, UsageError where
     each value has a promise of its own, NotMeasurable for a fitted path without recorded dev rows, and
     ValueError as `stats.pilot.pilot_power` does.
     """
-    must_be_one_promise(project, "`plan --pilot`")
-    recorded, promise = read_recorded(project), project.config.guarantee
+    must_be_one_promise(config, "`plan`")
+    recorded, promise = read_recorded(config), config.guarantee
     alpha = promise.alpha if alpha is None else alpha
     delta = promise.delta if delta is None else delta
     path: Plan | Literal["tierwise"] = "tierwise"
     if promise.path != "tierwise":
         path = recorded.plan(promise.path)
-    project.read_to_choose("plan --pilot", recorded.certificate.roles["certify"])
+    record_choice(config, "plan", recorded.certificate.roles["certify"])
     level = delta * first_share(promise.attempts)
     found = pilot_power(
         *recorded.certify,
@@ -155,8 +264,15 @@ def plan_from_pilot(
     )
 
 
-def write_plot(plan: PilotPlan, path: Path) -> None:
-    """Draw the power curve as SVG; equal plans give equal bytes."""
+def write_plot(plan: GuessedPlan | PilotPlan, path: Path) -> None:
+    """Draw the power curve of recorded votes as SVG; equal plans give equal bytes.
+
+    Raises UsageError for a plan from guesses, which has no curve.
+    """
     from trustescalate.report.charts import draw_power
 
+    if isinstance(plan, GuessedPlan):
+        raise UsageError(
+            "--plot needs recorded votes", "calibrate first, and leave out --disagreement and --overall"
+        )
     write_atomically(path, draw_power(plan.rows, plan.power, plan.limits).encode())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
 from trustescalate.calibration.losses import loss_table, losses, right_or_wrong
 from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.scoring import Scorer
@@ -16,7 +17,6 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority
 from trustescalate.errors import ConfigError, NotMeasurable, UsageError
 from trustescalate.judges.replay import load_votes
-from trustescalate.project import CERTIFICATE_VOTES, Project
 from trustescalate.records import Annotation, Certificate, Task
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.pooling import Rows, Votes
@@ -59,20 +59,20 @@ class Recorded:
         return plan.alone() if self.certificate.task.tolerance else plan
 
 
-def read_votes(project: Project) -> tuple[Certificate, Dataset, Judged]:
+def read_votes(config: Config) -> tuple[Certificate, Dataset, Judged]:
     """A certificate, or a refusal, with the votes beside it and the data as it is now.
 
     Raises NoCertificate where there is neither, NotMeasurable without votes, DataError, and ConfigError for a
     promise whose test cannot be rehearsed on them.
     """
-    _must_be_counts(project.config)
-    certificate = project.certificate()
-    path = project.config.folder / CERTIFICATE_VOTES
+    _must_be_counts(config)
+    certificate = read_certificate(config.folder)
+    path = config.folder / CERTIFICATE_VOTES
     if not path.exists():
         raise NotMeasurable(
             f"{path}: there are no recorded votes", "`trustescalate calibrate` records them; keep the file"
         )
-    data = load_dataset(project.config)
+    data = load_dataset(config)
     judged = {
         seal.judge: {row.item_id: row for row in load_votes(path, certificate.task, seal.judge)}
         for seal in certificate.judges
@@ -80,18 +80,18 @@ def read_votes(project: Project) -> tuple[Certificate, Dataset, Judged]:
     return certificate, data, judged
 
 
-def read_recorded(project: Project) -> Recorded:
+def read_recorded(config: Config) -> Recorded:
     """The votes beside the certificate, or beside the refusal, with what people say of those items now.
 
     Raises what `read_votes` raises, and NotMeasurable without labelled rows.
     """
-    certificate, data, judged = read_votes(project)
+    certificate, data, judged = read_votes(config)
     notes = data.annotations
     scorer = Scorer.of(certificate)
     certify = labelled_rows(certificate.task, certificate.roles["certify"], notes, judged, scorer)
     if certify is None:
         raise NotMeasurable(
-            f"{project.config.folder / CERTIFICATE_VOTES}: no certification row has both votes and a label",
+            f"{config.folder / CERTIFICATE_VOTES}: no certification row has both votes and a label",
             "calibrate with labelled rows first",
         )
     ids = certificate.roles["dev"] if certificate.path in FITTED_PATHS else ()
@@ -102,9 +102,9 @@ def read_recorded(project: Project) -> Recorded:
     return Recorded(certificate, certify, dev, scorer.read(list(judged), pilot, judged) if pilot else None)
 
 
-def must_be_one_promise(project: Project, what: str) -> None:
+def must_be_one_promise(config: Config, what: str) -> None:
     """Raise UsageError where each value of a field has a promise of its own: `what` has none for that."""
-    by = project.config.groups.by
+    by = config.groups.by
     if by is not None:
         raise UsageError(
             f"{what} knows one promise for all items, and [groups] by = {by!r} asks for one for each value",
@@ -126,7 +126,7 @@ def _must_be_counts(config: Config) -> None:
     ):
         if given:
             raise ConfigError(
-                f"{name} cannot be rehearsed: plans, paths, estimators and self-tests from recorded votes "
+                f"{name} cannot be rehearsed: `plan`, `tune` and the self-test on recorded votes "
                 "draw single rows, count errors, and test once",
                 "copy the folder, leave the key out there, and take what comes out as a guide",
             )

@@ -1,21 +1,21 @@
-"""alpha chosen afterwards: what the limits in a certificate allow, whatever alpha is asked for.
+"""Say what any alpha would allow, from the simultaneous risk limits in a certificate.
 
-Reads what `calibrate` computed; nothing is asked or tested, and no run uses what is found here.
+Reads what `calibrate` computed; it makes no model calls and tests nothing, and no run uses its thresholds.
 """
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from trustescalate.calibration.prepare import record_choice
+from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
-from trustescalate.project import Project
 from trustescalate.records import Certificate
 from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.report.terminal import section_lines
 from trustescalate.stats.band import Band, certified_at
 
 
@@ -53,14 +53,6 @@ class RiskBand:
     limits: tuple[Limit, ...]
     answers: tuple[Answer, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return asdict(self)
-
-    def lines(self) -> list[str]:
-        """For a terminal."""
-        return section_lines(_section(self))
-
 
 def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskBand:
     """The limits in a certificate or a refusal, and for each alpha the policy that they allow.
@@ -94,18 +86,22 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     )
 
 
-def choose_alpha(project: Project, alphas: tuple[float, ...]) -> RiskBand:
-    """The limits of a project's certificate, and what they allow at each alpha.
+def limits_at(config: Config, alphas: Sequence[float]) -> Callable[[Certificate], tuple[Section, ...]]:
+    """Make the section of a report that says what a certificate allows at each of `alphas`; none without.
 
-    What they allow may be claimed as it stands. A calibration at an alpha that was chosen so is another test,
-    which these labels must not make: the ledger notes that they were read to choose by, if an alpha is asked
-    for. Raises as `read_band` and `Project.read_to_choose` do.
+    What it allows may be claimed as it stands. A calibration at an alpha chosen so is another test, which
+    these labels must not make: the ledger notes that they were read to choose by. The section raises as
+    `read_band` and `record_choice` do.
     """
-    certificate = project.certificate()
-    found = read_band(certificate, alphas)
-    if alphas:
-        project.read_to_choose("band", certificate.roles["certify"])
-    return found
+
+    def make(certificate: Certificate) -> tuple[Section, ...]:
+        if not alphas:
+            return ()
+        band = read_band(certificate, tuple(alphas))
+        record_choice(config, "report --alpha", certificate.roles["certify"])
+        return (band_section(band),)
+
+    return make
 
 
 def _without_limits(certificate: Certificate) -> str:
@@ -122,17 +118,18 @@ def _without_limits(certificate: Certificate) -> str:
     return "rows without labels"
 
 
-def _section(band: RiskBand) -> Section:
+def band_section(band: RiskBand) -> Section:
+    """Turn the limits, and what each alpha allows, into a section of a report."""
     sure = figures.complement(band.delta).text
     text = [
         f"With probability at least {sure} over the draw of the {band.rows:,} labelled rows, the true error "
         "rate of every policy below is at most its limit, all at once: so alpha may be chosen after "
-        "looking, as often as one likes. Between these policies nothing is said."
+        "looking, as often as one likes. Nothing is claimed between these policies."
     ]
     text += [_answer_text(band, answer) for answer in band.answers]
     if band.answers:
         text.append(
-            "No run uses these thresholds: a run keeps the promise of its certificate. To release verdicts "
+            "No run uses these thresholds: a run keeps the guarantee of its certificate. To release verdicts "
             "at another alpha, set it and calibrate with fresh labels, or apply the thresholds yourself."
         )
     named: dict[int | None, list[str]] = defaultdict(list)
@@ -157,7 +154,10 @@ def _section(band: RiskBand) -> Section:
     titles = ("Policy", "Accepted", "Coverage", "Error rate", "True error rate at most")
     columns = (*(Column(title, True) for title in titles), Column("Thresholds"), Column("Which"))
     return Section(
-        "band", "Limits on risk, all at once", tuple(text), tables=(Table("Policies", columns, tuple(rows)),)
+        "risk-limits",
+        "Risk limits at any alpha",
+        tuple(text),
+        tables=(Table("Policies", columns, tuple(rows)),),
     )
 
 
@@ -177,5 +177,5 @@ def _answer_text(band: RiskBand, answer: Answer) -> str:
 
 def _thresholds(limit: Limit) -> str:
     taus = limit.thresholds
-    told = ["never" if tau is None else f"{tau:.4g}" for tau in taus]
-    return told[0] if len(set(taus)) == 1 else ", ".join(told)
+    texts = ["never" if tau is None else f"{tau:.4g}" for tau in taus]
+    return texts[0] if len(set(taus)) == 1 else ", ".join(texts)

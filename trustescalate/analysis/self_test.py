@@ -1,12 +1,23 @@
-"""Does the promise hold? Certification, again and again, in worlds whose truth is known; one may be yours."""
+"""Certify again and again in worlds whose truth is known, and count violations; one world may be yours.
 
+`python -m trustescalate.analysis.self_test --help` lists the options.
+"""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trustescalate.analysis.recorded_votes import Recorded, must_be_one_promise, read_recorded
-from trustescalate.project import Project
+from trustescalate.calibration.prepare import record_choice
+from trustescalate.config import Config, load_config
+from trustescalate.errors import EXIT_BREACH, EXIT_PASSED, TrustEscalateError
+from trustescalate.report.terminal import table_lines
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.control import PROCEDURES
 from trustescalate.stats.paths import PATHS
@@ -33,7 +44,7 @@ SHARP, SHARPER = "handover", 40
 
 @dataclass(frozen=True, slots=True)
 class WorldResult:
-    """Wrong certificates of one procedure in one world, in so many trials, and how many chance explains."""
+    """Violations of one procedure in one world, in so many trials, and how many chance explains."""
 
     world: str
     procedure: str
@@ -46,7 +57,7 @@ class WorldResult:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """All worlds; `holds` unless a promise was broken more often than chance explains."""
+    """All worlds; `holds` unless there are more violations than chance explains."""
 
     trials: int
     results: tuple[WorldResult, ...]
@@ -66,31 +77,35 @@ class SelfTest:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        wide = max(len(row.procedure) for row in self.results)
-        said = [
-            f"{self.rows} rows, {self.tiers} judges, alpha {self.alpha:g}, delta {self.delta:g}",
-            f"{'world':<12} {'procedure':<{wide}} {'trials':>7} {'certified':>9} {'wrong':>7} {'rate':>6} "
-            f"{'limit':>6} {'coverage':>9}",
-        ]
-        for row in self.results:
-            said.append(
-                f"{row.world:<12} {row.procedure:<{wide}} {row.trials:>7,} {row.certified:>9,} "
-                f"{row.violations:>7,} {row.violations / row.trials:>6.3f} {row.limit:>6,} "
-                f"{row.mean_coverage:>9.3f}"
+        rows = (
+            (
+                row.world,
+                row.procedure,
+                f"{row.trials:,}",
+                f"{row.certified:,}",
+                f"{row.violations:,}",
+                f"{row.violations / row.trials:.3f}",
+                f"{row.limit:,}",
+                f"{row.mean_coverage:.3f}",
             )
+            for row in self.results
+        )
+        titles = ("world", "procedure", "trials", "certified", "violations", "rate", "limit", "coverage")
+        text = [
+            f"{self.rows} rows, {self.tiers} judges, alpha {self.alpha:g}, delta {self.delta:g}",
+            *table_lines(titles, rows, "<<>>>>>>"),
+        ]
         if any(row.world == OWN for row in self.results):
-            said.append(
+            text.append(
                 f"{OWN}: {LEVELS} levels a judge from your recorded votes; two labels, judges that err"
             )
-            said.append("independently given their scores. A rehearsal, not evidence about your judges")
-        said.append(
-            f"{self.trials} trials or more each: the promise {'holds' if self.holds else 'is BROKEN'}"
-        )
-        return said
+            text.append("independently given their scores. A simulation, not evidence about your judges")
+        outcome = "holds" if self.holds else "is VIOLATED too often"
+        return [*text, f"{self.trials} trials or more each: the guarantee {outcome}"]
 
 
 def self_test(alpha: float, delta: float, rows: int, tiers: int, trials: int, seed: int) -> SelfTest:
-    """Certify in every world of `stats.validity`; count broken promises against an exact binomial limit."""
+    """Certify in every world of `stats.validity`; count violations against an exact binomial limit."""
     rng = np.random.default_rng(seed)
     results = []
     for name in WORLDS:
@@ -118,19 +133,19 @@ def _result(name: str, procedure: str, seen: Replications, delta: float) -> Worl
     )
 
 
-def self_test_of(project: Project, trials: int, seed: int) -> SelfTest:
-    """The self-test with a project's own promise, path, judges, number of rows and shape of scores.
+def self_test_of(config: Config, trials: int, seed: int) -> SelfTest:
+    """The self-test with a project's own guarantee, path, judges, number of rows and shape of scores.
 
     The project's world comes first, then the standard ones at the same alpha, delta and number of rows, with
     three judges at most. The ledger notes that the recorded labels were read to choose by. Raises what
-    `read_recorded` and `Project.read_to_choose` raise, and UsageError where each value has a promise of its
-    own.
+    `read_recorded` and `record_choice` raise, and UsageError where each value has a guarantee of
+    its own.
     """
-    must_be_one_promise(project, "`selftest --config`")
-    recorded = read_recorded(project)
-    project.read_to_choose("selftest", recorded.certificate.roles["certify"])
-    own = _in_own_world(project, recorded, trials, np.random.default_rng(seed))
-    promise = project.config.guarantee
+    must_be_one_promise(config, "the self-test")
+    recorded = read_recorded(config)
+    record_choice(config, "self-test", recorded.certificate.roles["certify"])
+    own = _in_own_world(config, recorded, trials, np.random.default_rng(seed))
+    promise = config.guarantee
     rows, tiers = recorded.certify.scores.shape
     standard = self_test(promise.alpha, promise.delta, rows, min(tiers, MOST_TIERS), trials, seed)
     return replace(standard, results=(own, *standard.results), tiers=tiers)
@@ -167,8 +182,8 @@ def _bins(scores: FloatArray, levels: int) -> IntArray:
     return np.searchsorted(edges, scores, side="left").astype(np.int64)
 
 
-def _in_own_world(project: Project, recorded: Recorded, trials: int, rng: np.random.Generator) -> WorldResult:
-    promise = project.config.guarantee
+def _in_own_world(config: Config, recorded: Recorded, trials: int, rng: np.random.Generator) -> WorldResult:
+    promise = config.guarantee
     if promise.path != "tierwise" and PATHS[promise.path].needs_dev:
         recorded.plan(promise.path)  # says what is missing where there are no dev rows
     seen = replicate(
@@ -185,3 +200,55 @@ def _in_own_world(project: Project, recorded: Recorded, trials: int, rng: np.ran
     )
     how = promise.path if promise.path == "tierwise" else f"{promise.procedure}, {promise.path}"
     return _result(OWN, how, seen, promise.delta)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the self-test from a command line: 0 the guarantee holds, 1 too many violations, 2 usage."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    setting = (given.alpha, given.delta, given.rows, given.tiers)
+    if given.config is not None and setting != (None,) * 4:
+        parser.error("--config brings --alpha, --delta, --rows and --tiers of its own")
+    try:
+        tested = _tested(given)
+    except ValueError as error:
+        parser.error(str(error))
+    except TrustEscalateError as error:
+        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        return error.exit_code
+    text = json.dumps(tested.as_dict(), indent=2) if given.json else "\n".join(tested.lines())
+    sys.stdout.write(f"{text}\n")
+    return EXIT_PASSED if tested.holds else EXIT_BREACH
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m trustescalate.analysis.self_test",
+        description="Certify again and again in worlds whose truth is known, and count violations.",
+        epilog="Example: python -m trustescalate.analysis.self_test --config trustescalate.toml --trials 300",
+    )
+    parser.add_argument("--config", type=Path, help="take setting and votes from this configuration")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", help="override a key of it")
+    parser.add_argument("--alpha", type=float, help="risk level; 0.15 if not given")
+    parser.add_argument("--delta", type=float, help="failure probability; 0.1 if not given")
+    parser.add_argument("--rows", type=int, help="certification rows in each trial; 300 if not given")
+    parser.add_argument("--tiers", type=int, choices=range(1, MOST_TIERS + 1), help="judges; 3 if not given")
+    parser.add_argument("--trials", type=int, default=300, help="certifications in each world; 300")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random generator; 0")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _tested(given: Namespace) -> SelfTest:
+    if min(given.trials, given.rows or 1) < 1 or given.seed < 0:
+        raise ValueError("--trials and --rows must be at least 1, and --seed at least 0")
+    if not all(0 < level < 1 for level in (given.alpha, given.delta) if level is not None):
+        raise ValueError("--alpha and --delta must lie strictly between 0 and 1")
+    if given.config is not None:
+        return self_test_of(load_config(given.config, given.set or ()), given.trials, given.seed)
+    alpha, delta = given.alpha or 0.15, given.delta or 0.1
+    return self_test(alpha, delta, given.rows or 300, given.tiers or MOST_TIERS, given.trials, given.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,7 +25,7 @@ LENGTH = 16
 """Hexadecimal digits of a digest of a row: two rows that share one by chance are counted as the same."""
 FRESH = (
     "label rows that were never tested, and give the tested ones the role dev in the file that "
-    "`trustescalate split` writes ([roles] file), or leave them out of [data]"
+    "`trustescalate check --write-roles` writes ([roles] file), or leave them out of [data]"
 )
 RESTORE = (
     "restore the file as it was when the certificate was made, both belong into version control; where it is "

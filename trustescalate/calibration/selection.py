@@ -1,8 +1,8 @@
 """Which labelled rows have which role, and which of them are tested: by hashes of content and seed alone.
 
-Roles are divided by `dataset.assign_roles`, or were by `split`. Here the rows to certify with are taken: one
-of each cluster, or all, thinned by sizes and by weights, and as many as a look takes. Rows that labels were
-read of to choose by become dev rows. A batch is drawn by `batch`.
+Roles are divided by `dataset.assign_roles`, or were by `check --write-roles`. Here the rows to certify with
+are taken: one of each cluster, or all, thinned by sizes and by weights, and as many as a look takes. Rows
+that labels were read of to choose by become dev rows. A batch is drawn by `batch`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,9 +8,10 @@ from trustescalate.calibration.calibrate import lay_out, rows_to_judge, votes_di
 from trustescalate.calibration.protocol import Judged, Protocol, labels_digest
 from trustescalate.calibration.scoring import scorer_of
 from trustescalate.cascade.runner import Cascade, collect_judgments
+from trustescalate.config import Config, OpenAIJudge
 from trustescalate.data.batch import items_digest
 from trustescalate.data.labels import majority
-from trustescalate.errors import CertificateMismatch, DataError
+from trustescalate.errors import CertificateMismatch, DataError, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Batch, Certificate, Decision, Item, Judgment
@@ -19,6 +20,17 @@ from trustescalate.records.jsonl import read_rows
 BY_PEOPLE = "labelled by people"
 TORN = "people labelled it, and have no majority"
 OTHER_BATCH = "calibrate again, or bring back the items that were certified"
+
+
+def must_offer_batches(config: Config, *, calibrates: bool = False) -> None:
+    """Raise UsageError where no judge has a Batch API, or calibration cannot ask it ahead."""
+    if calibrates and config.guarantee.claim == "batch":
+        raise UsageError(
+            'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
+            "leave out --batch",
+        )
+    if not any(isinstance(table, OpenAIJudge) for table in config.judges):
+        raise UsageError('no judge with backend = "openai", so none with a Batch API', "leave out --batch")
 
 
 async def judge_batch(

@@ -18,13 +18,13 @@ from trustescalate.calibration.prepare import (
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.region import applied_region, must_follow_region
 from trustescalate.calibration.selection import Selection, must_be_clusters
-from trustescalate.cascade.batch import judge_batch
+from trustescalate.cascade.batch import judge_batch, must_offer_batches
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import DataError, UsageError
+from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplars_of, fitting_rows
 from trustescalate.records import Certificate, Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
@@ -70,12 +70,9 @@ def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]
     """The data, and the rows that a batch draws. Raises where they cannot certify anything."""
     data = load_dataset(config)
     drawn = draw_batch(config, data)
+    if asking.batch:
+        must_offer_batches(config, calibrates=True)
     if drawn is not None:
-        if asking.batch:
-            raise UsageError(
-                'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
-                "leave out --batch",
-            )
         must_be_labelled(drawn, data, config.folder)
     if not data.annotations:
         raise DataError(

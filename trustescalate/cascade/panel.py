@@ -7,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from trustescalate.cascade.batch import must_offer_batches
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
-from trustescalate.errors import ConfigError, UsageError
+from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.cache import Cache, guard
@@ -70,7 +71,7 @@ async def open_panel(
     that a certificate was made with. Raises ConfigError for a budget in USD without prices.
     """
     limits = asking.limits or config.budget
-    _must_have_prices(config, limits)
+    must_have_prices(config, limits)
     budget = Budget(limits.usd, limits.calls)
     emptied = None if asking.use_cache else TemporaryDirectory()
     cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)
@@ -115,8 +116,7 @@ async def open_panel(
 def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
     from trustescalate.cascade.batch_requests import Deferred
 
-    if not any(isinstance(table, OpenAIJudge) for table in config.judges):
-        raise UsageError('no judge with backend = "openai", so none with a Batch API', "leave out --batch")
+    must_offer_batches(config)
     folder = config.folder / BATCHES
     return Deferred(folder, cache, budget, finish_live=finish_live, notice=hooks.notice)
 
@@ -126,7 +126,8 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
     return judge if table.backend == "replay" else RecallingJudge(judge, cache, table.price.model_dump())
 
 
-def _must_have_prices(config: Config, limits: BudgetTable) -> None:
+def must_have_prices(config: Config, limits: BudgetTable) -> None:
+    """Raise ConfigError for a budget in USD where a judge that is paid for has no price."""
     free = [
         judge.name
         for judge in config.judges

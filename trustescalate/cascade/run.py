@@ -47,7 +47,7 @@ async def run_items(
     if resume and items:
         raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
     if asking.batch and not asking.use_cache:
-        raise UsageError("a batch is answered into the cache", "leave out --fresh or --batch")
+        raise UsageError("a batch is answered into the cache", "leave out --no-cache or --batch")
     data = load_dataset(config)
     folder = find_run(config.folder, resume) if resume else None
     certificate = folder.header.certificate if folder else read_certificate(config.folder)

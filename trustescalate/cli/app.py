@@ -1,28 +1,87 @@
-"""The application: how every command ends, and the options that all of them have."""
+"""The application: help panels, names that moved, exit codes, and the options of all commands."""
 
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from trustescalate import __version__
 from trustescalate.cli.console import fail, say
-from trustescalate.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_USAGE, TrustEscalateError
+from trustescalate.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_USAGE, TrustEscalateError, UsageError
 
 EXIT_CODES = """\
 Exit codes: 0 passed · 1 measured breach · 2 usage, config or data · 3 not measurable (no certificate, it does
 not fit, providers failing, partial run) · 4 budget reached, resumable · 70 internal error · 130 interrupted,
-resumable. Every flag can be set in the environment: run --budget-usd is TRUSTESCALATE_RUN_BUDGET_USD."""
+resumable. Every option can be set in the environment: run --budget-usd is TRUSTESCALATE_RUN_BUDGET_USD."""
+
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "Start": ("init", "import", "check", "demo"),
+    "Certify": ("plan", "tune", "calibrate"),
+    "Run and gate": ("run", "report", "gate", "compare", "monitor"),
+    "People": ("label", "export"),
+    "Judges": ("judges",),
+}
+"""The commands in the order in which help lists them."""
+
+MOVED_COMMANDS: Mapping[str, str] = {
+    "band": "trustescalate report --alpha 0.2",
+    "estimators": "trustescalate tune",
+    "leaderboard": "trustescalate report",
+    "paths": "trustescalate tune",
+    "probe": "trustescalate judges probe",
+    "reparse": "trustescalate judges reparse",
+    "selftest": "python -m trustescalate.analysis.self_test",
+    "split": "trustescalate check --write-roles",
+}
+"""What replaces a command that is gone."""
+
+MOVED_OPTIONS: Mapping[tuple[str, str], str] = {
+    ("plan", "--pilot"): "leave it out: `trustescalate plan` reads the recorded votes where there are any",
+    ("run", "--fresh"): "`--fresh` is now `--no-cache`",
+}
+"""What replaces an option that is gone, by command."""
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class Command(TyperCommand):
+    """A command whose options read TRUSTESCALATE_<COMMAND>_<OPTION>, whatever its parameters are called."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name each option's variable, then parse."""
+        for option in self.params:
+            if option.param_type_name == "option":
+                name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
+                option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
+        return super().parse_args(ctx, args)
 
 
 class Commands(TyperGroup):
     """All commands end the same way: an exit code that is documented, and never a breach by accident."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """List the commands in their panels, as plain text: rich panels would double the time of --help."""
+        width = max(map(len, self.commands))
+        for panel, names in PANELS.items():
+            room = formatter.width - 6 - width
+            rows = [(f"{name:<{width}}", self.commands[name].get_short_help_str(room)) for name in names]
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command. Raises UsageError with the new name of one that moved."""
+        if args and args[0] in MOVED_COMMANDS:
+            moved = MOVED_COMMANDS[args[0]]
+            raise UsageError(
+                f"there is no command {args[0]!r} any more", f"`trustescalate {args[0]}` is now `{moved}`"
+            )
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command line. What the parser refuses, and a pipe that breaks under it, end here."""
@@ -44,7 +103,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="LLM judges with a proof: trust the cheap one where that is certified, escalate, abstain.",
+    help="Certify LLM judges: accept the cheap judge where that is certified, escalate, abstain.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +114,12 @@ app = typer.Typer(
 
 
 GARBAGE = 100_000
-"""Objects between two looks for dead cycles: looking costs, and modules and records live long."""
+"""Objects between two collections of cycles: collecting costs time, and modules and records live long."""
+
+
+def command(parent: typer.Typer, name: str, example: str) -> Callable[[Function], Function]:
+    """Register a command whose help ends with an example."""
+    return parent.command(name, cls=Command, epilog=f"Example: trustescalate {example}")
 
 
 def main() -> None:
@@ -117,10 +181,13 @@ def _refused(error: Exception) -> int:
             say(explain())
             return EXIT_USAGE
         hint = f"`{context.command_path} --help` lists what there is" if context else ""
+        if context is not None:
+            old = (context.command.name, getattr(error, "option_name", ""))
+            hint = MOVED_OPTIONS.get(old, hint)
         return fail(explain(), hint, EXIT_USAGE)
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         place = f"{error.filename}: " if error.filename else ""
-        hint = "mend that and try again; what was recorded is kept"
+        hint = "fix that and try again; what was recorded is kept"
         return fail(f"{place}{error.strerror}", hint, EXIT_USAGE)
     return fail(
         f"internal error: {type(error).__name__}: {error}",

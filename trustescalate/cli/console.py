@@ -1,7 +1,7 @@
-"""What is said: data on stdout, talk on stderr, and nothing untrusted that a terminal would obey."""
+"""Print data on stdout and talk on stderr, and nothing untrusted that a terminal would obey."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Printable(Protocol):
-    """What a command found, for a terminal and for --json."""
+    """The result of a command, for a terminal and for --json."""
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -23,42 +23,50 @@ class Printable(Protocol):
 
 
 def say(text: str) -> None:
-    """A line of talk."""
+    """Print a line of talk on stderr."""
     typer.echo(text, err=True)
 
 
 def clean(text: str) -> str:
-    """Text of unknown origin, so that a terminal only shows it."""
+    """Make text of unknown origin harmless for a terminal."""
     from trustescalate.report.text import visible
 
     return visible(text)
 
 
 def line(text: str) -> str:
-    """The same, on one line."""
+    """Make text of unknown origin harmless, on one line."""
     from trustescalate.report.text import one_line
 
     return one_line(text)
 
 
 def print_json(value: object) -> None:
-    """Data for a program."""
+    """Print data for a program."""
     from json import dumps
 
     typer.echo(dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
 
 
-def show(found: Printable, *, json: bool) -> None:
-    """What a command found, as text or JSON."""
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> None:
+    """Print a table; `align` holds "<" or ">" for each column."""
+    from trustescalate.report.terminal import table_lines
+
+    for text in table_lines(titles, rows, align):
+        typer.echo(text)
+
+
+def show(result: Printable, *, json: bool) -> None:
+    """Print the result of a command, as text or JSON."""
     if json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
         return
-    for line in found.lines():
-        typer.echo(clean(line))
+    for text in result.lines():
+        typer.echo(clean(text))
 
 
 def print_report(report: "Report") -> None:
-    """The head of a report."""
+    """Print the head of a report."""
     for banner in report.banners:
         typer.echo(f"! {clean(banner)}")
     head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
@@ -75,7 +83,7 @@ def print_report(report: "Report") -> None:
 
 
 def fail(message: str, hint: str, code: int) -> int:
-    """Say what is wrong and what would help; returns `code`."""
+    """Print what is wrong and what would help; return `code`."""
     say(f"error: {clean(message)}")
     if hint:
         say(f"hint: {clean(hint)}")
@@ -84,7 +92,7 @@ def fail(message: str, hint: str, code: int) -> int:
 
 @contextmanager
 def progress() -> "Iterator[Callable[[Progress], None]]":
-    """A bar on a terminal, a plain line every ten seconds elsewhere; both on stderr."""
+    """Show a bar on a terminal, a plain line every ten seconds elsewhere; both on stderr."""
     from trustescalate.cli.display import bar, lines
 
     with bar() if sys.stderr.isatty() else lines(say) as show:

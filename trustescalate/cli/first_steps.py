@@ -1,24 +1,24 @@
-"""The first minutes: a file to start from, a look at the data, the demo."""
+"""`init`, `check` and `demo`: a file to start from, a look at the data, the whole way at once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trustescalate.cli.app import app
+from trustescalate.cli.app import app, command
 from trustescalate.cli.console import line, print_json, print_report, progress, say, show
-from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, command_line, open_project, wait
+from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, command_line, open_project, wait
 
 
-@app.command()
+@command(app, "init", "init my-project")
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to put trustescalate.toml.")] = Path(),
     prompts: Annotated[
-        bool, typer.Option("--prompts", help="Write the shipped prompts instead, in prompts/, to be edited.")
+        bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, to edit them.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Write a trustescalate.toml to start from. Nothing is overwritten."""
+    """Write a trustescalate.toml to start from; overwrite nothing."""
     from trustescalate.config.starter import write_starter
     from trustescalate.judges.templates import write_prompts
 
@@ -32,41 +32,46 @@ def init(
     say("next: bring items.jsonl and annotations.jsonl, edit the file, then `trustescalate check`")
 
 
-@app.command()
+@command(app, "check", "check --write-roles")
 def check(
     data: Annotated[
         Path | None, typer.Argument(help="A folder, or a file of items; a configuration in it is used.")
     ] = None,
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    write_roles: Annotated[
+        bool,
+        typer.Option("--write-roles", help="Draw the roles of labelled rows into a file for [roles] file."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Read configuration and data, and say what would happen. Asks no judge, costs nothing."""
+    """Check the configuration and the data; make no model calls."""
     from trustescalate.analysis.checks import inspect_data, inspect_project
+    from trustescalate.calibration.prepare import write_roles as draw_roles
 
-    inside = config if data is None else data / CONFIG
-    alone = data is not None and not inside.exists()
-    found = inspect_data(data) if data is not None and alone else inspect_project(open_project(inside))
-    if json:
-        print_json(found.as_dict())
+    path = config if data is None else data / CONFIG
+    if write_roles:
+        show(draw_roles(open_project(path, overrides).config), json=json)
         return
-    for name, value in found.facts:
+    if data is None or path.exists():
+        inspected = inspect_project(open_project(path, overrides).config)
+    else:
+        inspected = inspect_data(data)
+    if json:
+        print_json(inspected.as_dict())
+        return
+    for name, value in inspected.facts:
         typer.echo(f"{name + ': ':<27}{line(value)}")
-    for warning in found.warnings:
+    for warning in inspected.warnings:
         say(f"warning: {line(warning)}")
 
 
-@app.command()
-def split(config: ConfigPath = CONFIG, json: AsJson = False) -> None:
-    """Draw the roles of labelled rows once and for all, by group and seed, into a file that [roles] reads."""
-    show(open_project(config).split(), json=json)
-
-
-@app.command()
+@command(app, "demo", "demo my-demo")
 def demo(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("trustescalate-demo"),
     json: AsJson = False,
 ) -> None:
-    """The whole way in one go, offline, no key: certificate, run, report, gate. Simulated judges."""
+    """Show the whole way with simulated judges: offline, no key."""
     from trustescalate.config.starter import must_be_free
     from trustescalate.judges.simulated import write_demo
     from trustescalate.records.jsonl import to_python
@@ -74,15 +79,15 @@ def demo(
     must_be_free(folder)
     write_demo(folder)
     config = folder / "trustescalate.toml"
-    with progress() as show:
-        project = open_project(config, progress=show)
+    with progress() as watch:
+        project = open_project(config, None, watch)
         wait(project.calibrate())
-        wait(project.run(command=command_line("run", config)))
-    made, page = project.report()
+        wait(project.run(command=command_line("run", config, None)))
+    report, page = project.report()
     verdict, _ = project.gate()
     if json:
-        print_json({"report": str(page), "gate": verdict.status, "measures": to_python(made.measures)})
+        print_json({"report": str(page), "gate": verdict.status, "measures": to_python(report.measures)})
         return
-    print_report(made)
+    print_report(report)
     typer.echo(f"gate: {verdict.status}")
     typer.echo(page)

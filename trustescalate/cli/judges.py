@@ -1,18 +1,19 @@
-"""What judges said, read again; and whether a text can buy their verdict."""
+"""`judges list`, `bench`, `probe` and `reparse`: what the judges are, and how well they judge."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from trustescalate.cli.app import app
-from trustescalate.cli.console import progress, say, show
+from trustescalate.cli.app import app, command
+from trustescalate.cli.console import clean, print_json, print_table, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
     AsJson,
     BudgetCalls,
     BudgetUsd,
     ConfigPath,
+    Overrides,
     budget_of,
     command_line,
     open_project,
@@ -20,53 +21,105 @@ from trustescalate.cli.options import (
     wait,
 )
 
+judges = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(judges, name="judges", help="List the judges, measure them, attack them, read replies again.")
 
-@app.command()
+
+@command(judges, "list", "judges list")
+def list_judges(config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False) -> None:
+    """List name, backend, fingerprint and price of each judge; make no model calls."""
+    from trustescalate.analysis.judge_benchmark import describe
+
+    project = open_project(config, overrides)
+    rows = describe(project.config, project.hooks)
+    if json:
+        print_json({"judges": rows})
+        return
+    cells = [(row["name"], row["backend"], row["fingerprint"][:16], row["price"]) for row in rows]
+    print_table(("judge", "backend", "fingerprint", "price"), cells, "<<<<")
+
+
+@command(judges, "bench", "judges bench --rows dev")
+def bench(
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    rows: Annotated[
+        Literal["dev", "certify"], typer.Option(help="Use the labelled rows of this role.")
+    ] = "dev",
+    budget_usd: BudgetUsd = None,
+    budget_calls: BudgetCalls = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown to this file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Measure agreement, calibration, bias, failures and cost of each judge on labelled rows."""
+    from trustescalate.analysis.judge_benchmark import SPENT
+    from trustescalate.analysis.judge_benchmark import bench as measure
+
+    if rows == "certify":
+        say(f"warning: {SPENT}")
+    with progress() as watch:
+        project = open_project(config, overrides, watch)
+        measured = wait(
+            measure(
+                project.config, project.hooks, rows=rows, budget=budget_of(project, budget_usd, budget_calls)
+            )
+        )
+    show(measured, json=json)
+    if markdown is not None:
+        markdown.write_text(clean(measured.markdown()), encoding="utf-8")
+        say(f"written: {markdown}")
+
+
+@command(judges, "probe", "judges probe --items 5 --dry-run")
+def probe(
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    items: Annotated[int, typer.Option(min=1, help="Attack this many items.")] = 5,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Use this family of attacks only; may be repeated.")
+    ] = None,
+    budget_usd: BudgetUsd = None,
+    budget_calls: BudgetCalls = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate calls and cost; make no model calls.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Measure the attack success rate of prompt injections in your items."""
+    from trustescalate.analysis.injection import plan_probe
+    from trustescalate.analysis.injection import probe as attack
+
+    families = family or ()
+    plan = plan_probe(open_project(config, overrides).config, items, families)
+    if dry_run:
+        show(plan, json=json)
+        return
+    say(plan.lines()[0])
+    options = ["--items", str(items), *(part for name in families for part in ("--family", name))]
+    with progress() as watch:
+        project = open_project(config, overrides, watch)
+        with resumable(lambda: command_line("judges probe", config, overrides, *options)):
+            limits = budget_of(project, budget_usd, budget_calls)
+            probed = wait(attack(project.config, project.hooks, items, families, limits))
+    show(probed, json=json)
+    say(f"written: {project.config.folder / 'probe.json'}")
+
+
+@command(judges, "reparse", "judges reparse certificate")
 def reparse(
     source: Annotated[
         str | None,
         typer.Argument(metavar="RUN|certificate", help="Whose replies; default: the latest run's, if any."),
     ] = None,
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
     write: Annotated[
-        Path | None, typer.Option(help='A new votes file with what is read now, for backend = "replay".')
+        Path | None,
+        typer.Option(help='Write the votes as read now to this new file, for backend = "replay".'),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Read stored replies again with today's reader: which votes would change? Asks nobody."""
-    from trustescalate.analysis.reparse import reparse as read_again
+    """Parse stored replies again and list the votes that change; make no model calls."""
+    from trustescalate.analysis.reparse import reparse as parse_again
 
-    show(read_again(open_project(config), source, write), json=json)
-
-
-@app.command()
-def probe(
-    config: ConfigPath = CONFIG,
-    items: Annotated[int, typer.Option(min=1, help="Items that are attacked.")] = 5,
-    family: Annotated[
-        list[str] | None, typer.Option(help="Only this family of attacks; may be given again.")
-    ] = None,
-    budget_usd: BudgetUsd = None,
-    budget_calls: BudgetCalls = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would cost, and ask nobody.")
-    ] = False,
-    json: AsJson = False,
-) -> None:
-    """Put texts that try to buy a verdict into your items: how often does your judge fall for them?"""
-    from trustescalate.analysis.injection import plan_probe
-    from trustescalate.analysis.injection import probe as attack
-
-    plan = plan_probe(open_project(config), items, family or ())
-    if dry_run:
-        show(plan, json=json)
-        return
-    say(plan.lines()[0])
-    again = [*command_line("probe", config, "--items", str(items))]
-    again += [part for name in family or () for part in ("--family", name)]
-    with progress() as bar:
-        project = open_project(config, progress=bar)
-        with resumable(lambda: again):
-            found = wait(attack(project, items, family or (), budget_of(project, budget_usd, budget_calls)))
-    show(found, json=json)
-    say(f"written: {project.config.folder / 'probe.json'}")
+    show(parse_again(open_project(config, overrides).config, source, write), json=json)

@@ -1,4 +1,4 @@
-"""People's answers: what to label, a page to label on, and the way back."""
+"""`label queue`, `serve` and `import`: what to annotate, a page for it, and the answers."""
 
 import shlex
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trustescalate.cli.app import app
+from trustescalate.cli.app import app, command
 from trustescalate.cli.console import print_json, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
@@ -15,6 +15,7 @@ from trustescalate.cli.options import (
     BudgetCalls,
     BudgetUsd,
     ConfigPath,
+    Overrides,
     budget_of,
     command_line,
     open_project,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 label = typer.Typer(
-    help="Let people answer: what a run abstained on, or rows drawn for the certificate.",
+    help="Annotate what a run abstained on, or rows for a certificate.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -56,16 +57,18 @@ def _coverage(value: str | None) -> str | None:
     return value
 
 
-@label.command("queue")
+@command(label, "queue", "label queue --for calibration --rows 200")
 def queue(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="The run whose abstentions are to be labelled.")
+        str | None, typer.Argument(metavar="RUN", help="The run whose abstentions to annotate.")
     ] = None,
     for_: Annotated[
         Reason | None,
-        typer.Option("--for", help='"abstained", the default with RUN; or "calibration", drawn at random.'),
+        typer.Option(
+            "--for", help='Queue "abstained" items, the default with RUN, or rows drawn for "calibration".'
+        ),
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="For calibration: how many rows to draw.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="For calibration: draw this many rows.")] = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -77,55 +80,67 @@ def queue(
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Say what to label, and why: writes a queue that shows no judge, no model and no order of responses."""
-    from trustescalate.data.annotation.queue import queue_abstained, queue_calibration
+    """Write a queue of items to annotate that shows no judge, no model and no order of responses."""
+    from trustescalate.analysis.queues import queue_abstained, queue_calibration
 
     if for_ is None and run_id is None:
-        raise UsageError("label what?", "name a RUN, or give --for calibration --rows 200")
+        raise UsageError("nothing to queue is named", "name a RUN, or give --for calibration --rows 200")
     if for_ is Reason.CALIBRATION:
         if run_id is not None:
             raise UsageError("rows for calibration are drawn from all items, not from a run", "leave out RUN")
         if region is None:
-            found = queue_calibration(open_project(config), rows)
+            project = open_project(config, overrides)
+            queued = queue_calibration(project.config, project.hooks, rows)
         else:
-            found = _queue_region(config, rows, region, (budget_usd, budget_calls))
+            queued = _queue_region(config, overrides, rows, region, (budget_usd, budget_calls))
     else:
         if rows is not None or region is not None:
             given = "--rows" if region is None else "--region"
             raise UsageError("all abstentions are queued", f"leave out {given}, or give --for calibration")
-        found = queue_abstained(open_project(config), run_id)
-    show(found, json=json)
-    if found.folder:
-        say(f"next: `{_line('serve', config)}`")
+        project = open_project(config, overrides)
+        queued = queue_abstained(project.config, project.hooks, run_id)
+    show(queued, json=json)
+    if queued.folder:
+        say(f"next: `{_line('label serve', config, overrides)}`")
 
 
 def _queue_region(
-    config: Path, rows: int | None, region: str, budget: tuple[float | None, int | None]
+    config: Path,
+    overrides: list[str] | None,
+    rows: int | None,
+    region: str,
+    budget: tuple[float | None, int | None],
 ) -> "Queued":
     from trustescalate.analysis.threshold_region import queue_region
 
     if rows is None:
-        raise UsageError("how many rows are to be drawn?", "give --rows; `trustescalate plan` says how many")
+        raise UsageError(
+            "the number of rows to draw is missing", "give --rows; `trustescalate plan` says how many"
+        )
     most = None if region == AUTO else float(region)
-    again = command_line("label", config, "--for", "calibration", "--rows", str(rows), "--region", region)
-    with progress() as shown, resumable(lambda: [*again[:2], "queue", *again[2:]]):
-        project = open_project(config, progress=shown)
-        return wait(queue_region(project, rows, most, budget_of(project, *budget)))
+    options = ("--for", "calibration", "--rows", str(rows), "--region", region)
+    with progress() as watch, resumable(lambda: command_line("label queue", config, overrides, *options)):
+        project = open_project(config, overrides, watch)
+        return wait(queue_region(project.config, project.hooks, rows, most, budget_of(project, *budget)))
 
 
-@label.command("serve")
+@command(label, "serve", "label serve --open")
 def serve(
     name: Annotated[
         str | None, typer.Argument(metavar="QUEUE", help="A queue's id; the latest one by default.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Listen on this port; 0 takes any that is free.")
+    ] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Serve one page on this machine to label with the keyboard. Every answer is saved as it is given."""
+    """Serve a page on this machine to annotate with the keyboard; save every answer as it is given."""
     from trustescalate.data.annotation.queue import open_queue
     from trustescalate.data.annotation.server import serve
 
@@ -136,36 +151,35 @@ def serve(
             typer.launch(serving.url)
 
     try:
-        wait(serve(open_queue(open_project(config), name), port=port, ready=ready))
+        wait(serve(open_queue(open_project(config, overrides).config, name), port=port, ready=ready))
     except KeyboardInterrupt:
-        say(f"every answer is kept; next: `{_line('import', config)}`")
+        say(f"every answer is kept; next: `{_line('label import', config, overrides)}`")
 
 
-@label.command("import")
+@command(label, "import", "label import")
 def import_answers(
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Answers; those of all queues by default."),
     ] = None,
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Bring answers back into [data] annotations: all of them, or none and why."""
+    """Add the answers to [data] annotations: all of them, or none and why."""
     from trustescalate.data.annotation.collect import bring_in
 
-    found = bring_in(open_project(config), files or ())
-    show(found, json=json)
-    say(f"written: {found.annotations}")
-    if found.purposes.get("sample") or found.purposes.get("region") or found.promoted:
-        given = [] if config == CONFIG else ["--config", str(config)]
+    brought = bring_in(open_project(config, overrides).config, files or ())
+    show(brought, json=json)
+    say(f"written: {brought.annotations}")
+    if brought.purposes.get("sample") or brought.purposes.get("region") or brought.promoted:
         say(
-            f"next: `{shlex.join(['trustescalate', 'calibrate', *given])}` renews the certificate, "
-            f"with {found.sample:,} items that can certify"
+            f"next: `{_line('calibrate', config, overrides)}` renews the certificate, "
+            f"with {brought.sample:,} items that can certify"
         )
-    elif found.added:
+    elif brought.added:
         say("the certificate stays as it is: these items are no sample")
 
 
-def _line(name: str, config: Path) -> str:
-    given = [] if config == CONFIG else ["--config", str(config)]
-    return shlex.join(["trustescalate", "label", name, *given])
+def _line(name: str, config: Path, overrides: list[str] | None) -> str:
+    return shlex.join(command_line(name, config, overrides))

@@ -1,7 +1,7 @@
-"""Arguments that several commands share, and how a command reaches the project."""
+"""Options that several commands share, and the project that a command line names."""
 
 import shlex
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from trustescalate.records.progress import Progress
 
 T = TypeVar("T")
-ConfigPath = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+ConfigPath = Annotated[Path, typer.Option("--config", help="Name the configuration file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, such as guarantee.alpha=0.2; may be repeated."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-RunId = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id; the latest one by default.")]
+RunId = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id; default: the latest run.")]
 CONFIG = Path("trustescalate.toml")
 
 
@@ -37,6 +43,13 @@ def level(value: float | None) -> float | None:
     return value
 
 
+def levels(values: list[float] | None) -> list[float] | None:
+    """Refuse any value that `level` refuses."""
+    for value in values or ():
+        level(value)
+    return values
+
+
 def share(value: float | None) -> float | None:
     """Refuse what does not lie between 0 and 1, ends included."""
     if value is not None and not 0 <= value <= 1:
@@ -45,16 +58,22 @@ def share(value: float | None) -> float | None:
 
 
 BudgetUsd = Annotated[
-    float | None, typer.Option(callback=above_zero, help="Stop before more than this is spent, in USD.")
+    float | None, typer.Option(callback=above_zero, help="Stop before spending more than this, in USD.")
 ]
 BudgetCalls = Annotated[int | None, typer.Option(min=1, help="Stop after this many paid calls.")]
 
 
-def open_project(config: Path, progress: "Callable[[Progress], None]" = lambda _: None) -> "Project":
-    """The project of a configuration file, its notices on stderr."""
+def open_project(
+    config: Path,
+    overrides: Sequence[str] | None,
+    progress: "Callable[[Progress], None]" = lambda _: None,
+) -> "Project":
+    """Open the project of a configuration file, its notices on stderr."""
     from trustescalate.project import Project
+    from trustescalate.records.progress import Hooks
 
-    return Project.open(config, notice=lambda text: say(f"note: {clean(text)}"), progress=progress)
+    hooks = Hooks(notice=lambda text: say(f"note: {clean(text)}"), progress=progress)
+    return Project.open(config, hooks, overrides=overrides or ())
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
@@ -65,20 +84,21 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 
 def budget_of(project: "Project", usd: float | None, calls: int | None) -> "BudgetTable":
-    """[budget], with what the command line says in its place."""
+    """Read [budget], with the limits of the command line in its place."""
     given = {key: value for key, value in (("usd", usd), ("calls", calls)) if value is not None}
     return project.config.budget.model_copy(update=given)
 
 
-def command_line(name: str, config: Path, *rest: str) -> list[str]:
-    """A command line, as it would be typed."""
+def command_line(name: str, config: Path, overrides: Sequence[str] | None, *rest: str) -> list[str]:
+    """Write a command line as it would be typed; `name` may be two words."""
     given = [] if config == CONFIG else ["--config", str(config)]
-    return ["trustescalate", name, *given, *rest]
+    given += [part for override in overrides or () for part in ("--set", override)]
+    return ["trustescalate", *name.split(), *given, *rest]
 
 
 @contextmanager
 def resumable(go_on: Callable[[], list[str]]) -> Iterator[None]:
-    """Where work that was paid for is kept, say with which command it goes on."""
+    """Add the command that resumes the work to whatever interrupts it."""
     try:
         yield
     except KeyboardInterrupt:

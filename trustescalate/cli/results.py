@@ -1,79 +1,139 @@
-"""What a run says beyond its verdicts: who is better, what changed between two runs, alpha afterwards."""
+"""`report`, `gate`, `compare` and `monitor`: what a run says, and whether it still holds."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trustescalate.cli.app import app
-from trustescalate.cli.console import print_json, show
-from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, RunId, level, open_project
-from trustescalate.errors import NotMeasurable, UsageError
+from trustescalate.cli.app import app, command
+from trustescalate.cli.console import clean, line, print_json, say, show
+from trustescalate.cli.options import (
+    CONFIG,
+    AsJson,
+    ConfigPath,
+    Overrides,
+    RunId,
+    command_line,
+    level,
+    levels,
+    open_project,
+)
+from trustescalate.errors import UsageError
 
 
-@app.command()
-def leaderboard(run_id: RunId = None, config: ConfigPath = CONFIG, json: AsJson = False) -> None:
-    """Rank the models whose answers a run judged, and say which the labels cannot tell apart. Asks nobody."""
-    from trustescalate.records.jsonl import to_python
-    from trustescalate.report.leaderboard import leaderboard_section
-    from trustescalate.report.terminal import section_lines
-
-    project = open_project(config)
-    if not project.config.leaderboard.models:
-        raise UsageError(
-            "the configuration names no models to rank",
-            'say where items hold them: [leaderboard] models = "meta.<key>"',
-        )
-    run = project.load_run(run_id)
-    if run.standings is None:
-        why = "" if run.overall is None else run.overall.reason
-        raise NotMeasurable(f"there is no leaderboard: {why or 'nothing is certified of a population'}")
-    if run.standings.reason:
-        raise NotMeasurable(f"there is no leaderboard: {run.standings.reason}")
-    if json:
-        print_json({"run": run.header.id, **to_python(run.standings)})
-        return
-    section = leaderboard_section(run)
-    for line in [] if section is None else section_lines(section):
-        typer.echo(line)
-
-
-@app.command()
-def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id: the old answers or judges.")],
-    second: Annotated[str, typer.Argument(metavar="RUN_B", help="A run's id: the new ones.")],
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="meta.KEY", help="What matches items of the two runs; default: their ids."),
-    ] = None,
+@command(app, "report", "report --alpha 0.2")
+def report(
+    run_id: RunId = None,
     config: ConfigPath = CONFIG,
-    config_b: Annotated[
-        Path | None, typer.Option(help="The second run's configuration, where it lies elsewhere.")
+    overrides: Overrides = None,
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(callback=levels, help="Say what this risk level would allow; may be repeated."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Two runs on the same items, or on two systems' answers to the same prompts: did it get better?"""
-    from trustescalate.analysis.comparison import compare as compared
+    """Write the report of a run, or of a certificate without one, as HTML, Markdown and JSON."""
+    from trustescalate.analysis.risk_band import limits_at
+
+    project = open_project(config, overrides)
+    written, path = project.report(run_id, limits_at(project.config, alpha or ()))
+    if json:
+        typer.echo(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return
+    say(clean(f"{written.claim} {written.run_claim}".rstrip()))
+    for section in written.sections:
+        if section.slug == "risk-limits":
+            for text in section.text:
+                say(clean(text))
+    typer.echo(path)
+
+
+@command(app, "gate", "gate --json")
+def gate(
+    run_id: RunId = None, config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False
+) -> None:
+    """Hold a run against [gate]. Exit 0: passed, 1: measured breach, 3: not measurable. No model calls."""
+    from trustescalate.records.jsonl import to_python
+
+    verdict, path = open_project(config, overrides).gate(run_id)
+    if json:
+        print_json(to_python(verdict))
+    else:
+        for item in verdict.checks:
+            typer.echo(
+                f"{item.status:<10} {line(item.name)}: {line(item.observed)} (asked: {line(item.required)})"
+            )
+        typer.echo(f"gate: {verdict.status}")
+        say(f"written: {path}")
+    raise typer.Exit(verdict.exit_code)
+
+
+@command(app, "compare", "compare 20260101T090000Z-aaaaaa 20260102T090000Z-bbbbbb")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id: the baseline.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="A run's id: the candidate.")],
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="meta.KEY", help="Match items of the two runs by this key; default: their ids."),
+    ] = None,
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    config_b: Annotated[
+        Path | None, typer.Option(help="Name the second run's configuration where it lies elsewhere.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Compare two runs item by item: other judges, or other responses to the same prompts."""
+    from trustescalate.analysis.comparison import compare as compare_runs
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
-    here = open_project(config)
-    there = here if config_b is None else open_project(config_b)
-    show(compared(here.load_run(first), there.load_run(second), by), json=json)
+    here = open_project(config, overrides)
+    there = here if config_b is None else open_project(config_b, overrides)
+    show(compare_runs(here.load_run(first), there.load_run(second), by), json=json)
 
 
-@app.command()
-def band(
-    alpha: Annotated[
-        list[float] | None, typer.Option(help="A risk level to ask for; may be given more than once.")
-    ] = None,
+@command(app, "monitor", "monitor --audit audit.jsonl")
+def monitor(
     config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="Read annotations of released verdicts drawn at random from this file."),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Name the audited run; default: all.")
+    ] = None,
+    anchors: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Name a run over the anchors that --draw wrote.")
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many certification rows to be judged again.")
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            callback=level, help="Limit the probability of any false alarm; 0.05 if not given, then fixed."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Upper limits on the risk of many policies at once, so that alpha may be chosen after looking."""
-    from trustescalate.analysis.risk_band import choose_alpha
+    """Test for judge drift and distribution shift. Exit 1: alarm, 3: no label yet."""
+    from trustescalate.analysis.monitor import draw_anchors, watch
 
-    asked = tuple(alpha or ())
-    for value in asked:
-        level(value)
-    show(choose_alpha(open_project(config), asked), json=json)
+    project = open_project(config, overrides)
+    if draw is not None:
+        if audit or run_id or anchors or level:
+            raise UsageError("--draw only writes items to be judged", "give --draw alone")
+        path, items, _ = draw_anchors(project.config, draw)
+        print_json({"anchors": str(path), "items": items}) if json else typer.echo(path)
+        again = command_line("run", config, overrides, "--no-cache", "--items", str(path))
+        watched = command_line("monitor", config, overrides, "--anchors")
+        say(f"next: `{shlex.join(again)}`, then `{shlex.join(watched)} RUN`")
+        return
+    watched_now = watch(
+        project.config, project.hooks, audit=audit, run_id=run_id, anchors=anchors, level=level
+    )
+    show(watched_now, json=json)
+    raise typer.Exit(watched_now.exit_code)

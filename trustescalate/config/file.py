@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ from trustescalate.config.judges import (
     ScoreJudge,
     SimulatedJudge,
 )
+from trustescalate.config.override import apply_override
 from trustescalate.config.tables import (
     FITTED_PATHS,
     BudgetTable,
@@ -211,8 +213,12 @@ def _states_confidence(judge: JudgeTable) -> bool:
     return judge.backend == "replay" or getattr(judge, "mode", None) == "stated"
 
 
-def load_config(path: Path) -> Config:
-    """Read a configuration. Raises ConfigError that names every wrong key at once."""
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration and apply `overrides`, each "key.path=value".
+
+    A value is a TOML value or a bare string; a table of a list is named by its `name` or counted from 1.
+    Raises ConfigError that names every wrong key at once.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -226,11 +232,14 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
     except ValueError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return parse_config(data, path)
+    return parse_config(data, path, [apply_override(data, override) for override in overrides])
 
 
-def parse_config(data: dict[str, Any], path: Path) -> Config:
-    """Check the values of a configuration read from `path`. Nothing is converted: "5" is no number."""
+def parse_config(data: dict[str, Any], path: Path, overridden: Sequence[str] = ()) -> Config:
+    """Check the values of a configuration read from `path`. Nothing is converted: "5" is no number.
+
+    An error names the `overridden` keys beside the file.
+    """
     lines = ["unknown key folder"] if "folder" in data else []
     try:
         values = json.dumps({**data, "folder": str(path.parent)}, default=str)
@@ -238,7 +247,8 @@ def parse_config(data: dict[str, Any], path: Path) -> Config:
     except ValidationError as error:
         lines += [_sentence(problem) for problem in error.errors(include_url=False)]
     if lines:
-        raise ConfigError("\n  ".join([f"{path}:", *lines])) from None
+        source = " ".join([str(path), *(f"with --set {key}" for key in overridden)])
+        raise ConfigError("\n  ".join([f"{source}:", *lines])) from None
     return config
 
 

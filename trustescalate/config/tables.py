@@ -398,7 +398,7 @@ class RolesTable(Table):
     dev: Share = 0.0
     holdout: Share = 0.0
     file: str | None = Field(
-        None, description="roles that `trustescalate split` wrote: they stay as they are"
+        None, description="roles that `trustescalate check --write-roles` wrote: they stay as they are"
     )
 
     @model_validator(mode="after")

@@ -46,7 +46,10 @@ def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | No
     """
     if config.roles.file is None:
         return None
-    path, hint = config.path(config.roles.file), "remove the file, and `trustescalate split` writes a new one"
+    path, hint = (
+        config.path(config.roles.file),
+        "remove the file, and `trustescalate check --write-roles` writes a new one",
+    )
     try:
         named = json.loads(path.read_bytes())
         rows = [(item_id, role) for role in get_args(Role) for item_id in named.pop(role)]
@@ -54,7 +57,7 @@ def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | No
             raise ValueError
     except OSError as error:
         raise DataError(
-            [f"{path}: cannot be read: {error.strerror}"], "`trustescalate split` writes it"
+            [f"{path}: cannot be read: {error.strerror}"], "`trustescalate check --write-roles` writes it"
         ) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         why = f"{path}: must hold a list of ids under each of {', '.join(get_args(Role))}, and no more"

@@ -51,7 +51,9 @@ class ReplayJudge:
         """
         if not labels:
             raise ValueError("a judge without any label judges nothing")
-        probs = {key: {label: 1.0} if isinstance(label, str) else dict(label) for key, label in labels.items()}
+        probs = {
+            key: {label: 1.0} if isinstance(label, str) else dict(label) for key, label in labels.items()
+        }
         for item_id, given in probs.items():
             if not _are_probabilities(tuple(given.values())):
                 raise ValueError(f"item {item_id!r}: {given} are not probabilities")

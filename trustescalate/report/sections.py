@@ -251,7 +251,7 @@ class Report:
     clusters: str = ""
 
     def _facts(self) -> Mapping[str, object]:
-        figures = {figure.label: figure.figure.text for figure in self.key_figures}
+        figures = {figure.name: figure.figure.text for figure in self.key_figures}
         return {"headline": self.headline, "claim": self.claim, **figures}
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""A section of a report for a terminal: sentences, then tables in columns. No charts, no single items."""
+"""Print tables and report sections on a terminal: text in columns, no charts, no single items."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from trustescalate.report.sections import Section, Table
@@ -21,19 +21,33 @@ def section_lines(section: Section) -> list[str]:
     return lines
 
 
-def _table_lines(table: Table) -> Iterator[str]:
-    titles = [one_line(column.title) for column in table.columns]
-    rows = [[_cell(figure.text, figure.note) for figure in row.cells] for row in table.rows]
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    for cells in (titles, *rows):
-        yield "  " + "  ".join(_set(cells, widths, table)).rstrip()
+def table_lines(titles: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
+    """Set a table in columns as wide as their longest cell; `align` holds "<" or ">" for each column.
+
+    Every cell is on one line and harmless.
+
+    >>> table_lines(("judge", "calls"), [("small", "1,200"), ("large", "80")], "<>")
+    ['  judge  calls', '  small  1,200', '  large     80']
+    """
+    cells = [[_cut(text) for text in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            f"{text:{side}{width}}" for text, side, width in zip(row, align, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
 
 
-def _set(cells: Sequence[str], widths: Sequence[int], table: Table) -> Iterator[str]:
-    for cell, width, column in zip(cells, widths, table.columns, strict=True):
-        yield cell.rjust(width) if column.numeric else cell.ljust(width)
+def _table_lines(table: Table) -> list[str]:
+    rows = [
+        [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row.cells] for row in table.rows
+    ]
+    align = "".join(">" if column.numeric else "<" for column in table.columns)
+    return table_lines([column.title for column in table.columns], rows, align)
 
 
-def _cell(text: str, note: str) -> str:
-    whole = one_line(f"{text} ({note})" if note else text)
+def _cut(text: str) -> str:
+    whole = one_line(text)
     return whole if len(whole) <= MAX_CELL else whole[: MAX_CELL - 1] + "…"

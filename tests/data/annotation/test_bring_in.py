@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_project import calibrate, run, write_project
+from tests.support.projects import calibrate, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.export_run import export_run
 from trustescalate.data.annotation.answers import Answer, AnswerFile, read_answers, standing

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.test_project import calibrate, run, write_project
+from tests.support.labelling import answer_all
+from tests.support.projects import calibrate, run, write_project
 from trustescalate.cli import app
 from trustescalate.data.annotation.answers import Answer, AnswerFile
 from trustescalate.data.annotation.queue import open_queue
@@ -20,14 +21,6 @@ def cli(*arguments: object) -> Result:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     return write_project(tmp_path, labelled=120, unlabelled=80, alpha=0.22)
-
-
-def answer_all(config: Path) -> int:
-    queue = open_queue(Project.open(config))
-    with AnswerFile(queue.folder) as file:
-        for row in queue.asked:
-            file.add(Answer(queue.header.id, row.item_id, "ann", "first", 2.0))
-    return len(queue.asked)
 
 
 def test_abstentions_are_settled_and_the_certificate_is_left_alone(config: Path) -> None:

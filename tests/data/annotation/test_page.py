@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.test_hostile import ALIVE
-from tests.test_project import write_project
+from tests.support.hostile import ALIVE
+from tests.support.projects import write_project
 from trustescalate.data.annotation.answers import read_answers, standing
 from trustescalate.data.annotation.collect import bring_in
 from trustescalate.data.annotation.queue import Queue, open_queue, queue_calibration

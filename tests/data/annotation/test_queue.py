@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_project import calibrate, edit, run, write_project
+from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.config import load_config
 from trustescalate.data.annotation import queue
 from trustescalate.data.annotation.queue import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.data.annotation.test_commands import answer_all
-from tests.test_project import calibrate, edit, run, write_project
+from tests.support.labelling import answer_all
+from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.threshold_region import queue_region
 from trustescalate.calibration.region import read_region
 from trustescalate.cli import app
@@ -118,7 +118,7 @@ def test_the_report_says_where_rows_and_coverage_come_from(done: tuple[Path, Cer
     assert f"counted on {region.judged} items that were drawn from all without labels" in text
     assert f"{region.inside} of which the region holds" in text
     assert "the rows drawn from all items" in text
-    assert cli("band", "--config", config).exit_code != 0
+    assert cli("report", "--alpha", 0.2, "--config", config).exit_code != 0
     assert "region" in cli("check", "--config", config).stdout
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.test_project import write_project
+from tests.support.projects import write_project
 from trustescalate.data.annotation.answers import read_answers
 from trustescalate.data.annotation.queue import (
     Queue,

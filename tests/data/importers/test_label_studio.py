@@ -6,123 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.data.importers.samples import FOLDER, Parsed, begins, expected, parse
+from tests.support.formats import Parsed, labels_of, parse
 from trustescalate.errors import DataError
-from trustescalate.records import Item, Turn
-
-REAL = pytest.mark.skipif(not FOLDER.exists(), reason="the shared data is not here")
-HERE = FOLDER / "label_studio"
-
-
-def _labels(found: Parsed, item_id: str) -> dict[str, str]:
-    return {who: label for (of, who), label in found.annotations.items() if of == item_id}
-
-
-def _one_each(said: list[dict[str, Any]]) -> dict[str, str]:
-    """The expected labels; of somebody who says two different things, none."""
-    by: dict[str, set[str]] = {}
-    for each in said:
-        by.setdefault(str(each["annotator"]), set()).update([each["label"]] if each["label"] else [])
-    return {who: labels.pop() for who, labels in by.items() if len(labels) == 1}
-
-
-def _shows(item: Item, wanted: dict[str, Any]) -> bool:
-    texts = zip(item.responses, wanted["responses"], strict=True)
-    return all(
-        begins(said if isinstance(said, str) else said[0].content, described) for said, described in texts
-    ) and ("prompt" not in wanted or begins(str(item.prompt), wanted["prompt"]))
-
-
-# ── the real files ───────────────────────────────────────────────────────────────────────────────
-
-
-@REAL
-@pytest.mark.parametrize("file", ["pairwise.json", "pairwise.min.json", "pairwise.csv"])
-def test_all_three_exports_say_the_same_of_people(file: str, tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", HERE / f"produced.{file}")
-    blocks = expected("label_studio")[0]
-    assert found.result.format == "label_studio"
-    assert set(found.items) == {wanted["item_id"] for wanted in blocks}
-    for wanted in blocks:
-        assert _shows(found.items[wanted["item_id"]], wanted)
-        assert _labels(found, wanted["item_id"]) == _one_each(wanted["labels"])
-
-
-@REAL
-def test_what_is_no_label_is_counted_with_its_annotation(tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", HERE / "produced.pairwise.json")
-    why = [problem.partition("json:")[2] for problem in found.result.rejected]
-    assert why == [
-        "2: '3' says B and tie of 'natural-2': neither is taken",
-        "3: annotation 8 of 'natural-3': was cancelled",
-        "4: annotation 11 of 'natural-5': was cancelled",
-        "5: annotation 12 of 'natural-8': holds no choice",
-        "6: '1' says A and B of 'gptout-0': neither is taken",
-        "7: annotation 16 of 'gptout-1': holds no choice",
-    ]
-    assert found.result.refused == 6
-    rows = parse(tmp_path / "rows", HERE / "produced.pairwise.csv")
-    assert rows.result.refused == 4  # what was cancelled is not in the table
-
-
-@REAL
-def test_predictions_are_a_judges_votes_in_the_frame_of_the_items(tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", HERE / "produced.pairwise.json")
-    for wanted in expected("label_studio")[0]:
-        order = "AB" if wanted["left_is"] == "A" else "BA"
-        for judge in wanted["judge"]:
-            votes = found.votes(wanted["item_id"], judge["judge"])
-            assert votes == [(order, judge["verdict"])]
-            assert (
-                found.judgments[wanted["item_id"], judge["judge"]].votes[0].raw == f"score {judge['score']}"
-            )
-    assert len(found.judgments) == sum(len(wanted["judge"]) for wanted in expected("label_studio")[0])
-
-
-@REAL
-def test_drafts_and_addresses_stay_where_they_are(tmp_path: Path) -> None:
-    parse(tmp_path / "set", HERE / "produced.pairwise.json")
-    assert "@" in (HERE / "produced.pairwise.json").read_text(encoding="utf-8")
-    for file in (tmp_path / "set").rglob("*.json*"):
-        assert "@" not in file.read_text(encoding="utf-8")
-
-
-@REAL
-def test_choices_are_labels_and_the_votes_in_the_data_are_not(tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", HERE / "real.lmsys_choices.json")
-    assert (found.result.items, found.result.annotations, found.result.refused) == (10, 10, 0)
-    for wanted in expected("label_studio")[1]:
-        item = found.items[str(wanted["item_id"])]
-        assert _shows(item, wanted)
-        for response in item.responses:
-            assert (1 if isinstance(response, str) else (len(response) + 1) // 2) == wanted["turns"]
-        models = [item.meta["model_a"], item.meta["model_b"]]
-        assert models == [response["model"] for response in wanted["responses"]]
-        assert _labels(found, item.id) == _one_each(wanted["labels"])
-        assert item.meta["upstream_vote"] == wanted["upstream_vote"]
-
-
-@REAL
-@pytest.mark.parametrize(("annotator", "block"), [(1, 2), (2, 3)])
-def test_of_many_questions_the_preference_is_the_label(annotator: int, block: int, tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", HERE / f"real.booookscore.formal.annotator{annotator}.json")
-    for wanted in expected("label_studio")[block]:
-        item = found.items[str(wanted["task_id"])]
-        assert _shows(item, wanted)
-        assert item.meta["book"] == wanted["item_id"]
-        assert _labels(found, item.id) == _one_each(wanted["labels"])
-        assert item.meta["criteria"] == {str(wanted["labels"][0]["annotator"]): wanted["criteria"]}
-    assert found.result.refused == 0
-
-
-@REAL
-def test_files_of_several_annotators_come_in_together(tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", *sorted(HERE.glob("real.booookscore.*.json")))
-    assert found.result.items == 10
-    assert {who for _, who in found.annotations} == {"5", "7", "8"}
-
-
-# ── what they do not hold ────────────────────────────────────────────────────────────────────────
+from trustescalate.records import Turn
 
 
 def _chosen(choice: str, control: str = "tie") -> dict[str, Any]:
@@ -159,12 +45,12 @@ def test_left_is_brought_into_the_frame_of_the_item(
     first = left in ("A", "output_1")
     texts = ("stood left", "stood right")
     assert found.items["i1"].texts == (texts if first else texts[::-1])
-    assert _labels(found, "i1") == ({"1": "A", "2": "B"} if first else {"1": "B", "2": "A"})
+    assert labels_of(found, "i1") == ({"1": "A", "2": "B"} if first else {"1": "B", "2": "A"})
 
 
 def test_without_left_is_the_first_named_stands_left_and_that_is_said(tmp_path: Path) -> None:
     found = _import(tmp_path, _task(_by(1, _side("right")), left_is=None))
-    assert _labels(found, "i1") == {"1": "B"}
+    assert labels_of(found, "i1") == {"1": "B"}
     assert any("left_is" in sentence for sentence in found.result.assumed)
 
 
@@ -178,21 +64,21 @@ def test_a_left_that_is_neither_response_costs_the_task(tmp_path: Path) -> None:
 def test_a_choice_that_names_a_response_is_not_guessed_at_where_sides_were_swapped(tmp_path: Path) -> None:
     chosen = _by(1, _chosen("Answer 1", "preference")), _by(2, _chosen("left", "preference"))
     found = _import(tmp_path, _task(*chosen, left_is="B"))
-    assert _labels(found, "i1") == {"2": "B"}
+    assert labels_of(found, "i1") == {"2": "B"}
     assert "does not say left or right" in found.result.rejected[0]
 
 
 def test_a_choice_unknown_and_a_person_without_a_number_are_refused_alone(tmp_path: Path) -> None:
     odd = _by(1, _chosen("perhaps")), _by({"email": "a@b.c"}, _side("left")), _by({"id": 3}, _side("left"))
     found = _import(tmp_path, _task(*odd))
-    assert _labels(found, "i1") == {"3": "A"}
+    assert labels_of(found, "i1") == {"3": "A"}
     assert found.result.refused == 2
     assert "a@b.c" not in "".join(found.result.rejected)
 
 
 def test_the_same_twice_is_one_label(tmp_path: Path) -> None:
     found = _import(tmp_path, _task(_by(1, _side("left")), _by(1, _side("left"))))
-    assert (_labels(found, "i1"), found.result.refused) == ({"1": "A"}, 0)
+    assert (labels_of(found, "i1"), found.result.refused) == ({"1": "A"}, 0)
 
 
 def test_predictions_that_differ_or_say_nothing_are_failed_votes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.importers.samples import Parsed, parse
+from tests.support.formats import Parsed, parse
 from trustescalate.config.tables import TaskTable
 from trustescalate.data.importers.registry import COLUMNS, FORMATS
 from trustescalate.errors import TrustEscalateError

@@ -123,7 +123,7 @@ def swapped(seed: int, item_id: str) -> bool:
 # ── what to label ────────────────────────────────────────────────────────────────────────────────
 
 
-def queue_abstained(config: Config, hooks: Hooks, run: Run) -> Queued:
+def queue_run(config: Config, hooks: Hooks, run: Run) -> Queued:
     """Queue what a run abstained on, except what people labelled since.
 
     Raises UsageError where the run judged items that are not in [data].
@@ -151,7 +151,7 @@ def queue_abstained(config: Config, hooks: Hooks, run: Run) -> Queued:
     )
 
 
-def queue_calibration(
+def queue_sample(
     config: Config, hooks: Hooks, rows: int | None, drawn: Draw | None, pilot: Iterable[str] = ()
 ) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.

@@ -1,0 +1,216 @@
+"""A Batch API on this machine: files, batches and their ends, beside the chat completions of `FaultServer`.
+
+    with BatchServer() as server:
+        server.lose.add("batch")      # the next batch is made, and the answer to that is lost
+        server.ends.append("expired") # the next batch ends so, half of it answered
+
+A batch is under way for `polls` looks at it. `refuses(body)` gives the status and the body of a refusal.
+"""
+
+import asyncio
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tests.support.servers import Body, coin, completion
+
+PART = re.compile(rb'name="(\w+)"(?:; filename="([^"]+)")?.*?\r\n\r\n(.*)', re.DOTALL)
+
+
+@dataclass
+class Batch:
+    """One batch, as the provider keeps it."""
+
+    id: str
+    file_id: str
+    metadata: dict[str, str]
+    ends: str
+    polls: int
+    output: str | None = None
+    errors: str | None = None
+
+
+@dataclass
+class Counts:
+    """What was asked of the server."""
+
+    live: int = 0
+    uploads: int = 0
+    batches: int = 0
+    polls: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    bodies: list[Body] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+
+class BatchServer:
+    """The server, in a thread of its own."""
+
+    def __init__(
+        self, *, polls: int = 0, refuses: Callable[[Body], tuple[int, Body] | None] = lambda body: None
+    ) -> None:
+        self.files: dict[str, tuple[str, bytes]] = {}
+        self.batches: dict[str, Batch] = {}
+        self.counts = Counts()
+        self.ends: list[str] = []
+        self.lose: set[str] = set()
+        self.hold: set[str] = set()
+        self.url = ""
+        self._polls, self._refuses = polls, refuses
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._stop = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            try:
+                await self._connection(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                pass
+            finally:
+                tasks.discard(task)
+                writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**24)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, target, _ = head.split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in lines)}
+            content = await reader.readexactly(int(headers.get("content-length", 0)))
+            self.counts.headers.append(headers)
+            path = target.partition("?")[0].removeprefix("/v1")
+            what, status, answer = self._answer(method, path, headers, content)
+            if what in self.lose:
+                self.lose.discard(what)
+                return
+            while what in self.hold:
+                await asyncio.sleep(0.005)
+            raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            writer.write(
+                f"HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(raw)}\r\n\r\n".encode()
+                + raw
+            )
+            await writer.drain()
+
+    def _answer(
+        self, method: str, path: str, headers: dict[str, str], content: bytes
+    ) -> tuple[str, int, Any]:
+        """What was asked, in a word; status and body."""
+        if path == "/chat/completions":
+            self.counts.live += 1
+            return "live", *self._complete(json.loads(content))
+        listed = {
+            "/files": [{"id": key, "filename": name} for key, (name, _) in self.files.items()],
+            "/batches": [self._shown(batch) for batch in self.batches.values()],
+        }
+        if method == "GET" and path in listed:
+            return "list", 200, {"object": "list", "data": listed[path]}
+        if method == "GET":
+            return self._look(*path.strip("/").split("/"))
+        if path == "/files":
+            return "file", 200, self._upload(headers, content)
+        return "batch", 200, self._start(json.loads(content))
+
+    def _look(self, what: str, key: str, content: str = "") -> tuple[str, int, Any]:
+        if content:
+            return "content", 200, self.files[key][1]
+        self.counts.polls += 1
+        return "poll", 200, self._poll(self.batches[key])
+
+    def _complete(self, body: Body) -> tuple[int, Body]:
+        self.counts.bodies.append(body)
+        return self._refuses(body) or (200, completion(body, coin(body)))
+
+    def _upload(self, headers: dict[str, str], content: bytes) -> Body:
+        boundary = headers["content-type"].split("boundary=")[1].strip('"')
+        parts: dict[str, tuple[str, bytes]] = {}
+        for part in content.split(f"--{boundary}".encode())[1:-1]:
+            match = PART.search(part)
+            assert match
+            parts[match[1].decode()] = ((match[2] or b"").decode(), match[3].removesuffix(b"\r\n"))
+        assert parts["purpose"][1] == b"batch"
+        self.counts.uploads += 1
+        key = f"file-{self.counts.uploads}"
+        self.files[key] = parts["file"]
+        return {"id": key, "object": "file", "filename": parts["file"][0], "purpose": "batch"}
+
+    def _start(self, asked: Body) -> Body:
+        assert asked["endpoint"] == "/v1/chat/completions"
+        self.counts.batches += 1
+        key = f"batch_{self.counts.batches}"
+        ends = self.ends.pop(0) if self.ends else "completed"
+        batch = Batch(key, asked["input_file_id"], asked["metadata"], ends, self._polls)
+        self.batches[key] = batch
+        return self._shown(batch, "validating")
+
+    def _poll(self, batch: Batch) -> Body:
+        if batch.polls > 0:
+            batch.polls -= 1
+            return self._shown(batch, "in_progress")
+        if batch.output is None and batch.ends != "failed":
+            self._finish(batch)
+        return self._shown(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        rows = [json.loads(line) for line in self.files[batch.file_id][1].splitlines()]
+        self.counts.requests.update(row["custom_id"] for row in rows)
+        done = rows if batch.ends == "completed" else rows[::2]
+        good, bad = [], []
+        for row in done:
+            status, body = self._complete(row["body"])
+            response = {"status_code": status, "request_id": "r", "body": body}
+            line = {"id": "x", "custom_id": row["custom_id"], "response": response, "error": None}
+            (good if status == 200 else bad).append(line)
+        late = {"code": "batch_expired", "message": "This request could not be executed in time."}
+        for row in rows if batch.ends != "completed" else ():
+            if row not in done:
+                bad.append({"id": "x", "custom_id": row["custom_id"], "response": None, "error": late})
+        batch.output, batch.errors = f"out-{batch.id}", f"err-{batch.id}" if bad else None
+        for name, lines in ((batch.output, good[::-1]), (batch.errors, bad)):
+            if name:
+                self.files[name] = (name, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def _shown(self, batch: Batch, status: str | None = None) -> Body:
+        errors = {"object": "list", "data": [{"code": "bad", "message": "The model `m` does not exist"}]}
+        return {
+            "id": batch.id,
+            "object": "batch",
+            "status": status or batch.ends,
+            "input_file_id": batch.file_id,
+            "metadata": batch.metadata,
+            "output_file_id": batch.output,
+            "error_file_id": batch.errors,
+            "errors": errors if batch.ends == "failed" else None,
+        }

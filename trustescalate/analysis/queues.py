@@ -1,0 +1,20 @@
+"""Queue items for annotators: what a run abstained on, or a random sample for the certificate."""
+
+from trustescalate.calibration.prepare import draw_batch
+from trustescalate.calibration.region import read_region
+from trustescalate.cascade.run_folder import load_run
+from trustescalate.config import Config
+from trustescalate.data.annotation.queue import Queued, load_labels, queue_run, queue_sample
+from trustescalate.records.progress import Hooks
+
+
+def queue_abstained(config: Config, hooks: Hooks, run_id: str | None = None) -> Queued:
+    """Queue what a run abstained on, by default the latest (`data.annotation.queue.queue_run`)."""
+    return queue_run(config, hooks, load_run(config.folder, load_labels(config), run_id))
+
+
+def queue_calibration(config: Config, hooks: Hooks, rows: int | None = None) -> Queued:
+    """Queue rows for the certificate, drawn at random (`data.annotation.queue.queue_sample`)."""
+    region = read_region(config.folder)
+    pilot = () if region is None else region.roles["pilot"]
+    return queue_sample(config, hooks, rows, draw_batch(config, load_labels(config)), pilot)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trustescalate.project import Project
 from trustescalate.records.jsonl import write_atomically
+from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.html import render_html
 from trustescalate.report.machine import render_json
@@ -64,7 +65,7 @@ def _replayed(folder: Path, *changes: tuple[str, str]) -> Project:
         assert old in text, old
         text = text.replace(old, new)
     config.write_text(text, encoding="utf-8")
-    return Project.open(config, clock=lambda: CLOCK, token=lambda: "sample")
+    return Project.open(config, Hooks(clock=lambda: CLOCK, token=lambda: "sample"))
 
 
 if __name__ == "__main__":

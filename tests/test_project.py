@@ -33,7 +33,7 @@ from trustescalate.errors import (
 )
 from trustescalate.project import Project
 from trustescalate.records import Overall, Reply, Request
-from trustescalate.records.progress import Progress
+from trustescalate.records.progress import Hooks, Progress
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_current_whole_run_passes(config: Path) -> None:
 def test_a_renewed_certificate_makes_a_run_stale(config: Path) -> None:
     calibrate(config)
     run(config)
-    project = Project.open(config, clock=lambda: datetime(2040, 1, 1, tzinfo=UTC))
+    project = Project.open(config, Hooks(clock=lambda: datetime(2040, 1, 1, tzinfo=UTC)))
     asyncio.run(project.calibrate())
     assert gate(config) == ("undecided", ["run is current"])
     (config.parent / "certificate.json").unlink()
@@ -231,7 +231,7 @@ def test_the_latest_run_is_the_last_one_even_within_a_second(config: Path) -> No
     calibrate(config)
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     for token in ("ffffff", "000000", "888888"):
-        project = Project.open(config, clock=lambda: moment, token=lambda token=token: token)  # type: ignore[misc]
+        project = Project.open(config, Hooks(clock=lambda: moment, token=lambda token=token: token))  # type: ignore[misc]
         asyncio.run(project.run())
         assert project.load_run().header.id.endswith(token)
     assert len(project.run_ids()) == 3
@@ -269,7 +269,7 @@ def test_a_run_stops_at_its_budget_and_goes_on(config: Path, calls: Calls, limit
     calls.asked.clear()
     target, stops = None, 0
     while stops < 30:
-        project = Project.open(config, progress=spent.append)
+        project = Project.open(config, Hooks(progress=spent.append))
         before = len(calls.asked)
         try:
             resumed = asyncio.run(project.run(resume=target, budget=BudgetTable(**limit)))
@@ -349,11 +349,11 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest
             raise OSError(28, "No space left on device")
         append(file, data)
 
-    monkeypatch.setattr(store, "append", full)
+    monkeypatch.setattr(run_folder, "append", full)
     with pytest.raises(OSError, match="No space left"):
         run(config)
     assert written[0] == 22, "a row was written behind one that failed half-way"
-    monkeypatch.setattr(store, "append", append)
+    monkeypatch.setattr(run_folder, "append", append)
     project = Project.open(config)
     assert project.load_run().header.status == "stopped"
     assert run(config, resume="latest").decisions == whole.decisions

@@ -23,6 +23,7 @@ from trustescalate.data.labels import majority
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Certificate, Task, TaskKind
+from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.batch import batch_pvalue
@@ -170,13 +171,13 @@ def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
         assert small.agreements < large.agreements
     assert "a rating at most 2 away from theirs agrees" in page(made[2])
     project = Project.open(config)
-    assert plan_from_pilot(project, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
-    assert self_test_of(project, 5, 0).holds
-    beside = tune(project)
+    assert plan_from_pilot(project.config, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
+    assert self_test_of(project.config, 5, 0).holds
+    beside = tune(project.config)
     kept = [*(name for name in PATHS if name not in ("pooled", "stacked")), "tierwise"]
     assert [row.path for row in beside.policies if row.estimator == "ensemble"] == kept
     assert "pooled and stacked are left out: with [task] tolerance" in "\n".join(beside.lines())
-    assert "left out" not in "\n".join(tune(Project.open(tmp_path / "0" / config.name)).lines())
+    assert "left out" not in "\n".join(tune(Project.open(tmp_path / "0" / config.name).config).lines())
 
 
 # ── groups ───────────────────────────────────────────────────────────────────────────────────────
@@ -214,7 +215,7 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     judged = run(config)
     assert judged.overall is not None
     assert judged.overall.verdicts is None
-    assert "clusters" in dict(inspect_project(Project.open(config)).facts)
+    assert "clusters" in dict(inspect_project(Project.open(config).config).facts)
 
 
 def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_rows_are_kept_by_their_weights(tmp_path: Path, source: str) -> None:
     assert ("Approximately" in said) == (source == "estimated")
     assert ("approximate" in " ".join(made.assumptions)) == (source == "estimated")
     assert made.radius is not None
-    assert "weights" in dict(inspect_project(Project.open(config)).facts)
+    assert "weights" in dict(inspect_project(Project.open(config).config).facts)
 
 
 @pytest.mark.parametrize("wrong", [None, -1, 2.5, "2", True])
@@ -304,7 +305,7 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
         calibrate(config)
     assert caught.value.hint.startswith("label at least")
     assert not (tmp_path / LEDGER).exists()
-    assert any("first look needs" in text for text in inspect_project(Project.open(config)).warnings)
+    assert any("first look needs" in text for text in inspect_project(Project.open(config).config).warnings)
     first = calibrate(relabel(tmp_path, 60))
     assert first.look is not None
     assert (first.look.number, first.n) == (1, 40)
@@ -435,7 +436,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report)
     assert run(config, resume="latest").decisions == judged.decisions
     with pytest.raises(NotMeasurable, match="humans_replace"):
-        watch(Project.open(config))
+        watch(Project.open(config).config, Hooks())
     notes = tmp_path / "annotations.jsonl"
     first = made.roles["certify"][0]
     notes.write_text(
@@ -464,10 +465,10 @@ def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
     ]
     audit = tmp_path / "audit.jsonl"
     audit.write_text("".join(json.dumps(note) + "\n" for note in notes))
-    seen = watch(Project.open(config), audit=audit)
+    seen = watch(Project.open(config).config, Hooks(), audit=audit)
     assert seen.audit.labels == len(released) - sum(seen.left_out.values()) > 60
     assert 0.2 < seen.audit.errors / seen.audit.labels < 0.47
-    assert watch(Project.open(config), audit=audit) == replace(seen, added=0)
+    assert watch(Project.open(config).config, Hooks(), audit=audit) == replace(seen, added=0)
 
 
 @pytest.mark.parametrize(
@@ -483,9 +484,9 @@ def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_rehearsed_is_named(tmp_path: Path, guarantee: str, more: str, named: str) -> None:
     project = Project.open(write_project(tmp_path, guarantee=guarantee, more=more))
     calls: Sequence[Any] = (
-        lambda: plan_from_pilot(project, wanted=0.5),
-        lambda: tune(project),
-        lambda: self_test_of(project, 5, 0),
+        lambda: plan_from_pilot(project.config, wanted=0.5),
+        lambda: tune(project.config),
+        lambda: self_test_of(project.config, 5, 0),
     )
     for call in calls:
         with pytest.raises(ConfigError) as caught:

@@ -49,7 +49,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
-    found = asyncio.run(estimate_run(Project.open(write_project(tmp_path, OPENAI))))
+    found = asyncio.run(estimate_run(Project.open(write_project(tmp_path, OPENAI)).config))
     assert not (tmp_path / ".trustescalate").exists()
     assert not (tmp_path / "runs").exists()
     assert {row.judge for row in found.estimates} == {"cheap", "dear"}
@@ -69,7 +69,7 @@ def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
-    found = asyncio.run(estimate_calibration(Project.open(write_project(tmp_path, OPENAI))))
+    found = asyncio.run(estimate_calibration(Project.open(write_project(tmp_path, OPENAI)).config))
     plain = Project.open(tmp_path / "trustescalate.toml")
     roles = plain.roles(load_dataset(plain.config))
     foreseen = {row.judge: row.calls for row in found.estimates if row.phase == "calibrate"}
@@ -80,21 +80,21 @@ def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline")
 def test_a_dry_run_honours_the_budget(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path, OPENAI))
-    free = asyncio.run(estimate_run(project))
+    free = asyncio.run(estimate_run(project.config))
     most, about = free.totals
     assert (most.phase, most.covered, most.items) == ("run, at most", most.items, 40)
     assert about.usd <= most.usd
     assert "budget" not in "\n".join(free.lines())
     limits = BudgetTable(usd=most.usd / 2, calls=most.calls // 4)
-    tight = asyncio.run(estimate_run(project, budget=limits))
+    tight = asyncio.run(estimate_run(project.config, budget=limits))
     assert tight.estimates == free.estimates
     assert tight.totals[0].covered == 10
     assert "calls covers about 10 of 40 items" in "\n".join(tight.lines())
-    wide = asyncio.run(estimate_calibration(project, BudgetTable(usd=1e6)))
+    wide = asyncio.run(estimate_calibration(project.config, BudgetTable(usd=1e6)))
     assert wide.lines()[-1].endswith("the budget of 1e+06 USD covers it")
     priceless = write_project(tmp_path / "free", OPENAI.replace("price =", "extra ="))
     with pytest.raises(ConfigError, match="needs the price of 'cheap'"):
-        asyncio.run(estimate_run(Project.open(priceless), budget=BudgetTable(usd=1.0)))
+        asyncio.run(estimate_run(Project.open(priceless).config, budget=BudgetTable(usd=1.0)))
 
 
 @pytest.mark.usefixtures("offline")
@@ -108,19 +108,19 @@ def test_a_dry_run_of_a_batch_takes_its_discount_and_its_day(tmp_path: Path) -> 
             assert other.minutes == (24 * 60 if one.calls else 0)
         assert "answers of a Batch API within a day" in batch.lines()[0]
     with pytest.raises(UsageError, match="none with a Batch API"):
-        asyncio.run(estimate_run(Project.open(write_project(tmp_path / "sim")), batch=True))
+        asyncio.run(estimate_run(Project.open(write_project(tmp_path / "sim")).config, batch=True))
 
 
 def test_samples_are_foreseen(tmp_path: Path) -> None:
     judge = simulated("small", "XS", channel='"samples"')
     config = write_project(tmp_path, judge, ensemble="samples = 5")
-    (first, *_) = asyncio.run(estimate_run(Project.open(config))).estimates
+    (first, *_) = asyncio.run(estimate_run(Project.open(config).config)).estimates
     assert first.calls == first.items * 2 * 2 * 5
 
 
 def test_a_dry_run_of_a_file(tmp_path: Path) -> None:
     config = write_project(tmp_path)
-    found = asyncio.run(estimate_run(Project.open(config), tmp_path / "items.jsonl"))
+    found = asyncio.run(estimate_run(Project.open(config).config, tmp_path / "items.jsonl"))
     assert found.items == 130
     about = [row for row in found.estimates if row.phase == "run, about"]
     assert about[0].items == 130
@@ -133,7 +133,7 @@ def test_a_dry_run_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline")
 def test_check_warns_of_what_will_go_wrong(tmp_path: Path) -> None:
     config = write_project(tmp_path, OPENAI, labelled=20, unlabelled=0, alpha=0.05)
-    found = inspect_project(Project.open(config))
+    found = inspect_project(Project.open(config).config)
     said = "\n".join(found.warnings)
     assert "rows to certify with; fewer than 34 can certify nothing" in said
     assert "judge cheap: the variable NO_SUCH_KEY is not set" in said
@@ -142,7 +142,7 @@ def test_check_warns_of_what_will_go_wrong(tmp_path: Path) -> None:
 
 
 def test_check_knows_its_numbers(tmp_path: Path) -> None:
-    facts = dict(inspect_project(Project.open(write_project(tmp_path))).facts)
+    facts = dict(inspect_project(Project.open(write_project(tmp_path)).config).facts)
     assert facts["items"] == f"130, of which {LABELLED} are labelled"
     assert facts["votes an item"] == "up to 4 a judge"
     certificate = calibrate(tmp_path / "trustescalate.toml")
@@ -153,7 +153,7 @@ def test_check_knows_its_numbers(tmp_path: Path) -> None:
 def test_check_warns_of_prompts_that_cannot_be_filled(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     edit(config, "shots = 2", "shots = 2\n[roles]\nexemplars = 1")
-    found = inspect_project(Project.open(config))
+    found = inspect_project(Project.open(config).config)
     assert any("a prompt of 2 examples needs 2 usable exemplar rows" in line for line in found.warnings)
 
 
@@ -164,7 +164,7 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
         items[0]["group"], items[1]["group"] = "one", "two"
 
     config = write_project(tmp_path, change=same)
-    found = inspect_project(Project.open(config))
+    found = inspect_project(Project.open(config).config)
     assert any("share a prompt and no group" in line for line in found.warnings)
     edit(config, "[gate]", '[data]\ngroup = "item"\n[gate]')
-    assert not any("share a prompt" in line for line in inspect_project(Project.open(config)).warnings)
+    assert not any("share a prompt" in line for line in inspect_project(Project.open(config).config).warnings)

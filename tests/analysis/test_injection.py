@@ -16,6 +16,7 @@ from trustescalate.errors import BudgetReached, DataError, NotMeasurable, UsageE
 from trustescalate.judges.attacks import attacked, attacks, controls
 from trustescalate.project import Project
 from trustescalate.records import Item, Probe, Reply, Request, Task, TaskKind, Turn, Usage
+from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build_calibration
 
 ONE = simulated("judge", "M")
@@ -23,7 +24,7 @@ TEXTS = len(attacks()) + len(controls())
 
 
 def probed(config: Path, **given: object) -> Probe:
-    return asyncio.run(probe(Project.open(config), **given)).probe  # type: ignore[arg-type]
+    return asyncio.run(probe(Project.open(config).config, Hooks(), **given)).probe  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_other_kinds_of_task_are_probed_too(tmp_path: Path, kind: str) -> None:
 
 def test_the_plan_is_what_is_asked_and_the_budget_holds(tmp_path: Path, calls: Calls) -> None:
     config = write_project(tmp_path)
-    plan = plan_probe(Project.open(config), 2, ["json"])
+    plan = plan_probe(Project.open(config).config, 2, ["json"])
     assert calls.asked == []
     assert plan.items == 2
     with pytest.raises(BudgetReached):

@@ -17,13 +17,14 @@ from trustescalate.errors import BudgetReached, NotMeasurable
 from trustescalate.project import Project
 from trustescalate.records import Judgment, Usage, Vote
 from trustescalate.records.jsonl import write_rows
+from trustescalate.records.progress import Hooks
 
 DEV = "[roles]\ndev = 0.4"
 CALLABLE = '[[judges]]\nname = "mine"\nbackend = "callable"\nfunction = "f:f"\nversion = "1"\n'
 
 
 def measured(config: Path, **given: Any) -> Bench:
-    return asyncio.run(bench(Project.open(config), **given))
+    return asyncio.run(bench(Project.open(config).config, Hooks(), **given))
 
 
 # ── by hand ──────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +200,7 @@ def test_the_list_names_fingerprints_and_asks_nobody(tmp_path: Path, monkeypatch
     table = '[[judges]]\nname = "api"\nbackend = "openai"\nmodel = "m"\napi_key_env = "NOT_SET"\n'
     config = write_project(tmp_path, simulated("small", "XS") + CALLABLE + table)
     calls = Calls(monkeypatch)
-    rows = describe(Project.open(config))
+    rows = describe(Project.open(config).config, Hooks())
     assert [(row["name"], row["backend"]) for row in rows] == [
         ("small", "simulated"),
         ("mine", "callable"),
@@ -207,5 +208,5 @@ def test_the_list_names_fingerprints_and_asks_nobody(tmp_path: Path, monkeypatch
     ]
     assert (rows[0]["price"], rows[1]["price"], calls.asked) == ("input 0.05, output 0.05", "free", [])
     only = write_project(tmp_path / "one")
-    marks = {row["name"]: row["fingerprint"] for row in describe(Project.open(only))}
+    marks = {row["name"]: row["fingerprint"] for row in describe(Project.open(only).config, Hooks())}
     assert {seal.judge: seal.fingerprint for seal in calibrate(only).judges} == marks

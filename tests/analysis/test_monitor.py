@@ -30,6 +30,7 @@ from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, 
 from trustescalate.judges.simulated.backend import SimulatedBackend
 from trustescalate.project import Project
 from trustescalate.records import Certificate
+from trustescalate.records.progress import Hooks
 from trustescalate.stats.drift import drift
 from trustescalate.stats.validity import violation_limit
 
@@ -75,7 +76,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def watched(config: Path, **given: Any) -> Watch:
-    return watch(Project.open(config), **given)
+    return watch(Project.open(config).config, Hooks(), **given)
 
 
 def cli(*arguments: object) -> Result:
@@ -97,7 +98,7 @@ def test_promises_by_value_are_watched_together(tmp_path: Path) -> None:
     found = watched(config, audit=audit(config, lambda place: place % 10 == 0))
     assert (found.verdict, found.alpha) == ("none", 0.35)
     assert found.audit.labels == len(released(config))
-    drawn = draw_anchors(Project.open(config), 40)
+    drawn = draw_anchors(Project.open(config).config, 40)
     again = run(config, items=drawn.path, fresh=True)
     anchors = watched(config, anchors=again.header.id).anchors
     assert 0 < anchors.labels < 40
@@ -203,7 +204,7 @@ def test_an_id_that_means_two_texts_must_name_its_run(config: Path) -> None:
 
 
 def rejudged(config: Path, draws: int) -> str:
-    drawn = draw_anchors(Project.open(config), draws)
+    drawn = draw_anchors(Project.open(config).config, draws)
     return run(config, items=drawn.path, fresh=True).header.id
 
 
@@ -236,7 +237,7 @@ def test_a_judge_that_changed_is_found_if_it_is_asked_afresh(
 
     monkeypatch.setattr(SimulatedBackend, "_probs", turned)
     calls = Calls(monkeypatch)
-    path = draw_anchors(Project.open(config), 60).path
+    path = draw_anchors(Project.open(config).config, 60).path
     stale = run(config, items=path)
     assert not calls.asked
     assert watched(config, anchors=stale.header.id).verdict == "none"
@@ -251,9 +252,9 @@ def test_a_judge_that_changed_is_found_if_it_is_asked_afresh(
 
 def test_drawing_depends_on_the_certificate_alone(config: Path) -> None:
     project = Project.open(config)
-    first = draw_anchors(project, 25)
+    first = draw_anchors(project.config, 25)
     text = first.path.read_bytes()
-    assert draw_anchors(project, 25) == first
+    assert draw_anchors(project.config, 25) == first
     assert first.path.read_bytes() == text
     assert first.items == len(text.splitlines()) <= first.draws == 25
     sequence = list(islice(_sequence(project.certificate(), 0), 400))
@@ -269,7 +270,7 @@ def test_a_run_without_the_next_anchor_says_what_to_do(config: Path) -> None:
 
 
 def test_an_anchor_with_other_texts_is_refused(config: Path) -> None:
-    path = draw_anchors(Project.open(config), 5).path
+    path = draw_anchors(Project.open(config).config, 5).path
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0]["responses"][0] += " changed"
     made = run(config, items=write(path, rows))
@@ -309,7 +310,7 @@ def test_the_state_of_another_certificate_is_refused(config: Path) -> None:
         watched(config)
     assert "move it away" in raised.value.hint
     with pytest.raises(CertificateMismatch):
-        draw_anchors(Project.open(config), 5)
+        draw_anchors(Project.open(config).config, 5)
     (config.parent / STATE).unlink()
     with pytest.raises(CertificateMismatch, match="under another"):
         watched(config, audit=path, run_id="latest")

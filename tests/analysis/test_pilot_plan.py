@@ -11,11 +11,12 @@ from typer.testing import CliRunner, Result
 from tests.support.projects import calibrate, edit, shuffled, write_project
 from trustescalate.analysis.pilot_plan import plan_from_guesses, plan_from_pilot, plan_labels, write_plot
 from trustescalate.analysis.recorded_votes import read_recorded
+from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.ledger import read_ledger
 from trustescalate.cli import app
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
-from trustescalate.project import CERTIFICATE_VOTES, Project
+from trustescalate.project import Project
 from trustescalate.records import Pooling
 from trustescalate.stats.certify import certify
 from trustescalate.stats.paths import PATHS, Basis
@@ -41,7 +42,7 @@ def cli(*arguments: object) -> Result:
 
 def test_recorded_rows_certify_what_the_certificate_says(config: Path) -> None:
     """The arrays are those of the calibration: the same test gives the same counts, costs and thresholds."""
-    recorded = read_recorded(Project.open(config))
+    recorded = read_recorded(Project.open(config).config)
     certificate = recorded.certificate
     assert certificate.attempt is not None
     again = certify(
@@ -62,20 +63,20 @@ def test_recorded_rows_certify_what_the_certificate_says(config: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
     with pytest.raises(NoCertificate):
-        read_recorded(Project.open(path))
+        read_recorded(Project.open(path).config)
     calibrate(path)
     with pytest.raises(NotMeasurable, match="fitted on dev rows"):
-        read_recorded(Project.open(path)).plan("pareto")
+        read_recorded(Project.open(path).config).plan("pareto")
     (tmp_path / CERTIFICATE_VOTES).unlink()
     with pytest.raises(NotMeasurable, match="no recorded votes"):
-        read_recorded(Project.open(path))
+        read_recorded(Project.open(path).config)
 
 
 def test_fitted_paths_find_their_dev_rows(tmp_path: Path) -> None:
     path = write_project(tmp_path, labelled=200, guarantee='path = "stacked"')
     edit(path, "shots = 2", "shots = 2\n[roles]\ndev = 0.3")
     certificate = calibrate(path)
-    recorded = read_recorded(Project.open(path))
+    recorded = read_recorded(Project.open(path).config)
     assert recorded.dev is not None
     assert len(recorded.dev.truth) == len(certificate.roles["dev"])
     (stack,) = recorded.plan("stacked").readings
@@ -83,7 +84,7 @@ def test_fitted_paths_find_their_dev_rows(tmp_path: Path) -> None:
     assert certificate.stack == Pooling(
         tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights), stack.clip
     )
-    found = plan_from_pilot(Project.open(path), wanted=0.4, rows=(100,), trials=10)
+    found = plan_from_pilot(Project.open(path).config, wanted=0.4, rows=(100,), trials=10)
     assert found.path == "stacked"
 
 
@@ -92,15 +93,15 @@ def test_fitted_paths_find_their_dev_rows(tmp_path: Path) -> None:
 
 def test_a_pilot_plan_is_what_the_statistics_say(config: Path) -> None:
     project = Project.open(config)
-    found = plan_from_pilot(project, wanted=0.5, rows=(40, 160, 640), trials=40, seed=3)
-    rows = read_recorded(project).certify
+    found = plan_from_pilot(project.config, wanted=0.5, rows=(40, 160, 640), trials=40, seed=3)
+    rows = read_recorded(project.config).certify
     expected = pilot_power(
         *rows,
         np.array([40, 160, 640]),
         alpha=0.3,
         delta=0.2 * 0.9,
         wanted=0.5,
-        path=read_recorded(project).plan("common"),
+        path=read_recorded(project.config).plan("common"),
         prefer="cost",
         trials=40,
         rng=np.random.default_rng(3),
@@ -114,8 +115,8 @@ def test_a_pilot_plan_is_what_the_statistics_say(config: Path) -> None:
 
 
 def test_an_abstained_item_has_paid_every_judge(config: Path) -> None:
-    found = plan_from_pilot(Project.open(config), wanted=0.5, rows=(5,), trials=5)
-    rows = read_recorded(Project.open(config)).certify
+    found = plan_from_pilot(Project.open(config).config, wanted=0.5, rows=(5,), trials=5)
+    rows = read_recorded(Project.open(config).config).certify
     assert found.power == (0.0,)
     assert found.needed is None
     assert found.cost[0] == pytest.approx(found.every_judge)
@@ -127,7 +128,8 @@ def test_an_abstained_item_has_paid_every_judge(config: Path) -> None:
 
 def test_a_plan_repeats_and_its_seed_matters(config: Path) -> None:
     one, two, other = (
-        plan_from_pilot(Project.open(config), wanted=0.6, rows=(60,), trials=60, seed=s) for s in (0, 0, 1)
+        plan_from_pilot(Project.open(config).config, wanted=0.6, rows=(60,), trials=60, seed=s)
+        for s in (0, 0, 1)
     )
     assert one == two
     assert one != other
@@ -136,13 +138,13 @@ def test_a_plan_repeats_and_its_seed_matters(config: Path) -> None:
 def test_a_refusal_can_be_planned_from(tmp_path: Path) -> None:
     path = write_project(tmp_path, change=shuffled)
     assert calibrate(path).status == "none"
-    found = plan_from_pilot(Project.open(path), wanted=0.5, rows=(50, 200), trials=10)
+    found = plan_from_pilot(Project.open(path).config, wanted=0.5, rows=(50, 200), trials=10)
     assert (found.needed, found.certified) == (None, None)
     assert "no number of labels up to 200" in "\n".join(found.lines())
 
 
 def test_the_plot_is_the_same_every_time(config: Path, tmp_path: Path) -> None:
-    found = plan_from_pilot(Project.open(config), wanted=0.5, rows=(40, 160), trials=5)
+    found = plan_from_pilot(Project.open(config).config, wanted=0.5, rows=(40, 160), trials=5)
     write_plot(found, tmp_path / "a.svg")
     write_plot(found, tmp_path / "b.svg")
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
@@ -166,15 +168,17 @@ def test_the_plan_command(config: Path, tmp_path: Path) -> None:
 
 def test_a_plan_takes_what_its_configuration_says(config: Path, tmp_path: Path) -> None:
     before = read_ledger(config.parent).lines
-    guessed = plan_labels(Project.open(config), disagreement=0.1, coverage=0.5)
+    guessed = plan_labels(Project.open(config).config, disagreement=0.1, coverage=0.5)
     assert guessed == plan_from_guesses(0.3, 0.2, 0.1, 0.5, None)
     assert read_ledger(config.parent).lines == before, "guesses read no label"
     new = Project.open(write_project(tmp_path / "new"))
     assert plan_labels(new) == plan_from_guesses(0.3, 0.2, 0.08, 0.7, None), "no votes are recorded yet"
     assert plan_labels(new, alpha=0.1, delta=0.05) == plan_from_guesses(0.1, 0.05, 0.08, 0.7, None)
     assert plan_labels(None) == plan_from_guesses(0.15, 0.1, 0.08, 0.7, None)
-    with_votes = plan_labels(Project.open(config), alpha=0.4, delta=0.3, coverage=0.5, trials=2)
-    assert with_votes == plan_from_pilot(Project.open(config), wanted=0.5, alpha=0.4, delta=0.3, trials=2)
+    with_votes = plan_labels(Project.open(config).config, alpha=0.4, delta=0.3, coverage=0.5, trials=2)
+    assert with_votes == plan_from_pilot(
+        Project.open(config).config, wanted=0.5, alpha=0.4, delta=0.3, trials=2
+    )
 
 
 def test_a_plan_finds_the_configuration_it_stands_in(
@@ -192,14 +196,14 @@ def test_groups_with_guarantees_of_their_own_are_planned_one_by_one(config: Path
     copy = tmp_path / config.name
     copy.write_text(f"{config.read_text()}\n[groups]\nby = 'meta.kind'\n")
     with pytest.raises(UsageError, match="`plan` knows one promise"):
-        plan_labels(Project.open(copy))
-    assert plan_labels(Project.open(copy), alpha=0.2, delta=0.05) == plan_from_guesses(
+        plan_labels(Project.open(copy).config)
+    assert plan_labels(Project.open(copy).config, alpha=0.2, delta=0.05) == plan_from_guesses(
         0.2, 0.05, 0.08, 0.7, None
     )
 
 
 def test_reading_asks_nobody_and_reads_only_its_rows(config: Path) -> None:
-    recorded = read_recorded(Project.open(config))
+    recorded = read_recorded(Project.open(config).config)
     data = load_dataset(Project.open(config).config)
     assert len(recorded.certify.truth) <= len(data.labelled)
     assert recorded.pilot is not None

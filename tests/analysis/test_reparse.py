@@ -17,7 +17,7 @@ from trustescalate.records import MODES, Mode
 
 
 def again(config: Path, *given: object) -> Reparsed:
-    return reparse(Project.open(config), *given)  # type: ignore[arg-type]
+    return reparse(Project.open(config).config, *given)  # type: ignore[arg-type]
 
 
 def moded(mode: Mode) -> str:

@@ -64,15 +64,15 @@ def test_few_rows_are_smoothed_and_silence_is_an_error() -> None:
 def test_ones_own_setting_stands_beside_the_standard_worlds(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     with pytest.raises(NoCertificate):
-        self_test_of(Project.open(config), 10, 0)
+        self_test_of(Project.open(config).config, 10, 0)
     certificate = calibrate(config)
-    found = self_test_of(Project.open(config), 20, 0)
+    found = self_test_of(Project.open(config).config, 20, 0)
     assert (found.alpha, found.delta, found.rows, found.tiers) == (0.3, 0.2, certificate.n, 2)
     assert [row.world for row in found.results].count(OWN) == 1
     assert found.results[0].procedure == "fallback, common"
     assert found.results[0].certified > 0
     assert found.holds
-    assert found == self_test_of(Project.open(config), 20, 0)
+    assert found == self_test_of(Project.open(config).config, 20, 0)
     assert "yours" in "\n".join(found.lines())
 
 

@@ -10,6 +10,7 @@ from tests.support import factory
 from tests.support.runs import judgment, world
 from trustescalate.calibration.population import Known, overall
 from trustescalate.records import Annotation, Judgment, Run
+from trustescalate.report.certificate_sections import population
 from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Section

@@ -33,7 +33,7 @@ def cli(*arguments: object) -> Result:
 
 
 def test_every_path_stands_beside_every_estimator_and_one_is_chosen(config: Path) -> None:
-    table = tune(Project.open(config), dev_share=0.4, seed=5)
+    table = tune(Project.open(config).config, dev_share=0.4, seed=5)
     estimators = [name for name in ESTIMATORS if name not in ("verbalized", *table.same)]
     wanted = [(name, path) for name in estimators for path in (*PATHS, "tierwise")]
     assert [(row.estimator, row.path) for row in table.policies] == wanted
@@ -41,12 +41,15 @@ def test_every_path_stands_beside_every_estimator_and_one_is_chosen(config: Path
     (chosen,) = [row for row in table.policies if row.chosen]
     tried = [row for row in table.policies if row.dev_coverage is not None and row.dev_cost is not None]
     assert chosen == min(tried, key=lambda row: wish(row.dev_coverage or 0, row.dev_cost or 0, "cost", 0))
-    assert tune(Project.open(config), dev_share=0.4, seed=5) == table
-    assert tune(Project.open(config), dev_share=0.4, seed=6) != table
+    assert tune(Project.open(config).config, dev_share=0.4, seed=5) == table
+    assert tune(Project.open(config).config, dev_share=0.4, seed=6) != table
 
 
 def test_the_figures_are_those_of_the_statistics(config: Path) -> None:
-    recorded, table = read_recorded(Project.open(config)), tune(Project.open(config), dev_share=0.4, seed=5)
+    recorded, table = (
+        read_recorded(Project.open(config).config),
+        tune(Project.open(config).config, dev_share=0.4, seed=5),
+    )
     dev = split_rows(len(recorded.certify.truth), 0.4, 5)
     rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes, "prefer": "cost"}
     expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, **rules)  # type: ignore[arg-type]
@@ -69,7 +72,7 @@ def test_the_figures_are_those_of_the_statistics(config: Path) -> None:
 
 def test_labels_of_certification_rows_choose_nothing(config: Path) -> None:
     """With every label of theirs turned round, the choice and what dev rows say stay as they were."""
-    recorded, guarantee = read_recorded(Project.open(config)), Project.open(config).config.guarantee
+    recorded, guarantee = read_recorded(Project.open(config).config), Project.open(config).config.guarantee
     dev = np.arange(len(recorded.certify.truth)) % 3 == 0
     truth = np.where(dev, recorded.certify.truth, 1 - recorded.certify.truth)
     one, two = (
@@ -86,24 +89,24 @@ def test_stated_confidences_leave_one_estimator(tmp_path: Path) -> None:
     judge = simulated("small", "S", mode='"stated"')
     path = write_project(tmp_path, judge, labelled=120, ensemble='estimator = "verbalized"')
     calibrate(path)
-    assert {row.estimator for row in tune(Project.open(path)).policies} == {"verbalized"}
+    assert {row.estimator for row in tune(Project.open(path).config).policies} == {"verbalized"}
 
 
 def test_what_is_missing_is_named(config: Path, tmp_path: Path) -> None:
     with pytest.raises(NoCertificate):
-        tune(Project.open(write_project(tmp_path / "new")))
+        tune(Project.open(write_project(tmp_path / "new")).config)
     with pytest.raises(NotMeasurable, match="cannot be split"):
-        tune(Project.open(config), dev_share=0.001)
+        tune(Project.open(config).config, dev_share=0.001)
     with pytest.raises(ValueError, match="dev_share"):
-        tune(Project.open(config), dev_share=1.0)
+        tune(Project.open(config).config, dev_share=1.0)
     copy = tmp_path / config.name
     copy.write_text(f"{config.read_text()}\n[groups]\nby = 'meta.kind'\n")
     with pytest.raises(UsageError, match="`tune` knows one promise"):
-        tune(Project.open(copy))
+        tune(Project.open(copy).config)
 
 
 def test_the_command_writes_to_the_ledger_alone(config: Path) -> None:
-    tune(Project.open(config))
+    tune(Project.open(config).config)
     assert read_ledger(config.parent).lines[-1].event == "choice"
     before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")}
     shown = cli("tune", "--config", config)

@@ -17,6 +17,7 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import NotMeasurable
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Certificate, Clusters, Item, Run
+from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.bounds import IntArray
@@ -72,7 +73,7 @@ def project(
     (folder / "annotations.jsonl").write_text("\n".join(notes) + "\n")
     config = folder / "trustescalate.toml"
     config.write_text(CONFIG.format(data=data, guarantee=guarantee, alpha=alpha))
-    return Project.open(config, functions={"mine": lambda item: 0.9})
+    return Project.open(config, Hooks(functions={"mine": lambda item: 0.9}))
 
 
 def calibrated(made: Project) -> Certificate:

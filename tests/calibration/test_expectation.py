@@ -156,7 +156,8 @@ def test_a_row_that_everybody_skipped_counts_as_wrong_whatever_is_said(tmp_path:
 def test_too_few_labelled_rows_are_said_before_a_run(tmp_path: Path) -> None:
     config = write(tmp_path, labelled=8)
     assert any(
-        "fewer than 8 can release nothing" in text for text in inspect_project(Project.open(config)).warnings
+        "fewer than 8 can release nothing" in text
+        for text in inspect_project(Project.open(config).config).warnings
     )
     result = CliRunner().invoke(app, ["calibrate", "--config", str(config)])
     assert result.exit_code == 3
@@ -170,7 +171,7 @@ def test_too_few_labelled_rows_are_said_before_a_run(tmp_path: Path) -> None:
 def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certificate, Run]) -> None:
     config, _, _ = done
     project = Project.open(config)
-    found = (asyncio.run(estimate_calibration(project)), asyncio.run(estimate_run(project)))
+    found = (asyncio.run(estimate_calibration(project.config)), asyncio.run(estimate_run(project.config)))
     phases = {(row.phase, row.judge): row.items for each in found for row in each.estimates}
     assert phases == {
         ("calibrate", "small"): LABELLED_ROWS - 4,
@@ -180,7 +181,7 @@ def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certifica
     }
     assert (
         "every judge is asked about every item"
-        in dict(inspect_project(Project.open(config)).facts)["promise"]
+        in dict(inspect_project(Project.open(config).config).facts)["promise"]
     )
 
 
@@ -406,7 +407,7 @@ def test_what_needs_a_certificate_says_that_there_is_none(done: tuple[Path, Cert
     for command in (["monitor", "--draw", "3"], ["report", "--alpha", "0.2"]):
         assert runner.invoke(app, [*command, "--config", str(config)]).exit_code == 3
     with pytest.raises(ConfigError, match='claim = "expected" cannot be rehearsed'):
-        read_recorded(Project.open(config))
+        read_recorded(Project.open(config).config)
 
 
 def test_an_export_names_no_certificate(done: tuple[Path, Certificate, Run], tmp_path: Path) -> None:

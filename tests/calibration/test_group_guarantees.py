@@ -486,7 +486,7 @@ def test_commands_that_know_one_promise_say_so(
 
 
 def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
-    found = inspect_project(Project.open(done[0]))
+    found = inspect_project(Project.open(done[0]).config)
     counts = {one.value: len(one.rows) for one in done[1].groups}
     told = dict(found.facts)["a promise for each meta.language"]
     assert sorted(told.split(", ")) == sorted(f"{value} {n}" for value, n in counts.items())
@@ -499,7 +499,7 @@ def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
 def test_a_dry_run_knows_who_abstains(done: tuple[Path, Certificate, Run]) -> None:
     import asyncio
 
-    estimated = asyncio.run(estimate_run(Project.open(done[0])))
+    estimated = asyncio.run(estimate_run(Project.open(done[0]).config))
     about = next(row for row in estimated.estimates if row.phase == "run, about" and row.judge == "small")
     assert about.items == sum(bool(row.trail) for row in done[2].decisions)
 

@@ -30,6 +30,7 @@ from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, 
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Attempt, Item
 from trustescalate.records.jsonl import encode
+from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.sequential import attempt_share
@@ -405,14 +406,14 @@ def test_a_ledger_that_is_gone_is_noticed(tmp_path: Path) -> None:
     path, kept = tmp_path / LEDGER, (tmp_path / LEDGER).read_bytes()
     path.unlink()
     edit(config, COMMON, HEDGED)
-    for again in (lambda: calibrate(config), lambda: tune(Project.open(config))):
+    for again in (lambda: calibrate(config), lambda: tune(Project.open(config).config)):
         with pytest.raises(
             CertificateMismatch, match="nobody knows how often these labels were tested"
         ) as caught:
             again()
         assert caught.value.hint.startswith("restore the file")
     assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
-    assert any("nobody knows" in text for text in inspect_project(Project.open(config)).warnings)
+    assert any("nobody knows" in text for text in inspect_project(Project.open(config).config).warnings)
     path.write_bytes(kept)
     calibrate(config)
 
@@ -484,9 +485,9 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytes
 
 STUDIES: Mapping[str, Callable[[Project], object]] = {
     "tune": tune,
-    "plan": lambda project: plan_from_pilot(project, wanted=0.5, rows=(50,), trials=2),
-    "self-test": lambda project: self_test_of(project, 2, 0),
-    "report --alpha": lambda project: project.report(more=limits_at(project, (0.4,))),
+    "plan": lambda project: plan_from_pilot(project.config, wanted=0.5, rows=(50,), trials=2),
+    "self-test": lambda project: self_test_of(project.config, 2, 0),
+    "report --alpha": lambda project: project.report(more=limits_at(project.config, (0.4,))),
 }
 
 
@@ -502,7 +503,7 @@ def test_what_labels_were_read_to_choose_is_not_tested_on_them(tmp_path: Path, c
     edit(config, COMMON, HEDGED)
     with pytest.raises(NotMeasurable, match=f"`{command}` read labels of these rows to choose by"):
         calibrate(config)
-    facts = dict(inspect_project(Project.open(config)).facts)
+    facts = dict(inspect_project(Project.open(config).config).facts)
     assert command in facts["read to choose by"]
     fresh = calibrate(world(tmp_path, 200, guarantee=HEDGED))
     assert fresh.attempt is not None
@@ -520,7 +521,7 @@ def test_a_report_without_an_alpha_chooses_nothing(tmp_path: Path) -> None:
 
 def test_judges_that_were_compared_on_labels_are_not_tested_on_them(tmp_path: Path) -> None:
     config = world(tmp_path, 120)
-    asyncio.run(bench(Project.open(config), rows="certify"))
+    asyncio.run(bench(Project.open(config).config, Hooks(), rows="certify"))
     with pytest.raises(NotMeasurable, match="labels of every row that could certify were read"):
         calibrate(config)
 
@@ -552,12 +553,12 @@ def test_planned_looks_go_on_whatever_was_read(tmp_path: Path) -> None:
 
 def test_check_says_how_often_labels_were_tested(tmp_path: Path) -> None:
     config = world(tmp_path, 100)
-    facts = dict(inspect_project(Project.open(config)).facts)
+    facts = dict(inspect_project(Project.open(config).config).facts)
     assert facts["tested before"] == "none of the labels to certify with"
     calibrate(config)
     config = world(tmp_path, 150)
     calibrate(config)
-    facts = dict(inspect_project(Project.open(config)).facts)
+    facts = dict(inspect_project(Project.open(config).config).facts)
     assert facts["tested before"] == (
         "150 of 150 labels to certify with, at most 2 times; 0.95 of delta is spent"
     )

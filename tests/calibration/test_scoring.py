@@ -46,12 +46,12 @@ def test_drawn_scores_go_from_calibration_to_the_report(tmp_path: Path) -> None:
     assert len(done.shift) > 0
     assert "sampled" in render_markdown(build(done))
     project = Project.open(config)
-    plan = plan_from_pilot(project, wanted=0.5, rows=(50, 100), trials=5)
+    plan = plan_from_pilot(project.config, wanted=0.5, rows=(50, 100), trials=5)
     assert plan.certified is not None
-    assert self_test_of(project, 5, 0).results[0].world == "yours"
-    assert asyncio.run(estimate_run(project)).estimates
-    assert any(row.certified for row in tune(project).policies)
-    assert draw_anchors(project, 3).draws == 3
+    assert self_test_of(project.config, 5, 0).results[0].world == "yours"
+    assert asyncio.run(estimate_run(project.config)).estimates
+    assert any(row.certified for row in tune(project.config).policies)
+    assert draw_anchors(project.config, 3).draws == 3
     assert project.gate()[0].checks
 
 

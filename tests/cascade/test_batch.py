@@ -139,10 +139,10 @@ def test_rows_without_a_label_are_exported_and_nothing_is_asked(tmp_path: Path, 
     assert result.exit_code == 3
     assert f"{len(exported)} of {LABEL} rows" in result.stderr
     assert TO_LABEL in result.stderr
-    facts = dict(inspect_project(Project.open(config)).facts)
+    facts = dict(inspect_project(Project.open(config).config).facts)
     assert facts["batch"] == f"296 items; 120 rows drawn to be labelled, {len(exported)} still to do"
     with pytest.raises(NotMeasurable):
-        asyncio.run(estimate_calibration(Project.open(config)))
+        asyncio.run(estimate_calibration(Project.open(config).config))
 
 
 def test_with_all_labels_the_list_goes_away(tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trustescalate.cascade.runner.runner import (
+
+from tests.support.projects import Calls, write_project
+from tests.support.projects import calibrate as calibrate_project
+from trustescalate.calibration.scoring import Scorer
+from trustescalate.cascade.runner import (
     OUTAGES,
     PATIENCE,
     Cascade,
@@ -18,10 +22,6 @@ from trustescalate.cascade.runner.runner import (
     patient,
     run_cascade,
 )
-
-from tests.support.projects import Calls, write_project
-from tests.support.projects import calibrate as calibrate_project
-from trustescalate.calibration.scoring import Scorer
 from trustescalate.errors import BudgetReached, NoCertificate, ProviderError
 from trustescalate.judges.base import Enough, Judge
 from trustescalate.judges.simulated import write_demo
@@ -235,7 +235,7 @@ class _Fixed:
 def test_the_demo_decides_the_same_with_full_ensembles_and_pays_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trustescalate.cascade.runner.runner
+    import trustescalate.cascade.runner
 
     write_demo(tmp_path)
     project = Project.open(tmp_path / "trustescalate.toml")
@@ -386,7 +386,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_a_refusal_has_no_tiers(tmp_path: Path) -> None:
-    from trustescalate.cascade.runner.runner import must_promise, trusted_cascade
+    from trustescalate.cascade.runner import must_promise, trusted_cascade
 
     refusal = calibrate_project(write_project(tmp_path, labelled=20, alpha=0.05))
     assert refusal.thresholds is None

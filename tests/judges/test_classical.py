@@ -238,7 +238,7 @@ def test_another_label_on_a_fitting_row_makes_another_judge(tmp_path: Path) -> N
 
 def test_check_warns_of_too_few_rows_and_imports_no_scikit_learn_without_need(tmp_path: Path) -> None:
     config = write_project(tmp_path, CLASSICAL, labelled=40)
-    found = inspect_project(Project.open(config))
+    found = inspect_project(Project.open(config).config)
     assert any("to fit a classical judge on" in warning for warning in found.warnings)
     with pytest.raises(DataError, match="judge 'free'"):
         calibrate(config)

@@ -16,6 +16,7 @@ from trustescalate.errors import CertificateMismatch, ConfigError
 from trustescalate.judges.functions import FunctionBackend, FunctionJudge, read_answer
 from trustescalate.project import Project
 from trustescalate.records import FAILURES, Item, Task, TaskKind, Turn, Vote
+from trustescalate.records.progress import Hooks
 from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
@@ -243,8 +244,8 @@ def test_another_version_or_another_source_is_another_judge(config: Path, tmp_pa
 
 def test_nothing_of_the_users_is_imported_by_check_or_a_dry_run(config: Path, tmp_path: Path) -> None:
     (tmp_path / "my_judges.py").write_text("raise SystemExit('imported')")
-    assert inspect_project(Project.open(config)).facts
-    estimates = asyncio.run(estimate_run(Project.open(config))).estimates
+    assert inspect_project(Project.open(config).config).facts
+    estimates = asyncio.run(estimate_run(Project.open(config).config)).estimates
     assert next(row.calls for row in estimates if row.judge == "mine") > 0
 
 
@@ -286,9 +287,9 @@ def test_a_library_user_hands_over_the_function_itself(config: Path, tmp_path: P
         asked.append(item["id"])
         return 0.5 + 0.4 * (len(item["responses"][0]) > len(item["responses"][1]))
 
-    project = Project.open(config, functions={"mine": mine})
+    project = Project.open(config, Hooks(functions={"mine": mine}))
     certificate = asyncio.run(project.calibrate())
     assert len(asked) >= 2 * certificate.n
     seen = len(asked)
-    asyncio.run(Project.open(config, functions={"mine": mine}).calibrate())
+    asyncio.run(Project.open(config, Hooks(functions={"mine": mine})).calibrate())
     assert len(asked) == seen, "what was answered is cached"

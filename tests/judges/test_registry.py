@@ -13,7 +13,7 @@ from trustescalate.errors import ConfigError, DataError
 from trustescalate.judges import prompts, registry, templates
 from trustescalate.judges.base import Ask, EnsembleJudge, Tariff
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.judges.registry import BACKENDS, fingerprint, needs_exemplars, open_backend, open_judges
+from trustescalate.judges.registry import BACKENDS, fingerprint, open_backend, open_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Item, Judgment, Reply, Request, Usage, Vote
 from trustescalate.records.jsonl import write_rows
@@ -103,7 +103,7 @@ def test_a_reward_model_is_shown_no_examples_and_no_question() -> None:
     ]
     assert len(set(asked)) == 1
     assert print_of(REWARD, task={"ties": "drop"}) != asked[0]
-    assert not needs_exemplars(config(REWARD))
+    assert not config(REWARD).needs_exemplars
 
 
 def test_scores_kept_in_a_cache_outlive_a_change_of_scale() -> None:
@@ -333,8 +333,8 @@ def test_recorded_judges_stand_beside_the_others(tmp_path: Path) -> None:
     assert judges[2].fingerprint == "print of two"
     costs = [asyncio.run(judges[n].judge(Item("q", "p", ("x", "y")), all_votes)).cost for n in (0, 2)]
     assert costs == [1.0, 0.5]
-    assert needs_exemplars(made)
-    assert not needs_exemplars(config({"name": "one", "backend": "replay", "votes": "votes.jsonl"}))
+    assert made.needs_exemplars
+    assert not config({"name": "one", "backend": "replay", "votes": "votes.jsonl"}).needs_exemplars
 
 
 def test_all_problems_of_all_recorded_judges_come_at_once(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def done(project: Project) -> Run:
 
 
 def write(project: Project, to: Path, name: str, **more: Any) -> Exported:
-    return export_run(project, None, name, to, **more)
+    return export_run(project.config, None, name, to, **more)
 
 
 def relabelled(done: Run, **changes: Any) -> Run:
@@ -431,7 +431,7 @@ def test_what_has_no_meaning_is_refused_by_name(project: Project, done: Run, tmp
     ]
     for options, message in cases:
         with pytest.raises(UsageError, match=message):
-            export_run(project, None, to=tmp_path / "out", **options)
+            export_run(project.config, None, to=tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
     write(project, tmp_path / "out.csv", "csv")
     with pytest.raises(UsageError, match="is there already"):

@@ -1,6 +1,6 @@
 """Sample files of other tools' formats, and what a parse of them holds.
 
-Our own lie in tests/importers/samples, written to the documented shapes; real ones lie beside the checkout.
+Our own lie in tests/data/importers/samples, written to the documented shapes; real ones lie beside the checkout.
 """
 
 import json
@@ -15,7 +15,7 @@ from trustescalate.data.import_files import Imported, import_files
 from trustescalate.records import Annotation, Item, Judgment
 from trustescalate.records.jsonl import read_rows
 
-OURS = Path(__file__).parents[1] / "importers" / "samples"
+OURS = Path(__file__).parents[1] / "data" / "importers" / "samples"
 FOLDER = SHARED / "formats"
 """Real files, which a clone does not hold: only tests marked `shared` read them."""
 

@@ -8,7 +8,7 @@ from trustescalate.project import Project
 
 
 def answer_all(config: Path) -> int:
-    queue = open_queue(Project.open(config))
+    queue = open_queue(Project.open(config).config)
     with AnswerFile(queue.folder) as file:
         for row in queue.asked:
             file.add(Answer(queue.header.id, row.item_id, "ann", "first", 2.0))

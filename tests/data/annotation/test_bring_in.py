@@ -14,15 +14,10 @@ import pytest
 from tests.support.projects import calibrate, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.export_run import export_run
+from trustescalate.analysis.queues import queue_abstained, queue_calibration
 from trustescalate.data.annotation.answers import Answer, AnswerFile, read_answers, standing
 from trustescalate.data.annotation.collect import BroughtIn, bring_in
-from trustescalate.data.annotation.queue import (
-    Queue,
-    open_queue,
-    queue_abstained,
-    queue_calibration,
-    sample_order,
-)
+from trustescalate.data.annotation.queue import Queue, open_queue, sample_order
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import DataError, UsageError
 from trustescalate.project import Project
@@ -50,7 +45,7 @@ def notes_of(config: Path) -> dict[tuple[str, str], Annotation]:
 def project(tmp_path: Path) -> Project:
     """Some labels, some items without, and a queue of 8 drawn rows."""
     opened = Project.open(write_project(tmp_path))
-    queue_calibration(opened, 8)
+    queue_calibration(opened.config, opened.hooks, 8)
     return opened
 
 
@@ -62,7 +57,7 @@ def config_of(project: Project) -> Path:
 
 
 def test_answers_of_several_people_come_back_in_the_items_frame(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     first, second, third = (row.item_id for row in queue.rows[:3])
     answer(
         queue,
@@ -73,7 +68,7 @@ def test_answers_of_several_people_come_back_in_the_items_frame(project: Project
         ],
     )
     before = notes_of(config_of(project))
-    found = bring_in(project)
+    found = bring_in(project.config)
     assert (found.added, found.merged, found.skips, found.ties, found.annotators) == (5, 0, 1, 1, 2)
     assert (found.unanswered, found.purposes) == (5, {"sample": 5})
     after = notes_of(config_of(project))
@@ -87,42 +82,42 @@ def test_answers_of_several_people_come_back_in_the_items_frame(project: Project
 
 
 def test_what_comes_twice_is_merged_and_nothing_is_written_anew(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     path = answer(queue, [(row.item_id, "ann", "first") for row in queue.rows])
     copy = project.config.folder / "copy.jsonl"
     copy.write_bytes(path.read_bytes())
-    found = bring_in(project, [path, copy])
+    found = bring_in(project.config, [path, copy])
     assert (found.added, found.merged, found.unanswered) == (8, 8, 0)
     written = (project.config.folder / "annotations.jsonl").read_bytes()
-    again = bring_in(project)
+    again = bring_in(project.config)
     assert (again.added, again.merged) == (0, 8)
     assert (project.config.folder / "annotations.jsonl").read_bytes() == written
 
 
 def test_a_person_who_changed_their_mind_says_the_last_thing(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     one, two = (row.item_id for row in queue.rows[:2])
     answer(queue, [(one, "ann", "first"), (two, "ann", "tie"), (one, "ann", "second"), (two, "ann", None)])
-    assert bring_in(project).added == 1
+    assert bring_in(project.config).added == 1
     assert notes_of(config_of(project))[one, "ann"].label == queue.label(one, "second")
 
 
 def test_a_person_who_says_two_things_is_refused_by_name_and_nothing_is_written(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     one, two = (row.item_id for row in queue.rows[:2])
     answer(queue, [(one, "ann", "first"), (two, "ann", "first")])
-    bring_in(project)
+    bring_in(project.config)
     written = (project.config.folder / "annotations.jsonl").read_bytes()
     answer(queue, [(one, "ann", "tie"), (two, "bob", "first")])
     with pytest.raises(DataError) as caught:
-        bring_in(project)
+        bring_in(project.config)
     (problem,) = caught.value.problems
     assert all(part in problem for part in (repr(one), "'ann'", "'tie'", "answers.jsonl"))
     assert (project.config.folder / "annotations.jsonl").read_bytes() == written
 
 
 def test_all_that_cannot_be_taken_is_named_at_once(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     ids = [row.item_id for row in queue.rows]
     answer(queue, [(ids[0], "ann", "better"), ("nowhere", "ann", "first"), (ids[1], " ", "first")])
     with AnswerFile(queue.folder) as file:
@@ -135,7 +130,7 @@ def test_all_that_cannot_be_taken_is_named_at_once(project: Project) -> None:
     items.write_text("".join(json.dumps(row) + "\n" for row in rows))
     answer(queue, [(ids[3], "ann", "first")])
     with pytest.raises(DataError) as caught:
-        bring_in(project)
+        bring_in(project.config)
     text = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 5
     for part in ("'better' is not one of", "'nowhere' is not in queue", "name the annotator", "'another'"):
@@ -145,28 +140,28 @@ def test_all_that_cannot_be_taken_is_named_at_once(project: Project) -> None:
 
 def test_no_answers_and_damaged_answers(project: Project) -> None:
     with pytest.raises(UsageError, match="no answers yet"):
-        bring_in(project)
-    queue = open_queue(project)
+        bring_in(project.config)
+    queue = open_queue(project.config)
     path = answer(queue, [(queue.rows[0].item_id, "ann", "first")])
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"queue":"torn')
-    assert bring_in(project).added == 1
+    assert bring_in(project.config).added == 1
     path.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DataError, match=r"answers\.jsonl:1: not valid JSON"):
-        bring_in(project)
+        bring_in(project.config)
     with pytest.raises(DataError, match="cannot be read"):
-        bring_in(project, [project.config.folder / "missing.jsonl"])
+        bring_in(project.config, [project.config.folder / "missing.jsonl"])
 
 
 def test_annotations_that_are_packed_stay_packed(tmp_path: Path) -> None:
     config = write_project(tmp_path, more='[data]\nannotations = "notes.jsonl.gz"\n')
     (tmp_path / "notes.jsonl.gz").write_bytes(gzip.compress((tmp_path / "annotations.jsonl").read_bytes()))
     project = Project.open(config)
-    queue_calibration(project, 3)
-    queue = open_queue(project)
+    queue_calibration(project.config, project.hooks, 3)
+    queue = open_queue(project.config)
     answer(queue, [(queue.rows[0].item_id, "ann", "tie")])
     before = len(load_dataset(project.config).annotations)
-    bring_in(project)
+    bring_in(project.config)
     assert len(load_dataset(project.config).annotations) == before + 1
 
 
@@ -180,7 +175,7 @@ def table(path: Path, names: Sequence[str], *rows: Sequence[str]) -> Path:
 
 
 def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Path) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     one, two, three = (row.item_id for row in queue.rows[:3])
     shown = table(
         tmp_path / "shown.csv",
@@ -190,7 +185,7 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
         (three, "ann", ""),
     )
     own = table(tmp_path / "own.csv", ("item_id", "label", "annotator"), (one, "B", "cy"))
-    found = bring_in(project, [shown, own])
+    found = bring_in(project.config, [shown, own])
     assert found.added == 3
     after = notes_of(config_of(project))
     assert after[one, "ann"].label == queue.label(one, "first")
@@ -198,10 +193,10 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
     assert after[one, "cy"] == Annotation(one, "cy", "B")
     bad = table(tmp_path / "bad.csv", ("item_id", "annotator", "answer"), ("x", "ann", "1"))
     with pytest.raises(DataError, match="in no queue"):
-        bring_in(project, [bad])
+        bring_in(project.config, [bad])
     (tmp_path / "latin.csv").write_bytes("item_id,annotator,label\nx,Zoë,A\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
-        bring_in(project, [tmp_path / "latin.csv"])
+        bring_in(project.config, [tmp_path / "latin.csv"])
 
 
 def test_a_blind_export_that_was_filled_in_comes_back(judged: Project, tmp_path: Path) -> None:
@@ -237,12 +232,12 @@ def rows_of(items: Sequence[Item], label: str) -> list[dict[str, Any]]:
 def test_other_tools_answers_are_turned_back_by_their_texts(project: Project, tmp_path: Path) -> None:
     """And what no queue asked for is of no known purpose: it does not certify."""
     data = load_dataset(project.config)
-    queued = {row.item_id for row in open_queue(project).rows}
+    queued = {row.item_id for row in open_queue(project.config).rows}
     asked = [item for item in data.items if item.id in queued][:2]
     other = [item for item in data.unlabelled if item.id not in queued][:2]
     path = tmp_path / "tool.json"
     path.write_text(json.dumps(rows_of([*asked, *other], "A")))
-    found = bring_in(project, [path])
+    found = bring_in(project.config, [path])
     assert (found.added, found.purposes) == (4, {"other": 2, "sample": 2})
     after = notes_of(config_of(project))
     assert {after[item.id, "ann"].label for item in (*asked, *other)} == {"B"}
@@ -252,7 +247,7 @@ def test_other_tools_answers_are_turned_back_by_their_texts(project: Project, tm
     strange = [replace(other[0], responses=("other", "texts"))]
     path.write_text(json.dumps(rows_of(strange, "A")))
     with pytest.raises(DataError, match="texts are not those"):
-        bring_in(project, [path])
+        bring_in(project.config, [path])
 
 
 # ── what may certify ─────────────────────────────────────────────────────────────────────────────
@@ -269,10 +264,10 @@ def judged(tmp_path: Path) -> Project:
 
 def settle(project: Project) -> tuple[BroughtIn, set[str]]:
     """One person answers all that the run abstained on."""
-    queue_abstained(project)
-    queue = open_queue(project)
+    queue_abstained(project.config, project.hooks)
+    queue = open_queue(project.config)
     answer(queue, [(row.item_id, "ann", "first") for row in queue.rows])
-    return bring_in(project), {row.item_id for row in queue.rows}
+    return bring_in(project.config), {row.item_id for row in queue.rows}
 
 
 def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project) -> None:
@@ -373,7 +368,7 @@ def test_a_line_that_could_not_be_written_whole_leaves_nothing(
 ) -> None:
     from trustescalate.data.annotation import answers
 
-    queue, whole = open_queue(project), answers.append
+    queue, whole = open_queue(project.config), answers.append
     rows = [Answer(queue.header.id, row.item_id, "ann", "first") for row in queue.rows]
 
     def full(file: int, data: bytes) -> None:
@@ -392,7 +387,7 @@ def test_a_line_that_could_not_be_written_whole_leaves_nothing(
 
 
 def test_one_process_holds_the_answers_and_a_torn_line_is_cut(project: Project) -> None:
-    queue = open_queue(project)
+    queue = open_queue(project.config)
     path = answer(queue, [(queue.rows[0].item_id, "ann", "first")])
     path.write_bytes(path.read_bytes() + b'{"queue":"x","item')
     with AnswerFile(queue.folder) as file:

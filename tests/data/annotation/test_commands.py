@@ -53,7 +53,7 @@ def test_rows_for_the_certificate_lead_to_calibrate(config: Path) -> None:
 
 def test_rows_that_are_still_open_are_counted(config: Path) -> None:
     cli("queue", "--for", "calibration", "--rows", 6, "--config", config)
-    queue = open_queue(Project.open(config))
+    queue = open_queue(Project.open(config).config)
     with AnswerFile(queue.folder) as file:
         file.add(Answer(queue.header.id, queue.rows[2].item_id, "ann", "skip"))
     said = cli("import", "--config", config).stdout

@@ -9,23 +9,17 @@ from typing import Any
 import pytest
 
 from tests.support.projects import calibrate, edit, run, write_project
+from trustescalate.analysis.queues import queue_abstained, queue_calibration
 from trustescalate.config import load_config
 from trustescalate.data.annotation import queue
-from trustescalate.data.annotation.queue import (
-    FIRST,
-    SECOND,
-    open_queue,
-    queue_abstained,
-    queue_calibration,
-    read_queue,
-    swapped,
-)
+from trustescalate.data.annotation.queue import FIRST, SECOND, open_queue, read_queue, swapped
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.judges.simulated import generate
 from trustescalate.project import Project
 from trustescalate.records import SKIP, TIE, Annotation, Item
 from trustescalate.records.jsonl import encode, write_rows
+from trustescalate.records.progress import Hooks
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +54,12 @@ def labelled(data: Dataset, ids: list[str], purpose: Any) -> Dataset:
 
 def test_a_queue_holds_all_abstentions_and_nothing_about_judges(done: Path) -> None:
     project = Project.open(done)
-    found = queue_abstained(project)
+    found = queue_abstained(project.config, project.hooks)
     ids = abstained(done)
     assert (found.rows, found.purpose, found.known, found.labelled) == (len(ids), "abstained", 0, 0)
     assert ids
     assert "never certify" in found.why
-    made = open_queue(project)
+    made = open_queue(project.config)
     assert sorted(row.item_id for row in made.rows) == sorted(ids)
     assert [row.item_id for row in made.rows] != ids, "the order of the run shows through"
     text = (made.folder / "queue.jsonl").read_text()
@@ -77,8 +71,8 @@ def test_a_queue_holds_all_abstentions_and_nothing_about_judges(done: Path) -> N
 
 def test_sides_are_a_fair_coin_and_are_undone(done: Path) -> None:
     project = Project.open(done)
-    queue_abstained(project)
-    made = open_queue(project)
+    queue_abstained(project.config, project.hooks)
+    made = open_queue(project.config)
     by_id = {item.id: item for item in load_dataset(project.config).items}
     turned = 0
     for row in made.rows:
@@ -101,11 +95,14 @@ def test_what_people_labelled_is_not_queued_again(done: Path, tmp_path: Path) ->
     one, *rest = abstained(done)
     try:
         notes.write_bytes(before + encode(Annotation(one, "ann", "A", purpose="abstained")) + b"\n")
-        found = queue_abstained(project)
+        found = queue_abstained(project.config, project.hooks)
         assert (found.rows, found.labelled) == (len(rest), 1)
         rows = [Annotation(item_id, "ann", "A", purpose="abstained") for item_id in (one, *rest)]
         notes.write_bytes(before + b"".join(encode(row) + b"\n" for row in rows))
-        assert (queue_abstained(project).rows, queue_abstained(project).folder) == (0, "")
+        assert (
+            queue_abstained(project.config, project.hooks).rows,
+            queue_abstained(project.config, project.hooks).folder,
+        ) == (0, "")
     finally:
         notes.write_bytes(before)
 
@@ -117,7 +114,7 @@ def test_items_of_another_file_are_refused_before_anybody_labels_them(done: Path
     write_rows(tmp_path / "fresh.jsonl", fresh)
     result = run(config, items=tmp_path / "fresh.jsonl")
     with pytest.raises(UsageError, match="are not in") as caught:
-        queue_abstained(Project.open(config), result.header.id)
+        queue_abstained(Project.open(config).config, Hooks(), result.header.id)
     assert "fresh-" in caught.value.message
     assert "add them there" in caught.value.hint
 
@@ -160,7 +157,7 @@ def test_whole_groups_are_drawn_where_whole_groups_are_tested(tmp_path: Path) ->
 
     more = 'path = "common"\nclusters = "bet"\nlargest_cluster = 4'
     config = write_project(tmp_path, labelled=20, unlabelled=40, guarantee=more, change=grouped)
-    found = queue_calibration(Project.open(config), 10)
+    found = queue_calibration(Project.open(config).config, Hooks(), 10)
     made = read_queue(Path(found.folder))
     group = {item.id: item.group for item in load_dataset(Project.open(config).config).items}
     counts = Counter(group[row.item_id] for row in made.rows)
@@ -176,21 +173,23 @@ def test_weighted_rows_come_from_elsewhere(tmp_path: Path) -> None:
             item["meta"] = {"w": 1.0}
 
     with pytest.raises(UsageError, match="rows from elsewhere"):
-        queue_calibration(Project.open(write_project(tmp_path, guarantee=more, change=weighted)), 5)
+        queue_calibration(
+            Project.open(write_project(tmp_path, guarantee=more, change=weighted)).config, Hooks(), 5
+        )
 
 
 def test_a_queue_for_calibration_without_one_label(tmp_path: Path) -> None:
     config = write_project(tmp_path, labelled=0)
     project = Project.open(config)
-    found = queue_calibration(project, 10)
+    found = queue_calibration(project.config, project.hooks, 10)
     assert (found.rows, found.purpose) == (10, "sample")
     assert "uniformly at random" in found.why
     (tmp_path / "annotations.jsonl").unlink()
-    assert queue_calibration(project, 10).rows == 10
-    drawn = [row.item_id for row in open_queue(project).rows]
+    assert queue_calibration(project.config, project.hooks, 10).rows == 10
+    drawn = [row.item_id for row in open_queue(project.config).rows]
     everything = sample_order(Dataset(load_config_items(config), ()), 0)
     assert drawn == [item.id for item in everything[:10]]
-    assert queue_calibration(project, 10_000).rows == len(everything)
+    assert queue_calibration(project.config, project.hooks, 10_000).rows == len(everything)
 
 
 def load_config_items(config: Path) -> Any:
@@ -207,7 +206,7 @@ def test_drawn_rows_that_have_labels_are_known_and_not_asked(done: Path) -> None
     order = sample_order(load_dataset(project.config), 0)
     try:
         notes.write_bytes(before + encode(Annotation(order[2].id, "ann", "A", purpose="abstained")) + b"\n")
-        found = queue_calibration(project, 5)
+        found = queue_calibration(project.config, project.hooks, 5)
         assert (found.rows, found.known) == (4, 1)
         made = read_queue(Path(found.folder))
         assert [row.item_id for row in made.rows] == [item.id for item in order[:5]]
@@ -223,30 +222,30 @@ def test_a_batch_has_its_own_draw(tmp_path: Path) -> None:
     data = load_dataset(project.config)
     drawn = project.draw(data)
     assert drawn is not None
-    found = queue_calibration(project)
+    found = queue_calibration(project.config, project.hooks)
     made = read_queue(Path(found.folder))
     assert {row.item_id for row in made.rows} == drawn.drawn - data.annotated
     assert (found.rows, found.labelled) == (len(made.rows), len(drawn.drawn & data.annotated))
     with pytest.raises(UsageError, match="label says how many"):
-        queue_calibration(project, 5)
+        queue_calibration(project.config, project.hooks, 5)
 
 
 def test_what_cannot_be_queued(done: Path, tmp_path: Path) -> None:
     project = Project.open(done)
     with pytest.raises(UsageError, match="how many rows"):
-        queue_calibration(project)
+        queue_calibration(project.config, project.hooks)
     full = write_project(tmp_path / "full", unlabelled=0)
     with pytest.raises(NotMeasurable, match="in the sample already"):
-        queue_calibration(Project.open(full), 5)
+        queue_calibration(Project.open(full).config, Hooks(), 5)
     with pytest.raises(UsageError, match="nothing is queued"):
-        open_queue(Project.open(full))
-    queue_abstained(project)
+        open_queue(Project.open(full).config)
+    queue_abstained(project.config, project.hooks)
     with pytest.raises(UsageError, match="there is no queue"):
-        open_queue(project, "../elsewhere")
+        open_queue(project.config, "../elsewhere")
 
 
 def test_a_queue_that_was_edited_or_is_of_another_schema_is_refused(done: Path) -> None:
-    folder = Path(queue_abstained(Project.open(done)).folder)
+    folder = Path(queue_abstained(Project.open(done).config, Hooks()).folder)
     edit(folder / "queue.jsonl", '"schema":1', '"schema":2')
     with pytest.raises(UsageError, match="schema 2"):
         read_queue(folder)

@@ -10,11 +10,12 @@ from typer.testing import CliRunner, Result
 
 from tests.support.labelling import answer_all
 from tests.support.projects import calibrate, edit, run, write_project
+from trustescalate.analysis.queues import queue_calibration
 from trustescalate.analysis.threshold_region import queue_region
 from trustescalate.calibration.region import read_region
 from trustescalate.cli import app
 from trustescalate.config import BudgetTable
-from trustescalate.data.annotation.queue import Queued, open_queue, queue_calibration, sample_order
+from trustescalate.data.annotation.queue import Queued, open_queue, sample_order
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import (
     BudgetReached,
@@ -27,6 +28,7 @@ from trustescalate.errors import (
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Certificate
 from trustescalate.records.jsonl import encode
+from trustescalate.records.progress import Hooks
 
 
 def cli(*arguments: object) -> Result:
@@ -34,7 +36,7 @@ def cli(*arguments: object) -> Result:
 
 
 def queue(config: Path, rows: int = 40, most: float | None = 0.35) -> Queued:
-    return asyncio.run(queue_region(Project.open(config), rows, most))
+    return asyncio.run(queue_region(Project.open(config).config, Hooks(), rows, most))
 
 
 def written(folder: Path, **more: str) -> Path:
@@ -57,7 +59,7 @@ def answer_like_people(config: Path, only: int | None = None) -> None:
     from trustescalate.data.annotation.answers import Answer, AnswerFile
     from trustescalate.judges.simulated import generate
 
-    made, data = open_queue(Project.open(config)), load_dataset(Project.open(config).config)
+    made, data = open_queue(Project.open(config).config), load_dataset(Project.open(config).config)
     said = {note.item_id: note.label for note in generate(3, len(data.items)).annotations(len(data.items), 3)}
     with AnswerFile(made.folder) as file:
         for row in made.asked[:only]:
@@ -80,7 +82,9 @@ def test_the_certificate_names_its_region(done: tuple[Path, Certificate]) -> Non
     assert certificate.n == region.rows + region.uniform
     assert region.judged == len(kept.candidates)
     assert 0 < region.inside < region.judged
-    assert set(certificate.roles["region"]) == {row.item_id for row in open_queue(Project.open(config)).rows}
+    assert set(certificate.roles["region"]) == {
+        row.item_id for row in open_queue(Project.open(config).config).rows
+    }
     test = certificate.tests[certificate.chosen or 0]
     assert test.seen is not None
     assert certificate.coverage_lower is not None
@@ -142,11 +146,11 @@ def test_queued_rows_are_the_first_of_the_region_in_the_order_of_the_draw(tmp_pa
     taken = {item_id for ids in kept.roles.values() for item_id in ids}
     order = [rows[0].id for rows in sample_order(data, 0, without=taken)]
     assert list(kept.candidates) == order[: ceil(20 / kept.share)], "the number is fixed by the pilot"
-    rows = [row.item_id for row in open_queue(Project.open(config)).rows]
+    rows = [row.item_id for row in open_queue(Project.open(config).config).rows]
     assert rows == [item_id for item_id in order if item_id in set(rows)]
     assert not set(rows) & taken
     more = queue(config, 30, None)
-    longer = [row.item_id for row in open_queue(Project.open(config)).rows]
+    longer = [row.item_id for row in open_queue(Project.open(config).config).rows]
     assert more.rows == 30
     assert longer[:20] == rows, "a second queue goes on with the same rows"
     assert read_region(tmp_path) == kept
@@ -155,16 +159,16 @@ def test_queued_rows_are_the_first_of_the_region_in_the_order_of_the_draw(tmp_pa
 def test_a_region_is_drawn_without_its_pilot_and_goes_on_after_answers(tmp_path: Path) -> None:
     config = written(tmp_path)
     queue(config, 12)
-    before = [row.item_id for row in open_queue(Project.open(config)).rows]
+    before = [row.item_id for row in open_queue(Project.open(config).config).rows]
     answer_like_people(config, only=5)
     assert cli("label", "import", "--config", config).exit_code == 0
     queue(config, 12)
-    after = [row.item_id for row in open_queue(Project.open(config)).rows]
+    after = [row.item_id for row in open_queue(Project.open(config).config).rows]
     assert after[:7] == before[5:]
     kept = read_region(tmp_path)
     assert kept is not None
-    queue_calibration(Project.open(config), 100)
-    uniform = {row.item_id for row in open_queue(Project.open(config)).rows}
+    queue_calibration(Project.open(config).config, Hooks(), 100)
+    uniform = {row.item_id for row in open_queue(Project.open(config).config).rows}
     assert not uniform & set(kept.roles["pilot"])
     assert uniform & set(before[:5]), "rows of a region stay in the draw from all items"
 
@@ -172,7 +176,7 @@ def test_a_region_is_drawn_without_its_pilot_and_goes_on_after_answers(tmp_path:
 def test_labels_of_another_purpose_join_in_the_order_of_the_draw(tmp_path: Path) -> None:
     config = written(tmp_path)
     queue(config, 10)
-    rows = [row.item_id for row in open_queue(Project.open(config)).rows]
+    rows = [row.item_id for row in open_queue(Project.open(config).config).rows]
     notes = tmp_path / "annotations.jsonl"
     with notes.open("ab") as file:
         file.write(encode(Annotation(rows[1], "bob", "A", purpose="abstained")) + b"\n")
@@ -252,7 +256,7 @@ def test_a_region_that_saves_nothing_is_not_made(tmp_path: Path) -> None:
 def test_a_budget_that_ends_leaves_no_region_and_no_queue(tmp_path: Path) -> None:
     config = written(tmp_path)
     with pytest.raises(BudgetReached):
-        asyncio.run(queue_region(Project.open(config), 40, 0.35, BudgetTable(calls=30)))
+        asyncio.run(queue_region(Project.open(config).config, Hooks(), 40, 0.35, BudgetTable(calls=30)))
     assert read_region(tmp_path) is None
     assert queue(config).rows == 40
 

@@ -13,18 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.projects import write_project
+from trustescalate.analysis.queues import queue_calibration
 from trustescalate.data.annotation.answers import read_answers
-from trustescalate.data.annotation.queue import (
-    Queue,
-    QueueHeader,
-    QueueRow,
-    open_queue,
-    queue_calibration,
-    read_queue,
-)
+from trustescalate.data.annotation.queue import Queue, QueueHeader, QueueRow, open_queue, read_queue
 from trustescalate.data.annotation.session import Desk, clean_name, options
 from trustescalate.project import Project
 from trustescalate.records import Task, TaskKind, Turn
+from trustescalate.records.progress import Hooks
 
 Serve = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
 ROWS = 5
@@ -33,7 +28,7 @@ ROWS = 5
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = write_project(tmp_path)
-    queue_calibration(Project.open(path), ROWS)
+    queue_calibration(Project.open(path).config, Hooks(), ROWS)
     return path
 
 
@@ -151,7 +146,7 @@ def test_what_was_acknowledged_survives_a_kill(config: Path, serve: Serve) -> No
     again = Client(serve(config)[0])
     assert again.path != client.path, "the token is an old one"
     assert again.json("api/start", {"annotator": " ann "}) == {"annotator": "ann", "answers": {"0": "first"}}
-    (kept,) = read_answers(open_queue(Project.open(config)).folder / "answers.jsonl")
+    (kept,) = read_answers(open_queue(Project.open(config).config).folder / "answers.jsonl")
     assert (kept.annotator, kept.answer, kept.seconds) == ("ann", "first", 1.2)
 
 
@@ -208,7 +203,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(config: Path, serve: S
         status, data, _ = client.ask(path, body)
         assert status == 400, (path, body)
         assert json.loads(data)["error"]
-    assert (open_queue(Project.open(config)).folder / "answers.jsonl").read_bytes() == b""
+    assert (open_queue(Project.open(config).config).folder / "answers.jsonl").read_bytes() == b""
 
 
 def test_a_body_that_is_too_long_is_refused(config: Path, serve: Serve) -> None:
@@ -234,7 +229,7 @@ def test_one_queue_has_one_server_and_ctrl_c_ends_it(config: Path, serve: Serve)
 
 def test_a_row_is_texts_and_nothing_else(config: Path, serve: Serve) -> None:
     client = Client(serve(config)[0])
-    queue = open_queue(Project.open(config))
+    queue = open_queue(Project.open(config).config)
     for place, row in enumerate(queue.asked):
         shown = client.json(f"api/row/{place}")
         assert shown.keys() == {"row", "prompt", "responses", "reference"}
@@ -296,6 +291,6 @@ def test_a_name_is_kept_clean(given: str, kept: str) -> None:
 
 
 def test_a_second_process_reads_the_same_queue(config: Path) -> None:
-    queue = open_queue(Project.open(config))
+    queue = open_queue(Project.open(config).config)
     assert read_queue(queue.folder) == queue
     assert os.listdir(queue.folder) == ["queue.jsonl"]

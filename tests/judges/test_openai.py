@@ -27,7 +27,8 @@ from tests.support.servers import (
 )
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Dialect, backoff, parse_completion, retry_after
-from trustescalate.judges.openai import OpenAIBackend, _public_url
+from trustescalate.judges.endpoint import _public_url
+from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.reply_parsing import read_verdict
 from trustescalate.records import FAILURES, Message, Reply, Request
 

@@ -101,7 +101,11 @@ def test_failures_are_values_and_passing_ones_are_asked_again() -> None:
     }
     with scoring("score", **faults) as server:
         replies = ask(server, "score", *faults, "fine", attempts=3)
-    assert [reply.failure for reply in replies] == [None, None, "bad_request", "bad_reply", "bad_reply", None]
+    assert [reply.failure for reply in replies] == [None, None, "bad_request", None, None, None]
+    assert sorted(server.stats.by_body.values()) == [1, 1, 2, 2, 2, 2]
+    with FaultServer(plan=lambda sent, nth: Canned(200, {"data": []})) as server:
+        assert ask(server, "score", "odd")[0].failure == "bad_reply"
+        assert server.stats.requests == 3
     with scoring("score") as server:
         url = server.url
     assert ask(server, "score", "x", attempts=2)[0].failure == "unreachable", url

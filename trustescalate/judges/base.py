@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
+from trustescalate.calibration.votes import next_wave
 from trustescalate.judges.prompts import (
     Asking,
     Conversation,
@@ -16,7 +17,6 @@ from trustescalate.judges.prompts import (
 )
 from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
-from trustescalate.records.votes import may_settle
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]
@@ -167,14 +167,13 @@ class EnsembleJudge:
         left = [(member, order) for member in range(len(self._prefixes)) for order in self._orders]
         votes: list[Vote] = []
         while left:
-            wave = sum(member == left[0][0] for member, _ in left)
-            if votes and wave > 1 and may_settle(votes, self._planned, self._draws, enough):
-                wave = 1
+            lacking = sum(member == left[0][0] for member, _ in left)
+            wave = next_wave(votes, lacking, self._draws, self._planned, enough)
+            if not wave:
+                break
             now, left = left[:wave], left[wave:]
             asked = await all_done(self._votes(item, member, order) for member, order in now)
             votes += [vote for each in asked for vote in each]
-            if enough(votes, self._planned):
-                break
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
 
     def requests(self, item: Item) -> Iterator[tuple[int, Order, Request]]:

@@ -7,16 +7,15 @@ uploads none twice. This file knows no cache, no budget and no judge: bodies in,
 
 import asyncio
 import json
-import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import Answer, backoff, parse_completion
-from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.completions import Answer, parse_completion
+from trustescalate.judges.endpoint import Call, Endpoint
 from trustescalate.records import Reply, Usage
 from trustescalate.records.jsonl import decode, encode, write_atomically
 
@@ -25,10 +24,10 @@ MOST_BYTES = 150_000_000
 """Of one file. OpenAI allows 50,000 requests and 200 MB."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
+T = TypeVar("T")
 ENDED = ("completed", "failed", "expired", "cancelled")
 PATH = "/v1/chat/completions"
 TAG = "trustescalate"
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class BatchClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._judge, self._endpoint, self._id, self._folder = judge, endpoint, endpoint_id, folder
-        self._notice, self._sleep, self._rng = notice, sleep, random.Random()
+        self._notice, self._sleep = notice, sleep
 
     async def close(self) -> None:
         """Close the connections."""
@@ -121,61 +120,51 @@ class BatchClient:
     async def _begun(self, ticket: Ticket, *, resumed: bool) -> Ticket:
         """Upload and start what is not yet. Each id is written down before anything is waited for."""
         if ticket.file_id is None and ticket.batch_id is None:
-            file_id = await self._made("file", ticket, self._upload, self._find_file, resumed)
-            ticket = replace(ticket, file_id=file_id)
+            path = self._manifest(ticket)
+            file = (path.name, path.read_bytes(), "application/jsonl")
+            made = await self._made(
+                "file",
+                Call("POST", "/files", more={"data": {"purpose": "batch"}, "files": {"file": file}}),
+                Call("GET", "/files", more={"params": {"purpose": "batch", "limit": 100}}),
+                lambda row: row.get("filename") == path.name,
+                resumed,
+            )
+            ticket = replace(ticket, file_id=made)
             self._save(ticket)
         if ticket.batch_id is None:
-            batch_id = await self._made("batch", ticket, self._start, self._find_batch, resumed)
-            ticket = replace(ticket, batch_id=batch_id)
+            body = {"input_file_id": ticket.file_id, "endpoint": PATH, "completion_window": WINDOW}
+            content = json.dumps({**body, "metadata": {TAG: ticket.name}}).encode()
+            made = await self._made(
+                "batch",
+                Call("POST", "/batches", lambda: content),
+                Call("GET", "/batches", more={"params": {"limit": 100}}),
+                lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name,
+                resumed,
+            )
+            ticket = replace(ticket, batch_id=made)
             self._save(ticket)
-            self._notice(f"{self._judge}: batch {batch_id} of {ticket.requests:,} requests is under way")
+            self._notice(f"{self._judge}: batch {made} of {ticket.requests:,} requests is under way")
         return ticket
 
     async def _made(
-        self,
-        what: str,
-        ticket: Ticket,
-        make: Callable[[Ticket], Awaitable[Answer]],
-        find: Callable[[Ticket], Awaitable[str | None]],
-        resumed: bool,
+        self, what: str, make: Call, listed: Call, is_ours: Callable[[dict[str, Any]], bool], resumed: bool
     ) -> str:
         """The id of a thing at the provider: looked for first, where its making may have gone unnoticed."""
-        answer = Answer()
-        for attempt in range(ATTEMPTS):
-            if attempt or resumed:
-                found = await find(ticket)
-                if found is not None:
-                    return found
-            answer = await make(ticket)
-            made = _field(answer, "id")
-            if answer.failed is None and answer.status < 400 and isinstance(made, str):
-                return made
-            if not answer.retryable:
-                break
-            await self._sleep(backoff(attempt + 1, answer.headers, self._rng))
-        said = self._endpoint.clean(answer.message)[:300] or answer.failure
-        raise ProviderError(f"{self._judge}: the {what} could not be made: {said}", "mend that, then go on")
 
-    async def _upload(self, ticket: Ticket) -> Answer:
-        path = self._manifest(ticket)
-        file = (path.name, path.read_bytes(), "application/jsonl")
-        return await self._endpoint.exchange(
-            "POST", "/files", attempts=1, body={"purpose": "batch"}, files={"file": file}
-        )
+        async def find() -> str | None:
+            rows, _ = await self._endpoint.exchange(listed, _rows)
+            return next((row["id"] for row in rows or () if is_ours(row)), None)
 
-    async def _start(self, ticket: Ticket) -> Answer:
-        body = {"input_file_id": ticket.file_id, "endpoint": PATH, "completion_window": WINDOW}
-        return await self._endpoint.exchange(
-            "POST", "/batches", attempts=1, body=body | {"metadata": {TAG: ticket.name}}
-        )
-
-    async def _find_file(self, ticket: Ticket) -> str | None:
-        answer = await self._endpoint.exchange("GET", "/files", params={"purpose": "batch", "limit": 100})
-        return _find(answer, lambda row: row.get("filename") == self._manifest(ticket).name)
-
-    async def _find_batch(self, ticket: Ticket) -> str | None:
-        answer = await self._endpoint.exchange("GET", "/batches", params={"limit": 100})
-        return _find(answer, lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name)
+        made = await find() if resumed else None
+        if made is None:
+            made, answer = await self._endpoint.exchange(make, _id, find)
+            if made is None:
+                said = self._endpoint.failed(answer)
+                raise ProviderError(
+                    f"{self._judge}: the {what} could not be made: {said.text[:300] or said.failure}",
+                    "mend that, then go on",
+                )
+        return made
 
     # ── its end ──
 
@@ -188,10 +177,12 @@ class BatchClient:
         asked, seen = set(_keys(self._manifest(ticket))), set[str]()
         for name in ("output_file_id", "error_file_id"):
             if isinstance(batch.get(name), str):
-                for line in read_lines(await self._content(batch[name])):
+                path = f"/files/{batch[name]}/content"
+                content = await self._got(f"file {batch[name]}", path, lambda content: (content, 0))
+                for line in read_lines(content):
                     if line.key in asked - seen:
                         seen.add(line.key)
-                        yield self._cleaned(line)
+                        yield replace(line, reply=self._endpoint.cleaned(line.reply))
         for key in sorted(asked - seen):
             yield Line(key, Reply("", None, "stop", Usage(), "not_answered"), again=True)
         came = f"{len(seen):,} of {len(asked):,} came back"
@@ -201,33 +192,17 @@ class BatchClient:
     async def _ended(self, ticket: Ticket) -> dict[str, Any]:
         wait = FIRST_POLL
         while True:
-            answer = await self._endpoint.exchange("GET", f"/batches/{ticket.batch_id}")
-            status = _field(answer, "status")
-            if status in ENDED:
-                found: dict[str, Any] = json.loads(answer.content)
-                return found
-            if answer.failed is not None or answer.status >= 400 or not isinstance(status, str):
-                raise ProviderError(
-                    f"{self._judge}: batch {ticket.batch_id} cannot be read: {answer.failure}",
-                    "try again later",
-                )
+            batch = await self._got(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _batch)
+            if batch["status"] in ENDED:
+                return batch
             await self._sleep(wait)
             wait = min(2 * wait, LONGEST_POLL)
 
-    async def _content(self, file_id: str) -> bytes:
-        answer = await self._endpoint.exchange("GET", f"/files/{file_id}/content")
-        if answer.failed is not None or answer.status >= 400:
-            said = f"{self._judge}: file {file_id} cannot be read: {answer.failure}"
-            raise ProviderError(said, "try again later")
-        return answer.content
-
-    def _cleaned(self, line: Line) -> Line:
-        clean, reply = self._endpoint.clean, line.reply
-        tokens = reply.tokens and tuple(
-            replace(token, text=clean(token.text), top=tuple((clean(text), p) for text, p in token.top))
-            for token in reply.tokens
-        )
-        return replace(line, reply=replace(reply, text=clean(reply.text), tokens=tokens))
+    async def _got(self, what: str, path: str, read: Callable[[bytes], tuple[T, int] | None]) -> T:
+        value, answer = await self._endpoint.exchange(Call("GET", path), read)
+        if value is None:
+            raise ProviderError(f"{self._judge}: {what} cannot be read: {answer.failure}", "try again later")
+        return value
 
     def _why(self, batch: Mapping[str, Any]) -> str:
         errors = batch.get("errors")
@@ -296,17 +271,29 @@ def _line(key: str, response: Any, error: Any) -> Line:
     return Line(key, failed, answer, again=answer.retryable)
 
 
-def _field(answer: Answer, name: str) -> Any:
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fields(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(answer.content)
-    except ValueError:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _id(content: bytes) -> tuple[str, int] | None:
+    made = _fields(content).get("id")
+    return (made, 0) if isinstance(made, str) else None
+
+
+def _batch(content: bytes) -> tuple[dict[str, Any], int] | None:
+    fields = _fields(content)
+    return (fields, 0) if isinstance(fields.get("status"), str) else None
+
+
+def _rows(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
+    rows = _fields(content).get("data")
+    if not isinstance(rows, list):
         return None
-    return found.get(name) if isinstance(found, dict) else None
-
-
-def _find(answer: Answer, wanted: Callable[[dict[str, Any]], bool]) -> str | None:
-    rows = _field(answer, "data")
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, dict) and wanted(row) and isinstance(row.get("id"), str):
-            return str(row["id"])
-    return None
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], 0

@@ -138,6 +138,11 @@ class Answer:
     failed: str | None = None
 
     @property
+    def served(self) -> bool:
+        """Whether the endpoint says that it did what it was asked."""
+        return self.failed is None and 200 <= self.status < 400
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
         if self.failed is not None:

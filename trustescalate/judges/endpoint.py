@@ -1,26 +1,80 @@
-"""HTTP to an endpoint that takes OpenAI's keys, for what is no chat completion: scores, files, batches.
+"""Reach an endpoint with a key: connections, rate limits, retries, and what dooms every request.
 
-One attempt is an `Answer`, whatever happens. Keys are handled as for chat completions: named, never stored.
+The `openai` package's HTTP client on aiohttp, its headers and its key; not its `create` and `post`, whose
+models cost more than the call itself, nor its retries, which would wait in a taken slot. A failure of one
+request is an `Answer`; a condition that dooms all of them is a `ProviderError`.
 """
 
 import asyncio
+import importlib
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import openai
 
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import Answer, backoff
-from trustescalate.judges.openai import OPENAI_KEY, OPENAI_URL, _http, _http_client, _key, _public_url
+from trustescalate.judges.completions import Answer, backoff, pause_told
+from trustescalate.judges.rate_limits import Lanes, Pace
+from trustescalate.records import Reply, Token, Usage
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_KEY = "OPENAI_API_KEY"
+NO_KEY = "no-key-needed"
+BAD_REPLY_ATTEMPTS = 3
+"""An answer that cannot be read may have been paid for, so it is asked again less often."""
+LONGEST_PAUSE = 60.0
+"""Limits are of a minute; who says more is asked again then, and its refusal counts as one."""
+CONNECT_TIMEOUT = {"timeout": {"connect": 5.0}}
+"""In seconds; no clock runs for reading and writing by themselves, since one runs for the whole attempt."""
+
+# Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
+_http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
+T = TypeVar("T")
+Read = Callable[[bytes], tuple[T, int] | None]
+"""Parses a body into a value and the tokens that were used; None: it is no answer to the question."""
+
+
+def _learn_nothing(_: Answer) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question to an endpoint. `more` are arguments of the HTTP request (params, data, files).
+
+    `body` is made anew for each attempt, and `learn` says of a refusal whether the next body will be another
+    one: then it is sent at once. `tokens` is a guess, rather too high; `first` puts the call before all that
+    wait. `attempts` overrides the endpoint's.
+    """
+
+    method: str
+    path: str
+    body: Callable[[], bytes] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    learn: Callable[[Answer], bool] = _learn_nothing
+    tokens: int = 0
+    first: bool = False
+    attempts: int | None = None
 
 
 class Endpoint:
-    """A base address with a key. An instance belongs to one event loop; `close` it there.
+    """A base address with a key.
 
-    `timeout` bounds one attempt and `give_up_after` all of them with the waits between, in seconds. Raises
-    ProviderError if the variable `api_key_env` is not set.
+    At most `concurrency` requests are on the wire at a time, fewer while the endpoint refuses some; one that
+    waits to be retried takes no slot. Endpoints that are given the same `lanes` share what an address admits
+    with one key. In no minute does this one send more than `requests_per_minute` and `tokens_per_minute`.
+    `timeout` bounds one attempt and `give_up_after` all attempts with the waits between them, in seconds;
+    time spent queueing for a slot does not count. `rng` draws the jitter of the waits and nothing else.
+
+    The key is read from the environment variable `api_key_env`. Without it, `OPENAI_API_KEY` is sent to
+    api.openai.com and nowhere else: other endpoints are taken to need no key. An instance belongs to one
+    event loop; `close` it there. Raises `ProviderError` if the variable is not set.
     """
 
     def __init__(
@@ -33,92 +87,176 @@ class Endpoint:
         timeout: float = 60.0,
         attempts: int = 6,
         give_up_after: float = 300.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        lanes: Lanes | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.place = _public_url(base_url or OPENAI_URL)
-        at_home = self.place.startswith("https://api.openai.com/")
+        self._model, self._place = model, _public_url(base_url or OPENAI_URL)
+        self.name = f"{model} at {self._place}"
+        at_home = self._place.startswith("https://api.openai.com/")
         self._key_name = api_key_env or (OPENAI_KEY if at_home else "")
-        self._who = f"{model} at {self.place}"
-        self._client = openai.AsyncOpenAI(
-            api_key=_key(self._key_name, model),
-            base_url=base_url or OPENAI_URL,
-            max_retries=0,
-            timeout=None,
-            http_client=_http_client(concurrency),
+        self._key = _key(self._key_name, model)
+        self._http = _http_client(concurrency)
+        client = openai.AsyncOpenAI(
+            api_key=self._key, base_url=base_url or OPENAI_URL, http_client=self._http
         )
-        self._slots = asyncio.Semaphore(concurrency)
+        self._base = f"{client.base_url}".rstrip("/")
+        self._headers = _headers(client)
+        lane = (lanes or Lanes()).lane(self._base, self._key)
+        self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
+        self._doom: tuple[str, str] | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
     async def exchange(
-        self, method: str, path: str, *, attempts: int | None = None, **content: Any
-    ) -> Answer:
-        """Ask until there is an answer that asking again will not change. `content` is body, files or params.
+        self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
+    ) -> tuple[T | None, Answer]:
+        """Ask until there is an answer that asking again will not change; the value is None where none came.
 
-        With `attempts` = 1 a lost answer is the caller's to look for: what it made may exist. Raises
-        ProviderError where no request can succeed: the key, the address, the quota.
+        `look` is asked before each further attempt whether an answer that was lost has done its work. Raises
+        `ProviderError` if no request can succeed (the key, the address, the quota), and from then on always.
         """
-        spent, attempt = 0.0, 0
+        spent, bad_replies, attempt = 0.0, 0, 0
         while True:
-            async with self._slots:
-                began = self._clock()
-                answer = await self._attempt(method, path, content)
-                spent += self._clock() - began
-            self._must_not_be_doomed(answer)
-            attempt += 1
+            value, answer, seconds = await self._attempt(
+                call, read, min(self._timeout, self._give_up_after - spent)
+            )
+            if value is not None:
+                return value, answer
+            if call.learn(answer):
+                continue
+            if not answer.served:
+                self._doom = self._doom or self._diagnose(answer)
+            self._must_not_be_doomed()
+            attempt, spent = attempt + 1, spent + seconds
+            bad_replies += answer.failure == "bad_reply"
             wait = backoff(attempt, answer.headers, self._rng)
-            good = answer.failed is None and answer.status < 400
-            exhausted = attempt >= (attempts or self._attempts) or spent + wait >= self._give_up_after
-            if good or not answer.retryable or exhausted:
-                return answer
+            exhausted = attempt >= (call.attempts or self._attempts) or bad_replies >= BAD_REPLY_ATTEMPTS
+            if not answer.retryable or exhausted or spent + wait >= self._give_up_after:
+                return None, answer
             await self._sleep(wait)
             spent += wait
+            seen = None if look is None else await look()
+            if seen is not None:
+                return seen, answer
+
+    def failed(self, answer: Answer) -> Reply:
+        """What a judge is told of an answer that is none."""
+        return Reply(self.clean(answer.message)[:500], None, "stop", Usage(calls=1), answer.failure)
 
     def clean(self, text: str) -> str:
-        """A text that can be stored: no key in it, and no half characters."""
-        return text.replace(self._client.api_key, "***").encode("utf-8", "replace").decode()
+        """A text that can be stored: no key in it, should it be repeated, and no half characters."""
+        return text.replace(self._key, "***").encode("utf-8", "replace").decode()
 
-    async def _attempt(self, method: str, path: str, content: Mapping[str, Any]) -> Answer:
+    def cleaned(self, reply: Reply) -> Reply:
+        """A reply that can be stored: as `clean`, and no tokens from the first mention of the key on."""
+        tokens = reply.tokens or ()
+        written = "".join(token.text for token in tokens)
+        seen = "\0".join([reply.text, written, *(text for token in tokens for text, _ in token.top)])
+        if self.clean(seen) == seen:
+            return reply
+        before = len(written.partition(self._key)[0])
+        ends = accumulate(len(token.text) for token in tokens)
+        kept = tuple(
+            Token(self.clean(token.text), tuple((self.clean(text), p) for text, p in token.top))
+            for token, end in zip(tokens, ends, strict=True)
+            if end <= before
+        )
+        return replace(reply, text=self.clean(reply.text), tokens=None if reply.tokens is None else kept)
+
+    async def _attempt(self, call: Call, read: Read[T], seconds: float) -> tuple[T | None, Answer, float]:
+        """One request on the wire, when it may go; what comes of it is told to the pace and to the lane."""
+        used, crowded = 0, None
+        ticket = await self._turns.start(call.tokens, first=call.first)
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._send(method, path, **content)
+            self._must_not_be_doomed()
+            began = self._clock()
+            answer = await self._send(call, seconds)
+            value, used = (read(answer.content) if answer.served else None) or (None, 0)
+            crowded = answer.crowded
+            self._turns.pause(min(pause_told(answer.headers), LONGEST_PAUSE))
+            return value, answer, self._clock() - began
+        finally:
+            self._turns.settle(call.tokens, used)
+            self._turns.end(ticket, crowded)
+
+    async def _send(self, call: Call, seconds: float) -> Answer:
+        try:
+            headers, more = self._headers, dict(call.more)
+            if call.body is not None:
+                more["content"] = call.body()
+                headers = {**headers, "content-type": "application/json"}
+            request = _http.Request(
+                call.method, self._base + call.path, headers=headers, extensions=CONNECT_TIMEOUT, **more
+            )
+            async with asyncio.timeout(seconds):
+                response = await self._http.send(request)
             return Answer(response.status_code, response.headers, response.content)
-        except openai.APIStatusError as error:
-            return Answer(error.status_code, error.response.headers, error.response.content)
         except TimeoutError:
             return Answer(failed="timeout")
         except UnicodeEncodeError:
             return Answer(failed="bad_request")
-        except Exception:  # a transport has errors of its own that the client lets through (broken HTTP)
+        except Exception:  # transports have errors of their own (broken HTTP)
             return Answer(failed="unreachable")
 
-    async def _send(self, method: str, path: str, **content: Any) -> Any:
-        if method == "GET":
-            options: Any = {"params": content.get("params", {})}
-            return await self._client.get(path, cast_to=_http.Response, options=options)
-        if "files" in content:
-            options = {"headers": {"Content-Type": "multipart/form-data"}}
-            return await self._client.post(path, cast_to=_http.Response, options=options, **content)
-        return await self._client.post(path, cast_to=_http.Response, **content)
+    def _must_not_be_doomed(self) -> None:
+        if self._doom is not None:
+            raise ProviderError(*self._doom)
 
-    def _must_not_be_doomed(self, answer: Answer) -> None:
+    def _diagnose(self, answer: Answer) -> tuple[str, str] | None:
+        """What dooms every request, as message and hint. No word of the server's: it may repeat the key."""
+        code = answer.error.get("code")
         key = f"the environment variable {self._key_name}" if self._key_name else "api_key_env (none is set)"
-        if answer.status == 402 or answer.error.get("code") == "insufficient_quota":
-            raise ProviderError(
-                f"{self._who}: the account has no quota left", f"add credit to the account of {key}"
-            )
-        if answer.status == 401:
-            raise ProviderError(f"{self._who}: the key is missing or refused (HTTP 401)", f"check {key}")
+        if answer.status == 402 or (answer.status == 429 and code == "insufficient_quota"):
+            return f"{self.name}: the account has no quota left", f"add credit to the account of {key}"
+        if answer.status == 401 or code == "invalid_api_key":
+            return f"{self.name}: the key is missing or refused (HTTP {answer.status})", f"check {key}"
         if answer.status == 403 and answer.failure != "refused":
-            raise ProviderError(f"{self._who}: access is denied (HTTP 403)", f"check what {key} may do")
-        if answer.status in (404, 405, 410):
-            raise ProviderError(
-                f"{self._who}: no such model or address (HTTP {answer.status})",
-                "check model and base_url, and whether it offers this API",
-            )
+            return f"{self.name}: access is denied (HTTP 403)", f"check that {key} may use this model"
+        if answer.status in (404, 405, 410) or code == "model_not_found":
+            message = f"{self.name}: no such model or address (HTTP {answer.status})"
+            hint = f"check model = {self._model!r} and base_url = {self._place!r}"
+            return message, f"{hint}, and whether it offers this API"
+        return None
+
+
+def _http_client(concurrency: int) -> Any:
+    limits = _http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    try:
+        return openai.DefaultAioHttpClient(limits=limits)
+    except RuntimeError:  # openai[aiohttp] is not installed: the default transport is slower, and works
+        return openai.DefaultAsyncHttpxClient(limits=limits)
+
+
+def _headers(client: openai.AsyncOpenAI) -> dict[str, str]:
+    """What the package's client sends with every request, less what it tells of the machine."""
+    headers = _http.Headers()
+    for named in (client.default_headers, client.auth_headers):
+        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
+    skipped = ("x-stainless-", "content-type")
+    return {name: value for name, value in headers.items() if not name.startswith(skipped)}
+
+
+def _key(name: str, model: str) -> str:
+    if not name:
+        return NO_KEY
+    key = os.environ.get(name, "").strip()
+    if not key:
+        hint = f"export {name}=…, or name another variable in api_key_env"
+        raise ProviderError(f"{model}: the environment variable {name} is not set", hint)
+    if not (key.isascii() and key.isprintable()):
+        raise ProviderError(f"{model}: the environment variable {name} holds no key", f"set {name} again")
+    return key
+
+
+def _public_url(url: str) -> str:
+    """Without user, password and query, which may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

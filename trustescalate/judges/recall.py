@@ -1,14 +1,12 @@
 """Answer a judgment from the cache before the judge is asked."""
 
-from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from trustescalate.calibration.votes import Enough, next_wave
 from trustescalate.judges.cache import Cache
 from trustescalate.records import Channel, Item, Judgment, Vote
 from trustescalate.records.jsonl import digest
-from trustescalate.records.votes import all_votes, draws_of, may_settle, orders_of
-
-Enough = Callable[[Sequence[Vote], int], bool]
+from trustescalate.records.votes import all_votes, draws_of, orders_of
 
 
 class _Judge(Protocol):
@@ -58,13 +56,11 @@ class RecallingJudge:
         if enough is all_votes and len(votes) == kept.planned:
             return votes  # nothing ends it early: the waves below would only cost time
         each, draws = orders_of(votes), draws_of(votes)
-        while seen < len(votes):
-            wave = each - seen % each
-            if seen and wave > draws and may_settle(votes[:seen], kept.planned, draws, enough):
-                wave = draws
-            seen += wave
+        while seen < kept.planned:
+            wave = next_wave(votes[:seen], (each - seen % each) // draws, draws, kept.planned, enough)
+            if not wave:
+                break
+            seen += wave * draws
             if seen > len(votes):
                 return None
-            if seen == kept.planned or enough(votes[:seen], kept.planned):
-                return votes[:seen]
-        return None
+        return votes[:seen]

@@ -202,7 +202,7 @@ def open_backend(
         arguments["notice"] = notice
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}
-    if kind == "openai":
+    if kind in ("openai", "score"):
         arguments["lanes"] = lanes
     try:
         made = factory(**arguments)

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Self
 
+from trustescalate.calibration.votes import next_wave
 from trustescalate.errors import DataError
 from trustescalate.judges.base import Enough, Tariff
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
@@ -16,9 +17,7 @@ MASS_SLACK = 1e-6
 
 
 class ReplayJudge:
-    """Gives out votes that were recorded earlier, in the order of their exemplar sets, until enough are seen.
-
-    The first set is given out whole, since an estimator may read it alone; then one vote at a time.
+    """Gives out votes that were recorded earlier, wave by wave as an ensemble asks, until enough are seen.
 
     With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
     otherwise the recorded costs stand. What was planned and not recorded is a failed vote each, so that a run
@@ -64,12 +63,11 @@ class ReplayJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""
         votes: list[Vote] = []
-        first, *rest = self._completed(self._waves.get(item.id, [[]]))
-        for given in [first, *([vote] for wave in rest for vote in wave)]:
-            votes += given
-            if enough(votes, self._planned):
-                break
-        else:
+        left = self._completed(self._waves.get(item.id, [[]]))
+        while left and (size := next_wave(votes, len(left[0]), 1, self._planned, enough)):
+            votes += left[0][:size]
+            left = [wave for wave in (left[0][size:], *left[1:]) if wave]
+        if not left and not enough(votes, self._planned):
             after = votes[-1].exemplar_set + 1
             votes += [self._missing(after)] * (self._planned - len(votes))
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)

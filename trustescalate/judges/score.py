@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.endpoint import Call, Endpoint
 from trustescalate.records import Message, Reply, Request, Usage
 
 Api = Literal["score", "rerank", "tei"]
@@ -36,13 +36,18 @@ class ScoreBackend:
         *turns, response = request.messages
         content = body(self._api, self._model, query(turns), response.content) | self._extra
         path = "/score" if self._api == "score" else "/rerank"
-        answer = await self._endpoint.exchange("POST", path, body=content)
-        value = read_score(answer.content) if answer.status == 200 else None
-        if value is None:
-            text = self._endpoint.clean(answer.message)[:500]
-            return Reply(text, None, "stop", Usage(1), answer.failure)
-        score, tokens = value
-        return Reply(repr(score), None, "stop", Usage(1, tokens))
+        call = Call("POST", path, lambda: json.dumps(content, ensure_ascii=False).encode())
+        value, answer = await self._endpoint.exchange(call, _read)
+        return self._endpoint.failed(answer) if value is None else value
+
+
+def _read(content: bytes) -> tuple[Reply, int] | None:
+    """The score as the text of a reply, which reads back to the same number."""
+    value = read_score(content)
+    if value is None:
+        return None
+    score, tokens = value
+    return Reply(repr(score), None, "stop", Usage(1, tokens)), tokens
 
 
 def query(turns: list[Message]) -> str:

@@ -1,7 +1,8 @@
 """Count votes: prompts, orders, draws, and whether more of them could change the outcome."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from trustescalate.calibration.votes import Enough
 from trustescalate.records import Vote
 
 NO_VOTE = Vote(-1, "", {})
@@ -23,9 +24,7 @@ def all_votes(votes: Sequence[Vote], planned: int) -> bool:
     return len(votes) >= planned
 
 
-def may_settle(
-    votes: Sequence[Vote], planned: int, more: int, enough: Callable[[Sequence[Vote], int], bool]
-) -> bool:
+def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -> bool:
     """Whether so few more votes may be enough, whatever they say.
 
     What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.

@@ -1,15 +1,12 @@
 """Turn votes into arrays, and a judgment into a label and a score, in the same way in all phases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from trustescalate.records import Judgment, Task, Vote
-from trustescalate.records.votes import may_settle, orders_of
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import ESTIMATORS, Bounds, Confidence, bounds, sampled
-
-Enough = Callable[[Sequence[Vote], int], bool]
 
 
 def confidence(
@@ -42,14 +39,3 @@ def score_bounds(task: Task, estimator: str, votes: Sequence[Vote], planned: int
 def vote_array(task: Task, votes: Sequence[Vote]) -> FloatArray:
     """Votes as (k, c) probabilities; a failed vote is a row of zeros."""
     return np.array([[vote.probs.get(label, 0.0) for label in task.labels] for vote in votes], dtype=float)
-
-
-def next_wave(votes: Sequence[Vote], lacking: int, draws: int, planned: int, enough: Enough) -> int:
-    """How many requests to make at once after these votes; 0 if the votes are enough.
-
-    `lacking` requests of `draws` votes each are missing of the current prompt. They are made together, since
-    estimators may read the first prompt alone; of a later one, one is made alone if it may be enough.
-    """
-    if votes and enough(votes, planned):
-        return 0
-    return 1 if votes and lacking > 1 and may_settle(votes, planned, draws, enough) else lacking

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
-from trustescalate.calibration.votes import next_wave
 from trustescalate.judges.prompts import (
     Asking,
     Conversation,
@@ -17,6 +16,7 @@ from trustescalate.judges.prompts import (
 )
 from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.records.votes import next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Enough = Callable[[Sequence[Vote], int], bool]

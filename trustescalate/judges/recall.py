@@ -2,11 +2,10 @@
 
 from typing import Protocol
 
-from trustescalate.calibration.votes import Enough, next_wave
 from trustescalate.judges.cache import Cache
 from trustescalate.records import Channel, Item, Judgment, Vote
 from trustescalate.records.jsonl import digest
-from trustescalate.records.votes import all_votes, draws_of, orders_of
+from trustescalate.records.votes import Enough, all_votes, draws_of, next_wave, orders_of
 
 
 class _Judge(Protocol):

@@ -1,8 +1,8 @@
 """Count votes: prompts, orders, draws, and whether more of them could change the outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from trustescalate.calibration.votes import Enough
+from trustescalate.judges.base import Enough
 from trustescalate.records import Vote
 
 NO_VOTE = Vote(-1, "", {})
@@ -43,3 +43,17 @@ def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -
         return False
     sure = Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0})
     return enough([*votes, *[sure] * more], planned)
+
+
+Enough = Callable[[Sequence[Vote], int], bool]
+
+
+def next_wave(votes: Sequence[Vote], lacking: int, draws: int, planned: int, enough: Enough) -> int:
+    """How many requests to make at once after these votes; 0 if the votes are enough.
+
+    `lacking` requests of `draws` votes each are missing of the current prompt. They are made together, since
+    estimators may read the first prompt alone; of a later one, one is made alone if it may be enough.
+    """
+    if votes and enough(votes, planned):
+        return 0
+    return 1 if votes and lacking > 1 and may_settle(votes, planned, draws, enough) else lacking

@@ -34,10 +34,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.judges.base import Enough, Order
+from trustescalate.judges.base import Order
 from trustescalate.judges.cache import Cache
 from trustescalate.judges.recall import RecallingJudge
 from trustescalate.records import Channel, Item, Judgment, Usage, Vote
+from trustescalate.records.votes import Enough
 
 ROOT = Path(__file__).parents[1]
 LABELLED, PILOT = 60, 10

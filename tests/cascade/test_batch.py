@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,13 @@ def test_the_order_of_asking_tells_nothing_of_the_draw(done: tuple[Path, Certifi
     asked = rows_to_judge(protocol, plan, nobody, 0, scorer)
     assert asked == rows_to_judge(replace(protocol, roles=swapped), plan, nobody, 0, scorer)
     assert set(asked) == {*made.roles["certify"], *made.roles["undrawn"]}
+
+
+def test_every_set_of_rows_is_drawn_as_often() -> None:
+    items = [Item(name, f"question {name}", ("a", "b")) for name in "abcde"]
+    seen = Counter(frozenset(draw_rows(items, 2, 0, 0.0, seed).certify) for seed in range(4000))
+    assert len(seen) == 10
+    assert min(seen.values()) > 320
 
 
 @pytest.mark.parametrize("path", ["hedged", "pareto"])

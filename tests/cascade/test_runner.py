@@ -23,7 +23,7 @@ from trustescalate.cascade.runner import (
     run_cascade,
 )
 from trustescalate.errors import BudgetReached, NoCertificate, ProviderError
-from trustescalate.judges.base import Enough, Judge
+from trustescalate.judges.base import Judge
 from trustescalate.judges.simulated import write_demo
 from trustescalate.project import Project
 from trustescalate.records import (
@@ -39,6 +39,7 @@ from trustescalate.records import (
     Usage,
     Vote,
 )
+from trustescalate.records.votes import Enough
 from trustescalate.stats.pooling import MARGIN, agreement_stack
 from trustescalate.stats.pooling import Votes as ScoredVotes
 

@@ -16,6 +16,7 @@ import pytest
 from tests.support.pairs import pairs
 from tests.support.servers import Canned, FaultServer
 from trustescalate.config import Config, parse_config
+from trustescalate.judges.distilled import FittingRows
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import BACKENDS, open_judges
 from trustescalate.records import FAILURES, Item, Judgment, Vote
@@ -156,7 +157,7 @@ class Bench:
                 SHOTS,
                 wrap=lambda ask, *_: ask,
                 notice=lambda _: None,
-                rows=pairs(40),
+                rows=FittingRows(pairs(40)),
             )
             try:
                 return judge.fingerprint, [await judge.judge(item, all_votes) for item in items]

@@ -3,11 +3,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from trustescalate.stats.band import certified_at, risk_band, risk_upper_band
-from trustescalate.stats.bounds import clopper_pearson_upper
+from trustescalate.stats.band import Band, certified_at, risk_upper_band
+from trustescalate.stats.bounds import FloatArray, clopper_pearson_upper
 from trustescalate.stats.certify import certify
-from trustescalate.stats.policy import common_path
-from trustescalate.stats.validity import world
+from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.validity import Sample, world
+
+
+def risk_band(rows: Sample, delta: float, path: FloatArray) -> Band:
+    """The limits on a path, as a certificate holds them."""
+    outcomes = evaluate(path, *rows, np.zeros(rows.scores.shape))
+    return Band(path, *outcomes, risk_upper_band(outcomes.errors, outcomes.accepted, delta))
 
 
 def test_each_limit_is_clopper_pearson_at_its_share() -> None:
@@ -35,7 +41,7 @@ def test_a_laxer_alpha_never_accepts_less_and_a_known_one_covers_more() -> None:
     rng = np.random.default_rng(0)
     pilot, rows = place.draw(100, rng).scores, place.draw(500, rng)
     free = np.zeros(rows.scores.shape)
-    band = risk_band(*rows, free, delta=0.1, path=common_path(pilot, 2, size=16))
+    band = risk_band(rows, 0.1, common_path(pilot, 2, size=16))
     chosen = [certified_at(band, alpha, 500) for alpha in (0.02, 0.05, 0.08, 0.1, 0.2, 0.5)]
     accepted = [0 if one is None else int(band.accepted[one]) for one in chosen]
     assert all(more >= less - 10 for less, more in pairwise(accepted))
@@ -53,4 +59,4 @@ def test_wrong_weights_and_rates_are_refused() -> None:
         risk_upper_band(*counts, 1.0)
     rows = world("flat", 0.1, 1).draw(50, np.random.default_rng(0))
     with pytest.raises(ValueError, match="alpha"):
-        certified_at(risk_band(*rows, rows.scores, delta=0.1, path=common_path(None, 1, 12)), 0.0, 50)
+        certified_at(risk_band(rows, 0.1, common_path(None, 1, 12)), 0.0, 50)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.stats.bounds import BoolArray, FloatArray
-from trustescalate.stats.conformal import conformal_pvalues, fewest_rows, select, select_run
+from trustescalate.stats.conformal import fewest_rows, select, select_run
 from trustescalate.stats.pooling import Votes
 from trustescalate.stats.validity import WORLDS, world
 
@@ -101,7 +101,6 @@ def test_it_is_benjamini_hochberg_on_the_p_values(seed: int, n: int, m: int, alp
     scores, known = rng.choice(np.linspace(0.5, 1, 8), m), rng.choice(np.linspace(0.5, 1, 8), n)
     wrong = rng.random(n) < 0.2
     p = [Fraction(1 + int(((known >= s) & wrong).sum()), n + 1) for s in scores]
-    assert conformal_pvalues(scores, known, wrong).tolist() == pytest.approx([float(each) for each in p])
     ranked = sorted(p)
     passed = [k for k in range(1, m + 1) if ranked[k - 1] <= Fraction(str(alpha)) * k / m]
     limit = ranked[passed[-1] - 1] if passed else Fraction(-1)

@@ -3,17 +3,13 @@ import pytest
 from scipy.stats import binom
 
 from trustescalate.stats.bounds import binomial_pvalue
-from trustescalate.stats.certify import certify, plan_levels
+from trustescalate.stats.certify import plan_levels
 from trustescalate.stats.control import binomial_best, reject
 from trustescalate.stats.losses import (
     certify_losses,
     evaluate_losses,
     expected_losses,
     hoeffding_bentkus_pvalue,
-    majority_loss,
-    mean_loss_interval,
-    random_annotator_loss,
-    rating_loss,
     released_losses,
 )
 from trustescalate.stats.paths import Plan, hedged_path, stacked_path
@@ -22,65 +18,6 @@ from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import violation_limit, world
 
 PATH = common_path(None, 2)
-
-
-# ── what is lost ─────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("ties", ["class", "half", "drop"])
-def test_shares_are_means_over_annotators(ties: str) -> None:
-    """One annotator at a time, as one would with a pencil; label 2 is the tie."""
-    rng = np.random.default_rng(0)
-    counts, labels = rng.integers(0, 4, (200, 3)), rng.integers(-1, 3, (200, 2))
-    found = random_annotator_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
-    for i, j in np.ndindex(200, 2):
-        people = [label for label in range(3) for _ in range(counts[i, label])]
-        if ties == "drop":
-            people = [label for label in people if label != 2]
-        assert found.kept[i] == bool(people)
-        if not people or labels[i, j] < 0:
-            assert found.value[i, j] == 1
-            continue
-        half = [ties == "half" and (label == 2) != (labels[i, j] == 2) for label in people]
-        lost = [0.5 if h else float(label != labels[i, j]) for label, h in zip(people, half, strict=True)]
-        assert found.value[i, j] == pytest.approx(np.mean(lost), abs=1e-15)
-
-
-def test_majority_of_one_is_the_single_voter() -> None:
-    rng = np.random.default_rng(0)
-    counts, labels = np.eye(3, dtype=int)[rng.integers(3, size=50)], rng.integers(-1, 3, (50, 2))
-    for ties in ("class", "half", "drop"):
-        one = majority_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
-        other = random_annotator_loss(labels, counts, ties=ties, tie=2)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(one.value, other.value)
-        np.testing.assert_array_equal(one.kept, other.kept)
-
-
-def test_no_majority_loses_and_dropped_ties_can_make_one() -> None:
-    counts, labels = np.array([[2, 2, 0], [2, 1, 2], [0, 0, 0]]), np.zeros((3, 1), dtype=int)
-    assert majority_loss(labels, counts).value.ravel().tolist() == [1, 1, 1]
-    assert majority_loss(labels, counts).kept.tolist() == [True, True, False]
-    assert majority_loss(labels, counts, ties="drop", tie=2).value.ravel().tolist() == [1, 0, 1]
-
-
-def test_ratings_that_differ_by_the_tolerance_are_no_error() -> None:
-    assert rating_loss(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([2.0]), 1).tolist() == [[0, 0, 0, 1]]
-    assert rating_loss(np.array([[2.0, 3.0]]), np.array([2.0]), 0).tolist() == [[0, 1]]
-
-
-def test_wrong_labels_and_ratings_are_refused() -> None:
-    labels, counts = np.zeros((2, 1), dtype=int), np.ones((2, 3), dtype=int)
-    for call, message in (
-        (lambda: random_annotator_loss(labels + 3, counts), "labels"),
-        (lambda: random_annotator_loss(labels, counts[:1]), "labels"),
-        (lambda: random_annotator_loss(labels, -counts), "labels"),
-        (lambda: majority_loss(labels, counts, ties="half"), "tie"),
-        (lambda: majority_loss(labels, counts, ties="luck"), "ties"),  # type: ignore[arg-type]
-        (lambda: rating_loss(np.array([[np.nan]]), np.ones(1), 1), "finite"),
-        (lambda: rating_loss(np.ones((1, 1)), np.ones(1), -1), "tolerance"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
 
 
 # ── p-values ─────────────────────────────────────────────────────────────────────────────────────
@@ -130,18 +67,6 @@ def rows_of(name: str, n: int = 500) -> tuple[np.ndarray, ...]:
     return (*rows, (rows.labels != rows.truth[:, None]).astype(float), np.zeros(rows.scores.shape))
 
 
-@pytest.mark.parametrize("name", ["flat", "monotone", "bad_at_top", "hopeless"])
-@pytest.mark.parametrize("procedure", ["fallback", "fixed_sequence", "bonferroni"])
-def test_losses_of_zero_and_one_are_the_plain_certificate_to_the_bit(name: str, procedure: str) -> None:
-    scores, labels, truth, losses, free = rows_of(name)
-    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "procedure": procedure}
-    expected = certify(scores, labels, truth, free, **rule)
-    found = certify_losses(scores, labels, losses, free, method="exact", **rule)
-    assert (found.chosen, found.coverage_lower) == (expected.chosen, expected.coverage_lower)
-    for mine, other in zip(found.table, expected.table, strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
 def test_sums_are_exact_for_shares_of_people_and_never_too_small() -> None:
     ones, n = np.ones((300, 1)), 300
     for people in range(1, 11):
@@ -170,29 +95,24 @@ def test_betting_depends_on_the_order_given_and_on_nothing_else() -> None:
     np.testing.assert_array_equal(found.table.p_value, same.table.p_value)
 
 
-@pytest.mark.parametrize("method", ["exact", "hoeffding_bentkus", "betting"])
-def test_impossible_means_none(method: str) -> None:
+def test_impossible_means_none() -> None:
     for name, n in (("hopeless", 500), ("monotone", 10), ("monotone", 0)):
         scores, labels, _, losses, free = rows_of(name, n)
-        rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "method": method, "order": np.arange(n)}
-        assert certify_losses(scores, labels, losses, free, **rule)[:3] == (None, None, None)  # type: ignore[arg-type]
+        rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "order": np.arange(n)}
+        assert certify_losses(scores, labels, losses, free, **rule)[:3] == (None, None, None)
 
 
 def test_wrong_input_is_refused() -> None:
     scores, labels, _, losses, free = rows_of("flat", 50)
-    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH}
+    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "order": np.arange(50)}
     for more, message in (
-        ({"method": "luck"}, "no method 'luck'"),
-        ({"method": "betting"}, "order"),
         ({"order": np.zeros(50, dtype=int)}, "permutation"),
-        ({"method": "exact", "procedure": "luck"}, "no procedure"),
+        ({"procedure": "luck"}, "no procedure"),
     ):
         with pytest.raises(ValueError, match=message):
             certify_losses(scores, labels, losses, free, **{**rule, **more})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="0 or 1"):
-        certify_losses(scores, labels, losses / 2, free, method="exact", **rule)
     with pytest.raises(ValueError, match="losses must"):
-        certify_losses(scores, labels, losses * 2 + 0.1, free, method="exact", **rule)
+        certify_losses(scores, labels, losses * 2 + 0.1, free, **rule)
     with pytest.raises(ValueError, match="shapes"):
         evaluate_losses(PATH, scores, labels, losses[:, :1], free)
 
@@ -209,18 +129,13 @@ def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None
     scores, labels, truth, losses, _ = rows_of("monotone")
     costs = np.tile([1.0, 10.0], (len(truth), 1))
     plan = _own_scores(scores, labels)
-    rule = {"alpha": 0.1, "delta": 0.1, "path": plan, "prefer": "total", "abstention_price": 5.0}
-    expected = certify(scores, labels, truth, costs, **rule)  # type: ignore[arg-type]
-    found = certify_losses(scores, labels, losses, costs, method="exact", **rule)  # type: ignore[arg-type]
-    assert found.chosen == expected.chosen is not None
-    np.testing.assert_array_equal(found.table.level, expected.table.level)
     order = np.arange(len(truth))
-    bet = certify_losses(scores, labels, losses, costs, order=order, **rule)  # type: ignore[arg-type]
+    rule = {"alpha": 0.1, "delta": 0.1, "path": plan, "prefer": "total", "order": order}
+    bet = certify_losses(scores, labels, losses, costs, abstention_price=5.0, **rule)  # type: ignore[arg-type]
     own = plan_levels(plan, "fallback", 500, 0.1, binomial_best(0.1, 500))
     by_hand = reject("fallback", plan.sizes, bet.table.p_value, own)
     np.testing.assert_array_equal(bet.table.level, by_hand.level)
-    dear = {**rule, "abstention_price": 1e9}
-    widest = certify_losses(scores, labels, losses, costs, order=order, **dear)  # type: ignore[arg-type]
+    widest = certify_losses(scores, labels, losses, costs, abstention_price=1e9, **rule)  # type: ignore[arg-type]
     assert widest.chosen is not None
     assert widest.table.accepted[widest.chosen] == widest.table.accepted[widest.table.rejected].max()
 
@@ -232,29 +147,24 @@ def test_losses_of_stacked_verdicts_are_not_guessed() -> None:
         certify_losses(scores, labels, losses, free, alpha=0.1, delta=0.1, path=plan, order=np.arange(60))
 
 
-def test_expected_losses_are_means_over_annotators() -> None:
-    """The plain case is `random_annotator_loss` to the bit, and any other is its mean by hand."""
+@pytest.mark.parametrize("half", [False, True])
+def test_expected_losses_are_means_over_annotators(half: bool) -> None:
+    """One annotator at a time, as one would with a pencil; label 2 is the tie, and may count one half."""
     rng = np.random.default_rng(0)
-    counts, every = rng.integers(0, 4, (100, 3)), np.tile(np.arange(3), (100, 1))
-    lost = 1 - np.eye(3)
-    np.testing.assert_array_equal(expected_losses(counts, lost), random_annotator_loss(every, counts).value)
-    lost[2, :2] = lost[:2, 2] = 0.5
-    half = random_annotator_loss(every, counts, ties="half", tie=2).value
-    np.testing.assert_array_equal(expected_losses(counts, lost), half)
+    counts, lost = rng.integers(0, 4, (200, 3)), 1 - np.eye(3)
+    if half:
+        lost[2, :2] = lost[:2, 2] = 0.5
+    found = expected_losses(counts, lost)
+    for i, label in np.ndindex(200, 3):
+        people = [opinion for opinion in range(3) for _ in range(counts[i, opinion])]
+        expected = np.mean([lost[label, opinion] for opinion in people]) if people else 1.0
+        assert found[i, label] == pytest.approx(expected, abs=1e-15)
+
+
+def test_wrong_counts_and_losses_are_refused() -> None:
+    counts = np.ones((2, 3), dtype=int)
     for message, wrong in (("shapes", np.eye(2)), ("losses", 2 * np.eye(3))):
         with pytest.raises(ValueError, match=message):
             expected_losses(counts, wrong)
     with pytest.raises(ValueError, match="negative"):
-        expected_losses(-counts, lost)
-
-
-@pytest.mark.parametrize("mean", [0.02, 0.1, 0.5])
-@pytest.mark.parametrize("n", [10, 60, 400])
-def test_the_interval_of_a_mean_loss_covers_it(mean: float, n: int) -> None:
-    rng, missed = np.random.default_rng(0), 0
-    for _ in range(500):
-        low, high = mean_loss_interval(float(rng.binomial(3, mean, size=n).sum() / 3), n, 0.05)
-        missed += not low <= mean <= high
-    assert missed <= violation_limit(500, 0.05)
-    with pytest.raises(ValueError, match="sum"):
-        mean_loss_interval(n + 1.0, n, 0.05)
+        expected_losses(-counts, np.eye(3))

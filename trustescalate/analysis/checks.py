@@ -11,6 +11,7 @@ from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.ledger import labels_of, read_ledger, row_digest
 from trustescalate.calibration.prepare import current_ledger, draw_batch, select_rows
 from trustescalate.calibration.selection import Selection, must_be_clusters
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.config import Config, GuaranteeTable, OpenAIJudge, ScoreJudge, parse_config
 from trustescalate.data.batch import to_label
 from trustescalate.data.clusters import ITEM, duplicates
@@ -18,7 +19,7 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority
 from trustescalate.data.quality import facts_and_doubts
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import SKIP, Annotation, Clusters, Item
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
@@ -226,36 +227,36 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
     roles = selected.roles
     certify = len(roles["certify"]) + len(roles.get("region", ()))
     drawn = draw_batch(config, data)
-    found = _cluster_warnings(config, data) if drawn is None else []
+    warnings = _cluster_warnings(config, data) if drawn is None else []
     try:
         if drawn is None or not to_label(drawn, data):
             exemplars_of(config, data, roles["exemplars"])
     except DataError as error:
-        found += error.problems
+        warnings += error.problems
     try:
         current_ledger(config.folder, roles["certify"])
     except CertificateMismatch as error:
-        found.append(error.message)
+        warnings.append(error.message)
     if drawn is None:
-        found += _too_few(config.guarantee, selected, certify)
-    if config.needs_rows:
-        from trustescalate.judges.classical import FEWEST
+        warnings += _too_few(config.guarantee, selected, certify)
+    if config.fitted_on:
+        from trustescalate.judges.classical import FEWEST, MORE
 
-        fitted = len(fitting_rows(config, data, roles))
-        if fitted < FEWEST:
-            found.append(
-                f"{fitted} rows to fit a classical judge on, it needs {FEWEST}: set [roles] dev = 0.3"
-            )
-    found += _pilot_warnings(config, len(roles["pilot"]))
-    found += _value_warnings(config, _value_counts(config, data, roles))
+        rows = fitting_rows(config, data, roles)
+        for fit_on, given in (("labels", rows.labelled), ("last_judge", rows.unlabelled)):
+            if fit_on in config.fitted_on and len(given) < FEWEST:
+                need = f"{len(given)} rows to fit a classical judge on, it needs {FEWEST}"
+                warnings.append(f"{need}: {MORE[fit_on]}")
+    warnings += _pilot_warnings(config, len(roles["pilot"]))
+    warnings += _value_warnings(config, _value_counts(config, data, roles))
     for judge in config.judges:
         if isinstance(judge, OpenAIJudge | ScoreJudge):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
-                found.append(f"judge {judge.name}: the variable {name} is not set")
+                warnings.append(f"judge {judge.name}: the variable {name} is not set")
     if drawn is None and not data.unlabelled:
-        found.append("every item is labelled, so `run` needs --items")
-    return found
+        warnings.append("every item is labelled, so `run` needs --items")
+    return warnings
 
 
 def _cluster_warnings(config: Config, data: Dataset) -> list[str]:

@@ -10,6 +10,7 @@ from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import draw_batch, select_rows
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.fit_judges import fit_judges, fitting_rows
 from trustescalate.cascade.panel import must_have_prices
 from trustescalate.cascade.runner import (
     Cascade,
@@ -31,7 +32,7 @@ from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import NoCertificate
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges
 from trustescalate.judges.simulated import SimulatedBackend
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
@@ -237,7 +238,7 @@ async def estimate_calibration(
     if drawn is not None:
         wanted = (*roles["certify"], *roles["undrawn"])
     asked = [by_id[item_id] for item_id in dict.fromkeys(wanted)]
-    judges = _stand_ins(config, data, roles, budget)
+    judges = await _stand_ins(config, data, roles, budget)
     phase = "calibrate" if drawn is None else "calibrate, at most"
     estimates = await _every_judge(config, phase, judges, asked, batch=batch)
     return DryRun(len(asked), estimates, budget.usd, budget.calls, batch)
@@ -259,7 +260,7 @@ async def estimate_run(
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     if config.guarantee.claim == "batch":
         return DryRun(len(todo), (), budget.usd, budget.calls, batch)
-    judges = _stand_ins(config, data, select_rows(config, data).roles, budget)
+    judges = await _stand_ins(config, data, select_rows(config, data).roles, budget)
     whole = config.guarantee.claim == "expected"
     estimates = await _every_judge(
         config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
@@ -271,19 +272,20 @@ async def estimate_run(
     return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
 
 
-def _stand_ins(
+async def _stand_ins(
     config: Config, data: Dataset, roles: Mapping[str, Sequence[str]], budget: BudgetTable
 ) -> Sequence[Judge]:
     must_have_prices(config, budget)
+    fitting = fitting_rows(config, data, roles)
     judges, _ = open_judges(
         config,
         exemplars_of(config, data, roles["exemplars"]),
         wrap=_bare,
         notice=lambda _: None,
         opened=lambda table, _: _stand_in(config, table),
-        rows=fitting_rows(config, data, roles),
+        rows=fitting,
     )
-    return judges
+    return await fit_judges(judges, config.task.task(), config.ensemble.estimator, fitting)
 
 
 async def _every_judge(

@@ -14,6 +14,7 @@ from trustescalate import __version__
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import BudgetTable, Config, ModelTable
@@ -21,7 +22,8 @@ from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import DataError, NoCertificate, NotMeasurable, UsageError
 from trustescalate.judges.attacks import Attack, attacked, attacks, controls, forged
 from trustescalate.judges.base import MAX_TOKENS, Judge
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.distilled import FittingRows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.prompts import Exemplar, conversation, prefix, symbols
 from trustescalate.judges.registry import asking, fingerprint, tariff
 from trustescalate.records import (
@@ -267,9 +269,10 @@ def _shots(config: Config) -> Sequence[Sequence[Exemplar]]:
     return exemplars_of(config, load_dataset(config), _exemplar_ids(config))
 
 
-def _fitting(config: Config) -> Sequence[Exemplar]:
+def _fitting(config: Config) -> FittingRows:
+    """Labelled rows alone: what learns from another judge is not probed, and nobody need be asked for it."""
     data = load_dataset(config)
-    return fitting_rows(config, data, select_rows(config, data).roles)
+    return FittingRows(fitting_rows(config, data, select_rows(config, data).roles).labelled)
 
 
 def _exemplar_ids(config: Config) -> Sequence[str]:

@@ -15,18 +15,20 @@ import numpy as np
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import AskedTable, BudgetTable, CallableJudge, Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, opinions
 from trustescalate.errors import NotMeasurable
-from trustescalate.judges.base import Backend, Enough, Judge
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.base import Backend, Judge
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_backend, open_judges
 from trustescalate.records import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.votes import Enough
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval

@@ -27,13 +27,14 @@ from trustescalate.calibration.region import (
 )
 from trustescalate.calibration.scoring import Scorer, scorer_of
 from trustescalate.calibration.selection import Selection
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import BudgetTable, Config
 from trustescalate.data.annotation.queue import Queued, load_labels, sample_order, write_queue
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import NotMeasurable, UsageError
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.stats.paths import Plan

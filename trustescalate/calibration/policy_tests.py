@@ -131,7 +131,6 @@ def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         alpha=protocol.alpha,
         delta=protocol.level,
         path=read.plan,
-        method="betting",
         order=_order(protocol, rows.ids),
         procedure=protocol.procedure,
         prefer=protocol.prefer,

@@ -146,6 +146,7 @@ def must_allow_region(config: Config) -> None:
     promise, groups = config.guarantee, config.groups
     for refused, name in (
         (promise.claim == "batch", '[guarantee] claim = "batch"'),
+        ("last_judge" in config.fitted_on, '[[judges]] fit_on = "last_judge"'),
         (promise.path == "tierwise", '[guarantee] path = "tierwise"'),
         (promise.clusters != "one_each", f'[guarantee] clusters = "{promise.clusters}"'),
         (promise.weight is not None, "[guarantee] weight"),
@@ -155,7 +156,7 @@ def must_allow_region(config: Config) -> None:
     ):
         if refused:
             raise ConfigError(
-                f"rows drawn from a region are not tested with {name}, which needs rows drawn from all",
+                f"rows drawn from a region have no test with {name}",
                 "leave out --region, and label no row from a region; or remove the key",
             )
 

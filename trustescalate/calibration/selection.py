@@ -165,7 +165,8 @@ def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[
         if row_digest(item) in read and given[item.id] != "exemplars":
             given[item.id] = "dev"
     pool = data.unlabelled or tuple(item for item in labelled if given[item.id] in ("dev", "holdout"))
-    unused = config.guarantee.path == "tierwise" or config.guarantee.claim == "expected"
+    tierwise = config.guarantee.path == "tierwise" and "last_judge" not in config.fitted_on
+    unused = tierwise or config.guarantee.claim == "expected"
     size = 0 if unused else config.guarantee.pilot
     divided = {
         role: tuple(item.id for item in labelled if given[item.id] == role)

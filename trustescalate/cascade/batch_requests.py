@@ -15,7 +15,7 @@ from pathlib import Path
 from trustescalate.cascade.runner import Cascade, decide_item
 from trustescalate.config import OpenAIJudge
 from trustescalate.errors import ProviderError
-from trustescalate.judges.base import Ask, Backend, Enough, Judge, Tariff, all_done
+from trustescalate.judges.base import Ask, Backend, Judge, Tariff, all_done
 from trustescalate.judges.batch_api import BatchClient, Line
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.cache import Cache, most_usage, request_key
@@ -24,7 +24,7 @@ from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.registry import worth_keeping
 from trustescalate.records import Channel, Item, Judgment, Reply, Request, Usage
-from trustescalate.records.votes import all_votes
+from trustescalate.records.votes import Enough, all_votes
 
 PENDING = "pending"
 """The failure of what is still to be answered. It never leaves this file."""

@@ -19,13 +19,14 @@ from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.region import applied_region, must_follow_region
 from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.batch import judge_batch, must_offer_batches
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import Certificate, Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
 

@@ -8,15 +8,17 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.cache import Cache, guard
+from trustescalate.judges.distilled import FittingRows
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.recall import RecallingJudge
-from trustescalate.judges.registry import asked_names, open_judges
+from trustescalate.judges.registry import NO_ROWS, asked_names, open_judges
 from trustescalate.records import Channel, Item
 from trustescalate.records.progress import Hooks
 
@@ -62,12 +64,12 @@ async def open_panel(
     exemplars: Sequence[Sequence[Exemplar]],
     asking: Asking = Asking(),
     *,
-    rows: Sequence[Exemplar] = (),
+    rows: FittingRows = NO_ROWS,
     channels: Mapping[str, Channel] | None = None,
 ) -> AsyncIterator[Panel]:
     """The judges with their cache, within limits; closed in the end.
 
-    `rows` are what classical judges are fitted on (`judges.exemplars.fitting_rows`); `channels` are those
+    `rows` are what classical judges are fitted on (`cascade.fit_judges.fitting_rows`); `channels` are those
     that a certificate was made with. Raises ConfigError for a budget in USD without prices.
     """
     limits = asking.limits or config.budget
@@ -100,6 +102,8 @@ async def open_panel(
         judges = [_recalling(config, judge, cache) for judge in judges]
         if deferred is not None:
             judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
+            await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
+        judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
         yield Panel(judges, budget, deferred, config.in_flight)
     finally:
         if deferred is not None:
@@ -123,7 +127,8 @@ def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish
 
 def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
     (table,) = (table for table in config.judges if table.name == judge.name)
-    return judge if table.backend == "replay" else RecallingJudge(judge, cache, table.price.model_dump())
+    free = table.backend in ("replay", "classical")
+    return judge if free else RecallingJudge(judge, cache, table.price.model_dump())
 
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
-from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
+from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
 from trustescalate.cascade.batch import certified_items, labelled_by_people, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
+from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.run_folder import SCHEMA, RunFolder, find_run, items_digest, run_path, with_labels
 from trustescalate.cascade.runner import (
@@ -27,7 +28,7 @@ from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import BudgetReached, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
-from trustescalate.judges.exemplars import exemplars_of, fitting_rows
+from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.progress import Hooks, Progress
 
@@ -100,7 +101,9 @@ def open_certified(
 ) -> AbstractAsyncContextManager[Panel]:
     """The judges as the certificate binds them: its few-shot examples and verdict channels."""
     exemplars = exemplars_of(config, data, certificate.roles["exemplars"])
-    rows = fitting_rows(config, data, certificate.roles)
+    taught = certificate_votes(config.folder, certificate) if "last_judge" in config.fitted_on else None
+    recorded = [row for rows in (taught or {}).values() for row in rows.values()]
+    rows = fitting_rows(config, data, certificate.roles, recorded)
     channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
     return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
-from trustescalate.judges.base import Ask, Enough, Judge, all_done
+from trustescalate.judges.base import Ask, Judge, all_done
 from trustescalate.records import (
     FAILURES,
     Certificate,
@@ -27,7 +27,7 @@ from trustescalate.records import (
 )
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import Policy, certified_groups, policy_of
-from trustescalate.records.votes import all_votes
+from trustescalate.records.votes import Enough, all_votes
 from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.pooling import MARGIN, Stack, pooled_bounds, stacked_scores
 from trustescalate.stats.pooling import Votes as ScoredVotes

@@ -93,6 +93,27 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _the_last_judge_teaches(self) -> Self:
+        taught = [
+            judge.name
+            for judge in self.judges
+            if isinstance(judge, ClassicalJudge) and judge.fit_on == "last_judge"
+        ]
+        if not taught:
+            return self
+        name = f'judge {taught[0]!r} has fit_on = "last_judge"'
+        if self.judges[-1].name in taught:
+            raise ValueError(f"{name}, and is the last judge itself: put a stronger one after it")
+        if self.guarantee.claim == "expected":
+            raise ValueError(
+                f'{name}, which learns on items of the run, and claim = "expected" needs judges that were '
+                'made without any: set fit_on = "labels"'
+            )
+        if self.guarantee.pilot == 0:
+            raise ValueError(f"{name}, which learns on the pilot: set [guarantee] pilot = 200")
+        return self
+
+    @model_validator(mode="after")
     def _a_batch_is_whole(self) -> Self:
         if self.guarantee.claim == "batch" and self.task.ties == "drop":
             raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
@@ -175,6 +196,11 @@ class Config(Table):
         """Whether judges must be asked about dev rows: the path is fitted on them."""
         return self.guarantee.path in FITTED_PATHS
 
+    @property
+    def fitted_on(self) -> set[str]:
+        """What the classical judges are fitted on: "labels", "last_judge", or both."""
+        return {judge.fit_on for judge in self.judges if isinstance(judge, ClassicalJudge)}
+
     def rubric(self) -> str:
         """The rubric of [task], from its file if it names one. Raises ConfigError if that cannot be read."""
         if self.task.rubric_file is None:
@@ -192,11 +218,6 @@ class Config(Table):
     def needs_exemplars(self) -> bool:
         """Whether any judge is shown examples."""
         return self.ensemble.shots > 0 and any(isinstance(table, ModelTable) for table in self.judges)
-
-    @property
-    def needs_rows(self) -> bool:
-        """Whether any judge is fitted on rows."""
-        return any(isinstance(table, ClassicalJudge) for table in self.judges)
 
     @property
     def in_flight(self) -> int:

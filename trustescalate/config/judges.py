@@ -152,10 +152,14 @@ class MockJudge(_ModelJudge):
 
 
 class ClassicalJudge(_Judge):
-    """A scikit-learn model, fitted on the labelled rows in the roles exemplars and dev. Free."""
+    """A scikit-learn model of the texts. Free."""
 
     backend: Literal["classical"]
     model: Literal["logistic", "boosted"] = "logistic"
+    fit_on: Literal["labels", "last_judge"] = Field(
+        "labels",
+        description="human labels of the roles exemplars and dev, or the last judge's verdicts on the pilot",
+    )
     seed: int = Field(0, ge=0, description="how fitting rows are divided for cross-fitting")
 
 

@@ -16,10 +16,9 @@ from trustescalate.judges.prompts import (
 )
 from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
-from trustescalate.records.votes import next_wave
+from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
-Enough = Callable[[Sequence[Vote], int], bool]
 Order = Literal["AB", "BA", ""]
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
-"""Tier 0: a scikit-learn model, fitted on the user's own exemplar and dev rows. It costs nothing.
+"""Tier 0: a scikit-learn model, fitted on labelled exemplar and dev rows, or on the last judge's verdicts.
 
-It reads no meaning: length, form, overlap with prompt and reference, common n-grams. Where people's verdicts
-hang on such things it decides a share of the items; elsewhere its scores stay low and everything escalates.
+It costs nothing, and reads no meaning: length, form, overlap with prompt and reference, common n-grams. Where
+verdicts hang on such things it decides a share of the items; elsewhere scores stay low, and all escalates.
 The certificate needs no more than that it is the same judge: it is fitted again from the same rows at each
 use, and its fingerprint is a hash of the fitted numbers. Nothing is stored; no row that certifies is seen.
 """
@@ -15,17 +15,26 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from trustescalate.errors import DataError
-from trustescalate.judges.base import Enough, Tariff
+from trustescalate.judges.base import Tariff
 from trustescalate.judges.features import DECIMALS, BoolArray, FloatArray, Reader
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.records import TIE, Channel, Item, Judgment, Label, Task, TaskKind, Vote
 from trustescalate.records.jsonl import canonical, digest
+from trustescalate.records.votes import Enough
 
 Model = Literal["logistic", "boosted"]
 Answers = tuple[BoolArray, BoolArray]
 """Which rows speak to a question, shape (n,), and which of them say yes."""
 
 FEWEST = 20
+ROWS = {
+    "labels": "rows in the roles exemplars and dev",
+    "last_judge": "unlabelled items with a verdict of the last judge",
+}
+MORE = {
+    "labels": "set [roles] dev = 0.3, or label more items",
+    "last_judge": "bring more items without labels, and raise [guarantee] pilot",
+}
 FOLDS = 5
 PENALTIES = (0.003, 0.03, 0.3)
 """Inverse strengths of the L2 penalty; cross-fitting chooses."""
@@ -39,8 +48,8 @@ class ClassicalJudge:
     method on cross-fitted margins. A row that it was fitted on is judged by a model that did not see its
     fold: its votes on dev rows are as good as those on any other, and no better.
 
-    `rows` are labelled items outside of the certification rows. Raises DataError for fewer than 20 of
-    them, or fewer than 5 groups.
+    `rows` are items outside of the certification rows with their labels: those of people, or the last
+    judge's verdicts, as `fit_on` says. Raises DataError for fewer than 20 of them, or fewer than 5 groups.
     """
 
     channel: Channel = "logprobs"
@@ -52,13 +61,14 @@ class ClassicalJudge:
         rows: Sequence[Exemplar],
         *,
         model: Model = "logistic",
+        fit_on: Literal["labels", "last_judge"] = "labels",
         seed: int = 0,
         tariff: Tariff | None = None,
     ) -> None:
         if len(rows) < FEWEST:
             raise DataError(
-                [f"judge {name!r} has {len(rows)} rows in the roles exemplars and dev to be fitted on"],
-                f"it needs {FEWEST} or more: set [roles] dev = 0.3, or label more items",
+                [f"judge {name!r} has {len(rows)} {ROWS[fit_on]} to be fitted on"],
+                f"it needs {FEWEST} or more: {MORE[fit_on]}",
             )
         rows = sorted(rows, key=lambda row: (_key(row.item), row.item.texts, row.label))
         self.name = name
@@ -68,7 +78,7 @@ class ClassicalJudge:
         if len(set(self._folds.values())) < FOLDS:
             raise DataError(
                 [f"judge {name!r}: the rows to be fitted on lie in fewer than {FOLDS} groups"],
-                "it needs rows that do not all hang together: set [roles] dev higher, or label more groups",
+                f"it needs rows of more groups: {MORE[fit_on]}",
             )
         with threadpool_limits(1):  # small matrices: threads cost more than they bring, and move last bits
             self._models, self._platt = _cross_fitted(

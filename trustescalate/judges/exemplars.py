@@ -85,13 +85,3 @@ def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[
         config.ensemble.shots,
         config.roles.seed,
     )
-
-
-def fitting_rows(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Sequence[Exemplar]:
-    """What classical judges are fitted on: the rows in the roles exemplars and dev with a majority."""
-    if not config.needs_rows:
-        return ()
-    wanted = {*roles["exemplars"], *roles["dev"]}
-    notes = [note for note in data.annotations if note.item_id in wanted]
-    truth = majority(config.task.task(), notes)
-    return [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Enough, Order, Tariff, all_done
+from trustescalate.judges.base import Ask, Order, Tariff, all_done
 from trustescalate.judges.prompts import swapped_index
 from trustescalate.records import (
     Channel,
@@ -39,6 +39,7 @@ from trustescalate.records import (
     Vote,
 )
 from trustescalate.records.jsonl import canonical, digest, to_python
+from trustescalate.records.votes import Enough
 
 Function = Callable[[dict[str, Any]], Any]
 MASS_SLACK = 1e-6

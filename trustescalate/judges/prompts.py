@@ -80,28 +80,6 @@ def swapped_index(task: Task) -> tuple[int, ...]:
     return tuple(place[mirror.get(label, label)] for label in task.labels)
 
 
-def render(task: Task, item: Item, *, swapped: bool = False) -> str:
-    """The user message that shows one item.
-
-    >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
-    >>> print(render(task, Item("q1", "2 + 2?", ("4", "5"))))
-    [prompt 198bd020]
-    2 + 2?
-    [end prompt 198bd020]
-    <BLANKLINE>
-    [response A 198bd020]
-    4
-    [end response A 198bd020]
-    <BLANKLINE>
-    [response B 198bd020]
-    5
-    [end response B 198bd020]
-    <BLANKLINE>
-    Verdict (A or B):
-    """
-    return conversation(task, (), item, swapped=swapped).messages[-1].content
-
-
 def messages(
     task: Task, exemplars: Sequence[Exemplar], item: Item, *, swapped: bool = False
 ) -> tuple[Message, ...]:

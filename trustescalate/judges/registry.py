@@ -16,6 +16,7 @@ from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
 from trustescalate.judges.rate_limits import Lanes
@@ -52,6 +53,7 @@ NOT_THE_MODEL = {
     *("requests_per_minute", "tokens_per_minute"),
 }
 """Fields that change no reply: how a model is reached, paid and held, and what is done with what it said."""
+NO_ROWS = FittingRows()
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
 """How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
@@ -65,14 +67,15 @@ def open_judges(
     notice: Callable[[str], None],
     channels: Mapping[str, Channel] | None = None,
     opened: Opened | None = None,
-    rows: Sequence[Exemplar] = (),
+    rows: FittingRows = NO_ROWS,
     functions: Mapping[str, Function] | None = None,
 ) -> tuple[list[Judge], list[Backend]]:
     """The judges of a configuration, cheapest first, and the backends to be closed when done.
 
     `channels` fixes the verdict channel of judges that a certificate was made with. `opened` stands in for
-    `open_backend`: a rehearsal puts simulated models in the place of real ones. `rows` are the labelled items
-    that classical judges are fitted on, `functions` stand in for those that tables name, by judge.
+    `open_backend`: a rehearsal puts simulated models in the place of real ones. `rows` are what
+    classical judges are fitted on: those with `fit_on = "last_judge"` are left for `fit_judges`. `functions`
+    stand in for those that tables name, by judge.
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
@@ -154,17 +157,21 @@ def worth_keeping(request: Request, reply: Reply) -> Reply:
     return replace(reply, tokens=condensed(reply.tokens, request.symbols))
 
 
-def _classical(config: Config, table: ClassicalTable, rows: Sequence[Exemplar]) -> Judge:
-    from trustescalate.judges.classical import ClassicalJudge
+def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judge:
+    def fit(examples: Sequence[Exemplar]) -> Judge:
+        from trustescalate.judges.classical import ClassicalJudge
 
-    return ClassicalJudge(
-        table.name,
-        config.task.task(),
-        rows,
-        model=table.model,
-        seed=table.seed,
-        tariff=tariff(table.price),
-    )
+        return ClassicalJudge(
+            table.name,
+            config.task.task(),
+            examples,
+            model=table.model,
+            fit_on=table.fit_on,
+            seed=table.seed,
+            tariff=tariff(table.price),
+        )
+
+    return UnfittedJudge(table.name, fit) if table.fit_on == "last_judge" else fit(rows.labelled)
 
 
 def _item_judge(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from trustescalate.errors import DataError
-from trustescalate.judges.base import Enough, Tariff
+from trustescalate.judges.base import Tariff
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
 from trustescalate.records.jsonl import Row, digest, read_rows
-from trustescalate.records.votes import next_wave
+from trustescalate.records.votes import Enough, next_wave
 
 MASS_SLACK = 1e-6
 

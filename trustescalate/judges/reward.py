@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Enough, Tariff, all_done
+from trustescalate.judges.base import Ask, Tariff, all_done
 from trustescalate.records import (
     Channel,
     Item,
@@ -24,6 +24,7 @@ from trustescalate.records import (
     Usage,
     Vote,
 )
+from trustescalate.records.votes import Enough
 
 
 class Scorer(Protocol):

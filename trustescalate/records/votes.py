@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from trustescalate.judges.base import Enough
 from trustescalate.records import Vote
 
 NO_VOTE = Vote(-1, "", {})

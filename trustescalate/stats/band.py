@@ -10,7 +10,6 @@ import numpy as np
 
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
 from trustescalate.stats.control import Prefer, choose
-from trustescalate.stats.policy import evaluate
 
 
 class Band(NamedTuple):
@@ -50,41 +49,13 @@ def risk_upper_band(
     return clopper_pearson_upper(errors, accepted, delta * shares)
 
 
-def risk_band(
-    scores: FloatArray,
-    labels: IntArray,
-    truth: IntArray,
-    costs: FloatArray,
-    *,
-    delta: float,
-    path: FloatArray,
-    weights: FloatArray | None = None,
-) -> Band:
-    """Upper limits on the risk of each policy of `path` (t, m): all hold at once with P >= 1 - delta.
-
-    `scores`, `labels`, `costs` (n, m) and `truth` (n,) as in `policy.evaluate`. Each further policy widens
-    all limits a little: 12 to 20 will do (`policy.common_path(pilot, m, size=16)`). Path and `weights` (t,),
-    equal unless given, were fixed without these rows' labels. Assumes rows drawn independently from the
-    population that the cascade will meet. Raises ValueError as `policy.evaluate` and `risk_upper_band` do.
-    Source: Clopper and Pearson 1934, at an equal share of delta each (Bonferroni).
-
-    >>> scores, truth = np.linspace(1, 0, 300)[:, None], (np.arange(300) > 200).astype(int)
-    >>> labels, path = np.zeros((300, 1), dtype=int), np.array([[0.75], [0.5], [0.25], [0.0]])
-    >>> band = risk_band(scores, labels, truth, np.ones((300, 1)), delta=0.1, path=path)
-    >>> band.accepted.tolist(), band.upper.round(3).tolist()
-    ([75, 150, 225, 300], [0.048, 0.024, 0.155, 0.386])
-    """
-    outcomes = evaluate(path, scores, labels, truth, costs)
-    return Band(path, *outcomes, risk_upper_band(outcomes.errors, outcomes.accepted, delta, weights))
-
-
 def certified_at(band: Band, alpha: float, n: int, prefer: Prefer = "coverage") -> int | None:
     """The checkpoint to release verdicts with at risk `alpha`, which may be chosen after seeing the band.
 
     Of those whose limit is at most alpha, the one that `control.choose` takes, counted on n rows; None where
     there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
     Raises ValueError unless 0 < alpha < 1.
-    Source: follows from limits that hold at once, as `risk_band` gives them.
+    Source: follows from limits that hold at once, as `risk_upper_band` gives them.
 
     >>> band = Band(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
     ...             np.ones(2), np.array([0.06, 0.2]))

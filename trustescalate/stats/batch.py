@@ -50,20 +50,6 @@ class BatchCertified(NamedTuple):
     table: BatchTable
 
 
-def draw_sample(size: int, n: int, rng: np.random.Generator) -> IntArray:
-    """The n rows (n,) of a batch of `size` to label: every set of n rows is equally likely. Ascending.
-
-    Raises ValueError unless 0 <= n <= size.
-    Source: simple random sampling, Cochran 1977, chapter 2.
-
-    >>> draw_sample(10, 4, np.random.default_rng(0)).tolist()
-    [2, 4, 5, 7]
-    """
-    if not 0 <= n <= size:
-        raise ValueError(f"cannot draw {n} rows of {size}")
-    return np.sort(rng.choice(size, size=n, replace=False)).astype(np.int64)
-
-
 def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
     """floor(alpha * accepted), exactly: alpha is the decimal that it prints as, so 0.29 of 100 is 29, not 28.
 

@@ -37,29 +37,14 @@ class Released(NamedTuple):
     items: int
 
 
-def conformal_pvalues(scores: FloatArray, known: FloatArray, wrong: BoolArray) -> FloatArray:
-    """How surprising each item's score would be if its verdict were wrong: (m,).
-
-    `scores` (m,) of the items, `known` (n,) of the labelled rows, of which `wrong` (n,) are wrong. It is
-    (1 + the wrong labelled rows that score as much or more) / (n + 1); equal scores count against the item.
-    If the n rows and the item are exchangeable, P(p <= a and the verdict is wrong) <= a.
-    Raises ValueError if shapes differ.
-    Source: Jin and Candes, arXiv 2210.01408, equation 4, with the clipped score.
-
-    >>> known, wrong = np.array([0.9, 0.8, 0.7, 0.6]), np.array([False, False, True, True])
-    >>> conformal_pvalues(np.array([0.95, 0.7, 0.1]), known, wrong).tolist()
-    [0.2, 0.4, 0.6]
-    """
-    _check(known, wrong)
-    return np.asarray((1 + _at_least(known[wrong], scores)) / (len(known) + 1), dtype=np.float64)
-
-
 def select(scores: FloatArray, known: FloatArray, wrong: BoolArray, alpha: float) -> Selected:
     """Release as many items as Benjamini and Hochberg allow: E[share of wrong ones] <= alpha, 0 if none.
 
-    Arguments as in `conformal_pvalues`. With R items and N wrong labelled rows at a score of t or more, the
-    threshold is the least score of an item with m (1 + N) <= alpha R (n + 1), in integers: the procedure at
-    level alpha on the p-values. Items with equal scores are released together.
+    `scores` (m,) of the items, `known` (n,) of the labelled rows, of which `wrong` (n,) are wrong. An item's
+    conformal p-value is (1 + the wrong labelled rows that score as much or more) / (n + 1). With R items and
+    N wrong labelled rows at a score of t or more, the threshold is the least score of an item with
+    m (1 + N) <= alpha R (n + 1), in integers: the procedure at level alpha on the p-values. Items with equal
+    scores are released together.
     Assumes that labelled rows and items are exchangeable: drawn independently from one population, say. The
     scores may depend on all of them, symmetrically and without labels. The expectation is over the draw of
     both together. Nothing holds given the labelled rows, for one run, or given that anything is released: the

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from scipy.special import betainc, betaln
 
-from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
+from trustescalate.stats.bounds import BoolArray, Counts, FloatArray
 
 Side: TypeAlias = Literal["above", "below"]
 Verdict: TypeAlias = Literal["none", "judge", "population"]
@@ -113,50 +113,6 @@ def drift(
         verdict = "population"
     highest = [float(path.max(initial=0.0)) for path in (judge, population)]
     return Drift(verdict, highest[0], highest[1], alarms[0], alarms[1])
-
-
-def alarm_errors(n: IntArray, alpha: float, level: float) -> IntArray:
-    """The fewest errors among n labels at which "above" raises the alarm, (shape of n); n + 1 where none do.
-
-    Raises ValueError as `log_evidence` does, or for a level outside (0, 1).
-    Source: as `log_evidence`, turned round.
-
-    >>> alarm_errors(np.array([1, 2, 20, 100, 1000]), alpha=0.1, level=0.05).tolist()
-    [2, 3, 7, 20, 133]
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
-    quiet, loud = np.full(n.shape, -1), n + 1
-    while np.any(loud - quiet > 1):
-        middle = (quiet + loud) // 2
-        raised = log_evidence(np.clip(middle, 0, n), n, alpha, "above") >= -np.log(level)
-        open_ = loud - quiet > 1
-        loud, quiet = np.where(open_ & raised, middle, loud), np.where(open_ & ~raised, middle, quiet)
-    return loud
-
-
-def alarm_probability(labels: int, risk: float, alpha: float, level: float) -> FloatArray:
-    """P(alarm within the first 1, 2, .. labels), (labels,), when the true risk is `risk`: exact, by counting.
-
-    At risk <= alpha it stays below `level` for ever. Its crossing of 0.5 is the median delay of detection:
-    at alpha = 0.1 and level = 0.05, 7 labels where the risk is 0.5, 33 where it is 0.25, 68 at 0.2, 274 at
-    0.15. Raises ValueError as `alarm_errors` does, or unless 0 <= risk <= 1.
-    Source: as `log_evidence`, by going through all counts.
-
-    >>> reached = alarm_probability(1000, risk=0.2, alpha=0.1, level=0.05)
-    >>> int(np.argmax(reached >= 0.5)) + 1, round(float(alarm_probability(1000, 0.1, 0.1, 0.05)[-1]), 3)
-    (68, 0.031)
-    """
-    if not 0 <= risk <= 1:
-        raise ValueError(f"risk must lie between 0 and 1, not {risk}")
-    limits = alarm_errors(np.arange(1, labels + 1), alpha, level)
-    quiet, reached = np.array([1.0]), np.zeros(labels)
-    for i, limit in enumerate(limits):
-        grown = np.append(quiet * (1 - risk), 0.0)
-        grown[1:] += quiet * risk
-        quiet = grown[: int(limit)]
-        reached[i] = grown[int(limit) :].sum()
-    return reached.cumsum()
 
 
 def _default_prior(alpha: float, side: Side) -> tuple[float, float]:

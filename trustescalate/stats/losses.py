@@ -4,100 +4,20 @@ A loss is what releasing a tier's verdict on a row would cost; the promise is on
 This file does not decide what people meant: how ties count is said by the caller, before labels are read.
 """
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import bdtr, rel_entr
 
-from trustescalate.stats.agreement import majority
 from trustescalate.stats.betting import betting_pvalues
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, binomial_pvalue, clopper_pearson_lower
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_lower
 from trustescalate.stats.certify import plan_levels
 from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 
-Ties: TypeAlias = Literal["class", "half", "drop"]
-Method: TypeAlias = Literal["exact", "hoeffding_bentkus", "betting"]
-
 PARTS = 5040
 """Every share of up to ten annotators, and half of it, is a whole number of these parts."""
-
-
-class Losses(NamedTuple):
-    """`value` (n, m) in [0, 1]: what each verdict would lose, 1 where there is no verdict.
-
-    `kept` (n,): somebody has an opinion on the row. The other rows must be left out; their value is 1.
-    """
-
-    value: FloatArray
-    kept: BoolArray
-
-
-def random_annotator_loss(
-    labels: IntArray, label_counts: IntArray, *, ties: Ties = "class", tie: int | None = None
-) -> Losses:
-    """The share of a row's annotators who disagree with each verdict: the risk against one drawn at random.
-
-    `labels` (n, m), -1 for no verdict; `label_counts` (n, c) how many annotators gave each label; `tie` is
-    the label that means "equal". It counts as any other label ("class"), as 1/2 where exactly one of verdict
-    and annotator says so ("half"), or such annotators are left out and a verdict "equal" is wrong ("drop").
-    Who draws one annotator a row beforehand has binary losses and the exact test instead, for the same mean.
-    Raises ValueError if shapes differ, a count is negative, a label is not in -1..c-1, or `tie` is missing.
-    Source: expected 0-1 loss against a random person; follows from the definition.
-
-    >>> labels, counts = np.array([[0, 1, 2]]), np.array([[3, 1, 1]])
-    >>> random_annotator_loss(labels, counts).value.tolist()
-    [[0.4, 0.8, 0.8]]
-    >>> random_annotator_loss(labels, counts, ties="half", tie=2).value.tolist()
-    [[0.3, 0.7, 0.4]]
-    >>> random_annotator_loss(labels, counts, ties="drop", tie=2).value.tolist()
-    [[0.25, 0.75, 1.0]]
-    """
-    counts = _without_ties(labels, label_counts, ties, tie)
-    people = counts.sum(axis=1, keepdims=True)
-    twice = 2 * np.take_along_axis(counts, np.maximum(labels, 0), axis=1)  # agreement, in halves
-    if ties == "half" and tie is not None:
-        tied = counts[:, [tie]]
-        twice = np.where(labels == tie, twice + people - tied, twice + tied)
-    value = (2 * people - twice) / np.maximum(1, 2 * people)
-    known = (labels >= 0) & (people > 0)
-    return Losses(np.where(known, value, 1.0).astype(np.float64), people[:, 0] > 0)
-
-
-def majority_loss(
-    labels: IntArray, label_counts: IntArray, *, ties: Ties = "class", tie: int | None = None
-) -> Losses:
-    """The loss against the label that most of a row's annotators gave; 1 where no label has most votes.
-
-    As `random_annotator_loss`, with the majority for the only annotator: 0 or 1, and 1/2 with ties "half".
-    Source: 0-1 loss, as in arXiv 2407.18370; follows from the definition.
-
-    >>> counts = np.array([[3, 1, 1], [1, 1, 0], [0, 0, 2]])
-    >>> labels = np.array([[0, 2], [0, 2], [0, 2]])
-    >>> majority_loss(labels, counts, ties="half", tie=2).value.tolist()
-    [[0.0, 0.5], [1.0, 1.0], [0.5, 0.0]]
-    """
-    counts = _without_ties(labels, label_counts, ties, tie)
-    winner = majority(counts)
-    only = np.zeros_like(counts)
-    only[winner >= 0, winner[winner >= 0]] = 1
-    return Losses(random_annotator_loss(labels, only, ties=ties, tie=tie).value, counts.sum(axis=1) > 0)
-
-
-def rating_loss(ratings: FloatArray, human: FloatArray, tolerance: float) -> FloatArray:
-    """1 where a rating is further than `tolerance` from the person's, else 0.
-
-    `ratings` (n, m), `human` (n,) and `tolerance` share one unit and are compared as they are: take integers
-    where equality matters. Raises ValueError unless all are finite and tolerance >= 0.
-    Source: agreement within a tolerance; follows from the definition.
-
-    >>> rating_loss(np.array([[4.0, 2.0], [3.0, 5.0]]), np.array([5.0, 5.0]), 1).tolist()
-    [[0.0, 1.0], [1.0, 0.0]]
-    """
-    if not (np.isfinite(ratings).all() and np.isfinite(human).all() and 0 <= tolerance < np.inf):
-        raise ValueError("ratings must be finite, and the tolerance finite and not negative")
-    return (np.abs(ratings - human[:, None]) > tolerance).astype(np.float64)
 
 
 def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
@@ -106,7 +26,7 @@ def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
     `label_counts` (n, c) says how many annotators gave each label, `lost` (c, c) what verdict i loses against
     opinion j. A row without an opinion loses 1, whatever is said of it. Raises ValueError for a negative
     count, a loss outside [0, 1], or shapes that differ.
-    Source: follows from the definitions of the two losses above.
+    Source: expected 0-1 loss against a random annotator; follows from the definition.
 
     >>> expected_losses(np.array([[3, 1], [0, 0]]), 1 - np.eye(2)).tolist()
     [[0.25, 0.75], [1.0, 1.0]]
@@ -118,31 +38,6 @@ def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
         raise ValueError("losses must lie in [0, 1]")
     share = (label_counts @ lost.T) / np.maximum(1, people)
     return np.where(people > 0, share, 1.0).astype(np.float64)
-
-
-def mean_loss_interval(total: float, n: int, delta: float) -> tuple[float, float]:
-    """Limits on a mean loss, from the sum of n losses in [0, 1]: they miss it with probability <= delta.
-
-    Hoeffding-Bentkus, inverted on both sides at delta / 2: wider than what Clopper and Pearson give where
-    losses are 0 or 1, and right where they are not. Assumes independent rows. Raises ValueError unless
-    0 <= total <= n and 0 < delta < 1.
-    Source: as `hoeffding_bentkus_pvalue`.
-
-    >>> [round(limit, 3) for limit in mean_loss_interval(4.5, 100, 0.05)]
-    [0.009, 0.124]
-    """
-    if not (0 < delta < 1 and 0 <= total <= n):
-        raise ValueError(f"delta must lie in (0, 1) and the sum in [0, n], not {delta} and {total} of {n}")
-    return 1 - _mean_upper(n - total, n, delta / 2), _mean_upper(total, n, delta / 2)
-
-
-def _mean_upper(total: float, n: int, delta: float) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(50):  # the p-value falls as the mean that it tests rises
-        middle = (low + high) / 2
-        excluded = hoeffding_bentkus_pvalue(np.array(total), np.array(n), middle) <= delta
-        low, high = (low, middle) if excluded else (middle, high)
-    return high
 
 
 def hoeffding_bentkus_pvalue(total: FloatArray, n: IntArray, alpha: float) -> FloatArray:
@@ -245,8 +140,7 @@ def certify_losses(
     alpha: float,
     delta: float,
     path: FloatArray | Plan,
-    method: Method = "betting",
-    order: IntArray | None = None,
+    order: IntArray,
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
@@ -255,13 +149,11 @@ def certify_losses(
 
     `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`, with a path that is an array or a
     `paths.Plan` of the tiers' own scores (read the votes by another first: losses are those of the verdicts).
-    `method` is fixed before losses are seen: "exact", where losses are 0 or 1 by construction (one annotator,
-    or a majority without halves): then this is `certify`, to the bit; "hoeffding_bentkus"; or "betting",
-    which needs `order`, a permutation (n,) of the rows drawn without looking at them: each bet aims at
-    the level of the nearest start. Taking the exact test whenever the losses *happen* to be 0 and 1
-    would be two chances for one delta, so it is refused for other losses and never chosen for you. Assumes
-    that the rows are drawn independently from the population that the cascade will meet. Raises ValueError
-    for unknown names, shapes that differ, or numbers outside their range.
+    `order` is a permutation (n,) of the rows, drawn without looking at them: each bet aims at the level of
+    the nearest start. Where losses are 0 or 1 by construction, `certify` has more power; taking it whenever
+    they *happen* to be would be two chances for one delta. Assumes that the rows are drawn independently from
+    the population that the cascade will meet. Raises ValueError for unknown names, shapes that differ, or
+    numbers outside their range.
     Source: bounded losses, Angelopoulos et al. 2021, arXiv 2110.01052, by betting, arXiv 2010.09686.
 
     >>> rng = np.random.default_rng(0)
@@ -271,25 +163,16 @@ def certify_losses(
     >>> found.chosen, found.table.p_value.round(3).tolist()
     (0, [0.1])
     """
-    if method not in get_args(Method):
-        raise ValueError(f"no method {method!r}; there are {', '.join(get_args(Method))}")
     plan, n = Plan.of(path), len(scores)
     if plan.readings != (None,):
         raise ValueError("losses belong to verdicts: read the votes by the plan first")
     own = plan_levels(plan, procedure, n, delta, binomial_best(alpha, n))
     outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
-    if method == "betting":
-        place = _checked_order(order, n)
-        shuffled = scores[place], labels[place], losses[place]
-        excess = np.array([_excess(policy, *shuffled, alpha) for policy in plan.policies])
-        aim = aimed_levels(procedure, plan.sizes, own)
-        p_value = betting_pvalues(excess, alpha, target=np.where(aim > 0, aim, delta))
-    elif method == "exact":
-        if not np.isin(losses[labels >= 0], (0.0, 1.0)).all():
-            raise ValueError("the exact test needs losses that are 0 or 1")
-        p_value = binomial_pvalue(outcomes.total.astype(np.int64), outcomes.accepted, alpha)
-    else:
-        p_value = hoeffding_bentkus_pvalue(outcomes.total, outcomes.accepted, alpha)
+    _check_order(order, n)
+    shuffled = scores[order], labels[order], losses[order]
+    excess = np.array([_excess(policy, *shuffled, alpha) for policy in plan.policies])
+    aim = aimed_levels(procedure, plan.sizes, own)
+    p_value = betting_pvalues(excess, alpha, target=np.where(aim > 0, aim, delta))
     rejections = reject(procedure, plan.sizes, p_value, own)
     table = LossTable(plan.policies, *outcomes, p_value, *rejections)
     chosen = choose(
@@ -310,17 +193,6 @@ def _excess(
     return np.where(tier >= 0, released - alpha, np.nan)
 
 
-def _without_ties(labels: IntArray, label_counts: IntArray, ties: Ties, tie: int | None) -> IntArray:
-    if ties not in get_args(Ties):
-        raise ValueError(f"ties must be one of {', '.join(get_args(Ties))}, not {ties!r}")
-    n, c = label_counts.shape
-    if ties != "class" and (tie is None or not 0 <= tie < c):
-        raise ValueError(f"ties count as {ties!r}, but no label in 0..{c - 1} is named as the tie")
-    if len(labels) != n or np.any(label_counts < 0) or np.any((labels < -1) | (labels >= c)):
-        raise ValueError(f"labels {labels.shape} must lie in -1..{c - 1}, with one row of counts for each")
-    return np.where(np.arange(c) == tie, 0, label_counts) if ties == "drop" else label_counts
-
-
 def _sum(losses: FloatArray) -> float:
     parts = np.rint(losses * PARTS)
     if np.all(np.abs(losses * PARTS - parts) < 1e-9):
@@ -335,7 +207,6 @@ def _check(losses: FloatArray, labels: IntArray) -> None:
         raise ValueError("losses must lie in [0, 1]")
 
 
-def _checked_order(order: IntArray | None, n: int) -> IntArray:
-    if order is None or not np.array_equal(np.sort(order), np.arange(n)):
+def _check_order(order: IntArray, n: int) -> None:
+    if not np.array_equal(np.sort(order), np.arange(n)):
         raise ValueError(f"betting needs an order: a permutation of the {n} rows, drawn without their losses")
-    return order

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from trustescalate.data.importers.files import Foreign, Record, Rejected
+from trustescalate.data.importers.files import Foreign, Rejected
 from trustescalate.records import TIE, Annotation, Item, Judgment, Label, Task, TaskKind, Turn, Vote
 
 TIES = frozenset(
@@ -89,15 +89,6 @@ def each(file: Foreign, read: Callable[[Any], Iterable[Found | Plain]]) -> Itera
             yield from read(record.value)
         except Unusable as error:
             yield Rejected(str(file.path), record.place, str(error))
-
-
-def values(file: Foreign, problems: list[Rejected]) -> Iterator[Record]:
-    """The records of a file that stands beside the main one; what cannot be read goes to `problems`."""
-    for record in file.records():
-        if isinstance(record, Rejected):
-            problems.append(record)
-        else:
-            yield record
 
 
 # ── fields ───────────────────────────────────────────────────────────────────────────────────────

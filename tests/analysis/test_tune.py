@@ -1,4 +1,4 @@
-"""Paths and estimators side by side on recorded votes: dev rows choose, others certify, nothing is written."""
+"""Paths and estimators side by side on recorded votes: dev rows choose, the others certify."""
 
 import json
 from pathlib import Path
@@ -39,20 +39,18 @@ def test_every_path_stands_beside_every_estimator_and_one_is_chosen(config: Path
     assert [(row.estimator, row.path) for row in table.policies] == wanted
     assert {"ensemble", "sampled"} <= set(estimators)
     (chosen,) = [row for row in table.policies if row.chosen]
+    prefer = Project.open(config).config.guarantee.prefer
     tried = [row for row in table.policies if row.dev_coverage is not None and row.dev_cost is not None]
-    assert chosen == min(tried, key=lambda row: wish(row.dev_coverage or 0, row.dev_cost or 0, "cost", 0))
+    assert chosen == min(tried, key=lambda row: wish(row.dev_coverage or 0, row.dev_cost or 0, prefer, 0))
     assert tune(Project.open(config).config, dev_share=0.4, seed=5) == table
     assert tune(Project.open(config).config, dev_share=0.4, seed=6) != table
 
 
 def test_the_figures_are_those_of_the_statistics(config: Path) -> None:
-    recorded, table = (
-        read_recorded(Project.open(config).config),
-        tune(Project.open(config).config, dev_share=0.4, seed=5),
-    )
-    dev = split_rows(len(recorded.certify.truth), 0.4, 5)
-    rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes, "prefer": "cost"}
-    expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, **rules)  # type: ignore[arg-type]
+    recorded, table = read_recorded(Project.open(config).config), tune(Project.open(config).config, dev_share=0.4, seed=5)
+    dev, guarantee = split_rows(len(recorded.certify.truth), 0.4, 5), Project.open(config).config.guarantee
+    rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes}
+    expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, prefer=guarantee.prefer, **rules)  # type: ignore[arg-type]
     assert (table.dev, table.rows) == (int(dev.sum()), int((~dev).sum()))
     rows = [row for row in table.policies if row.estimator == "ensemble"]
     for row, result in zip(rows, expected.results, strict=False):
@@ -86,7 +84,7 @@ def test_labels_of_certification_rows_choose_nothing(config: Path) -> None:
 
 
 def test_stated_confidences_leave_one_estimator(tmp_path: Path) -> None:
-    judge = simulated("small", "S", mode='"stated"')
+    judge = simulated("small", "XS", mode='"stated"')
     path = write_project(tmp_path, judge, labelled=120, ensemble='estimator = "verbalized"')
     calibrate(path)
     assert {row.estimator for row in tune(Project.open(path).config).policies} == {"verbalized"}

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +18,17 @@ import typer
 from tests.support.command_line import cli
 from tests.support.projects import calibrate, edit, run, shuffled, write_project
 from trustescalate.cli import app
+from trustescalate.cli.app import MOVED_COMMANDS, MOVED_OPTIONS, PANELS
 from trustescalate.cli.display import lines
 from trustescalate.project import Project
 from trustescalate.records.progress import Progress
 
 COMMANDS = {
-    "init",
-    "export",
-    "import",
-    "split",
-    "label import",
-    "label queue",
-    "label serve",
-    "check",
-    "calibrate",
-    "run",
-    "report",
-    "gate",
-    "plan",
-    "probe",
-    "reparse",
-    "demo",
-    "selftest",
-    "monitor",
-    "paths",
-    "estimators",
-    "leaderboard",
-    "compare",
-    "band",
-    "judges list",
-    "judges bench",
+    *("init", "import", "check", "demo"),
+    *("plan", "tune", "calibrate"),
+    *("run", "report", "gate", "compare", "monitor"),
+    *("label queue", "label serve", "label import", "export"),
+    *("judges list", "judges bench", "judges probe", "judges reparse"),
 }
 HEAVY = ("numpy", "openai", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers")
 
@@ -84,6 +67,49 @@ def commands() -> Mapping[str, Any]:
 
 def test_these_are_the_commands() -> None:
     assert set(commands()) == COMMANDS
+    assert {name.split()[0] for name in COMMANDS} == {name for panel in PANELS.values() for name in panel}
+
+
+def test_help_lists_every_command_in_its_panel_on_one_line() -> None:
+    shown = cli("--help").stdout
+    for panel, names in PANELS.items():
+        (lines,) = re.findall(rf"^{panel}:\n((?:  .+\n)+)", shown, re.MULTILINE)
+        assert [line.split()[0] for line in lines.splitlines()] == list(names)
+    assert "..." not in shown.partition("Start:")[2]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_help_ends_with_an_example_that_parses(name: str) -> None:
+    command = commands()[name]
+    shown = " ".join(cli(*name.split(), "--help").stdout.split())
+    program, *typed = shlex.split(command.epilog.removeprefix("Example: "))
+    assert shown.endswith(command.epilog)
+    assert (program, typed[: len(name.split())]) == ("trustescalate", name.split())
+    given = typed[len(name.split()) :]
+    assert command.make_context(name, given, auto_envvar_prefix="TRUSTESCALATE").params
+
+
+@pytest.mark.parametrize("old", sorted(MOVED_COMMANDS))
+def test_an_old_command_names_the_new_one(old: str) -> None:
+    result = cli(old, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: there is no command {old!r} any more\n"
+        f"hint: `trustescalate {old}` is now `{MOVED_COMMANDS[old]}`\n"
+    )
+    program, *words = shlex.split(MOVED_COMMANDS[old])
+    if program == "trustescalate":
+        name = " ".join(words[:2]) if words[0] == "judges" else words[0]
+        commands()[name].make_context(name, words[len(name.split()) :], auto_envvar_prefix="TRUSTESCALATE")
+    else:
+        assert find_spec(words[1]) is not None
+
+
+@pytest.mark.parametrize(("command", "option"), sorted(MOVED_OPTIONS))
+def test_an_old_option_names_the_new_one(command: str, option: str) -> None:
+    result = cli(command, option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: No such option: {option}\nhint: {MOVED_OPTIONS[command, option]}\n"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -122,13 +148,14 @@ def test_the_exit_codes_are_in_the_help() -> None:
         "report",
         "gate",
         "plan",
-        "selftest",
+        "plan from votes",
+        "tune",
         "init",
-        "dry",
-        "pilot",
-        "paths",
+        "roles",
+        "dry calibrate",
+        "dry run",
         "draw",
-        "band",
+        "report alpha",
         "reparse",
         "probe",
         "prompts",
@@ -138,10 +165,15 @@ def test_the_exit_codes_are_in_the_help() -> None:
 )
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[object]] = {
-        "plan": ["plan"], "selftest": ["selftest", "--trials", 2], "init": ["init", tmp_path / "new"],
-        "dry": ["run", "--dry-run", "--config", done],
-        "probe": ["probe", "--items", 1, "--config", done], "prompts": ["init", tmp_path, "--prompts"],
-        "pilot": ["plan", "--pilot", "--trials", 2, "--config", done],
+        "plan": ["plan"], "init": ["init", tmp_path / "new"],
+        "roles": ["check", "--write-roles", "--config", write_project(tmp_path / "roles")],
+        "dry calibrate": ["calibrate", "--dry-run", "--config", done],
+        "dry run": ["run", "--dry-run", "--config", done],
+        "probe": ["judges", "probe", "--items", 1, "--config", done],
+        "prompts": ["init", tmp_path, "--prompts"],
+        "plan from votes": ["plan", "--trials", 2, "--config", done],
+        "report alpha": ["report", "--alpha", 0.4, "--config", done],
+        "reparse": ["judges", "reparse", "--config", done],
         "list": ["judges", "list", "--config", done],
         "bench": ["judges", "bench", "--rows", "certify", "--config", done],
         "draw": ["monitor", "--draw", 3, "--config", done],
@@ -154,12 +186,16 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_flag_has_a_twin_in_the_environment(name: str) -> None:
-    shown = " ".join(cli(*name.split(), "--help").stdout.split())
-    for option in commands()[name].params:
-        if option.param_type_name == "option":
-            flag = max(option.opts, key=len).removeprefix("--").upper().replace("-", "_")
-            assert f"TRUSTESCALATE_{name.upper().replace(' ', '_')}_{flag}" in shown.replace("_ ", "_")
+def test_every_option_has_a_twin_of_its_own_name_in_the_environment(name: str) -> None:
+    shown = cli(*name.split(), "--help").stdout
+    twins = set(re.findall(r"env var:\s+(\w+)", shown))
+    options = [option for option in commands()[name].params if option.param_type_name == "option"]
+    flags = {max(option.opts, key=len).removeprefix("--") for option in options}
+    assert twins == {
+        f"TRUSTESCALATE_{name} {flag}".upper().replace(" ", "_").replace("-", "_") for flag in flags
+    }
+    command, inside = commands()[name], {"auto_envvar_prefix": "TRUSTESCALATE"}
+    assert command.make_context(name.rsplit(maxsplit=1)[-1], [], resilient_parsing=True, **inside)
 
 
 def test_the_environment_is_read(done: Path, tmp_path: Path) -> None:
@@ -173,6 +209,63 @@ def test_the_environment_is_read(done: Path, tmp_path: Path) -> None:
         2,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "message"),
+    [
+        ("monitor", "RUN", "latest", "says which run was audited"),
+        ("label queue", "FOR", "nonsense", "--for"),
+        ("import", "FORMAT", "nonsense", "nonsense"),
+        ("export", "AS", "nonsense", "nonsense"),
+        ("check", "SET", "guarantee.alpha=7", "guarantee.alpha"),
+    ],
+)
+def test_a_twin_is_read_whatever_its_parameter_is_called(
+    done: Path, tmp_path: Path, name: str, option: str, value: str, message: str
+) -> None:
+    given = {"import": [done, "--to", tmp_path / "new"], "export": ["--to", tmp_path / "new"]}.get(name, [])
+    config = [] if name == "import" else ["--config", done]
+    twin = {f"TRUSTESCALATE_{name.upper().replace(' ', '_')}_{option}": value}
+    result = cli(*name.split(), *given, *config, **twin)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+
+
+# ── --set ────────────────────────────────────────────────────────────────────────────────────────
+
+SET = [name for name in sorted(COMMANDS) if name not in ("init", "import", "demo")]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_that_reads_a_configuration_overrides_it(name: str) -> None:
+    flags = {flag for option in commands()[name].params for flag in option.opts}
+    assert ("--set" in flags) == ("--config" in flags) == (name in SET)
+
+
+def test_what_is_set_is_used_and_recorded(config: Path) -> None:
+    given = ("--config", config, "--set", "guarantee.alpha=0.4", "--set", "judges.small.price.input=0.5")
+    assert json.loads(cli("calibrate", *given, "--json").stdout)["alpha"] == 0.4
+    done = cli("run", *given)
+    assert done.exit_code == 0, done.output
+    header = json.loads(next(config.parent.glob("runs/*/run.json")).read_text())
+    assert header["config"]["guarantee"]["alpha"] == 0.4
+    assert header["config"]["judges"][0]["price"]["input"] == 0.5
+    assert "--set guarantee.alpha=0.4 --set judges.small.price.input=0.5" in header["command"]
+    assert f"gate --config {shlex.quote(str(config))} --set guarantee.alpha=0.4" in done.stderr
+    assert cli("gate", *given).exit_code == 0
+    assert cli("gate", "--config", config).exit_code == 3, "another alpha than the run's"
+    stopped = cli("run", *given, "--no-cache", "--budget-calls", 3)
+    on = re.search(r"go on with `trustescalate (.+)`", stopped.stderr)
+    assert on is not None
+    assert "--set guarantee.alpha=0.4" in on[1]
+    assert cli(*shlex.split(on[1])).exit_code == 0
+
+
+def test_what_cannot_be_set_names_its_key(config: Path) -> None:
+    result = cli("check", "--config", config, "--set", "guarantee.alfa=0.2")
+    assert result.exit_code == 2
+    assert f"error: {config} with --set guarantee.alfa:\n  unknown key guarantee.alfa" in result.stderr
 
 
 def test_a_version_in_the_environment_means_nothing() -> None:
@@ -209,11 +302,10 @@ USAGE = {
     "no items": ["run", "--items", "/nowhere.jsonl"],
     "both": ["run", "--items", "items.jsonl", "--resume", "latest"],
     "a plot of guesses": ["plan", "--plot", "power.svg"],
-    "two settings": ["selftest", "--config", "trustescalate.toml", "--rows", "9"],
     "a draw and an audit": ["monitor", "--draw", "9", "--audit", "audit.jsonl"],
     "nothing audited": ["monitor", "--run", "latest"],
     "dry and resume": ["run", "--dry-run", "--resume", "latest"],
-    "no level": ["selftest", "--alpha", "0"],
+    "no level": ["tune", "--dev-share", "0"],
     "not empty": ["demo", "/"],
 }
 
@@ -235,9 +327,8 @@ def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
 RANGES = [
     ("plan", "--alpha", "2"), ("plan", "--alpha", "nan"), ("plan", "--delta", "0"),
     ("plan", "--coverage", "0"), ("plan", "--disagreement", "-1"), ("plan", "--overall", "1.5"),
-    ("selftest", "--alpha", "1"), ("selftest", "--delta", "3"), ("selftest", "--rows", "0"),
-    ("selftest", "--tiers", "9"), ("selftest", "--trials", "0"), ("selftest", "--seed", "-1"),
-    ("plan", "--trials", "0"), ("paths", "--dev-share", "0"), ("paths", "--seed", "-1"),
+    ("plan", "--trials", "0"), ("tune", "--dev-share", "0"), ("tune", "--seed", "-1"),
+    ("report", "--alpha", "1"),
     ("monitor", "--draw", "0"), ("monitor", "--level", "1"), ("run", "--budget-usd", "-1"),
     ("run", "--budget-usd", "nan"), ("run", "--budget-calls", "0"), ("calibrate", "--budget-usd", "0"),
 ]  # fmt: skip

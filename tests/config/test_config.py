@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -291,3 +292,61 @@ def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None
     two = load(tmp_path, "[guarantee]\nlooks = [9, 20]\nlook_shares = [0.25, 0.5]").guarantee
     assert two.shares == (0.25, 0.5)
     assert load(tmp_path, "").guarantee.shares == ()
+
+
+# ── overrides ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("guarantee.alpha=0.2", ("guarantee", "alpha"), 0.2),
+        (" roles.seed = 7 ", ("roles", "seed"), 7),
+        ("task.question=Which is shorter?", ("task", "question"), "Which is shorter?"),
+        ('task.question="1"', ("task", "question"), "1"),
+        ("ensemble.swap=false", ("ensemble", "swap"), False),
+        ("judges.a.model=gpt-4.1", ("judges", 0, "model"), "gpt-4.1"),
+        ("judges.1.price.input=0.1", ("judges", 0, "price", "input"), 0.1),
+        ("judges.b.price={input = 2.0, output = 3.0}", ("judges", 1, "price", "output"), 3.0),
+    ],
+)
+def test_an_override_takes_the_place_of_what_the_file_says(
+    tmp_path: Path, override: str, key: tuple[str | int, ...], value: object
+) -> None:
+    load(tmp_path, "[guarantee]\nalpha = 0.1\n", JUDGE + JUDGE.replace('"a"', '"b"'))
+    config: Any = load_config(tmp_path / "trustescalate.toml", [override]).model_dump()
+    for part in key:
+        config = config[part]
+    assert config == value
+
+
+def test_the_last_override_of_a_key_counts(tmp_path: Path) -> None:
+    load(tmp_path, "")
+    config = load_config(tmp_path / "trustescalate.toml", ["guarantee.alpha=0.3", "guarantee.alpha=0.2"])
+    assert config.guarantee.alpha == 0.2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("guarantee.alpha", "--set guarantee.alpha: expected key.path=value"),
+        ("=0.2", "--set : expected key.path=value"),
+        ("a b=1", "--set a b: expected key.path=value"),
+        ("guarantee.alpha.x=1", "--set guarantee.alpha.x: guarantee.alpha is not a table"),
+        ("guarantee.alpha.x.y=1", "--set guarantee.alpha.x.y: guarantee.alpha is not a table"),
+        ("judges=1", "with --set judges:\n  judges: "),
+        ("judges.a=1", "--set judges.a: judges is not a table"),
+        ("judges.model=x", "--set judges.model: judges is not a table"),
+        ("judges.0.model=x", "--set judges.0.model: there is no judges.0"),
+        ("judges.c.model=x", "--set judges.c.model: there is no judges.c"),
+        ("roles.file=[1", "--set roles.file: not a TOML value"),
+        ("guarantee.alpha=high", "with --set guarantee.alpha:\n  guarantee.alpha: "),
+        ("judges.a.api_key=sk-123", "with --set judges.a.api_key:\n  unknown key judges.1.api_key"),
+    ],
+)
+def test_an_override_that_cannot_be_is_named(tmp_path: Path, override: str, message: str) -> None:
+    load(tmp_path, "[guarantee]\nalpha = 0.1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "trustescalate.toml", [override])
+    assert message in caught.value.message
+    assert "sk-123" not in f"{caught.value.message} {caught.value.hint}"

@@ -148,7 +148,7 @@ def test_what_cannot_be_learned_is_refused(
 
 def test_too_few_items_are_named_before_and_at_calibration(tmp_path: Path) -> None:
     config = project(tmp_path, pilot=10)
-    warnings = inspect_project(Project.open(config)).warnings
+    warnings = inspect_project(Project.open(config).config).warnings
     assert any("10 rows to fit a classical judge on" in line for line in warnings)
     with pytest.raises(DataError, match="10 unlabelled items with a verdict of the last judge"):
         calibrate(config)

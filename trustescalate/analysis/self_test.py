@@ -240,7 +240,7 @@ def _parser() -> ArgumentParser:
 
 
 def _tested(given: Namespace) -> SelfTest:
-    if min(given.trials, given.rows or 1) < 1 or given.seed < 0:
+    if min(given.trials, 1 if given.rows is None else given.rows) < 1 or given.seed < 0:
         raise ValueError("--trials and --rows must be at least 1, and --seed at least 0")
     if not all(0 < level < 1 for level in (given.alpha, given.delta) if level is not None):
         raise ValueError("--alpha and --delta must lie strictly between 0 and 1")

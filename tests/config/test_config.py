@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from trustescalate.config import Config, json_schema, load_config
+from trustescalate.config import Config, json_schema, load_config, verdict_free_keys, verdict_keys
+from trustescalate.config.judges import JUDGE_TABLES
 from trustescalate.config.starter import STARTER
+from trustescalate.config.tables import DataTable
 from trustescalate.errors import ConfigError
 from trustescalate.records import Task, TaskKind
 
@@ -350,3 +352,43 @@ def test_an_override_that_cannot_be_is_named(tmp_path: Path, override: str, mess
         load_config(tmp_path / "trustescalate.toml", [override])
     assert message in caught.value.message
     assert "sk-123" not in f"{caught.value.message} {caught.value.hint}"
+
+
+# ── what changes no verdict ──────────────────────────────────────────────────────────────────────
+
+HOW_IT_IS_REACHED = {
+    *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
+    *("requests_per_minute", "tokens_per_minute", "price", "batch_discount"),
+    *("attn_implementation", "batch_size", "device", "prefix_mib"),
+}
+
+
+def test_the_fields_that_change_no_verdict_are_these() -> None:
+    assert verdict_free_keys(Config) == {"budget", "gate", "leaderboard"}
+    assert verdict_free_keys(DataTable) == {"strata"}
+    marked = {name: verdict_free_keys(table) for name, table in JUDGE_TABLES.items()}
+    assert all(
+        keys == HOW_IT_IS_REACHED & JUDGE_TABLES[name].model_fields.keys() for name, keys in marked.items()
+    )
+    assert set.union(*marked.values()) == HOW_IT_IS_REACHED
+
+
+def test_a_recorded_configuration_keeps_what_verdicts_rest_on() -> None:
+    judge = {"backend": "openai", "name": "j", "model": "m", "timeout": 5.0, "price": {"input": 1.0}}
+    plugin = {"backend": "theirs", "name": "p", "price": {}, "options": {"timeout": 3}}
+    recorded = {
+        "version": 1,
+        "data": {"items": "i.jsonl", "strata": "meta.s"},
+        "judges": [judge, plugin],
+        "gate": {"min_coverage": 0.5},
+        "an older key": 7,
+    }
+    assert verdict_keys(recorded) == {
+        "version": 1,
+        "data": {"items": "i.jsonl"},
+        "judges": [
+            {"backend": "openai", "name": "j", "model": "m"},
+            {"backend": "theirs", "name": "p", "options": {"timeout": 3}},
+        ],
+        "an older key": 7,
+    }

@@ -1,6 +1,7 @@
 """trustescalate.toml as one frozen `Config`. Values are data: nothing in them is a template or code."""
 
-from trustescalate.config.file import Config, json_schema, load_config, parse_config
+from trustescalate.config.base import verdict_free_keys
+from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
 from trustescalate.config.judges import (
     AskedTable,
     CallableJudge,
@@ -43,4 +44,6 @@ __all__ = [
     "json_schema",
     "load_config",
     "parse_config",
+    "verdict_free_keys",
+    "verdict_keys",
 ]

@@ -32,7 +32,23 @@ Level = Annotated[float, Field(gt=0, lt=1)]
 Open = Annotated[dict[str, Any], AfterValidator(_no_secrets)]
 
 
+NO_VERDICT = "changes no verdict"
+"""Metadata of a field that says how a judge is reached, paid and held, or what is done with its verdicts."""
+
+
 class Table(BaseModel):
     """One table of the file: frozen, and an unknown key is an error."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def verdict_free_keys(table: type[BaseModel]) -> set[str]:
+    """The keys of a table that change no verdict.
+
+    >>> class Judge(Table):
+    ...     model: str
+    ...     timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0)
+    >>> verdict_free_keys(Judge)
+    {'timeout'}
+    """
+    return {name for name, field in table.model_fields.items() if NO_VERDICT in field.metadata}

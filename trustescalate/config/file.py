@@ -3,27 +3,20 @@
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from trustescalate.config.base import Table
+from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
 from trustescalate.config.judges import (
-    CallableJudge,
+    JUDGE_TABLES,
     ClassicalJudge,
     JudgeTable,
-    LocalJudge,
-    MockJudge,
     ModelTable,
-    OpenAIJudge,
     PluginJudge,
-    ReplayJudge,
-    RewardJudge,
-    ScoreJudge,
-    SimulatedJudge,
 )
 from trustescalate.config.override import apply_override
 from trustescalate.config.tables import (
@@ -56,10 +49,10 @@ class Config(Table):
     roles: RolesTable = RolesTable()
     ensemble: EnsembleTable = EnsembleTable()
     judges: tuple[JudgeTable, ...] = Field(json_schema_extra={"minItems": 1})
-    budget: BudgetTable = BudgetTable()
-    gate: GateTable = GateTable()
+    budget: Annotated[BudgetTable, NO_VERDICT] = BudgetTable()
+    gate: Annotated[GateTable, NO_VERDICT] = GateTable()
     columns: ImportTable = Field(ImportTable(), alias="import", exclude=True, repr=False)
-    leaderboard: LeaderboardTable = LeaderboardTable()
+    leaderboard: Annotated[LeaderboardTable, NO_VERDICT] = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
 
     @field_validator("judges")
@@ -273,6 +266,25 @@ def parse_config(data: dict[str, Any], path: Path, overridden: Sequence[str] = (
     return config
 
 
+def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What verdicts rest on, of a recorded configuration: all but the fields marked as `NO_VERDICT`.
+
+    >>> verdict_keys({"gate": {}, "data": {"items": "i", "strata": "meta.s"}, "judges": []})
+    {'data': {'items': 'i'}, 'judges': []}
+    """
+    kept = _without(recorded, Config)
+    kept["data"] = _without(recorded.get("data", {}), DataTable)
+    kept["judges"] = [
+        _without(judge, JUDGE_TABLES.get(judge["backend"], PluginJudge)) for judge in recorded["judges"]
+    ]
+    return kept
+
+
+def _without(recorded: Mapping[str, Any], table: type[BaseModel]) -> dict[str, Any]:
+    skipped = verdict_free_keys(table)
+    return {key: value for key, value in recorded.items() if key not in skipped}
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of the file, for editors."""
     schema = Config.model_json_schema()
@@ -302,15 +314,10 @@ def _is_tag(place: int, loc: tuple[Any, ...]) -> bool:
 
 def _keys_near(loc: tuple[Any, ...]) -> list[str]:
     """The known keys of the table in which an unknown one was found."""
-    judges: dict[str, type[BaseModel]] = {
-        "openai": OpenAIJudge, "local": LocalJudge, "reward": RewardJudge, "replay": ReplayJudge,
-        "simulated": SimulatedJudge, "classical": ClassicalJudge, "callable": CallableJudge,
-        "mock": MockJudge, "score": ScoreJudge, "plugin": PluginJudge,
-    }  # fmt: skip
     model: type[BaseModel] = Config
     for place, part in enumerate(loc[:-1]):
         if _is_tag(place, loc):
-            model = judges[part]
+            model = JUDGE_TABLES[part]
         elif str(part) in model.model_fields:
             inner = model.model_fields[str(part)].annotation
             model = inner if isinstance(inner, type) else model

@@ -1,13 +1,14 @@
 """[[judges]]: one table for each kind, told apart by `backend`."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from trustescalate.config.base import Open, Table
+from trustescalate.config.base import NO_VERDICT, Open, Table
 from trustescalate.records import Mode
 
 
@@ -20,12 +21,9 @@ class Price(Table):
     request: float = Field(0.0, ge=0)
 
 
-BUILT_IN = ("openai", "local", "reward", "replay", "simulated", "classical", "callable", "score")
-
-
 class _Judge(Table):
     name: str = Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")
-    price: Price = Price()
+    price: Annotated[Price, NO_VERDICT] = Price()
 
 
 class _ModelJudge(_Judge):
@@ -51,7 +49,9 @@ class _Reached(Table):
     """How an endpoint is reached; never a key."""
 
     base_url: str | None = None
-    api_key_env: str | None = Field(None, description="the NAME of the variable that holds the key")
+    api_key_env: Annotated[str | None, NO_VERDICT] = Field(
+        None, description="the NAME of the variable that holds the key"
+    )
 
     @field_validator("api_key_env")
     @classmethod
@@ -77,16 +77,22 @@ class OpenAIJudge(_Reached, _ModelJudge):
 
     backend: Literal["openai"]
     model: str
-    concurrency: int = Field(
+    concurrency: Annotated[int, NO_VERDICT] = Field(
         16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
     )
-    requests_per_minute: float | None = Field(None, gt=0, description="never more than this")
-    tokens_per_minute: float | None = Field(None, gt=0, description="input and output; never more than this")
-    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
-    attempts: int = Field(6, ge=1)
-    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
+    requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
+        None, gt=0, description="never more than this"
+    )
+    tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
+        None, gt=0, description="input and output; never more than this"
+    )
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
+    give_up_after: Annotated[float, NO_VERDICT] = Field(
+        300.0, gt=0, description="seconds one question may take in all"
+    )
     extra: Open = Field(default_factory=dict, description="more fields for the request body")
-    batch_discount: float = Field(
+    batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="what an answer of the Batch API costs, as a share of the price"
     )
 
@@ -98,16 +104,20 @@ class _OwnModel(_Judge):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: as the weights are stored"
     )
-    device: str = Field(
+    device: Annotated[str, NO_VERDICT] = Field(
         "auto", description='a torch device; auto: the GPU if there is one; "spread": over all there are'
     )
-    attn_implementation: str | None = Field(None, description="of transformers, for prompts computed whole")
+    attn_implementation: Annotated[str | None, NO_VERDICT] = Field(
+        None, description="of transformers, for prompts computed whole"
+    )
     quantize: Literal["int8-dynamic", "bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] | None = None
     chat_template: Literal["auto", "none"] = Field("auto", description="none: as a base model, in plain text")
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], NO_VERDICT] = Field(
         "auto", description="questions answered in one pass; auto: found by trying; halved if memory runs out"
     )
-    concurrency: int = Field(64, ge=1, description="items in flight, and the largest batch that auto tries")
+    concurrency: Annotated[int, NO_VERDICT] = Field(
+        64, ge=1, description="items in flight, and the largest batch that auto tries"
+    )
 
 
 class LocalJudge(_OwnModel, _ModelJudge):
@@ -115,7 +125,9 @@ class LocalJudge(_OwnModel, _ModelJudge):
 
     backend: Literal["local"]
     mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
-    prefix_mib: int = Field(2048, ge=1, description="memory for what few-shot prompts begin with, in MiB")
+    prefix_mib: Annotated[int, NO_VERDICT] = Field(
+        2048, ge=1, description="memory for what few-shot prompts begin with, in MiB"
+    )
 
 
 class RewardJudge(_OwnModel):
@@ -169,8 +181,8 @@ class CallableJudge(_Judge):
     backend: Literal["callable"]
     function: str = Field(description='"module:name", the module beside this file or installed')
     version: str = Field(min_length=1, description="change it whenever the function may answer differently")
-    concurrency: int = Field(4, ge=1, description="calls at one time")
-    timeout: float = Field(60.0, gt=0, description="seconds a call may take")
+    concurrency: Annotated[int, NO_VERDICT] = Field(4, ge=1, description="calls at one time")
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds a call may take")
 
     @field_validator("function")
     @classmethod
@@ -192,10 +204,12 @@ class ScoreJudge(_Reached, _Judge):
     )
     scale: float = Field(1.0, gt=0, description="the difference of two scores that is worth odds of e to 1")
     middle: float = Field(0.0, description="binary: the score at which both labels are as likely")
-    concurrency: int = Field(16, ge=1)
-    timeout: float = Field(60.0, gt=0, description="seconds an attempt may take")
-    attempts: int = Field(6, ge=1)
-    give_up_after: float = Field(300.0, gt=0, description="seconds one question may take in all")
+    concurrency: Annotated[int, NO_VERDICT] = Field(16, ge=1)
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
+    give_up_after: Annotated[float, NO_VERDICT] = Field(
+        300.0, gt=0, description="seconds one question may take in all"
+    )
     extra: Open = Field(default_factory=dict, description="more fields for the request body")
 
 
@@ -227,6 +241,19 @@ def _backend_of(value: Any) -> str:
 ModelTable = OpenAIJudge | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
 AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge
+JUDGE_TABLES: Mapping[str, type[_Judge]] = {
+    "openai": OpenAIJudge,
+    "local": LocalJudge,
+    "reward": RewardJudge,
+    "replay": ReplayJudge,
+    "mock": MockJudge,
+    "simulated": SimulatedJudge,
+    "classical": ClassicalJudge,
+    "callable": CallableJudge,
+    "score": ScoreJudge,
+    "plugin": PluginJudge,
+}
+BUILT_IN = tuple(JUDGE_TABLES)[:-1]
 JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
     | Annotated[LocalJudge, Tag("local")]

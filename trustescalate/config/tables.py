@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from trustescalate.config.base import Level, Share, Table
+from trustescalate.config.base import NO_VERDICT, Level, Share, Table
 from trustescalate.records import SKIP, TIE, Against, Task, TaskKind
 
 MOST_LABELS = 26
@@ -113,7 +113,7 @@ class DataTable(Table):
     labels_by: Literal["people"] | None = Field(
         None, description='"people": annotators are people, though their names are those of models'
     )
-    strata: str | None = Field(
+    strata: Annotated[str | None, NO_VERDICT] = Field(
         None, description='"meta.<key>": kinds of items, by which means over all items are stratified'
     )
 

@@ -8,7 +8,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from trustescalate.config import AskedTable, Config, ModelTable, OpenAIJudge, PluginJudge, Price
+from trustescalate.config import (
+    AskedTable,
+    Config,
+    ModelTable,
+    OpenAIJudge,
+    PluginJudge,
+    Price,
+    verdict_free_keys,
+)
 from trustescalate.config import CallableJudge as CallableTable
 from trustescalate.config import ClassicalJudge as ClassicalTable
 from trustescalate.config import ReplayJudge as ReplayTable
@@ -46,13 +54,7 @@ NOT_AN_ARGUMENT = {
     *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
     *("scale", "middle", "batch_discount"),
 }
-NOT_THE_MODEL = {
-    *NOT_AN_ARGUMENT,
-    *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
-    *("attn_implementation", "batch_size", "device", "prefix_mib"),
-    *("requests_per_minute", "tokens_per_minute"),
-}
-"""Fields that change no reply: how a model is reached, paid and held, and what is done with what it said."""
+"""What is done with what a model said, and what it costs."""
 NO_ROWS = FittingRows()
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
@@ -280,7 +282,8 @@ def _recorded(config: Config) -> dict[str, ReplayJudge]:
 def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
     """What answers, as a hash. A backend may know more of what it is than its table says (`identity`)."""
     more = getattr(backend, "identity", None)
-    parts = (table.backend, table.model_dump(mode="json", exclude=NOT_THE_MODEL))
+    skipped = NOT_AN_ARGUMENT | verdict_free_keys(type(table))
+    parts = (table.backend, table.model_dump(mode="json", exclude=skipped))
     return digest(*parts) if more is None else digest(*parts, more)
 
 

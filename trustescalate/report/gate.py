@@ -1,11 +1,11 @@
 """A report held against what CI asks for: passed, breached, or undecided. It computes no statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
-from trustescalate.config import Config, GateTable
+from trustescalate.config import Config, GateTable, verdict_keys
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
 from trustescalate.records import Run
 from trustescalate.report.figures import setting
@@ -166,14 +166,6 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
 
 
-NEVER_STALE = {
-    *("price", "api_key_env", "concurrency", "timeout", "attempts", "give_up_after", "batch_discount"),
-    *("attn_implementation", "batch_size", "device", "prefix_mib"),
-    *("requests_per_minute", "tokens_per_minute"),
-}
-"""What may change in a judge's table: how it is reached and paid, not what it says."""
-
-
 def why_stale(config: Config, run: Run) -> str:
     """What was changed since a run that its figures rest on; empty where nothing was."""
     try:
@@ -182,16 +174,6 @@ def why_stale(config: Config, run: Run) -> str:
             return f"the {what} was renewed after this run"
     except NoCertificate as error:
         return error.message
-    recorded, now = _lasting(run.header.config), _lasting(config.model_dump(mode="json"))
+    recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
     changed = [key for key in now if now[key] != recorded.get(key)]
     return f"[{changed[0]}] was changed after this run" if changed else ""
-
-
-def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's figures rest on, of a recorded configuration."""
-    kept = {key: value for key, value in config.items() if key not in ("gate", "budget", "leaderboard")}
-    data = {key: value for key, value in kept.get("data", {}).items() if key != "strata"}
-    judges = [
-        {key: value for key, value in judge.items() if key not in NEVER_STALE} for judge in kept["judges"]
-    ]
-    return {**kept, "data": data, "judges": judges}

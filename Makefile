@@ -29,3 +29,13 @@ check: .venv/ready              ## style and types
 
 clean:
 	rm -rf .venv .venv-demo trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
+
+# ── documentation ──
+.PHONY: docs
+docs: .venv-docs/ready          ## build the site into site/, offline; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@

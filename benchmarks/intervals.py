@@ -188,7 +188,7 @@ TITLES = {
     "one-sided judge": "Means over all items, a judge that errs one way only",
     "ratings": "Mean rating from labels alone",
     "two runs": "Difference of two runs",
-    "people": "Agreement among people beyond chance, three people",
+    "people": "Inter-annotator agreement beyond chance, three annotators",
 }
 
 

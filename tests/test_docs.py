@@ -1,28 +1,36 @@
-"""What the documentation shows is what happens: every example is executed."""
+"""What the documentation shows is what happens, in the terms of the glossary: every example is executed."""
 
 import ast
 import doctest
 import importlib
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.documents import ROOT, run_blocks
+from tests.support.words import denied
 from trustescalate.data.importers.registry import FORMATS
 
-ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "trustescalate").rglob("*.py")
 )
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NOT_HERE = ("git clone", "pip install", "make demo", "make test")
-"""Commands that .ci/run itself is, or that need a fresh machine: a README line that starts so is not run."""
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "examples").rglob("*.md"))]
+GENERATED = ("cli.md", "configuration.md", "api.md")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+TERMS = {
+    "agreement.md": "inter-annotator agreement",
+    "prompt-injection.md": "prompt injection",
+    "judges.md": "position bias",
+    "report.md": "length bias",
+    "method.md": "selective risk",
+    "groups.md": "held-out",
+}
+"""Terms of the field, each on the page of its subject."""
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -34,54 +42,70 @@ def test_the_examples_in_docstrings(module: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
-    """bash and python blocks of a page share one folder; `expect=N` marks one that ends with exit code N."""
     (tmp_path / "calibration_sets").symlink_to(ROOT / "calibration_sets")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{_tools(tmp_path)}:{os.environ['PATH']}"}
-    for language, marks, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if language not in ("bash", "python") or "no-run" in marks:
-            continue
-        code = _runnable(text) if language == "bash" else text
-        command = (
-            ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
-        )
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        wanted = re.search(r"expect=(\d+)", marks)
-        assert done.returncode == (int(wanted[1]) if wanted else 0), f"{text}\n{done.stdout}\n{done.stderr}"
+    run_blocks(page, tmp_path, tmp_path / "bin")
 
 
-def test_the_readme_names_every_command_and_exit_code() -> None:
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_uses_the_terms_of_the_glossary(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [heading for heading in HEADING.findall(prose) if "?" in heading] == []
+    assert list(denied(" ".join(prose.split()))) == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_overrides_the_configuration_with_set(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"\bsed\b|\.replace\(", text)
+
+
+@pytest.mark.parametrize(("page", "term"), TERMS.items())
+def test_a_term_of_the_field_is_on_the_page_of_its_subject(page: str, term: str) -> None:
+    assert term in (DOCS / page).read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_links_to_files_that_exist(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")) and target not in GENERATED:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_site_lists_every_page() -> None:
+    listed = set(re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    assert listed == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} | set(GENERATED)
+
+
+def test_the_readme_is_short_and_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     from trustescalate.cli import app
 
+    assert len(text.splitlines()) <= 90
     for command in app.registered_commands:
-        name = command.name or command.callback.__name__  # type: ignore[union-attr]
-        assert f"`{name}`" in text
+        if not command.hidden:
+            assert f"`{command.name or command.callback.__name__}`" in text  # type: ignore[union-attr]
     for group in app.registered_groups:
-        assert f"`{group.name}`" in text
+        assert f"`{group.name}" in text
+
+
+def test_the_page_on_the_gate_has_every_exit_code() -> None:
+    text = (DOCS / "ci-gate.md").read_text(encoding="utf-8")
     for code in (0, 1, 2, 3, 4, 70, 130):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
 
 
+def test_the_page_on_the_public_api_lists_every_public_name() -> None:
+    import trustescalate
+
+    text = (DOCS / "public-api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert listed == {name for name in trustescalate.__all__ if name != "__version__"}
+
+
 def test_the_page_on_imports_names_every_format() -> None:
-    text = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    text = (DOCS / "import.md").read_text(encoding="utf-8")
     for name, found in FORMATS.items():
         assert f"| `{name}` | {found.about} |" in text
-
-
-def _runnable(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith(NOT_HERE))
-
-
-def _tools(folder: Path) -> Path:
-    tools = folder / "bin"
-    tools.mkdir()
-    script = tools / "trustescalate"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "cli.py"}" "$@"\n', encoding="utf-8")
-    script.chmod(0o755)
-    assert shutil.which("trustescalate", path=str(tools))
-    return tools
 
 
 @pytest.mark.parametrize(
@@ -90,5 +114,5 @@ def _tools(folder: Path) -> Path:
 def test_each_public_function_of_stats_has_an_example(path: Path) -> None:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            said = ast.get_docstring(node) or ""
-            assert ">>> " in said, f"{path.name}: {node.name} has no example"
+            docstring = ast.get_docstring(node) or ""
+            assert ">>> " in docstring, f"{path.name}: {node.name} has no example"

@@ -9,9 +9,9 @@ import asyncio
 import gzip
 from pathlib import Path
 
-from trustescalate.dataset import load_dataset
-from trustescalate.jsonl import encode, write_atomically
-from trustescalate.types import Judgment
+from trustescalate.data.dataset import load_dataset
+from trustescalate.records.jsonl import encode, write_atomically
+from trustescalate.records import Judgment
 
 from trustescalate.cascade import collect_judgments
 from trustescalate.judges.registry import open_judges

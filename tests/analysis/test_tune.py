@@ -47,7 +47,10 @@ def test_every_path_stands_beside_every_estimator_and_one_is_chosen(config: Path
 
 
 def test_the_figures_are_those_of_the_statistics(config: Path) -> None:
-    recorded, table = read_recorded(Project.open(config).config), tune(Project.open(config).config, dev_share=0.4, seed=5)
+    recorded, table = (
+        read_recorded(Project.open(config).config),
+        tune(Project.open(config).config, dev_share=0.4, seed=5),
+    )
     dev, guarantee = split_rows(len(recorded.certify.truth), 0.4, 5), Project.open(config).config.guarantee
     rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes}
     expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, prefer=guarantee.prefer, **rules)  # type: ignore[arg-type]

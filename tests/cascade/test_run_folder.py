@@ -118,8 +118,8 @@ def test_a_damaged_row_or_page_is_an_error_that_names_the_file(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from trustescalate.store import Cache
-from trustescalate.types import Reply, Usage
+from trustescalate.judges.cache import Cache
+from trustescalate.records import Reply, Usage
 cache = Cache(Path(sys.argv[1]))
 for n in range(100):
     cache.put(f"{sys.argv[2]} {n}", Reply(str(n), None, "stop", Usage(1)))

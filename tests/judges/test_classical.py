@@ -178,8 +178,8 @@ def test_whatever_may_change_a_verdict_changes_the_fingerprint(change: str) -> N
 FIT = """
 from trustescalate.judges.classical import ClassicalJudge
 from trustescalate.judges.prompts import Exemplar
-from trustescalate.simulate import generate
-from trustescalate.types import Task, TaskKind
+from trustescalate.judges.simulated import generate
+from trustescalate.records import Task, TaskKind
 world = generate(3, 50)
 rows = [Exemplar(item, "AB"[len(item.responses[0]) % 2]) for item in world.items]
 for model in ("logistic", "boosted"):

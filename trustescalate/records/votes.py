@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from trustescalate.records import Vote
 
 NO_VOTE = Vote(-1, "", {})
+Enough = Callable[[Sequence[Vote], int], bool]
+"""Whether the votes so far, of all that are planned, are enough."""
 
 
 def orders_of(votes: Sequence[Vote]) -> int:
@@ -42,9 +44,6 @@ def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -
         return False
     sure = Vote(-1, "", {max(lead, key=lead.__getitem__): 1.0})
     return enough([*votes, *[sure] * more], planned)
-
-
-Enough = Callable[[Sequence[Vote], int], bool]
 
 
 def next_wave(votes: Sequence[Vote], lacking: int, draws: int, planned: int, enough: Enough) -> int:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.calibration.test_calibrate import protocol
-from tests.judges.test_classical import pairs, text
-from tests.test_project import Calls, calibrate, edit, run, simulated, write_project
+from tests.support.factory import run
+from tests.support.pairs import pairs, text
+from tests.support.projects import Calls, calibrate, edit, simulated, write_project
+from tests.support.promises import protocol
 from trustescalate.analysis.checks import inspect_project
-from trustescalate.analysis.dry_run import rehearse
+from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.cascade.fit_judges import fit_judges, fitting_rows
 from trustescalate.config import load_config
@@ -154,8 +155,8 @@ def test_too_few_items_are_named_before_and_at_calibration(tmp_path: Path) -> No
         calibrate(config)
 
 
-def test_a_rehearsal_fits_on_what_a_simulated_judge_says(tmp_path: Path) -> None:
-    found = asyncio.run(rehearse(Project.open(project(tmp_path)), None))
+def test_a_dry_run_fits_on_what_a_simulated_judge_says(tmp_path: Path) -> None:
+    found = asyncio.run(estimate_run(Project.open(project(tmp_path)).config))
     assert {"free", "large"} <= {estimate.judge for estimate in found.estimates}
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from trustescalate.stats.compare import certify_paths, compare_estimators
-from trustescalate.stats.paths import PATHS
-from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.compare import certify_paths
+from trustescalate.stats.paths import PATHS, Rows
+from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import world
 
 RULE = {"alpha": 0.1, "delta": 0.1, "classes": 2}
@@ -54,36 +54,3 @@ def test_paths_refuse_missing_rows_and_unknown_names() -> None:
         certify_paths(rows, np.zeros(50, dtype=int), **RULE)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no path 'luck'"):
         certify_paths(rows, np.arange(50) < 9, paths=["luck"], **RULE)  # type: ignore[list-item]
-
-
-def test_a_better_score_buys_coverage() -> None:
-    """The same verdicts, once with scores that know and once with scores that half know."""
-    rng = np.random.default_rng(0)
-    sure, truth = rng.uniform(0.5, 1, size=(1000, 1)), rng.integers(2, size=1000)
-    labels = np.where(rng.uniform(size=(1000, 1)) < sure, truth[:, None], 1 - truth[:, None])
-    blurred = np.clip(sure + rng.normal(0, 0.2, (1000, 1)), 0.5, 1)
-    found = compare_estimators(
-        {"sure": Votes(sure, labels), "blurred": Votes(blurred, labels)},
-        truth,
-        np.ones((1000, 1)),
-        alpha=0.15,
-        delta=0.1,
-        n=400,
-        draws=60,
-        rng=rng,
-    )
-    sharp, dull = found
-    assert sharp.coverage > dull.coverage + 0.1
-    assert sharp.auroc[0] > dull.auroc[0]  # type: ignore[operator]
-    assert sharp.ece[0] < dull.ece[0]  # type: ignore[operator]
-    assert sharp.brier[0] < dull.brier[0]  # type: ignore[operator]
-    assert max(sharp.violations, dull.violations) <= 12
-
-
-def test_a_path_with_dev_rows_can_be_compared_too() -> None:
-    rows = rows_of("monotone", 400)
-    rule = {"alpha": 0.1, "delta": 0.1, "n": 300, "draws": 10, "path": "pareto", "dev": 100}
-    (only,) = compare_estimators(
-        {"it": rows.votes}, rows.truth, rows.costs, rng=np.random.default_rng(0), **rule
-    )
-    assert only.certified > 5

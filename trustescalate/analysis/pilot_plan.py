@@ -156,7 +156,7 @@ class PilotPlan:
             for n, power, (low, high), coverage, cost in columns
         )
         titles = ("rows", "power", "95 % limits", "released", "USD an item")
-        return [*text, *table_lines(titles, rows, ">>>>>"), f"A plan guarantees nothing: {SPENT}."]
+        return [*text, *table_lines(titles, rows, ">>>>>"), f"A plan guarantees nothing, and {SPENT}."]
 
 
 def plan_labels(
@@ -205,23 +205,23 @@ def plan_from_pilot(
     trials: int = 200,
     seed: int = 0,
 ) -> PilotPlan:
-    """The power curve of a project's own path, procedure and wish; alpha and delta are the configuration's.
+    """Resample the power curve of a project's path, procedure and preference; alpha and delta are its own.
 
     Each calibration spends what a first test of fresh labels may. The ledger notes that the recorded labels
-    were read to choose by. Raises what `read_recorded` and `record_choice` raise, UsageError where
-    each value has a promise of its own, NotMeasurable for a fitted path without recorded dev rows, and
+    were read to choose by. Raises what `read_recorded` and `Project.read_to_choose` raise, UsageError where
+    each value has a guarantee of its own, NotMeasurable for a fitted path without recorded dev rows, and
     ValueError as `stats.pilot.pilot_power` does.
     """
     must_be_one_promise(config, "`plan`")
-    recorded, promise = read_recorded(config), config.guarantee
-    alpha = promise.alpha if alpha is None else alpha
-    delta = promise.delta if delta is None else delta
+    recorded, guarantee = read_recorded(config), config.guarantee
+    alpha = guarantee.alpha if alpha is None else alpha
+    delta = guarantee.delta if delta is None else delta
     path: Plan | Literal["tierwise"] = "tierwise"
-    if promise.path != "tierwise":
-        path = recorded.plan(promise.path)
+    if guarantee.path != "tierwise":
+        path = recorded.plan(guarantee.path)
     record_choice(config, "plan", recorded.certificate.roles["certify"])
-    level = delta * first_share(promise.attempts)
-    found = pilot_power(
+    level = delta * first_share(guarantee.attempts)
+    resampled = pilot_power(
         *recorded.certify,
         np.array(rows),
         alpha=alpha,
@@ -229,15 +229,15 @@ def plan_from_pilot(
         wanted=wanted,
         rng=np.random.default_rng(seed),
         path=path,
-        procedure=promise.procedure,
-        prefer=promise.prefer,
-        abstention_price=promise.abstention_price,
+        procedure=guarantee.procedure,
+        prefer=guarantee.prefer,
+        abstention_price=guarantee.abstention_price,
         trials=trials,
     )
-    pilot, human = recorded.certify, promise.abstention_price or 0.0
+    pilot, human = recorded.certify, guarantee.abstention_price or 0.0
     certified, stack = policy_of(recorded.certificate), stack_of(recorded.certificate)
     paid = None
-    if certified is not None and recorded.certificate.path == promise.path:
+    if certified is not None and recorded.certificate.path == guarantee.path:
         thresholds = np.array([np.inf if tau is None else tau for tau in certified.thresholds])
         pooled = stack is not None and certified.pooled
         read = stacked_scores(stack, pilot.votes) if stack is not None and pooled else pilot.votes
@@ -246,18 +246,18 @@ def plan_from_pilot(
         alpha,
         delta,
         wanted,
-        promise.path,
+        guarantee.path,
         len(pilot.truth),
         trials,
         seed,
         label_floor(alpha, level),
         pilot_ceiling(pilot.labels, pilot.truth, alpha),
-        rows_needed(found, TARGET),
+        rows_needed(resampled, TARGET),
         rows,
-        tuple(map(float, found.power)),
-        tuple((float(low), float(high)) for low, high in found.limits),
-        tuple(map(float, found.coverage)),
-        tuple(map(float, found.cost)),
+        tuple(map(float, resampled.power)),
+        tuple((float(low), float(high)) for low, high in resampled.limits),
+        tuple(map(float, resampled.coverage)),
+        tuple(map(float, resampled.cost)),
         float(pilot.costs.sum(axis=1).mean()),
         human,
         paid,

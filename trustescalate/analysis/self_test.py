@@ -145,9 +145,9 @@ def self_test_of(config: Config, trials: int, seed: int) -> SelfTest:
     recorded = read_recorded(config)
     record_choice(config, "self-test", recorded.certificate.roles["certify"])
     own = _in_own_world(config, recorded, trials, np.random.default_rng(seed))
-    promise = config.guarantee
+    guarantee = config.guarantee
     rows, tiers = recorded.certify.scores.shape
-    standard = self_test(promise.alpha, promise.delta, rows, min(tiers, MOST_TIERS), trials, seed)
+    standard = self_test(guarantee.alpha, guarantee.delta, rows, min(tiers, MOST_TIERS), trials, seed)
     return replace(standard, results=(own, *standard.results), tiers=tiers)
 
 
@@ -183,23 +183,23 @@ def _bins(scores: FloatArray, levels: int) -> IntArray:
 
 
 def _in_own_world(config: Config, recorded: Recorded, trials: int, rng: np.random.Generator) -> WorldResult:
-    promise = config.guarantee
-    if promise.path != "tierwise" and PATHS[promise.path].needs_dev:
-        recorded.plan(promise.path)  # says what is missing where there are no dev rows
+    guarantee = config.guarantee
+    if guarantee.path != "tierwise" and PATHS[guarantee.path].needs_dev:
+        recorded.plan(guarantee.path)  # says what is missing where there are no dev rows
     seen = replicate(
         own_world(recorded.certify),
         len(recorded.certify.truth),
-        alpha=promise.alpha,
-        delta=promise.delta,
-        path=promise.path,
-        procedure=promise.procedure,
+        alpha=guarantee.alpha,
+        delta=guarantee.delta,
+        path=guarantee.path,
+        procedure=guarantee.procedure,
         trials=trials,
         rng=rng,
-        pilot=promise.pilot,
+        pilot=guarantee.pilot,
         dev=0 if recorded.dev is None else len(recorded.dev.truth),
     )
-    how = promise.path if promise.path == "tierwise" else f"{promise.procedure}, {promise.path}"
-    return _result(OWN, how, seen, promise.delta)
+    how = guarantee.path if guarantee.path == "tierwise" else f"{guarantee.procedure}, {guarantee.path}"
+    return _result(OWN, how, seen, guarantee.delta)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,7 +49,7 @@ def export(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write a run for another tool: to annotate, to train on, or a spreadsheet."""
+    """Write a run in the format of another tool."""
     from trustescalate.analysis.export_run import export_run
 
     project = open_project(config, overrides)

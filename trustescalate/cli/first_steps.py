@@ -53,7 +53,7 @@ def check(
     if write_roles:
         show(draw_roles(open_project(path, overrides).config), json=json)
         return
-    if data is None or path.exists():
+    if data is None or path.exists() or overrides:
         inspected = inspect_project(open_project(path, overrides).config)
     else:
         inspected = inspect_data(data)

@@ -33,7 +33,7 @@ def report(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write the report of a run, or of a certificate without one, as HTML, Markdown and JSON."""
+    """Write the report of a run, or of the certificate. Files: report.html, report.md and report.json."""
     from trustescalate.analysis.risk_band import limits_at
 
     project = open_project(config, overrides)
@@ -84,7 +84,7 @@ def compare(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare two runs item by item: other judges, or other responses to the same prompts."""
+    """Compare two runs item by item. Judges may differ, or the responses to the same prompts."""
     from trustescalate.analysis.comparison import compare as compare_runs
 
     if by is not None and not by.removeprefix("meta."):

@@ -16,14 +16,14 @@ ties = "class"                 # class: "tie" is a verdict · drop: ties are out
 items = "items.jsonl"          # {"id": "q1", "prompt": "…", "responses": ["…", "…"]}
 annotations = "annotations.jsonl"   # {"item_id": "q1", "annotator": "ann", "label": "A"}
 # group = "meta.prompt_id"     # what makes a cluster: "group", "prompt", "meta.<key>", or "item": nothing
-# strata = "meta.category"     # kinds of items, for means over all items
+# strata = "meta.category"     # strata of items, for means over all items
 
 [guarantee]
-alpha = 0.15                   # released verdicts that may disagree with people, at most
+alpha = 0.15                   # selective risk: released verdicts that may be wrong, at most
 delta = 0.10                   # probability that the certificate is wrong, at most
 
 # [groups]
-# by = "meta.language"         # a promise for each of its values by itself, instead of one for all items
+# by = "meta.language"         # a guarantee for each of its values, instead of one for all items
 
 [ensemble]
 annotators = 5                 # N few-shot prompts …

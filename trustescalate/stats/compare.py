@@ -1,21 +1,18 @@
-"""Side by side: which path, and which way to make scores, buys most coverage for the same promise?
+"""Compare paths on one set of rows: which buys most coverage for the same guarantee?
 
-A comparison is not a promise. Only one certificate of a comparison may be used, and which one must not depend
-on the rows that certify: `certify_paths` lets dev rows choose. `compare_estimators` looks at all labels, so
-it is for deciding about the *next* set. This file tests nothing itself: that is `certify`.
+Only one certificate of a comparison may be used, and which one must not depend on the rows that certify: dev
+rows choose. This file tests nothing itself: that is `certify`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error
+from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
-from trustescalate.stats.policy import evaluate
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
 from trustescalate.stats.pooling import Rows, Votes
 
 TRIAL_DELTA = 0.5
@@ -117,32 +114,6 @@ def certify_paths(
     return PathResults(results, wishes.index(min(wishes)))
 
 
-def trial(
-    rows: Rows,
-    pilot: Votes | None,
-    path: PathName,
-    classes: int,
-    *,
-    alpha: float,
-    prefer: Prefer = "coverage",
-    abstention_price: float | None = None,
-) -> tuple[float, float]:
-    """Coverage and mean USD a row that a label-free path would have, tested at even odds: for dev rows.
-
-    Nothing is promised by it. Without a certificate it covers 0 and costs every tier. Raises ValueError as
-    `certify` does, and for a path that is laid out on labels.
-    Source: the test of `certify` at delta = 1/2: a median-unbiased guess, never a promise.
-
-    >>> ones = np.ones((40, 1), dtype=int)
-    >>> rows = Rows(0.9 * ones, ones, ones[:, 0], 1.0 * ones)
-    >>> trial(rows, None, "common", 2, alpha=0.1)
-    (1.0, 1.0)
-    """
-    plan = PATHS[path].build(Basis(None, pilot, rows.scores.shape[1], classes))
-    how = {"alpha": alpha, "prefer": prefer, "abstention_price": abstention_price}
-    return _released(certify(*rows, path=plan, delta=TRIAL_DELTA, **how), rows)  # type: ignore[arg-type]
-
-
 def wish(coverage: float, cost: float, prefer: Prefer, price: float) -> tuple[float, float]:
     """What a choice wants, the smaller the better: most coverage, least cost, or least with abstentions.
 
@@ -156,104 +127,8 @@ def wish(coverage: float, cost: float, prefer: Prefer, price: float) -> tuple[fl
     return cost + (price * (1 - coverage) if prefer == "total" else 0.0), -coverage
 
 
-class EstimatorResult(NamedTuple):
-    """One way to make scores. `ece`, `brier`, `auroc` per tier, None where they are not defined.
-
-    `coverage` and `cost` (USD a row) are means over draws, where a draw that certifies nothing covers 0 and
-    costs every tier; `certified` and `violations` count draws.
-    """
-
-    name: str
-    ece: tuple[float | None, ...]
-    brier: tuple[float | None, ...]
-    auroc: tuple[float | None, ...]
-    coverage: float
-    cost: float
-    certified: int
-    violations: int
-
-
-def compare_estimators(
-    candidates: Mapping[str, Votes],
-    truth: IntArray,
-    costs: FloatArray | Mapping[str, FloatArray],
-    *,
-    alpha: float,
-    delta: float,
-    n: int,
-    draws: int,
-    rng: np.random.Generator,
-    path: PathName = "hedged",
-    classes: int = 2,
-    pilot: int = 100,
-    dev: int = 0,
-) -> tuple[EstimatorResult, ...]:
-    """What each way to make scores is worth: calibration figures, and certified coverage by resampling.
-
-    `candidates` holds scores and labels (N, m) by name, for the N rows of `truth` (N,) and `costs` (N, m), or
-    costs by name where some read fewer votes than others.
-    Each draw takes `pilot` rows without labels, `dev` rows, and n - `dev` rows to certify, with replacement,
-    the same for all candidates; the certificate is scored on all N rows, which stand for the population.
-    A score that was fitted on some of the N rows looks better than it is: fit it elsewhere. Raises ValueError
-    if shapes differ, and as `certify` does.
-    Source: the bootstrap, Efron 1979; the figures as in `calibration`.
-
-    >>> rng = np.random.default_rng(0)
-    >>> sure, truth = rng.uniform(0.5, 1, size=(500, 1)), rng.integers(2, size=500)
-    >>> labels = np.where(rng.uniform(size=(500, 1)) < sure, truth[:, None], 1 - truth[:, None])
-    >>> candidates = {"sure": Votes(sure, labels), "blind": Votes(np.full((500, 1), 0.8), labels)}
-    >>> rule = {"alpha": 0.15, "delta": 0.1, "n": 300, "draws": 50}
-    >>> found = compare_estimators(candidates, truth, np.ones((500, 1)), rng=rng, **rule)
-    >>> [(one.name, round(one.coverage, 1), one.violations) for one in found]
-    [('sure', 0.5, 2), ('blind', 0.0, 0)]
-    """
-    population = {
-        name: Rows(*votes, truth, costs[name] if isinstance(costs, Mapping) else costs)
-        for name, votes in candidates.items()
-    }
-    size, tiers = next(iter(population.values())).scores.shape
-    tallies = {name: np.zeros(4) for name in candidates}
-    for _ in range(draws):
-        seen, known, drawn = (rng.integers(size, size=rows) for rows in (pilot, dev, n - dev))
-        for name, rows in population.items():
-            basis = Basis(rows.take(known) if dev else None, rows.take(seen).votes, tiers, classes)
-            plan = PATHS[path].build(basis)
-            result = certify(*rows.take(drawn), alpha=alpha, delta=delta, path=plan)
-            tallies[name] += _scored(result, plan, rows, alpha)
-    return tuple(
-        EstimatorResult(
-            name,
-            _by_tier(expected_calibration_error, rows),
-            _by_tier(brier_score, rows),
-            _by_tier(auroc, rows),
-            float(tallies[name][0] / draws),
-            float(tallies[name][1] / draws),
-            int(tallies[name][2]),
-            int(tallies[name][3]),
-        )
-        for name, rows in population.items()
-    )
-
-
 def _released(result: Certified, rows: Rows) -> tuple[float, float]:
     if result.chosen is None:
         return 0.0, float(rows.costs.sum(axis=1).mean())
     table = result.table
     return float(table.accepted[result.chosen] / len(rows.truth)), float(table.cost[result.chosen])
-
-
-def _scored(result: Certified, plan: Plan, rows: Rows, alpha: float) -> FloatArray:
-    if result.thresholds is None:
-        return np.array([0.0, rows.costs.sum(axis=1).mean(), 0.0, 0.0])
-    outcome = evaluate(result.thresholds[None], *plan.rows(rows))
-    released, errors = int(outcome.accepted[0]), int(outcome.errors[0])
-    broken = bool(released) and errors / released > alpha
-    return np.array([released / len(rows.truth), outcome.cost[0], 1.0, float(broken)])
-
-
-def _by_tier(
-    measure: Callable[[FloatArray, BoolArray], float | None], rows: Rows
-) -> tuple[float | None, ...]:
-    said, correct = rows.labels >= 0, rows.labels == rows.truth[:, None]
-    tiers = range(rows.scores.shape[1])
-    return tuple(measure(rows.scores[said[:, j], j], correct[said[:, j], j]) for j in tiers)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trustescalate.stats.compare import certify_paths
-from trustescalate.stats.paths import PATHS, Rows
+from trustescalate.stats.paths import PATHS
 from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import world
 

@@ -208,7 +208,7 @@ def plan_from_pilot(
     """Resample the power curve of a project's path, procedure and preference; alpha and delta are its own.
 
     Each calibration spends what a first test of fresh labels may. The ledger notes that the recorded labels
-    were read to choose by. Raises what `read_recorded` and `Project.read_to_choose` raise, UsageError where
+    were read to choose by. Raises what `read_recorded` and `record_choice` raise, UsageError where
     each value has a guarantee of its own, NotMeasurable for a fitted path without recorded dev rows, and
     ValueError as `stats.pilot.pilot_power` does.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import PATHS, Basis, PathName, Plan, Rows, Votes
+from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.pooling import Rows, Votes
 
 TRIAL_DELTA = 0.5

@@ -71,6 +71,10 @@ def scoring(api: str, **faults: Canned) -> FaultServer:
     return FaultServer(plan=plan)
 
 
+async def at_once(_: float) -> None:
+    """Wait for nothing."""
+
+
 def ask(server: FaultServer, api: str, *texts: str, **settings: Any) -> list[Reply]:
     async def asked() -> list[Reply]:
         backend = ScoreBackend(model="m", api=api, base_url=server.url, **settings)  # type: ignore[arg-type]
@@ -100,11 +104,11 @@ def test_failures_are_values_and_passing_ones_are_asked_again() -> None:
         "page": Canned(200, "<html>"),
     }
     with scoring("score", **faults) as server:
-        replies = ask(server, "score", *faults, "fine", attempts=3)
+        replies = ask(server, "score", *faults, "fine", attempts=3, sleep=at_once)
     assert [reply.failure for reply in replies] == [None, None, "bad_request", None, None, None]
     assert sorted(server.stats.by_body.values()) == [1, 1, 2, 2, 2, 2]
     with FaultServer(plan=lambda sent, nth: Canned(200, {"data": []})) as server:
-        assert ask(server, "score", "odd")[0].failure == "bad_reply"
+        assert ask(server, "score", "odd", sleep=at_once)[0].failure == "bad_reply"
         assert server.stats.requests == 3
     with scoring("score") as server:
         url = server.url

@@ -1,15 +1,14 @@
-"""`--batch`: what judges would ask is collected, answered by a Batch API, and found by the usual run.
+"""Collect what judges would ask, have a Batch API answer it, and leave the answers in the cache for the run.
 
-The judges themselves say what they ask: they are put before an endpoint that answers "pending" to what is
-not in the cache, until nothing is pending. A tier asks about all items that the tiers before it did not
-decide, and for its whole ensemble: nothing ends early in a batch. No verdict is made here, and nothing is
-recorded.
+The judges are asked as in a run, through an endpoint that answers "pending" to what is not in the cache,
+until nothing is pending. A tier is asked about all items that the tiers before it did not decide, and for its
+whole ensemble: no ensemble stops early in a batch. No verdict is made here, and nothing is recorded.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trustescalate.cascade.runner import Cascade, decide_item
@@ -31,25 +30,26 @@ PENDING = "pending"
 ROUNDS = 3
 """So many batches may leave one request unanswered."""
 TRANSFER = 600.0
-"""Seconds that a file may take."""
+"""Seconds that one attempt to move a file may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """One judge whose questions wait for a batch."""
+@dataclass(slots=True)
+class BatchedJudge:
+    """One judge whose requests wait for a batch. `live` is its endpoint, probed by its first request."""
 
     name: str
-    endpoint: str
     tariff: Tariff
     live: Ask
     client: BatchClient
+    waiting: dict[str, Request] = field(default_factory=dict)
+    probed: bool = False
 
 
 class Deferred:
-    """Questions that wait. `finish_live`: what the first batch leaves unanswered is asked at once.
+    """Requests that wait for batches. `finish_live`: what the first batch leaves unanswered is sent live.
 
-    The first question to each judge is asked live: it finds a wrong key or model, and what parameters the
-    endpoint takes, in seconds and not in a day. What is under way is kept in `folder`.
+    The first request of each judge is sent live: a wrong key or model, and the parameters that the endpoint
+    takes, show in seconds and not in a day. `folder` keeps the batches in progress.
     """
 
     def __init__(
@@ -64,30 +64,27 @@ class Deferred:
     ) -> None:
         self._folder, self._cache, self._budget = folder, cache, budget
         self._finish_live, self._notice, self._sleep = finish_live, notice, sleep
-        self._desks: dict[str, Desk] = {}
-        self._waiting: dict[str, dict[str, Request]] = {}
+        self._batched: dict[str, BatchedJudge] = {}
         self._failed: dict[str, Reply] = {}
         self._rounds: Counter[str] = Counter()
-        self._greeted: set[str] = set()
         self._collecting = False
         self._backends: dict[str, OpenAIBackend] = {}
 
     def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Ask) -> Ask:
-        """What a judge asks in the place of its endpoint, which is `live`, with cache and budget."""
+        """Stand in for a judge's endpoint, which is `live`, with cache and budget."""
         reached = Endpoint(
             model=table.model,
             base_url=table.base_url,
             api_key_env=table.api_key_env,
             timeout=max(table.timeout, TRANSFER),
             attempts=table.attempts,
-            give_up_after=table.give_up_after,
+            give_up_after=max(table.give_up_after, 2 * TRANSFER),
             sleep=self._sleep,
         )
         client = BatchClient(
             table.name, reached, endpoint, self._folder, notice=self._notice, sleep=self._sleep
         )
-        self._desks[table.name] = Desk(table.name, endpoint, tariff, live, client)
-        self._waiting[table.name] = {}
+        batched = self._batched[table.name] = BatchedJudge(table.name, tariff, live, client)
 
         async def ask(request: Request) -> Reply:
             key = request_key(endpoint, request)
@@ -96,58 +93,59 @@ class Deferred:
                 return known
             if not self._collecting:
                 return await live(request)
-            self._waiting[table.name][key] = request
+            batched.waiting[key] = request
             return Reply("", None, "stop", Usage(), PENDING)
 
         return ask
 
     def seated(self, judges: Sequence[Judge], backends: Mapping[str, Backend]) -> list[Judge]:
-        """Judges, those that wait for batches to be asked for whole ensembles, before their backends."""
+        """Wrap the judges that wait for batches, so that they are asked for whole ensembles."""
         self._backends = {
             name: backend for name, backend in backends.items() if isinstance(backend, OpenAIBackend)
         }
-        return [WholeJudge(judge) if judge.name in self._desks else judge for judge in judges]
+        return [WholeJudge(judge) if judge.name in self._batched else judge for judge in judges]
 
     async def judgments(self, items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
-        """Have answered all that calibration asks of the judges that wait for batches."""
-        waiting = [judge for judge in judges if judge.name in self._desks]
-        await self._answer_all(lambda: rehearse_judgments(items, waiting, in_flight))
+        """Answer all that calibration asks of the judges that wait for batches."""
+        waiting = [judge for judge in judges if judge.name in self._batched]
+        await self._answer_all(lambda: dry_run_judgments(items, waiting, in_flight))
 
     async def cascade(self, items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
-        """Have answered all that a run asks of them, tier after tier."""
-        await self._answer_all(lambda: rehearse_cascade(items, cascade, in_flight))
+        """Answer all that a run asks of them, tier after tier."""
+        await self._answer_all(lambda: dry_run_cascade(items, cascade, in_flight))
 
     async def close(self) -> None:
         """Close the connections."""
-        for desk in self._desks.values():
-            await desk.client.close()
+        for judge in self._batched.values():
+            await judge.client.close()
 
-    async def _answer_all(self, rehearse: Callable[[], Awaitable[None]]) -> None:
-        """Rehearse and have answered what was asked, until nothing is pending.
+    async def _answer_all(self, dry_run: Callable[[], Awaitable[None]]) -> None:
+        """Alternate dry runs and batches until nothing is pending.
 
-        Batches that were left under way are waited for first. Raises BudgetReached before a batch that may
+        Batches that were left in progress are awaited first. Raises BudgetReached before a batch that may
         cost more than is left, ProviderError where a provider refuses one.
         """
-        for desk in self._desks.values():
-            async for line in desk.client.resumed():
-                self._greeted.add(desk.name)
-                self._take(desk, line, Dialect(), 0.0)
+        for judge in self._batched.values():
+            async for line in judge.client.resumed():
+                judge.probed = True
+                self._take(judge, line, Dialect(), 0.0)
         while True:
             self._collecting = True
-            await rehearse()
+            await dry_run()
             self._collecting = False
-            left_to_live = self._finish_live and self._rounds
-            if left_to_live or not any(self._waiting.values()):
-                self._waiting = {name: {} for name in self._desks}
+            judges = list(self._batched.values())
+            if (self._finish_live and self._rounds) or not any(judge.waiting for judge in judges):
+                for judge in judges:
+                    judge.waiting = {}
                 return
-            await all_done(self._answer(desk) for desk in self._desks.values())
+            await all_done(map(self._answer, judges))
 
-    async def _answer(self, desk: Desk) -> None:
-        waiting, self._waiting[desk.name] = self._waiting[desk.name], {}
-        if waiting and desk.name not in self._greeted:
-            self._greeted.add(desk.name)
+    async def _answer(self, judge: BatchedJudge) -> None:
+        waiting, judge.waiting = judge.waiting, {}
+        if waiting and not judge.probed:
+            judge.probed = True
             key = next(iter(waiting))
-            reply = await desk.live(waiting.pop(key))
+            reply = await judge.live(waiting.pop(key))
             if reply.failure is not None:
                 self._failed[key] = reply
         if not waiting:
@@ -157,45 +155,45 @@ class Deferred:
         late = [key for key in waiting if self._rounds[key] > ROUNDS]
         if late:
             raise ProviderError(
-                f"{desk.name}: {len(late):,} requests are unanswered after {ROUNDS} batches",
+                f"{judge.name}: {len(late):,} requests are unanswered after {ROUNDS} batches",
                 "--finish-live asks what is left at once, at the full price",
             )
-        await self._submit(desk, dict(sorted(waiting.items())))
+        await self._submit(judge, dict(sorted(waiting.items())))
 
-    async def _submit(self, desk: Desk, waiting: Mapping[str, Request]) -> None:
+    async def _submit(self, judge: BatchedJudge, waiting: Mapping[str, Request]) -> None:
         reserved: dict[str, float] = {}
-        backend = self._backends[desk.name]
+        backend = self._backends[judge.name]
         dialect = backend.dialect
         try:
             for key, request in waiting.items():
-                most = desk.tariff.cost(replace(most_usage(request), batched=1))
+                most = judge.tariff.cost(replace(most_usage(request), batched=1))
                 self._budget.reserve(most)
                 reserved[key] = most
             bodies = {key: backend.body(request) for key, request in waiting.items()}
-            async for line in desk.client.answers(bodies):
+            async for line in judge.client.answers(bodies):
                 kept = worth_keeping(waiting[line.key], line.reply)
-                self._take(desk, replace(line, reply=kept), dialect, reserved.pop(line.key, 0.0))
+                self._take(judge, replace(line, reply=kept), dialect, reserved.pop(line.key, 0.0))
         finally:
             for most in reserved.values():
                 self._budget.settle(most, 0.0)
 
-    def _take(self, desk: Desk, line: Line, dialect: Dialect, reserved: float) -> None:
-        """Put an answer where the run will find it; one that may yet come is left pending."""
-        self._budget.settle(reserved, desk.tariff.cost(line.reply.usage))
+    def _take(self, judge: BatchedJudge, line: Line, dialect: Dialect, reserved: float) -> None:
+        """Put an answer into the cache; one that may yet come stays pending."""
+        self._budget.settle(reserved, judge.tariff.cost(line.reply.usage))
         if line.reply.failure is None:
             self._cache.put(line.key, line.reply)
             return
-        taught = line.answer is not None and self._backends[desk.name].learn(line.answer, dialect)
-        if not (line.again or taught):
+        learnt = line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
+        if not (line.again or learnt):
             self._failed[line.key] = line.reply
 
 
 class Waiting(Exception):
-    """An item cannot go on before its questions are answered."""
+    """An item cannot go on before its requests are answered."""
 
 
 class WholeJudge:
-    """A judge that is asked for its whole ensemble: a batch was paid for all of it."""
+    """A judge that is asked for its whole ensemble: a batch was paid for all votes."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -214,8 +212,8 @@ class WholeJudge:
         return judgment
 
 
-async def rehearse_judgments(items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
-    """Let judges ask all that calibration takes of them."""
+async def dry_run_judgments(items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
+    """Run the judges as calibration does, on the answers so far."""
 
     async def one(item: Item) -> None:
         for judge in judges:
@@ -227,8 +225,8 @@ async def rehearse_judgments(items: Sequence[Item], judges: Sequence[Judge], in_
     await _all(items, one, in_flight)
 
 
-async def rehearse_cascade(items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
-    """Let each item go as far as the answers so far carry it."""
+async def dry_run_cascade(items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
+    """Run each item through the cascade, as far as the answers so far allow."""
 
     async def one(item: Item) -> None:
         try:

@@ -48,10 +48,20 @@ class _ModelJudge(_Judge):
 class _Reached(Table):
     """How an endpoint is reached; never a key."""
 
+    model: str
     base_url: str | None = None
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
         None, description="the NAME of the variable that holds the key"
     )
+    concurrency: Annotated[int, NO_VERDICT] = Field(
+        16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
+    )
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
+    attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
+    give_up_after: Annotated[float, NO_VERDICT] = Field(
+        300.0, gt=0, description="seconds one question may take in all"
+    )
+    extra: Open = Field(default_factory=dict, description="more fields for the request body")
 
     @field_validator("api_key_env")
     @classmethod
@@ -76,22 +86,12 @@ class OpenAIJudge(_Reached, _ModelJudge):
     """A model behind any OpenAI-compatible endpoint."""
 
     backend: Literal["openai"]
-    model: str
-    concurrency: Annotated[int, NO_VERDICT] = Field(
-        16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
-    )
     requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
         None, gt=0, description="never more than this"
     )
     tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
         None, gt=0, description="input and output; never more than this"
     )
-    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
-    attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
-    give_up_after: Annotated[float, NO_VERDICT] = Field(
-        300.0, gt=0, description="seconds one question may take in all"
-    )
-    extra: Open = Field(default_factory=dict, description="more fields for the request body")
     batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="what an answer of the Batch API costs, as a share of the price"
     )
@@ -197,20 +197,12 @@ class ScoreJudge(_Reached, _Judge):
     """A reward model or a reranker behind an endpoint: one number a response."""
 
     backend: Literal["score"]
-    model: str
     base_url: str
     api: Literal["score", "rerank", "tei"] = Field(
         "score", description="vLLM's /score; /rerank as of Cohere, Jina and vLLM; or /rerank of TEI"
     )
     scale: float = Field(1.0, gt=0, description="the difference of two scores that is worth odds of e to 1")
     middle: float = Field(0.0, description="binary: the score at which both labels are as likely")
-    concurrency: Annotated[int, NO_VERDICT] = Field(16, ge=1)
-    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
-    attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
-    give_up_after: Annotated[float, NO_VERDICT] = Field(
-        300.0, gt=0, description="seconds one question may take in all"
-    )
-    extra: Open = Field(default_factory=dict, description="more fields for the request body")
 
 
 class PluginJudge(_ModelJudge):

@@ -1,8 +1,8 @@
-"""The Batch API of OpenAI and of those who speak like it: a file of requests, answered within a day, cheaper.
+"""Send requests through the Batch API of OpenAI and its imitators: a file, answered within a day, cheaper.
 
-What is under way lies in a folder: a manifest of requests and a state. Each is written before the step that
-it stands for is taken, and looked for at the provider afterwards, so a kill at any moment loses no batch and
-uploads none twice. This file knows no cache, no budget and no judge: bodies in, replies out.
+A folder holds the batches in progress: a manifest of requests and a state. Each is written before the step
+that it records, and looked up at the provider afterwards, so a kill at any moment loses no batch and uploads
+none twice. This module knows no cache, no budget and no judge: bodies in, replies out.
 """
 
 import asyncio
@@ -24,15 +24,16 @@ MOST_BYTES = 150_000_000
 """Of one file. OpenAI allows 50,000 requests and 200 MB."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
-T = TypeVar("T")
 ENDED = ("completed", "failed", "expired", "cancelled")
 PATH = "/v1/chat/completions"
 TAG = "trustescalate"
+HINT = "fix the cause, then resume"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A batch under way. `name` is a mark of our own, by which file and batch are found at the provider."""
+    """A batch in progress. `name` is the mark by which its file and batch are recognised at the provider."""
 
     name: str
     judge: str
@@ -55,8 +56,8 @@ class Line:
 class BatchClient:
     """Batches of one judge. `endpoint_id` tells its tickets from those of other models in the same folder.
 
-    `sleep` waits between polls, `notice` is told how a batch stands. Raises ProviderError where the provider
-    refuses a batch as a whole, or has no Batch API.
+    `sleep` waits between polls, `notice` receives the state of a batch. Raises ProviderError where the
+    provider refuses a batch as a whole, or has no Batch API.
     """
 
     def __init__(
@@ -77,37 +78,33 @@ class BatchClient:
         await self._endpoint.close()
 
     async def resumed(self) -> AsyncIterator[Line]:
-        """The outcomes of batches that an earlier process left under way, when they have ended."""
-        for ticket in self._tickets():
-            async for line in self._outcome(await self._begun(ticket, resumed=True)):
+        """Yield the outcomes of batches that an earlier process left in progress, when they have ended."""
+        for ticket in self._load_tickets():
+            async for line in self._collect(await self._begin(ticket, resumed=True)):
                 yield line
 
     async def answers(self, bodies: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[Line]:
-        """The outcomes of these requests, by key. What a batch that expired left undone is said as such."""
-        tickets = [self._ticket(part) for part in _parts(bodies)]
-        begun = [await self._begun(ticket, resumed=False) for ticket in tickets]
+        """Yield the outcomes of these requests; those that an expired batch left out are "not_answered"."""
+        tickets = [self._open_ticket(part) for part in _split_parts(bodies)]
+        begun = [await self._begin(ticket, resumed=False) for ticket in tickets]
         for ticket in begun:
-            async for line in self._outcome(ticket):
+            async for line in self._collect(ticket):
                 yield line
 
-    # ── under way ──
+    # ── start ──
 
-    def _tickets(self) -> list[Ticket]:
-        found = []
-        for path in sorted(self._folder.glob("*.json")):
-            ticket = decode(path.read_bytes(), Ticket)
-            if ticket.endpoint == self._id and ticket.judge == self._judge:
-                found.append(ticket)
-        return found
+    def _load_tickets(self) -> list[Ticket]:
+        tickets = [decode(path.read_bytes(), Ticket) for path in sorted(self._folder.glob("*.json"))]
+        return [each for each in tickets if (each.endpoint, each.judge) == (self._id, self._judge)]
 
-    def _ticket(self, lines: Mapping[str, bytes]) -> Ticket:
+    def _open_ticket(self, lines: Mapping[str, bytes]) -> Ticket:
         self._folder.mkdir(parents=True, exist_ok=True)
         ticket = Ticket(secrets.token_hex(12), self._judge, self._id, len(lines))
-        write_atomically(self._manifest(ticket), b"".join(lines.values()))
+        write_atomically(self._manifest_path(ticket), b"".join(lines.values()))
         self._save(ticket)
         return ticket
 
-    def _manifest(self, ticket: Ticket) -> Path:
+    def _manifest_path(self, ticket: Ticket) -> Path:
         return self._folder / f"{TAG}-{ticket.name}.jsonl"
 
     def _save(self, ticket: Ticket) -> None:
@@ -115,70 +112,67 @@ class BatchClient:
 
     def _forget(self, ticket: Ticket) -> None:
         (self._folder / f"{ticket.name}.json").unlink(missing_ok=True)
-        self._manifest(ticket).unlink(missing_ok=True)
+        self._manifest_path(ticket).unlink(missing_ok=True)
 
-    async def _begun(self, ticket: Ticket, *, resumed: bool) -> Ticket:
-        """Upload and start what is not yet. Each id is written down before anything is waited for."""
+    async def _begin(self, ticket: Ticket, *, resumed: bool) -> Ticket:
+        """Upload the file and start the batch, unless that is done. Each id is saved before the next step."""
         if ticket.file_id is None and ticket.batch_id is None:
-            path = self._manifest(ticket)
+            path = self._manifest_path(ticket)
             file = (path.name, path.read_bytes(), "application/jsonl")
-            made = await self._made(
+            file_id = await self._create(
                 "file",
                 Call("POST", "/files", more={"data": {"purpose": "batch"}, "files": {"file": file}}),
                 Call("GET", "/files", more={"params": {"purpose": "batch", "limit": 100}}),
                 lambda row: row.get("filename") == path.name,
                 resumed,
             )
-            ticket = replace(ticket, file_id=made)
+            ticket = replace(ticket, file_id=file_id)
             self._save(ticket)
         if ticket.batch_id is None:
             body = {"input_file_id": ticket.file_id, "endpoint": PATH, "completion_window": WINDOW}
             content = json.dumps({**body, "metadata": {TAG: ticket.name}}).encode()
-            made = await self._made(
+            batch_id = await self._create(
                 "batch",
                 Call("POST", "/batches", lambda: content),
                 Call("GET", "/batches", more={"params": {"limit": 100}}),
                 lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name,
                 resumed,
             )
-            ticket = replace(ticket, batch_id=made)
+            ticket = replace(ticket, batch_id=batch_id)
             self._save(ticket)
-            self._notice(f"{self._judge}: batch {made} of {ticket.requests:,} requests is under way")
+            self._notice(f"{self._judge}: batch {batch_id} of {ticket.requests:,} requests is in progress")
         return ticket
 
-    async def _made(
+    async def _create(
         self, what: str, make: Call, listed: Call, is_ours: Callable[[dict[str, Any]], bool], resumed: bool
     ) -> str:
-        """The id of a thing at the provider: looked for first, where its making may have gone unnoticed."""
+        """Create a file or batch and return its id; look first if an earlier attempt may have succeeded."""
 
         async def find() -> str | None:
-            rows, _ = await self._endpoint.exchange(listed, _rows)
+            rows, _ = await self._endpoint.exchange(listed, _read_rows)
             return next((row["id"] for row in rows or () if is_ours(row)), None)
 
-        made = await find() if resumed else None
-        if made is None:
-            made, answer = await self._endpoint.exchange(make, _id, find)
-            if made is None:
-                said = self._endpoint.failed(answer)
-                raise ProviderError(
-                    f"{self._judge}: the {what} could not be made: {said.text[:300] or said.failure}",
-                    "mend that, then go on",
-                )
-        return made
+        identity = await find() if resumed else None
+        if identity is None:
+            identity, answer = await self._endpoint.exchange(make, _read_id, find)
+        if identity is None:
+            refusal = self._endpoint.failed(answer)
+            why = refusal.text[:300] or refusal.failure
+            raise ProviderError(f"{self._judge}: the {what} could not be created: {why}", HINT)
+        return identity
 
-    # ── its end ──
+    # ── end ──
 
-    async def _outcome(self, ticket: Ticket) -> AsyncIterator[Line]:
-        batch = await self._ended(ticket)
+    async def _collect(self, ticket: Ticket) -> AsyncIterator[Line]:
+        batch = await self._await_end(ticket)
         if batch["status"] == "failed":
             self._forget(ticket)
-            said = f"{self._judge}: the batch was refused: {self._why(batch)}"
-            raise ProviderError(said, "mend that, then go on")
-        asked, seen = set(_keys(self._manifest(ticket))), set[str]()
+            raise ProviderError(f"{self._judge}: the batch was refused: {self._read_reason(batch)}", HINT)
+        asked, seen = set(_read_keys(self._manifest_path(ticket))), set[str]()
         for name in ("output_file_id", "error_file_id"):
             if isinstance(batch.get(name), str):
                 path = f"/files/{batch[name]}/content"
-                content = await self._got(f"file {batch[name]}", path, lambda content: (content, 0))
+                content = await self._get(f"file {batch[name]}", path, lambda content: (content, 0))
                 for line in read_lines(content):
                     if line.key in asked - seen:
                         seen.add(line.key)
@@ -189,33 +183,33 @@ class BatchClient:
         self._notice(f"{self._judge}: batch {ticket.batch_id} {batch['status']}: {came}")
         self._forget(ticket)
 
-    async def _ended(self, ticket: Ticket) -> dict[str, Any]:
+    async def _await_end(self, ticket: Ticket) -> dict[str, Any]:
         wait = FIRST_POLL
         while True:
-            batch = await self._got(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _batch)
+            batch = await self._get(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _read_batch)
             if batch["status"] in ENDED:
                 return batch
             await self._sleep(wait)
             wait = min(2 * wait, LONGEST_POLL)
 
-    async def _got(self, what: str, path: str, read: Callable[[bytes], tuple[T, int] | None]) -> T:
+    async def _get(self, what: str, path: str, read: Callable[[bytes], tuple[T, int] | None]) -> T:
         value, answer = await self._endpoint.exchange(Call("GET", path), read)
         if value is None:
             raise ProviderError(f"{self._judge}: {what} cannot be read: {answer.failure}", "try again later")
         return value
 
-    def _why(self, batch: Mapping[str, Any]) -> str:
+    def _read_reason(self, batch: Mapping[str, Any]) -> str:
         errors = batch.get("errors")
         rows = errors.get("data") if isinstance(errors, dict) else None
-        said = [str(row.get("message")) for row in rows or () if isinstance(row, dict)]
-        return self._endpoint.clean("; ".join(said[:3]))[:300] or "no reason is given"
+        messages = [str(row.get("message")) for row in rows or () if isinstance(row, dict)]
+        return self._endpoint.clean("; ".join(messages[:3]))[:300] or "no reason is given"
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _parts(bodies: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, bytes]]:
-    """Manifest lines, in files of a size that is taken."""
+def _split_parts(bodies: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, bytes]]:
+    """Yield manifest lines, in files of a size that is accepted."""
     part: dict[str, bytes] = {}
     size = 0
     for key, body in bodies.items():
@@ -230,7 +224,7 @@ def _parts(bodies: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, bytes]
         yield part
 
 
-def _keys(manifest: Path) -> Iterator[str]:
+def _read_keys(manifest: Path) -> Iterator[str]:
     with manifest.open("rb") as lines:
         for line in lines:
             yield json.loads(line)["custom_id"]
@@ -253,10 +247,10 @@ def read_lines(content: bytes) -> Iterator[Line]:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("custom_id"), str):
-            yield _line(row["custom_id"], row.get("response"), row.get("error"))
+            yield _read_line(row["custom_id"], row.get("response"), row.get("error"))
 
 
-def _line(key: str, response: Any, error: Any) -> Line:
+def _read_line(key: str, response: Any, error: Any) -> Line:
     if not isinstance(response, dict):
         code = error.get("code") if isinstance(error, dict) else None
         failure = "not_answered" if code in ("batch_expired", "batch_cancelled") else "server_error"
@@ -274,7 +268,7 @@ def _line(key: str, response: Any, error: Any) -> Line:
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fields(content: bytes) -> dict[str, Any]:
+def _read_fields(content: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
@@ -282,18 +276,18 @@ def _fields(content: bytes) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _id(content: bytes) -> tuple[str, int] | None:
-    made = _fields(content).get("id")
-    return (made, 0) if isinstance(made, str) else None
+def _read_id(content: bytes) -> tuple[str, int] | None:
+    identity = _read_fields(content).get("id")
+    return (identity, 0) if isinstance(identity, str) else None
 
 
-def _batch(content: bytes) -> tuple[dict[str, Any], int] | None:
-    fields = _fields(content)
+def _read_batch(content: bytes) -> tuple[dict[str, Any], int] | None:
+    fields = _read_fields(content)
     return (fields, 0) if isinstance(fields.get("status"), str) else None
 
 
-def _rows(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
-    rows = _fields(content).get("data")
+def _read_rows(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
+    rows = _read_fields(content).get("data")
     if not isinstance(rows, list):
         return None
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], 0

@@ -1,7 +1,7 @@
-"""What goes over the wire to a chat completions endpoint, and what comes back. Pure: bytes in, records out.
+"""Write chat completion requests in an endpoint's dialect, and read its answers. Pure: bytes in, records out.
 
-Request bodies in the dialect that an endpoint takes, answers and their errors, and the ways in which servers
-say when to ask again. Only the fields that are used are parsed, and every body is met with distrust.
+Also the errors that servers send, and the ways in which they say when to ask again. Only the fields that are
+used are parsed, and no body is trusted to have its shape.
 """
 
 import json
@@ -273,9 +273,9 @@ def backoff(attempt: int, headers: Mapping[str, str], rng: random.Random) -> flo
     >>> backoff(1, {"retry-after": "10"}, random.Random(0)) >= 10
     True
     """
-    told = retry_after(headers)
-    if told is not None and told > 0:
-        return told * (1 + 0.1 * rng.random())
+    seconds = retry_after(headers)
+    if seconds is not None and seconds > 0:
+        return seconds * (1 + 0.1 * rng.random())
     return rng.random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (attempt - 1))
 
 
@@ -315,10 +315,10 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
     return max(gap.total_seconds(), 0.0)
 
 
-def pause_told(headers: Mapping[str, str]) -> float:
+def pause_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until a budget that this answer used up is full again; 0 where none is.
 
-    >>> pause_told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1.5s"})
+    >>> pause_until_reset({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1.5s"})
     1.5
     """
     return max((seconds for used_up, seconds in _resets(headers) if used_up), default=0.0)
@@ -333,8 +333,8 @@ def _reset(headers: Mapping[str, str]) -> float | None:
 def _resets(headers: Mapping[str, str]) -> Iterator[tuple[bool, float]]:
     """For each budget whether it is used up, and the seconds until it is full again."""
     for kind in ("requests", "tokens"):
-        told = headers.get(f"x-ratelimit-reset-{kind}")
-        match = None if told is None else _DURATION.fullmatch(told)
+        duration = headers.get(f"x-ratelimit-reset-{kind}")
+        match = None if duration is None else _DURATION.fullmatch(duration)
         if match is not None and any(match.groups()):
             parts = zip(match.groups(), _UNITS, strict=True)
             used_up = headers.get(f"x-ratelimit-remaining-{kind}") == "0"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import openai
 
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import Answer, backoff, pause_told
+from trustescalate.judges.completions import Answer, backoff, pause_until_reset
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.records import Reply, Token, Usage
 
@@ -48,8 +48,8 @@ def _learn_nothing(_: Answer) -> bool:
 class Call:
     """One question to an endpoint. `more` are arguments of the HTTP request (params, data, files).
 
-    `body` is made anew for each attempt, and `learn` says of a refusal whether the next body will be another
-    one: then it is sent at once. `tokens` is a guess, rather too high; `first` puts the call before all that
+    `body` is called for each attempt. `learn` receives a refusal and says whether the next body will differ:
+    then it is sent at once. `tokens` is a guess, rather too high; `first` puts the call before all that
     wait. `attempts` overrides the endpoint's.
     """
 
@@ -118,10 +118,10 @@ class Endpoint:
     async def exchange(
         self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
     ) -> tuple[T | None, Answer]:
-        """Ask until there is an answer that asking again will not change; the value is None where none came.
+        """Send the call until the answer is one that asking again will not change; no value is None.
 
-        `look` is asked before each further attempt whether an answer that was lost has done its work. Raises
-        `ProviderError` if no request can succeed (the key, the address, the quota), and from then on always.
+        Before each further attempt `look` may return the result of an earlier one whose answer was lost.
+        Raises `ProviderError` if no request can succeed (key, address, quota), and from then on always.
         """
         spent, bad_replies, attempt = 0.0, 0, 0
         while True:
@@ -148,7 +148,7 @@ class Endpoint:
                 return seen, answer
 
     def failed(self, answer: Answer) -> Reply:
-        """What a judge is told of an answer that is none."""
+        """The reply of a request that got no usable answer."""
         return Reply(self.clean(answer.message)[:500], None, "stop", Usage(calls=1), answer.failure)
 
     def clean(self, text: str) -> str:
@@ -172,7 +172,7 @@ class Endpoint:
         return replace(reply, text=self.clean(reply.text), tokens=None if reply.tokens is None else kept)
 
     async def _attempt(self, call: Call, read: Read[T], seconds: float) -> tuple[T | None, Answer, float]:
-        """One request on the wire, when it may go; what comes of it is told to the pace and to the lane."""
+        """Send one request when it may go, and report its outcome to the pace and the lane."""
         used, crowded = 0, None
         ticket = await self._turns.start(call.tokens, first=call.first)
         try:
@@ -181,7 +181,7 @@ class Endpoint:
             answer = await self._send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
             crowded = answer.crowded
-            self._turns.pause(min(pause_told(answer.headers), LONGEST_PAUSE))
+            self._turns.pause(min(pause_until_reset(answer.headers), LONGEST_PAUSE))
             return value, answer, self._clock() - began
         finally:
             self._turns.settle(call.tokens, used)

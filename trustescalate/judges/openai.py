@@ -1,7 +1,7 @@
-"""Any endpoint that speaks OpenAI's chat completions.
+"""Ask any endpoint that speaks OpenAI's chat completions.
 
 What an endpoint does not support (a parameter's name, a temperature, twenty alternatives) is learnt from its
-first refusal and told once. How it is reached, and when it is asked again, is `judges.endpoint`.
+first refusal and reported once. Connections and retries are those of `judges.endpoint`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class OpenAIBackend:
     """A model behind an OpenAI-compatible endpoint, reached as `Endpoint` says; `reached` is passed to it.
 
     Of requests that share a long prefix two go first, so that the others find it in the provider's cache.
-    `extra` are further fields of the request body, and win. `notice` is told, once each, what had to be
+    `extra` are further fields of the request body, and win. `notice` receives, once each, what had to be
     changed for this endpoint. An instance belongs to one event loop; `close` it there.
 
     Raises `ProviderError` if the variable that holds the key is not set.

@@ -1,8 +1,8 @@
-"""How many requests may be open at an endpoint, and when the next one may start.
+"""Decide how many requests may be open at an endpoint, and when the next one may start.
 
 A `Lane` is what an endpoint admits at once with one key. It is learnt from refusals and shared, in turns, by
-all judges that go there. A `Pace` is what one judge may send in a minute. This file opens no connection and
-reads no header; it is told how requests ended.
+all judges that go there. A `Pace` is what one judge may send in a minute. This module opens no
+connection and reads no header; its caller reports how requests ended.
 """
 
 import asyncio

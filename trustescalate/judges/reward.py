@@ -1,8 +1,7 @@
-"""A reward model as a judge: one number a response, and margins turned into votes.
+"""Turn the scores of a reward model into votes: one number a response, a probability from their margin.
 
-Where the numbers come from is not here. A score is asked for as any other request is, so that caches,
-budgets and tariffs know it: the conversation, the response its last message, no symbols, no tokens wanted.
-The reply's text is the number.
+A score is a request like any other, so caches, budgets and tariffs apply: the conversation, the response its
+last message, no symbols and no tokens wanted. The text of the reply is the number.
 """
 
 import math
@@ -38,8 +37,8 @@ class Scorer(Protocol):
 class Unscored(Exception):
     """This response has no score; `failure` is a code of `types.FAILURES`."""
 
-    def __init__(self, failure: str, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, failure: str, message: str) -> None:
+        super().__init__(message)
         self.failure = failure
 
 
@@ -138,10 +137,10 @@ def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
     >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
     (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))
     """
-    return Request((*_said(item.prompt, "user"), *_said(response, "assistant")), (), 0, 0.0, False)
+    return Request((*_messages(item.prompt, "user"), *_messages(response, "assistant")), (), 0, 0.0, False)
 
 
-def _said(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
+def _messages(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
     if isinstance(words, str):
         return [Message(role, words)]
     return [Message(turn.role, turn.content) for turn in words]

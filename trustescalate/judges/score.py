@@ -1,7 +1,7 @@
-"""Endpoints that score a response: vLLM's `/score`; `/rerank` of Cohere, Jina and vLLM; and that of TEI.
+"""Score a response at an endpoint: vLLM's `/score`; `/rerank` of Cohere, Jina and vLLM; and that of TEI.
 
-The prompt is the query and the response the document. The number comes back as the text of a reply, and
-`judges.reward` turns it into a vote. Pure in both directions: `body`, `read_score`.
+The prompt is the query and the response the document. The score comes back as the text of a reply, and
+`judges.reward` turns it into a vote.
 """
 
 import json
@@ -86,11 +86,11 @@ def read_score(content: bytes) -> tuple[float, int] | None:
     ((0.25, 0), (-1.5, 0))
     """
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    fields = found if isinstance(found, dict) else {}
-    rows = found if isinstance(found, list) else fields.get("data", fields.get("results"))
+    fields = value if isinstance(value, dict) else {}
+    rows = value if isinstance(value, list) else fields.get("data", fields.get("results"))
     if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict):
         return None
     score = rows[0].get("score", rows[0].get("relevance_score"))

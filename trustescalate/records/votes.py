@@ -51,6 +51,10 @@ def next_wave(votes: Sequence[Vote], lacking: int, draws: int, planned: int, eno
 
     `lacking` requests of `draws` votes each are missing of the current prompt. They are made together, since
     estimators may read the first prompt alone; of a later one, one is made alone if it may be enough.
+
+    >>> vote = Vote(0, "AB", {"A": 1.0})
+    >>> [next_wave([vote] * n, 2, 1, 10, lambda votes, _: len(votes) >= 4) for n in (0, 2, 3, 4)]
+    [2, 2, 1, 0]
     """
     if votes and enough(votes, planned):
         return 0

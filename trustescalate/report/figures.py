@@ -1,7 +1,7 @@
-"""Numbers as they are printed. One function rounds, for the reader and for whoever compares.
+"""Round and format the numbers of a report.
 
-A `Figure` holds the rounded value beside its text, so a gate compares what the page shows. What is not
-known has no value, the text "—", and the reason.
+A `Figure` holds the rounded value beside its text, so the gate compares what the page shows. An unknown
+figure has no value, the text "—", and the reason.
 """
 
 from collections.abc import Mapping
@@ -201,7 +201,7 @@ def compared(left: float, right: float) -> tuple[Figure, Figure]:
 
 
 def failures_text(failures: Mapping[str, int]) -> str:
-    """Say failures in words, the most frequent first.
+    """List failures in words, the most frequent first.
 
     >>> failures_text({"refused": 1, "timeout": 3})
     'timeout × 3, refused × 1'

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no network, and a content policy that allows only its own style and script.
+"""Render a report as one HTML file: no network, and a content policy for its own style and script alone.
 
 Every value goes through `visible` and autoescaping on its way into the page; the template can forget neither.
 """

@@ -1,6 +1,6 @@
-"""A run as a table: plain values, a row an item or a vote. Nothing is estimated here.
+"""Lay out a run as a table of plain values, with a row for each item or vote.
 
-A column of a judge is named by it ("small.score"). What is not known is None, never 0: so are the columns of
+The columns of a judge bear its name ("small.score"). Unknown values are None, never 0; so are the columns of
 a tier that did not see an item.
 """
 
@@ -12,38 +12,27 @@ from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, Annotation, Decision, Json, Judgment, Label, Run, Usage
 
 COLUMNS = (
-    "id",
-    "label",
-    "judge",
-    "score",
-    "reason",
-    "cost",
-    "input_tokens",
-    "output_tokens",
-    "people",
-    "human_label",
+    *("id", "label", "judge", "score", "reason"),
+    *("cost", "input_tokens", "output_tokens", "people", "human_label"),
 )
 OF_A_TIER = (
-    "label",
-    "score",
-    "threshold",
-    "accepted",
-    "votes",
-    "failures",
-    "cost",
-    "input_tokens",
-    "output_tokens",
+    *("label", "score", "threshold", "accepted", "votes", "failures"),
+    *("cost", "input_tokens", "output_tokens"),
+)
+VOTE_COLUMNS = (
+    *("id", "judge", "exemplar_set", "order", "channel", "label", "probability", "mass", "failure"),
+    *("cost", "input_tokens", "output_tokens"),
 )
 
 
 def frame_columns(run: Run) -> tuple[str, ...]:
-    """The columns of `item_rows`: those of the decision, then nine for each judge of the certificate."""
+    """Name the columns of `item_rows`: those of the decision, then nine for each judge of the certificate."""
     judges = [seal.judge for seal in run.header.certificate.judges]
     return (*COLUMNS, *(f"{judge}.{name}" for judge in judges for name in OF_A_TIER))
 
 
 def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
-    """A row an item, in the order of the items. `reason` is "open" where an item was not judged yet."""
+    """Yield a row for each item, in their order. `reason` is "open" where an item was not judged yet."""
     judgments: dict[str, dict[str, Judgment]] = {}
     for judgment in run.judgments:
         judgments.setdefault(judgment.item_id, {})[judgment.judge] = judgment
@@ -69,44 +58,21 @@ def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
 
 
 def vote_rows(run: Run) -> Iterator[Mapping[str, Json]]:
-    """A row a vote: whose it is, what it says, or why it failed. `mass` is all that the labels hold."""
+    """Yield a row for each vote: its judge, and its label or failure. `mass` is all that the labels hold."""
     for judgment in run.judgments:
         for vote in judgment.votes:
             label = max(vote.probs, key=lambda name: vote.probs[name]) if vote.probs else None
-            yield {
-                "id": judgment.item_id,
-                "judge": judgment.judge,
-                "exemplar_set": vote.exemplar_set,
-                "order": vote.order,
-                "channel": vote.channel,
-                "label": label,
-                "probability": None if label is None else vote.probs[label],
-                "mass": sum(vote.probs.values()) if vote.probs else None,
-                "failure": vote.failure,
-                "cost": vote.cost,
-                "input_tokens": vote.usage.input_tokens,
-                "output_tokens": vote.usage.output_tokens,
-            }
-
-
-VOTE_COLUMNS = (
-    "id",
-    "judge",
-    "exemplar_set",
-    "order",
-    "channel",
-    "label",
-    "probability",
-    "mass",
-    "failure",
-    "cost",
-    "input_tokens",
-    "output_tokens",
-)
+            values = (
+                *(judgment.item_id, judgment.judge, vote.exemplar_set, vote.order, vote.channel, label),
+                None if label is None else vote.probs[label],
+                sum(vote.probs.values()) if vote.probs else None,
+                *(vote.failure, vote.cost, vote.usage.input_tokens, vote.usage.output_tokens),
+            )
+            yield dict(zip(VOTE_COLUMNS, values, strict=True))
 
 
 def as_frame(rows: Iterator[Mapping[str, Json]], columns: tuple[str, ...]) -> Any:
-    """Rows as a pandas DataFrame; with no rows, the columns alone. Raises UsageError without pandas."""
+    """Make a pandas DataFrame; without rows, of the columns alone. Raises UsageError without pandas."""
     try:
         import pandas as pd
     except ImportError:
@@ -122,21 +88,21 @@ def _decided(decision: Decision, asked: Mapping[str, Judgment]) -> dict[str, Jso
         "reason": decision.reason,
     }
     for step in decision.trail:
-        said = asked[step.judge]
+        judgment = asked[step.judge]
         values = (
             *(step.label, step.score, step.threshold, step.accepted, step.votes, len(step.failures)),
-            *(said.cost, said.usage.input_tokens, said.usage.output_tokens),
+            *(judgment.cost, judgment.usage.input_tokens, judgment.usage.output_tokens),
         )
         row |= {f"{step.judge}.{name}": value for name, value in zip(OF_A_TIER, values, strict=True)}
     return row
 
 
 def _most(notes: list[Annotation]) -> Label | None:
-    """The label that most people gave; None where none is ahead. A skip is no opinion."""
-    said = Counter(note.label for note in notes if note.label != SKIP).most_common(2)
-    if not said or (len(said) == 2 and said[0][1] == said[1][1]):
+    """The label of the majority of annotations; None where none leads. A skip is no label."""
+    labels = Counter(note.label for note in notes if note.label != SKIP).most_common(2)
+    if not labels or (len(labels) == 2 and labels[0][1] == labels[1][1]):
         return None
-    return said[0][0]
+    return labels[0][0]
 
 
 def to_frame(run: Run) -> Any:

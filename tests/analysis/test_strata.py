@@ -8,9 +8,9 @@ from scipy.stats import binom
 
 from tests.support import factory
 from tests.support.runs import judgment, world
+from trustescalate.calibration import population
 from trustescalate.calibration.population import Known, overall
 from trustescalate.records import Annotation, Judgment, Run
-from trustescalate.report.certificate_sections import population
 from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Section

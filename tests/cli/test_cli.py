@@ -392,7 +392,7 @@ def test_70_is_a_bug_and_never_a_breach(
         raise ZeroDivisionError("\x1b[31mdivision\n")
 
     monkeypatch.setattr("trustescalate.project.load_dataset", broken)
-    monkeypatch.setattr("trustescalate.inspection.load_dataset", broken)
+    monkeypatch.setattr("trustescalate.analysis.checks.load_dataset", broken)
     result = cli(*(["--debug"] if debug else []), name, "--config", done)
     assert result.exit_code == 70
     assert result.stdout == ""
@@ -453,7 +453,7 @@ def test_a_full_disk_is_an_error_not_a_breach(config: Path, monkeypatch: pytest.
     def full(file: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trustescalate.records.appending.append", full)
+    monkeypatch.setattr("trustescalate.cascade.run_folder.append", full)
     result = cli("run", "--config", config)
     assert (result.exit_code, "error: No space left on device\nhint: " in result.stderr) == (2, True)
     monkeypatch.undo()

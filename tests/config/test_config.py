@@ -310,6 +310,7 @@ def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None
         ("judges.a.model=gpt-4.1", ("judges", 0, "model"), "gpt-4.1"),
         ("judges.1.price.input=0.1", ("judges", 0, "price", "input"), 0.1),
         ("judges.b.price={input = 2.0, output = 3.0}", ("judges", 1, "price", "output"), 3.0),
+        ('judges."b".extra.top_p=0.9', ("judges", 1, "extra", "top_p"), 0.9),
     ],
 )
 def test_an_override_takes_the_place_of_what_the_file_says(

@@ -42,7 +42,7 @@ def plan(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Plan the label budget from recorded votes or from guesses. Labels behind read votes certify no more."""
+    """Plan the label budget from recorded votes or from guesses. Labels read so certify nothing later."""
     from trustescalate.analysis.pilot_plan import plan_labels, write_plot
 
     project = open_project(config, overrides) if config != CONFIG or config.exists() or overrides else None
@@ -73,7 +73,7 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="Seed the split.")] = 0,
     json: AsJson = False,
 ) -> None:
-    """Compare paths and estimators on recorded votes. Their labels certify no more; calibrate with others."""
+    """Compare paths and estimators on recorded votes. Labels read so certify nothing later."""
     from trustescalate.analysis.tune import tune as compare_policies
 
     show(compare_policies(open_project(config, overrides).config, dev_share=dev_share, seed=seed), json=json)

@@ -10,6 +10,7 @@ import pytest
 from tests.support.projects import LABELLED, calibrate, edit, simulated, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.config import BudgetTable
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import ConfigError, UsageError
@@ -71,7 +72,7 @@ def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
 def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
     found = asyncio.run(estimate_calibration(Project.open(write_project(tmp_path, OPENAI)).config))
     plain = Project.open(tmp_path / "trustescalate.toml")
-    roles = plain.roles(load_dataset(plain.config))
+    roles = select_rows(plain.config, load_dataset(plain.config)).roles
     foreseen = {row.judge: row.calls for row in found.estimates if row.phase == "calibrate"}
     rows = len(roles["certify"]) + len(roles["pilot"])
     assert foreseen == {"cheap": rows * 4, "dear": rows * 4}
@@ -101,7 +102,7 @@ def test_a_dry_run_honours_the_budget(tmp_path: Path) -> None:
 def test_a_dry_run_of_a_batch_takes_its_discount_and_its_day(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path, f"{OPENAI}\nbatch_discount = 0.25"))
     for estimate in (estimate_calibration, estimate_run):
-        live, batch = asyncio.run(estimate(project)), asyncio.run(estimate(project, batch=True))
+        live, batch = asyncio.run(estimate(project.config)), asyncio.run(estimate(project.config, batch=True))
         for one, other in zip(live.estimates, batch.estimates, strict=True):
             share = 0.5 if one.judge == "cheap" else 0.25
             assert other.usd == pytest.approx(share * one.usd)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.projects import JUDGES, Calls, calibrate, edit, simulated, write_project
-from trustescalate.analysis.injection import plan_probe, probe
+from trustescalate.analysis.injection import plan_probe, probe, read_probe
 from trustescalate.cli import app
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, DataError, NotMeasurable, UsageError
@@ -121,10 +121,10 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     config = write_project(tmp_path)
     project = Project.open(config)
     certificate = calibrate(config)
-    assert project.probe() is None
+    assert read_probe(project.config.folder) is None
     assert "injection" not in [section.slug for section in project.report()[0].sections]
     found = probed(config, items=1)
-    assert project.probe() == found
+    assert read_probe(project.config.folder) == found
     assert [judge.fingerprint for judge in found.judges] == [seal.fingerprint for seal in certificate.judges]
     (section,) = [s for s in project.report()[0].sections if s.slug == "injection"]
     assert found.created in section.text[0]
@@ -138,7 +138,7 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     assert section.text[-1] == "Not as they were probed: small. Probe again."
     (tmp_path / "probe.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"probe\.json"):
-        project.probe()
+        read_probe(project.config.folder)
 
 
 def test_the_command_says_what_it_costs_before_it_asks(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.support.command_line import cli
 from tests.support.projects import Calls, calibrate, simulated, write_project
 from trustescalate.analysis import judge_benchmark as module
 from trustescalate.analysis.judge_benchmark import Bench, bench, describe
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, NotMeasurable
 from trustescalate.project import Project
@@ -107,7 +108,7 @@ def test_dev_rows_are_used_unless_told_otherwise(tmp_path: Path) -> None:
     project = Project.open(config)
     from trustescalate.data.dataset import load_dataset
 
-    roles = project.roles(load_dataset(project.config))
+    roles = select_rows(project.config, load_dataset(project.config)).roles
     assert 0 < found.n <= len(roles["dev"])
     assert (found.rows, found.warning, found.recorded) == ("dev", "", False)
     assert [(row.judge, row.estimator) for row in found.standings] == [

@@ -171,7 +171,7 @@ def test_a_plan_takes_what_its_configuration_says(config: Path, tmp_path: Path) 
     guessed = plan_labels(Project.open(config).config, disagreement=0.1, coverage=0.5)
     assert guessed == plan_from_guesses(0.3, 0.2, 0.1, 0.5, None)
     assert read_ledger(config.parent).lines == before, "guesses read no label"
-    new = Project.open(write_project(tmp_path / "new"))
+    new = Project.open(write_project(tmp_path / "new")).config
     assert plan_labels(new) == plan_from_guesses(0.3, 0.2, 0.08, 0.7, None), "no votes are recorded yet"
     assert plan_labels(new, alpha=0.1, delta=0.05) == plan_from_guesses(0.1, 0.05, 0.08, 0.7, None)
     assert plan_labels(None) == plan_from_guesses(0.15, 0.1, 0.08, 0.7, None)

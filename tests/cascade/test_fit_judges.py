@@ -18,6 +18,7 @@ from tests.support.promises import protocol
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.calibration.calibrate import calibrate as certify
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.fit_judges import fit_judges, fitting_rows
 from trustescalate.config import load_config
 from trustescalate.data.batch import draw_rows
@@ -82,7 +83,7 @@ def test_the_last_judge_is_asked_once_about_what_it_teaches(tmp_path: Path, call
 def test_human_labels_have_no_part_in_the_judge(tmp_path: Path) -> None:
     plain, turned = project(tmp_path / "plain"), project(tmp_path / "turned")
     notes = tmp_path / "turned" / "annotations.jsonl"
-    exemplars = Project.open(turned).roles(load_dataset(load_config(turned)))["exemplars"]
+    exemplars = select_rows(Project.open(turned).config, load_dataset(load_config(turned))).roles["exemplars"]
     rows = [json.loads(line) for line in notes.read_text().splitlines()]
     rows = [row if row["item_id"] in exemplars else {**row, "label": "tie"} for row in rows]
     notes.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,7 +106,7 @@ def test_another_teacher_or_another_lesson_makes_another_judge(tmp_path: Path) -
 def test_a_batch_is_judged_alike_whatever_was_drawn(tmp_path: Path) -> None:
     config = project(tmp_path, guarantee='claim = "batch"\nlabel = 100\npath = "common"', labelled=200)
     given, data = load_config(config), load_dataset(load_config(config))
-    roles = Project.open(config).roles(data)
+    roles = select_rows(Project.open(config).config, data).roles
     swapped = {**roles, "certify": roles["undrawn"], "undrawn": roles["certify"]}
     assert fitting_rows(given, data, roles).unlabelled == fitting_rows(given, data, swapped).unlabelled
     assert {item.id for item in fitting_rows(given, data, roles).unlabelled} == set(roles["pilot"])
@@ -119,7 +120,7 @@ def test_no_item_of_a_cluster_that_is_tested_teaches(tmp_path: Path) -> None:
 
     config = project(tmp_path, change=grouped)
     data = load_dataset(load_config(config))
-    roles = Project.open(config).roles(data)
+    roles = select_rows(Project.open(config).config, data).roles
     taught = {item.id for item in fitting_rows(load_config(config), data, roles).unlabelled}
     assert taught < set(roles["pilot"])
     assert not taught & {*roles["certify"], *roles["exemplars"], *data.annotated}

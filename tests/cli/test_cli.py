@@ -391,8 +391,8 @@ def test_70_is_a_bug_and_never_a_breach(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("\x1b[31mdivision\n")
 
-    monkeypatch.setattr("trustescalate.project.load_dataset", broken)
-    monkeypatch.setattr("trustescalate.analysis.checks.load_dataset", broken)
+    for home in ("project", "cascade.certification", "cascade.run", "analysis.checks"):
+        monkeypatch.setattr(f"trustescalate.{home}.load_dataset", broken)
     result = cli(*(["--debug"] if debug else []), name, "--config", done)
     assert result.exit_code == 70
     assert result.stdout == ""

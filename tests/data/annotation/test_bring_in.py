@@ -15,6 +15,7 @@ from tests.support.projects import calibrate, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.export_run import export_run
 from trustescalate.analysis.queues import queue_abstained, queue_calibration
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.data.annotation.answers import Answer, AnswerFile, read_answers, standing
 from trustescalate.data.annotation.collect import BroughtIn, bring_in
 from trustescalate.data.annotation.queue import Queue, open_queue, sample_order
@@ -271,7 +272,7 @@ def settle(project: Project) -> tuple[BroughtIn, set[str]]:
 
 
 def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project) -> None:
-    roles = judged.roles(load_dataset(judged.config))
+    roles = select_rows(judged.config, load_dataset(judged.config)).roles
     certificate = judged.certificate()
     found, settled = settle(judged)
     assert found.purposes == {"abstained": len(settled)}
@@ -279,7 +280,7 @@ def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project
     data = load_dataset(judged.config)
     assert settled <= data.annotated
     assert not settled & {item.id for item in data.labelled}
-    assert judged.roles(data) == roles
+    assert select_rows(judged.config, data).roles == roles
     renewed = asyncio.run(judged.calibrate())
     assert replace(renewed, created=certificate.created) == certificate
     said = dict(inspect_project(judged).facts)["items"]

@@ -12,6 +12,7 @@ from tests.support.labelling import answer_all
 from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.queues import queue_calibration
 from trustescalate.analysis.threshold_region import queue_region
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.calibration.region import read_region
 from trustescalate.cli import app
 from trustescalate.config import BudgetTable
@@ -191,7 +192,7 @@ def test_labels_of_another_purpose_join_in_the_order_of_the_draw(tmp_path: Path)
     data = load_dataset(Project.open(config).config)
     assert rows[0] not in {item.id for item in data.in_region}
     assert rows[0] in {item.id for item in data.labelled}
-    assert rows[0] not in Project.open(config).roles(data)["region"]
+    assert rows[0] not in select_rows(Project.open(config).config, data).roles["region"]
 
 
 def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) -> None:

@@ -3,14 +3,26 @@ PYTHON ?= python3
 DEMO   ?= trustescalate-demo
 TESTS  ?= -n 2 -q
 
-.PHONY: demo test check clean
+.PHONY: demo test fast test-shared test-lowest nightly check clean
 
 demo: .venv-demo/ready          ## install the core, run the main job offline with no key, end with the report
 	rm -rf $(DEMO)
 	.venv-demo/bin/trustescalate demo $(DEMO)
 
-test: check                     ## everything that CI checks
+test: check                     ## style, types and all tests that a clone can run
 	.venv/bin/python -m pytest $(TESTS)
+
+fast: .venv/ready               ## the tests that take little time: under a minute
+	.venv/bin/python -m pytest $(TESTS) -m "not shared and not slow and not browser"
+
+test-shared: .venv/ready        ## the tests and benchmarks on real data, which lies in ../shared
+	.venv/bin/python -m pytest $(TESTS) -m shared
+
+test-lowest: .venv-lowest/ready ## the tests with the lowest versions that pyproject.toml allows, on Python 3.11
+	.venv-lowest/bin/python -m pytest $(TESTS) -W default
+
+nightly: .venv/ready            ## the validity tests with ten times the trials
+	TRUSTESCALATE_TRIALS=5000 .venv/bin/python -m pytest $(TESTS) -k validity --timeout 18000
 
 check: .venv/ready              ## style and types
 	.venv/bin/ruff check .
@@ -27,8 +39,14 @@ check: .venv/ready              ## style and types
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[local,test]'
 	touch $@
 
+.venv-lowest/ready: pyproject.toml tools/lowest.py
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tools/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt -e '.[test]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-demo trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-lowest trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
 
 # ── documentation ──
 .PHONY: docs

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.benchmarks import run_benchmark as run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     """How fast is for a quiet machine to say; what does not hang on time is checked here."""

@@ -13,6 +13,7 @@ from tests.support.words import denied
 from trustescalate.data.importers.registry import FORMATS
 
 DOCS = ROOT / "docs"
+pytestmark = pytest.mark.slow
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "trustescalate").rglob("*.py")

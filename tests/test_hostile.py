@@ -20,6 +20,8 @@ from trustescalate.cli import app
 from trustescalate.project import Project
 from trustescalate.records import Reply, Request, Run, Token, Usage
 
+pytestmark = pytest.mark.slow
+
 
 def reply(text: str, probs: Mapping[str, float] | None = None) -> Reply:
     top = tuple((word, math.log(p)) for word, p in (probs or {text: 0.9}).items())

@@ -35,6 +35,8 @@ from trustescalate.project import Project
 from trustescalate.records import Overall, Reply, Request
 from trustescalate.records.progress import Hooks, Progress
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:

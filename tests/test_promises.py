@@ -30,6 +30,7 @@ from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.paths import PATHS
 
+pytestmark = pytest.mark.slow
 Rows = list[dict[str, Any]]
 PATH = 'path = "common"\n'
 

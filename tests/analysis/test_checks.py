@@ -16,6 +16,7 @@ from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import ConfigError, UsageError
 from trustescalate.project import Project
 
+pytestmark = pytest.mark.slow
 OPENAI = """
 [[judges]]
 name = "cheap"

@@ -20,6 +20,7 @@ from trustescalate.cli import app
 from trustescalate.errors import UsageError
 from trustescalate.records import Annotation, Item, Run, Task, TaskKind, Vote
 
+pytestmark = pytest.mark.slow
 BETTER = 0.1
 BASE = world(0, items=400)[0]
 

@@ -19,6 +19,7 @@ from trustescalate.records import Item, Probe, Reply, Request, Task, TaskKind, T
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build_calibration
 
+pytestmark = pytest.mark.slow
 ONE = simulated("judge", "M")
 TEXTS = len(attacks()) + len(controls())
 

@@ -20,6 +20,7 @@ from trustescalate.records import Judgment, Usage, Vote
 from trustescalate.records.jsonl import write_rows
 from trustescalate.records.progress import Hooks
 
+pytestmark = pytest.mark.slow
 DEV = "[roles]\ndev = 0.4"
 CALLABLE = '[[judges]]\nname = "mine"\nbackend = "callable"\nfunction = "f:f"\nversion = "1"\n'
 

@@ -29,6 +29,7 @@ from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.terminal import section_lines
 
+pytestmark = pytest.mark.slow
 SKILL = np.array([1.2, 0.6, 0.0, 0.0, -1.0])
 NAMES = ("five", "four", "twin", "twin too", "one")
 Change = Callable[[list[dict[str, Any]], list[dict[str, Any]]], None]

@@ -34,6 +34,7 @@ from trustescalate.records.progress import Hooks
 from trustescalate.stats.drift import drift
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 LEVEL = 0.05
 
 

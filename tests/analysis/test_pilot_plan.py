@@ -24,6 +24,8 @@ from trustescalate.stats.pilot import pilot_ceiling, pilot_power
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.stats.policy import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ from trustescalate.judges.replay import load_votes
 from trustescalate.project import Project
 from trustescalate.records import MODES, Mode
 
+pytestmark = pytest.mark.slow
+
 
 def again(config: Path, *given: object) -> Reparsed:
     return reparse(Project.open(config).config, *given)  # type: ignore[arg-type]

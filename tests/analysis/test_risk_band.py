@@ -18,6 +18,8 @@ from trustescalate.errors import NotMeasurable
 from trustescalate.records import Seal
 from trustescalate.report.terminal import section_lines
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_answer_is_the_policy_of_most_coverage_within_alpha() -> None:
     made = World().certificate()

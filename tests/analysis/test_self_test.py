@@ -14,6 +14,8 @@ from trustescalate.project import Project
 from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import world
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_self_test_holds_and_would_notice_if_it_did_not() -> None:
     found = self_test(0.15, 0.1, 200, 2, 60, 0)

@@ -15,6 +15,7 @@ from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Section
 
+pytestmark = pytest.mark.slow
 RATES = {"easy": 0.7, "hard": 0.3}
 Judged = dict[str, dict[str, Judgment]]
 BASE, _, _ = world(0, labels=400, items=600)

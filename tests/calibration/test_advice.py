@@ -3,11 +3,13 @@
 import re
 
 import numpy as np
+import pytest
 
 from tests.support.worlds import certified
 from trustescalate.records import Certificate
 from trustescalate.stats.validity import world
 
+pytestmark = pytest.mark.slow
 ALPHA = 0.2
 
 

@@ -17,6 +17,7 @@ from trustescalate.records.jsonl import decode, encode
 from trustescalate.report.secondary import people_section
 from trustescalate.report.sections import Section, Table
 
+pytestmark = pytest.mark.slow
 NAMES = ("ann", "bob", "cy", "<b>di</b>")
 FLIP = {"A": "B", "B": "A"}
 

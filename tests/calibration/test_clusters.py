@@ -25,6 +25,7 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.shift import rejection_sample
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 CONFIG = """
 version = 1
 [task]

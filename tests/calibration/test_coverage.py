@@ -9,6 +9,7 @@ from scipy.stats import fisher_exact
 from benchmarks.coverage import DELTA, LABELS, RATES, misses
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "win-rates.md"
 DRAWN, FRESH = 2000, 150
 CELL = re.compile(r"([\d.]+) / ([\d.]+) \((\d+) %\)")

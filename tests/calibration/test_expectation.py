@@ -31,6 +31,7 @@ from trustescalate.report.html import render_html
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.pooling import Votes, agreement_stack, stacked_scores
 
+pytestmark = pytest.mark.slow
 CLAIM = 'claim = "expected"'
 LABELLED_ROWS, FRESH = 80, 60
 

@@ -32,6 +32,7 @@ from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Report, Table
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 GROUPS = '[groups]\nby = "meta.language"\nfewest = 20\n'
 
 

@@ -18,6 +18,7 @@ from trustescalate.stats.inference import Survey, ppi_mean
 from trustescalate.stats.intervals import betting_interval, effective_number, enough, mean_interval
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 PAGE = (Path(__file__).parents[2] / "docs" / "intervals.md").read_text("utf-8")
 DRAWN, MOST = 1000, 0.075
 FRESH = int(os.environ.get("TRUSTESCALATE_TRIALS", "25"))

@@ -35,6 +35,7 @@ from trustescalate.report.document import build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.sequential import attempt_share
 
+pytestmark = pytest.mark.slow
 Rows = list[dict[str, Any]]
 COMMON, HEDGED = 'path = "common"', 'path = "hedged"'
 

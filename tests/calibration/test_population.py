@@ -17,6 +17,9 @@ from trustescalate.records import Annotation, Certificate, Judgment, Run, Task, 
 from trustescalate.records.jsonl import decode, encode
 from trustescalate.stats.agreement import fleiss_kappa
 
+pytestmark = pytest.mark.slow
+
+
 # ── the certificate's additions ──────────────────────────────────────────────────────────────────
 
 

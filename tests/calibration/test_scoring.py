@@ -31,6 +31,8 @@ from trustescalate.records.jsonl import encode
 from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 
+pytestmark = pytest.mark.slow
+
 
 def test_drawn_scores_go_from_calibration_to_the_report(tmp_path: Path) -> None:
     judges = simulated("small", "XS") + simulated("large", "M")

@@ -25,6 +25,7 @@ from trustescalate.stats.validity import (
     world,
 )
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 ALPHA, DELTA, N = 0.1, 0.1, 500
 RULES = {

@@ -23,6 +23,7 @@ from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.sequential import attempt_share
 from trustescalate.stats.validity import Sample, replicate, violation_limit, world
 
+pytestmark = pytest.mark.slow
 TRIALS = max(2_000, int(os.environ.get("TRUSTESCALATE_TRIALS", "0")))
 CANARIES = 400
 THROUGH_CALIBRATE = 60

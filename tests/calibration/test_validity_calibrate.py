@@ -15,6 +15,7 @@ from trustescalate.records.policies import policy_of
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.validity import WORLDS, World, violation_limit, world
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "300")) // 5
 
 

@@ -15,6 +15,7 @@ from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Rows
 from trustescalate.stats.validity import Sample, World, counts_by_kind, kinds_of, violation_limit, world
 
+pytestmark = pytest.mark.slow
 TRIALS, DELTA = 20_000, 0.1
 CELLS = 1_000
 

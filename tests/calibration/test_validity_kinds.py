@@ -24,6 +24,7 @@ from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.pooling import Votes
 from trustescalate.stats.validity import WORLDS, Sample, World, violation_limit, world
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 ALPHA, DELTA = 0.1, 0.1
 RULE = {"alpha": ALPHA, "delta": DELTA}

@@ -25,6 +25,7 @@ from trustescalate.records import Annotation, Certificate, Item, Look, Task, Tas
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 FEW = 60
 """Trials of a canary: what it shows is far beyond the limit."""

@@ -14,6 +14,8 @@ from trustescalate.cascade.runner import Cascade, Tier, decide_item
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Decision, Item, Task, Vote
 
+pytestmark = pytest.mark.slow
+
 
 def test_failed_and_missing_votes_stay_in_the_denominator() -> None:
     sure = {"A": 1.0}

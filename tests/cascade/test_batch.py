@@ -33,6 +33,7 @@ from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 BATCH, LABEL = 300, 120
 CLAIM = f'path = "{{path}}"\nclaim = "batch"\nlabel = {LABEL}'
 

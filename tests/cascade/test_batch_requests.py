@@ -22,6 +22,7 @@ from trustescalate.judges import batch_api
 from trustescalate.project import Project
 from trustescalate.records import Certificate, Run
 
+pytestmark = pytest.mark.slow
 CLAIM = '[guarantee]\nclaim = "batch"\nlabel = 40'
 PRICE = "{ input = 1.0, output = 2.0 }"
 

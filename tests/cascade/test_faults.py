@@ -17,6 +17,7 @@ from trustescalate.cli import app
 from trustescalate.project import Project
 from trustescalate.records import FAILURES, Run
 
+pytestmark = pytest.mark.slow
 RATES = {
     "retry_seconds": 0.05, "retry_ms": 0.05, "error_500": 0.05, "drop": 0.02, "garbage": 0.01, "hang": 0.004,
     "html_200": 0.01, "html_502": 0.01, "cut_json": 0.01, "no_choices": 0.01, "refusal": 0.01,

@@ -21,6 +21,7 @@ from tests.support.servers import Body, FaultServer
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
 
+pytestmark = pytest.mark.slow
 CONCURRENCY = 3
 KILLS = 20
 

@@ -37,6 +37,7 @@ from trustescalate.records import (
 from trustescalate.records.jsonl import digest, encode
 from trustescalate.records.votes import may_settle
 
+pytestmark = pytest.mark.slow
 REPLY = Reply("A", (Token("A", (("A", -0.1), ("B", float("-inf")))),), "stop", Usage(1, 100, 0, 1))
 
 

@@ -23,6 +23,7 @@ from trustescalate.cli.display import lines
 from trustescalate.project import Project
 from trustescalate.records.progress import Progress
 
+pytestmark = pytest.mark.slow
 COMMANDS = {
     *("init", "import", "check", "demo"),
     *("plan", "tune", "calibrate"),

@@ -250,6 +250,7 @@ def test_roles_are_stable_for_a_seed_and_change_with_it() -> None:
     assert list(assign_roles(renamed, RolesTable(dev=0.5), 20).values()) == list(first.values())
 
 
+@pytest.mark.slow
 def test_a_large_set_is_read_and_divided_in_seconds(tmp_path: Path) -> None:
     count = 25_000
     write(tmp_path / "items.jsonl", *(row(n, group=f"g{n // 2}") for n in range(count)))

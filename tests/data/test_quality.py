@@ -15,6 +15,7 @@ from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Label, Task, TaskKind
 from trustescalate.stats.minhash import jaccard, near_pairs
 
+pytestmark = pytest.mark.slow
 PAIRS = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 WORDS = [f"word{i}" for i in range(3000)]
 

@@ -355,7 +355,7 @@ def test_an_ensemble_decides_as_the_whole_one_with_as_few_votes_as_one_at_a_time
         total = math.fsum(said or ())
         if said is None or total == 0:
             return Reply("", None, "stop", USAGE, "timeout")
-        top = tuple((name, math.log(p / total)) for name, p in zip("ABt", said, strict=True) if p > 0)
+        top = tuple((name, math.log(p / total)) for name, p in zip("ABt", said, strict=True) if p / total > 0)
         return Reply(top[0][0], (Token(top[0][0], top),), "length", USAGE)
 
     made = ensemble(ask, channel="logprobs")

@@ -25,6 +25,7 @@ from trustescalate.records import TIE, Item, Task, TaskKind, Turn, Vote
 from trustescalate.records.votes import all_votes
 from trustescalate.stats.calibration import auroc, expected_calibration_error
 
+pytestmark = pytest.mark.slow
 STRICT_PAIR = replace(PAIR, labels=("A", "B"))
 GRADE = Task(TaskKind.RATING, "How good?", ("1", "2", "3"))
 PASS = Task(TaskKind.BINARY, "Good?", ("pass", "fail"))

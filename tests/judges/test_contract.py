@@ -23,6 +23,7 @@ from trustescalate.records import FAILURES, Item, Judgment, Vote
 from trustescalate.records.jsonl import write_rows
 from trustescalate.records.votes import all_votes
 
+pytestmark = pytest.mark.slow
 ITEM = Item("q", "Which is longer?", ("a few words", "rather more words than that"))
 OTHER = Item("r", "And of these?", ("x" * 40, "y"))
 BROKEN = Item("broken", "And of these? BROKEN", ("BROKEN one", "BROKEN two"))

@@ -19,6 +19,7 @@ transformers = pytest.importorskip("transformers")
 from tests.support.tiny_models import TEMPLATE, save_model  # noqa: E402
 from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 
+pytestmark = pytest.mark.slow
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
 ABT = ("A", "B", "tie")
 TALK = (Message("system", "Judge."), Message("user", "Which is better? A or B, or a tie?"))

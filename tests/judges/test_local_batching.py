@@ -9,6 +9,8 @@ import pytest
 
 from trustescalate.judges.local.batching import Batcher, BatchSize, out_of_memory
 
+pytestmark = pytest.mark.slow
+
 
 class OutOfMemoryError(RuntimeError):
     """By this name torch says it."""

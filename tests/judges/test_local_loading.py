@@ -21,6 +21,7 @@ from trustescalate.judges.reward import RewardJudge, ScoringBackend, Unscored  #
 from trustescalate.records import Item, Message, Request, Task, TaskKind  # noqa: E402
 from trustescalate.records.votes import all_votes  # noqa: E402
 
+pytestmark = pytest.mark.slow
 TALK = (Message("system", "Judge."), Message("user", "Which is better? A or B, or a tie?"))
 
 

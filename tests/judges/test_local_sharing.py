@@ -19,6 +19,7 @@ from trustescalate.judges.local.scoring import SharedScorer, choice  # noqa: E40
 from trustescalate.judges.local.text import ChatText  # noqa: E402
 from trustescalate.records import Message, Reply, Request  # noqa: E402
 
+pytestmark = pytest.mark.slow
 ABT = ("A", "B", "tie")
 LASTS = ("A or B?", "tie: the better one", "Aha, B", "~", "is it B?" * 6, "A", "two of the two, tie?")
 SHARING = ("Llama", "Qwen2", "Mistral", "GPT2")

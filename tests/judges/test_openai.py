@@ -32,6 +32,7 @@ from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.reply_parsing import read_verdict
 from trustescalate.records import FAILURES, Message, Reply, Request
 
+pytestmark = pytest.mark.slow
 AB = ("A", "B")
 
 

@@ -301,6 +301,7 @@ vocabularies = st.sampled_from([AB, ABT, ("+", "-"), ("yes", "no"), ("1", "2", "
 ).map(tuple)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(replies, vocabularies)
 def test_every_reply_is_read_without_raising(reply: Reply, symbols: tuple[str, ...]) -> None:

@@ -315,6 +315,7 @@ pieces = st.sampled_from(PIECES) | st.text(max_size=4)
 replies = st.lists(pieces, max_size=14).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     replies,

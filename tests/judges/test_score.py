@@ -162,6 +162,7 @@ def table(url: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_a_tier_whose_answers_are_cached(tmp_path: Any) -> None:
     with scoring("score") as server:
         config = write_project(tmp_path, table(server.url) + simulated("large", "M"), alpha=0.45)

@@ -19,6 +19,7 @@ from trustescalate.judges.simulated.questions import ask as ask_question
 from trustescalate.judges.simulated.reading import read_page, read_traits
 from trustescalate.records import Annotation, Item, Message, Reply, Request, Task, TaskKind
 
+pytestmark = pytest.mark.slow
 DEMO = Path(__file__).parents[2] / "calibration_sets" / "demo"
 FILES = ("CARD.md", "annotations.jsonl", "items.jsonl", "trustescalate.toml")
 PAIRWISE = Task(TaskKind.PAIRWISE, "Which response would a human reader prefer?", ("A", "B", "tie"))

@@ -27,6 +27,7 @@ from trustescalate.report.export.frame import to_frame, votes_frame
 from trustescalate.report.export.registry import TARGETS
 from trustescalate.report.export.tables import guarded
 
+pytestmark = pytest.mark.slow
 HOSTILE = (
     "=cmd|' /C calc'!A0",
     '<b>&amp;</b>"]]>',

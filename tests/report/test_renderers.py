@@ -21,6 +21,7 @@ from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Report
 from trustescalate.report.text import visible
 
+pytestmark = pytest.mark.slow
 VARIANTS = {
     "run": lambda: build(factory.run(40)),
     "none": lambda: build_calibration(factory.no_certificate()),

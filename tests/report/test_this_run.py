@@ -16,6 +16,8 @@ from trustescalate.report.junit import render_junit
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.this_run import two_step_loss_upper
 
+pytestmark = pytest.mark.slow
+
 
 def with_certificate(run: Run, **changes: object) -> Run:
     made = replace(run.header.certificate, **changes)  # type: ignore[arg-type]

@@ -23,6 +23,8 @@ from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.pooling import Stack, Votes, stacked_scores
 from trustescalate.stats.validity import Sample, world
 
+pytestmark = pytest.mark.slow
+
 
 def draw_sample(size: int, n: int, rng: np.random.Generator) -> IntArray:
     """n rows of a batch of `size`, every set of them as likely, ascending."""

@@ -9,6 +9,8 @@ from trustescalate.stats.betting import BETS, MARGIN, OVERSHOOT, PRIOR, betting_
 from trustescalate.stats.bounds import FloatArray, binomial_pvalue
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
+
 
 def by_hand(excess: list[float], alpha: float) -> float:
     """One purse a stake, term by term; the stake of the whole is settled before the term is seen."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import ESTIMATORS, bounds, ensemble, normalised, sampled, verbalized
 
+pytestmark = pytest.mark.slow
 SHARES = [0.0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.7, 0.9, 1.0]
 
 

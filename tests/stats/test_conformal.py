@@ -14,6 +14,7 @@ from trustescalate.stats.conformal import fewest_rows, select, select_run
 from trustescalate.stats.pooling import Votes
 from trustescalate.stats.validity import WORLDS, world
 
+pytestmark = pytest.mark.slow
 Rule = Callable[[FloatArray, FloatArray, BoolArray, float], BoolArray]
 
 

@@ -21,6 +21,7 @@ from trustescalate.stats.control import (
     reject,
 )
 
+pytestmark = pytest.mark.slow
 COVERAGE = np.array([0.1, 0.2, 0.3, 0.5, 0.75])
 
 

@@ -8,6 +8,7 @@ from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.drift import drift, evidence_path, log_evidence
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 LEVEL = 0.1
 
 

@@ -10,6 +10,7 @@ from trustescalate.stats.policy import common_path
 from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import Sample, world
 
+pytestmark = pytest.mark.slow
 COMMON = Plan.laid_out((common_path(None, 2),), (1.0,), None)
 
 

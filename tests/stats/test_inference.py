@@ -19,6 +19,7 @@ from trustescalate.stats.inference import (
 )
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 DELTA = 0.1
 
 

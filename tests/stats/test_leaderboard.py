@@ -15,6 +15,7 @@ from trustescalate.stats.leaderboard import (
 )
 from trustescalate.stats.validity import violation_limit
 
+pytestmark = pytest.mark.slow
 DELTA = 0.1
 SKILL = np.array([1.0, 0.5, 0.0, 0.0, -1.5])
 

@@ -17,6 +17,7 @@ from trustescalate.stats.policy import common_path, decide
 from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.validity import violation_limit, world
 
+pytestmark = pytest.mark.slow
 PATH = common_path(None, 2)
 
 

@@ -18,6 +18,7 @@ from trustescalate.stats.region import (
 )
 from trustescalate.stats.validity import Sample, World, violation_limit, world
 
+pytestmark = pytest.mark.slow
 ALPHA, DELTA, MOST, ROWS, PILOT, TRIALS = 0.1, 0.1, 0.4, 80, 100, 300
 
 

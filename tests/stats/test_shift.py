@@ -9,6 +9,7 @@ from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
 from trustescalate.stats.validity import violation_limit, world
 
+pytestmark = pytest.mark.slow
 ALPHA, DELTA = 0.1, 0.1
 
 

@@ -26,6 +26,7 @@ from trustescalate.stats.this_run import (
 )
 from trustescalate.stats.validity import Sample, World, violation_limit, world
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 ALPHA, DELTA, N = 0.15, 0.1, 300
 SIZES = (50, 100, 200)

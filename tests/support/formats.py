@@ -184,11 +184,11 @@ def parse(folder: Path, *files: Path, **options: Any) -> Parsed:
     )
 
 
-def parse_with(tmp_path: Path, said: str, *files: Path) -> Parsed:
-    """Import files, with what a file of columns says of them."""
-    columns = tmp_path / "columns.toml"
-    columns.write_text(said, encoding="utf-8")
-    return parse(tmp_path / "set", *files, columns=columns)
+def parse_with(tmp_path: Path, columns: str, *files: Path) -> Parsed:
+    """Import files into a new folder, with the text of a columns file."""
+    path = tmp_path / "columns.toml"
+    path.write_text(columns, encoding="utf-8")
+    return parse(tmp_path / "set", *files, columns=path)
 
 
 def parse_rows(tmp_path: Path, *rows: Any) -> Parsed:
@@ -198,9 +198,9 @@ def parse_rows(tmp_path: Path, *rows: Any) -> Parsed:
     return parse(tmp_path / "set", path)
 
 
-def labels_of(found: Parsed, item_id: str) -> dict[str, str]:
-    """What people said of an item."""
-    return {who: label for (of, who), label in found.annotations.items() if of == item_id}
+def labels_of(parsed: Parsed, item_id: str) -> dict[str, str]:
+    """The labels of an item, by annotator."""
+    return {who: label for (of, who), label in parsed.annotations.items() if of == item_id}
 
 
 def judged_better(found: Parsed, item: Item) -> tuple[str, str]:

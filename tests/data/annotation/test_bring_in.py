@@ -27,6 +27,8 @@ from trustescalate.records.jsonl import encode, read_rows
 from trustescalate.report.document import build
 from trustescalate.report.markdown import render_markdown
 
+pytestmark = pytest.mark.slow
+
 
 def answer(queue: Queue, said: Sequence[tuple[str, str, str | None]]) -> Path:
     """Answers as the page keeps them: (item, annotator, answer)."""

@@ -13,6 +13,8 @@ from trustescalate.data.annotation.answers import Answer, AnswerFile
 from trustescalate.data.annotation.queue import open_queue
 from trustescalate.project import Project
 
+pytestmark = pytest.mark.slow
+
 
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["label", *(str(argument) for argument in arguments)])

@@ -21,6 +21,8 @@ from trustescalate.records import SKIP, TIE, Annotation, Item
 from trustescalate.records.jsonl import encode, write_rows
 from trustescalate.records.progress import Hooks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -31,6 +31,8 @@ from trustescalate.records import Annotation, Certificate
 from trustescalate.records.jsonl import encode
 from trustescalate.records.progress import Hooks
 
+pytestmark = pytest.mark.slow
+
 
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

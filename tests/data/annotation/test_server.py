@@ -21,6 +21,7 @@ from trustescalate.project import Project
 from trustescalate.records import Task, TaskKind, Turn
 from trustescalate.records.progress import Hooks
 
+pytestmark = pytest.mark.slow
 Serve = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
 ROWS = 5
 

@@ -22,6 +22,7 @@ from trustescalate.data.importers.registry import COLUMNS, FORMATS
 from trustescalate.errors import TrustEscalateError
 from trustescalate.records import Task
 
+pytestmark = pytest.mark.slow
 Record = dict[str, Any]
 RECORDS = 3
 FIRST = 70

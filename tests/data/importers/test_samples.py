@@ -37,19 +37,19 @@ def is_right(response: str | tuple[Turn, ...]) -> bool:
     return not RIGHT.isdisjoint(texts)
 
 
-def described(found: Parsed) -> dict[str, Any]:
+def described(parsed: Parsed) -> dict[str, Any]:
     """What a parse holds, as `expected.json` says it."""
     items = {}
-    for item in found.items.values():
+    for item in parsed.items.values():
         row = {"prompt": shown(item.prompt), "responses": [shown(each) for each in item.responses]}
         more = {"reference": item.reference, "group": item.group}
-        labels = {who: label for (of, who), label in found.annotations.items() if of == item.id}
-        judges = [judge for of, judge in found.judgments if of == item.id]
-        votes = {judge: [list(vote) for vote in found.votes(item.id, judge)] for judge in judges}
+        labels = {who: label for (of, who), label in parsed.annotations.items() if of == item.id}
+        judges = [judge for of, judge in parsed.judgments if of == item.id]
+        votes = {judge: [list(vote) for vote in parsed.votes(item.id, judge)] for judge in judges}
         items[item.id] = row | {key: value for key, value in more.items() if value}
         items[item.id] |= {"labels": labels, "votes": votes}
-    refused = [problem.rsplit("/", 1)[-1] for problem in found.result.rejected]
-    return {"format": found.result.format, "refused": refused, "items": items}
+    refused = [problem.rsplit("/", 1)[-1] for problem in parsed.result.rejected]
+    return {"format": parsed.result.format, "refused": refused, "items": items}
 
 
 def test_every_format_has_a_sample() -> None:
@@ -63,9 +63,9 @@ def test_a_sample_is_read_as_expected(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_people_prefer_the_right_answer_wherever_it_stands(name: str, tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", *SAMPLES[name])
-    for (item_id, _), label in found.annotations.items():
-        right = [is_right(response) for response in found.items[item_id].responses]
+    parsed = parse(tmp_path / "set", *SAMPLES[name])
+    for (item_id, _), label in parsed.annotations.items():
+        right = [is_right(response) for response in parsed.items[item_id].responses]
         if label in ("A", "B"):
             assert right == [label == "A", label == "B"]
         elif label in ("pass", "fail", "correct", "incorrect"):
@@ -95,15 +95,15 @@ def test_addresses_stay_where_they_are(tmp_path: Path) -> None:
 
 
 def test_prices_and_models_are_kept(tmp_path: Path) -> None:
-    found = parse(tmp_path / "priced", *SAMPLES["alpaca_eval"])
-    assert found.result.judges["toy_judge"].cost == pytest.approx(6 * 0.012)
+    parsed = parse(tmp_path / "priced", *SAMPLES["alpaca_eval"])
+    assert parsed.result.judges["toy_judge"].cost == pytest.approx(6 * 0.012)
     item = next(iter(parse(tmp_path / "named", *SAMPLES["pandalm"]).items.values()))
     assert (item.meta["model_a"], item.meta["model_b"]) == ("red-model", "green-model")
 
 
 def test_a_probability_is_kept(tmp_path: Path) -> None:
-    found = parse(tmp_path / "set", *SAMPLES["alpaca_eval_weighted"])
-    shares = [row.votes[0].probs.get("B", 0.0) for row in found.judgments.values()]
+    parsed = parse(tmp_path / "set", *SAMPLES["alpaca_eval_weighted"])
+    shares = [row.votes[0].probs.get("B", 0.0) for row in parsed.judgments.values()]
     assert shares == pytest.approx([0.0625, 0.75, 0.0, 0.999])
 
 

@@ -1,0 +1,1 @@
+"""The test suite. Helpers that tests share are in `tests.support`."""

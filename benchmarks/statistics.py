@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trustescalate.stats.agreement import cohen_kappa
 from trustescalate.stats.bounds import FloatArray, IntArray, binomial_pvalue
 from trustescalate.stats.certify import certify, plan_levels
 from trustescalate.stats.control import binomial_best, carried
@@ -78,18 +77,6 @@ def ppi(rows: int, runs: int) -> Measured:
         [lambda: ppi_mean(survey, DELTA), lambda: ppi_mean_ci(y, f[drawn], rest, alpha=DELTA)], runs
     )
     return Measured(f"PPI mean, {rows:,} items: ppi_py", ours, theirs, 5)
-
-
-def kappa(rows: int, runs: int) -> Measured:
-    """Two people, three labels."""
-    from sklearn.metrics import cohen_kappa_score
-
-    rng = np.random.default_rng(0)
-    a = rng.integers(3, size=rows)
-    b = np.where(rng.random(rows) < 0.7, a, rng.integers(3, size=rows))
-    np.testing.assert_allclose(np.asarray(cohen_kappa(a, b, 3), dtype=float), cohen_kappa_score(a, b))
-    ours, theirs = medians([lambda: cohen_kappa(a, b, 3), lambda: cohen_kappa_score(a, b)], runs)
-    return Measured(f"Cohen's kappa, {rows:,} rows: scikit-learn", ours, theirs, 10)
 
 
 def calibration(rows: int, runs: int) -> Measured:
@@ -178,7 +165,6 @@ def main() -> int:
     print(f"{'':<52} {'ours':>12} {'theirs':>12} {'found':>9} {'limit':>8}")
     measures: list[Callable[[], Measured]] = [
         lambda: ppi(options.rows, options.runs),
-        lambda: kappa(options.rows, options.runs),
         lambda: calibration(options.rows, options.runs),
         lambda: replications(options.trials, 1_000),
     ]

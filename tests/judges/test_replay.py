@@ -69,7 +69,7 @@ def test_votes_that_were_saved_by_stopping_early_count_as_failures() -> None:
     assert confidence(TASK, "ensemble", [judgment]).score.tolist() == [0.45]
 
 
-@pytest.mark.parametrize("estimator", ["ensemble", "sampled"])
+@pytest.mark.parametrize("estimator", ["ensemble", "verbalized"])
 @pytest.mark.parametrize("tau", [0.2, 0.45, 0.46, 0.9])
 def test_a_run_accepts_what_calibration_accepts_where_votes_are_missing(estimator: str, tau: float) -> None:
     judge = ReplayJudge("mine", [judged("a", *FULL), judged("b", *FULL[:2]), judged("c", FULL[2])])

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustescalate.stats.batch import (
-    BatchCertified,
     batch_errors_upper,
     batch_pvalue,
     certify_batch,
@@ -16,7 +15,7 @@ from trustescalate.stats.batch import (
     judgments_needed,
 )
 from trustescalate.stats.bounds import IntArray
-from trustescalate.stats.certify import certify
+from trustescalate.stats.certify import Certified, certify
 from trustescalate.stats.control import carried
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide, evaluate
@@ -109,7 +108,7 @@ class Batch:
         self.labels, self.truth = np.zeros((size, 1), dtype=int), np.isin(np.arange(size), wrong).astype(int)
         self.path = self.scores[np.array(cuts) - 1]
 
-    def certified(self, sample: IntArray, alpha: float, delta: float, **rule: object) -> BatchCertified:
+    def certified(self, sample: IntArray, alpha: float, delta: float, **rule: object) -> Certified:
         return certify_batch(
             self.scores,
             self.labels,

@@ -48,7 +48,7 @@ def test_one_group_is_the_plain_certificate(name: str) -> None:
     assert (found.chosen, found.coverage_lower) == (expected.chosen, expected.coverage_lower)
     end = len(found.table.p_value)
     for mine, other in zip(found.table, expected.table, strict=True):
-        np.testing.assert_array_equal(mine, other[:end])
+        np.testing.assert_array_equal(mine, None if other is None else other[:end])
     assert end == len(expected.table.p_value) or COMMON.coverage[0][end - 1] == 1.0
 
 

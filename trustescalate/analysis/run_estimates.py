@@ -6,7 +6,6 @@ from trustescalate.analysis.leaderboard import standings
 from trustescalate.analysis.score_drift import score_shift
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.calibration.population import overall
-from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config
 from trustescalate.data.clusters import independent_items
@@ -30,13 +29,12 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
         return replace(run, overall=Overall(None, "the votes that the certificate was made from are gone"))
     items = {item.id: item for item in (*data.items, *run.items)}
     groups = {item.id: item.group for item in items.values()}
-    scorer = Scorer.of(certificate)
     by, table = config.data.strata, config.leaderboard
     strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None
     return replace(
         run,
-        overall=overall(run, judged, data.annotations, groups, strata, scorer),
-        shift=score_shift(run, judged, groups, scorer),
+        overall=overall(run, judged, data.annotations, groups, strata),
+        shift=score_shift(run, judged, groups),
         standings=board,
     )

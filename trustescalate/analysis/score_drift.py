@@ -23,17 +23,15 @@ ALARM_LEVEL = 0.01
 """A false alarm in one run of a hundred without a shift."""
 
 
-def score_shift(
-    run: Run, judged: Judged, groups: Groups, scorer: Scorer | None = None
-) -> tuple[TierShift, ...]:
+def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
     """Have the scores moved between certification rows and the run? An entry for each tier that is asked.
 
     On both sides the rows that reach the tier under the certified thresholds, with the share that the first
     prompt gives to its likeliest label: full scores are not known where asking stopped early. One item of
-    each group. No label is used, and nothing that was fitted, save for who reaches which tier.
+    each group. No label is used.
     """
     certificate = run.header.certificate
-    scorer = scorer or Scorer.of(certificate)
+    scorer = Scorer.of(certificate)
     if certificate.status == "none" or not run.decisions:
         return ()
     rows = first_of_each(certificate.roles["certify"], groups)

@@ -64,11 +64,8 @@ def fully_judged(judged: Judged) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*map(set, judged.values()))))
 
 
-def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged, scorer: Scorer) -> Released:
-    """What becomes of the items of a run, in the order of `ids`, if these are all of them.
-
-    `scorer` is the certificate's.
-    """
+def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged) -> Released:
+    """What becomes of the items of a run, in the order of `ids`, if these are all of them."""
     names = [seal.judge for seal in certificate.judges]
     labels = certificate.task.labels
     place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}
@@ -78,18 +75,16 @@ def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged, s
         np.array([[place.get(label, -1) for label in row.verdicts] for row in rows], dtype=np.int64),
     )
     right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
-    return select_run(scorer.read(names, ids, judged), known, right, certificate.alpha)
+    return select_run(Scorer.of(certificate).read(names, ids, judged), known, right, certificate.alpha)
 
 
-def decide_run(
-    certificate: Certificate, judged: Judged, scorer: Scorer, apart: Mapping[str, str]
-) -> tuple[Decision, ...]:
+def decide_run(certificate: Certificate, judged: Judged, apart: Mapping[str, str]) -> tuple[Decision, ...]:
     """The decisions on a whole run: on the items of `judged`, and on those `apart`, for the reason there.
 
     A step holds what its judge says with those before it in mind; the last one alone has a threshold.
     """
     ids = fully_judged(judged)
-    found = select_items(certificate, ids, judged, scorer)
+    found = select_items(certificate, ids, judged)
     decided = [_decision(certificate, judged, item_id, found, at) for at, item_id in enumerate(ids)]
     left = [Decision(item_id, None, None, None, why, ()) for item_id, why in apart.items()]
     return (*decided, *left)

@@ -88,7 +88,7 @@ def _tested(
 def _promise(
     bare: GroupPromise, found: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
 ) -> GroupPromise:
-    tests = policy_tests(found.table, found.table.errors, plan, parts)
+    tests = policy_tests(found.table, plan, parts)
     return GroupPromise(
         bare.value,
         bare.alpha,

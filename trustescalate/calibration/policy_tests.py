@@ -13,11 +13,11 @@ from trustescalate.calibration.losses import is_binary, right_or_wrong, verdict_
 from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.records import PolicyTest
 from trustescalate.records.jsonl import digest
-from trustescalate.stats.batch import BatchTable, certify_batch
+from trustescalate.stats.batch import certify_batch
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Table, certify
+from trustescalate.stats.certify import Certified, Table, certify
 from trustescalate.stats.clusters import certify_clusters
-from trustescalate.stats.losses import LossTable, certify_losses, released_losses
+from trustescalate.stats.losses import certify_losses
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pooling import Votes
 
@@ -92,8 +92,7 @@ def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
-    tests = policy_tests(found.table, found.table.errors, plan)
-    return Tested(found.chosen, found.coverage_lower, tests)
+    return _tested(found, plan)
 
 
 def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -114,19 +113,16 @@ def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         abstention_price=protocol.abstention_price,
         humans_replace=protocol.humans_replace,
     )
-    tests = policy_tests(found.table, found.table.errors, plan, drawn=found.table.drawn)
-    share = None if found.chosen is None else tests[found.chosen].accepted / len(rows.ids)
-    return Tested(found.chosen, share, tests)
+    return _tested(found, plan)
 
 
 def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     read = read_rows(rows, plan)
     assert read.plan is not None, "the configuration refuses tierwise"
-    losses = verdict_losses(read.labels, rows.losses)
     found = certify_losses(
         read.scores,
         read.labels,
-        losses,
+        verdict_losses(read.labels, rows.losses),
         read.costs,
         alpha=protocol.alpha,
         delta=protocol.level,
@@ -136,10 +132,7 @@ def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
-    released = [released_losses(policy, read.scores, read.labels, losses) for policy in found.table.policies]
-    errors = np.array([np.count_nonzero(lost) for lost in released])
-    tests = policy_tests(found.table, errors, plan, loss=found.table.total)
-    return Tested(found.chosen, found.coverage_lower, tests)
+    return _tested(found, plan)
 
 
 def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -163,8 +156,11 @@ def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
-    tests = policy_tests(found.table, found.table.errors, plan)
-    return Tested(found.chosen, found.coverage_lower, tests)
+    return _tested(found, plan)
+
+
+def _tested(found: Certified, plan: Plan | None) -> Tested:
+    return Tested(found.chosen, found.coverage_lower, policy_tests(found.table, plan))
 
 
 _TESTS: Mapping[Kind, Callable[[Protocol, Aligned, Plan | None], Tested]] = {
@@ -181,15 +177,7 @@ def _order(protocol: Protocol, names: Sequence[str]) -> IntArray:
     return np.array(sorted(range(len(names)), key=lots.__getitem__), dtype=np.int64)
 
 
-def policy_tests(
-    table: Table | BatchTable | LossTable,
-    errors: IntArray,
-    plan: Plan | None,
-    parts: IntArray | None = None,
-    *,
-    drawn: IntArray | None = None,
-    loss: FloatArray | None = None,
-) -> tuple[PolicyTest, ...]:
+def policy_tests(table: Table, plan: Plan | None, parts: IntArray | None = None) -> tuple[PolicyTest, ...]:
     """The rows of a table as records, each tier once, whichever way the policy reads it.
 
     `plan` is None for `tierwise`. `parts` tells the sub-path that each policy belongs to, where a table does
@@ -205,7 +193,7 @@ def policy_tests(
             PolicyTest(
                 thresholds=finite(policy[tiers]),
                 accepted=int(table.accepted[t]),
-                errors=int(errors[t]),
+                errors=int(table.errors[t]),
                 by_tier=tuple(map(int, by_tier[tiers])),
                 cost=float(table.cost[t]),
                 p_value=float(table.p_value[t]),
@@ -213,8 +201,8 @@ def policy_tests(
                 rejected=bool(table.rejected[t]),
                 part=int(parts[t]),
                 pooled=plan is not None and plan.readings[reading] is not None,
-                drawn=None if drawn is None else int(drawn[t]),
-                loss=None if loss is None else float(loss[t]),
+                drawn=None if table.drawn is None else int(table.drawn[t]),
+                loss=None if table.total is None else float(table.total[t]),
             )
         )
     return tuple(found)

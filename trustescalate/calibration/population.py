@@ -66,21 +66,19 @@ def known_rows(
     judged: Judged,
     annotations: Iterable[Annotation],
     values: Mapping[Label, float],
-    scorer: Scorer | None = None,
 ) -> Known:
     """Predictions on the scale of `values` for all rows, and people's labels of the certification rows.
 
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
     are mostly of abstained items. A row counts what its majority says; where there is none, and always for
-    ratings and for a promise about an annotator drawn at random, the mean of its opinions. `scorer` is the
-    certificate's.
+    ratings and for a promise about an annotator drawn at random, the mean of its opinions.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])
     notes = [note for note in annotations if note.item_id in wanted]
     said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
-    scorer = scorer or Scorer.of(certificate)
+    scorer = Scorer.of(certificate)
     policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
     reached = tier_reached(certificate, judged, policies, scorer)
     names = [seal.judge for seal in certificate.judges]
@@ -105,7 +103,6 @@ def overall(
     annotations: Iterable[Annotation],
     groups: Groups,
     strata: Groups | None = None,
-    scorer: Scorer | None = None,
 ) -> Overall:
     """The mean label of the population that certification rows and the run's items are drawn from.
 
@@ -120,7 +117,7 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    found = _overall(known_rows(run, judged, annotations, values, scorer), values, groups, strata)
+    found = _overall(known_rows(run, judged, annotations, values), values, groups, strata)
     if not errors_are_counted(certificate):
         return found
     return replace(found, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from trustescalate.calibration.expectation import decide_run
-from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.selection import lot
 from trustescalate.cascade.run_folder import RunFolder, RunWriter
 from trustescalate.cascade.runner import collect_judgments
@@ -81,5 +80,5 @@ async def judge_then_decide(
     await ahead(todo)
     await collect_judgments(todo, judges, collect=collect, in_flight=in_flight)
     decided = {decision.item_id for decision in run.decisions}
-    decisions = decide_run(certificate, judged, Scorer.of(certificate), apart)
+    decisions = decide_run(certificate, judged, apart)
     recorder.writer.record_decisions([decision for decision in decisions if decision.item_id not in decided])

@@ -11,34 +11,25 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
 from pydantic_core import to_json
 
 from trustescalate.data.importers.base import Found, Plain, Taken
 from trustescalate.data.importers.files import BUFFER, Rejected
 from trustescalate.records import Judgment
 from trustescalate.records.jsonl import encode, to_python
-from trustescalate.stats.bounds import IntArray
 
 BATCH = 100
 """Records that are best added at once. Many more of them alive keep the garbage collector busy."""
 AT_ONCE = 500
 """Keys that one statement looks up."""
-SORTED = 50_000
-"""Keys that are sorted and put on disk together."""
-BITS = np.arange(6)
-"""Bits of the filter for each key: of a thousand imports of a million items, one has a false alarm."""
 MOST_JUDGES = 200
-FILTER_BYTES = 1 << 25
-"""Of the filter that tells what is surely new; a power of two."""
-POWERS = (1 << np.arange(8)).astype(np.uint8)
-INDEX_KB = 16_000
+INDEX_KB = 32_000
+"""Memory for the database of what was written."""
 
 
 class JudgeCount(NamedTuple):
@@ -126,39 +117,16 @@ class ImportedSet:
                 file.close()
 
     def _add(self, rows: Sequence[Plain]) -> None:
-        lines = [to_json(row.item) for row in rows]
-        keys: list[int] = []
-        ids: list[int] = []
-        for row, line in zip(rows, lines, strict=True):
-            ids.append(len(keys) // 2)
-            item_id = row.item["id"]
-            keys += (hash(item_id), _content(row, line))
-            for who, label in row.notes:
-                keys += (hash((item_id, who)), hash(label))
-            for judgment in row.judgments:
-                keys += _judgment_keys(judgment)
-        if self._seen.all_new(keys, ids):
-            self._write(lines, [(row.item["id"], who, label) for row in rows for who, label in row.notes])
-            for row in rows:
-                for judgment in row.judgments:
-                    self._write_judgment(judgment)
-            return
-        said = self._seen.recall(keys)
+        said = self._seen.recall(hash(row.item["id"]) for row in rows)
+        again = [row for row in rows if hash(row.item["id"]) in said]  # of a new item nothing was said before
+        said |= self._seen.recall(key for row in again for key in _opinion_keys(row))
         before = set(said)
-        for row, line in zip(rows, lines, strict=True):
-            self._add_carefully(row, line, said)
+        for row in rows:
+            self._add_row(row, to_json(row.item), said)
         self._seen.remember({key: value for key, value in said.items() if key not in before})
 
-    def _write(self, lines: Sequence[bytes], notes: Sequence[tuple[str, str, str]]) -> None:
-        said = [to_json({"item_id": item, "annotator": who, "label": label}) for item, who, label in notes]
-        self._items.write(b"\n".join([*lines, b""]))
-        self._notes.write(b"\n".join([*said, b""]))
-        self.items += len(lines)
-        self.annotations += len(notes)
-        self.labels.update([label for _, _, label in notes])
-
-    def _add_carefully(self, row: Plain, line: bytes, said: dict[int, int]) -> None:
-        """Take a row of a batch in which something came before. `said` holds it by key, and grows."""
+    def _add_row(self, row: Plain, line: bytes, said: dict[int, int]) -> None:
+        """Take a row, as far as it is new. `said` holds what came before by key, and grows."""
         item_id = row.item["id"]
         content = _content(row, line)
         before = said.get(hash(item_id))
@@ -166,13 +134,17 @@ class ImportedSet:
             self.reject(Rejected(item_id, "item", "this id came before with other texts, or another group"))
             return
         said[hash(item_id)] = content
-        self.repeated += before is not None
-        notes = [
-            (item_id, who, label)
-            for who, label in row.notes
-            if self._is_new(item_id, who, hash((item_id, who)), hash(label), said)
-        ]
-        self._write([] if before is not None else [line], notes)
+        if before is None:
+            self._items.write(line + b"\n")
+            self.items += 1
+        else:
+            self.repeated += 1
+        for who, label in row.notes:
+            if self._is_new(item_id, who, hash((item_id, who)), hash(label), said):
+                note = {"item_id": item_id, "annotator": who, "label": label}
+                self._notes.write(to_json(note) + b"\n")
+                self.annotations += 1
+                self.labels[label] += 1
         for judgment in row.judgments:
             if self._is_new(item_id, judgment.judge, *_judgment_keys(judgment), said):
                 self._write_judgment(judgment)
@@ -228,83 +200,35 @@ def _file_name(judge: str, taken: set[str]) -> str:
 
 
 class _Seen:
-    """Keys and what they said: a filter of fixed size tells what is surely new, a file on disk all the rest.
+    """Keys and what they said, in a database beside the draft.
 
     Both are 64-bit hashes keyed by this process: two of a million are equal once in ten million imports, and
     then a record is refused, never mixed up.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._bits = np.zeros(FILTER_BYTES, dtype=np.uint8)
-        self._log = path.with_suffix(".log").open("wb", BUFFER)
-        self._db: sqlite3.Connection | None = None
-        self._indexed = 0
+        self._db = sqlite3.connect(path, isolation_level=None)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
+            self._db.execute(f"PRAGMA {setting}")
+        self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
+        self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Let go of the files; whoever made the folder removes them."""
-        self._log.close()
-        if self._db is not None:
-            self._db.close()
+        """Let go of the file; whoever made the folder removes it."""
+        self._db.close()
 
-    def all_new(self, flat: list[int], ids: list[int]) -> bool:
-        """Remember keys, each followed by what it says, if no id was there before, and no key comes twice.
-
-        `ids` are the places of the keys of items: where an item is new, so is all that is said of it.
-        """
-        rows = np.array(flat, dtype=np.int64).reshape(-1, 2)
-        place, bit = _places(rows[:, 0])
-        known = (self._bits[place[ids]] & bit[ids]).all(axis=1)
-        if known.any() or len(set(flat[::2])) < len(rows):
-            return False
-        self._keep(rows, place, bit)
-        return True
-
-    def recall(self, flat: list[int]) -> dict[int, int]:
-        """What was said before under keys that are each followed by what is said now."""
-        keys = np.unique(flat[::2])
-        place, bit = _places(keys)
-        maybe = keys[(self._bits[place] & bit).all(axis=1)].tolist()
-        found: dict[int, int] = {}
-        index = self._index()
-        for start in range(0, len(maybe), AT_ONCE):
-            some = maybe[start : start + AT_ONCE]
+    def recall(self, keys: Iterable[int]) -> dict[int, int]:
+        """What was said before under these keys."""
+        wanted, known = sorted(set(keys)), dict[int, int]()
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
             marks = ",".join("?" * len(some))
-            found.update(index.execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
-        return found
+            known.update(self._db.execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
+        return known
 
-    def remember(self, said: dict[int, int]) -> None:
+    def remember(self, said: Mapping[int, int]) -> None:
         """Keep keys that are new."""
-        rows = np.array(list(said.items()), dtype=np.int64).reshape(-1, 2)
-        self._keep(rows, *_places(rows[:, 0]))
-
-    def _keep(self, rows: IntArray, place: IntArray, bit: npt.NDArray[np.uint8]) -> None:
-        np.bitwise_or.at(self._bits, place, bit)
-        self._log.write(rows.tobytes())
-
-    def _index(self) -> sqlite3.Connection:
-        """The file that can be searched, with all that was kept so far; made when it is first needed."""
-        if self._db is None:
-            self._db = sqlite3.connect(self._path)
-            for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
-                self._db.execute(f"PRAGMA {setting}")
-            self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
-        self._log.flush()
-        with self._path.with_suffix(".log").open("rb") as log:
-            log.seek(self._indexed)
-            while chunk := log.read(16 * SORTED):
-                rows = np.frombuffer(chunk, dtype=np.int64).reshape(-1, 2)
-                self._db.executemany("INSERT INTO seen VALUES (?, ?)", rows[rows[:, 0].argsort()].tolist())
-                self._indexed += len(chunk)
-        return self._db
-
-
-def _places(keys: IntArray) -> tuple[IntArray, npt.NDArray[np.uint8]]:
-    """The bits of the filter for each key, (n, 6) each: the byte, and the bit in it. Kirsch and
-    Mitzenmacher (2006)."""
-    first, second = keys & 0xFFFFFFFF, (keys >> 32) | 1
-    bits = (first[:, None] + BITS * second[:, None]) & (8 * FILTER_BYTES - 1)
-    return bits >> 3, POWERS[bits & 7]
+        self._db.executemany("INSERT INTO seen VALUES (?, ?)", sorted(said.items()))
 
 
 def _content(row: Plain, line: bytes) -> int:
@@ -316,3 +240,8 @@ def _content(row: Plain, line: bytes) -> int:
 
 def _judgment_keys(judgment: Judgment) -> tuple[int, int]:
     return hash((judgment.item_id, judgment.judge, "judge")), hash(encode(judgment))
+
+
+def _opinion_keys(row: Plain) -> Iterator[int]:
+    yield from (hash((row.item["id"], who)) for who, _ in row.notes)
+    yield from (_judgment_keys(judgment)[0] for judgment in row.judgments)

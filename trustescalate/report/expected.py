@@ -4,7 +4,6 @@ No figure here limits anything in the run at hand, and no sentence calls it cert
 """
 
 from trustescalate.calibration.expectation import fully_judged, select_items
-from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import Certificate, Judgment, Run
 from trustescalate.report import certificate_sections, figures
 from trustescalate.report.figures import Figure, count, missing, words
@@ -68,8 +67,7 @@ def _selected(certificate: Certificate, run: Run) -> Released:
     judged: dict[str, dict[str, Judgment]] = {seal.judge: {} for seal in certificate.judges}
     for row in run.judgments:
         judged[row.judge][row.item_id] = row
-    scorer = Scorer.of(certificate)
-    return select_items(certificate, fully_judged(judged), judged, scorer)
+    return select_items(certificate, fully_judged(judged), judged)
 
 
 def _terms(certificate: Certificate) -> Table:

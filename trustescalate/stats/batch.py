@@ -6,55 +6,21 @@ nothing about items outside the batch: that is `certify`.
 """
 
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
+from trustescalate.stats.certify import Certified, Table
 from trustescalate.stats.control import BestPvalue, Prefer, choose, own_levels, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Rows
 
 
-class BatchTable(NamedTuple):
-    """Every policy that was tested: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
-
-    `accepted`, `by_tier` and `cost` (mean USD a row) are of the whole batch, `drawn` and `errors` of the
-    accepted rows that people labelled; `released` is how many verdicts the judges give: all accepted, less
-    the drawn where people's labels replace them.
-    """
-
-    policies: FloatArray
-    accepted: IntArray
-    by_tier: IntArray
-    cost: FloatArray
-    drawn: IntArray
-    errors: IntArray
-    released: IntArray
-    p_value: FloatArray
-    level: FloatArray
-    rejected: BoolArray
-
-
-class BatchCertified(NamedTuple):
-    """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,) its thresholds.
-
-    `errors_upper`, at most alpha times the accepted, limits the wrong verdicts that are released (the drawn
-    rows' own among them, unless people's labels replace them). All three are None where nothing is certified.
-    """
-
-    chosen: int | None
-    thresholds: FloatArray | None
-    errors_upper: int | None
-    table: BatchTable
-
-
 def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
     """floor(alpha * accepted), exactly: alpha is the decimal that it prints as, so 0.29 of 100 is 29, not 28.
 
     Has the shape of `accepted`. Raises ValueError unless 0 < alpha < 1.
-    Source: arithmetic of decimals; nothing to cite.
 
     >>> errors_allowed(np.array([0, 9, 100]), 0.29).tolist()
     [0, 2, 29]
@@ -158,11 +124,11 @@ def certify_batch(
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
     humans_replace: bool = False,
-) -> BatchCertified:
+) -> Certified:
     """Find the policy to release verdicts on this batch with, P(more than alpha of them are wrong) <= delta.
 
     `scores`, `labels`, `costs` (N, m) of the whole batch, as in `policy.evaluate`; where `judgments_needed`
-    is False the label is -1. `sample` (n,) are the rows that people labelled, from `draw_sample`; `truth`
+    is False the label is -1. `sample` (n,) are the rows that people labelled, drawn at random; `truth`
     (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
     without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan`: each sub-path
     is tested with its share of delta. `prefer` and its price as in `control.choose`.
@@ -180,7 +146,7 @@ def certify_batch(
 
     >>> scores = np.linspace(1, 0, 200)[:, None]
     >>> labels, truth = np.zeros((200, 1), dtype=int), (np.arange(200) > 120).astype(int)
-    >>> sample = draw_sample(200, 80, np.random.default_rng(0))
+    >>> sample = np.random.default_rng(0).choice(200, 80, replace=False)
     >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.linspace(0.9, 0, 10)[:, None]}
     >>> found = certify_batch(scores, labels, sample, truth[sample], np.ones((200, 1)), **rule)
     >>> found.chosen, found.table.accepted[found.chosen].tolist(), found.errors_upper
@@ -200,12 +166,14 @@ def certify_batch(
     p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
     rejected = (level > 0) & (p_value <= level)
     released = accepted - humans_replace * drawn
-    table = BatchTable(policies, accepted, by_tier, cost, drawn, errors, released, p_value, level, rejected)
+    tests = (p_value, level, rejected)
+    table = Table(policies, accepted, errors, by_tier, cost, *tests, drawn=drawn, released=released)
     chosen = choose(rejected, released, cost, prefer, n=size, abstention_price=abstention_price)
     if chosen is None:
-        return BatchCertified(None, None, None, table)
+        return Certified(None, None, None, table)
     upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
-    return BatchCertified(chosen, policies[chosen], int(upper - humans_replace * errors[chosen]), table)
+    wrong = int(upper - humans_replace * errors[chosen])
+    return Certified(chosen, policies[chosen], int(accepted[chosen]) / size, table, wrong)
 
 
 def _best(size: int, n: int, alpha: float) -> BestPvalue:

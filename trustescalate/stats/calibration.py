@@ -1,4 +1,4 @@
-"""How honest are the scores? Reliability, expected calibration error, Brier score, AUROC.
+"""Measure the calibration of scores: reliability, expected calibration error, Brier score, AUROC.
 
 `score` (n,) in [0, 1] says how sure the judge is, `correct` (n,) whether its verdict agrees with people. Rows
 without a verdict do not belong here. No promise rests on these figures; they say why coverage is what it is.
@@ -59,34 +59,36 @@ def expected_calibration_error(score: FloatArray, correct: BoolArray, bins: int 
 
 
 def brier_score(score: FloatArray, correct: BoolArray) -> float | None:
-    """The mean squared gap between score and outcome (1 right, 0 wrong); None without rows. Brier (1950).
+    """The mean squared gap between score and outcome (1 right, 0 wrong); None without rows.
 
-    Raises ValueError as `reliability` does.
+    Raises ValueError as `reliability` does. Brier (1950), by scikit-learn.
 
     >>> brier_score(np.array([1.0, 0.5]), np.array([True, False]))
     0.125
     """
     _check(score, correct)
-    return float(np.mean((score - correct) ** 2)) if score.size else None
+    if score.size == 0:
+        return None
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(correct, score, pos_label=True))
 
 
 def auroc(score: FloatArray, correct: BoolArray) -> float | None:
     """The probability that a right verdict scores above a wrong one, a tie counting half.
 
     None where all verdicts or none are right: there is nothing to tell apart. Raises ValueError as
-    `reliability` does. Mann and Whitney (1947).
+    `reliability` does. By scikit-learn.
 
     >>> auroc(np.array([0.9, 0.8, 0.8, 0.6]), np.array([True, True, False, False]))
     0.875
     """
     _check(score, correct)
-    right = int(correct.sum())
-    wrong = correct.size - right
-    if right == 0 or wrong == 0:
+    if correct.all() or not correct.any():
         return None
-    below = np.sort(score[~correct])
-    beaten = sum(int(np.searchsorted(below, score[correct], side).sum()) for side in ("left", "right"))
-    return beaten / (2 * right * wrong)
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(correct, score))
 
 
 def _check(score: FloatArray, correct: BoolArray) -> None:

@@ -43,7 +43,11 @@ class TierTests(NamedTuple):
 class Table(NamedTuple):
     """Every policy that was tested: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
 
-    `errors` of `accepted` rows gave `p_value`, held against `level`; `cost` is mean USD per row.
+    `errors` of `accepted` rows gave `p_value`, held against `level`; `cost` is mean USD per row. Where losses
+    are bounded, `total` is the loss of the accepted rows, and `errors` counts those that lose anything. In a
+    batch `accepted`, `by_tier` and `cost` are of the whole batch, `drawn` and `errors` of the accepted rows
+    that people labelled, and `released` is how many verdicts the judges give: all accepted, less the drawn
+    where people's labels replace them.
     """
 
     policies: FloatArray
@@ -54,19 +58,25 @@ class Table(NamedTuple):
     p_value: FloatArray
     level: FloatArray
     rejected: BoolArray
+    total: FloatArray | None = None
+    drawn: IntArray | None = None
+    released: IntArray | None = None
 
 
 class Certified(NamedTuple):
     """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,) its thresholds.
 
-    `coverage_lower` is a lower limit on the share of the population that it releases. All three are None
-    where nothing is certified.
+    `coverage_lower` is a lower limit on the share of the population that it releases; of a batch it is the
+    share itself. `errors_upper`, for a batch alone, is at most alpha times the accepted: it limits the wrong
+    verdicts that are released (the drawn rows' own among them, unless people's labels replace them). All
+    four are None where nothing is certified.
     """
 
     chosen: int | None
     thresholds: FloatArray | None
     coverage_lower: float | None
     table: Table
+    errors_upper: int | None = None
 
 
 def certify(

@@ -10,7 +10,7 @@ import numpy as np
 
 from trustescalate.stats.betting import betting_pvalue, betting_pvalues
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Table, plan_levels
+from trustescalate.stats.certify import Certified, Table, plan_levels
 from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
@@ -24,26 +24,12 @@ class ClusterCounts(NamedTuple):
     errors: IntArray
 
 
-class CertifiedClusters(NamedTuple):
-    """The outcome: `chosen` is the row of `table` that is certified, `thresholds` (m,); None where none is.
-
-    `coverage_lower` is a lower limit on the share of rows that it releases, by `cluster_coverage_lower`. The
-    table counts rows, for the eye; its p-values are of clusters.
-    """
-
-    chosen: int | None
-    thresholds: FloatArray | None
-    coverage_lower: float | None
-    table: Table
-
-
 def count_by_cluster(
     path: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, cluster: IntArray
 ) -> ClusterCounts:
     """Count what each policy releases and gets wrong in each cluster; `cluster` (n,) in 0..g-1.
 
     Other arrays as in `policy.evaluate`.
-    Source: counting; nothing to cite.
 
     >>> labels, truth = np.zeros((3, 1), dtype=int), np.array([0, 1, 1])
     >>> counts = count_by_cluster(np.ones((1, 1)), np.ones((3, 1)), labels, truth, np.array([0, 0, 1]))
@@ -126,7 +112,7 @@ def certify_clusters(
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
-) -> CertifiedClusters:
+) -> Certified:
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
     `scores`, `labels`, `costs` (n, m), `truth` (n,) and all else as in `certify`, with a path that is an
@@ -166,7 +152,7 @@ def certify_clusters(
         table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price
     )
     if chosen is None:
-        return CertifiedClusters(None, None, None, table)
+        return Certified(None, None, None, table)
     rows = np.bincount(cluster, minlength=len(order))[order]
     lower = cluster_coverage_lower(accepted[chosen], rows, delta, largest)
-    return CertifiedClusters(chosen, table.policies[chosen], lower, table)
+    return Certified(chosen, table.policies[chosen], lower, table)

@@ -99,7 +99,6 @@ def normalised(votes: npt.ArrayLike, estimator: str = "ensemble") -> FloatArray:
 
     For "verbalized" what is left of a stated confidence is shared by the labels that are not named. Raises
     ValueError as `ensemble` does.
-    Source: arithmetic; nothing to cite.
 
     >>> normalised([[[0.6, 0.2], [0, 0]]]).round(2).tolist()
     [[[0.75, 0.25], [0.0, 0.0]]]

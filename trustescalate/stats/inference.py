@@ -346,7 +346,7 @@ def check_survey(survey: Survey) -> None:
     """Raise ValueError unless the arrays of a survey fit together, and hold what an estimate needs.
 
     Shapes as in `Survey`: prediction (N,), labelled and label (n,), stratum and cluster (N,). Each stratum
-    needs 2 labels, from 2 clusters. Source: nothing to cite; it estimates nothing.
+    needs 2 labels, from 2 clusters.
 
     >>> check_survey(Survey(np.zeros(3), np.array([0, 0]), np.zeros(2)))
     Traceback (most recent call last):

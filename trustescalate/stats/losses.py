@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import bdtr, rel_entr
 
 from trustescalate.stats.betting import betting_pvalues
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_lower
-from trustescalate.stats.certify import plan_levels
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower
+from trustescalate.stats.certify import Certified, Table, plan_levels
 from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
@@ -79,7 +79,6 @@ def evaluate_losses(
     `thresholds` (t, m); `scores`, `labels`, `losses`, `costs` (n, m). Losses that are shares of up to ten
     people are added up exactly, any other sum is rounded up: rounding must not turn 4 errors into 3.
     Raises ValueError for a loss outside [0, 1], and as `policy.evaluate` does.
-    Source: counting, as `policy.evaluate`; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> losses, path = np.array([[0.2, 0.8], [1.0, 0.1]]), np.array([[0.9, 0.9], [0.8, 0.8], [0.6, 0.6]])
@@ -98,7 +97,6 @@ def released_losses(
 ) -> FloatArray:
     """The losses of the rows that one policy (m,) releases, in row order; the other three are (n, m).
 
-    Source: counting, as `policy.evaluate`; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> released_losses(np.array([0.8, 0.8]), scores, labels, np.array([[0.2, 0.8], [1.0, 0.1]])).tolist()
@@ -107,28 +105,6 @@ def released_losses(
     tier = decide(thresholds, scores, labels)
     rows = np.flatnonzero(tier >= 0)
     return np.asarray(losses[rows, tier[rows]], dtype=np.float64)
-
-
-class LossTable(NamedTuple):
-    """Every policy that was tested, as `certify.Table`; `total` (t,) is the loss of the `accepted` rows."""
-
-    policies: FloatArray
-    accepted: IntArray
-    total: FloatArray
-    by_tier: IntArray
-    cost: FloatArray
-    p_value: FloatArray
-    level: FloatArray
-    rejected: BoolArray
-
-
-class CertifiedLosses(NamedTuple):
-    """The outcome, as `certify.Certified`."""
-
-    chosen: int | None
-    thresholds: FloatArray | None
-    coverage_lower: float | None
-    table: LossTable
 
 
 def certify_losses(
@@ -144,7 +120,7 @@ def certify_losses(
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
-) -> CertifiedLosses:
+) -> Certified:
     """Find the policy to release verdicts with, such that P(its true mean loss > alpha) <= delta.
 
     `scores`, `labels`, `losses`, `costs` (n, m); all else as in `certify`, with a path that is an array or a
@@ -174,14 +150,16 @@ def certify_losses(
     aim = aimed_levels(procedure, plan.sizes, own)
     p_value = betting_pvalues(excess, alpha, target=np.where(aim > 0, aim, delta))
     rejections = reject(procedure, plan.sizes, p_value, own)
-    table = LossTable(plan.policies, *outcomes, p_value, *rejections)
+    accepted, total, by_tier, cost = outcomes
+    errors = np.sum(excess > -alpha, axis=1)
+    table = Table(plan.policies, accepted, errors, by_tier, cost, p_value, *rejections, total=total)
     chosen = choose(
         table.rejected, table.accepted, table.cost, prefer, n=n, abstention_price=abstention_price
     )
     if chosen is None:
-        return CertifiedLosses(None, None, None, table)
+        return Certified(None, None, None, table)
     lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
-    return CertifiedLosses(chosen, table.policies[chosen], lower, table)
+    return Certified(chosen, table.policies[chosen], lower, table)
 
 
 def _excess(

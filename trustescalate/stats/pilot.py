@@ -109,7 +109,6 @@ def rows_needed(found: PilotPower, target: float = 0.8) -> int | None:
     """The fewest rows of the grid from which on the power never falls below `target`; None if there are none.
 
     `n` of `found` must rise. Raises ValueError unless it does and 0 < target < 1.
-    Source: follows from the definition of power; nothing to cite.
 
     >>> n, power = np.array([100, 200, 400]), np.array([0.3, 0.82, 0.97])
     >>> rows_needed(PilotPower(n, power, np.zeros((3, 2)), power, power))
@@ -132,7 +131,6 @@ def expected_cost(
     `thresholds` (m,); the others (n, m) as in `policy.evaluate`, no labels of people needed. An abstained
     item has paid every tier, so a strict cascade may cost more than asking people at once. Raises ValueError
     as `policy.evaluate` does, without rows, or for a negative `human`.
-    Source: a mean by its definition; nothing to cite.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8], [0.5, 0.5]]), np.zeros((3, 2), dtype=int)
     >>> costs = np.tile([1.0, 10.0], (3, 1))

@@ -70,7 +70,6 @@ def coverage_ceiling(mu: float, alpha: float) -> float:
 
     At the best, all that is left out is wrong: (1 - mu) / (1 - alpha), at most 1.
     Raises ValueError unless 0 <= mu <= 1 and 0 <= alpha < 1.
-    Source: follows from the definitions of risk and coverage; nothing to cite.
 
     >>> round(coverage_ceiling(0.3, 0.1), 4)
     0.7778

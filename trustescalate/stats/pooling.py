@@ -230,7 +230,6 @@ def _penalised(
 def log_odds(score: FloatArray) -> FloatArray:
     """Log-odds of scores in [0, 1], finite: saturated ones are held at 1e-9 from the ends.
 
-    Source: arithmetic; nothing to cite.
 
     >>> log_odds(np.array([0.5, 1.0])).round(1).tolist()
     [0.0, 20.7]

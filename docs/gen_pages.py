@@ -127,7 +127,7 @@ def api() -> Iterator[str]:
     """Markdown that makes mkdocstrings render every public name of the package."""
     import trustescalate
 
-    yield "# Python API\n\nThe public names of the package; [Public API](public-api.md) lists promises."
+    yield "# Python API\n\nThe public names of the package; [Public API](public-api.md) says what is stable."
     for name in sorted(trustescalate.__all__):
         found = getattr(trustescalate, name)
         home = getattr(found, "__module__", None)

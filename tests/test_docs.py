@@ -41,9 +41,11 @@ def test_the_examples_in_docstrings(module: str, monkeypatch: pytest.MonkeyPatch
     assert results.failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "calibration_sets").symlink_to(ROOT / "calibration_sets")
+    for name in ("calibration_sets", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
     run_blocks(page, tmp_path, tmp_path / "bin")
 
 

@@ -16,6 +16,7 @@ EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/trustescalate.toml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_an_example_runs_as_its_page_says(name: str, tmp_path: Path) -> None:
     folder = shutil.copytree(EXAMPLES / name, tmp_path / name)
@@ -39,6 +40,7 @@ def test_the_data_is_what_the_script_writes() -> None:
         assert [json.loads(line) for line in lines] == rows, name
 
 
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code cells, in order and in one namespace, inside a running event loop as in Jupyter."""
     monkeypatch.chdir(shutil.copytree(EXAMPLES, tmp_path / "examples"))

@@ -270,7 +270,7 @@ def _policy(estimator: str, path: str, result: Certified, plan: Plan | None, n: 
         accepted=accepted,
         errors=errors,
         cost=float(table.cost[at]),
-        thresholds=policy_tests(table, table.errors, plan)[at].thresholds,
+        thresholds=policy_tests(table, plan)[at].thresholds,
     )
 
 

@@ -74,6 +74,15 @@ def test_a_page_links_to_files_that_exist(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_page_names_tests_and_benchmarks_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"\btest_\w+\.py\b", text)) <= tests
+    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert set(re.findall(r"\bbenchmarks[./](\w+)", text)) <= benchmarks
+
+
 def test_the_site_lists_every_page() -> None:
     listed = set(re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
     assert listed == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} | set(GENERATED)

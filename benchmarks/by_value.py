@@ -1,6 +1,6 @@
 """One promise for all items, or one for each value of a field: which hold, and what they cover.
 
-    python -m benchmarks.by_value FOLDER --by meta.subset [--n 800] [--draws 300] [--alpha 0.15] [--enough 1]
+    python -m benchmarks.by_value FOLDER --by meta.subset [--n 800] [--draws 300] [--alpha 0.15] [--target-coverage 1]
 
 FOLDER is one that `benchmarks.shared_data` wrote, as for `benchmarks.resample`: its labelled items are the
 population, each draw takes n rows with replacement, and certificates are scored on the whole population. A
@@ -53,7 +53,7 @@ def compare(
     draws: int,
     alpha: float,
     delta: float,
-    enough: float,
+    target_coverage: float,
     classes: int,
     rng: np.random.Generator,
 ) -> tuple[Tally, Tally]:
@@ -71,7 +71,7 @@ def compare(
             alpha=np.full(values, alpha),
             paths=[plan] * values,
             delta=delta,
-            enough=enough,
+            target_coverage=target_coverage,
         )
         by_value = [found.thresholds for found in each.groups]
         of_all += _scored(population, plan, place, [one.thresholds] * values, alpha)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--alpha", type=float, nargs="+", default=[0.15, 0.20, 0.25])
     parser.add_argument("--delta", type=float, default=0.1)
-    parser.add_argument("--enough", type=float, default=1.0)
+    parser.add_argument("--target-coverage", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     population, (names, place) = load_population(options.folder), load_values(options.folder, options.by)
@@ -125,7 +125,7 @@ def main() -> None:
             draws=options.draws,
             alpha=alpha,
             delta=options.delta,
-            enough=options.enough,
+            target_coverage=options.target_coverage,
             classes=len(load_config(options.folder / "trustescalate.toml").task.task().labels),
             rng=np.random.default_rng(options.seed),
         )

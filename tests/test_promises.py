@@ -43,7 +43,7 @@ def page(made: Certificate) -> str:
 
 
 def test_against_an_annotator_drawn_at_random(tmp_path: Path) -> None:
-    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220)
+    config = write_project(tmp_path, guarantee=PATH + 'reference = "annotator"', labelled=220)
     made = calibrate(config)
     assert (made.status, made.label_policy, made.method) == ("certified", "annotator", "betting")
     assert (made.radius, made.band) == (None, ())
@@ -63,7 +63,7 @@ def test_against_an_annotator_drawn_at_random(tmp_path: Path) -> None:
 
 def test_what_is_lost_is_the_share_that_disagrees(tmp_path: Path) -> None:
     """The certificate's sum, by hand: each released verdict against each person."""
-    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220)
+    config = write_project(tmp_path, guarantee=PATH + 'reference = "annotator"', labelled=220)
     made = calibrate(config)
     project = Project.open(config)
     data = load_dataset(project.config)
@@ -189,17 +189,17 @@ def grouped(items: Rows, notes: Rows) -> None:
         item["group"] = f"g{place // 2}"
 
 
-BET = PATH + 'clusters = "bet"\nlargest_cluster = 2'
+BET = PATH + 'cluster_test = "betting"\nlargest_cluster = 2'
 
 
 def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     config = write_project(tmp_path, guarantee=BET, change=grouped, labelled=240)
     made = calibrate(config)
-    one_each = calibrate(write_project(tmp_path / "one", change=grouped, labelled=240))
+    one_per_cluster = calibrate(write_project(tmp_path / "one", change=grouped, labelled=240))
     assert (made.status, made.method) == ("certified", "clusters")
-    assert made.n > 1.8 * one_each.n
+    assert made.n > 1.8 * one_per_cluster.n
     assert made.clusters is not None
-    assert made.clusters.count == one_each.n
+    assert made.clusters.count == one_per_cluster.n
     assert (made.radius, made.band) == (None, ())
     assert made.chosen is not None
     share = made.tests[made.chosen].accepted / made.n
@@ -208,7 +208,7 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     said = page(made)
     assert f"in {made.clusters.count} clusters" in said
     assert "cluster after cluster" in said
-    assert made.diagnostics[-1].interval[0] < one_each.diagnostics[-1].interval[1]
+    assert made.diagnostics[-1].interval[0] < one_per_cluster.diagnostics[-1].interval[1]
     wide = clopper_pearson_interval(made.diagnostics[-1].agreements, made.n, 0.05)
     assert made.diagnostics[-1].interval != wide
     assert made.overall is not None
@@ -232,7 +232,7 @@ def test_too_few_groups_are_refused_with_what_would_help(tmp_path: Path) -> None
     made = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
     assert made.status == "none"
     assert "clusters cannot certify anything" in made.reason
-    assert "one_each" in made.advice
+    assert "one_per_cluster" in made.advice
 
 
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────
@@ -280,7 +280,7 @@ def test_weights_that_are_none_are_named(tmp_path: Path, wrong: Any) -> None:
 
 # ── looks ────────────────────────────────────────────────────────────────────────────────────────
 
-LOOKS = PATH + "looks = [40, 70, 140]"
+LOOKS = PATH + "interim = [40, 70, 140]"
 
 
 def world(folder: Path, labelled: int, guarantee: str = LOOKS, alpha: float = 0.3) -> Path:
@@ -373,8 +373,8 @@ def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) ->
     ("old", "new"),
     [
         ("alpha = 0.3", "alpha = 0.31"),
-        ("looks = [40, 70, 140]", "looks = [40, 71, 140]"),
-        ("looks = [40, 70, 140]", ""),
+        ("interim = [40, 70, 140]", "interim = [40, 71, 140]"),
+        ("interim = [40, 70, 140]", ""),
         ('path = "common"', 'path = "hedged"'),
         ("shots = 2", "shots = 1"),
     ],
@@ -410,7 +410,7 @@ def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> Non
 
 # ── people's labels in the place of verdicts ─────────────────────────────────────────────────────
 
-REPLACED = PATH + 'claim = "batch"\nlabel = 120\nhumans_replace = true'
+REPLACED = PATH + 'claim = "batch"\nlabel_budget = 120\nhumans_replace = true'
 
 
 def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path) -> None:
@@ -418,9 +418,11 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     made = calibrate(config)
     assert made.status == "certified"
     assert made.batch is not None
-    assert made.batch.humans_replace
+    assert made.batch.release_human_labels
     test = made.tests[made.chosen or 0]
-    expected = batch_pvalue(test.errors, test.drawn or 0, test.accepted, made.alpha, humans_replace=True)
+    expected = batch_pvalue(
+        test.errors, test.drawn or 0, test.accepted, made.alpha, release_human_labels=True
+    )
     assert test.p_value == float(expected)
     judged = run(config)
     by_people = {row.item_id: row for row in judged.decisions if row.reason == "labelled by people"}
@@ -436,7 +438,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     assert report.measures.coverage.counts == (len(by_judges), len(judged.items))
     assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report)
     assert run(config, resume="latest").decisions == judged.decisions
-    with pytest.raises(NotMeasurable, match="humans_replace"):
+    with pytest.raises(NotMeasurable, match="release_human_labels"):
         watch(Project.open(config).config, Hooks())
     notes = tmp_path / "annotations.jsonl"
     first = made.roles["certify"][0]
@@ -451,7 +453,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
 
 
 def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
-    config = write_project(tmp_path, guarantee=PATH + 'against = "annotator"', labelled=220, unlabelled=200)
+    config = write_project(tmp_path, guarantee=PATH + 'reference = "annotator"', labelled=220, unlabelled=200)
     calibrate(config)
     released = [row for row in run(config).decisions if row.label is not None]
     flipped = {"A": "B", "B": "A", "tie": "A"}
@@ -475,11 +477,11 @@ def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guarantee", "more", "named"),
     [
-        (PATH + 'against = "annotator"', "", 'against = "annotator"'),
+        (PATH + 'reference = "annotator"', "", 'reference = "annotator"'),
         (PATH, '[task]\nties = "half"\n', 'ties = "half"'),
-        (PATH + 'clusters = "bet"\nlargest_cluster = 5', "", 'clusters = "bet"'),
-        (PATH + "looks = [40]", "", "looks"),
-        (REPLACED, "", "humans_replace"),
+        (PATH + 'cluster_test = "betting"\nlargest_cluster = 5', "", 'cluster_test = "betting"'),
+        (PATH + "interim = [40]", "", "looks"),
+        (REPLACED, "", "release_human_labels"),
     ],
 )
 def test_what_cannot_be_rehearsed_is_named(tmp_path: Path, guarantee: str, more: str, named: str) -> None:

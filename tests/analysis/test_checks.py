@@ -168,5 +168,5 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
     config = write_project(tmp_path, change=same)
     found = inspect_project(Project.open(config).config)
     assert any("share a prompt and no group" in line for line in found.warnings)
-    edit(config, "[gate]", '[data]\ngroup = "item"\n[gate]')
+    edit(config, "[gate]", '[data]\ncluster = "item"\n[gate]')
     assert not any("share a prompt" in line for line in inspect_project(Project.open(config).config).warnings)

@@ -91,7 +91,7 @@ def test_promises_by_value_are_watched_together(tmp_path: Path) -> None:
         for place, item in enumerate(items):
             item["meta"] = {"language": ("de", "en", "fi")[place % 3] if place % 2 else "de"}
 
-    more = '[groups]\nby = "meta.language"\nfewest = 60\nalpha = { de = 0.35 }\n'
+    more = '[groups]\nby = "meta.language"\nmin_rows = 60\nalpha = { de = 0.35 }\n'
     config = write_project(tmp_path, labelled=300, unlabelled=150, more=more, change=change)
     certificate = calibrate(config)
     run(config)

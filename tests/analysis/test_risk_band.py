@@ -68,7 +68,7 @@ def test_without_limits_nothing_is_said() -> None:
     [
         ({"claim": "batch"}, 'claim = "batch"'),
         ({"group_by": "meta.kind"}, "[groups] by"),
-        ({"method": "clusters"}, 'clusters = "bet"'),
+        ({"method": "clusters"}, 'cluster_test = "betting"'),
         ({"method": "betting"}, "annotators drawn at random"),
         ({}, "rows without labels"),
     ],

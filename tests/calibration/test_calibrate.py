@@ -76,7 +76,7 @@ def test_rows_that_everybody_skipped_disagree_or_are_outside_the_claim() -> None
 def test_a_random_annotator_of_a_row_that_everybody_skipped_disagrees() -> None:
     world = World()
     notes = [replace(note, label="skip") if note.item_id in world.ids[:5] else note for note in world.notes]
-    made = world.certificate(notes, against="annotator")
+    made = world.certificate(notes, reference="annotator")
     assert made.n == 60
     lax = made.tests[-1]
     assert lax.loss == lax.errors == world.certificate(notes).tests[-1].errors
@@ -168,9 +168,9 @@ CHANGES: Mapping[str, Any] = {
     "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
     "against": "annotator", "clusters": Clustering((("i00",),), 2), "look": Look(1, (9, 20), (0.3, 0.7)),
-    "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "humans_replace": True,
+    "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "release_human_labels": True,
     "attempt": Attempt(2, 0.05),
-    "drawn_from": Clusters(9, None, "one_each"),
+    "drawn_from": Clusters(9, None, "one_per_cluster"),
     "region": RegionRule(0.3, 0.4, "", ("i02",)),
     "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": ("i01",), "pilot": ()},
 }  # fmt: skip

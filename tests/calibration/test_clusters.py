@@ -99,7 +99,7 @@ def unequal(clusters: int, seed: int = 0, *, big: float = 0.06, size: int = 20) 
     return rows
 
 
-ROW_WEIGHTED = 'clusters = "row_weighted"\nlargest_cluster = {}'
+ROW_WEIGHTED = 'cluster_test = "row_weighted"\nlargest_cluster = {}'
 
 
 # ── what is said ─────────────────────────────────────────────────────────────────────────────────
@@ -115,7 +115,7 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     assert sum(row.wrong is True for row in rows) / len(rows) > 0.25
     sizes = made.clusters
     assert sizes is not None
-    assert (sizes.test, sizes.by, sizes.count, sizes.rows) == ("one_each", "group", 400, len(rows))
+    assert (sizes.test, sizes.by, sizes.count, sizes.rows) == ("one_per_cluster", "group", 400, len(rows))
     assert sizes.sizes == (1, 1, 20)
     assert made.n == 400
     calibration = build_calibration(made)
@@ -168,7 +168,7 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
 
 def test_betting_on_clusters_is_said_as_such(tmp_path: Path) -> None:
     rows = [Row("p", False, f"g{g}") for g in range(120) for _ in range(1 + g % 2)]
-    made = calibrated(project(tmp_path, rows, guarantee='clusters = "bet"\nlargest_cluster = 2'))
+    made = calibrated(project(tmp_path, rows, guarantee='cluster_test = "betting"\nlargest_cluster = 2'))
     assert (made.status, made.method, made.n) == ("certified", "clusters", len(rows))
     assert "all rows were tested by betting on clusters" in page(made)
     assert build_calibration(made).banners == ()
@@ -189,7 +189,7 @@ def prompts(count: int, rows: int, seed: int, risk: float = 0.5, bad: float = 0.
 def test_rows_that_share_a_prompt_are_one_cluster(tmp_path: Path) -> None:
     made = calibrated(project(tmp_path, prompts(25, 88, 0, bad=0.0), alpha=0.15))
     assert (made.status, made.n) == ("certified", 25)
-    assert made.clusters == Clusters(25, None, "one_each", "prompt", 2200, (88, 88, 88), 25)
+    assert made.clusters == Clusters(25, None, "one_per_cluster", "prompt", 2200, (88, 88, 88), 25)
     said = page(made)
     assert "25 clusters by prompt, of 88 labelled rows each; one row of each was tested" in said
     assert build_calibration(made).banners == ()
@@ -213,7 +213,7 @@ def test_one_prompt_for_all_is_refused_before_a_judge_is_asked(tmp_path: Path) -
     given = project(tmp_path / "a", rows)
     with pytest.raises(NotMeasurable, match="200 labelled rows come in 1 clusters by prompt") as caught:
         calibrated(given)
-    assert '[data] group = "item"' in caught.value.hint
+    assert '[data] cluster = "item"' in caught.value.hint
     assert any("come in 1 clusters by prompt" in text for text in inspect_project(given).warnings)
     free = project(tmp_path / "b", rows, data='group = "item"')
     made = calibrated(free)

@@ -47,7 +47,7 @@ def write(
 ) -> Path:
     settings = {"labelled": LABELLED_ROWS, "unlabelled": FRESH, "alpha": 0.12, **settings}
     if change.__name__ in ("alone", "skipped"):
-        more = f'[data]\ngroup = "item"\n{more}'
+        more = f'[data]\ncluster = "item"\n{more}'
     config = write_project(folder, guarantee=guarantee, change=change, more=more, **settings)
     text = config.read_text(encoding="utf-8").replace("delta = 0.2\n", "").replace("pilot = 20\n", "")
     config.write_text(text, encoding="utf-8")
@@ -102,12 +102,12 @@ def by_hand(certificate: Certificate, judged: Run) -> dict[str, str | None]:
         ('procedure = "bonferroni"', "remove procedure"),
         ('prefer = "cost"', "remove prefer"),
         ("pilot = 50", "remove pilot"),
-        ("label = 50", "remove label"),
-        ('clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
-        ("looks = [20, 40]", "remove looks"),
+        ("label_budget = 50", "remove label"),
+        ('cluster_test = "betting"\nlargest_cluster = 3', "remove clusters"),
+        ("interim = [20, 40]", "remove looks"),
         ('weight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"', "remove weight"),
-        ("humans_replace = true", "remove humans_replace"),
-        ('against = "annotator"', 'set against = "majority"'),
+        ("release_human_labels = true", "remove release_human_labels"),
+        ('reference = "annotator"', 'set reference = "majority"'),
         ('[groups]\nby = "meta.language"', r"\[groups\] by has no test"),
         ('[task]\nties = "half"', 'set ties = "class"'),
         ('[task]\nties = "drop"', 'set ties = "class"'),

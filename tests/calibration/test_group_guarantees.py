@@ -33,7 +33,7 @@ from trustescalate.report.sections import Report, Table
 from trustescalate.stats.validity import violation_limit
 
 pytestmark = pytest.mark.slow
-GROUPS = '[groups]\nby = "meta.language"\nfewest = 20\n'
+GROUPS = '[groups]\nby = "meta.language"\nmin_rows = 20\n'
 
 
 def languages(*values: Any) -> Callable[[list[Any], list[Any]], None]:
@@ -439,17 +439,17 @@ def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
     ("text", "guarantee", "message"),
     [
         ('[groups]\nby = "language"\n', "", "groups.by"),
-        ("[groups]\nenough = 0.5\n", "", "enough is about a promise for each value"),
+        ("[groups]\ntarget_coverage = 0.5\n", "", "enough is about a promise for each value"),
         ('[groups]\nby = "meta.k"\nalpha = { de = 1.5 }\n', "", "groups.alpha.de"),
         ('[groups]\nby = "meta.k"\nweights = { de = 0 }\n', "", "groups.weights.de"),
         (
             '[groups]\nby = "meta.k"\n',
-            'claim = "batch"\nlabel = 10\npath = "common"',
+            'claim = "batch"\nlabel_budget = 10\npath = "common"',
             "by has no test for claim",
         ),
         (
             '[groups]\nevidence = "meta.k"\n',
-            'claim = "batch"\nlabel = 10\npath = "common"',
+            'claim = "batch"\nlabel_budget = 10\npath = "common"',
             "evidence has no test",
         ),
         ('[groups]\nby = "meta.k"\n', 'path = "tierwise"', 'by has no test for path = "tierwise"'),
@@ -509,7 +509,7 @@ def test_a_changed_table_makes_a_run_stale(tmp_path: Path) -> None:
     config = write_groups(tmp_path, "de", "en")
     calibrate(config)
     run(config)
-    edit(config, "fewest = 20", "fewest = 21")
+    edit(config, "min_rows = 20", "min_rows = 21")
     verdict, _ = Project.open(config).gate()
     assert verdict.status == "undecided"
     assert "[groups] was changed after this run" in [check.observed for check in verdict.checks]

@@ -239,7 +239,7 @@ def test_another_row_of_a_tested_cluster_is_no_fresh_row(tmp_path: Path) -> None
 
 
 def test_a_batch_that_is_tested_again_is_counted(tmp_path: Path) -> None:
-    batch = f'{COMMON}\nclaim = "batch"\nlabel = 120'
+    batch = f'{COMMON}\nclaim = "batch"\nlabel_budget = 120'
     config = world(tmp_path, 200, guarantee=batch)
     calibrate(config)
     edit(config, "alpha = 0.3", "alpha = 0.25")
@@ -348,13 +348,13 @@ def test_the_hint_works_tested_rows_may_be_given_the_role_dev(tmp_path: Path) ->
 def test_looks_begin_with_labels_that_were_never_tested(tmp_path: Path) -> None:
     config = world(tmp_path, 120)
     calibrate(config)
-    edit(config, COMMON, f"{COMMON}\nlooks = [40, 80]")
+    edit(config, COMMON, f"{COMMON}\ninterim = [40, 80]")
     with pytest.raises(CertificateMismatch, match="planned after labels of these rows were tested"):
         calibrate(config)
 
 
 def test_a_look_is_not_repeated_on_other_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = world(tmp_path, 60, guarantee=f"{COMMON}\nlooks = [40, 140]")
+    config = world(tmp_path, 60, guarantee=f"{COMMON}\ninterim = [40, 140]")
     calibrate(config)
     monkeypatch.setattr("trustescalate.calibration.attempts.votes_digest", lambda _: "others")
     with pytest.raises(CertificateMismatch, match="votes on rows of look 1 are not those"):
@@ -528,7 +528,7 @@ def test_judges_that_were_compared_on_labels_are_not_tested_on_them(tmp_path: Pa
 
 
 def test_a_batch_whose_labels_were_read_is_refused(tmp_path: Path) -> None:
-    batch = f'{COMMON}\nclaim = "batch"\nlabel = 120'
+    batch = f'{COMMON}\nclaim = "batch"\nlabel_budget = 120'
     config = world(tmp_path, 200, guarantee=batch)
     compare = calibrate(config)
     Project.open(config).read_to_choose("tune", compare.roles["certify"])
@@ -539,7 +539,7 @@ def test_a_batch_whose_labels_were_read_is_refused(tmp_path: Path) -> None:
 
 def test_planned_looks_go_on_whatever_was_read(tmp_path: Path) -> None:
     """Everything was fixed before the first label, so nothing that is tested depends on what was read."""
-    looks = f"{COMMON}\nlooks = [40, 80]"
+    looks = f"{COMMON}\ninterim = [40, 80]"
     config = world(tmp_path, 60, guarantee=looks)
     made = calibrate(config)
     Project.open(config).read_to_choose("tune", made.roles["certify"])

@@ -59,23 +59,30 @@ def knife_edge(thousandths: int = 100) -> tuple[FloatArray, IntArray, FloatArray
     return scores, truth, scores[cuts - 1]
 
 
-def batch_is_broken(rng: np.random.Generator, humans_replace: bool) -> bool:
+def batch_is_broken(rng: np.random.Generator, release_human_labels: bool) -> bool:
     # Where people's labels replace a quarter, the test has least to spare at about .126 wrong.
-    scores, truth, path = knife_edge(126 if humans_replace else 100)
+    scores, truth, path = knife_edge(126 if release_human_labels else 100)
     labels, sample = np.zeros(scores.shape, dtype=int), draw_sample(len(scores), 300, rng)
     found = certify_batch(
-        scores, labels, sample, truth[sample], scores, path=path, humans_replace=humans_replace, **RULE
+        scores,
+        labels,
+        sample,
+        truth[sample],
+        scores,
+        path=path,
+        release_human_labels=release_human_labels,
+        **RULE,
     )
     if found.chosen is None:
         return False
     released = scores[:, 0] >= path[found.chosen, 0]
-    released[sample] &= not humans_replace
+    released[sample] &= not release_human_labels
     return bool(truth[released].sum() > errors_allowed(found.table.accepted[found.chosen], ALPHA))
 
 
-@pytest.mark.parametrize("humans_replace", [False, True])
-def test_on_a_batch_with_one_error_too_many(humans_replace: bool) -> None:
-    violations = count_broken(lambda rng: batch_is_broken(rng, humans_replace))
+@pytest.mark.parametrize("release_human_labels", [False, True])
+def test_on_a_batch_with_one_error_too_many(release_human_labels: bool) -> None:
+    violations = count_broken(lambda rng: batch_is_broken(rng, release_human_labels))
     assert violations <= violation_limit(TRIALS, DELTA)
 
 

@@ -71,7 +71,7 @@ def fails(trial: Callable[[np.random.Generator], bool]) -> bool:
 
 
 def test_against_an_annotator_drawn_at_random() -> None:
-    assert holds(lambda rng: certified(heard(rng), PAIR, rng, against="annotator").thresholds is not None)
+    assert holds(lambda rng: certified(heard(rng), PAIR, rng, reference="annotator").thresholds is not None)
 
 
 def test_canary_a_majority_hides_those_who_disagree() -> None:
@@ -229,7 +229,7 @@ def replaced(rng: np.random.Generator, rate: float) -> tuple[int, int]:
         "exemplars": (), "dev": (), "holdout": (), "pilot": (),
         "certify": tuple(map(str, names[drawn])), "undrawn": tuple(map(str, names[rest])),
     }  # fmt: skip
-    given = protocol([], PAIR, claim="batch", roles=roles, humans_replace=True)
+    given = protocol([], PAIR, claim="batch", roles=roles, release_human_labels=True)
     made = calibrate(given, notes, {"j": dict.fromkeys(map(str, names), FOR_A[4])}, created="")
     if made.chosen is None:
         return -1, -1

@@ -35,7 +35,7 @@ from trustescalate.stats.validity import violation_limit
 
 pytestmark = pytest.mark.slow
 BATCH, LABEL = 300, 120
-CLAIM = f'path = "{{path}}"\nclaim = "batch"\nlabel = {LABEL}'
+CLAIM = f'path = "{{path}}"\nclaim = "batch"\nlabel_budget = {LABEL}'
 
 
 def write_batch(folder: Path, *, path: str = "common", labelled: int = BATCH, **settings: Any) -> Path:
@@ -259,7 +259,7 @@ def test_a_hopeless_batch_is_refused_and_says_why(tmp_path: Path) -> None:
     assert (made.status, made.thresholds, made.coverage_lower) == ("none", None, None)
     assert "with 116 of 296 rows labelled, disagreement with people on this batch" in made.reason
     few = write_batch(tmp_path / "few")
-    edit(few, f"label = {LABEL}", "label = 5")
+    edit(few, f"label_budget = {LABEL}", "label_budget = 5")
     assert "are too few" in calibrate(few).reason
 
 
@@ -307,7 +307,7 @@ def test_other_votes_and_other_claims_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CertificateMismatch, match="not the votes of this certificate"):
         run(config)
     votes.write_bytes(kept)
-    edit(config, f'claim = "batch"\nlabel = {LABEL}', "")
+    edit(config, f'claim = "batch"\nlabel_budget = {LABEL}', "")
     with pytest.raises(CertificateMismatch, match="claim was 'batch' and is 'population'"):
         run(config)
 

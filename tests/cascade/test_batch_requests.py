@@ -23,7 +23,7 @@ from trustescalate.project import Project
 from trustescalate.records import Certificate, Run
 
 pytestmark = pytest.mark.slow
-CLAIM = '[guarantee]\nclaim = "batch"\nlabel = 40'
+CLAIM = '[guarantee]\nclaim = "batch"\nlabel_budget = 40'
 PRICE = "{ input = 1.0, output = 2.0 }"
 
 

@@ -104,7 +104,7 @@ def test_another_teacher_or_another_lesson_makes_another_judge(tmp_path: Path) -
 
 
 def test_a_batch_is_judged_alike_whatever_was_drawn(tmp_path: Path) -> None:
-    config = project(tmp_path, guarantee='claim = "batch"\nlabel = 100\npath = "common"', labelled=200)
+    config = project(tmp_path, guarantee='claim = "batch"\nlabel_budget = 100\npath = "common"', labelled=200)
     given, data = load_config(config), load_dataset(load_config(config))
     roles = select_rows(Project.open(config).config, data).roles
     swapped = {**roles, "certify": roles["undrawn"], "undrawn": roles["certify"]}

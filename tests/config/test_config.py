@@ -10,12 +10,13 @@ from trustescalate.config import Config, json_schema, load_config, verdict_free_
 from trustescalate.config.judges import JUDGE_TABLES
 from trustescalate.config.starter import STARTER
 from trustescalate.config.tables import DataTable
+from trustescalate.config.moved import REMOVED, REMOVED_VALUES, RENAMED, RENAMED_VALUES
 from trustescalate.errors import ConfigError
 from trustescalate.records import Task, TaskKind
 
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
-BATCH = '[guarantee]\nclaim = "batch"\nlabel = 100\n'
-BET = '[guarantee]\nclusters = "bet"\nlargest_cluster = 9\n'
+BATCH = '[guarantee]\nclaim = "batch"\nlabel_budget = 100\n'
+BET = '[guarantee]\ncluster_test = "betting"\nlargest_cluster = 9\n'
 MODEL = '[[judges]]\nname = "m"\nbackend = "openai"\nmodel = "m"\n'
 SCHEMA = Path(__file__).parents[2] / "trustescalate" / "config.schema.json"
 
@@ -53,7 +54,7 @@ alpha = 2
 delta = nan
 pilot = -1
 [data]
-group = "topic"
+cluster = "topic"
 [roles]
 dev = 0.6
 holdout = 0.4
@@ -81,7 +82,7 @@ vote = "v.jsonl"
             "guarantee.alpha: must be less than 1",
             "guarantee.delta: must be a finite number",
             "guarantee.pilot: must be greater than or equal to 0",
-            'data.group: must be "group", "prompt", "item" or "meta.<key>"',
+            'data.cluster: must be "group", "prompt", "item" or "meta.<key>"',
             "roles: dev + holdout must leave rows to certify with",
             "judges.1.model is missing",
             "unknown key judges.1.modell: did you mean 'model'?",
@@ -106,36 +107,42 @@ vote = "v.jsonl"
         ('[guarantee]\nalpha = "0.1"', "guarantee.alpha: must be a valid number"),
         ("[guarantee]\nalpha = 0", "guarantee.alpha: must be greater than 0"),
         ('[guarantee]\nclaim = "sample"', "guarantee.claim: must be 'population', 'batch' or 'expected'"),
-        ('[guarantee]\nclaim = "batch"', "label = 200 draws 200 items to label"),
-        ("[guarantee]\nlabel = 100", 'claim = "batch" and label go together'),
-        ('[guarantee]\nclaim = "batch"\nlabel = 0', "guarantee.label: must be greater than or equal to 1"),
+        ('[guarantee]\nclaim = "batch"', "label_budget = 200 draws 200 items to label"),
+        ("[guarantee]\nlabel_budget = 100", 'claim = "batch" and label_budget go together'),
+        (
+            '[guarantee]\nclaim = "batch"\nlabel_budget = 0',
+            "guarantee.label_budget: must be greater than or equal to 1",
+        ),
         (f'{BATCH}path = "tierwise"', 'path = "tierwise" has no test for claim = "batch"'),
         (f'{BATCH}path = "stacked"', 'path = "stacked" has no test for claim = "batch"'),
         (f'{BATCH}[task]\nties = "drop"', 'set ties = "class"'),
         (f"{BATCH}[roles]\nholdout = 0.2", "remove [roles] holdout"),
-        ("[guarantee]\nhumans_replace = true", 'humans_replace is for claim = "batch"'),
-        (f'{BATCH}against = "annotator"', 'set against = "majority"'),
-        (f'{BATCH}clusters = "bet"\nlargest_cluster = 3', "remove clusters"),
-        (f"{BATCH}looks = [100, 200]", "remove looks"),
+        ("[guarantee]\nrelease_human_labels = true", 'release_human_labels is for claim = "batch"'),
+        (f'{BATCH}reference = "annotator"', 'set reference = "majority"'),
+        (f'{BATCH}cluster_test = "betting"\nlargest_cluster = 3', "remove cluster_test"),
+        (f"{BATCH}interim = [100, 200]", "remove interim"),
         (f'{BATCH}weight = "meta.w"\nweight_bound = 2\nweight_source = "known"', "remove weight"),
         (f'{BATCH}[task]\nskips = "outside"', 'claim = "batch" is about every item'),
         (f'{BATCH}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
-        ('[guarantee]\nclusters = "bet"', 'largest_cluster goes with clusters = "row_weighted" or "bet"'),
-        ('[guarantee]\nclusters = "row_weighted"', "largest_cluster goes with"),
+        (
+            '[guarantee]\ncluster_test = "betting"',
+            'largest_cluster goes with cluster_test = "row_weighted" or "betting"',
+        ),
+        ('[guarantee]\ncluster_test = "row_weighted"', "largest_cluster goes with"),
         ("[guarantee]\nlargest_cluster = 3", "largest_cluster goes with"),
-        (f'{BATCH}clusters = "row_weighted"\nlargest_cluster = 3', "remove clusters"),
-        (f'{BET}against = "annotator"', 'clusters = "bet" counts errors'),
-        (f"{BET}looks = [100, 200]", "looks count rows"),
+        (f'{BATCH}cluster_test = "row_weighted"\nlargest_cluster = 3', "remove cluster_test"),
+        (f'{BET}reference = "annotator"', 'cluster_test = "betting" counts errors'),
+        (f"{BET}interim = [100, 200]", "interim analyses count rows"),
         (f'{BET}path = "tierwise"', 'path = "tierwise" counts rows'),
         (f'{BET}[task]\nties = "half"', 'ties = "half" is tested by betting on rows'),
-        ('[guarantee]\npath = "tierwise"\nagainst = "annotator"', 'path = "tierwise" counts errors'),
+        ('[guarantee]\npath = "tierwise"\nreference = "annotator"', 'path = "tierwise" counts errors'),
         ('[guarantee]\npath = "tierwise"\n[task]\nties = "half"', 'ties = "half" is tested by betting'),
-        ("[guarantee]\nlooks = []", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
-        ("[guarantee]\nlooks = [200, 100]", "guarantee.looks: must be 1 to 20 numbers of rows, rising"),
-        ("[guarantee]\nlook_shares = [0.5]", "look_shares holds one share of delta for each of looks"),
-        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1]", "one share of delta for each of looks"),
-        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [0.6, 0.5]", "sum to at most 1"),
-        ("[guarantee]\nlooks = [9, 20]\nlook_shares = [1.1, -0.1]", "look_shares must be above 0"),
+        ("[guarantee]\ninterim = []", "guarantee.interim: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\ninterim = [200, 100]", "guarantee.interim: must be 1 to 20 numbers of rows, rising"),
+        ("[guarantee]\ninterim_shares = [0.5]", "interim_shares holds one share of delta for each of interim"),
+        ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [1]", "one share of delta for each of interim"),
+        ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [0.6, 0.5]", "sum to at most 1"),
+        ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [1.1, -0.1]", "interim_shares must be above 0"),
         ('[guarantee]\nweight = "meta.w"', "weight, weight_bound and weight_source go together"),
         ('[guarantee]\nweight = "w"', "guarantee.weight: must match pattern"),
         ("[task]\ntolerance = 1", 'tolerance is for kind = "rating"'),
@@ -149,7 +156,7 @@ vote = "v.jsonl"
         ('[ensemble]\nestimator = "learned"', 'fit_on = "last_judge"'),
         ('[ensemble]\nestimator = "boosted"', 'fit_on = "last_judge"'),
         ('[ensemble]\nestimator = "interval"', 'set estimator = "ensemble"'),
-        ('[ensemble]\nrecalibrate = "platt"', "there is no recalibrate: remove it"),
+        ('[ensemble]\nrecalibrate = "platt"', "ensemble.recalibrate is gone: remove it"),
         ('[ensemble]\nlearn_from = "dearest"', 'fit_on = "last_judge"'),
         ('[guarantee]\npath = "calibrated"', 'set path = "hedged"'),
         ('[task]\nkind = "pair"', "task.kind: must be 'pairwise', 'binary', 'rating' or 'choice'"),
@@ -169,7 +176,7 @@ vote = "v.jsonl"
         ('[task]\nkind = "rating"\nscale = [0, 1000000000]', "task.scale: must be"),
         ('[guarantee]\npath = "tierwise"\nprocedure = "fallback"', "remove both keys"),
         ('[guarantee]\npath = "tierwise"\nprefer = "cost"', "remove both keys"),
-        ('[data]\ngroup = "meta."', 'data.group: must be "group", "prompt", "item" or "meta.<key>"'),
+        ('[data]\ncluster = "meta."', 'data.cluster: must be "group", "prompt", "item" or "meta.<key>"'),
         ("[data]\nitems = 3", "data.items: must be a valid string"),
         ('[task]\nrubric = "x"\nrubric_file = "y"', "rubric and rubric_file say the same thing"),
         ('[task]\ncriteria = ["x", " "]', "task.criteria: a criterion must not be empty"),
@@ -289,9 +296,9 @@ def test_the_schema_in_the_package_is_up_to_date() -> None:
 
 
 def test_looks_share_delta_in_proportion_to_their_number(tmp_path: Path) -> None:
-    four = load(tmp_path, "[guarantee]\nlooks = [150, 250, 400, 600]").guarantee
+    four = load(tmp_path, "[guarantee]\ninterim = [150, 250, 400, 600]").guarantee
     assert four.shares == pytest.approx((0.1, 0.2, 0.3, 0.4))
-    two = load(tmp_path, "[guarantee]\nlooks = [9, 20]\nlook_shares = [0.25, 0.5]").guarantee
+    two = load(tmp_path, "[guarantee]\ninterim = [9, 20]\ninterim_shares = [0.25, 0.5]").guarantee
     assert two.shares == (0.25, 0.5)
     assert load(tmp_path, "").guarantee.shares == ()
 
@@ -393,3 +400,24 @@ def test_a_recorded_configuration_keeps_what_verdicts_rest_on() -> None:
         ],
         "an older key": 7,
     }
+
+
+# ── names of earlier versions ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("key", [*RENAMED, *REMOVED])
+def test_a_key_of_an_earlier_version_names_what_replaces_it(tmp_path: Path, key: str) -> None:
+    table, name = key.split(".")
+    judge = '[[judges]]\nname = "a"\nbackend = "reward"\nmodel = "m"\n'
+    old = f"{judge}{name} = 1\n" if table == "judges" else f"[{table}]\n{name} = 1\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "" if table == "judges" else old, old if table == "judges" else JUDGE)
+    assert (RENAMED.get(key) or REMOVED[key]) in caught.value.message
+
+
+@pytest.mark.parametrize(("key", "value"), [*RENAMED_VALUES, *REMOVED_VALUES])
+def test_a_value_of_an_earlier_version_names_what_replaces_it(tmp_path: Path, key: str, value: str) -> None:
+    table, name = key.split(".")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f'[{table}]\n{name} = "{value}"\n')
+    assert (RENAMED_VALUES.get((key, value)) or REMOVED_VALUES[key, value]) in caught.value.message

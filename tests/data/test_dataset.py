@@ -151,7 +151,7 @@ def test_groups_come_from_where_the_configuration_says(tmp_path: Path) -> None:
     assert first == second != third
     for nowhere in ("meta.dcc", "meta.blank"):
         assert problems(tmp_path, group=nowhere) == [
-            f"items.jsonl: no item has {nowhere}, which [data] group names"
+            f"items.jsonl: no item has {nowhere}, which [data] cluster names"
         ]
 
 

@@ -29,14 +29,17 @@ def judged(item: Item, scores: Mapping[str, float], **settings: float) -> Judgme
 
 def test_a_single_answer_is_held_against_the_middle() -> None:
     item, scores = Item("q", "Hi?", ("four",)), {"four": 4.0}
-    assert judged(item, scores, middle=4.0).votes[0].probs == {"pass": 0.5, "fail": 0.5}
+    assert judged(item, scores, decision_threshold=4.0).votes[0].probs == {"pass": 0.5, "fail": 0.5}
     assert judged(item, scores).votes[0].probs["pass"] > 0.9
-    assert judged(item, scores, middle=1000.0, scale=1e-9).votes[0].probs == {"pass": 0.0, "fail": 1.0}
+    assert judged(item, scores, decision_threshold=1000.0, scale=1e-9).votes[0].probs == {
+        "pass": 0.0,
+        "fail": 1.0,
+    }
 
 
 def test_a_pair_has_no_middle() -> None:
     scores = {"one": 1.0, "three": 3.0}
-    assert judged(ITEM, scores, middle=9.0).votes == judged(ITEM, scores).votes
+    assert judged(ITEM, scores, decision_threshold=9.0).votes == judged(ITEM, scores).votes
 
 
 # ── over the wire ────────────────────────────────────────────────────────────────────────────────

@@ -105,7 +105,7 @@ def test_evouna_has_its_prompt_on_the_first_row_of_a_question(tmp_path: Path) ->
     label = "labels.0.label"
     annotator = "labels.0.annotator"
     meta = ["meta.system"]
-    carry = ["prompt", "meta.gold"]
+    forward_fill = ["prompt", "meta.gold"]
     """
     found = parse_with(tmp_path, said, FOLDER.parent / "evouna_qa/items.jsonl.gz")
     assert (found.result.items, found.result.refused) == (24784, 1)  # one response is empty

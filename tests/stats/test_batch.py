@@ -36,21 +36,21 @@ def exact_cdf(k: int, size: int, marked: int, drawn: int) -> Fraction:
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.29, 0.5, 0.9])
-@pytest.mark.parametrize("humans_replace", [False, True])
-def test_pvalues_are_exact_for_all_counts_up_to_twelve(alpha: float, humans_replace: bool) -> None:
+@pytest.mark.parametrize("release_human_labels", [False, True])
+def test_pvalues_are_exact_for_all_counts_up_to_twelve(alpha: float, release_human_labels: bool) -> None:
     for size in range(1, 13):
         for drawn in range(size + 1):
             for k in range(drawn + 1):
-                marked = int(Fraction(str(alpha)) * size) + 1 + humans_replace * k
+                marked = int(Fraction(str(alpha)) * size) + 1 + release_human_labels * k
                 expected = exact_cdf(k, size, marked, drawn) if marked <= size else 0
-                p = batch_pvalue(k, drawn, size, alpha, humans_replace=humans_replace)
+                p = batch_pvalue(k, drawn, size, alpha, release_human_labels=release_human_labels)
                 assert p == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_nothing_accepted_and_nothing_drawn_is_no_evidence() -> None:
-    for humans_replace in (False, True):
-        assert batch_pvalue(0, 0, 0, 0.1, humans_replace=humans_replace) == 1
-        assert batch_pvalue(0, 0, 50, 0.1, humans_replace=humans_replace) == 1
+    for release_human_labels in (False, True):
+        assert batch_pvalue(0, 0, 0, 0.1, release_human_labels=release_human_labels) == 1
+        assert batch_pvalue(0, 0, 50, 0.1, release_human_labels=release_human_labels) == 1
     assert batch_errors_upper(0, 0, 50, 0.1) == 50
 
 
@@ -62,7 +62,7 @@ def test_a_census_leaves_no_doubt() -> None:
 def test_errors_that_are_not_left_cannot_happen() -> None:
     """8 of 10 drawn, 7 wrong: two are left, and five may be wrong."""
     assert batch_pvalue(7, 8, 10, 0.5) > 0.9
-    assert batch_pvalue(7, 8, 10, 0.5, humans_replace=True) == 0
+    assert batch_pvalue(7, 8, 10, 0.5, release_human_labels=True) == 0
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
@@ -93,7 +93,7 @@ def test_test_form_and_limit_form_agree(size: int, data: st.DataObject, alpha: f
     k = data.draw(st.integers(0, drawn))
     upper, allowed = batch_errors_upper(k, drawn, size, delta), errors_allowed(size, alpha)
     for replaced in (False, True):
-        passes = batch_pvalue(k, drawn, size, alpha, humans_replace=replaced) <= delta
+        passes = batch_pvalue(k, drawn, size, alpha, release_human_labels=replaced) <= delta
         assert passes == (upper - replaced * k <= allowed)
 
 
@@ -121,9 +121,9 @@ class Batch:
             **rule,  # type: ignore[arg-type]
         )
 
-    def wrong(self, thresholds: np.ndarray, sample: IntArray, humans_replace: bool) -> int:
+    def wrong(self, thresholds: np.ndarray, sample: IntArray, release_human_labels: bool) -> int:
         released = self.scores[:, 0] >= thresholds[0]
-        if humans_replace:
+        if release_human_labels:
             released[sample] = False
         return int(self.truth[released].sum())
 
@@ -138,11 +138,11 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("humans_replace", [False, True])
+@pytest.mark.parametrize("release_human_labels", [False, True])
 @pytest.mark.parametrize("procedure", ["fallback", "bonferroni"])
 @pytest.mark.parametrize("name", BATCHES)
 def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
-    name: str, procedure: str, humans_replace: bool
+    name: str, procedure: str, release_human_labels: bool
 ) -> None:
     """Not the chosen policy alone: that *any* policy with too many errors is rejected is as rare as said."""
     batch, n, alpha = BATCHES[name]
@@ -150,9 +150,11 @@ def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
     samples = [np.array(drawn) for drawn in combinations(range(size), n)]
     broken, certificates = 0, 0
     for sample in samples:
-        found = batch.certified(sample, alpha, delta, procedure=procedure, humans_replace=humans_replace)
+        found = batch.certified(
+            sample, alpha, delta, procedure=procedure, release_human_labels=release_human_labels
+        )
         allowed = errors_allowed(found.table.accepted, alpha)
-        actual = np.array([batch.wrong(policy, sample, humans_replace) for policy in batch.path])
+        actual = np.array([batch.wrong(policy, sample, release_human_labels) for policy in batch.path])
         broken += bool((found.table.rejected & (actual > allowed)).any())
         certificates += found.chosen is not None
     assert broken <= delta * len(samples)
@@ -210,7 +212,7 @@ def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_promise() -> No
             batch.path, batch.scores[sample], batch.labels[sample], batch.truth[sample], batch.scores[sample]
         )
         accepted = np.array([8, 12])
-        p = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=True)
+        p = batch_pvalue(errors, drawn, accepted, alpha, release_human_labels=True)
         rejected = carried(p, np.array([delta, 0])).rejected
         actual = np.array([batch.wrong(policy, sample, True) for policy in batch.path])
         broken += bool((rejected & (actual > errors_allowed(accepted, alpha))).any())
@@ -244,7 +246,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
             alpha=0.1,
             delta=0.1,
             path=path,
-            humans_replace=replaced,
+            release_human_labels=replaced,
         )
         table = found.table
         for t, policy in enumerate(path):
@@ -254,7 +256,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
             assert (len(inside), wrong.sum()) == (table.drawn[t], table.errors[t])
             assert table.accepted[t] == (tier >= 0).sum() == table.by_tier[t].sum()
             assert table.released[t] == table.accepted[t] - replaced * table.drawn[t]
-        p = batch_pvalue(table.errors, table.drawn, table.accepted, 0.1, humans_replace=replaced)
+        p = batch_pvalue(table.errors, table.drawn, table.accepted, 0.1, release_human_labels=replaced)
         np.testing.assert_array_equal(table.p_value, p)
         np.testing.assert_array_equal(table.rejected, (p <= table.level) & (table.level > 0))
         assert found.chosen is not None
@@ -275,7 +277,7 @@ def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
         found = certify(*some, free[sample], path=path, **rule)
         if found.thresholds is not None:
             population += np.mean(decide(found.thresholds, rows.scores, rows.labels) >= 0) / 40
-        for humans_replace in (False, True):
+        for release_human_labels in (False, True):
             one = certify_batch(
                 rows.scores,
                 rows.labels,
@@ -283,11 +285,14 @@ def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
                 some.truth,
                 free,
                 path=path,
-                humans_replace=humans_replace,
+                release_human_labels=release_human_labels,
                 **rule,
             )
             share = 0.0 if one.chosen is None else one.table.accepted[one.chosen] / size / 40
-            batch, replaced = batch + (not humans_replace) * share, replaced + humans_replace * share
+            batch, replaced = (
+                batch + (not release_human_labels) * share,
+                replaced + release_human_labels * share,
+            )
     assert replaced > batch > population - 0.02  # either gives up 2 % for a cheaper policy
 
 

@@ -70,7 +70,7 @@ def test_a_certificate_alone_hands_nothing_on() -> None:
 
 
 def test_enough_ends_a_path_early_and_hands_on() -> None:
-    found = certified(["monotone", "hopeless"], n=1000, enough=0.5)
+    found = certified(["monotone", "hopeless"], n=1000, target_coverage=0.5)
     assert found.finished.tolist() == [True, False]
     assert found.spent[1] == pytest.approx(0.1)
     end = len(found.groups[0].table.accepted)

@@ -144,9 +144,9 @@ def _ledger_facts(config: Config, data: Dataset, selected: Selection) -> list[tu
 def _cluster_fact(given: Clusters) -> str:
     least, middle, most = given.sizes
     tested = {
-        "one_each": "one row of each is tested",
+        "one_per_cluster": "one row of each is tested",
         "row_weighted": f"one row of each, kept in {given.kept:,} in proportion to its size",
-        "bet": f"tested by betting, with at most {given.largest} rows to a cluster",
+        "betting": f"tested by betting, with at most {given.largest} rows to a cluster",
     }
     return (
         f"{given.count:,} by {given.by}, of {least:,} to {most:,} labelled rows (median {middle:,}); "
@@ -190,12 +190,12 @@ def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[st
 
 def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
     given, promise = config.groups, config.guarantee
-    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.fewest}
+    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.min_rows}
     found = []
     for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
         at = f"{given.by} {value!r}: {n} rows to certify with"
         if value not in held:
-            found.append(f"{at}, fewer than {given.fewest}: it is not tested, and abstains")
+            found.append(f"{at}, fewer than {given.min_rows}: it is not tested, and abstains")
             continue
         share = promise.delta * held[value] / sum(held.values())
         floor = label_floor(given.alpha.get(value, promise.alpha), share)
@@ -265,14 +265,14 @@ def _cluster_warnings(config: Config, data: Dataset) -> list[str]:
         must_be_clusters(config, data)
     except NotMeasurable as error:
         found.append(f"{error.message}; {error.hint}")
-    if config.data.group == ITEM:
+    if config.data.cluster == ITEM:
         return found
     return found + [_sharing(ids) for ids in duplicates(data.items)[:5]]
 
 
 def _sharing(ids: Sequence[str]) -> str:
     named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-    return f"items {named} share a prompt and no group; set [data] group if they hang together"
+    return f"items {named} share a prompt and no group; set [data] cluster if they hang together"
 
 
 def guessed_plan(item: Item | None, labels: set[str]) -> dict[str, Any]:

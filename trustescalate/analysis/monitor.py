@@ -221,9 +221,9 @@ def draw_anchors(config: Config, draws: int) -> Draw:
 def _certified(config: Config) -> Certificate:
     certificate = read_certificate(config.folder)
     must_promise(certificate, certificate.claim, certificate.alpha, certificate.delta)
-    if certificate.batch is not None and certificate.batch.humans_replace:
+    if certificate.batch is not None and certificate.batch.release_human_labels:
         raise NotMeasurable(
-            "humans_replace: this promise is about all answers of its batch, people's own among them, and "
+            "release_human_labels: this promise is about all answers of its batch, people's own among them, and "
             "`monitor` watches the judges' verdicts",
             "a batch is over once it is released: certify the next one",
         )

@@ -118,11 +118,11 @@ def _must_be_counts(config: Config) -> None:
     promise = config.guarantee
     for given, name in (
         (promise.claim == "expected", '[guarantee] claim = "expected"'),
-        (promise.against == "annotator", '[guarantee] against = "annotator"'),
+        (promise.reference == "annotator", '[guarantee] reference = "annotator"'),
         (config.task.ties == "half", '[task] ties = "half"'),
-        (promise.clusters == "bet", '[guarantee] clusters = "bet"'),
-        (promise.looks is not None, "[guarantee] looks"),
-        (promise.humans_replace, "[guarantee] humans_replace"),
+        (promise.cluster_test == "betting", '[guarantee] cluster_test = "betting"'),
+        (promise.interim is not None, "[guarantee] interim"),
+        (promise.release_human_labels, "[guarantee] release_human_labels"),
     ):
         if given:
             raise ConfigError(

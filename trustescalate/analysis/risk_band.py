@@ -110,7 +110,7 @@ def _without_limits(certificate: Certificate) -> str:
         (certificate.group_by is not None, "[groups] by"),
         (certificate.region is not None, "rows drawn from a region"),
         (certificate.path == "tierwise", 'path = "tierwise"'),
-        (certificate.method == "clusters", 'clusters = "bet"'),
+        (certificate.method == "clusters", 'cluster_test = "betting"'),
         (certificate.method == "betting", "annotators drawn at random or half ties"),
     ):
         if given:

@@ -88,7 +88,7 @@ def calibrate(
     notes = [note for note in annotations if note.item_id in wanted]
     truth = majority(task, notes)
     batch, expected = protocol.claim == "batch", protocol.claim == "expected"
-    known = losses(task, protocol.against, notes)
+    known = losses(task, protocol.reference, notes)
     rows = [item_id for item_id in protocol.tested if batch or expected or item_id in known]
     scorer = scorer_of(protocol, judged)
     aligned = _align(protocol, rows, notes, judged, scorer)
@@ -126,7 +126,7 @@ def calibrate(
         prefer=protocol.prefer,
         estimator=protocol.estimator,
         task=task,
-        label_policy=protocol.against,
+        label_policy=protocol.reference,
         n=len(rows),
         no_majority=sum(truth.get(item_id) is None for item_id in rows),
         dropped_ties=dropped_ties(task, notes),
@@ -309,7 +309,7 @@ def _align(
         labels,
         costs.reshape(scores.shape),
         np.array([place.get(truth.get(item_id), -1) for item_id in rows], dtype=np.int64),
-        loss_table(task, losses(task, protocol.against, notes), rows),
+        loss_table(task, losses(task, protocol.reference, notes), rows),
     )
 
 
@@ -356,8 +356,8 @@ def _band(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
 
 
 def _batch(protocol: Protocol, mark: str, judged: Judged, notes: Sequence[Annotation]) -> Batch:
-    said = labels_digest(notes, protocol.roles["certify"]) if protocol.humans_replace else ""
-    return Batch(len(protocol.batch), mark, votes_digest(judged), protocol.humans_replace, said)
+    said = labels_digest(notes, protocol.roles["certify"]) if protocol.release_human_labels else ""
+    return Batch(len(protocol.batch), mark, votes_digest(judged), protocol.release_human_labels, said)
 
 
 def _clusters(protocol: Protocol) -> Clusters | None:
@@ -367,8 +367,8 @@ def _clusters(protocol: Protocol) -> Clusters | None:
 
 
 def _assumptions(protocol: Protocol) -> tuple[str, ...]:
-    agreement = f"agreement means agreement with {whom(protocol.task, protocol.against)}"
-    if protocol.against == "majority":
+    agreement = f"agreement means agreement with {whom(protocol.task, protocol.reference)}"
+    if protocol.reference == "majority":
         agreement += "; without one, any verdict counts as a disagreement"
     if protocol.claim == "expected":
         drawn = (
@@ -386,7 +386,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         ]
         if protocol.attempt is not None and protocol.attempt.number > 1:
             said.append(_tested_before(protocol.attempt))
-        return (*said, *((REPLACED,) if protocol.humans_replace else ()))
+        return (*said, *((REPLACED,) if protocol.release_human_labels else ()))
     drawn = (
         "the certification rows were drawn independently from the same population as the items to be judged"
     )
@@ -450,11 +450,11 @@ def _answers(protocol: Protocol, notes: Sequence[Annotation]) -> tuple[str, ...]
 
 def _whole_clusters(given: Clusters) -> str:
     drawn = "whole clusters were drawn independently from the same population as the items to be judged"
-    if given.test == "one_each":
+    if given.test == "one_per_cluster":
         return f"{drawn}; one row of each was tested, so each cluster counts once, however many rows it has"
     bound = f"{drawn}, all rows that are labelled there or a choice of them that looked at no verdict; no"
     bound += f" cluster there has more than {given.largest} rows"
-    if given.test == "bet":
+    if given.test == "betting":
         return f"{bound}, and a row of a large cluster counts as much as any other"
     return (
         f"{bound}; one row of each was kept with probability rows / {given.largest}, {given.kept:,} of "

@@ -33,7 +33,7 @@ def diagnose(
     score, label, truth = rows.scores[asked, tier], rows.labels[asked, tier], rows.truth[asked]
     spoken = label >= 0
     correct: BoolArray = spoken & (label == truth)
-    if is_binary(protocol.task, protocol.against):
+    if is_binary(protocol.task, protocol.reference):
         correct = right_or_wrong(label[:, None], rows.losses[asked])[:, 0] == 0
     both = spoken & (truth >= 0)
     votes = [vote for item_id in rows.ids if item_id in judged for vote in judged[item_id].votes]

@@ -33,7 +33,7 @@ def certify_values(
     `rows` are the ids of the aligned rows, which state an opinion; `plan` was laid out for all values alike.
     """
     counts = Counter(rule.values[item_id] for item_id in rows if item_id in rule.values)
-    tested = sorted(value for value, n in counts.items() if n >= rule.fewest)
+    tested = sorted(value for value, n in counts.items() if n >= rule.min_rows)
     alphas = {value: rule.alpha.get(value, protocol.alpha) for value in sorted(set(rule.values.values()))}
     members: dict[str, list[str]] = {value: [] for value in alphas}
     for item_id, value in rule.values.items():
@@ -75,7 +75,7 @@ def _tested(
         delta=protocol.level,
         paths=[read.plan] * len(values),
         weights=np.array([rule.weights.get(value, 1.0) for value in values]),
-        enough=rule.enough,
+        target_coverage=rule.target_coverage,
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
     )
@@ -119,8 +119,8 @@ def refusal_by_value(
     tested = [one for one in promises if one.tests]
     if not tested:
         return (
-            f"none of {len(promises)} values of {rule.by} has {rule.fewest} labelled certification rows",
-            f"label at least {rule.fewest} rows of each value that matters, or name a field of fewer values",
+            f"none of {len(promises)} values of {rule.by} has {rule.min_rows} labelled certification rows",
+            f"label at least {rule.min_rows} rows of each value that matters, or name a field of fewer values",
         )
     reason = (
         f"none of {len(tested)} values of {rule.by} that were tested passed: disagreement with people could "

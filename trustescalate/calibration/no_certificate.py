@@ -15,7 +15,7 @@ from trustescalate.stats.planning import label_floor, labels_needed
 
 MORE_CLUSTERS = (
     "label rows of more clusters, lower largest_cluster if no cluster can be so large, or set clusters = "
-    '"one_each", which has more power where rows of one cluster are right or wrong together'
+    '"one_per_cluster", which has more power where rows of one cluster are right or wrong together'
 )
 
 
@@ -142,7 +142,7 @@ def _next_look(protocol: Protocol) -> str:
 
 
 def _is_exact(protocol: Protocol) -> bool:
-    return protocol.clusters is None and is_binary(protocol.task, protocol.against)
+    return protocol.clusters is None and is_binary(protocol.task, protocol.reference)
 
 
 def _floor(protocol: Protocol) -> int:
@@ -184,9 +184,7 @@ def _batch_advice(protocol: Protocol, aligned: Aligned) -> str:
     n, size = len(aligned.truth), len(protocol.batch)
     if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
         floor = label_floor(protocol.alpha, protocol.delta)
-        return (
-            f"raise [guarantee] label: about {floor} rows to certify with are the least, better three times"
-        )
+        return f"raise [guarantee] label_budget: about {floor} rows to certify with are the least, better three times"
     if not _spoken(aligned):
         return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
     return (

@@ -44,7 +44,7 @@ def kind_of(protocol: Protocol) -> Kind:
         return "batch"
     if protocol.clusters is not None:
         return "clusters"
-    return "exact" if is_binary(protocol.task, protocol.against) else "betting"
+    return "exact" if is_binary(protocol.task, protocol.reference) else "betting"
 
 
 def run_test(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
@@ -111,7 +111,7 @@ def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
         procedure=protocol.procedure,
         prefer=protocol.prefer,
         abstention_price=protocol.abstention_price,
-        humans_replace=protocol.humans_replace,
+        release_human_labels=protocol.release_human_labels,
     )
     return _tested(found, plan)
 

@@ -142,7 +142,7 @@ def calibration_overall(
     if dropped_ties(protocol.task, notes):
         return Overall(None, TIES)
     last = judged[protocol.judges[-1][0]]
-    said = opinion_means(protocol.task, notes, values, always=protocol.against == "annotator")
+    said = opinion_means(protocol.task, notes, values, always=protocol.reference == "annotator")
     seen = {item_id: _expected(scorer, row, values) for item_id, row in last.items()}
     rows = [item_id for item_id in protocol.roles["certify"] if item_id in said and item_id in seen]
     groups = {item_id: item.group for item_id, item in items.items()}

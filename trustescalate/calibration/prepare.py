@@ -56,7 +56,7 @@ def select_rows(config: Config, data: Dataset) -> Selection:
 
 def draw_batch(config: Config, data: Dataset) -> Draw | None:
     """The rows that annotators label, with the claim "batch"; else None."""
-    label, given = config.guarantee.label, config.roles
+    label, given = config.guarantee.label_budget, config.roles
     if label is None:
         return None
     wanted = exemplars_wanted(config, label) if given.exemplars is None else given.exemplars
@@ -194,11 +194,11 @@ def build_protocol(
         version=__version__,
         groups=_group_rule(config, rows),
         leave_out=_leave_out(config, rows),
-        against=guarantee.against,
+        reference=guarantee.reference,
         clusters=selected.clusters,
         look=selected.look,
         weighting=selected.weighting,
-        humans_replace=guarantee.humans_replace,
+        release_human_labels=guarantee.release_human_labels,
         drawn_from=selected.drawn_from,
         region=selected.region,
     )
@@ -209,7 +209,7 @@ def _group_rule(config: Config, rows: Sequence[Item]) -> GroupRule | None:
     if given.by is None:
         return None
     values = values_of(rows, given.by)
-    return GroupRule(given.by, values, given.alpha, given.weights, given.enough, given.fewest)
+    return GroupRule(given.by, values, given.alpha, given.weights, given.target_coverage, given.min_rows)
 
 
 def _leave_out(config: Config, rows: Sequence[Item]) -> LeaveOut | None:
@@ -223,7 +223,7 @@ def _leave_out(config: Config, rows: Sequence[Item]) -> LeaveOut | None:
 def must_be_due(config: Config, selected: Selection) -> None:
     """Raise NotMeasurable where there are too few rows for the first interim analysis."""
     if selected.missing:
-        sizes = config.guarantee.looks or ()
+        sizes = config.guarantee.interim or ()
         raise NotMeasurable(
             f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than there are",
             f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",

@@ -32,8 +32,8 @@ class GroupRule:
     values: Mapping[str, str]
     alpha: Mapping[str, float]
     weights: Mapping[str, float]
-    enough: float
-    fewest: int
+    target_coverage: float
+    min_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Protocol:
     `roles` holds item ids by role; `certify` at most one of each cluster of `drawn_from`, unless `clusters`
     divides them,
     `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
-    `undrawn` together are the batch; `humans_replace` releases the former with people's labels. With a
+    `undrawn` together are the batch; `release_human_labels` releases the former with people's labels. With a
     `region`, the role of that name holds rows that are tested as well, and stand for the region only.
     """
 
@@ -83,11 +83,11 @@ class Protocol:
     grouped: bool
     seed: int
     version: str
-    against: Against = "majority"
+    reference: Against = "majority"
     clusters: Clustering | None = None
     look: Look | None = None
     weighting: Weighting | None = None
-    humans_replace: bool = False
+    release_human_labels: bool = False
     groups: GroupRule | None = None
     leave_out: LeaveOut | None = None
     attempt: Attempt | None = None

@@ -148,9 +148,9 @@ def must_allow_region(config: Config) -> None:
         (promise.claim == "batch", '[guarantee] claim = "batch"'),
         ("last_judge" in config.fitted_on, '[[judges]] fit_on = "last_judge"'),
         (promise.path == "tierwise", '[guarantee] path = "tierwise"'),
-        (promise.clusters != "one_each", f'[guarantee] clusters = "{promise.clusters}"'),
+        (promise.cluster_test != "one_per_cluster", f'[guarantee] clusters = "{promise.cluster_test}"'),
         (promise.weight is not None, "[guarantee] weight"),
-        (promise.looks is not None, "[guarantee] looks"),
+        (promise.interim is not None, "[guarantee] interim"),
         (groups.by is not None, "[groups] by"),
         (groups.evidence is not None, "[groups] evidence"),
     ):

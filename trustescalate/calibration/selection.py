@@ -65,7 +65,7 @@ def select(
     """
     if ledger is None:
         return _select(config, data, exemplars, None, region)
-    line = None if config.guarantee.looks is None else ledger.plan(data.labelled)
+    line = None if config.guarantee.interim is None else ledger.plan(data.labelled)
     selected = _select(config, data, exemplars, None if line is None else line.interim, region)
     if line is not None or not ledger.chosen_by:
         return selected
@@ -90,31 +90,31 @@ def _select(
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.rows)
     sets = _free_clusters(data, taken, before)
-    offered = sets if promise.clusters == "bet" else [[_one_of(rows, seed, before)] for rows in sets]
+    offered = sets if promise.cluster_test == "betting" else [[_one_of(rows, seed, before)] for rows in sets]
     given = offered
     if promise.largest_cluster is not None:
         _must_fit(sets, promise.largest_cluster)
-        if promise.clusters == "row_weighted":
+        if promise.cluster_test == "row_weighted":
             given = _kept_by_size(sets, offered, promise.largest_cluster, seed)
     drawn_from = _drawn_from(config, sets, len(given))
     kept, weighting = _thinned(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
-    if weighting is not None or promise.clusters == "row_weighted":
+    if weighting is not None or promise.cluster_test == "row_weighted":
         roles["aside"] = _ids(_left_out(offered, chosen))
     if region is not None:
         roles["region"] = _from_region(data, {item_id for ids in roles.values() for item_id in ids}, seed)
         return Selection(roles, region=region.rule, drawn_from=drawn_from)
-    if promise.clusters == "bet" and promise.largest_cluster is not None:
+    if promise.cluster_test == "betting" and promise.largest_cluster is not None:
         whole = Clustering(tuple(map(_ids, kept)), promise.largest_cluster)
         return Selection(roles, whole, weighting, drawn_from=drawn_from)
-    if promise.looks is None:
+    if promise.interim is None:
         return Selection(roles, None, weighting, drawn_from=drawn_from)
     order = [item.id for item in sorted(chosen, key=lambda item: lot(seed, item))]
-    look, rows = due(promise.looks, promise.shares, order, past)
+    look, rows = due(promise.interim, promise.shares, order, past)
     roles["certify"] = rows
     roles["waiting"] = tuple(item_id for item_id in order if item_id not in set(rows))
-    missing = promise.looks[0] - len(order) if look is None else 0
+    missing = promise.interim[0] - len(order) if look is None else 0
     return Selection(roles, None, weighting, look, missing, drawn_from)
 
 
@@ -126,7 +126,7 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
     promise, rows = config.guarantee, data.labelled
     sets, floor = clusters(rows), label_floor(promise.alpha, promise.delta)
     if (
-        config.data.group is None
+        config.data.cluster is None
         and cluster_source(config, rows) == "prompt"
         and len(sets) < floor <= len(rows)
     ):
@@ -134,8 +134,8 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
             f"{len(rows):,} labelled rows come in {len(sets):,} clusters by prompt: rows with one prompt "
             f"count as one row, and fewer than {floor} certify nothing at "
             f"alpha = {promise.alpha:g} and delta = {promise.delta:g}",
-            "if the prompt is a template and items are independent of one another, say so: [data] group = "
-            '"item"; if something else makes them clusters, name it: [data] group = "meta.<key>"; else label '
+            "if the prompt is a template and items are independent of one another, say so: [data] cluster = "
+            '"item"; if something else makes them clusters, name it: [data] cluster = "meta.<key>"; else label '
             "rows of more prompts",
         )
 
@@ -221,7 +221,7 @@ def _drawn_from(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Cl
     return Clusters(
         len(sets),
         promise.largest_cluster,
-        promise.clusters,
+        promise.cluster_test,
         cluster_source(config, [item for rows in sets for item in rows]),
         sum(sizes),
         (min(sizes), median_low(sizes), max(sizes)),
@@ -247,7 +247,7 @@ def _must_fit(sets: Sequence[Sequence[Item]], largest: int) -> None:
                 for rows in large[:MOST_NAMED]
             ],
             f"[guarantee] largest_cluster = {largest} must bound every cluster that can come, and be fixed "
-            'before labels are looked at: raise it, or set clusters = "one_each"',
+            'before labels are looked at: raise it, or set cluster_test = "one_per_cluster"',
         )
 
 

@@ -78,7 +78,7 @@ def labelled_by_people(
     None where nobody is ahead: the item needs a person still. Raises CertificateMismatch if labels changed.
     """
     drawn = set(certificate.roles["certify"])
-    if certificate.batch is None or not certificate.batch.humans_replace:
+    if certificate.batch is None or not certificate.batch.release_human_labels:
         return []
     if labels_digest(annotations, drawn) != certificate.batch.labels:
         raise CertificateMismatch(

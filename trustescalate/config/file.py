@@ -18,6 +18,7 @@ from trustescalate.config.judges import (
     ModelTable,
     PluginJudge,
 )
+from trustescalate.config.moved import moved_key, moved_value
 from trustescalate.config.override import apply_override
 from trustescalate.config.tables import (
     FITTED_PATHS,
@@ -143,9 +144,9 @@ class Config(Table):
         bet = [
             said
             for given, said in (
-                (self.guarantee.against == "annotator", 'against = "annotator"'),
+                (self.guarantee.reference == "annotator", 'reference = "annotator"'),
                 (self.task.ties == "half", 'ties = "half"'),
-                (self.guarantee.clusters == "bet", 'clusters = "bet"'),
+                (self.guarantee.cluster_test == "betting", 'cluster_test = "betting"'),
             )
             if given
         ]
@@ -170,10 +171,10 @@ class Config(Table):
     def _half_ties_are_bet_on(self) -> Self:
         promise = self.guarantee
         if self.task.ties == "half" and (
-            promise.claim == "batch" or promise.clusters == "bet" or promise.path == "tierwise"
+            promise.claim == "batch" or promise.cluster_test == "betting" or promise.path == "tierwise"
         ):
             raise ValueError(
-                'ties = "half" is tested by betting on rows, not with claim = "batch", clusters = "bet" or '
+                'ties = "half" is tested by betting on rows, not with claim = "batch", cluster_test = "betting" or '
                 'path = "tierwise"; set ties = "class"'
             )
         return self
@@ -296,10 +297,14 @@ def _sentence(problem: Any) -> str:
     loc = [part for place, part in enumerate(problem["loc"]) if not _is_tag(place, problem["loc"])]
     where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in loc)
     if problem["type"] == "extra_forbidden":
+        if moved := moved_key(tuple(loc)):
+            return f"{where} {moved}"
         near = get_close_matches(str(loc[-1]), _keys_near(problem["loc"]), 1)
         return f"unknown key {where}" + (f": did you mean {near[0]!r}?" if near else "")
     if problem["type"] == "missing":
         return f"{where} is missing"
+    if moved := moved_value(tuple(loc), problem.get("input")):
+        return f"{where}: {moved}"
     if problem["loc"] == ("judges",) and problem["type"] == "tuple_type":
         return "judges: must be written [[judges]], with two brackets, once for each judge"
     message = problem["msg"].removeprefix("Value error, ")

@@ -202,7 +202,7 @@ class ScoreJudge(_Reached, _Judge):
         "score", description="vLLM's /score; /rerank as of Cohere, Jina and vLLM; or /rerank of TEI"
     )
     scale: float = Field(1.0, gt=0, description="the difference of two scores that is worth odds of e to 1")
-    middle: float = Field(0.0, description="binary: the score at which both labels are as likely")
+    decision_threshold: float = Field(0.0, description="binary: the score at which both labels are as likely")
 
 
 class PluginJudge(_ModelJudge):

@@ -105,7 +105,7 @@ class DataTable(Table):
 
     items: str = "items.jsonl"
     annotations: str = "annotations.jsonl"
-    group: str | None = Field(
+    cluster: str | None = Field(
         None,
         description='what makes items one cluster: "group", "prompt", "meta.<key>", or "item": nothing does; '
         "default: the field group, and without it the same prompt",
@@ -117,11 +117,11 @@ class DataTable(Table):
         None, description='"meta.<key>": kinds of items, by which means over all items are stratified'
     )
 
-    @field_validator("group")
+    @field_validator("cluster")
     @classmethod
-    def _group_known(cls, group: str | None) -> str | None:
-        if group is None or group in ("group", "item", "prompt") or re.match(r"meta\..", group):
-            return group
+    def _cluster_known(cls, cluster: str | None) -> str | None:
+        if cluster is None or cluster in ("group", "item", "prompt") or re.match(r"meta\..", cluster):
+            return cluster
         raise ValueError('must be "group", "prompt", "item" or "meta.<key>"')
 
     @field_validator("strata")
@@ -158,9 +158,13 @@ class ImportTable(Table):
     )
     labels: dict[str, str] = Field(default_factory=dict, description="spelling = label")
     meta: tuple[str, ...] | dict[str, str] = Field((), description="columns, or name = column")
-    guarded: bool = Field(False, description="a cell that begins with ' was guarded against being a formula")
-    unasked: bool = Field(False, description="an empty cell of a judge: it was not asked, and did not fail")
-    carry: tuple[str, ...] = Field((), description="columns that only the first row of a group holds")
+    escaped_formulas: bool = Field(
+        False, description="a cell that begins with ' was guarded against being a formula"
+    )
+    empty_is_missing: bool = Field(
+        False, description="an empty cell of a judge: it was not asked, and did not fail"
+    )
+    forward_fill: tuple[str, ...] = Field((), description="columns that only the first row of a group holds")
 
     @property
     def meta_columns(self) -> dict[str, str]:
@@ -172,14 +176,14 @@ PathName = Literal["hedged", "common", "pooled", "last_judge", "pareto", "stacke
 FITTED_PATHS = {"pareto", "stacked"}
 """Paths that are laid out on dev rows."""
 NOT_IN_EXPECTATION = (
-    *("delta", "label", "path", "procedure", "prefer", "abstention_price", "pilot", "clusters"),
-    *("largest_cluster", "looks", "look_shares", "weight", "weight_bound", "weight_source"),
-    "humans_replace",
+    *("delta", "label_budget", "path", "procedure", "prefer", "abstention_price", "pilot", "cluster_test"),
+    *("largest_cluster", "interim", "interim_shares", "weight", "weight_bound", "weight_source"),
+    "release_human_labels",
 )
 """Keys that say how a test is made, or which rows it takes: conformal selection has no use for them."""
 NOT_FOR_BATCHES = {"stacked", "tierwise"}
 """Paths whose later tiers read what earlier ones said of every item, or that bring a test of their own."""
-MOST_LOOKS = 20
+MOST_INTERIM = 20
 WEIGHT = r"^meta\..+"
 
 
@@ -192,7 +196,7 @@ class GuaranteeTable(Table):
         "population",
         description="about items like these, about the very items of [data], or a mean over runs alone",
     )
-    label: int | None = Field(
+    label_budget: int | None = Field(
         None, ge=1, description='claim = "batch": how many items are drawn for people to label'
     )
     path: PathName = Field("hedged", description=f"cascades to test: {' | '.join(get_args(PathName))}")
@@ -206,24 +210,25 @@ class GuaranteeTable(Table):
         None, gt=0, description='USD that a person costs per item, for prefer = "total"'
     )
     pilot: int = Field(100, ge=0, description="unlabelled items judged by all tiers to lay out the path")
-    against: Against = Field(
+    reference: Against = Field(
         "majority", description="whom verdicts must agree with: most annotators of an item, or one at random"
     )
-    clusters: Literal["one_each", "row_weighted", "bet"] = Field(
-        "one_each",
+    cluster_test: Literal["one_per_cluster", "row_weighted", "betting"] = Field(
+        "one_per_cluster",
         description="of each cluster test one row, so that clusters count alike; one row, kept the likelier "
         "the larger the cluster is, so that rows count alike; or all rows, by betting on clusters",
     )
     largest_cluster: int | None = Field(
         None,
         ge=1,
-        description='clusters = "row_weighted" or "bet": the most rows that a cluster can ever have',
+        description='cluster_test = "row_weighted" or "betting": the most rows that a cluster can ever have',
     )
-    looks: tuple[int, ...] | None = Field(
+    interim: tuple[int, ...] | None = Field(
         None, description="numbers of certification rows at which the test may be made, rising"
     )
-    look_shares: tuple[float, ...] | None = Field(
-        None, description="what each look may spend of delta; default: in proportion to 1, 2, 3, …"
+    interim_shares: tuple[float, ...] | None = Field(
+        None,
+        description="what each interim analysis may spend of delta; default: in proportion to 1, 2, 3, …",
     )
     attempts: Literal[1] | None = Field(
         None, description="1 gives all of delta to one test of these labels, and refuses a second"
@@ -237,23 +242,16 @@ class GuaranteeTable(Table):
     weight_source: Literal["known", "estimated"] | None = Field(
         None, description='"estimated" makes the promise approximate, and says so'
     )
-    humans_replace: bool = Field(
+    release_human_labels: bool = Field(
         False, description='claim = "batch": the rows that people label are released with their labels'
     )
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _no_path_is_calibrated(cls, path: Any) -> Any:
-        if path == "calibrated":
-            raise ValueError('there is no path = "calibrated": set path = "hedged"')
-        return path
 
     @model_validator(mode="after")
     def _a_mean_has_no_test(self) -> Self:
         if self.claim != "expected":
             return self
-        if self.against == "annotator":
-            raise ValueError('claim = "expected" counts wrong verdicts: set against = "majority"')
+        if self.reference == "annotator":
+            raise ValueError('claim = "expected" counts wrong verdicts: set reference = "majority"')
         extra = [key for key in NOT_IN_EXPECTATION if key in self.model_fields_set]
         if "delta" in extra:
             raise ValueError(
@@ -272,35 +270,37 @@ class GuaranteeTable(Table):
 
     @model_validator(mode="after")
     def _a_batch_is_drawn_from(self) -> Self:
-        if (self.claim == "batch") != (self.label is not None):
-            raise ValueError('claim = "batch" and label go together: label = 200 draws 200 items to label')
+        if (self.claim == "batch") != (self.label_budget is not None):
+            raise ValueError(
+                'claim = "batch" and label_budget go together: label_budget = 200 draws 200 items to label'
+            )
         if self.claim == "batch" and self.path in NOT_FOR_BATCHES:
             raise ValueError(f'path = "{self.path}" has no test for claim = "batch"; set path = "common"')
         return self
 
-    @field_validator("looks")
+    @field_validator("interim")
     @classmethod
-    def _looks_rise(cls, looks: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if looks is None:
+    def _interim_rises(cls, interim: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if interim is None:
             return None
-        if not 1 <= len(looks) <= MOST_LOOKS or min(looks) < 1 or list(looks) != sorted(set(looks)):
-            raise ValueError(f"must be 1 to {MOST_LOOKS} numbers of rows, rising")
-        return looks
+        if not 1 <= len(interim) <= MOST_INTERIM or min(interim) < 1 or list(interim) != sorted(set(interim)):
+            raise ValueError(f"must be 1 to {MOST_INTERIM} numbers of rows, rising")
+        return interim
 
     @model_validator(mode="after")
-    def _looks_have_shares(self) -> Self:
-        if self.look_shares is not None:
-            if self.looks is None or len(self.look_shares) != len(self.looks):
-                raise ValueError("look_shares holds one share of delta for each of looks")
-            if min(self.look_shares) <= 0 or sum(self.look_shares) > 1 + 1e-12:
-                raise ValueError("look_shares must be above 0, and sum to at most 1")
+    def _interim_has_shares(self) -> Self:
+        if self.interim_shares is not None:
+            if self.interim is None or len(self.interim_shares) != len(self.interim):
+                raise ValueError("interim_shares holds one share of delta for each of interim")
+            if min(self.interim_shares) <= 0 or sum(self.interim_shares) > 1 + 1e-12:
+                raise ValueError("interim_shares must be above 0, and sum to at most 1")
         return self
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """What each look may spend, of delta."""
-        count = len(self.looks or ())
-        return self.look_shares or tuple((place + 1) / (count * (count + 1) / 2) for place in range(count))
+        """What each interim analysis may spend, of delta."""
+        count = len(self.interim or ())
+        return self.interim_shares or tuple((place + 1) / (count * (count + 1) / 2) for place in range(count))
 
     @model_validator(mode="after")
     def _weights_are_bounded(self) -> Self:
@@ -312,38 +312,50 @@ class GuaranteeTable(Table):
 
     @model_validator(mode="after")
     def _groups_are_bounded(self) -> Self:
-        if (self.clusters != "one_each") != (self.largest_cluster is not None):
+        if (self.cluster_test != "one_per_cluster") != (self.largest_cluster is not None):
             raise ValueError(
-                'largest_cluster goes with clusters = "row_weighted" or "bet": these two need the bound'
+                'largest_cluster goes with cluster_test = "row_weighted" or "betting": these two need the bound'
             )
         return self
 
     @model_validator(mode="after")
     def _there_is_a_test(self) -> Self:
         """Whatever no test exists for is refused here, with the reason."""
-        batch, bet = self.claim == "batch", self.clusters == "bet"
+        batch, bet = self.claim == "batch", self.cluster_test == "betting"
         for wrong, why in (
             (
-                self.humans_replace and not batch,
-                'humans_replace is for claim = "batch", where rows are drawn',
+                self.release_human_labels and not batch,
+                'release_human_labels is for claim = "batch", where rows are drawn',
             ),
-            (batch and self.against == "annotator", 'claim = "batch" counts rows: set against = "majority"'),
             (
-                batch and self.clusters != "one_each",
-                'claim = "batch" assumes nothing about rows that hang together: remove clusters',
+                batch and self.reference == "annotator",
+                'claim = "batch" counts rows: set reference = "majority"',
             ),
-            (batch and self.looks, 'claim = "batch" is one draw, labelled at once: remove looks'),
+            (
+                batch and self.cluster_test != "one_per_cluster",
+                'claim = "batch" assumes nothing about clustered rows: remove cluster_test',
+            ),
+            (batch and self.interim, 'claim = "batch" is one draw, labelled at once: remove interim'),
             (batch and self.weight, 'claim = "batch" is about its own items: remove weight'),
-            (bet and self.against == "annotator", 'clusters = "bet" counts errors: set against = "majority"'),
             (
-                self.attempts is not None and self.looks is not None,
-                "looks are several tests, and attempts = 1 allows one: remove one of them",
+                bet and self.reference == "annotator",
+                'cluster_test = "betting" counts errors: set reference = "majority"',
             ),
-            (bet and self.looks, 'looks count rows, and clusters = "bet" tests groups: remove one of them'),
-            (bet and self.path == "tierwise", 'path = "tierwise" counts rows: set clusters = "one_each"'),
             (
-                self.against == "annotator" and self.path == "tierwise",
-                'path = "tierwise" counts errors: set against = "majority", or another path',
+                self.attempts is not None and self.interim is not None,
+                "interim analyses are several tests, and attempts = 1 allows one: remove one of them",
+            ),
+            (
+                bet and self.interim,
+                'interim analyses count rows, and cluster_test = "betting" tests clusters: remove one of them',
+            ),
+            (
+                bet and self.path == "tierwise",
+                'path = "tierwise" counts rows: set cluster_test = "one_per_cluster"',
+            ),
+            (
+                self.reference == "annotator" and self.path == "tierwise",
+                'path = "tierwise" counts errors: set reference = "majority", or another path',
             ),
         ):
             if wrong:
@@ -370,10 +382,10 @@ class GroupsTable(Table):
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="shares of delta by value, relative to 1 for all others"
     )
-    enough: float = Field(
+    target_coverage: float = Field(
         1.0, gt=0, le=1, description="coverage at which a value needs no more, and hands its share on"
     )
-    fewest: int = Field(
+    min_rows: int = Field(
         30, ge=1, description="values with fewer certification rows hold no share, and abstain"
     )
     evidence: MetaField | None = Field(
@@ -409,16 +421,6 @@ class RolesTable(Table):
 
 
 EstimatorName = Literal["ensemble", "sampled", "verbalized"]
-TAUGHT = 'for a cheap judge that learns from the last one, backend = "classical" with fit_on = "last_judge"'
-REMOVED = {
-    "predictive": 'set estimator = "ensemble", with annotators = 1 to ask one prompt only',
-    "learned": f'set estimator = "ensemble"; {TAUGHT}',
-    "boosted": f'set estimator = "ensemble"; {TAUGHT}',
-    "interval": 'set estimator = "ensemble"',
-    "recalibrate": 'remove it; path = "hedged" or "pooled" compares judges without labels',
-    "learn_from": f"remove it; {TAUGHT}",
-}
-"""What stands in the place of scores that were fitted."""
 
 
 class EnsembleTable(Table):
@@ -433,17 +435,6 @@ class EnsembleTable(Table):
     samples: int = Field(
         3, ge=1, le=MOST_PROMPTS, description="draws a vote where an endpoint has no log-probabilities"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_score_is_fitted(cls, value: Any) -> Any:
-        given = value if isinstance(value, dict) else {}
-        for key in ("recalibrate", "learn_from"):
-            if key in given:
-                raise ValueError(f"there is no {key}: {REMOVED[key]}")
-        if isinstance(name := given.get("estimator"), str) and name in REMOVED:
-            raise ValueError(f'there is no estimator = "{name}": {REMOVED[name]}')
-        return value
 
     @model_validator(mode="after")
     def _asks_what_it_reads(self) -> Self:

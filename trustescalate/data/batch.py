@@ -44,12 +44,12 @@ def draw_rows(items: Sequence[Item], label: int, exemplars: int, dev: float, see
     the rows before it, the sample is uniform among all others. Raises ConfigError where too few rows remain.
     """
     if label > len(items):
-        raise ConfigError(f"[guarantee] label = {label}, but there are {len(items)} items", "lower it")
+        raise ConfigError(f"[guarantee] label_budget = {label}, but there are {len(items)} items", "lower it")
     tuned = exemplars + ceil(dev * label)
     if tuned >= label:
         raise ConfigError(
             f"of {label} rows to label, {tuned} are for examples and dev, and none is left to certify with",
-            "raise [guarantee] label, or lower [roles] exemplars and dev",
+            "raise [guarantee] label_budget, or lower [roles] exemplars and dev",
         )
     whole = items_digest(items)
     order = sorted((item.id for item in items), key=lambda item_id: digest("draw", seed, whole, item_id))

@@ -9,7 +9,7 @@ from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 
 ITEM = "item"
-"""[data] group = "item": every item is a cluster of its own, though prompts repeat."""
+"""[data] cluster = "item": every item is a cluster of its own, though prompts repeat."""
 
 
 def content_digest(item: Item) -> str:
@@ -56,12 +56,12 @@ def independent_items(
 
 
 def cluster_source(config: Config, items: Sequence[Item]) -> str:
-    """What makes items one cluster: a field that [data] group names, the field group, or one prompt.
+    """What makes items one cluster: a field that [data] cluster names, the field group, or one prompt.
 
     Where nothing is named and no item has a group of its own, items with the same prompt are one cluster.
     """
-    if config.data.group is not None:
-        return config.data.group
+    if config.data.cluster is not None:
+        return config.data.cluster
     own = any(item.group not in (None, digest(item.prompt)) for item in items)
     return "group" if own else "prompt"
 
@@ -79,7 +79,7 @@ def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
 
 
 def with_clusters(items: Sequence[Item], by: str | None) -> tuple[Item, ...]:
-    """Items with the group that [data] group gives them; without it, items with one prompt share one."""
+    """Items with the group that [data] cluster gives them; without it, items with one prompt share one."""
     if by == "group":
         return tuple(items)
     if by is None:

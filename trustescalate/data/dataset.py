@@ -66,9 +66,9 @@ def load_dataset(config: Config) -> Dataset:
     if "annotations" in config.data.model_fields_set or notes_path.exists():
         notes, unread = _read(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
-    grouped = with_clusters([row.record for row in items], config.data.group)
-    if items and config.data.group not in (None, ITEM) and all(item.group is None for item in grouped):
-        problems.append(f"{items_path}: no item has {config.data.group}, which [data] group names")
+    grouped = with_clusters([row.record for row in items], config.data.cluster)
+    if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):
+        problems.append(f"{items_path}: no item has {config.data.cluster}, which [data] cluster names")
     if items:
         problems += _value_problems(items_path, [row.record for row in items], config)
     for field, where in _named_fields(config):
@@ -85,7 +85,7 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     problems += _item_problems(path, items, config.task.task())
     if problems:
         raise DataError(problems, "nothing was changed; mend the lines named above and try again")
-    return with_clusters([row.record for row in items], config.data.group)
+    return with_clusters([row.record for row in items], config.data.cluster)
 
 
 def check_item(item: Item, config: Config) -> Item:
@@ -93,7 +93,7 @@ def check_item(item: Item, config: Config) -> Item:
     problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
     if problems:
         raise DataError(problems, "pass an item that fits [task] kind")
-    return with_clusters([item], config.data.group)[0]
+    return with_clusters([item], config.data.cluster)[0]
 
 
 def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:

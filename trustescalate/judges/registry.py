@@ -52,7 +52,7 @@ JUDGING = 2
 
 NOT_AN_ARGUMENT = {
     *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
-    *("scale", "middle", "batch_discount"),
+    *("scale", "decision_threshold", "batch_discount"),
 }
 """What is done with what a model said, and what it costs."""
 NO_ROWS = FittingRows()
@@ -185,9 +185,11 @@ def _item_judge(
     if isinstance(table, CallableTable):
         swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
         return FunctionJudge(table.name, digest(*reads, swap), task, ask, swap=swap, tariff=prices)
-    middle = getattr(table, "middle", 0.0)
-    mark = digest(*reads, table.scale, middle if task.kind is TaskKind.BINARY else None)
-    return RewardJudge(table.name, mark, task, ask, scale=table.scale, middle=middle, tariff=prices)
+    decision_threshold = getattr(table, "decision_threshold", 0.0)
+    mark = digest(*reads, table.scale, decision_threshold if task.kind is TaskKind.BINARY else None)
+    return RewardJudge(
+        table.name, mark, task, ask, scale=table.scale, decision_threshold=decision_threshold, tariff=prices
+    )
 
 
 def open_backend(

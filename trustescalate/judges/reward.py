@@ -69,7 +69,7 @@ class RewardJudge:
 
     Of two responses each is scored once, whatever stands beside it, so that there is no order to undo; a tie
     has probability 0 short of equal scores, which leave A and B at one half. Of one response, `labels[0]` has
-    the probability sigmoid(score - `middle`). Both are divided by `scale` first. These numbers are as honest
+    the probability sigmoid(score - `decision_threshold`). Both are divided by `scale` first. These numbers are as honest
     as the model's training was; a certificate tests them as it tests all others.
 
     Raises `ConfigError` for tasks other than pairwise and binary.
@@ -85,7 +85,7 @@ class RewardJudge:
         ask: Ask,
         *,
         scale: float = 1.0,
-        middle: float = 0.0,
+        decision_threshold: float = 0.0,
         tariff: Tariff | None = None,
     ) -> None:
         if task.kind not in (TaskKind.PAIRWISE, TaskKind.BINARY):
@@ -97,7 +97,7 @@ class RewardJudge:
         self.fingerprint = fingerprint
         self._task = task
         self._ask = ask
-        self._scale, self._middle = scale, middle
+        self._scale, self._decision_threshold = scale, decision_threshold
         self._tariff = tariff or Tariff()
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
@@ -124,7 +124,7 @@ class RewardJudge:
 
     def _probs(self, scores: Sequence[float]) -> dict[str, float]:
         first, second, *rest = self._task.labels
-        against = scores[1] if len(scores) == 2 else self._middle
+        against = scores[1] if len(scores) == 2 else self._decision_threshold
         margin = scores[0] / self._scale - against / self._scale
         return {first: sigmoid(margin), second: sigmoid(-margin)} | dict.fromkeys(rest, 0.0)
 

@@ -191,13 +191,13 @@ class Seal:
 class Batch:
     """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them.
 
-    With `humans_replace` the drawn rows are released with people's labels, of which `labels` is a digest.
+    With `release_human_labels` the drawn rows are released with people's labels, of which `labels` is a digest.
     """
 
     items: int
     digest: str
     votes: str
-    humans_replace: bool = False
+    release_human_labels: bool = False
     labels: str = ""
 
 
@@ -244,15 +244,15 @@ class Attempt:
 class Clusters:
     """The clusters that certification rows come from, and what was tested of each (`test`).
 
-    "one_each": one row, each cluster counting once; "row_weighted": one row, `kept` with probability rows /
-    `largest`, each row counting once; "bet": all rows. `count` clusters hold `rows` labelled rows, by `sizes`
+    "one_per_cluster": one row, each cluster counting once; "row_weighted": one row, `kept` with probability rows /
+    `largest`, each row counting once; "betting": all rows. `count` clusters hold `rows` labelled rows, by `sizes`
     the smallest, the median and the largest; `by` is what makes rows one cluster. `largest`, where it is
     needed, is the most rows that a cluster can ever have.
     """
 
     count: int
     largest: int | None
-    test: Literal["one_each", "row_weighted", "bet"] = "bet"
+    test: Literal["one_per_cluster", "row_weighted", "betting"] = "betting"
     by: str = "group"
     rows: int = 0
     sizes: tuple[int, int, int] = (1, 1, 1)

@@ -279,7 +279,7 @@ def _batch_check_line(certificate: Certificate, batch: Batch, test: PolicyTest) 
     p_value, level = figures.compared(test.p_value, test.level)
     rows, allowed = compared_rows(test), int(errors_allowed(test.accepted, certificate.alpha))
     marked, why = allowed + 1, ""
-    if batch.humans_replace:
+    if batch.release_human_labels:
         marked += test.errors
         why = f", besides the {test.errors} among the drawn, which people's labels replace"
     return (
@@ -411,7 +411,7 @@ def _batch_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
             ("Digest of the votes on it", words(batch.votes)),
             *(
                 [("Labelled rows are released with", words("people's labels"))]
-                if batch.humans_replace
+                if batch.release_human_labels
                 else []
             ),
         )
@@ -462,9 +462,9 @@ def _attempt_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
 
 
 _CLUSTER_TERMS = {
-    "one_each": "… one of each cluster, of",
+    "one_per_cluster": "… one of each cluster, of",
     "row_weighted": "… one of each cluster, kept in proportion to its size, of",
-    "bet": "… in clusters, tested by betting",
+    "betting": "… in clusters, tested by betting",
 }
 _TORN = {
     "majority": "… of these without a majority, counted as disagreement",

@@ -35,7 +35,7 @@ def cluster_clause(certificate: Certificate, items: Sequence[Item]) -> str:
     if given is None or max(given.sizes[2], run[2]) == 1:
         return ""
     about = f"{given.count:,} clusters by {given.by}, of {spread(given.sizes, 'labelled row')}"
-    if given.test == "one_each":
+    if given.test == "one_per_cluster":
         return (
             ". The share is over an item drawn at random from a cluster drawn at random, so that each "
             f"cluster counts once ({about}; one row of each was tested)"
@@ -49,7 +49,7 @@ def cluster_clause(certificate: Certificate, items: Sequence[Item]) -> str:
 def counts_clusters_once(certificate: Certificate) -> bool:
     """Whether the claim is about an item of a cluster drawn at random, whatever the size of the cluster."""
     given = certificate.clusters
-    return certificate.batch is None and (given is None or given.test == "one_each")
+    return certificate.batch is None and (given is None or given.test == "one_per_cluster")
 
 
 def cluster_lines(certificate: Certificate, items: Sequence[Item]) -> tuple[str, ...]:
@@ -58,7 +58,9 @@ def cluster_lines(certificate: Certificate, items: Sequence[Item]) -> tuple[str,
     if given is None:
         return ()
     unit = (
-        "cluster counts once, however many items it has" if given.test == "one_each" else "item counts once"
+        "cluster counts once, however many items it has"
+        if given.test == "one_per_cluster"
+        else "item counts once"
     )
     line = (
         f"Clusters are made by {given.by}. The {given.rows:,} labelled rows come in {given.count:,} clusters "
@@ -79,7 +81,7 @@ def cluster_banner(certificate: Certificate, items: Sequence[Item]) -> str:
         return ""
     seen = spread(given.sizes, "labelled row")
     seen += f"; in this run {spread(run, 'item')}" if items else ""
-    if given.test == "one_each":
+    if given.test == "one_per_cluster":
         if given.sizes[0] == given.sizes[2] and run[0] == run[2]:
             return ""
         return (
@@ -99,7 +101,7 @@ def _clusters(certificate: Certificate, run: tuple[int, int, int]) -> Clusters |
     """The certificate's clusters; where no labelled row shared one and a run's items do, each row was one."""
     if certificate.clusters is not None or run[2] == 1:
         return certificate.clusters
-    return Clusters(certificate.n, None, "one_each", rows=certificate.n)
+    return Clusters(certificate.n, None, "one_per_cluster", rows=certificate.n)
 
 
 def cluster_sizes(items: Sequence[Item]) -> list[int]:

@@ -159,7 +159,7 @@ def _weighted(promise: str, source: Literal["known", "estimated"]) -> str:
 
 
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
-    if batch.humans_replace:
+    if batch.release_human_labels:
         return _replaced_claim(certificate, batch, run)
     promise = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "

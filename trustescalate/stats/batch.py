@@ -33,7 +33,7 @@ def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
 
 
 def batch_pvalue(
-    errors: Counts, drawn: Counts, accepted: Counts, alpha: float, *, humans_replace: bool = False
+    errors: Counts, drawn: Counts, accepted: Counts, alpha: float, *, release_human_labels: bool = False
 ) -> FloatArray:
     """How likely so few errors are among the drawn, if the batch has more than alpha * accepted of them.
 
@@ -42,7 +42,7 @@ def batch_pvalue(
     P(X <= errors), X hypergeometric: `drawn` of `accepted`, K marked. Where nothing was drawn it is 1, and so
     where nothing is accepted: the null is empty there, but there is nothing to certify either. Elsewhere
     alpha < 1 leaves K <= accepted.
-    With `humans_replace` the drawn rows carry people's labels and only errors among the undrawn count, still
+    With `release_human_labels` the drawn rows carry people's labels and only errors among the undrawn count, still
     against alpha * accepted: then K = errors_allowed + 1 + errors, and 0 where that exceeds `accepted`, since
     so many errors are not left. Whether that null is true depends on the draw: P(p <= a and it is true) <= a,
     but a level must not be handed on by this p (see `certify_batch`).
@@ -51,13 +51,13 @@ def batch_pvalue(
 
     >>> batch_pvalue(np.array([0, 1, 0]), np.array([20, 50, 0]), 100, 0.1).round(4).tolist()
     [0.074, 0.0039, 1.0]
-    >>> batch_pvalue(1, 50, 100, 0.1, humans_replace=True).round(4).tolist()
+    >>> batch_pvalue(1, 50, 100, 0.1, release_human_labels=True).round(4).tolist()
     0.0019
     """
     from scipy.stats import hypergeom
 
     k, a, size = _checked(errors, drawn, accepted)
-    marked = errors_allowed(size, alpha) + 1 + humans_replace * k
+    marked = errors_allowed(size, alpha) + 1 + release_human_labels * k
     p = hypergeom.cdf(k, size, np.minimum(marked, size), a)
     return np.where(size == 0, 1.0, np.where(marked > size, 0.0, p)).astype(np.float64)
 
@@ -123,7 +123,7 @@ def certify_batch(
     procedure: str = "fallback",
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
-    humans_replace: bool = False,
+    release_human_labels: bool = False,
 ) -> Certified:
     """Find the policy to release verdicts on this batch with, P(more than alpha of them are wrong) <= delta.
 
@@ -132,14 +132,14 @@ def certify_batch(
     (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
     without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan`: each sub-path
     is tested with its share of delta. `prefer` and its price as in `control.choose`.
-    Without `humans_replace` every accepted row gets the judges' verdict, also the drawn, and at most
+    Without `release_human_labels` every accepted row gets the judges' verdict, also the drawn, and at most
     alpha * accepted of these verdicts are wrong. With it the drawn rows carry people's labels, and at most
     alpha * accepted of the verdicts on *undrawn* rows are wrong: the share is of all answers on accepted
     rows, people's included. The risk of the judges' verdicts alone is then below
     alpha * accepted / released, not alpha.
     The probability is over the draw of the sample alone, so N, scores and labels may be anything; a sample
     that is not uniform (the first rows, the hard rows) breaks the promise. Where testing starts depends on
-    N, n and the accepted of the batch, which do not vary with the draw. With `humans_replace` the levels are
+    N, n and the accepted of the batch, which do not vary with the draw. With `release_human_labels` the levels are
     those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
     Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).
     Source: hypergeometric tests, Cochran 1977, chapter 3, along a path as in `control`.
@@ -163,16 +163,16 @@ def certify_batch(
     own = own_levels(procedure, covered, plan.shares, len(sample), delta, _best(size, len(sample), alpha))
     strict = batch_pvalue(errors, drawn, accepted, alpha)
     level = reject(procedure, plan.sizes, strict, own).level
-    p_value = batch_pvalue(errors, drawn, accepted, alpha, humans_replace=humans_replace)
+    p_value = batch_pvalue(errors, drawn, accepted, alpha, release_human_labels=release_human_labels)
     rejected = (level > 0) & (p_value <= level)
-    released = accepted - humans_replace * drawn
+    released = accepted - release_human_labels * drawn
     tests = (p_value, level, rejected)
     table = Table(policies, accepted, errors, by_tier, cost, *tests, drawn=drawn, released=released)
     chosen = choose(rejected, released, cost, prefer, n=size, abstention_price=abstention_price)
     if chosen is None:
         return Certified(None, None, None, table)
     upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
-    wrong = int(upper - humans_replace * errors[chosen])
+    wrong = int(upper - release_human_labels * errors[chosen])
     return Certified(chosen, policies[chosen], int(accepted[chosen]) / size, table, wrong)
 
 

@@ -55,7 +55,7 @@ def certify_groups(
     delta: float,
     paths: Sequence[FloatArray | Plan],
     weights: FloatArray | None = None,
-    enough: float = 1.0,
+    target_coverage: float = 1.0,
     prefer: Prefer = "coverage",
     abstention_price: float | None = None,
 ) -> CertifiedGroups:
@@ -69,11 +69,11 @@ def certify_groups(
     What is tested is divided into units: a group and one sub-path of its plan. A unit's share of delta is the
     group's weight times the sub-path's share; a unit that could pass nowhere, even with all of delta, holds
     none, which its number of rows and the plan's expected coverage tell. Its tests run from its first start
-    to its end: the first policy that is expected to accept a share `enough`, else the last of the sub-path.
+    to its end: the first policy that is expected to accept a share `target_coverage`, else the last of the sub-path.
     Later policies are not tested. The unit is *finished* when every test from its first start to its end is
     passed; then, and no sooner, its share is divided among the unfinished by their shares, and their tests
     are repeated with more to spend. A certificate alone does not finish a unit: the rest of its share is
-    still held by the test that failed. A lower `enough` gives up coverage there, and hands on more often.
+    still held by the test that failed. A lower `target_coverage` gives up coverage there, and hands on more often.
     Starts are those of `fallback` at the unit's first share (at all of delta if that share alone could pass
     nowhere) and stay.
 
@@ -97,12 +97,12 @@ def certify_groups(
     ([0, 0], [True, True], [0.1, 0.1])
     """
     rows = Rows(scores, labels, truth, costs)
-    weight = _checked(group, alpha, delta, paths, weights, enough, len(truth))
+    weight = _checked(group, alpha, delta, paths, weights, target_coverage, len(truth))
     plans = [Plan.of(path) for path in paths]
     units = [
         unit
         for g, plan in enumerate(plans)
-        for unit in _laid_out(g, plan, rows.take(group == g), float(alpha[g]), weight[g], enough)
+        for unit in _laid_out(g, plan, rows.take(group == g), float(alpha[g]), weight[g], target_coverage)
     ]
     # Who can pass nowhere holds no share; what plans leave unspent stays unspent.
     budget = delta * sum(unit.share for unit in units)
@@ -143,11 +143,11 @@ class _Unit(NamedTuple):
 
 
 def _laid_out(
-    group: int, plan: Plan, rows: Rows, alpha: float, weight: float, enough: float
+    group: int, plan: Plan, rows: Rows, alpha: float, weight: float, target_coverage: float
 ) -> Iterator[_Unit]:
     n, read = len(rows.truth), plan.rows(rows)
     for part, (path, share, coverage) in enumerate(zip(plan.parts, plan.shares, plan.coverage, strict=True)):
-        reached = np.flatnonzero(coverage >= enough)
+        reached = np.flatnonzero(coverage >= target_coverage)
         end = int(reached[0]) + 1 if n and reached.size else len(path)
         counts = evaluate(path[:end], *read)
         p = binomial_pvalue(counts.errors, counts.accepted, alpha)
@@ -213,7 +213,7 @@ def _checked(
     delta: float,
     paths: Sequence[FloatArray | Plan],
     weights: FloatArray | None,
-    enough: float,
+    target_coverage: float,
     n: int,
 ) -> FloatArray:
     g = len(alpha)
@@ -222,6 +222,6 @@ def _checked(
         raise ValueError(f"shapes differ: {len(paths)} paths, alpha {alpha.shape}, group {group.shape}")
     if np.any((group < 0) | (group >= g)):
         raise ValueError(f"groups must lie in 0..{g - 1}")
-    if not (np.all(share > 0) and 0 < delta < 1 and 0 < enough <= 1):
-        raise ValueError("weights must be positive, delta between 0 and 1, and enough in (0, 1]")
+    if not (np.all(share > 0) and 0 < delta < 1 and 0 < target_coverage <= 1):
+        raise ValueError("weights must be positive, delta between 0 and 1, and target_coverage in (0, 1]")
     return np.asarray(share / share.sum(), dtype=np.float64)

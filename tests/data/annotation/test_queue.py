@@ -157,7 +157,7 @@ def test_whole_groups_are_drawn_where_whole_groups_are_tested(tmp_path: Path) ->
         for n, item in enumerate(items):
             item["group"] = f"g{n // 4}"
 
-    more = 'path = "common"\nclusters = "bet"\nlargest_cluster = 4'
+    more = 'path = "common"\ncluster_test = "betting"\nlargest_cluster = 4'
     config = write_project(tmp_path, labelled=20, unlabelled=40, guarantee=more, change=grouped)
     found = queue_calibration(Project.open(config).config, Hooks(), 10)
     made = read_queue(Path(found.folder))
@@ -218,7 +218,7 @@ def test_drawn_rows_that_have_labels_are_known_and_not_asked(done: Path) -> None
 
 
 def test_a_batch_has_its_own_draw(tmp_path: Path) -> None:
-    claim = 'path = "common"\nclaim = "batch"\nlabel = 30'
+    claim = 'path = "common"\nclaim = "batch"\nlabel_budget = 30'
     config = write_project(tmp_path, labelled=20, unlabelled=80, guarantee=claim)
     project = Project.open(config)
     data = load_dataset(project.config)

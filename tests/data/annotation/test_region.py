@@ -223,9 +223,9 @@ def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) 
     ("guarantee", "more", "named"),
     [
         ('path = "tierwise"', "", "tierwise"),
-        ('path = "common"\nclaim = "batch"\nlabel = 30', "", "batch"),
-        ('path = "common"\nclusters = "bet"\nlargest_cluster = 4', "", "clusters"),
-        ('path = "common"\nlooks = [20, 40]', "", "looks"),
+        ('path = "common"\nclaim = "batch"\nlabel_budget = 30', "", "batch"),
+        ('path = "common"\ncluster_test = "betting"\nlargest_cluster = 4', "", "clusters"),
+        ('path = "common"\ninterim = [20, 40]', "", "looks"),
         ('path = "common"\nweight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"', "", "weight"),
         ('path = "common"', '[groups]\nby = "meta.language"', "by"),
         ('path = "common"', '[groups]\nevidence = "meta.language"', "evidence"),

@@ -167,7 +167,7 @@ def queue_sample(
     if drawn is not None:
         if rows is not None:
             raise UsageError(
-                "with a batch, [guarantee] label says how many rows are drawn", "leave out --rows"
+                "with a batch, [guarantee] label_budget says how many rows are drawn", "leave out --rows"
             )
         wanted = to_label(drawn, data)
         wanted.sort(key=lambda item: digest("order", seed, item.id))

@@ -108,7 +108,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         *said.judges.values(),
         *said.meta_columns.values(),
     ]
-    named += [*said.probabilities.values(), *said.carry]
+    named += [*said.probabilities.values(), *said.forward_fill]
     wanted = {column for column in named if column}
     inner = {column for column in wanted - keys if any(_inside(row, column) is not None for row in file.head)}
     unknown = sorted(wanted - keys - inner)
@@ -139,8 +139,8 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         spell=_speller(task, said.labels),
         inner=tuple(sorted(inner)),
     )
-    if said.carry and found.group is None:
-        raise DataError([f"{file.path}: [import] carry goes with a group"], "name its column: group")
+    if said.forward_fill and found.group is None:
+        raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
     if said.probabilities and len(task.labels) - task.labels.count(TIE) != 2:
         raise DataError([f"{file.path}: [import] probabilities are for two labels"], "use judges")
     _say(found, notes)
@@ -153,8 +153,8 @@ def _say(found: _Layout, notes: Notes) -> None:
     notes.assume(f"columns: {which}" + (f", label = {found.label!r}" if found.label else ""))
     if found.group and not found.said.group:
         notes.assume(f"rows with the same {found.group!r} hang together: they are one group")
-    if found.said.carry:
-        carried = ", ".join(map(repr, found.said.carry))
+    if found.said.forward_fill:
+        carried = ", ".join(map(repr, found.said.forward_fill))
         notes.assume(f"a row without {carried} has that of the row before it in its group")
     for judge, column in found.said.probabilities.items():
         notes.assume(f"{column!r} is the probability that {judge!r} gives {found.task.labels[0]!r}")
@@ -249,7 +249,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         votes = [
             judged(item_id, judge, [_vote(row.get(at), spell)])
             for judge, at in judges
-            if not (said.unasked and row.get(at) in (None, ""))
+            if not (said.empty_is_missing and row.get(at) in (None, ""))
         ]
         for judge, column in probabilities:
             votes.append(judged(item_id, judge, [_probable(row.get(column), layout.task)]))
@@ -260,7 +260,12 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
 
 def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
     """What turns a row into columns: guards off, fields inside others, and what an earlier row says."""
-    inner, carry, group, guarded = layout.inner, layout.said.carry, layout.group, layout.said.guarded
+    inner, carry, group, guarded = (
+        layout.inner,
+        layout.said.forward_fill,
+        layout.group,
+        layout.said.escaped_formulas,
+    )
     if not inner and not carry and not guarded:
         return None
     before: dict[str, Any] = {}

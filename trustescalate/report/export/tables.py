@@ -71,15 +71,15 @@ class _Layout:
             cells |= {self.people[note.annotator]: note.label for note in row.annotations}
         return cells
 
-    def columns_file(self, *, guarded: bool) -> bytes:
+    def columns_file(self, *, escaped: bool) -> bytes:
         """What the columns hold, for `trustescalate import --columns`."""
         some = {row.item.group for row in self.export.rows} - {None}
         lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
         lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
         lines += ['group = "group"'] if some else []
-        lines += ['label = "label"', 'annotator = "annotator"'] if self.export.blind else []
-        lines += ["guarded = true"] if guarded else []
-        lines += ["unasked = true"] if self.judges else []
+        lines += ['label_budget = "label"', 'annotator = "annotator"'] if self.export.blind else []
+        lines += ["escaped_formulas = true"] if escaped else []
+        lines += ["empty_is_missing = true"] if self.judges else []
         tables = (("annotators", self.people), ("judges", self.judges), ("meta", self.meta))
         for name, table in tables:
             if table:
@@ -138,7 +138,7 @@ def guarded(text: str) -> str:
 
 def _csv(export: Export) -> Iterator[bytes]:
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(guarded=True)
+    export.beside[".columns.toml"] = layout.columns_file(escaped=True)
     yield b"\xef\xbb\xbf" + _line(layout.names)
 
     def write(row: Row) -> Iterator[bytes]:
@@ -174,7 +174,7 @@ def _flat(export: Export, value: Json) -> Json:
 
 def _jsonl(export: Export) -> Iterator[bytes]:
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(guarded=False)
+    export.beside[".columns.toml"] = layout.columns_file(escaped=False)
 
     def write(row: Row) -> Iterator[bytes]:
         yield as_json({name: _turns(value) for name, value in layout.cells(row).items()})
@@ -192,7 +192,7 @@ def _parquet(export: Export) -> Iterator[bytes]:
     from pyarrow import Table, array, float64, parquet, string
 
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(guarded=False)
+    export.beside[".columns.toml"] = layout.columns_file(escaped=False)
     rows = [layout.cells(row) for row in export.rows]
     numbers = {"score", "cost_usd"}
     columns = {
@@ -210,6 +210,6 @@ def _text(value: Json) -> str | None:
     return None if value is None else str(value)
 
 
-CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas guarded)", _csv, blind=True)
+CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas escaped)", _csv, blind=True)
 JSONL = Target("jsonl", "JSON lines", _jsonl, blind=True)
 PARQUET = Target("parquet", "Parquet", _parquet, blind=True)

@@ -49,6 +49,14 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     run_blocks(page, tmp_path, tmp_path / "bin")
 
 
+def test_the_deny_list_names_the_term_to_use() -> None:
+    assert list(denied("The dearest judge keeps its promise.")) == [
+        "dearest: last judge",
+        "promise: guarantee",
+    ]
+    assert list(denied("endearing, compromise, --fresher")) == []
+
+
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_uses_the_terms_of_the_glossary(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.factory import run
+from tests.support.certificates import protocol
 from tests.support.pairs import pairs, text
-from tests.support.projects import Calls, calibrate, edit, simulated, write_project
-from tests.support.promises import protocol
+from tests.support.projects import Calls, calibrate, edit, run, simulated, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.calibration.calibrate import calibrate as certify

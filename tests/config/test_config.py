@@ -8,9 +8,9 @@ import pytest
 
 from trustescalate.config import Config, json_schema, load_config, verdict_free_keys, verdict_keys
 from trustescalate.config.judges import JUDGE_TABLES
+from trustescalate.config.moved import REMOVED, REMOVED_VALUES, RENAMED, RENAMED_VALUES
 from trustescalate.config.starter import STARTER
 from trustescalate.config.tables import DataTable
-from trustescalate.config.moved import REMOVED, REMOVED_VALUES, RENAMED, RENAMED_VALUES
 from trustescalate.errors import ConfigError
 from trustescalate.records import Task, TaskKind
 
@@ -139,7 +139,7 @@ vote = "v.jsonl"
         ('[guarantee]\npath = "tierwise"\n[task]\nties = "half"', 'ties = "half" is tested by betting'),
         ("[guarantee]\ninterim = []", "guarantee.interim: must be 1 to 20 numbers of rows, rising"),
         ("[guarantee]\ninterim = [200, 100]", "guarantee.interim: must be 1 to 20 numbers of rows, rising"),
-        ("[guarantee]\ninterim_shares = [0.5]", "interim_shares holds one share of delta for each of interim"),
+        ("[guarantee]\ninterim_shares = [0.5]", "holds one share of delta for each of interim"),
         ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [1]", "one share of delta for each of interim"),
         ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [0.6, 0.5]", "sum to at most 1"),
         ("[guarantee]\ninterim = [9, 20]\ninterim_shares = [1.1, -0.1]", "interim_shares must be above 0"),

@@ -1,7 +1,7 @@
 """Responses that are turns of a conversation: read, shown, judged and reported as what they are."""
 
 from trustescalate.data.clusters import content_digest
-from trustescalate.judges.prompts import render
+from trustescalate.judges.prompts import conversation, prefix
 from trustescalate.records import Item, Task, TaskKind, Turn
 from trustescalate.records.jsonl import decode, encode
 from trustescalate.report.run_sections import _texts
@@ -12,16 +12,20 @@ SECOND = (Turn("assistant", "Uno."), Turn("user", "And then?"), Turn("assistant"
 ITEM = Item("q", "Count.", (FIRST, SECOND))
 
 
+def shown_to_judge(*, swapped: bool = False) -> str:
+    return conversation(TASK, prefix(TASK, ()), ITEM, swapped=swapped).messages[-1].content
+
+
 def test_turns_survive_a_file() -> None:
     assert decode(encode(ITEM), Item) == ITEM
 
 
 def test_a_judge_sees_every_turn_of_each_response_in_its_place() -> None:
-    shown = render(TASK, ITEM)
+    shown = shown_to_judge()
     order = [shown.index(text) for text in ("One.", "And then?", "Two.", "Uno.", "Dos.")]
     assert order == sorted(order)
     assert shown.count("[response A turn 2 user") == 1
-    swapped = render(TASK, ITEM, swapped=True)
+    swapped = shown_to_judge(swapped=True)
     assert swapped.index("Uno.") < swapped.index("One.")
 
 

@@ -1,6 +1,6 @@
 """Sample files of other tools' formats, and what a parse of them holds.
 
-Our own lie in tests/data/importers/samples, written to the documented shapes; real ones lie beside the checkout.
+Our own lie in tests/data/importers/samples, written to the documented shapes; real ones beside the checkout.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Draw the rows of one batch that people label.
 
-The draw is the only chance that the finite-batch guarantee is about. It reads no label, nor which items have one:
-the same items and the same seed give the same draw."""
+The draw is the only chance that the finite-batch guarantee is about. It reads no label, nor which items have
+one: the same items and the same seed give the same draw.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

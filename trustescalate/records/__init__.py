@@ -1,6 +1,6 @@
 """The records that pass between modules: frozen dataclasses, standard library only.
 
-This package holds no I/O and no statistics. Reading and writing records as JSON is `trustescalate.records.jsonl`.
+This package holds no I/O and no statistics. Reading and writing them as JSON is `records.jsonl`.
 """
 
 from trustescalate.records.certificate import (

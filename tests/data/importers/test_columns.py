@@ -151,14 +151,14 @@ def test_columns_are_named_in_a_file_or_in_the_configuration(said: str, tmp_path
             "has 2 responses",
         ),
         (
-            '[import]\nprompt = "asked"\nresponses = ["said"]\nlabel_budget = "verdict"',
+            '[import]\nprompt = "asked"\nresponses = ["said"]\nlabel = "verdict"',
             DataError,
             "what do the labels mean",
         ),
         (
             '[import]\nprompt = "asked"\nresponses = ["said", "verdict"]\nforward_fill = ["asked"]',
             DataError,
-            "carry goes with a group",
+            "forward_fill goes with a group",
         ),
         (
             '[task]\nkind = "rating"\n[import]\nprompt = "asked"\nresponses = ["said"]\n'

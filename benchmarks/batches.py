@@ -1,11 +1,11 @@
-"""The same labels, two promises: one on a finite batch, one on a population, on recorded votes.
+"""The same labels, two guarantees: one on a finite batch, one on a population, on recorded votes.
 
     python -m benchmarks.batches FOLDER ... [--n 100 200] [--draws 200] [--markdown FILE]
 
 Each FOLDER is one that `benchmarks.shared_data` wrote. A draw makes a batch of N items with replacement from
 the set, N being a few times n, and labels n of them, drawn without replacement. Both certificates are tested
 on these n rows and the same path, laid out on the batch's own scores, and scored by how much of the batch
-they release. The batch's promise is held against the batch, the population's against the whole set.
+they release. The batch's guarantee is held against the batch, the population's against the whole set.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PATH: PathName = "hedged"
 def measure(
     place: Recorded, n: int, times: int, alpha: float, delta: float, draws: int, seed: int
 ) -> FloatArray:
-    """Mean coverage of the batch by either promise, and broken promises of either: batch, population, …"""
+    """Mean coverage of the batch by either guarantee, and broken guarantees of either: batch, population, …"""
     rng, total = np.random.default_rng(seed), np.zeros(4)
     everything = np.arange(len(place.rows.truth))
     for _ in range(draws):
@@ -75,12 +75,12 @@ def _broken(thresholds: FloatArray | None, rows: Rows, alpha: float) -> bool:
 
 
 def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
-    """Markdown lines: a row for each set, promise and n, a cell for each size of batch."""
+    """Markdown lines: a row for each set, guarantee and n, a cell for each size of batch."""
     limit = violation_limit(options.draws, options.delta)
     lines = [
         f"Made by `python -m benchmarks.batches`: {options.draws} draws of a batch of N items of which n are "
         f"labelled, δ = {options.delta:g}, path {PATH}, chosen for coverage. A cell: share of the batch that "
-        "is released under the promise on the batch / on a population, and broken promises of either (at "
+        "is released under the guarantee on the batch / on a population, and broken guarantees of either (at "
         f"most {limit} are explained by δ).",
         "",
         "| set | α | n | " + " | ".join(f"N = {times} n" for times in TIMES) + " |",
@@ -105,7 +105,7 @@ def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="A promise on a batch beside one on a population.")
+    parser = argparse.ArgumentParser(description="A guarantee on a batch beside one on a population.")
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--n", type=int, nargs="+", default=[100, 200])
     parser.add_argument("--alpha", type=float, nargs="+", help="default: by the set's name")

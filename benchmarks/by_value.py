@@ -1,10 +1,10 @@
-"""One promise for all items, or one for each value of a field: which hold, and what they cover.
+"""One guarantee for all items, or one for each value of a field: which hold, and what they cover.
 
     python -m benchmarks.by_value FOLDER --by meta.subset [--n 800] [--draws 300] [--alpha 0.15] [--target-coverage 1]
 
 FOLDER is one that `benchmarks.shared_data` wrote, as for `benchmarks.resample`: its labelled items are the
 population, each draw takes n rows with replacement, and certificates are scored on the whole population. A
-draw is broken if some value's true risk is above alpha: for promises by value, of a value that was certified.
+draw is broken if some value's true risk is above alpha: for guarantees by value, of a value that was certified.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from trustescalate.stats.validity import violation_limit
 
 
 class Tally(NamedTuple):
-    """Of all draws: how many certified anything, how many broke a promise; mean share of items released."""
+    """Of all draws: how many certified anything, how many broke a guarantee; mean share of items released."""
 
     certified: int
     broken: int
@@ -57,7 +57,7 @@ def compare(
     classes: int,
     rng: np.random.Generator,
 ) -> tuple[Tally, Tally]:
-    """One promise for all, and one for each value, on the same draws."""
+    """One guarantee for all, and one for each value, on the same draws."""
     size, values = len(place), int(place.max()) + 1
     of_all, of_each = np.zeros(3), np.zeros(3)
     for _ in range(draws):
@@ -101,7 +101,7 @@ def _scored(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="One promise for all, against one for each value.")
+    parser = argparse.ArgumentParser(description="One guarantee for all, against one for each value.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--by", required=True)
     parser.add_argument("--n", type=int, default=800)
@@ -116,7 +116,7 @@ def main() -> None:
     print(
         f"{len(place)} items, {len(names)} values of {options.by}, {options.draws} draws of {options.n} rows"
     )
-    print(f"{'alpha':>6}  {'promise':<14} {'certified':>9} {'coverage':>8} {'broken for a value':>19}")
+    print(f"{'alpha':>6}  {'guarantee':<14} {'certified':>9} {'coverage':>8} {'broken for a value':>19}")
     for alpha in options.alpha:
         found = compare(
             population,

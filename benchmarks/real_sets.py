@@ -1,4 +1,4 @@
-"""Every path and estimator on recorded votes: what is certified, at what cost, and does the promise hold?
+"""Every path and estimator on recorded votes: what is certified, at what cost, and does the guarantee hold?
 
     python -m benchmarks.real_sets FOLDER ... [--n 100 200 500] [--draws 200] [--markdown FILE]
 
@@ -6,7 +6,7 @@ Each FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations
 the population. A draw takes n labelled rows with replacement; paths that learn from labels get their
 dev rows out of these n. Where the set has groups, whole groups are drawn, and one row of each. A
 further pilot of rows without labels lays out the quantiles. Each certificate is scored on the whole
-population, every group weighing the same, so a broken promise is seen, not estimated. A draw without a
+population, every group weighing the same, so a broken guarantee is seen, not estimated. A draw without a
 certificate covers nothing and costs all tiers.
 """
 
@@ -37,7 +37,7 @@ ALPHAS: Mapping[str, tuple[float, ...]] = {
     "summhay_coverage": (0.20, 0.30),
     "mtbench_human": (0.30, 0.35),
 }
-"""Promises that the judges of a set can keep at all, given how often they are wrong."""
+"""Guarantees that the judges of a set can keep at all, given how often they are wrong."""
 
 FIXED = ("tierwise",)
 ESTIMATED = ("sampled",)
@@ -67,7 +67,7 @@ class Recorded(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Means over draws, and how many draws broke the promise."""
+    """Means over draws, and how many draws broke the guarantee."""
 
     coverage: float
     cost: float
@@ -153,12 +153,12 @@ def _score(
 
 
 def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
-    """Markdown lines: a row for each set, promise and method, a cell for each n."""
+    """Markdown lines: a row for each set, guarantee and method, a cell for each n."""
     limit = violation_limit(options.draws, options.delta)
     lines = [
         f"Made by `python -m benchmarks.real_sets`: {options.draws} draws of n labelled rows, "
         f"δ = {options.delta:g}, a pilot of {options.pilot} rows "
-        f"without labels. A cell: certified coverage, USD for 1,000 items, broken promises (at most {limit} "
+        f"without labels. A cell: certified coverage, USD for 1,000 items, broken guarantees (at most {limit} "
         f"are explained by δ). Paths marked * spend {options.dev_share:.0%} of the n rows on fitting.",
         "",
         "| set | α | path or estimator | " + " | ".join(f"n = {n}" for n in options.n) + " |",

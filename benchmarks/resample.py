@@ -1,10 +1,10 @@
-"""Does the promise hold on recorded votes, and what does it buy?
+"""Does the guarantee hold on recorded votes, and what does it buy?
 
     python -m benchmarks.resample FOLDER [--n 500] [--draws 300] [--alpha 0.1 0.15 0.2] [--delta 0.1]
 
 FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations: its labelled items are the
 population. Each draw takes n calibration rows with replacement, certifies, and scores the certificate on the
-whole population, so a broken promise is seen, not estimated. The path's quantiles come from a pilot drawn
+whole population, so a broken guarantee is seen, not estimated. The path's quantiles come from a pilot drawn
 separately, without labels. Coverage and cost count a draw without a certificate as covering nothing, at the
 cost of asking every tier.
 """
@@ -30,7 +30,7 @@ from trustescalate.stats.validity import violation_limit
 METHODS: Mapping[str, tuple[Literal["common", "tierwise"], bool]] = {
     "common + fallback": ("common", False),
     "tierwise": ("tierwise", False),
-    "dearest judge alone": ("common", True),
+    "last judge alone": ("common", True),
 }
 
 
@@ -46,7 +46,7 @@ class Population(NamedTuple):
         """Some of the items, in this order."""
         return Population(self.scores[index], self.labels[index], self.truth[index], self.costs[index])
 
-    def dearest(self) -> "Population":
+    def last(self) -> "Population":
         """With the last judge only."""
         return Population(self.scores[:, -1:], self.labels[:, -1:], self.truth, self.costs[:, -1:])
 
@@ -148,7 +148,7 @@ def main() -> None:
     for alpha in options.alpha:
         for method, (path, alone) in METHODS.items():
             result = resample(
-                population.dearest() if alone else population,
+                population.last() if alone else population,
                 path,
                 n=options.n,
                 draws=options.draws,

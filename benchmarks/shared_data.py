@@ -27,7 +27,7 @@ EMPTY = "(empty response)"
 
 
 class Source(NamedTuple):
-    """How a folder is read: its [task], the judges cheapest first with USD per call, and what hangs together.
+    """How a folder is read: its [task], the judges cheapest first with USD per call, and what is clustered.
 
     `texts` names a second file of responses and `key`, `text` say how its rows are read.
     """

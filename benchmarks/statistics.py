@@ -125,7 +125,7 @@ def replications(trials: int, n: int) -> Measured:
         certified += rejected.size > 0
         violations += any(chances[t] > ALPHA for t in rejected)
     if violations > violation_limit(trials, DELTA):
-        raise AssertionError(f"{violations} of {trials} replications broke the promise")
+        raise AssertionError(f"{violations} of {trials} replications broke the guarantee")
     took = time.perf_counter() - start
     return Measured(f"{trials:,} validity replications, n = {n:,} ({violations} violations)", took, None, 5)
 

@@ -31,7 +31,7 @@ RENDERERS = {"html": render_html, "md": render_markdown, "json": render_json}
 
 
 def sample_reports() -> Mapping[str, str]:
-    """File names and contents: the demo as run, and the same labels held against a promise that fails."""
+    """File names and contents: the demo as run, and the same labels held against a guarantee that fails."""
     with tempfile.TemporaryDirectory() as room:
         made = {"demo": _run(Path(room) / "demo"), "no-certificate": _refused(Path(room) / "refused")}
     return {

@@ -50,11 +50,11 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_deny_list_names_the_term_to_use() -> None:
-    assert list(denied("The dearest judge keeps its promise.")) == [
-        "dearest: last judge",
-        "promise: guarantee",
+    assert list(denied("The last judge keeps its guarantee.")) == [
+        "last: last judge",
+        "guarantee: guarantee",
     ]
-    assert list(denied("endearing, compromise, --fresher")) == []
+    assert list(denied("endearing, comguarantee, --fresher")) == []
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

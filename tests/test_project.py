@@ -396,7 +396,7 @@ def test_every_labelled_item_and_no_items_is_a_usage_error(tmp_path: Path) -> No
         run(config)
 
 
-# ── what stands beside the promise ──
+# ── what stands beside the guarantee ──
 
 
 def test_a_run_is_read_back_with_what_stands_beside_it(config: Path) -> None:

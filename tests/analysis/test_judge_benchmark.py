@@ -89,7 +89,7 @@ def test_every_figure_is_that_of_a_hand_count(by_hand: Path) -> None:
     # Of a and c, where both prefer one: it takes the longer twice, people once.
     assert row.length_lean == 0.5
     assert (row.tokens, row.usd, row.seconds) == (1000 * (80 + 6) / 4, 1000.0, None)
-    marks = {mark.name: (mark.agreements, mark.n) for mark in found.yardsticks}
+    marks = {mark.name: (mark.agreements, mark.n) for mark in found.baselines}
     assert marks == {"always A": (2, 4), "longer response": (1, 4), "human leave-one-out agreement": (8, 8)}
 
 

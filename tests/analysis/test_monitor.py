@@ -84,8 +84,8 @@ def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_promises_by_value_are_watched_together(tmp_path: Path) -> None:
-    """Against the largest alpha that was certified; rows of values without a promise are no anchors."""
+def test_guarantees_by_value_are_watched_together(tmp_path: Path) -> None:
+    """Against the largest alpha that was certified; rows of values without a guarantee are no anchors."""
 
     def change(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
         for place, item in enumerate(items):
@@ -108,7 +108,7 @@ def test_promises_by_value_are_watched_together(tmp_path: Path) -> None:
 # ── the audit ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_labels_as_promised_raise_no_alarm(config: Path) -> None:
+def test_labels_as_guaranteed_raise_no_alarm(config: Path) -> None:
     found = watched(config, audit=audit(config, lambda place: place % 10 == 0))
     assert (found.verdict, found.exit_code) == ("none", 0)
     assert found.audit.labels == found.added == len(released(config)) > 60

@@ -15,7 +15,7 @@ from tests.support.projects import calibrate, write_project
 from trustescalate.analysis.risk_band import band_section, read_band
 from trustescalate.cli import app
 from trustescalate.errors import NotMeasurable
-from trustescalate.records import Seal
+from trustescalate.records import JudgeBinding
 from trustescalate.report.terminal import section_lines
 
 pytestmark = pytest.mark.slow
@@ -98,5 +98,5 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 
 def test_hostile_names_do_not_reach_the_terminal() -> None:
     made = World().certificate()
-    named = replace(made, judges=tuple(Seal(name, "", "logprobs") for name in ALIVE))
+    named = replace(made, judges=tuple(JudgeBinding(name, "", "logprobs") for name in ALIVE))
     assert not UNSAFE.search("\n".join(section_lines(band_section(read_band(named, (0.5,))))))

@@ -12,9 +12,9 @@ from tests.support.certificates import TASK
 from tests.support.projects import calibrate, write_project
 from trustescalate.calibration.annotator_agreement import people
 from trustescalate.errors import DataError
-from trustescalate.records import Annotation, People
+from trustescalate.records import Annotation, AnnotatorAgreement
 from trustescalate.records.jsonl import decode, encode
-from trustescalate.report.secondary import people_section
+from trustescalate.report.secondary import annotator_section
 from trustescalate.report.sections import Section, Table
 
 pytestmark = pytest.mark.slow
@@ -35,15 +35,15 @@ def asked(seconds: dict[str, float], rows: int = 80, hasty: str = "<b>di</b>") -
     return notes
 
 
-def found(seconds: dict[str, float], **more: Any) -> People:
+def found(seconds: dict[str, float], **more: Any) -> AnnotatorAgreement:
     notes = asked(seconds, **more)
     made = people(TASK, notes, sorted({note.item_id for note in notes}), {})
     assert made is not None
     return made
 
 
-def section(made: People) -> Section:
-    shown = people_section(replace(factory.certificate(), people=made))
+def section(made: AnnotatorAgreement) -> Section:
+    shown = annotator_section(replace(factory.certificate(), people=made))
     assert shown is not None
     return shown
 
@@ -94,7 +94,9 @@ def test_times_reach_the_certificate_and_change_nothing_else(tmp_path: Path) -> 
     )
     assert timed.people is not None
     assert all(each.timed >= each.opinions and each.seconds for each in timed.people.annotators)
-    assert replace(timed, people=None, created="") == replace(plain, people=None, created="")
+    assert replace(timed, annotator_agreement=None, created="") == replace(
+        plain, annotator_agreement=None, created=""
+    )
 
 
 @pytest.mark.parametrize("seconds", [-1, "NaN", '"soon"'])

@@ -163,7 +163,7 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
     assert "Each item counts once, in a large cluster too" in page(made)
     assert f"kept with probability rows / 4, {made.n} of 150" in " ".join(made.assumptions)
     assert build_calibration(made).banners == ()
-    assert "nothing is promised about clusters that are larger" in " ".join(build(ran(given)).banners)
+    assert "nothing is guaranteed about clusters that are larger" in " ".join(build(ran(given)).banners)
 
 
 def test_betting_on_clusters_is_said_as_such(tmp_path: Path) -> None:

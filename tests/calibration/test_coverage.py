@@ -35,7 +35,7 @@ def test_the_page_says_what_is_measured(rate: float, labels: int) -> None:
         assert fisher_exact(table).pvalue > 1e-5, (said, seen / FRESH)
 
 
-def test_what_is_shown_misses_no_oftener_than_promised_and_a_little() -> None:
+def test_what_is_shown_misses_no_oftener_than_guaranteed_and_a_little() -> None:
     for (rate, labels), (unguarded, shown, _) in page().items():
         assert round(shown * DRAWN) <= violation_limit(DRAWN, DELTA + 0.02), (rate, labels)
         if labels * rate < 10:

@@ -182,7 +182,7 @@ def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certifica
     }
     assert (
         "every judge is asked about every item"
-        in dict(inspect_project(Project.open(config).config).facts)["promise"]
+        in dict(inspect_project(Project.open(config).config).facts)["guarantee"]
     )
 
 
@@ -416,7 +416,7 @@ def test_an_export_names_no_certificate(done: tuple[Path, Certificate, Run], tmp
     to = tmp_path / "pairs.jsonl"
     result = CliRunner().invoke(app, ["export", "--as", "trl", "--config", str(config), "--to", str(to)])
     assert result.exit_code == 0, result.output
-    assert "the promise is a mean over runs" in result.output
+    assert "the guarantee is a mean over runs" in result.output
     assert all(
         "calibration" in row and "certificate" not in row
         for row in map(json.loads, to.read_text().splitlines())

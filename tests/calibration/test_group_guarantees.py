@@ -1,4 +1,4 @@
-"""A promise for each value of a field, from files to gate; counts by hand; what is refused, and by whom."""
+"""A guarantee for each value of a field, from files to gate; counts by hand; what is refused, and by whom."""
 
 import json
 import os
@@ -173,7 +173,7 @@ def test_stacked_scores_by_value(tmp_path: Path) -> None:
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_items_without_a_promise_abstain_and_cost_nothing(done: tuple[Path, Certificate, Run]) -> None:
+def test_items_without_a_guarantee_abstain_and_cost_nothing(done: tuple[Path, Certificate, Run]) -> None:
     _, made, result = done
     assert [(one.value, one.chosen is not None) for one in made.groups] == [
         ("de", True), ("en", True), ("fi", False),
@@ -229,7 +229,7 @@ def test_an_unknown_value_abstains(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_under_other_promises_is_refused(done: tuple[Path, Certificate, Run], tmp_path: Path) -> None:
+def test_a_run_under_other_guarantees_is_refused(done: tuple[Path, Certificate, Run], tmp_path: Path) -> None:
     for more, field in (
         ("", r"\[groups\] by was 'meta.language' and is None"),
         (GROUPS.replace("language", "tongue"), "is 'meta.tongue'"),
@@ -345,7 +345,7 @@ def test_hostile_values_stay_data(tmp_path: Path) -> None:
     assert "\x1b" not in shown.stdout
 
 
-def test_fresh_labels_against_each_promise(tmp_path: Path) -> None:
+def test_fresh_labels_against_each_guarantee(tmp_path: Path) -> None:
     """People then disagree with everything that is released in one language, and the gate names it."""
     config = write_groups(tmp_path, "de", "en", more=GROUPS + "[roles]\nholdout = 0.3\n")
     calibrate(config)
@@ -401,7 +401,7 @@ def test_rare_values_are_never_left_out_and_one_value_is_none() -> None:
     assert one.left_out is None
 
 
-def test_evidence_alone_and_beside_promises(tmp_path: Path) -> None:
+def test_evidence_alone_and_beside_guarantees(tmp_path: Path) -> None:
     more = '[groups]\nevidence = "meta.language"\n'
     made = calibrate(write_groups(tmp_path / "alone", "de", "en", more=more))
     assert made.group_by is None
@@ -417,7 +417,7 @@ def test_evidence_alone_and_beside_promises(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
-    """Labels of one language are shuffled: a promise made on the other does not carry over."""
+    """Labels of one language are shuffled: a guarantee made on the other does not carry over."""
 
     def change(items: list[Any], notes: list[Any]) -> None:
         languages("de", "en")(items, notes)
@@ -439,7 +439,7 @@ def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
     ("text", "guarantee", "message"),
     [
         ('[groups]\nby = "language"\n', "", "groups.by"),
-        ("[groups]\ntarget_coverage = 0.5\n", "", "enough is about a promise for each value"),
+        ("[groups]\ntarget_coverage = 0.5\n", "", "enough is about a guarantee for each value"),
         ('[groups]\nby = "meta.k"\nalpha = { de = 1.5 }\n', "", "groups.alpha.de"),
         ('[groups]\nby = "meta.k"\nweights = { de = 0 }\n', "", "groups.weights.de"),
         (
@@ -478,7 +478,7 @@ def test_a_value_that_no_item_has_is_a_slip_of_the_pen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["tune"], ["plan"]])
-def test_commands_that_know_one_promise_say_so(
+def test_commands_that_know_one_guarantee_say_so(
     done: tuple[Path, Certificate, Run], command: list[str]
 ) -> None:
     result = CliRunner().invoke(app, [*command, "--config", str(done[0])])
@@ -489,7 +489,7 @@ def test_commands_that_know_one_promise_say_so(
 def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
     found = inspect_project(Project.open(done[0]).config)
     counts = {one.value: len(one.rows) for one in done[1].groups}
-    told = dict(found.facts)["a promise for each meta.language"]
+    told = dict(found.facts)["a guarantee for each meta.language"]
     assert sorted(told.split(", ")) == sorted(f"{value} {n}" for value, n in counts.items())
     assert (
         f"meta.language 'fi': {counts['fi']} rows to certify with, fewer than 40: it is not tested"
@@ -515,7 +515,7 @@ def test_a_changed_table_makes_a_run_stale(tmp_path: Path) -> None:
     assert "[groups] was changed after this run" in [check.observed for check in verdict.checks]
 
 
-# ── the promise ──────────────────────────────────────────────────────────────────────────────────
+# ── the guarantee ──────────────────────────────────────────────────────────────────────────────────
 
 TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
 GOOD, BAD = 0.03, 1.001
@@ -558,7 +558,7 @@ def certified_values(
         (1, 2, {"bad1": 0.1}, 0.5),
     ],
 )
-def test_all_promises_hold_at_once(good: int, bad: int, alpha: dict[str, float], enough: float) -> None:
+def test_all_guarantees_hold_at_once(good: int, bad: int, alpha: dict[str, float], enough: float) -> None:
     risks = {f"good{i}": GOOD for i in range(good)}
     risks |= {f"bad{i}": BAD * alpha.get(f"bad{i}", 0.2) for i in range(bad)}
     rng = np.random.default_rng(0)
@@ -571,7 +571,7 @@ def test_all_promises_hold_at_once(good: int, bad: int, alpha: dict[str, float],
     assert useful > 0.8 * TRIALS
 
 
-def test_canary_one_promise_for_all_is_none_for_each() -> None:
+def test_canary_one_guarantee_for_all_is_none_for_each() -> None:
     """Three quarters of the rows are of a good value, and hide that the other is wrong too often."""
     rng = np.random.default_rng(0)
     broken = 0

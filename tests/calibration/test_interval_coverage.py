@@ -162,7 +162,7 @@ def test_labels_of_an_unknown_scale_have_no_interval_unless_many_vary() -> None:
     assert 4 < low < 4.9 < high <= 5
 
 
-def test_the_gate_keeps_true_promises_on_rows_of_clusters() -> None:
+def test_the_gate_keeps_true_guarantees_on_rows_of_clusters() -> None:
     """The upper end is below a true agreement of .9 in at most 2.5 % of draws; row by row in more."""
     rng, off = np.random.default_rng(4), np.zeros(2, dtype=int)
     units = [f"group {k}" for k in np.repeat(np.arange(25), 12)]

@@ -544,8 +544,8 @@ def test_planned_looks_go_on_whatever_was_read(tmp_path: Path) -> None:
     made = calibrate(config)
     Project.open(config).read_to_choose("tune", made.roles["certify"])
     second = calibrate(world(tmp_path, 120, guarantee=looks))
-    assert second.look is not None
-    assert second.look.number == 2
+    assert second.interim is not None
+    assert second.interim.number == 2
     assert set(made.roles["certify"]) < set(second.roles["certify"])
 
 

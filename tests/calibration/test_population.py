@@ -1,4 +1,4 @@
-"""Beside the promise: people's agreement by hand, the mean over all items in worlds whose mean is known."""
+"""Beside the guarantee: people's agreement by hand, the mean over all items in worlds whose mean is known."""
 
 import random
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def test_the_band_shares_delta_over_its_checkpoints() -> None:
 
 def test_a_certificate_of_before_still_decodes() -> None:
     made = World().certificate()
-    old = encode(replace(made, radius=None, band=(), people=None))
+    old = encode(replace(made, radius=None, band=(), annotator_agreement=None))
     assert not {b"radius", b"band", b"people"} & set(old.split(b'"'))
     assert decode(old, Certificate).people is None
     assert decode(encode(made), Certificate) == made

@@ -1,4 +1,4 @@
-"""The promise itself, counted in worlds whose true risk is known; and that the count would show a broken one.
+"""The guarantee itself, counted in worlds whose true risk is known; and that the count would show a broken one.
 
 TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
 """
@@ -59,14 +59,14 @@ def counted(name: str, rule: str, tiers: int = 2) -> Replications:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", WORLDS)
-def test_the_promise_holds(name: str, rule: str) -> None:
+def test_the_guarantee_holds(name: str, rule: str) -> None:
     result = counted(name, rule)
     assert result.violations <= violation_limit(TRIALS, DELTA)
     assert result.coverage_misses <= violation_limit(TRIALS, DELTA)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_promise_holds_with_one_tier_and_with_three(rule: str) -> None:
+def test_the_guarantee_holds_with_one_tier_and_with_three(rule: str) -> None:
     # Three independent judges put together are better than alpha; with two coins beside one they are not.
     barely_too_bad = "coin_beside" if rule in ("stacked", "pooled") else "adversarial"
     for tiers in (1, 3):
@@ -141,7 +141,7 @@ def published_rule(rows: Sample) -> FloatArray:
     return np.array(thresholds)
 
 
-def test_canary_the_published_rule_breaks_the_promise() -> None:
+def test_canary_the_published_rule_breaks_the_guarantee() -> None:
     place, rng = world("hopeless", ALPHA, 2), np.random.default_rng(0)
     violations = sum(broken(place, published_rule(place.draw(N, rng))) for _ in range(100))
     assert violations > violation_limit(100, DELTA)
@@ -157,7 +157,7 @@ def split_ties(rows: Sample) -> FloatArray | None:
     return rows.scores[order[passed[-1:]]][0] if passed.size else None
 
 
-def test_canary_splitting_ties_breaks_the_promise() -> None:
+def test_canary_splitting_ties_breaks_the_guarantee() -> None:
     place, rng = world("tied", ALPHA, 1), np.random.default_rng(0)
     violations = sum(broken(place, split_ties(place.draw(N, rng))) for _ in range(300))
     assert violations > violation_limit(300, DELTA)
@@ -171,7 +171,7 @@ def any_passing_bound(rows: Sample) -> FloatArray | None:
     return path[passed[-1]] if passed.size else None
 
 
-def test_canary_starting_where_labels_look_good_breaks_the_promise() -> None:
+def test_canary_starting_where_labels_look_good_breaks_the_guarantee() -> None:
     place, rng = world("adversarial", ALPHA, 1), np.random.default_rng(0)
     violations = sum(broken(place, any_passing_bound(place.draw(N, rng))) for _ in range(300))
     assert violations > violation_limit(300, DELTA)
@@ -181,7 +181,7 @@ def rows_of(sample: Sample) -> Rows:
     return Rows(*sample, np.zeros(sample.scores.shape))
 
 
-def test_canary_a_path_laid_out_on_certification_rows_breaks_the_promise() -> None:
+def test_canary_a_path_laid_out_on_certification_rows_breaks_the_guarantee() -> None:
     place, rng, violations = world("adversarial", ALPHA, 3), np.random.default_rng(0), 0
     for _ in range(60):
         rows = rows_of(place.draw(N, rng))
@@ -191,8 +191,8 @@ def test_canary_a_path_laid_out_on_certification_rows_breaks_the_promise() -> No
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_canary_a_stack_fitted_on_certification_rows_breaks_the_promise(same: bool) -> None:
-    """Fourteen coins: whatever is certified below a half is a broken promise."""
+def test_canary_a_stack_fitted_on_certification_rows_breaks_the_guarantee(same: bool) -> None:
+    """Fourteen coins: whatever is certified below a half is a broken guarantee."""
     coins = World(np.full((1, 14), 0.8), np.full((1, 14), 0.5))
     rng, violations = np.random.default_rng(0), 0
     for _ in range(60):

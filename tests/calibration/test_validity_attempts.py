@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.promises import FOR_A, MANY, PAIR, heard, protocol
+from tests.support.guarantees import FOR_A, MANY, PAIR, heard, protocol
 from trustescalate.calibration.attempts import enter_test
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.ledger import enter_outcome, labels_of, read_ledger
@@ -133,7 +133,7 @@ def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_label_more_through_the_ledger_and_calibrate(tmp_path: Path) -> None:
-    """Without the ledger the same habit is the canary of planned looks in `test_validity_promises`."""
+    """Without the ledger the same habit is the canary of planned looks in `test_validity_guarantees`."""
     seen = sum(labelled_more(tmp_path / str(seed), seed) for seed in range(THROUGH_CALIBRATE))
     assert seen <= violation_limit(THROUGH_CALIBRATE, DELTA)
 

@@ -1,4 +1,4 @@
-"""The promise of each further kind of certificate, counted as in `test_validity`, beside rules that break it.
+"""The guarantee of each further kind of certificate, counted as in `test_validity`, beside rules that break it.
 
 TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
 """
@@ -146,7 +146,7 @@ def test_all_limits_of_a_band_hold_at_once(name: str) -> None:
         rows = place.draw(400, rng)
         counts = evaluate(path, *rows, np.zeros(rows.scores.shape))
         band = Band(path, *counts, risk_upper_band(counts.errors, counts.accepted, DELTA))
-        alpha = min(0.99, float(band.upper.min()))  # the promise that looks best, chosen after looking
+        alpha = min(0.99, float(band.upper.min()))  # the guarantee that looks best, chosen after looking
         chosen = certified_at(band, alpha, 400)
         assert chosen is None or risks[chosen] <= alpha or (risks > band.upper).any()
         return bool((risks > band.upper).any())
@@ -196,7 +196,7 @@ def groups_broken(rng: np.random.Generator, names: tuple[str, ...], n: int, enou
         (("monotone", "tied", "bad_at_top"), 0.5),
     ],
 )
-def test_all_groups_keep_the_promise_at_once(names: tuple[str, ...], enough: float) -> None:
+def test_all_groups_keep_the_guarantee_at_once(names: tuple[str, ...], enough: float) -> None:
     violations = count_broken(lambda rng: groups_broken(rng, names, 400, enough))
     assert violations <= violation_limit(TRIALS, DELTA)
 
@@ -219,7 +219,7 @@ def draw_losses(place: World, n: int, people: int, rng: np.random.Generator) -> 
 
 @pytest.mark.parametrize("people", [1, 5])
 @pytest.mark.parametrize("name", HARD)
-def test_mean_losses_keep_the_promise(name: str, people: int) -> None:
+def test_mean_losses_keep_the_guarantee(name: str, people: int) -> None:
     place = world(name, ALPHA, 1)
     path = common_path(place.scores, 1, size=16)
 
@@ -286,7 +286,7 @@ def cluster_certified(
 
 
 @pytest.mark.parametrize(("g", "alpha"), [(25, 0.2), (100, 0.1)])
-def test_queries_that_fail_together_keep_the_promise(g: int, alpha: float) -> None:
+def test_queries_that_fail_together_keep_the_guarantee(g: int, alpha: float) -> None:
     """The risk of every policy is 1.01 alpha."""
 
     def trial(rng: np.random.Generator) -> bool:
@@ -334,7 +334,7 @@ LEVELS = [DELTA * share for share in GuaranteeTable(looks=SIZES).shares]
 
 
 @pytest.mark.parametrize("name", HARD)
-def test_four_looks_keep_the_promise(name: str) -> None:
+def test_four_looks_keep_the_guarantee(name: str) -> None:
     place = world(name, ALPHA, 1)
     path = common_path(place.scores, 1, size=16)
 

@@ -1,4 +1,4 @@
-"""Records to scores, and the promise of early stopping: it never changes what happens to an item."""
+"""Records to scores, and the guarantee of early stopping: it never changes what happens to an item."""
 
 import asyncio
 import math

@@ -322,10 +322,10 @@ def test_a_budget_ends_calibration_and_the_next_one_goes_on(
     assert replace(calibrate(config), created=done[1].created) == done[1]
 
 
-# ── the promise ──────────────────────────────────────────────────────────────────────────────────
+# ── the guarantee ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_promise_holds_over_the_draw(tmp_path: Path) -> None:
+def test_the_guarantee_holds_over_the_draw(tmp_path: Path) -> None:
     """Judges, labels and items fixed; 60 draws. Near the judges' own error rate, so that some do break it."""
     config = write_batch(tmp_path, path="hedged")
     project, alpha, draws = Project.open(config), 0.14, 60
@@ -356,14 +356,14 @@ def test_the_promise_holds_over_the_draw(tmp_path: Path) -> None:
 
 
 def _protocol(project: Project, made: Certificate) -> Protocol:
-    promise = project.config.guarantee
+    guarantee = project.config.guarantee
     return Protocol(
         task=made.task,
         alpha=made.alpha,
         delta=made.delta,
         claim="batch",
-        path=promise.path,
-        procedure=promise.procedure,
+        path=guarantee.path,
+        procedure=guarantee.procedure,
         prefer="coverage",
         abstention_price=None,
         estimator=project.config.ensemble.estimator,

@@ -21,12 +21,12 @@ from trustescalate.records import (
     Certificate,
     Decision,
     Item,
+    JudgeBinding,
     Judgment,
     Message,
     Reply,
     Request,
     RunHeader,
-    Seal,
     Step,
     Task,
     TaskKind,
@@ -347,7 +347,7 @@ def certificate() -> Certificate:
         **dict.fromkeys(("schema", "n", "no_majority", "dropped_ties", "seed"), 0),
         status="certified", alpha=0.1, delta=0.1, claim="population", task=task, chosen=0,
         thresholds=(0.9, 0.8), coverage_lower=0.5, human_agreement=None, roles={},
-        judges=(Seal("small", "f", "logprobs"), Seal("large", "g", "logprobs")),
+        judges=(JudgeBinding("small", "f", "logprobs"), JudgeBinding("large", "g", "logprobs")),
     )  # fmt: skip
 
 

@@ -387,11 +387,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_a_refusal_has_no_tiers(tmp_path: Path) -> None:
-    from trustescalate.cascade.runner import must_promise, trusted_cascade
+    from trustescalate.cascade.runner import must_certify, trusted_cascade
 
     refusal = calibrate_project(write_project(tmp_path, labelled=20, alpha=0.05))
     assert refusal.thresholds is None
     with pytest.raises(NoCertificate, match="labelled rows cannot certify anything"):
         trusted_cascade(refusal, [], TASK, "ensemble")
     with pytest.raises(NoCertificate):
-        must_promise(refusal, "population", 0.05, 0.2)
+        must_certify(refusal, "population", 0.05, 0.2)

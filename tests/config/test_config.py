@@ -157,7 +157,7 @@ vote = "v.jsonl"
         ('[ensemble]\nestimator = "boosted"', 'fit_on = "last_judge"'),
         ('[ensemble]\nestimator = "interval"', 'set estimator = "ensemble"'),
         ('[ensemble]\nrecalibrate = "platt"', "ensemble.recalibrate is gone: remove it"),
-        ('[ensemble]\nlearn_from = "dearest"', 'fit_on = "last_judge"'),
+        ('[ensemble]\nlearn_from = "last"', 'fit_on = "last_judge"'),
         ('[guarantee]\npath = "calibrated"', 'set path = "hedged"'),
         ('[task]\nkind = "pair"', "task.kind: must be 'pairwise', 'binary', 'rating' or 'choice'"),
         ('[task]\nkind = "choice"', "needs labels"),

@@ -9,7 +9,6 @@ from trustescalate.data.labels import (
     contested_ties,
     dropped_ties,
     majority,
-    opinions,
     plurality,
     skipped,
 )
@@ -67,9 +66,9 @@ def test_dropped_ties_are_items_that_most_call_a_tie() -> None:
 
 def test_opinions_keep_who_said_what() -> None:
     rows = said("A", "skip", "tie")
-    assert opinions(CLASS, rows) == {"x": (rows[0], rows[2])}
-    assert opinions(DROP, rows) == {"x": (rows[0],)}
-    assert opinions(CLASS, []) == {}
+    assert stated_labels(CLASS, rows) == {"x": (rows[0], rows[2])}
+    assert stated_labels(DROP, rows) == {"x": (rows[0],)}
+    assert stated_labels(CLASS, []) == {}
 
 
 def test_plurality_does_not_depend_on_order() -> None:

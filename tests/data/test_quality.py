@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.support.projects import calibrate, write_project
 from trustescalate.cli import app
-from trustescalate.data.quality import facts_and_doubts
+from trustescalate.data.quality import check_quality
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Label, Task, TaskKind
 from trustescalate.stats.minhash import jaccard, near_pairs
@@ -37,11 +37,11 @@ def _notes(labels: Sequence[Label], annotator: str = "ann") -> list[Annotation]:
 
 
 def _doubts(items: Sequence[Item], notes: Sequence[Annotation], **roles: Sequence[str]) -> str:
-    return "\n".join(facts_and_doubts(PAIRS, items, notes, roles)[1])
+    return "\n".join(check_quality(PAIRS, items, notes, roles)[1])
 
 
 def test_plain_data_raise_no_doubt() -> None:
-    facts, doubts = facts_and_doubts(PAIRS, _items(60), _notes(["A", "B"] * 30), {})
+    facts, doubts = check_quality(PAIRS, _items(60), _notes(["A", "B"] * 30), {})
     assert doubts == []
     assert dict(facts)["A is better"] == "in 30 of 60 decided pairs"
 
@@ -88,7 +88,7 @@ def test_near_duplicates_and_leaks_between_roles_are_named() -> None:
 def test_people_are_compared_and_models_are_named() -> None:
     items, labels = _items(40), ["A", "B"] * 20
     notes = [*_notes(labels), *_notes(labels[:30] + ["tie"] * 10, "bob")]
-    facts = dict(facts_and_doubts(PAIRS, items, notes, {})[0])
+    facts = dict(check_quality(PAIRS, items, notes, {})[0])
     assert facts["several people"].startswith("on 40 of 40 labelled items, Krippendorff's alpha 0.")
     assert facts["one person's agreement"].startswith("75.0%")
     assert "all labels are by 'gpt-4o', named like a model" in _doubts(items, _notes(labels, "gpt-4o"))
@@ -139,7 +139,7 @@ def test_labels_of_a_model_certify_nothing_unless_they_are_peoples(tmp_path: Pat
 def test_check_looks_at_a_folder_or_a_file_without_a_configuration(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     with_it = CliRunner().invoke(app, ["check", str(tmp_path)])
-    assert "promise:" in with_it.stdout
+    assert "guarantee:" in with_it.stdout
     config.unlink()
     for path in (tmp_path, tmp_path / "items.jsonl"):
         result = CliRunner().invoke(app, ["check", str(path), "--json"])
@@ -183,7 +183,7 @@ def test_a_split_is_what_calibrate_would_draw_and_stays(tmp_path: Path) -> None:
         (lambda roles: roles["certify"].pop(), "has no role"),
         (lambda roles: roles.pop("dev"), "must hold a list of ids"),
         (lambda roles: roles.update(test=[]), "must hold a list of ids"),
-        (lambda roles: roles["dev"].append(roles["certify"].pop()), "hang together"),
+        (lambda roles: roles["dev"].append(roles["certify"].pop()), "are clustered"),
     ],
 )
 def test_roles_that_do_not_divide_the_rows_are_refused(change: object, why: str, tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_roles_that_do_not_divide_the_rows_are_refused(change: object, why: str,
         for item in items:
             item["group"] = "all"
 
-    config = write_project(tmp_path, change=grouped if why == "hang together" else lambda items, notes: None)
+    config = write_project(tmp_path, change=grouped if why == "are clustered" else lambda items, notes: None)
     roles = _split(config)
-    if why == "hang together":
+    if why == "are clustered":
         roles = {
             "exemplars": [],
             "dev": [],

@@ -1,4 +1,4 @@
-"""What every kind of judge must keep: one table of kinds, and one test of each promise.
+"""What every kind of judge must keep: one table of kinds, and one test of each guarantee.
 
 A new kind is a row in `KINDS`. `table` is its [[judges]] table; `changes` are the keys, with other values,
 that may change a verdict, `free` those that may not.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.endpoints import refusal, run
+from tests.support.endpoints import explain_no_certificate, run
 from tests.support.servers import Canned, FaultServer, completion
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Dialect
@@ -16,7 +16,9 @@ from trustescalate.records.votes import all_votes
 
 TASK = Task(TaskKind.BINARY, "Is it right?", ("pass", "fail"))
 ITEM = Item("q", "2 + 2?", ("4",))
-NO_FORM = refusal(400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported")
+NO_FORM = explain_no_certificate(
+    400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.endpoints import CANARY, Clock, refusal, run
+from tests.support.endpoints import CANARY, Clock, explain_no_certificate, run
 from tests.support.servers import (
     FAULTS,
     ODD_ANSWERS,
@@ -225,17 +225,17 @@ def test_nobody_listens() -> None:
 
 # ── what an endpoint does not support ────────────────────────────────────────────────────────────
 
-NEWER = refusal(
+NEWER = explain_no_certificate(
     400,
     "Unsupported parameter: 'max_tokens' is not supported with m. Use 'max_completion_tokens' instead.",
     code="unsupported_parameter",
     param="max_tokens",
 )
-COLD = refusal(
+COLD = explain_no_certificate(
     400, "Unsupported value: 'temperature' does not support 0.0 with this model.", param="temperature"
 )
-FIVE = refusal(400, "Requested sample logprobs of 20, which is greater than max allowed: 5")
-NO_LOGPROBS = refusal(403, "You are not allowed to request logprobs from this model")
+FIVE = explain_no_certificate(400, "Requested sample logprobs of 20, which is greater than max allowed: 5")
+NO_LOGPROBS = explain_no_certificate(403, "You are not allowed to request logprobs from this model")
 NO_SEED = Canned(
     422, {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 1}]}
 )
@@ -289,7 +289,7 @@ def test_an_endpoint_without_log_probabilities_or_seed() -> None:
     ],
 )
 def test_other_refusals_are_of_this_request_alone(message: str) -> None:
-    with FaultServer(plan=always(refusal(400, message))) as server:
+    with FaultServer(plan=always(explain_no_certificate(400, message))) as server:
         reply = run(server, lambda backend: backend.complete(ask()))
     assert (reply.failure, reply.text) == ("bad_request", message)
     assert server.stats.requests == 1
@@ -298,8 +298,8 @@ def test_other_refusals_are_of_this_request_alone(message: str) -> None:
 @pytest.mark.parametrize(
     "canned",
     [
-        refusal(400, "The response was filtered", code="content_filter"),
-        refusal(403, "Your input was flagged by moderation"),
+        explain_no_certificate(400, "The response was filtered", code="content_filter"),
+        explain_no_certificate(403, "Your input was flagged by moderation"),
     ],
 )
 def test_a_content_filter_refuses_one_request(canned: Canned) -> None:
@@ -324,14 +324,14 @@ def test_no_message_crashes_the_dialect(text: str) -> None:
 # ── what dooms every request ─────────────────────────────────────────────────────────────────────
 
 DOOMS = [
-    (refusal(401, f"Incorrect API key provided: {CANARY}"), "JUDGE_KEY"),
-    (refusal(400, f"API key {CANARY} not valid", code="invalid_api_key"), "JUDGE_KEY"),
-    (refusal(403, f"{CANARY} is not allowed here"), "JUDGE_KEY"),
-    (refusal(404, "The model does not exist", code="model_not_found"), "'m'"),
+    (explain_no_certificate(401, f"Incorrect API key provided: {CANARY}"), "JUDGE_KEY"),
+    (explain_no_certificate(400, f"API key {CANARY} not valid", code="invalid_api_key"), "JUDGE_KEY"),
+    (explain_no_certificate(403, f"{CANARY} is not allowed here"), "JUDGE_KEY"),
+    (explain_no_certificate(404, "The model does not exist", code="model_not_found"), "'m'"),
     (Canned(404, "<html>not found</html>"), "base_url"),
-    (refusal(429, "You exceeded your current quota", code="insufficient_quota"), "JUDGE_KEY"),
-    (refusal(429, "You exceeded your current quota", type="insufficient_quota"), "JUDGE_KEY"),
-    (refusal(402, "Insufficient credits"), "JUDGE_KEY"),
+    (explain_no_certificate(429, "You exceeded your current quota", code="insufficient_quota"), "JUDGE_KEY"),
+    (explain_no_certificate(429, "You exceeded your current quota", type="insufficient_quota"), "JUDGE_KEY"),
+    (explain_no_certificate(402, "Insufficient credits"), "JUDGE_KEY"),
 ]
 
 
@@ -372,7 +372,7 @@ def test_requests_that_queue_behind_a_doom_are_not_sent() -> None:
 
 
 def test_a_key_that_a_server_repeats_is_struck_out() -> None:
-    with FaultServer(plan=always(refusal(400, f"bad request with {CANARY}"))) as server:
+    with FaultServer(plan=always(explain_no_certificate(400, f"bad request with {CANARY}"))) as server:
         reply = run(server, lambda backend: backend.complete(ask()))
     assert reply.text == "bad request with ***"
 

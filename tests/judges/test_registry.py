@@ -139,7 +139,7 @@ def test_a_fingerprint_changes_with_how_the_model_is_asked(tables: Mapping[str, 
 @pytest.mark.parametrize(
     "tables", [{"guarantee": {"alpha": 0.2}}, {"roles": {"seed": 5}}, {"budget": {"usd": 1}}]
 )
-def test_a_fingerprint_does_not_change_with_the_promise(tables: Mapping[str, Any]) -> None:
+def test_a_fingerprint_does_not_change_with_the_guarantee(tables: Mapping[str, Any]) -> None:
     assert print_of(OPENAI, **tables) == print_of(OPENAI)
 
 

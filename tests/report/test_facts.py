@@ -256,10 +256,10 @@ def test_sections_carry_their_own_name(report: Report) -> None:
     assert [section.slug for section in build(factory.grouped_run()).sections] == by_value
 
 
-def test_promises_by_value() -> None:
+def test_guarantees_by_value() -> None:
     report = build(factory.grouped_run())
-    promises, outcomes, tests, policies, every = section(report, "groups").tables
-    assert texts(promises) == [
+    guarantees, outcomes, tests, policies, every = section(report, "groups").tables
+    assert texts(guarantees) == [
         ["de", "≥ 80 %", "250", "231", "23", "89.7 %", "1.30", "certified"],
         ["fi", "—", "1", "—", "—", "—", "—", "not tested: too few rows"],
     ]
@@ -304,7 +304,7 @@ def test_a_free_judge_has_no_cost_to_compare_with() -> None:
 def test_the_radius_in_plain_words(report: Report) -> None:
     text = section(report, "certificate").text[-1]
     assert text.startswith("Robustness radius Γ* = 1.07: if no kind of released item becomes more than 1.07")
-    assert "not part of the promise" in text
+    assert "not part of the guarantee" in text
     assert not any(
         "radius" in t for t in section(build_calibration(factory.no_certificate()), "certificate").text
     )
@@ -420,6 +420,6 @@ def test_what_two_people_cannot_say() -> None:
     assert "takes three people" in section(build_calibration(replace(made, people=two)), "people").text[1]
     none = replace(said, stand_ins=())
     assert "here there is no one" in section(build_calibration(replace(made, people=none)), "people").text[1]
-    alone = build_calibration(replace(made, people=None, human_agreement=None))
+    alone = build_calibration(replace(made, annotator_agreement=None, human_agreement=None))
     assert "people" not in [section.slug for section in alone.sections]
     assert "one annotator per row" in section(alone, "agreement").text[0]

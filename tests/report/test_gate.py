@@ -46,7 +46,7 @@ def test_a_certified_whole_current_run_passes() -> None:
     assert (verdict.status, verdict.exit_code, failing(verdict)) == ("pass", 0, {})
 
 
-def test_a_value_whose_promise_fresh_labels_contradict_is_a_breach() -> None:
+def test_a_value_whose_guarantee_fresh_labels_contradict_is_a_breach() -> None:
     none = missing("nobody labelled any")
     said = {"de": figure(0.7), "en": figure(0.9), "fi": none}
     facts = tuple(GroupFacts(value, figure(0.8), none, upper) for value, upper in said.items())
@@ -65,7 +65,7 @@ def test_too_little_coverage_is_a_breach() -> None:
     assert decide(report(coverage=figure(0.6)), policy()).status == "pass"
 
 
-def test_a_certificate_that_promises_less_decides_nothing() -> None:
+def test_a_certificate_that_guarantees_less_decides_nothing() -> None:
     verdict = decide(report(certified_agreement=figure(0.84)), policy())
     assert (verdict.status, failing(verdict)) == ("undecided", {"agreement with people": "undecided"})
 

@@ -7,7 +7,7 @@ from scipy.stats import binom, hypergeom
 
 from tests.support import factory
 from trustescalate.config import GateTable
-from trustescalate.records import Batch, Certificate, Clusters, Look, Run, Weighting
+from trustescalate.records import Batch, Certificate, Clusters, InterimAnalysis, Run, Weighting
 from trustescalate.report import this_run
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.gate import decide
@@ -58,7 +58,7 @@ def test_few_errors_among_the_labelled_rows_lower_the_limit() -> None:
     two_step, direct = by_hand(replace(run.header.certificate, tests=tests), 270)
     assert direct < two_step
     assert this_run.errors_upper(with_certificate(run, tests=tests)).value == direct
-    looked = with_certificate(run, tests=tests, look=Look(1, (250, 400), (0.4, 0.6)))
+    looked = with_certificate(run, tests=tests, interim=InterimAnalysis(1, (250, 400), (0.4, 0.6)))
     assert this_run.errors_upper(looked).value == by_hand(looked.header.certificate, 270, looks=2)[1] > direct
 
 
@@ -140,14 +140,14 @@ def test_known_weights_change_nothing() -> None:
     assert "releases on items as the weights meta.w describe them agree" in build(weighted).claim
 
 
-def test_promises_of_groups_add_up() -> None:
+def test_guarantees_of_groups_add_up() -> None:
     run = factory.grouped_run()
     released = sum(row.judge is not None for row in run.decisions)
     [certified] = [one for one in run.header.certificate.groups if one.thresholds is not None]
     assert this_run.errors_upper(run).counts == (int(binom.ppf(0.95, released, certified.alpha)), released)
 
 
-def test_tier_by_tier_the_promise_alone_bears_it() -> None:
+def test_tier_by_tier_the_guarantee_alone_bears_it() -> None:
     run = factory.run()
     header = replace(run.header, certificate=factory.tierwise_certificate())
     assert this_run.errors_upper(replace(run, header=header)).value == binom.ppf(0.95, 270, factory.ALPHA)

@@ -34,7 +34,7 @@ def test_converted_folders_can_be_read_without_a_problem(name: str, tmp_path: Pa
         assert load_votes(config.path(judge.votes), config.task.task(), judge.name)
 
 
-def test_the_promise_holds_on_recorded_votes(tmp_path: Path) -> None:
+def test_the_guarantee_holds_on_recorded_votes(tmp_path: Path) -> None:
     run("shared_data", DATA / "toe_alpacaeval", tmp_path)
     lines = run("resample", tmp_path, "--draws", 60).splitlines()
     assert len(lines) == 2 + 9
@@ -45,7 +45,7 @@ def test_the_promise_holds_on_recorded_votes(tmp_path: Path) -> None:
     assert coverage["0.15", "common + fallback"] >= 1.3 * coverage["0.15", "tierwise"]
 
 
-def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
+def test_every_path_keeps_the_guarantee_on_recorded_votes(tmp_path: Path) -> None:
     run("shared_data", DATA / "llmbar", tmp_path / "llmbar")
     page = tmp_path / "measured.md"
     run("real_sets", tmp_path / "llmbar", "--n", 300, "--draws", 40, "--alpha", "0.2", "--markdown", page)
@@ -57,7 +57,7 @@ def test_every_path_keeps_the_promise_on_recorded_votes(tmp_path: Path) -> None:
     assert min(cells[name][0] for name in ("hedged", "pareto *", "stacked *")) > 0.4
 
 
-def test_a_promise_on_a_small_batch_releases_more_of_it_than_one_on_a_population(tmp_path: Path) -> None:
+def test_a_guarantee_on_a_small_batch_releases_more_of_it_than_one_on_a_population(tmp_path: Path) -> None:
     run("shared_data", DATA / "toe_alpacaeval", tmp_path / "toe_alpacaeval")
     (row,) = [
         line.split("|")[4:-1]
@@ -95,7 +95,7 @@ def test_in_expectation_more_is_released_and_single_runs_are_above_alpha(tmp_pat
         assert 0.1 < float(above) < 0.6
 
 
-def test_one_promise_for_all_hides_a_subset_and_promises_by_subset_do_not(tmp_path: Path) -> None:
+def test_one_guarantee_for_all_hides_a_subset_and_guarantees_by_subset_do_not(tmp_path: Path) -> None:
     run("shared_data", DATA / "llmbar", tmp_path)
     lines = run("by_value", tmp_path, "--by", "meta.subset", "--draws", 60, "--alpha", 0.2).splitlines()
     rows = {" ".join(line.split()[1:4]): line.split() for line in lines[2:]}
@@ -111,7 +111,7 @@ def test_the_fuzzing_of_imports_ends_without_a_traceback() -> None:
     assert "crash" not in said
 
 
-def test_rows_from_the_region_buy_coverage_and_keep_the_promise(tmp_path: Path) -> None:
+def test_rows_from_the_region_buy_coverage_and_keep_the_guarantee(tmp_path: Path) -> None:
     run("shared_data", DATA / "llmbar", tmp_path / "llmbar")
     lines = run("region", tmp_path / "llmbar", "--n", 100, "--alpha", 0.1, 0.2, "--draws", 60).splitlines()
     gained, from_all = ([cell.strip() for cell in line.split("|")] for line in lines[4:6])

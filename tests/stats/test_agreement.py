@@ -59,7 +59,7 @@ def test_ceiling_without_second_opinions_is_none() -> None:
 @pytest.mark.parametrize("people", [2, 3, 5])
 @pytest.mark.parametrize("n", [20, 80])
 def test_ceiling_interval_covers(people: int, n: int) -> None:
-    """Everybody says 0 with a row's own probability, so opinions on one row hang together."""
+    """Everybody says 0 with a row's own probability, so opinions on one row are clustered."""
     rng, trials, delta = np.random.default_rng(people + n), 500, 0.1
     row, who = np.repeat(np.arange(n), people), np.tile(np.arange(people), n)
 

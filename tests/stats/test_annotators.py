@@ -9,7 +9,7 @@ from trustescalate.stats.validity import violation_limit
 Opinions = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def opinions(
+def stated_labels(
     rng: np.random.Generator, rows: int, skill: list[float], judge: float, asked: float = 0.8, c: int = 3
 ) -> tuple[*Opinions, np.ndarray]:
     """People and a judge who are right with their own probabilities; not everybody is asked each time."""
@@ -24,7 +24,7 @@ def opinions(
 @pytest.mark.parametrize("scale", ["nominal", "interval"])
 def test_alternative_annotator_test_person_by_person(scale: str) -> None:
     """Row by row, as the paper describes it; t-test by scipy, false discovery rate by statsmodels."""
-    row, who, said, judge = opinions(np.random.default_rng(0), 90, [0.9, 0.7, 0.6, 0.5], 0.8)
+    row, who, said, judge = stated_labels(np.random.default_rng(0), 90, [0.9, 0.7, 0.6, 0.5], 0.8)
     judge[:4] = np.nan
     found = alternative_annotator_test(row, who, said, judge, 0.15, scale=scale)  # type: ignore[arg-type]
 
@@ -55,7 +55,9 @@ def test_alternative_annotator_test_person_by_person(scale: str) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_false_discoveries_are_cut_as_by_statsmodels(seed: int) -> None:
-    row, who, said, judge = opinions(np.random.default_rng(seed), 60, [0.8, 0.7, 0.7, 0.6, 0.6], 0.7, 1.0)
+    row, who, said, judge = stated_labels(
+        np.random.default_rng(seed), 60, [0.8, 0.7, 0.7, 0.6, 0.6], 0.7, 1.0
+    )
     found = alternative_annotator_test(row, who, said, judge, 0.1, q=0.2)
     assert found.beaten.tolist() == multipletests(found.p_value, 0.2, method="fdr_by")[0].tolist()
 
@@ -64,20 +66,20 @@ def test_a_person_of_equal_skill_is_seldom_beaten_without_a_bonus() -> None:
     """epsilon = 0, judge and people alike: every null is true, at its edge."""
     rng, trials, wrong = np.random.default_rng(1), 300, 0
     for _ in range(trials):
-        found = alternative_annotator_test(*opinions(rng, 60, [0.7, 0.7, 0.7], 0.7, 1.0), 0.0, q=0.1)
+        found = alternative_annotator_test(*stated_labels(rng, 60, [0.7, 0.7, 0.7], 0.7, 1.0), 0.0, q=0.1)
         wrong += found.beaten.any()
     assert wrong <= violation_limit(trials, 0.1)
 
 
 def test_a_bonus_lets_an_equal_judge_pass() -> None:
     rng = np.random.default_rng(2)
-    drawn = opinions(rng, 300, [0.7, 0.7, 0.7], 0.7, 1.0)
+    drawn = stated_labels(rng, 300, [0.7, 0.7, 0.7], 0.7, 1.0)
     assert alternative_annotator_test(*drawn, 0.2).passes
     assert not alternative_annotator_test(*drawn, 0.0).passes
 
 
 def test_people_with_few_rows_are_left_out() -> None:
-    row, who, said, judge = opinions(np.random.default_rng(0), 60, [0.8, 0.8, 0.8], 0.8, 1.0)
+    row, who, said, judge = stated_labels(np.random.default_rng(0), 60, [0.8, 0.8, 0.8], 0.8, 1.0)
     few = (who != 2) | (row < 29)
     assert alternative_annotator_test(row[few], who[few], said[few], judge, 0.1).annotator.tolist() == [0, 1]
     assert alternative_annotator_test(row[:60], who[:60], said[:60], judge, 0.1) is None
@@ -87,7 +89,7 @@ def test_people_with_few_rows_are_left_out() -> None:
 
 def test_no_difference_at_all_is_less_than_a_bonus() -> None:
     """Judge and people always say the same: no spread, and no loss; without a bonus, no gain either."""
-    row, who, said, judge = opinions(np.random.default_rng(0), 40, [1.0, 1.0], 1.0, 1.0)
+    row, who, said, judge = stated_labels(np.random.default_rng(0), 40, [1.0, 1.0], 1.0, 1.0)
     assert alternative_annotator_test(row, who, said, judge, 0.1).p_value.tolist() == [0, 0]
     assert alternative_annotator_test(row, who, said, judge, 0.0).p_value.tolist() == [1, 1]
 
@@ -109,7 +111,7 @@ def test_report_by_hand() -> None:
 
 
 def test_wrong_input_is_refused() -> None:
-    row, who, said, judge = opinions(np.random.default_rng(0), 40, [0.8, 0.8], 0.8)
+    row, who, said, judge = stated_labels(np.random.default_rng(0), 40, [0.8, 0.8], 0.8)
     for call in (
         lambda: alternative_annotator_test(row[1:], who, said, judge, 0.1),
         lambda: alternative_annotator_test(row, who, said, judge[:-1], 0.1),

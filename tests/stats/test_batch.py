@@ -141,7 +141,7 @@ BATCHES = {
 @pytest.mark.parametrize("release_human_labels", [False, True])
 @pytest.mark.parametrize("procedure", ["fallback", "bonferroni"])
 @pytest.mark.parametrize("name", BATCHES)
-def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
+def test_over_all_samples_the_guarantee_is_broken_at_most_as_often_as_said(
     name: str, procedure: str, release_human_labels: bool
 ) -> None:
     """Not the chosen policy alone: that *any* policy with too many errors is rejected is as rare as said."""
@@ -162,7 +162,7 @@ def test_over_all_samples_the_promise_is_broken_at_most_as_often_as_said(
 
 
 @pytest.mark.parametrize("cuts", [([2, 6, 10], [4, 8, 12]), ([12], [3, 5, 7, 9, 11, 12])])
-def test_over_all_samples_a_plan_of_two_parts_keeps_the_promise(cuts: tuple[list[int], list[int]]) -> None:
+def test_over_all_samples_a_plan_of_two_parts_keeps_the_guarantee(cuts: tuple[list[int], list[int]]) -> None:
     """As above, with shares of delta for two sub-paths that cross."""
     batch, n, alpha = Batch(12, [0, 3, 6, 9], [12]), 5, 0.3
     parts = tuple(batch.scores[np.array(part) - 1] for part in cuts)
@@ -202,7 +202,7 @@ def test_an_abstention_has_a_price() -> None:
     assert found.chosen == np.flatnonzero(found.table.rejected)[-1]
 
 
-def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_promise() -> None:
+def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_guarantee() -> None:
     """With people's labels in place of verdicts, which nulls are true depends on the draw: order is lost."""
     batch, n, alpha = BATCHES["half are drawn"]
     samples = [np.array(drawn) for drawn in combinations(range(12), n)]

@@ -14,7 +14,7 @@ ALPHA, DELTA = 0.1, 0.1
 
 
 def test_certificates_hold_after_a_known_shift() -> None:
-    """The new population holds more of the unsure items: without the weights the promise breaks."""
+    """The new population holds more of the unsure items: without the weights the guarantee breaks."""
     rng, trials = np.random.default_rng(0), 300
     place = world("monotone", 0.12, tiers=1)
     score, error = place.scores[:, 0], place.error[:, 0]

@@ -107,7 +107,7 @@ def test_certified_runs_exceed_the_limit_no_more_often_than_is_printed(name: str
 
 @pytest.mark.parametrize("name", ["just below", "below", "monotone", "far below"])
 def test_where_the_certificate_is_right_no_more_often_than_its_own_part(name: str) -> None:
-    """Asked of certified runs alone, which is more than is promised. In "monotone" few are just above."""
+    """Asked of certified runs alone, which is more than is guaranteed. In "monotone" few are just above."""
     found = simulated(name)
     assert found.missed.max() <= violation_limit(found.runs, LEVEL)
 
@@ -203,7 +203,7 @@ def test_two_steps_are_a_binomial_quantile(level: float) -> None:
 
 
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.3])
-def test_with_promises_of_several_sizes_it_holds_for_the_sum(level: float) -> None:
+def test_with_guarantees_of_several_sizes_it_holds_for_the_sum(level: float) -> None:
     """The exact distribution of the sum, by convolution; the mean alpha alone would not do for few items."""
     for m, alpha in product(product((1, 3, 20), repeat=2), product((0.004, 0.05, 0.3), repeat=2)):
         sums = np.convolve(

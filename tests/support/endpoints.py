@@ -89,5 +89,5 @@ def run(server: FaultServer, use: Callable[[OpenAIBackend], Awaitable[Any]], **s
     return asyncio.run(main())
 
 
-def refusal(status: int, message: str, **fields: str) -> Canned:
+def explain_no_certificate(status: int, message: str, **fields: str) -> Canned:
     return Canned(status, {"error": {"message": message, **fields}})

@@ -6,25 +6,25 @@ from math import comb
 from trustescalate.records import (
     Annotation,
     Annotator,
+    AnnotatorAgreement,
     Bin,
     Certificate,
     Checkpoint,
     Coefficient,
     Correlation,
     Decision,
-    GroupPromise,
+    GroupGuarantee,
     HumanAgreement,
     Item,
+    JudgeBinding,
     JudgeDiagnostics,
     Judgment,
     LeftOut,
     Overall,
     Pair,
-    People,
     PolicyTest,
     Run,
     RunHeader,
-    Seal,
     StandIn,
     Standing,
     Standings,
@@ -84,7 +84,7 @@ def certificate() -> Certificate:
         thresholds=(THRESHOLD,) * 3,
         coverage_lower=0.8979123,
         tests=_tests(),
-        judges=tuple(Seal(judge, f"{place}f" * 32, "logprobs") for place, judge in enumerate(JUDGES)),
+        judges=tuple(JudgeBinding(judge, f"{place}f" * 32, "logprobs") for place, judge in enumerate(JUDGES)),
         diagnostics=tuple(_diagnostics(place) for place in range(3)),
         human_agreement=HumanAgreement(
             3, 702, 611, (0.8436, 0.8944), 250, 241, (0.932, 0.9834), 0.883, (0.857, 0.909)
@@ -101,13 +101,13 @@ def certificate() -> Certificate:
         ),
         radius=1.0789,
         band=tuple(Checkpoint(*row) for row in ((0, 0.2891), (3, 0.1499), (6, 0.1612), (9, 0.2511))),
-        people=people(),
+        annotator_agreement=people(),
     )
 
 
-def people() -> People:
+def people() -> AnnotatorAgreement:
     """Three people, of whom the third has too few rows for a judge to be held against."""
-    return People(
+    return AnnotatorAgreement(
         coefficients=(
             Coefficient("Fleiss κ", 0.7214, (0.661, 0.7719)),
             Coefficient("Krippendorff α, nominal", 0.7218, (0.6611, 0.7722)),
@@ -208,12 +208,15 @@ def tierwise_certificate() -> Certificate:
 
 
 def grouped_certificate(*values: str) -> Certificate:
-    """A promise for the first value, none for the others, and evidence on all of them."""
+    """A guarantee for the first value, none for the others, and evidence on all of them."""
     first, *others = values or ("de", "fi")
     rows = tuple(f"c{place}" for place in range(N))
-    promises = [
-        GroupPromise(first, 0.2, rows, N, DELTA, True, CHOSEN, (THRESHOLD,) * 3, 0.8979, _tests(), 1.3),
-        *(GroupPromise(value, ALPHA, ("x",), 1, 0.0, False, None, None, None, (), None) for value in others),
+    guarantees = [
+        GroupGuarantee(first, 0.2, rows, N, DELTA, True, CHOSEN, (THRESHOLD,) * 3, 0.8979, _tests(), 1.3),
+        *(
+            GroupGuarantee(value, ALPHA, ("x",), 1, 0.0, False, None, None, None, (), None)
+            for value in others
+        ),
     ]
     unseen = [
         Unseen(first, 250, True, 200, 50, (0.2, 0.31), (0.74, 0.85)),
@@ -227,13 +230,13 @@ def grouped_certificate(*values: str) -> Certificate:
         radius=None,
         band=(),
         group_by="meta.language",
-        groups=tuple(promises),
+        groups=tuple(guarantees),
         left_out=LeftOut("meta.language", tuple(unseen), 3),
     )
 
 
 def grouped_run(*values: str) -> Run:
-    """Forty items, every other one of the value with a promise, and the fourth without any."""
+    """Forty items, every other one of the value with a guarantee, and the fourth without any."""
     whole, values = run(40), values or ("de", "fi")
     kinds = [values[0], values[-1], values[0], None]
     items = [
@@ -284,8 +287,10 @@ def incomplete_run() -> Run:
 def simulated_run() -> Run:
     """The same, by judges whose names say that they are simulated."""
     whole = run(40)
-    seals = tuple(replace(seal, judge=f"simulated-{seal.judge}") for seal in whole.header.certificate.judges)
-    made = replace(whole.header.certificate, judges=seals)
+    bindings = tuple(
+        replace(seal, judge=f"simulated-{seal.judge}") for seal in whole.header.certificate.judges
+    )
+    made = replace(whole.header.certificate, judges=bindings)
     return replace(whole, header=replace(whole.header, certificate=made))
 
 
@@ -328,7 +333,7 @@ def hostile_run() -> Run:
     )
 
 
-def _hostile_people() -> People:
+def _hostile_people() -> AnnotatorAgreement:
     said = people()
     return replace(
         said,

@@ -17,7 +17,7 @@ from trustescalate.data.batch import to_label
 from trustescalate.data.clusters import ITEM, duplicates
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority
-from trustescalate.data.quality import facts_and_doubts
+from trustescalate.data.quality import check_quality
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import SKIP, Annotation, Clusters, Item
@@ -48,7 +48,7 @@ def inspect_project(config: Config) -> Inspection:
     data = load_dataset(config)
     selected = select_rows(config, data)
     roles = selected.roles
-    task, promise = config.task.task(), config.guarantee
+    task, guarantee = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
     said = Counter("no majority" if label is None else label for label in truth.values())
     facts = (
@@ -57,7 +57,7 @@ def inspect_project(config: Config) -> Inspection:
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
-        ("promise", _promised(promise)),
+        ("guarantee", _guaranteed(guarantee)),
         *_test_facts(selected),
         *_ledger_facts(config, data, selected),
         *_batch_facts(config, data),
@@ -65,14 +65,14 @@ def inspect_project(config: Config) -> Inspection:
         ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    seen, doubts = facts_and_doubts(task, data.items, data.annotations, roles)
+    seen, doubts = check_quality(task, data.items, data.annotations, roles)
     return Inspection((*facts, *seen), (*_warnings(config, data, selected), *doubts))
 
 
-def _promised(promise: GuaranteeTable) -> str:
-    if promise.claim == "expected":
-        return f"alpha {promise.alpha:g} in expectation only; every judge is asked about every item"
-    return f"alpha {promise.alpha:g}, delta {promise.delta:g}, path {promise.path}"
+def _guaranteed(guarantee: GuaranteeTable) -> str:
+    if guarantee.claim == "expected":
+        return f"alpha {guarantee.alpha:g} in expectation only; every judge is asked about every item"
+    return f"alpha {guarantee.alpha:g}, delta {guarantee.delta:g}, path {guarantee.path}"
 
 
 def inspect_data(path: Path) -> Inspection:
@@ -98,7 +98,7 @@ def inspect_data(path: Path) -> Inspection:
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
     )
-    seen, doubts = facts_and_doubts(task, data.items, data.annotations, {})
+    seen, doubts = check_quality(task, data.items, data.annotations, {})
     loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
     return Inspection((*facts, *seen), (*loose, *doubts))
 
@@ -113,8 +113,8 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
     if selected.region is not None:
         rows = len(selected.roles["region"])
         found.append(("region", f"{rows:,} rows where the tested policies accept, besides those from all"))
-    if selected.look is not None:
-        look = selected.look
+    if selected.interim is not None:
+        look = selected.interim
         found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
     return found
 
@@ -177,7 +177,7 @@ def _value_facts(
         return ()
     shown = [f"{value} {n:,}" for value, n in counts.most_common(MOST_VALUES_SHOWN)]
     more = [f"and {len(counts) - MOST_VALUES_SHOWN:,} more"] if len(counts) > MOST_VALUES_SHOWN else []
-    return ((f"a promise for each {config.groups.by}", ", ".join([*shown, *more])),)
+    return ((f"a guarantee for each {config.groups.by}", ", ".join([*shown, *more])),)
 
 
 def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
@@ -189,7 +189,7 @@ def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[st
 
 
 def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
-    given, promise = config.groups, config.guarantee
+    given, guarantee = config.groups, config.guarantee
     held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.min_rows}
     found = []
     for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
@@ -197,20 +197,20 @@ def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
         if value not in held:
             found.append(f"{at}, fewer than {given.min_rows}: it is not tested, and abstains")
             continue
-        share = promise.delta * held[value] / sum(held.values())
-        floor = label_floor(given.alpha.get(value, promise.alpha), share)
+        share = guarantee.delta * held[value] / sum(held.values())
+        floor = label_floor(given.alpha.get(value, guarantee.alpha), share)
         if n < floor:
             found.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
     return found[:5]
 
 
-def _too_few(promise: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
+def _too_few(guarantee: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
     if selected.missing:
         return [f"the first look needs {selected.missing:,} more rows to certify with"]
-    share = first_share(promise.attempts) if selected.look is None else selected.look.share
-    floor, can = label_floor(promise.alpha, promise.delta * share), "certify"
-    if promise.claim == "expected":
-        floor, can = fewest_rows(promise.alpha), "release"
+    share = first_share(guarantee.attempts) if selected.interim is None else selected.interim.share
+    floor, can = label_floor(guarantee.alpha, guarantee.delta * share), "certify"
+    if guarantee.claim == "expected":
+        floor, can = fewest_rows(guarantee.alpha), "release"
     return [f"{rows} rows to certify with; fewer than {floor} can {can} nothing"] if rows < floor else []
 
 
@@ -272,7 +272,7 @@ def _cluster_warnings(config: Config, data: Dataset) -> list[str]:
 
 def _sharing(ids: Sequence[str]) -> str:
     named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-    return f"items {named} share a prompt and no group; set [data] cluster if they hang together"
+    return f"items {named} share a prompt and no group; set [data] cluster if they are clustered"
 
 
 def guessed_plan(item: Item | None, labels: set[str]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import numpy as np
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     INTERVAL_DELTA,
+    annotation_means,
     informative,
     label_values,
-    opinion_means,
     predictions,
     unit_of,
     verdict_limits,
@@ -251,7 +251,7 @@ def _agreement(pairs: Sequence[_Pair]) -> Agreement:
 
 
 def _better(known: Sequence[_Pair], right: Sequence[Sequence[bool]], both: Sequence[int]) -> Ends:
-    """How often the second is right where one of them is; items of one group hang together."""
+    """How often the second is right where one of them is; items of one group are clustered."""
     split = [i for i in both if right[0][i] != right[1][i]]
     groups = {pair.items[0].id: pair.items[0].group for pair in known}
     units = np.unique([unit_of(known[i].items[0].id, groups) for i in split], return_inverse=True)[1]
@@ -329,7 +329,7 @@ def _paired(
     cluster = np.unique(names, return_inverse=True)[1] if any(groups) else None
     surveys = []
     for side, run in enumerate(runs):
-        said = opinion_means(task, sampled(run.annotations), values)
+        said = annotation_means(task, sampled(run.annotations), values)
         surveys.append(
             Survey(
                 np.array([pair.expected[side] for pair in pairs]),

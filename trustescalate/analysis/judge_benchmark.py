@@ -20,7 +20,7 @@ from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import AskedTable, BudgetTable, CallableJudge, Config
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.data.labels import majority, opinions
+from trustescalate.data.labels import majority, stated_labels
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplars_of
@@ -77,7 +77,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class Baseline:
     """Something that is no judge: a rule, or people. Counts are comparisons."""
 
     name: str
@@ -96,7 +96,7 @@ class Bench:
     delta: float
     recorded: bool
     standings: tuple[Standing, ...]
-    yardsticks: tuple[Yardstick, ...]
+    baselines: tuple[Baseline, ...]
     warning: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Bench:
                     "—" if row.seconds is None else f"{row.seconds:.1f}",
                 ]
             )
-        for mark in self.yardsticks:
+        for mark in self.baselines:
             share, limits = _percent(mark.agreements / mark.n), _range(mark.interval)
             rows.append([mark.name, "—", share, limits, *["—"] * (len(rows[0]) - 4)])
         return rows
@@ -200,7 +200,7 @@ async def bench(
         config.guarantee.delta,
         recorded,
         tuple(standings),
-        tuple(_yardsticks(task, data, items, answers)),
+        tuple(_baselines(task, data, items, answers)),
         SPENT if rows == "certify" else "",
     )
 
@@ -326,7 +326,7 @@ def _standing(
     judgments: Sequence[Judgment],
     seconds: float | None,
 ) -> Standing:
-    task, promise = config.task.task(), config.guarantee
+    task, guarantee = config.task.task(), config.guarantee
     said = confidence(task, estimator, judgments)
     spoken = said.label >= 0
     right = spoken & (said.label == truth)
@@ -342,8 +342,8 @@ def _standing(
         interval=clopper_pearson_interval(agreements, len(items), INTERVAL_DELTA),
         auroc=auroc(said.score[spoken], right[spoken]),
         ece=expected_calibration_error(said.score[spoken], right[spoken]),
-        alone=_alone(said.score, right, promise.alpha),
-        certified=_certified(said.score, said.label, truth, promise.alpha, promise.delta),
+        alone=_alone(said.score, right, guarantee.alpha),
+        certified=_certified(said.score, said.label, truth, guarantee.alpha, guarantee.delta),
         flips=flips,
         flippable=flippable,
         position_lean=_position_lean(task, judgments),
@@ -419,11 +419,11 @@ def _longer(items: Sequence[Item]) -> IntArray:
     return np.where(sizes[:, 0] == sizes[:, 1], -1, np.where(sizes[:, 0] > sizes[:, 1], 0, 1))
 
 
-def _yardsticks(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray) -> Iterable[Yardstick]:
+def _baselines(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray) -> Iterable[Baseline]:
     n = len(items)
 
-    def mark(name: str, right: int) -> Yardstick:
-        return Yardstick(name, n, right, clopper_pearson_interval(right, n, INTERVAL_DELTA))
+    def mark(name: str, right: int) -> Baseline:
+        return Baseline(name, n, right, clopper_pearson_interval(right, n, INTERVAL_DELTA))
 
     if task.kind is TaskKind.PAIRWISE:
         yield mark("always A", int((truth == 0).sum()))
@@ -434,7 +434,7 @@ def _yardsticks(task: Task, data: Dataset, items: Sequence[Item], truth: IntArra
     wanted = {item.id for item in items}
     stated = [
         note
-        for notes in opinions(task, [row for row in data.annotations if row.item_id in wanted]).values()
+        for notes in stated_labels(task, [row for row in data.annotations if row.item_id in wanted]).values()
         for note in notes
     ]
     row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
@@ -443,7 +443,7 @@ def _yardsticks(task: Task, data: Dataset, items: Sequence[Item], truth: IntArra
     found = leave_one_out_agreement(row, who, label, INTERVAL_DELTA)
     if found is not None:
         name = "human leave-one-out agreement"
-        yield Yardstick(name, found.comparisons, found.agreements, found.interval)
+        yield Baseline(name, found.comparisons, found.agreements, found.interval)
 
 
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────

@@ -54,7 +54,7 @@ def standings(
 
     Labels are the certification rows', predictions those for all items of the run, as in `evidence.overall`:
     so it is assumed that certification rows and the run's items are one draw, of each model's rows and of
-    what it was asked. With `item`, or a group, rows of one item hang together: what makes an item hard for
+    what it was asked. With `item`, or a group, rows of one item are clustered: what makes an item hard for
     all models is not counted as a difference between them. In pairwise tasks, a model's mean is over the
     games that it played, against whom it happened to play; Bradley-Terry strengths allow for the opponents,
     and take no strata. Models are texts from meta; rows that name none, or one twice, count in `left_out`.

@@ -17,7 +17,7 @@ import numpy as np
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.losses import losses
 from trustescalate.cascade.run_folder import load_run, run_ids
-from trustescalate.cascade.runner import must_promise
+from trustescalate.cascade.runner import must_certify
 from trustescalate.config import Config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.data.labels import sampled
@@ -215,15 +215,15 @@ def draw_anchors(config: Config, draws: int) -> Draw:
     return Draw(path, len(wanted), draws)
 
 
-# ── what was promised, and what is known ─────────────────────────────────────────────────────────
+# ── what was guaranteed, and what is known ─────────────────────────────────────────────────────────
 
 
 def _certified(config: Config) -> Certificate:
     certificate = read_certificate(config.folder)
-    must_promise(certificate, certificate.claim, certificate.alpha, certificate.delta)
+    must_certify(certificate, certificate.claim, certificate.alpha, certificate.delta)
     if certificate.batch is not None and certificate.batch.release_human_labels:
         raise NotMeasurable(
-            "release_human_labels: this promise is about all answers of its batch, people's own among them, and "
+            "release_human_labels: this guarantee is about all answers of its batch, people's own among them, and "
             "`monitor` watches the judges' verdicts",
             "a batch is over once it is released: certify the next one",
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trustescalate.analysis.recorded_votes import SPENT, must_be_one_promise, read_recorded
+from trustescalate.analysis.recorded_votes import SPENT, must_be_one_guarantee, read_recorded
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice
@@ -179,7 +179,7 @@ def plan_labels(
     if config is not None:
         grouped = config.groups.by is not None
         if None in (alpha, delta):
-            must_be_one_promise(config, "`plan`")
+            must_be_one_guarantee(config, "`plan`")
         recorded = (config.folder / CERTIFICATE_VOTES).exists() and not grouped
         if recorded and disagreement is None and overall is None:
             return plan_from_pilot(
@@ -212,7 +212,7 @@ def plan_from_pilot(
     each value has a guarantee of its own, NotMeasurable for a fitted path without recorded dev rows, and
     ValueError as `stats.pilot.pilot_power` does.
     """
-    must_be_one_promise(config, "`plan`")
+    must_be_one_guarantee(config, "`plan`")
     recorded, guarantee = read_recorded(config), config.guarantee
     alpha = guarantee.alpha if alpha is None else alpha
     delta = guarantee.delta if delta is None else delta

@@ -1,6 +1,6 @@
 """The votes that a certificate rests on, read again as arrays: for planning, comparing and rehearsing.
 
-Nothing here certifies. These labels were tested once; a second certificate from them would break its promise.
+Nothing here certifies. These labels were tested once; a second certificate from them would break its guarantee.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def read_votes(config: Config) -> tuple[Certificate, Dataset, Judged]:
     """A certificate, or a refusal, with the votes beside it and the data as it is now.
 
     Raises NoCertificate where there is neither, NotMeasurable without votes, DataError, and ConfigError for a
-    promise whose test cannot be rehearsed on them.
+    guarantee whose test cannot be rehearsed on them.
     """
     _must_be_counts(config)
     certificate = read_certificate(config.folder)
@@ -102,12 +102,12 @@ def read_recorded(config: Config) -> Recorded:
     return Recorded(certificate, certify, dev, scorer.read(list(judged), pilot, judged) if pilot else None)
 
 
-def must_be_one_promise(config: Config, what: str) -> None:
-    """Raise UsageError where each value of a field has a promise of its own: `what` has none for that."""
+def must_be_one_guarantee(config: Config, what: str) -> None:
+    """Raise UsageError where each value of a field has a guarantee of its own: `what` has none for that."""
     by = config.groups.by
     if by is not None:
         raise UsageError(
-            f"{what} knows one promise for all items, and [groups] by = {by!r} asks for one for each value",
+            f"{what} knows one guarantee for all items, and [groups] by = {by!r} asks for one for each value",
             "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` says what "
             "one value needs, with its share of delta",
         )
@@ -115,14 +115,14 @@ def must_be_one_promise(config: Config, what: str) -> None:
 
 def _must_be_counts(config: Config) -> None:
     """Rehearsals draw single rows, and count errors among them in one test with all of delta."""
-    promise = config.guarantee
+    guarantee = config.guarantee
     for given, name in (
-        (promise.claim == "expected", '[guarantee] claim = "expected"'),
-        (promise.reference == "annotator", '[guarantee] reference = "annotator"'),
+        (guarantee.claim == "expected", '[guarantee] claim = "expected"'),
+        (guarantee.reference == "annotator", '[guarantee] reference = "annotator"'),
         (config.task.ties == "half", '[task] ties = "half"'),
-        (promise.cluster_test == "betting", '[guarantee] cluster_test = "betting"'),
-        (promise.interim is not None, "[guarantee] interim"),
-        (promise.release_human_labels, "[guarantee] release_human_labels"),
+        (guarantee.cluster_test == "betting", '[guarantee] cluster_test = "betting"'),
+        (guarantee.interim is not None, "[guarantee] interim"),
+        (guarantee.release_human_labels, "[guarantee] release_human_labels"),
     ):
         if given:
             raise ConfigError(

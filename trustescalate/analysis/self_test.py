@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trustescalate.analysis.recorded_votes import Recorded, must_be_one_promise, read_recorded
+from trustescalate.analysis.recorded_votes import Recorded, must_be_one_guarantee, read_recorded
 from trustescalate.calibration.prepare import record_choice
 from trustescalate.config import Config, load_config
 from trustescalate.errors import EXIT_BREACH, EXIT_PASSED, TrustEscalateError
@@ -141,7 +141,7 @@ def self_test_of(config: Config, trials: int, seed: int) -> SelfTest:
     `read_recorded` and `record_choice` raise, and UsageError where each value has a guarantee of
     its own.
     """
-    must_be_one_promise(config, "the self-test")
+    must_be_one_guarantee(config, "the self-test")
     recorded = read_recorded(config)
     record_choice(config, "self-test", recorded.certificate.roles["certify"])
     own = _in_own_world(config, recorded, trials, np.random.default_rng(seed))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trustescalate.analysis.recorded_votes import SPENT, labelled_rows, must_be_one_promise, read_votes
+from trustescalate.analysis.recorded_votes import SPENT, labelled_rows, must_be_one_guarantee, read_votes
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.policy_tests import policy_tests
 from trustescalate.calibration.prepare import record_choice
@@ -127,7 +127,7 @@ def tune(config: Config, *, dev_share: float = DEV_SHARE, seed: int = 0) -> Tuni
     The ledger notes that these labels were read to choose by. Raises what `read_votes`, `compare_policies`
     and `record_choice` raise, UsageError where each value has a guarantee of its own.
     """
-    must_be_one_promise(config, "`tune`")
+    must_be_one_guarantee(config, "`tune`")
     if not 0 < dev_share < 1:
         raise ValueError(f"dev_share must lie strictly between 0 and 1, not {dev_share}")
     certificate, data, judged = read_votes(config)

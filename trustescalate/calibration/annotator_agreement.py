@@ -1,6 +1,6 @@
 """How people agree with one another on the certification rows, and whether a judge could stand in for one.
 
-Nothing here decides anything, and no judge is asked: no promise rests on it. Who labelled how fast is shown
+Nothing here decides anything, and no judge is asked: no guarantee rests on it. Who labelled how fast is shown
 beside who agrees with whom; nobody is left out for either.
 """
 
@@ -10,15 +10,15 @@ from statistics import median
 
 import numpy as np
 
-from trustescalate.data.labels import opinions
+from trustescalate.data.labels import stated_labels
 from trustescalate.records import (
     SKIP,
     TIE,
     Annotation,
     Annotator,
+    AnnotatorAgreement,
     Coefficient,
     Pair,
-    People,
     StandIn,
     Task,
     TaskKind,
@@ -48,13 +48,13 @@ def people(
     rows: Sequence[str],
     verdicts: Mapping[str, IntArray],
     cluster: IntArray | None = None,
-) -> People | None:
+) -> AnnotatorAgreement | None:
     """How people agree on `rows`, and whether a judge could stand in for one of them.
 
     `notes` are the annotations on these rows, `verdicts` each judge's label (n,) of them, -1 for none;
-    `cluster` (n,) says which rows hang together. None where fewer than two people gave an opinion.
+    `cluster` (n,) says which rows are clustered. None where fewer than two people gave an opinion.
     """
-    stated = [note for said in opinions(task, notes).values() for note in said]
+    stated = [note for said in stated_labels(task, notes).values() for note in said]
     names = sorted({note.annotator for note in stated})
     if len(names) < 2:
         return None
@@ -62,7 +62,7 @@ def people(
     row = np.array([place[note.item_id] for note in stated])
     who = np.array([names.index(note.annotator) for note in stated])
     label = np.array([task.labels.index(note.label) for note in stated])
-    return People(
+    return AnnotatorAgreement(
         _coefficients(task, row, label, len(rows), cluster),
         *_annotators(notes, names, row, who, label),
         _stand_ins(task, names, row, who, label, verdicts) if len(names) > 2 else (),

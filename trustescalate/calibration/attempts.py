@@ -19,7 +19,7 @@ from trustescalate.calibration.ledger import (
 )
 from trustescalate.calibration.protocol import Judged, Protocol
 from trustescalate.errors import CertificateMismatch, NotMeasurable
-from trustescalate.records import Annotation, Attempt, Look
+from trustescalate.records import Annotation, Attempt, InterimAnalysis
 from trustescalate.records.jsonl import digest, to_python
 from trustescalate.stats.sequential import attempt_share
 
@@ -54,10 +54,10 @@ def due_attempt(
     if known is not None:
         return Attempt(known.number, known.share, known.digest), True
     before = ledger.before(labels)
-    if protocol.look is not None:
+    if protocol.interim is not None:
         if not before:
             _must_be_unread(ledger, labels)
-        return _due_look(before, protocol, protocol.look, labels, votes)
+        return _due_look(before, protocol, protocol.interim, labels, votes)
     planned = [line for line in before if line.interim is not None]
     if planned:
         raise _changed(planned[-1])
@@ -78,7 +78,7 @@ def due_attempt(
 
 
 def _due_look(
-    before: Sequence[Line], protocol: Protocol, look: Look, labels: Labels, votes: str | None
+    before: Sequence[Line], protocol: Protocol, look: InterimAnalysis, labels: Labels, votes: str | None
 ) -> tuple[Attempt, bool]:
     """The interim analysis that is due, of a plan that began with labels that were never tested."""
     if not before:
@@ -108,7 +108,7 @@ def _due_look(
 def _changed(line: Line) -> CertificateMismatch:
     assert line.interim is not None
     return CertificateMismatch(
-        f"{LEDGER}: the protocol was changed after look {line.interim.number} (the promise, the judges, "
+        f"{LEDGER}: the protocol was changed after look {line.interim.number} (the guarantee, the judges, "
         "their examples, the path, the looks or the seed)",
         ANEW,
     )
@@ -155,13 +155,13 @@ def enter_test(
 
 
 def _interim(before: Sequence[Line], protocol: Protocol) -> Interim | None:
-    if protocol.look is None:
+    if protocol.interim is None:
         return None
     first = before[-1].interim if before else None
     roles = (
         {role: ids for role, ids in protocol.roles.items() if role in FIXED} if first is None else first.roles
     )
-    return Interim(protocol.look.number, without_rows(protocol), roles, protocol.roles["certify"])
+    return Interim(protocol.interim.number, without_rows(protocol), roles, protocol.roles["certify"])
 
 
 # ── planned interim analyses ─────────────────────────────────────────────────────────────────────
@@ -172,14 +172,14 @@ FIXED = ("exemplars", "dev", "holdout", "pilot")
 
 def due(
     sizes: Sequence[int], shares: Sequence[float], rows: Sequence[str], past: Interim | None
-) -> tuple[Look | None, tuple[str, ...]]:
+) -> tuple[InterimAnalysis | None, tuple[str, ...]]:
     """The look that is due, and its rows, of all `rows` that could be tested, in the order of their lots.
 
     It is the largest planned one that there are rows for, later than those made; without rows for another,
     the last one again, on the rows that it had. None where there are too few for the first.
 
     >>> due((2, 4), (0.4, 0.6), ["a", "b", "c"], None)
-    (Look(number=1, sizes=(2, 4), shares=(0.4, 0.6)), ('a', 'b'))
+    (InterimAnalysis(number=1, sizes=(2, 4), shares=(0.4, 0.6)), ('a', 'b'))
     """
     there = set(rows)
     before = () if past is None else tuple(item_id for item_id in past.rows if item_id in there)
@@ -188,15 +188,15 @@ def due(
     later = [place for place in range(len(sizes)) if past is None or place >= past.number]
     ready = [place for place in later if sizes[place] <= len(order)]
     if ready:
-        return Look(ready[-1] + 1, tuple(sizes), tuple(shares)), order[: sizes[ready[-1]]]
+        return InterimAnalysis(ready[-1] + 1, tuple(sizes), tuple(shares)), order[: sizes[ready[-1]]]
     if past is None:
         return None, ()
-    return Look(past.number, tuple(sizes), tuple(shares)), before
+    return InterimAnalysis(past.number, tuple(sizes), tuple(shares)), before
 
 
 def without_rows(protocol: Protocol) -> str:
     """A digest of what must not change from look to look: everything but rows and what follows from them."""
-    look, weighting = protocol.look, protocol.weighting
+    look, weighting = protocol.interim, protocol.weighting
     return digest(
         to_python(
             replace(
@@ -207,7 +207,7 @@ def without_rows(protocol: Protocol) -> str:
                 attempt=None,
                 clusters=None,
                 drawn_from=None,
-                look=None if look is None else replace(look, number=1),
+                interim=None if look is None else replace(look, number=1),
                 weighting=None if weighting is None else replace(weighting, offered=0, kept=0),
             )
         )

@@ -2,7 +2,7 @@
 
 No judge is asked here and no file is touched. `Protocol` is everything that was decided; its digest is taken
 before a label is read, so a certificate shows that nothing was chosen by looking at the labels it tested. The
-tests are `testing`, what stands beside the promise is `diagnostics`.
+tests are `testing`, what stands beside the guarantee is `diagnostics`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from trustescalate.calibration.expectation import in_expectation
 from trustescalate.calibration.group_guarantees import (
     certify_values,
     coverage_lower,
+    explain_by_value,
     leave_out,
-    refusal_by_value,
 )
 from trustescalate.calibration.losses import loss_table, losses, right_or_wrong, whom
-from trustescalate.calibration.no_certificate import refusal
+from trustescalate.calibration.no_certificate import explain_no_certificate
 from trustescalate.calibration.policy_tests import Tested, kind_of, run_test
 from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, RegionRule, labels_digest
@@ -35,16 +35,16 @@ from trustescalate.records import (
     Certificate,
     Checkpoint,
     Clusters,
-    GroupPromise,
+    GroupGuarantee,
+    InterimAnalysis,
     Item,
     Json,
+    JudgeBinding,
     Judgment,
     Label,
     LeftOut,
-    Look,
     Pooling,
     Region,
-    Seal,
     Weighting,
 )
 from trustescalate.records.jsonl import digest, to_python
@@ -72,7 +72,7 @@ def calibrate(
     batch_digest: str = "",
     items: Mapping[str, Item] = MappingProxyType({}),
 ) -> Certificate:
-    """Test the promise of a protocol on its certification rows.
+    """Test the guarantee of a protocol on its certification rows.
 
     `judged` holds every judge's judgments on the items in the roles `certify` and `pilot`, and `dev` where
     the path is fitted on those; with a region also on those of that role, and on its candidates. With the
@@ -96,7 +96,7 @@ def calibrate(
     whole = _standing_for_all(protocol, aligned)
     own = [note for note in notes if protocol.region is None or note.item_id in set(whole.ids)]
     plan = None if expected else _placed(protocol, lay_out(protocol, annotations, judged, scorer))
-    groups: tuple[GroupPromise, ...] = ()
+    groups: tuple[GroupGuarantee, ...] = ()
     units = clusters_of(protocol)
     if protocol.groups is not None:
         assert plan is not None, "the configuration refuses tierwise"
@@ -136,7 +136,7 @@ def calibrate(
         thresholds=result.thresholds,
         coverage_lower=result.coverage_lower,
         tests=result.tests,
-        judges=tuple(_seal(name, mark, judged[name]) for name, mark in protocol.judges),
+        judges=tuple(_binding(name, mark, judged[name]) for name, mark in protocol.judges),
         diagnostics=tuple(
             diagnose(protocol, whole, tier, judged[name]) for tier, (name, _) in enumerate(protocol.judges)
         ),
@@ -155,7 +155,7 @@ def calibrate(
         group_by=None if protocol.groups is None else protocol.groups.by,
         groups=groups,
         left_out=_left_out(protocol, rows, aligned, plan),
-        people=people(
+        annotator_agreement=people(
             task,
             own,
             whole.ids,
@@ -163,7 +163,7 @@ def calibrate(
             None if units is None else np.array([units[item_id] for item_id in whole.ids], dtype=np.int64),
         ),
         method=_METHODS.get(kind_of(protocol), "exact"),
-        look=protocol.look,
+        interim=protocol.interim,
         attempt=protocol.attempt,
         clusters=_clusters(protocol),
         weighting=protocol.weighting,
@@ -205,11 +205,11 @@ def _on_all_items(
 
 
 def _refusal(
-    protocol: Protocol, aligned: Aligned, result: Tested, groups: Sequence[GroupPromise]
+    protocol: Protocol, aligned: Aligned, result: Tested, groups: Sequence[GroupGuarantee]
 ) -> tuple[str, str]:
     if protocol.groups is not None:
-        return refusal_by_value(protocol, protocol.groups, groups)
-    return refusal(protocol, aligned, result.tests)
+        return explain_by_value(protocol, protocol.groups, groups)
+    return explain_no_certificate(protocol, aligned, result.tests)
 
 
 def _left_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: Plan | None) -> LeftOut | None:
@@ -326,13 +326,13 @@ def _stack(plan: Plan | None) -> Pooling | None:
     return Pooling(weights, stack.clip)
 
 
-def _seal(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> Seal:
+def _binding(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> JudgeBinding:
     votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
-    return Seal(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
+    return JudgeBinding(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
 
 
 def _radius(protocol: Protocol, result: Tested) -> float | None:
-    """The least radius of the tests that the promise rests on: one, or on a tierwise path one a tier."""
+    """The least radius of the tests that the guarantee rests on: one, or on a tierwise path one a tier."""
     if result.chosen is None or kind_of(protocol) != "exact":
         return None
     used = [result.tests[result.chosen]]
@@ -382,7 +382,7 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
             "no assumption is made on how the items arose: the rows to label were drawn from the whole batch "
             "by this tool, by a seed that was chosen before any label was seen",
             agreement,
-            "nothing is promised about items outside the batch",
+            "nothing is guaranteed about items outside the batch",
         ]
         if protocol.attempt is not None and protocol.attempt.number > 1:
             said.append(_tested_before(protocol.attempt))
@@ -413,8 +413,8 @@ def _assumptions(protocol: Protocol) -> tuple[str, ...]:
         said[0] = _drawn_from_region(protocol, protocol.region)
     if protocol.weighting is not None:
         said.append(_weighted(protocol.weighting))
-    if protocol.look is not None:
-        said.append(_looked(protocol.look))
+    if protocol.interim is not None:
+        said.append(_looked(protocol.interim))
     elif protocol.attempt is not None and protocol.attempt.number > 1:
         said.append(_tested_before(protocol.attempt))
     return tuple(said)
@@ -484,10 +484,10 @@ def _weighted(given: Weighting) -> str:
     )
     if given.source == "known":
         return f"{kept}; the weights are exact"
-    return f"{kept}; the weights were estimated, so the promise is approximate, as good as they are"
+    return f"{kept}; the weights were estimated, so the guarantee is approximate, as good as they are"
 
 
-def _looked(look: Look) -> str:
+def _looked(look: InterimAnalysis) -> str:
     return (
         f"this is look {look.number} of {len(look.sizes)}, and may spend {look.share:g} of delta; the number "
         "of rows of every look was fixed before the first label"

@@ -1,6 +1,6 @@
-"""What stands beside the promise: each judge alone, and how far people agree with one another.
+"""What stands beside the guarantee: each judge alone, and how far people agree with one another.
 
-No promise rests on anything here, and nothing here is tested.
+No guarantee rests on anything here, and nothing here is tested.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 
 from trustescalate.calibration.losses import is_binary, losses, right_or_wrong
 from trustescalate.calibration.protocol import Aligned, Protocol
-from trustescalate.data.labels import opinions
+from trustescalate.data.labels import stated_labels
 from trustescalate.records import Against, Annotation, Bin, HumanAgreement, JudgeDiagnostics, Judgment, Task
 from trustescalate.stats.agreement import cohen_kappa, leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray
@@ -26,7 +26,7 @@ def diagnose(
 ) -> JudgeDiagnostics:
     """How one judge did on the certification rows that it was asked about.
 
-    Where verdicts are right or wrong, an agreement is what the promise counts as right; where they lose
+    Where verdicts are right or wrong, an agreement is what the guarantee counts as right; where they lose
     shares, it is the majority's own label. Its interval takes whole clusters of rows for what was drawn.
     """
     asked = np.array([item_id in judged for item_id in rows.ids], dtype=np.bool_)
@@ -68,9 +68,9 @@ def human_agreement(
 ) -> HumanAgreement | None:
     """Human leave-one-out agreement, and the largest agreement that any verdicts could have with people.
 
-    `cluster` says which items hang together, where some do. None where nobody can be compared.
+    `cluster` says which items are clustered, where some do. None where nobody can be compared.
     """
-    stated = [note for rows in opinions(task, notes).values() for note in rows]
+    stated = [note for rows in stated_labels(task, notes).values() for note in rows]
     if not stated:
         return None
     row = np.unique([note.item_id for note in stated], return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""A promise for each value of a field of the items: from aligned rows to records. And evidence beside it.
+"""A guarantee for each value of a field of the items: from aligned rows to records. And evidence beside it.
 
 The test is `stats.groups`, the evidence `stats.shift.leave_one_group_out`. Which values there are is read off
 the items, never off labels. Nothing here decides what a value means, or which field to take.
@@ -11,7 +11,7 @@ import numpy as np
 
 from trustescalate.calibration.policy_tests import policy_tests, read_rows
 from trustescalate.calibration.protocol import Aligned, GroupRule, LeaveOut, Protocol
-from trustescalate.records import GroupPromise, LeftOut, PolicyTest, Unseen
+from trustescalate.records import GroupGuarantee, LeftOut, PolicyTest, Unseen
 from trustescalate.stats.bounds import IntArray, clopper_pearson_lower, clopper_pearson_upper
 from trustescalate.stats.certify import Certified
 from trustescalate.stats.groups import certify_groups
@@ -27,8 +27,8 @@ MOST_VALUES = 20
 
 def certify_values(
     protocol: Protocol, rule: GroupRule, rows: Sequence[str], aligned: Aligned, plan: Plan
-) -> tuple[GroupPromise, ...]:
-    """A promise, or none, for each value of `rule.by` among the certification rows, in order of the values.
+) -> tuple[GroupGuarantee, ...]:
+    """A guarantee, or none, for each value of `rule.by` among the certification rows, in order of the values.
 
     `rows` are the ids of the aligned rows, which state an opinion; `plan` was laid out for all values alike.
     """
@@ -39,12 +39,13 @@ def certify_values(
     for item_id, value in rule.values.items():
         members[value].append(item_id)
     made = {
-        value: GroupPromise(value, alpha, tuple(members[value]), counts[value], 0.0, False, *_NOTHING)
+        value: GroupGuarantee(value, alpha, tuple(members[value]), counts[value], 0.0, False, *_NOTHING)
         for value, alpha in alphas.items()
     }
     if tested:
         made |= {
-            promise.value: promise for promise in _tested(protocol, rule, rows, aligned, plan, made, tested)
+            guarantee.value: guarantee
+            for guarantee in _tested(protocol, rule, rows, aligned, plan, made, tested)
         }
     return tuple(made.values())
 
@@ -58,9 +59,9 @@ def _tested(
     rows: Sequence[str],
     aligned: Aligned,
     plan: Plan,
-    untested: dict[str, GroupPromise],
+    untested: dict[str, GroupGuarantee],
     values: Sequence[str],
-) -> list[GroupPromise]:
+) -> list[GroupGuarantee]:
     group = _places(rows, rule.values, values)
     some = group >= 0
     read = read_rows(aligned, plan)
@@ -80,16 +81,16 @@ def _tested(
         abstention_price=protocol.abstention_price,
     )
     return [
-        _promise(untested[value], one, plan, parts, float(spent), bool(done))
+        _guarantee(untested[value], one, plan, parts, float(spent), bool(done))
         for value, one, parts, spent, done in zip(values, *found, strict=True)
     ]
 
 
-def _promise(
-    bare: GroupPromise, found: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
-) -> GroupPromise:
+def _guarantee(
+    bare: GroupGuarantee, found: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
+) -> GroupGuarantee:
     tests = policy_tests(found.table, plan, parts)
-    return GroupPromise(
+    return GroupGuarantee(
         bare.value,
         bare.alpha,
         bare.rows,
@@ -104,22 +105,22 @@ def _promise(
     )
 
 
-def coverage_lower(promises: Sequence[GroupPromise], n: int, delta: float) -> float | None:
+def coverage_lower(guarantees: Sequence[GroupGuarantee], n: int, delta: float) -> float | None:
     """A lower limit on the share of items of all values that is released; None where nothing is certified."""
-    used = [one.tests[one.chosen] for one in promises if one.chosen is not None]
+    used = [one.tests[one.chosen] for one in guarantees if one.chosen is not None]
     if not used:
         return None
     return float(clopper_pearson_lower(sum(test.accepted for test in used), n, delta))
 
 
-def refusal_by_value(
-    protocol: Protocol, rule: GroupRule, promises: Sequence[GroupPromise]
+def explain_by_value(
+    protocol: Protocol, rule: GroupRule, guarantees: Sequence[GroupGuarantee]
 ) -> tuple[str, str]:
     """Why no value is certified, and what would help."""
-    tested = [one for one in promises if one.tests]
+    tested = [one for one in guarantees if one.tests]
     if not tested:
         return (
-            f"none of {len(promises)} values of {rule.by} has {rule.min_rows} labelled certification rows",
+            f"none of {len(guarantees)} values of {rule.by} has {rule.min_rows} labelled certification rows",
             f"label at least {rule.min_rows} rows of each value that matters, or name a field of fewer values",
         )
     reason = (
@@ -139,7 +140,7 @@ def refusal_by_value(
     else:
         advice = (
             "use better judges, allow a larger alpha, label more rows of the values that matter or give them "
-            "more weight; one promise for all values together, without [groups] by, takes fewer labels. "
+            "more weight; one guarantee for all values together, without [groups] by, takes fewer labels. "
             "A further test of these labels has its own, smaller share of delta"
         )
     return reason, advice

@@ -1,4 +1,4 @@
-"""Whom a verdict must agree with, and what it loses where it does not: the estimand of a promise.
+"""Whom a verdict must agree with, and what it loses where it does not: the estimand of a guarantee.
 
 Everything that compares a verdict with people asks here, so that a certificate, a report and a watch count
 the same. Nothing is tested here, and no verdict is made.

@@ -29,12 +29,14 @@ MOST_LABELS = 100_000
 """Who would need more accepted rows than about these is told that the rate is too close to alpha."""
 
 
-def refusal(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> tuple[str, str]:
+def explain_no_certificate(
+    protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]
+) -> tuple[str, str]:
     """Why none of the policies that were tested may be used, and what would help."""
     if protocol.claim == "batch":
         return _batch_reason(protocol, aligned, len(tests)), _batch_advice(protocol, aligned)
     advice = _advice(protocol, aligned, tests)
-    if protocol.look is not None:
+    if protocol.interim is not None:
         advice = f"{_next_look(protocol)}; {advice}"
     if protocol.path != "tierwise" and not protocol.roles["pilot"]:
         advice = f"{advice}. {NO_PILOT}"
@@ -101,7 +103,7 @@ def _closest(
 ) -> tuple[PolicyTest | None, int | None]:
     """The tested policy that would need fewest labels at the rate seen, and how many, counted in `units`.
 
-    Rates are drawn towards one half by one row, so that ten rows without an error promise little; each test
+    Rates are drawn towards one half by one row, so that ten rows without an error guarantee little; each test
     is taken to spend what its sub-path could. For a guess, not for a guarantee.
     """
     level: dict[int, float] = defaultdict(float)
@@ -133,7 +135,7 @@ def _closest(
 
 
 def _next_look(protocol: Protocol) -> str:
-    look = protocol.look
+    look = protocol.interim
     assert look is not None
     if look.number == len(look.sizes):
         return "this was the last look: begin anew with rows that were never tested"

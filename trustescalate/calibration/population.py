@@ -10,7 +10,7 @@ import numpy as np
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
-from trustescalate.data.labels import dropped_ties, majority, opinions
+from trustescalate.data.labels import dropped_ties, majority, stated_labels
 from trustescalate.records import (
     Annotation,
     Certificate,
@@ -71,12 +71,12 @@ def known_rows(
 
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
     are mostly of abstained items. A row counts what its majority says; where there is none, and always for
-    ratings and for a promise about an annotator drawn at random, the mean of its opinions.
+    ratings and for a guarantee about an annotator drawn at random, the mean of its opinions.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])
     notes = [note for note in annotations if note.item_id in wanted]
-    said = opinion_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
+    said = annotation_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
     rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
     scorer = Scorer.of(certificate)
     policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
@@ -142,7 +142,7 @@ def calibration_overall(
     if dropped_ties(protocol.task, notes):
         return Overall(None, TIES)
     last = judged[protocol.judges[-1][0]]
-    said = opinion_means(protocol.task, notes, values, always=protocol.reference == "annotator")
+    said = annotation_means(protocol.task, notes, values, always=protocol.reference == "annotator")
     seen = {item_id: _expected(scorer, row, values) for item_id, row in last.items()}
     rows = [item_id for item_id in protocol.roles["certify"] if item_id in said and item_id in seen]
     groups = {item_id: item.group for item_id, item in items.items()}
@@ -303,7 +303,7 @@ def not_measurable(run: Run) -> str:
     return next((why for holds, why in reasons if holds), "")
 
 
-def opinion_means(
+def annotation_means(
     task: Task, notes: Sequence[Annotation], values: Mapping[Label, float], *, always: bool = False
 ) -> Mapping[str, float]:
     """What people say of each item as a number: the majority's; without one, for ratings, or `always`, the
@@ -311,7 +311,7 @@ def opinion_means(
     means = always or task.kind is TaskKind.RATING
     won: Mapping[str, Label | None] = {} if means else majority(task, notes)
     said = {}
-    for item_id, stated in opinions(task, notes).items():
+    for item_id, stated in stated_labels(task, notes).items():
         label = won.get(item_id)
         told = [values[note.label] for note in stated] if label is None else [values[label]]
         said[item_id] = sum(told) / len(told)
@@ -343,7 +343,7 @@ def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[floa
 
 
 def agreement_limits(losses: Sequence[float], clusters: Sequence[str], delta: float) -> tuple[float, float]:
-    """Limits on agreement from losses in [0, 1], a row each; rows whose cluster has one name hang together.
+    """Limits on agreement from losses in [0, 1], a row each; rows whose cluster has one name are clustered.
 
     >>> agreement_limits([0.0] * 60, [str(row % 20) for row in range(60)], 0.05)[1]
     1.0

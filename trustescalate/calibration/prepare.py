@@ -196,7 +196,7 @@ def build_protocol(
         leave_out=_leave_out(config, rows),
         reference=guarantee.reference,
         clusters=selected.clusters,
-        look=selected.look,
+        interim=selected.interim,
         weighting=selected.weighting,
         release_human_labels=guarantee.release_human_labels,
         drawn_from=selected.drawn_from,

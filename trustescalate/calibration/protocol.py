@@ -6,7 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from trustescalate.records import Against, Annotation, Attempt, Clusters, Judgment, Look, Task, Weighting
+from trustescalate.records import (
+    Against,
+    Annotation,
+    Attempt,
+    Clusters,
+    InterimAnalysis,
+    Judgment,
+    Task,
+    Weighting,
+)
 from trustescalate.records.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.paths import PATHS, PathName
@@ -22,7 +31,7 @@ class Clustering:
 
 @dataclass(frozen=True, slots=True)
 class GroupRule:
-    """A promise for each value of the field `by`: `values` holds that of each certification row with one.
+    """A guarantee for each value of the field `by`: `values` holds that of each certification row with one.
 
     `alpha` and `weights` are by value, where they are not the protocol's alpha and 1. A value with fewer rows
     than `fewest` is not tested, and `enough` is where testing a value may end.
@@ -85,7 +94,7 @@ class Protocol:
     version: str
     reference: Against = "majority"
     clusters: Clustering | None = None
-    look: Look | None = None
+    interim: InterimAnalysis | None = None
     weighting: Weighting | None = None
     release_human_labels: bool = False
     groups: GroupRule | None = None
@@ -97,7 +106,7 @@ class Protocol:
     @property
     def level(self) -> float:
         """The probability of a wrong certificate that this test may spend: delta, or its share of it."""
-        share = self.attempt or self.look
+        share = self.attempt or self.interim
         return self.delta if share is None else self.delta * share.share
 
     @property

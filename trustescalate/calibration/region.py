@@ -143,14 +143,14 @@ def applied_region(config: Config, data: Dataset) -> RegionFile | None:
 
 def must_allow_region(config: Config) -> None:
     """Raise ConfigError where rows from a region have no proof, saying which key forbids them."""
-    promise, groups = config.guarantee, config.groups
+    guarantee, groups = config.guarantee, config.groups
     for refused, name in (
-        (promise.claim == "batch", '[guarantee] claim = "batch"'),
+        (guarantee.claim == "batch", '[guarantee] claim = "batch"'),
         ("last_judge" in config.fitted_on, '[[judges]] fit_on = "last_judge"'),
-        (promise.path == "tierwise", '[guarantee] path = "tierwise"'),
-        (promise.cluster_test != "one_per_cluster", f'[guarantee] clusters = "{promise.cluster_test}"'),
-        (promise.weight is not None, "[guarantee] weight"),
-        (promise.interim is not None, "[guarantee] interim"),
+        (guarantee.path == "tierwise", '[guarantee] path = "tierwise"'),
+        (guarantee.cluster_test != "one_per_cluster", f'[guarantee] clusters = "{guarantee.cluster_test}"'),
+        (guarantee.weight is not None, "[guarantee] weight"),
+        (guarantee.interim is not None, "[guarantee] interim"),
         (groups.by is not None, "[groups] by"),
         (groups.evidence is not None, "[groups] evidence"),
     ):

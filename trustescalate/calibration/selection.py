@@ -21,7 +21,7 @@ from trustescalate.data.clusters import cluster_source, clusters, content_digest
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.roles import assign_roles, read_roles
 from trustescalate.errors import DataError, NotMeasurable
-from trustescalate.records import Clusters, Item, Look, Weighting
+from trustescalate.records import Clusters, InterimAnalysis, Item, Weighting
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import rejection_sample
@@ -42,7 +42,7 @@ class Selection:
     roles: Roles
     clusters: Clustering | None = None
     weighting: Weighting | None = None
-    look: Look | None = None
+    interim: InterimAnalysis | None = None
     missing: int = 0
     drawn_from: Clusters | None = None
     region: RegionRule | None = None
@@ -85,36 +85,38 @@ def _select(
     read: frozenset[str] = frozenset(),
 ) -> Selection:
     """As `select`; `read` are the keys of labels that were read to choose by."""
-    promise, seed = config.guarantee, config.roles.seed
+    guarantee, seed = config.guarantee, config.roles.seed
     fixed = _fixed_roles(config, data, exemplars, past, region, read)
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.rows)
     sets = _free_clusters(data, taken, before)
-    offered = sets if promise.cluster_test == "betting" else [[_one_of(rows, seed, before)] for rows in sets]
+    offered = (
+        sets if guarantee.cluster_test == "betting" else [[_one_of(rows, seed, before)] for rows in sets]
+    )
     given = offered
-    if promise.largest_cluster is not None:
-        _must_fit(sets, promise.largest_cluster)
-        if promise.cluster_test == "row_weighted":
-            given = _kept_by_size(sets, offered, promise.largest_cluster, seed)
+    if guarantee.largest_cluster is not None:
+        _must_fit(sets, guarantee.largest_cluster)
+        if guarantee.cluster_test == "row_weighted":
+            given = _kept_by_size(sets, offered, guarantee.largest_cluster, seed)
     drawn_from = _drawn_from(config, sets, len(given))
     kept, weighting = _thinned(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
-    if weighting is not None or promise.cluster_test == "row_weighted":
+    if weighting is not None or guarantee.cluster_test == "row_weighted":
         roles["aside"] = _ids(_left_out(offered, chosen))
     if region is not None:
         roles["region"] = _from_region(data, {item_id for ids in roles.values() for item_id in ids}, seed)
         return Selection(roles, region=region.rule, drawn_from=drawn_from)
-    if promise.cluster_test == "betting" and promise.largest_cluster is not None:
-        whole = Clustering(tuple(map(_ids, kept)), promise.largest_cluster)
+    if guarantee.cluster_test == "betting" and guarantee.largest_cluster is not None:
+        whole = Clustering(tuple(map(_ids, kept)), guarantee.largest_cluster)
         return Selection(roles, whole, weighting, drawn_from=drawn_from)
-    if promise.interim is None:
+    if guarantee.interim is None:
         return Selection(roles, None, weighting, drawn_from=drawn_from)
     order = [item.id for item in sorted(chosen, key=lambda item: lot(seed, item))]
-    look, rows = due(promise.interim, promise.shares, order, past)
+    look, rows = due(guarantee.interim, guarantee.shares, order, past)
     roles["certify"] = rows
     roles["waiting"] = tuple(item_id for item_id in order if item_id not in set(rows))
-    missing = promise.interim[0] - len(order) if look is None else 0
+    missing = guarantee.interim[0] - len(order) if look is None else 0
     return Selection(roles, None, weighting, look, missing, drawn_from)
 
 
@@ -123,8 +125,8 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
 
     Prompts may be one template that says nothing of an item: only who brought the data knows, so it is asked.
     """
-    promise, rows = config.guarantee, data.labelled
-    sets, floor = clusters(rows), label_floor(promise.alpha, promise.delta)
+    guarantee, rows = config.guarantee, data.labelled
+    sets, floor = clusters(rows), label_floor(guarantee.alpha, guarantee.delta)
     if (
         config.data.cluster is None
         and cluster_source(config, rows) == "prompt"
@@ -133,7 +135,7 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
         raise NotMeasurable(
             f"{len(rows):,} labelled rows come in {len(sets):,} clusters by prompt: rows with one prompt "
             f"count as one row, and fewer than {floor} certify nothing at "
-            f"alpha = {promise.alpha:g} and delta = {promise.delta:g}",
+            f"alpha = {guarantee.alpha:g} and delta = {guarantee.delta:g}",
             "if the prompt is a template and items are independent of one another, say so: [data] cluster = "
             '"item"; if something else makes them clusters, name it: [data] cluster = "meta.<key>"; else label '
             "rows of more prompts",
@@ -176,9 +178,9 @@ def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[
 
 
 def _free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[list[Item]]:
-    """Labelled rows, cluster by cluster, without those that hang together with a row that has a role.
+    """Labelled rows, cluster by cluster, without those that are clustered with a row that has a role.
 
-    A row that was tested at an earlier look stays, whatever came to hang together with it.
+    A row that was tested at an earlier look stays, whatever came to are clustered with it.
     """
     sets = clusters(data.labelled)
     return [rows for rows in sets if taken.isdisjoint(_ids(rows)) or not before.isdisjoint(_ids(rows))]
@@ -217,11 +219,11 @@ def _kept_by_size(
 def _drawn_from(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Clusters | None:
     if all(rows[0].group is None and len(rows) == 1 for rows in sets):
         return None
-    sizes, promise = [len(rows) for rows in sets], config.guarantee
+    sizes, guarantee = [len(rows) for rows in sets], config.guarantee
     return Clusters(
         len(sets),
-        promise.largest_cluster,
-        promise.cluster_test,
+        guarantee.largest_cluster,
+        guarantee.cluster_test,
         cluster_source(config, [item for rows in sets for item in rows]),
         sum(sizes),
         (min(sizes), median_low(sizes), max(sizes)),
@@ -258,17 +260,17 @@ def _thinned(
     config: Config, data: Dataset, offered: list[list[Item]]
 ) -> tuple[list[list[Item]], Weighting | None]:
     """Each row with probability weight / bound, by a generator of its own: rows to come change nothing."""
-    promise = config.guarantee
-    if promise.weight is None or promise.weight_bound is None or promise.weight_source is None:
+    guarantee = config.guarantee
+    if guarantee.weight is None or guarantee.weight_bound is None or guarantee.weight_source is None:
         return offered, None
-    key, bound = promise.weight.removeprefix("meta."), promise.weight_bound
+    key, bound = guarantee.weight.removeprefix("meta."), guarantee.weight_bound
     weights = _weights(config, data, key, bound)
     kept = [
         [item for item in rows if _keeps("weight", config.roles.seed, item, weights[item.id], bound)]
         for rows in offered
     ]
     count = sum(map(len, offered))
-    weighting = Weighting(promise.weight, bound, promise.weight_source, count, sum(map(len, kept)))
+    weighting = Weighting(guarantee.weight, bound, guarantee.weight_source, count, sum(map(len, kept)))
     return [rows for rows in kept if rows], weighting
 
 

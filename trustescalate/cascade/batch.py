@@ -70,7 +70,7 @@ def certified_items(certificate: Certificate, batch: Batch, items: Sequence[Item
     return found
 
 
-def labelled_by_people(
+def decide_by_labels(
     certificate: Certificate, annotations: Sequence[Annotation], items: Sequence[Item]
 ) -> list[Decision]:
     """The decisions on those of `items` that people labelled, where their labels are released.

@@ -45,7 +45,7 @@ class BatchedJudge:
     probed: bool = False
 
 
-class Deferred:
+class BatchQueue:
     """Requests that wait for batches. `finish_live`: what the first batch leaves unanswered is sent live.
 
     The first request of each judge is sent live: a wrong key or model, and the parameters that the endpoint

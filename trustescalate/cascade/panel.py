@@ -23,7 +23,7 @@ from trustescalate.records import Channel, Item
 from trustescalate.records.progress import Hooks
 
 if TYPE_CHECKING:
-    from trustescalate.cascade.batch_requests import Deferred
+    from trustescalate.cascade.batch_requests import BatchQueue
 
 CACHE = ".trustescalate/cache.sqlite"
 BATCHES = ".trustescalate/batches"
@@ -48,7 +48,7 @@ class Panel:
 
     judges: list[Judge]
     budget: Budget
-    deferred: "Deferred | None"
+    deferred: "BatchQueue | None"
     in_flight: int
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
@@ -117,12 +117,12 @@ async def open_panel(
             emptied.cleanup()
 
 
-def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool) -> "Deferred":
-    from trustescalate.cascade.batch_requests import Deferred
+def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool) -> "BatchQueue":
+    from trustescalate.cascade.batch_requests import BatchQueue
 
     must_offer_batches(config)
     folder = config.folder / BATCHES
-    return Deferred(folder, cache, budget, finish_live=finish_live, notice=hooks.notice)
+    return BatchQueue(folder, cache, budget, finish_live=finish_live, notice=hooks.notice)
 
 
 def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:

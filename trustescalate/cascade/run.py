@@ -9,17 +9,17 @@ from pathlib import Path
 
 from trustescalate import __version__
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
-from trustescalate.cascade.batch import certified_items, labelled_by_people, recorded_cascade
+from trustescalate.cascade.batch import certified_items, decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.run_folder import SCHEMA, RunFolder, find_run, items_digest, run_path, with_labels
 from trustescalate.cascade.runner import (
     Cascade,
+    must_certify,
+    must_certify_groups,
     must_expect,
     must_fit,
-    must_promise,
-    must_promise_by,
     run_cascade,
     trusted_cascade,
 )
@@ -68,7 +68,7 @@ async def run_items(
                 tally.add(decision)
 
             folder.finish("running")
-            for decision in labelled_by_people(certificate, data.annotations, tally.undecided(run)):
+            for decision in decide_by_labels(certificate, data.annotations, tally.undecided(run)):
                 record((), decision)
             try:
                 if cascade is None:
@@ -114,8 +114,8 @@ def must_be_asked_for(config: Config, certificate: Certificate) -> None:
     if guarantee.claim == "expected":
         must_expect(certificate, guarantee.alpha)
     else:
-        must_promise(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
-    must_promise_by(certificate, config.groups.by, config.groups.alpha)
+        must_certify(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
+    must_certify_groups(certificate, config.groups.by, config.groups.alpha)
 
 
 def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:

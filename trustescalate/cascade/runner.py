@@ -83,7 +83,7 @@ def cascade_of(
 def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
     """The cascade of a certificate's policy, or of one for each value; nothing is compared."""
     stack = stack_of(certificate)
-    policies = {promise.value: policy_of(promise) for promise in certificate.groups}
+    policies = {guarantee.value: policy_of(guarantee) for guarantee in certificate.groups}
     groups = {
         value: None if policy is None else cascade_of(policy, judges, scorer, stack)
         for value, policy in policies.items()
@@ -118,7 +118,7 @@ def must_fit(certificate: Certificate, judges: Sequence[Judge], task: Task, esti
         _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
 
 
-def must_promise(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
+def must_certify(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
     """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
     _must_be_certified(certificate)
     _must_equal("claim", certificate.claim, claim)
@@ -134,12 +134,12 @@ def must_expect(certificate: Certificate, alpha: float) -> None:
         raise NoCertificate(certificate.reason, certificate.advice)
 
 
-def must_promise_by(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:
-    """Raise CertificateMismatch unless promises are for each value of `by`, with these alphas by value."""
+def must_certify_groups(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:
+    """Raise CertificateMismatch unless guarantees are for each value of `by`, with these alphas by value."""
     _must_equal("[groups] by", certificate.group_by, by)
-    for promise in certificate.groups:
-        wanted = alpha.get(promise.value, certificate.alpha)
-        _must_equal(f"alpha of {promise.value!r}", promise.alpha, wanted)
+    for guarantee in certificate.groups:
+        wanted = alpha.get(guarantee.value, certificate.alpha)
+        _must_equal(f"alpha of {guarantee.value!r}", guarantee.alpha, wanted)
 
 
 def patient(ask: Ask, judge: str) -> Ask:
@@ -217,7 +217,7 @@ def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
         return cascade, ""
     value = value_of(item, cascade.group_by)
     if value is None:
-        return cascade, f"no {cascade.group_by}, for each of whose values there is a promise of its own"
+        return cascade, f"no {cascade.group_by}, for each of whose values there is a guarantee of its own"
     if value not in cascade.groups:
         return cascade, f"its {cascade.group_by} is unknown to the certificate"
     own = cascade.groups[value]

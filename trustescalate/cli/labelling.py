@@ -167,9 +167,9 @@ def import_answers(
     json: AsJson = False,
 ) -> None:
     """Add the answers to [data] annotations: all of them, or none and why."""
-    from trustescalate.data.annotation.collect import bring_in
+    from trustescalate.data.annotation.collect import collect_answers
 
-    brought = bring_in(open_project(config, overrides).config, files or ())
+    brought = collect_answers(open_project(config, overrides).config, files or ())
     show(brought, json=json)
     say(f"written: {brought.annotations}")
     if brought.purposes.get("sample") or brought.purposes.get("region") or brought.promoted:

@@ -169,9 +169,9 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _half_ties_are_bet_on(self) -> Self:
-        promise = self.guarantee
+        guarantee = self.guarantee
         if self.task.ties == "half" and (
-            promise.claim == "batch" or promise.cluster_test == "betting" or promise.path == "tierwise"
+            guarantee.claim == "batch" or guarantee.cluster_test == "betting" or guarantee.path == "tierwise"
         ):
             raise ValueError(
                 'ties = "half" is tested by betting on rows, not with claim = "batch", cluster_test = "betting" or '

@@ -1,4 +1,4 @@
-"""What is asked, of which data, what is promised, how judges are asked, and what CI wants."""
+"""What is asked, of which data, what is guaranteed, how judges are asked, and what CI wants."""
 
 import re
 from typing import Annotated, Any, Literal, Self, get_args
@@ -188,7 +188,7 @@ WEIGHT = r"^meta\..+"
 
 
 class GuaranteeTable(Table):
-    """[guarantee]: the promise to be tested."""
+    """[guarantee]: the guarantee to be tested."""
 
     alpha: Level = Field(0.15, description="released verdicts that may disagree with people, at most")
     delta: Level = Field(0.10, description="probability that the certificate is wrong, at most")
@@ -240,7 +240,7 @@ class GuaranteeTable(Table):
     )
     weight_bound: float | None = Field(None, gt=0, description="no weight anywhere is larger")
     weight_source: Literal["known", "estimated"] | None = Field(
-        None, description='"estimated" makes the promise approximate, and says so'
+        None, description='"estimated" makes the guarantee approximate, and says so'
     )
     release_human_labels: bool = Field(
         False, description='claim = "batch": the rows that people label are released with their labels'
@@ -373,9 +373,9 @@ MetaField = Annotated[str, Field(pattern=r"^meta\..")]
 
 
 class GroupsTable(Table):
-    """[groups]: a promise for each value of a field of the items, and evidence on values not seen."""
+    """[groups]: a guarantee for each value of a field of the items, and evidence on values not seen."""
 
-    by: MetaField | None = Field(None, description='"meta.<key>": each of its values has its own promise')
+    by: MetaField | None = Field(None, description='"meta.<key>": each of its values has its own guarantee')
     alpha: dict[str, Level] = Field(
         default_factory=dict, description="alpha by value; for all others that of [guarantee]"
     )
@@ -397,7 +397,7 @@ class GroupsTable(Table):
         extra = sorted(self.model_fields_set & {"alpha", "weights", "enough", "fewest"})
         if self.by is None and extra:
             raise ValueError(
-                f'{extra[0]} is about a promise for each value: name the field, by = "meta.<key>"'
+                f'{extra[0]} is about a guarantee for each value: name the field, by = "meta.<key>"'
             )
         return self
 
@@ -482,7 +482,7 @@ class LeaderboardTable(Table):
     )
     item: str | None = Field(
         None,
-        description='"meta.<key>": what several models answered: such rows hang together; default: the group',
+        description='"meta.<key>": what several models answered: such rows are clustered; default: the group',
     )
     method: Literal["mean", "bradley_terry"] = Field(
         "mean", description="mean: win rate, pass rate or rating; bradley_terry: strengths, pairwise only"

@@ -147,7 +147,7 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
 
 
 def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[str]:
-    """What [groups] names and no item has: a slip of the pen there would loosen or tighten a promise."""
+    """What [groups] names and no item has: a slip of the pen there would loosen or tighten a guarantee."""
     given, problems = config.groups, []
     for name, by in (("by", given.by), ("evidence", given.evidence)):
         if by is not None and not values_of(items, by):

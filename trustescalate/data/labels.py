@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from trustescalate.records import SKIP, Annotation, Label, Task
 
 
-def opinions(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple[Annotation, ...]]:
+def stated_labels(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple[Annotation, ...]]:
     """The annotations that state one of the task's labels, by item. Skips and dropped ties are none."""
     by_item: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:

@@ -1,6 +1,6 @@
 """What a careful colleague would notice in items and labels before money is spent on them.
 
-Looks at rows alone: it knows no judge and no promise, and refuses nothing by itself. Everything is a sentence
+Looks at rows alone: it knows no judge and no guarantee, and refuses nothing by itself. Everything is a sentence
 for people. Texts are compared as words, up to a length and a number of items, and the cap is said.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from trustescalate.data.labels import majority, opinions
+from trustescalate.data.labels import majority, stated_labels
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Task, TaskKind
 from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
@@ -35,7 +35,7 @@ MODEL_NAMES = re.compile(
 Fact = tuple[str, str]
 
 
-def facts_and_doubts(
+def check_quality(
     task: Task, items: Sequence[Item], notes: Sequence[Annotation], roles: Mapping[str, Sequence[str]]
 ) -> tuple[list[Fact], list[str]]:
     """Facts as (name, value), and warnings. `roles` holds item ids, and may be empty."""
@@ -81,7 +81,7 @@ def _people(task: Task, notes: Sequence[Annotation]) -> tuple[list[Fact], list[s
     elif any(MODEL_NAMES.search(note.annotator) for note in notes):
         some = next(note.annotator for note in notes if MODEL_NAMES.search(note.annotator))
         doubts.append(f"annotator {some!r} is named like a model, and counts as a person")
-    said = opinions(task, notes)
+    said = stated_labels(task, notes)
     several = [rows for rows in said.values() if len(rows) > 1]
     if several:
         counts = np.array(

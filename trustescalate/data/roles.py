@@ -67,7 +67,7 @@ def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | No
     problems = [f"{path}: item {item_id!r} has more than one role" for item_id in twice]
     problems += [f"{path}: item {item.id!r} has no role" for item in items if item.id not in given]
     problems = problems or [
-        f"{path}: items {', '.join(repr(item.id) for item in rows[:4])} hang together, in different roles"
+        f"{path}: items {', '.join(repr(item.id) for item in rows[:4])} are clustered, in different roles"
         for rows in clusters(items)
         if len({given[item.id] for item in rows}) > 1
     ]

@@ -128,7 +128,7 @@ class _Linear(NamedTuple):
     shift: float
 
     def margins(self, x: FloatArray) -> FloatArray:
-        # Added one by one, in one order: then -x gives exactly the opposite, which BLAS does not promise.
+        # Added one by one, in one order: then -x gives exactly the opposite, which BLAS does not guarantee.
         sums: FloatArray = np.add.reduce(x * self.weights, axis=1)
         return sums + self.shift
 

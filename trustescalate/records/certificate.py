@@ -51,7 +51,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class JudgeDiagnostics:
-    """How one judge did on the certification rows when asked about all of them. No promise rests on it.
+    """How one judge did on the certification rows when asked about all of them. No guarantee rests on it.
 
     A row without a verdict (failure, exact tie) is in `n` and not in `agreements`. `auroc` is None when all
     or no verdicts are right; `kappa` is None when there is nothing beyond chance to measure.
@@ -146,8 +146,8 @@ class StandIn:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """How two or more people agree on the certification rows. No promise rests on it.
+class AnnotatorAgreement:
+    """How two or more people agree on the certification rows. No guarantee rests on it.
 
     `stand_ins` has an entry for each judge and each person with at least `min_rows` comparable rows, where
     there are three people or more; `epsilon` is the gain that a judge's price is worth. `pairs` is empty
@@ -179,7 +179,7 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class JudgeBinding:
     """What a certificate is bound to, per judge: a run with anything else refuses the certificate."""
 
     judge: str
@@ -213,7 +213,7 @@ class CalibrationRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InterimAnalysis:
     """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
 
     number: int
@@ -263,7 +263,7 @@ class Clusters:
 class Weighting:
     """Certification rows kept with probability weight / bound: `kept` of `offered`, weights from field `by`.
 
-    "known" weights are exact; with "estimated" ones the promise is approximate.
+    "known" weights are exact; with "estimated" ones the guarantee is approximate.
     """
 
     by: str
@@ -289,8 +289,8 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupPromise:
-    """The promise for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
+class GroupGuarantee:
+    """The guarantee for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
 
     `rows` are its certification rows, `n` of which state an opinion; `alpha` is its own. `tests` hold each
     sub-path up to where its testing ended, and none where there were too few rows to be tested. `spent` is
@@ -330,7 +330,7 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Each value of the field `by` left out in turn: evidence on values not seen, never a promise.
+    """Each value of the field `by` left out in turn: evidence on values not seen, never a guarantee.
 
     `others` counts the rows that were never left out: those of rare values, and those without one.
     """
@@ -342,7 +342,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Certificate:
-    """The promise, or the refusal to make one, with every count needed to recompute it.
+    """The guarantee, or the refusal to make one, with every count needed to recompute it.
 
     `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled;
     with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
@@ -362,7 +362,7 @@ class Certificate:
     `dropped_ties` are outside (in a batch everything is inside), and `contested_ties` are rows of the claim
     that some people call a tie, where ties are dropped.
 
-    With `group_by`, a field of the items, each value has a promise of its own in `groups`, or none, and
+    With `group_by`, a field of the items, each value has a guarantee of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
     any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
     value are abstained on. `alpha` is that of values without one of their own, and `coverage_lower` a limit
@@ -399,7 +399,7 @@ class Certificate:
     thresholds: tuple[float | None, ...] | None
     coverage_lower: float | None
     tests: tuple[PolicyTest, ...]
-    judges: tuple[Seal, ...]
+    judges: tuple[JudgeBinding, ...]
     diagnostics: tuple[JudgeDiagnostics, ...]
     human_agreement: HumanAgreement | None
     roles: Mapping[str, tuple[str, ...]]
@@ -413,12 +413,12 @@ class Certificate:
     batch: Batch | None = None
     radius: float | None = None
     band: tuple[Checkpoint, ...] = ()
-    people: People | None = None
+    annotator_agreement: AnnotatorAgreement | None = None
     group_by: str | None = None
-    groups: tuple[GroupPromise, ...] = ()
+    groups: tuple[GroupGuarantee, ...] = ()
     left_out: LeftOut | None = None
     method: Literal["exact", "betting", "clusters"] = "exact"
-    look: Look | None = None
+    interim: InterimAnalysis | None = None
     clusters: Clusters | None = None
     weighting: Weighting | None = None
     overall: Overall | None = None

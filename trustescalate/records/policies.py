@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from trustescalate.records import Certificate, GroupPromise
+from trustescalate.records import Certificate, GroupGuarantee
 
 Thresholds = tuple[float | None, ...]
 
@@ -15,24 +15,24 @@ class Policy(NamedTuple):
     pooled: bool
 
 
-def policy_of(given: Certificate | GroupPromise) -> Policy | None:
+def policy_of(given: Certificate | GroupGuarantee) -> Policy | None:
     """The policy that a certificate, or its part for one value, allows; None where it allows none."""
     if given.thresholds is None:
         return None
     return Policy(given.thresholds, given.chosen is not None and given.tests[given.chosen].pooled)
 
 
-def certified_groups(certificate: Certificate) -> tuple[GroupPromise, ...]:
-    """The promises for single values that were certified."""
-    return tuple(promise for promise in certificate.groups if promise.thresholds is not None)
+def certified_groups(certificate: Certificate) -> tuple[GroupGuarantee, ...]:
+    """The guarantees for single values that were certified."""
+    return tuple(guarantee for guarantee in certificate.groups if guarantee.thresholds is not None)
 
 
 def largest_alpha(certificate: Certificate) -> float:
     """The share of released verdicts that may be wrong, over all: the largest that was certified.
 
-    Where promises are for each value, the released verdicts are a mixture of theirs.
+    Where guarantees are for each value, the released verdicts are a mixture of theirs.
     """
-    return max((promise.alpha for promise in certified_groups(certificate)), default=certificate.alpha)
+    return max((guarantee.alpha for guarantee in certified_groups(certificate)), default=certificate.alpha)
 
 
 def policies_of_rows(certificate: Certificate, rows: Iterable[str]) -> list[Policy | None]:
@@ -40,6 +40,8 @@ def policies_of_rows(certificate: Certificate, rows: Iterable[str]) -> list[Poli
     if certificate.group_by is None:
         return [policy_of(certificate) for _ in rows]
     known = {
-        item_id: policy_of(promise) for promise in certified_groups(certificate) for item_id in promise.rows
+        item_id: policy_of(guarantee)
+        for guarantee in certified_groups(certificate)
+        for item_id in guarantee.rows
     }
     return [known.get(item_id) for item_id in rows]

@@ -21,7 +21,7 @@ class ProbedFamily:
 
 @dataclass(frozen=True, slots=True)
 class ProbedJudge:
-    """One judge under attack. `fingerprint` is that of its whole ensemble, as a certificate seals it.
+    """One judge under attack. `fingerprint` is that of its whole ensemble, as a certificate bindings it.
 
     `control` is what harmless additions did to the same verdicts; it is no part of the counts.
     """

@@ -69,7 +69,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge, without labels. `group` names rows that hang together (same prompt, document).
+    """One thing to judge, without labels. `group` names rows that are clustered (same prompt, document).
 
     A response is a text, or the turns with which a conversation goes on after the prompt, the user's too.
     """

@@ -33,7 +33,7 @@ def whom(certificate: Certificate) -> str:
 
 
 def population(certificate: Certificate) -> str:
-    """Name the items that the promise is about: a batch, or those of a population, never those of one run."""
+    """Name the items that the guarantee is about: a batch, or those of a population, never those of one run."""
     if certificate.batch is not None:
         return "the items of the batch"
     if certificate.weighting is not None:
@@ -42,10 +42,10 @@ def population(certificate: Certificate) -> str:
 
 
 def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
-    """Return the tests that the promise rests on.
+    """Return the tests that the guarantee rests on.
 
     One, that of the chosen policy; on a tierwise path one a tier that passed, and where each value of a field
-    has a promise of its own one for each that is certified, each on rows of its own.
+    has a guarantee of its own one for each that is certified, each on rows of its own.
     """
     if certificate.group_by is not None:
         return tuple(one.tests[one.chosen] for one in certificate.groups if one.chosen is not None)
@@ -125,7 +125,7 @@ def agreement(
 ) -> tuple[Figure, tuple[float, float] | None]:
     """Give the agreement that losses in [0, 1] leave, a row each, with an interval that holds for them.
 
-    `clusters` names what each row belongs to: rows of one name hang together. Exact for right and wrong on
+    `clusters` names what each row belongs to: rows of one name are clustered. Exact for right and wrong on
     rows that all stand alone, else `stats.intervals.mean_interval`; none where nothing was compared.
     """
     from trustescalate.calibration.population import agreement_limits
@@ -184,7 +184,7 @@ def interval_figure(limits: tuple[float, float] | None) -> Figure:
 
 
 def certificate_section(certificate: Certificate, items: Sequence[Item] = ()) -> Section:
-    """What was promised, how it was tested, every count needed to check it; `items` are those of a run."""
+    """What was guaranteed, how it was tested, every count needed to check it; `items` are those of a run."""
     used = () if certificate.group_by is not None else used_tests(certificate)
     text = (
         *(_check_line(certificate, test) for test in used),
@@ -237,7 +237,7 @@ def tested(certificate: Certificate) -> str:
 
 
 def _share_line(certificate: Certificate) -> tuple[str, ...]:
-    look, attempt = certificate.look, certificate.attempt
+    look, attempt = certificate.interim, certificate.attempt
     if look is None:
         if attempt is None or not tested(certificate):
             return ()
@@ -301,7 +301,7 @@ def _radius_line(certificate: Certificate) -> tuple[str, ...]:
         f"Robustness radius Γ* = {shown}: if no kind of released item becomes more than {shown} times as "
         f"common, or as rare, as it was among the labelled rows, disagreement stays at most {alpha}. At 1.00 "
         "there is no room for any change. It rests on the upper limit on the risk at the level of the test, "
-        "which does not account for the choice among policies that passed: a guide, not part of the promise.",
+        "which does not account for the choice among policies that passed: a guide, not part of the guarantee.",
     )
 
 
@@ -340,7 +340,7 @@ def _policy_table(certificate: Certificate) -> Table:
 def _test_table(certificate: Certificate) -> Table:
     columns = (Column("Tested"), *_count_columns(certificate), Column("Test"))
     rows = tuple(_test_cells(certificate, test) for test in used_tests(certificate))
-    return Table("What the promise rests on", columns, rows)
+    return Table("What the guarantee rests on", columns, rows)
 
 
 def _test_cells(certificate: Certificate, test: PolicyTest) -> Row:
@@ -384,16 +384,16 @@ def expected_cost_share(certificate: Certificate) -> Figure:
     expected = certificate.status == "expected"
     if not (expected or used_tests(certificate)):
         return missing(NO_POLICY)
-    dearest = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
-    if not dearest:
+    last = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
+    if not last:
         return missing("the last judge has no recorded cost")
     if expected:  # all judges are asked about everything
-        return figures.ratio(sum(judge.cost for judge in certificate.diagnostics), dearest)
-    return figures.ratio(_cost_per_row(certificate), dearest)
+        return figures.ratio(sum(judge.cost for judge in certificate.diagnostics), last)
+    return figures.ratio(_cost_per_row(certificate), last)
 
 
 def _cost_per_row(certificate: Certificate) -> float:
-    """USD for a certification row; nobody is asked about the rows of a value without a promise."""
+    """USD for a certification row; nobody is asked about the rows of a value without a guarantee."""
     if certificate.chosen is not None:
         return certificate.tests[certificate.chosen].cost
     paid = (one.n * one.tests[one.chosen].cost for one in certificate.groups if one.chosen is not None)
@@ -422,7 +422,7 @@ def _group_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
     if certificate.group_by is None:
         return ()
     return (
-        ("A promise of its own for each", words(certificate.group_by)),
+        ("A guarantee of its own for each", words(certificate.group_by)),
         ("… values seen", count(len(certificate.groups))),
         ("… of these certified", count(len(used_tests(certificate)))),
     )
@@ -445,15 +445,15 @@ def _row_terms(certificate: Certificate) -> list[tuple[str, Figure]]:
         terms.append(("… drawn from the region that the tested policies accept", count(region.rows)))
         terms.append(("No tested policy has an expected coverage above", figures.setting(region.most)))
         terms.append(("Share of unlabelled items in the region", share(region.inside, region.judged)))
-    if certificate.look is not None:
-        terms.append(("Look", words(f"{certificate.look.number} of {len(certificate.look.sizes)}")))
-        terms.append(("… may spend, of δ", figures.setting(certificate.look.share)))
+    if certificate.interim is not None:
+        terms.append(("Look", words(f"{certificate.interim.number} of {len(certificate.interim.sizes)}")))
+        terms.append(("… may spend, of δ", figures.setting(certificate.interim.share)))
     return terms
 
 
 def _attempt_terms(certificate: Certificate) -> tuple[tuple[str, Figure], ...]:
     attempt = certificate.attempt
-    if attempt is None or certificate.look is not None:
+    if attempt is None or certificate.interim is not None:
         return ()
     return (
         ("Test of these labels", count(attempt.number)),
@@ -526,16 +526,18 @@ def _terms(certificate: Certificate) -> Table:
 
 
 def agreement_rows(certificate: Certificate) -> list[Row]:
-    """The lines of the agreement table that need no run: promise, observed, and how people agree."""
+    """The lines of the agreement table that need no run: guarantee, observed, and how people agree."""
     observed = observed_agreement(certificate)
     rows: list[Row] = []
     if certificate.status == "certified":
         rates = (largest_alpha(certificate), certificate.delta)
-        promise, sure = (figures.complement(rate).text for rate in rates)
+        guarantee, sure = (figures.complement(rate).text for rate in rates)
         name = (
-            "Certified" if certificate.group_by is None else "Certified, over all: the least of its promises"
+            "Certified"
+            if certificate.group_by is None
+            else "Certified, over all: the least of its guarantees"
         )
-        cells = (words(name), missing(""), words(f"≥ {promise}"), words(f"with probability ≥ {sure}"))
+        cells = (words(name), missing(""), words(f"≥ {guarantee}"), words(f"with probability ≥ {sure}"))
         rows.append(Row(cells))
     if certificate.status == "expected":
         limit = words(f"≥ {figures.complement(certificate.alpha).text}")
@@ -587,7 +589,7 @@ def _band_text(certificate: Certificate) -> tuple[str, ...]:
         f"The whiskers are upper limits on the true error rate of {len(certificate.band)} of these policies. "
         f"With probability at least {sure} all of them hold at once, so α may be chosen from them after "
         "looking. That has a price: a policy may have passed its test at the α fixed beforehand, and yet "
-        "have a limit above it here. Between the whiskers nothing is said. Test and limits are two promises, "
+        "have a limit above it here. Between the whiskers nothing is said. Test and limits are two guarantees, "
         "each with its own δ.",
     )
 

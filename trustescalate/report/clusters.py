@@ -93,7 +93,7 @@ def cluster_banner(certificate: Certificate, items: Sequence[Item]) -> str:
         return ""
     return (
         f"A cluster of this run has {run[2]:,} items, and largest_cluster = {given.largest:,} was to bound "
-        "all: nothing is promised about clusters that are larger."
+        "all: nothing is guaranteed about clusters that are larger."
     )
 
 

@@ -133,17 +133,19 @@ def _claim(certificate: Certificate, run: Run | None) -> str:
         return f"{expected.sentence(certificate)}{'' if run is None else f'. {_released(run)}'}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
-    promise = groups.promise_of(certificate) if certificate.group_by is not None else _promise(certificate)
+    guarantee = (
+        groups.guarantee_of(certificate) if certificate.group_by is not None else _guarantee(certificate)
+    )
     if certificate.weighting is not None:
-        promise = _weighted(promise, certificate.weighting.source)
-    promise += outside_clause(certificate) + cluster_clause(certificate, () if run is None else run.items)
+        guarantee = _weighted(guarantee, certificate.weighting.source)
+    guarantee += outside_clause(certificate) + cluster_clause(certificate, () if run is None else run.items)
     if run is None:
         lower = certificate_sections.predicted_coverage(certificate).text
-        return f"{promise}; it is expected to release a verdict for at least {lower} of such items."
-    return f"{promise}. {_released(run)}."
+        return f"{guarantee}; it is expected to release a verdict for at least {lower} of such items."
+    return f"{guarantee}. {_released(run)}."
 
 
-def _promise(certificate: Certificate) -> str:
+def _guarantee(certificate: Certificate) -> str:
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
@@ -152,31 +154,31 @@ def _promise(certificate: Certificate) -> str:
     )
 
 
-def _weighted(promise: str, source: Literal["known", "estimated"]) -> str:
+def _weighted(guarantee: str, source: Literal["known", "estimated"]) -> str:
     if source == "known":
-        return promise
-    return f"Approximately, since the weights were estimated: {promise[0].lower()}{promise[1:]}"
+        return guarantee
+    return f"Approximately, since the weights were estimated: {guarantee[0].lower()}{guarantee[1:]}"
 
 
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
     if batch.release_human_labels:
         return _replaced_claim(certificate, batch, run)
-    promise = (
+    guarantee = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
         f"verdicts that this cascade releases on this batch of {batch.items:,} items agree with "
         f"{certificate_sections.whom(certificate)}"
     )
     if run is not None:
-        return f"{promise}. {_released(run)}."
+        return f"{guarantee}. {_released(run)}."
     accepted = sum(test.accepted for test in certificate_sections.used_tests(certificate))
-    return f"{promise}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
+    return f"{guarantee}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
 
 
 def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
     (test,) = certificate_sections.used_tests(certificate)
     drawn = certificate_sections.compared_rows(test)
-    promise = (
+    guarantee = (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
         f"{certificate.n:,} labelled rows, at most {figures.setting(certificate.alpha).text} of the "
         f"{test.accepted:,} items of this batch of {batch.items:,} that the cascade accepts get an answer "
@@ -184,9 +186,9 @@ def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> 
         f"{test.accepted - drawn:,} the judges'; of the judges' alone the share may be higher"
     )
     return (
-        f"{promise}."
+        f"{guarantee}."
         if run is None
-        else f"{promise}. {_released(run)} by judges, and {run_sections.labelled(run):,} with people's labels."
+        else f"{guarantee}. {_released(run)} by judges, and {run_sections.labelled(run):,} with people's labels."
     )
 
 
@@ -289,8 +291,8 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
         return figure, figure.note
     if run is None:
         return figure, "expected, from the certification rows"
-    dearest = run_sections.always_dearest(run).text
-    return figure, f"{measures.cost.text} instead of {dearest}, estimated from the certification rows"
+    last = run_sections.always_last_judge(run).text
+    return figure, f"{measures.cost.text} instead of {last}, estimated from the certification rows"
 
 
 # ── what a gate may compare ──────────────────────────────────────────────────────────────────────
@@ -382,7 +384,7 @@ SECTIONS: Mapping[str, Maker] = {
     "left-out": _of_certificate(groups.left_out_section),
     "certificate": _guarantee_section,
     "risk": _of_certificate(certificate_sections.risk_section),
-    "people": _of_certificate(secondary.people_section),
+    "people": _of_certificate(secondary.annotator_section),
     "judges": _of_certificate(reliability.judges_section),
     "provenance": run_sections.provenance_section,
 }

@@ -124,25 +124,25 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
     certified = measures.certified_agreement
     if isinstance(certified.value, float | int) and certified.value >= least:
         return [Check(name, "pass", required, f"certified ≥ {certified.text}", certified.note)]
-    message = f"the certificate promises {certified.text}; calibrate with a smaller alpha to promise more"
+    message = f"the certificate guarantees {certified.text}; calibrate with a smaller alpha to guarantee more"
     return [Check(name, "undecided", required, f"certified ≥ {certified.text}", message)]
 
 
 def _group_agreement(groups: Sequence[GroupFacts], least: float | None) -> list[Check]:
-    """Whether fresh labels contradict what was promised for a value by itself."""
+    """Whether fresh labels contradict what was guaranteed for a value by itself."""
     checks = []
     for group in groups if least is not None else ():
-        upper, promised = group.judged_agreement_upper, group.certified_agreement
-        if not (isinstance(upper.value, float | int) and isinstance(promised.value, float | int)):
+        upper, guaranteed = group.judged_agreement_upper, group.certified_agreement
+        if not (isinstance(upper.value, float | int) and isinstance(guaranteed.value, float | int)):
             continue
-        broken = upper.value < promised.value
+        broken = upper.value < guaranteed.value
         checks.append(
             Check(
                 f"agreement in group {group.value!r}",
                 "fail" if broken else "pass",
-                f"at least {promised.text}, its own promise",
+                f"at least {guaranteed.text}, its own guarantee",
                 f"at most {upper.text}",
-                "fresh labels contradict the promise" if broken else "fresh labels do not contradict it",
+                "fresh labels contradict the guarantee" if broken else "fresh labels do not contradict it",
             )
         )
     return checks

@@ -1,9 +1,9 @@
-"""Promises for each value of a field by itself, what the run did with each, and values that were left out."""
+"""Guarantees for each value of a field by itself, what the run did with each, and values that were left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trustescalate.records import Certificate, GroupPromise, LeftOut, PolicyTest, Run, Unseen
+from trustescalate.records import Certificate, GroupGuarantee, LeftOut, PolicyTest, Run, Unseen
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import certified_groups
 from trustescalate.report import certificate_sections, figures, run_sections
@@ -15,7 +15,7 @@ MANY = 12
 """A table with more rows than this is folded, and a sentence names no more values than half of it."""
 LONGEST = 40
 
-# ── the promises ─────────────────────────────────────────────────────────────────────────────────
+# ── the guarantees ─────────────────────────────────────────────────────────────────────────────────
 
 
 def quoted(value: str) -> str:
@@ -28,12 +28,12 @@ def quoted(value: str) -> str:
     return f"“{shown if len(shown) <= LONGEST else shown[:LONGEST] + '…'}”"
 
 
-def promise_of(certificate: Certificate) -> str:
-    """The claim: which share is promised for which values, and how many have no promise."""
+def guarantee_of(certificate: Certificate) -> str:
+    """The claim: which share is guaranteed for which values, and how many have no guarantee."""
     certified = certified_groups(certificate)
     by_alpha: dict[float, list[str]] = {}
-    for promise in sorted(certified, key=lambda one: one.alpha):
-        by_alpha.setdefault(promise.alpha, []).append(promise.value)
+    for guarantee in sorted(certified, key=lambda one: one.alpha):
+        by_alpha.setdefault(guarantee.alpha, []).append(guarantee.value)
     parts = [
         f"at least {figures.complement(alpha).text} for {_listed(values)}"
         for alpha, values in by_alpha.items()
@@ -57,107 +57,109 @@ def _listed(values: Sequence[str]) -> str:
 
 
 def groups_section(certificate: Certificate, run: Run | None) -> Section | None:
-    """What is promised for each value, on which counts, and what is not certified."""
+    """What is guaranteed for each value, on which counts, and what is not certified."""
     if certificate.group_by is None:
         return None
     sure = figures.complement(certificate.delta).text
     text = [
         f"Each value of {certificate.group_by} was tested by itself, on its own rows. With probability at "
-        f"least {sure} all promises below hold at once, however common each value is among the items.",
-        "A value without a promise is not certified, and that says nothing of how good its verdicts are: its "
+        f"least {sure} all guarantees below hold at once, however common each value is among the items.",
+        "A value without a guarantee is not certified, and that says nothing of how good its verdicts are: its "
         f"items go to people, and no judge is asked. So do items without any {certificate.group_by}, or "
         "with one that the certificate does not know.",
-        "To check a promise by hand: its p-value is the probability of at most so many errors among so many "
+        "To check a guarantee by hand: its p-value is the probability of at most so many errors among so many "
         "accepted rows at an error rate of α, BinomCDF(errors; accepted, α), and it is at most its level. "
         "δ is divided among the values with rows enough; one whose tests were all passed hands its part on.",
     ]
-    tables = [_promises(certificate)]
+    tables = [_guarantees(certificate)]
     if run is not None:
         tables.append(_outcomes(run))
     certified = certified_groups(certificate)
     if certified:
         tables += [_tests(certified), _thresholds(certificate, certified)]
     tables.append(_everything(certificate))
-    return Section("groups", f"A promise for each {certificate.group_by}", tuple(text), tables=tuple(tables))
+    return Section(
+        "groups", f"A guarantee for each {certificate.group_by}", tuple(text), tables=tuple(tables)
+    )
 
 
-def _used(promise: GroupPromise) -> PolicyTest | None:
-    return None if promise.chosen is None else promise.tests[promise.chosen]
+def _used(guarantee: GroupGuarantee) -> PolicyTest | None:
+    return None if guarantee.chosen is None else guarantee.tests[guarantee.chosen]
 
 
-def _promises(certificate: Certificate) -> Table:
+def _guarantees(certificate: Certificate) -> Table:
     rows = []
-    for promise in certificate.groups:
-        test, lower = _used(promise), promise.coverage_lower
-        why = _why_not(promise)
+    for guarantee in certificate.groups:
+        test, lower = _used(guarantee), guarantee.coverage_lower
+        why = _why_not(guarantee)
         cells = (
-            words(promise.value),
-            missing(why) if test is None else words(f"≥ {figures.complement(promise.alpha).text}"),
-            count(promise.n),
+            words(guarantee.value),
+            missing(why) if test is None else words(f"≥ {figures.complement(guarantee.alpha).text}"),
+            count(guarantee.n),
             missing("") if test is None else count(test.accepted),
             missing("") if test is None else count(test.errors),
             missing("") if lower is None else figures.at_least(lower),
-            missing("") if promise.radius is None else figures.factor(promise.radius),
+            missing("") if guarantee.radius is None else figures.factor(guarantee.radius),
             words(why or "certified"),
         )
         rows.append(Row(cells))
-    titles = ("Promised agreement", "Labelled rows", "Accepted", "Wrong", "Coverage at least", "Γ*")
+    titles = ("Guaranteed agreement", "Labelled rows", "Accepted", "Wrong", "Coverage at least", "Γ*")
     columns = (
         Column(certificate.group_by or ""),
         *(Column(title, True) for title in titles),
         Column("Result"),
     )
-    return Table("What is promised, value by value", columns, tuple(rows), folded=len(rows) > MANY)
+    return Table("What is guaranteed, value by value", columns, tuple(rows), folded=len(rows) > MANY)
 
 
-def _why_not(promise: GroupPromise) -> str:
-    if promise.chosen is not None:
+def _why_not(guarantee: GroupGuarantee) -> str:
+    if guarantee.chosen is not None:
         return ""
-    if not promise.tests:
+    if not guarantee.tests:
         return "not tested: too few rows"
-    return "no test passed" if promise.spent else "not tested: too few rows to pass any test"
+    return "no test passed" if guarantee.spent else "not tested: too few rows to pass any test"
 
 
-def _tests(certified: Sequence[GroupPromise]) -> Table:
+def _tests(certified: Sequence[GroupGuarantee]) -> Table:
     rows = []
-    for promise in certified:
-        test = promise.tests[promise.chosen or 0]
+    for guarantee in certified:
+        test = guarantee.tests[guarantee.chosen or 0]
         p_value, level = figures.compared(test.p_value, test.level)
         cells = (
-            words(promise.value),
-            figures.setting(promise.alpha),
+            words(guarantee.value),
+            figures.setting(guarantee.alpha),
             count(test.errors),
             count(test.accepted),
             p_value,
             level,
-            words("handed on" if promise.finished else "kept"),
+            words("handed on" if guarantee.finished else "kept"),
         )
         rows.append(Row(cells))
     titles = ("α", "Errors", "Accepted", "p", "Level")
     columns = (Column("Value"), *(Column(title, True) for title in titles), Column("Its part of δ"))
-    return Table("What each promise rests on", columns, tuple(rows), folded=len(rows) > MANY)
+    return Table("What each guarantee rests on", columns, tuple(rows), folded=len(rows) > MANY)
 
 
-def _thresholds(certificate: Certificate, certified: Sequence[GroupPromise]) -> Table:
+def _thresholds(certificate: Certificate, certified: Sequence[GroupGuarantee]) -> Table:
     rows = []
-    for promise in certified:
-        test = promise.tests[promise.chosen or 0]
+    for guarantee in certified:
+        test = guarantee.tests[guarantee.chosen or 0]
         for seal, tau, accepted in zip(certificate.judges, test.thresholds, test.by_tier, strict=True):
             exact = figures.exact(tau, certificate_sections.NEVER)
-            rows.append(Row((words(promise.value), words(seal.judge), exact, count(accepted))))
+            rows.append(Row((words(guarantee.value), words(seal.judge), exact, count(accepted))))
     columns = (Column("Value"), Column("Judge"), Column("Accepts from score", True), Column("Rows", True))
     return Table("The chosen policies, tier by tier", columns, tuple(rows), folded=True)
 
 
 def _everything(certificate: Certificate) -> Table:
     rows = []
-    for promise in certificate.groups:
-        for place, test in enumerate(promise.tests):
+    for guarantee in certificate.groups:
+        for place, test in enumerate(guarantee.tests):
             if test.level == 0:
                 continue
             p_value, level = figures.compared(test.p_value, test.level)
             cells = (
-                words(promise.value),
+                words(guarantee.value),
                 count(place + 1),
                 count(test.accepted),
                 count(test.errors),
@@ -165,7 +167,7 @@ def _everything(certificate: Certificate) -> Table:
                 level,
                 words("passed" if test.rejected else "not passed"),
             )
-            rows.append(Row(cells, "chosen" if place == promise.chosen else ""))
+            rows.append(Row(cells, "chosen" if place == guarantee.chosen else ""))
     titles = ("Policy", "Accepted", "Errors", "p", "Level")
     columns = (Column("Value"), *(Column(title, True) for title in titles), Column("Test"))
     return Table("Every test that was made", columns, tuple(rows), folded=True)
@@ -175,7 +177,7 @@ def _everything(certificate: Certificate) -> Table:
 
 
 def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, ...]:
-    """What a gate may compare, for each certified value: its promise, and fresh labels against it.
+    """What a gate may compare, for each certified value: its guarantee, and fresh labels against it.
 
     The upper ends hold for all values with fresh labels at once (Bonferroni), since there may be many.
     """
@@ -183,7 +185,7 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
     if run is None or not certified:
         return ()
     parts = _by_value(run)
-    here = [promise.value for promise in certified if promise.value in parts]
+    here = [guarantee.value for guarantee in certified if guarantee.value in parts]
     looks = sum(run_sections.judged_agreement(parts[value])[1] is not None for value in here)
     measured = {
         value: run_sections.judged_agreement(parts[value], certificate_sections.DELTA / max(1, looks))
@@ -191,12 +193,12 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
     }
     return tuple(
         GroupFacts(
-            promise.value,
-            figures.complement(promise.alpha),
-            (found := measured.get(promise.value, (missing("the run has no such item"), None)))[0],
+            guarantee.value,
+            figures.complement(guarantee.alpha),
+            (found := measured.get(guarantee.value, (missing("the run has no such item"), None)))[0],
             _upper(*found, looks),
         )
-        for promise in certified
+        for guarantee in certified
     )
 
 
@@ -211,7 +213,7 @@ def _upper(figure: Figure, limits: tuple[float, float] | None, looks: int) -> Fi
 def _by_value(run: Run) -> Mapping[str | None, Run]:
     """The decisions on the items of each value that the certificate knows; of all others under None."""
     certificate = run.header.certificate
-    known = {promise.value for promise in certificate.groups}
+    known = {guarantee.value for guarantee in certificate.groups}
     members: dict[str | None, set[str]] = {}
     for item in run.items:
         value = value_of(item, certificate.group_by or "")
@@ -250,7 +252,7 @@ def _outcomes(run: Run) -> Table:
 
 
 def left_out_section(certificate: Certificate) -> Section | None:
-    """How a cascade fares on a value that it was not certified on: evidence, never a promise."""
+    """How a cascade fares on a value that it was not certified on: evidence, never a guarantee."""
     found = certificate.left_out
     if found is None:
         return None
@@ -258,7 +260,7 @@ def left_out_section(certificate: Certificate) -> Section | None:
     text = (
         f"Each value of {found.by} was left out in turn: a cascade was certified on the rows of all others, "
         f"at α = {alpha}, and then held against the rows of this one. Where that goes wrong, the certificate "
-        "should not be trusted with values that it has not seen. Where it goes well, nothing is promised "
+        "should not be trusted with values that it has not seen. Where it goes well, nothing is guaranteed "
         f"about the next new value. Limits are exact, two-sided, each by itself, and miss with probability "
         f"at most {figures.setting(certificate.delta).text} at either end together.",
         *_others(found),
@@ -266,7 +268,7 @@ def left_out_section(certificate: Certificate) -> Section | None:
     columns = (
         Column(f"Left out: {found.by}"),
         *(Column(title, True) for title in ("Labelled rows", "Released", "Coverage", "Wrong", "Error rate")),
-        Column("Would the promise have carried over?"),
+        Column("Would the guarantee have carried over?"),
     )
     rows = tuple(_unseen_row(each, certificate.alpha) for each in found.values)
     table = Table("Each value, judged by a cascade that has not seen it", columns, rows)

@@ -1,4 +1,4 @@
-"""What the probe found: how often texts that try to buy a verdict got it. It promises nothing."""
+"""What the probe found: how often texts that try to buy a verdict got it. It guarantees nothing."""
 
 from trustescalate.records import Certificate, Probe, ProbedJudge
 from trustescalate.report.figures import Figure, count, share, words

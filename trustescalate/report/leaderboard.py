@@ -16,12 +16,12 @@ MOST_NAMES = 12
 MOST_BARS = 40
 MEAN_GUARD = (
     f"The limits are asymptotic. A model's are shown from {MIN_LABELS} labels on, of which {MIN_RARE} differ "
-    f"from the commonest one, on {MIN_CLUSTERS} items that do not hang together, where the predictions' "
+    f"from the commonest one, on {MIN_CLUSTERS} items that do not are clustered, where the predictions' "
     f"errors rest on {MIN_RARE} labels or more: there they were measured to miss about as often as they say."
 )
 STRENGTH_GUARD = (
     f"The limits are asymptotic. They are shown from {MIN_LABELS} labels on, with {MIN_RARE} wins and "
-    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} items that do not hang together, where the "
+    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} items that do not are clustered, where the "
     f"predictions' errors rest on {MIN_RARE} labelled games of each or more; from 200 labels on they were "
     "measured to miss no more often than they say."
 )
@@ -56,7 +56,7 @@ def _what(board: Standings, task: Task) -> str:
             "its Bradley-Terry strength (log-odds; strengths sum to 0, and a lead of 1 over another model "
             "means that people prefer it 73 % of the time)"
         )
-    paired = " Rows of one item hang together and are compared within it." if board.paired else ""
+    paired = " Rows of one item are clustered and are compared within it." if board.paired else ""
     return (
         f"For each model, {what}, over all {board.rows:,} judged rows, abstained ones included: predictions "
         f"for all of them, corrected by {board.labels:,} human labels (PPI++). It is assumed that the "

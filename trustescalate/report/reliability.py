@@ -1,4 +1,4 @@
-"""How each judge did alone, and how honest its scores are. No promise rests on it."""
+"""How each judge did alone, and how honest its scores are. No guarantee rests on it."""
 
 from trustescalate.records import Bin, Certificate, JudgeDiagnostics
 from trustescalate.report import certificate_sections, figures
@@ -15,7 +15,7 @@ def judges_section(certificate: Certificate) -> Section | None:
         asked = "the certification rows where some policy would ask it, so dear judges about hard rows"
     held = _held(certificate)
     text = (
-        f"Each judge was asked about {asked}. No promise rests on these figures: they say "
+        f"Each judge was asked about {asked}. No guarantee rests on these figures: they say "
         f"which judge earns its place, and whether a score of 0.9 means being right nine times in ten.{held}",
     )
     binned = [judge for judge in certificate.diagnostics if judge.bins]
@@ -27,9 +27,9 @@ def judges_section(certificate: Certificate) -> Section | None:
 
 def _held(certificate: Certificate) -> str:
     if certificate.method == "betting":
-        return " Here, other than in the promise, a verdict is right if it is the majority's own label."
+        return " Here, other than in the guarantee, a verdict is right if it is the majority's own label."
     if certificate.method == "clusters":
-        return " Rows of one group hang together, so the intervals take whole groups for what was drawn."
+        return " Rows of one group are clustered, so the intervals take whole groups for what was drawn."
     return ""
 
 

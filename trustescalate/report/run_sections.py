@@ -127,7 +127,7 @@ def cost_per_1000(run: Run) -> Figure:
     return figures.usd(1000 * spent(run) / len(run.decisions))
 
 
-def always_dearest(run: Run) -> Figure:
+def always_last_judge(run: Run) -> Figure:
     """Estimate what the last judge alone would have cost on the decided items."""
     judges = run.header.certificate.diagnostics
     if not judges or not judges[-1].n:
@@ -139,9 +139,9 @@ def always_dearest(run: Run) -> Figure:
 
 def cost_share(run: Run) -> Figure:
     """Give the run's cost as a share of what the last judge alone would have cost."""
-    dearest = always_dearest(run)
-    if dearest.value is None:
-        return missing(dearest.note)
+    last = always_last_judge(run)
+    if last.value is None:
+        return missing(last.note)
     if not run.decisions:
         return missing(NOTHING_DECIDED)
     return figures.ratio(spent(run), run.header.certificate.diagnostics[-1].cost * len(run.decisions))
@@ -260,7 +260,7 @@ def _cost_table(run: Run) -> Table:
     lines = (
         ("Spent", figures.usd(spent(run))),
         ("Per 1,000 items", cost_per_1000(run)),
-        ("Always asking the last judge, estimated from the certification rows", always_dearest(run)),
+        ("Always asking the last judge, estimated from the certification rows", always_last_judge(run)),
         ("Spent, as a share of that", cost_share(run)),
     )
     columns = (Column("What"), Column("Amount", True))

@@ -1,13 +1,13 @@
-"""What stands beside the promise: the mean over all items, moved scores, agreement among people."""
+"""What stands beside the guarantee: the mean over all items, moved scores, agreement among people."""
 
 from statistics import median
 
 from trustescalate.records import (
     Annotator,
+    AnnotatorAgreement,
     Certificate,
     Coefficient,
     Overall,
-    People,
     Run,
     StandIn,
     Stratum,
@@ -25,7 +25,7 @@ MOVED = (
 )
 GUARD = (
     f"The interval that uses predictions is asymptotic. It is shown from {MIN_LABELS} labels on, of which "
-    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not hang together, where the "
+    f"{MIN_RARE} differ from the commonest one, on {MIN_CLUSTERS} items that do not are clustered, where the "
     f"predictions' errors rest on {MIN_RARE} labels or more: there it was measured to miss about as often as "
     "it says. With fewer, read the one from labels alone."
 )
@@ -195,9 +195,9 @@ def shift_section(run: Run) -> Section | None:
 # ── people ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def people_section(certificate: Certificate) -> Section | None:
+def annotator_section(certificate: Certificate) -> Section | None:
     """How people agree with one another. None where fewer than two labelled: then nothing can be said."""
-    found = certificate.people
+    found = certificate.annotator_agreement
     if found is None:
         return None
     text = [
@@ -214,7 +214,7 @@ def people_section(certificate: Certificate) -> Section | None:
     return Section("people", "How people agree with one another", tuple(text), tables=tuple(tables))
 
 
-def _coefficient_table(certificate: Certificate, found: People) -> Table:
+def _coefficient_table(certificate: Certificate, found: AnnotatorAgreement) -> Table:
     rows = []
     for each in found.coefficients:
         value = figures.decimal(each.value, "nothing beyond chance to measure")
@@ -233,7 +233,7 @@ def _limits(found: Coefficient) -> Figure:
     return words(f"{found.interval[0]:.3f} to {found.interval[1]:.3f}")
 
 
-def _annotator_table(found: People) -> Table:
+def _annotator_table(found: AnnotatorAgreement) -> Table:
     timed = any(each.timed for each in found.annotators)
     rows = []
     for each in found.annotators:
@@ -253,7 +253,7 @@ def _annotator_table(found: People) -> Table:
     return Table("Person by person", columns, tuple(rows), folded=len(rows) > MANY)
 
 
-def _without_text(found: People) -> str:
+def _without_text(found: AnnotatorAgreement) -> str:
     """Name the measures that have a value and no interval, with the reason."""
     bare: dict[str, list[str]] = {}
     for each in found.coefficients:
@@ -262,7 +262,7 @@ def _without_text(found: People) -> str:
     return " ".join(f"No interval for {', '.join(names)}: {reason}." for reason, names in bare.items())
 
 
-def _hasty_text(found: People) -> str:
+def _hasty_text(found: AnnotatorAgreement) -> str:
     """Name those who take at most half the usual time and agree clearly less than the others do."""
     clocks = [each.seconds for each in found.annotators if each.seconds is not None]
     if len(clocks) < 2:
@@ -283,7 +283,7 @@ def _hasty_text(found: People) -> str:
     )
 
 
-def _differs(one: Annotator, found: People) -> bool:
+def _differs(one: Annotator, found: AnnotatorAgreement) -> bool:
     """Whether others agree among themselves clearly more than with this person. Sums count a pair twice."""
     agreements = sum(each.agreements for each in found.annotators) - 2 * one.agreements
     comparisons = sum(each.comparisons for each in found.annotators) - 2 * one.comparisons
@@ -292,7 +292,7 @@ def _differs(one: Annotator, found: People) -> bool:
     return agreements / comparisons - one.agreements / one.comparisons >= CLEARLY_LESS
 
 
-def _pair_table(found: People) -> Table:
+def _pair_table(found: AnnotatorAgreement) -> Table:
     rows = tuple(
         Row(
             (
@@ -308,7 +308,7 @@ def _pair_table(found: People) -> Table:
     return Table("Who agrees with whom", columns, rows, folded=True)
 
 
-def _stand_in_text(found: People) -> str:
+def _stand_in_text(found: AnnotatorAgreement) -> str:
     if len(found.annotators) < 3:
         return "Whether a judge could stand in for a person takes three people or more."
     if not found.stand_ins:
@@ -329,12 +329,12 @@ def _stand_in_text(found: People) -> str:
     )
 
 
-def _by_judge(found: People) -> list[tuple[str, list[StandIn]]]:
+def _by_judge(found: AnnotatorAgreement) -> list[tuple[str, list[StandIn]]]:
     judges = dict.fromkeys(row.judge for row in found.stand_ins)
     return [(judge, [row for row in found.stand_ins if row.judge == judge]) for judge in judges]
 
 
-def _stand_in_table(found: People) -> Table:
+def _stand_in_table(found: AnnotatorAgreement) -> Table:
     rows = tuple(
         Row(
             (

@@ -43,7 +43,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What a gate may compare about one value with a promise of its own, as in `Measures`.
+    """What a gate may compare about one value with a guarantee of its own, as in `Measures`.
 
     `judged_agreement_upper` holds for all such values at once.
     """

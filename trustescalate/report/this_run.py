@@ -22,8 +22,8 @@ def errors_upper(run: Run) -> Figure:
     why = _why_none(run)
     if why:
         return missing(why)
-    promises = _promises(run)
-    limit, released = _limit(certificate, promises), sum(promises.values())
+    guarantees = _guarantees(run)
+    limit, released = _limit(certificate, guarantees), sum(guarantees.values())
     if limit >= released:
         return missing(f"too few verdicts on independent items ({released:,}): all of them could be wrong")
     note = f"of {released:,}, with probability at least {_sure(certificate).text}"
@@ -106,7 +106,7 @@ def _why_none(run: Run) -> str:
         ),
         (_failure(certificate) >= 1, "δ leaves no probability for it"),
         (
-            not _promises(run),
+            not _guarantees(run),
             "no verdict was released on an item that is independent of those of the certificate",
         ),
     )
@@ -124,27 +124,27 @@ def _sure(certificate: Certificate) -> Figure:
     return figures.complement(float(_failure(certificate)))
 
 
-def _promises(run: Run) -> Mapping[float, int]:
+def _guarantees(run: Run) -> Mapping[float, int]:
     """Count the released verdicts on independent items by the α that they were released under."""
     certificate, free = run.header.certificate, set(run.independent)
     released = [row.item_id for row in run.decisions if row.judge is not None and row.item_id in free]
     if certificate.group_by is None:
         return {certificate.alpha: len(released)} if released else {}
-    alphas = {promise.value: promise.alpha for promise in certified_groups(certificate)}
+    alphas = {guarantee.value: guarantee.alpha for guarantee in certified_groups(certificate)}
     values = values_of(run.items, certificate.group_by)
     return Counter(alphas[values[item_id]] for item_id in released)
 
 
-def _limit(certificate: Certificate, promises: Mapping[float, int]) -> int:
+def _limit(certificate: Certificate, guarantees: Mapping[float, int]) -> int:
     from trustescalate.stats.this_run import LEVEL, policy_weights, run_errors_upper, two_step_loss_upper
 
-    released, alpha = list(promises.values()), list(promises)
+    released, alpha = list(guarantees.values()), list(guarantees)
     if certificate.method == "betting":
         return two_step_loss_upper(sum(released), certificate.alpha, LEVEL)
     again = certificate.attempt is not None and certificate.attempt.number > 1
     if certificate.chosen is None or certificate_sections.is_tierwise(certificate) or again:
         return run_errors_upper(released, alpha)  # which policies are tested may depend on these labels
     test = certificate.tests[certificate.chosen]
-    looks = 1 if certificate.look is None else len(certificate.look.sizes)
+    looks = 1 if certificate.interim is None else len(certificate.interim.sizes)
     weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / looks
     return run_errors_upper(released, alpha, labelled=(test.errors, test.accepted), weight=float(weight))

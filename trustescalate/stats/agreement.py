@@ -74,10 +74,10 @@ def leave_one_out_agreement(
 
     One opinion an entry: on which row, by whom, which label; all (opinions,). Each opinion is compared with
     the unique majority of the others on its row, and left out where they have none. None if nobody can be
-    compared. The interval is two-sided at 1 - delta. Comparisons on one row hang together (with two people
+    compared. The interval is two-sided at 1 - delta. Comparisons on one row are clustered (with two people
     they are one and the same), so it counts every row once: it is Clopper-Pearson on the mean rate over as
     many trials as there are rows, widened to whole agreements. With `cluster` (opinions,), where rows of one
-    cluster hang together, it is `intervals.mean_interval` over clusters. Assumes independent rows or
+    cluster are clustered, it is `intervals.mean_interval` over clusters. Assumes independent rows or
     clusters, and one opinion per person and row. Raises ValueError if lengths differ or a label is negative.
     Source: leave-one-out agreement, as in Calderon et al. 2025, arXiv 2501.10970.
 

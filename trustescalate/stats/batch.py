@@ -1,4 +1,4 @@
-"""A promise on one batch: N items, n of them drawn at random and labelled, no assumption on how items arose.
+"""A guarantee on one batch: N items, n of them drawn at random and labelled, no assumption on how items arose.
 
 The chance is only in *our own* draw of the rows to label; scores, labels and human labels are fixed. So the
 errors among the drawn are hypergeometric, and few undrawn rows leave little to be unsure of. This file says
@@ -92,7 +92,7 @@ def judgments_needed(path: FloatArray, scores: FloatArray, labels: IntArray) -> 
 
     A row needs tier j iff under some policy no earlier tier releases it and tier j accepts anything at all.
     Column j depends on the columns before it alone: ask the cheapest judge about all rows, then call again
-    before each dearer one, with label -1 and any finite score where nobody was asked yet.
+    before each more expensive one, with label -1 and any finite score where nobody was asked yet.
     1e5 rows, 3 tiers, 40 policies: about 0.1 s.
     Source: follows from the definition of a cascade, arXiv 2407.18370.
 
@@ -138,7 +138,7 @@ def certify_batch(
     rows, people's included. The risk of the judges' verdicts alone is then below
     alpha * accepted / released, not alpha.
     The probability is over the draw of the sample alone, so N, scores and labels may be anything; a sample
-    that is not uniform (the first rows, the hard rows) breaks the promise. Where testing starts depends on
+    that is not uniform (the first rows, the hard rows) breaks the guarantee. Where testing starts depends on
     N, n and the accepted of the batch, which do not vary with the draw. With `release_human_labels` the levels are
     those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
     Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).

@@ -1,7 +1,7 @@
 """Measure the calibration of scores: reliability, expected calibration error, Brier score, AUROC.
 
 `score` (n,) in [0, 1] says how sure the judge is, `correct` (n,) whether its verdict agrees with people. Rows
-without a verdict do not belong here. No promise rests on these figures; they say why coverage is what it is.
+without a verdict do not belong here. No guarantee rests on these figures; they say why coverage is what it is.
 """
 
 from typing import NamedTuple

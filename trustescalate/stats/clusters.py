@@ -1,4 +1,4 @@
-"""Rows that come in clusters (one prompt, one document, one query): a promise that counts clusters, not rows.
+"""Rows that come in clusters (one prompt, one document, one query): a guarantee that counts clusters, not rows.
 
 Rows of one cluster are wrong together, so many of them say little. This file tests sums over clusters; who
 can draw one row of each cluster instead uses `certify`, which is exact then.

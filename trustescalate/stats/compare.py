@@ -16,7 +16,7 @@ from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.pooling import Rows, Votes
 
 TRIAL_DELTA = 0.5
-"""On dev rows nothing is promised: a path is tried at even odds, so that few rows can speak."""
+"""On dev rows nothing is guaranteed: a path is tried at even odds, so that few rows can speak."""
 
 
 class PathResult(NamedTuple):
@@ -34,7 +34,7 @@ class PathResult(NamedTuple):
 
 
 class PathResults(NamedTuple):
-    """All paths, and the row of the one that dev rows chose: the promise belongs to `results[chosen]`
+    """All paths, and the row of the one that dev rows chose: the guarantee belongs to `results[chosen]`
     alone."""
 
     results: tuple[PathResult, ...]
@@ -60,7 +60,7 @@ def certify_paths(
     `rows` holds n rows, and `dev` (n,) says which of them are dev rows: a row is one or the other, never
     both. Dev rows choose by two trials: each half lays a path out and the other half tests it, at even odds;
     the wish is `prefer`'s, ties go to the path named first. Whatever dev rows say, each certificate keeps its
-    promise, and that of the chosen one survives the choice; the best-looking of the others does not. Without
+    guarantee, and that of the chosen one survives the choice; the best-looking of the others does not. Without
     `pools` labels say right from wrong only, which cannot be pooled: sub-paths that pool are left out. Rows
     of one group must be on one side, and certification rows independent: see `certify`. Raises ValueError if
     there are no dev rows, for unknown names, and as `certify` does.

@@ -1,4 +1,4 @@
-"""A promise for each of several disjoint groups of items, all kept at once: delta is divided, and handed on.
+"""A guarantee for each of several disjoint groups of items, all kept at once: delta is divided, and handed on.
 
 Each group has its own path, alpha and tests; what a group no longer needs helps the others. This file invents
 no test: within a group, and along each of its sub-paths, it is `control.fallback`.

@@ -31,7 +31,7 @@ class Survey(NamedTuple):
     `prediction` (N,): the mean label that the judges expect, on the scale of the labels; abstained items too.
     `labelled` (n,): their places among the N, each once, drawn uniformly; `label` (n,): 0 or 1, ratings, any
     number. `stratum` (N,): labels were drawn uniformly in each stratum, at a rate of its own. `cluster` (N,):
-    items with one value (a prompt, a document) hang together; a label of one says something of the others.
+    items with one value (a prompt, a document) are clustered; a label of one says something of the others.
     `ends`: the least and the largest label that there can be; (0, 1) where it is None and labels lie there.
     """
 

@@ -56,7 +56,7 @@ class Games(NamedTuple):
 
     `first`, `second` (N,): models 0..m-1; `prediction` (N,) in [0, 1]: the probability, as the judges see it,
     that the first wins. `labelled` (n,) places drawn uniformly, `label` (n,) in [0, 1]: 1 where people say
-    that the first wins, a tie is 0.5. `cluster` (N,): games on one item hang together.
+    that the first wins, a tie is 0.5. `cluster` (N,): games on one item are clustered.
     """
 
     first: IntArray

@@ -1,6 +1,6 @@
 """Verdicts that are not simply right or wrong: several annotators, ties, ratings. Losses lie in [0, 1].
 
-A loss is what releasing a tier's verdict on a row would cost; the promise is on its mean over released rows.
+A loss is what releasing a tier's verdict on a row would cost; the guarantee is on its mean over released rows.
 This file does not decide what people meant: how ties count is said by the caller, before labels are read.
 """
 

@@ -1,7 +1,7 @@
 """How many labels, what cost, how much coverage? From a pilot's votes, by certifying again and again.
 
 The pilot's labelled rows are taken for the population. That is hopeful when they are few: 50 rows without
-an error look like a judge without errors. Plans are not promises, and no certificate rests on them. What a
+an error look like a judge without errors. Plans are not guarantees, and no certificate rests on them. What a
 single test can do without a pilot is `planning`.
 """
 

@@ -3,7 +3,7 @@
 Known density ratios: `rejection_sample`, after which a certificate is exact again. Unknown ones: how far the
 shift may go (`robustness_radius`), whether scores have moved (`score_alarm`, no labels needed), and how the
 procedure fares on groups that it has not seen (`leave_one_group_out`). The last two are evidence, never a
-promise: equal scores may hide unequal risks.
+guarantee: equal scores may hide unequal risks.
 """
 
 from collections.abc import Sequence

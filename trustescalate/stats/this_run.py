@@ -41,7 +41,7 @@ def run_errors_upper(
 ) -> int:
     """Upper limit on the wrong ones among verdicts that a certified cascade released on fresh items.
 
-    `released` (g,) verdicts under promises at `alpha` (g,), all of which hold at once with probability at
+    `released` (g,) verdicts under guarantees at `alpha` (g,), all of which hold at once with probability at
     least 1 - delta; one of each where there are no groups. `labelled` holds the errors and the accepted among
     the labelled rows of the policy that is used, and `weight` its entry in `policy_weights`: then each limit
     gets half of `level`, and the smaller one is returned. Without them it is the two-step limit alone.
@@ -67,11 +67,11 @@ def run_errors_upper(
 
 
 def two_step_errors_upper(released: IntArray, alpha: FloatArray, level: float) -> int:
-    """The limit on errors that rests on the promise: exceeded with probability <= level where risks <= alpha.
+    """The limit on errors that rests on the guarantee: exceeded with probability <= level where risks <= alpha.
 
     `released` (g,) verdicts, wrong independently, with probabilities at most `alpha` (g,). With one alpha it
     is the binomial quantile. With several it is that at their mean, and no less than the errors that the
-    promises allow: from there on a binomial count has the heavier tail. Raises ValueError unless
+    guarantees allow: from there on a binomial count has the heavier tail. Raises ValueError unless
     `released` are integers >= 0, and alpha and level lie in (0, 1).
     Source: Hoeffding 1956, theorem 4.
 

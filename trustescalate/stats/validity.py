@@ -1,8 +1,8 @@
-"""Does the promise hold? Worlds whose true risk is known, and repeated certification in them.
+"""Does the guarantee hold? Worlds whose true risk is known, and repeated certification in them.
 
 A world is a finite set of equally likely cells; in each, every tier has one score and one probability of
 being right, independently of the other tiers. So the true risk of any cascade is a finite sum, exact, and a
-broken promise is counted, not estimated. This file is what the self-test, the benchmarks and the tests run.
+broken guarantee is counted, not estimated. This file is what the self-test, the benchmarks and the tests run.
 """
 
 from collections.abc import Callable, Mapping
@@ -165,7 +165,7 @@ def world(name: str, alpha: float, tiers: int) -> World:
 
 
 class Replications(NamedTuple):
-    """Of `trials` certifications: how many gave a certificate, and how many of those broke the promise.
+    """Of `trials` certifications: how many gave a certificate, and how many of those broke the guarantee.
 
     `coverage_misses` counts certificates whose lower limit on coverage is above the true coverage.
     `mean_coverage` is the mean true coverage, 0 where there was no certificate.
@@ -318,7 +318,7 @@ def _rows(sample: Sample) -> Rows:
 
 
 def violation_limit(trials: int, delta: float, tail: float = 1e-6) -> int:
-    """The most violations in `trials` that a promise kept with probability 1 - delta explains.
+    """The most violations in `trials` that a guarantee kept with probability 1 - delta explains.
 
     More happen with probability at most `tail`. Raises ValueError unless trials >= 0 and 0 < delta < 1.
     Source: the binomial quantile, by its definition.

@@ -17,7 +17,7 @@ from trustescalate.analysis.export_run import export_run
 from trustescalate.analysis.queues import queue_abstained, queue_calibration
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.data.annotation.answers import Answer, AnswerFile, read_answers, standing
-from trustescalate.data.annotation.collect import BroughtIn, bring_in
+from trustescalate.data.annotation.collect import CollectedAnswers, collect_answers
 from trustescalate.data.annotation.queue import Queue, open_queue, sample_order
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import DataError, UsageError
@@ -71,7 +71,7 @@ def test_answers_of_several_people_come_back_in_the_items_frame(project: Project
         ],
     )
     before = notes_of(config_of(project))
-    found = bring_in(project.config)
+    found = collect_answers(project.config)
     assert (found.added, found.merged, found.skips, found.ties, found.annotators) == (5, 0, 1, 1, 2)
     assert (found.unanswered, found.purposes) == (5, {"sample": 5})
     after = notes_of(config_of(project))
@@ -89,10 +89,10 @@ def test_what_comes_twice_is_merged_and_nothing_is_written_anew(project: Project
     path = answer(queue, [(row.item_id, "ann", "first") for row in queue.rows])
     copy = project.config.folder / "copy.jsonl"
     copy.write_bytes(path.read_bytes())
-    found = bring_in(project.config, [path, copy])
+    found = collect_answers(project.config, [path, copy])
     assert (found.added, found.merged, found.unanswered) == (8, 8, 0)
     written = (project.config.folder / "annotations.jsonl").read_bytes()
-    again = bring_in(project.config)
+    again = collect_answers(project.config)
     assert (again.added, again.merged) == (0, 8)
     assert (project.config.folder / "annotations.jsonl").read_bytes() == written
 
@@ -101,7 +101,7 @@ def test_a_person_who_changed_their_mind_says_the_last_thing(project: Project) -
     queue = open_queue(project.config)
     one, two = (row.item_id for row in queue.rows[:2])
     answer(queue, [(one, "ann", "first"), (two, "ann", "tie"), (one, "ann", "second"), (two, "ann", None)])
-    assert bring_in(project.config).added == 1
+    assert collect_answers(project.config).added == 1
     assert notes_of(config_of(project))[one, "ann"].label == queue.label(one, "second")
 
 
@@ -109,11 +109,11 @@ def test_a_person_who_says_two_things_is_refused_by_name_and_nothing_is_written(
     queue = open_queue(project.config)
     one, two = (row.item_id for row in queue.rows[:2])
     answer(queue, [(one, "ann", "first"), (two, "ann", "first")])
-    bring_in(project.config)
+    collect_answers(project.config)
     written = (project.config.folder / "annotations.jsonl").read_bytes()
     answer(queue, [(one, "ann", "tie"), (two, "bob", "first")])
     with pytest.raises(DataError) as caught:
-        bring_in(project.config)
+        collect_answers(project.config)
     (problem,) = caught.value.problems
     assert all(part in problem for part in (repr(one), "'ann'", "'tie'", "answers.jsonl"))
     assert (project.config.folder / "annotations.jsonl").read_bytes() == written
@@ -133,7 +133,7 @@ def test_all_that_cannot_be_taken_is_named_at_once(project: Project) -> None:
     items.write_text("".join(json.dumps(row) + "\n" for row in rows))
     answer(queue, [(ids[3], "ann", "first")])
     with pytest.raises(DataError) as caught:
-        bring_in(project.config)
+        collect_answers(project.config)
     text = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 5
     for part in ("'better' is not one of", "'nowhere' is not in queue", "name the annotator", "'another'"):
@@ -143,17 +143,17 @@ def test_all_that_cannot_be_taken_is_named_at_once(project: Project) -> None:
 
 def test_no_answers_and_damaged_answers(project: Project) -> None:
     with pytest.raises(UsageError, match="no answers yet"):
-        bring_in(project.config)
+        collect_answers(project.config)
     queue = open_queue(project.config)
     path = answer(queue, [(queue.rows[0].item_id, "ann", "first")])
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"queue":"torn')
-    assert bring_in(project.config).added == 1
+    assert collect_answers(project.config).added == 1
     path.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DataError, match=r"answers\.jsonl:1: not valid JSON"):
-        bring_in(project.config)
+        collect_answers(project.config)
     with pytest.raises(DataError, match="cannot be read"):
-        bring_in(project.config, [project.config.folder / "missing.jsonl"])
+        collect_answers(project.config, [project.config.folder / "missing.jsonl"])
 
 
 def test_annotations_that_are_packed_stay_packed(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_annotations_that_are_packed_stay_packed(tmp_path: Path) -> None:
     queue = open_queue(project.config)
     answer(queue, [(queue.rows[0].item_id, "ann", "tie")])
     before = len(load_dataset(project.config).annotations)
-    bring_in(project.config)
+    collect_answers(project.config)
     assert len(load_dataset(project.config).annotations) == before + 1
 
 
@@ -188,7 +188,7 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
         (three, "ann", ""),
     )
     own = table(tmp_path / "own.csv", ("item_id", "label", "annotator"), (one, "B", "cy"))
-    found = bring_in(project.config, [shown, own])
+    found = collect_answers(project.config, [shown, own])
     assert found.added == 3
     after = notes_of(config_of(project))
     assert after[one, "ann"].label == queue.label(one, "first")
@@ -196,10 +196,10 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
     assert after[one, "cy"] == Annotation(one, "cy", "B")
     bad = table(tmp_path / "bad.csv", ("item_id", "annotator", "answer"), ("x", "ann", "1"))
     with pytest.raises(DataError, match="in no queue"):
-        bring_in(project.config, [bad])
+        collect_answers(project.config, [bad])
     (tmp_path / "latin.csv").write_bytes("item_id,annotator,label\nx,Zoë,A\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
-        bring_in(project.config, [tmp_path / "latin.csv"])
+        collect_answers(project.config, [tmp_path / "latin.csv"])
 
 
 def test_a_blind_export_that_was_filled_in_comes_back(judged: Project, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_blind_export_that_was_filled_in_comes_back(judged: Project, tmp_path:
     for row in rows[1:]:
         row.update(label="B", annotator="ann")
     table(tmp_path / "filled.csv", list(rows[0]), *(list(row.values()) for row in rows))
-    found = bring_in(judged, [tmp_path / "filled.csv"])
+    found = collect_answers(judged, [tmp_path / "filled.csv"])
     assert (found.added, found.purposes) == (len(queue.rows) - 1, {"abstained": len(queue.rows) - 1})
     assert {note.label for note in notes_of(config_of(judged)).values() if note.annotator == "ann"} == {"B"}
 
@@ -240,7 +240,7 @@ def test_other_tools_answers_are_turned_back_by_their_texts(project: Project, tm
     other = [item for item in data.unlabelled if item.id not in queued][:2]
     path = tmp_path / "tool.json"
     path.write_text(json.dumps(rows_of([*asked, *other], "A")))
-    found = bring_in(project.config, [path])
+    found = collect_answers(project.config, [path])
     assert (found.added, found.purposes) == (4, {"other": 2, "sample": 2})
     after = notes_of(config_of(project))
     assert {after[item.id, "ann"].label for item in (*asked, *other)} == {"B"}
@@ -250,7 +250,7 @@ def test_other_tools_answers_are_turned_back_by_their_texts(project: Project, tm
     strange = [replace(other[0], responses=("other", "texts"))]
     path.write_text(json.dumps(rows_of(strange, "A")))
     with pytest.raises(DataError, match="texts are not those"):
-        bring_in(project.config, [path])
+        collect_answers(project.config, [path])
 
 
 # ── what may certify ─────────────────────────────────────────────────────────────────────────────
@@ -265,12 +265,12 @@ def judged(tmp_path: Path) -> Project:
     return Project.open(config)
 
 
-def settle(project: Project) -> tuple[BroughtIn, set[str]]:
+def settle(project: Project) -> tuple[CollectedAnswers, set[str]]:
     """One person answers all that the run abstained on."""
     queue_abstained(project.config, project.hooks)
     queue = open_queue(project.config)
     answer(queue, [(row.item_id, "ann", "first") for row in queue.rows])
-    return bring_in(project.config), {row.item_id for row in queue.rows}
+    return collect_answers(project.config), {row.item_id for row in queue.rows}
 
 
 def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project) -> None:
@@ -341,12 +341,12 @@ def test_a_settled_item_that_is_drawn_later_joins_the_sample_when_the_draw_reach
     ids = [row.item_id for row in queue.rows[: until + 1] if not row.known]
     answer(queue, [(item_id, "bob", "first") for item_id in ids])
     reached = [n for n in known if n < until]
-    result = bring_in(judged)
+    result = collect_answers(judged)
     assert (result.promoted, result.added) == (len(reached), len(ids))
     sampled = {item.id for item in load_dataset(judged.config).labelled}
     assert sampled & settled == {queue.rows[n].item_id for n in reached}
     answer(queue, [(row.item_id, "bob", "first") for row in queue.asked if row.item_id not in ids])
-    assert bring_in(judged).promoted == len(known) - len(reached)
+    assert collect_answers(judged).promoted == len(known) - len(reached)
     assert settled & sampled < settled
 
 
@@ -355,7 +355,7 @@ def test_fresh_rows_renew_the_certificate(judged: Project) -> None:
     queue_calibration(judged, 20)
     queue = open_queue(judged)
     answer(queue, [(row.item_id, "ann", "tie") for row in queue.rows])
-    bring_in(judged)
+    collect_answers(judged)
     renewed = asyncio.run(judged.calibrate())
     assert {row.item_id for row in queue.rows} <= set(renewed.roles["certify"]) | set(
         renewed.roles["exemplars"]

@@ -14,7 +14,7 @@ from tests.support.hostile import ALIVE
 from tests.support.projects import write_project
 from trustescalate.analysis.queues import queue_calibration
 from trustescalate.data.annotation.answers import read_answers, standing
-from trustescalate.data.annotation.collect import bring_in
+from trustescalate.data.annotation.collect import collect_answers
 from trustescalate.data.annotation.queue import Queue, open_queue
 from trustescalate.data.dataset import load_dataset
 from trustescalate.project import Project
@@ -154,7 +154,7 @@ def test_twenty_items_with_the_keyboard_through_a_kill(
     assert said(queue, "ann") == {n: MEANS[key.lower()] for n, key in enumerate(keys)}
     assert all(row.seconds is not None for row in read_answers(queue.folder / "answers.jsonl"))
 
-    found = bring_in(Project.open(config).config)
+    found = collect_answers(Project.open(config).config)
     assert (found.added, found.skips, found.ties) == (20, 2, 4)
     data = load_dataset(Project.open(config).config)
     labels = {note.item_id: note.label for note in data.annotations if note.annotator == "ann"}
@@ -214,7 +214,7 @@ def test_two_people_label_blind_and_see_agreement_in_the_end(
     assert page.text("#pairs td") == "ann and bob"
     assert "2 (67 %)" in page.text("#pairs")
     assert said(queue, "bob") == {0: "first", 1: "second", 2: "first", 3: "first"}
-    assert bring_in(Project.open(config).config).annotators == 2
+    assert collect_answers(Project.open(config).config).annotators == 2
 
 
 def test_hostile_texts_are_texts(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:

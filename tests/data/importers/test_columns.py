@@ -177,7 +177,7 @@ def test_what_is_said_wrongly_is_named(said: str, error: type[Exception], why: s
 def test_a_group_that_was_recognised_is_said(tmp_path: Path) -> None:
     rows = [{**row, "group": "sums"} for row in ROWS]
     found = parse(tmp_path / "set", _file(tmp_path, "rows.json", json.dumps(rows)))
-    assert "rows with the same 'group' hang together: they are one group" in found.result.assumed
+    assert "rows with the same 'group' are clustered: they are one group" in found.result.assumed
 
 
 def test_formulas_blanks_and_breaks_in_cells_are_data(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class BroughtIn:
+class CollectedAnswers:
     """What came back. `merged` was known, with the same label; `promoted` items joined the sample.
 
     `unanswered` counts the drawn rows without any answer; `sample` all items that can certify by now.
@@ -87,7 +87,7 @@ class BroughtIn:
         if self.unanswered:
             said.append(
                 f"open:    {self.unanswered:,} drawn rows have no answer. Answer or skip every one, in their "
-                "order: leaving out the hard ones would break the promise"
+                "order: leaving out the hard ones would break the guarantee"
             )
         return said
 
@@ -100,7 +100,7 @@ MEANING: Mapping[str, str] = {
 }
 
 
-def bring_in(config: Config, files: Sequence[Path] = ()) -> BroughtIn:
+def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnswers:
     """Add answers to [data] annotations: those in `files`, by default those of all queues.
 
     Takes answers files of the local page, CSV with `item_id`, `annotator` and `answer` or `label`, and the
@@ -123,7 +123,7 @@ def bring_in(config: Config, files: Sequence[Path] = ()) -> BroughtIn:
         write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     new = Counter(note.label for note in desk.new)
     after = Dataset(desk.data.items, tuple(desk.notes.values()))
-    return BroughtIn(
+    return CollectedAnswers(
         annotations=str(path),
         added=len(desk.new),
         merged=len(given) - len(desk.new),

@@ -156,7 +156,7 @@ def queue_sample(
 ) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.
 
-    The draw knows a seed and the items' texts, and nothing of what judges said. Of rows that hang together,
+    The draw knows a seed and the items' texts, and nothing of what judges said. Of rows that are clustered,
     one is drawn where one is tested, or all with [guarantee] largest_cluster. An item that people labelled
     for another reason can be drawn like any other; it is not asked again. With the claim "batch" the rows are
     those that `calibrate` draws, `drawn`. `pilot` rows belong to a region, and are not drawn. Drawing again

@@ -152,7 +152,7 @@ def _say(found: _Layout, notes: Notes) -> None:
     which = f"prompt = {found.prompt!r}, responses = {', '.join(map(repr, found.responses))}"
     notes.assume(f"columns: {which}" + (f", label = {found.label!r}" if found.label else ""))
     if found.group and not found.said.group:
-        notes.assume(f"rows with the same {found.group!r} hang together: they are one group")
+        notes.assume(f"rows with the same {found.group!r} are clustered: they are one group")
     if found.said.forward_fill:
         carried = ", ".join(map(repr, found.said.forward_fill))
         notes.assume(f"a row without {carried} has that of the row before it in its group")

@@ -38,7 +38,7 @@ Messages = tuple[Turn, ...]
 def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise()
     notes.assume(DRAWN)
-    notes.assume("rows with one prompt hang together: they are one group")
+    notes.assume("rows with one prompt are clustered: they are one group")
 
     def read(row: Any) -> Iterator[Found]:
         before, better = _ended(row, "chosen", "chosen_messages")
@@ -57,7 +57,7 @@ def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
 def _read_unpaired(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = Task(TaskKind.BINARY, "Is the completion good?", ("pass", "fail"))
     notes.assume(f"label true is 'pass', false 'fail', both by {GOLD!r}")
-    notes.assume("rows with one prompt hang together: they are one group")
+    notes.assume("rows with one prompt are clustered: they are one group")
 
     def read(row: Any) -> Iterator[Found]:
         before, said = _ended(row, "completion", "messages")

@@ -20,7 +20,7 @@ def _write(export: Export) -> Iterator[bytes]:
     if export.run.header.certificate.status == "expected":
         kind, about = "calibration", "a mean over runs: it says nothing of this one, and nothing is certified"
     stands_behind = {kind: certificate_id(export.run)}
-    export.say(f"the promise is {about}")
+    export.say(f"the guarantee is {about}")
 
     def pair(row: Row) -> Iterator[bytes]:
         label = row.released

@@ -1,4 +1,4 @@
-"""What [guarantee] and [task] can promise, from the configuration to certificate, report, run and monitor."""
+"""What [guarantee] and [task] can guarantee, from the configuration to certificate, report, run and monitor."""
 
 import json
 from collections.abc import Sequence
@@ -308,16 +308,16 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
     assert not (tmp_path / LEDGER).exists()
     assert any("first look needs" in text for text in inspect_project(Project.open(config).config).warnings)
     first = calibrate(relabel(tmp_path, 60))
-    assert first.look is not None
-    assert (first.look.number, first.n) == (1, 40)
+    assert first.interim is not None
+    assert (first.interim.number, first.n) == (1, 40)
     assert max(test.level for test in first.tests) <= 0.2 / 6 + 1e-12
     assert len(first.roles["waiting"]) > 0
     again = calibrate(relabel(tmp_path, 70))
     assert again.roles["certify"] == first.roles["certify"]
     assert again.tests == first.tests
     second = calibrate(relabel(tmp_path, 110))
-    assert second.look is not None
-    assert (second.look.number, second.n) == (2, 70)
+    assert second.interim is not None
+    assert (second.interim.number, second.n) == (2, 70)
     assert set(first.roles["certify"]) < set(second.roles["certify"])
     for role in ("exemplars", "dev", "holdout", "pilot"):
         assert second.roles[role] == first.roles[role]
@@ -327,14 +327,14 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
     assert [test.share for test in tests] == [pytest.approx(1 / 6), pytest.approx(2 / 6)]
     assert "This is look 2 of 3" in page(second)
     last = calibrate(relabel(tmp_path, 200))
-    assert last.look is not None
-    assert last.look.number == 3
+    assert last.interim is not None
+    assert last.interim.number == 3
     assert last.status == "certified"
     assert run(config).header.status == "complete"
 
 
 def test_a_row_that_was_tested_stays_when_its_group_fills_up(tmp_path: Path) -> None:
-    """Later labels may fall on rows that lay out the path, and hang together with rows that were tested."""
+    """Later labels may fall on rows that lay out the path, and are clustered with rows that were tested."""
 
     def paired(labelled: int) -> Path:
         def some(items: Rows, notes: Rows) -> None:
@@ -363,8 +363,8 @@ def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) ->
     config = world(tmp_path, 70, alpha=0.02)
     made = calibrate(config)
     assert made.status == "none"
-    assert made.look is not None
-    assert made.look.number == 1
+    assert made.interim is not None
+    assert made.interim.number == 1
     assert made.advice.startswith("look 2 of 3 takes 70 certification rows, 30 more")
     assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
 

@@ -1,7 +1,7 @@
-"""Each kind of promise that a configuration can ask for, kept from votes and labels to the certificate.
+"""Each kind of guarantee that a configuration can ask for, kept from votes and labels to the certificate.
 
-As in `test_validity`, but through `calibrate()`: broken promises are counted in worlds just above alpha,
-against an exact binomial limit. Beside each stands a canary: the same certificates read as a promise that
+As in `test_validity`, but through `calibrate()`: broken guarantees are counted in worlds just above alpha,
+against an exact binomial limit. Beside each stands a canary: the same certificates read as a guarantee that
 they are not, or made by a rule that is wrong, which must fail. TRUSTESCALATE_TRIALS raises the number of
 trials.
 """
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.promises import ABOVE, ALPHA, DELTA, FOR_3, FOR_A, MANY, PAIR, heard, ids, protocol
+from tests.support.guarantees import ABOVE, ALPHA, DELTA, FOR_3, FOR_A, MANY, PAIR, heard, ids, protocol
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.protocol import Clustering
 from trustescalate.calibration.selection import select
 from trustescalate.config import Config, parse_config
 from trustescalate.data.dataset import Dataset
-from trustescalate.records import Annotation, Certificate, Item, Look, Task, TaskKind
+from trustescalate.records import Annotation, Certificate, InterimAnalysis, Item, Task, TaskKind
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.validity import violation_limit
 
@@ -90,7 +90,7 @@ def test_ties_that_count_one_half() -> None:
 
 
 def test_canary_half_ties_are_not_ties_of_a_class() -> None:
-    """With ties of a class .18 of verdicts lose in a world where half ties lose .12: another promise."""
+    """With ties of a class .18 of verdicts lose in a world where half ties lose .12: another guarantee."""
 
     def trial(rng: np.random.Generator) -> bool:
         labels = np.where(rng.random(300) < ABOVE, "tie", "A")
@@ -151,9 +151,9 @@ SIZES, SHARES = (30, 60, 120, 240), (0.1, 0.2, 0.3, 0.4)
 def looked(rng: np.random.Generator, sizes: Sequence[int], shares: Sequence[float] = ()) -> bool:
     rows = heard(rng, sizes[-1], people=1)
     for number, size in enumerate(sizes, 1):
-        look = Look(number, tuple(sizes), tuple(shares)) if shares else None
+        look = InterimAnalysis(number, tuple(sizes), tuple(shares)) if shares else None
         some = dict(list(rows.items())[:size])
-        if certified(some, PAIR, rng, look=look).thresholds is not None:
+        if certified(some, PAIR, rng, interim=look).thresholds is not None:
             return True
     return False
 
@@ -171,7 +171,7 @@ def test_canary_all_of_delta_at_every_look() -> None:
 
 
 def weighted(bound: float) -> Config:
-    promise = {
+    guarantee = {
         "weight": "meta.w",
         "weight_bound": bound,
         "weight_source": "known",
@@ -179,7 +179,7 @@ def weighted(bound: float) -> Config:
         "pilot": 0,
     }
     judge = {"name": "j", "backend": "replay", "votes": "none"}
-    return parse_config({"version": 1, "guarantee": promise, "judges": [judge]}, Path("trustescalate.toml"))
+    return parse_config({"version": 1, "guarantee": guarantee, "judges": [judge]}, Path("trustescalate.toml"))
 
 
 def shifted(rng: np.random.Generator, bound: float, n: int = 300) -> bool:
@@ -217,7 +217,7 @@ BATCH, DRAWN = 240, 60
 
 
 def replaced(rng: np.random.Generator, rate: float) -> tuple[int, int]:
-    """How many more wrong answers than promised: of all answers, and of the judges' verdicts alone.
+    """How many more wrong answers than guaranteed: of all answers, and of the judges' verdicts alone.
 
     A fixed batch, all of it released or nothing; people's answers are a quarter.
     """
@@ -245,5 +245,5 @@ def test_answers_of_judges_and_people_together(rate: float) -> None:
 
 
 def test_canary_people_make_the_judges_look_better() -> None:
-    """The same certificates, read as a promise about the judges' verdicts alone."""
+    """The same certificates, read as a guarantee about the judges' verdicts alone."""
     assert count(lambda rng: replaced(rng, 0.205)[1] > 0, 150) > violation_limit(150, DELTA)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import ROOT, run_blocks
-from tests.support.words import denied
+from tests.support.words import KEYS, WORDS, denied
 from trustescalate.data.importers.registry import FORMATS
 
 DOCS = ROOT / "docs"
@@ -50,11 +50,12 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_deny_list_names_the_term_to_use() -> None:
-    assert list(denied("The last judge keeps its guarantee.")) == [
-        "last: last judge",
-        "guarantee: guarantee",
+    assert list(denied("The dearest judge keeps its promise.")) == [
+        "dearest: last judge",
+        "promise: guarantee",
     ]
-    assert list(denied("endearing, comguarantee, --fresher")) == []
+    assert list(denied("endearing, compromise, --fresher")) == []
+    assert [old for old, new in (*WORDS, *KEYS) if old == new] == []
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

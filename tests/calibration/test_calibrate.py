@@ -176,7 +176,7 @@ CHANGES: Mapping[str, Any] = {
     "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "sampled",
     "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
     "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
-    "reference": "annotator", "clusters": Clustering((("i00",),), 2), "look": InterimAnalysis(1, (9, 20), (0.3, 0.7)),
+    "reference": "annotator", "clusters": Clustering((("i00",),), 2), "interim": InterimAnalysis(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "release_human_labels": True,
     "attempt": Attempt(2, 0.05),
     "drawn_from": Clusters(9, None, "one_per_cluster"),

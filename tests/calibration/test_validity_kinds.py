@@ -330,7 +330,7 @@ def test_what_clusters_can_and_cannot_certify(
 # ── looks ────────────────────────────────────────────────────────────────────────────────────────
 
 SIZES = (60, 200, 600, 1800)
-LEVELS = [DELTA * share for share in GuaranteeTable(looks=SIZES).shares]
+LEVELS = [DELTA * share for share in GuaranteeTable(interim=SIZES).shares]
 
 
 @pytest.mark.parametrize("name", HARD)

@@ -143,14 +143,14 @@ def test_groups_come_from_where_the_configuration_says(tmp_path: Path) -> None:
     )
 
     def found(by: str) -> list[str | None]:
-        return [item.group for item in load_dataset(config(tmp_path, group=by)).items]
+        return [item.group for item in load_dataset(config(tmp_path, cluster=by)).items]
 
     assert found("group") == [None, "g", None]
     assert found("meta.doc") == ["1", "1", None]
     first, second, third = found("prompt")
     assert first == second != third
     for nowhere in ("meta.dcc", "meta.blank"):
-        assert problems(tmp_path, group=nowhere) == [
+        assert problems(tmp_path, cluster=nowhere) == [
             f"items.jsonl: no item has {nowhere}, which [data] cluster names"
         ]
 

@@ -11,6 +11,7 @@ from trustescalate.data.labels import (
     majority,
     plurality,
     skipped,
+    stated_labels,
 )
 from trustescalate.records import Annotation, Task, TaskKind
 

@@ -356,7 +356,7 @@ def test_a_calibration_shows_its_mean_certified_or_not(made: Certificate) -> Non
 def test_a_coefficient_without_an_interval_says_why() -> None:
     said = factory.people()
     bare = replace(said.coefficients[0], interval=None, reason="too few rows")
-    made = replace(factory.certificate(), people=replace(said, coefficients=(bare,)))
+    made = replace(factory.certificate(), annotator_agreement=replace(said, coefficients=(bare,)))
     assert f"No interval for {bare.name}: too few rows." in section(build_calibration(made), "people").text
 
 
@@ -417,9 +417,9 @@ def test_what_two_people_cannot_say() -> None:
     made = factory.certificate()
     said = factory.people()
     two = replace(said, annotators=said.annotators[:2], stand_ins=())
-    assert "takes three people" in section(build_calibration(replace(made, people=two)), "people").text[1]
+    assert "takes three people" in section(build_calibration(replace(made, annotator_agreement=two)), "people").text[1]
     none = replace(said, stand_ins=())
-    assert "here there is no one" in section(build_calibration(replace(made, people=none)), "people").text[1]
+    assert "here there is no one" in section(build_calibration(replace(made, annotator_agreement=none)), "people").text[1]
     alone = build_calibration(replace(made, annotator_agreement=None, human_agreement=None))
     assert "people" not in [section.slug for section in alone.sections]
     assert "one annotator per row" in section(alone, "agreement").text[0]

@@ -307,7 +307,7 @@ def hostile_run() -> Run:
             for row in whole.header.certificate.diagnostics
         ),
         assumptions=(HOSTILE,),
-        people=_hostile_people(),
+        annotator_agreement=_hostile_people(),
         left_out=replace(grouped_certificate(HOSTILE, "fi").left_out or LeftOut("", (), 0), by=HOSTILE),
     )
     header = replace(

@@ -9,13 +9,12 @@ import asyncio
 import gzip
 from pathlib import Path
 
-from trustescalate.data.dataset import load_dataset
-from trustescalate.records.jsonl import encode, write_atomically
-from trustescalate.records import Judgment
-
 from trustescalate.cascade import collect_judgments
+from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.registry import open_judges
 from trustescalate.project import Project
+from trustescalate.records import Judgment
+from trustescalate.records.jsonl import encode, write_atomically
 
 DEMO = Path(__file__).parent / "demo"
 

@@ -417,9 +417,15 @@ def test_what_two_people_cannot_say() -> None:
     made = factory.certificate()
     said = factory.people()
     two = replace(said, annotators=said.annotators[:2], stand_ins=())
-    assert "takes three people" in section(build_calibration(replace(made, annotator_agreement=two)), "people").text[1]
+    assert (
+        "takes three people"
+        in section(build_calibration(replace(made, annotator_agreement=two)), "people").text[1]
+    )
     none = replace(said, stand_ins=())
-    assert "here there is no one" in section(build_calibration(replace(made, annotator_agreement=none)), "people").text[1]
+    assert (
+        "here there is no one"
+        in section(build_calibration(replace(made, annotator_agreement=none)), "people").text[1]
+    )
     alone = build_calibration(replace(made, annotator_agreement=None, human_agreement=None))
     assert "people" not in [section.slug for section in alone.sections]
     assert "one annotator per row" in section(alone, "agreement").text[0]

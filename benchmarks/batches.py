@@ -1,4 +1,4 @@
-"""The same labels, two guarantees: one on a finite batch, one on a population, on recorded votes.
+"""Compare two guarantees from the same labels, on a finite batch and on a population, on recorded votes.
 
     python -m benchmarks.batches FOLDER ... [--n 100 200] [--draws 200] [--markdown FILE]
 
@@ -21,6 +21,7 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.paths import PATHS, Basis, PathName
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import violation_limit
 
 TIMES = (2, 4, 9)
@@ -31,7 +32,7 @@ PATH: PathName = "hedged"
 def measure(
     place: Recorded, n: int, times: int, alpha: float, delta: float, draws: int, seed: int
 ) -> FloatArray:
-    """Mean coverage of the batch by either guarantee, and broken guarantees of either: batch, population, …"""
+    """Mean coverage of the batch by either guarantee, and violations of either: batch, population, …"""
     rng, total = np.random.default_rng(seed), np.zeros(4)
     everything = np.arange(len(place.rows.truth))
     for _ in range(draws):
@@ -40,14 +41,7 @@ def measure(
         labelled = batch.take(sample)
         plan = PATHS[PATH].build(Basis(None, batch.votes, batch.scores.shape[1], place.classes))
         finite = certify_batch(
-            batch.scores,
-            batch.labels,
-            sample,
-            labelled.truth,
-            batch.costs,
-            alpha=alpha,
-            delta=delta,
-            path=plan,
+            batch.scores, batch.labels, sample, labelled.truth, batch.costs, TestRule(alpha, delta, plan)
         ).thresholds
         general = certify(*labelled, alpha=alpha, delta=delta, path=plan).thresholds
         total += [

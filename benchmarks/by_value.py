@@ -1,10 +1,12 @@
-"""One guarantee for all items, or one for each value of a field: which hold, and what they cover.
+"""Compare one guarantee for all items with one for each value of a field: violations and coverage.
 
-    python -m benchmarks.by_value FOLDER --by meta.subset [--n 800] [--draws 300] [--alpha 0.15] [--target-coverage 1]
+    python -m benchmarks.by_value FOLDER --by meta.subset [--n 800] [--draws 300] [--alpha 0.15]
+    [--target-coverage 1]
 
 FOLDER is one that `benchmarks.shared_data` wrote, as for `benchmarks.resample`: its labelled items are the
 population, each draw takes n rows with replacement, and certificates are scored on the whole population. A
-draw is broken if some value's true risk is above alpha: for guarantees by value, of a value that was certified.
+draw is broken if some value's true risk is above alpha: for guarantees by value, of a value that was
+certified.
 """
 
 import argparse
@@ -84,11 +86,7 @@ def _tally(sums: FloatArray, draws: int) -> Tally:
 
 
 def _scored(
-    population: Population,
-    plan: Plan,
-    place: IntArray,
-    thresholds: list[FloatArray | None],
-    alpha: float,
+    population: Population, plan: Plan, place: IntArray, thresholds: list[FloatArray | None], alpha: float
 ) -> tuple[bool, bool, float]:
     released, broken = 0, False
     for value, taus in enumerate(thresholds):

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of win rates miss, by number of labels and by how rare the rarer outcome is.
+"""Count how often the 95 % intervals of win rates miss, by number of labels and rarity of the rarer outcome.
 
     python -m benchmarks.coverage [--draws 4000] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""The claim "expected" beside certificates, on recorded votes: what each releases, how far one run strays.
+"""Compare the claim "expected" with certificates on recorded votes: coverage, and risk in single runs.
 
     python -m benchmarks.expected FOLDER ... [--n 100 200 500] [--items 300] [--draws 200] [--last-judge]
 

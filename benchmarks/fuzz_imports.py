@@ -1,4 +1,4 @@
-"""Damaged copies of real files, in every way one can think of, through the import: no exception but our own.
+"""Import damaged copies of real files; any exception but our own is a failure.
 
     python -m benchmarks.fuzz_imports FOLDER [--minutes M] [--seed S]
 

@@ -1,9 +1,9 @@
-"""How fast an import is beside json.loads over the same file, and whether its memory grows with the file.
+"""Measure an import against json.loads over the same file, and whether its memory grows with the file.
 
     python -m benchmarks.imports [--rows 1000000] [--check]
 
 Each figure comes from a process of its own. Rows are short (about 120 bytes), long (about 400), or five
-opinions on each item.
+annotations on each item.
 
 Times are of the processor, the best of three of each, in turns. Says nothing of other formats.
 """

@@ -1,4 +1,4 @@
-"""How often everything that is printed as a 95 % interval misses, with few labels, rare errors and clusters.
+"""Count how often each printed 95 % interval misses, with few labels, rare errors and clusters.
 
     python -m benchmarks.intervals [--draws 1000] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""A local ensemble through the real backend, against one prompt at a time.
+"""Measure a local ensemble through the real backend against one prompt at a time.
 
     python -m benchmarks.local [--shapes llama-30M qwen2-100M] [--items 12] [--sample 2] [--batch 8] [--check]
 

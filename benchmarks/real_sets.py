@@ -1,4 +1,4 @@
-"""Every path and estimator on recorded votes: what is certified, at what cost, and does the guarantee hold?
+"""Certify with every path and estimator on recorded votes: coverage, cost and violations.
 
     python -m benchmarks.real_sets FOLDER ... [--n 100 200 500] [--draws 200] [--markdown FILE]
 
@@ -158,7 +158,7 @@ def table(folders: Sequence[Path], options: argparse.Namespace) -> list[str]:
     lines = [
         f"Made by `python -m benchmarks.real_sets`: {options.draws} draws of n labelled rows, "
         f"δ = {options.delta:g}, a pilot of {options.pilot} rows "
-        f"without labels. A cell: certified coverage, USD for 1,000 items, broken guarantees (at most {limit} "
+        f"without labels. A cell: certified coverage, USD for 1,000 items, violations (at most {limit} "
         f"are explained by δ). Paths marked * spend {options.dev_share:.0%} of the n rows on fitting.",
         "",
         "| set | α | path or estimator | " + " | ".join(f"n = {n}" for n in options.n) + " |",

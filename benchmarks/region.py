@@ -1,4 +1,4 @@
-"""What rows from the region buy over rows from all items, on recorded votes.
+"""Compare rows from the region with rows from all items, on recorded votes.
 
     python -m benchmarks.region FOLDER ... [--n 100 200 500] [--alpha 0.1 0.15 0.2] [--draws 300]
 

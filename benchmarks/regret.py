@@ -1,4 +1,4 @@
-"""What the default path gives up against the best single rule, on recorded votes.
+"""Measure the regret of the default path against the best single rule, on recorded votes.
 
     python -m benchmarks.regret FOLDER ... [--n 100 200 500] [--alpha 0.1 0.15 0.2 0.3] [--draws 300]
 

@@ -1,4 +1,4 @@
-"""Does the guarantee hold on recorded votes, and what does it buy?
+"""Count violations of the guarantee on recorded votes, and measure coverage and cost.
 
     python -m benchmarks.resample FOLDER [--n 500] [--draws 300] [--alpha 0.1 0.15 0.2] [--delta 0.1]
 

@@ -1,4 +1,4 @@
-"""Foreign folders of human labels and recorded verdicts, written as our own files.
+"""Convert shared folders of human labels and recorded verdicts into project folders.
 
     python -m benchmarks.shared_data ../shared/data/toe_alpacaeval OUT [--labelled N] [--seed S]
 

@@ -1,4 +1,4 @@
-"""How long does `trustescalate --help` take against a bare typer program? Limit: 1.3 times.
+"""Measure `trustescalate --help` against a bare typer program. Limit: 1.3 times.
 
     python -m benchmarks.startup [--runs 15]
 

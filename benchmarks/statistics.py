@@ -1,4 +1,4 @@
-"""How fast are the statistics, beside the libraries that one would use instead?
+"""Measure the speed of the statistics against the libraries that one would use instead.
 
     python -m benchmarks.statistics [--runs 7] [--rows 1000000]
 

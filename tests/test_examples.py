@@ -40,7 +40,6 @@ def test_the_data_is_what_the_script_writes() -> None:
         assert [json.loads(line) for line in lines] == rows, name
 
 
-@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code cells, in order and in one namespace, inside a running event loop as in Jupyter."""
     monkeypatch.chdir(shutil.copytree(EXAMPLES, tmp_path / "examples"))

@@ -1,4 +1,4 @@
-"""What [guarantee] and [task] can guarantee, from the configuration to certificate, report, run and monitor."""
+"""Every kind of guarantee, from the configuration to certificate, report, run and monitor."""
 
 import json
 from collections.abc import Sequence
@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.monitor import watch
-from trustescalate.analysis.pilot_plan import plan_from_pilot
+from trustescalate.analysis.sample_size import plan_from_pilot
 from trustescalate.analysis.self_test import self_test_of
 from trustescalate.analysis.tune import tune
-from trustescalate.calibration.ledger import LEDGER, read_ledger
 from trustescalate.calibration.losses import losses
-from trustescalate.cli import app
 from trustescalate.data.dataset import load_dataset
 from trustescalate.data.labels import majority
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, NotMeasurable
@@ -56,8 +53,8 @@ def test_against_an_annotator_drawn_at_random(tmp_path: Path) -> None:
     said = page(made)
     assert "agree with an annotator drawn at random" in said
     assert "an annotator drawn at random from those of the item" in " ".join(made.assumptions)
-    assert "it needs the recorded votes and the labels" in said
-    assert "No robustness radius" in said
+    assert "The check needs the recorded votes and the labels" in said
+    assert "no robustness radius" in said
     assert made == replace(calibrate(config), created=made.created)
 
 
@@ -130,9 +127,9 @@ def test_rows_that_everybody_skips_are_counted_from_files_to_page(tmp_path: Path
     assert outside.status == "certified"
     assert inside.skipped == outside.skipped == inside.n - outside.n > 40
     assert inside.roles == outside.roles
-    assert "of these skipped by everybody, counted as disagreement" in page(inside)
-    assert f"not everybody skips ({outside.skipped} of {inside.n} labelled rows" in page(outside)
-    assert f"Rows outside the claim (skipped by everybody) | {outside.skipped}" in page(outside)
+    assert "rows skipped by every annotator, counted as disagreement" in page(inside)
+    assert f"not skipped by every annotator ({outside.skipped} of {inside.n} labelled rows" in page(outside)
+    assert f"Rows outside the claim (skipped by every annotator) | {outside.skipped}" in page(outside)
 
 
 def grade(items: Rows, notes: Rows) -> None:
@@ -207,7 +204,7 @@ def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     assert all(test.loss is None for test in made.tests)
     said = page(made)
     assert f"in {made.clusters.count} clusters" in said
-    assert "cluster after cluster" in said
+    assert "cluster by cluster" in said
     assert made.diagnostics[-1].interval[0] < one_per_cluster.diagnostics[-1].interval[1]
     wide = clopper_pearson_interval(made.diagnostics[-1].agreements, made.n, 0.05)
     assert made.diagnostics[-1].interval != wide
@@ -278,139 +275,9 @@ def test_weights_that_are_none_are_named(tmp_path: Path, wrong: Any) -> None:
     assert load_dataset(Project.open(config).config).items[7].id in line
 
 
-# ── looks ────────────────────────────────────────────────────────────────────────────────────────
-
-LOOKS = PATH + "interim = [40, 70, 140]"
-
-
-def world(folder: Path, labelled: int, guarantee: str = LOOKS, alpha: float = 0.3) -> Path:
-    """The first `labelled` of 260 fixed items have labels."""
-
-    def some(items: Rows, notes: Rows) -> None:
-        known = {item["id"] for item in items[:labelled]}
-        notes[:] = [note for note in notes if note["item_id"] in known]
-
-    return write_project(
-        folder, labelled=200, unlabelled=60, change=some, guarantee=guarantee, alpha=alpha, more=""
-    )
-
-
-def relabel(folder: Path, labelled: int) -> Path:
-    (folder / "annotations.jsonl").unlink()
-    return world(folder, labelled)
-
-
-def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
-    config = world(tmp_path, 40)
-    with pytest.raises(NotMeasurable, match="the first look takes 40 rows") as caught:
-        calibrate(config)
-    assert caught.value.hint.startswith("label at least")
-    assert not (tmp_path / LEDGER).exists()
-    assert any("first look needs" in text for text in inspect_project(Project.open(config).config).warnings)
-    first = calibrate(relabel(tmp_path, 60))
-    assert first.interim is not None
-    assert (first.interim.number, first.n) == (1, 40)
-    assert max(test.level for test in first.tests) <= 0.2 / 6 + 1e-12
-    assert len(first.roles["waiting"]) > 0
-    again = calibrate(relabel(tmp_path, 70))
-    assert again.roles["certify"] == first.roles["certify"]
-    assert again.tests == first.tests
-    second = calibrate(relabel(tmp_path, 110))
-    assert second.interim is not None
-    assert (second.interim.number, second.n) == (2, 70)
-    assert set(first.roles["certify"]) < set(second.roles["certify"])
-    for role in ("exemplars", "dev", "holdout", "pilot"):
-        assert second.roles[role] == first.roles[role]
-    assert second.judges == first.judges
-    tests = read_ledger(tmp_path).tests
-    assert [(test.number, test.interim and test.interim.number) for test in tests] == [(1, 1), (2, 2)]
-    assert [test.share for test in tests] == [pytest.approx(1 / 6), pytest.approx(2 / 6)]
-    assert "This is look 2 of 3" in page(second)
-    last = calibrate(relabel(tmp_path, 200))
-    assert last.interim is not None
-    assert last.interim.number == 3
-    assert last.status == "certified"
-    assert run(config).header.status == "complete"
-
-
-def test_a_row_that_was_tested_stays_when_its_group_fills_up(tmp_path: Path) -> None:
-    """Later labels may fall on rows that lay out the path, and are clustered with rows that were tested."""
-
-    def paired(labelled: int) -> Path:
-        def some(items: Rows, notes: Rows) -> None:
-            for place, item in enumerate(items):
-                item["group"] = f"g{place % 130}"
-            known = {item["id"] for item in items[:labelled]}
-            notes[:] = [note for note in notes if note["item_id"] in known]
-
-        return write_project(tmp_path, labelled=250, unlabelled=10, change=some, guarantee=LOOKS, pilot=60)
-
-    first = calibrate(paired(60))
-    second = calibrate(paired(250))
-    assert set(first.roles["pilot"]) & {note.item_id for note in load_dataset(_config(tmp_path)).annotations}
-    assert set(first.roles["certify"]) < set(second.roles["certify"])
-    tested = set(second.roles["certify"])
-    assert not tested & set(second.roles["pilot"])
-    groups = {item.id: item.group for item in load_dataset(_config(tmp_path)).items}
-    assert len({groups[item_id] for item_id in tested}) == len(tested)
-
-
-def _config(folder: Path) -> Any:
-    return Project.open(folder / "trustescalate.toml").config
-
-
-def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) -> None:
-    config = world(tmp_path, 70, alpha=0.02)
-    made = calibrate(config)
-    assert made.status == "none"
-    assert made.interim is not None
-    assert made.interim.number == 1
-    assert made.advice.startswith("look 2 of 3 takes 70 certification rows, 30 more")
-    assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("alpha = 0.3", "alpha = 0.31"),
-        ("interim = [40, 70, 140]", "interim = [40, 71, 140]"),
-        ("interim = [40, 70, 140]", ""),
-        ('path = "common"', 'path = "hedged"'),
-        ("shots = 2", "shots = 1"),
-    ],
-)
-def test_nothing_can_be_changed_between_looks(tmp_path: Path, old: str, new: str) -> None:
-    config = world(tmp_path, 60)
-    made = calibrate(config)
-    edit(config, old, new)
-    with pytest.raises(CertificateMismatch, match="protocol was changed after look 1") as caught:
-        calibrate(config)
-    assert "bring rows that were never tested" in caught.value.hint
-    assert Project.open(config).certificate() == made
-
-
-def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> None:
-    config = world(tmp_path, 60)
-    made = calibrate(config)
-    notes = tmp_path / "annotations.jsonl"
-    kept = notes.read_text()
-    gone = made.roles["certify"][0]
-    notes.write_text("".join(line for line in kept.splitlines(keepends=True) if f'"{gone}"' not in line))
-    with pytest.raises(CertificateMismatch, match="rows of look 1 are gone"):
-        calibrate(config)
-    notes.write_text(kept + json.dumps({"item_id": gone, "annotator": "late", "label": "tie"}) + "\n")
-    with pytest.raises(CertificateMismatch, match="texts or labels of rows in look 1 were changed"):
-        calibrate(config)
-    notes.write_text(kept)
-    assert replace(calibrate(config), created=made.created) == made
-    (tmp_path / LEDGER).write_text("{}\n")
-    with pytest.raises(DataError, match="is missing"):
-        calibrate(config)
-
-
 # ── people's labels in the place of verdicts ─────────────────────────────────────────────────────
 
-REPLACED = PATH + 'claim = "batch"\nlabel_budget = 120\nhumans_replace = true'
+REPLACED = PATH + 'claim = "batch"\nlabel_budget = 120\nrelease_human_labels = true'
 
 
 def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path) -> None:
@@ -480,7 +347,7 @@ def test_the_watch_counts_shares_as_often_as_they_are(tmp_path: Path) -> None:
         (PATH + 'reference = "annotator"', "", 'reference = "annotator"'),
         (PATH, '[task]\nties = "half"\n', 'ties = "half"'),
         (PATH + 'cluster_test = "betting"\nlargest_cluster = 5', "", 'cluster_test = "betting"'),
-        (PATH + "interim = [40]", "", "looks"),
+        (PATH + "interim = [40]", "", "interim"),
         (REPLACED, "", "release_human_labels"),
     ],
 )

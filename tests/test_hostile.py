@@ -158,7 +158,7 @@ def test_hostile_texts_are_inert_in_the_terminal_and_in_every_page(tmp_path: Pat
     assert said.count("\ngate: pass") == 1
     folder = next((tmp_path / "runs").iterdir())
     page = (folder / "report.md").read_text(encoding="utf-8")
-    assert "Items that need a person" in page
+    assert "Items: human review queue" in page
     for text in (page, (folder / "junit.xml").read_text(encoding="utf-8")):
         assert UNSAFE.search(text) is None
         assert not re.search(r"<script|<img|onerror=alert\(1\)>|\]\(javascript", text)

@@ -1,10 +1,12 @@
-"""A project folder: open it, calibrate, run, report, gate."""
+"""Open a project folder, calibrate, run, report and gate."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from trustescalate.analysis.injection import read_probe
@@ -29,7 +31,7 @@ from trustescalate.report.sections import Section
 
 @dataclass
 class Project:
-    """A configuration file and everything that lies beside it.
+    """A configuration with the data, certificate and runs in its folder.
 
     >>> project = Project.open(Path("calibration_sets/demo/trustescalate.toml"))
     >>> [judge.name for judge in project.config.judges]
@@ -38,13 +40,12 @@ class Project:
 
     config: Config
     hooks: Hooks = field(default_factory=Hooks)
-    _kept: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: Path, hooks: Hooks | None = None, *, overrides: Sequence[str] = ()) -> "Project":
         """Read a configuration file, with `overrides` such as "guarantee.alpha=0.2".
 
-        Raises ConfigError that names every wrong key.
+        Raises ConfigError with every wrong key.
         """
         return cls(load_config(path, overrides), hooks or Hooks())
 
@@ -59,54 +60,62 @@ class Project:
         folder: Path | None = None,
         hooks: Hooks | None = None,
     ) -> "Project":
-        """A project from records in memory. `config` holds what a trustescalate.toml would, without [data].
+        """Write records into a folder and open it as a project.
 
-        `judges` are replayed, before those of `config`. Everything lies in `folder`, by default a temporary
-        one that goes when the project does. Raises ConfigError that names every wrong key, and DataError with
-        every record that does not fit.
+        `config` holds the tables of trustescalate.toml, except the file names of [data]. `judges` are
+        replayed, before those of `config`. Without `folder`, a temporary one is removed together with the
+        project. Raises ConfigError with every wrong key, and DataError with every record that does not fit
+        the task.
 
-        >>> items = [Item(f"q{n}", "Is it even?", (str(n),)) for n in range(4)]
-        >>> labels = {item.id: "yes" if int(item.responses[0]) % 2 == 0 else "no" for item in items}
+        >>> items = [Item(f"q{n}", "Name an even number.", (str(n),)) for n in range(4)]
+        >>> labels = {item.id: "fail" if int(item.responses[0]) % 2 else "pass" for item in items}
         >>> project = Project.from_records(
         ...     items,
         ...     [Annotation(item_id, "ann", label) for item_id, label in labels.items()],
-        ...     {"task": {"kind": "binary", "question": "Is the answer right?"}},
+        ...     {"task": {"kind": "binary", "question": "Is the response right?"}},
         ...     judges=[ReplayJudge.from_labels(labels, name="small")],
         ... )
         >>> [judge.name for judge in project.config.judges]
         ['small']
         """
-        kept = TemporaryDirectory(prefix="trustescalate-") if folder is None else None
-        home = Path(kept.name) if kept is not None else Path(folder or "")
-        names = {"items": "items.jsonl", "annotations": "annotations.jsonl"}
-        tables = []
-        for place, judge in enumerate(judges, 1):
-            votes = f"votes-{place}.jsonl"
-            write_rows(home / votes, judge.judgments)
-            tables.append({"name": judge.name, "backend": "replay", "votes": votes})
-        write_rows(home / names["items"], items)
-        write_rows(home / names["annotations"], annotations)
-        given = {**config, "data": {**config.get("data", {}), **names}}
-        given = {"version": 1, **given, "judges": [*tables, *config.get("judges", ())]}
-        project = cls(parse_config(given, home / "trustescalate.toml"), hooks or Hooks(), kept)
-        load_dataset(project.config)
+        home = Path(mkdtemp(prefix="trustescalate-")) if folder is None else folder
+        try:
+            tables = []
+            for number, judge in enumerate(judges, 1):
+                votes = f"votes-{number}.jsonl"
+                write_rows(home / votes, judge.judgments)
+                tables.append({"name": judge.name, "backend": "replay", "votes": votes})
+            files = {"items": "items.jsonl", "annotations": "annotations.jsonl"}
+            write_rows(home / files["items"], items)
+            write_rows(home / files["annotations"], annotations)
+            given = {"version": 1, **config, "data": {**config.get("data", {}), **files}}
+            given["judges"] = [*tables, *config.get("judges", ())]
+            project = cls(parse_config(given, home / "trustescalate.toml"), hooks or Hooks())
+            load_dataset(project.config)
+        except BaseException:
+            if folder is None:
+                rmtree(home, ignore_errors=True)
+            raise
+        if folder is None:
+            weakref.finalize(project, rmtree, home, ignore_errors=True)
         return project
 
     async def calibrate(
         self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
     ) -> Certificate:
-        """Judge the calibration set with every judge and test every policy; write the certificate.
+        """Judge the calibration set with every judge, test every policy, and write the certificate.
 
-        Replaces certificate.json, also by "no certificate": an old one never outlives a failed renewal. The
-        test is written to the ledger before its outcome is known, and spends the share of delta that is due
-        to it after all earlier tests of these labels. With the claim "batch", first draws the rows that
-        annotators label, and judges the batch. With planned interim analyses, makes the one that is due.
-        `batch` has the answers of judges with backend = "openai" made by their Batch API, within a day each
-        time and cheaper; `finish_live` sends what the first batch leaves unanswered to the live API.
-        Raises DataError, ConfigError, ProviderError or BudgetReached, NotMeasurable where rows that were
-        drawn have no label yet, there are too few for the first analysis, or labels may not be tested again,
-        and CertificateMismatch where something was changed after an interim analysis or the ledger is not the
-        certificate's; then nothing is replaced.
+        Replaces certificate.json, also by "no certificate": no earlier certificate outlives a failed renewal.
+        The ledger records the test before its result is known; the test spends the share of delta due after
+        all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
+        judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API
+        of judges with backend = "openai": cheaper, answers within a day; `finish_live` sends requests that
+        the first batch leaves unanswered to the live API.
+
+        Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
+        label yet, rows are too few for the first analysis, or labels may not be tested again;
+        CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
+        certificate. Then nothing is replaced.
         """
         return await certify(self.config, self.hooks, Asking(budget, batch=batch, finish_live=finish_live))
 
@@ -116,53 +125,57 @@ class Project:
         items: Path | None = None,
         resume: str | None = None,
         budget: BudgetTable | None = None,
-        fresh: bool = False,
+        use_cache: bool = True,
         batch: bool = False,
         finish_live: bool = False,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
-        """Send items through the cascade and record what happens.
+        """Send items through the certified cascade and record every vote and decision.
 
-        Judges `items`, or the items of [data] that nobody labelled, with those of the role holdout. With the
-        claim "batch", releases the verdicts on the batch that was certified, without a model call; with the
-        claim "expected", asks every judge about every item, and decides in the end. With `resume`, goes on
-        with a run, by id or "latest". `fresh` asks again what was answered before, to see how the judges
-        answer today. `batch` and `finish_live` are as for `calibrate`: each tier is a batch, of the items
-        that the tiers before it did not decide. Raises NoCertificate or CertificateMismatch before any model
-        call, BudgetReached or ProviderError after everything that was answered is recorded.
+        Judges `items`, or the unlabelled items of [data] with those of the role holdout. With the claim
+        "batch", releases the certified verdicts without a model call; with the claim "expected", every judge
+        judges every item before any decision. `resume` continues a run, by id or "latest". `use_cache=False`
+        calls the judges again. `batch` and `finish_live` are as for `calibrate`; each tier is one batch, of
+        the items that earlier tiers did not decide.
+
+        Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
+        after every answer so far is recorded.
         """
-        asking = Asking(budget, use_cache=not fresh, batch=batch, finish_live=finish_live)
+        asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
         run = await run_items(self.config, self.hooks, asking, items=items, resume=resume, command=command)
         return with_estimates(self.config, run, load_dataset(self.config))
 
-    def cascade(
-        self, budget: BudgetTable | None = None, *, fresh: bool = False
-    ) -> AbstractAsyncContextManager[CertifiedCascade]:
-        """The certified cascade, opened to judge items one at a time inside another program.
+    @asynccontextmanager
+    async def cascade(
+        self, budget: BudgetTable | None = None, *, use_cache: bool = True
+    ) -> AsyncIterator[CertifiedCascade]:
+        """Open the certified cascade, to judge single items inside another program.
 
-        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. The checks, cache,
-        budget and decisions are those of `run`, which says what is raised.
+        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. Checks, cache,
+        budget and decisions are those of `run`; so are the errors. Raises UsageError for a claim about a
+        whole batch or run.
         """
-        return open_cascade(self.config, self.hooks, Asking(budget, use_cache=not fresh))
+        async with open_cascade(self.config, self.hooks, Asking(budget, use_cache=use_cache)) as cascade:
+            yield cascade
 
     def certificate(self) -> Certificate:
-        """The certificate in place, which may say "no certificate". Raises NoCertificate without any."""
+        """Read the certificate, which may state "no certificate". Raises NoCertificate without a file."""
         return read_certificate(self.config.folder)
 
     def roles(self) -> Mapping[str, tuple[str, ...]]:
-        """Item ids by role. No label is looked at: only which items have any, in a batch not even that."""
+        """Return the item ids of each role; they depend on which items have labels, never on the labels."""
         return select_rows(self.config, load_dataset(self.config)).roles
 
     def run_ids(self) -> list[str]:
-        """All runs, oldest first."""
+        """Return the ids of all runs, oldest first."""
         return run_ids(self.config.folder)
 
     def run_path(self, run_id: str) -> Path:
-        """Where a run lies."""
+        """Return the folder of a run."""
         return run_path(self.config.folder, run_id)
 
     def load_run(self, run_id: str | None = None) -> Run:
-        """A recorded run, the latest one by default, with its labels and the estimates that they allow."""
+        """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
         folder = find_run(self.config.folder, run_id or "latest")
         return with_estimates(self.config, with_labels(folder, data), data)
@@ -170,9 +183,9 @@ class Project:
     def report(
         self, run_id: str | None = None, more: Callable[[Certificate], Sequence[Section]] = lambda _: ()
     ) -> tuple[Report, Path]:
-        """Turn a run, or the certificate where nothing was run, into report.html, .md and .json.
+        """Write report.html, .md and .json of a run, by default the latest, or else of the certificate.
 
-        `more` makes further sections from the certificate; they come before the last one, the provenance.
+        `more` makes further sections from the certificate; they precede the last section, the provenance.
         """
         from trustescalate.report.html import render_html
         from trustescalate.report.machine import render_json
@@ -193,7 +206,7 @@ class Project:
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
-        """Hold a run against [gate]; write decision.json and junit.xml beside it."""
+        """Test a run against [gate]; write decision.json and junit.xml into its folder."""
         from trustescalate.report.junit import render_junit
 
         run = self.load_run(run_id)

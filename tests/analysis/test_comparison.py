@@ -15,7 +15,8 @@ from tests.support import factory
 from tests.support.hostile import ALIVE, UNSAFE
 from tests.support.projects import calibrate, edit, run, write_project
 from tests.support.runs import world
-from trustescalate.analysis.comparison import Comparison, compare
+from trustescalate.analysis.comparison import compare
+from trustescalate.analysis.comparison_section import Comparison
 from trustescalate.cli import app
 from trustescalate.errors import UsageError
 from trustescalate.records import Annotation, Item, Run, Task, TaskKind, Vote
@@ -93,7 +94,7 @@ def test_labels_of_what_was_abstained_on_are_not_taken_for_a_draw() -> None:
     change = compare(*systems(1, picked=True)).change
     assert change is not None
     assert (change.estimate, change.usable) == (None, False)
-    assert "were picked" in change.reason
+    assert "were selected" in change.reason
 
 
 def test_few_labels_show_limits_from_labels_alone() -> None:
@@ -103,7 +104,7 @@ def test_few_labels_show_limits_from_labels_alone() -> None:
     assert "Few labels (50 labels" in " ".join(found.lines())
     none = compare(*systems(2, labels=0))
     assert none.change is not None
-    assert "people labelled none" in none.change.reason
+    assert "no matched item has a human label" in none.change.reason
     one = compare(*systems(2, labels=1))
     assert one.change is not None
     assert "fewer than 2" in one.change.reason
@@ -131,7 +132,7 @@ def test_the_same_texts_compare_judges() -> None:
     assert found.agreement.first == (spoke - wrong, spoke)
     assert found.agreement.second == (200, 200)
     assert (found.agreement.only_first, found.agreement.only_second) == (0, wrong)
-    assert "the second is the better one" in " ".join(found.lines())
+    assert "the second run agrees more often with human labels" in " ".join(found.lines())
     assert found.same + found.differ + found.one_released + found.none_released == found.matched == 400
 
 
@@ -139,7 +140,7 @@ def test_alike_is_alike() -> None:
     first, _ = systems(4)
     found = compare(first, first)
     assert (found.differ, found.one_released, found.agreement.better) == (0, 0, None)
-    assert "neither was right alone" in " ".join(found.lines())
+    assert "right on the same" in " ".join(found.lines())
 
 
 def test_what_does_not_match_is_counted_and_nothing_at_all_is_refused() -> None:
@@ -158,7 +159,7 @@ def test_what_does_not_match_is_counted_and_nothing_at_all_is_refused() -> None:
     with pytest.raises(UsageError, match="no item of one run matches"):
         compare(first, second, "meta.q")
     other = replace(first.header.certificate, task=Task(TaskKind.BINARY, "Good?", ("pass", "fail")))
-    with pytest.raises(UsageError, match="different questions"):
+    with pytest.raises(UsageError, match="different tasks"):
         compare(first, replace(first, header=replace(first.header, certificate=other)))
 
 
@@ -205,7 +206,7 @@ def test_ratings_differ_in_grades() -> None:
     assert found.change is not None
     assert found.change.verdicts is None
     assert found.change.interval is not None
-    assert "Mean rating, second less first" in " ".join(found.lines())
+    assert "Mean rating, second minus first" in " ".join(found.lines())
 
 
 # ── from files to the command line ───────────────────────────────────────────────────────────────
@@ -239,7 +240,7 @@ def test_from_files_to_text_and_json(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["compare", *ids, "--by", "meta.q", "--config", str(config)])
     assert told.exit_code == 0, told.output
     assert "40 items match by meta.q" in told.output
-    assert "What the judges alone say" in told.output
+    assert "From the judges alone" in told.output
     plain = CliRunner().invoke(app, ["compare", *ids, "--config", str(config)])
     assert plain.exit_code == 2
     assert "--by meta.<key>" in plain.stderr
@@ -260,7 +261,7 @@ def test_two_projects_compare_judges(tmp_path: Path) -> None:
         app, ["compare", *ids, "--config", str(configs[0]), "--config-b", str(configs[1])]
     )
     assert told.exit_code == 0, told.output
-    assert "it is the judges that are compared" in told.output.replace("\n", " ")
+    assert "so the judges are compared" in told.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", [*ALIVE, factory.HOSTILE])

@@ -123,20 +123,20 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     project = Project.open(config)
     certificate = calibrate(config)
     assert read_probe(project.config.folder) is None
-    assert "injection" not in [section.slug for section in project.report()[0].sections]
+    assert "prompt-injection-probe" not in [section.slug for section in project.report()[0].sections]
     found = probed(config, items=1)
     assert read_probe(project.config.folder) == found
     assert [judge.fingerprint for judge in found.judges] == [seal.fingerprint for seal in certificate.judges]
-    (section,) = [s for s in project.report()[0].sections if s.slug == "injection"]
+    (section,) = [s for s in project.report()[0].sections if s.slug == "prompt-injection-probe"]
     assert found.created in section.text[0]
     judges, families = section.tables
     assert [row.cells[0].text for row in judges.rows] == ["small", "large"]
     assert {row.cells[-1].text for row in judges.rows} == {"yes"}
     assert [row.cells[0].text for row in families.rows] == list(dict.fromkeys(a.family for a in attacks()))
     other = replace(found, judges=(replace(found.judges[0], fingerprint="x"), found.judges[1]))
-    (section,) = [s for s in build_calibration(certificate, other).sections if s.slug == "injection"]
+    (section,) = [s for s in build_calibration(certificate, other).sections if s.slug == "prompt-injection-probe"]
     assert [row.cells[-1].text for row in section.tables[0].rows] == ["no", "yes"]
-    assert section.text[-1] == "Not as they were probed: small. Probe again."
+    assert section.text[-1] == "Judges that have changed since the probe: small. Run the probe again."
     (tmp_path / "probe.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"probe\.json"):
         read_probe(project.config.folder)
@@ -157,7 +157,7 @@ def test_the_command_says_what_it_costs_before_it_asks(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "probe.json").read_text(encoding="utf-8"))["items"] == 1
     stopped = CliRunner().invoke(app, ["judges", "probe", *flags, "--items", "2", "--budget-calls", "1"])
     assert stopped.exit_code == 4
-    assert "go on with `trustescalate judges probe" in stopped.stderr
+    assert "resume with `trustescalate judges probe" in stopped.stderr
 
 
 def test_an_attack_in_a_conversation_stands_in_its_last_turn() -> None:

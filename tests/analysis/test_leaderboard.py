@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.support import factory
 from tests.support.hostile import ALIVE, UNSAFE
+from tests.support.hostile_run import hostile_run
 from tests.support.projects import calibrate, run, write_project
 from tests.support.runs import world
 from trustescalate.analysis import leaderboard
@@ -262,11 +263,11 @@ def test_from_files_to_text_json_and_report(tmp_path: Path) -> None:
     (board,) = [section for section in shown["sections"] if section["slug"] == "leaderboard"]
     bars = {bar["name"]: bar["estimate"] for bar in board["intervals"]["bars"]}
     assert bars == {each.model: each.estimate for each in found.standings.models}
-    assert "Not separable by these labels" in " ".join(board["text"])
+    assert "share a letter are not separable" in " ".join(board["text"])
     made, _ = Project.open(config).report()
-    assert {"overall", "leaderboard"} <= {section.slug for section in made.sections}
+    assert {"mean-over-all-items", "leaderboard"} <= {section.slug for section in made.sections}
     assert "Models, best first" in render_markdown(made)
-    assert "kind by kind" in render_markdown(made)
+    assert "per stratum" in render_markdown(made)
 
 
 def test_naming_models_after_the_run_makes_it_no_staler(tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     config = write_project(tmp_path, change=modelled(names), more=BOARD)
     calibrate(config)
     run(config)
-    for made in (Project.open(config).report()[0], build(factory.hostile_run())):
+    for made in (Project.open(config).report()[0], build(hostile_run())):
         shown = next(section for section in made.sections if section.slug == "leaderboard")
         lines = section_lines(shown)
         assert not UNSAFE.search("\n".join(lines))

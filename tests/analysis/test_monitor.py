@@ -100,7 +100,7 @@ def test_guarantees_by_value_are_watched_together(tmp_path: Path) -> None:
     assert (found.verdict, found.alpha) == ("none", 0.35)
     assert found.audit.labels == len(released(config))
     drawn = draw_anchors(Project.open(config).config, 40)
-    again = run(config, items=drawn.path, fresh=True)
+    again = run(config, items=drawn.path, use_cache=False)
     anchors = watched(config, anchors=again.header.id).anchors
     assert 0 < anchors.labels < 40
 
@@ -206,7 +206,7 @@ def test_an_id_that_means_two_texts_must_name_its_run(config: Path) -> None:
 
 def rejudged(config: Path, draws: int) -> str:
     drawn = draw_anchors(Project.open(config).config, draws)
-    return run(config, items=drawn.path, fresh=True).header.id
+    return run(config, items=drawn.path, use_cache=False).header.id
 
 
 def test_a_judge_that_stayed_the_same_raises_no_alarm(config: Path) -> None:

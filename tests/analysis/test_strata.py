@@ -99,8 +99,8 @@ def test_kinds_with_few_labels_are_put_together_and_say_so() -> None:
     assert [each.pooled for each in (never, few, none)] == [True] * 3
     assert not hard.pooled
     text = " ".join(shown(replace(factory.run(10), overall=found)).text)
-    assert "put together" in text
-    assert "no kind named" in text
+    assert "are pooled" in text
+    assert "no stratum named" in text
 
 
 def test_one_kind_alone_is_not_stratified() -> None:
@@ -122,5 +122,5 @@ def test_groups_lie_in_the_kind_of_their_first_item() -> None:
 
 def shown(run: Run) -> Section:
     made = build(run)
-    assert "kind by kind" in render_markdown(made)
-    return next(section for section in made.sections if section.slug == "overall")
+    assert "per stratum" in render_markdown(made)
+    return next(section for section in made.sections if section.slug == "mean-over-all-items")

@@ -18,6 +18,7 @@ from trustescalate.stats.compare import certify_paths, wish
 from trustescalate.stats.confidence import ESTIMATORS
 from trustescalate.stats.paths import PATHS
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.rule import TestRule
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_the_figures_are_those_of_the_statistics(config: Path) -> None:
         tune(Project.open(config).config, dev_share=0.4, seed=5),
     )
     dev, guarantee = split_rows(len(recorded.certify.truth), 0.4, 5), Project.open(config).config.guarantee
-    rules = {"alpha": 0.3, "delta": 0.2 * 0.9, "classes": recorded.classes}
-    expected = certify_paths(recorded.certify, dev, pilot=recorded.pilot, prefer=guarantee.prefer, **rules)  # type: ignore[arg-type]
+    rule = TestRule(0.3, 0.2 * 0.9, None, prefer=guarantee.prefer)
+    expected = certify_paths(recorded.certify, dev, rule, classes=recorded.classes, pilot=recorded.pilot)
     assert (table.dev, table.rows) == (int(dev.sum()), int((~dev).sum()))
     rows = [row for row in table.policies if row.estimator == "ensemble"]
     for row, result in zip(rows, expected.results, strict=False):

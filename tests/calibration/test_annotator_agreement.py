@@ -10,11 +10,11 @@ import pytest
 from tests.support import factory
 from tests.support.certificates import TASK
 from tests.support.projects import calibrate, write_project
-from trustescalate.calibration.annotator_agreement import people
+from trustescalate.calibration.annotator_agreement import measure_agreement
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, AnnotatorAgreement
 from trustescalate.records.jsonl import decode, encode
-from trustescalate.report.secondary import annotator_section
+from trustescalate.report.annotators import annotator_section
 from trustescalate.report.sections import Section, Table
 
 pytestmark = pytest.mark.slow
@@ -37,25 +37,25 @@ def asked(seconds: dict[str, float], rows: int = 80, hasty: str = "<b>di</b>") -
 
 def found(seconds: dict[str, float], **more: Any) -> AnnotatorAgreement:
     notes = asked(seconds, **more)
-    made = people(TASK, notes, sorted({note.item_id for note in notes}), {})
+    made = measure_agreement(TASK, notes, sorted({note.item_id for note in notes}), {})
     assert made is not None
     return made
 
 
 def section(made: AnnotatorAgreement) -> Section:
-    shown = annotator_section(replace(factory.certificate(), people=made))
+    shown = annotator_section(replace(factory.certificate(), annotator_agreement=made))
     assert shown is not None
     return shown
 
 
 def table(shown: Section) -> Table:
-    return next(table for table in shown.tables if table.caption == "Person by person")
+    return next(table for table in shown.tables if table.caption == "Agreement per annotator")
 
 
 def test_the_median_is_over_the_answers_whose_time_is_known() -> None:
     notes = [Annotation("i0", "ann", "A", 3.0), Annotation("i1", "ann", "skip", 9.0)]
     notes += [Annotation("i2", "ann", "A", 4.0), Annotation("i3", "ann", "B"), Annotation("i0", "bob", "A")]
-    made = people(TASK, notes, ["i0", "i1", "i2", "i3"], {})
+    made = measure_agreement(TASK, notes, ["i0", "i1", "i2", "i3"], {})
     assert made is not None
     ann, bob = made.annotators
     assert (ann.timed, ann.seconds) == (3, 4.0)
@@ -67,14 +67,14 @@ def test_without_times_there_is_no_column_for_them() -> None:
     assert "Median seconds" not in [column.title for column in table(section(found({}))).columns]
 
 
-def test_fast_and_of_another_opinion_is_said() -> None:
+def test_fast_annotators_with_low_agreement_are_named() -> None:
     usual = dict.fromkeys(NAMES, 20.0)
-    assert "Fast, and" in " ".join(section(found({**usual, "<b>di</b>": 4.0})).text)
-    assert "<b>di</b>." in " ".join(section(found({**usual, "<b>di</b>": 4.0})).text)
+    assert "Fast annotators" in " ".join(section(found({**usual, "<b>di</b>": 4.0})).text)
+    assert ": <b>di</b>." in " ".join(section(found({**usual, "<b>di</b>": 4.0})).text)
     for innocent in (usual, {**usual, "ann": 4.0}, {"<b>di</b>": 4.0}, {}):
-        assert "Fast, and" not in " ".join(section(found(innocent)).text)
+        assert "Fast annotators" not in " ".join(section(found(innocent)).text)
     few = found({**usual, "<b>di</b>": 4.0}, rows=8)
-    assert "Fast, and" not in " ".join(section(few).text), "eight rows say nothing of a person"
+    assert "Fast annotators" not in " ".join(section(few).text), "eight rows are too few"
 
 
 def test_files_of_before_are_read_and_written_as_before() -> None:
@@ -92,8 +92,8 @@ def test_times_reach_the_certificate_and_change_nothing_else(tmp_path: Path) -> 
         calibrate(write_project(tmp_path / "p")),
         calibrate(write_project(tmp_path / "t", change=clocked)),
     )
-    assert timed.people is not None
-    assert all(each.timed >= each.opinions and each.seconds for each in timed.people.annotators)
+    assert timed.annotator_agreement is not None
+    assert all(each.timed >= each.opinions and each.seconds for each in timed.annotator_agreement.annotators)
     assert replace(timed, annotator_agreement=None, created="") == replace(
         plain, annotator_agreement=None, created=""
     )

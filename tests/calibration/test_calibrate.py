@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from trustescalate.records import (
     Weighting,
 )
 from trustescalate.report.document import build_calibration
+from trustescalate.stats.rule import TestRule
 
 
 @pytest.mark.parametrize("judges", [("j",), ("j", "k")])
@@ -116,7 +117,7 @@ def test_dropped_ties_are_outside_the_claim_and_counted() -> None:
     made = world.certificate(contested, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
     assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 4)
     report = build_calibration(made)
-    assert "people do not call a tie (3 of 60 labelled rows were called" in report.claim
+    assert "annotators do not call a tie (3 of 60 labelled rows were called" in report.claim
     assert "leaving out those who call it a tie" in report.claim
     assert "elsewhere those who call a tie are left out, on 4 rows" in " ".join(made.assumptions)
 
@@ -171,12 +172,16 @@ def test_the_protocol_does_not_depend_on_labels() -> None:
     assert counts(first) != counts(second)
 
 
+RULE_CHANGES: Mapping[str, Any] = {
+    "alpha": 0.21, "delta": 0.21, "path": "tierwise", "procedure": "bonferroni", "prefer": "cost",
+    "abstention_price": 1.0,
+}  # fmt: skip
 CHANGES: Mapping[str, Any] = {
-    "task": replace(TASK, question="Which is worse?"), "alpha": 0.21, "delta": 0.21, "claim": "batch",
-    "path": "tierwise", "procedure": "bonferroni", "prefer": "cost", "estimator": "sampled",
+    "task": replace(TASK, question="Which is worse?"), "claim": "batch", "estimator": "sampled",
     "groups": GroupRule("meta.k", {}, {}, {}, 1.0, 30), "leave_out": LeaveOut("meta.k", {}),
-    "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1", "abstention_price": 1.0,
-    "reference": "annotator", "clusters": Clustering((("i00",),), 2), "interim": InterimAnalysis(1, (9, 20), (0.3, 0.7)),
+    "judges": (("j", "another print"),), "grouped": True, "seed": 1, "version": "1",
+    "reference": "annotator", "clusters": Clustering((("i00",),), 2),
+    "interim": InterimAnalysis(1, (9, 20), (0.3, 0.7)),
     "weighting": Weighting("meta.w", 2.0, "known", 9, 3), "release_human_labels": True,
     "attempt": Attempt(2, 0.05),
     "drawn_from": Clusters(9, None, "one_per_cluster"),
@@ -187,9 +192,12 @@ CHANGES: Mapping[str, Any] = {
 
 def test_the_protocol_depends_on_everything_else() -> None:
     plain = protocol(["i00"])
-    assert set(CHANGES) == set(Protocol.__dataclass_fields__)
-    digests = {replace(plain, **{name: value}).digest for name, value in CHANGES.items()}
-    assert len(digests | {plain.digest}) == len(CHANGES) + 1
+    assert {*CHANGES, "rule"} == set(Protocol.__dataclass_fields__)
+    assert set(RULE_CHANGES) == {field.name for field in fields(TestRule)}
+    rules = [{"rule": replace(plain.rule, **{name: value})} for name, value in RULE_CHANGES.items()]
+    changes = [*rules, *({name: value} for name, value in CHANGES.items())]
+    digests = {replace(plain, **change).digest for change in changes}
+    assert len(digests | {plain.digest}) == len(changes) + 1
 
 
 def test_the_protocol_of_a_project_is_sealed_against_its_labels(tmp_path: Path) -> None:

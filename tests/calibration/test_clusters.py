@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from trustescalate.analysis.checks import inspect_project
+from trustescalate.calibration.prepare import select_rows
 from trustescalate.calibration.selection import select
 from trustescalate.config import parse_config
 from trustescalate.data.clusters import cluster_source
@@ -122,19 +123,19 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     assert (
         "The share is over an item drawn at random from a cluster drawn at random, so that each cluster "
         "counts once (400 "
-        "clusters by group, of 1 to 20 labelled rows, 1 at the median; one row of each was tested)"
+        "clusters by group, of 1 to 20 labelled rows, median 1; one row of each was tested)"
     ) in calibration.claim
     assert any("so each cluster counts once" in text for text in made.assumptions)
     report = build(ran(given))
     assert any(
         "this is no statement on the share of all released verdicts" in text for text in report.banners
     )
-    assert "in this run 1 to 20 items, 1 at the median" in report.clusters
-    assert f"The {len(fresh)} items of the run come in 400, of 1 to 20 items, 1 at" in render_markdown(report)
+    assert "in this run 1 to 20 items, median 1" in report.clusters
+    assert f"The {len(fresh)} items of the run form 400, of 1 to 20 items, median 1" in render_markdown(report)
     verdict, _ = given.gate()
     (said,) = [check for check in verdict.checks if check.name == "what is counted"]
     assert (said.status, said.observed) == ("pass", report.clusters)
-    assert "one row of each is tested" in dict(inspect_project(given).facts)["clusters"]
+    assert "one row of each is tested" in dict(inspect_project(given.config).facts)["clusters"]
 
 
 def test_the_row_weighted_test_refuses_what_is_wrong_row_by_row(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
     assert "Each item counts once, in a large cluster too" in page(made)
     assert f"kept with probability rows / 4, {made.n} of 150" in " ".join(made.assumptions)
     assert build_calibration(made).banners == ()
-    assert "nothing is guaranteed about clusters that are larger" in " ".join(build(ran(given)).banners)
+    assert "there is no guarantee for clusters larger" in " ".join(build(ran(given)).banners)
 
 
 def test_betting_on_clusters_is_said_as_such(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_rows_that_share_a_prompt_are_one_cluster(tmp_path: Path) -> None:
 
 def test_prompts_that_are_wrong_together_certify_no_more_than_prompts_can(tmp_path: Path) -> None:
     """True risk .165 above alpha = .16; counting rows certifies it in about two of five draws."""
-    trials, certified = {"": 25, 'group = "item"': 50}, {"": 0, 'group = "item"': 0}
+    trials, certified = {"": 25, 'cluster = "item"': 50}, {"": 0, 'cluster = "item"': 0}
     for data, count in trials.items():
         for seed in range(count):
             folder = tmp_path / f"{len(data)} {seed}"
@@ -205,7 +206,7 @@ def test_prompts_that_are_wrong_together_certify_no_more_than_prompts_can(tmp_pa
             made = calibrated(project(folder, rows, data=data, alpha=0.16))
             certified[data] += made.status == "certified"
     assert certified[""] <= violation_limit(25, 0.1)
-    assert certified['group = "item"'] > violation_limit(50, 0.1)
+    assert certified['cluster = "item"'] > violation_limit(50, 0.1)
 
 
 def test_one_prompt_for_all_is_refused_before_a_judge_is_asked(tmp_path: Path) -> None:
@@ -214,11 +215,11 @@ def test_one_prompt_for_all_is_refused_before_a_judge_is_asked(tmp_path: Path) -
     with pytest.raises(NotMeasurable, match="200 labelled rows come in 1 clusters by prompt") as caught:
         calibrated(given)
     assert '[data] cluster = "item"' in caught.value.hint
-    assert any("come in 1 clusters by prompt" in text for text in inspect_project(given).warnings)
-    free = project(tmp_path / "b", rows, data='group = "item"')
+    assert any("come in 1 clusters by prompt" in text for text in inspect_project(given.config).warnings)
+    free = project(tmp_path / "b", rows, data='cluster = "item"')
     made = calibrated(free)
     assert (made.status, made.n, made.clusters) == ("certified", 200, None)
-    assert not any("cluster" in text or "prompt" in text for text in inspect_project(free).warnings)
+    assert not any("cluster" in text or "prompt" in text for text in inspect_project(free.config).warnings)
 
 
 def test_where_every_prompt_is_there_once_nothing_is_said_of_clusters(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_clusters_that_only_the_run_has_are_named(tmp_path: Path) -> None:
     made = calibrated(given)
     assert build_calibration(made).banners == ()
     report = build(ran(given))
-    assert "(1 labelled row each; in this run 1 to 5 items, 3 at the median)" in report.clusters
+    assert "(1 labelled row each; in this run 1 to 5 items, median 3)" in report.clusters
     assert "each cluster counts once" in report.claim
 
 
@@ -250,11 +251,11 @@ def test_what_makes_a_cluster(tmp_path: Path) -> None:
 
     rows = [Row("p", False), Row("p", False), Row("q", False)]
     assert by(rows) == ("prompt", ["0", "0", None])
-    assert by(rows, 'group = "item"') == ("item", [None, None, None])
-    assert by(rows, 'group = "prompt"') == ("prompt", ["0", "0", "1"])
+    assert by(rows, 'cluster = "item"') == ("item", [None, None, None])
+    assert by(rows, 'cluster = "prompt"') == ("prompt", ["0", "0", "1"])
     own = [Row("p", False, "g"), Row("p", False, "h"), Row("p", False)]
     assert by(own) == ("group", ["0", "1", "2"])
-    assert by(own, 'group = "group"') == ("group", ["0", "1", None])
+    assert by(own, 'cluster = "group"') == ("group", ["0", "1", None])
 
 
 # ── does it hold? ────────────────────────────────────────────────────────────────────────────────
@@ -290,7 +291,7 @@ def test_rows_kept_by_size_hold_their_risk_and_one_of_each_does_not(weighted: bo
 def test_selected_rows_are_kept_by_size() -> None:
     """Through `select`, with clusters of a size of their own and a seed for each trial."""
     rng, violations, trials, shares = np.random.default_rng(1), 0, 120, []
-    guarantee = {"clusters": "row_weighted", "largest_cluster": SIZE, "pilot": 0}
+    guarantee = {"cluster_test": "row_weighted", "largest_cluster": SIZE, "pilot": 0}
     judge = {"name": "nobody", "backend": "replay", "votes": "v.jsonl"}
     for trial in range(trials):
         size, _ = one_of_each(150, rng)
@@ -319,5 +320,5 @@ def test_a_cluster_that_fills_up_keeps_its_row(tmp_path: Path) -> None:
     kept = []
     for name, rows in (("few", few), ("more", more)):
         given = project(tmp_path / name, rows, guarantee=ROW_WEIGHTED.format(4))
-        kept.append(set(given.select(load_dataset(given.config)).roles["certify"]))
+        kept.append(set(select_rows(given.config, load_dataset(given.config)).roles["certify"]))
     assert 15 < len(kept[0]) < 45 < len(kept[1]) < 80

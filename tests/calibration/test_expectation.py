@@ -103,8 +103,8 @@ def by_hand(certificate: Certificate, judged: Run) -> dict[str, str | None]:
         ('prefer = "cost"', "remove prefer"),
         ("pilot = 50", "remove pilot"),
         ("label_budget = 50", "remove label"),
-        ('cluster_test = "betting"\nlargest_cluster = 3', "remove clusters"),
-        ("interim = [20, 40]", "remove looks"),
+        ('cluster_test = "betting"\nlargest_cluster = 3', "remove cluster_test"),
+        ("interim = [20, 40]", "remove interim"),
         ('weight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"', "remove weight"),
         ("release_human_labels = true", "remove release_human_labels"),
         ('reference = "annotator"', 'set reference = "majority"'),
@@ -224,7 +224,7 @@ def test_a_run_that_was_stopped_decides_nothing_and_pays_nothing_twice(
     calibrate(config)
     calls.asked.clear()
     with pytest.raises(BudgetReached):
-        run(config, fresh=fresh, budget=load_config(config).budget.model_copy(update={"calls": 200}))
+        run(config, use_cache=not fresh, budget=load_config(config).budget.model_copy(update={"calls": 200}))
     paid = len(calls.asked)
     assert paid == 200
     stopped = Project.open(config).load_run()
@@ -234,7 +234,7 @@ def test_a_run_that_was_stopped_decides_nothing_and_pays_nothing_twice(
     verdict, _ = Project.open(config).gate()
     assert verdict.exit_code == 3
 
-    whole = run(config, resume="latest", fresh=fresh)
+    whole = run(config, resume="latest", use_cache=not fresh)
     recorded = {(row.item_id, row.judge) for row in stopped.judgments}
     # What was under way when the budget ended is asked again by a fresh run: its cache is its own.
     assert len(calls.asked) - paid <= 2 * 4 * FRESH - 4 * len(recorded)
@@ -293,7 +293,7 @@ def test_of_each_group_one_item_takes_part_and_nobody_is_asked_about_the_others(
     assert (len(reasons), reasons.count(SHARED)) == (FRESH, 10)
     assert len(calls.asked) == 8 * (FRESH - 10)
     assert judged.overall is not None
-    assert judged.overall.reason == "no judge was asked about items that share a group"
+    assert judged.overall.reason == "items that share a group have no verdict"
 
 
 def test_one_claim_is_never_taken_for_another(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_the_report_says_what_it_is_and_what_it_is_not(done: tuple[Path, Certifi
     assert (report.status, report.headline) == ("expected", "In expectation only")
     assert "the mean share of released verdicts that disagree" in report.claim
     assert "often above 12 %; where it was measured, in up to about half of the runs" in report.claim
-    assert "This is no certificate, neither about one run nor about the population" in report.claim
+    assert "This is no certificate, neither of one run nor of the population" in report.claim
     assert (
         f"This run released {sum(row.label is not None for row in judged.decisions)} of {FRESH}"
         in report.claim
@@ -358,7 +358,8 @@ def test_the_check_line_can_be_computed_by_hand(done: tuple[Path, Certificate, R
     line = section.text[1]
     released = sum(row.label is not None for row in judged.decisions)
     threshold = judged.decisions[0].trail[-1].threshold
-    assert f"At {threshold!r} or above score {released} of these items" in line
+    assert f"{released} of these items and " in line
+    assert f"score {threshold!r} or above" in line
     assert f"{FRESH} × (1 + wrong rows) ≤ 0.12 × items × {made.n + 1}" in line
 
 

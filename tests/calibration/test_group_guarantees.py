@@ -1,84 +1,33 @@
 """A guarantee for each value of a field, from files to gate; counts by hand; what is refused, and by whom."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scipy.stats import beta, binom
 from typer.testing import CliRunner
 
-from tests.support.certificates import World, by_hand, judgment, protocol
-from tests.support.factory import HOSTILE
-from tests.support.projects import calibrate, edit, run, shuffled, write_project
+from tests.support.certificates import World, by_hand
+from tests.support.groups import GROUPS, languages, rule, table, texts, write_groups
+from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_run
-from trustescalate.calibration.calibrate import calibrate as certify
-from trustescalate.calibration.protocol import GroupRule, LeaveOut
+from trustescalate.calibration.protocol import GroupRule
 from trustescalate.cli import app
 from trustescalate.config import load_config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError, UsageError
 from trustescalate.project import Project
-from trustescalate.records import Annotation, Certificate, Judgment, Run
+from trustescalate.records import Certificate, Run
 from trustescalate.records.jsonl import decode, encode
-from trustescalate.report.document import build, build_calibration
-from trustescalate.report.html import render_html
-from trustescalate.report.markdown import render_markdown
-from trustescalate.report.sections import Report, Table
-from trustescalate.stats.validity import violation_limit
+from trustescalate.report.document import build
 
 pytestmark = pytest.mark.slow
-GROUPS = '[groups]\nby = "meta.language"\nmin_rows = 20\n'
-
-
-def languages(*values: Any) -> Callable[[list[Any], list[Any]], None]:
-    """Give the items these values in turn; None leaves one without."""
-
-    def change(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
-        for place, item in enumerate(items):
-            value = values[place % len(values)]
-            item["meta"] = {} if value is None else {"language": value}
-
-    return change
-
-
-def write_groups(folder: Path, *values: Any, more: str = GROUPS, **settings: Any) -> Path:
-    """400 labelled items and 100 others, in languages that have nothing to do with what is asked."""
-    given = {"labelled": 400, "unlabelled": 100, "change": languages(*values), **settings}
-    return write_project(folder, more=more, **given)
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Certificate, Run]:
-    """Three languages, of which the rare one is not tested, and items without any. Tests only read it."""
-    values = ["de", "en"] * 6 + ["fi", None]
-    config = write_groups(tmp_path_factory.mktemp("groups"), *values, more=GROUPS.replace("20", "40"))
-    made = calibrate(config)
-    return config, made, run(config)
-
-
-def table(report: Report, slug: str, place: int = 0) -> Table:
-    (found,) = [section for section in report.sections if section.slug == slug]
-    return found.tables[place]
-
-
-def texts(found: Table) -> list[list[str]]:
-    return [[cell.text for cell in row.cells] for row in found.rows]
 
 
 # ── the certificate ──────────────────────────────────────────────────────────────────────────────
-
-
-def rule(world: World, *values: str, **more: Any) -> dict[str, Any]:
-    """The last value has every item that is left over."""
-    given = {item: values[min(place // 30, len(values) - 1)] for place, item in enumerate(world.ids)}
-    made = GroupRule("meta.k", given, **{"alpha": {}, "weights": {}, "enough": 1.0, "fewest": 10, **more})
-    return {"groups": made}
 
 
 @pytest.mark.parametrize("judges", [("j",), ("j", "k")])
@@ -126,7 +75,7 @@ def test_weights_divide_delta() -> None:
 
 def test_a_value_with_too_few_rows_holds_no_share() -> None:
     world = World()
-    made = world.certificate(**rule(world, "x", "y", fewest=31))
+    made = world.certificate(**rule(world, "x", "y", min_rows=31))
     assert (made.status, made.coverage_lower) == ("none", None)
     assert made.reason == "none of 2 values of meta.k has 31 labelled certification rows"
     few = world.certificate(**rule(world, "x", "y", alpha={"x": 0.01}))
@@ -222,7 +171,7 @@ def test_an_unknown_value_abstains(tmp_path: Path) -> None:
     assert reasons[0] == "its meta.language is unknown to the certificate"
     assert reasons[1].startswith("no meta.language")
     assert [bool(row.trail) for row in result.decisions] == [False, False, True]
-    last = texts(table(build(result), "groups", 1))
+    last = texts(table(build(result), "guarantees-by-group", 1))
     assert [row[:3] for row in last] == [
         ["de", "1", str(int(result.decisions[2].label is not None))],
         ["no meta.language, or an unknown one", "2", "0"],
@@ -248,190 +197,6 @@ def test_a_run_under_other_guarantees_is_refused(done: tuple[Path, Certificate, 
             run(config)
 
 
-# ── report and gate ──────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_report_by_value(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, result = done
-    report = build(result)
-    rows = texts(table(report, "groups"))
-    for row, one in zip(rows, made.groups, strict=True):
-        assert row[0] == one.value
-        assert row[2] == str(one.n)
-        if one.chosen is None:
-            assert (row[1], row[-1]) == ("—", "not tested: too few rows")
-        else:
-            test = one.tests[one.chosen]
-            assert (row[1], row[3], row[4], row[-1]) == (
-                "≥ 70 %",
-                str(test.accepted),
-                str(test.errors),
-                "certified",
-            )
-    outcomes = {row[0]: row for row in texts(table(report, "groups", 1))}
-    released = {row.item_id for row in result.decisions if row.label}
-    for value in ("de", "en", "fi"):
-        ids = [item.id for item in result.items if item.meta.get("language") == value]
-        assert outcomes[value][1:3] == [str(len(ids)), str(sum(item in released for item in ids))]
-    assert "at least 70 % for “de”, “en” agree with the majority of people" in report.claim
-    assert "1 of 3 values have no certificate, and abstain" in report.claim
-    assert report.measures.coverage.counts == (len(released), len(result.items))
-    accepted = sum(one.tests[one.chosen].accepted for one in made.groups if one.chosen is not None)
-    assert report.measures.observed_agreement.counts is not None
-    assert report.measures.observed_agreement.counts[1] == accepted
-    assert "BinomCDF" not in " ".join(next(s for s in report.sections if s.slug == "certificate").text)
-    calibration = build_calibration(made)
-    assert calibration.measures.predicted_coverage_lower.value is not None
-    assert calibration.measures.cost_share.value is not None
-
-
-def test_a_refusal_by_value_is_reported() -> None:
-    world = World()
-    made = world.certificate(alpha=0.01, **rule(world, "x", "y"))
-    report = build_calibration(made)
-    assert (report.status, report.measures.certified_agreement.value) == ("none", None)
-    assert report.claim.startswith("No certificate: none of 2 values of meta.k")
-    assert [row[-1] for row in texts(table(report, "groups"))] == [
-        "not tested: too few rows to pass any test"
-    ] * 2
-
-
-def test_the_cost_to_expect_leaves_out_what_abstains(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, _ = done
-    paid = sum(one.n * one.tests[one.chosen].cost for one in made.groups if one.chosen is not None) / made.n
-    shown = build_calibration(made).measures.cost_share.value
-    assert shown == pytest.approx(paid / made.diagnostics[-1].cost, abs=0.0006)
-
-
-def test_the_mean_over_all_items_needs_all_values(
-    done: tuple[Path, Certificate, Run], tmp_path: Path
-) -> None:
-    _, _, result = done
-    assert result.overall is not None
-    assert result.overall.estimate is None
-    assert result.overall.reason == "no judge was asked about items whose meta.language has no certificate"
-    config = write_groups(tmp_path, "de", "en")
-    calibrate(config)
-    whole = run(config)
-    assert whole.overall is not None
-    assert whole.overall.estimate is not None
-    assert whole.overall.verdicts is not None
-
-
-def test_shifted_scores_are_looked_for_where_something_is_certified(
-    done: tuple[Path, Certificate, Run],
-) -> None:
-    _, made, result = done
-    certified = {item for one in made.groups if one.chosen is not None for item in one.rows}
-    first = next(tier for tier in result.shift if tier.judge == "small")
-    assert first.before == len(certified)
-    together = {item.id: item.group or item.id for item in result.items}
-    assert first.after == len({together[row.item_id] for row in result.decisions if row.trail})
-
-
-def test_hostile_values_stay_data(tmp_path: Path) -> None:
-    evil = HOSTILE.replace("\ud800", "")
-    config = write_groups(tmp_path, evil, "” agree with everybody. “")
-    made, result = calibrate(config), run(config)
-    assert {one.value for one in made.groups} == {evil, "” agree with everybody. “"}
-    report = build(result)
-    page, text = render_html(report), render_markdown(report)
-    assert "<script>window.__pwned" not in page
-    assert "<script" not in text
-    assert "” agree with everybody" not in report.claim
-    verdict, _ = Project.open(config).gate()
-    assert verdict.status in ("pass", "fail", "undecided")
-    shown = CliRunner().invoke(app, ["gate", "--config", str(config)])
-    assert "\x1b" not in shown.stdout
-
-
-def test_fresh_labels_against_each_guarantee(tmp_path: Path) -> None:
-    """People then disagree with everything that is released in one language, and the gate names it."""
-    config = write_groups(tmp_path, "de", "en", more=GROUPS + "[roles]\nholdout = 0.3\n")
-    calibrate(config)
-    result = run(config)
-    assert Project.open(config).gate()[0].status == "pass"
-    passed = {check.name: check.status for check in Project.open(config).gate()[0].checks}
-    assert passed["agreement in group 'de'"] == passed["agreement in group 'en'"] == "pass"
-    released = {row.item_id: row.label for row in result.decisions if row.label}
-    german = {item.id for item in result.items if item.meta["language"] == "de"}
-    notes = [json.loads(line) for line in (tmp_path / "annotations.jsonl").read_text().splitlines()]
-    for note in notes:
-        if note["item_id"] in german & released.keys():
-            note["label"] = "A" if released[note["item_id"]] == "B" else "B"
-    (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes))
-    verdict, _ = Project.open(config).gate()
-    failed = {check.name: check.status for check in verdict.checks}
-    assert verdict.status == "fail"
-    assert failed["agreement in group 'de'"] == "fail"
-    assert failed["agreement in group 'en'"] == "pass"
-
-
-# ── values that were left out ────────────────────────────────────────────────────────────────────
-
-
-def test_left_out_by_hand() -> None:
-    world = World(judges=("j", "k"))
-    given = {item: "xyz"[place // 20] for place, item in enumerate(world.ids)}
-    made = world.certificate(alpha=0.3, leave_out=LeaveOut("meta.k", given))
-    assert made.left_out is not None
-    assert (made.left_out.by, made.left_out.others) == ("meta.k", 0)
-    for place, unseen in enumerate(made.left_out.values):
-        out = world.ids[20 * place : 20 * place + 20]
-        rest = [item for item in world.ids if item not in out]
-        others = certify(protocol(rest, world.judges, alpha=0.3), world.notes, world.judged, created="now")
-        assert (unseen.rows, unseen.certified) == (20, others.status == "certified")
-        if others.thresholds is not None:
-            truth = {item: world.truth[item] for item in out}
-            assert (unseen.accepted, unseen.errors) == by_hand(world, others.thresholds, truth)[:2]
-            low = (
-                beta.ppf(made.delta / 2, unseen.accepted, 20 - unseen.accepted + 1) if unseen.accepted else 0
-            )
-            assert unseen.coverage[0] == pytest.approx(low)
-
-
-def test_rare_values_are_never_left_out_and_one_value_is_none() -> None:
-    world = World()
-    given = {item: "xyz"[min(place // 25, 2)] for place, item in enumerate(world.ids)}
-    made = world.certificate(leave_out=LeaveOut("meta.k", given))
-    assert made.left_out is not None
-    assert [unseen.value for unseen in made.left_out.values] == ["x", "y"]
-    assert made.left_out.others == 10
-    one = world.certificate(leave_out=LeaveOut("meta.k", dict.fromkeys(world.ids, "x")))
-    assert one.left_out is None
-
-
-def test_evidence_alone_and_beside_guarantees(tmp_path: Path) -> None:
-    more = '[groups]\nevidence = "meta.language"\n'
-    made = calibrate(write_groups(tmp_path / "alone", "de", "en", more=more))
-    assert made.group_by is None
-    assert made.left_out is not None
-    report = build_calibration(made)
-    rows = texts(table(report, "left-out"))
-    assert [row[0] for row in rows] == ["de", "en"]
-    assert {row[-1] for row in rows} <= {"yes", "no", "too few rows to tell"}
-    both = calibrate(write_groups(tmp_path / "both", "de", "en"))
-    assert both.left_out is not None
-    assert both.left_out.by == both.group_by == "meta.language"
-    assert both.status == "certified"
-
-
-def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
-    """Labels of one language are shuffled: a guarantee made on the other does not carry over."""
-
-    def change(items: list[Any], notes: list[Any]) -> None:
-        languages("de", "en")(items, notes)
-        german = {item["id"] for item in items if item["meta"]["language"] == "de"}
-        shuffled(items, [note for note in notes if note["item_id"] in german])
-
-    made = calibrate(write_groups(tmp_path, change=change))
-    assert made.left_out is not None
-    report = build_calibration(made)
-    assert {row[0]: row[-1] for row in texts(table(report, "left-out"))}["de"] == "no"
-    assert [one.chosen is not None for one in made.groups] == [False, True]
-    assert "at least 70 % for “en” agree" in report.claim
-
-
 # ── what is refused, and what is warned of ───────────────────────────────────────────────────────
 
 
@@ -439,7 +204,7 @@ def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
     ("text", "guarantee", "message"),
     [
         ('[groups]\nby = "language"\n', "", "groups.by"),
-        ("[groups]\ntarget_coverage = 0.5\n", "", "enough is about a guarantee for each value"),
+        ("[groups]\ntarget_coverage = 0.5\n", "", "target_coverage is about a guarantee for each value"),
         ('[groups]\nby = "meta.k"\nalpha = { de = 1.5 }\n', "", "groups.alpha.de"),
         ('[groups]\nby = "meta.k"\nweights = { de = 0 }\n', "", "groups.weights.de"),
         (
@@ -513,78 +278,3 @@ def test_a_changed_table_makes_a_run_stale(tmp_path: Path) -> None:
     verdict, _ = Project.open(config).gate()
     assert verdict.status == "undecided"
     assert "[groups] was changed after this run" in [check.observed for check in verdict.checks]
-
-
-# ── the guarantee ──────────────────────────────────────────────────────────────────────────────────
-
-TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "500"))
-GOOD, BAD = 0.03, 1.001
-"""The true risk of good values, whatever is released of them; and of bad ones, as a multiple of alpha."""
-
-
-def drawn(
-    rng: np.random.Generator, risks: dict[str, float], n: int
-) -> tuple[list[Annotation], dict[str, dict[str, Judgment]], dict[str, str]]:
-    """n rows a value, scores that tell nothing, verdicts that are wrong with the value's risk."""
-    notes, rows, values = [], {}, {}
-    for value, risk in risks.items():
-        for place, (sure, wrong, label) in enumerate(
-            zip(rng.integers(55, 100, n) / 100, rng.random(n) < risk, rng.random(n) < 0.5, strict=True)
-        ):
-            item = f"{value}{place}"
-            share = sure if label else 1 - sure
-            rows[item] = judgment(item, "j", share)
-            notes.append(Annotation(item, "x", "A" if label != wrong else "B"))
-            values[item] = value
-    return notes, {"j": rows}, values
-
-
-def certified_values(
-    rng: np.random.Generator, risks: dict[str, float], alpha: dict[str, float], n: int, enough: float
-) -> set[str]:
-    notes, judged, values = drawn(rng, risks, n)
-    rule = GroupRule("meta.k", values, alpha, {}, enough, 10)
-    made = certify(
-        protocol(list(values), alpha=0.2, delta=0.1, path="hedged", groups=rule), notes, judged, created=""
-    )
-    return {one.value for one in made.groups if one.thresholds is not None}
-
-
-@pytest.mark.parametrize(
-    ("good", "bad", "alpha", "enough"),
-    [
-        (1, 1, {}, 1.0),
-        (2, 2, {}, 0.5),  # the good ones are finished nearly always, and hand their shares on
-        (1, 2, {"bad1": 0.1}, 0.5),
-    ],
-)
-def test_all_guarantees_hold_at_once(good: int, bad: int, alpha: dict[str, float], enough: float) -> None:
-    risks = {f"good{i}": GOOD for i in range(good)}
-    risks |= {f"bad{i}": BAD * alpha.get(f"bad{i}", 0.2) for i in range(bad)}
-    rng = np.random.default_rng(0)
-    broken = useful = 0
-    for _ in range(TRIALS):
-        found = certified_values(rng, risks, alpha, 80, enough)
-        broken += any(value.startswith("bad") for value in found)
-        useful += "good0" in found
-    assert broken <= violation_limit(TRIALS, 0.1)
-    assert useful > 0.8 * TRIALS
-
-
-def test_canary_one_guarantee_for_all_is_none_for_each() -> None:
-    """Three quarters of the rows are of a good value, and hide that the other is wrong too often."""
-    rng = np.random.default_rng(0)
-    broken = 0
-    for _ in range(100):
-        notes, judged, values = drawn(rng, {"a": GOOD, "b": GOOD, "c": GOOD, "bad": 0.35}, 60)
-        made = certify(protocol(list(values), alpha=0.2, delta=0.1, path="hedged"), notes, judged, created="")
-        broken += made.thresholds is not None  # read as if it held for "bad", whose risk is .35 at any score
-    assert broken > violation_limit(100, 0.1)
-
-
-def test_canary_all_of_delta_for_each_value() -> None:
-    rng = np.random.default_rng(0)
-    broken = sum(
-        any(certified_values(rng, {"bad": BAD * 0.2}, {}, 60, 1.0) for _ in range(10)) for _ in range(100)
-    )
-    assert broken > violation_limit(100, 0.1)

@@ -222,8 +222,8 @@ def test_a_coefficient_without_an_interval_has_a_reason() -> None:
     for counts, kind, why in (
         (one_sided, "fleiss_kappa", "2 rows"),
         (one_sided, "alpha_nominal", "2 rows"),
-        (one_sided[:9], "gwet_ac1", "9 rows with two opinions"),
-        (np.tile([3, 0], (50, 1)), "gwet_ac1", "too few people differ"),
+        (one_sided[:9], "gwet_ac1", "9 rows with two labels"),
+        (np.tile([3, 0], (50, 1)), "gwet_ac1", "too few annotators differ"),
     ):
         assert why in no_interval(kind, counts)  # type: ignore[arg-type]
         assert agreement_interval(kind, counts, DELTA) is None  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,62 +14,27 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.support.certificates import protocol
-from tests.support.projects import calibrate, edit, run, write_project
-from trustescalate import project as project_module
+from tests.support.ledgers import COMMON, HEDGED, Rows, attempts, first, world
+from tests.support.projects import calibrate, edit, run
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.judge_benchmark import bench
-from trustescalate.analysis.pilot_plan import plan_from_pilot
 from trustescalate.analysis.risk_band import limits_at
+from trustescalate.analysis.sample_size import plan_from_pilot
 from trustescalate.analysis.self_test import self_test_of
 from trustescalate.analysis.tune import tune
 from trustescalate.calibration.attempts import due_attempt
-from trustescalate.calibration.ledger import LEDGER, Labels, Ledger, Line, labels_of, read_ledger, row_digest
+from trustescalate.calibration.ledger import LEDGER, Labels, Ledger, Line, read_ledger
+from trustescalate.calibration.prepare import record_choice, write_roles
 from trustescalate.cli import app
-from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, UsageError
+from trustescalate.errors import CertificateMismatch, NotMeasurable
 from trustescalate.project import Project
-from trustescalate.records import Annotation, Attempt, Item
-from trustescalate.records.jsonl import encode
+from trustescalate.records import Attempt
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.sequential import attempt_share
 
 pytestmark = pytest.mark.slow
-Rows = list[dict[str, Any]]
-COMMON, HEDGED = 'path = "common"', 'path = "hedged"'
-
-
-def first(labelled: int) -> Callable[[Rows, Rows], None]:
-    """Only the first rows have labels."""
-
-    def change(items: Rows, notes: Rows) -> None:
-        known = {item["id"] for item in items[:labelled]}
-        notes[:] = [note for note in notes if note["item_id"] in known]
-
-    return change
-
-
-def world(folder: Path, labelled: int, **settings: Any) -> Path:
-    """The first `labelled` of 200 different items have labels; none is shown to a judge."""
-    wanted = settings.pop("change", first(labelled))
-
-    def change(items: Rows, notes: Rows) -> None:
-        items[:] = list({item.pop("group"): item for item in items}.values())[:200]
-        known = {item["id"] for item in items}
-        notes[:] = [note for note in notes if note["item_id"] in known]
-        wanted(items, notes)
-
-    config = write_project(folder, labelled=300, unlabelled=0, change=change, **settings)
-    edit(config, "shots = 2", "shots = 0")
-    edit(config, "annotators = 2", "annotators = 1")
-    return config
-
-
-def attempts(folder: Path) -> list[tuple[int, float, str]]:
-    """Number, share and outcome of every test in a ledger."""
-    ledger = read_ledger(folder)
-    outcomes = {line.test: line.outcome for line in ledger.lines}
-    return [(line.number, round(line.share, 4), outcomes.get(line.digest, "")) for line in ledger.tests]
 
 
 # ── which test it is ─────────────────────────────────────────────────────────────────────────────
@@ -334,7 +298,7 @@ def test_the_hint_works_tested_rows_may_be_given_the_role_dev(tmp_path: Path) ->
     config = world(tmp_path, 100, guarantee=f"{COMMON}\nattempts = 1")
     tested = set(calibrate(config).roles["certify"])
     config = world(tmp_path, 200, guarantee=f"{COMMON}\nattempts = 1")
-    Project.open(config).split()
+    write_roles(Project.open(config).config)
     roles = json.loads((tmp_path / "roles.json").read_text())
     roles["dev"] += [item_id for item_id in roles["certify"] if item_id in tested]
     roles["certify"] = [item_id for item_id in roles["certify"] if item_id not in tested]
@@ -357,135 +321,14 @@ def test_a_look_is_not_repeated_on_other_votes(tmp_path: Path, monkeypatch: pyte
     config = world(tmp_path, 60, guarantee=f"{COMMON}\ninterim = [40, 140]")
     calibrate(config)
     monkeypatch.setattr("trustescalate.calibration.attempts.votes_digest", lambda _: "others")
-    with pytest.raises(CertificateMismatch, match="votes on rows of look 1 are not those"):
+    with pytest.raises(CertificateMismatch, match="votes on rows of interim analysis 1 are not those"):
         calibrate(config)
-
-
-# ── what nobody can hide ─────────────────────────────────────────────────────────────────────────
-
-
-def test_a_test_that_was_killed_before_its_outcome_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = world(tmp_path, 120)
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(project_module, "calibrate", killed)
-        with pytest.raises(KeyboardInterrupt):
-            calibrate(config)
-    assert attempts(tmp_path) == [(1, 0.9, "")]
-    assert not (tmp_path / "certificate.json").exists()
-    edit(config, COMMON, HEDGED)
-    made = calibrate(config)
-    assert made.attempt is not None
-    assert made.attempt.number == 2
-    edit(config, HEDGED, COMMON)
-    again = calibrate(config)
-    assert attempts(tmp_path) == [(1, 0.9, again.status), (2, 0.05, made.status)]
-
-
-def test_a_torn_last_line_was_never_entered(tmp_path: Path) -> None:
-    config = world(tmp_path, 120)
-    made = calibrate(config)
-    path = tmp_path / LEDGER
-    kept = path.read_bytes()
-    path.write_bytes(kept + b'{"previous":"abc","event":"te')
-    assert read_ledger(tmp_path).lines[-1].event == "outcome"
-    edit(config, COMMON, HEDGED)
-    other = calibrate(config)
-    assert path.read_bytes().startswith(kept)
-    assert [number for number, *_ in attempts(tmp_path)] == [1, 2]
-    assert other.attempt != made.attempt
-
-
-def test_a_ledger_that_is_gone_is_noticed(tmp_path: Path) -> None:
-    config = world(tmp_path, 120)
-    calibrate(config)
-    path, kept = tmp_path / LEDGER, (tmp_path / LEDGER).read_bytes()
-    path.unlink()
-    edit(config, COMMON, HEDGED)
-    for again in (lambda: calibrate(config), lambda: tune(Project.open(config).config)):
-        with pytest.raises(
-            CertificateMismatch, match="nobody knows how often these labels were tested"
-        ) as caught:
-            again()
-        assert caught.value.hint.startswith("restore the file")
-    assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
-    assert any("nobody knows" in text for text in inspect_project(Project.open(config).config).warnings)
-    path.write_bytes(kept)
-    calibrate(config)
-
-
-def test_an_older_ledger_does_not_hold_a_newer_certificate(tmp_path: Path) -> None:
-    config = world(tmp_path, 120)
-    calibrate(config)
-    kept = (tmp_path / LEDGER).read_bytes()
-    edit(config, COMMON, HEDGED)
-    calibrate(config)
-    (tmp_path / LEDGER).write_bytes(kept)
-    with pytest.raises(CertificateMismatch, match="does not hold the test"):
-        calibrate(config)
-
-
-@pytest.mark.parametrize("removed", [0, 1])
-def test_a_line_that_was_removed_or_changed_is_noticed(tmp_path: Path, removed: int) -> None:
-    config = world(tmp_path, 120)
-    calibrate(config)
-    edit(config, COMMON, HEDGED)
-    calibrate(config)
-    path = tmp_path / LEDGER
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for place, line in enumerate(lines) if place != removed))
-    with pytest.raises(DataError, match="does not follow the line before it") as caught:
-        calibrate(config)
-    assert caught.value.hint.startswith("restore the file")
-    path.write_bytes(b"".join(lines).replace(b'"number":1', b'"number":9'))
-    with pytest.raises(DataError, match="does not follow the line before it"):
-        calibrate(config)
-    path.write_bytes(lines[0] + b'{"previous":"","event":"perhaps"}\n')
-    with pytest.raises(DataError, match="event"):
-        calibrate(config)
-
-
-def test_a_certificate_from_before_the_ledger_had_all_of_delta(tmp_path: Path) -> None:
-    config = world(tmp_path, 120)
-    made = calibrate(config)
-    (tmp_path / LEDGER).unlink()
-    (tmp_path / "certificate.json").write_bytes(encode(replace(made, attempt=None)))
-    with pytest.raises(CertificateMismatch, match="made without a ledger"):
-        calibrate(config)
-
-
-def test_two_processes_do_not_enter_the_same_test(tmp_path: Path) -> None:
-    ledger = read_ledger(tmp_path)
-    line = Line(previous="", event="choice", rows=(("a", "b"),), command="tune")
-    assert ledger.add(line) == read_ledger(tmp_path)
-    with pytest.raises(UsageError, match="another process writes to it"):
-        ledger.add(line)
-
-
-def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Line(previous="", event="choice", rows=(("a", "b"),), command="tune")
-
-    def full(file: int, data: bytes) -> None:
-        os.write(file, data[:9])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("trustescalate.calibration.ledger.append", full)
-        with pytest.raises(OSError, match="No space"):
-            read_ledger(tmp_path).add(line)
-    assert (tmp_path / LEDGER).read_bytes() == b""
-    assert read_ledger(tmp_path).add(line).lines == (line,)
 
 
 # ── labels that were read to choose by ───────────────────────────────────────────────────────────
 
 STUDIES: Mapping[str, Callable[[Project], object]] = {
-    "tune": tune,
+    "tune": lambda project: tune(project.config),
     "plan": lambda project: plan_from_pilot(project.config, wanted=0.5, rows=(50,), trials=2),
     "self-test": lambda project: self_test_of(project.config, 2, 0),
     "report --alpha": lambda project: project.report(more=limits_at(project.config, (0.4,))),
@@ -531,7 +374,7 @@ def test_a_batch_whose_labels_were_read_is_refused(tmp_path: Path) -> None:
     batch = f'{COMMON}\nclaim = "batch"\nlabel_budget = 120'
     config = world(tmp_path, 200, guarantee=batch)
     compare = calibrate(config)
-    Project.open(config).read_to_choose("tune", compare.roles["certify"])
+    record_choice(Project.open(config).config, "tune", compare.roles["certify"])
     edit(config, COMMON, HEDGED)
     with pytest.raises(NotMeasurable, match="`tune` read labels"):
         calibrate(config)
@@ -542,46 +385,8 @@ def test_planned_looks_go_on_whatever_was_read(tmp_path: Path) -> None:
     looks = f"{COMMON}\ninterim = [40, 80]"
     config = world(tmp_path, 60, guarantee=looks)
     made = calibrate(config)
-    Project.open(config).read_to_choose("tune", made.roles["certify"])
+    record_choice(Project.open(config).config, "tune", made.roles["certify"])
     second = calibrate(world(tmp_path, 120, guarantee=looks))
     assert second.interim is not None
     assert second.interim.number == 2
     assert set(made.roles["certify"]) < set(second.roles["certify"])
-
-
-# ── what is said ─────────────────────────────────────────────────────────────────────────────────
-
-
-def test_check_says_how_often_labels_were_tested(tmp_path: Path) -> None:
-    config = world(tmp_path, 100)
-    facts = dict(inspect_project(Project.open(config).config).facts)
-    assert facts["tested before"] == "none of the labels to certify with"
-    calibrate(config)
-    config = world(tmp_path, 150)
-    calibrate(config)
-    facts = dict(inspect_project(Project.open(config).config).facts)
-    assert facts["tested before"] == (
-        "150 of 150 labels to certify with, at most 2 times; 0.95 of delta is spent"
-    )
-
-
-def test_the_gate_says_which_test_it_was(tmp_path: Path) -> None:
-    calibrate(world(tmp_path, 100))
-    config = world(tmp_path, 200)
-    made = calibrate(config)
-    assert made.status == "certified"
-    run(config, items=config.parent / "items.jsonl")
-    verdict, _ = Project.open(config).gate()
-    assert verdict.checks[1].observed == "certified, test 2 of these labels"
-    assert verdict.status == "pass"
-
-
-def test_rows_are_known_by_what_is_labelled() -> None:
-    item = Item("a", "prompt", ("x", "y"))
-    same = [replace(item, id="b"), replace(item, responses=("y", "x")), replace(item, reference="z")]
-    assert {row_digest(other) for other in same} == {row_digest(item)}
-    assert row_digest(replace(item, prompt="other")) != row_digest(item)
-    note = Annotation("a", "p", "A")
-    one, other = (labels_of([item], [replace(note, label=label)]) for label in "AB")
-    assert one.keys == other.keys
-    assert one != other

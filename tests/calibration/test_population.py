@@ -11,7 +11,7 @@ from scipy.stats import beta, binom
 from tests.support.certificates import TASK, World
 from tests.support.runs import TAU, world
 from trustescalate.analysis.score_drift import score_shift
-from trustescalate.calibration.annotator_agreement import people
+from trustescalate.calibration.annotator_agreement import measure_agreement
 from trustescalate.calibration.population import label_values, overall
 from trustescalate.records import Annotation, Certificate, Judgment, Run, Task, TaskKind, Vote
 from trustescalate.records.jsonl import decode, encode
@@ -76,8 +76,8 @@ def test_the_band_shares_delta_over_its_checkpoints() -> None:
 def test_a_certificate_of_before_still_decodes() -> None:
     made = World().certificate()
     old = encode(replace(made, radius=None, band=(), annotator_agreement=None))
-    assert not {b"radius", b"band", b"people"} & set(old.split(b'"'))
-    assert decode(old, Certificate).people is None
+    assert not {b"radius", b"band", b"annotator_agreement"} & set(old.split(b'"'))
+    assert decode(old, Certificate).annotator_agreement is None
     assert decode(encode(made), Certificate) == made
 
 
@@ -96,7 +96,7 @@ def notes(*rows: str, names: str = "xyz") -> list[Annotation]:
 
 
 def test_people_by_hand() -> None:
-    found = people(TASK, notes("AAB", "tts", "BB-", "A-s"), [f"i{n}" for n in range(4)], {})
+    found = measure_agreement(TASK, notes("AAB", "tts", "BB-", "A-s"), [f"i{n}" for n in range(4)], {})
     assert found is not None
     x, y, z = found.annotators
     assert (x.opinions, x.ties, x.skips, x.agreements, x.comparisons) == (4, 1, 0, 3, 4)
@@ -113,14 +113,14 @@ def test_people_by_hand() -> None:
 
 
 def test_one_person_alone_agrees_with_nobody() -> None:
-    assert people(TASK, notes("A", "B"), ["i0", "i1"], {}) is None
-    assert people(TASK, notes("As", "Bs"), ["i0", "i1"], {}) is None
+    assert measure_agreement(TASK, notes("A", "B"), ["i0", "i1"], {}) is None
+    assert measure_agreement(TASK, notes("As", "Bs"), ["i0", "i1"], {}) is None
 
 
 def test_ratings_have_an_ordinal_coefficient() -> None:
     task = Task(TaskKind.RATING, "How good?", ("1", "2", "3"))
     said = [Annotation(f"i{n}", who, str(1 + (n + k) % 3)) for n in range(9) for k, who in enumerate("xy")]
-    found = people(task, said, [f"i{n}" for n in range(9)], {})
+    found = measure_agreement(task, said, [f"i{n}" for n in range(9)], {})
     assert found is not None
     assert "Krippendorff α, ordinal" in [each.name for each in found.coefficients]
 
@@ -133,7 +133,9 @@ def test_a_judge_is_held_against_each_person_with_rows_enough() -> None:
     rows = [row + (rng.choice("AB") if n < 20 else "-") for n, row in enumerate(rows)]
     said = notes(*rows, names="wxyz")
     right = np.array(["AB".index(t) for t in truth])
-    found = people(TASK, said, [f"i{n}" for n in range(60)], {"good": right, "mute": np.full(60, -1)})
+    found = measure_agreement(
+        TASK, said, [f"i{n}" for n in range(60)], {"good": right, "mute": np.full(60, -1)}
+    )
     assert found is not None
     assert {(row.judge, row.annotator) for row in found.stand_ins} == {("good", who) for who in "wxy"}
     assert all(row.beaten and row.rows == 60 for row in found.stand_ins)

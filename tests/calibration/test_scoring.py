@@ -17,7 +17,7 @@ from tests.support.projects import calibrate, run, simulated, write_project
 from tests.support.votes import ballots, judged
 from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.analysis.monitor import draw_anchors
-from trustescalate.analysis.pilot_plan import plan_from_pilot
+from trustescalate.analysis.sample_size import plan_from_pilot
 from trustescalate.analysis.self_test import self_test_of
 from trustescalate.analysis.tune import tune
 from trustescalate.calibration.calibrate import calibrate as certify
@@ -70,11 +70,7 @@ def test_what_cannot_be_read_is_refused_by_name(ensemble: str, message: str, tmp
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    ballots(),
-    st.sampled_from(["ensemble", "sampled", "verbalized"]),
-    st.floats(0, 1),
-)
+@given(ballots(), st.sampled_from(["ensemble", "sampled", "verbalized"]), st.floats(0, 1))
 def test_stopping_early_decides_as_the_whole_ensemble_whatever_the_score(
     drawn: tuple[Task, list[list[Vote]]], estimator: str, any_threshold: float
 ) -> None:

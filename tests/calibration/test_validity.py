@@ -1,4 +1,4 @@
-"""The guarantee itself, counted in worlds whose true risk is known; and that the count would show a broken one.
+"""Violations counted in worlds whose true risk is known; wrong rules must show in the count.
 
 TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
 """
@@ -15,6 +15,7 @@ from trustescalate.stats.control import carried
 from trustescalate.stats.paths import PATHS, Basis
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import (
     WORLDS,
     Replications,
@@ -47,10 +48,7 @@ def counted(name: str, rule: str, tiers: int = 2) -> Replications:
     return replicate(
         world(name, ALPHA, tiers),
         N,
-        alpha=ALPHA,
-        delta=DELTA,
-        path=path,  # type: ignore[arg-type]
-        procedure=procedure,
+        TestRule(ALPHA, DELTA, path, procedure),  # type: ignore[arg-type]
         trials=TRIALS,
         rng=np.random.default_rng(list(WORLDS).index(name)),
         dev=DEV if path in PATHS and PATHS[path].needs_dev else 0,  # type: ignore[index]

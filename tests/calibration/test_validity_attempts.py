@@ -20,6 +20,7 @@ from trustescalate.records import Annotation, Item
 from trustescalate.stats.certify import certify
 from trustescalate.stats.paths import PATHS, Basis, Plan
 from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.sequential import attempt_share
 from trustescalate.stats.validity import Sample, replicate, violation_limit, world
 
@@ -150,10 +151,7 @@ def test_the_first_test_loses_little_coverage() -> None:
                 replicate(
                     world(name, 0.15, 2),
                     n,
-                    alpha=0.15,
-                    delta=0.1 * share,
-                    path="hedged",
-                    procedure="fallback",
+                    TestRule(0.15, 0.1 * share, "hedged"),
                     trials=60,
                     rng=np.random.default_rng(7),
                     pilot=50,

@@ -1,4 +1,4 @@
-"""The guarantee of each further kind of certificate, counted as in `test_validity`, beside rules that break it.
+"""Violations of each further kind of certificate, counted as in `test_validity`, and of rules that are wrong.
 
 TRUSTESCALATE_TRIALS raises the number of trials, for nightly runs.
 """
@@ -12,7 +12,6 @@ import pytest
 
 from trustescalate.config import GuaranteeTable
 from trustescalate.stats.agreement import majority
-from trustescalate.stats.band import Band, certified_at, risk_upper_band
 from trustescalate.stats.batch import batch_pvalue, certify_batch, errors_allowed
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
 from trustescalate.stats.certify import certify
@@ -22,6 +21,8 @@ from trustescalate.stats.losses import certify_losses, expected_losses
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.pooling import Votes
+from trustescalate.stats.risk_limits import RiskLimits, certified_at, simultaneous_risk_upper
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import WORLDS, Sample, World, violation_limit, world
 
 pytestmark = pytest.mark.slow
@@ -69,9 +70,8 @@ def batch_is_broken(rng: np.random.Generator, release_human_labels: bool) -> boo
         sample,
         truth[sample],
         scores,
-        path=path,
+        TestRule(ALPHA, DELTA, path),
         release_human_labels=release_human_labels,
-        **RULE,
     )
     if found.chosen is None:
         return False
@@ -94,7 +94,7 @@ def test_on_batches_from_a_world(name: str) -> None:
     def trial(rng: np.random.Generator) -> bool:
         rows, sample = place.draw(800, rng), draw_sample(800, 250, rng)
         free, path = np.zeros(rows.scores.shape), common_path(rows.scores, 2)
-        found = certify_batch(*rows[:2], sample, rows.truth[sample], free, path=path, **RULE)
+        found = certify_batch(*rows[:2], sample, rows.truth[sample], free, TestRule(ALPHA, DELTA, path))
         if found.thresholds is None:
             return False
         counts = evaluate(found.thresholds[None], *rows, free)
@@ -123,9 +123,8 @@ def test_canary_labelling_the_easiest_rows_of_a_batch() -> None:
     def trial(rng: np.random.Generator) -> bool:
         sample = np.sort(rng.choice(right_first[:1110], 300, replace=False))
         labels = np.zeros(scores.shape, dtype=int)
-        return (
-            certify_batch(scores, labels, sample, truth[sample], scores, path=path, **RULE).chosen is not None
-        )
+        rule = TestRule(ALPHA, DELTA, path)
+        return certify_batch(scores, labels, sample, truth[sample], scores, rule).chosen is not None
 
     assert count_broken(trial, 100) > violation_limit(100, DELTA)
 
@@ -145,7 +144,7 @@ def test_all_limits_of_a_band_hold_at_once(name: str) -> None:
     def trial(rng: np.random.Generator) -> bool:
         rows = place.draw(400, rng)
         counts = evaluate(path, *rows, np.zeros(rows.scores.shape))
-        band = Band(path, *counts, risk_upper_band(counts.errors, counts.accepted, DELTA))
+        band = RiskLimits(path, *counts, simultaneous_risk_upper(counts.errors, counts.accepted, DELTA))
         alpha = min(0.99, float(band.upper.min()))  # the guarantee that looks best, chosen after looking
         chosen = certified_at(band, alpha, 400)
         assert chosen is None or risks[chosen] <= alpha or (risks > band.upper).any()
@@ -183,7 +182,7 @@ def groups_broken(rng: np.random.Generator, names: tuple[str, ...], n: int, enou
         alpha=np.full(len(names), ALPHA),
         delta=DELTA,
         paths=[common_path(place.scores, 1, size=20) for place in places],
-        enough=enough,
+        target_coverage=enough,
     )
     return any(broken(place, one.thresholds) for place, one in zip(places, found.groups, strict=True))
 
@@ -227,7 +226,7 @@ def test_mean_losses_keep_the_guarantee(name: str, people: int) -> None:
         scores, losses = draw_losses(place, 300, people, rng)
         labels, free = np.zeros(scores.shape, dtype=int), np.zeros(scores.shape)
         order = rng.permutation(300)
-        found = certify_losses(scores, labels, losses, free, path=path, order=order, **RULE)
+        found = certify_losses(scores, labels, losses, free, TestRule(ALPHA, DELTA, path), order=order)
         return broken(place, found.thresholds)
 
     assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
@@ -240,7 +239,9 @@ def test_in_an_easy_world_mean_losses_are_certified() -> None:
         scores, losses = draw_losses(place, 500, 5, rng)
         labels, free = np.zeros(scores.shape, dtype=int), np.zeros(scores.shape)
         path, order = common_path(scores, 2), rng.permutation(500)
-        found = certify_losses(scores, labels, losses, free, path=path, order=order, **RULE).thresholds
+        found = certify_losses(
+            scores, labels, losses, free, TestRule(ALPHA, DELTA, path), order=order
+        ).thresholds
         total += 0.0 if found is None else place.risk_coverage(found)[1] / 50
     assert total >= 0.85
 
@@ -277,9 +278,7 @@ def cluster_certified(
         *rows,
         np.zeros(rows.scores.shape),
         cluster,
-        alpha=alpha,
-        delta=DELTA,
-        path=np.linspace(0.9, 0, 10)[:, None],
+        TestRule(alpha, DELTA, np.linspace(0.9, 0, 10)[:, None]),
         largest=20,
         order=rng.permutation(int(cluster.max()) + 1),
     ).thresholds

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from tests.support.projects import Calls, calibrate, edit, run, shuffled, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration
+from trustescalate.calibration.alignment import lay_out, rows_to_judge
 from trustescalate.calibration.calibrate import calibrate as certify
-from trustescalate.calibration.calibrate import lay_out, rows_to_judge
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cli import app
@@ -31,6 +31,7 @@ from trustescalate.records.jsonl import decode, read_rows
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.batch import errors_allowed
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import violation_limit
 
 pytestmark = pytest.mark.slow
@@ -344,7 +345,8 @@ def test_the_guarantee_holds_over_the_draw(tmp_path: Path) -> None:
             "certify": draw.certify,
             "undrawn": tuple(item.id for item in batch if item.id not in drawn_rows),
         }
-        protocol = replace(_protocol(project, made), alpha=alpha, roles=roles)
+        protocol = _protocol(project, made)
+        protocol = replace(protocol, rule=replace(protocol.rule, alpha=alpha), roles=roles)
         found = certify(protocol, data.annotations, votes, created="", batch_digest=draw.batch)
         if found.thresholds is None or found.chosen is None:
             continue
@@ -359,13 +361,8 @@ def _protocol(project: Project, made: Certificate) -> Protocol:
     guarantee = project.config.guarantee
     return Protocol(
         task=made.task,
-        alpha=made.alpha,
-        delta=made.delta,
+        rule=TestRule(made.alpha, made.delta, guarantee.path, guarantee.procedure),
         claim="batch",
-        path=guarantee.path,
-        procedure=guarantee.procedure,
-        prefer="coverage",
-        abstention_price=None,
         estimator=project.config.ensemble.estimator,
         judges=tuple((seal.judge, seal.fingerprint) for seal in made.judges),
         roles=made.roles,

@@ -226,7 +226,7 @@ def test_what_cannot_be_combined_is_refused(tmp_path: Path) -> None:
     with BatchServer() as server:
         config = project(tmp_path, server)
         with pytest.raises(UsageError, match="into the cache"):
-            ran(config, fresh=True)
+            ran(config, use_cache=False)
         config.write_text(config.read_text().replace("[guarantee]", CLAIM))
         with pytest.raises(UsageError, match="tier by tier"):
             calibrated(config)

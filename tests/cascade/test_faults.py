@@ -159,7 +159,7 @@ def test_a_dead_provider_ends_calibration_and_run_with_the_fix_named(tmp_path: P
         code, said = cli("run", "--config", config)
         assert (code, message in said, hint in said) == (3, True, True), said
         run_id = Project.open(config).run_ids()[-1]
-        assert f"go on with `trustescalate run --config {config} --resume {run_id}`" in said
+        assert f"resume with `trustescalate run --config {config} --resume {run_id}`" in said
         assert json.loads((tmp_path / "runs" / run_id / "run.json").read_text())["status"] == "stopped"
         assert len(Project.open(config).load_run().decisions) <= PATIENCE
         state["dead"] = False
@@ -176,7 +176,7 @@ def test_connection_refused_is_an_exit_3_not_a_refusal_that_replaces_the_certifi
     code, said = cli("calibrate", "--config", config)
     assert code == 3
     assert "error: judge 'small' left 10 requests unanswered: the connection failed" in said
-    assert "hint: check base_url and the network; then go on with `trustescalate calibrate" in said
+    assert "hint: check base_url and the network; then resume with `trustescalate calibrate" in said
     assert (tmp_path / "certificate.json").read_bytes() == before
 
 

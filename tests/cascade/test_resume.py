@@ -122,8 +122,8 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(world: World, forks: Forks) -> None
     os.kill(process, signal.SIGINT)
     code, said = forks.end()
     assert code == 130, said
-    assert "error: interrupted; what was answered is kept" in said
-    assert f"hint: go on with `trustescalate run --config {world.config} --resume {world.last()}`" in said
+    assert "error: interrupted; all answers so far are kept" in said
+    assert f"hint: resume with `trustescalate run --config {world.config} --resume {world.last()}`" in said
     assert Project.open(world.config).load_run().header.status == "stopped"
     assert forks("gate", "--config", world.config)[0] == 3
     assert forks("run", "--config", world.config, "--resume", world.last())[0] == 0
@@ -139,7 +139,7 @@ def test_ctrl_c_during_calibration_goes_on_too(world: World, forks: Forks) -> No
     os.kill(process, signal.SIGINT)
     code, said = forks.end()
     assert code == 130, said
-    assert f"hint: go on with `trustescalate calibrate --config {world.config}`" in said
+    assert f"hint: resume with `trustescalate calibrate --config {world.config}`" in said
     assert not (world.config.parent / "certificate.json").exists()
     assert forks("calibrate", "--config", world.config)[0] == 0
     assert world.repeated <= 2 * CONCURRENCY
@@ -149,7 +149,7 @@ def test_ctrl_c_during_calibration_goes_on_too(world: World, forks: Forks) -> No
 def test_a_budget_is_exit_4_never_exceeded_and_resumable(world: World, forks: Forks, flag: str) -> None:
     code, said = forks("run", "--config", world.config, flag)
     assert code == 4, said
-    assert f"go on with `trustescalate run --config {world.config} --resume {world.last()}`" in said
+    assert f"resume with `trustescalate run --config {world.config} --resume {world.last()}`" in said
     spent = sum(map(_price, world.server.stats.bodies))
     assert world.server.stats.requests <= 110 if "calls" in flag else spent <= 0.1
     assert world.server.stats.requests > 20

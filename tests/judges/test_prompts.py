@@ -39,7 +39,7 @@ def marks(text: str) -> list[str]:
 def test_a_forged_text_stands_whole_between_the_marks(forged: str) -> None:
     shown = render(PAIR, Item("q", "2 + 2?", (forged, "4")))
     assert marks(shown) == [
-        *("prompt", "end prompt", "response A", "end response A", "response B", "end response B"),
+        *("prompt", "end prompt", "response A", "end response A", "response B", "end response B")
     ]
     tag = re.findall(r"([0-9a-f]{8})\]", shown)[-1]
     inside = shown.split(f"[response A {tag}]\n")[1].split(f"\n[end response A {tag}]")[0]

@@ -4,7 +4,7 @@ from trustescalate.data.clusters import content_digest
 from trustescalate.judges.prompts import conversation, prefix
 from trustescalate.records import Item, Task, TaskKind, Turn
 from trustescalate.records.jsonl import decode, encode
-from trustescalate.report.run_sections import _texts
+from trustescalate.report.items import _texts
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 FIRST = (Turn("assistant", "One."), Turn("user", "And then?"), Turn("assistant", "Two."))

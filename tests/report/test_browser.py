@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import factory
+from tests.support.hostile_run import hostile_run
 from trustescalate.report.document import build
 from trustescalate.report.html import render_html
 from trustescalate.report.text import visible
@@ -48,7 +49,7 @@ def start(profile: Path, *, javascript: bool = True) -> webdriver.Chrome:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"hostile": factory.hostile_run(), "run": factory.run(60)}
+    made = {"hostile": hostile_run(), "run": factory.run(60)}
     for name, run in made.items():
         (folder / f"{name}.html").write_text(render_html(build(run)), "utf-8")
     return {name: (folder / f"{name}.html").as_uri() for name in made}
@@ -180,6 +181,6 @@ def test_everything_is_there_without_javascript(tmp_path: Path, pages: dict[str,
             assert all(text in source for text in (str(item.prompt), *item.responses))
         first = driver.find_element(By.CSS_SELECTOR, ".item details")
         first.find_element(By.TAG_NAME, "summary").click()
-        assert "What each tier did" in first.text
+        assert "Decision trail per tier" in first.text
     finally:
         driver.quit()

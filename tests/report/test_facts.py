@@ -6,9 +6,9 @@ import pytest
 
 from tests.support import factory
 from trustescalate.records import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
+from trustescalate.report.distribution_shift import SCORE_DRIFT
 from trustescalate.report.document import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
-from trustescalate.report.secondary import MOVED
 from trustescalate.report.sections import Report, Section, Table
 
 
@@ -29,7 +29,7 @@ def test_the_claim(report: Report) -> None:
     assert report.claim == (
         "With probability at least 90 % over the draw of the 250 labelled rows, at least 85 % of the "
         "verdicts that this cascade releases on items from the same population agree with the "
-        "majority of people. This run released 270 of 300 (90.0 %)."
+        "majority of an item's annotators. This run released 270 of 300 (90.0 %)."
     )
     assert (report.status, report.complete, report.banners) == ("certified", True, ())
 
@@ -58,7 +58,10 @@ def test_intervals_are_exact_and_rounded_outwards(report: Report) -> None:
 
 def test_what_chose_the_policy_has_no_interval_and_the_last_judge_has_one_either_way() -> None:
     for made in (factory.certificate(), factory.no_certificate()):
-        rows = {row[0]: row for row in texts(section(build_calibration(made), "agreement").tables[0])}
+        rows = {
+            row[0]: row
+            for row in texts(section(build_calibration(made), "agreement-with-human-labels").tables[0])
+        }
         assert rows["Observed on accepted certification rows"][3] == "—"
         assert rows["The last judge alone, on every certification row"][3].endswith(" %")
         assert rows["Upper limit: rows that have a majority"][1:3] == ["241 of 250", "96.4 %"]
@@ -92,8 +95,8 @@ def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report)
     # Of 60 labelled items the cascade abstained on 6. Of the 54 others, the only opinion on items 0, 15, 30
     # and 45 is another one, and on items 1 and 31 two people differ.
     assert report.measures.judged_agreement.counts == (48, 54)
-    [_, _, text] = section(report, "agreement").text
-    assert "labelled 60 of the items; on 6 of them" in text
+    [_, _, text] = section(report, "agreement-with-human-labels").text
+    assert "60 of the items have human labels; on 6 of them" in text
     assert "those without a majority (2) count as disagreement" in text
     assert "certifies nothing" in text
 
@@ -108,18 +111,18 @@ def test_items_that_everybody_skips_are_disagreed_on() -> None:
     outside = replace(made, task=replace(made.task, skips="outside"))
     given = replace(whole, header=replace(whole.header, certificate=outside), annotations=skips)
     assert build(given).measures.judged_agreement.value is None
-    assert "no item whose verdict was released" in build(given).measures.judged_agreement.note
+    assert "no item with a released verdict" in build(given).measures.judged_agreement.note
 
 
 def test_tiers(report: Report) -> None:
-    tiers, saved, failures, cost = section(report, "work").tables
+    tiers, saved, failures, cost = section(report, "cascade").tables
     assert texts(tiers) == [
         ["small-7b", "300", "150", "50.0 %", "2,200", "3,000", "26.7 %", "0", "USD 0.0440"],
         ["medium-70b", "150", "90", "30.0 %", "1,100", "1,500", "26.7 %", "0", "USD 0.440"],
         ["large", "60", "30", "10.0 %", "440", "600", "26.7 %", "30", "USD 1.23"],
     ]
     assert [row[:2] for row in texts(saved)] == [
-        ["What was asked", "3,740"],
+        ["This run", "3,740"],
         ["The same judges, full ensembles", "5,100"],
         ["Always the last judge", "3,000"],
     ]
@@ -147,13 +150,13 @@ def test_the_certificate_can_be_checked(report: Report) -> None:
 
 
 def test_risk_points(report: Report) -> None:
-    chart = section(report, "risk").risk_coverage
+    chart = section(report, "risk-coverage-curve").risk_coverage
     assert chart is not None
     assert [point.certified for point in chart.points] == [False] + [True] * 6 + [False] * 3
     assert [index for index, point in enumerate(chart.points) if point.chosen] == [factory.CHOSEN]
     assert chart.points[6].coverage == 231 / 250
     assert chart.points[6].risk == 23 / 231
-    assert chart.alt.endswith("The chosen one: error rate 10.0 % at coverage 92.4 %.")
+    assert chart.alt.endswith("The chosen one: selective risk 10.0 % at coverage 92.4 %.")
 
 
 def test_items_come_abstained_first_then_in_order(report: Report) -> None:
@@ -185,10 +188,11 @@ def test_no_certificate() -> None:
     assert report.measures.certified_agreement.value is None
     assert all(key.detail for key in report.key_figures)
     assert [section.slug for section in report.sections] == [
-        "agreement",
+        "agreement-with-human-labels",
         "certificate",
-        "risk",
-        "people",
+        "risk-coverage-curve",
+        "inter-annotator-agreement",
+        "alternative-annotator-test",
         "judges",
         "provenance",
     ]
@@ -237,7 +241,7 @@ def test_a_run_without_decisions() -> None:
     run = factory.run(10, annotated=False)
     empty: Run = replace(run, header=replace(run.header, status="running"), judgments=(), decisions=())
     measures = build(empty).measures
-    assert measures.failed_votes.note == "no vote was asked"
+    assert measures.failed_votes.note == "no judge was called"
     assert measures.cost_per_1000.note == "no item has been decided"
     assert measures.coverage.text == "0 %"
 
@@ -250,15 +254,15 @@ def test_simulated_judges_are_named_as_such() -> None:
 
 
 def test_sections_carry_their_own_name(report: Report) -> None:
-    plain = [slug for slug in SECTIONS if slug not in ("groups", "left-out")]
+    plain = [slug for slug in SECTIONS if slug not in ("guarantees-by-group", "leave-one-group-out-check")]
     assert [section.slug for section in report.sections] == plain
-    by_value = [slug for slug in SECTIONS if slug != "risk"]  # each value has tests of its own
+    by_value = [slug for slug in SECTIONS if slug != "risk-coverage-curve"]  # each value has tests of its own
     assert [section.slug for section in build(factory.grouped_run()).sections] == by_value
 
 
 def test_guarantees_by_value() -> None:
     report = build(factory.grouped_run())
-    guarantees, outcomes, tests, policies, every = section(report, "groups").tables
+    guarantees, outcomes, tests, policies, every = section(report, "guarantees-by-group").tables
     assert texts(guarantees) == [
         ["de", "≥ 80 %", "250", "231", "23", "89.7 %", "1.30", "certified"],
         ["fi", "—", "1", "—", "—", "—", "—", "not tested: too few rows"],
@@ -268,12 +272,12 @@ def test_guarantees_by_value() -> None:
         ["fi", "10", "0", "0 %"],
         ["no meta.language, or an unknown one", "10", "0", "0 %"],
     ]
-    assert texts(tests) == [["de", "20 %", "23", "231", "0.0163", "0.1", "handed on"]]
+    assert texts(tests) == [["de", "20 %", "23", "231", "0.0163", "0.1", "passed on"]]
     assert [row[1] for row in texts(policies)] == list(factory.JUDGES)
     assert [row.mark for row in every.rows].count("chosen") == 1
     assert len(every.rows) == 7
     assert "at least 80 % for “de” agree" in report.claim
-    assert "1 of 2 values have no certificate" in report.claim
+    assert "1 of 2 groups have no certificate" in report.claim
     assert report.measures.certified_agreement.text == "80 %"
     [facts] = report.groups
     assert (facts.value, facts.certified_agreement.value) == ("de", 0.8)
@@ -282,12 +286,12 @@ def test_guarantees_by_value() -> None:
 
 
 def test_values_left_out() -> None:
-    shown = section(build(factory.grouped_run()), "left-out")
+    shown = section(build(factory.grouped_run()), "leave-one-group-out-check")
     assert texts(shown.tables[0]) == [
         ["de", "250", "200", "74.0 to 85.0 %", "50", "20.0 to 31.0 %", "no"],
-        ["fi", "40", "—", "—", "—", "—", "there was none: the others gave no certificate"],
+        ["fi", "40", "—", "—", "—", "—", "no guarantee: the others gave no certificate"],
     ]
-    assert "3 rows of rare values" in shown.text[1]
+    assert "3 rows of rare groups" in shown.text[1]
     for limits, said in (((0.02, 0.149), "yes"), ((0.1, 0.2), "too few rows to tell")):
         assert carried_over(Unseen("x", 99, True, 90, 5, limits, (0.8, 1.0)), 0.15) == said
     assert carried_over(Unseen("x", 99, True, 0, 0, (0.0, 1.0), (0.0, 0.1)), 0.15) == "nothing was released"
@@ -303,7 +307,7 @@ def test_a_free_judge_has_no_cost_to_compare_with() -> None:
 
 def test_the_radius_in_plain_words(report: Report) -> None:
     text = section(report, "certificate").text[-1]
-    assert text.startswith("Robustness radius Γ* = 1.07: if no kind of released item becomes more than 1.07")
+    assert text.startswith("Robustness radius Γ* = 1.07: if no type of released item becomes more than 1.07")
     assert "not part of the guarantee" in text
     assert not any(
         "radius" in t for t in section(build_calibration(factory.no_certificate()), "certificate").text
@@ -311,26 +315,28 @@ def test_the_radius_in_plain_words(report: Report) -> None:
 
 
 def test_the_band(report: Report) -> None:
-    risk = section(report, "risk")
+    risk = section(report, "risk-coverage-curve")
     assert risk.risk_coverage is not None
     assert risk.risk_coverage.limits[2] == (231 / 250, 23 / 231, 0.1612)
     assert "Whiskers show upper limits for 4 of them." in risk.risk_coverage.alt
-    assert "With probability at least 90 % all of them hold at once, so α may be chosen" in risk.text[1]
+    assert (
+        "With probability at least 90 % all of them hold simultaneously, so α may be chosen" in risk.text[1]
+    )
     band = risk.tables[0]
     assert texts(band)[2] == ["7", "231", "92.4 %", "10.0 %", "16.2 %"]
     assert [row.mark for row in band.rows] == ["", "", "chosen", ""]
 
 
 def test_without_a_band_nothing_is_said_of_it() -> None:
-    risk = section(build_calibration(factory.tierwise_certificate()), "risk")
+    risk = section(build_calibration(factory.tierwise_certificate()), "risk-coverage-curve")
     assert risk.risk_coverage is not None
     assert risk.risk_coverage.limits == ()
     assert (len(risk.text), len(risk.tables)) == (1, 1)
 
 
 def test_the_mean_over_all_items(report: Report) -> None:
-    shown = section(report, "overall")
-    assert shown.title == "Win rate of A over all items"
+    shown = section(report, "mean-over-all-items")
+    assert shown.title == "Win rate over all items"
     assert texts(shown.tables[0]) == [
         ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"],
         ["From labels alone, exact (Clopper-Pearson)", "—", "48.1 to 60.1 %"],
@@ -340,15 +346,15 @@ def test_the_mean_over_all_items(report: Report) -> None:
 
 def test_with_few_labels_only_these_are_shown() -> None:
     few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
-    shown = section(build(replace(factory.run(10), overall=few)), "overall")
+    shown = section(build(replace(factory.run(10), overall=few)), "mean-over-all-items")
     assert texts(shown.tables[0])[0][1:] == ["—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100), too few" in shown.text[3]
+    assert "(60 labels, fewer than 100): use the" in shown.text[3]
     assert "shown from 100 labels on" in shown.text[2]
 
 
 @pytest.mark.parametrize("made", [factory.certificate(), factory.no_certificate()])
 def test_a_calibration_shows_its_mean_certified_or_not(made: Certificate) -> None:
-    shown = section(build_calibration(replace(made, overall=factory.overall())), "overall")
+    shown = section(build_calibration(replace(made, overall=factory.overall())), "mean-over-all-items")
     assert texts(shown.tables[0])[0] == ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"]
     assert "whether or not anything is certified" in shown.text[1]
 
@@ -357,18 +363,21 @@ def test_a_coefficient_without_an_interval_says_why() -> None:
     said = factory.people()
     bare = replace(said.coefficients[0], interval=None, reason="too few rows")
     made = replace(factory.certificate(), annotator_agreement=replace(said, coefficients=(bare,)))
-    assert f"No interval for {bare.name}: too few rows." in section(build_calibration(made), "people").text
+    assert (
+        f"No interval for {bare.name}: too few rows."
+        in section(build_calibration(made), "inter-annotator-agreement").text
+    )
 
 
 def test_a_mean_that_is_not_known_says_why() -> None:
-    shown = section(build(factory.incomplete_run()), "overall")
+    shown = section(build(factory.incomplete_run()), "mean-over-all-items")
     assert (shown.text, shown.tables) == (("It could not be measured: the run is not complete.",), ())
 
 
 @pytest.mark.parametrize(
     ("kind", "labels", "title", "cells"),
     [
-        ("binary", ("pass", "fail"), "Share of 'pass' over all items", ["53.1 %", "49.1 to 57.3 %"]),
+        ("binary", ("pass", "fail"), "Pass rate over all items", ["53.1 %", "49.1 to 57.3 %"]),
         ("rating", ("1", "2", "3"), "Mean rating over all items", ["0.53", "0.49 to 0.57"]),
     ],
 )
@@ -377,7 +386,7 @@ def test_the_mean_is_named_after_the_task(
 ) -> None:
     run = factory.run(10, annotated=False)
     made = replace(run.header.certificate, task=Task(TaskKind(kind), "?", labels))
-    shown = section(build(replace(run, header=replace(run.header, certificate=made))), "overall")
+    shown = section(build(replace(run, header=replace(run.header, certificate=made))), "mean-over-all-items")
     assert shown.title == title
     assert texts(shown.tables[0])[0][1:] == cells
 
@@ -386,46 +395,48 @@ def test_labels_without_an_order_have_no_such_section() -> None:
     run = factory.run(10, annotated=False)
     made = replace(run.header.certificate, task=Task(TaskKind.CHOICE, "?", ("A", "B", "tie")))
     none = replace(run, header=replace(run.header, certificate=made), overall=Overall(None, "no order"))
-    assert "overall" not in [section.slug for section in build(none).sections]
+    assert "mean-over-all-items" not in [section.slug for section in build(none).sections]
 
 
 def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
     moved = build(replace(factory.run(), shift=factory.shift(raised=True)))
-    assert moved.banners == (MOVED,)
+    assert moved.banners == (SCORE_DRIFT,)
     assert moved.measures == report.measures
-    assert texts(section(moved, "shift").tables[0])[1] == [
-        "medium-70b", "120", "150", "0.281", "0.0004", "moved",
+    assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
+        "medium-70b", "120", "150", "0.281", "0.0004", "score drift",
     ]  # fmt: skip
-    assert section(moved, "shift").text[0].startswith(MOVED)
-    assert section(report, "shift").text[0].startswith("No tier's scores have moved")
+    assert section(moved, "distribution-shift-check").text[0].startswith(SCORE_DRIFT)
+    assert section(report, "distribution-shift-check").text[0].startswith("No tier's scores have drifted")
 
 
-def test_people(report: Report) -> None:
-    shown = section(report, "people")
-    assert "large could stand in for a person" in shown.text[1]
-    assert "Left out, with fewer than 30 rows: cy." in shown.text[1]
-    coefficients, persons, pairs, judges = shown.tables
+def test_inter_annotator_agreement(report: Report) -> None:
+    coefficients, annotators, pairs = section(report, "inter-annotator-agreement").tables
     assert texts(coefficients)[0] == ["Fleiss κ", "0.721", "0.661 to 0.772"]
     assert texts(coefficients)[2] == ["Gwet AC1", "—", "—"]
-    assert texts(persons)[0] == ["ann", "250", "12", "0", "460", "87.2 %"]
-    assert texts(persons)[2] == ["cy", "20", "0", "2", "0", "—"]
+    assert texts(annotators)[0] == ["ann", "250", "12", "0", "460", "87.2 %"]
+    assert texts(annotators)[2] == ["cy", "20", "0", "2", "0", "—"]
     assert texts(pairs) == [["ann", "bob", "230", "87.0 %"]]
-    assert texts(judges)[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
 
 
-def test_what_two_people_cannot_say() -> None:
-    made = factory.certificate()
-    said = factory.people()
-    two = replace(said, annotators=said.annotators[:2], stand_ins=())
-    assert (
-        "takes three people"
-        in section(build_calibration(replace(made, annotator_agreement=two)), "people").text[1]
-    )
-    none = replace(said, stand_ins=())
-    assert (
-        "here there is no one"
-        in section(build_calibration(replace(made, annotator_agreement=none)), "people").text[1]
-    )
-    alone = build_calibration(replace(made, annotator_agreement=None, human_agreement=None))
-    assert "people" not in [section.slug for section in alone.sections]
-    assert "one annotator per row" in section(alone, "agreement").text[0]
+def test_the_alternative_annotator_test(report: Report) -> None:
+    shown = section(report, "alternative-annotator-test")
+    assert "large could replace an annotator" in shown.text[0]
+    assert "Left out, with fewer than 30 rows: cy." in shown.text[0]
+    assert texts(shown.tables[0])[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
+
+
+def test_without_enough_annotators_the_reason_is_stated() -> None:
+    made, agreement = factory.certificate(), factory.people()
+
+    def shown(**changes: object) -> Report:
+        return build_calibration(replace(made, **changes))
+
+    two = replace(agreement, annotators=agreement.annotators[:2], stand_ins=())
+    for few, reason in ((two, "needs three annotators"), (replace(agreement, stand_ins=()), "there is none")):
+        test = section(shown(annotator_agreement=few), "alternative-annotator-test")
+        assert reason in test.text[0]
+        assert test.tables == ()
+    alone = shown(annotator_agreement=None, human_agreement=None)
+    slugs = {section.slug for section in alone.sections}
+    assert not slugs & {"inter-annotator-agreement", "alternative-annotator-test"}
+    assert "one annotator per row" in section(alone, "agreement-with-human-labels").text[0]

@@ -67,12 +67,12 @@ def test_too_little_coverage_is_a_breach() -> None:
 
 def test_a_certificate_that_guarantees_less_decides_nothing() -> None:
     verdict = decide(report(certified_agreement=figure(0.84)), policy())
-    assert (verdict.status, failing(verdict)) == ("undecided", {"agreement with people": "undecided"})
+    assert (verdict.status, failing(verdict)) == ("undecided", {"agreement with human labels": "undecided"})
 
 
 def test_agreement_measured_to_be_too_low_is_a_breach_whatever_was_certified() -> None:
     verdict = decide(report(judged_agreement_upper=figure(0.84)), policy())
-    assert (verdict.status, failing(verdict)) == ("fail", {"agreement with people": "fail"})
+    assert (verdict.status, failing(verdict)) == ("fail", {"agreement with human labels": "fail"})
 
 
 def test_certification_rows_cannot_measure_a_breach_because_they_chose_the_policy() -> None:

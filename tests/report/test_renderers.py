@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tests.support import factory
+from tests.support.hostile_run import hostile_run
 from trustescalate.report import html
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.html import render_html
@@ -28,7 +29,7 @@ VARIANTS = {
     "tierwise": lambda: build_calibration(factory.tierwise_certificate()),
     "incomplete": lambda: build(factory.incomplete_run()),
     "simulated": lambda: build(factory.simulated_run()),
-    "hostile": lambda: build(factory.hostile_run()),
+    "hostile": lambda: build(hostile_run()),
     "by value": lambda: build(factory.grouped_run()),
     "hostile values": lambda: build(factory.grouped_run(factory.HOSTILE, "fi")),
 }
@@ -167,7 +168,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 
 def test_hostile_markdown_is_inert() -> None:
-    text = render_markdown(build(factory.hostile_run()))
+    text = render_markdown(build(hostile_run()))
     lines = text.splitlines()
     tags = set(re.findall(r"<[^>]*>", text))
     assert tags <= {"<code>", "</code>", "<sub>", "</sub>", "<!-- -->"}
@@ -201,7 +202,7 @@ def test_json_round_trip(report: Report) -> None:
 
 
 def test_json_keeps_texts_as_they_came() -> None:
-    whole = json.loads(render_json(build(factory.hostile_run())))
+    whole = json.loads(render_json(build(hostile_run())))
     assert whole["task"]["question"] == factory.HOSTILE
 
 
@@ -234,5 +235,5 @@ def test_junit_is_well_formed_whatever_it_is_told() -> None:
 
 
 def test_junit_knows_three_answers() -> None:
-    with pytest.raises(ValueError, match="no status 'PASS'"):
+    with pytest.raises(ValueError, match="unknown status 'PASS'"):
         render_junit("gate", [("a", "PASS", "")])

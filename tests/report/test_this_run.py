@@ -45,7 +45,8 @@ def test_the_sentence() -> None:
     assert limit == 52
     assert report.run_claim == (
         "Of the 270 verdicts that this run released, at most 52 (19.3 %) disagree with the majority of "
-        "people, with probability at least 85 % over the draw of the labelled rows and of this run's items."
+        "an item's annotators, with probability at least 85 % over the draw of the labelled rows and of this "
+        "run's items."
     )
     figure = report.measures.run_errors_upper
     assert (figure.value, figure.text, figure.counts) == (52, "52", (52, 270))
@@ -67,9 +68,9 @@ def test_verdicts_that_are_not_independent_are_left_out_and_counted() -> None:
     report = build(replace(run, independent=run.independent[:100]))
     assert report.run_claim.startswith(
         "Of the 270 verdicts that this run released, 90 are on items that are independent of one another and "
-        "of those that the certificate was made from; of these, at most 20 (22.3 %) disagree with"
+        "of those that the certificate was calibrated on; of these, at most 20 (22.3 %) disagree with"
     )
-    agreement = next(section for section in report.sections if section.slug == "agreement")
+    agreement = next(section for section in report.sections if section.slug == "agreement-with-human-labels")
     assert any(
         text.startswith("The limit for this run leaves out 180 of its verdicts") for text in agreement.text
     )
@@ -87,7 +88,7 @@ def test_it_stands_on_the_page_in_markdown_and_in_what_the_gate_says() -> None:
     verdict = decide(report, GateTable(min_agreement=0.85))
     said = {check.name: check.message for check in verdict.checks}
     assert said["certificate"] == f"{report.claim} {report.run_claim}"
-    assert said["agreement with people"] == "over items from the same population"
+    assert said["agreement with human labels"] == "over items from the same population"
     xml = render_junit("gate", [(check.name, check.status, check.message) for check in verdict.checks])
     assert start in xml
 
@@ -95,12 +96,12 @@ def test_it_stands_on_the_page_in_markdown_and_in_what_the_gate_says() -> None:
 def test_without_a_run_there_is_none() -> None:
     report = build_calibration(factory.certificate())
     assert report.run_claim == ""
-    assert report.measures.run_errors_upper.note == "nothing was run yet"
+    assert report.measures.run_errors_upper.note == "no run yet"
 
 
 WEIGHTS = Weighting("meta.w", 2.0, "estimated", 500, 250)
 NONE = {
-    "the very items of the run": {"claim": "batch", "batch": Batch(300, "d", "v")},
+    "the items of the run themselves": {"claim": "batch", "batch": Batch(300, "d", "v")},
     "whole clusters": {"method": "clusters", "clusters": Clusters(40, 12)},
     "were estimated": {"weighting": WEIGHTS},
     "δ leaves no probability": {"delta": 0.95},
@@ -113,13 +114,13 @@ def test_where_nothing_is_proven_the_reason_is_said(reason: str) -> None:
     assert this_run.sentence(run) == ""
     assert reason in this_run.errors_upper(run).note
     [text] = this_run.agreement_text(run)
-    assert text.startswith("There is no limit for the verdicts of this run by themselves: ")
+    assert text.startswith("There is no limit for the verdicts of this run alone: ")
     assert reason in text
 
 
 def test_an_incomplete_run_has_none_since_easy_items_are_decided_first() -> None:
     run = factory.incomplete_run()
-    assert "no random part of all" in this_run.errors_upper(run).note
+    assert "no random sample of all" in this_run.errors_upper(run).note
     assert build(run).run_claim == ""
 
 
@@ -129,7 +130,7 @@ def test_no_independent_verdict_and_too_few_of_them() -> None:
     few = this_run.errors_upper(replace(run, independent=run.independent[:1]))
     assert (few.value, few.note) == (
         None,
-        "too few verdicts on independent items (1): all of them could be wrong",
+        "too few verdicts on independent items (1): all of them may be wrong",
     )
 
 
@@ -157,8 +158,9 @@ def test_where_verdicts_lose_shares_the_shares_add_up() -> None:
     run = with_certificate(factory.run(), method="betting", label_policy="annotator")
     limit = two_step_loss_upper(270, factory.ALPHA, 0.05)
     assert this_run.sentence(run).startswith(
-        "Over the 270 verdicts that this run released, disagreement with an annotator drawn at random adds "
-        f"up to at most {limit} ({100 * limit / 270:.1f} %), with probability at least 85 % over the draw"
+        "Over the 270 verdicts that this run released, disagreement with an annotator drawn at random from "
+        f"those of the item adds up to at most {limit} ({100 * limit / 270:.1f} %), with probability at "
+        "least 85 % over the draw"
     )
     some = this_run.sentence(replace(run, independent=run.independent[:100]))
-    assert "made from; over these, disagreement with an annotator" in some
+    assert "calibrated on; over these, disagreement with an annotator" in some

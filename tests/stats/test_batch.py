@@ -1,6 +1,7 @@
 from fractions import Fraction
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from trustescalate.stats.control import carried
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import common_path, decide, evaluate
 from trustescalate.stats.pooling import Stack, Votes, stacked_scores
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import Sample, world
 
 pytestmark = pytest.mark.slow
@@ -108,17 +110,17 @@ class Batch:
         self.labels, self.truth = np.zeros((size, 1), dtype=int), np.isin(np.arange(size), wrong).astype(int)
         self.path = self.scores[np.array(cuts) - 1]
 
-    def certified(self, sample: IntArray, alpha: float, delta: float, **rule: object) -> Certified:
+    def certified(
+        self, sample: IntArray, alpha: float, delta: float, *, release_human_labels: bool = False, **rule: Any
+    ) -> Certified:
         return certify_batch(
             self.scores,
             self.labels,
             sample,
             self.truth[sample],
             np.ones(self.scores.shape),
-            alpha=alpha,
-            delta=delta,
-            path=self.path,
-            **rule,  # type: ignore[arg-type]
+            TestRule(alpha, delta, self.path, **rule),
+            release_human_labels=release_human_labels,
         )
 
     def wrong(self, thresholds: np.ndarray, sample: IntArray, release_human_labels: bool) -> int:
@@ -243,9 +245,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
             sample,
             rows.truth[sample],
             np.ones(rows.scores.shape),
-            alpha=0.1,
-            delta=0.1,
-            path=path,
+            TestRule(0.1, 0.1, path),
             release_human_labels=replaced,
         )
         table = found.table
@@ -267,14 +267,14 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
 @pytest.mark.parametrize("size", [600, 1500, 2900])
 def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
     """Coverage of the batch, mean of 40: more than the certificate on the population, as N < 10 n."""
-    place, n, rule = world("monotone", 0.1, 2), 300, {"alpha": 0.1, "delta": 0.1}
+    place, n = world("monotone", 0.1, 2), 300
     batch, replaced, population = 0.0, 0.0, 0.0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         rows, sample = place.draw(size, rng), draw_sample(size, n, rng)
         path, free = common_path(rows.scores, 2), np.zeros(rows.scores.shape)
         some = Sample(*(part[sample] for part in rows))
-        found = certify(*some, free[sample], path=path, **rule)
+        found = certify(*some, free[sample], alpha=0.1, delta=0.1, path=path)
         if found.thresholds is not None:
             population += np.mean(decide(found.thresholds, rows.scores, rows.labels) >= 0) / 40
         for release_human_labels in (False, True):
@@ -284,9 +284,8 @@ def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
                 sample,
                 some.truth,
                 free,
-                path=path,
+                TestRule(0.1, 0.1, path),
                 release_human_labels=release_human_labels,
-                **rule,
             )
             share = 0.0 if one.chosen is None else one.table.accepted[one.chosen] / size / 40
             batch, replaced = (

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from trustescalate.stats.clusters import certify_clusters, cluster_pvalue, count
 from trustescalate.stats.paths import Plan, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, evaluate
 from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import world
 
 PATH = common_path(None, 2)
@@ -41,7 +44,7 @@ def test_no_rows_no_evidence() -> None:
     assert cluster_pvalue(none, none, 0.1, 5) == 1
     empty = np.zeros((0, 2))
     found = certify_clusters(
-        empty, empty.astype(int), none, empty, none, alpha=0.1, delta=0.1, path=PATH, largest=5, order=none
+        empty, empty.astype(int), none, empty, none, TestRule(0.1, 0.1, PATH), largest=5, order=none
     )
     assert found[:2] == (None, None)
 
@@ -49,31 +52,32 @@ def test_no_rows_no_evidence() -> None:
 def test_wrong_input_is_refused() -> None:
     rows = world("flat", 0.1, 2).draw(40, np.random.default_rng(0))
     cluster = np.repeat(np.arange(10), 4)
-    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "largest": 4, "order": np.arange(10)}
-    for more, message in (
-        ({"largest": 3}, "largest = 3"),
-        ({"order": np.arange(9)}, "permutation of the 10"),
-        ({"procedure": "luck"}, "no procedure"),
+    rule, order = TestRule(0.1, 0.1, PATH), np.arange(10)
+    for largest, given, tested, message in (
+        (3, order, rule, "largest = 3"),
+        (4, order[:9], rule, "permutation of the 10"),
+        (4, order, replace(rule, procedure="luck"), "no procedure"),
     ):
         with pytest.raises(ValueError, match=message):
-            certify_clusters(*rows, rows.scores, cluster, **{**rule, **more})  # type: ignore[arg-type]
+            certify_clusters(*rows, rows.scores, cluster, tested, largest=largest, order=given)
     with pytest.raises(ValueError, match="negative"):
-        certify_clusters(*rows, rows.scores, cluster - 1, **rule)
+        certify_clusters(*rows, rows.scores, cluster - 1, rule, largest=4, order=order)
 
 
 def test_plans_stacks_and_prices_are_those_of_a_plain_certificate() -> None:
     rows = world("flat", 0.1, 2).draw(1000, np.random.default_rng(0))
     cluster, costs = np.repeat(np.arange(500), 2), np.tile([1.0, 10.0], (1000, 1))
     dev = Rows(*(part[:200] for part in rows), costs[:200])
-    rule = {"alpha": 0.2, "delta": 0.1, "largest": 2, "order": np.arange(500)}
-    priced = {**rule, "prefer": "total", "abstention_price": 100.0}
+    rule, how = TestRule(0.2, 0.1, None), {"largest": 2, "order": np.arange(500)}
+    priced = replace(rule, prefer="total", abstention_price=100.0)
     hedged = hedged_path(Votes(rows.scores[:50], rows.labels[:50]), 2, classes=2)
     plans = (hedged, stacked_path(dev, None, classes=2), PLAN)
     for plan in plans:
-        found = certify_clusters(*rows, costs, cluster, path=plan, **priced)  # type: ignore[arg-type]
+        found = certify_clusters(*rows, costs, cluster, priced.along(plan), **how)  # type: ignore[arg-type]
         counts = evaluate(plan.policies, *plan.rows(Rows(*rows, costs)))
         np.testing.assert_array_equal(found.table.errors, counts.errors)
         assert found.chosen is not None
         paid = counts.cost + 100.0 * (1 - counts.accepted / 1000)
         assert paid[found.chosen] == paid[found.table.rejected].min()
-    assert certify_clusters(*rows, costs, cluster, path=plans[0], **rule).table.level.max() <= 0.1  # type: ignore[arg-type]
+    found = certify_clusters(*rows, costs, cluster, rule.along(plans[0]), **how)  # type: ignore[arg-type]
+    assert found.table.level.max() <= 0.1

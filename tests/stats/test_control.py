@@ -154,8 +154,7 @@ def test_sub_paths_do_not_see_one_another_but_inherit_from_one_that_cannot_pass(
 @pytest.mark.parametrize("name", PROCEDURES)
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(
-    st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=9), min_size=1, max_size=4),
-    st.integers(0, 2**32),
+    st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=9), min_size=1, max_size=4), st.integers(0, 2**32)
 )
 def test_sub_paths_never_spend_more_than_delta(name: str, steps: list[list[float]], seed: int) -> None:
     rng = np.random.default_rng(seed)

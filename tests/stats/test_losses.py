@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -15,10 +17,12 @@ from trustescalate.stats.losses import (
 from trustescalate.stats.paths import Plan, hedged_path, stacked_path
 from trustescalate.stats.policy import common_path, decide
 from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import violation_limit, world
 
 pytestmark = pytest.mark.slow
 PATH = common_path(None, 2)
+RULE = TestRule(0.1, 0.1, PATH)
 
 
 # ── p-values ─────────────────────────────────────────────────────────────────────────────────────
@@ -89,31 +93,33 @@ def test_released_losses_are_those_of_the_first_tier_that_accepts() -> None:
 
 def test_betting_depends_on_the_order_given_and_on_nothing_else() -> None:
     scores, labels, _, losses, free = rows_of("monotone")
-    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH}
     order = np.random.default_rng(1).permutation(500)
-    found = certify_losses(scores, labels, losses, free, order=order, **rule)
-    same = certify_losses(scores[order], labels[order], losses[order], free, order=np.arange(500), **rule)
+    found = certify_losses(scores, labels, losses, free, RULE, order=order)
+    same = certify_losses(scores[order], labels[order], losses[order], free, RULE, order=np.arange(500))
     np.testing.assert_array_equal(found.table.p_value, same.table.p_value)
 
 
 def test_impossible_means_none() -> None:
     for name, n in (("hopeless", 500), ("monotone", 10), ("monotone", 0)):
         scores, labels, _, losses, free = rows_of(name, n)
-        rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "order": np.arange(n)}
-        assert certify_losses(scores, labels, losses, free, **rule)[:3] == (None, None, None)
+        assert certify_losses(scores, labels, losses, free, RULE, order=np.arange(n))[:3] == (
+            None,
+            None,
+            None,
+        )
 
 
 def test_wrong_input_is_refused() -> None:
     scores, labels, _, losses, free = rows_of("flat", 50)
-    rule = {"alpha": 0.1, "delta": 0.1, "path": PATH, "order": np.arange(50)}
-    for more, message in (
-        ({"order": np.zeros(50, dtype=int)}, "permutation"),
-        ({"procedure": "luck"}, "no procedure"),
+    order = np.arange(50)
+    for rule, given, message in (
+        (RULE, np.zeros(50, dtype=int), "permutation"),
+        (replace(RULE, procedure="luck"), order, "no procedure"),
     ):
         with pytest.raises(ValueError, match=message):
-            certify_losses(scores, labels, losses, free, **{**rule, **more})  # type: ignore[arg-type]
+            certify_losses(scores, labels, losses, free, rule, order=given)
     with pytest.raises(ValueError, match="losses must"):
-        certify_losses(scores, labels, losses * 2 + 0.1, free, **rule)
+        certify_losses(scores, labels, losses * 2 + 0.1, free, RULE, order=order)
     with pytest.raises(ValueError, match="shapes"):
         evaluate_losses(PATH, scores, labels, losses[:, :1], free)
 
@@ -130,13 +136,13 @@ def test_a_plan_is_tested_with_its_shares_and_abstentions_have_a_price() -> None
     scores, labels, truth, losses, _ = rows_of("monotone")
     costs = np.tile([1.0, 10.0], (len(truth), 1))
     plan = _own_scores(scores, labels)
-    order = np.arange(len(truth))
-    rule = {"alpha": 0.1, "delta": 0.1, "path": plan, "prefer": "total", "order": order}
-    bet = certify_losses(scores, labels, losses, costs, abstention_price=5.0, **rule)  # type: ignore[arg-type]
+    order, rule = np.arange(len(truth)), TestRule(0.1, 0.1, plan, "fallback", "total", 5.0)
+    bet = certify_losses(scores, labels, losses, costs, rule, order=order)
     own = plan_levels(plan, "fallback", 500, 0.1, binomial_best(0.1, 500))
     by_hand = reject("fallback", plan.sizes, bet.table.p_value, own)
     np.testing.assert_array_equal(bet.table.level, by_hand.level)
-    widest = certify_losses(scores, labels, losses, costs, abstention_price=1e9, **rule)  # type: ignore[arg-type]
+    rule = replace(rule, abstention_price=1e9)
+    widest = certify_losses(scores, labels, losses, costs, rule, order=order)
     assert widest.chosen is not None
     assert widest.table.accepted[widest.chosen] == widest.table.accepted[widest.table.rejected].max()
 
@@ -145,7 +151,7 @@ def test_losses_of_stacked_verdicts_are_not_guessed() -> None:
     scores, labels, truth, losses, free = rows_of("monotone", 60)
     plan = stacked_path(Rows(scores, labels, truth, free), None, classes=2)
     with pytest.raises(ValueError, match="read the votes by the plan first"):
-        certify_losses(scores, labels, losses, free, alpha=0.1, delta=0.1, path=plan, order=np.arange(60))
+        certify_losses(scores, labels, losses, free, RULE.along(plan), order=np.arange(60))
 
 
 @pytest.mark.parametrize("half", [False, True])

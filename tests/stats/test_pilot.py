@@ -1,17 +1,24 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
+from trustescalate.stats.paths import PATHS, Basis
 from trustescalate.stats.pilot import PilotPower, expected_cost, pilot_ceiling, pilot_power, rows_needed
 from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import Sample, world
 
 ALPHA, DELTA = 0.1, 0.1
 
 
-def plan(rows: Sample, n: list[int], wanted: float = 0.3, trials: int = 60, **more: object) -> PilotPower:
+def plan(rows: Sample, n: list[int], wanted: float = 0.3, trials: int = 60, path: Any = None) -> PilotPower:
     costs = np.tile([1.0, 10.0], (len(rows.truth), 1))
-    options = {"alpha": ALPHA, "delta": DELTA, "wanted": wanted, "trials": trials, **more}
-    return pilot_power(*rows, costs, np.array(n), rng=np.random.default_rng(1), **options)  # type: ignore[arg-type]
+    if path is None:
+        path = PATHS["common"].build(Basis(None, Votes(rows.scores, rows.labels), rows.scores.shape[1], 2))
+    rule, rng = TestRule(ALPHA, DELTA, path), np.random.default_rng(1)
+    return pilot_power(*rows, costs, np.array(n), rule, wanted=wanted, rng=rng, trials=trials)
 
 
 def test_power_rises_with_labels_to_one_in_an_easy_world() -> None:

@@ -6,6 +6,7 @@ from trustescalate.stats.certify import certify
 from trustescalate.stats.paths import hedged_path, stacked_path
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
 from trustescalate.stats.validity import violation_limit, world
 
@@ -121,7 +122,7 @@ def test_groups_left_out_by_hand() -> None:
     rows = world("monotone", ALPHA, tiers=2).draw(1200, rng)
     group = rng.integers(10, 14, size=1200)
     path = np.linspace(1, 0, 21)[:, None].repeat(2, axis=1)
-    found = leave_one_group_out(*rows, group, alpha=ALPHA, delta=DELTA, path=path)
+    found = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, path))
     assert found.group.tolist() == [10, 11, 12, 13]
     assert found.rows.sum() == 1200
     for g, name in enumerate(found.group):
@@ -150,7 +151,7 @@ def test_groups_left_out_under_a_plan(kind: str) -> None:
     plan = hedged_path(Votes(place.scores, np.zeros(place.scores.shape, dtype=int)), 2, classes=2)
     if kind == "stacked":
         plan = stacked_path(Rows(*dev, np.zeros(dev.scores.shape)), None, classes=2)
-    found = leave_one_group_out(*rows, group, alpha=ALPHA, delta=DELTA, path=plan)
+    found = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, plan))
     assert found.group.tolist() == [0, 1]
     for g in (0, 1):
         rest, out = group != g, group == g
@@ -171,7 +172,7 @@ def test_limits_of_an_unseen_group_cover() -> None:
     missed = 0
     for _ in range(trials):
         group = np.repeat([0, 1], [100, 500])
-        found = leave_one_group_out(*place.draw(600, rng), group, alpha=ALPHA, delta=DELTA, path=path)
+        found = leave_one_group_out(*place.draw(600, rng), group, TestRule(ALPHA, DELTA, path))
         risk, coverage = place.risk_coverage(found.thresholds[0])
         missed += not found.risk[0, 0] <= risk <= found.risk[0, 1]
         missed += not found.coverage[0, 0] <= coverage <= found.coverage[0, 1]
@@ -181,7 +182,7 @@ def test_limits_of_an_unseen_group_cover() -> None:
 def test_hopeless_groups_accept_nothing() -> None:
     rows = world("hopeless", ALPHA, tiers=1).draw(200, np.random.default_rng(0))
     found = leave_one_group_out(
-        *rows, np.repeat([0, 1], 100), alpha=ALPHA, delta=DELTA, path=np.linspace(1, 0, 5)[:, None]
+        *rows, np.repeat([0, 1], 100), TestRule(ALPHA, DELTA, np.linspace(1, 0, 5)[:, None])
     )
     assert np.isinf(found.thresholds).all()
     assert found.accepted.tolist() == [0, 0]
@@ -201,7 +202,7 @@ def test_wrong_input_is_refused() -> None:
         lambda: score_alarm([one], [one, one], 0.1),
         lambda: score_alarm([one], [one * np.nan], 0.1),
         lambda: score_alarm([one], [one], 1.0),
-        lambda: leave_one_group_out(*rows, np.zeros(3, int), alpha=0.1, delta=0.1, path=np.ones((1, 1))),
+        lambda: leave_one_group_out(*rows, np.zeros(3, int), TestRule(0.1, 0.1, np.ones((1, 1)))),
     ):
         with pytest.raises(ValueError, match=r"must|shorter|longer|finite|group"):
             call()

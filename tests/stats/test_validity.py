@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import binom
 
 from trustescalate.stats.policy import common_path, evaluate
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import WORLDS, replicate, violation_limit, world
 
 
@@ -28,10 +29,7 @@ def test_replications_depend_on_the_generator_only() -> None:
         replicate(
             world("monotone", 0.1, 2),
             200,
-            alpha=0.1,
-            delta=0.1,
-            path="common",
-            procedure="fallback",
+            TestRule(0.1, 0.1, "common"),
             trials=10,
             rng=np.random.default_rng(3),
         )

@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.records import Annotation, Certificate, Judgment, Task, TaskKind, Vote
+from trustescalate.stats.rule import TestRule
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 
@@ -22,15 +24,22 @@ def judgment(item: str, judge: str, *shares: float, labels: tuple[str, ...] = ("
     return Judgment(item, judge, f"print of {judge}", votes, len(shares))
 
 
+def protocol_of(given: Mapping[str, Any]) -> Protocol:
+    """A protocol from its fields, those of its test rule among them."""
+    names = {field.name for field in fields(TestRule)}
+    rule = TestRule(**{name: value for name, value in given.items() if name in names})
+    return Protocol(rule=rule, **{name: value for name, value in given.items() if name not in names})
+
+
 def protocol(ids: Sequence[str], judges: Sequence[str] = ("j",), **more: Any) -> Protocol:
     given: dict[str, Any] = {
         "task": TASK, "alpha": 0.2, "delta": 0.2, "claim": "population", "path": "common",
-        "procedure": "fallback", "prefer": "coverage", "estimator": "ensemble",
+        "estimator": "ensemble",
         "judges": tuple((name, f"print of {name}") for name in judges),
         "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": tuple(ids), "pilot": ()},
-        "grouped": False, "seed": 0, "version": "0", "abstention_price": None,
+        "grouped": False, "seed": 0, "version": "0",
     }  # fmt: skip
-    return Protocol(**{**given, **more})
+    return protocol_of({**given, **more})
 
 
 class World:

@@ -17,8 +17,8 @@ def cli(*arguments: object, **environment: str) -> Result:
 
 FORKS = """
 import json, os, sys
-import trustescalate.cli, trustescalate.display, trustescalate.judges.openai, trustescalate.project
-import trustescalate.report.facts
+import trustescalate.cli, trustescalate.cli.display, trustescalate.judges.openai, trustescalate.project
+import trustescalate.report.document
 for line in sys.stdin:
     arguments, log = json.loads(line)
     child = os.fork()

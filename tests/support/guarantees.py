@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.certificates import protocol_of
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.records import Judgment, Task, TaskKind, Vote
 
@@ -28,11 +29,10 @@ FOR_A, FOR_3 = said("A", "B"), said("3", "1")
 def protocol(ids: Sequence[str], task: Task, **more: Any) -> Protocol:
     given: dict[str, Any] = {
         "task": task, "alpha": ALPHA, "delta": DELTA, "claim": "population", "path": "common",
-        "procedure": "fallback", "prefer": "coverage", "abstention_price": None, "estimator": "ensemble",
-        "judges": (("j", "print"),), "grouped": False, "seed": 0, "version": "0",
+        "estimator": "ensemble", "judges": (("j", "print"),), "grouped": False, "seed": 0, "version": "0",
         "roles": {"exemplars": (), "dev": (), "holdout": (), "certify": tuple(ids), "pilot": ()},
     }  # fmt: skip
-    return Protocol(**{**given, **more})
+    return protocol_of({**given, **more})
 
 
 def ids(n: int) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.records import Annotation, Certificate, Judgment, Task, TaskKind, Vote
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import Sample, World
 
 ALPHA, DELTA, N, PILOT = 0.2, 0.1, 120, 60
@@ -37,13 +38,8 @@ def certified(place: World, path: str, rng: np.random.Generator, rows: int = N) 
     }
     protocol = Protocol(
         task=TASK,
-        alpha=ALPHA,
-        delta=DELTA,
+        rule=TestRule(ALPHA, DELTA, path),  # type: ignore[arg-type]
         claim="population",
-        path=path,  # type: ignore[arg-type]
-        procedure="fallback",
-        prefer="coverage",
-        abstention_price=None,
         estimator="ensemble",
         judges=tuple((name, name) for name in names),
         roles={"exemplars": (), "dev": (), "holdout": (), "certify": tuple(certify), "pilot": tuple(pilot)},

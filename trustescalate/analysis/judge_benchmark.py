@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trustescalate.analysis.judge_measures import _alone, _flips, _length_lean, _longer, _position_lean
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
@@ -25,18 +26,16 @@ from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_backend, open_judges
-from trustescalate.records import Item, Judgment, Label, Reply, Request, Task, TaskKind, Usage
+from trustescalate.records import Item, Judgment, Reply, Request, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
+from trustescalate.report.document import _certified
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray, clopper_pearson_interval
+from trustescalate.stats.bounds import IntArray, clopper_pearson_interval
 from trustescalate.stats.calibration import auroc, expected_calibration_error
-from trustescalate.stats.certify import certify
 from trustescalate.stats.confidence import ESTIMATORS
-from trustescalate.stats.paths import Plan
-from trustescalate.stats.policy import common_path
 
 RowsFrom = Literal["dev", "certify"]
 INTERVAL_DELTA = 0.05
@@ -354,69 +353,6 @@ def _standing(
         usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND,
         seconds=None if seconds is None else seconds * THOUSAND,
     )
-
-
-def _alone(score: FloatArray, right: BoolArray, alpha: float) -> float:
-    """The largest share of rows above a threshold with at most alpha disagreement."""
-    order = np.argsort(-score, kind="stable")
-    wrong = np.cumsum(~right[order])
-    # Rows of one score go together.
-    last = np.append(np.diff(score[order]) != 0, True) & (score[order] > 0)
-    size = np.arange(1, len(score) + 1)
-    return float(np.max(size[last & (wrong <= alpha * size)], initial=0) / len(score))
-
-
-def _certified(
-    score: FloatArray, label: IntArray, truth: IntArray, alpha: float, delta: float
-) -> float | None:
-    plan, free = Plan.laid_out((common_path(None, tiers=1),), (1.0,), None), np.zeros((len(score), 1))
-    found = certify(score[:, None], label[:, None], truth, free, alpha=alpha, delta=delta, path=plan)
-    return None if found.chosen is None else float(found.table.accepted[found.chosen] / len(score))
-
-
-def _flips(task: Task, judgments: Sequence[Judgment]) -> tuple[int, int]:
-    """Verdicts that change with the order, and pairs of good votes of one prompt in both orders."""
-    changed = pairs = 0
-    for row in judgments:
-        by_prompt: dict[int, dict[str, list[Label]]] = {}
-        for vote in row.votes:
-            if vote.failure is None and vote.order in ("AB", "BA"):
-                verdict = max(task.labels, key=lambda label: vote.probs.get(label, 0.0))
-                by_prompt.setdefault(vote.exemplar_set, {}).setdefault(vote.order, []).append(verdict)
-        for orders in by_prompt.values():
-            for one, other in zip(orders.get("AB", ()), orders.get("BA", ()), strict=False):
-                pairs += 1
-                changed += one != other
-    return changed, pairs
-
-
-def _position_lean(task: Task, judgments: Sequence[Judgment]) -> float | None:
-    """How far probability moves to the response shown first; over prompts asked in both orders."""
-    leans = []
-    for row in judgments:
-        by_prompt: dict[int, dict[str, float]] = {}
-        for vote in row.votes:
-            if vote.failure is None and vote.order in ("AB", "BA"):
-                lead = vote.probs.get("A", 0.0) - vote.probs.get("B", 0.0)
-                by_prompt.setdefault(vote.exemplar_set, {})[vote.order] = lead
-        leans += [(own["AB"] - own["BA"]) / 4 for own in by_prompt.values() if len(own) == 2]
-    return float(np.mean(leans)) if leans and task.kind is TaskKind.PAIRWISE else None
-
-
-def _length_lean(task: Task, items: Sequence[Item], label: IntArray, truth: IntArray) -> float | None:
-    """How much oftener than people it prefers the longer response, where both prefer one."""
-    if task.kind is not TaskKind.PAIRWISE:
-        return None
-    longer = _longer(items)
-    both = (longer >= 0) & (label >= 0) & (label < 2) & (truth >= 0) & (truth < 2)
-    if not both.any():
-        return None
-    return float(np.mean(label[both] == longer[both]) - np.mean(truth[both] == longer[both]))
-
-
-def _longer(items: Sequence[Item]) -> IntArray:
-    sizes = np.array([[len(text) for text in item.texts] for item in items])
-    return np.where(sizes[:, 0] == sizes[:, 1], -1, np.where(sizes[:, 0] > sizes[:, 1], 0, 1))
 
 
 def _baselines(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray) -> Iterable[Baseline]:

@@ -13,10 +13,11 @@ from trustescalate.calibration.prepare import record_choice
 from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
 from trustescalate.records import Certificate
-from trustescalate.report import certificate_sections, figures
+from trustescalate.report import figures
+from trustescalate.report.certificate_figures import human_reference, used_tests
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Row, Section, Table
-from trustescalate.stats.band import Band, certified_at
+from trustescalate.stats.risk_limits import RiskLimits, certified_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,12 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
             f"there are none for {_without_limits(certificate)}; leave it out of a copy, and calibrate that",
         )
     tests = [certificate.tests[check.test] for check in certificate.band]
-    used = certificate_sections.used_tests(certificate)
+    used = used_tests(certificate)
     limits = tuple(
         Limit(test.thresholds, test.accepted, test.errors, check.upper, test.cost, test in used)
         for test, check in zip(tests, certificate.band, strict=True)
     )
-    arrays = Band(
+    arrays = RiskLimits(
         np.array([[np.inf if tau is None else tau for tau in test.thresholds] for test in tests]),
         np.array([test.accepted for test in tests]),
         np.array([test.errors for test in tests]),
@@ -81,9 +82,7 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     )
     answers = tuple(Answer(alpha, certified_at(arrays, alpha, certificate.n)) for alpha in alphas)
     names = tuple(seal.judge for seal in certificate.judges)
-    return RiskBand(
-        certificate.delta, certificate.n, names, certificate_sections.whom(certificate), limits, answers
-    )
+    return RiskBand(certificate.delta, certificate.n, names, human_reference(certificate), limits, answers)
 
 
 def limits_at(config: Config, alphas: Sequence[float]) -> Callable[[Certificate], tuple[Section, ...]]:

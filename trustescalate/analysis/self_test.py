@@ -15,6 +15,7 @@ import numpy as np
 
 from trustescalate.analysis.recorded_votes import Recorded, must_be_one_guarantee, read_recorded
 from trustescalate.calibration.prepare import record_choice
+from trustescalate.calibration.protocol import rule_of
 from trustescalate.config import Config, load_config
 from trustescalate.errors import EXIT_BREACH, EXIT_PASSED, TrustEscalateError
 from trustescalate.report.terminal import table_lines
@@ -22,6 +23,7 @@ from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.control import PROCEDURES
 from trustescalate.stats.paths import PATHS
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import (
     WORLDS,
     Replications,
@@ -115,10 +117,7 @@ def self_test(alpha: float, delta: float, rows: int, tiers: int, trials: int, se
             seen = (replicate_by_kind if sharp else replicate)(
                 place,
                 rows,
-                alpha=alpha,
-                delta=delta,
-                path="common",
-                procedure=procedure,
+                TestRule(alpha, delta, "common", procedure),
                 trials=SHARPER * trials if sharp else trials,
                 rng=rng,
             )
@@ -189,10 +188,7 @@ def _in_own_world(config: Config, recorded: Recorded, trials: int, rng: np.rando
     seen = replicate(
         own_world(recorded.certify),
         len(recorded.certify.truth),
-        alpha=guarantee.alpha,
-        delta=guarantee.delta,
-        path=guarantee.path,
-        procedure=guarantee.procedure,
+        rule_of(guarantee),
         trials=trials,
         rng=rng,
         pilot=guarantee.pilot,

@@ -9,8 +9,8 @@ from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
+from trustescalate.calibration.alignment import lay_out
 from trustescalate.calibration.attempts import FIXED
-from trustescalate.calibration.calibrate import lay_out
 from trustescalate.calibration.prepare import build_protocol, select_rows
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.region import (

@@ -14,14 +14,14 @@ from trustescalate.analysis.recorded_votes import SPENT, labelled_rows, must_be_
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.policy_tests import policy_tests
 from trustescalate.calibration.prepare import record_choice
-from trustescalate.calibration.protocol import Judged
+from trustescalate.calibration.protocol import Judged, rule_of
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.config import Config, GuaranteeTable
 from trustescalate.errors import NotMeasurable
 from trustescalate.records import Annotation, Certificate
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.bounds import BoolArray
-from trustescalate.stats.certify import Certified, certify
+from trustescalate.stats.certify import Certified, certify_rows
 from trustescalate.stats.compare import certify_paths, wish
 from trustescalate.stats.confidence import ESTIMATORS
 from trustescalate.stats.paths import PATHS, PathName, Plan
@@ -217,22 +217,18 @@ def compare_policies(
     fresh labels. Dev rows alone choose one policy. Without `pools` labels say right from wrong only, so paths
     that pool scores are left out. Raises ValueError as `certify_paths` does.
     """
-    delta = guarantee.delta * first_share(guarantee.attempts)
+    rule = replace(rule_of(guarantee), delta=guarantee.delta * first_share(guarantee.attempts))
     price = guarantee.abstention_price
     policies: list[TunedPolicy] = []
     for estimator, (rows, pilot) in populations.items():
         compared = certify_paths(
             rows,
             dev,
-            alpha=guarantee.alpha,
-            delta=delta,
+            rule,
             classes=classes,
             pilot=pilot,
             paths=tuple(name for name in PATHS if pools or name not in POOLING),
             pools=pools,
-            procedure=guarantee.procedure,
-            prefer=guarantee.prefer,
-            abstention_price=price,
         )
         policies += [
             replace(
@@ -242,7 +238,7 @@ def compare_policies(
             )
             for result in compared.results
         ]
-        paper = certify(*rows.take(~dev), alpha=guarantee.alpha, delta=delta, path="tierwise")
+        paper = certify_rows(rows.take(~dev), rule.along("tierwise"))
         policies.append(_policy(estimator, "tierwise", paper, None, int((~dev).sum())))
     wishes = [
         (wish(row.dev_coverage, row.dev_cost, guarantee.prefer, price or 0.0), place)

@@ -1,7 +1,6 @@
-"""How people agree with one another on the certification rows, and whether a judge could stand in for one.
+"""Measure inter-annotator agreement on the certification rows, and run the alternative-annotator test.
 
-Nothing here decides anything, and no judge is asked: no guarantee rests on it. Who labelled how fast is shown
-beside who agrees with whom; nobody is left out for either.
+No guarantee rests on either, and no annotator is left out for agreeing rarely or answering fast.
 """
 
 from collections import Counter, defaultdict
@@ -36,25 +35,25 @@ from trustescalate.stats.bounds import IntArray
 
 INTERVAL_DELTA = 0.05
 EPSILON = 0.1
-"""The strictest of the values that the alternative-annotator test is used with: beside crowd workers."""
+"""The strictest of the values that the alternative-annotator test is used with: for crowd workers."""
 MIN_ROWS = 30
 MOST_PAIRS = 12
-"""With more people than this, pairs are not listed one by one."""
+"""With more annotators than this, pairs are not listed one by one."""
 
 
-def people(
+def measure_agreement(
     task: Task,
     notes: Sequence[Annotation],
     rows: Sequence[str],
     verdicts: Mapping[str, IntArray],
     cluster: IntArray | None = None,
 ) -> AnnotatorAgreement | None:
-    """How people agree on `rows`, and whether a judge could stand in for one of them.
+    """Inter-annotator agreement on `rows`, and whether a judge could stand in for an annotator.
 
     `notes` are the annotations on these rows, `verdicts` each judge's label (n,) of them, -1 for none;
-    `cluster` (n,) says which rows are clustered. None where fewer than two people gave an opinion.
+    `cluster` (n,) says which rows are clustered. None where fewer than two annotators stated a label.
     """
-    stated = [note for said in stated_labels(task, notes).values() for note in said]
+    stated = [note for notes_of_item in stated_labels(task, notes).values() for note in notes_of_item]
     names = sorted({note.annotator for note in stated})
     if len(names) < 2:
         return None
@@ -63,27 +62,27 @@ def people(
     who = np.array([names.index(note.annotator) for note in stated])
     label = np.array([task.labels.index(note.label) for note in stated])
     return AnnotatorAgreement(
-        _coefficients(task, row, label, len(rows), cluster),
-        *_annotators(notes, names, row, who, label),
-        _stand_ins(task, names, row, who, label, verdicts) if len(names) > 2 else (),
+        _measure_coefficients(task, row, label, len(rows), cluster),
+        *_describe_annotators(notes, names, row, who, label),
+        _test_stand_ins(task, names, row, who, label, verdicts) if len(names) > 2 else (),
         EPSILON,
         MIN_ROWS,
     )
 
 
-def _coefficients(
+def _measure_coefficients(
     task: Task, row: IntArray, label: IntArray, n: int, cluster: IntArray | None
 ) -> tuple[Coefficient, ...]:
     counts = np.zeros((n, len(task.labels)), dtype=np.int64)
     np.add.at(counts, (row, label), 1)
-    found: list[tuple[str, CoefficientName, float | None]] = [
+    values: list[tuple[str, CoefficientName, float | None]] = [
         ("Fleiss κ", "fleiss_kappa", fleiss_kappa(counts)),
         ("Krippendorff α, nominal", "alpha_nominal", krippendorff_alpha(counts, "nominal")),
         ("Gwet AC1", "gwet_ac1", gwet_ac1(counts)),
     ]
     if task.kind is TaskKind.RATING:
         ordinal = krippendorff_alpha(counts, "ordinal")
-        found.insert(2, ("Krippendorff α, ordinal", "alpha_ordinal", ordinal))
+        values.insert(2, ("Krippendorff α, ordinal", "alpha_ordinal", ordinal))
     return tuple(
         Coefficient(
             name,
@@ -91,24 +90,24 @@ def _coefficients(
             agreement_interval(kind, counts, INTERVAL_DELTA, cluster),
             no_interval(kind, counts, cluster),
         )
-        for name, kind, value in found
+        for name, kind, value in values
     )
 
 
-def _annotators(
+def _describe_annotators(
     notes: Sequence[Annotation], names: Sequence[str], row: IntArray, who: IntArray, label: IntArray
 ) -> tuple[tuple[Annotator, ...], tuple[Pair, ...]]:
-    found = annotator_report(row, who, label)
+    report = annotator_report(row, who, label)
     ties, skips = (Counter(note.annotator for note in notes if note.label == it) for it in (TIE, SKIP))
     seconds: dict[str, list[float]] = defaultdict(list)
     for note in notes:
         if note.seconds is not None:
             seconds[note.annotator].append(note.seconds)
-    agreed, compared = found.agreements, found.comparisons
+    agreed, compared = report.agreements, report.comparisons
     each = tuple(
         Annotator(
             name=name,
-            opinions=int(found.opinions[i]),
+            opinions=int(report.opinions[i]),
             ties=ties[name],
             skips=skips[name],
             agreements=int(agreed[i].sum()),
@@ -127,7 +126,7 @@ def _annotators(
     return each, pairs
 
 
-def _stand_ins(
+def _test_stand_ins(
     task: Task,
     names: Sequence[str],
     row: IntArray,
@@ -135,27 +134,27 @@ def _stand_ins(
     label: IntArray,
     verdicts: Mapping[str, IntArray],
 ) -> tuple[StandIn, ...]:
-    held = []
-    for judge, said in verdicts.items():
-        found = alternative_annotator_test(
+    stand_ins = []
+    for judge, labels in verdicts.items():
+        test = alternative_annotator_test(
             row,
             who,
             label.astype(np.float64),
-            np.where(said >= 0, said, np.nan),
+            np.where(labels >= 0, labels, np.nan),
             EPSILON,
             scale="interval" if task.kind is TaskKind.RATING else "nominal",
             min_rows=MIN_ROWS,
         )
-        for i in range(0 if found is None else len(found.annotator)):
-            assert found is not None
-            held.append(
+        for i in range(0 if test is None else len(test.annotator)):
+            assert test is not None
+            stand_ins.append(
                 StandIn(
                     judge,
-                    names[int(found.annotator[i])],
-                    int(found.rows[i]),
-                    float(found.advantage[i]),
-                    float(found.p_value[i]),
-                    bool(found.beaten[i]),
+                    names[int(test.annotator[i])],
+                    int(test.rows[i]),
+                    float(test.advantage[i]),
+                    float(test.p_value[i]),
+                    bool(test.beaten[i]),
                 )
             )
-    return tuple(held)
+    return tuple(stand_ins)

@@ -1,7 +1,7 @@
-"""Which test of its labels is due, and what it may spend of delta; planned interim analyses among them.
+"""Find which test of its labels is due and what it may spend of delta; interim analyses among them.
 
-The ledger knows the tests that were made. A test that nobody planned has the share of its number; one of a
-plan has the share that was planned, and nothing may be changed between two. The test itself is `testing`.
+The ledger holds earlier tests. A test outside a plan spends the share of its number; an interim analysis
+spends the share that was planned, and nothing may be changed between two of them.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from trustescalate.records import Annotation, Attempt, InterimAnalysis
 from trustescalate.records.jsonl import digest, to_python
 from trustescalate.stats.sequential import attempt_share
 
-ANEW = "undo the change; or, to begin anew, bring rows that were never tested in place of these"
+ANEW = "undo the change, or start again with rows that were never tested in place of these"
 SUM = 1e-9
 """What the sum of shares may exceed 1 by: they are floats."""
 
@@ -57,10 +57,10 @@ def due_attempt(
     if protocol.interim is not None:
         if not before:
             _must_be_unread(ledger, labels)
-        return _due_look(before, protocol, protocol.interim, labels, votes)
+        return _due_interim(before, protocol, protocol.interim, labels, votes)
     planned = [line for line in before if line.interim is not None]
     if planned:
-        raise _changed(planned[-1])
+        raise _protocol_changed(planned[-1])
     _must_be_unread(ledger, labels)
     number = 1 + max((line.number for line in before), default=0)
     if attempts is not None and number > attempts:
@@ -77,39 +77,47 @@ def due_attempt(
     return Attempt(number, share), False
 
 
-def _due_look(
-    before: Sequence[Line], protocol: Protocol, look: InterimAnalysis, labels: Labels, votes: str | None
+def _due_interim(
+    before: Sequence[Line], protocol: Protocol, due: InterimAnalysis, labels: Labels, votes: str | None
 ) -> tuple[Attempt, bool]:
     """The interim analysis that is due, of a plan that began with labels that were never tested."""
     if not before:
-        return Attempt(1, look.share), False
+        return Attempt(1, due.share), False
     last, interim = before[-1], before[-1].interim
     if any(line.interim is None for line in before):
-        raise CertificateMismatch("the looks were planned after labels of these rows were tested", ANEW)
+        raise CertificateMismatch(
+            "the interim analyses were planned after labels of these rows were tested", ANEW
+        )
     assert interim is not None
     if without_rows(protocol) != interim.decided:
-        raise _changed(last)
+        raise _protocol_changed(last)
     if not set(interim.rows) <= set(protocol.roles["certify"]):
-        raise CertificateMismatch(f"{LEDGER}: rows of look {interim.number} are gone from the data", ANEW)
+        raise CertificateMismatch(
+            f"{LEDGER}: rows of interim analysis {interim.number} are gone from the data", ANEW
+        )
     if not set(last.rows) <= set(labels.rows):
         raise CertificateMismatch(
-            f"{LEDGER}: texts or labels of rows in look {interim.number} were changed since it was made", ANEW
+            f"{LEDGER}: texts or labels of rows in interim analysis {interim.number} were changed since "
+            "it was made",
+            ANEW,
         )
-    if interim.number < look.number:
-        return Attempt(last.number + 1, look.share), False
+    if interim.number < due.number:
+        return Attempt(last.number + 1, due.share), False
     if votes not in (None, last.votes):
         raise CertificateMismatch(
-            f"{LEDGER}: the judges' votes on rows of look {look.number} are not those that it was made with",
-            "bring back the votes (the cache, or the votes file), or label enough rows for the next look",
+            f"{LEDGER}: the judges' votes on rows of interim analysis {due.number} are not those that it was "
+            "made with",
+            "restore the votes (the cache, or the votes file), or label enough rows for the next interim "
+            "analysis",
         )
     return Attempt(last.number, last.share, last.digest), True
 
 
-def _changed(line: Line) -> CertificateMismatch:
+def _protocol_changed(line: Line) -> CertificateMismatch:
     assert line.interim is not None
     return CertificateMismatch(
-        f"{LEDGER}: the protocol was changed after look {line.interim.number} (the guarantee, the judges, "
-        "their examples, the path, the looks or the seed)",
+        f"{LEDGER}: the protocol was changed after interim analysis {line.interim.number} (the guarantee, "
+        "the judges, their examples, the path, the interim analyses or the seed)",
         ANEW,
     )
 
@@ -137,8 +145,8 @@ def enter_test(
     Raises as `due_attempt` and `Ledger.add` do.
     """
     votes = votes_digest(judged)
-    attempt, made = due_attempt(ledger, protocol, labels, annotations, attempts, votes)
-    if made:
+    attempt, repeated = due_attempt(ledger, protocol, labels, annotations, attempts, votes)
+    if repeated:
         return ledger, attempt
     line = Line(
         previous=ledger.last,
@@ -149,12 +157,12 @@ def enter_test(
         votes=votes,
         rows=labels.rows,
         clusters=labels.clusters,
-        interim=_interim(ledger.before(labels), protocol),
+        interim=_interim_entry(ledger.before(labels), protocol),
     )
     return ledger.add(line), replace(attempt, ledger=line.digest)
 
 
-def _interim(before: Sequence[Line], protocol: Protocol) -> Interim | None:
+def _interim_entry(before: Sequence[Line], protocol: Protocol) -> Interim | None:
     if protocol.interim is None:
         return None
     first = before[-1].interim if before else None
@@ -173,7 +181,7 @@ FIXED = ("exemplars", "dev", "holdout", "pilot")
 def due(
     sizes: Sequence[int], shares: Sequence[float], rows: Sequence[str], past: Interim | None
 ) -> tuple[InterimAnalysis | None, tuple[str, ...]]:
-    """The look that is due, and its rows, of all `rows` that could be tested, in the order of their lots.
+    """The interim analysis that is due, and its rows; `rows` could be tested, in the order of their lots.
 
     It is the largest planned one that there are rows for, later than those made; without rows for another,
     the last one again, on the rows that it had. None where there are too few for the first.
@@ -195,8 +203,8 @@ def due(
 
 
 def without_rows(protocol: Protocol) -> str:
-    """A digest of what must not change from look to look: everything but rows and what follows from them."""
-    look, weighting = protocol.interim, protocol.weighting
+    """A digest of what must not change between interim analyses: all but rows and what follows from them."""
+    interim, weighting = protocol.interim, protocol.weighting
     return digest(
         to_python(
             replace(
@@ -207,7 +215,7 @@ def without_rows(protocol: Protocol) -> str:
                 attempt=None,
                 clusters=None,
                 drawn_from=None,
-                interim=None if look is None else replace(look, number=1),
+                interim=None if interim is None else replace(interim, number=1),
                 weighting=None if weighting is None else replace(weighting, offered=0, kept=0),
             )
         )

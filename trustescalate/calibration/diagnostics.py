@@ -1,6 +1,6 @@
-"""What stands beside the guarantee: each judge alone, and how far people agree with one another.
+"""Compute secondary statistics on the certification rows: each judge alone, and human agreement.
 
-No guarantee rests on anything here, and nothing here is tested.
+No guarantee rests on them, and none is tested.
 """
 
 from collections import Counter
@@ -18,27 +18,31 @@ from trustescalate.stats.calibration import auroc, brier_score, expected_calibra
 from trustescalate.stats.intervals import mean_interval
 
 INTERVAL_DELTA = 0.05
-"""Intervals beside observed figures are two-sided at 95 %, whatever delta the certificate has."""
+"""Intervals of observed figures are two-sided at 95 %, whatever delta the certificate has."""
 
 
 def diagnose(
     protocol: Protocol, rows: Aligned, tier: int, judged: Mapping[str, Judgment]
 ) -> JudgeDiagnostics:
-    """How one judge did on the certification rows that it was asked about.
+    """Statistics of one judge on the certification rows that it judged.
 
     Where verdicts are right or wrong, an agreement is what the guarantee counts as right; where they lose
     shares, it is the majority's own label. Its interval takes whole clusters of rows for what was drawn.
     """
-    asked = np.array([item_id in judged for item_id in rows.ids], dtype=np.bool_)
-    score, label, truth = rows.scores[asked, tier], rows.labels[asked, tier], rows.truth[asked]
+    judged_rows = np.array([item_id in judged for item_id in rows.ids], dtype=np.bool_)
+    score, label, truth = (
+        rows.scores[judged_rows, tier],
+        rows.labels[judged_rows, tier],
+        rows.truth[judged_rows],
+    )
     spoken = label >= 0
     correct: BoolArray = spoken & (label == truth)
     if is_binary(protocol.task, protocol.reference):
-        correct = right_or_wrong(label[:, None], rows.losses[asked])[:, 0] == 0
+        correct = right_or_wrong(label[:, None], rows.losses[judged_rows])[:, 0] == 0
     both = spoken & (truth >= 0)
     votes = [vote for item_id in rows.ids if item_id in judged for vote in judged[item_id].votes]
     units, agreements = clusters_of(protocol), int(correct.sum())
-    cluster = None if units is None else np.array([units[i] for i in rows.ids], dtype=np.int64)[asked]
+    cluster = None if units is None else np.array([units[i] for i in rows.ids], dtype=np.int64)[judged_rows]
     return JudgeDiagnostics(
         judge=protocol.judges[tier][0],
         n=len(label),
@@ -48,14 +52,14 @@ def diagnose(
         ece=expected_calibration_error(score[spoken], correct[spoken]),
         brier=brier_score(score[spoken], correct[spoken]),
         auroc=auroc(score[spoken], correct[spoken]),
-        bins=_bins(score[spoken], correct[spoken]),
+        bins=_reliability_bins(score[spoken], correct[spoken]),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
-        cost=float(rows.costs[asked, tier].mean()) if asked.any() else 0.0,
+        cost=float(rows.costs[judged_rows, tier].mean()) if judged_rows.any() else 0.0,
     )
 
 
-def _bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
+def _reliability_bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
     bars = reliability(score, correct)
     return tuple(
         Bin(float(low), float(high), int(rows), float(mean), int(right))
@@ -66,9 +70,9 @@ def _bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:
 def human_agreement(
     task: Task, notes: Sequence[Annotation], cluster: Mapping[str, int] | None = None
 ) -> HumanAgreement | None:
-    """Human leave-one-out agreement, and the largest agreement that any verdicts could have with people.
+    """Human leave-one-out agreement, and the largest human agreement that any verdicts could have.
 
-    `cluster` says which items are clustered, where some do. None where nobody can be compared.
+    `cluster` says which items are clustered, where some do. None where no annotators can be compared.
     """
     stated = [note for rows in stated_labels(task, notes).values() for note in rows]
     if not stated:
@@ -77,15 +81,15 @@ def human_agreement(
     annotator = np.unique([note.annotator for note in stated], return_inverse=True)[1]
     label = np.array([task.labels.index(note.label) for note in stated])
     units = None if cluster is None else np.array([cluster[note.item_id] for note in stated])
-    found = leave_one_out_agreement(row, annotator, label, INTERVAL_DELTA, units)
-    if found is None:
+    one_out = leave_one_out_agreement(row, annotator, label, INTERVAL_DELTA, units)
+    if one_out is None:
         return None
-    best = [_best(task, against, notes) for against in ("majority", "annotator")]
+    best = [_best_agreement(task, against, notes) for against in ("majority", "annotator")]
     rows = list(best[0])
     each = None if cluster is None else np.array([cluster[item_id] for item_id in rows])
     decidable, largest = (np.array([agreed[item_id] for item_id in rows]) for agreed in best)
     return HumanAgreement(
-        *found,
+        *one_out,
         rows=len(rows),
         decidable=int(decidable.sum()),
         decidable_interval=mean_interval(decidable, INTERVAL_DELTA, cluster=each)[:2],
@@ -94,7 +98,7 @@ def human_agreement(
     )
 
 
-def _best(task: Task, against: Against, notes: Sequence[Annotation]) -> Mapping[str, float]:
+def _best_agreement(task: Task, against: Against, notes: Sequence[Annotation]) -> Mapping[str, float]:
     """What the best verdict would agree with, item by item: 1 less the least that a label can lose."""
     return {item_id: 1 - min(lost.values()) for item_id, lost in losses(task, against, notes).items()}
 

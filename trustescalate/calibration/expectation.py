@@ -1,7 +1,7 @@
-"""The claim "expected": what is kept of the labelled rows, and how a whole run is decided from them.
+"""Decide a whole run by conformal selection, from the scored rows that the claim "expected" keeps.
 
 It is a guarantee in expectation, and no certificate (`stats.conformal`). Which verdicts are released depends
-on all items of a run at once, so nothing is decided before every judge has been asked about every item.
+on all items of a run at once, so nothing is decided before every judge has judged every item.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,24 +21,24 @@ NOTHING = "this run releases nothing: no score is high enough"
 SILENT = "no verdict"
 
 
-def in_expectation(made: Certificate, aligned: Aligned) -> Certificate:
+def keep_scored_rows(certificate: Certificate, aligned: Aligned) -> Certificate:
     """Turn a record of labelled rows, on which nothing was tested, into one of the claim "expected".
 
     `status` is "expected", or "none" where the rows are too few for any run to release a verdict.
     """
-    rows = tuple(_calibration_row(made.task.labels, aligned, row) for row in range(len(aligned.ids)))
-    spoken, floor = int((aligned.labels >= 0).any(axis=1).sum()), fewest_rows(made.alpha)
+    rows = tuple(_keep_row(certificate.task.labels, aligned, row) for row in range(len(aligned.ids)))
+    spoken, floor = int((aligned.labels >= 0).any(axis=1).sum()), fewest_rows(certificate.alpha)
     reason, advice = WEAKER, 'for a certificate set claim = "population", and calibrate'
     if spoken < floor:
         reason = (
             f"{len(rows)} labelled rows, {spoken} of them with a verdict, are too few for any run to release "
-            f"anything: at alpha = {made.alpha:g} it takes {floor}"
+            f"anything: at alpha = {certificate.alpha:g} it takes {floor}"
         )
         advice = f"label at least {floor} rows, better ten times as many"
         if len(rows) >= floor:
             advice = "see the failures by reason below: the judges' replies cannot be read, or they failed"
     return replace(
-        made,
+        certificate,
         status="none" if spoken < floor else "expected",
         reason=reason,
         advice=advice,
@@ -50,7 +50,7 @@ def in_expectation(made: Certificate, aligned: Aligned) -> Certificate:
     )
 
 
-def _calibration_row(labels: Sequence[Label], aligned: Aligned, row: int) -> CalibrationRow:
+def _keep_row(labels: Sequence[Label], aligned: Aligned, row: int) -> CalibrationRow:
     return CalibrationRow(
         aligned.ids[row],
         tuple(labels[label] if label >= 0 else None for label in aligned.labels[row]),
@@ -60,13 +60,13 @@ def _calibration_row(labels: Sequence[Label], aligned: Aligned, row: int) -> Cal
 
 
 def fully_judged(judged: Judged) -> tuple[str, ...]:
-    """The ids of the items that every judge was asked about, in an order of their own."""
+    """The ids of the items that every judge has judged, sorted."""
     return tuple(sorted(set.intersection(*map(set, judged.values()))))
 
 
 def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged) -> Released:
-    """What becomes of the items of a run, in the order of `ids`, if these are all of them."""
-    names = [seal.judge for seal in certificate.judges]
+    """Which items of a run are released, in the order of `ids`, if these are all of them."""
+    names = [binding.judge for binding in certificate.judges]
     labels = certificate.task.labels
     place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}
     rows = certificate.calibration
@@ -84,25 +84,25 @@ def decide_run(certificate: Certificate, judged: Judged, apart: Mapping[str, str
     A step holds what its judge says with those before it in mind; the last one alone has a threshold.
     """
     ids = fully_judged(judged)
-    found = select_items(certificate, ids, judged)
-    decided = [_decision(certificate, judged, item_id, found, at) for at, item_id in enumerate(ids)]
+    selected = select_items(certificate, ids, judged)
+    decided = [_decide(certificate, judged, item_id, selected, at) for at, item_id in enumerate(ids)]
     left = [Decision(item_id, None, None, None, why, ()) for item_id, why in apart.items()]
     return (*decided, *left)
 
 
-def _decision(certificate: Certificate, judged: Judged, item_id: str, found: Released, at: int) -> Decision:
+def _decide(certificate: Certificate, judged: Judged, item_id: str, run: Released, at: int) -> Decision:
     labels, last = certificate.task.labels, len(certificate.judges) - 1
-    released = bool(found.selected.released[at])
+    released = bool(run.selected.released[at])
     trail = []
-    for tier, seal in enumerate(certificate.judges):
-        judgment, label = judged[seal.judge][item_id], int(found.read.labels[at, tier])
-        score = float(found.read.scores[at, tier])
+    for tier, binding in enumerate(certificate.judges):
+        judgment, label = judged[binding.judge][item_id], int(run.read.labels[at, tier])
+        score = float(run.read.scores[at, tier])
         step = Step(
-            judge=seal.judge,
+            judge=binding.judge,
             label=labels[label] if label >= 0 else None,
             score=score,
             score_upper=score,
-            threshold=found.selected.threshold if tier == last else None,
+            threshold=run.selected.threshold if tier == last else None,
             accepted=released and tier == last,
             votes=len(judgment.votes),
             planned=judgment.planned,
@@ -111,10 +111,10 @@ def _decision(certificate: Certificate, judged: Judged, item_id: str, found: Rel
         trail.append(step)
     if released:
         return Decision(item_id, step.label, step.judge, step.score, "accepted", tuple(trail))
-    return Decision(item_id, None, None, None, _why_abstained(trail), tuple(trail))
+    return Decision(item_id, None, None, None, _explain_abstention(trail), tuple(trail))
 
 
-def _why_abstained(trail: Sequence[Step]) -> str:
+def _explain_abstention(trail: Sequence[Step]) -> str:
     last = trail[-1]
     why = SILENT if last.label is None else NOTHING if last.threshold is None else BELOW
     failures = sorted({failure for step in trail for failure in step.failures})

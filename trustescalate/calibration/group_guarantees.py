@@ -1,23 +1,25 @@
-"""A guarantee for each value of a field of the items: from aligned rows to records. And evidence beside it.
+"""Certify each value of a field of the items, and show how a cascade fares on values it has not seen.
 
-The test is `stats.groups`, the evidence `stats.shift.leave_one_group_out`. Which values there are is read off
-the items, never off labels. Nothing here decides what a value means, or which field to take.
+The test is `stats.groups`, the evidence `stats.shift.leave_one_group_out`. Values are read off the items,
+never off labels.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from trustescalate.calibration.policy_tests import policy_tests, read_rows
-from trustescalate.calibration.protocol import Aligned, GroupRule, LeaveOut, Protocol
-from trustescalate.records import GroupGuarantee, LeftOut, PolicyTest, Unseen
-from trustescalate.stats.bounds import IntArray, clopper_pearson_lower, clopper_pearson_upper
+from trustescalate.calibration.policy_tests import policy_tests, read_rows, shift_radius
+from trustescalate.calibration.protocol import Aligned, GroupRule, Protocol
+from trustescalate.records import GroupGuarantee, LeftOut, Unseen
+from trustescalate.stats.bounds import IntArray, clopper_pearson_lower
 from trustescalate.stats.certify import Certified
 from trustescalate.stats.groups import certify_groups
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.planning import label_floor
-from trustescalate.stats.shift import leave_one_group_out, robustness_radius
+from trustescalate.stats.rule import TestRule
+from trustescalate.stats.shift import leave_one_group_out
 
 LEAST_ROWS = 20
 """A value with fewer rows is not left out: its limits would say nothing."""
@@ -30,30 +32,29 @@ def certify_values(
 ) -> tuple[GroupGuarantee, ...]:
     """A guarantee, or none, for each value of `rule.by` among the certification rows, in order of the values.
 
-    `rows` are the ids of the aligned rows, which state an opinion; `plan` was laid out for all values alike.
+    `rows` are the ids of the aligned rows, which state a label; `plan` was laid out for all values alike.
     """
     counts = Counter(rule.values[item_id] for item_id in rows if item_id in rule.values)
     tested = sorted(value for value, n in counts.items() if n >= rule.min_rows)
-    alphas = {value: rule.alpha.get(value, protocol.alpha) for value in sorted(set(rule.values.values()))}
+    alphas = {
+        value: rule.alpha.get(value, protocol.rule.alpha) for value in sorted(set(rule.values.values()))
+    }
     members: dict[str, list[str]] = {value: [] for value in alphas}
     for item_id, value in rule.values.items():
         members[value].append(item_id)
-    made = {
-        value: GroupGuarantee(value, alpha, tuple(members[value]), counts[value], 0.0, False, *_NOTHING)
+    guarantees = {
+        value: GroupGuarantee(
+            value, alpha, tuple(members[value]), counts[value], 0.0, False, None, None, None, (), None
+        )
         for value, alpha in alphas.items()
     }
     if tested:
-        made |= {
-            guarantee.value: guarantee
-            for guarantee in _tested(protocol, rule, rows, aligned, plan, made, tested)
-        }
-    return tuple(made.values())
+        passed = _test_values(protocol, rule, rows, aligned, plan, guarantees, tested)
+        guarantees |= {guarantee.value: guarantee for guarantee in passed}
+    return tuple(guarantees.values())
 
 
-_NOTHING = (None, None, None, (), None)
-
-
-def _tested(
+def _test_values(
     protocol: Protocol,
     rule: GroupRule,
     rows: Sequence[str],
@@ -62,11 +63,11 @@ def _tested(
     untested: dict[str, GroupGuarantee],
     values: Sequence[str],
 ) -> list[GroupGuarantee]:
-    group = _places(rows, rule.values, values)
+    group = _index_values(rows, rule.values, values)
     some = group >= 0
     read = read_rows(aligned, plan)
     assert read.plan is not None
-    found = certify_groups(
+    outcome = certify_groups(
         read.scores[some],
         read.verdicts[some],
         np.zeros(int(some.sum()), dtype=np.int64),
@@ -77,31 +78,29 @@ def _tested(
         paths=[read.plan] * len(values),
         weights=np.array([rule.weights.get(value, 1.0) for value in values]),
         target_coverage=rule.target_coverage,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
+        prefer=protocol.rule.prefer,
+        abstention_price=protocol.rule.abstention_price,
     )
     return [
-        _guarantee(untested[value], one, plan, parts, float(spent), bool(done))
-        for value, one, parts, spent, done in zip(values, *found, strict=True)
+        _record_test(untested[value], one, plan, parts, float(spent), bool(done))
+        for value, one, parts, spent, done in zip(values, *outcome, strict=True)
     ]
 
 
-def _guarantee(
-    bare: GroupGuarantee, found: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
+def _record_test(
+    untested: GroupGuarantee, outcome: Certified, plan: Plan, parts: IntArray, spent: float, finished: bool
 ) -> GroupGuarantee:
-    tests = policy_tests(found.table, plan, parts)
-    return GroupGuarantee(
-        bare.value,
-        bare.alpha,
-        bare.rows,
-        bare.n,
-        spent,
-        finished,
-        found.chosen,
-        None if found.chosen is None else tests[found.chosen].thresholds,
-        found.coverage_lower,
-        tests,
-        None if found.chosen is None else _radius(tests[found.chosen], bare.alpha),
+    tests = policy_tests(outcome.table, plan, parts)
+    chosen = None if outcome.chosen is None else tests[outcome.chosen]
+    return replace(
+        untested,
+        spent=spent,
+        finished=finished,
+        chosen=outcome.chosen,
+        thresholds=None if chosen is None else chosen.thresholds,
+        coverage_lower=outcome.coverage_lower,
+        tests=tests,
+        radius=None if chosen is None else shift_radius([chosen], untested.alpha),
     )
 
 
@@ -121,7 +120,8 @@ def explain_by_value(
     if not tested:
         return (
             f"none of {len(guarantees)} values of {rule.by} has {rule.min_rows} labelled certification rows",
-            f"label at least {rule.min_rows} rows of each value that matters, or name a field of fewer values",
+            f"label at least {rule.min_rows} rows of each value that matters, or name a field of fewer "
+            "values",
         )
     reason = (
         f"none of {len(tested)} values of {rule.by} that were tested passed: disagreement with people could "
@@ -146,52 +146,49 @@ def explain_by_value(
     return reason, advice
 
 
-# ── evidence on values that were not seen ────────────────────────────────────────────────────────
+# ── evidence on unseen values ────────────────────────────────────────────────────────────────────
 
 
-def leave_out(
-    protocol: Protocol, asked: LeaveOut, rows: Sequence[str], aligned: Aligned, plan: Plan | None
-) -> LeftOut | None:
-    """Each value with rows enough left out in turn; None where fewer than 2 have enough, or more than 20."""
-    counts = Counter(asked.values[item_id] for item_id in rows if item_id in asked.values)
+def leave_out(protocol: Protocol, rows: Sequence[str], aligned: Aligned, plan: Plan | None) -> LeftOut | None:
+    """Leave out each value with enough rows in turn; None where fewer than 2 have enough, or more than 20."""
+    field = protocol.leave_out
+    if field is None:
+        return None
+    counts = Counter(field.values[item_id] for item_id in rows if item_id in field.values)
     values = sorted(value for value, n in counts.items() if n >= LEAST_ROWS)
     if not 2 <= len(values) <= MOST_VALUES:
         return None
-    group = _places(rows, asked.values, values)
+    group = _index_values(rows, field.values, values)
     read = read_rows(aligned, plan)
-    found = leave_one_group_out(
+    evidence = leave_one_group_out(
         read.scores,
         read.verdicts,
         np.zeros(len(rows), dtype=np.int64),
         group,
-        alpha=protocol.alpha,
-        delta=protocol.level,
-        path="tierwise" if read.plan is None else read.plan,
-        procedure=protocol.procedure,
-        costs=read.costs,
+        TestRule(
+            protocol.rule.alpha,
+            protocol.level,
+            "tierwise" if read.plan is None else read.plan,
+            protocol.rule.procedure,
+        ),
+        read.costs,
     )
     unseen = tuple(
         Unseen(
             value,
-            int(found.rows[g]),
-            bool(np.isfinite(found.thresholds[g]).any()),
-            int(found.accepted[g]),
-            int(found.errors[g]),
-            (float(found.risk[g, 0]), float(found.risk[g, 1])),
-            (float(found.coverage[g, 0]), float(found.coverage[g, 1])),
+            int(evidence.rows[g]),
+            bool(np.isfinite(evidence.thresholds[g]).any()),
+            int(evidence.accepted[g]),
+            int(evidence.errors[g]),
+            (float(evidence.risk[g, 0]), float(evidence.risk[g, 1])),
+            (float(evidence.coverage[g, 0]), float(evidence.coverage[g, 1])),
         )
         for g, value in enumerate(values)
     )
-    return LeftOut(asked.by, unseen, int((group < 0).sum()))
+    return LeftOut(field.by, unseen, int((group < 0).sum()))
 
 
-def _places(rows: Sequence[str], known: Mapping[str, str], values: Sequence[str]) -> IntArray:
+def _index_values(rows: Sequence[str], known: Mapping[str, str], values: Sequence[str]) -> IntArray:
     """For each row the place of its value among `values`, -1 where it has another or none."""
     place = {value: g for g, value in enumerate(values)}
     return np.array([place.get(known.get(item_id, ""), -1) for item_id in rows], dtype=np.int64)
-
-
-def _radius(test: PolicyTest, alpha: float) -> float | None:
-    upper = float(clopper_pearson_upper(test.errors, test.accepted, test.level))
-    # A p-value that equals its level to the last bit may put its limit a rounding above alpha.
-    return robustness_radius(min(upper, alpha), alpha)

@@ -1,4 +1,4 @@
-"""Record every test of a label, and every command that read labels to choose, beside the certificate.
+"""Record every test of a label, and every command that read labels to choose, in ledger.jsonl.
 
 `ledger.jsonl` only grows. A test is written down before its outcome is known, with a digest of each of its
 labels; the outcome follows. Each later test of a label spends a share of delta of its own, so that the
@@ -28,8 +28,8 @@ FRESH = (
     "`trustescalate check --write-roles` writes ([roles] file), or leave them out of [data]"
 )
 RESTORE = (
-    "restore the file as it was when the certificate was made, both belong into version control; where it is "
-    "lost these labels count as tested: begin in a new folder, with rows that were never tested"
+    "restore the file as it was when the certificate was made (keep both under version control); if it is "
+    "lost, these labels count as tested: start in a new folder, with rows that were never tested"
 )
 
 
@@ -185,7 +185,7 @@ class Ledger:
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """A digest of what decides which policies pass: not which is used, nor what stands beside the test."""
+    """The ledger of a folder. Raises DataError where lines were changed or removed."""
     path = folder / LEDGER
     try:
         lines, _ = read_appended(path, Line)
@@ -201,7 +201,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def row_digest(item: Item) -> str:
-    """A digest of what people label: prompt and responses, whichever of them comes first."""
+    """A digest of what annotators label: prompt and responses, in any order."""
     order = sorted(each if isinstance(each, str) else canonical(each) for each in item.responses)
     return digest("row", item.prompt, order)[:LENGTH]
 
@@ -217,18 +217,19 @@ def labels_of(items: Iterable[Item], annotations: Iterable[Annotation]) -> Label
         rows[row_digest(item)] += notes[item.id]
         if item.group is not None:
             clusters.add(digest("cluster", item.group)[:LENGTH])
-    named = ((row, digest(sorted(heard))[:LENGTH]) for row, heard in rows.items())
+    named = ((row, digest(sorted(labels))[:LENGTH]) for row, labels in rows.items())
     return Labels(tuple(sorted(named)), tuple(sorted(clusters)))
 
 
 def protocol_digest(protocol: Protocol, annotations: Iterable[Annotation]) -> str:
-    """A digest of what decides which policies pass: not of which is used, nor of what stands beside."""
-    tested = replace(protocol, attempt=None, prefer="coverage", abstention_price=None, leave_out=None)
+    """A digest of what decides which policies pass, not of which is used, nor of secondary statistics."""
+    rule = replace(protocol.rule, prefer="coverage", abstention_price=None)
+    tested = replace(protocol, attempt=None, rule=rule, leave_out=None)
     return digest(to_python(tested), labels_digest(annotations, protocol.roles.get("dev", ())))
 
 
 def votes_digest(judged: Judged) -> str:
-    """A digest of what the judges said, whatever it cost and however it was worded."""
+    """A digest of the judges' votes, whatever they cost and however replies were worded."""
     return digest(
         sorted(
             (name, item_id, row.planned, [(v.exemplar_set, v.order, v.probs, v.failure) for v in row.votes])
@@ -251,7 +252,7 @@ def must_hold(ledger: Ledger, certificate: Certificate, rows: Iterable[str]) -> 
     if attempt is not None and attempt.ledger not in ledger.digests:
         gone = "is gone" if not ledger.lines else "does not hold the test that certificate.json is from"
         raise CertificateMismatch(
-            f"{ledger.path} {gone}: without it nobody knows how often these labels were tested", RESTORE
+            f"{ledger.path} {gone}: without it the number of tests of these labels is unknown", RESTORE
         )
 
 
@@ -261,7 +262,7 @@ def must_hold(ledger: Ledger, certificate: Certificate, rows: Iterable[str]) -> 
 def enter_outcome(
     ledger: Ledger, attempt: Attempt, outcome: Literal["certified", "expected", "none"]
 ) -> Ledger:
-    """Write down what came of a test, once."""
+    """Write down the outcome of a test, once."""
     if any(line.test == attempt.ledger for line in ledger.lines):
         return ledger
     return ledger.add(Line(previous=ledger.last, event="outcome", test=attempt.ledger, outcome=outcome))

@@ -1,7 +1,6 @@
-"""Whom a verdict must agree with, and what it loses where it does not: the estimand of a guarantee.
+"""Define the estimand of a guarantee: which label a verdict must agree with, and what it loses otherwise.
 
-Everything that compares a verdict with people asks here, so that a certificate, a report and a watch count
-the same. Nothing is tested here, and no verdict is made.
+Certificates, reports and monitoring all count by these functions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +23,8 @@ def losses(
 ) -> Mapping[str, Mapping[Label, float]]:
     """What each of the task's labels would lose, 0 to 1, on each annotated item of `labels.claimed`.
 
-    Against "majority": 0 where most people say so, else 1, and 1 for every label where nobody is ahead.
-    Where everybody skipped every label loses 1: nobody agrees with it.
+    Against "majority": 0 for the majority's label, else 1, and 1 for every label where there is no majority
+    or everybody skipped.
     Against "annotator": the mean over the item's annotators, so the risk against one drawn at random. With
     `ties == "half"` a tie on one side alone loses 1/2; a rating within `tolerance` of people's loses nothing.
 
@@ -36,27 +35,27 @@ def losses(
     >>> losses(task, "annotator", [*rows, Annotation("x", "dee", "B")])
     {'x': {'A': 0.375, 'B': 0.625, 'tie': 0.375}}
     """
-    said = claimed(task, annotations)
-    counts = np.zeros((len(said), len(task.labels)), dtype=np.int64)
+    by_item = claimed(task, annotations)
+    counts = np.zeros((len(by_item), len(task.labels)), dtype=np.int64)
     place = {label: i for i, label in enumerate(task.labels)}
-    for row, stated in enumerate(said.values()):
-        heard = [note.label for note in stated]
-        if against == "majority" and heard:
-            winner = plurality(heard)
-            heard = [] if winner is None else [winner]
-        for label in heard:
+    for row, stated in enumerate(by_item.values()):
+        stated_labels = [note.label for note in stated]
+        if against == "majority" and stated_labels:
+            winner = plurality(stated_labels)
+            stated_labels = [] if winner is None else [winner]
+        for label in stated_labels:
             counts[row, place[label]] += 1
-    found = expected_losses(counts, _lost(task)).tolist()
+    table = expected_losses(counts, _pairwise_losses(task)).tolist()
     return {
-        item_id: dict(zip(task.labels, row, strict=True)) for item_id, row in zip(said, found, strict=True)
+        item_id: dict(zip(task.labels, row, strict=True)) for item_id, row in zip(by_item, table, strict=True)
     }
 
 
 def loss_table(task: Task, known: Mapping[str, Mapping[Label, float]], rows: Sequence[str]) -> FloatArray:
-    """`losses` as (n, c), for these rows and the task's labels; 1 where nobody has an opinion."""
+    """`losses` as (n, c), for these rows and the task's labels; 1 where no annotator states a label."""
     nothing = dict.fromkeys(task.labels, 1.0)
-    found = [[known.get(item_id, nothing)[label] for label in task.labels] for item_id in rows]
-    return np.array(found, dtype=np.float64).reshape(len(rows), len(task.labels))
+    table = [[known.get(item_id, nothing)[label] for label in task.labels] for item_id in rows]
+    return np.array(table, dtype=np.float64).reshape(len(rows), len(task.labels))
 
 
 def verdict_losses(labels: IntArray, table: FloatArray) -> FloatArray:
@@ -78,7 +77,7 @@ def right_or_wrong(labels: IntArray, table: FloatArray) -> IntArray:
 
 
 def whom(task: Task, against: Against) -> str:
-    """Say it in words, after "agree with".
+    """The reference in words, to follow "agree with".
 
     >>> whom(Task(TaskKind.RATING, "How good?", ("1", "2", "3"), tolerance=1), "majority")
     "the majority of an item's annotators, where a rating at most 1 away from theirs agrees"
@@ -99,8 +98,8 @@ def rule(task: Task) -> str:
     return f", where a rating at most {task.tolerance} away from theirs agrees" if task.tolerance else ""
 
 
-def _lost(task: Task) -> FloatArray:
-    """What verdict i loses against opinion j (c, c)."""
+def _pairwise_losses(task: Task) -> FloatArray:
+    """What verdict i loses against label j (c, c)."""
     if task.kind is TaskKind.RATING:
         grades = np.array([int(label) for label in task.labels])
         return np.asarray(np.abs(grades[:, None] - grades) > task.tolerance, dtype=np.float64)

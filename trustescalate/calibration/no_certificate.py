@@ -1,4 +1,4 @@
-"""When the answer is no: why, and what would help. Nothing here is part of a test."""
+"""Explain why there is no certificate, and what would help."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ MORE_CLUSTERS = (
     '"one_per_cluster", which has more power where rows of one cluster are right or wrong together'
 )
 
-
+NO_VERDICTS = "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
 NO_PILOT = (
-    "There was no item without a label, and no row in the roles dev or holdout, to lay out the path with, so "
-    "testing may have started at a poor place: bring some, or set [roles] dev = 0.2"
+    "No item without a label, and no row in the roles dev or holdout, was there to lay out the path with, so "
+    "testing may have started at a poor place: add some, or set [roles] dev = 0.2"
 )
 CONSIDERED = 8
 """Of the tested policies so many are worked out exactly: those that seem to need fewest labels."""
 MOST_LABELS = 100_000
-"""Who would need more accepted rows than about these is told that the rate is too close to alpha."""
+"""Above about so many accepted rows the advice is that the rate is too close to alpha."""
 
 
 def explain_no_certificate(
@@ -34,50 +34,50 @@ def explain_no_certificate(
 ) -> tuple[str, str]:
     """Why none of the policies that were tested may be used, and what would help."""
     if protocol.claim == "batch":
-        return _batch_reason(protocol, aligned, len(tests)), _batch_advice(protocol, aligned)
-    advice = _advice(protocol, aligned, tests)
+        return _explain_batch(protocol, aligned, len(tests)), _advise_batch(protocol, aligned)
+    advice = _advise(protocol, aligned, tests)
     if protocol.interim is not None:
-        advice = f"{_next_look(protocol)}; {advice}"
-    if protocol.path != "tierwise" and not protocol.roles["pilot"]:
+        advice = f"{_describe_next_interim(protocol)}; {advice}"
+    if not protocol.tierwise and not protocol.roles["pilot"]:
         advice = f"{advice}. {NO_PILOT}"
-    return _reason(protocol, aligned, len(tests)), advice
+    return _explain(protocol, aligned, len(tests)), advice
 
 
-def _reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, floor = len(aligned.truth), _floor(protocol)
+def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
+    n, floor = len(aligned.truth), _fewest_rows(protocol)
     if n < floor:
         return (
-            f"{n} labelled rows cannot certify anything: at alpha = {protocol.alpha:g} and delta = "
+            f"{n} labelled rows cannot certify anything: at alpha = {protocol.rule.alpha:g} and delta = "
             f"{protocol.level:g} even {floor - 1} rows without one disagreement would not be enough"
         )
     if _too_few_clusters(protocol, aligned):
         return (
-            f"{n} labelled rows in {_clusters(protocol, aligned)} clusters cannot certify anything: at alpha "
-            f"= {protocol.alpha:g} and delta = {protocol.level:g} not even without one disagreement"
+            f"{n} labelled rows in {_count_clusters(protocol, aligned)} clusters cannot certify anything: at "
+            f"alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g} not even without one disagreement"
         )
-    if _spoken(aligned) < floor:
-        return f"the judges gave usable verdicts on {_spoken(aligned)} of {n} rows"
-    what = "tiers" if protocol.path == "tierwise" else "policies"
+    if _count_verdicts(aligned) < floor:
+        return f"the judges gave usable verdicts on {_count_verdicts(aligned)} of {n} rows"
+    what = "tiers" if protocol.tierwise else "policies"
     return (
         f"none of {tested} {what} passed its test: on {n} labelled rows, disagreement "
-        f"with people could not be shown to be at most {protocol.alpha:g}"
+        f"with people could not be shown to be at most {protocol.rule.alpha:g}"
     )
 
 
-def _advice(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    floor = _floor(protocol)
+def _advise(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
+    floor = _fewest_rows(protocol)
     if len(aligned.truth) < floor:
         return f"label at least {floor} rows for certification, better three times as many"
     if _too_few_clusters(protocol, aligned):
         return MORE_CLUSTERS
-    if _spoken(aligned) < floor:
-        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
-    return _from_tests(protocol, aligned, tests)
+    if _count_verdicts(aligned) < floor:
+        return NO_VERDICTS
+    return _advise_from_tests(protocol, aligned, tests)
 
 
-def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    units = len(aligned.truth) if protocol.clusters is None else _clusters(protocol, aligned)
-    closest, needed = _closest(protocol, tests, units)
+def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
+    units = len(aligned.truth) if protocol.clusters is None else _count_clusters(protocol, aligned)
+    closest, needed = _find_closest(protocol, tests, units)
     if closest is None:
         return "label more rows, use better judges or clearer instructions, or allow a larger alpha"
     lost = closest.errors if closest.loss is None else closest.loss
@@ -85,20 +85,20 @@ def _from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest
         f"the closest policy released {closest.accepted} of {len(aligned.truth)} rows, and {lost:g} verdicts "
         "disagreed with people"
     )
-    if lost >= protocol.alpha * closest.accepted:
+    if lost >= protocol.rule.alpha * closest.accepted:
         return f"{seen}: use better judges, clearer instructions, or allow a larger alpha"
     if needed is None:
         return f"{seen}: too close to alpha for any number of labels that people would give"
     least = "about" if _is_exact(protocol) else "more than"  # betting needs more than counts do
     what = "rows" if protocol.clusters is None else "clusters"
     advice = (
-        f"{seen}; if that rate holds, {least} {needed} freshly labelled {what} would do with a chance of "
-        "80 %. A further test of these labels has its own, smaller share of delta"
+        f"{seen}; at that rate, {least} {needed} freshly labelled {what} give a certificate with a "
+        "chance of 80 %. A further test of these labels has its own, smaller share of delta"
     )
     return advice if protocol.clusters is None else f"{advice}; or {MORE_CLUSTERS}"
 
 
-def _closest(
+def _find_closest(
     protocol: Protocol, tests: Sequence[PolicyTest], units: int
 ) -> tuple[PolicyTest | None, int | None]:
     """The tested policy that would need fewest labels at the rate seen, and how many, counted in `units`.
@@ -116,43 +116,46 @@ def _closest(
         return (lost + 0.5) / (test.accepted + 1)
 
     def roughly(test: PolicyTest) -> float:
-        gap = protocol.alpha - rate(test)
-        return 9 * protocol.alpha * (1 - protocol.alpha) / (gap * gap) if gap > 0 else np.inf
+        gap = protocol.rule.alpha - rate(test)
+        return 9 * protocol.rule.alpha * (1 - protocol.rule.alpha) / (gap * gap) if gap > 0 else np.inf
 
     ranked = sorted(released, key=lambda test: (roughly(test) / test.accepted, rate(test)))
-    found: list[tuple[int, int]] = []
+    candidates: list[tuple[int, int]] = []
     for place, test in enumerate(ranked[:CONSIDERED]):
         if roughly(test) > MOST_LABELS:
             continue
         spent = level[test.part] or protocol.level / len(level)
-        accepted = labels_needed(rate(test), protocol.alpha, spent)
+        accepted = labels_needed(rate(test), protocol.rule.alpha, spent)
         if accepted is not None:
-            found.append((ceil(accepted * units / test.accepted), place))
-    if found:
-        needed, place = min(found)
+            candidates.append((ceil(accepted * units / test.accepted), place))
+    if candidates:
+        needed, place = min(candidates)
         return ranked[place], needed
     return (ranked[0] if ranked else None), None
 
 
-def _next_look(protocol: Protocol) -> str:
-    look = protocol.interim
-    assert look is not None
-    if look.number == len(look.sizes):
-        return "this was the last look: begin anew with rows that were never tested"
-    rows, size = len(protocol.roles["certify"]), look.sizes[look.number]
-    return f"look {look.number + 1} of {len(look.sizes)} takes {size} certification rows, {size - rows} more"
+def _describe_next_interim(protocol: Protocol) -> str:
+    interim = protocol.interim
+    assert interim is not None
+    if interim.number == len(interim.sizes):
+        return "this was the last interim analysis: start again with rows that were never tested"
+    rows, size = len(protocol.roles["certify"]), interim.sizes[interim.number]
+    return (
+        f"interim analysis {interim.number + 1} of {len(interim.sizes)} takes {size} certification rows, "
+        f"{size - rows} more"
+    )
 
 
 def _is_exact(protocol: Protocol) -> bool:
     return protocol.clusters is None and is_binary(protocol.task, protocol.reference)
 
 
-def _floor(protocol: Protocol) -> int:
+def _fewest_rows(protocol: Protocol) -> int:
     """The fewest rows with which anything could pass; of clusters it is the fewest of these."""
-    return label_floor(protocol.alpha, protocol.level)
+    return label_floor(protocol.rule.alpha, protocol.level)
 
 
-def _clusters(protocol: Protocol, aligned: Aligned) -> int:
+def _count_clusters(protocol: Protocol, aligned: Aligned) -> int:
     assert protocol.clusters is not None
     known = set(aligned.ids)
     return sum(not known.isdisjoint(rows) for rows in protocol.clusters.rows)
@@ -165,35 +168,38 @@ def _too_few_clusters(protocol: Protocol, aligned: Aligned) -> bool:
     known = set(aligned.ids)
     sizes = np.array([len(known.intersection(rows)) for rows in protocol.clusters.rows])
     none = np.zeros_like(sizes)
-    p_value = cluster_pvalue(sizes, none, protocol.alpha, protocol.clusters.largest, protocol.level)
+    p_value = cluster_pvalue(sizes, none, protocol.rule.alpha, protocol.clusters.largest, protocol.level)
     return p_value > protocol.level
 
 
-def _batch_reason(protocol: Protocol, aligned: Aligned, tested: int) -> str:
+def _explain_batch(protocol: Protocol, aligned: Aligned, tested: int) -> str:
     n, size = len(aligned.truth), len(protocol.batch)
-    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
+    if batch_pvalue(0, n, size, protocol.rule.alpha) > protocol.rule.delta:
         return (
-            f"{n} labelled rows of a batch of {size} are too few: at alpha = {protocol.alpha:g} and delta = "
-            f"{protocol.delta:g} not even {n} rows without one disagreement would be enough"
+            f"{n} labelled rows of a batch of {size} are too few: at alpha = {protocol.rule.alpha:g} and "
+            f"delta = {protocol.rule.delta:g} not even {n} rows without one disagreement would be enough"
         )
     return (
         f"none of {tested} policies passed its test: with {n} of {size} rows labelled, disagreement with "
-        f"people on this batch could not be shown to be at most {protocol.alpha:g}"
+        f"people on this batch could not be shown to be at most {protocol.rule.alpha:g}"
     )
 
 
-def _batch_advice(protocol: Protocol, aligned: Aligned) -> str:
+def _advise_batch(protocol: Protocol, aligned: Aligned) -> str:
     n, size = len(aligned.truth), len(protocol.batch)
-    if batch_pvalue(0, n, size, protocol.alpha) > protocol.delta:
-        floor = label_floor(protocol.alpha, protocol.delta)
-        return f"raise [guarantee] label_budget: about {floor} rows to certify with are the least, better three times"
-    if not _spoken(aligned):
-        return "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+    if batch_pvalue(0, n, size, protocol.rule.alpha) > protocol.rule.delta:
+        floor = label_floor(protocol.rule.alpha, protocol.rule.delta)
+        return (
+            f"raise [guarantee] label_budget: at least about {floor} rows to certify with, better three "
+            "times as many"
+        )
+    if not _count_verdicts(aligned):
+        return NO_VERDICTS
     return (
-        "let people label this batch, or bring better judges to the next one, with more rows to label. "
+        "send this batch to human review, or use better judges for the next one, with more rows to label. "
         "A batch that was tested must not be tested again until it passes"
     )
 
 
-def _spoken(aligned: Aligned) -> int:
+def _count_verdicts(aligned: Aligned) -> int:
     return int((aligned.labels >= 0).any(axis=1).sum())

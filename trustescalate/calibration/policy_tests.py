@@ -1,7 +1,6 @@
-"""From aligned rows to tested policies: each kind of test behind one signature, and the one that is due.
+"""Test the policies of a plan on aligned rows: one signature for every method, and the method that is due.
 
-A test reads votes by the path, looks up what each verdict loses against people, and hands both to `stats`.
-Nothing here decides what people meant (`estimand`) or which rows are tested (`selection`).
+A test reads votes by the path, looks up what each verdict loses (`losses`), and hands both to `stats`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +13,13 @@ from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.records import PolicyTest
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.batch import certify_batch
-from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.certify import Certified, Table, certify
+from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
+from trustescalate.stats.certify import Certified, Table, certify_rows
 from trustescalate.stats.clusters import certify_clusters
 from trustescalate.stats.losses import certify_losses
 from trustescalate.stats.paths import Plan
-from trustescalate.stats.pooling import Votes
+from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.shift import robustness_radius
 
 
 class Tested(NamedTuple):
@@ -50,7 +50,7 @@ def kind_of(protocol: Protocol) -> Kind:
 def run_test(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     """Test every policy of a plan, None for `tierwise`, on the certification rows, in a batch on all of it.
 
-    The first rows of a batch are those that people labelled. Raises ValueError as the functions of `stats`
+    The first rows of a batch are the labelled ones. Raises ValueError as the functions of `stats`
     that it calls do: the configuration lets nothing through that they refuse.
     """
     return _TESTS[kind_of(protocol)](protocol, rows, plan)
@@ -59,7 +59,7 @@ def run_test(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
 class Read(NamedTuple):
     """Rows as a plan reads them (n, r m), and the plan itself, whose thresholds are for these.
 
-    `verdicts` are right or wrong, against a truth of 0 (`estimand.right_or_wrong`).
+    `verdicts` are right or wrong, against a truth of 0 (`losses.right_or_wrong`).
     """
 
     scores: FloatArray
@@ -78,100 +78,71 @@ def read_rows(rows: Aligned, plan: Plan | None) -> Read:
     return Read(*votes, verdicts, costs, None if plan is None else plan._replace(readings=(None,)))
 
 
-def _exact(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+def _test_exactly(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     read = read_rows(rows, plan)
-    found = certify(
-        read.scores,
-        read.verdicts,
-        np.zeros(len(rows.ids), dtype=np.int64),
-        read.costs,
-        alpha=protocol.alpha,
-        delta=protocol.level,
-        path="tierwise" if read.plan is None else read.plan,
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
+    path: Plan | Literal["tierwise"] = "tierwise" if read.plan is None else read.plan
+    truth = np.zeros(len(rows.ids), dtype=np.int64)
+    return _as_tested(
+        certify_rows(Rows(read.scores, read.verdicts, truth, read.costs), protocol.rule_along(path)), plan
     )
-    return _tested(found, plan)
 
 
-def _on_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+def _test_batch(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     read = read_rows(rows, plan)
     assert read.plan is not None, "the configuration refuses tierwise"
     sample = np.arange(len(protocol.roles["certify"]))
-    found = certify_batch(
+    outcome = certify_batch(
         read.scores,
         read.verdicts,
         sample,
         np.zeros(len(sample), dtype=np.int64),
         read.costs,
-        alpha=protocol.alpha,
-        delta=protocol.level,
-        path=read.plan,
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
+        protocol.rule_along(read.plan),
         release_human_labels=protocol.release_human_labels,
     )
-    return _tested(found, plan)
+    return _as_tested(outcome, plan)
 
 
-def _by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+def _test_by_betting(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     read = read_rows(rows, plan)
     assert read.plan is not None, "the configuration refuses tierwise"
-    found = certify_losses(
-        read.scores,
-        read.labels,
-        verdict_losses(read.labels, rows.losses),
-        read.costs,
-        alpha=protocol.alpha,
-        delta=protocol.level,
-        path=read.plan,
-        order=_order(protocol, rows.ids),
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
-    )
-    return _tested(found, plan)
+    lost, rule = verdict_losses(read.labels, rows.losses), protocol.rule_along(read.plan)
+    order = _draw_order(protocol, rows.ids)
+    return _as_tested(certify_losses(read.scores, read.labels, lost, read.costs, rule, order=order), plan)
 
 
-def _on_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
+def _test_clusters(protocol: Protocol, rows: Aligned, plan: Plan | None) -> Tested:
     read = read_rows(rows, plan)
     assert protocol.clusters is not None
     assert read.plan is not None, "the configuration refuses tierwise"
     place = {item_id: g for g, ids in enumerate(protocol.clusters.rows) for item_id in ids}
     names, cluster = np.unique([place[item_id] for item_id in rows.ids], return_inverse=True)
-    found = certify_clusters(
+    outcome = certify_clusters(
         read.scores,
         read.verdicts,
         np.zeros(len(rows.ids), dtype=np.int64),
         read.costs,
         cluster,
-        alpha=protocol.alpha,
-        delta=protocol.level,
-        path=read.plan,
+        protocol.rule_along(read.plan),
         largest=protocol.clusters.largest,
-        order=_order(protocol, [min(protocol.clusters.rows[g]) for g in names]),
-        procedure=protocol.procedure,
-        prefer=protocol.prefer,
-        abstention_price=protocol.abstention_price,
+        order=_draw_order(protocol, [min(protocol.clusters.rows[g]) for g in names]),
     )
-    return _tested(found, plan)
+    return _as_tested(outcome, plan)
 
 
-def _tested(found: Certified, plan: Plan | None) -> Tested:
-    return Tested(found.chosen, found.coverage_lower, policy_tests(found.table, plan))
+def _as_tested(outcome: Certified, plan: Plan | None) -> Tested:
+    return Tested(outcome.chosen, outcome.coverage_lower, policy_tests(outcome.table, plan))
 
 
 _TESTS: Mapping[Kind, Callable[[Protocol, Aligned, Plan | None], Tested]] = {
-    "exact": _exact,
-    "batch": _on_batch,
-    "betting": _by_betting,
-    "clusters": _on_clusters,
+    "exact": _test_exactly,
+    "batch": _test_batch,
+    "betting": _test_by_betting,
+    "clusters": _test_clusters,
 }
 
 
-def _order(protocol: Protocol, names: Sequence[str]) -> IntArray:
+def _draw_order(protocol: Protocol, names: Sequence[str]) -> IntArray:
     """The order in which rows or clusters are bet on: by a hash of seed and name, so by no label."""
     lots = [digest("order", protocol.seed, name) for name in names]
     return np.array(sorted(range(len(names)), key=lots.__getitem__), dtype=np.int64)
@@ -186,10 +157,10 @@ def policy_tests(table: Table, plan: Plan | None, parts: IntArray | None = None)
     if parts is None:
         sizes = (len(table.accepted),) if plan is None else plan.sizes
         parts = np.repeat(np.arange(len(sizes)), sizes)
-    found = []
+    tests = []
     for t, (policy, by_tier) in enumerate(zip(table.policies, table.by_tier, strict=True)):
         reading, tiers = (0, slice(None)) if plan is None else plan.reading_of(policy)
-        found.append(
+        tests.append(
             PolicyTest(
                 thresholds=finite(policy[tiers]),
                 accepted=int(table.accepted[t]),
@@ -205,7 +176,14 @@ def policy_tests(table: Table, plan: Plan | None, parts: IntArray | None = None)
                 loss=None if table.total is None else float(table.total[t]),
             )
         )
-    return tuple(found)
+    return tuple(tests)
+
+
+def shift_radius(tests: Sequence[PolicyTest], alpha: float) -> float | None:
+    """How far the accepted rows may shift (`shift.robustness_radius`) under the weakest of these tests."""
+    upper = max(float(clopper_pearson_upper(test.errors, test.accepted, test.level)) for test in tests)
+    # A p-value that equals its level to the last bit may put its limit a rounding above alpha.
+    return robustness_radius(min(upper, alpha), alpha)
 
 
 def finite(thresholds: FloatArray) -> tuple[float | None, ...]:

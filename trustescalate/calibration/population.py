@@ -31,9 +31,9 @@ from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Votes, stacked_scores
 
 INTERVAL_DELTA = 0.05
-TIES = "people call some items a tie, and nobody knows which of the others those are"
+TIES = "annotators call some items a tie, and which of the others those are is unknown"
 ASKED_ONLY = 2.0
-"""A threshold that no score reaches: every judge is asked, and none decides by itself."""
+"""A threshold that no score reaches: every judge judges the item, and none decides by itself."""
 FEWEST_LABELS = 2
 """With fewer there is no variance, so no interval of any kind."""
 Judged = Mapping[str, Mapping[str, Judgment]]
@@ -54,7 +54,7 @@ def label_values(task: Task) -> Mapping[Label, float] | None:
 
 
 class Known(NamedTuple):
-    """What is known of the mean label: `labelled` certification rows as (prediction, what people say), and
+    """What is known of the mean label: `labelled` certification rows as (prediction, human label), and
     `fresh` items of the run as predictions. By item id."""
 
     labelled: Mapping[str, tuple[float, float]]
@@ -62,47 +62,45 @@ class Known(NamedTuple):
 
 
 def known_rows(
-    run: Run,
-    judged: Judged,
-    annotations: Iterable[Annotation],
-    values: Mapping[Label, float],
+    run: Run, judged: Judged, annotations: Iterable[Annotation], values: Mapping[Label, float]
 ) -> Known:
     """Predictions on the scale of `values` for all rows, and people's labels of the certification rows.
 
     Only these labels count: they were drawn without looking at what any judge says. Labels that came later
-    are mostly of abstained items. A row counts what its majority says; where there is none, and always for
-    ratings and for a guarantee about an annotator drawn at random, the mean of its opinions.
+    are mostly of abstained items. A row counts its majority label; where there is none, and always for
+    ratings and for a guarantee about an annotator drawn at random, the mean of its labels.
     """
     certificate = run.header.certificate
     wanted = set(certificate.roles["certify"])
     notes = [note for note in annotations if note.item_id in wanted]
-    said = annotation_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
-    rows = [item_id for item_id in certificate.roles["certify"] if item_id in said]
+    labels = annotation_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
+    rows = [item_id for item_id in certificate.roles["certify"] if item_id in labels]
     scorer = Scorer.of(certificate)
     policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
     reached = tier_reached(certificate, judged, policies, scorer)
     names = [seal.judge for seal in certificate.judges]
     return Known(
         {
-            item_id: (_expected(scorer, judged[names[j]][item_id], values), said[item_id])
+            item_id: (_expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
             for item_id, j in zip(rows, reached, strict=True)
         },
-        {item_id: _expected(scorer, judgment, values) for item_id, judgment in _deepest(run).items()},
+        {
+            item_id: _expect_value(scorer, judgment, values)
+            for item_id, judgment in _last_fresh_judgments(run).items()
+        },
     )
 
 
 def predictions(run: Run, values: Mapping[Label, float]) -> Mapping[str, float]:
     """The mean value that the deepest tier expects of every item that was judged, by item id."""
     scorer = Scorer.of(run.header.certificate)
-    return {item_id: _expected(scorer, judgment, values) for item_id, judgment in _last(run).items()}
+    return {
+        item_id: _expect_value(scorer, judgment, values) for item_id, judgment in _last_judgments(run).items()
+    }
 
 
 def overall(
-    run: Run,
-    judged: Judged,
-    annotations: Iterable[Annotation],
-    groups: Groups,
-    strata: Groups | None = None,
+    run: Run, judged: Judged, annotations: Iterable[Annotation], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     """The mean label of the population that certification rows and the run's items are drawn from.
 
@@ -117,10 +115,10 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    found = _overall(known_rows(run, judged, annotations, values), values, groups, strata)
+    mean = _estimate_overall(known_rows(run, judged, annotations, values), values, groups, strata)
     if not errors_are_counted(certificate):
-        return found
-    return replace(found, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
+        return mean
+    return replace(mean, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
 
 
 def calibration_overall(
@@ -142,9 +140,9 @@ def calibration_overall(
     if dropped_ties(protocol.task, notes):
         return Overall(None, TIES)
     last = judged[protocol.judges[-1][0]]
-    said = annotation_means(protocol.task, notes, values, always=protocol.reference == "annotator")
-    seen = {item_id: _expected(scorer, row, values) for item_id, row in last.items()}
-    rows = [item_id for item_id in protocol.roles["certify"] if item_id in said and item_id in seen]
+    labels = annotation_means(protocol.task, notes, values, always=protocol.reference == "annotator")
+    seen = {item_id: _expect_value(scorer, row, values) for item_id, row in last.items()}
+    rows = [item_id for item_id in protocol.roles["certify"] if item_id in labels and item_id in seen]
     groups = {item_id: item.group for item_id, item in items.items()}
     if len({unit_of(item_id, groups) for item_id in rows}) < FEWEST_LABELS:
         return Overall(None, f"fewer than {FEWEST_LABELS} labelled rows")
@@ -152,33 +150,34 @@ def calibration_overall(
     # Rows kept by their weights are of another population than the pilot.
     pilot = protocol.roles["pilot"] if protocol.weighting is None else ()
     fresh = {item_id: seen[item_id] for item_id in pilot if item_id in seen and item_id not in used}
-    return _overall(
-        Known({item_id: (seen[item_id], said[item_id]) for item_id in rows}, fresh), values, groups
+    return _estimate_overall(
+        Known({item_id: (seen[item_id], labels[item_id]) for item_id in rows}, fresh), values, groups
     )
 
 
-def _overall(
+def _estimate_overall(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     firsts: dict[str, str] = {}
     for item_id in (*known.labelled, *known.fresh):
         firsts.setdefault(unit_of(item_id, groups), item_id)
     ends = min(values.values()), max(values.values())
-    predicted, heard = (
-        _by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups) for side in (0, 1)
+    predicted, labels = (
+        _average_by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups)
+        for side in (0, 1)
     )
-    by_unit = _by_unit(known.fresh.items(), groups)
+    by_unit = _average_by_unit(known.fresh.items(), groups)
     units = [*predicted, *by_unit]
     grouped = any(groups.get(item_id) for item_id in (*known.labelled, *known.fresh))
     survey = Survey(
         np.array([*predicted.values(), *by_unit.values()]),
-        np.arange(len(heard)),
-        np.array(list(heard.values())),
+        np.arange(len(labels)),
+        np.array(list(labels.values())),
         cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
         ends=ends,
     )
     kinds = [(strata or {}).get(firsts[unit]) for unit in units]
-    by_kind, coarse = _by_kind(survey, kinds, ends) if strata else ((), None)
+    by_kind, coarse = _estimate_strata(survey, kinds, ends) if strata else ((), None)
     mean = ppi_mean(survey._replace(stratum=coarse), INTERVAL_DELTA)
     return Overall(
         estimate=within(mean.estimate, ends),
@@ -194,10 +193,10 @@ def _overall(
     )
 
 
-def _by_unit(found: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
+def _average_by_unit(values: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
     """The mean of each group, and of each item that stands alone, in the order in which they come."""
     by_unit: dict[str, list[float]] = defaultdict(list)
-    for item_id, value in found:
+    for item_id, value in values:
         by_unit[unit_of(item_id, groups)].append(value)
     return {unit: float(np.mean(each)) for unit, each in by_unit.items()}
 
@@ -210,7 +209,7 @@ def errors_are_counted(certificate: Certificate) -> bool:
     return task.kind is not TaskKind.RATING and task.ties != "half" and certificate.method != "clusters"
 
 
-def _by_kind(
+def _estimate_strata(
     survey: Survey, kinds: Sequence[str | None], ends: tuple[float, float]
 ) -> tuple[tuple[Stratum, ...], IntArray | None]:
     """Each kind by itself, all intervals holding at once; and the strata of the mean over all kinds."""
@@ -218,7 +217,7 @@ def _by_kind(
     code = np.array([names.index(kind) for kind in kinds])
     coarse = coarse_strata(code, survey.labelled, survey.cluster)
     delta = simultaneous(INTERVAL_DELTA, len(names))
-    found = []
+    records = []
     for k, name in enumerate(names):
         mine = np.flatnonzero(code == k)
         labelled = np.flatnonzero(np.isin(mine, survey.labelled))
@@ -231,11 +230,11 @@ def _by_kind(
             ends=ends,
         )
         pooled = coarse is None or bool(np.any((coarse == coarse[mine[0]]) & (code != k)))
-        found.append(_stratum(name, part, delta, ends, pooled))
-    return tuple(found), coarse
+        records.append(_estimate_stratum(name, part, delta, ends, pooled))
+    return tuple(records), coarse
 
 
-def _stratum(
+def _estimate_stratum(
     name: str | None, part: Survey, delta: float, ends: tuple[float, float], pooled: bool
 ) -> Stratum:
     items, labels = len(part.prediction), len(part.label)
@@ -278,27 +277,21 @@ def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple
 def not_measurable(run: Run) -> str:
     """Why a run says nothing of means over all items; empty where it does."""
     certificate, region = run.header.certificate, run.header.certificate.region
-    unasked = not all(row.trail for row in run.decisions)
+    unjudged = not all(row.trail for row in run.decisions)
     reasons = (
-        (
-            run.header.status != "complete" or len(run.decisions) < run.header.items,
-            "the run is not complete",
-        ),
+        (run.header.status != "complete" or len(run.decisions) < run.header.items, "the run is not complete"),
         (bool(certificate.dropped_ties), TIES),
         (certificate.status == "none" or certificate.n < 2, "nothing is certified"),
         (
             region is not None and region.uniform < FEWEST_LABELS,
             "fewer than two labelled rows are from all items; those of a region do not stand for all",
         ),
+        (certificate.status == "expected" and unjudged, "items that share a group have no verdict"),
         (
-            certificate.status == "expected" and unasked,
-            "no judge was asked about items that share a group",
+            certificate.group_by is not None and unjudged,
+            f"items whose {certificate.group_by} has no certificate have no verdict",
         ),
-        (
-            certificate.group_by is not None and unasked,
-            f"no judge was asked about items whose {certificate.group_by} has no certificate",
-        ),
-        (not _deepest(run), "every item of the run was labelled for the certificate"),
+        (not _last_fresh_judgments(run), "every item of the run was labelled for the certificate"),
     )
     return next((why for holds, why in reasons if holds), "")
 
@@ -306,19 +299,19 @@ def not_measurable(run: Run) -> str:
 def annotation_means(
     task: Task, notes: Sequence[Annotation], values: Mapping[Label, float], *, always: bool = False
 ) -> Mapping[str, float]:
-    """What people say of each item as a number: the majority's; without one, for ratings, or `always`, the
-    mean of their opinions."""
+    """The human label of each item as a number: the majority's; without one, for ratings, or `always`, the
+    mean over its annotators."""
     means = always or task.kind is TaskKind.RATING
     won: Mapping[str, Label | None] = {} if means else majority(task, notes)
-    said = {}
+    labels = {}
     for item_id, stated in stated_labels(task, notes).items():
         label = won.get(item_id)
-        told = [values[note.label] for note in stated] if label is None else [values[label]]
-        said[item_id] = sum(told) / len(told)
-    return said
+        stated_values = [values[note.label] for note in stated] if label is None else [values[label]]
+        labels[item_id] = sum(stated_values) / len(stated_values)
+    return labels
 
 
-def _expected(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
+def _expect_value(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
     """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
     worth = np.array([values[label] for label in scorer.task.labels])
     shares = scorer.shares(first_votes(scorer.task, judgment)[None])[0].sum(axis=0)
@@ -366,39 +359,39 @@ def first_votes(task: Task, judgment: Judgment) -> FloatArray:
 
 
 def tier_reached(
-    certificate: Certificate, judged: Judged, held: Mapping[str, Policy | None], scorer: Scorer
+    certificate: Certificate, judged: Judged, policy_of: Mapping[str, Policy | None], scorer: Scorer
 ) -> list[int]:
-    """The deepest tier that is asked about each of these certification rows: the last, without a policy."""
-    if not held:
+    """The deepest tier that judges each of these certification rows: the last, without a policy."""
+    if not policy_of:
         return []
     none = Policy((0.0,) * len(certificate.judges), pooled=False)
-    policies = [policy or none for policy in held.values()]
-    own = scorer.read([seal.judge for seal in certificate.judges], list(held), judged)
+    policies = [policy or none for policy in policy_of.values()]
+    own = scorer.read([seal.judge for seal in certificate.judges], list(policy_of), judged)
     stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
     together = own if stack is None else stacked_scores(stack, own)
     votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
     limits = np.array([[np.inf if tau is None else tau for tau in policy.thresholds] for policy in policies])
     last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
     tier = decide(limits, votes.scores, votes.labels)
-    trusted = np.array([policy is not None for policy in held.values()])
+    trusted = np.array([policy is not None for policy in policy_of.values()])
     return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
 
 
-def _deepest(run: Run) -> Mapping[str, Judgment]:
-    """The last judgment on each fresh item: items whose labels made the certificate speak for themselves."""
+def _last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
+    """The last judgment on each fresh item: items whose labels made the certificate count by these."""
     roles = run.header.certificate.roles
     used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
-    return {item_id: judgment for item_id, judgment in _last(run).items() if item_id not in used}
+    return {item_id: judgment for item_id, judgment in _last_judgments(run).items() if item_id not in used}
 
 
-def _last(run: Run) -> Mapping[str, Judgment]:
+def _last_judgments(run: Run) -> Mapping[str, Judgment]:
     asked = {(row.item_id, row.judge): row for row in run.judgments}
     return {row.item_id: asked[row.item_id, row.trail[-1].judge] for row in run.decisions if row.trail}
 
 
 def one_of_each(run: Run, groups: Groups) -> set[str]:
     """The first fresh item of each group, and all without a group."""
-    return set(first_of_each(_deepest(run), groups))
+    return set(first_of_each(_last_fresh_judgments(run), groups))
 
 
 def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from trustescalate import __version__
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.ledger import Ledger, enter_choice, labels_of, must_hold, read_ledger
-from trustescalate.calibration.protocol import GroupRule, LeaveOut, Protocol
+from trustescalate.calibration.protocol import GroupRule, LeaveOut, Protocol, rule_of
 from trustescalate.calibration.region import applied_region
 from trustescalate.calibration.selection import Selection, lot, select
 from trustescalate.config import Config
@@ -166,12 +166,7 @@ def record_choice(config: Config, command: str, item_ids: Iterable[str]) -> None
 
 
 def build_protocol(
-    config: Config,
-    data: Dataset,
-    selected: Selection,
-    judges: Iterable[tuple[str, str]],
-    *,
-    grouped: bool,
+    config: Config, data: Dataset, selected: Selection, judges: Iterable[tuple[str, str]], *, grouped: bool
 ) -> Protocol:
     """The protocol of a calibration with these judges, each with its fingerprint."""
     guarantee = config.guarantee
@@ -179,13 +174,8 @@ def build_protocol(
     rows = [item for item in data.items if item.id in certify]
     return Protocol(
         task=config.task.task(),
-        alpha=guarantee.alpha,
-        delta=guarantee.delta,
+        rule=rule_of(guarantee),
         claim=guarantee.claim,
-        path=guarantee.path,
-        procedure=guarantee.procedure,
-        prefer=guarantee.prefer,
-        abstention_price=guarantee.abstention_price,
         estimator=config.ensemble.estimator,
         judges=tuple(judges),
         roles=selected.roles,
@@ -225,8 +215,9 @@ def must_be_due(config: Config, selected: Selection) -> None:
     if selected.missing:
         sizes = config.guarantee.interim or ()
         raise NotMeasurable(
-            f"the first look takes {sizes[0]:,} rows to certify with, {selected.missing:,} more than there are",
-            f"label at least {selected.missing:,} more rows, and calibrate again; no judge was asked",
+            f"the first interim analysis takes {sizes[0]:,} rows to certify with, {selected.missing:,} more "
+            "than there are",
+            f"label at least {selected.missing:,} more rows, and calibrate again; no model call was made",
         )
 
 

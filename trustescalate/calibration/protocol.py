@@ -1,11 +1,12 @@
-"""Everything that is decided before a label is read, and the rows that it will be tested on."""
+"""Define the protocol: everything that is decided before a label is read, and the rows that are tested."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 
+from trustescalate.config import GuaranteeTable
 from trustescalate.records import (
     Against,
     Annotation,
@@ -19,6 +20,9 @@ from trustescalate.records import (
 from trustescalate.records.jsonl import digest, to_python
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.paths import PATHS, PathName
+from trustescalate.stats.rule import TestRule
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,15 @@ class Protocol:
     """Everything that is decided before labels are read.
 
     `roles` holds item ids by role; `certify` at most one of each cluster of `drawn_from`, unless `clusters`
-    divides them,
-    `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch", `certify` and
-    `undrawn` together are the batch; `release_human_labels` releases the former with people's labels. With a
-    `region`, the role of that name holds rows that are tested as well, and stand for the region only.
+    divides them, `pilot` items without labels (or dev rows) that lay out the path. With the claim "batch",
+    `certify` and `undrawn` together are the batch; `release_human_labels` releases the former with their
+    human labels. With a `region`, the role of that name holds rows that are tested as well, and stand for the
+    region only.
     """
 
     task: Task
-    alpha: float
-    delta: float
+    rule: TestRule[PathName | Literal["tierwise"]]
     claim: Literal["population", "batch", "expected"]
-    path: PathName | Literal["tierwise"]
-    procedure: Literal["fallback", "fixed_sequence", "bonferroni"]
-    prefer: Literal["coverage", "cost", "total"]
-    abstention_price: float | None
     estimator: str
     judges: tuple[tuple[str, str], ...]
     roles: Mapping[str, tuple[str, ...]]
@@ -107,12 +106,21 @@ class Protocol:
     def level(self) -> float:
         """The probability of a wrong certificate that this test may spend: delta, or its share of it."""
         share = self.attempt or self.interim
-        return self.delta if share is None else self.delta * share.share
+        return self.rule.delta if share is None else self.rule.delta * share.share
+
+    @property
+    def tierwise(self) -> bool:
+        """Whether each tier is tested by itself, on the rows that earlier tiers left over."""
+        return self.rule.path == "tierwise"
+
+    def rule_along(self, path: P) -> TestRule[P]:
+        """The rule of this test, along the path that was laid out, at the delta that it may spend."""
+        return replace(self.rule.along(path), delta=self.level)
 
     @property
     def asks_dev(self) -> bool:
-        """Whether judges must be asked about dev rows: the path is fitted on them."""
-        return self.path != "tierwise" and PATHS[self.path].needs_dev
+        """Whether judges must judge dev rows: the path is fitted on them."""
+        return self.rule.path != "tierwise" and PATHS[self.rule.path].needs_dev
 
     @property
     def digest(self) -> str:
@@ -130,11 +138,24 @@ class Protocol:
         return (*self.roles["certify"], *self.roles["undrawn"])
 
 
+def rule_of(guarantee: GuaranteeTable) -> TestRule[PathName | Literal["tierwise"]]:
+    """The test rule that a configuration names."""
+    return TestRule(
+        guarantee.alpha,
+        guarantee.delta,
+        guarantee.path,
+        guarantee.procedure,
+        guarantee.prefer,
+        guarantee.abstention_price,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Aligned:
     """n rows × m tiers: scores, labels (-1: no verdict), costs; truth (n,), -1: no majority.
 
-    `ids` (n,) names the rows; `losses` (n, c) is what each label would lose on them (`estimand.losses`).
+    `ids` (n,) names the rows; `losses` (n, c) is what each label would lose on them
+    (`calibration.losses.losses`).
     """
 
     ids: tuple[str, ...]
@@ -153,7 +174,7 @@ class Aligned:
 
 
 def labels_digest(annotations: Iterable[Annotation], rows: Iterable[str]) -> str:
-    """A hash of what people said of these rows, in whatever order."""
+    """A hash of the annotations on these rows, in whatever order."""
     wanted = set(rows)
     return digest(sorted((a.item_id, a.annotator, a.label) for a in annotations if a.item_id in wanted))
 

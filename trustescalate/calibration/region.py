@@ -1,4 +1,4 @@
-"""The region that rows are drawn from for the certificate, in region.json: fixed before they are labelled.
+"""Read, write and check region.json: the region that certification rows are drawn from.
 
 `label queue --region` lays the path out on a pilot, keeps the policies whose expected coverage is small, and
 draws rows that some of them accept. `calibrate` must test the same policies, so the file holds them, with
@@ -14,13 +14,13 @@ from typing import ClassVar
 import numpy as np
 
 from trustescalate.calibration.protocol import Protocol, RegionRule
+from trustescalate.calibration.scoring import pooling_record
 from trustescalate.config import Config
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError
 from trustescalate.records import STRICT, Json, PolicyTest, Pooling, Region
 from trustescalate.records.jsonl import decode, digest, encode, to_python, write_atomically
 from trustescalate.stats.bounds import FloatArray
-from trustescalate.stats.control import choose
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Votes
@@ -29,7 +29,7 @@ from trustescalate.stats.region import coverage_lower_limits, in_region
 REGION = "region.json"
 REGION_SCHEMA = 1
 ANEW = (
-    "undo the change; or, to begin anew, move region.json away, and bring rows that were not drawn from that "
+    "undo the change; or start again: move region.json away, and add rows that were not drawn from that "
     "region"
 )
 
@@ -57,14 +57,7 @@ class RegionPlan:
             ),
             tuple(map(float, plan.shares)),
             tuple(tuple(map(float, part)) for part in plan.coverage),
-            tuple(
-                None
-                if stack is None
-                else Pooling(
-                    tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights), stack.clip
-                )
-                for stack in plan.readings
-            ),
+            tuple(None if stack is None else pooling_record(stack) for stack in plan.readings),
         )
 
 
@@ -136,7 +129,7 @@ def applied_region(config: Config, data: Dataset) -> RegionFile | None:
     if gone:
         raise DataError(
             [f"{path}: {len(gone)} items that it names are not in [data] items, as {gone[0]!r}"],
-            "bring them back: coverage is counted on them",
+            "restore them: coverage is counted on them",
         )
     return region
 
@@ -148,7 +141,10 @@ def must_allow_region(config: Config) -> None:
         (guarantee.claim == "batch", '[guarantee] claim = "batch"'),
         ("last_judge" in config.fitted_on, '[[judges]] fit_on = "last_judge"'),
         (guarantee.path == "tierwise", '[guarantee] path = "tierwise"'),
-        (guarantee.cluster_test != "one_per_cluster", f'[guarantee] clusters = "{guarantee.cluster_test}"'),
+        (
+            guarantee.cluster_test != "one_per_cluster",
+            f'[guarantee] cluster_test = "{guarantee.cluster_test}"',
+        ),
         (guarantee.weight is not None, "[guarantee] weight"),
         (guarantee.interim is not None, "[guarantee] interim"),
         (groups.by is not None, "[groups] by"),
@@ -162,17 +158,9 @@ def must_allow_region(config: Config) -> None:
 
 
 def decided(protocol: Protocol) -> str:
-    """A digest of what the region rests on, the pilot and dev rows aside: judges, scores, path and seed."""
+    """A digest of what the region rests on except pilot and dev rows: judges, scores, path and seed."""
     return digest(
-        to_python(
-            [
-                protocol.task,
-                protocol.path,
-                protocol.estimator,
-                protocol.judges,
-                protocol.seed,
-            ]
-        )
+        to_python([protocol.task, protocol.rule.path, protocol.estimator, protocol.judges, protocol.seed])
     )
 
 
@@ -194,7 +182,7 @@ def must_be_laid_out(rule: RegionRule, plan: Plan) -> None:
         )
 
 
-def recounted(
+def recount(
     protocol: Protocol, plan: Plan, tests: Sequence[PolicyTest], votes: Votes, costs: FloatArray
 ) -> tuple[int | None, float | None, tuple[PolicyTest, ...]]:
     """The tests with coverage and cost on unlabelled rows (k, m), the test that is chosen by these, and a
@@ -204,20 +192,14 @@ def recounted(
     """
     blank = np.full(len(votes.scores), -1)
     counted = evaluate(plan.policies, *plan.read(votes), blank, plan.spread(costs))
-    found = tuple(
+    recounted = tuple(
         replace(test, seen=int(seen), cost=float(cost))
         for test, seen, cost in zip(tests, counted.accepted, counted.cost, strict=True)
     )
-    chosen = choose(
-        np.array([test.rejected for test in tests]),
-        counted.accepted,
-        counted.cost,
-        protocol.prefer,
-        n=len(blank),
-        abstention_price=protocol.abstention_price,
-    )
+    rejected = np.array([test.rejected for test in tests])
+    chosen = protocol.rule.choose(rejected, counted.accepted, counted.cost, len(blank))
     lower = coverage_lower_limits(counted.accepted, len(blank), protocol.level)
-    return chosen, None if chosen is None else float(lower[chosen]), found
+    return chosen, None if chosen is None else float(lower[chosen]), recounted
 
 
 def region_record(rule: RegionRule, plan: Plan, votes: Votes, uniform: int, tested: int) -> Region:

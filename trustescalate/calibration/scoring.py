@@ -8,7 +8,7 @@ import numpy as np
 from trustescalate.calibration.protocol import Judged, Protocol
 from trustescalate.calibration.votes import confidence, score_bounds
 from trustescalate.errors import DataError
-from trustescalate.records import Certificate, Item, Task, Vote
+from trustescalate.records import Certificate, Item, Pooling, Task, Vote
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import Bounds, Confidence, normalised
@@ -40,18 +40,18 @@ class Scorer:
         return cls(certificate.task, certificate.estimator, certificate.seed)
 
     def read(self, judges: Sequence[str], rows: Sequence[str], judged: Judged) -> Votes:
-        """Scores and labels (n, m) from full ensembles; a row that a judge was not asked about has none."""
+        """Scores and labels (n, m) from full ensembles; a row that a judge has not judged has none."""
         scores = np.zeros((len(rows), len(judges)))
         labels = np.full(scores.shape, -1, dtype=np.int64)
         for tier, name in enumerate(judges):
-            asked = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
-            if asked:
-                own = self.read_one(name, [rows[place] for place in asked], judged)
-                labels[asked, tier], scores[asked, tier] = own
+            known = [place for place, item_id in enumerate(rows) if item_id in judged[name]]
+            if known:
+                own = self.read_one(name, [rows[place] for place in known], judged)
+                labels[known, tier], scores[known, tier] = own
         return Votes(scores, labels)
 
     def read_one(self, judge: str, rows: Sequence[str], judged: Judged) -> Confidence:
-        """Label and score of one judge on rows that it was asked about."""
+        """Label and score of one judge on rows that it judged."""
         judgments = [judged[judge][item_id] for item_id in rows]
         ties = np.array([self._tie(item_id) for item_id in rows])
         return confidence(self.task, self.estimator, judgments, ties)
@@ -66,7 +66,7 @@ class Scorer:
 
     def _tie(self, item_id: str) -> float:
         if self.estimator != "sampled":
-            return 0.5  # nobody reads it, and this is asked after every vote
+            return 0.5  # not read, and this runs after every vote
         return int(digest("tie", self.seed, item_id)[:13], 16) / 16**13
 
 
@@ -83,6 +83,11 @@ def stack_of(certificate: Certificate) -> Stack | None:
     if given is None:
         return None
     return Stack(len(certificate.task.labels), np.array(given.weights), given.clip)
+
+
+def pooling_record(stack: Stack) -> Pooling:
+    """How a plan pools tiers, as a certificate holds it."""
+    return Pooling(tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights), stack.clip)
 
 
 def _must_state(judged: Judged) -> None:

@@ -1,8 +1,8 @@
-"""Which labelled rows have which role, and which of them are tested: by hashes of content and seed alone.
+"""Select the labelled rows of each role, and those that are tested, by hashes of content and seed alone.
 
-Roles are divided by `dataset.assign_roles`, or were by `check --write-roles`. Here the rows to certify with
-are taken: one of each cluster, or all, thinned by sizes and by weights, and as many as a look takes. Rows
-that labels were read of to choose by become dev rows. A batch is drawn by `batch`.
+Roles are divided by `data.roles`, or were by `check --write-roles`. Certification rows are taken here: one of
+each cluster, or all, thinned by sizes and by weights, and as many as an interim analysis takes. Rows whose
+labels were read to choose by become dev rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +35,8 @@ class Selection:
     """Item ids by role, and how the rows to certify with came about.
 
     `drawn_from` describes the clusters, None where no labelled row shares one. `clusters` divides the rows
-    where whole clusters are tested. With looks, `look` is the one that is due, None where `missing` more rows
-    are needed before the first.
+    where whole clusters are tested. `interim` is the interim analysis that is due, None where `missing` more
+    rows are needed before the first.
     """
 
     roles: Roles
@@ -58,10 +58,10 @@ def select(
 ) -> Selection:
     """Divide the labelled rows of a population, `exemplars` of them for few-shot prompts.
 
-    `ledger` holds earlier tests. Where planned looks go on, their roles and rows stay; so do those of a
-    `region`. Rows whose labels a command read to choose by have the role dev, unless just these labels were
-    tested before: that test may be repeated. Raises DataError for weights that are missing or out of bounds,
-    and for a group that is larger than any can be.
+    `ledger` holds earlier tests. Where planned interim analyses go on, their roles and rows stay; so do those
+    of a `region`. Rows whose labels a command read to choose by have the role dev, unless just these labels
+    were tested before: that test may be repeated. Raises DataError for weights that are missing or out of
+    bounds, and for a group that is larger than any can be.
     """
     if ledger is None:
         return _select(config, data, exemplars, None, region)
@@ -86,26 +86,28 @@ def _select(
 ) -> Selection:
     """As `select`; `read` are the keys of labels that were read to choose by."""
     guarantee, seed = config.guarantee, config.roles.seed
-    fixed = _fixed_roles(config, data, exemplars, past, region, read)
+    fixed = _fix_roles(config, data, exemplars, past, region, read)
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.rows)
-    sets = _free_clusters(data, taken, before)
+    sets = _find_free_clusters(data, taken, before)
     offered = (
-        sets if guarantee.cluster_test == "betting" else [[_one_of(rows, seed, before)] for rows in sets]
+        sets if guarantee.cluster_test == "betting" else [[_draw_one(rows, seed, before)] for rows in sets]
     )
     given = offered
     if guarantee.largest_cluster is not None:
         _must_fit(sets, guarantee.largest_cluster)
         if guarantee.cluster_test == "row_weighted":
-            given = _kept_by_size(sets, offered, guarantee.largest_cluster, seed)
-    drawn_from = _drawn_from(config, sets, len(given))
-    kept, weighting = _thinned(config, data, given)
+            given = _keep_by_size(sets, offered, guarantee.largest_cluster, seed)
+    drawn_from = _describe_clusters(config, sets, len(given))
+    kept, weighting = _thin(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
     if weighting is not None or guarantee.cluster_test == "row_weighted":
-        roles["aside"] = _ids(_left_out(offered, chosen))
+        roles["aside"] = _ids(_find_left_out(offered, chosen))
     if region is not None:
-        roles["region"] = _from_region(data, {item_id for ids in roles.values() for item_id in ids}, seed)
+        roles["region"] = _take_from_region(
+            data, {item_id for ids in roles.values() for item_id in ids}, seed
+        )
         return Selection(roles, region=region.rule, drawn_from=drawn_from)
     if guarantee.cluster_test == "betting" and guarantee.largest_cluster is not None:
         whole = Clustering(tuple(map(_ids, kept)), guarantee.largest_cluster)
@@ -113,17 +115,17 @@ def _select(
     if guarantee.interim is None:
         return Selection(roles, None, weighting, drawn_from=drawn_from)
     order = [item.id for item in sorted(chosen, key=lambda item: lot(seed, item))]
-    look, rows = due(guarantee.interim, guarantee.shares, order, past)
+    analysis, rows = due(guarantee.interim, guarantee.shares, order, past)
     roles["certify"] = rows
     roles["waiting"] = tuple(item_id for item_id in order if item_id not in set(rows))
-    missing = guarantee.interim[0] - len(order) if look is None else 0
-    return Selection(roles, None, weighting, look, missing, drawn_from)
+    missing = guarantee.interim[0] - len(order) if analysis is None else 0
+    return Selection(roles, None, weighting, analysis, missing, drawn_from)
 
 
 def must_be_clusters(config: Config, data: Dataset) -> None:
     """Raise NotMeasurable where labelled rows were taken to be clusters by their prompts, and are too few so.
 
-    Prompts may be one template that says nothing of an item: only who brought the data knows, so it is asked.
+    Prompts may be one template that says nothing of an item: only the user knows.
     """
     guarantee, rows = config.guarantee, data.labelled
     sets, floor = clusters(rows), label_floor(guarantee.alpha, guarantee.delta)
@@ -136,13 +138,13 @@ def must_be_clusters(config: Config, data: Dataset) -> None:
             f"{len(rows):,} labelled rows come in {len(sets):,} clusters by prompt: rows with one prompt "
             f"count as one row, and fewer than {floor} certify nothing at "
             f"alpha = {guarantee.alpha:g} and delta = {guarantee.delta:g}",
-            "if the prompt is a template and items are independent of one another, say so: [data] cluster = "
-            '"item"; if something else makes them clusters, name it: [data] cluster = "meta.<key>"; else label '
+            'set [data] cluster = "item" if the prompt is a template and items are independent of one '
+            'another, or [data] cluster = "meta.<key>" if something else makes them clusters; else label '
             "rows of more prompts",
         )
 
 
-def _fixed_roles(
+def _fix_roles(
     config: Config,
     data: Dataset,
     exemplars: int,
@@ -154,13 +156,13 @@ def _fixed_roles(
     if past is not None:
         return past.roles
     if region is None:
-        return _fresh_roles(config, data, exemplars, read)
+        return _assign_fresh_roles(config, data, exemplars, read)
     given = {item_id for role in FIXED for item_id in region.roles[role]}
     spent = [item.id for item in data.labelled if row_digest(item) in read and item.id not in given]
     return {**region.roles, "dev": (*region.roles["dev"], *spent)}
 
 
-def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[str]) -> Roles:
+def _assign_fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[str]) -> Roles:
     labelled, seed = data.labelled, config.roles.seed
     given = dict(read_roles(config, labelled) or assign_roles(labelled, config.roles, exemplars))
     for item in labelled if read else ():
@@ -177,16 +179,16 @@ def _fresh_roles(config: Config, data: Dataset, exemplars: int, read: frozenset[
     return {**divided, "pilot": _ids(sorted(pool, key=lambda item: lot(seed, item))[:size])}
 
 
-def _free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[list[Item]]:
+def _find_free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[list[Item]]:
     """Labelled rows, cluster by cluster, without those that are clustered with a row that has a role.
 
-    A row that was tested at an earlier look stays, whatever came to are clustered with it.
+    A row that was tested at an earlier interim analysis stays, whatever is now clustered with it.
     """
     sets = clusters(data.labelled)
     return [rows for rows in sets if taken.isdisjoint(_ids(rows)) or not before.isdisjoint(_ids(rows))]
 
 
-def _from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, ...]:
+def _take_from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, ...]:
     """Rows that were drawn from the region, one of each cluster that no other role has a row of."""
     drawn = {item.id for item in data.in_region}
     free = [
@@ -194,15 +196,15 @@ def _from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, ...]:
         for rows in clusters((*data.labelled, *data.in_region))
         if taken.isdisjoint(_ids(rows))
     ]
-    return _ids([_one_of(rows, seed, set()) for rows in free if rows])
+    return _ids([_draw_one(rows, seed, set()) for rows in free if rows])
 
 
-def _one_of(rows: Sequence[Item], seed: int, before: set[str]) -> Item:
+def _draw_one(rows: Sequence[Item], seed: int, before: set[str]) -> Item:
     """The row of a cluster that is tested: the one that was, if any was, else the first by lot."""
     return min(rows, key=lambda item: (item.id not in before, lot(seed, item)))
 
 
-def _kept_by_size(
+def _keep_by_size(
     sets: Sequence[Sequence[Item]], offered: Sequence[list[Item]], largest: int, seed: int
 ) -> list[list[Item]]:
     """Drawn rows, each kept with probability size / largest: then a row is drawn as if by its own place.
@@ -212,11 +214,11 @@ def _kept_by_size(
     return [
         drawn
         for rows, drawn in zip(sets, offered, strict=True)
-        if _keeps("cluster", seed, drawn[0], len(rows), largest)
+        if _keep("cluster", seed, drawn[0], len(rows), largest)
     ]
 
 
-def _drawn_from(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Clusters | None:
+def _describe_clusters(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Clusters | None:
     if all(rows[0].group is None and len(rows) == 1 for rows in sets):
         return None
     sizes, guarantee = [len(rows) for rows in sets], config.guarantee
@@ -231,7 +233,7 @@ def _drawn_from(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Cl
     )
 
 
-def _left_out(offered: Sequence[Sequence[Item]], chosen: Sequence[Item]) -> list[Item]:
+def _find_left_out(offered: Sequence[Sequence[Item]], chosen: Sequence[Item]) -> list[Item]:
     known = {item.id for item in chosen}
     return [item for rows in offered for item in rows if item.id not in known]
 
@@ -256,7 +258,7 @@ def _must_fit(sets: Sequence[Sequence[Item]], largest: int) -> None:
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _thinned(
+def _thin(
     config: Config, data: Dataset, offered: list[list[Item]]
 ) -> tuple[list[list[Item]], Weighting | None]:
     """Each row with probability weight / bound, by a generator of its own: rows to come change nothing."""
@@ -264,9 +266,9 @@ def _thinned(
     if guarantee.weight is None or guarantee.weight_bound is None or guarantee.weight_source is None:
         return offered, None
     key, bound = guarantee.weight.removeprefix("meta."), guarantee.weight_bound
-    weights = _weights(config, data, key, bound)
+    weights = _read_weights(config, data, key, bound)
     kept = [
-        [item for item in rows if _keeps("weight", config.roles.seed, item, weights[item.id], bound)]
+        [item for item in rows if _keep("weight", config.roles.seed, item, weights[item.id], bound)]
         for rows in offered
     ]
     count = sum(map(len, offered))
@@ -274,12 +276,12 @@ def _thinned(
     return [rows for rows in kept if rows], weighting
 
 
-def _keeps(why: str, seed: int, item: Item, weight: float, bound: float) -> bool:
+def _keep(why: str, seed: int, item: Item, weight: float, bound: float) -> bool:
     rng = np.random.default_rng(int(digest(why, seed, content_digest(item), item.id), 16))
     return bool(rejection_sample(np.array([weight]), bound, rng).size)
 
 
-def _weights(config: Config, data: Dataset, key: str, bound: float) -> Mapping[str, float]:
+def _read_weights(config: Config, data: Dataset, key: str, bound: float) -> Mapping[str, float]:
     weights, problems, path = {}, list[str](), config.path(config.data.items)
     for item in data.labelled:
         weight = item.meta.get(key)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trustescalate.calibration.calibrate import lay_out, rows_to_judge, votes_digest
+from trustescalate.calibration.alignment import lay_out, rows_to_judge, votes_digest
 from trustescalate.calibration.protocol import Judged, Protocol, labels_digest
 from trustescalate.calibration.scoring import scorer_of
 from trustescalate.cascade.runner import Cascade, collect_judgments

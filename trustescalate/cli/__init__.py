@@ -1,9 +1,9 @@
-"""The command line: parse, call, print. Nothing here that a library user could need.
+"""The command line: parse arguments, call a workflow, print its result; one module per help panel.
 
-Everything heavy is imported where it is used, so that `--help` is instant. stdout is data, stderr is talk.
+stdout carries data, stderr messages. Heavy modules are imported inside the commands, so `--help` is instant.
 """
 
-from trustescalate.cli import data, first_steps, judges, judging, labelling, planning, results
+from trustescalate.cli import certify, judges, people, run_and_gate, start
 from trustescalate.cli.app import app, main
 
-__all__ = ["app", "data", "first_steps", "judges", "judging", "labelling", "main", "planning", "results"]
+__all__ = ["app", "certify", "judges", "main", "people", "run_and_gate", "start"]

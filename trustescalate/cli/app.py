@@ -1,4 +1,4 @@
-"""The application: help panels, names that moved, exit codes, and the options of all commands."""
+"""Build the application: help panels, renamed commands, exit codes, and global options."""
 
 import gc
 import os
@@ -39,19 +39,19 @@ MOVED_COMMANDS: Mapping[str, str] = {
     "selftest": "python -m trustescalate.analysis.self_test",
     "split": "trustescalate check --write-roles",
 }
-"""What replaces a command that is gone."""
+"""The replacement of each removed command."""
 
 MOVED_OPTIONS: Mapping[tuple[str, str], str] = {
-    ("plan", "--pilot"): "leave it out: `trustescalate plan` reads the recorded votes where there are any",
+    ("plan", "--pilot"): "leave it out: `trustescalate plan` reads recorded votes if there are any",
     ("run", "--fresh"): "`--fresh` is now `--no-cache`",
 }
-"""What replaces an option that is gone, by command."""
+"""The replacement of each removed option, by command and option."""
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
-    """A command whose options read TRUSTESCALATE_<COMMAND>_<OPTION>, whatever its parameters are called."""
+    """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name each option's variable, then parse."""
@@ -63,7 +63,7 @@ class Command(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """All commands end the same way: an exit code that is documented, and never a breach by accident."""
+    """The group of all commands; each ends with a documented exit code, and no error looks like a breach."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands in their panels, as plain text: rich panels would double the time of --help."""
@@ -75,35 +75,33 @@ class Commands(TyperGroup):
                 formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command. Raises UsageError with the new name of one that moved."""
+        """Find a command. Raises UsageError that names the replacement of a removed command."""
         if args and args[0] in MOVED_COMMANDS:
             moved = MOVED_COMMANDS[args[0]]
-            raise UsageError(
-                f"there is no command {args[0]!r} any more", f"`trustescalate {args[0]}` is now `{moved}`"
-            )
+            raise UsageError(f"the command {args[0]!r} was removed", f"use `{moved}`")
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command line. What the parser refuses, and a pipe that breaks under it, end here."""
+        """Run a command line; handle errors of the parser and broken pipes."""
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except typer.Abort:
             code = EXIT_INTERRUPTED
-        except SystemExit as end:  # the parser answers a broken pipe with 1, which would be a breach
+        except SystemExit as end:  # the parser exits with 1 after a broken pipe, which would mean a breach
             code = EXIT_INTERNAL if end.code == 1 else end.code
         except Exception as error:
-            code = _refused(error)
+            code = _report_error(error)
         sys.exit(code)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; turn what it raises into `error: …`, `hint: …` and an exit code."""
+        """Run a command; turn an exception into `error: …`, `hint: …` and an exit code."""
         with _exit_codes(debug=bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
 
 
 app = typer.Typer(
     cls=Commands,
-    help="Certify LLM judges: accept the cheap judge where that is certified, escalate, abstain.",
+    help="Certify LLM judges: accept the cheap judge where certified, escalate the rest, abstain.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -114,7 +112,7 @@ app = typer.Typer(
 
 
 GARBAGE = 100_000
-"""Objects between two collections of cycles: collecting costs time, and modules and records live long."""
+"""Allocations between two garbage collections: few objects die young, so frequent ones waste time."""
 
 
 def command(parent: typer.Typer, name: str, example: str) -> Callable[[Function], Function]:
@@ -125,7 +123,7 @@ def command(parent: typer.Typer, name: str, example: str) -> Callable[[Function]
 def main() -> None:
     """The console script."""
     gc.set_threshold(GARBAGE)
-    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that cannot show ≥ is no reason to fail
+    if isinstance(sys.stdout, TextIOWrapper):  # print on a terminal that cannot show ≥
         sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="trustescalate")
 
@@ -150,7 +148,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Options of all commands; `Commands.invoke` reads them."""
+    """Declare the global options; `Commands.invoke` reads them."""
 
 
 @contextmanager
@@ -158,7 +156,7 @@ def _exit_codes(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except TrustEscalateError as error:
-        _trace(debug)
+        _print_traceback(debug)
         raise typer.Exit(fail(error.message, error.hint, error.exit_code)) from None
     except KeyboardInterrupt:
         raise typer.Exit(fail("interrupted", "", EXIT_INTERRUPTED)) from None
@@ -168,35 +166,35 @@ def _exit_codes(*, debug: bool) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "format_message"):
             raise
-        _trace(debug)
-        raise typer.Exit(_refused(error)) from None
+        _print_traceback(debug)
+        raise typer.Exit(_report_error(error)) from None
 
 
-def _refused(error: Exception) -> int:
-    """What is wrong with a command line, a file system, or, failing that, with us."""
+def _report_error(error: Exception) -> int:
+    """Report a usage error, a file system error or an internal error; return the exit code."""
     explain: Callable[[], str] | None = getattr(error, "format_message", None)
     if explain is not None:
         context: Any = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
             say(explain())
             return EXIT_USAGE
-        hint = f"`{context.command_path} --help` lists what there is" if context else ""
+        hint = f"`{context.command_path} --help` lists commands and options" if context else ""
         if context is not None:
             old = (context.command.name, getattr(error, "option_name", ""))
             hint = MOVED_OPTIONS.get(old, hint)
         return fail(explain(), hint, EXIT_USAGE)
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         place = f"{error.filename}: " if error.filename else ""
-        hint = "fix that and try again; what was recorded is kept"
+        hint = "fix this and try again; all recorded rows are kept"
         return fail(f"{place}{error.strerror}", hint, EXIT_USAGE)
     return fail(
         f"internal error: {type(error).__name__}: {error}",
-        "this is a bug; run again with `trustescalate --debug …` and report what it prints",
+        "this is a bug; run again with `trustescalate --debug …` and report the output",
         EXIT_INTERNAL,
     )
 
 
-def _trace(wanted: bool) -> None:
+def _print_traceback(wanted: bool) -> None:
     if wanted:
         import traceback
 

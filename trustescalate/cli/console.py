@@ -1,4 +1,4 @@
-"""Print data on stdout and talk on stderr, and nothing untrusted that a terminal would obey."""
+"""Print data on stdout and messages on stderr, with control characters of untrusted text made visible."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,26 +23,26 @@ class Printable(Protocol):
 
 
 def say(text: str) -> None:
-    """Print a line of talk on stderr."""
+    """Print a message on stderr."""
     typer.echo(text, err=True)
 
 
 def clean(text: str) -> str:
-    """Make text of unknown origin harmless for a terminal."""
+    """Make control characters of untrusted text visible."""
     from trustescalate.report.text import visible
 
     return visible(text)
 
 
 def line(text: str) -> str:
-    """Make text of unknown origin harmless, on one line."""
+    """Make control characters of untrusted text visible, on one line."""
     from trustescalate.report.text import one_line
 
     return one_line(text)
 
 
 def print_json(value: object) -> None:
-    """Print data for a program."""
+    """Print JSON on stdout."""
     from json import dumps
 
     typer.echo(dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
@@ -66,7 +66,7 @@ def show(result: Printable, *, json: bool) -> None:
 
 
 def print_report(report: "Report") -> None:
-    """Print the head of a report."""
+    """Print the claims and key figures of a report."""
     for banner in report.banners:
         typer.echo(f"! {clean(banner)}")
     head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
@@ -83,7 +83,7 @@ def print_report(report: "Report") -> None:
 
 
 def fail(message: str, hint: str, code: int) -> int:
-    """Print what is wrong and what would help; return `code`."""
+    """Print an error and its hint; return `code`."""
     say(f"error: {clean(message)}")
     if hint:
         say(f"hint: {clean(hint)}")
@@ -92,7 +92,7 @@ def fail(message: str, hint: str, code: int) -> int:
 
 @contextmanager
 def progress() -> "Iterator[Callable[[Progress], None]]":
-    """Show a bar on a terminal, a plain line every ten seconds elsewhere; both on stderr."""
+    """Show progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
     from trustescalate.cli.display import bar, lines
 
     with bar() if sys.stderr.isatty() else lines(say) as show:

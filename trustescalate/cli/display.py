@@ -1,4 +1,4 @@
-"""How far the work is, on stderr: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Show progress: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,20 +14,20 @@ EVERY = 10.0
 
 
 def summary(state: Progress) -> str:
-    """What is worth knowing while one waits.
+    """Summarise escalations, abstentions, calls and cost so far.
 
     >>> summary(Progress("judging", 120, 300, 40, 9, 0.0312, 2400))
     '40 escalated, 9 abstained, 2,400 calls, 0.0312 USD'
     """
     if state.doing == "importing":
         return ""
-    fate = f"{state.escalated} escalated, {state.abstained} abstained, " if state.doing == "judging" else ""
-    return f"{fate}{state.calls:,} calls, {state.spent:.4f} USD"
+    counts = f"{state.escalated} escalated, {state.abstained} abstained, " if state.doing == "judging" else ""
+    return f"{counts}{state.calls:,} calls, {state.spent:.4f} USD"
 
 
 @contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """A live bar; it leaves its last state behind."""
+    """Show a live bar that stays when the work ends."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +50,7 @@ def bar() -> Iterator[Callable[[Progress], None]]:
 def lines(
     say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[Progress], None]]:
-    """A line every ten seconds, and one for each piece of work that is finished."""
+    """Print a line every ten seconds, and one for each phase that ends."""
     last = {"at": clock()}
 
     def show(state: Progress) -> None:
@@ -58,7 +58,7 @@ def lines(
         if now - last["at"] < EVERY and state.done < state.total:
             return
         last["at"] = now
-        said = f"{state.doing}: {state.done:,} of {state.total:,}"
-        say(", ".join(filter(None, (said, summary(state)))))
+        done = f"{state.doing}: {state.done:,} of {state.total:,}"
+        say(", ".join(filter(None, (done, summary(state)))))
 
     yield show

@@ -1,4 +1,4 @@
-"""`judges list`, `bench`, `probe` and `reparse`: what the judges are, and how well they judge."""
+"""Panel Judges: `judges list`, `judges bench`, `judges probe` and `judges reparse`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +22,11 @@ from trustescalate.cli.options import (
 )
 
 judges = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(judges, name="judges", help="List the judges, measure them, attack them, read replies again.")
+app.add_typer(
+    judges,
+    name="judges",
+    help="List, benchmark and attack the judges; parse replies again.",
+)
 
 
 @command(judges, "list", "judges list")
@@ -57,8 +61,8 @@ def bench(
 
     if rows == "certify":
         say(f"warning: {SPENT}")
-    with progress() as watch:
-        project = open_project(config, overrides, watch)
+    with progress() as update:
+        project = open_project(config, overrides, update)
         measured = wait(
             measure(
                 project.config, project.hooks, rows=rows, budget=budget_of(project, budget_usd, budget_calls)
@@ -85,7 +89,7 @@ def probe(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Measure the attack success rate of prompt injections in your items."""
+    """Measure the attack success rate of prompt injections in the project's items."""
     from trustescalate.analysis.injection import plan_probe
     from trustescalate.analysis.injection import probe as attack
 
@@ -96,8 +100,8 @@ def probe(
         return
     say(plan.lines()[0])
     options = ["--items", str(items), *(part for name in families for part in ("--family", name))]
-    with progress() as watch:
-        project = open_project(config, overrides, watch)
+    with progress() as update:
+        project = open_project(config, overrides, update)
         with resumable(lambda: command_line("judges probe", config, overrides, *options)):
             limits = budget_of(project, budget_usd, budget_calls)
             probed = wait(attack(project.config, project.hooks, items, families, limits))
@@ -109,7 +113,9 @@ def probe(
 def reparse(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="RUN|certificate", help="Whose replies; default: the latest run's, if any."),
+        typer.Argument(
+            metavar="RUN|certificate", help="Source of the replies; default: the latest run, if any."
+        ),
     ] = None,
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,

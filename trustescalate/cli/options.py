@@ -1,4 +1,4 @@
-"""Options that several commands share, and the project that a command line names."""
+"""Define the options that several commands share, and open the project of a command line."""
 
 import shlex
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trustescalate.cli.console import clean, fail, say
-from trustescalate.errors import EXIT_INTERRUPTED, BudgetReached, ProviderError
+from trustescalate.errors import EXIT_INTERRUPTED, BudgetReached, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from trustescalate.config import BudgetTable
@@ -27,31 +27,42 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 RunId = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id; default: the latest run.")]
 CONFIG = Path("trustescalate.toml")
+Batch = Annotated[
+    bool,
+    typer.Option("--batch", help="Use the Batch API: an answer within a day per tier, at half the price."),
+]
+FinishLive = Annotated[
+    bool,
+    typer.Option("--finish-live", help="With --batch: send what the batch left unanswered to the live API."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost and time; make no model calls.")
+]
 
 
 def above_zero(value: float | None) -> float | None:
-    """Refuse what is not above 0, or infinite."""
+    """Refuse a value that is not above 0 and finite."""
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value:g} is not above 0")
     return value
 
 
 def level(value: float | None) -> float | None:
-    """Refuse what does not lie strictly between 0 and 1."""
+    """Refuse a value that does not lie strictly between 0 and 1."""
     if value is not None and not 1e-6 <= value <= 1 - 1e-6:
         raise typer.BadParameter(f"{value:g} does not lie strictly between 0 and 1")
     return value
 
 
 def levels(values: list[float] | None) -> list[float] | None:
-    """Refuse any value that `level` refuses."""
+    """Refuse a list with a value that `level` refuses."""
     for value in values or ():
         level(value)
     return values
 
 
 def share(value: float | None) -> float | None:
-    """Refuse what does not lie between 0 and 1, ends included."""
+    """Refuse a value outside [0, 1]."""
     if value is not None and not 0 <= value <= 1:
         raise typer.BadParameter(f"{value:g} does not lie between 0 and 1")
     return value
@@ -68,7 +79,7 @@ def open_project(
     overrides: Sequence[str] | None,
     progress: "Callable[[Progress], None]" = lambda _: None,
 ) -> "Project":
-    """Open the project of a configuration file, its notices on stderr."""
+    """Open the project of a configuration file; print its notices on stderr."""
     from trustescalate.project import Project
     from trustescalate.records.progress import Hooks
 
@@ -77,33 +88,40 @@ def open_project(
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run asynchronous work to its end."""
+    """Run a coroutine to its end."""
     import asyncio
 
     return asyncio.run(work)
 
 
 def budget_of(project: "Project", usd: float | None, calls: int | None) -> "BudgetTable":
-    """Read [budget], with the limits of the command line in its place."""
+    """Return [budget], overridden by the limits of the command line."""
     given = {key: value for key, value in (("usd", usd), ("calls", calls)) if value is not None}
     return project.config.budget.model_copy(update=given)
 
 
 def command_line(name: str, config: Path, overrides: Sequence[str] | None, *rest: str) -> list[str]:
-    """Write a command line as it would be typed; `name` may be two words."""
+    """Return the words of a command line; `name` may be two words."""
     given = [] if config == CONFIG else ["--config", str(config)]
     given += [part for override in overrides or () for part in ("--set", override)]
     return ["trustescalate", *name.split(), *given, *rest]
 
 
 @contextmanager
-def resumable(go_on: Callable[[], list[str]]) -> Iterator[None]:
-    """Add the command that resumes the work to whatever interrupts it."""
+def resumable(resume: Callable[[], list[str]]) -> Iterator[None]:
+    """Add the command that resumes the work to the message of an interruption."""
     try:
         yield
     except KeyboardInterrupt:
-        hint = f"go on with `{shlex.join(go_on())}`"
-        raise typer.Exit(fail("interrupted; what was answered is kept", hint, EXIT_INTERRUPTED)) from None
+        hint = f"resume with `{shlex.join(resume())}`"
+        raise typer.Exit(fail("interrupted; all answers so far are kept", hint, EXIT_INTERRUPTED)) from None
     except (BudgetReached, ProviderError) as error:
-        error.hint = f"{error.hint}; then go on with `{shlex.join(go_on())}`"
+        error.hint = f"{error.hint}; then resume with `{shlex.join(resume())}`"
         raise
+
+
+def batch_flags(batch: bool, finish_live: bool) -> list[str]:
+    """Return the batch options of a command line. Raises UsageError for --finish-live without --batch."""
+    if finish_live and not batch:
+        raise UsageError("--finish-live needs --batch", "add --batch")
+    return [*(["--batch"] if batch else []), *(["--finish-live"] if finish_live else [])]

@@ -11,13 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
-from trustescalate.config.judges import (
-    JUDGE_TABLES,
-    ClassicalJudge,
-    JudgeTable,
-    ModelTable,
-    PluginJudge,
-)
+from trustescalate.config.judges import JUDGE_TABLES, ClassicalJudge, JudgeTable, ModelTable, PluginJudge
 from trustescalate.config.moved import moved_key, moved_value
 from trustescalate.config.override import apply_override
 from trustescalate.config.tables import (

@@ -394,7 +394,7 @@ class GroupsTable(Table):
 
     @model_validator(mode="after")
     def _only_with_groups(self) -> Self:
-        extra = sorted(self.model_fields_set & {"alpha", "weights", "enough", "fewest"})
+        extra = sorted(self.model_fields_set & {"alpha", "weights", "target_coverage", "min_rows"})
         if self.by is None and extra:
             raise ValueError(
                 f'{extra[0]} is about a guarantee for each value: name the field, by = "meta.<key>"'

@@ -1,8 +1,8 @@
-"""A set of items, annotations and votes, written as records come, in memory that does not grow with them.
+"""Write a set of items, annotations and votes as records come, in memory that does not grow with them.
 
-What was written before is remembered on disk. An item that comes again with the same texts is the same item;
-an id that comes again with other texts is refused, and so is a second opinion of one person on one item
-unless it says the same. The set appears under its name when it is whole, or not at all.
+Earlier records are remembered on disk. A repeated id with the same texts is the same item; with other texts
+it is refused, and so is a second label of one annotator on one item unless both are equal. The folder appears
+under its name when it is complete, or not at all.
 """
 
 import hashlib
@@ -11,9 +11,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from pydantic_core import to_json
@@ -30,6 +29,8 @@ AT_ONCE = 500
 MOST_JUDGES = 200
 INDEX_KB = 32_000
 """Memory for the database of what was written."""
+Entry = tuple[int, int, int | None, int | None]
+"""A key and its value; for a new item, also those of its first label, which halves the insertions."""
 
 
 class JudgeCount(NamedTuple):
@@ -70,12 +71,10 @@ class ImportedSet:
         """Take some records, and count those that could not be taken. A few hundred at a time are fast."""
         rows = []
         for taken in batch:
-            if isinstance(taken, Plain):
-                rows.append(taken)
-            elif isinstance(taken, Rejected):
+            if isinstance(taken, Rejected):
                 self.reject(taken)
             else:
-                rows.append(_plain_record(taken))
+                rows.append(taken if isinstance(taken, Plain) else _plain_record(taken))
         self._add(rows)
 
     def reject(self, problem: Rejected) -> None:
@@ -104,9 +103,7 @@ class ImportedSet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
         shutil.rmtree(self._draft, ignore_errors=True)
 
@@ -117,44 +114,47 @@ class ImportedSet:
                 file.close()
 
     def _add(self, rows: Sequence[Plain]) -> None:
-        said = self._seen.recall(hash(row.item["id"]) for row in rows)
-        again = [row for row in rows if hash(row.item["id"]) in said]  # of a new item nothing was said before
-        said |= self._seen.recall(key for row in again for key in _opinion_keys(row))
-        before = set(said)
-        for row in rows:
-            self._add_row(row, to_json(row.item), said)
-        self._seen.remember({key: value for key, value in said.items() if key not in before})
+        known = self._seen.recall(hash(row.item["id"]) for row in rows)
+        repeated = [row for row in rows if hash(row.item["id"]) in known]  # a new item has no earlier labels
+        known |= self._seen.recall(key for row in repeated for key in _label_keys(row))
+        self._seen.remember([entry for row in rows for entry in self._add_row(row, to_json(row.item), known)])
 
-    def _add_row(self, row: Plain, line: bytes, said: dict[int, int]) -> None:
-        """Take a row, as far as it is new. `said` holds what came before by key, and grows."""
+    def _add_row(self, row: Plain, line: bytes, known: dict[int, int]) -> list[Entry]:
+        """Write what is new of a row and return its entries. `known` maps keys to values, and grows."""
         item_id = row.item["id"]
-        content = _content(row, line)
-        before = said.get(hash(item_id))
-        if before is not None and before != content:
+        key, content = hash(item_id), _content(row, line)
+        is_new = key not in known
+        if known.setdefault(key, content) != content:
             self.reject(Rejected(item_id, "item", "this id came before with other texts, or another group"))
-            return
-        said[hash(item_id)] = content
-        if before is None:
+            return []
+        keys = [key] if is_new else []
+        if is_new:
             self._items.write(line + b"\n")
             self.items += 1
         else:
             self.repeated += 1
-        for who, label in row.notes:
-            if self._is_new(item_id, who, hash((item_id, who)), hash(label), said):
-                note = {"item_id": item_id, "annotator": who, "label": label}
+        for annotator, label in row.notes:
+            key = hash((item_id, annotator))
+            if self._is_new(item_id, annotator, key, hash(label), known):
+                keys.append(key)
+                note = {"item_id": item_id, "annotator": annotator, "label": label}
                 self._notes.write(to_json(note) + b"\n")
                 self.annotations += 1
                 self.labels[label] += 1
         for judgment in row.judgments:
-            if self._is_new(item_id, judgment.judge, *_judgment_keys(judgment), said):
+            key, value = _judgment_entry(judgment)
+            if self._is_new(item_id, judgment.judge, key, value, known):
+                keys.append(key)
                 self._write_judgment(judgment)
+        first = [(keys[0], known[keys[0]], keys[1], known[keys[1]])] if is_new and len(keys) > 1 else []
+        return [*first, *((key, known[key], None, None) for key in keys[2 * len(first) :])]
 
-    def _is_new(self, item_id: str, who: str, key: int, value: int, said: dict[int, int]) -> bool:
-        if key not in said:
-            said[key] = value
+    def _is_new(self, item_id: str, who: str, key: int, value: int, known: dict[int, int]) -> bool:
+        if key not in known:
+            known[key] = value
             return True
-        if said[key] != value:
-            self.reject(Rejected(item_id, "opinion", f"{who!r} said something else of this item before"))
+        if known[key] != value:
+            self.reject(Rejected(item_id, "annotation", f"{who!r} gave this item another label before"))
         return False
 
     def _write_judgment(self, row: Judgment) -> None:
@@ -196,11 +196,8 @@ def _file_name(judge: str, taken: set[str]) -> str:
     return f"{safe}-{hashlib.sha256(judge.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}.jsonl"
 
 
-# ── what was written before ──────────────────────────────────────────────────────────────────────
-
-
 class _Seen:
-    """Keys and what they said, in a database beside the draft.
+    """The keys and values of all that was written, in a database beside the draft.
 
     Both are 64-bit hashes keyed by this process: two of a million are equal once in ten million imports, and
     then a record is refused, never mixed up.
@@ -210,38 +207,43 @@ class _Seen:
         self._db = sqlite3.connect(path, isolation_level=None)
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
             self._db.execute(f"PRAGMA {setting}")
-        self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, said INTEGER)")
+        self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, value, label_key, label_value)")
         self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Let go of the file; whoever made the folder removes it."""
+        """Close the file, which goes with the folder."""
         self._db.close()
 
     def recall(self, keys: Iterable[int]) -> dict[int, int]:
-        """What was said before under these keys."""
+        """Return the values stored under these keys, and those stored beside them."""
         wanted, known = sorted(set(keys)), dict[int, int]()
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             marks = ",".join("?" * len(some))
-            known.update(self._db.execute(f"SELECT key, said FROM seen WHERE key IN ({marks})", some))
+            for key, value, label_key, label_value in self._db.execute(
+                f"SELECT * FROM seen WHERE key IN ({marks})", some
+            ):
+                known[key] = value
+                if label_key is not None:
+                    known[label_key] = label_value
         return known
 
-    def remember(self, said: Mapping[int, int]) -> None:
-        """Keep keys that are new."""
-        self._db.executemany("INSERT INTO seen VALUES (?, ?)", sorted(said.items()))
+    def remember(self, entries: list[Entry]) -> None:
+        """Store entries whose keys are new."""
+        self._db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", sorted(entries))
 
 
 def _content(row: Plain, line: bytes) -> int:
-    """What an item is, whatever else a row tells of it."""
+    """Hash what an item is, without its meta."""
     if "meta" not in row.item:
         return hash(line)
     return hash(to_json({key: value for key, value in row.item.items() if key != "meta"}))
 
 
-def _judgment_keys(judgment: Judgment) -> tuple[int, int]:
+def _judgment_entry(judgment: Judgment) -> tuple[int, int]:
     return hash((judgment.item_id, judgment.judge, "judge")), hash(encode(judgment))
 
 
-def _opinion_keys(row: Plain) -> Iterator[int]:
-    yield from (hash((row.item["id"], who)) for who, _ in row.notes)
-    yield from (_judgment_keys(judgment)[0] for judgment in row.judgments)
+def _label_keys(row: Plain) -> Iterator[int]:
+    yield from (hash((row.item["id"], annotator)) for annotator, _ in row.notes)
+    yield from (_judgment_entry(judgment)[0] for judgment in row.judgments)

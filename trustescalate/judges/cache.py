@@ -10,18 +10,8 @@ from weakref import WeakValueDictionary
 
 from trustescalate.errors import UsageError
 from trustescalate.judges.budget import Budget
-from trustescalate.records import (
-    Judgment,
-    Message,
-    Reply,
-    Request,
-    Usage,
-)
-from trustescalate.records.jsonl import (
-    decode,
-    digest,
-    encode,
-)
+from trustescalate.records import Judgment, Message, Reply, Request, Usage
+from trustescalate.records.jsonl import decode, digest, encode
 
 CACHE_SCHEMA = 2
 

@@ -224,12 +224,7 @@ def _cross_fitted(
 
 
 def _fit(
-    task: Task,
-    reader: Reader,
-    rows: FloatArray,
-    part: BoolArray,
-    answers: Sequence[Answers],
-    penalty: float,
+    task: Task, reader: Reader, rows: FloatArray, part: BoolArray, answers: Sequence[Answers], penalty: float
 ) -> _Fitted:
     scorers = []
     for question, (x, (said, yes)) in enumerate(zip(_inputs(task, rows), answers, strict=True)):

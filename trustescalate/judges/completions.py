@@ -27,8 +27,7 @@ CROWDED = (429, 503, 529)
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
 
 _UNSUPPORTED = re.compile(
-    r"unsupported|not (support|permitted|allowed|enabled)|unrecogni[sz]ed|unknown|unexpected|disabled",
-    re.I,
+    r"unsupported|not (support|permitted|allowed|enabled)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
 )
 _REFUSED = re.compile(r"content.?(filter|policy|management)|moderation|flagged", re.I)
 _BAD_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)", re.I)
@@ -116,12 +115,7 @@ def _turn(message: Message) -> dict[str, str]:
 def _form(symbols: Sequence[str]) -> dict[str, Any]:
     """A JSON schema for a structured reply: the reasoning first, then one of the symbols."""
     fields = {"reasoning": {"type": "string"}, "verdict": {"type": "string", "enum": list(symbols)}}
-    schema = {
-        "type": "object",
-        "properties": fields,
-        "required": list(fields),
-        "additionalProperties": False,
-    }
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 

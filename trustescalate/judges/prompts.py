@@ -101,12 +101,7 @@ def prefix(task: Task, exemplars: Sequence[Exemplar], asking: Asking | None = No
 
 
 def conversation(
-    task: Task,
-    before: Sequence[Message],
-    item: Item,
-    *,
-    swapped: bool = False,
-    asking: Asking | None = None,
+    task: Task, before: Sequence[Message], item: Item, *, swapped: bool = False, asking: Asking | None = None
 ) -> Conversation:
     """The question about one item, after the messages `before` (a `prefix`).
 

@@ -1,1 +1,1 @@
-"""Reports: a run turned into facts, and the facts into HTML, Markdown, JSON and JUnit."""
+"""Build reports from runs and certificates, and render them as HTML, Markdown, JSON and JUnit."""

@@ -1,8 +1,7 @@
-"""Draw charts as SVG text: risk against coverage, reliability, intervals, power.
+"""Draw charts as SVG: risk-coverage curve, reliability diagram, intervals, power.
 
-Colours are CSS variables of the page, so one drawing serves the light and the dark scheme, and print. Shape
-repeats what colour says: a filled point is certified, a ring marks the chosen policy. Coordinates have one
-decimal, so equal facts give equal bytes on every machine.
+Colours are CSS variables of the page, for light and dark schemes. Shapes repeat what colours show: a filled
+point is certified, a ring marks the chosen policy. Coordinates have one decimal, so output is reproducible.
 """
 
 import math
@@ -17,7 +16,7 @@ from trustescalate.report.text import one_line, visible
 MOST_STEPS = 5.6
 LONGEST_NAME = 28
 CHARACTER = 7.0
-"""Pixels that a character of a name is allowed; twice as many from Hangul on (wide scripts)."""
+"""The width of a character in pixels; twice as wide from Hangul on (wide scripts)."""
 LIGHT = {
     "--ink": "#1c2733",
     "--muted": "#566370",
@@ -26,11 +25,11 @@ LIGHT = {
     "--bad": "#9c3315",
     "--card": "#ffffff",
 }
-"""The colours of a drawing in a file of its own, where viewers know no variables."""
+"""The colours of a drawing in its own file, where there are no CSS variables."""
 
 
 class Frame(NamedTuple):
-    """A plotting area in pixels, and the range of values on each axis."""
+    """A plotting area in pixels, with the value range of each axis."""
 
     left: float
     top: float
@@ -40,18 +39,18 @@ class Frame(NamedTuple):
     y: tuple[float, float]
 
     def across(self, value: float) -> float:
-        """The horizontal place of a value."""
+        """Scale a value to a horizontal position."""
         low, high = self.x
         return self.left + (self.right - self.left) * (value - low) / (high - low)
 
     def up(self, value: float) -> float:
-        """The vertical place of a value; one beyond the range is at its end."""
+        """Scale a value to a vertical position, clipped to the range."""
         low, high = self.y
         return self.bottom - (self.bottom - self.top) * (min(max(value, low), high) - low) / (high - low)
 
 
 def draw_risk_coverage(chart: RiskCoverage) -> str:
-    """Draw error rate against coverage for every tested policy, the α line, and the chosen policy."""
+    """Draw selective risk against coverage for every tested policy, the α line, and the chosen policy."""
     points = [point for point in chart.points if point.risk is not None]
     top = min(1.0, 1.25 * max([1.6 * chart.alpha, *(point.risk or 0.0 for point in points)]))
     if chart.limits:
@@ -61,7 +60,7 @@ def draw_risk_coverage(chart: RiskCoverage) -> str:
     shapes = [
         *_y_axis(frame),
         *_x_axis(frame, ticks := _ticks(0.0, 1.0), _labels(ticks, percent=True)),
-        _text(frame.left, 16, "errors among accepted items"),
+        _text(frame.left, 16, "selective risk (errors among accepted items)"),
         _text((frame.left + frame.right) / 2, frame.bottom + 38, "coverage of the calibration set", "middle"),
         *(_path(frame, points, part) for part in sorted({p.part for p in points}) if chart.joined),
         *_whiskers(frame, chart.limits),
@@ -82,7 +81,7 @@ def draw_risk_coverage(chart: RiskCoverage) -> str:
 
 
 def draw_reliability(chart: Reliability) -> str:
-    """Draw the share correct against the mean score of one judge, with the number of verdicts below."""
+    """Draw the share correct against the mean score of a judge, with the number of verdicts below."""
     lowest = min((bin.low for bin in chart.bins), default=0.0)
     span = (0.0 if lowest < 0.3 else max(0.0, lowest - 0.03), 1.02)
     most = max((bin.count for bin in chart.bins), default=1)
@@ -110,7 +109,7 @@ def draw_reliability(chart: Reliability) -> str:
 
 
 def draw_intervals(chart: Intervals) -> str:
-    """Draw estimates with their limits, one bar under another."""
+    """Draw estimates with their limits, one bar below another."""
     names = [_short(bar.name) for bar in chart.bars]
     left = 16 + max(map(_width, names), default=0.0)
     ends = [end for bar in chart.bars for end in (bar.limits or (bar.estimate, bar.estimate))]
@@ -119,10 +118,7 @@ def draw_intervals(chart: Intervals) -> str:
     rows = max(3, len(names))
     frame = Frame(left, 28, 430, 30 + 24 * rows, (low - room, high + room), (0.0, 1.0))
     ticks = _ticks(*frame.x)
-    shapes = [
-        _text(10, 14, chart.title),
-        *_x_axis(frame, ticks, _labels(ticks, percent=chart.percent)),
-    ]
+    shapes = [_text(10, 14, chart.title), *_x_axis(frame, ticks, _labels(ticks, percent=chart.percent))]
     for place, (name, bar) in enumerate(zip(names, chart.bars, strict=True)):
         y = frame.top + 24 * place + 13
         shapes.append(_line("grid", frame.left, y, frame.right, y))
@@ -134,11 +130,11 @@ def draw_intervals(chart: Intervals) -> str:
 
 
 def draw_power(rows: Sequence[int], power: Sequence[float], limits: Sequence[tuple[float, float]]) -> str:
-    """Draw the chance of a certificate against labelled items, with limits and the line at 0.8, as a file."""
+    """Draw the power of a calibration against labelled rows, with limits and a line at 0.8, as a file."""
     first, last = math.log(rows[0]), math.log(rows[-1])
     frame = Frame(46, 30, 414, 250, (first, last if last > first else first + 1), (0.0, 1.02))
     across = [frame.across(math.log(count)) for count in rows]
-    band = [
+    limits_area = [
         *((x, frame.up(low)) for x, (low, _) in zip(across, limits, strict=True)),
         *((x, frame.up(high)) for x, (_, high) in reversed(list(zip(across, limits, strict=True)))),
     ]
@@ -147,19 +143,19 @@ def draw_power(rows: Sequence[int], power: Sequence[float], limits: Sequence[tup
         _rectangle("paper", 0, 0, 440, 300),
         *_y_axis(frame),
         *_x_axis(frame, [math.log(count) for count in rows], [f"{count:,}" for count in rows]),
-        _text(frame.left, 16, "chance of the wanted certificate"),
+        _text(frame.left, 16, "power: probability of the certificate"),
         _text((frame.left + frame.right) / 2, frame.bottom + 38, "labelled certification rows", "middle"),
-        f'<polygon class="band" points="{_places(band)}"/>',
+        _polyline("limits", limits_area, "polygon"),
         _line("alpha-line", frame.left, frame.up(0.8), frame.right, frame.up(0.8)),
         _polyline("line", places),
         *(_circle("dot", x, y, 3.6) for x, y in places),
     ]
     reached = ", ".join(f"{chance:.0%} with {count:,}" for count, chance in zip(rows, power, strict=True))
-    alt = f"Chance of the wanted certificate: {reached} rows."
+    alt = f"Probability of the certificate: {reached} rows."
     rules = resources.files("trustescalate.report").joinpath("chart.css").read_text("utf-8")
     for name, colour in LIGHT.items():
         rules = rules.replace(f"var({name})", colour)
-    drawn = _svg(440, 300, "Chance of a certificate", alt, [f"<style>{rules}</style>", *shapes])
+    drawn = _svg(440, 300, "Power of the calibration", alt, [f"<style>{rules}</style>", *shapes])
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{drawn}\n'
 
 
@@ -185,7 +181,7 @@ def _x_axis(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """The round numbers in a range: steps of 1, 2, 2.5 or 5 times a power of ten, five or so of them.
+    """Choose about five round numbers in a range, in steps of 1, 2, 2.5 or 5 times a power of ten.
 
     >>> _ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -199,7 +195,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _whiskers(frame: Frame, limits: Iterable[tuple[float, float, float]]) -> Iterator[str]:
-    """From each observed error rate up to its upper limit; one beyond the frame has no cap."""
+    """Draw a line from each observed risk to its upper limit; without a cap beyond the frame."""
     for coverage, risk, upper in limits:
         x, top = frame.across(coverage), frame.up(upper)
         yield _line("whisker", x, frame.up(risk), x, top)
@@ -224,7 +220,7 @@ def _legend(keys: Iterable[tuple[str, float, str]], y: float) -> Iterator[str]:
 
 
 def _labels(ticks: Sequence[float], *, percent: bool = False) -> list[str]:
-    """Numbers with as many decimals as the one that needs most.
+    """Format numbers with a common number of decimals.
 
     >>> _labels([-0.5, 0.0, 0.5]), _labels([0.0, 0.025], percent=True)
     (['−0.5', '0.0', '0.5'], ['0.0 %', '2.5 %'])
@@ -250,38 +246,40 @@ def _svg(width: float, height: float, title: str, alt: str, shapes: Iterable[str
     size = f"0 0 {_at(width)} {_at(height)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="{size}">\n'
-        f"<title>{_safe(title)}</title>\n<desc>{_safe(alt)}</desc>\n" + "\n".join(shapes) + "\n</svg>"
+        f"<title>{escape(visible(title))}</title>\n<desc>{escape(visible(alt))}</desc>\n"
+        + "\n".join(shapes)
+        + "\n</svg>"
+    )
+
+
+def _shape(tag: str, kind: str, **places: float) -> str:
+    return (
+        f'<{tag} class="{kind}" '
+        + " ".join(f'{name}="{_at(place)}"' for name, place in places.items())
+        + "/>"
     )
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{_at(x1)}" y1="{_at(y1)}" x2="{_at(x2)}" y2="{_at(y2)}"/>'
-
-
-def _polyline(kind: str, places: Iterable[tuple[float, float]]) -> str:
-    return f'<polyline class="{kind}" points="{_places(places)}"/>'
-
-
-def _places(places: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{_at(x)},{_at(y)}" for x, y in places)
+    return _shape("line", kind, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
 def _circle(kind: str, x: float, y: float, radius: float) -> str:
-    return f'<circle class="{kind}" cx="{_at(x)}" cy="{_at(y)}" r="{_at(radius)}"/>'
+    return _shape("circle", kind, cx=x, cy=y, r=radius)
 
 
 def _rectangle(kind: str, x: float, y: float, width: float, height: float) -> str:
-    size = f'width="{_at(width)}" height="{_at(height)}"'
-    return f'<rect class="{kind}" x="{_at(x)}" y="{_at(y)}" {size}/>'
+    return _shape("rect", kind, x=x, y=y, width=width, height=height)
+
+
+def _polyline(kind: str, places: Iterable[tuple[float, float]], tag: str = "polyline") -> str:
+    points = " ".join(f"{_at(x)},{_at(y)}" for x, y in places)
+    return f'<{tag} class="{kind}" points="{points}"/>'
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
     given = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor != "start" else "")
-    return f'<text x="{_at(x)}" y="{_at(y)}"{given}>{_safe(words)}</text>'
-
-
-def _safe(text: str) -> str:
-    return escape(visible(text))
+    return f'<text x="{_at(x)}" y="{_at(y)}"{given}>{escape(visible(words))}</text>'
 
 
 def _at(place: float) -> str:

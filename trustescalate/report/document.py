@@ -1,6 +1,6 @@
-"""From a run, or a certificate alone, to a report: every figure that is printed anywhere is made here.
+"""Build a report from a certificate or a run: the claim, the key figures and the sections.
 
-Pure: no judge, no network, no disk. A new section is a function and a row in `SECTIONS`.
+Every printed figure is computed here or in a section. Pure: no judge, no network, no disk.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,48 +10,40 @@ from typing import Literal
 from trustescalate.calibration.expectation import WEAKER
 from trustescalate.records import Batch, Certificate, Probe, Run
 from trustescalate.records.policies import largest_alpha
-from trustescalate.report import (
-    certificate_sections,
-    expected,
-    figures,
-    groups,
-    leaderboard,
-    reliability,
-    run_sections,
-    secondary,
-    this_run,
+from trustescalate.report import expectation, figures, run_figures, this_run
+from trustescalate.report.agreement import agreement_section, human_rows, judged_agreement, leave_one_out
+from trustescalate.report.annotators import alternative_annotator_section, annotator_section
+from trustescalate.report.cascade import abstentions_section, cascade_section
+from trustescalate.report.certificate import certificate_section, tested
+from trustescalate.report.certificate_figures import (
+    INTERVAL,
+    compared_rows,
+    expected_cost_share,
+    human_reference,
+    observed_agreement,
+    population,
+    predicted_coverage,
+    used_tests,
+    why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
+from trustescalate.report.distribution_shift import SCORE_DRIFT, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
+from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
-from trustescalate.report.sections import (
-    SCHEMA,
-    Column,
-    KeyFigure,
-    Measures,
-    Report,
-    Section,
-    Table,
-    TaskFacts,
-)
+from trustescalate.report.items import item_rows
+from trustescalate.report.judges import judges_section
+from trustescalate.report.leaderboard import leaderboard_section
+from trustescalate.report.overall import overall_section
+from trustescalate.report.provenance import provenance_section
+from trustescalate.report.risk_coverage import risk_section
+from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
-NO_RUN = "nothing was run yet"
-SIMULATED = "Simulated judges and data: these figures say nothing about any real model."
+NO_RUN = "no run yet"
+SIMULATED = "Simulated judges and data: these figures are no statement about any real model."
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
-Maker = Callable[[Certificate, Run | None], Section | None]
-_AFTER_CHOICE = (
-    "No interval stands beside what was observed on accepted certification rows: these rows chose the "
-    "policy, which the certificate accounts for. The last judge's figure was fixed before, and stands here "
-    "whatever came of the test."
-)
-_YARDSTICK = (
-    "Human leave-one-out agreement, how often one person agrees with the majority of the others, says how "
-    "hard the task is for people. It is no limit for a judge, who may agree more often with a majority than "
-    "one of its members does; what no verdicts can exceed is the line below it."
-)
-_ONE_ANNOTATOR = "There is one annotator per row: human agreement cannot be measured."
 Status = Literal["certified", "expected", "none", "incomplete"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
@@ -63,138 +55,125 @@ _UNFINISHED = {
     "running": "was still running",
     "budget": "stopped when its budget was reached",
     "stopped": "was stopped",
-    "complete": "says that it is complete, but not every item was decided",
+    "complete": "states that it is complete, but not every item was decided",
 }
 
 
 def build(run: Run, probe: Probe | None = None) -> Report:
-    """Turn a run into the facts of its report; raises nothing for a run that is not finished."""
+    """Build the report of a run, finished or not."""
     return _report(run.header.certificate, run, probe)
 
 
 def build_calibration(certificate: Certificate, probe: Probe | None = None) -> Report:
-    """Turn a certificate into a report without a run: what `calibrate` shows, certified or not."""
+    """Build the report of a calibration, certified or not."""
     return _report(certificate, None, probe)
 
 
 def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> Report:
-    task = certificate.task
+    task, measures = certificate.task, _measures(certificate, run)
     status = _status(certificate, run)
-    made = [section(certificate, run) for section in SECTIONS.values()]
-    made.insert(-1, None if probe is None else injection_section(probe, certificate))
+    headline = _HEADLINES[status]
+    if status == "none" and certificate.claim == "expected":
+        headline = "No guarantee in expectation"
+    clusters = ""
+    if certificate.status != "none" and certificate.batch is None:
+        clusters = cluster_banner(certificate, () if run is None else run.items)
+    sections = [section(certificate, run) for section in SECTIONS.values()]
+    sections.insert(-1, None if probe is None else injection_section(probe, certificate))
     return Report(
         schema=SCHEMA,
         kind="calibration" if run is None else "run",
         status=status,
-        complete=run is None or run_sections.is_complete(run),
+        complete=run is None or run_figures.is_complete(run),
         task=TaskFacts(task.kind, task.question, task.labels, task.ties),
-        subject=f"Calibration, {certificate.created}" if run is None else _subject(run),
-        headline=_headline(certificate, run),
-        claim=_claim(certificate, run),
+        subject=f"Calibration, {certificate.created}"
+        if run is None
+        else f"Run {run.header.id}, {run.header.created}",
+        headline=headline,
+        claim=f"{headline}: {certificate.reason}." if status == "none" else _claim(certificate, run),
         advice=_advice(certificate),
-        assumptions=_assumptions(certificate),
-        banners=_banners(certificate, run),
-        clusters=_clusters(certificate, run),
-        key_figures=_key_figures(certificate, run),
-        measures=_measures(certificate, run),
-        sections=tuple(section for section in made if section is not None),
-        items=() if run is None else run_sections.item_rows(run),
+        assumptions=() if status == "none" else certificate.assumptions or (REPRESENTATIVE,),
+        banners=_banners(certificate, run, clusters),
+        clusters=clusters,
+        key_figures=_key_figures(certificate, run, measures),
+        measures=measures,
+        sections=tuple(section for section in sections if section is not None),
+        items=() if run is None else item_rows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
-        groups=groups.group_facts(certificate, run),
+        groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
-        tested=certificate_sections.tested(certificate),
+        tested=tested(certificate),
     )
-
-
-def _subject(run: Run) -> str:
-    return f"Run {run.header.id}, {run.header.created}"
-
-
-# ── what it comes down to ────────────────────────────────────────────────────────────────────────
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:
     if certificate.status == "none":
         return "none"
-    return certificate.status if run is None or run_sections.is_complete(run) else "incomplete"
+    return certificate.status if run is None or run_figures.is_complete(run) else "incomplete"
 
 
-def _headline(certificate: Certificate, run: Run | None) -> str:
-    status = _status(certificate, run)
-    if status == "none" and certificate.claim == "expected":
-        return "No guarantee in expectation"
-    return _HEADLINES[status]
+# ── the claim ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _claim(certificate: Certificate, run: Run | None) -> str:
-    if certificate.status == "none":
-        return f"{_headline(certificate, run)}: {certificate.reason}."
+    released = "" if run is None else f". {_released(run)}"
     if certificate.status == "expected":
-        return f"{expected.sentence(certificate)}{'' if run is None else f'. {_released(run)}'}."
+        return f"{expectation.sentence(certificate)}{released}."
     if certificate.batch is not None:
         return _batch_claim(certificate, certificate.batch, run)
-    guarantee = (
-        groups.guarantee_of(certificate) if certificate.group_by is not None else _guarantee(certificate)
-    )
-    if certificate.weighting is not None:
-        guarantee = _weighted(guarantee, certificate.weighting.source)
+    guarantee = guarantee_of(certificate) if certificate.group_by is not None else _guarantee(certificate)
+    if certificate.weighting is not None and certificate.weighting.source == "estimated":
+        guarantee = f"Approximately, since the weights were estimated: {guarantee[0].lower()}{guarantee[1:]}"
     guarantee += outside_clause(certificate) + cluster_clause(certificate, () if run is None else run.items)
     if run is None:
-        lower = certificate_sections.predicted_coverage(certificate).text
+        lower = predicted_coverage(certificate).text
         return f"{guarantee}; it is expected to release a verdict for at least {lower} of such items."
-    return f"{guarantee}. {_released(run)}."
+    return f"{guarantee}{released}."
 
 
-def _guarantee(certificate: Certificate) -> str:
+def _probably(certificate: Certificate) -> str:
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
-        f"verdicts that this cascade releases on {certificate_sections.population(certificate)} agree with "
-        f"{certificate_sections.whom(certificate)}"
+        f"{certificate.n:,} labelled rows, "
     )
 
 
-def _weighted(guarantee: str, source: Literal["known", "estimated"]) -> str:
-    if source == "known":
-        return guarantee
-    return f"Approximately, since the weights were estimated: {guarantee[0].lower()}{guarantee[1:]}"
+def _guarantee(certificate: Certificate, items: str = "") -> str:
+    return (
+        f"{_probably(certificate)}at least {figures.complement(certificate.alpha).text} of the "
+        f"verdicts that this cascade releases on {items or population(certificate)} agree with "
+        f"{human_reference(certificate)}"
+    )
 
 
 def _batch_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
     if batch.release_human_labels:
         return _replaced_claim(certificate, batch, run)
-    guarantee = (
-        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, at least {figures.complement(certificate.alpha).text} of the "
-        f"verdicts that this cascade releases on this batch of {batch.items:,} items agree with "
-        f"{certificate_sections.whom(certificate)}"
-    )
+    guarantee = _guarantee(certificate, f"this batch of {batch.items:,} items")
     if run is not None:
         return f"{guarantee}. {_released(run)}."
-    accepted = sum(test.accepted for test in certificate_sections.used_tests(certificate))
+    accepted = sum(test.accepted for test in used_tests(certificate))
     return f"{guarantee}; it releases {accepted:,} of them ({share(accepted, batch.items).text})."
 
 
 def _replaced_claim(certificate: Certificate, batch: Batch, run: Run | None) -> str:
-    (test,) = certificate_sections.used_tests(certificate)
-    drawn = certificate_sections.compared_rows(test)
+    (test,) = used_tests(certificate)
+    drawn = compared_rows(test)
     guarantee = (
-        f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, at most {figures.setting(certificate.alpha).text} of the "
-        f"{test.accepted:,} items of this batch of {batch.items:,} that the cascade accepts get an answer "
-        f"that {certificate_sections.whom(certificate)} do not share. {drawn:,} of these answers are people's own, and "
-        f"{test.accepted - drawn:,} the judges'; of the judges' alone the share may be higher"
+        f"{_probably(certificate)}at most {figures.setting(certificate.alpha).text} of the "
+        f"{test.accepted:,} items of this batch of {batch.items:,} that the cascade accepts are released "
+        f"with a label that disagrees with {human_reference(certificate)}. {drawn:,} of these labels are "
+        f"human labels, and {test.accepted - drawn:,} are the judges'; among the judges' alone the share "
+        "may be higher"
     )
-    return (
-        f"{guarantee}."
-        if run is None
-        else f"{guarantee}. {_released(run)} by judges, and {run_sections.labelled(run):,} with people's labels."
-    )
+    if run is None:
+        return f"{guarantee}."
+    return f"{guarantee}. {_released(run)} by judges, and {run_figures.labelled(run):,} with human labels."
 
 
 def _released(run: Run) -> str:
-    done = f"{run_sections.released(run):,} of {run.header.items:,} ({run_sections.coverage(run).text})"
-    return f"This run released {done}{'' if run_sections.is_complete(run) else ' so far'}"
+    done = f"{run_figures.released(run):,} of {run.header.items:,} ({run_figures.coverage(run).text})"
+    return f"This run released {done}{'' if run_figures.is_complete(run) else ' so far'}"
 
 
 def _advice(certificate: Certificate) -> str:
@@ -202,49 +181,42 @@ def _advice(certificate: Certificate) -> str:
     return f"{advice[0].upper()}{advice[1:]}." if advice else ""
 
 
-def _assumptions(certificate: Certificate) -> tuple[str, ...]:
-    return () if certificate.status == "none" else certificate.assumptions or (REPRESENTATIVE,)
-
-
-def _banners(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
+def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[str, ...]:
     banners = [SIMULATED] if _is_simulated(certificate, run) else []
-    if run is not None and not run_sections.is_complete(run):
+    if run is not None and not run_figures.is_complete(run):
         decided, items = len(run.decisions), run.header.items
         banners.append(
             f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of {items:,} items are "
-            f"decided, {items - decided:,} are not; figures about the run are about the part that was done."
+            f"decided, {items - decided:,} are not; figures about the run are about the decided part."
         )
-    banners += [text] if (text := _clusters(certificate, run)) else []
+    banners += [clusters] if clusters else []
     if run is not None and any(tier.raised for tier in run.shift):
-        banners.append(secondary.MOVED)
+        banners.append(SCORE_DRIFT)
     return tuple(banners)
-
-
-def _clusters(certificate: Certificate, run: Run | None) -> str:
-    if certificate.status == "none" or certificate.batch is not None:
-        return ""
-    return cluster_banner(certificate, () if run is None else run.items)
 
 
 def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
     configured = [] if run is None else run.header.config.get("judges", [])
     backends = [judge.get("backend") for judge in configured if isinstance(judge, Mapping)]
-    names = [seal.judge.lower() for seal in certificate.judges]
-    return "simulated" in backends or any(name.startswith("simulated") for name in names)
+    return "simulated" in backends or any(
+        binding.judge.lower().startswith("simulated") for binding in certificate.judges
+    )
 
 
-def _key_figures(certificate: Certificate, run: Run | None) -> tuple[KeyFigure, ...]:
-    measures = _measures(certificate, run)
+# ── key figures ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[KeyFigure, ...]:
     agreement = KeyFigure("Certified agreement", *_certified(measures))
     if certificate.status == "expected":
         mean = measures.expected_agreement
         shown = Figure(mean.value, f"≥ {mean.text}")
-        agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this one")
+        agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
     return (
         agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
-        KeyFigure("Cost against the last judge", *_cost(run, measures)),
+        KeyFigure("Cost relative to last judge", *_cost(run, measures)),
     )
 
 
@@ -252,19 +224,18 @@ def _certified(measures: Measures) -> tuple[Figure, str]:
     figure = measures.certified_agreement
     if figure.value is None:
         return figure, figure.note
-    shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
-    observed = measures.observed_agreement
     sure = f"with probability ≥ {measures.confidence.text}, {figure.note}"
-    return shown, f"{sure}; observed {observed.text}"
+    shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
+    return shown, f"{sure}; observed {measures.observed_agreement.text}"
 
 
 def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[Figure, str]:
     lower = measures.predicted_coverage_lower
     if run is not None:
-        predicted = "" if lower.value is None else f"; the certificate expects at least {lower.text}"
+        predicted = "" if lower.value is None else f"; the certificate predicts at least {lower.text}"
         return measures.coverage, (
-            f"{run_sections.released(run):,} of {run.header.items:,} released, "
-            f"{run_sections.abstained(run):,} for people{predicted}"
+            f"{run_figures.released(run):,} of {run.header.items:,} released, "
+            f"{run_figures.abstained(run):,} for human review{predicted}"
         )
     if lower.value is None:
         return lower, lower.note
@@ -273,16 +244,17 @@ def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> 
 
 
 def _human(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
-    figure, found = measures.human_agreement, certificate.human_agreement
-    if found is None or figure.value is None:
+    figure, human = measures.human_agreement, certificate.human_agreement
+    if human is None or figure.value is None:
         return figure, figure.note
-    limits = figures.interval(*found.interval)
-    told = f"one of {found.annotators:,} people with the majority of the others; {limits}"
-    most = [limit.text for _, limit, _ in certificate_sections.human_rows(certificate)[1:]]
-    return (
-        figure,
-        f"{told}; on these rows no verdicts could agree with people on more than {most[0]}" if most else told,
+    detail = (
+        f"one of {human.annotators:,} annotators with the majority of the others; "
+        f"{figures.interval(*human.interval)}"
     )
+    upper = [limit.text for _, limit, _ in human_rows(certificate)[1:]]
+    if upper:
+        detail += f"; on these rows no verdicts could agree with human labels on more than {upper[0]}"
+    return figure, detail
 
 
 def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
@@ -291,7 +263,7 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
         return figure, figure.note
     if run is None:
         return figure, "expected, from the certification rows"
-    last = run_sections.always_last_judge(run).text
+    last = run_figures.always_last_judge(run).text
     return figure, f"{measures.cost.text} instead of {last}, estimated from the certification rows"
 
 
@@ -299,70 +271,50 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
 
 
 def _measures(certificate: Certificate, run: Run | None) -> Measures:
-    certified = certificate.status == "certified"
-    judged, judged_limits = run_sections.judged_agreement(run) if run else (missing(NO_RUN), None)
+    certified, confidence = missing(why_none(certificate)), figures.complement(certificate.delta)
+    if certificate.status == "certified":
+        note = f"over {population(certificate)}"
+        certified = replace(figures.complement(largest_alpha(certificate)), note=note)
+    if certificate.status == "expected":
+        confidence = missing(WEAKER)
+
+    def of_run(take: Callable[[Run], Figure]) -> Figure:
+        return missing(NO_RUN) if run is None else take(run)
+
+    judged, limits = (missing(NO_RUN), None) if run is None else judged_agreement(run)
+    lower, upper = missing(judged.note), missing(judged.note)
+    if limits is not None:
+        lower = figures.at_least(limits[0], f"lower end of the {INTERVAL}")
+        upper = figures.at_most(limits[1], f"upper end of the {INTERVAL}")
     return Measures(
-        certified_agreement=replace(
-            figures.complement(largest_alpha(certificate)),
-            note=f"over {certificate_sections.population(certificate)}",
-        )
-        if certified
-        else missing(certificate_sections.why_none(certificate)),
-        expected_agreement=expected.agreement(certificate),
-        confidence=missing(WEAKER)
-        if certificate.status == "expected"
-        else figures.complement(certificate.delta),
-        observed_agreement=certificate_sections.observed_agreement(certificate),
-        predicted_coverage_lower=certificate_sections.predicted_coverage(certificate),
-        human_agreement=certificate_sections.leave_one_out(certificate.human_agreement),
-        coverage=run_sections.coverage(run) if run else missing(NO_RUN),
-        abstained=count(run_sections.abstained(run)) if run else missing(NO_RUN),
-        failed_votes=run_sections.failed_votes(run) if run else missing(NO_RUN),
+        certified_agreement=certified,
+        expected_agreement=expectation.agreement(certificate),
+        confidence=confidence,
+        observed_agreement=observed_agreement(certificate),
+        predicted_coverage_lower=predicted_coverage(certificate),
+        human_agreement=leave_one_out(certificate.human_agreement),
+        coverage=of_run(run_figures.coverage),
+        abstained=of_run(lambda run: count(run_figures.abstained(run))),
+        failed_votes=of_run(run_figures.failed_votes),
         judged_agreement=judged,
-        judged_agreement_lower=_end(0, judged_limits, judged),
-        judged_agreement_upper=_end(1, judged_limits, judged),
-        run_errors_upper=this_run.errors_upper(run) if run else missing(NO_RUN),
-        cost=figures.usd(run_sections.spent(run)) if run else missing(NO_RUN),
-        cost_per_1000=run_sections.cost_per_1000(run) if run else missing(NO_RUN),
-        cost_share=run_sections.cost_share(run)
-        if run
-        else certificate_sections.expected_cost_share(certificate),
+        judged_agreement_lower=lower,
+        judged_agreement_upper=upper,
+        run_errors_upper=of_run(this_run.errors_upper),
+        cost=of_run(lambda run: figures.usd(run_figures.spent(run))),
+        cost_per_1000=of_run(run_figures.cost_per_1000),
+        cost_share=expected_cost_share(certificate) if run is None else run_figures.cost_share(run),
     )
-
-
-def _end(end: Literal[0, 1], limits: tuple[float, float] | None, figure: Figure) -> Figure:
-    if limits is None:
-        return missing(figure.note)
-    if end == 0:
-        return figures.at_least(limits[0], f"lower end of the {certificate_sections.INTERVAL}")
-    return figures.at_most(limits[1], f"upper end of the {certificate_sections.INTERVAL}")
 
 
 # ── the sections ─────────────────────────────────────────────────────────────────────────────────
 
-
-def _agreement_section(certificate: Certificate, run: Run | None) -> Section:
-    rows = certificate_sections.agreement_rows(certificate)
-    if run is not None:
-        rows += this_run.agreement_rows(run) + run_sections.agreement_rows(run)
-    columns = (
-        Column("Agreement with people"),
-        Column("Counts", True),
-        Column("Share", True),
-        Column(certificate_sections.INTERVAL, True),
-    )
-    text = [_YARDSTICK if certificate.human_agreement else _ONE_ANNOTATOR]
-    text += [_AFTER_CHOICE] if certificate.status == "certified" else []
-    table = Table(f"Agreement with {certificate_sections.whom(certificate)}", columns, tuple(rows))
-    if run is not None:
-        text += this_run.agreement_text(run) + run_sections.agreement_text(run)
-    return Section("agreement", "How far it agrees with people", tuple(text), tables=(table,))
+Maker = Callable[[Certificate, Run | None], Section | None]
 
 
 def _guarantee_section(certificate: Certificate, run: Run | None) -> Section:
     if certificate.claim == "expected":
-        return expected.guarantee_section(certificate, run)
-    return certificate_sections.certificate_section(certificate, () if run is None else run.items)
+        return expectation.guarantee_section(certificate, run)
+    return certificate_section(certificate, () if run is None else run.items)
 
 
 def _of_certificate(make: Callable[[Certificate], Section | None]) -> Maker:
@@ -374,18 +326,19 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 
 SECTIONS: Mapping[str, Maker] = {
-    "agreement": _agreement_section,
-    "groups": groups.groups_section,
-    "overall": secondary.overall_section,
-    "leaderboard": _of_run(leaderboard.leaderboard_section),
-    "work": _of_run(run_sections.work_section),
-    "abstentions": _of_run(run_sections.abstentions_section),
-    "shift": _of_run(secondary.shift_section),
-    "left-out": _of_certificate(groups.left_out_section),
+    "agreement-with-human-labels": agreement_section,
+    "guarantees-by-group": groups_section,
+    "mean-over-all-items": overall_section,
+    "leaderboard": _of_run(leaderboard_section),
+    "cascade": _of_run(cascade_section),
+    "abstentions": _of_run(abstentions_section),
+    "distribution-shift-check": _of_run(shift_section),
+    "leave-one-group-out-check": _of_certificate(left_out_section),
     "certificate": _guarantee_section,
-    "risk": _of_certificate(certificate_sections.risk_section),
-    "people": _of_certificate(secondary.annotator_section),
-    "judges": _of_certificate(reliability.judges_section),
-    "provenance": run_sections.provenance_section,
+    "risk-coverage-curve": _of_certificate(risk_section),
+    "inter-annotator-agreement": _of_certificate(annotator_section),
+    "alternative-annotator-test": _of_certificate(alternative_annotator_section),
+    "judges": _of_certificate(judges_section),
+    "provenance": provenance_section,
 }
-"""The sections in reading order, by their slug. One that has nothing to say is None."""
+"""The sections in reading order, by their slug; a section without content is None. Add one here."""

@@ -1,7 +1,6 @@
 """Round and format the numbers of a report.
 
-A `Figure` holds the rounded value beside its text, so the gate compares what the page shows. An unknown
-figure has no value, the text "—", and the reason.
+A `Figure` holds the rounded value with its text, so the gate compares what the page shows.
 """
 
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ MISSING = "—"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value as printed, and its text. `value` is None when nothing is known; `note` then says why.
+    """A value as printed, and its text. `value` is None for an unknown value, with the reason in `note`.
 
-    `counts` are the integers behind a share, as (how many, of how many).
+    `counts` are the integers behind a share: (part, whole).
     """
 
     value: int | float | str | None
@@ -26,7 +25,7 @@ class Figure:
 
 
 def missing(why: str) -> Figure:
-    """Return the figure for "not known".
+    """Make the figure of an unknown value.
 
     >>> missing("nothing was released").text
     '—'
@@ -35,12 +34,12 @@ def missing(why: str) -> Figure:
 
 
 def words(text: str, note: str = "") -> Figure:
-    """A word, a name, a sentence."""
+    """Make a figure of a text."""
     return Figure(text, text, note)
 
 
 def count(number: int, note: str = "") -> Figure:
-    """An integer, with thousands separated.
+    """Format an integer, with thousands separated.
 
     >>> count(12345).text
     '12,345'
@@ -49,7 +48,7 @@ def count(number: int, note: str = "") -> Figure:
 
 
 def share(part: float, whole: int, why: str = "nothing was counted") -> Figure:
-    """`part` of `whole` in per cent with one decimal. It says 0 or 100 only when that is exact.
+    """Format `part` of `whole` in per cent with one decimal; 0 and 100 only where exact.
 
     A part that is no integer, a sum of shares, has no counts.
 
@@ -76,7 +75,7 @@ def share(part: float, whole: int, why: str = "nothing was counted") -> Figure:
 
 
 def at_least(value: float, note: str = "") -> Figure:
-    """A lower bound on a share, rounded down, so that what is printed is still a bound.
+    """Format a lower bound on a share, rounded down.
 
     >>> at_least(0.88479).text
     '88.4 %'
@@ -85,7 +84,7 @@ def at_least(value: float, note: str = "") -> Figure:
 
 
 def at_most(value: float, note: str = "") -> Figure:
-    """An upper bound on a share, rounded up.
+    """Format an upper bound on a share, rounded up.
 
     >>> at_most(0.88401).text
     '88.5 %'
@@ -94,7 +93,7 @@ def at_most(value: float, note: str = "") -> Figure:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval for a share, rounded outwards.
+    """Format an interval for a share, rounded outwards.
 
     >>> interval(0.88479, 0.93211)
     '88.4 to 93.3 %'
@@ -103,7 +102,7 @@ def interval(low: float, high: float) -> str:
 
 
 def ratio(amount: float, of: float) -> Figure:
-    """One amount as a percentage of another, which it may exceed; `of` is not 0.
+    """Format an amount as a percentage of another, which it may exceed; `of` is not 0.
 
     >>> ratio(1.5, 4.0).text, ratio(5.0, 4.0).text
     ('37.5 %', '125.0 %')
@@ -113,7 +112,7 @@ def ratio(amount: float, of: float) -> Figure:
 
 
 def setting(value: float) -> Figure:
-    """A share that somebody chose (α, δ): never rounded.
+    """Format a configured share (α, δ), unrounded.
 
     >>> setting(0.15).text, setting(0.025).text
     ('15 %', '2.5 %')
@@ -122,7 +121,7 @@ def setting(value: float) -> Figure:
 
 
 def complement(value: float) -> Figure:
-    """1 - `value` in decimal arithmetic, never rounded.
+    """Format 1 - `value` in decimal arithmetic, unrounded.
 
     >>> complement(0.1)
     Figure(value=0.9, text='90 %', note='', counts=None)
@@ -131,7 +130,7 @@ def complement(value: float) -> Figure:
 
 
 def usd(amount: float) -> Figure:
-    """US dollars: cents from one dollar up, three digits that matter below.
+    """Format US dollars: cents from one dollar up, three significant digits below.
 
     >>> usd(1234.567).text, usd(0.0041239).text, usd(0.0).text
     ('USD 1,234.57', 'USD 0.00412', 'USD 0')
@@ -143,7 +142,7 @@ def usd(amount: float) -> Figure:
 
 
 def decimal(value: float | None, why: str, places: int = 3) -> Figure:
-    """A plain number with a fixed number of decimals.
+    """Format a number with a fixed number of decimals.
 
     >>> decimal(0.71249, "").text, decimal(None, "all verdicts are right").note
     ('0.712', 'all verdicts are right')
@@ -155,7 +154,7 @@ def decimal(value: float | None, why: str, places: int = 3) -> Figure:
 
 
 def factor(value: float) -> Figure:
-    """A factor that must not be overstated, rounded down to two decimals.
+    """Format a factor, rounded down to two decimals.
 
     >>> factor(1.459).text
     '1.45'
@@ -165,7 +164,7 @@ def factor(value: float) -> Figure:
 
 
 def pvalue(value: float) -> Figure:
-    """A p-value with four decimals; it never says 0.
+    """Format a p-value with four decimals, never as 0.
 
     >>> pvalue(0.04271).text, pvalue(1e-9).text
     ('0.0427', '< 0.0001')
@@ -174,7 +173,7 @@ def pvalue(value: float) -> Figure:
 
 
 def exact(value: float | None, why: str) -> Figure:
-    """A number with every digit it has.
+    """Format a number with every digit.
 
     >>> exact(0.1 + 0.2, "").text
     '0.30000000000000004'
@@ -183,7 +182,7 @@ def exact(value: float | None, why: str) -> Figure:
 
 
 def compared(left: float, right: float) -> tuple[Figure, Figure]:
-    """Two numbers that were compared with ≤, with as many digits as it takes to see the same outcome.
+    """Format two numbers compared with ≤, with enough digits to show the same outcome.
 
     >>> [figure.text for figure in compared(0.0123456, 0.06)]
     ['0.0123', '0.06']
@@ -201,7 +200,7 @@ def compared(left: float, right: float) -> tuple[Figure, Figure]:
 
 
 def failures_text(failures: Mapping[str, int]) -> str:
-    """List failures in words, the most frequent first.
+    """List failures, the most frequent first.
 
     >>> failures_text({"refused": 1, "timeout": 3})
     'timeout × 3, refused × 1'

@@ -1,4 +1,4 @@
-"""A report held against what CI asks for: passed, breached, or undecided. It computes no statistics."""
+"""Compare a report with the gate of the configuration: pass, fail or undecided. It computes no statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from trustescalate.report.sections import GroupFacts, Measures, Report
 Status = Literal["pass", "fail", "undecided"]
 MEAN_ONLY = (
     'claim = "expected" limits a mean over runs, and nothing in this run or in the population: min_agreement '
-    'takes claim = "population" or "batch"'
+    'needs claim = "population" or "batch"'
 )
 EXIT_CODES = {"pass": EXIT_PASSED, "fail": EXIT_BREACH, "undecided": EXIT_NOT_MEASURABLE}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was asked for. `required` and `observed` are as printed in the report."""
+    """A requirement and its outcome. `required` and `observed` are as printed in the report."""
 
     name: str
     status: Status
@@ -32,7 +32,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says. Only "pass" passes; "fail" is a measured breach; the rest could not be measured."""
+    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable)."""
 
     status: Status
     checks: tuple[Check, ...]
@@ -44,59 +44,52 @@ class Verdict:
 
 
 def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
-    """Hold a report against a policy.
+    """Compare a report with a policy. `stale` states what changed since the run, if anything.
 
-    Without a whole, certified, current run with judges that answered, nothing else counts as measured, so
-    those checks come first and make the verdict "undecided". `stale` says what changed since the run, if so.
+    Unless the run is complete, certified and current, and its judges answered, nothing else counts as
+    measured and the verdict is "undecided".
     """
-    grounds = [_complete(report), _certified(report), _current(stale), _answered(report.measures, policy)]
-    if report.measures.expected_agreement.value is not None:
-        grounds[1:3] = [_in_expectation(report), _current(stale, "calibration")]
-    asked = [
+    grounds = _grounds(report, policy, stale)
+    required = [
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
         *_coverage(report.measures, policy.min_coverage),
-        *_clusters(report),
     ]
-    return Verdict(_overall(grounds, asked), (*grounds, *asked))
+    if report.clusters:  # what the certificate counts; this check always passes
+        required.append(Check("what is counted", "pass", "stated", report.clusters, report.clusters))
+    statuses = {check.status for check in required}
+    status: Status = "undecided"
+    if all(check.status == "pass" for check in grounds):
+        status = "fail" if "fail" in statuses else "pass" if statuses <= {"pass"} else "undecided"
+    return Verdict(status, (*grounds, *required))
 
 
-def _overall(grounds: Sequence[Check], asked: Sequence[Check]) -> Status:
-    if any(check.status != "pass" for check in grounds):
-        return "undecided"
-    if any(check.status == "fail" for check in asked):
-        return "fail"
-    return "pass" if all(check.status == "pass" for check in asked) else "undecided"
-
-
-def _complete(report: Report) -> Check:
-    done = report.kind == "run" and report.complete
-    message = "every item was decided" if done else "the run is not complete; resume it"
-    observed = "complete" if done else report.status
-    return Check("run is complete", "pass" if done else "undecided", "complete", observed, message)
-
-
-def _certified(report: Report) -> Check:
-    certified = report.measures.certified_agreement.value is not None
-    status: Status = "pass" if certified else "undecided"
-    message = f"{report.claim} {report.run_claim}".rstrip()
-    observed = "certified" if certified else "none"
-    if report.tested:
-        observed = f"{observed}, {report.tested}"
-    return Check("certificate", status, "certified", observed, message)
-
-
-def _in_expectation(report: Report) -> Check:
-    """In the place of the certificate: a mean over runs is enough ground for coverage, not for agreement."""
-    mean = report.measures.expected_agreement
-    return Check("guarantee in expectation", "pass", "a mean over runs", f"≥ {mean.text}", MEAN_ONLY)
-
-
-def _current(stale: str, made: str = "certificate") -> Check:
-    message = stale or f"{made} and configuration are those of the run"
-    return Check(
-        "run is current", "undecided" if stale else "pass", "unchanged", stale or "unchanged", message
+def _grounds(report: Report, policy: GateTable, stale: str) -> list[Check]:
+    complete = report.kind == "run" and report.complete
+    completeness = Check(
+        "run is complete",
+        "pass" if complete else "undecided",
+        "complete",
+        "complete" if complete else report.status,
+        "every item was decided" if complete else "the run is not complete; resume it",
     )
+    mean, certified = (
+        report.measures.expected_agreement,
+        report.measures.certified_agreement.value is not None,
+    )
+    current: Status = "undecided" if stale else "pass"
+    source = "certificate" if mean.value is None else "calibration"
+    message = stale or f"{source} and configuration are those of the run"
+    currency = Check("run is current", current, "unchanged", stale or "unchanged", message)
+    answered = _answered(report.measures, policy)
+    if mean.value is not None:  # grounds for the check on coverage, not on agreement
+        observed = f"≥ {mean.text}"
+        guarantee = Check("guarantee in expectation", "pass", "a mean over runs", observed, MEAN_ONLY)
+        return [completeness, guarantee, currency, answered]
+    observed = ", ".join(filter(None, ("certified" if certified else "none", report.tested)))
+    claim = f"{report.claim} {report.run_claim}".rstrip()
+    certificate = Check("certificate", "pass" if certified else "undecided", "certified", observed, claim)
+    return [completeness, certificate, currency, answered]
 
 
 def _answered(measures: Measures, policy: GateTable) -> Check:
@@ -104,17 +97,15 @@ def _answered(measures: Measures, policy: GateTable) -> Check:
     name, required = "judges answered", f"at most {most.text} failed votes"
     if not isinstance(failed.value, float | int):
         return Check(name, "undecided", required, failed.text, failed.note)
-    ok = failed.value <= policy.max_failures
-    message = (
-        "votes that failed are abstentions, not verdicts" if ok else "too many judge calls failed to conclude"
-    )
-    return Check(name, "pass" if ok else "undecided", required, failed.text, message)
+    if failed.value <= policy.max_failures:
+        return Check(name, "pass", required, failed.text, "failed votes are abstentions, not verdicts")
+    return Check(name, "undecided", required, failed.text, "too many calls of judges failed")
 
 
 def _agreement(measures: Measures, least: float | None) -> list[Check]:
     if least is None:
         return []
-    name, required = "agreement with people", f"at least {setting(least).text}"
+    name, required = "agreement with human labels", f"at least {setting(least).text}"
     measured = measures.judged_agreement_upper  # not on certification rows: they chose the policy
     if isinstance(measured.value, float | int) and measured.value < least:
         return [Check(name, "fail", required, f"at most {measured.text}", measured.note)]
@@ -129,7 +120,7 @@ def _agreement(measures: Measures, least: float | None) -> list[Check]:
 
 
 def _group_agreement(groups: Sequence[GroupFacts], least: float | None) -> list[Check]:
-    """Whether fresh labels contradict what was guaranteed for a value by itself."""
+    """Check whether fresh labels contradict the guarantee of a group."""
     checks = []
     for group in groups if least is not None else ():
         upper, guaranteed = group.judged_agreement_upper, group.certified_agreement
@@ -140,19 +131,12 @@ def _group_agreement(groups: Sequence[GroupFacts], least: float | None) -> list[
             Check(
                 f"agreement in group {group.value!r}",
                 "fail" if broken else "pass",
-                f"at least {guaranteed.text}, its own guarantee",
+                f"at least {guaranteed.text}, the guarantee of the group",
                 f"at most {upper.text}",
                 "fresh labels contradict the guarantee" if broken else "fresh labels do not contradict it",
             )
         )
     return checks
-
-
-def _clusters(report: Report) -> list[Check]:
-    """Say what the certificate counts, where that is not simply verdicts. It breaches nothing."""
-    if not report.clusters:
-        return []
-    return [Check("what is counted", "pass", "said", report.clusters, report.clusters)]
 
 
 def _coverage(measures: Measures, least: float | None) -> list[Check]:
@@ -162,12 +146,12 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     if not isinstance(seen.value, float | int):
         return [Check(name, "undecided", required, seen.text, seen.note)]
     ok = seen.value >= least
-    message = "items released without a person" if ok else "too many items need a person"
+    message = "items released without human review" if ok else "too many items need human review"
     return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
 
 
 def why_stale(config: Config, run: Run) -> str:
-    """What was changed since a run that its figures rest on; empty where nothing was."""
+    """State which basis of a run's figures was changed after it; empty where none was."""
     try:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"

@@ -1,25 +1,34 @@
-"""Guarantees for each value of a field by itself, what the run did with each, and values that were left out."""
+"""Report guarantees per group, the run's results in each group, and the leave-one-group-out check."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trustescalate.records import Certificate, GroupGuarantee, LeftOut, PolicyTest, Run, Unseen
+from trustescalate.records import Certificate, GroupGuarantee, LeftOut, Run, Unseen
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import certified_groups
-from trustescalate.report import certificate_sections, figures, run_sections
-from trustescalate.report.figures import Figure, count, missing, share, words
-from trustescalate.report.sections import Column, GroupFacts, Row, Section, Table
+from trustescalate.report import figures, run_figures
+from trustescalate.report.agreement import judged_agreement
+from trustescalate.report.certificate_figures import (
+    INTERVAL,
+    INTERVAL_DELTA,
+    NEVER,
+    human_reference,
+    interval_figure,
+    outcome,
+    population,
+)
+from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.sections import FOLD_ROWS, Column, GroupFacts, Row, Section, Table, numbers
 from trustescalate.report.text import one_line
 
-MANY = 12
-"""A table with more rows than this is folded, and a sentence names no more values than half of it."""
 LONGEST = 40
+"""A longer name of a group is cut within a sentence."""
 
 # ── the guarantees ─────────────────────────────────────────────────────────────────────────────────
 
 
 def quoted(value: str) -> str:
-    """A value within a sentence: on one line, of bounded length, and unable to end its quotation.
+    """Quote a group's name: on one line, of bounded length, and unable to end its quotation.
 
     >>> quoted("de\\n” hold. “")
     '“de⏎" hold. "”'
@@ -29,90 +38,78 @@ def quoted(value: str) -> str:
 
 
 def guarantee_of(certificate: Certificate) -> str:
-    """The claim: which share is guaranteed for which values, and how many have no guarantee."""
+    """State which share is guaranteed for which groups, and how many groups have no certificate."""
     certified = certified_groups(certificate)
     by_alpha: dict[float, list[str]] = {}
     for guarantee in sorted(certified, key=lambda one: one.alpha):
         by_alpha.setdefault(guarantee.alpha, []).append(guarantee.value)
     parts = [
-        f"at least {figures.complement(alpha).text} for {_listed(values)}"
-        for alpha, values in by_alpha.items()
+        f"at least {figures.complement(alpha).text} for {_listed(names)}" for alpha, names in by_alpha.items()
     ]
-    left = len(certificate.groups) - len(certified)
-    others = (
-        f"; {left:,} of {len(certificate.groups):,} values have no certificate, and abstain" if left else ""
-    )
+    left, total = len(certificate.groups) - len(certified), len(certificate.groups)
+    others = f"; {left:,} of {total:,} groups have no certificate, and abstain" if left else ""
     return (
         f"With probability at least {figures.complement(certificate.delta).text} over the draw of the "
-        f"{certificate.n:,} labelled rows, all of this holds at once, for the items of each "
-        f"{certificate.group_by} by itself, among {certificate_sections.population(certificate)}: of the verdicts that this "
-        f"cascade releases, {', '.join(parts)} agree with {certificate_sections.whom(certificate)}{others}"
+        f"{certificate.n:,} labelled rows, all of these hold simultaneously, for the items of each "
+        f"{certificate.group_by} separately, among {population(certificate)}: of the verdicts that this "
+        f"cascade releases, {', '.join(parts)} agree with {human_reference(certificate)}{others}"
     )
 
 
-def _listed(values: Sequence[str]) -> str:
-    shown = ", ".join(map(quoted, values[: MANY // 2]))
-    more = len(values) - MANY // 2
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - FOLD_ROWS // 2
+    shown = ", ".join(map(quoted, names[: FOLD_ROWS // 2]))
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def groups_section(certificate: Certificate, run: Run | None) -> Section | None:
-    """What is guaranteed for each value, on which counts, and what is not certified."""
+    """Report the guarantee of each group with its counts, and the groups without; None without groups."""
     if certificate.group_by is None:
         return None
-    sure = figures.complement(certificate.delta).text
-    text = [
-        f"Each value of {certificate.group_by} was tested by itself, on its own rows. With probability at "
-        f"least {sure} all guarantees below hold at once, however common each value is among the items.",
-        "A value without a guarantee is not certified, and that says nothing of how good its verdicts are: its "
-        f"items go to people, and no judge is asked. So do items without any {certificate.group_by}, or "
-        "with one that the certificate does not know.",
-        "To check a guarantee by hand: its p-value is the probability of at most so many errors among so many "
-        "accepted rows at an error rate of α, BinomCDF(errors; accepted, α), and it is at most its level. "
-        "δ is divided among the values with rows enough; one whose tests were all passed hands its part on.",
-    ]
-    tables = [_guarantees(certificate)]
+    by, sure = certificate.group_by, figures.complement(certificate.delta).text
+    text = (
+        f"Each group by {by} was tested separately, on its own rows. With probability at least {sure} all "
+        "guarantees below hold simultaneously, whatever the share of each group among the items.",
+        "A group without a guarantee is not certified, which is no statement about the quality of its "
+        "verdicts: its items abstain, and no judge is called. Items without "
+        f"{by}, or with a value that the certificate does not know, abstain too.",
+        "To check a guarantee by hand: its p-value is the probability of at most so many errors among so "
+        "many accepted rows at an error rate of α, BinomCDF(errors; accepted, α), and it is at most its "
+        "level. δ is divided among the groups with enough rows; a group that passed all its tests passes "
+        "its share on to the others.",
+    )
+    tables = [_guarantees_table(certificate)]
     if run is not None:
-        tables.append(_outcomes(run))
+        tables.append(_run_table(run))
     certified = certified_groups(certificate)
     if certified:
-        tables += [_tests(certified), _thresholds(certificate, certified)]
-    tables.append(_everything(certificate))
-    return Section(
-        "groups", f"A guarantee for each {certificate.group_by}", tuple(text), tables=tuple(tables)
-    )
+        tables += [_chosen_tests_table(certified), _thresholds_table(certificate, certified)]
+    tables.append(_all_tests_table(certificate))
+    return Section("guarantees-by-group", f"Guarantees by group: {by}", text, tables=tuple(tables))
 
 
-def _used(guarantee: GroupGuarantee) -> PolicyTest | None:
-    return None if guarantee.chosen is None else guarantee.tests[guarantee.chosen]
-
-
-def _guarantees(certificate: Certificate) -> Table:
+def _guarantees_table(certificate: Certificate) -> Table:
     rows = []
     for guarantee in certificate.groups:
-        test, lower = _used(guarantee), guarantee.coverage_lower
-        why = _why_not(guarantee)
+        why, lower, radius = _why_none(guarantee), guarantee.coverage_lower, guarantee.radius
+        agreement, accepted, errors = missing(why), missing(""), missing("")
+        if guarantee.chosen is not None:
+            test = guarantee.tests[guarantee.chosen]
+            agreement = words(f"≥ {figures.complement(guarantee.alpha).text}")
+            accepted, errors = count(test.accepted), count(test.errors)
         cells = (
-            words(guarantee.value),
-            missing(why) if test is None else words(f"≥ {figures.complement(guarantee.alpha).text}"),
-            count(guarantee.n),
-            missing("") if test is None else count(test.accepted),
-            missing("") if test is None else count(test.errors),
+            *(words(guarantee.value), agreement, count(guarantee.n), accepted, errors),
             missing("") if lower is None else figures.at_least(lower),
-            missing("") if guarantee.radius is None else figures.factor(guarantee.radius),
+            missing("") if radius is None else figures.factor(radius),
             words(why or "certified"),
         )
         rows.append(Row(cells))
-    titles = ("Guaranteed agreement", "Labelled rows", "Accepted", "Wrong", "Coverage at least", "Γ*")
-    columns = (
-        Column(certificate.group_by or ""),
-        *(Column(title, True) for title in titles),
-        Column("Result"),
-    )
-    return Table("What is guaranteed, value by value", columns, tuple(rows), folded=len(rows) > MANY)
+    titles = ("Guaranteed agreement", "Labelled rows", "Accepted", "Errors", "Coverage at least", "Γ*")
+    columns = (Column(certificate.group_by or ""), *numbers(*titles), Column("Result"))
+    return Table("Guarantee per group", columns, tuple(rows), folded=len(rows) > FOLD_ROWS)
 
 
-def _why_not(guarantee: GroupGuarantee) -> str:
+def _why_none(guarantee: GroupGuarantee) -> str:
     if guarantee.chosen is not None:
         return ""
     if not guarantee.tests:
@@ -120,98 +117,81 @@ def _why_not(guarantee: GroupGuarantee) -> str:
     return "no test passed" if guarantee.spent else "not tested: too few rows to pass any test"
 
 
-def _tests(certified: Sequence[GroupGuarantee]) -> Table:
+def _chosen_tests_table(certified: Sequence[GroupGuarantee]) -> Table:
     rows = []
     for guarantee in certified:
         test = guarantee.tests[guarantee.chosen or 0]
-        p_value, level = figures.compared(test.p_value, test.level)
         cells = (
-            words(guarantee.value),
-            figures.setting(guarantee.alpha),
-            count(test.errors),
-            count(test.accepted),
-            p_value,
-            level,
-            words("handed on" if guarantee.finished else "kept"),
+            *(
+                words(guarantee.value),
+                figures.setting(guarantee.alpha),
+                count(test.errors),
+                count(test.accepted),
+            ),
+            *figures.compared(test.p_value, test.level),
+            words("passed on" if guarantee.finished else "kept"),
         )
         rows.append(Row(cells))
-    titles = ("α", "Errors", "Accepted", "p", "Level")
-    columns = (Column("Value"), *(Column(title, True) for title in titles), Column("Its part of δ"))
-    return Table("What each guarantee rests on", columns, tuple(rows), folded=len(rows) > MANY)
+    columns = (Column("Group"), *numbers("α", "Errors", "Accepted", "p", "Level"), Column("Share of δ"))
+    return Table("The test behind each guarantee", columns, tuple(rows), folded=len(rows) > FOLD_ROWS)
 
 
-def _thresholds(certificate: Certificate, certified: Sequence[GroupGuarantee]) -> Table:
+def _thresholds_table(certificate: Certificate, certified: Sequence[GroupGuarantee]) -> Table:
     rows = []
     for guarantee in certified:
         test = guarantee.tests[guarantee.chosen or 0]
-        for seal, tau, accepted in zip(certificate.judges, test.thresholds, test.by_tier, strict=True):
-            exact = figures.exact(tau, certificate_sections.NEVER)
-            rows.append(Row((words(guarantee.value), words(seal.judge), exact, count(accepted))))
-    columns = (Column("Value"), Column("Judge"), Column("Accepts from score", True), Column("Rows", True))
-    return Table("The chosen policies, tier by tier", columns, tuple(rows), folded=True)
+        for judge, tau, accepted in zip(certificate.judges, test.thresholds, test.by_tier, strict=True):
+            cells = (words(guarantee.value), words(judge.judge), figures.exact(tau, NEVER), count(accepted))
+            rows.append(Row(cells))
+    columns = (Column("Group"), Column("Judge"), *numbers("Accepts from score", "Rows"))
+    return Table("The chosen policies per tier", columns, tuple(rows), folded=True)
 
 
-def _everything(certificate: Certificate) -> Table:
+def _all_tests_table(certificate: Certificate) -> Table:
     rows = []
     for guarantee in certificate.groups:
         for place, test in enumerate(guarantee.tests):
             if test.level == 0:
                 continue
-            p_value, level = figures.compared(test.p_value, test.level)
             cells = (
-                words(guarantee.value),
-                count(place + 1),
-                count(test.accepted),
-                count(test.errors),
-                p_value,
-                level,
-                words("passed" if test.rejected else "not passed"),
+                *(words(guarantee.value), count(place + 1), count(test.accepted), count(test.errors)),
+                *figures.compared(test.p_value, test.level),
+                outcome(test),
             )
             rows.append(Row(cells, "chosen" if place == guarantee.chosen else ""))
-    titles = ("Policy", "Accepted", "Errors", "p", "Level")
-    columns = (Column("Value"), *(Column(title, True) for title in titles), Column("Test"))
-    return Table("Every test that was made", columns, tuple(rows), folded=True)
+    titles = numbers("Policy", "Accepted", "Errors", "p", "Level")
+    return Table("All tests", (Column("Group"), *titles, Column("Test")), tuple(rows), folded=True)
 
 
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, ...]:
-    """What a gate may compare, for each certified value: its guarantee, and fresh labels against it.
+    """Give each certified group's guarantee, and the measured agreement of fresh labels with it.
 
-    The upper ends hold for all values with fresh labels at once (Bonferroni), since there may be many.
+    The upper ends hold simultaneously for all groups with fresh labels (Bonferroni).
     """
     certified = certified_groups(certificate)
     if run is None or not certified:
         return ()
-    parts = _by_value(run)
-    here = [guarantee.value for guarantee in certified if guarantee.value in parts]
-    looks = sum(run_sections.judged_agreement(parts[value])[1] is not None for value in here)
-    measured = {
-        value: run_sections.judged_agreement(parts[value], certificate_sections.DELTA / max(1, looks))
-        for value in here
-    }
-    return tuple(
-        GroupFacts(
-            guarantee.value,
-            figures.complement(guarantee.alpha),
-            (found := measured.get(guarantee.value, (missing("the run has no such item"), None)))[0],
-            _upper(*found, looks),
-        )
-        for guarantee in certified
-    )
+    parts = _by_group(run)
+    present = [guarantee.value for guarantee in certified if guarantee.value in parts]
+    compared = sum(judged_agreement(parts[value])[1] is not None for value in present)
+    measured = {value: judged_agreement(parts[value], INTERVAL_DELTA / max(1, compared)) for value in present}
+    facts = []
+    for guarantee in certified:
+        nothing = missing("the run has no such item"), None
+        agreement, limits = measured.get(guarantee.value, nothing)
+        upper = missing(agreement.note)
+        if limits is not None:
+            note = f"upper end of a {INTERVAL}, simultaneous for {compared:,} groups"
+            upper = figures.at_most(limits[1], note)
+        facts.append(GroupFacts(guarantee.value, figures.complement(guarantee.alpha), agreement, upper))
+    return tuple(facts)
 
 
-def _upper(figure: Figure, limits: tuple[float, float] | None, looks: int) -> Figure:
-    if limits is None:
-        return missing(figure.note)
-    return figures.at_most(
-        limits[1], f"upper end of a {certificate_sections.INTERVAL} for {looks:,} values at once"
-    )
-
-
-def _by_value(run: Run) -> Mapping[str | None, Run]:
-    """The decisions on the items of each value that the certificate knows; of all others under None."""
+def _by_group(run: Run) -> Mapping[str | None, Run]:
+    """Split a run by the groups that the certificate knows; None holds all other items."""
     certificate = run.header.certificate
     known = {guarantee.value for guarantee in certificate.groups}
     members: dict[str | None, set[str]] = {}
@@ -228,82 +208,74 @@ def _by_value(run: Run) -> Mapping[str | None, Run]:
     }
 
 
-def _outcomes(run: Run) -> Table:
+def _run_table(run: Run) -> Table:
     by = run.header.certificate.group_by or ""
-    parts = sorted(_by_value(run).items(), key=lambda pair: (pair[0] is None, pair[0] or ""))
     rows = []
-    for value, part in parts:
-        figure, limits = run_sections.judged_agreement(part)
+    for value, part in sorted(_by_group(run).items(), key=lambda pair: (pair[0] is None, pair[0] or "")):
+        agreement, limits = judged_agreement(part)
+        released = run_figures.released(part)
         cells = (
             words(f"no {by}, or an unknown one" if value is None else value),
-            count(len(part.items)),
-            count(run_sections.released(part)),
-            share(run_sections.released(part), len(part.items)),
-            figure,
-            certificate_sections.interval_figure(limits),
+            *(count(len(part.items)), count(released), share(released, len(part.items))),
+            *(agreement, interval_figure(limits)),
         )
         rows.append(Row(cells))
-    titles = ("Items", "Released", "Coverage", "Agreed with people", certificate_sections.INTERVAL)
-    columns = (Column(by), *(Column(title, True) for title in titles))
-    return Table("This run, value by value", columns, tuple(rows), folded=len(rows) > MANY)
+    titles = numbers("Items", "Released", "Coverage", "Agreement with human labels", INTERVAL)
+    return Table("This run per group", (Column(by), *titles), tuple(rows), folded=len(rows) > FOLD_ROWS)
 
 
-# ── values that were left out ────────────────────────────────────────────────────────────────────
+# ── leave one group out ──────────────────────────────────────────────────────────────────────────
 
 
 def left_out_section(certificate: Certificate) -> Section | None:
-    """How a cascade fares on a value that it was not certified on: evidence, never a guarantee."""
-    found = certificate.left_out
-    if found is None:
+    """Report how a cascade performs on a held-out group: evidence, never a guarantee."""
+    left_out = certificate.left_out
+    if left_out is None:
         return None
-    alpha = figures.setting(certificate.alpha).text
+    alpha, delta = figures.setting(certificate.alpha).text, figures.setting(certificate.delta).text
     text = (
-        f"Each value of {found.by} was left out in turn: a cascade was certified on the rows of all others, "
-        f"at α = {alpha}, and then held against the rows of this one. Where that goes wrong, the certificate "
-        "should not be trusted with values that it has not seen. Where it goes well, nothing is guaranteed "
-        f"about the next new value. Limits are exact, two-sided, each by itself, and miss with probability "
-        f"at most {figures.setting(certificate.delta).text} at either end together.",
-        *_others(found),
+        f"Each group by {left_out.by} was held out in turn: a cascade was certified on the rows of all other "
+        f"groups, at α = {alpha}, and then evaluated on the rows of the held-out group. A failure means that "
+        "the certificate should not be trusted on groups that it has not seen. A success guarantees nothing "
+        "about the next new group. Limits are exact, two-sided, for each group separately, with a failure "
+        f"probability of at most {delta} at both ends together.",
+        *_others_text(left_out),
     )
-    columns = (
-        Column(f"Left out: {found.by}"),
-        *(Column(title, True) for title in ("Labelled rows", "Released", "Coverage", "Wrong", "Error rate")),
-        Column("Would the guarantee have carried over?"),
-    )
-    rows = tuple(_unseen_row(each, certificate.alpha) for each in found.values)
-    table = Table("Each value, judged by a cascade that has not seen it", columns, rows)
-    return Section("left-out", "What about values that it has not seen?", text, tables=(table,))
+    titles = numbers("Labelled rows", "Released", "Coverage", "Errors", "Selective risk")
+    columns = (Column(f"Held-out group: {left_out.by}"), *titles, Column("Guarantee carries over"))
+    rows = tuple(_unseen_row(each, certificate.alpha) for each in left_out.values)
+    table = Table("Each held-out group, judged by a cascade certified on the others", columns, rows)
+    return Section("leave-one-group-out-check", "Leave-one-group-out check", text, tables=(table,))
 
 
-def _others(found: LeftOut) -> tuple[str, ...]:
-    if not found.others:
+def _others_text(left_out: LeftOut) -> tuple[str, ...]:
+    if not left_out.others:
         return ()
-    return (f"{found.others:,} rows of rare values, or of none, were always among the others.",)
+    return (f"{left_out.others:,} rows of rare groups, or of none, were never held out.",)
 
 
 def _unseen_row(each: Unseen, alpha: float) -> Row:
     nothing = missing("the others gave no certificate" if not each.certified else "nothing was released")
-    risk = words(figures.interval(*each.risk)) if each.accepted else nothing
     cells = (
         words(each.value),
         count(each.rows),
         count(each.accepted) if each.certified else nothing,
         words(figures.interval(*each.coverage)) if each.certified else nothing,
         count(each.errors) if each.accepted else nothing,
-        risk,
+        words(figures.interval(*each.risk)) if each.accepted else nothing,
         words(carried_over(each, alpha)),
     )
     return Row(cells)
 
 
 def carried_over(each: Unseen, alpha: float) -> str:
-    """Whether risk on the value left out was at most alpha, as far as its limits tell.
+    """State whether the risk on a held-out group was at most alpha, as far as its limits tell.
 
     >>> carried_over(Unseen("de", 90, True, 80, 30, (0.27, 0.49), (0.81, 0.95)), 0.15)
     'no'
     """
     if not each.certified:
-        return "there was none: the others gave no certificate"
+        return "no guarantee: the others gave no certificate"
     if not each.accepted:
         return "nothing was released"
     if each.risk[0] > alpha:

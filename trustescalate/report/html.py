@@ -1,6 +1,6 @@
-"""Render a report as one HTML file: no network, and a content policy for its own style and script alone.
+"""Render a report as one HTML file: no network access, and a content policy for its own style and script.
 
-Every value goes through `visible` and autoescaping on its way into the page; the template can forget neither.
+Jinja applies `visible` and autoescaping to every value.
 """
 
 import base64
@@ -12,26 +12,26 @@ import jinja2
 from markupsafe import Markup
 
 from trustescalate.report import charts
-from trustescalate.report.sections import ItemRow, Report
+from trustescalate.report.sections import Report
 from trustescalate.report.text import one_line, visible
 
 MAX_ITEMS = 2_000
-"""More items than this are not shown in the page; abstentions come first, so they are the last to go."""
+"""The page shows at most so many items, abstained ones first."""
 MAX_TEXT = 20_000
-"""A longer text is cut in the page, and says so."""
+"""A longer text is cut, with a note."""
 
 
 def render_html(report: Report) -> str:
-    """Render one self-contained page, readable without JavaScript. Equal reports give equal bytes."""
+    """Render a self-contained page, readable without JavaScript. Equal reports give equal bytes."""
     style, script = _asset("report.css") + _asset("chart.css"), _asset("report.js")
-    items = report.items[:MAX_ITEMS]
+    items, left = report.items[:MAX_ITEMS], len(report.items) - MAX_ITEMS
     return _template().render(
         report=report,
         items=items,
-        left_out=_left_out(report),
+        left_out=f"{left:,} more rows are not shown here; report.json has all of them." if left > 0 else "",
         people=any(row.people.value is not None for row in report.items),
         states=list(dict.fromkeys(row.state for row in items)),
-        judges=_judges(items),
+        judges=sorted({row.judge.text for row in items if row.judge.value is not None}),
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
@@ -49,17 +49,6 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _left_out(report: Report) -> str:
-    left = len(report.items) - MAX_ITEMS
-    if left <= 0:
-        return ""
-    return f"{left:,} more rows are not shown here; report.json has all of them."
-
-
-def _judges(items: tuple[ItemRow, ...]) -> list[str]:
-    return sorted({row.judge.text for row in items if row.judge.value is not None})
-
-
 def _asset(name: str) -> str:
     return resources.files("trustescalate.report").joinpath(name).read_text("utf-8")
 
@@ -75,8 +64,10 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(prose=_prose, cut=_cut, line=_line)
     environment.filters.update(
+        prose=_prose,
+        cut=_cut,
+        line=_line,
         risk=lambda chart: Markup(charts.draw_risk_coverage(chart)),
         reliability=lambda chart: Markup(charts.draw_reliability(chart)),
         intervals=lambda chart: Markup(charts.draw_intervals(chart)),

@@ -1,4 +1,4 @@
-"""Checks as JUnit XML, which continuous integration shows beside the tests."""
+"""Render checks as JUnit XML, which continuous integration shows with the tests."""
 
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -9,10 +9,9 @@ STATUSES = ("pass", "fail", "undecided")
 
 
 def render_junit(name: str, checks: Sequence[tuple[str, str, str]]) -> str:
-    """Render checks, each (name, status, message), as one suite.
+    """Render checks, each (name, status, message), as one suite. An "undecided" check is an error.
 
-    A check that is "undecided" is an error, not a failure: nothing was measured, and it does not pass.
-    Raises ValueError for any other status than those of `STATUSES`.
+    Raises ValueError for a status not in `STATUSES`.
 
     >>> print(render_junit("gate", [("min_coverage", "fail", "0.55 < 0.6")]))
     <?xml version="1.0" encoding="UTF-8"?>
@@ -28,7 +27,7 @@ def render_junit(name: str, checks: Sequence[tuple[str, str, str]]) -> str:
     statuses = [status for _, status, _ in checks]
     unknown = sorted(set(statuses) - set(STATUSES))
     if unknown:
-        raise ValueError(f"no status {unknown[0]!r}; there are {', '.join(STATUSES)}")
+        raise ValueError(f"unknown status {unknown[0]!r}; one of {', '.join(STATUSES)}")
     counts = {
         "name": visible(name),
         "tests": str(len(checks)),

@@ -1,66 +1,71 @@
-"""The leaderboard as a section: who is better, by how much, and who cannot be told apart."""
+"""Report the leaderboard: models ranked by human labels and predictions, with simultaneous limits."""
 
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 
 from trustescalate.records import Correlation, Run, Standing, Standings, Task, TaskKind
 from trustescalate.records.standings import groups_of
-from trustescalate.report import figures, secondary
+from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.sections import Column, Interval, Intervals, Row, Section, Table
+from trustescalate.report.overall import limits_figure, mean_figure, mean_name
+from trustescalate.report.sections import Column, Interval, Intervals, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
-AT_ONCE = "95 % limits, all at once"
+_SIMULTANEOUS = "95 % simultaneous limits"
 MOST_NAMES = 12
-"""So many names of a group are written out in a sentence."""
+"""A sentence names at most so many models."""
 MOST_BARS = 40
-MEAN_GUARD = (
-    f"The limits are asymptotic. A model's are shown from {MIN_LABELS} labels on, of which {MIN_RARE} differ "
-    f"from the commonest one, on {MIN_CLUSTERS} items that do not are clustered, where the predictions' "
-    f"errors rest on {MIN_RARE} labels or more: there they were measured to miss about as often as they say."
+_MEAN_GUARD = (
+    f"The limits are asymptotic. Those of a model are shown from {MIN_LABELS} labels on, of which "
+    f"{MIN_RARE} differ from the most common one, on {MIN_CLUSTERS} independent items (one per cluster), "
+    f"where the errors of the predictions rest on {MIN_RARE} labels or more: under these conditions their "
+    "measured failure rate was about the nominal one."
 )
-STRENGTH_GUARD = (
+_STRENGTH_GUARD = (
     f"The limits are asymptotic. They are shown from {MIN_LABELS} labels on, with {MIN_RARE} wins and "
-    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} items that do not are clustered, where the "
-    f"predictions' errors rest on {MIN_RARE} labelled games of each or more; from 200 labels on they were "
-    "measured to miss no more often than they say."
+    f"{MIN_RARE} losses of each model on {MIN_CLUSTERS} independent items (one per cluster), where "
+    f"the errors of the predictions rest on {MIN_RARE} labelled games of each or more; from 200 labels on "
+    "their measured failure rate was at most the nominal one."
 )
 
 
 def leaderboard_section(run: Run) -> Section | None:
-    """The models whose answers were judged, best first. None where no models are named."""
+    """Rank the models whose responses were judged; None where no models are named."""
     board, task = run.standings, run.header.certificate.task
     if board is None:
         return None
     letters = _letters(board)
     measured = [each for each in board.models if each.estimate is not None]
-    text = [_what(board, task), *([_left_out(board)] if board.left_out else [])]
+    text = [_method_text(board, task), *([_left_out(board)] if board.left_out else [])]
     if board.reason:
         return Section("leaderboard", "Leaderboard", (f"It could not be measured: {board.reason}.", *text))
-    text += [_separable(board, letters), STRENGTH_GUARD if board.method == "bradley_terry" else MEAN_GUARD]
+    text += [
+        _separable_text(board, letters),
+        _STRENGTH_GUARD if board.method == "bradley_terry" else _MEAN_GUARD,
+    ]
     if any(not each.usable for each in measured):
-        text.append(_few(board, measured))
+        text.append(_few_labels_text(board, measured))
     if board.correlation is not None:
         text.append(_correlation_text(board.correlation))
     tables = (_board_table(board, task, letters),)
     return Section("leaderboard", "Leaderboard", tuple(text), intervals=_chart(board, task), tables=tables)
 
 
-def _what(board: Standings, task: Task) -> str:
+def _method_text(board: Standings, task: Task) -> str:
     what = {
-        TaskKind.PAIRWISE: "how often people prefer its answer to the one beside it, a tie counting one half",
-        TaskKind.RATING: "its mean rating by people",
-    }.get(task.kind, f"how often people say {task.labels[0]!r} of it")
+        TaskKind.PAIRWISE: "how often annotators prefer its response to the other, a tie counting one half",
+        TaskKind.RATING: "its mean human rating",
+    }.get(task.kind, f"how often annotators label it {task.labels[0]!r}")
     if board.method == "bradley_terry":
         what = (
             "its Bradley-Terry strength (log-odds; strengths sum to 0, and a lead of 1 over another model "
-            "means that people prefer it 73 % of the time)"
+            "means that annotators prefer it 73 % of the time)"
         )
-    paired = " Rows of one item are clustered and are compared within it." if board.paired else ""
+    paired = " Rows of one item are clustered, and are compared within it." if board.paired else ""
     return (
-        f"For each model, {what}, over all {board.rows:,} judged rows, abstained ones included: predictions "
-        f"for all of them, corrected by {board.labels:,} human labels (PPI++). It is assumed that the "
-        f"labelled rows are a random draw of each model's rows.{paired}"
+        f"For each model, {what}, over all {board.rows:,} judged rows, abstained ones included. Predictions "
+        f"for all of them are corrected by {board.labels:,} human labels (prediction-powered inference, "
+        f"PPI++). The labelled rows are assumed to be a random draw of each model's rows.{paired}"
     )
 
 
@@ -68,37 +73,37 @@ def _left_out(board: Standings) -> str:
     return f"Left out: {board.left_out:,} rows that name no model, or one model twice."
 
 
-def _few(board: Standings, measured: Sequence[Standing]) -> str:
+def _few_labels_text(board: Standings, measured: Sequence[Standing]) -> str:
     few = [each for each in measured if not each.usable]
     if board.method == "bradley_terry":
-        return f"Labels are too few for limits on strengths ({few[0].reason}), so no limits are shown."
+        return f"There are too few labels for limits on strengths ({few[0].reason}), so no limits are shown."
     return (
-        f"Too few labels for the interval that uses predictions: {len(few):,} of {len(measured):,} models. "
-        "For these read the limits from labels alone; they are called better or worse only where these "
-        "limits do not meet."
+        f"{len(few):,} of {len(measured):,} models have too few labels for the interval that uses "
+        "predictions. For these use the limits from labels alone; they are called better or worse only "
+        "where these limits do not overlap."
     )
 
 
-def _separable(board: Standings, letters: Mapping[str, str]) -> str:
+def _separable_text(board: Standings, letters: Mapping[str, str]) -> str:
     groups = groups_of(board)
     if not groups:
-        return "The labels tell every two models apart."
-    told = "; ".join(
+        return "The labels separate every pair of models."
+    lettered = "; ".join(
         f"{_letter(k)}: {', '.join(group[:MOST_NAMES])}"
         + (f" and {len(group) - MOST_NAMES:,} more" if len(group) > MOST_NAMES else "")
         for k, group in enumerate(groups[:MOST_NAMES])
     )
     more = f"; and {len(groups) - MOST_NAMES:,} more groups" if len(groups) > MOST_NAMES else ""
     free = [name for name in letters if not letters[name]]
-    alone = f" Told apart from all others: {', '.join(free[:MOST_NAMES])}." if free else ""
+    alone = f" Separable from all others: {', '.join(free[:MOST_NAMES])}." if free else ""
     return (
-        "Not separable by these labels, at 95 % for all pairs at once: models that share a letter. "
-        f"{told}{more}.{alone}"
+        "Models that share a letter are not separable by these labels, at 95 % for all pairs simultaneously. "
+        f"{lettered}{more}.{alone}"
     )
 
 
 def _letters(board: Standings) -> Mapping[str, str]:
-    """The groups that each model is in."""
+    """Map each model to the letters of its groups."""
     groups = groups_of(board)
     return {
         each.model: " ".join(_letter(k) for k, group in enumerate(groups) if each.model in group)
@@ -111,35 +116,34 @@ def _letter(place: int) -> str:
     return ascii_lowercase[place] if place < len(ascii_lowercase) else f"g{place + 1}"
 
 
-def _correlation_text(found: Correlation) -> str:
-    rho, tau = (figures.decimal(value, "").text for value in (found.spearman, found.kendall))
-    p_rho, p_tau = (figures.pvalue(value).text for value in (found.spearman_pvalue, found.kendall_pvalue))
+def _correlation_text(ranks: Correlation) -> str:
+    rho, tau = (figures.decimal(value, "").text for value in (ranks.spearman, ranks.kendall))
+    p_rho, p_tau = (figures.pvalue(value).text for value in (ranks.spearman_pvalue, ranks.kendall_pvalue))
     return (
-        f"Do the judges alone order the {found.models:,} models as people alone do? Spearman {rho} "
-        f"(p {p_rho}), Kendall {tau} (p {p_tau}); p is the chance of "
-        "so close an order, or so opposite a one, by accident."
+        f"Rank correlation of the {ranks.models:,} models between the judges alone and human labels alone: "
+        f"Spearman {rho} (p {p_rho}), Kendall {tau} (p {p_tau}), two-sided."
     )
 
 
 def _board_table(board: Standings, task: Task, letters: Mapping[str, str]) -> Table:
     few = any(not each.usable for each in board.models) and board.method == "mean"
+    plain = board.method == "bradley_terry" or task.kind is TaskKind.RATING
     rows = []
     for each in board.models:
-        cells = [_place(each), words(each.model), words(letters.get(each.model) or "")]
-        cells += [_value(board, task, each.estimate, each.reason), _limits(board, task, each.interval)]
-        cells += [_limits(board, task, each.label_only)] if few else []
+        cells = [_rank(each), words(each.model), words(letters.get(each.model) or "")]
+        cells += [mean_figure(each.estimate, plain, each.reason), limits_figure(each.interval, plain)]
+        cells += [limits_figure(each.label_only, plain)] if few else []
         cells += [count(each.labels), count(each.rows)]
-        cells += [_value(board, task, value, "") for value in (each.by_judges, each.by_people)]
+        cells += [mean_figure(value, plain) for value in (each.by_judges, each.by_people)]
         rows.append(Row(tuple(cells)))
-    figure = "Strength" if board.method == "bradley_terry" else secondary.named(task)[0]
-    figure = "Win rate" if figure.startswith("Win rate") else figure
-    titles = [figure, AT_ONCE, *(["From labels alone"] if few else []), "Labels", "Rows"]
-    titles += ["Judges alone", "People alone"]
-    columns = (Column("Place"), Column("Model"), Column("Group"), *(Column(title, True) for title in titles))
+    figure = _measured(board, task)
+    titles = [figure, _SIMULTANEOUS, *(["From labels alone"] if few else []), "Labels", "Rows"]
+    titles += ["Judges alone", "Human labels alone"]
+    columns = (Column("Rank"), Column("Model"), Column("Not separable"), *numbers(*titles))
     return Table("Models, best first", columns, tuple(rows))
 
 
-def _place(each: Standing) -> Figure:
+def _rank(each: Standing) -> Figure:
     if each.first_place is None or each.last_place is None:
         return missing("")
     if each.first_place == each.last_place:
@@ -147,20 +151,8 @@ def _place(each: Standing) -> Figure:
     return words(f"{each.first_place} to {each.last_place}")
 
 
-def _value(board: Standings, task: Task, value: float | None, why: str) -> Figure:
-    if value is None:
-        return missing(why)
-    if board.method == "bradley_terry" or task.kind is TaskKind.RATING:
-        return figures.decimal(value, why, 2)
-    return figures.ratio(value, 1.0)
-
-
-def _limits(board: Standings, task: Task, limits: tuple[float, float] | None) -> Figure:
-    if limits is None:
-        return missing("")
-    if board.method == "bradley_terry" or task.kind is TaskKind.RATING:
-        return words(f"{limits[0]:.2f} to {limits[1]:.2f}")
-    return words(figures.interval(*limits))
+def _measured(board: Standings, task: Task) -> str:
+    return "Strength" if board.method == "bradley_terry" else mean_name(task)[0].removesuffix(" of A")
 
 
 def _chart(board: Standings, task: Task) -> Intervals | None:
@@ -172,8 +164,7 @@ def _chart(board: Standings, task: Task) -> Intervals | None:
     if not bars:
         return None
     percent = board.method == "mean" and task.kind is not TaskKind.RATING
-    title = "strength" if board.method == "bradley_terry" else secondary.named(task)[0].lower()
-    title = "win rate" if title.startswith("win rate") else title
+    title = _measured(board, task).lower()
     shown = f", the first {MOST_BARS} of {len(bars):,} models" if len(bars) > MOST_BARS else ""
     alt = (
         f"Estimates with limits for {min(len(bars), MOST_BARS)} models, best at the top; the table below has "

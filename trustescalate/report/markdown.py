@@ -1,7 +1,7 @@
-"""A report as GitHub-flavoured Markdown, for pull requests and step summaries.
+"""Render a report as GitHub-flavoured Markdown, for pull requests and step summaries.
 
-No value can leave its cell: whatever means something in Markdown or HTML becomes a character reference.
-Longer tables and everything about single items beyond the first abstentions are left to the other formats.
+Characters with a meaning in Markdown or HTML become character references. Folded tables, and items other
+than the first abstentions, are omitted.
 """
 
 import re
@@ -17,7 +17,7 @@ _SIGNS = {"certified": "✅", "expected": "ℹ️", "none": "❌", "incomplete":
 
 
 def render_markdown(report: Report) -> str:
-    """Render the verdict, the figures and the first abstentions."""
+    """Render the claim, the figures and the first abstentions."""
     parts = [
         f"## {_SIGNS[report.status]} {escape(report.headline)}",
         f"**{escape(report.task.question.strip())}**",
@@ -35,7 +35,7 @@ def render_markdown(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Make a text inert on one line: no markup, no link, no mention, no table cell.
+    r"""Make a text inert on one line: no markup, link, mention or table cell.
 
     >>> print(escape("a|b `c`\n<b> @you"))
     a&#124;b &#96;c&#96;⏎&#60;b&#62; &#64;<!-- -->you
@@ -49,7 +49,7 @@ def _reference(match: re.Match[str]) -> str:
 
 
 def code(text: str) -> str:
-    """Make a text inert and set it in a fixed-width face.
+    """`escape`, in a fixed-width font.
 
     >>> code("item_1")
     '<code>item&#95;1</code>'
@@ -58,7 +58,7 @@ def code(text: str) -> str:
 
 
 def _assumptions(assumptions: Iterable[str]) -> str:
-    return "This holds if\n\n" + "\n".join(f"* {escape(text)}" for text in assumptions)
+    return "Assumptions:\n\n" + "\n".join(f"* {escape(text)}" for text in assumptions)
 
 
 def _key_figures(report: Report) -> str:
@@ -96,7 +96,7 @@ def _abstained(report: Report) -> list[str]:
     shown = [(code(row.id), escape(row.reason), _excerpt(row.texts[0].text)) for row in rows[:MAX_ABSTAINED]]
     left = len(rows) - len(shown)
     more = [f"{left:,} more are in the other formats of this report."] if left else []
-    return ["### Items that need a person", _table(("Item", "Reason", "Prompt"), shown), *more]
+    return ["### Items: human review queue", _table(("Item", "Reason", "Prompt"), shown), *more]
 
 
 def _excerpt(text: str, limit: int = 80) -> str:

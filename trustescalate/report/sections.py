@@ -1,26 +1,27 @@
-"""The shape of a report: frozen records of facts, ready to print. It computes nothing.
+"""Define the records that a report consists of: measures, sections, tables, charts and items.
 
-Texts inside are as they came, untrusted; each renderer makes them harmless in its own format.
+Texts are stored unescaped and untrusted; each renderer escapes them for its own format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.records import Label, TaskKind
 from trustescalate.records.display import html_table, one_line
-from trustescalate.report.figures import Figure
+from trustescalate.report.figures import Figure, words
 
 SCHEMA = 1
+FOLD_ROWS = 12
+"""A longer table is folded; a sentence names at most half as many values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What a gate may compare, by name, exactly as printed. No value means not measurable, with the reason.
+    """The figures that a gate may compare, as printed. A figure without a value has the reason in its note.
 
-    Shares are in [0, 1]; money is in US dollars. `…_lower` are bounds, rounded down,
-    `…_upper` rounded up. `run_errors_upper` is a number of this run's verdicts; its `counts` say of how many.
-    `expected_agreement` is a mean over runs, which no gate may take for a limit.
+    Shares are in [0, 1]; money is in USD. `…_lower` is rounded down, `…_upper` up. `run_errors_upper` counts
+    verdicts of this run; its `counts` hold the total. `expected_agreement` is a mean over runs, not a limit.
     """
 
     certified_agreement: Figure
@@ -43,10 +44,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What a gate may compare about one value with a guarantee of its own, as in `Measures`.
-
-    `judged_agreement_upper` holds for all such values at once.
-    """
+    """`Measures` of a group with its own guarantee; `judged_agreement_upper` is simultaneous over groups."""
 
     value: str
     certified_agreement: Figure
@@ -56,7 +54,7 @@ class GroupFacts:
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """One of the few figures at the top: its name, the figure, and a line of small print."""
+    """A figure at the top of the report, with a line of detail."""
 
     name: str
     figure: Figure
@@ -65,7 +63,7 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table column. A numeric one is set to the right."""
+    """A table column. A numeric one is right-aligned."""
 
     title: str
     numeric: bool = False
@@ -73,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A table row. `mark` is a word that singles it out ("chosen"); it is printed, never only coloured."""
+    """A table row. `mark` ("chosen") is printed, never shown by colour alone."""
 
     cells: tuple[Figure, ...]
     mark: str = ""
@@ -81,12 +79,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A captioned table. A `folded` one is long: closed in HTML, left out of Markdown."""
+    """A captioned table. A `folded` one is collapsed in HTML and omitted from Markdown."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     folded: bool = False
+
+
+def numbers(*titles: str) -> tuple[Column, ...]:
+    """Make numeric columns."""
+    return tuple(Column(title, True) for title in titles)
+
+
+def pairs_table(
+    caption: str, titles: tuple[str, str], lines: Iterable[tuple[str, Figure]], *, numeric: bool = False
+) -> Table:
+    """Make a table of names and their figures."""
+    rows = tuple(Row((words(name), figure)) for name, figure in lines)
+    return Table(caption, (Column(titles[0]), Column(titles[1], numeric)), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A tested policy: the share of rows that it accepts, and the share of errors among them, if any.
-
-    `part` is the sub-path that it belongs to.
-    """
+    """A tested policy: its coverage, its observed selective risk (None: no accepted row), its sub-path."""
 
     coverage: float
     risk: float | None
@@ -113,9 +121,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """What the risk-coverage chart shows; `joined` if points are on paths. `alt` says it in words.
+    """The risk-coverage chart; `joined` if points lie on paths. `alt` is its text alternative.
 
-    `limits` are whiskers: (coverage, error rate, upper limit on the true one), all at once.
+    `limits` are simultaneous: (coverage, observed selective risk, upper limit on the true one).
     """
 
     alpha: float
@@ -127,7 +135,7 @@ class RiskCoverage:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin of a reliability diagram: where, how many verdicts, mean score, share that was right."""
+    """A bin of a reliability diagram: its range, count of verdicts, mean score, share correct."""
 
     low: float
     high: float
@@ -138,7 +146,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """What one judge's reliability diagram shows; `alt` says it in words."""
+    """A judge's reliability diagram. `alt` is its text alternative."""
 
     judge: str
     bins: tuple[ReliabilityBin, ...]
@@ -147,7 +155,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One bar of an interval chart: a name as it came, the estimate, and its limits where there are any."""
+    """A bar of an interval chart. `limits` is None where there is no interval."""
 
     name: str
     estimate: float
@@ -156,7 +164,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """What an interval chart shows, first at the top; `alt` says it in words. `percent`: these are shares."""
+    """An interval chart, first bar on top. `alt` is its text alternative; `percent`: values are shares."""
 
     title: str
     bars: tuple[Interval, ...]
@@ -166,7 +174,7 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of the report, in reading order: sentences, charts, tables, verbatim texts."""
+    """A section: its anchor (`slug`), heading, sentences, charts, tables and verbatim blocks."""
 
     slug: str
     title: str
@@ -180,7 +188,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class TrailRow:
-    """What one tier did with one item, ready to print."""
+    """The result of one tier for one item."""
 
     judge: str
     verdict: Figure
@@ -193,10 +201,7 @@ class TrailRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """One item: what was asked, what came out, and the trail that explains it.
-
-    `people` is what a unique majority of people said, where any were asked.
-    """
+    """An item: its texts, verdict and trail. `people` is the unique majority of its human labels, if any."""
 
     id: str
     state: Literal["abstained", "undecided", "released"]
@@ -211,7 +216,7 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """The question, and the answers it allows."""
+    """The question and its labels."""
 
     kind: TaskKind
     question: str
@@ -221,12 +226,12 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """Everything that any renderer prints. `kind` is "calibration" when there is a certificate and no run.
+    """Everything that a renderer prints. `kind` is "calibration" for a certificate without a run.
 
-    `complete` is False for a run that has not decided every item. `banners` are what nobody may overlook;
-    `clusters` is the one of these on clusters of different sizes, or empty. `claim` is about the population,
-    or the batch; `run_claim` limits the errors among this run's verdicts, and is empty where nothing is
-    proven of them. `tested` says which test of its labels the certificate is from, if a ledger counts them.
+    `complete` is False for a run with undecided items. `banners` are warnings; `clusters` is the warning on
+    cluster sizes, or empty. `claim` is about the population or the batch; `run_claim` limits the errors among
+    this run's verdicts, and is empty where no limit is proven. `tested` numbers the test of these labels, if
+    a ledger counts them.
     """
 
     schema: int

@@ -1,4 +1,4 @@
-"""Print tables and report sections on a terminal: text in columns, no charts, no single items."""
+"""Lay out tables and report sections as columns of text for a terminal."""
 
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
@@ -8,11 +8,11 @@ from trustescalate.report.text import one_line
 
 WIDTH = 100
 MAX_CELL = 60
-"""A longer cell is cut: a name of a thousand letters shall not push the figures off the screen."""
+"""A longer cell is cut, so that a long name leaves the figures on the screen."""
 
 
 def section_lines(section: Section) -> list[str]:
-    """Print title, sentences and tables, folded ones too. Every text is on one line and harmless."""
+    """Lay out title, sentences and tables, folded ones included. Every text is on one line and inert."""
     lines = [one_line(section.title)]
     for text in section.text:
         lines += ["", *wrap(one_line(text), WIDTH)]
@@ -22,22 +22,15 @@ def section_lines(section: Section) -> list[str]:
 
 
 def table_lines(titles: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
-    """Set a table in columns as wide as their longest cell; `align` holds "<" or ">" for each column.
-
-    Every cell is on one line and harmless.
+    """Lay out a table in columns as wide as their longest cell; `align` holds "<" or ">" for each column.
 
     >>> table_lines(("judge", "calls"), [("small", "1,200"), ("large", "80")], "<>")
     ['  judge  calls', '  small  1,200', '  large     80']
     """
     cells = [[_cut(text) for text in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            f"{text:{side}{width}}" for text, side, width in zip(row, align, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    padded = (zip(row, align, widths, strict=True) for row in cells)
+    return ["  " + "  ".join(f"{text:{side}{width}}" for text, side, width in row).rstrip() for row in padded]
 
 
 def _table_lines(table: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""Untrusted text made harmless to look at: what cannot be seen is spelled out. It escapes for no format."""
+"""Make untrusted text safe to display: spell out invisible characters. It escapes for no format."""
 
 import re
 import unicodedata
@@ -29,7 +29,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""`visible`, on one line: each line end becomes ⏎, each tab a space.
+    r"""`visible` on one line: a line end becomes ⏎, a tab a space.
 
     >>> one_line("first\nsecond\tcell")
     'first⏎second cell'

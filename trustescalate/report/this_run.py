@@ -1,7 +1,7 @@
-"""A limit for the verdicts that one run released: how many of these disagree with people, at most.
+"""Limit the number of disagreements with human labels among the verdicts of one run.
 
 The certificate is about a population. Where a limit for the run itself is proven (`stats.this_run`), it is
-printed with the probability that is proven for it; where none is, the reason is.
+printed with the probability that is proven for it; otherwise the reason is printed.
 """
 
 from collections import Counter
@@ -11,43 +11,44 @@ from decimal import Decimal
 from trustescalate.records import Certificate, Run
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.policies import certified_groups
-from trustescalate.report import certificate_sections, figures, run_sections
+from trustescalate.report import figures, run_figures
+from trustescalate.report.certificate_figures import NO_POLICY, human_reference, is_tierwise
 from trustescalate.report.figures import Figure, missing, words
 from trustescalate.report.sections import Row
 
 
 def errors_upper(run: Run) -> Figure:
-    """Limit the disagreements among the run's independent verdicts; `counts` says among how many of these."""
+    """Limit the disagreements among the run's independent verdicts; `counts` holds their number."""
     certificate = run.header.certificate
     why = _why_none(run)
     if why:
         return missing(why)
-    guarantees = _guarantees(run)
+    guarantees = _released_by_alpha(run)
     limit, released = _limit(certificate, guarantees), sum(guarantees.values())
     if limit >= released:
-        return missing(f"too few verdicts on independent items ({released:,}): all of them could be wrong")
+        return missing(f"too few verdicts on independent items ({released:,}): all of them may be wrong")
     note = f"of {released:,}, with probability at least {_sure(certificate).text}"
     return Figure(limit, f"{limit:,}", note, (limit, released))
 
 
 def sentence(run: Run) -> str:
-    """Say the limit, with its probability and what that is over; "" where there is none."""
+    """State the limit, with its probability and what it is over; "" where there is none."""
     upper = errors_upper(run)
     if upper.counts is None:
         return ""
     certificate, (limit, released) = run.header.certificate, upper.counts
-    total, share = run_sections.released(run), figures.at_most(limit / released).text
-    whom, sums = certificate_sections.whom(certificate), certificate.method == "betting"
+    total, share = run_figures.released(run), figures.at_most(limit / released).text
+    people, sums = human_reference(certificate), certificate.method == "betting"
     verdicts = f"{'Over' if sums else 'Of'} the {total:,} verdicts that this run released"
     if released < total:
         verdicts = (
             f"Of the {total:,} verdicts that this run released, {released:,} are on items that are "
-            "independent of one another and of those that the certificate was made from; "
+            "independent of one another and of those that the certificate was calibrated on; "
             f"{'over' if sums else 'of'} these"
         )
-    most = f"at most {limit:,} ({share}) disagree with {whom}"
+    most = f"at most {limit:,} ({share}) disagree with {people}"
     if sums:
-        most = f"disagreement with {whom} adds up to at most {limit:,} ({share})"
+        most = f"disagreement with {people} adds up to at most {limit:,} ({share})"
     return (
         f"{verdicts}, {most}, with probability at least {_sure(certificate).text} over the draw of the "
         "labelled rows and of this run's items."
@@ -55,7 +56,7 @@ def sentence(run: Run) -> str:
 
 
 def agreement_rows(run: Run) -> list[Row]:
-    """The line of the agreement table for the run's own verdicts, where there is a limit."""
+    """Make the line of the agreement table for the run's own verdicts, where there is a limit."""
     upper = errors_upper(run)
     if upper.counts is None:
         return []
@@ -71,27 +72,30 @@ def agreement_rows(run: Run) -> list[Row]:
 
 
 def agreement_text(run: Run) -> list[str]:
-    """Say why there is no limit, or which verdicts it does not count."""
+    """State why there is no limit, or which verdicts it does not count."""
     upper = errors_upper(run)
     if upper.counts is None:
-        return [f"There is no limit for the verdicts of this run by themselves: {upper.note}."]
-    left = run_sections.released(run) - upper.counts[1]
+        return [f"There is no limit for the verdicts of this run alone: {upper.note}."]
+    left = run_figures.released(run) - upper.counts[1]
     if not left:
         return []
     return [
         f"The limit for this run leaves out {left:,} of its verdicts: those on items that the certificate "
-        "was made from, on items of a cluster with such a row, and all but one of every other cluster."
+        "was calibrated on, on items of a cluster with such a row, and all but one of every other cluster."
     ]
 
 
 def _why_none(run: Run) -> str:
-    """Why nothing is proven of this run by itself; "" where something is."""
+    """State why nothing is proven of this run alone; "" where a limit is proven."""
     certificate = run.header.certificate
     weights = certificate.weighting
     reasons = (
-        (certificate.status == "none", certificate_sections.NO_POLICY),
-        (certificate.status == "expected", "the claim is a mean over runs, and says nothing of one"),
-        (certificate.batch is not None, "the certificate is about the very items of the run"),
+        (certificate.status == "none", NO_POLICY),
+        (
+            certificate.status == "expected",
+            "the claim is a mean over runs, and no statement about a single run",
+        ),
+        (certificate.batch is not None, "the certificate is about the items of the run themselves"),
         (
             certificate.method == "clusters",
             "the certificate is about whole clusters, whose verdicts depend on one another",
@@ -101,31 +105,32 @@ def _why_none(run: Run) -> str:
             "the weights of the labelled rows were estimated",
         ),
         (
-            not run_sections.is_complete(run),
-            "not every item was decided, and those that were are no random part of all",
+            not run_figures.is_complete(run),
+            "not every item was decided, and the decided ones are no random sample of all",
         ),
-        (_failure(certificate) >= 1, "δ leaves no probability for it"),
+        (_failure_probability(certificate) >= 1, "δ leaves no probability for it"),
         (
-            not _guarantees(run),
-            "no verdict was released on an item that is independent of those of the certificate",
+            not _released_by_alpha(run),
+            "no verdict was released on an item that is independent of those that the certificate was "
+            "calibrated on",
         ),
     )
     return next((why for holds, why in reasons if holds), "")
 
 
-def _failure(certificate: Certificate) -> Decimal:
-    """What the limit may fail with: the certificate may be wrong, or the run's items may be unlucky."""
+def _failure_probability(certificate: Certificate) -> Decimal:
+    """The failure probability of the limit: that of the certificate plus that of the run's draw."""
     from trustescalate.stats.this_run import LEVEL
 
     return Decimal(repr(certificate.delta)) + Decimal(repr(LEVEL))
 
 
 def _sure(certificate: Certificate) -> Figure:
-    return figures.complement(float(_failure(certificate)))
+    return figures.complement(float(_failure_probability(certificate)))
 
 
-def _guarantees(run: Run) -> Mapping[float, int]:
-    """Count the released verdicts on independent items by the α that they were released under."""
+def _released_by_alpha(run: Run) -> Mapping[float, int]:
+    """Count the released verdicts on independent items by the α of their guarantee."""
     certificate, free = run.header.certificate, set(run.independent)
     released = [row.item_id for row in run.decisions if row.judge is not None and row.item_id in free]
     if certificate.group_by is None:
@@ -141,10 +146,10 @@ def _limit(certificate: Certificate, guarantees: Mapping[float, int]) -> int:
     released, alpha = list(guarantees.values()), list(guarantees)
     if certificate.method == "betting":
         return two_step_loss_upper(sum(released), certificate.alpha, LEVEL)
-    again = certificate.attempt is not None and certificate.attempt.number > 1
-    if certificate.chosen is None or certificate_sections.is_tierwise(certificate) or again:
+    repeated = certificate.attempt is not None and certificate.attempt.number > 1
+    if certificate.chosen is None or is_tierwise(certificate) or repeated:
         return run_errors_upper(released, alpha)  # which policies are tested may depend on these labels
     test = certificate.tests[certificate.chosen]
-    looks = 1 if certificate.interim is None else len(certificate.interim.sizes)
-    weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / looks
+    analyses = 1 if certificate.interim is None else len(certificate.interim.sizes)
+    weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / analyses
     return run_errors_upper(released, alpha, labelled=(test.errors, test.accepted), weight=float(weight))

@@ -1,1 +1,1 @@
-"""Statistics as functions of arrays. Pure: no judge, no item, no file, no clock, no global generator."""
+"""Compute statistics as functions of arrays: no judge, no item, no file, no clock, no global generator."""

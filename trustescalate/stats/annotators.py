@@ -1,6 +1,6 @@
-"""Person by person: who agrees with whom, and may a judge stand in for one of them?
+"""Compare annotators one by one, and run the alternative-annotator test of a judge.
 
-One opinion an entry: on which row, by whom, which label. How far people agree as a group is `agreement`.
+One annotation an entry: on which row, by whom, which label. Agreement of the group is `agreement`.
 """
 
 from typing import Literal, NamedTuple
@@ -51,15 +51,15 @@ def alternative_annotator_test(
 ) -> AlternativeTest | None:
     """May the judge replace a person? Held against each of them, by how well it agrees with all the others.
 
-    One opinion an entry, `row`, `annotator`, `label` (opinions,); `judge` (rows,) holds the judge's label of
-    each row, NaN where it has none. On each row, judge and person are compared by their mean agreement with
-    the other people ("nominal") or their root mean square distance ("interval"). A person is beaten if the
-    share of rows that the judge loses exceeds the share that it wins by significantly less than `epsilon`,
-    the gain that a judge's price is worth: 0.2 beside experts, 0.15 skilled people, 0.1 crowd workers. One-
-    sided t-test, false discovery rate `q` over people (Benjamini and Yekutieli). People with fewer than
-    `min_rows` rows are left out; None if all are. Assumes independent rows, and a t-test's approximation.
-    Raises ValueError for lengths that differ, a row that `judge` does not have, or q outside (0, 1).
-    Calderon, Reichart and Dror (2025), arXiv 2501.10970, section 3.
+    One annotation an entry, `row`, `annotator`, `label` (annotations,); `judge` (rows,) holds the judge's
+    label of each row, NaN where it has none. On each row, judge and person are compared by their mean
+    agreement with the other people ("nominal") or their root mean square distance ("interval"). A person is
+    beaten if the share of rows that the judge loses exceeds the share that it wins by significantly less than
+    `epsilon`, the gain that a judge's price is worth: 0.2 for experts, 0.15 for skilled annotators, 0.1 for
+    crowd workers. One- sided t-test, false discovery rate `q` over people (Benjamini and Yekutieli). People
+    with fewer than `min_rows` rows are left out; None if all are. Assumes independent rows, and a t-test's
+    approximation. Raises ValueError for lengths that differ, a row that `judge` does not have, or q outside
+    (0, 1). Calderon, Reichart and Dror (2025), arXiv 2501.10970, section 3.
 
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.integers(2, size=80)
@@ -106,9 +106,9 @@ def alternative_annotator_test(
 def annotator_report(
     row: IntArray, annotator: IntArray, label: IntArray, tie: int | None = None
 ) -> AnnotatorReport:
-    """Who agrees with whom, how much each has said, and how often it was a tie; one opinion an entry.
+    """Agreement of each pair, and the numbers of labels and ties of each annotator; one annotation an entry.
 
-    `tie` is the label that means one; None where there is none. Assumes one opinion per person and row.
+    `tie` is the label that means one; None where there is none. Assumes one annotation per annotator and row.
     Raises ValueError if lengths differ or a label is negative.
     Source: observed agreement by pairs, Artstein and Poesio 2008, section 2.
 
@@ -123,16 +123,16 @@ def annotator_report(
     rows, place = np.unique(row, return_inverse=True)
     table = np.full((len(rows), len(names)), -1, dtype=np.int64)
     table[place, who] = label
-    said = (table >= 0).astype(np.int64)
+    given = (table >= 0).astype(np.int64)
     agreements = sum(
         ((table == c).astype(np.int64).T @ (table == c) for c in np.unique(label)),
         np.zeros((len(names), len(names)), dtype=np.int64),
     )
-    comparisons = said.T @ said
+    comparisons = given.T @ given
     for square in (agreements, comparisons):
         np.fill_diagonal(square, 0)
     ties = np.zeros(len(names), dtype=np.int64) if tie is None else (table == tie).sum(axis=0)
-    return AnnotatorReport(names, said.sum(axis=0), ties, agreements, comparisons)
+    return AnnotatorReport(names, given.sum(axis=0), ties, agreements, comparisons)
 
 
 def _alignment(one: FloatArray, others: FloatArray, scale: Literal["nominal", "interval"]) -> FloatArray:

@@ -1,8 +1,8 @@
-"""A guarantee on one batch: N items, n of them drawn at random and labelled, no assumption on how items arose.
+"""Certify a finite batch: N items, n of them drawn at random and labelled; items may arise in any way.
 
 The chance is only in *our own* draw of the rows to label; scores, labels and human labels are fixed. So the
-errors among the drawn are hypergeometric, and few undrawn rows leave little to be unsure of. This file says
-nothing about items outside the batch: that is `certify`.
+errors among the drawn are hypergeometric, and few other rows leave little to be unsure of. Nothing is said
+about items outside the batch: that is `certify`.
 """
 
 from fractions import Fraction
@@ -11,10 +11,11 @@ import numpy as np
 
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
 from trustescalate.stats.certify import Certified, Table
-from trustescalate.stats.control import BestPvalue, Prefer, choose, own_levels, reject
+from trustescalate.stats.control import BestPvalue, own_levels, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 
 
 def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
@@ -38,15 +39,14 @@ def batch_pvalue(
     """How likely so few errors are among the drawn, if the batch has more than alpha * accepted of them.
 
     `accepted` rows of the batch, `drawn` of them at random without replacement, `errors` among the drawn:
-    integers that broadcast; the result has their shape. With K = errors_allowed + 1 it is
-    P(X <= errors), X hypergeometric: `drawn` of `accepted`, K marked. Where nothing was drawn it is 1, and so
-    where nothing is accepted: the null is empty there, but there is nothing to certify either. Elsewhere
-    alpha < 1 leaves K <= accepted.
-    With `release_human_labels` the drawn rows carry people's labels and only errors among the undrawn count, still
-    against alpha * accepted: then K = errors_allowed + 1 + errors, and 0 where that exceeds `accepted`, since
-    so many errors are not left. Whether that null is true depends on the draw: P(p <= a and it is true) <= a,
-    but a level must not be handed on by this p (see `certify_batch`).
-    Raises ValueError unless 0 <= errors <= drawn <= accepted and 0 < alpha < 1.
+    integers that broadcast; the result has their shape. With K = errors_allowed + 1 it is P(X <= errors), X
+    hypergeometric: `drawn` of `accepted`, K marked. Where nothing was drawn it is 1, and so where nothing is
+    accepted: the null is empty there, but there is nothing to certify either. Elsewhere alpha < 1 leaves K <=
+    accepted. With `release_human_labels` the drawn rows carry their human labels and only errors among the
+    undrawn count, still against alpha * accepted: then K = errors_allowed + 1 + errors, and 0 where that
+    exceeds `accepted`, since so many errors are not left. Whether that null is true depends on the draw: P(p
+    <= a and it is true) <= a, but a level must not be handed on by this p (see `certify_batch`). Raises
+    ValueError unless 0 <= errors <= drawn <= accepted and 0 < alpha < 1.
     Source: the hypergeometric test, Cochran 1977, chapter 3.
 
     >>> batch_pvalue(np.array([0, 1, 0]), np.array([20, 50, 0]), 100, 0.1).round(4).tolist()
@@ -56,7 +56,7 @@ def batch_pvalue(
     """
     from scipy.stats import hypergeom
 
-    k, a, size = _checked(errors, drawn, accepted)
+    k, a, size = _check_counts(errors, drawn, accepted)
     marked = errors_allowed(size, alpha) + 1 + release_human_labels * k
     p = hypergeom.cdf(k, size, np.minimum(marked, size), a)
     return np.where(size == 0, 1.0, np.where(marked > size, 0.0, p)).astype(np.float64)
@@ -78,7 +78,7 @@ def batch_errors_upper(
 
     if not np.all((np.asarray(delta) > 0) & (np.asarray(delta) < 1)):
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
-    k, a, size = _checked(errors, drawn, accepted)
+    k, a, size = _check_counts(errors, drawn, accepted)
     low, high = k.copy(), size - a + k + 1  # possible, and contradicted by the count itself
     while np.any(high - low > 1):
         middle = (low + high) // 2
@@ -92,9 +92,8 @@ def judgments_needed(path: FloatArray, scores: FloatArray, labels: IntArray) -> 
 
     A row needs tier j iff under some policy no earlier tier releases it and tier j accepts anything at all.
     Column j depends on the columns before it alone: ask the cheapest judge about all rows, then call again
-    before each more expensive one, with label -1 and any finite score where nobody was asked yet.
+    before each more expensive one, with label -1 and any finite score where it has not judged yet.
     1e5 rows, 3 tiers, 40 policies: about 0.1 s.
-    Source: follows from the definition of a cascade, arXiv 2407.18370.
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> judgments_needed(np.array([[0.8, 0.8], [0.5, 0.5]]), scores, labels).tolist()
@@ -116,59 +115,55 @@ def certify_batch(
     sample: IntArray,
     truth: IntArray,
     costs: FloatArray,
+    rule: TestRule[FloatArray | Plan],
     *,
-    alpha: float,
-    delta: float,
-    path: FloatArray | Plan,
-    procedure: str = "fallback",
-    prefer: Prefer = "coverage",
-    abstention_price: float | None = None,
     release_human_labels: bool = False,
 ) -> Certified:
     """Find the policy to release verdicts on this batch with, P(more than alpha of them are wrong) <= delta.
 
     `scores`, `labels`, `costs` (N, m) of the whole batch, as in `policy.evaluate`; where `judgments_needed`
-    is False the label is -1. `sample` (n,) are the rows that people labelled, drawn at random; `truth`
-    (n,) their labels in that order, -1 where people have no majority. `path` (t, m), strict to lax, was fixed
-    without `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan`: each sub-path
-    is tested with its share of delta. `prefer` and its price as in `control.choose`.
-    Without `release_human_labels` every accepted row gets the judges' verdict, also the drawn, and at most
-    alpha * accepted of these verdicts are wrong. With it the drawn rows carry people's labels, and at most
-    alpha * accepted of the verdicts on *undrawn* rows are wrong: the share is of all answers on accepted
-    rows, people's included. The risk of the judges' verdicts alone is then below
-    alpha * accepted / released, not alpha.
-    The probability is over the draw of the sample alone, so N, scores and labels may be anything; a sample
-    that is not uniform (the first rows, the hard rows) breaks the guarantee. Where testing starts depends on
-    N, n and the accepted of the batch, which do not vary with the draw. With `release_human_labels` the levels are
-    those of the stricter test without it: handing on what the laxer test passed reaches 1.01 delta.
-    Raises ValueError for unknown names, shapes that differ, rows drawn twice, or rates outside (0, 1).
+    is False the label is -1. `sample` (n,) are the labelled rows, drawn at random; `truth` (n,) their labels
+    in that order, -1 where people have no majority. `rule.path` (t, m), strict to lax, was fixed without
+    `truth` and `sample`; the batch's own scores may shape it. It may be a `paths.Plan`: each sub-path is
+    tested with its share of delta. Without `release_human_labels` every accepted row gets the judges'
+    verdict, also the drawn, and at most alpha * accepted of these verdicts are wrong. With it the drawn rows
+    carry their human labels, and at most alpha * accepted of the verdicts on the *other* rows are wrong: the
+    share is of all answers on accepted rows, people's included. The risk of the judges' verdicts alone is
+    then below alpha * accepted / released, not alpha. The probability is over the draw of the sample alone,
+    so N, scores and labels may be anything; a sample that is not uniform (the first rows, the hard rows)
+    breaks the guarantee. Where testing starts depends on N, n and the accepted of the batch, which do not
+    vary with the draw. With `release_human_labels` the levels are those of the stricter test without it:
+    handing on what the laxer test passed reaches 1.01 delta. Raises ValueError for unknown names, shapes that
+    differ, rows drawn twice, or rates outside (0, 1).
     Source: hypergeometric tests, Cochran 1977, chapter 3, along a path as in `control`.
 
     >>> scores = np.linspace(1, 0, 200)[:, None]
     >>> labels, truth = np.zeros((200, 1), dtype=int), (np.arange(200) > 120).astype(int)
     >>> sample = np.random.default_rng(0).choice(200, 80, replace=False)
-    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.linspace(0.9, 0, 10)[:, None]}
-    >>> found = certify_batch(scores, labels, sample, truth[sample], np.ones((200, 1)), **rule)
+    >>> rule = TestRule(0.1, 0.1, np.linspace(0.9, 0, 10)[:, None])
+    >>> found = certify_batch(scores, labels, sample, truth[sample], np.ones((200, 1)), rule)
     >>> found.chosen, found.table.accepted[found.chosen].tolist(), found.errors_upper
     (5, 120, 4)
     """
     _check_sample(sample, truth, len(scores))
-    plan, size = Plan.of(path), len(scores)
+    plan, size, alpha = Plan.of(rule.path), len(scores), rule.alpha
     whole = plan.rows(Rows(scores, labels, np.full(size, -1), costs))
     policies = plan.policies
     accepted, _, by_tier, cost = evaluate(policies, *whole)
     drawn, errors, _, _ = evaluate(policies, *whole.take(sample)._replace(truth=truth))
     # What the batch accepts is known, and does not vary with the draw: tests may be placed by it.
     covered = np.split(accepted / max(1, size), np.cumsum(plan.sizes)[:-1])
-    own = own_levels(procedure, covered, plan.shares, len(sample), delta, _best(size, len(sample), alpha))
+    own = own_levels(
+        rule.procedure, covered, plan.shares, len(sample), rule.delta, _best_pvalue(size, len(sample), alpha)
+    )
     strict = batch_pvalue(errors, drawn, accepted, alpha)
-    level = reject(procedure, plan.sizes, strict, own).level
+    level = reject(rule.procedure, plan.sizes, strict, own).level
     p_value = batch_pvalue(errors, drawn, accepted, alpha, release_human_labels=release_human_labels)
     rejected = (level > 0) & (p_value <= level)
     released = accepted - release_human_labels * drawn
     tests = (p_value, level, rejected)
     table = Table(policies, accepted, errors, by_tier, cost, *tests, drawn=drawn, released=released)
-    chosen = choose(rejected, released, cost, prefer, n=size, abstention_price=abstention_price)
+    chosen = rule.choose(rejected, released, cost, size)
     if chosen is None:
         return Certified(None, None, None, table)
     upper = batch_errors_upper(errors[chosen], drawn[chosen], accepted[chosen], level[chosen])
@@ -176,7 +171,7 @@ def certify_batch(
     return Certified(chosen, policies[chosen], int(accepted[chosen]) / size, table, wrong)
 
 
-def _best(size: int, n: int, alpha: float) -> BestPvalue:
+def _best_pvalue(size: int, n: int, alpha: float) -> BestPvalue:
     """The least p-value where as many of the n drawn rows are accepted as of the whole batch."""
 
     def best(coverage: FloatArray) -> FloatArray:
@@ -187,7 +182,7 @@ def _best(size: int, n: int, alpha: float) -> BestPvalue:
     return best
 
 
-def _checked(errors: Counts, drawn: Counts, accepted: Counts) -> tuple[IntArray, IntArray, IntArray]:
+def _check_counts(errors: Counts, drawn: Counts, accepted: Counts) -> tuple[IntArray, IntArray, IntArray]:
     counts = [np.asarray(count) for count in (errors, drawn, accepted)]
     if any(count.dtype.kind not in "iu" for count in counts):
         raise ValueError("errors, drawn and accepted must be integers: a count is never rebuilt from a rate")

@@ -1,7 +1,7 @@
-"""Is a mean below 0? A test by betting, for bounded terms that come one by one: losses, or whole clusters.
+"""Test by betting whether a mean is below 0, for bounded terms that come one by one.
 
 A gambler who believes so stakes part of a wealth of 1 on each term. If the mean is not below 0 the wealth is
-a supermartingale, and ever exceeds 1/a with probability at most a. This file does not say what the terms are.
+a supermartingale, and ever exceeds 1/a with probability at most a. Terms are losses, or whole clusters.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def betting_pvalue(excess: FloatArray, alpha: float, target: float | None = None
     """
     if target is not None:
         return float(betting_pvalues(excess[None], alpha, target=target)[0])
-    _check(excess, alpha)
+    _check_terms(excess, alpha)
     stakes = np.array(BETS)[:, None] / (1 - alpha)
     logs = np.log1p(-stakes * excess).cumsum(axis=1)
     wealth = np.logaddexp.reduce(logs, axis=0) - np.log(len(BETS))
@@ -69,14 +69,14 @@ def betting_pvalues(excess: FloatArray, alpha: float, *, target: FloatArray | fl
     """
     given = ~np.isnan(excess)
     aim = np.broadcast_to(np.asarray(target, dtype=np.float64), len(excess))
-    _check(excess[given], alpha)
+    _check_terms(excess[given], alpha)
     if not np.all((aim > 0) & (aim < 1)):
         raise ValueError(f"target must lie strictly between 0 and 1, not {target}")
     terms = np.take_along_axis(excess, np.argsort(~given, axis=1, kind="stable"), axis=1)
-    return np.asarray(np.minimum(1.0, aim / _best_share(terms, given.sum(axis=1), alpha, aim)))
+    return np.asarray(np.minimum(1.0, aim / _play(terms, given.sum(axis=1), alpha, aim)))
 
 
-def _best_share(terms: FloatArray, count: IntArray, alpha: float, target: FloatArray) -> FloatArray:
+def _play(terms: FloatArray, count: IntArray, alpha: float, target: FloatArray) -> FloatArray:
     """The largest wealth (t,) times target; row i has count[i] terms, from the left."""
     wealth = np.array(target)
     best, squares, falls, fallen = (np.array(wealth), *np.zeros((3, len(wealth))))
@@ -89,7 +89,7 @@ def _best_share(terms: FloatArray, count: IntArray, alpha: float, target: FloatA
         )
         variance = (squares[now] + PRIOR * fall**2 * (1 - alpha) / alpha) / (seen + PRIOR)
         term = terms[now, seen]
-        stake = _stake(wealth[now] / (1 + MARGIN), count[now] - seen, fall, variance / fall, alpha)
+        stake = _size_stake(wealth[now] / (1 + MARGIN), count[now] - seen, fall, variance / fall, alpha)
         wealth[now] = np.maximum(0.0, wealth[now] - (1 + MARGIN) * stake * term)
         best = np.maximum(best, wealth)
         squares[now] += term**2
@@ -98,7 +98,9 @@ def _best_share(terms: FloatArray, count: IntArray, alpha: float, target: FloatA
     return best
 
 
-def _stake(share: FloatArray, left: IntArray, fall: FloatArray, rise: FloatArray, alpha: float) -> FloatArray:
+def _size_stake(
+    share: FloatArray, left: IntArray, fall: FloatArray, rise: FloatArray, alpha: float
+) -> FloatArray:
     """What to stake on the next of `left` terms, of a wealth that is a share of the aim, all (t,).
 
     Under the null a term is taken to be -fall or rise, with mean 0: a coin that shows heads with probability
@@ -120,7 +122,7 @@ def _binomial_cdf(k: FloatArray, n: IntArray, p: FloatArray) -> FloatArray:
     return np.asarray(np.where(k <= -1, 0.0, np.where(k >= n, 1.0, inner)))
 
 
-def _check(excess: FloatArray, alpha: float) -> None:
+def _check_terms(excess: FloatArray, alpha: float) -> None:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
     if not np.all((excess >= -alpha - 1e-12) & (excess <= 1 - alpha + 1e-12)):

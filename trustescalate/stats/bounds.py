@@ -1,7 +1,7 @@
-"""How large can a risk be, given counts? Exact binomial p-values and Clopper-Pearson limits.
+"""Bound a risk from counts: exact binomial p-values and Clopper-Pearson limits.
 
-Every limit is one-sided at 1 - delta, unless it is called an interval. This file does not correct for
-looking at many policies: that is `control`.
+Every limit is one-sided at 1 - delta, unless it is called an interval. None is corrected for multiple
+testing: that is `control`.
 """
 
 from typing import Any, TypeAlias

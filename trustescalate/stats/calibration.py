@@ -1,7 +1,7 @@
 """Measure the calibration of scores: reliability, expected calibration error, Brier score, AUROC.
 
-`score` (n,) in [0, 1] says how sure the judge is, `correct` (n,) whether its verdict agrees with people. Rows
-without a verdict do not belong here. No guarantee rests on these figures; they say why coverage is what it is.
+`score` (n,) in [0, 1] is the judge's confidence, `correct` (n,) whether its verdict agrees with the human
+label. Rows without a verdict do not belong here. No guarantee rests on these figures.
 """
 
 from typing import NamedTuple
@@ -38,8 +38,10 @@ def reliability(score: FloatArray, correct: BoolArray, bins: int = 10) -> Reliab
     count = np.bincount(place, minlength=bins)
     right = np.bincount(place[correct], minlength=bins)
     total = np.bincount(place, weights=score, minlength=bins)
-    held = count > 0
-    return Reliability(edges[:-1][held], edges[1:][held], count[held], total[held] / count[held], right[held])
+    filled = count > 0
+    return Reliability(
+        edges[:-1][filled], edges[1:][filled], count[filled], total[filled] / count[filled], right[filled]
+    )
 
 
 def expected_calibration_error(score: FloatArray, correct: BoolArray, bins: int = 10) -> float | None:

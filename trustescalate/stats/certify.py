@@ -1,7 +1,7 @@
-"""Scores, labels, human labels in; the certified cascade out, or none, with every count that was tested.
+"""Certify a cascade from scores, verdicts and human labels, with the counts of every policy that is tested.
 
-Two ways to earn a certificate: test whole cascades along one path fixed beforehand (the default), or tier by
-tier as the paper does. This file invents no test: p-values, procedures and counting are its siblings'.
+Whole cascades are tested along one path fixed beforehand (the default), or tier by tier as in the paper.
+P-values are `bounds`, procedures `control`, counts `policy`.
 """
 
 from typing import Literal, NamedTuple
@@ -15,13 +15,13 @@ from trustescalate.stats.control import (
     Prefer,
     binomial_best,
     carried,
-    choose,
     own_levels,
     reject,
 )
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 
 TIERWISE_GRID = 5_000
 
@@ -112,28 +112,27 @@ def certify(
     >>> result.thresholds.tolist(), result.table.errors.tolist()[:result.chosen + 1]
     ([0.85], [0, 2, 7, 11])
     """
+    rule = TestRule(alpha, delta, path, procedure, prefer, abstention_price)
+    return certify_rows(Rows(scores, labels, truth, costs), rule)
+
+
+def certify_rows(rows: Rows, rule: TestRule[FloatArray | Plan | Literal["tierwise"]]) -> Certified:
+    """As `certify`, by a rule that was fixed without the rows."""
+    path, n = rule.path, len(rows.truth)
     if isinstance(path, str):
         if path != "tierwise":
             raise ValueError(f"no path {path!r}: give an array of policies, or 'tierwise'")
-        table = _tierwise_table(tierwise(scores, labels, truth, alpha, delta), scores, labels, costs)
+        tests = tierwise(rows.scores, rows.labels, rows.truth, rule.alpha, rule.delta)
+        table = _tabulate_tiers(tests, rows)
         chosen = len(table.rejected) - 1 if table.rejected.any() else None
         released = int(table.accepted.sum())
     else:
-        table = _path_table(
-            Plan.of(path), scores, labels, truth, costs, alpha=alpha, delta=delta, procedure=procedure
-        )
-        chosen = choose(
-            table.rejected,
-            table.accepted,
-            table.cost,
-            prefer,
-            n=len(truth),
-            abstention_price=abstention_price,
-        )
+        table = _test_path(rows, rule.along(Plan.of(path)))
+        chosen = rule.choose(table.rejected, table.accepted, table.cost, n)
         released = 0 if chosen is None else int(table.accepted[chosen])
     if chosen is None:
         return Certified(None, None, None, table)
-    lower = float(clopper_pearson_lower(released, len(truth), delta))
+    lower = float(clopper_pearson_lower(released, n, rule.delta))
     return Certified(chosen, table.policies[chosen], lower, table)
 
 
@@ -164,7 +163,7 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
         tier = (scores[left, j : j + 1], labels[left, j : j + 1])
         outcomes = evaluate(grid, *tier, truth[left], np.zeros((len(left), 1)))
         p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-        rejected = _from_enough_rows(p_value, outcomes.accepted, alpha, tests.level)
+        rejected = _test_tier(p_value, outcomes.accepted, alpha, tests.level)
         if rejected.any():
             last = int(np.flatnonzero(rejected)[-1])
             tests.thresholds[j] = grid[last, 0]
@@ -185,24 +184,15 @@ def plan_levels(plan: Plan, procedure: str, n: int, delta: float, best: BestPval
     return own_levels(procedure, plan.coverage, plan.shares, n, delta, best)
 
 
-def _path_table(
-    plan: Plan,
-    scores: FloatArray,
-    labels: IntArray,
-    truth: IntArray,
-    costs: FloatArray,
-    *,
-    alpha: float,
-    delta: float,
-    procedure: str,
-) -> Table:
-    own = plan_levels(plan, procedure, len(truth), delta, binomial_best(alpha, len(truth)))
-    outcomes = evaluate(plan.policies, *plan.rows(Rows(scores, labels, truth, costs)))
-    p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, alpha)
-    return Table(plan.policies, *outcomes, p_value, *reject(procedure, plan.sizes, p_value, own))
+def _test_path(rows: Rows, rule: TestRule[Plan]) -> Table:
+    plan, n = rule.path, len(rows.truth)
+    own = plan_levels(plan, rule.procedure, n, rule.delta, binomial_best(rule.alpha, n))
+    outcomes = evaluate(plan.policies, *plan.rows(rows))
+    p_value = binomial_pvalue(outcomes.errors, outcomes.accepted, rule.alpha)
+    return Table(plan.policies, *outcomes, p_value, *reject(rule.procedure, plan.sizes, p_value, own))
 
 
-def _from_enough_rows(p: FloatArray, accepted: IntArray, alpha: float, level: float) -> BoolArray:
+def _test_tier(p: FloatArray, accepted: IntArray, alpha: float, level: float) -> BoolArray:
     """Test in order from the first threshold with 30 rows, and with as many as could pass at all."""
     own = np.zeros(len(p))
     own[np.flatnonzero((accepted >= FEWEST_ROWS) & (binomial_pvalue(0, accepted, alpha) <= level))[:1]] = (
@@ -211,11 +201,9 @@ def _from_enough_rows(p: FloatArray, accepted: IntArray, alpha: float, level: fl
     return carried(p, own).rejected
 
 
-def _tierwise_table(tests: TierTests, scores: FloatArray, labels: IntArray, costs: FloatArray) -> Table:
+def _tabulate_tiers(tests: TierTests, rows: Rows) -> Table:
     m = len(tests.thresholds)
     grown = np.where(np.tri(m, dtype=bool), tests.thresholds, np.inf)
-    cost = evaluate(grown, scores, labels, np.full(len(scores), -1), costs).cost
-    rejected = np.isfinite(tests.thresholds)
-    by_tier = np.diag(tests.accepted)
-    level = np.full(m, tests.level)
+    cost = evaluate(grown, rows.scores, rows.labels, np.full(len(rows.truth), -1), rows.costs).cost
+    rejected, by_tier, level = np.isfinite(tests.thresholds), np.diag(tests.accepted), np.full(m, tests.level)
     return Table(grown, tests.accepted, tests.errors, by_tier, cost, tests.p_value, level, rejected)

@@ -1,7 +1,7 @@
-"""Rows that come in clusters (one prompt, one document, one query): a guarantee that counts clusters, not rows.
+"""Certify a cascade on clustered rows (one prompt, one document, one query) by betting on whole clusters.
 
-Rows of one cluster are wrong together, so many of them say little. This file tests sums over clusters; who
-can draw one row of each cluster instead uses `certify`, which is exact then.
+Rows of one cluster are wrong together, so many of them say little. Where one row of each cluster can be drawn
+instead, `certify` is exact.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,11 @@ import numpy as np
 from trustescalate.stats.betting import betting_pvalue, betting_pvalues
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import Certified, Table, plan_levels
-from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
+from trustescalate.stats.control import aimed_levels, binomial_best, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
 from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 
 
 class ClusterCounts(NamedTuple):
@@ -103,15 +104,10 @@ def certify_clusters(
     truth: IntArray,
     costs: FloatArray,
     cluster: IntArray,
+    rule: TestRule[FloatArray | Plan],
     *,
-    alpha: float,
-    delta: float,
-    path: FloatArray | Plan,
     largest: int,
     order: IntArray,
-    procedure: str = "fallback",
-    prefer: Prefer = "coverage",
-    abstention_price: float | None = None,
 ) -> Certified:
     """Find the policy to release verdicts with, such that P(its true risk > alpha) <= delta, rows clustered.
 
@@ -125,11 +121,12 @@ def certify_clusters(
     Source: betting, arXiv 2010.09686, on whole clusters, along a path as in `control`.
 
     >>> scores, labels, truth = np.ones((80, 1)), np.zeros((80, 1), dtype=int), np.zeros(80, dtype=int)
-    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1)), "largest": 2, "order": np.arange(40)}
-    >>> certify_clusters(scores, labels, truth, scores, np.repeat(np.arange(40), 2), **rule).chosen
+    >>> cluster, rule = np.repeat(np.arange(40), 2), TestRule(0.1, 0.1, np.ones((1, 1)))
+    >>> order = np.arange(40)
+    >>> certify_clusters(scores, labels, truth, scores, cluster, rule, largest=2, order=order).chosen
     0
     """
-    plan = Plan.of(path)
+    plan, alpha, delta = Plan.of(rule.path), rule.alpha, rule.delta
     read = plan.rows(Rows(scores, labels, truth, costs))
     outcomes = evaluate(plan.policies, *read)
     if cluster.shape != truth.shape or np.any(cluster < 0):
@@ -141,16 +138,14 @@ def certify_clusters(
         raise ValueError(f"order must be a permutation of the {counts.accepted.shape[1]} clusters")
     accepted, errors = counts.accepted[:, order], counts.errors[:, order]
     g = len(order)
-    own = plan_levels(plan, procedure, g, delta, binomial_best(alpha, g))
+    own = plan_levels(plan, rule.procedure, g, delta, binomial_best(alpha, g))
     _check_counts(accepted, errors, largest)
-    aim = aimed_levels(procedure, plan.sizes, own)
+    aim = aimed_levels(rule.procedure, plan.sizes, own)
     terms = (errors - alpha * accepted) / max(1, largest)
     p_value = betting_pvalues(terms, alpha, target=np.where(aim > 0, aim, delta))
-    rejections = reject(procedure, plan.sizes, p_value, own)
+    rejections = reject(rule.procedure, plan.sizes, p_value, own)
     table = Table(plan.policies, *outcomes, p_value, *rejections)
-    chosen = choose(
-        table.rejected, table.accepted, table.cost, prefer, n=len(truth), abstention_price=abstention_price
-    )
+    chosen = rule.choose(table.rejected, table.accepted, table.cost, len(truth))
     if chosen is None:
         return Certified(None, None, None, table)
     rows = np.bincount(cluster, minlength=len(order))[order]

@@ -1,8 +1,8 @@
-"""How sure is a judge? Votes (n, k, c) become a label (n,) and a score (n,) in [0, 1].
+"""Turn votes (n, k, c) into a label (n,) and a confidence score (n,) in [0, 1].
 
 A vote holds one probability per label, as seen; it is normalised over the labels here. A failed or missing
-vote is a row of zeros: it stays in the denominator and gives no label any weight. Any score whatever keeps
-the guarantee; a better one buys coverage. This file does not judge the scores: that is `calibration`.
+vote is a row of zeros: it stays in the denominator and gives no label any weight. Any score keeps the
+guarantee; a better one buys coverage.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,8 +45,8 @@ def ensemble(votes: npt.ArrayLike) -> Confidence:
     >>> ensemble([[[0.9, 0.1], [0.7, 0.1]], [[0.2, 0.8], [0, 0]]])
     Confidence(label=array([0, 1]), score=array([0.8875, 0.4   ]))
     """
-    shares = _shares(_checked(votes))
-    return _verdicts(_sum_in_order(shares, axis=1), shares.shape[1])
+    shares = _normalise(_check_votes(votes))
+    return _pick_winners(_sum_in_order(shares, axis=1), shares.shape[1])
 
 
 def sampled(votes: npt.ArrayLike, tie: FloatArray | float = 0.5) -> Confidence:
@@ -68,7 +68,7 @@ def sampled(votes: npt.ArrayLike, tie: FloatArray | float = 0.5) -> Confidence:
     label, share = ensemble(votes)
     k, c = np.shape(votes)[1:]
     # Recomputed from the sum, not from the share: a division would have rounded.
-    wins = _sum_in_order(_shares(_checked(votes)), axis=1).max(axis=1)
+    wins = _sum_in_order(_normalise(_check_votes(votes)), axis=1).max(axis=1)
     return Confidence(label, np.where(share > 0, (wins + tie) / (k + c / 2), 0.0))
 
 
@@ -83,8 +83,8 @@ def verbalized(votes: npt.ArrayLike) -> Confidence:
     >>> verbalized([[[0.9, 0], [0.0, 0.6]]])
     Confidence(label=array([0]), score=array([0.65]))
     """
-    stated = _stated(_checked(votes))
-    return _verdicts(_sum_in_order(stated, axis=1), stated.shape[1])
+    stated = _complete(_check_votes(votes))
+    return _pick_winners(_sum_in_order(stated, axis=1), stated.shape[1])
 
 
 ESTIMATORS: Mapping[str, Callable[[npt.ArrayLike], Confidence]] = {
@@ -105,7 +105,7 @@ def normalised(votes: npt.ArrayLike, estimator: str = "ensemble") -> FloatArray:
     >>> normalised([[[0.6, 0]]], "verbalized").round(2).tolist()
     [[[0.6, 0.4]]]
     """
-    return _stated(_checked(votes)) if estimator == "verbalized" else _shares(_checked(votes))
+    return _complete(_check_votes(votes)) if estimator == "verbalized" else _normalise(_check_votes(votes))
 
 
 def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) -> Bounds:
@@ -116,7 +116,6 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     high < tau" decides as the full ensemble would. When all votes are in, low == high == the score. `tie` is
     the row's own, for "sampled" alone. Raises ValueError for an unknown estimator, for more votes than
     planned, or for a vote that is no vote.
-    Source: follows from equation 4 of arXiv 2407.18370, each missing vote in [0, 1].
 
     >>> bounds("ensemble", [[0.9, 0.1], [1.0, 0.0]], planned=4)
     Bounds(label=-1, low=0.0, high=0.975)
@@ -124,7 +123,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     if estimator not in ESTIMATORS:
         raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
     votes = np.asarray(seen, dtype=np.float64)
-    least = most = _sum_of_shares(estimator, votes)
+    least = most = _sum_shares(estimator, votes)
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
     left = planned - len(votes)
@@ -137,7 +136,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     return Bounds(-1, 0.0, (max(most) + extra) / total if left else 0.0)
 
 
-def _checked(votes: npt.ArrayLike) -> FloatArray:
+def _check_votes(votes: npt.ArrayLike) -> FloatArray:
     votes = np.asarray(votes, dtype=np.float64) + 0.0  # adding +0.0 turns -0.0 into 0.0
     if votes.ndim != 3 or votes.shape[1] < 1 or votes.shape[2] < 2:
         raise ValueError(f"votes must have shape (n, k, c) with k >= 1 and c >= 2, not {votes.shape}")
@@ -151,14 +150,14 @@ def _checked(votes: npt.ArrayLike) -> FloatArray:
     return votes
 
 
-def _shares(votes: FloatArray) -> FloatArray:
+def _normalise(votes: FloatArray) -> FloatArray:
     # Sorted first, so that the rounding of the mass does not depend on how the labels are ordered.
     mass = _sum_in_order(np.sort(votes, axis=2), axis=2)[..., None]
     return np.divide(votes, mass, out=np.zeros_like(votes), where=mass > 0)
 
 
-def _stated(votes: FloatArray) -> FloatArray:
-    shares = _shares(votes)
+def _complete(votes: FloatArray) -> FloatArray:
+    shares = _normalise(votes)
     mass = _sum_in_order(np.sort(votes, axis=2), axis=2)[..., None]
     unnamed = (votes == 0).sum(axis=2, keepdims=True)
     rest = np.clip(1 - mass, 0.0, 1.0) / np.maximum(unnamed, 1)
@@ -166,7 +165,7 @@ def _stated(votes: FloatArray) -> FloatArray:
     return np.where((mass > 0) & (unnamed > 0), filled, shares)
 
 
-def _sum_of_shares(estimator: str, votes: FloatArray) -> list[float]:
+def _sum_shares(estimator: str, votes: FloatArray) -> list[float]:
     """`_sum_in_order` of the shares (c,) of one item's votes (s, c).
 
     The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers, for
@@ -174,20 +173,20 @@ def _sum_of_shares(estimator: str, votes: FloatArray) -> list[float]:
     """
     rows: list[list[float]] = votes.tolist()
     if votes.ndim != 2 or votes.shape[1] < 2 or not all(map(_is_vote, rows)):
-        _checked(votes[None])  # says what is wrong
+        _check_votes(votes[None])  # says what is wrong
     if estimator == "verbalized":
-        shares = _stated(votes[None])[0].tolist()
+        shares = _complete(votes[None])[0].tolist()
     else:
-        massed = [(row, _added(sorted(row))) for row in rows]
+        massed = [(row, _add(sorted(row))) for row in rows]
         shares = [[part / mass for part in row] for row, mass in massed if mass > 0]
-    return [_added(row[label] for row in shares) for label in range(votes.shape[1])]
+    return [_add(row[label] for row in shares) for label in range(votes.shape[1])]
 
 
 def _is_vote(vote: Sequence[float]) -> bool:
-    return all(part >= 0 for part in vote) and _added(vote) <= 1 + MASS_TOLERANCE
+    return all(part >= 0 for part in vote) and _add(vote) <= 1 + MASS_TOLERANCE
 
 
-def _added(parts: Iterable[float]) -> float:
+def _add(parts: Iterable[float]) -> float:
     # sum() of newer Pythons makes good for rounding, and so would differ from numpy's.
     total = 0.0
     for part in parts:
@@ -203,7 +202,7 @@ def _sum_in_order(parts: FloatArray, axis: int) -> FloatArray:
     return total
 
 
-def _verdicts(totals: FloatArray, counted: int) -> Confidence:
+def _pick_winners(totals: FloatArray, counted: int) -> Confidence:
     top = totals.max(axis=1)
     unique = (totals == top[:, None]).sum(axis=1) == 1
     label = np.where(unique, totals.argmax(axis=1), -1).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Release verdicts such that the share of wrong ones is at most alpha in expectation: conformal selection.
+"""Release verdicts by conformal selection: the expected share of wrong ones is at most alpha.
 
-A weaker guarantee than a certificate's. The mean is over the draw of the labelled rows and of the items of a
-run together; the share in any one run is not limited, nor is the risk in the population: that is `certify`.
+The guarantee is weaker than a certificate's. The mean is over the draw of the labelled rows and of the items
+of a run together; the share in any one run is not limited, nor is the risk in the population.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Selected(NamedTuple):
 class Released(NamedTuple):
     """A whole run: what each judge says with those before it in mind (m, tiers), and what is released (m,).
 
-    Of the `rows` labelled rows and the `items` of the run that have a verdict, `selected` tells the counts.
+    Of the `rows` labelled rows and the `items` of the run that have a verdict, `selected` holds the counts.
     """
 
     read: Votes
@@ -58,11 +58,11 @@ def select(scores: FloatArray, known: FloatArray, wrong: BoolArray, alpha: float
     >>> found.released.tolist(), found.threshold, found.accepted, found.wrong
     ([True, True, True, False, False], 0.7, 30, 0)
     """
-    _check(known, wrong)
+    _check_shapes(known, wrong)
     m, n = len(scores), len(known)
     levels = np.unique(scores)
-    at_most = errors_allowed(_at_least(scores, levels) * (n + 1), alpha)
-    passed = levels[m * (1 + _at_least(known[wrong], levels)) <= at_most]
+    at_most = errors_allowed(_count_at_least(scores, levels) * (n + 1), alpha)
+    passed = levels[m * (1 + _count_at_least(known[wrong], levels)) <= at_most]
     if passed.size == 0:
         return Selected(np.zeros(m, dtype=bool), None, 0, 0)
     threshold = passed[0]
@@ -73,12 +73,12 @@ def select(scores: FloatArray, known: FloatArray, wrong: BoolArray, alpha: float
 def select_run(run: Votes, known: Votes, right: BoolArray, alpha: float) -> Released:
     """Pool the judges, read verdicts by the last, and `select` among the items of a run.
 
-    `run` (m, tiers) and `known` (n, tiers) hold full ensembles; `right` (n, c) tells which of the c labels
-    agree with people on each labelled row. Weights are those of `pooling.agreement_stack` on the rows of both
-    together: a symmetric function that reads no human label, so rows and items stay exchangeable. With one
-    judge its own score counts. An item without a verdict is not released, and a labelled row without one not
-    counted: given who has a verdict, the others are exchangeable.
-    Raises ValueError as `select` and `pooling.stacked_scores` do.
+    `run` (m, tiers) and `known` (n, tiers) hold full ensembles; `right` (n, c) says which of the c labels
+    agree with the human labels of each labelled row. Weights are those of `pooling.agreement_stack` on the
+    rows of both together: a symmetric function that reads no human label, so rows and items stay
+    exchangeable. With one judge its own score counts. An item without a verdict is not released, and a
+    labelled row without one not counted: given who has a verdict, the others are exchangeable. Raises
+    ValueError as `select` and `pooling.stacked_scores` do.
     Source: as `select`; scores from all data at once as in full conformal prediction, Vovk et al. 2005.
 
     >>> scores, labels = np.linspace(1, 0.5, 40)[:, None], np.zeros((40, 1), dtype=int)
@@ -94,18 +94,17 @@ def select_run(run: Votes, known: Votes, right: BoolArray, alpha: float) -> Rele
     score, label = read.scores[:, -1], read.labels[:, -1]
     items, rows = np.flatnonzero(label[:m] >= 0), m + np.flatnonzero(label[m:] >= 0)
     wrong = ~right[rows - m, label[rows]]
-    found = select(score[items], score[rows], wrong, alpha)
+    selected = select(score[items], score[rows], wrong, alpha)
     released = np.zeros(m, dtype=bool)
-    released[items] = found.released
+    released[items] = selected.released
     mine = Votes(read.scores[:m], read.labels[:m])
-    return Released(mine, found._replace(released=released), len(rows), len(items))
+    return Released(mine, selected._replace(released=released), len(rows), len(items))
 
 
 def fewest_rows(alpha: float) -> int:
     """The fewest labelled rows with which `select` can release anything: 1 / alpha - 1, rounded up.
 
     Raises ValueError unless 0 < alpha < 1.
-    Source: the least conformal p-value is 1 / (n + 1).
 
     >>> fewest_rows(0.1), fewest_rows(0.15)
     (9, 6)
@@ -116,10 +115,10 @@ def fewest_rows(alpha: float) -> int:
     return n
 
 
-def _at_least(values: FloatArray, limits: FloatArray) -> IntArray:
+def _count_at_least(values: FloatArray, limits: FloatArray) -> IntArray:
     return np.asarray(len(values) - np.searchsorted(np.sort(values), limits, side="left"), dtype=np.int64)
 
 
-def _check(known: FloatArray, wrong: BoolArray) -> None:
+def _check_shapes(known: FloatArray, wrong: BoolArray) -> None:
     if known.shape != wrong.shape or known.ndim != 1:
         raise ValueError(f"shapes differ: known {known.shape}, wrong {wrong.shape}")

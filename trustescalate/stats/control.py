@@ -1,9 +1,9 @@
 """Test many policies at once, so that P(any policy whose risk is above alpha passes) <= delta.
 
 What each test may spend is fixed by constants and *unlabelled* rows: `coverage`, the share of them that each
-policy accepts, and n. Counts of the rows that are tested may not place anything: in a cascade the same row is
-released by another tier under the next policy, so counts carry information on errors (.13 instead of .10 by
-enumeration; the world "handover" of `validity`). This file computes no p-value of its own: that is `bounds`.
+policy accepts, and n. Counts of the tested rows may not place anything: in a cascade the same row is released
+by another tier under the next policy, so counts carry information on errors (.13 instead of .10 by
+enumeration; the world "handover" of `validity`). P-values are `bounds`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +73,7 @@ def fallback(
     """
     least = best(coverage)
     for shares in (SHARES, ((1.0, SHARES[0][1]),)):
-        places = [_first((coverage >= part) & (least <= share * delta)) for share, part in shares]
+        places = [_find_first((coverage >= part) & (least <= share * delta)) for share, part in shares]
         weights = np.zeros(len(coverage))
         for (share, _), place in zip(shares, places, strict=True):
             if place is not None:
@@ -94,7 +94,7 @@ def fixed_sequence(coverage: FloatArray, n: int, delta: float, best: BestPvalue)
     """
     expected = expected_rows(coverage, n)
     weights = np.zeros(len(coverage))
-    start = _first((expected >= FEWEST_ROWS) & (best(coverage) <= delta))
+    start = _find_first((expected >= FEWEST_ROWS) & (best(coverage) <= delta))
     if start is not None:
         weights[start] = 1.0
     return weights
@@ -174,12 +174,12 @@ def own_levels(
     ]
     levels = [
         starts(part, n, level, best) * level if level else np.zeros(len(part))
-        for part, level in zip(coverage, _divided(able, delta * sum(shares)), strict=True)
+        for part, level in zip(coverage, _divide(able, delta * sum(shares)), strict=True)
     ]
     return np.concatenate(levels)
 
 
-def _divided(shares: Sequence[float], delta: float) -> list[float]:
+def _divide(shares: Sequence[float], delta: float) -> list[float]:
     total = sum(shares)
     return [delta * (share / total) if total else 0.0 for share in shares]
 
@@ -203,10 +203,10 @@ def reject(procedure: str, sizes: Sequence[int], p: FloatArray, own: FloatArray)
     if sum(sizes) != len(p) or len(own) != len(p):
         raise ValueError(f"{len(p)} p-values, {len(own)} levels and sub-paths of {list(sizes)} do not fit")
     if not procedure_named(procedure).carries:
-        return _tested(p, own)
+        return _compare(p, own)
     ends = np.cumsum(sizes)[:-1]
-    found = [carried(*two) for two in zip(np.split(p, ends), np.split(own, ends), strict=True)]
-    return Rejections(*(np.concatenate(part) for part in zip(*found, strict=True)))
+    rejections = [carried(*two) for two in zip(np.split(p, ends), np.split(own, ends), strict=True)]
+    return Rejections(*(np.concatenate(part) for part in zip(*rejections, strict=True)))
 
 
 def aimed_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> FloatArray:
@@ -221,10 +221,10 @@ def aimed_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> Float
     if not procedure_named(procedure).carries:
         return own
     ends = np.cumsum(sizes)[:-1]
-    return np.concatenate([_nearest_start(part) for part in np.split(own, ends)])
+    return np.concatenate([_carry_starts(part) for part in np.split(own, ends)])
 
 
-def _nearest_start(own: FloatArray) -> FloatArray:
+def _carry_starts(own: FloatArray) -> FloatArray:
     places = np.maximum.accumulate(np.where(own > 0, np.arange(len(own)), 0))
     return own[places]
 
@@ -241,7 +241,7 @@ def carried(p: FloatArray, own: FloatArray) -> Rejections:
     for t in range(1, len(p)):
         if level[t - 1] > 0 and p[t - 1] <= level[t - 1]:
             level[t] += level[t - 1]
-    return _tested(p, level)
+    return _compare(p, level)
 
 
 def choose(
@@ -284,11 +284,11 @@ def choose(
     return int(passed[0]) if passed.size else None
 
 
-def _first(enough: BoolArray) -> int | None:
+def _find_first(enough: BoolArray) -> int | None:
     places = np.flatnonzero(enough)
     return int(places[0]) if places.size else None
 
 
-def _tested(p: FloatArray, level: FloatArray) -> Rejections:
+def _compare(p: FloatArray, level: FloatArray) -> Rejections:
     # A p-value may underflow to 0, and must not pass where nothing may be spent.
     return Rejections(level, (level > 0) & (p <= level))

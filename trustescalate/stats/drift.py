@@ -1,9 +1,9 @@
-"""Labels that keep coming: is the risk still at most alpha? If not, did the judge or the population change?
+"""Detect judge drift and population drift from labels that keep coming, by e-processes.
 
-The evidence may be looked at after every label, and acted on at any time: the chance that an e-process ever
+The evidence may be examined after every label, and acted on at any time: the chance that an e-process ever
 reaches 1 / level is at most `level` under its null. There are two, and neither is the other's negation.
-"above" rejects risk <= alpha: the alarm. "below" rejects risk >= alpha: a certificate whose number of labels
-nobody had to fix. One for a fixed number is `certify`.
+"above" rejects risk <= alpha: the alarm. "below" rejects risk >= alpha: a certificate at a number of labels
+that was not fixed beforehand.
 """
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -69,10 +69,9 @@ def log_evidence(
 def evidence_path(
     error: BoolArray, alpha: float, side: Side, prior: tuple[float, float] | None = None
 ) -> FloatArray:
-    """The log of the e-process (n,) after each label; `error` (n,) in the order in which people answered.
+    """The log of the e-process (n,) after each label; `error` (n,) in the order of labelling.
 
     Raises ValueError as `log_evidence` does, or unless `error` holds booleans.
-    Source: as `log_evidence`, label after label.
 
     >>> evidence_path(np.array([False, True, True]), 0.1, "above").round(2).tolist()
     [-0.22, 0.69, 1.84]
@@ -91,9 +90,9 @@ def drift(
     again; their null is risk <= `anchor_risk`, what the judge's risk on them was known to be (by default
     alpha). `audits`: errors among verdicts released in production, drawn at random; null: risk <= alpha. Both
     in the order of labelling. The anchors' alarm says "judge", whatever the audits say: a changed judge
-    raises both, and until it is mended the population cannot be asked. The audits' alone says "population".
-    P(any alarm, ever) <= level if neither changed. No alarm is not a proof that all is well: that is "below".
-    Raises ValueError as `evidence_path` does, or for a level outside (0, 1).
+    raises both, and until it is fixed nothing can be said about the population. The audits' alone says
+    "population". P(any alarm, ever) <= level if neither changed. No alarm is not a proof that all is well:
+    that is "below". Raises ValueError as `evidence_path` does, or for a level outside (0, 1).
     Source: Ville's inequality for each watch, Ville 1939, and Bonferroni over the two.
 
     >>> rng = np.random.default_rng(0)
@@ -105,7 +104,7 @@ def drift(
         raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
     judge = evidence_path(anchors, alpha if anchor_risk is None else anchor_risk, "above")
     population = evidence_path(audits, alpha, "above")
-    alarms = [_first_at(path, -np.log(level / 2)) for path in (judge, population)]
+    alarms = [_find_crossing(path, -np.log(level / 2)) for path in (judge, population)]
     verdict: Verdict = "none"
     if alarms[0] is not None:
         verdict = "judge"
@@ -119,7 +118,7 @@ def _default_prior(alpha: float, side: Side) -> tuple[float, float]:
     return (1.0, 0.5 / alpha - 1) if side == "above" and 0 < alpha < 0.25 else (1.0, 1.0)
 
 
-def _first_at(path: FloatArray, height: float) -> int | None:
+def _find_crossing(path: FloatArray, height: float) -> int | None:
     crossed = np.flatnonzero(path >= height)
     return int(crossed[0]) + 1 if crossed.size else None
 
@@ -132,11 +131,11 @@ def _log_incomplete_beta(a: FloatArray | float, b: FloatArray | float, x: float)
     result = np.asarray(betaln(a, b) + np.log(np.where(far, 1.0, share)), dtype=np.float64)
     if far.any():
         result = np.where(far, 0.0, result)
-        result[far] = _log_series(a[far], b[far], x)
+        result[far] = _sum_log_series(a[far], b[far], x)
     return result
 
 
-def _log_series(a: FloatArray, b: FloatArray, x: float) -> FloatArray:
+def _sum_log_series(a: FloatArray, b: FloatArray, x: float) -> FloatArray:
     # x^a (1 - x)^b / a times 1 + x (a + b) / (a + 1) + ..: as far out in the tail, its terms fall.
     total, term, j = np.ones(a.shape), np.ones(a.shape), 0
     while np.any(term > 1e-17 * total):

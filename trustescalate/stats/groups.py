@@ -1,7 +1,7 @@
-"""A guarantee for each of several disjoint groups of items, all kept at once: delta is divided, and handed on.
+"""Certify several disjoint groups of items at once: delta is divided among them, and handed on.
 
-Each group has its own path, alpha and tests; what a group no longer needs helps the others. This file invents
-no test: within a group, and along each of its sub-paths, it is `control.fallback`.
+Each group has its own path, alpha and tests. Within a group, and along each of its sub-paths, the procedure
+is `control.fallback`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,13 +69,13 @@ def certify_groups(
     What is tested is divided into units: a group and one sub-path of its plan. A unit's share of delta is the
     group's weight times the sub-path's share; a unit that could pass nowhere, even with all of delta, holds
     none, which its number of rows and the plan's expected coverage tell. Its tests run from its first start
-    to its end: the first policy that is expected to accept a share `target_coverage`, else the last of the sub-path.
-    Later policies are not tested. The unit is *finished* when every test from its first start to its end is
-    passed; then, and no sooner, its share is divided among the unfinished by their shares, and their tests
-    are repeated with more to spend. A certificate alone does not finish a unit: the rest of its share is
-    still held by the test that failed. A lower `target_coverage` gives up coverage there, and hands on more often.
-    Starts are those of `fallback` at the unit's first share (at all of delta if that share alone could pass
-    nowhere) and stay.
+    to its end: the first policy that is expected to accept a share `target_coverage`, else the last of the
+    sub-path. Later policies are not tested. The unit is *finished* when every test from its first start to
+    its end is passed; then, and no sooner, its share is divided among the unfinished by their shares, and
+    their tests are repeated with more to spend. A certificate alone does not finish a unit: the rest of its
+    share is still held by the test that failed. A lower `target_coverage` gives up coverage there, and hands
+    on more often. Starts are those of `fallback` at the unit's first share (at all of delta if that share
+    alone could pass nowhere) and stay.
 
     Why it holds: units are lists of hypotheses, and whether two of them are about the same rows does not
     matter. What each test may spend rises only with tests that were passed, and adds up to at most delta over
@@ -97,31 +97,31 @@ def certify_groups(
     ([0, 0], [True, True], [0.1, 0.1])
     """
     rows = Rows(scores, labels, truth, costs)
-    weight = _checked(group, alpha, delta, paths, weights, target_coverage, len(truth))
+    weight = _check(group, alpha, delta, paths, weights, target_coverage, len(truth))
     plans = [Plan.of(path) for path in paths]
     units = [
         unit
         for g, plan in enumerate(plans)
-        for unit in _laid_out(g, plan, rows.take(group == g), float(alpha[g]), weight[g], target_coverage)
+        for unit in _lay_out(g, plan, rows.take(group == g), float(alpha[g]), weight[g], target_coverage)
     ]
     # Who can pass nowhere holds no share; what plans leave unspent stays unspent.
     budget = delta * sum(unit.share for unit in units)
-    able = np.array([_starts(unit, delta, delta).any() for unit in units], dtype=np.bool_)
+    able = np.array([_place_starts(unit, delta, delta).any() for unit in units], dtype=np.bool_)
     share = np.array([unit.share for unit in units]) * able
     starts = [
-        _starts(unit, budget * first, delta)
+        _place_starts(unit, budget * first, delta)
         for unit, first in zip(units, share / (share.sum() or 1), strict=True)
     ]
-    results, finished = _tested(units, starts, share, budget)
+    results, finished = _test_units(units, starts, share, budget)
     member = np.array([unit.group for unit in units], dtype=np.int64)
-    open_share, done = _summed(share, finished, member, len(plans))
+    open_share, done = _sum_shares(share, finished, member, len(plans))
     tables = [
-        _table([two for two in zip(units, results, strict=True) if two[0].group == g])
+        _tabulate([two for two in zip(units, results, strict=True) if two[0].group == g])
         for g in range(len(plans))
     ]
     return CertifiedGroups(
         tuple(
-            _chosen(table, int((group == g).sum()), delta, prefer, abstention_price)
+            _choose(table, int((group == g).sum()), delta, prefer, abstention_price)
             for g, (table, _) in enumerate(tables)
         ),
         tuple(parts for _, parts in tables),
@@ -142,7 +142,7 @@ class _Unit(NamedTuple):
     p: FloatArray
 
 
-def _laid_out(
+def _lay_out(
     group: int, plan: Plan, rows: Rows, alpha: float, weight: float, target_coverage: float
 ) -> Iterator[_Unit]:
     n, read = len(rows.truth), plan.rows(rows)
@@ -154,13 +154,13 @@ def _laid_out(
         yield _Unit(group, part, weight * share, alpha, n, path[:end], coverage[:end], counts, p)
 
 
-def _starts(unit: _Unit, level: float, delta: float) -> FloatArray:
+def _place_starts(unit: _Unit, level: float, delta: float) -> FloatArray:
     best = binomial_best(unit.alpha, unit.n)
     first = fallback(unit.coverage, unit.n, level, best) if level else np.zeros(len(unit.coverage))
     return first if first.any() else fallback(unit.coverage, unit.n, delta, best)
 
 
-def _tested(
+def _test_units(
     units: Sequence[_Unit], starts: Sequence[FloatArray], share: FloatArray, budget: float
 ) -> tuple[list[Rejections], BoolArray]:
     """Test all units, and again with what the finished ones hand on; and which are finished in the end."""
@@ -180,14 +180,14 @@ def _is_finished(starts: FloatArray, result: Rejections) -> bool:
     return bool(begun.any() and result.rejected[begun].all())
 
 
-def _table(units: Sequence[tuple[_Unit, Rejections]]) -> tuple[Table, IntArray]:
+def _tabulate(units: Sequence[tuple[_Unit, Rejections]]) -> tuple[Table, IntArray]:
     """A group's sub-paths one below the other, and which of them each row belongs to."""
     rows = [(unit.path, *unit.outcomes, unit.p, *result) for unit, result in units]
     table = Table(*(np.concatenate(column) for column in zip(*rows, strict=True)))
     return table, np.repeat([unit.part for unit, _ in units], [len(unit.path) for unit, _ in units])
 
 
-def _chosen(table: Table, n: int, delta: float, prefer: Prefer, abstention_price: float | None) -> Certified:
+def _choose(table: Table, n: int, delta: float, prefer: Prefer, abstention_price: float | None) -> Certified:
     chosen = choose(
         table.rejected, table.accepted, table.cost, prefer, n=max(1, n), abstention_price=abstention_price
     )
@@ -197,17 +197,19 @@ def _chosen(table: Table, n: int, delta: float, prefer: Prefer, abstention_price
     return Certified(chosen, table.policies[chosen], lower, table)
 
 
-def _summed(share: FloatArray, finished: BoolArray, member: IntArray, g: int) -> tuple[FloatArray, BoolArray]:
+def _sum_shares(
+    share: FloatArray, finished: BoolArray, member: IntArray, g: int
+) -> tuple[FloatArray, BoolArray]:
     """What each group's open units have of the whole, all of them where none is open; and whether none is."""
-    held = np.bincount(member, share, minlength=g)
-    still = np.bincount(member, share * ~finished, minlength=g)
-    done = (held > 0) & (still == 0)
-    mine = np.where(done, held, still)
-    among = still.sum() - still + mine
+    whole = np.bincount(member, share, minlength=g)
+    remaining = np.bincount(member, share * ~finished, minlength=g)
+    done = (whole > 0) & (remaining == 0)
+    mine = np.where(done, whole, remaining)
+    among = remaining.sum() - remaining + mine
     return mine / np.where(among > 0, among, 1.0), done
 
 
-def _checked(
+def _check(
     group: IntArray,
     alpha: FloatArray,
     delta: float,

@@ -1,10 +1,9 @@
-"""What is the mean over *all* items? Win rate, pass rate, mean rating, from few labels and all predictions.
+"""Estimate the mean over *all* items by prediction-powered inference: win rate, pass rate, mean rating.
 
-The judges' predictions for all N items lower the variance, the n labels remove the bias: PPI++. Accepted
-verdicts alone are biased, since easy items are accepted first; what they say about the mean is
-`verdict_bounds`. Intervals from predictions are asymptotic, and each result says whether its labels, and the
-judges' errors on them, are enough for that; beside them stands one from labels alone (`intervals`).
-Several models side by side are `leaderboard`.
+The judges' predictions for all N items lower the variance, the n labels remove the bias (PPI++). Accepted
+verdicts alone are biased, since easy items are accepted first; `verdict_bounds` limits the mean by them.
+Intervals from predictions are asymptotic: each result says whether its labels, and the judges' errors on
+them, are enough for that, and comes with an interval from labels alone (`intervals`).
 """
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -26,7 +25,7 @@ ROUNDING = 1e-12
 
 
 class Survey(NamedTuple):
-    """Predictions for all items, and labels of those that people were asked about.
+    """Predictions for all items, and labels of those that annotators labelled.
 
     `prediction` (N,): the mean label that the judges expect, on the scale of the labels; abstained items too.
     `labelled` (n,): their places among the N, each once, drawn uniformly; `label` (n,): 0 or 1, ratings, any
@@ -49,7 +48,7 @@ class Mean(NamedTuple):
     `power` is the weight that predictions got (0: labels alone). `label_only` is the interval without them,
     and `label_basis` says of which kind: Clopper-Pearson for labels of 0 and 1 drawn uniformly and without
     clusters, else Student's or, where few labels carry the variance, an exact one by betting. It is infinite
-    where nobody knows the scale of the labels. Where `usable` is False, `reason` says why the asymptotic
+    where the scale of the labels is unknown. Where `usable` is False, `reason` says why the asymptotic
     interval may not be shown as one; then `label_only` is to be read: `too_few`.
     """
 
@@ -148,7 +147,7 @@ def verdict_bounds(
 
     `wins` of `accepted` released verdicts, on `items` judged, say A; no label is used. With delta None they
     hold for these items, whenever the certificate holds for them; else for the population that the items
-    are drawn from independently, save with probability delta beyond the certificate's own. Wide where
+    are drawn from independently, except with probability delta beyond the certificate's own. Wide where
     coverage is low: abstained items may all go either way. Raises ValueError for counts out of order or
     rates outside (0, 1).
     Source: worst-case bounds, Manski 1990.
@@ -160,12 +159,12 @@ def verdict_bounds(
         raise ValueError(f"wins {wins}, accepted {accepted} and items {items} are out of order")
     if not (0 < alpha < 1 and (delta is None or 0 < delta < 1)):
         raise ValueError(f"alpha and delta must lie strictly between 0 and 1, not {alpha} and {delta}")
-    said = np.array([wins, accepted - wins])
+    counts = np.array([wins, accepted - wins])
     if delta is None:
-        least = most = said / items
+        least = most = counts / items
     else:
         least, most = (
-            limit(said, items, delta / 4) for limit in (clopper_pearson_lower, clopper_pearson_upper)
+            limit(counts, items, delta / 4) for limit in (clopper_pearson_lower, clopper_pearson_upper)
         )
     low, high = (1 - alpha) * least[0] - alpha * most[1], 1 - (1 - alpha) * least[1] + alpha * most[0]
     return max(0.0, float(low)), min(1.0, float(high))
@@ -288,7 +287,7 @@ def too_few(survey: Survey) -> str:
     It takes 100 labels, 10 that differ from the commonest, 40 labelled clusters (or labels) in each stratum,
     and 10 effective residuals (20 where clusters have more and fewer labels): a judge that errs on one
     labelled row in a hundred leaves a variance that rests on that row.
-    Source: limits set by this library's coverage tests; docs/intervals.md tells them.
+    The limits are set by coverage tests: docs/intervals.md.
 
     >>> too_few(Survey(np.zeros(900), np.arange(300), np.ones(300)))
     '0 labels differ from the commonest, fewer than 10'
@@ -418,9 +417,9 @@ def _label_only(survey: Survey, delta: float, target: Target) -> Limits:
     cluster = None if survey.cluster is None else survey.cluster[survey.labelled]
     if ends is not None:
         width = ends[1] - ends[0]
-        found = mean_interval(np.clip((y - ends[0]) / width, 0, 1), delta, cluster=cluster, weight=weight)
-        if found.basis != "student":
-            return Limits(ends[0] + width * found.low, ends[0] + width * found.high, found.basis)
+        interval = mean_interval(np.clip((y - ends[0]) / width, 0, 1), delta, cluster=cluster, weight=weight)
+        if interval.basis != "student":
+            return Limits(ends[0] + width * interval.low, ends[0] + width * interval.high, interval.basis)
     estimate, parts = influence(survey, np.zeros(len(y)), target)
     carried, least = effective_residuals(survey, predicted=False)
     if ends is None and carried < least:

@@ -1,8 +1,8 @@
-"""Two-sided intervals for a mean of bounded terms that may be weighted, or come in clusters.
+"""Compute two-sided intervals for a mean of bounded terms that may be weighted, or clustered.
 
 Student's interval where many terms carry the variance, an exact one by betting where few do, Clopper-Pearson
-where terms are 0 or 1, independent, and count the same. Which of the three is said, and depends on the terms:
-the rule as a whole has a coverage test (docs/intervals.md). Predictions are used in `inference`, not here.
+where terms are 0 or 1, independent, and count the same. The result names which of the three it is; the rule
+as a whole has a coverage test (docs/intervals.md).
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -53,7 +53,7 @@ def mean_interval(
     `value`, `cluster`, `weight` (n,): rows of one cluster are not independent, clusters are; `weight`
     defaults to 1 a row, so a cluster counts by its rows. Values that are all 0 or 1, one row a cluster and
     weights all equal: Clopper-Pearson. Otherwise Student's t over clusters, with fewer effective ones than
-    `enough` asks `betting_interval`. (0, 1) without rows. The choice looks at the values, so it is measured
+    `enough` asks `betting_interval`. (0, 1) without rows. The choice depends on the values, so it is measured
     as a whole.
     Raises ValueError for values outside [0, 1], weights that are not positive, shapes that differ, or delta
     outside (0, 1).
@@ -76,14 +76,14 @@ def mean_interval(
     total, size = (np.bincount(place, each).astype(np.float64) for each in (weights * value, weights))
     if len(size) == n and np.ptp(weights) == 0 and np.isin(value, (0, 1)).all():
         return Limits(*clopper_pearson_interval(int(value.sum()), n, delta), "exact")
-    found = student_interval(total, size, delta)
-    return betting_interval(total, size, delta) if found is None else found
+    interval = student_interval(total, size, delta)
+    return betting_interval(total, size, delta) if interval is None else interval
 
 
 def enough(size: FloatArray) -> int:
     """How many effective clusters Student's interval takes, where clusters weigh `size` (g,).
 
-    Source: a limit set by this library's coverage tests; docs/intervals.md tells it.
+    The limit is set by coverage tests: docs/intervals.md.
 
     >>> enough(np.ones(3)), enough(np.array([1.0, 20.0]))
     (10, 20)

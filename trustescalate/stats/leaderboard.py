@@ -1,7 +1,7 @@
-"""Which model is better? Means or Bradley-Terry strengths of several models, all limits holding together.
+"""Rank several models by means or Bradley-Terry strengths, with simultaneous limits.
 
-Both use every item (`inference`), and both say which pairs the labels cannot tell apart. Strengths are
-log-odds that sum to 0. This file ranks nobody by a point estimate: a place is a range.
+Both use every item (`inference`), and both name the pairs that the labels cannot tell apart. Strengths are
+log-odds that sum to 0. A rank is a range, never a point.
 """
 
 import itertools
@@ -106,8 +106,10 @@ def mean_leaderboard(
         raise ValueError("clusters: all models need the same kind, given or not")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
-    found = [influence(survey, np.full(len(survey.label), tuned_power(survey)), target) for survey in surveys]
-    parts = _aligned(surveys, [each for _, each in found])
+    influences = [
+        influence(survey, np.full(len(survey.label), tuned_power(survey)), target) for survey in surveys
+    ]
+    parts = _aligned(surveys, [each for _, each in influences])
     m = len(surveys)
     alone, pairs = (
         np.array([t_quantile(survey, delta, comparisons) for survey in surveys])
@@ -115,7 +117,7 @@ def mean_leaderboard(
     )
     reach = alone, np.maximum(pairs[:, None], pairs)
     reason = next((why for why in map(too_few, surveys) if why), "")
-    return _board(np.array([estimate for estimate, _ in found]), parts.T @ parts, reach, reason)
+    return _board(np.array([estimate for estimate, _ in influences]), parts.T @ parts, reach, reason)
 
 
 def bradley_terry(games: Games, m: int, delta: float) -> Leaderboard:

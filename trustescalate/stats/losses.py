@@ -1,7 +1,7 @@
-"""Verdicts that are not simply right or wrong: several annotators, ties, ratings. Losses lie in [0, 1].
+"""Certify a mean loss in [0, 1], where verdicts are not simply right or wrong: annotators, ties, ratings.
 
-A loss is what releasing a tier's verdict on a row would cost; the guarantee is on its mean over released rows.
-This file does not decide what people meant: how ties count is said by the caller, before labels are read.
+A loss is what releasing a tier's verdict on a row would cost; the guarantee is on its mean over released
+rows. How ties count is an argument, decided before labels are read.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,10 @@ from scipy.special import bdtr, rel_entr
 from trustescalate.stats.betting import betting_pvalues
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower
 from trustescalate.stats.certify import Certified, Table, plan_levels
-from trustescalate.stats.control import Prefer, aimed_levels, binomial_best, choose, reject
+from trustescalate.stats.control import aimed_levels, binomial_best, reject
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide, evaluate
+from trustescalate.stats.rule import TestRule
 
 PARTS = 5040
 """Every share of up to ten annotators, and half of it, is a whole number of these parts."""
@@ -24,9 +25,8 @@ def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
     """What each label would lose against one of a row's annotators, drawn at random: (n, c) in [0, 1].
 
     `label_counts` (n, c) says how many annotators gave each label, `lost` (c, c) what verdict i loses against
-    opinion j. A row without an opinion loses 1, whatever is said of it. Raises ValueError for a negative
+    label j. A row without a label loses 1, whatever the verdict. Raises ValueError for a negative
     count, a loss outside [0, 1], or shapes that differ.
-    Source: expected 0-1 loss against a random annotator; follows from the definition.
 
     >>> expected_losses(np.array([[3, 1], [0, 0]]), 1 - np.eye(2)).tolist()
     [[0.25, 0.75], [1.0, 1.0]]
@@ -86,9 +86,9 @@ def evaluate_losses(
     [0.2, 0.3, 1.2]
     """
     _check(losses, labels)
-    nobody = np.full(len(scores), -1)
-    accepted, _, by_tier, cost = evaluate(thresholds, scores, labels, nobody, costs)
-    sums = [_sum(released_losses(policy, scores, labels, losses)) for policy in thresholds]
+    none = np.full(len(scores), -1)
+    accepted, _, by_tier, cost = evaluate(thresholds, scores, labels, none, costs)
+    sums = [_add_exactly(released_losses(policy, scores, labels, losses)) for policy in thresholds]
     return LossOutcomes(accepted, np.array(sums, dtype=np.float64), by_tier, cost)
 
 
@@ -96,7 +96,6 @@ def released_losses(
     thresholds: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray
 ) -> FloatArray:
     """The losses of the rows that one policy (m,) releases, in row order; the other three are (n, m).
-
 
     >>> scores, labels = np.array([[0.9, 0.5], [0.6, 0.8]]), np.array([[0, 1], [1, 0]])
     >>> released_losses(np.array([0.8, 0.8]), scores, labels, np.array([[0.2, 0.8], [1.0, 0.1]])).tolist()
@@ -112,14 +111,9 @@ def certify_losses(
     labels: IntArray,
     losses: FloatArray,
     costs: FloatArray,
+    rule: TestRule[FloatArray | Plan],
     *,
-    alpha: float,
-    delta: float,
-    path: FloatArray | Plan,
     order: IntArray,
-    procedure: str = "fallback",
-    prefer: Prefer = "coverage",
-    abstention_price: float | None = None,
 ) -> Certified:
     """Find the policy to release verdicts with, such that P(its true mean loss > alpha) <= delta.
 
@@ -134,35 +128,33 @@ def certify_losses(
 
     >>> rng = np.random.default_rng(0)
     >>> scores, labels, losses = np.ones((90, 1)), np.zeros((90, 1), dtype=int), np.full((90, 1), 0.05)
-    >>> rule = {"alpha": 0.1, "delta": 0.1, "path": np.ones((1, 1))}
-    >>> found = certify_losses(scores, labels, losses, scores, order=rng.permutation(90), **rule)
+    >>> rule = TestRule(0.1, 0.1, np.ones((1, 1)))
+    >>> found = certify_losses(scores, labels, losses, scores, rule, order=rng.permutation(90))
     >>> found.chosen, found.table.p_value.round(3).tolist()
     (0, [0.1])
     """
-    plan, n = Plan.of(path), len(scores)
+    plan, n, alpha, delta = Plan.of(rule.path), len(scores), rule.alpha, rule.delta
     if plan.readings != (None,):
         raise ValueError("losses belong to verdicts: read the votes by the plan first")
-    own = plan_levels(plan, procedure, n, delta, binomial_best(alpha, n))
+    own = plan_levels(plan, rule.procedure, n, delta, binomial_best(alpha, n))
     outcomes = evaluate_losses(plan.policies, scores, labels, losses, costs)
     _check_order(order, n)
     shuffled = scores[order], labels[order], losses[order]
-    excess = np.array([_excess(policy, *shuffled, alpha) for policy in plan.policies])
-    aim = aimed_levels(procedure, plan.sizes, own)
+    excess = np.array([_subtract_alpha(policy, *shuffled, alpha) for policy in plan.policies])
+    aim = aimed_levels(rule.procedure, plan.sizes, own)
     p_value = betting_pvalues(excess, alpha, target=np.where(aim > 0, aim, delta))
-    rejections = reject(procedure, plan.sizes, p_value, own)
+    rejections = reject(rule.procedure, plan.sizes, p_value, own)
     accepted, total, by_tier, cost = outcomes
     errors = np.sum(excess > -alpha, axis=1)
     table = Table(plan.policies, accepted, errors, by_tier, cost, p_value, *rejections, total=total)
-    chosen = choose(
-        table.rejected, table.accepted, table.cost, prefer, n=n, abstention_price=abstention_price
-    )
+    chosen = rule.choose(table.rejected, table.accepted, table.cost, n)
     if chosen is None:
         return Certified(None, None, None, table)
     lower = float(clopper_pearson_lower(table.accepted[chosen], n, delta))
     return Certified(chosen, table.policies[chosen], lower, table)
 
 
-def _excess(
+def _subtract_alpha(
     policy: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray, alpha: float
 ) -> FloatArray:
     """What each row (n,) loses more than alpha under one policy, NaN where it is not released."""
@@ -171,7 +163,7 @@ def _excess(
     return np.where(tier >= 0, released - alpha, np.nan)
 
 
-def _sum(losses: FloatArray) -> float:
+def _add_exactly(losses: FloatArray) -> float:
     parts = np.rint(losses * PARTS)
     if np.all(np.abs(losses * PARTS - parts) < 1e-9):
         return int(parts.sum()) / PARTS

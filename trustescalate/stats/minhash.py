@@ -1,7 +1,6 @@
-"""Sets that are nearly the same, found without comparing each with each: MinHash, banded.
+"""Find sets that are nearly the same without comparing each with each: MinHash, banded.
 
-Knows nothing of texts: a set is an array of hashes. Misses some pairs, by chance; calls none near that is
-not, for every candidate is compared exactly.
+A set is an array of hashes. Some pairs are missed, by chance; every candidate is compared exactly.
 """
 
 import numpy as np
@@ -28,7 +27,7 @@ def near_pairs(
     factors = rng.integers(1, 2**63, size=BANDS * ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     shifts = rng.integers(0, 2**63, size=BANDS * ROWS, dtype=np.uint64)
     first: dict[tuple[int, bytes], int] = {}
-    found: dict[tuple[int, int], None] = {}
+    pairs: dict[tuple[int, int], None] = {}
     for j, hashes in enumerate(sets):
         if not len(hashes):
             continue
@@ -36,11 +35,11 @@ def near_pairs(
         signature = ((hashes[:, None] * factors + shifts) >> np.uint64(32)).min(axis=0).reshape(BANDS, ROWS)
         for band, row in enumerate(signature):
             i = first.setdefault((band, row.tobytes()), j)
-            if i != j and (i, j) not in found and jaccard(sets[i], hashes) >= least:
-                found[i, j] = None
-                if len(found) >= most:
-                    return sorted(found)
-    return sorted(found)
+            if i != j and (i, j) not in pairs and jaccard(sets[i], hashes) >= least:
+                pairs[i, j] = None
+                if len(pairs) >= most:
+                    return sorted(pairs)
+    return sorted(pairs)
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:

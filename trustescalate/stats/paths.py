@@ -1,9 +1,8 @@
-"""Paths: which cascades are tested, in which order, strict to lax. All are fixed before certification rows.
+"""Lay out paths: the cascades that are tested, strict to lax, fixed before certification rows are read.
 
-Label-free: `common` (in `policy`), `pooled` and `hedged`. From dev rows: `pareto`, `stacked`.
-Whatever the path, the guarantee is the same; a better order buys coverage. Neither dev rows nor the pilot may
-hold certification rows: a path that has seen the rows it is tested on breaks the guarantee. This file tests
-nothing: that is `control`.
+Label-free: `common` (in `policy`), `last_judge`, `pooled` and `hedged`. From dev rows: `pareto`, `stacked`.
+The guarantee is the same on every path; a better order buys coverage. Neither dev rows nor the pilot may hold
+certification rows: a path that has seen the rows it is tested on breaks the guarantee.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +50,7 @@ class Plan(NamedTuple):
     def of(cls, path: "FloatArray | Plan") -> "Plan":
         """A plan as it is; an array of policies as one sub-path with all of delta.
 
-        Of an array nobody says what it accepts: its policies are taken for even steps of coverage.
+        What an array accepts is unknown: its policies are taken for even steps of coverage.
         """
         if isinstance(path, Plan):
             return path
@@ -180,11 +179,11 @@ def hedged_path(pilot: Votes | None, tiers: int, classes: int, size: int = 40) -
     pooled = pooled_path(pilot, tiers, classes, size)
     parts = (together, last_judge_path(scores, tiers, size), pooled.parts[0])
     blocks = zip(parts, (0, 0, 1), strict=True)
-    wide = tuple(_in_reading(part, reading, readings=2) for part, reading in blocks)
+    wide = tuple(_place_in_reading(part, reading, readings=2) for part, reading in blocks)
     return Plan.laid_out(wide, HEDGE, pilot, (None, *pooled.readings))
 
 
-def _in_reading(policies: FloatArray, reading: int, readings: int) -> FloatArray:
+def _place_in_reading(policies: FloatArray, reading: int, readings: int) -> FloatArray:
     never = np.full(policies.shape, np.inf)
     return np.concatenate([policies if at == reading else never for at in range(readings)], axis=1)
 
@@ -199,7 +198,7 @@ def pareto_path(
     grid: int = 20,
     abstention_price: float | None = None,
 ) -> Plan:
-    """The best cascade on dev rows at each price of an error, from an error as dear as 100 rows to 1.7 rows.
+    """The best cascade on dev rows at each price of an error, from 100 accepted rows down to 1.7.
 
     At price 1 / λ a policy is worth the sum of (λ - risk of the row) over the rows that it accepts; with an
     `abstention_price` in USD, less λ times what its judges cost in units of that price. λ walks from .01 to
@@ -219,12 +218,12 @@ def pareto_path(
     if abstention_price is not None and not abstention_price > 0:
         raise ValueError(f"the price of an abstention must be positive, not {abstention_price}")
     usd = 0.0 if abstention_price is None else 1 / abstention_price
-    risk, grids = _smoothed_risk(dev), _grids(dev, grid)
-    best, found = np.full(len(grids), np.inf), []
+    risk, grids = _smooth_risk(dev), _threshold_grids(dev, grid)
+    best, policies = np.full(len(grids), np.inf), []
     for accepted_risk in np.linspace(STRICTEST, LAXEST, size):
         best = _ascend(best, grids, dev, accepted_risk - risk, accepted_risk * usd)
-        found.append(best)
-    return Plan.laid_out((_distinct(np.array(found)),), (1.0,), _joined(dev.votes, pilot))
+        policies.append(best)
+    return Plan.laid_out((_drop_repeats(np.array(policies)),), (1.0,), _join(dev.votes, pilot))
 
 
 def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -> Plan:
@@ -241,7 +240,7 @@ def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -
     [[0.95, 0.95], [0.0, 0.0]]
     """
     stack = fit_stack(dev, classes)
-    seen = _joined(dev.votes, pilot)
+    seen = _join(dev.votes, pilot)
     read = stacked_scores(stack, seen).scores
     return Plan.laid_out((common_path(read, read.shape[1], size),), (1.0,), seen, (stack,))
 
@@ -286,25 +285,25 @@ PathName: TypeAlias = Literal["hedged", "common", "pooled", "last_judge", "paret
 
 PATHS: Mapping[PathName, Rule] = {
     "hedged": Rule(lambda basis: hedged_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
-    "common": Rule(lambda basis: _common(basis.unlabelled, basis.tiers), needs_dev=False),
+    "common": Rule(lambda basis: _lay_out_common(basis.unlabelled, basis.tiers), needs_dev=False),
     "pooled": Rule(lambda basis: pooled_path(basis.unlabelled, basis.tiers, basis.classes), needs_dev=False),
-    "last_judge": Rule(lambda basis: _last_judge(basis.unlabelled, basis.tiers), needs_dev=False),
+    "last_judge": Rule(lambda basis: _lay_out_last_judge(basis.unlabelled, basis.tiers), needs_dev=False),
     "pareto": Rule(lambda basis: pareto_path(basis.labelled, basis.pilot), needs_dev=True),
     "stacked": Rule(lambda basis: stacked_path(basis.labelled, basis.pilot, basis.classes), needs_dev=True),
 }
 
 
-def _common(seen: Votes | None, tiers: int) -> Plan:
+def _lay_out_common(seen: Votes | None, tiers: int) -> Plan:
     path = common_path(None if seen is None else seen.scores, tiers)
     return Plan.laid_out((path,), (1.0,), seen)
 
 
-def _last_judge(seen: Votes | None, tiers: int) -> Plan:
+def _lay_out_last_judge(seen: Votes | None, tiers: int) -> Plan:
     path = last_judge_path(None if seen is None else seen.scores, tiers)
     return Plan.laid_out((path,), (1.0,), seen)
 
 
-def _joined(votes: Votes, pilot: Votes | None) -> Votes:
+def _join(votes: Votes, pilot: Votes | None) -> Votes:
     if pilot is None:
         return votes
     return Votes(np.concatenate([votes.scores, pilot.scores]), np.concatenate([votes.labels, pilot.labels]))
@@ -315,12 +314,12 @@ def _check_dev(dev: Rows) -> None:
         raise ValueError(NO_DEV)
 
 
-def _levels(values: FloatArray, size: int) -> FloatArray:
+def _quantiles(values: FloatArray, size: int) -> FloatArray:
     rising = np.unique(np.quantile(values, np.linspace(0, 1, size), method="inverted_cdf"))
     return np.asarray(rising[::-1], dtype=np.float64)
 
 
-def _distinct(policies: FloatArray) -> FloatArray:
+def _drop_repeats(policies: FloatArray) -> FloatArray:
     kept = [t for t in range(len(policies)) if t == 0 or (policies[t] != policies[t - 1]).any()]
     return policies[kept]
 
@@ -328,34 +327,34 @@ def _distinct(policies: FloatArray) -> FloatArray:
 # ── pareto ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _smoothed_risk(dev: Rows) -> FloatArray:
+def _smooth_risk(dev: Rows) -> FloatArray:
     risk = np.ones(dev.scores.shape)
     for j in range(dev.scores.shape[1]):
-        said = dev.labels[:, j] >= 0
-        if said.any():
-            correct = (dev.labels[:, j] == dev.truth)[said]
-            risk[said, j] = 1 - (correct + _fitted_accuracy(dev.scores[said, j], correct)) / 2
+        spoken = dev.labels[:, j] >= 0
+        if spoken.any():
+            correct = (dev.labels[:, j] == dev.truth)[spoken]
+            risk[spoken, j] = 1 - (correct + _fit_accuracy(dev.scores[spoken, j], correct)) / 2
     return risk
 
 
-def _fitted_accuracy(score: FloatArray, correct: BoolArray) -> FloatArray:
+def _fit_accuracy(score: FloatArray, correct: BoolArray) -> FloatArray:
     """P(correct) of each score (n,) by a logistic curve in its log-odds, flat where it would fall."""
     z = log_odds(score)
     z = z - z.mean()
     target = np.column_stack([~correct, correct]).astype(np.float64)
-    base, slope = _logistic(np.column_stack([np.ones_like(z), z]), target, np.array([0.1, 1.0]))
+    base, slope = _fit_logistic(np.column_stack([np.ones_like(z), z]), target, np.array([0.1, 1.0]))
     if slope < 0:
-        slope, base = 0.0, _logistic(np.ones((len(z), 1)), target, np.array([0.1]))[0]
+        slope, base = 0.0, _fit_logistic(np.ones((len(z), 1)), target, np.array([0.1]))[0]
     return np.asarray(np.round(expit(base + slope * z), DIGITS), dtype=np.float64)
 
 
-def _logistic(x: FloatArray, target: FloatArray, ridge: FloatArray) -> FloatArray:
+def _fit_logistic(x: FloatArray, target: FloatArray, ridge: FloatArray) -> FloatArray:
     return conditional_logit(np.stack([np.zeros_like(x), x], axis=1), target, ridge)
 
 
-def _grids(dev: Rows, size: int) -> list[FloatArray]:
-    told = [dev.scores[dev.labels[:, j] >= 0, j] for j in range(dev.scores.shape[1])]
-    return [np.append(np.inf, _levels(own, size) if own.size else []) for own in told]
+def _threshold_grids(dev: Rows, size: int) -> list[FloatArray]:
+    scores = [dev.scores[dev.labels[:, j] >= 0, j] for j in range(dev.scores.shape[1])]
+    return [np.append(np.inf, _quantiles(own, size) if own.size else []) for own in scores]
 
 
 def _ascend(
@@ -367,13 +366,13 @@ def _ascend(
         for j in reversed(range(len(grids))):
             tried = np.repeat(best[None], len(grids[j]), axis=0)
             tried[:, j] = grids[j]
-            best = tried[int(np.argmax(_worth(tried, dev, gain, price)))]
+            best = tried[int(np.argmax(_value_policies(tried, dev, gain, price)))]
         if np.array_equal(before, best):
             break
     return best
 
 
-def _worth(policies: FloatArray, dev: Rows, gain: FloatArray, price: float) -> FloatArray:
+def _value_policies(policies: FloatArray, dev: Rows, gain: FloatArray, price: float) -> FloatArray:
     left = np.ones((len(policies), len(gain)))
     worth = np.zeros(len(policies))
     for j in range(policies.shape[1]):

@@ -1,4 +1,4 @@
-"""How many labels, what cost, how much coverage? From a pilot's votes, by certifying again and again.
+"""Estimate power, cost and coverage by numbers of labels, by certifying resamples of a pilot.
 
 The pilot's labelled rows are taken for the population. That is hopeful when they are few: 50 rows without
 an error look like a judge without errors. Plans are not guarantees, and no certificate rests on them. What a
@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
-from trustescalate.stats.certify import certify
-from trustescalate.stats.control import Prefer
-from trustescalate.stats.paths import PATHS, Basis, Plan
+from trustescalate.stats.certify import certify_rows
+from trustescalate.stats.paths import Plan
 from trustescalate.stats.planning import coverage_ceiling
 from trustescalate.stats.policy import evaluate
-from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.pooling import Rows
+from trustescalate.stats.rule import TestRule
 
 
 class PilotPower(NamedTuple):
@@ -40,72 +40,48 @@ def pilot_power(
     truth: IntArray,
     costs: FloatArray,
     n: IntArray,
+    rule: TestRule[FloatArray | Plan | Literal["tierwise"]],
     *,
-    alpha: float,
-    delta: float,
     wanted: float,
     rng: np.random.Generator,
-    path: FloatArray | Plan | Literal["common", "tierwise"] = "common",
-    procedure: str = "fallback",
-    prefer: Prefer = "coverage",
-    abstention_price: float | None = None,
     trials: int = 200,
 ) -> PilotPower:
     """The chance that n labelled rows certify a cascade that releases a share `wanted` of all items.
 
     Arrays as in `certify`, of the pilot. Each trial draws n rows of the pilot with replacement, certifies,
-    and looks what the certified cascade would release of the whole pilot. The path "common" is laid out on
-    the pilot's scores; `procedure`, `prefer` and `abstention_price` as in `certify`. Raises ValueError as
+    and counts what the certified cascade would release of the whole pilot. Raises ValueError as
     `certify` does, or for a pilot without rows, trials < 1, or `wanted` outside (0, 1].
     Source: power by resampling a pilot, Efron and Tibshirani 1993.
 
     >>> rng = np.random.default_rng(0)
     >>> scores, truth = rng.uniform(0.5, 1, size=(200, 1)), np.zeros(200, dtype=int)
     >>> labels = (rng.random((200, 1)) > scores).astype(int)
-    >>> rules = {"alpha": 0.2, "delta": 0.1, "wanted": 0.5, "trials": 100, "rng": rng}
-    >>> found = pilot_power(scores, labels, truth, np.ones((200, 1)), np.array([50, 200, 800]), **rules)
+    >>> n, rule = np.array([50, 200, 800]), TestRule(0.2, 0.1, np.linspace(1, 0.5, 41)[:, None])
+    >>> found = pilot_power(scores, labels, truth, 0 * scores, n, rule, wanted=0.5, trials=100, rng=rng)
     >>> found.power.tolist(), found.coverage.round(2).tolist()
-    ([0.24, 0.8, 1.0], [0.21, 0.54, 0.69])
+    ([0.23, 0.8, 1.0], [0.23, 0.56, 0.68])
     """
-    size, m = scores.shape
+    size, rows = len(truth), Rows(scores, labels, truth, costs)
     if size == 0 or trials < 1 or not 0 < wanted <= 1:
         raise ValueError(f"rows, trials >= 1 and 0 < wanted <= 1 are needed, not {size}, {trials}, {wanted}")
-    fixed: Plan | Literal["tierwise"] = "tierwise"
-    if not isinstance(path, str):
-        fixed = Plan.of(path)
-    elif path == "common":
-        fixed = PATHS["common"].build(Basis(None, Votes(scores, labels), m, classes=2))
-    rows_of = Rows(scores, labels, truth, costs)
-    read = rows_of if isinstance(fixed, str) else fixed.rows(rows_of)
+    read = rows if isinstance(rule.path, str) else Plan.of(rule.path).rows(rows)
     none = np.full(read.scores.shape[1], np.inf)
     every_tier = float(costs.sum(axis=1).mean())
     passed, coverage, cost = np.zeros(len(n), dtype=np.int64), np.zeros(len(n)), np.zeros(len(n))
-    for s, rows in enumerate(n):
+    for s, count in enumerate(n):
         for _ in range(trials):
-            drawn = rng.integers(size, size=int(rows))
-            found = certify(
-                scores[drawn],
-                labels[drawn],
-                truth[drawn],
-                costs[drawn],
-                alpha=alpha,
-                delta=delta,
-                path=fixed,
-                procedure=procedure,
-                prefer=prefer,
-                abstention_price=abstention_price,
-            )
-            chosen = none if found.thresholds is None else found.thresholds
+            outcome_ = certify_rows(rows.take(rng.integers(size, size=int(count))), rule)
+            chosen = none if outcome_.thresholds is None else outcome_.thresholds
             outcome = evaluate(chosen[None], *read)
             released = int(outcome.accepted[0])
             passed[s] += released >= wanted * size
             coverage[s] += released / size
-            cost[s] += every_tier if found.thresholds is None else float(outcome.cost[0])
+            cost[s] += every_tier if outcome_.thresholds is None else float(outcome.cost[0])
     limits = [limit(passed, trials, 0.05) for limit in (clopper_pearson_lower, clopper_pearson_upper)]
     return PilotPower(n, passed / trials, np.column_stack(limits), coverage / trials, cost / trials)
 
 
-def rows_needed(found: PilotPower, target: float = 0.8) -> int | None:
+def rows_needed(power: PilotPower, target: float = 0.8) -> int | None:
     """The fewest rows of the grid from which on the power never falls below `target`; None if there are none.
 
     `n` of `found` must rise. Raises ValueError unless it does and 0 < target < 1.
@@ -114,13 +90,13 @@ def rows_needed(found: PilotPower, target: float = 0.8) -> int | None:
     >>> rows_needed(PilotPower(n, power, np.zeros((3, 2)), power, power))
     200
     """
-    if not 0 < target < 1 or np.any(np.diff(found.n) <= 0):
+    if not 0 < target < 1 or np.any(np.diff(power.n) <= 0):
         raise ValueError(
-            f"target must lie strictly between 0 and 1, and n rise: {target}, {found.n.tolist()}"
+            f"target must lie strictly between 0 and 1, and n rise: {target}, {power.n.tolist()}"
         )
-    weak = np.flatnonzero(found.power < target)
+    weak = np.flatnonzero(power.power < target)
     first = 0 if weak.size == 0 else int(weak[-1]) + 1
-    return int(found.n[first]) if first < len(found.n) else None
+    return int(power.n[first]) if first < len(power.n) else None
 
 
 def expected_cost(
@@ -146,10 +122,9 @@ def expected_cost(
 def pilot_ceiling(labels: IntArray, truth: IntArray, alpha: float) -> float:
     """The most that any cascade of these judges can cover at risk alpha, on the pilot.
 
-    `planning.coverage_ceiling` of the share of rows on which every judge is wrong or silent: nobody can
+    `planning.coverage_ceiling` of the share of rows on which every judge is wrong or silent: no cascade can
     release a right verdict there. An estimate; `labels` (n, m), `truth` (n,). Raises ValueError without rows
     or as `coverage_ceiling` does.
-    Source: as `planning.coverage_ceiling`, on a pilot.
 
     >>> pilot_ceiling(np.array([[0, 1], [1, 1], [1, -1], [0, 0]]), np.array([1, 1, 0, 0]), 0.1)
     0.8333333333333333

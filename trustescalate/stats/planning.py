@@ -1,7 +1,7 @@
-"""How many labels? What a test of risk <= alpha can and cannot reach, before anybody has labelled anything.
+"""Compute label budgets: what a test of risk <= alpha can and cannot reach with n labels.
 
-All counts are rows that the policy *accepts*: divide by the coverage to get rows to label. This file knows
-one test; what several tests share of delta is `control`, and what a whole calibration can do is `pilot`.
+All counts are rows that the policy *accepts*: divide by the coverage to get rows to label. One test is
+considered; shares of delta are `control`, and whole calibrations are `pilot`.
 """
 
 import math
@@ -52,7 +52,6 @@ def power(n: Counts, risk: float | FloatArray, alpha: float, delta: float) -> Fl
 
     `n` and `risk` broadcast: a column of n and a row of risks give a curve for each risk. Raises ValueError
     as `binomial_pvalue` does, or unless 0 <= risk <= 1.
-    Source: the power of the binomial test, by its definition.
 
     >>> power(np.array([45, 100, 400]), 0.02, 0.05, 0.1).round(3).tolist()
     [0.403, 0.403, 0.984]

@@ -42,7 +42,7 @@ class Rows(NamedTuple):
 
     @property
     def votes(self) -> Votes:
-        """Without what people say."""
+        """Without human labels."""
         return Votes(self.scores, self.labels)
 
     def take(self, index: IntArray | BoolArray) -> "Rows":
@@ -111,11 +111,11 @@ def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
         raise ValueError(f"labels must lie below the number of classes, {classes}, and there must be 2")
     m = dev.scores.shape[1]
     known = dev.truth >= 0
-    said = _said(Votes(dev.scores[known], dev.labels[known]), classes, STACK_CLIP)
+    features = _features(Votes(dev.scores[known], dev.labels[known]), classes, STACK_CLIP)
     target = np.eye(classes)[dev.truth[known]]
     weights = np.zeros((m, m, 2))
     for j in range(m):
-        x = said[:, :, : j + 1].reshape(len(target), classes, 2 * (j + 1))
+        x = features[:, :, : j + 1].reshape(len(target), classes, 2 * (j + 1))
         weights[j, : j + 1] = conditional_logit(x, target, np.full(x.shape[2], ridge)).reshape(-1, 2)
     return Stack(classes, weights)
 
@@ -123,10 +123,10 @@ def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
 def stacked_scores(stack: Stack, votes: Votes) -> Votes:
     """What tier j says with all tiers before it in mind: its likeliest label, and that label's probability.
 
-    Column j reads the columns up to j only, so a run can go tier by tier, with -1 for tiers not asked yet. A
-    row gets the same bits alone and among others. A tie at the top is no verdict: label -1, score 0. A tier
-    that fails keeps what was said before it. Raises ValueError for another number of tiers or a label too
-    large.
+    Column j reads the columns up to j only, so a run can go tier by tier, with -1 for tiers that have not
+    judged yet. A row gets the same bits alone and among others. A tie at the top is no verdict: label -1,
+    score 0. A tier that fails keeps what was said before it. Raises ValueError for another number of tiers or
+    a label too large.
     Source: stacking, Wolpert 1992.
 
     >>> stack = Stack(2, np.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]))
@@ -139,12 +139,16 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
         raise ValueError(f"scores {votes.scores.shape} and labels {votes.labels.shape} must be (n, {m})")
     if votes.labels.size and votes.labels.max() >= stack.classes:
         raise ValueError(f"labels must lie below {stack.classes}")
-    said = _said(votes, stack.classes, stack.clip)
+    features = _features(votes, stack.classes, stack.clip)
     scores, labels = np.zeros(votes.scores.shape), np.full(votes.labels.shape, -1, dtype=np.int64)
     for j in range(m):
-        eta = np.zeros(said.shape[:2])
+        eta = np.zeros(features.shape[:2])
         for i in range(j + 1):
-            eta = eta + stack.weights[j, i, 0] * said[:, :, i, 0] + stack.weights[j, i, 1] * said[:, :, i, 1]
+            eta = (
+                eta
+                + stack.weights[j, i, 0] * features[:, :, i, 0]
+                + stack.weights[j, i, 1] * features[:, :, i, 1]
+            )
         scores[:, j], labels[:, j] = _likeliest(eta)
     return Votes(scores, labels)
 
@@ -167,10 +171,10 @@ def pooled_bounds(stack: Stack, votes: Votes, tier: int, last: Bounds) -> Bounds
     labels = [last.label] if decided else list(range(stack.classes))
     ends = [(label, score) for label in labels for score in (last.low, last.high)]
     scores = np.repeat(votes.scores, len(ends) + 1, axis=0)
-    said = np.repeat(votes.labels, len(ends) + 1, axis=0)
-    said[:, tier] = [*(label for label, _ in ends), -1]
+    verdicts = np.repeat(votes.labels, len(ends) + 1, axis=0)
+    verdicts[:, tier] = [*(label for label, _ in ends), -1]
     scores[:, tier] = [*(score for _, score in ends), 0.0]
-    read = stacked_scores(stack, Votes(scores, said))
+    read = stacked_scores(stack, Votes(scores, verdicts))
     score, label = read.scores[:, tier], read.labels[:, tier]
     # With a verdict that is decided, the tier cannot be silent: the last row is not among what can happen.
     score, label = (score[:-1], label[:-1]) if decided else (score, label)
@@ -230,7 +234,6 @@ def _penalised(
 def log_odds(score: FloatArray) -> FloatArray:
     """Log-odds of scores in [0, 1], finite: saturated ones are held at 1e-9 from the ends.
 
-
     >>> log_odds(np.array([0.5, 1.0])).round(1).tolist()
     [0.0, 20.7]
     """
@@ -240,15 +243,15 @@ def log_odds(score: FloatArray) -> FloatArray:
 # ── log-odds of votes ────────────────────────────────────────────────────────────────────────────
 
 
-def _said(votes: Votes, classes: int, clip: float) -> FloatArray:
+def _features(votes: Votes, classes: int, clip: float) -> FloatArray:
     """(n, c, m, 2): at the label that a tier names its log-odds against each other label, and 1; else 0."""
     n, m = votes.scores.shape
-    said = np.zeros((n, classes, m, 2))
+    features = np.zeros((n, classes, m, 2))
     strength = np.clip(log_odds(votes.scores) + np.log(classes - 1), -clip, clip)
     row, tier = np.nonzero(votes.labels >= 0)
-    said[row, votes.labels[row, tier], tier, 0] = strength[row, tier]
-    said[row, votes.labels[row, tier], tier, 1] = 1.0
-    return said
+    features[row, votes.labels[row, tier], tier, 0] = strength[row, tier]
+    features[row, votes.labels[row, tier], tier, 1] = 1.0
+    return features
 
 
 def _likeliest(eta: FloatArray) -> tuple[FloatArray, IntArray]:

@@ -1,4 +1,4 @@
-"""The region that the tested policies of a plan accept: rows labelled elsewhere count for nothing.
+"""Restrict a plan to the region that its tested policies accept, and count coverage on unlabelled rows.
 
 A policy is tested on the rows that it accepts. So rows drawn uniformly from the *region*, all rows that any
 policy of the plan accepts, test it exactly as rows from the whole population do, and none of them is wasted.
@@ -27,7 +27,6 @@ def truncated(plan: Plan, most: float) -> Plan:
     A sub-path without any is left out, and the others share its part of delta: one whose strictest policy
     accepts nearly everything would make the region the whole population. Raises ValueError where no policy
     is left, or unless 0 < most <= 1.
-    Source: sub-paths and their shares as in `paths.Plan`.
 
     >>> plan = Plan((np.ones((3, 1)), np.ones((1, 1))), (0.4, 0.6), (np.array([0.1, 0.3, 0.9]), np.ones(1)))
     >>> cut = truncated(plan, 0.3)
@@ -53,7 +52,6 @@ def reachable(plan: Plan, most: float) -> float:
 
     Where judges give bare verdicts there are few levels, and the strictest policy accepts a good part. Raises
     ValueError where no policy is expected to accept anything.
-    Source: definition.
 
     >>> plan = Plan((np.ones((2, 1)),), (1.0,), (np.array([0.515, 0.8]),))
     >>> reachable(plan, 0.3), reachable(plan, 0.6)
@@ -67,8 +65,6 @@ def reachable(plan: Plan, most: float) -> float:
 
 def in_region(plan: Plan, votes: Votes) -> BoolArray:
     """Whether any policy of the plan accepts a row (n,). `votes` (n, m) as they are, not yet read.
-
-    Source: definition.
 
     >>> plan = Plan.of(np.array([[0.9], [0.8]]))
     >>> in_region(plan, Votes(np.array([[0.85], [0.7]]), np.zeros((2, 1), dtype=int))).tolist()
@@ -87,7 +83,6 @@ def expected_among(plan: Plan, uniform: int, inside: int, share: float) -> Plan:
     `uniform` rows are drawn from the whole population and `inside` rows from the region, which holds a
     `share` of the pilot: there, a policy accepts 1 / share as many. Constants and unlabelled rows only.
     Raises ValueError unless 0 < share <= 1 and there are rows.
-    Source: conditional probability.
 
     >>> plan = Plan((np.ones((2, 1)),), (1.0,), (np.array([0.1, 0.2]),))
     >>> expected_among(plan, uniform=0, inside=100, share=0.25).coverage[0].tolist()
@@ -120,7 +115,7 @@ def proposed_region(alpha: float, rows: int) -> float | None:
     max(.3, .3 alpha sqrt(rows)), to two digits: the fewer the rows and the smaller alpha, the less of the
     population can be certified at all. Above .55 rows of the whole population do as well, and leave all
     policies to be tested. No label is used: scores of judges say too little of what alpha they can keep.
-    Source: this library's, chosen by `benchmarks/region.py`.
+    Chosen by `benchmarks/region.py`.
 
     >>> proposed_region(0.1, 100), proposed_region(0.1, 200), proposed_region(0.2, 500)
     (0.3, 0.42, None)

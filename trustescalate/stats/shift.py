@@ -1,8 +1,8 @@
-"""What if the items to be judged are not like those that were certified on?
+"""Quantify distribution shift between the certified rows and the items to be judged.
 
 Known density ratios: `rejection_sample`, after which a certificate is exact again. Unknown ones: how far the
-shift may go (`robustness_radius`), whether scores have moved (`score_alarm`, no labels needed), and how the
-procedure fares on groups that it has not seen (`leave_one_group_out`). The last two are evidence, never a
+shift may go (`robustness_radius`), whether scores have drifted (`score_alarm`, no labels needed), and how the
+procedure does on groups that it has not seen (`leave_one_group_out`). The last two are evidence, never a
 guarantee: equal scores may hide unequal risks.
 """
 
@@ -19,10 +19,11 @@ from trustescalate.stats.bounds import (
     clopper_pearson_lower,
     clopper_pearson_upper,
 )
-from trustescalate.stats.certify import certify
+from trustescalate.stats.certify import certify_rows
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
-from trustescalate.stats.pooling import Votes
+from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 
 
 class ScoreAlarm(NamedTuple):
@@ -108,8 +109,8 @@ def score_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], le
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
-    found = [_two_sample(before, after) for before, after in zip(calibration, run, strict=True)]
-    gap, p = (np.array([each[i] for each in found], dtype=np.float64) for i in (0, 1))
+    tests = [_test_two_samples(before, after) for before, after in zip(calibration, run, strict=True)]
+    gap, p = (np.array([each[i] for each in tests], dtype=np.float64) for i in (0, 1))
     order = np.argsort(p, kind="stable")
     passed = np.logical_and.accumulate(p[order] <= level / np.arange(len(p), 0, -1))
     raised = np.zeros(len(p), dtype=np.bool_)
@@ -122,53 +123,40 @@ def leave_one_group_out(
     labels: IntArray,
     truth: IntArray,
     group: IntArray,
-    *,
-    alpha: float,
-    delta: float,
-    path: FloatArray | Plan | Literal["tierwise"],
-    procedure: str = "fallback",
+    rule: TestRule[FloatArray | Plan | Literal["tierwise"]],
     costs: FloatArray | None = None,
 ) -> LeftOut:
     """Certify on all groups but one, and apply that cascade to the one left out; for each group (n,) in turn.
 
-    Arrays and the other arguments are those of `certify`, which chooses for coverage, by `costs` (n, m) among
-    policies that cover nearly the same. Rows whose group is negative are of no group: never left out, always
-    among the others. The limits on risk and coverage miss in either direction with probability at most delta,
-    each by itself, and take the rows of a group as independent. A group far above alpha says that the
-    certificate does not carry over to new groups; groups that fare well prove nothing about the next one.
-    Raises ValueError as `certify` does, or with fewer than 2 groups.
+    Arrays are those of `certify`; `rule` chooses by `costs` (n, m), 0 unless given. Rows whose group is
+    negative are of no group: never left out, always among the others. The limits on risk and coverage miss in
+    either direction with probability at most delta, each by itself, and take the rows of a group as
+    independent. A group far above alpha says that the certificate does not carry over to new groups; groups
+    that fare well prove nothing about the next one. Raises ValueError as `certify` does, or with fewer than 2
+    groups.
     Source: cross-validation by groups, Stone 1974.
 
     >>> rng = np.random.default_rng(0)
     >>> group, truth = np.repeat([0, 1, 2], 300), np.zeros(900, dtype=int)
     >>> labels = (rng.random((900, 1)) < np.array([0.02, 0.02, 0.3])[group][:, None]).astype(int)
     >>> scores, path = np.ones((900, 1)), np.zeros((1, 1))
-    >>> found = leave_one_group_out(scores, labels, truth, group, alpha=0.1, delta=0.1, path=path)
+    >>> found = leave_one_group_out(scores, labels, truth, group, TestRule(0.1, 0.1, path))
     >>> found.accepted.tolist(), found.errors.tolist(), found.risk[2].round(2).tolist()
     ([0, 0, 300], [0, 0, 91], [0.26, 0.35])
     """
     names, rows = np.unique(group[group >= 0], return_counts=True)
     if len(names) < 2 or group.shape != truth.shape:
         raise ValueError("at least 2 groups are needed, and one entry for each row")
-    plan = None if isinstance(path, str) else Plan.of(path)
+    plan = None if isinstance(rule.path, str) else Plan.of(rule.path)
     unseen = Votes(scores, labels) if plan is None else plan.read(Votes(scores, labels))
     thresholds = np.full((len(names), unseen.scores.shape[1]), np.inf)
     accepted, errors = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
     paid = np.zeros(scores.shape) if costs is None else costs
     for g, name in enumerate(names):
         out, rest = np.flatnonzero(group == name), np.flatnonzero(group != name)
-        found = certify(
-            scores[rest],
-            labels[rest],
-            truth[rest],
-            paid[rest],
-            alpha=alpha,
-            delta=delta,
-            path=path,
-            procedure=procedure,
-        )
-        if found.thresholds is not None:
-            thresholds[g] = found.thresholds
+        certified = certify_rows(Rows(scores[rest], labels[rest], truth[rest], paid[rest]), rule)
+        if certified.thresholds is not None:
+            thresholds[g] = certified.thresholds
         read = Votes(unseen.scores[out], unseen.labels[out])
         tier = decide(thresholds[g], *read)
         released = np.flatnonzero(tier >= 0)
@@ -180,18 +168,18 @@ def leave_one_group_out(
         rows.astype(np.int64),
         accepted,
         errors,
-        _limits(errors, accepted, delta),
-        _limits(accepted, rows.astype(np.int64), delta),
+        _two_sided_limits(errors, accepted, rule.delta),
+        _two_sided_limits(accepted, rows.astype(np.int64), rule.delta),
     )
 
 
-def _limits(errors: IntArray, n: IntArray, delta: float) -> FloatArray:
+def _two_sided_limits(errors: IntArray, n: IntArray, delta: float) -> FloatArray:
     return np.column_stack(
         [clopper_pearson_lower(errors, n, delta / 2), clopper_pearson_upper(errors, n, delta / 2)]
     )
 
 
-def _two_sample(before: FloatArray, after: FloatArray) -> tuple[float, float]:
+def _test_two_samples(before: FloatArray, after: FloatArray) -> tuple[float, float]:
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ValueError("a score is not finite")
     if not (before.size and after.size):

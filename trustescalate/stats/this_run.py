@@ -1,9 +1,8 @@
-"""How many of the verdicts that one run released can be wrong? Limits on a count, not on a rate.
+"""Limit the number of wrong verdicts among those that one run released.
 
 A certificate bounds the risk R of a policy in the population. The errors K among the m verdicts that a run
 releases with it vary around m R, so in every other run where R is near alpha they exceed alpha m. Two limits
-hold for K, for different reasons, and the smaller of them is given. This file certifies nothing: that is
-`certify`.
+hold for K, for different reasons, and the smaller of them is given.
 
 Two steps. Unless the certificate is wrong (probability delta), R <= alpha. Given the labelled rows, the
 released verdicts of fresh items are wrong independently with probability R, so K exceeds a binomial quantile
@@ -50,7 +49,6 @@ def run_errors_upper(
     was made from, and come from its population; and that the run decided all of them: one that stopped
     early has released what is easy. Raises ValueError as the functions do that it calls, or unless
     0 <= weight <= 1.
-    Source: this file; the union of two events.
 
     >>> run_errors_upper([200], [0.15])
     38
@@ -67,7 +65,7 @@ def run_errors_upper(
 
 
 def two_step_errors_upper(released: IntArray, alpha: FloatArray, level: float) -> int:
-    """The limit on errors that rests on the guarantee: exceeded with probability <= level where risks <= alpha.
+    """Limit on errors that rests on the guarantee: exceeded with probability <= level where risks <= alpha.
 
     `released` (g,) verdicts, wrong independently, with probabilities at most `alpha` (g,). With one alpha it
     is the binomial quantile. With several it is that at their mean, and no less than the errors that the

@@ -1,8 +1,8 @@
-"""Does the guarantee hold? Worlds whose true risk is known, and repeated certification in them.
+"""Count violations: worlds whose true risk is known, and repeated certification in them.
 
 A world is a finite set of equally likely cells; in each, every tier has one score and one probability of
 being right, independently of the other tiers. So the true risk of any cascade is a finite sum, exact, and a
-broken guarantee is counted, not estimated. This file is what the self-test, the benchmarks and the tests run.
+violation is counted, not estimated. The self-test, the benchmarks and the tests run these worlds.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,12 @@ import numpy as np
 
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import FloatArray, IntArray, binomial_pvalue
-from trustescalate.stats.certify import certify, plan_levels
+from trustescalate.stats.certify import certify_rows, plan_levels
 from trustescalate.stats.control import binomial_best, choose, reject
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Rows, Votes
+from trustescalate.stats.rule import TestRule
 
 HANDOVER_CELLS = 1_000
 PER_PILOT = 50
@@ -50,14 +51,14 @@ class World(NamedTuple):
         up.
         """
         if plan is not None and plan.readings != (None,):
-            return self._read_by(plan, thresholds)
+            return self._risk_under_plan(plan, thresholds)
         tier = decide(thresholds, self.scores, np.zeros(self.scores.shape, dtype=np.int64))
         released = np.flatnonzero(tier >= 0)
         if released.size == 0:
             return 0.0, 0.0
         return float(self.error[released, tier[released]].mean()), released.size / len(tier)
 
-    def _read_by(self, plan: Plan, thresholds: FloatArray) -> tuple[float, float]:
+    def _risk_under_plan(self, plan: Plan, thresholds: FloatArray) -> tuple[float, float]:
         # Pooling treats both labels alike, so the truth may be 0 and a wrong verdict 1.
         m = self.scores.shape[1]
         released, wrong = 0.0, 0.0
@@ -122,8 +123,8 @@ def _handover(alpha: float, tiers: int) -> World:
     """Rows that the last tier releases under one policy, and the first under the next, which errs on them.
 
     On a share alpha the last tier scores .95 and errs just above alpha; the first scores .85 everywhere, and
-    errs there and nowhere else. So the second policy errs as often as the first one accepts: whoever starts
-    at the second because the first accepted few rows starts where few errors are.
+    errs there and nowhere else. So the second policy errs as often as the first one accepts: a test that
+    starts at the second because the first accepted few rows starts where few errors are.
     """
     bad = int(errors_allowed(HANDOVER_CELLS, alpha)) + 1
     scores, error = np.full((HANDOVER_CELLS, tiers), 0.5), np.full((HANDOVER_CELLS, tiers), 0.5)
@@ -147,7 +148,7 @@ WORLDS: Mapping[str, Build] = {
 
 Risk is well below alpha everywhere; falls with the score; is worst among the most confident; is just above
 alpha whatever is accepted; jumps between 7 levels that many rows share; is what the cheap tiers hide; is near
-a coin's beside one tier just above alpha, or everywhere; moves with the rows from one tier to another.
+1/2 on all tiers but one just above alpha, or everywhere; moves with the rows from one tier to another.
 """
 
 
@@ -181,11 +182,8 @@ class Replications(NamedTuple):
 def replicate(
     place: World,
     n: int,
+    rule: TestRule[PathName | Literal["tierwise"]],
     *,
-    alpha: float,
-    delta: float,
-    path: PathName | Literal["tierwise"],
-    procedure: str,
     trials: int,
     rng: np.random.Generator,
     pilot: int = 100,
@@ -195,30 +193,28 @@ def replicate(
 
     Paths are laid out from `pilot` further rows without labels, and `dev` further ones with labels. Raises
     ValueError as `certify` does, or for a path that needs dev rows where `dev` is 0.
-    Source: Monte Carlo, by its definition.
 
     >>> rng = np.random.default_rng(0)
     >>> easy = world("flat", alpha=0.1, tiers=2)
-    >>> rule = {"path": "common", "procedure": "fallback"}
-    >>> replicate(easy, 500, alpha=0.1, delta=0.1, trials=20, rng=rng, **rule).violations
+    >>> replicate(easy, 500, TestRule(0.1, 0.1, "common"), trials=20, rng=rng).violations
     0
     """
     certified, violations, misses, coverages = 0, 0, 0, 0.0
     tiers = place.scores.shape[1]
     for _ in range(trials):
         seen = place.draw(pilot, rng)
-        known = _rows(place.draw(dev, rng)) if dev else None
+        known = _as_rows(place.draw(dev, rng)) if dev else None
         fixed: Plan | Literal["tierwise"] = "tierwise"
-        if path != "tierwise":
-            fixed = PATHS[path].build(Basis(known, Votes(seen.scores, seen.labels), tiers, classes=2))
+        if rule.path != "tierwise":
+            fixed = PATHS[rule.path].build(Basis(known, Votes(seen.scores, seen.labels), tiers, classes=2))
         rows = place.draw(n, rng)
         free = np.zeros(rows.scores.shape)
-        result = certify(*rows, free, alpha=alpha, delta=delta, path=fixed, procedure=procedure)
+        result = certify_rows(Rows(*rows, free), rule.along(fixed))
         if result.thresholds is None or result.coverage_lower is None:
             continue
         risk, coverage = place.risk_coverage(result.thresholds, fixed if isinstance(fixed, Plan) else None)
         certified += 1
-        violations += risk > alpha
+        violations += risk > rule.alpha
         misses += result.coverage_lower > coverage
         coverages += coverage
     return Replications(trials, certified, violations, misses, coverages / trials)
@@ -272,25 +268,15 @@ def counts_by_kind(
 
 
 def replicate_by_kind(
-    place: World,
-    n: int,
-    *,
-    alpha: float,
-    delta: float,
-    path: PathName,
-    procedure: str,
-    trials: int,
-    rng: np.random.Generator,
-    pilot: int = 100,
+    place: World, n: int, rule: TestRule[PathName], *, trials: int, rng: np.random.Generator, pilot: int = 100
 ) -> Replications:
     """As `replicate`, for a label-free path in a world of few kinds of rows: fast enough for sharp limits.
 
     Numbers of rows of each kind are drawn in place of rows, and 50 trials share a pilot. Limits on coverage
     are not looked at.
 
-    >>> rule = {"path": "common", "procedure": "fallback", "alpha": 0.25, "delta": 0.1}
     >>> place, rng = world("handover", alpha=0.25, tiers=2), np.random.default_rng(0)
-    >>> found = replicate_by_kind(place, 100, trials=1000, rng=rng, **rule)
+    >>> found = replicate_by_kind(place, 100, TestRule(0.25, 0.1, "common"), trials=1000, rng=rng)
     >>> found.violations <= violation_limit(1000, 0.1)
     True
     """
@@ -298,22 +284,22 @@ def replicate_by_kind(
     certified, violations, covered = 0, 0, 0.0
     for start in range(0, trials, PER_PILOT):
         seen = place.draw(pilot, rng)
-        plan = PATHS[path].build(Basis(None, Votes(seen.scores, seen.labels), tiers, classes=2))
+        plan = PATHS[rule.path].build(Basis(None, Votes(seen.scores, seen.labels), tiers, classes=2))
         known = np.array([place.risk_coverage(policy, plan) for policy in plan.policies])
-        own = plan_levels(plan, procedure, n, delta, binomial_best(alpha, n))
+        own = plan_levels(plan, rule.procedure, n, rule.delta, binomial_best(rule.alpha, n))
         count = min(PER_PILOT, trials - start)
         for accepted, errors in zip(*counts_by_kind(kinds, plan, n, count, rng), strict=True):
-            p = binomial_pvalue(errors, accepted, alpha)
-            rejected = reject(procedure, plan.sizes, p, own).rejected
+            p = binomial_pvalue(errors, accepted, rule.alpha)
+            rejected = reject(rule.procedure, plan.sizes, p, own).rejected
             chosen = choose(rejected, accepted, np.zeros(len(p)), "coverage", n=n)
             if chosen is not None:
                 certified += 1
-                violations += bool((rejected & (known[:, 0] > alpha)).any())
+                violations += bool((rejected & (known[:, 0] > rule.alpha)).any())
                 covered += float(known[chosen, 1])
     return Replications(trials, certified, violations, 0, covered / trials)
 
 
-def _rows(sample: Sample) -> Rows:
+def _as_rows(sample: Sample) -> Rows:
     return Rows(*sample, np.zeros(sample.scores.shape))
 
 
@@ -321,7 +307,6 @@ def violation_limit(trials: int, delta: float, tail: float = 1e-6) -> int:
     """The most violations in `trials` that a guarantee kept with probability 1 - delta explains.
 
     More happen with probability at most `tail`. Raises ValueError unless trials >= 0 and 0 < delta < 1.
-    Source: the binomial quantile, by its definition.
 
     >>> violation_limit(500, 0.1)
     85

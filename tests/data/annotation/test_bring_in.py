@@ -318,13 +318,13 @@ def test_agreement_is_not_measured_on_what_was_picked(judged: Project) -> None:
     )
     assert _measured(sampled) is not None
     assert _measured(released) is None
-    assert "picked because a cascade abstained on them; they are not compared" in render_markdown(
+    assert "labelled because a cascade abstained on them; they are not compared" in render_markdown(
         build(released)
     )
 
 
 def _measured(result: Any) -> Any:
-    from trustescalate.report.run_sections import judged_agreement
+    from trustescalate.report.agreement import judged_agreement
 
     return judged_agreement(result)[0].value
 

@@ -35,7 +35,7 @@ def test_abstentions_are_settled_and_the_certificate_is_left_alone(config: Path)
     count = answer_all(config)
     brought = cli("import", "--config", config)
     assert f"added:   {count} labels of 1 annotator (skips 0, ties 0)" in brought.stdout
-    assert "the certificate stays as it is" in brought.stderr
+    assert "the certificate does not change" in brought.stderr
     assert "calibrate" not in brought.stderr
     again = cli("queue", result.header.id, "--config", config)
     assert again.stdout.splitlines()[0] == "to label: 0"
@@ -66,7 +66,7 @@ def test_rows_that_are_still_open_are_counted(config: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["queue"], "label what?"),
+        (["queue"], "nothing to queue is named"),
         (["queue", "--for", "calibration"], "how many rows"),
         (["queue", "latest", "--for", "calibration", "--rows", 5], "not from a run"),
         (["queue", "latest", "--rows", 5], "all abstentions are queued"),

@@ -122,8 +122,8 @@ def test_the_report_says_where_rows_and_coverage_come_from(done: tuple[Path, Cer
     assert page.exit_code == 0, page.output
     text = next(config.parent.rglob("report.md")).read_text(encoding="utf-8")
     assert "40 certification rows were drawn from the items that some tested policy accepts" in text
-    assert f"counted on {region.judged} items that were drawn from all without labels" in text
-    assert f"{region.inside} of which the region holds" in text
+    assert f"counted on {region.judged} unlabelled items drawn from all items" in text
+    assert f"{region.inside} of which lie in the region" in text
     assert "the rows drawn from all items" in text
     assert cli("report", "--alpha", 0.2, "--config", config).exit_code != 0
     assert "region" in cli("check", "--config", config).stdout
@@ -213,7 +213,7 @@ def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) 
     assert "do not stand for all" in result.overall.reason
     Project.open(config).report()
     text = next(tmp_path.rglob("report.md")).read_text(encoding="utf-8")
-    assert "is counted on no row: none was drawn from all" in text
+    assert "counted on no row: none was drawn from all" in text
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────

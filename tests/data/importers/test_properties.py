@@ -273,10 +273,7 @@ EXAMPLES = {
     "alpaca_eval_people": Example("alpaca_eval", _people),
     "arena": Example("chatbot_arena", _battle),
     "arena_wrapped": Example(
-        "chatbot_arena",
-        lambda i: {"instance": _battle(i)},
-        lambda rows: {"instances": rows},
-        suffix=".json",
+        "chatbot_arena", lambda i: {"instance": _battle(i)}, lambda rows: {"instances": rows}, suffix=".json"
     ),
     "arena_hard": Example("arena_hard", _arena_hard),
     "arena_names": Example("chatbot_arena_battles", _names),

@@ -1,1 +1,1 @@
-"""Runs written as other tools read them. Nothing is judged, decided or read back here."""
+"""Write runs in the formats of other tools."""

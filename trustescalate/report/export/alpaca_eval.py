@@ -1,6 +1,6 @@
-"""AlpacaEval annotations: a record a judge and item, output_1 is A. Conversations have no place there.
+"""Write AlpacaEval annotations: a record per judge and item, output_1 is A, single-turn only.
 
-`preference` is the judge's own label as the cascade took it (1, 2, tie 1.5; null: none), not a probability.
+`preference` is the label that the cascade read from the judge (1, 2, tie 1.5; null: none), no probability.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ PREFERENCE = {"A": 1.0, "B": 2.0, TIE: 1.5}
 
 
 def _write(export: Export) -> Iterator[bytes]:
-    export.say("AlpacaEval has no place for ids: an item is its instruction and its two generators")
+    export.say("AlpacaEval has no ids: an item is its instruction and its two generators")
 
     def records(row: Row) -> Iterator[bytes]:
         if row.decision is None:
@@ -20,7 +20,7 @@ def _write(export: Export) -> Iterator[bytes]:
         generators = models(row.item)
         outputs = [plain(response, "AlpacaEval") for response in row.item.responses]
         for step in row.decision.trail:
-            said = next(each for each in row.judgments if each.judge == step.judge)
+            judgment = next(each for each in row.judgments if each.judge == step.judge)
             yield as_json(
                 {
                     "instruction": plain(row.item.prompt, "AlpacaEval"),
@@ -30,8 +30,8 @@ def _write(export: Export) -> Iterator[bytes]:
                     "generator_2": generators[1],
                     "annotator": step.judge,
                     "preference": None if step.label is None else PREFERENCE[step.label],
-                    "raw_completion": "\n\n".join(vote.raw for vote in said.votes if vote.raw),
-                    "price_per_example": said.cost,
+                    "raw_completion": "\n\n".join(vote.raw for vote in judgment.votes if vote.raw),
+                    "price_per_example": judgment.cost,
                     "item_id": row.item.id,
                 }
             )
@@ -40,9 +40,5 @@ def _write(export: Export) -> Iterator[bytes]:
 
 
 ALPACA_EVAL = Target(
-    "alpaca_eval",
-    "AlpacaEval annotations",
-    _write,
-    (TaskKind.PAIRWISE,),
-    "it compares two outputs",
+    "alpaca_eval", "AlpacaEval annotations", _write, (TaskKind.PAIRWISE,), "it compares two outputs"
 )

@@ -1,7 +1,7 @@
-"""Argilla: flat records of pairs, as its SDK logs and exports them. Sides are not changed: A is response_a.
+"""Write Argilla records of pairs, flat as its SDK logs and exports them. A is response_a.
 
-A judge's last opinion is a suggestion, save on rows that measure; what people said already goes along, unless
-nothing is to be shown. People see no model's name.
+The last verdict of a judge becomes a suggestion, except on rows that measure. Existing human labels are
+included unless the export is blind. Annotators see no model's name.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ QUESTION = "preference"
 def _write(export: Export) -> Iterator[bytes]:
     if not export.blind:
         export.say(
-            "rows with a suggestion are labelled by people who saw it: they must not certify a judge "
-            "(--blind shows none)"
+            "annotators see the suggestions, so the labels of these rows must not certify a judge "
+            "(--blind shows no suggestions)"
         )
 
     def record(row: Row) -> Iterator[bytes]:
@@ -40,8 +40,8 @@ def _record(export: Export, row: Row) -> dict[str, Any]:
     }
     if row.suggestion is not None:
         judge, label, score = row.suggestion
-        said = {"suggestion": label, "suggestion.agent": judge, "suggestion.score": score}
-        record |= {f"{QUESTION}.{key}": value for key, value in said.items()}
+        suggestion = {"suggestion": label, "suggestion.agent": judge, "suggestion.score": score}
+        record |= {f"{QUESTION}.{key}": value for key, value in suggestion.items()}
     return record
 
 

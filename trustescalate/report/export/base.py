@@ -1,7 +1,7 @@
-"""What is exported, and what a format is. Only texts are made here; `export_data` writes them.
+"""Define what is exported, and what a format is.
 
-Where people will label, a judge's opinion is shown only on rows that measure nothing (`Row.hidden`), and the
-names of models never. What a format has no place for is left out with its reason, and counted.
+Annotators see a judge's verdict only on rows that measure nothing (`Row.hidden`), and never the names of
+models. A row that a format cannot hold is left out, with its reason, and counted.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ from trustescalate.records import Annotation, Decision, Item, Judgment, Label, R
 from trustescalate.records.jsonl import digest, to_python
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
-"""Whoever labels a row of these must not see what a judge said of it."""
+"""An annotator of a row in one of these roles must not see a judge's verdict on it."""
 NAMED = ("model_a", "model_b")
 
 
 class LeftOut(Exception):
-    """A row that a format has no place for, and why. It is counted, never dropped in silence."""
+    """Raised for a row that a format cannot hold, with the reason. It is counted and reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An item of a run with all that is known of it. `decision` is None where it was not judged yet."""
+    """An item of a run with its results. `decision` is None where it is not judged yet."""
 
     item: Item
     decision: Decision | None
@@ -38,19 +38,15 @@ class Row:
 
     @property
     def suggestion(self) -> tuple[str, Label, float] | None:
-        """The last opinion of a judge, its label and score, accepted or not. None on rows that measure."""
-        said = [] if self.hidden or self.decision is None else self.decision.trail
-        return next(
-            ((step.judge, step.label, step.score) for step in reversed(said) if step.label is not None), None
-        )
+        """The last verdict of a judge with its score, accepted or not; None on rows that measure."""
+        trail = [] if self.hidden or self.decision is None else self.decision.trail
+        given = ((step.judge, step.label, step.score) for step in reversed(trail) if step.label is not None)
+        return next(given, None)
 
 
 @dataclass
 class Export:
-    """What goes out, and what has to be said about it.
-
-    `beside` holds files that belong next to the one that was asked for, by the end of their names.
-    """
+    """Rows to write, with notices for the user. `beside` holds additional files by their suffix."""
 
     run: Run
     rows: Sequence[Row]
@@ -65,11 +61,11 @@ class Export:
         return self.run.header.certificate.task
 
     def say(self, sentence: str) -> None:
-        """Something the reader of the file must know; once."""
+        """Add a notice for the user, once."""
         self.notices.setdefault(sentence)
 
     def each(self, write: Callable[[Row], Iterator[bytes]]) -> Iterator[bytes]:
-        """Write row after row; count those that have no place."""
+        """Write row after row, and count those left out."""
         for row in self.rows:
             try:
                 yield from write(row)
@@ -79,9 +75,9 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A format that can be written: for which kinds of task, and `why` the others have no meaning there.
+    """A format: the kinds of task that it can hold, and `why` not the others.
 
-    `blind`: whether it can be written without any judge's opinion, for people who label.
+    `blind`: whether it can be written without verdicts of judges, for annotators.
     """
 
     name: str
@@ -93,9 +89,9 @@ class Target:
 
 
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:
-    """The items of a run in their order: all of them, "abstained" (a person is needed) or "released".
+    """Select the items of a run in their order: all, "abstained" (human review) or "released".
 
-    Items not judged yet are among all, and among neither of the others.
+    Items that are not judged yet are part of "all" only.
     """
     roles = run.header.certificate.roles
     measure = {item_id for role in ROLES_THAT_MEASURE for item_id in roles.get(role, ())}
@@ -116,22 +112,22 @@ def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Ro
         )
         for item in run.items
     )
-    return tuple(row for row in rows if only == "all" or _stands(row) == only)
+    return tuple(row for row in rows if only == "all" or _state(row) == only)
 
 
-def _stands(row: Row) -> str:
+def _state(row: Row) -> str:
     if row.decision is None:
         return "open"
     return "abstained" if row.decision.label is None else "released"
 
 
 def certificate_id(run: Run) -> str:
-    """What a certificate is known by outside: the first 16 digits of a hash of all it says."""
+    """Identify a certificate by the first 16 digits of a digest of its content."""
     return digest(to_python(run.header.certificate))[:16]
 
 
 def readable(value: str | tuple[Turn, ...]) -> str:
-    """A text, or the turns of a conversation one under another.
+    """Join the turns of a conversation to one text.
 
     >>> readable((Turn("user", "Hi"), Turn("assistant", "Hello")))
     'user: Hi\\n\\nassistant: Hello'
@@ -142,34 +138,31 @@ def readable(value: str | tuple[Turn, ...]) -> str:
 
 
 def plain(value: str | tuple[Turn, ...], format_name: str) -> str:
-    """A text. Raises LeftOut for a conversation."""
+    """Return a text. Raises LeftOut for a conversation."""
     if not isinstance(value, str):
-        raise LeftOut(f"{format_name} has no place for a conversation of several turns")
+        raise LeftOut(f"{format_name} cannot hold a conversation of several turns")
     return value
 
 
 def models(item: Item) -> tuple[str, str]:
-    """The names of the two models of a pair, or A and B where they have none."""
+    """Name the two models of a pair; A and B where they have no names."""
     first, second = (item.meta.get(key) for key in NAMED)
     named = isinstance(first, str) and isinstance(second, str) and first.strip() and second.strip()
     return (str(first), str(second)) if named and first != second else ("A", "B")
 
 
 def coin(run: Run, item: Item) -> bool:
-    """Whether an item's responses change places on a page: drawn by the run's id and the item's, for good.
-
-    Exporting twice shows the same sides, and nobody can tell them from the texts.
-    """
+    """Draw whether an item's responses swap sides, by the ids of the run and the item: always the same."""
     return hashlib.sha256(f"sides {run.header.id} {item.id}".encode("utf-8", "replace")).digest()[0] % 2 == 1
 
 
 def as_json(value: object) -> bytes:
-    """One JSON value on one line."""
+    """Encode a JSON value on one line."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
 def listed(values: Iterator[bytes]) -> Iterator[bytes]:
-    """JSON values as one list, a value a line."""
+    """Write JSON values as a list, one per line."""
     mark = b"[\n"
     for value in values:
         yield mark + value
@@ -178,6 +171,6 @@ def listed(values: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def lined(values: Iterator[bytes]) -> Iterator[bytes]:
-    """JSON values as lines."""
+    """Write JSON values as lines."""
     for value in values:
         yield value + b"\n"

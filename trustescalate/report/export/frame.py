@@ -1,7 +1,7 @@
-"""Lay out a run as a table of plain values, with a row for each item or vote.
+"""Lay out a run as a table of plain values, with a row per item or vote.
 
-The columns of a judge bear its name ("small.score"). Unknown values are None, never 0; so are the columns of
-a tier that did not see an item.
+The columns of a judge begin with its name ("small.score"). Unknown values are None, never 0; so are the
+columns of a tier that did not judge an item.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ def frame_columns(run: Run) -> tuple[str, ...]:
 
 
 def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
-    """Yield a row for each item, in their order. `reason` is "open" where an item was not judged yet."""
+    """Yield a row per item, in order. `reason` is "open" where an item is not judged yet."""
     judgments: dict[str, dict[str, Judgment]] = {}
     for judgment in run.judgments:
         judgments.setdefault(judgment.item_id, {})[judgment.judge] = judgment
@@ -58,7 +58,7 @@ def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
 
 
 def vote_rows(run: Run) -> Iterator[Mapping[str, Json]]:
-    """Yield a row for each vote: its judge, and its label or failure. `mass` is all that the labels hold."""
+    """Yield a row per vote: judge, label or failure. `mass` is the total probability of the labels."""
     for judgment in run.judgments:
         for vote in judgment.votes:
             label = max(vote.probs, key=lambda name: vote.probs[name]) if vote.probs else None
@@ -72,7 +72,7 @@ def vote_rows(run: Run) -> Iterator[Mapping[str, Json]]:
 
 
 def as_frame(rows: Iterator[Mapping[str, Json]], columns: tuple[str, ...]) -> Any:
-    """Make a pandas DataFrame; without rows, of the columns alone. Raises UsageError without pandas."""
+    """Make a pandas DataFrame, also without rows. Raises UsageError without pandas."""
     try:
         import pandas as pd
     except ImportError:
@@ -98,7 +98,7 @@ def _decided(decision: Decision, asked: Mapping[str, Judgment]) -> dict[str, Jso
 
 
 def _most(notes: list[Annotation]) -> Label | None:
-    """The label of the majority of annotations; None where none leads. A skip is no label."""
+    """Find the most frequent label; None for a tie. A skip is no label."""
     labels = Counter(note.label for note in notes if note.label != SKIP).most_common(2)
     if not labels or (len(labels) == 2 and labels[0][1] == labels[1][1]):
         return None
@@ -106,16 +106,16 @@ def _most(notes: list[Annotation]) -> Label | None:
 
 
 def to_frame(run: Run) -> Any:
-    """The run as a pandas DataFrame: a row an item, in the order of the items; costs in USD.
+    """Convert a run to a pandas DataFrame: a row per item, in order; costs in USD.
 
     Columns: id, label (None: human review is needed), judge, score, reason ("open": not judged yet), cost,
-    input_tokens, output_tokens, people (how many labelled it), human_label (what most of them say), and for
-    each judge NAME of the certificate NAME.label, .score, .threshold, .accepted, .votes, .failures, .cost,
-    .input_tokens, .output_tokens: missing where that judge was not asked. Raises UsageError without pandas.
+    input_tokens, output_tokens, people (number of annotators), human_label (their most frequent label), and
+    for each judge NAME of the certificate NAME.label, .score, .threshold, .accepted, .votes, .failures,
+    .cost, .input_tokens, .output_tokens: missing where it was not called. Raises UsageError without pandas.
     """
     return as_frame(item_rows(run), frame_columns(run))
 
 
 def votes_frame(run: Run) -> Any:
-    """All votes as a pandas DataFrame, a row a vote in the item's frame; a failed one has no label."""
+    """Convert the votes of a run to a pandas DataFrame, a row per vote; a failed vote has no label."""
     return as_frame(vote_rows(run), VOTE_COLUMNS)

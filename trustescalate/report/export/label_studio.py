@@ -1,7 +1,7 @@
-"""Label Studio: tasks to be labelled, and the labelling configuration that shows them.
+"""Write Label Studio tasks, and the labelling configuration that shows them.
 
-Which response stands left is drawn for each item (`base.coin`) and said in `data.left_is`. A judge's last
-opinion is a prediction, save on rows that measure. People see no model's name; an item's id is in its task.
+The order of responses is drawn per item (`base.coin`) and stored in `data.left_is`. The last verdict of a
+judge becomes a prediction, except on rows that measure. Annotators see no model's name.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ def _write(export: Export) -> Iterator[bytes]:
     export.beside[".config.xml"] = config(export)
     if not export.blind:
         export.say(
-            "rows with a prediction are labelled by people who saw it: they must not certify a judge "
-            "(--blind shows none)"
+            "annotators see the predictions, so the labels of these rows must not certify a judge "
+            "(--blind shows no predictions)"
         )
 
     def task(row: Row) -> Iterator[bytes]:
@@ -30,7 +30,7 @@ def _write(export: Export) -> Iterator[bytes]:
 
 
 def config(export: Export) -> bytes:
-    """The labelling configuration, as XML: the question, the texts, and what may be answered."""
+    """Make the labelling configuration as XML: the question, the texts and the labels."""
     view = Xml.Element("View")
     Xml.SubElement(view, "Header", value=_literal(export.task.question))
     Xml.SubElement(view, "Text", name="prompt", value="$prompt")
@@ -53,7 +53,7 @@ def config(export: Export) -> bytes:
 
 
 def _literal(text: str) -> str:
-    """A text of ours in an attribute where a leading $ would name a field of the task."""
+    """Protect a text from being read as a field of the task, which a leading $ would name."""
     return f" {text}" if text.startswith("$") else text
 
 

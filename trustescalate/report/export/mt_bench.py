@@ -1,7 +1,7 @@
-"""MT-Bench pair judgments: a line a judge and item, with its questions and its models' answers beside.
+"""Write MT-Bench pair judgments: a line per judge and item, with files of questions and model answers.
 
-A judge's first vote in each order is game 1 and game 2; a judge asked in one order alone has no place
-there. A failed vote is "error", as FastChat writes it.
+A judge's first vote in each response order is game 1 and game 2; a judge that judged in one order only is
+left out. A failed vote is "error", as FastChat writes it.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ WINNER = {"A": "model_1", "B": "model_2", TIE: "tie"}
 
 
 class _Texts(NamedTuple):
-    """What an item holds: two lists of the same length for each model, what was asked and what it said."""
+    """The questions of an item, and the answers of each model to them."""
 
-    asked: list[str]
-    said: tuple[list[str], list[str]]
+    questions: list[str]
+    answers: tuple[list[str], list[str]]
 
 
 def _write(export: Export) -> Iterator[bytes]:
@@ -27,16 +27,16 @@ def _write(export: Export) -> Iterator[bytes]:
 
     def lines(row: Row) -> Iterator[bytes]:
         if row.decision is None or not row.judgments:
-            raise LeftOut("not judged yet, or by people alone")
+            raise LeftOut("not judged by a judge")
         texts, names = _texts(row.item), models(row.item)
         games = [(judgment.judge, _games(judgment)) for judgment in row.judgments]
-        question = _question(row.item, names, len(texts.asked))
-        asked = as_json({"question_id": question, "category": _category(row.item), "turns": texts.asked})
+        question = _question(row.item, names, len(texts.questions))
+        asked = as_json({"question_id": question, "category": _category(row.item), "turns": texts.questions})
         given = {
             (question, name): as_json(
-                {"question_id": question, "model_id": name, "choices": [{"index": 0, "turns": said}]}
+                {"question_id": question, "model_id": name, "choices": [{"index": 0, "turns": turns}]}
             )
-            for name, said in zip(names, texts.said, strict=True)
+            for name, turns in zip(names, texts.answers, strict=True)
         }
         if questions.get(question, asked) != asked or any(answers.get(k, v) != v for k, v in given.items()):
             raise LeftOut("the same question and model with other texts")
@@ -55,7 +55,7 @@ def _write(export: Export) -> Iterator[bytes]:
                     "g1_judgment": first.raw,
                     "g2_user_prompt": "",
                     "g2_judgment": second.raw,
-                    "turn": len(texts.asked),
+                    "turn": len(texts.questions),
                     "item_id": row.item.id,
                 }
             )
@@ -66,10 +66,9 @@ def _write(export: Export) -> Iterator[bytes]:
 
 
 def _question(item: Item, names: tuple[str, str], turn: int) -> str:
-    """The question's id: the group where the item's id says so already, else the item's own id."""
-    return (
-        item.group if item.group and item.id == f"{item.group}|{names[0]}|{names[1]}|turn{turn}" else item.id
-    )
+    """Use the cluster as the id of a question where the item's id was made from it, else the item's id."""
+    made_from_cluster = item.group and item.id == f"{item.group}|{names[0]}|{names[1]}|turn{turn}"
+    return item.group if item.group and made_from_cluster else item.id
 
 
 def _category(item: Item) -> str:
@@ -80,15 +79,15 @@ def _category(item: Item) -> str:
 def _texts(item: Item) -> _Texts:
     prompt, (first, second) = item.prompt, item.responses
     if not isinstance(prompt, str):
-        raise LeftOut("MT-Bench has no place for a prompt of several turns")
+        raise LeftOut("MT-Bench cannot hold a prompt of several turns")
     if isinstance(first, str) and isinstance(second, str):
         return _Texts([prompt], ([first], [second]))
     if isinstance(first, str) or isinstance(second, str) or not (_two(first) and _two(second)):
-        raise LeftOut("MT-Bench has no place for a conversation of other than two turns")
+        raise LeftOut("MT-Bench cannot hold a conversation of other than two turns")
     if first[1].content != second[1].content:
-        raise LeftOut("MT-Bench has no place for two second questions")
-    said = ([turns[0].content, turns[2].content] for turns in (first, second))
-    return _Texts([prompt, first[1].content], (next(said), next(said)))
+        raise LeftOut("MT-Bench cannot hold two different second questions")
+    answers = [[turns[0].content, turns[2].content] for turns in (first, second)]
+    return _Texts([prompt, first[1].content], (answers[0], answers[1]))
 
 
 def _two(turns: tuple[Turn, ...]) -> bool:
@@ -96,10 +95,11 @@ def _two(turns: tuple[Turn, ...]) -> bool:
 
 
 def _games(judgment: Judgment) -> tuple[Vote, Vote]:
-    found = [next((vote for vote in judgment.votes if vote.order == order), None) for order in ("AB", "BA")]
-    first, second = found
+    first, second = (
+        next((vote for vote in judgment.votes if vote.order == order), None) for order in ("AB", "BA")
+    )
     if first is None or second is None:
-        raise LeftOut("MT-Bench has no place for a judge that was asked in one order")
+        raise LeftOut("MT-Bench cannot hold a judge that judged in one response order only")
     return first, second
 
 

@@ -1,4 +1,4 @@
-"""Every format that a run can be written in. A new one is a module with a `Target` and a row here."""
+"""List the formats that a run can be written in. A new one is a module with a `Target` and a row here."""
 
 from collections.abc import Mapping
 
@@ -18,16 +18,18 @@ TARGETS: Mapping[str, Target] = {
 
 
 def target(name: str, task: Task, *, blind: bool, others: tuple[str, ...] = ()) -> Target:
-    """The format of that name. Raises UsageError for an unknown one, or one without meaning for a task."""
+    """Find a format by name. Raises UsageError for an unknown one, or one that cannot hold the task."""
     if name not in TARGETS:
         known = ", ".join(sorted((*TARGETS, *others)))
-        raise UsageError(f"there is no format {name!r}", f"there are {known}")
-    found = TARGETS[name]
-    if task.kind not in found.kinds:
+        raise UsageError(f"unknown format {name!r}", f"the formats are {known}")
+    chosen = TARGETS[name]
+    if task.kind not in chosen.kinds:
         raise UsageError(
-            f"a {task.kind} task cannot be written as {name}: {found.why}",
+            f"a {task.kind} task cannot be written as {name}: {chosen.why}",
             "csv, jsonl and parquet take any task",
         )
-    if blind and not found.blind:
-        raise UsageError(f"{name} is made of what judges said", "leave out --blind, or choose another format")
-    return found
+    if blind and not chosen.blind:
+        raise UsageError(
+            f"{name} consists of verdicts of judges", "leave out --blind, or choose another format"
+        )
+    return chosen

@@ -1,7 +1,7 @@
-"""Tables: CSV for a spreadsheet, Parquet, JSON lines. A row an item.
+"""Write tables with a row per item: CSV for a spreadsheet, Parquet, JSON lines.
 
-Beside a table goes a file of columns, with which `trustescalate import` reads back ids, texts, groups, what
-each person said and what each judge said last. Votes and scores are not read back: the run folder has those.
+A file of columns goes with each table, with which `trustescalate import` reads back ids, texts, clusters,
+human labels and the last verdict of each judge. Votes and scores stay in the run folder.
 """
 
 import csv
@@ -10,26 +10,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trustescalate.records import Decision, Task, TaskKind, Turn
+from trustescalate.records import Task, TaskKind, Turn
 from trustescalate.records.task import Json
 from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable
 
 RESPONSES = {1: ("response",), 2: ("response_a", "response_b")}
 VERDICT = ("verdict", "verdict_judge", "score", "reason", "cost_usd")
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""What a cell must not begin with: a spreadsheet would compute it. The wide ones count in some languages."""
+"""A spreadsheet evaluates a cell that begins with one of these; the wide ones in some languages."""
 GUARD = "'"
 NO_LABEL = "none"
-"""A judge was asked and its votes give no label; an empty cell: it was not asked."""
-MOST_PEOPLE = 50
-"""Columns for so many people; more would make a table that no spreadsheet shows."""
+"""The judge was called and its votes give no label; an empty cell: it was not called."""
+MOST_ANNOTATORS = 50
+"""With more annotators, whose columns no spreadsheet would show, human labels are left out."""
 
 
 class _Layout:
-    """The columns of a table: fixed ones, then one for each meta field, judge and person.
-
-    `columns` maps each to the name under which it stands in the file.
-    """
+    """The columns of a table: fixed ones, then one per meta field, judge and annotator."""
 
     def __init__(self, export: Export) -> None:
         self.export = export
@@ -39,15 +36,13 @@ class _Layout:
         judges = [seal.judge for seal in export.run.header.certificate.judges]
         people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
         fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
-        if len(people) > MOST_PEOPLE and not export.blind:
-            export.say(
-                f"{len(people):,} people labelled, and each would be a column: their labels are left out"
-            )
+        if len(people) > MOST_ANNOTATORS and not export.blind:
+            export.say(f"{len(people):,} annotators would need a column each: human labels are left out")
             people = {}
-        known = export.blind
-        self.meta = {} if known else _named("meta", fields, taken)
-        self.judges = {} if known else _named("judge", dict.fromkeys(judges), taken)
-        self.people = {} if known else _named("person", people, taken)
+        blind = export.blind
+        self.meta = {} if blind else _named("meta", fields, taken)
+        self.judges = {} if blind else _named("judge", dict.fromkeys(judges), taken)
+        self.people = {} if blind else _named("person", people, taken)
         self.names = (
             *("id", "group", "prompt", *self.responses, "reference"),
             *(("label", "annotator") if export.blind else VERDICT),
@@ -55,15 +50,17 @@ class _Layout:
         )
 
     def cells(self, row: Row) -> dict[str, Json]:
-        """A row. Texts are as the item has them, conversations too."""
+        """Make a row; texts and conversations stay as they are in the item."""
         item, cells = row.item, dict[str, Json].fromkeys(self.names)
         cells |= {"id": item.id, "group": item.group, "prompt": item.prompt, "reference": item.reference}
         cells |= dict(zip(self.responses, item.responses, strict=True))
         if self.export.blind:
             return cells
         decision = row.decision
-        said = (None, None, None, "open") if decision is None else _decided(decision)
-        cells |= dict(zip(VERDICT, (*said, sum(each.cost for each in row.judgments)), strict=True))
+        values: tuple[Json, ...] = (None, None, None, "open")
+        if decision is not None:
+            values = (decision.label, decision.judge, decision.score, decision.reason)
+        cells |= dict(zip(VERDICT, (*values, sum(each.cost for each in row.judgments)), strict=True))
         cells |= {self.meta[key]: value for key, value in item.meta.items()}
         trail = () if decision is None else decision.trail
         cells |= {self.judges[step.judge]: step.label or NO_LABEL for step in trail if self.judges}
@@ -72,32 +69,25 @@ class _Layout:
         return cells
 
     def columns_file(self, *, escaped: bool) -> bytes:
-        """What the columns hold, for `trustescalate import --columns`."""
-        some = {row.item.group for row in self.export.rows} - {None}
+        """Write the file of columns for `trustescalate import --columns`."""
+        clustered = any(row.item.group is not None for row in self.export.rows)
         lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
         lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
-        lines += ['group = "group"'] if some else []
-        lines += ['label_budget = "label"', 'annotator = "annotator"'] if self.export.blind else []
+        lines += ['group = "group"'] if clustered else []
+        lines += ['label = "label"', 'annotator = "annotator"'] if self.export.blind else []
         lines += ["escaped_formulas = true"] if escaped else []
         lines += ["empty_is_missing = true"] if self.judges else []
         tables = (("annotators", self.people), ("judges", self.judges), ("meta", self.meta))
         for name, table in tables:
             if table:
-                lines += [
-                    "",
-                    f"[import.{name}]",
-                    *(f"{_toml(key)} = {_toml(at)}" for key, at in table.items()),
-                ]
+                lines += ["", f"[import.{name}]"]
+                lines += [f"{_toml(key)} = {_toml(column)}" for key, column in table.items()]
         return "\n".join([*lines, ""]).encode()
 
 
-def _decided(decision: Decision) -> tuple[Json, ...]:
-    return decision.label, decision.judge, decision.score, decision.reason
-
-
 def _named(prefix: str, names: Mapping[str, None], taken: set[str]) -> dict[str, str]:
-    """A column for each name: short, on one line, without what separates cells, and unlike all others."""
-    found: dict[str, str] = {}
+    """Name a column for each name: short, on one line, without separators, and unique."""
+    columns: dict[str, str] = {}
     for name in names:
         shown = "".join(char if char.isprintable() and char not in ',;"' else " " for char in name)
         column = stem = f"{prefix}:{' '.join(shown.split())[:40]}".strip()
@@ -106,8 +96,8 @@ def _named(prefix: str, names: Mapping[str, None], taken: set[str]) -> dict[str,
             number += 1
             column = f"{stem} {number}"
         taken.add(column)
-        found[name] = column
-    return found
+        columns[name] = column
+    return columns
 
 
 def _task(task: Task) -> list[str]:
@@ -123,11 +113,8 @@ def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-# ── the formats ──────────────────────────────────────────────────────────────────────────────────
-
-
 def guarded(text: str) -> str:
-    """A cell that no spreadsheet computes; one that begins like a guard gets another, so it can be undone.
+    """Escape a cell that a spreadsheet would evaluate; a leading guard is doubled, so it can be undone.
 
     >>> guarded("=HYPERLINK(1)"), guarded("'tis"), guarded("plain"), guarded(" =1")
     ("'=HYPERLINK(1)", "''tis", 'plain', "' =1")
@@ -157,15 +144,15 @@ def _cell(export: Export, value: Json) -> Json:
     text = _flat(export, value)
     if isinstance(text, str):
         if "\0" in text:
-            raise LeftOut("a text holds the character NUL, which CSV cannot hold")
+            raise LeftOut("a text contains NUL, which CSV cannot hold")
         return guarded(text)
     return "" if text is None else text
 
 
 def _flat(export: Export, value: Json) -> Json:
-    """A value for one cell: conversations as readable text, other lists and objects as JSON."""
+    """Flatten a value for a cell: conversations become text, other lists and objects JSON."""
     if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
-        export.say("conversations stand as one text in a table; JSON lines keep their turns")
+        export.say("conversations become one text in a table; JSON lines keep their turns")
         return readable(value)
     if isinstance(value, bool | list | tuple | dict):
         return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""TRL preference data: verdicts that the cascade released, nothing else. Pass or fail becomes unpaired data.
+"""Write TRL preference data from released verdicts; a pass/fail task becomes unpaired data.
 
-Each row says how sure the judges were and which certificate stands behind it. People's labels are not in it.
+Each row has the confidence of the judge and the id of the certificate. Human labels are not included.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,10 @@ Text = str | tuple[Turn, ...]
 
 
 def _write(export: Export) -> Iterator[bytes]:
-    kind, about = (
-        "certificate",
-        "about all released verdicts together, not about each row or a choice of rows",
-    )
+    kind, about = "certificate", "about all released verdicts together, not about single rows or a selection"
     if export.run.header.certificate.status == "expected":
-        kind, about = "calibration", "a mean over runs: it says nothing of this one, and nothing is certified"
-    stands_behind = {kind: certificate_id(export.run)}
+        kind, about = "calibration", "a mean over runs, no statement about this run, and nothing is certified"
+    provenance = {kind: certificate_id(export.run)}
     export.say(f"the guarantee is {about}")
 
     def pair(row: Row) -> Iterator[bytes]:
@@ -30,7 +27,7 @@ def _write(export: Export) -> Iterator[bytes]:
             "item_id": row.item.id,
             "judge": row.decision.judge,
             "confidence": row.decision.score,
-            **stands_behind,
+            **provenance,
         }
         if export.task.kind is TaskKind.BINARY:
             fields = _fields(row.item, {"completion": row.item.responses[0]})
@@ -45,7 +42,7 @@ def _write(export: Export) -> Iterator[bytes]:
 
 
 def _fields(item: Item, answers: dict[str, Text]) -> dict[str, Any]:
-    """Texts as they are; all as conversations where one of them is."""
+    """Keep texts as they are, or make all of them conversations where one is."""
     if isinstance(item.prompt, str) and all(isinstance(answer, str) for answer in answers.values()):
         return {"prompt": item.prompt, **answers}
     turns = {name: _turns(text, "assistant") for name, text in answers.items()}

@@ -1,7 +1,7 @@
-"""Upper limits on the risk of several policies at once, so that alpha may be chosen after looking at them.
+"""Limit the risk of several policies at once, so that alpha may be chosen after looking at the limits.
 
-One set of labels, 12 to 20 checkpoints that make up the path, a share of delta for each. Whoever knows alpha
-beforehand covers more with `certify`. This file says nothing between checkpoints: risk need not be monotone.
+One set of labels, 12 to 20 checkpoints that make up the path, a share of delta for each. With alpha known
+beforehand `certify` covers more. Nothing is said between checkpoints: risk need not be monotone.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upp
 from trustescalate.stats.control import Prefer, choose
 
 
-class Band(NamedTuple):
+class RiskLimits(NamedTuple):
     """The checkpoints: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
 
     `upper` limits the true risk of all policies at once, given `errors` of `accepted` rows of n; `cost` is
@@ -27,7 +27,7 @@ class Band(NamedTuple):
     upper: FloatArray
 
 
-def risk_upper_band(
+def simultaneous_risk_upper(
     errors: IntArray, accepted: IntArray, delta: float, weights: FloatArray | None = None
 ) -> FloatArray:
     """Limits (t,) with P(R_t <= limit_t for all t) >= 1 - delta: Clopper-Pearson, each at its share of delta.
@@ -38,7 +38,7 @@ def risk_upper_band(
     Raises ValueError for other weights, unless 0 < delta < 1, and as `clopper_pearson_upper` does.
     Source: Clopper and Pearson 1934, and Bonferroni's inequality, Dunn 1961.
 
-    >>> risk_upper_band(np.array([0, 4, 9]), np.array([0, 100, 200]), 0.1).round(4).tolist()
+    >>> simultaneous_risk_upper(np.array([0, 4, 9]), np.array([0, 100, 200]), 0.1).round(4).tolist()
     [1.0, 0.0952, 0.0811]
     """
     if not 0 < delta < 1:
@@ -49,19 +49,18 @@ def risk_upper_band(
     return clopper_pearson_upper(errors, accepted, delta * shares)
 
 
-def certified_at(band: Band, alpha: float, n: int, prefer: Prefer = "coverage") -> int | None:
-    """The checkpoint to release verdicts with at risk `alpha`, which may be chosen after seeing the band.
+def certified_at(limits: RiskLimits, alpha: float, n: int, prefer: Prefer = "coverage") -> int | None:
+    """The checkpoint to release verdicts with at risk `alpha`, which may be chosen after seeing the limits.
 
     Of those whose limit is at most alpha, the one that `control.choose` takes, counted on n rows; None where
     there is none. However often alpha is changed, P(any answer's true risk > its alpha) <= delta.
     Raises ValueError unless 0 < alpha < 1.
-    Source: follows from limits that hold at once, as `risk_upper_band` gives them.
 
-    >>> band = Band(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
-    ...             np.ones(2), np.array([0.06, 0.2]))
-    >>> [certified_at(band, alpha, n=100) for alpha in (0.05, 0.1, 0.25)]
+    >>> limits = RiskLimits(np.zeros((2, 1)), np.array([80, 90]), np.array([0, 9]), np.array([[80], [90]]),
+    ...                     np.ones(2), np.array([0.06, 0.2]))
+    >>> [certified_at(limits, alpha, n=100) for alpha in (0.05, 0.1, 0.25)]
     [None, 0, 1]
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
-    return choose(band.upper <= alpha, band.accepted, band.cost, prefer, n=n)
+    return choose(limits.upper <= alpha, limits.accepted, limits.cost, prefer, n=n)

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.support.projects import calibrate, edit, shuffled, write_project
-from trustescalate.analysis.pilot_plan import plan_from_guesses, plan_from_pilot, plan_labels, write_plot
 from trustescalate.analysis.recorded_votes import read_recorded
+from trustescalate.analysis.sample_size import plan_from_guesses, plan_from_pilot, plan_labels, write_plot
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.ledger import read_ledger
 from trustescalate.cli import app
@@ -23,6 +23,7 @@ from trustescalate.stats.paths import PATHS, Basis
 from trustescalate.stats.pilot import pilot_ceiling, pilot_power
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.stats.policy import evaluate
+from trustescalate.stats.rule import TestRule
 
 pytestmark = pytest.mark.slow
 
@@ -100,11 +101,8 @@ def test_a_pilot_plan_is_what_the_statistics_say(config: Path) -> None:
     expected = pilot_power(
         *rows,
         np.array([40, 160, 640]),
-        alpha=0.3,
-        delta=0.2 * 0.9,
+        TestRule(0.3, 0.2 * 0.9, read_recorded(project.config).plan("common"), prefer="cost"),
         wanted=0.5,
-        path=read_recorded(project.config).plan("common"),
-        prefer="cost",
         trials=40,
         rng=np.random.default_rng(3),
     )

@@ -1,4 +1,4 @@
-"""`report`, `gate`, `compare` and `monitor`: what a run says, and whether it still holds."""
+"""Panel Run and gate: `run`, `report`, `gate`, `compare` and `monitor`."""
 
 import shlex
 from pathlib import Path
@@ -7,19 +7,96 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import app, command
-from trustescalate.cli.console import clean, line, print_json, say, show
+from trustescalate.cli.console import clean, line, print_json, print_report, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
     AsJson,
+    Batch,
+    BudgetCalls,
+    BudgetUsd,
     ConfigPath,
+    DryRun,
+    FinishLive,
     Overrides,
     RunId,
+    batch_flags,
+    budget_of,
     command_line,
     level,
     levels,
     open_project,
+    resumable,
+    wait,
 )
 from trustescalate.errors import UsageError
+
+
+@command(app, "run", "run --items items.jsonl --budget-usd 5")
+def run(
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Judge the items of this file; default: those without labels.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help='Resume this run; "latest" names the last one.')
+    ] = None,
+    budget_usd: BudgetUsd = None,
+    budget_calls: BudgetCalls = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Call the judges again instead of reading the cache.")
+    ] = False,
+    batch: Batch = False,
+    finish_live: FinishLive = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
+    from trustescalate.records.jsonl import to_python
+    from trustescalate.report.document import build
+
+    if dry_run and resume:
+        raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
+    flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
+    started = command_line(
+        "run", config, overrides, *flags, *([] if items is None else ["--items", str(items)])
+    )
+    with progress() as update:
+        project = open_project(config, overrides, update)
+        limits = budget_of(project, budget_usd, budget_calls)
+        if dry_run:
+            from trustescalate.analysis.dry_run import estimate_run
+
+            show(wait(estimate_run(project.config, items, limits, batch=batch)), json=json)
+            return
+        known = project.run_ids()
+
+        def resumed() -> list[str]:
+            begun = [resume] if resume else [run_id for run_id in project.run_ids() if run_id not in known]
+            if not begun:
+                return started
+            return command_line("run", config, overrides, *flags, "--resume", begun[-1])
+
+        with resumable(resumed):
+            result = wait(
+                project.run(
+                    items=items,
+                    resume=resume,
+                    budget=limits,
+                    use_cache=not no_cache,
+                    batch=batch,
+                    finish_live=finish_live,
+                    command=started,
+                )
+            )
+    report = build(result)
+    if json:
+        print_json({"run": result.header.id, "measures": to_python(report.measures)})
+        return
+    print_report(report)
+    say(f"written: {project.run_path(result.header.id)}")
+    following = [f"`{shlex.join(command_line(name, config, overrides))}`" for name in ("report", "gate")]
+    say(f"next: {', '.join(following)}")
 
 
 @command(app, "report", "report --alpha 0.2")
@@ -29,7 +106,7 @@ def report(
     overrides: Overrides = None,
     alpha: Annotated[
         list[float] | None,
-        typer.Option(callback=levels, help="Say what this risk level would allow; may be repeated."),
+        typer.Option(callback=levels, help="Report what this risk level would allow; may be repeated."),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -53,7 +130,7 @@ def report(
 def gate(
     run_id: RunId = None, config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False
 ) -> None:
-    """Hold a run against [gate]. Exit 0: passed, 1: measured breach, 3: not measurable. No model calls."""
+    """Test a run against [gate]. Exit 0: passed, 1: measured breach, 3: not measurable. No model calls."""
     from trustescalate.records.jsonl import to_python
 
     verdict, path = open_project(config, overrides).gate(run_id)
@@ -61,9 +138,8 @@ def gate(
         print_json(to_python(verdict))
     else:
         for item in verdict.checks:
-            typer.echo(
-                f"{item.status:<10} {line(item.name)}: {line(item.observed)} (asked: {line(item.required)})"
-            )
+            required = f"{line(item.observed)} (required: {line(item.required)})"
+            typer.echo(f"{item.status:<10} {line(item.name)}: {required}")
         typer.echo(f"gate: {verdict.status}")
         say(f"written: {path}")
     raise typer.Exit(verdict.exit_code)
@@ -80,7 +156,7 @@ def compare(
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,
     config_b: Annotated[
-        Path | None, typer.Option(help="Name the second run's configuration where it lies elsewhere.")
+        Path | None, typer.Option(help="Name the candidate's configuration if it lies elsewhere.")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -89,9 +165,9 @@ def compare(
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
-    here = open_project(config, overrides)
-    there = here if config_b is None else open_project(config_b, overrides)
-    show(compare_runs(here.load_run(first), there.load_run(second), by), json=json)
+    baseline = open_project(config, overrides)
+    candidate = baseline if config_b is None else open_project(config_b, overrides)
+    show(compare_runs(baseline.load_run(first), candidate.load_run(second), by), json=json)
 
 
 @command(app, "monitor", "monitor --audit audit.jsonl")
@@ -129,11 +205,9 @@ def monitor(
         path, items, _ = draw_anchors(project.config, draw)
         print_json({"anchors": str(path), "items": items}) if json else typer.echo(path)
         again = command_line("run", config, overrides, "--no-cache", "--items", str(path))
-        watched = command_line("monitor", config, overrides, "--anchors")
-        say(f"next: `{shlex.join(again)}`, then `{shlex.join(watched)} RUN`")
+        counted = command_line("monitor", config, overrides, "--anchors")
+        say(f"next: `{shlex.join(again)}`, then `{shlex.join(counted)} RUN`")
         return
-    watched_now = watch(
-        project.config, project.hooks, audit=audit, run_id=run_id, anchors=anchors, level=level
-    )
-    show(watched_now, json=json)
-    raise typer.Exit(watched_now.exit_code)
+    state = watch(project.config, project.hooks, audit=audit, run_id=run_id, anchors=anchors, level=level)
+    show(state, json=json)
+    raise typer.Exit(state.exit_code)

@@ -4,7 +4,7 @@ Recorded certification rows stand for the population: rows are drawn from them w
 as the configuration says, again and again. Guesses describe one test. A plan guarantees nothing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from trustescalate.analysis.recorded_votes import SPENT, must_be_one_guarantee, 
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice
+from trustescalate.calibration.protocol import rule_of
 from trustescalate.calibration.scoring import stack_of
 from trustescalate.config import Config
 from trustescalate.errors import UsageError
@@ -224,14 +225,9 @@ def plan_from_pilot(
     resampled = pilot_power(
         *recorded.certify,
         np.array(rows),
-        alpha=alpha,
-        delta=level,
+        replace(rule_of(guarantee).along(path), alpha=alpha, delta=level),
         wanted=wanted,
         rng=np.random.default_rng(seed),
-        path=path,
-        procedure=guarantee.procedure,
-        prefer=guarantee.prefer,
-        abstention_price=guarantee.abstention_price,
         trials=trials,
     )
     pilot, human = recorded.certify, guarantee.abstention_price or 0.0

@@ -1,9 +1,9 @@
-"""`label queue`, `serve` and `import`: what to annotate, a page for it, and the answers."""
+"""Panel People: `label queue`, `label serve`, `label import` and `export`."""
 
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from trustescalate.cli.options import (
     BudgetUsd,
     ConfigPath,
     Overrides,
+    RunId,
     budget_of,
     command_line,
     open_project,
@@ -29,17 +30,13 @@ if TYPE_CHECKING:
     from trustescalate.data.annotation.server import Serving
 
 AUTO = "auto"
-
-label = typer.Typer(
-    help="Annotate what a run abstained on, or rows for a certificate.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+LABEL_HELP = "Annotate the abstentions of a run, or rows for a certificate."
+label = typer.Typer(help=LABEL_HELP, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(label, name="label")
 
 
-class Reason(StrEnum):
-    """What a queue is for."""
+class Purpose(StrEnum):
+    """The purpose of a queue."""
 
     ABSTAINED = "abstained"
     CALIBRATION = "calibration"
@@ -60,10 +57,10 @@ def _coverage(value: str | None) -> str | None:
 @command(label, "queue", "label queue --for calibration --rows 200")
 def queue(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="The run whose abstentions to annotate.")
+        str | None, typer.Argument(metavar="RUN", help="A run's id: annotate its abstentions.")
     ] = None,
     for_: Annotated[
-        Reason | None,
+        Purpose | None,
         typer.Option(
             "--for", help='Queue "abstained" items, the default with RUN, or rows drawn for "calibration".'
         ),
@@ -74,7 +71,7 @@ def queue(
         typer.Option(
             metavar="Q",
             callback=_coverage,
-            help='For calibration: draw where policies of coverage up to Q, as 0.3 or "auto", accept.',
+            help='For calibration: draw where policies of coverage up to Q, such as 0.3 or "auto", accept.',
         ),
     ] = None,
     budget_usd: BudgetUsd = None,
@@ -83,12 +80,12 @@ def queue(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Write a queue of items to annotate that shows no judge, no model and no order of responses."""
+    """Write a blind queue of items to annotate: no judge, no model, no order of responses."""
     from trustescalate.analysis.queues import queue_abstained, queue_calibration
 
     if for_ is None and run_id is None:
         raise UsageError("nothing to queue is named", "name a RUN, or give --for calibration --rows 200")
-    if for_ is Reason.CALIBRATION:
+    if for_ is Purpose.CALIBRATION:
         if run_id is not None:
             raise UsageError("rows for calibration are drawn from all items, not from a run", "leave out RUN")
         if region is None:
@@ -117,36 +114,33 @@ def _queue_region(
     from trustescalate.analysis.threshold_region import queue_region
 
     if rows is None:
-        raise UsageError(
-            "the number of rows to draw is missing", "give --rows; `trustescalate plan` says how many"
-        )
+        hint = "give --rows; `trustescalate plan` says how many"
+        raise UsageError("the number of rows to draw is missing", hint)
     most = None if region == AUTO else float(region)
     options = ("--for", "calibration", "--rows", str(rows), "--region", region)
-    with progress() as watch, resumable(lambda: command_line("label queue", config, overrides, *options)):
-        project = open_project(config, overrides, watch)
+    with progress() as update, resumable(lambda: command_line("label queue", config, overrides, *options)):
+        project = open_project(config, overrides, update)
         return wait(queue_region(project.config, project.hooks, rows, most, budget_of(project, *budget)))
 
 
 @command(label, "serve", "label serve --open")
 def serve(
     name: Annotated[
-        str | None, typer.Argument(metavar="QUEUE", help="A queue's id; the latest one by default.")
+        str | None, typer.Argument(metavar="QUEUE", help="A queue's id; default: the latest queue.")
     ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Listen on this port; 0 takes any that is free.")
-    ] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free port.")] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Serve a page on this machine to annotate with the keyboard; save every answer as it is given."""
+    """Serve an annotation page on this machine, with keyboard shortcuts; save every answer at once."""
     from trustescalate.data.annotation.queue import open_queue
     from trustescalate.data.annotation.server import serve
 
     def ready(serving: "Serving") -> None:
         print_json(serving._asdict()) if json else typer.echo(serving.url)
-        say(f"rows: {serving.rows:,}; only who knows this address gets in; Ctrl-C ends it")
+        say(f"rows: {serving.rows:,}; only this address gives access; Ctrl-C ends the session")
         if open_:
             typer.launch(serving.url)
 
@@ -160,25 +154,53 @@ def serve(
 def import_answers(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Answers; those of all queues by default."),
+        typer.Argument(metavar="[FILE]...", help="Files of answers; default: those of all queues."),
     ] = None,
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Add the answers to [data] annotations: all of them, or none and why."""
+    """Add the answers to [data] annotations: all of them, or none and the reason."""
     from trustescalate.data.annotation.collect import collect_answers
 
-    brought = collect_answers(open_project(config, overrides).config, files or ())
-    show(brought, json=json)
-    say(f"written: {brought.annotations}")
-    if brought.purposes.get("sample") or brought.purposes.get("region") or brought.promoted:
+    collected = collect_answers(open_project(config, overrides).config, files or ())
+    show(collected, json=json)
+    say(f"written: {collected.annotations}")
+    if collected.purposes.get("sample") or collected.purposes.get("region") or collected.promoted:
         say(
             f"next: `{_line('calibrate', config, overrides)}` renews the certificate, "
-            f"with {brought.sample:,} items that can certify"
+            f"with {collected.sample:,} items that can certify"
         )
-    elif brought.added:
-        say("the certificate stays as it is: these items are no sample")
+    elif collected.added:
+        say("the certificate does not change: these items are not a random sample")
+
+
+@command(app, "export", "export --as csv --to run.csv")
+def export(
+    as_: Annotated[
+        str, typer.Option("--as", help="Write this format: csv, label_studio, trl, …; see docs/export.md.")
+    ],
+    to: Annotated[Path, typer.Option(help="Write to this new file.")],
+    run_id: RunId = None,
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    only: Annotated[
+        Literal["all", "abstained", "released"], typer.Option(help="Choose which items of the run to write.")
+    ] = "all",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Leave out all verdicts and scores of judges, for annotators.")
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="openai_batch: name the judge of the requests; default: the last judge."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write a run in the format of another tool."""
+    from trustescalate.analysis.export_run import export_run
+
+    project = open_project(config, overrides)
+    show(export_run(project.config, run_id, as_, to, only=only, blind=blind, judge=judge), json=json)
 
 
 def _line(name: str, config: Path, overrides: list[str] | None) -> str:

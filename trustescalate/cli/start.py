@@ -1,4 +1,4 @@
-"""`init`, `check` and `demo`: a file to start from, a look at the data, the whole way at once."""
+"""Panel Start: `init`, `import`, `check` and `demo`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +12,13 @@ from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, com
 
 @command(app, "init", "init my-project")
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to put trustescalate.toml.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder for trustescalate.toml.")] = Path(),
     prompts: Annotated[
-        bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, to edit them.")
+        bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, for editing.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Write a trustescalate.toml to start from; overwrite nothing."""
+    """Write a starter trustescalate.toml; overwrite nothing."""
     from trustescalate.config.starter import write_starter
     from trustescalate.judges.templates import write_prompts
 
@@ -29,13 +29,36 @@ def init(
         return
     path = write_starter(folder)
     print_json({"config": str(path)}) if json else typer.echo(path)
-    say("next: bring items.jsonl and annotations.jsonl, edit the file, then `trustescalate check`")
+    say("next: add items.jsonl and annotations.jsonl, edit the configuration, then run `trustescalate check`")
+
+
+@command(app, "import", "import votes.csv --to set")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of one format, as another tool wrote them.")],
+    to: Annotated[Path, typer.Option(help="Write the set to this new folder.")],
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Name the format if it cannot be detected from the content."),
+    ] = None,
+    columns: Annotated[
+        Path | None, typer.Option(help="Read the meaning of columns from this TOML file.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Convert files of other tools into items, labels and votes."""
+    from trustescalate.data.import_files import import_files
+
+    with progress() as update:
+        imported = import_files(files, to, format_name=format_, columns=columns, progress=update)
+    show(imported, json=json)
+    say(f"written: {to}")
 
 
 @command(app, "check", "check --write-roles")
 def check(
     data: Annotated[
-        Path | None, typer.Argument(help="A folder, or a file of items; a configuration in it is used.")
+        Path | None,
+        typer.Argument(help="A folder or a file of items; a configuration in the folder is used."),
     ] = None,
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,
@@ -54,15 +77,15 @@ def check(
         show(draw_roles(open_project(path, overrides).config), json=json)
         return
     if data is None or path.exists() or overrides:
-        inspected = inspect_project(open_project(path, overrides).config)
+        checked = inspect_project(open_project(path, overrides).config)
     else:
-        inspected = inspect_data(data)
+        checked = inspect_data(data)
     if json:
-        print_json(inspected.as_dict())
+        print_json(checked.as_dict())
         return
-    for name, value in inspected.facts:
+    for name, value in checked.facts:
         typer.echo(f"{name + ': ':<27}{line(value)}")
-    for warning in inspected.warnings:
+    for warning in checked.warnings:
         say(f"warning: {line(warning)}")
 
 
@@ -71,7 +94,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("trustescalate-demo"),
     json: AsJson = False,
 ) -> None:
-    """Show the whole way with simulated judges: offline, no key."""
+    """Run every step with simulated judges: offline, without a key."""
     from trustescalate.config.starter import must_be_free
     from trustescalate.judges.simulated import write_demo
     from trustescalate.records.jsonl import to_python
@@ -79,8 +102,8 @@ def demo(
     must_be_free(folder)
     write_demo(folder)
     config = folder / "trustescalate.toml"
-    with progress() as watch:
-        project = open_project(config, None, watch)
+    with progress() as update:
+        project = open_project(config, None, update)
         wait(project.calibrate())
         wait(project.run(command=command_line("run", config, None)))
     report, page = project.report()

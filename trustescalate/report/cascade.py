@@ -1,0 +1,115 @@
+"""Report the cascade's decisions, votes and cost per tier, and its abstentions."""
+
+from collections import Counter
+
+from trustescalate.records import FAILURES, Run
+from trustescalate.report import figures
+from trustescalate.report.certificate_figures import thresholds
+from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.run_figures import (
+    always_last_judge,
+    cost_per_1000,
+    cost_share,
+    spent,
+    steps,
+    votes_of,
+)
+from trustescalate.report.sections import Column, Row, Section, Table, numbers, pairs_table
+
+_ESCALATED = (
+    "Each item goes to the cheapest judge first, and escalates to the next judge when its score is below the "
+    "threshold of that judge. Voting stops early when the remaining votes cannot change the outcome."
+)
+_NOT_ESCALATED = (
+    "Every judge judges every item, and its score combines all judges up to it: the verdict and the score of "
+    "the last judge, pooled from all judges, decide."
+)
+
+
+def cascade_section(run: Run) -> Section:
+    """Report who decided how many items, with how many votes, at what cost."""
+    tables = (_tier_table(run), _savings_table(run), _failure_table(run), _cost_table(run))
+    text = _ESCALATED if run.header.certificate.status != "expected" else _NOT_ESCALATED
+    shown = tuple(table for table in tables if table.rows)
+    return Section("cascade", "Cascade: decisions and cost per tier", (text,), tables=shown)
+
+
+def abstentions_section(run: Run) -> Section | None:
+    """Report the reasons for abstentions; None without any."""
+    reasons = Counter(row.reason for row in run.decisions if row.label is None)
+    if not reasons:
+        return None
+    total = sum(reasons.values())
+    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    rows = tuple(Row((words(reason), count(number), share(number, total))) for reason, number in ordered)
+    columns = (Column("Reason"), *numbers("Items", "Share of abstentions"))
+    table = Table("Abstentions by reason", columns, rows)
+    text = (f"{total:,} of {len(run.decisions):,} decided items need human review.",)
+    return Section("abstentions", "Abstentions (human review queue)", text, tables=(table,))
+
+
+def _tier_table(run: Run) -> Table:
+    titles = ("Judged", "Released", "Share of all items", "Votes", "Planned", "Saved", "Failed", "Cost")
+    rows = tuple(_tier_row(run, judge) for judge in thresholds(run.header.certificate))
+    caption = "Tiers, cheapest first; planned votes are those of the full ensemble"
+    return Table(caption, (Column("Judge"), *numbers(*titles)), rows)
+
+
+def _tier_row(run: Run, judge: str) -> Row:
+    rows = list(steps(run, judge))
+    accepted = sum(step.accepted for step in rows)
+    votes, planned = sum(step.votes for step in rows), sum(step.planned for step in rows)
+    cells = (
+        *(words(judge), count(len(rows)), count(accepted)),
+        share(accepted, run.header.items, "the run has no items"),
+        *(count(votes), count(planned), share(planned - votes, planned, "no vote was planned")),
+        count(sum(vote.failure is not None for vote in votes_of(run, judge))),
+        figures.usd(spent(run, judge)),
+    )
+    return Row(cells)
+
+
+def _savings_table(run: Run) -> Table:
+    """Compare votes and USD with the same judges without early stopping, and with the last judge alone."""
+    votes, paid = sum(len(row.votes) for row in run.judgments), spent(run)
+    planned = sum(row.planned for row in run.judgments)
+    full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
+    reference = missing("the reference")
+    rows = [
+        Row((words("This run"), count(votes), reference, figures.usd(paid), reference)),
+        _savings_row("The same judges, full ensembles", votes, planned, paid, full),
+    ]
+    last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
+    if last is not None and last.n:
+        alone = last.votes * len(run.decisions) // last.n
+        rows.append(_savings_row("Always the last judge", votes, alone, paid, last.cost * len(run.decisions)))
+    columns = (Column("Compared with"), *numbers("Votes", "Saved", "Cost", "Saved"))
+    return Table("Savings; costs of votes not asked are estimates", columns, tuple(rows) if votes else ())
+
+
+def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) -> Row:
+    fewer = share(instead - votes, instead) if instead >= votes else missing("more votes, of cheaper judges")
+    cheaper = missing("no cost was recorded") if cost <= 0 else figures.ratio(cost - paid, cost)
+    return Row((words(name), count(instead), fewer, figures.usd(cost), cheaper))
+
+
+def _failure_table(run: Run) -> Table:
+    failures = Counter(
+        (row.judge, vote.failure) for row in run.judgments for vote in row.votes if vote.failure
+    )
+    rows = tuple(
+        Row((words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)))
+        for (judge, reason), number in sorted(failures.items())
+    )
+    columns = (Column("Judge"), Column("Failure"), Column("Meaning"), *numbers("Votes"))
+    return Table("Failed votes, by reason", columns, rows)
+
+
+def _cost_table(run: Run) -> Table:
+    lines: tuple[tuple[str, Figure], ...] = (
+        ("Spent", figures.usd(spent(run))),
+        ("Per 1,000 items", cost_per_1000(run)),
+        ("The last judge on every item, estimated from the certification rows", always_last_judge(run)),
+        ("Spent, as a share of that", cost_share(run)),
+    )
+    return pairs_table("Cost", ("What", "Amount"), lines, numeric=True)

@@ -1,0 +1,84 @@
+"""Report each judge alone: agreement with human labels, and the calibration of its scores."""
+
+from trustescalate.records import Certificate, JudgeDiagnostics
+from trustescalate.report import figures
+from trustescalate.report.certificate_figures import INTERVAL
+from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table, numbers
+
+_METHOD_TEXT = {
+    "betting": " Here, unlike in the guarantee, a verdict is correct if it is the majority label.",
+    "clusters": " Rows of one cluster are not independent, so the intervals treat whole clusters as drawn.",
+}
+
+
+def judges_section(certificate: Certificate) -> Section | None:
+    """Report the diagnostics of every judge, with a reliability diagram; None without any."""
+    if not certificate.diagnostics:
+        return None
+    judged, which = "every certification row", "all certification rows"
+    if certificate.batch is not None:
+        judged = (
+            "the certification rows on which some policy would call it, so expensive judges judged hard rows"
+        )
+        which = "the certification rows that it judged"
+    text = (
+        f"Each judge judged {judged}. No guarantee rests on these figures: they show which judges are worth "
+        "their cost, and whether the scores are calibrated, so that a score of 0.9 means being correct nine "
+        f"times in ten.{_METHOD_TEXT.get(certificate.method, '')} `trustescalate judges bench` measures "
+        "position bias and length bias.",
+    )
+    titles = numbers(
+        "Agreement", INTERVAL, "κ", "ECE", "Brier", "AUROC", "Votes", "Failed votes", "Cost per row"
+    )
+    rows = tuple(map(_judge_row, certificate.diagnostics))
+    table = Table(f"Each judge on {which}", (Column("Judge"), *titles), rows)
+    binned = [judge for judge in certificate.diagnostics if judge.bins]
+    charts = tuple(map(_reliability, binned))
+    tables = (table, *map(_bins_table, binned))
+    return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
+
+
+def _judge_row(judge: JudgeDiagnostics) -> Row:
+    no_verdict = "no row has a verdict"
+    cells = (
+        words(judge.judge),
+        share(judge.agreements, judge.n, "no row was judged"),
+        words(figures.interval(*judge.interval)) if judge.n else missing("no row was judged"),
+        figures.decimal(judge.kappa, "undefined: nothing beyond chance to measure"),
+        figures.decimal(judge.ece, no_verdict),
+        figures.decimal(judge.brier, no_verdict),
+        figures.decimal(judge.auroc, "all or no verdicts are correct"),
+        count(judge.votes),
+        count(sum(judge.failures.values()), figures.failures_text(judge.failures)),
+        figures.usd(judge.cost),
+    )
+    return Row(cells)
+
+
+def _reliability(judge: JudgeDiagnostics) -> Reliability:
+    bins = tuple(
+        ReliabilityBin(bin.low, bin.high, bin.count, bin.mean_score, bin.correct / bin.count)
+        for bin in judge.bins
+        if bin.count
+    )
+    alt = (
+        f"Reliability diagram of {judge.judge}: mean score against share correct in {len(bins)} bins, "
+        f"{sum(bin.count for bin in bins)} verdicts; expected calibration error "
+        f"{figures.decimal(judge.ece, 'no row has a verdict').text}."
+    )
+    return Reliability(judge.judge, bins, alt)
+
+
+def _bins_table(judge: JudgeDiagnostics) -> Table:
+    no_verdict = "no verdict in this bin"
+    rows = tuple(
+        Row((
+            *(figures.decimal(bin.low, ""), figures.decimal(bin.high, ""), count(bin.count)),
+            figures.decimal(bin.mean_score if bin.count else None, no_verdict),
+            *(count(bin.correct), share(bin.correct, bin.count, no_verdict)),
+        ))
+        for bin in judge.bins
+    )  # fmt: skip
+    columns = numbers("Scores from", "to", "Verdicts", "Mean score", "Correct", "Share correct")
+    return Table(f"Reliability of {judge.judge}", columns, rows, folded=True)

@@ -1,0 +1,38 @@
+"""Report the provenance of a certificate and a run: versions, seeds, digests and configuration."""
+
+import json
+
+from trustescalate.records import Certificate, Run
+from trustescalate.report.figures import words
+from trustescalate.report.sections import Block, Column, Row, Section, Table, pairs_table
+
+
+def provenance_section(certificate: Certificate, run: Run | None) -> Section:
+    """Report everything needed to reproduce the same figures."""
+    lines = [
+        ("Certificate created", certificate.created),
+        ("Certificate created by version", certificate.version),
+        ("Seed", str(certificate.seed)),
+        ("Protocol", certificate.protocol),
+        ("Digest of the labelled data", certificate.data_digest),
+    ]
+    blocks: tuple[Block, ...] = ()
+    if run is not None:
+        header = run.header
+        lines = [
+            ("Run", header.id),
+            ("Status", header.status),
+            ("Started", header.created),
+            ("Digest of the items", header.items_digest),
+            *lines,
+            *((f"Version of {name}", version) for name, version in sorted(header.versions.items())),
+        ]
+        config = json.dumps(header.config, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+        blocks = (Block("Command", header.command), Block("Configuration", config))
+    facts = pairs_table("Provenance", ("What", "Value"), ((name, words(value)) for name, value in lines))
+    bindings = tuple(
+        Row((words(one.judge), words(one.channel), words(one.fingerprint))) for one in certificate.judges
+    )
+    columns = (Column("Judge"), Column("Read from"), Column("Fingerprint"))
+    bound = Table("Judges that the certificate is bound to", columns, bindings)
+    return Section("provenance", "Provenance", tables=(facts, bound), blocks=blocks)

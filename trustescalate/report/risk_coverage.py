@@ -1,0 +1,119 @@
+"""Report the risk-coverage curve: selective risk and coverage of every tested policy."""
+
+from trustescalate.records import Certificate
+from trustescalate.report import figures
+from trustescalate.report.certificate_figures import (
+    NEVER,
+    accepted_rows,
+    compared_rows,
+    count_cells,
+    count_columns,
+    covered_rows,
+    is_tierwise,
+    outcome,
+    policy_coverage,
+    total_loss,
+    used_tests,
+)
+from trustescalate.report.figures import count, share
+from trustescalate.report.sections import Column, Point, RiskCoverage, Row, Section, Table, numbers
+
+_A_CASCADE = "a whole cascade, from the strictest thresholds on the left to the loosest on the right"
+
+
+def risk_section(certificate: Certificate) -> Section | None:
+    """Report how much every tested policy accepts and how often it is wrong; None without such tests."""
+    if not certificate.tests:
+        return None
+    point = "one tier, on the rows that earlier tiers left over" if is_tierwise(certificate) else _A_CASCADE
+    text = [
+        f"Each point is {point}. Selective risk is the share of errors among accepted items; coverage is the "
+        "share of items accepted. A filled point passed its test. A hollow point did not, and is never used, "
+        "wherever it lies."
+    ]
+    text += [_limits_text(certificate)] if certificate.band else []
+    points = _points(certificate)
+    limits = tuple(
+        (seen.coverage, seen.risk, check.upper)
+        for check in certificate.band
+        if (seen := points[check.test]).risk is not None
+    )
+    joined = not is_tierwise(certificate)
+    chart = RiskCoverage(certificate.alpha, points, joined, _alt_text(certificate), limits)
+    tables = (*([_limits_table(certificate)] if certificate.band else []), _tests_table(certificate))
+    return Section("risk-coverage-curve", "Risk-coverage curve", tuple(text), chart, tables=tables)
+
+
+def _limits_text(certificate: Certificate) -> str:
+    sure = figures.complement(certificate.delta).text
+    return (
+        f"The whiskers are upper limits on the true selective risk of {len(certificate.band)} of these "
+        f"policies. With probability at least {sure} all of them hold simultaneously, so α may be chosen "
+        "from them afterwards. This has a price: a policy may have passed its test at the α fixed "
+        "beforehand and still have a limit above it here. Policies without a whisker have no limit. The "
+        "test and the limits are two guarantees, each with its own δ."
+    )
+
+
+def _limits_table(certificate: Certificate) -> Table:
+    rows = []
+    for check in certificate.band:
+        test = certificate.tests[check.test]
+        cells = (
+            *(count(check.test + 1), count(test.accepted), policy_coverage(certificate, test)),
+            share(test.errors, test.accepted, "the policy accepted no row"),
+            figures.at_most(check.upper),
+        )
+        rows.append(Row(cells, "chosen" if test in used_tests(certificate) else ""))
+    titles = numbers("Accepted", "Coverage", "Selective risk", "True selective risk at most")
+    caption = f"Simultaneous limits, with probability {figures.complement(certificate.delta).text}"
+    return Table(caption, (Column("Policy"), *titles), tuple(rows), folded=True)
+
+
+def _points(certificate: Certificate) -> tuple[Point, ...]:
+    return tuple(
+        Point(
+            coverage=seen[0] / seen[1] if (seen := policy_coverage(certificate, test).counts) else 0.0,
+            risk=total_loss(test) / rows if (rows := compared_rows(test)) else None,
+            certified=test.rejected,
+            chosen=test in used_tests(certificate),
+            part=test.part,
+        )
+        for test in certificate.tests
+    )
+
+
+def _alt_text(certificate: Certificate) -> str:
+    passed = sum(test.rejected for test in certificate.tests)
+    alpha = figures.setting(certificate.alpha).text
+    tested = len(certificate.tests)
+    head = f"Selective risk against coverage for {tested} policies; {passed} passed at α = {alpha}."
+    if certificate.band:
+        head += f" Whiskers show upper limits for {len(certificate.band)} of them."
+    used = used_tests(certificate)
+    if not used:
+        return f"{head} None was chosen."
+    accepted, errors = accepted_rows(certificate)
+    covered = share(sum(test.accepted for test in used), covered_rows(certificate)).text
+    if certificate.region is not None:
+        covered = policy_coverage(certificate, used[0]).text
+    return f"{head} The chosen one: selective risk {share(errors, accepted).text} at coverage {covered}."
+
+
+def _tests_table(certificate: Certificate) -> Table:
+    common = all(len(set(test.thresholds)) == 1 for test in certificate.tests)
+    titles = ["Common threshold"] if common else [f"Threshold of {one.judge}" for one in certificate.judges]
+    first = Column("Tier" if is_tierwise(certificate) else "Policy")
+    rows = []
+    for index, test in enumerate(certificate.tests):
+        shown = test.thresholds[:1] if common else test.thresholds
+        cells = (
+            count(index + 1),
+            *(figures.exact(threshold, NEVER) for threshold in shown),
+            *count_cells(certificate, test),
+            *figures.compared(test.p_value, test.level),
+            outcome(test),
+        )
+        rows.append(Row(cells, "chosen" if test in used_tests(certificate) else ""))
+    columns = (first, *numbers(*titles), *count_columns(certificate), Column("Test"))
+    return Table("All tested policies, in test order", columns, tuple(rows), folded=True)

@@ -1,0 +1,82 @@
+"""Count a run's decisions, votes and costs from its rows."""
+
+from collections.abc import Iterator
+
+from trustescalate.records import Run, Step, Vote
+from trustescalate.report import figures
+from trustescalate.report.figures import Figure, missing, share
+
+NOTHING_DECIDED = "no item has been decided"
+
+
+def is_complete(run: Run) -> bool:
+    """Whether the run states that it is complete and every item was decided."""
+    return run.header.status == "complete" and len(run.decisions) == run.header.items
+
+
+def released(run: Run) -> int:
+    """Count the verdicts of judges that the cascade released; released human labels do not count."""
+    return sum(decision.judge is not None for decision in run.decisions)
+
+
+def labelled(run: Run) -> int:
+    """Count the items that were released with human labels."""
+    return sum(decision.judge is None and decision.label is not None for decision in run.decisions)
+
+
+def abstained(run: Run) -> int:
+    """Count the items that need human review."""
+    return sum(decision.label is None for decision in run.decisions)
+
+
+def coverage(run: Run) -> Figure:
+    """Give the share of the run's items for which a verdict was released."""
+    return share(released(run), run.header.items, "the run has no items")
+
+
+def steps(run: Run, judge: str | None = None) -> Iterator[Step]:
+    """Yield the trail entries of all judges or of one."""
+    return (step for row in run.decisions for step in row.trail if judge is None or step.judge == judge)
+
+
+def failed_votes(run: Run) -> Figure:
+    """Give the share of votes that failed."""
+    votes = list(votes_of(run))
+    return share(sum(vote.failure is not None for vote in votes), len(votes), "no judge was called")
+
+
+def votes_of(run: Run, judge: str | None = None) -> Iterator[Vote]:
+    """Yield the votes of all judges or of one."""
+    return (vote for row in run.judgments if judge is None or row.judge == judge for vote in row.votes)
+
+
+def spent(run: Run, judge: str | None = None) -> float:
+    """Sum the cost in USD of all judges or of one."""
+    return sum(row.cost for row in run.judgments if judge is None or row.judge == judge)
+
+
+def cost_per_1000(run: Run) -> Figure:
+    """Give USD per thousand decided items."""
+    if not run.decisions:
+        return missing(NOTHING_DECIDED)
+    return figures.usd(1000 * spent(run) / len(run.decisions))
+
+
+def always_last_judge(run: Run) -> Figure:
+    """Estimate the cost of the last judge alone on the decided items."""
+    judges = run.header.certificate.diagnostics
+    if not judges or not judges[-1].n:
+        return missing("the certificate holds no cost of the last judge")
+    if not judges[-1].cost:
+        return missing("the last judge has no recorded cost")
+    return figures.usd(judges[-1].cost * len(run.decisions))
+
+
+def cost_share(run: Run) -> Figure:
+    """Give the run's cost as a share of `always_last_judge`."""
+    last = always_last_judge(run)
+    if last.value is None:
+        return missing(last.note)
+    if not run.decisions:
+        return missing(NOTHING_DECIDED)
+    return figures.ratio(spent(run), run.header.certificate.diagnostics[-1].cost * len(run.decisions))

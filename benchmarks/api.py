@@ -33,8 +33,8 @@ from typing import Any, NamedTuple
 from benchmarks.api_clients import CLIENTS
 from benchmarks.api_server import BETTER, ROOT, Server, serve, served
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.judges.base import Order
 from trustescalate.judges.cache import Cache
+from trustescalate.judges.prompts import Order
 from trustescalate.judges.recall import RecallingJudge
 from trustescalate.records import Channel, Item, Judgment, Usage, Vote
 from trustescalate.records.votes import Enough

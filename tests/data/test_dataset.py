@@ -83,7 +83,7 @@ def test_every_problem_of_both_files_is_named_with_its_line(tmp_path: Path) -> N
         "annotations.jsonl:5: 'annotator' is missing; unknown key 'anotator': did you mean 'annotator'?",
         "annotations.jsonl:2: item 'a' was already labelled by 'ann' on line 1; keep one",
         "annotations.jsonl:3: item 'zz' is not among the items that could be read; add it or remove the line",
-        "annotations.jsonl:4: item 'one': label 'C' is not one of A, B, tie, skip; mend or remove the line",
+        "annotations.jsonl:4: item 'one': label 'C' is not one of A, B, tie, skip; fix or remove the line",
     ]
 
 
@@ -129,8 +129,8 @@ def test_a_dropped_tie_is_still_a_thing_to_say(tmp_path: Path) -> None:
     rating = {"kind": "rating", "scale": [1, 3]}
     assert problems(tmp_path, rating) == [
         "annotations.jsonl:1: label must be a valid string",
-        "annotations.jsonl:2: item 'a': label '4' is not one of 1, 2, 3, skip; mend or remove the line",
-        "annotations.jsonl:3: item 'a': label 'tie' is not one of 1, 2, 3, skip; mend or remove the line",
+        "annotations.jsonl:2: item 'a': label '4' is not one of 1, 2, 3, skip; fix or remove the line",
+        "annotations.jsonl:3: item 'a': label 'tie' is not one of 1, 2, 3, skip; fix or remove the line",
     ]
 
 

@@ -1,15 +1,15 @@
-"""From opinions to labels: majorities, ties, skips."""
+"""Aggregation of annotations: majorities, ties, skips."""
 
 from dataclasses import replace
 
 import pytest
 
 from trustescalate.data.labels import (
-    claimed,
     contested_ties,
     dropped_ties,
     majority,
     plurality,
+    reference_annotations,
     skipped,
     stated_labels,
 )
@@ -60,9 +60,9 @@ def test_dropped_ties_are_items_that_most_call_a_tie() -> None:
     assert contested_ties(DROP, iter(rows)) == 1
     assert dropped_ties(CLASS, rows) == contested_ties(CLASS, rows) == 0
     assert skipped(iter(rows)) == 1
-    inside = {item: len(stated) for item, stated in claimed(DROP, iter(rows)).items()}
+    inside = {item: len(stated) for item, stated in reference_annotations(DROP, iter(rows)).items()}
     assert inside == {"contested": 1, "skipped": 0, "decided": 1}
-    assert set(claimed(replace(DROP, skips="outside"), rows)) == {"contested", "decided"}
+    assert set(reference_annotations(replace(DROP, skips="outside"), rows)) == {"contested", "decided"}
 
 
 def test_opinions_keep_who_said_what() -> None:

@@ -1,4 +1,4 @@
-"""What a careful colleague would notice: each doubt is raised by data that deserve it, and by no others."""
+"""Quality checks: each warning is raised by data that deserve it, and by no others."""
 
 import json
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ def _notes(labels: Sequence[Label], annotator: str = "ann") -> list[Annotation]:
     return [Annotation(f"i{i}", annotator, label) for i, label in enumerate(labels)]
 
 
-def _doubts(items: Sequence[Item], notes: Sequence[Annotation], **roles: Sequence[str]) -> str:
+def _warnings(items: Sequence[Item], notes: Sequence[Annotation], **roles: Sequence[str]) -> str:
     return "\n".join(check_quality(PAIRS, items, notes, roles)[1])
 
 
-def test_plain_data_raise_no_doubt() -> None:
-    facts, doubts = check_quality(PAIRS, _items(60), _notes(["A", "B"] * 30), {})
-    assert doubts == []
+def test_plain_data_raise_no_warning() -> None:
+    facts, warnings = check_quality(PAIRS, _items(60), _notes(["A", "B"] * 30), {})
+    assert warnings == []
     assert dict(facts)["A is better"] == "in 30 of 60 decided pairs"
 
 
@@ -53,12 +53,12 @@ def test_plain_data_raise_no_doubt() -> None:
         (["B"] * 60, "B is always the better one"),
         (["A"] * 48 + ["B"] * 12, "A is better in 80% of the pairs"),
         (["A"] * 57 + ["B"] * 3, "95% of the items are 'A'"),
-        (["tie"] * 40 + ["A", "B"] * 10, "ties are 67% of all opinions"),
-        (["skip"] * 40 + ["A", "B"] * 10, "skips are 67% of all opinions"),
+        (["tie"] * 40 + ["A", "B"] * 10, "ties are 67% of all annotations"),
+        (["skip"] * 40 + ["A", "B"] * 10, "skips are 67% of all annotations"),
     ],
 )
 def test_labels_that_lean_are_named(labels: list[Label], why: str) -> None:
-    assert why in _doubts(_items(60), _notes(labels))
+    assert why in _warnings(_items(60), _notes(labels))
 
 
 def test_a_lean_on_length_is_named() -> None:
@@ -67,35 +67,35 @@ def test_a_lean_on_length_is_named() -> None:
         for i in range(60)
     ]
     labels = ["A" if i % 2 else "B" for i in range(60)]
-    assert "the longer response is better in 100% of the pairs" in _doubts(items, _notes(labels))
+    assert "the longer response is better in 100% of the pairs" in _warnings(items, _notes(labels))
     labels = ["B" if i % 2 else "A" for i in range(60)]
-    assert "the shorter response is better in 100% of the pairs" in _doubts(items, _notes(labels))
+    assert "the shorter response is better in 100% of the pairs" in _warnings(items, _notes(labels))
 
 
 def test_near_duplicates_and_leaks_between_roles_are_named() -> None:
     items = _items(40)
     items[7] = Item("i7", items[3].prompt + " indeed!", items[3].responses)
     notes = _notes(["A", "B"] * 20)
-    said = _doubts(items, notes, dev=["i3"], certify=["i7"])
+    said = _warnings(items, notes, dev=["i3"], certify=["i7"])
     assert "1 items are nearly the same as others: i3 and i7" in said
     assert "in different roles, certify and dev: i3 and i7" in said
     assert "1 prompts are nearly those of other items, without a group: i3 and i7" in said
-    assert "different roles" not in _doubts(items, notes, certify=["i3", "i7"])
+    assert "different roles" not in _warnings(items, notes, certify=["i3", "i7"])
     grouped = [Item(item.id, item.prompt, item.responses, group="g") for item in items]
-    assert "without a group" not in _doubts(grouped, notes)
+    assert "without a group" not in _warnings(grouped, notes)
 
 
 def test_people_are_compared_and_models_are_named() -> None:
     items, labels = _items(40), ["A", "B"] * 20
     notes = [*_notes(labels), *_notes(labels[:30] + ["tie"] * 10, "bob")]
     facts = dict(check_quality(PAIRS, items, notes, {})[0])
-    assert facts["several people"].startswith("on 40 of 40 labelled items, Krippendorff's alpha 0.")
-    assert facts["one person's agreement"].startswith("75.0%")
-    assert "all labels are by 'gpt-4o', named like a model" in _doubts(items, _notes(labels, "gpt-4o"))
+    assert facts["several annotators"].startswith("on 40 of 40 labelled items, Krippendorff's alpha 0.")
+    assert facts["leave-one-out agreement"].startswith("75.0%")
+    assert "all labels are by 'gpt-4o', named like a model" in _warnings(items, _notes(labels, "gpt-4o"))
     mixed = [*_notes(labels), Annotation("i0", "claude-3-opus", "A")]
-    assert "annotator 'claude-3-opus' is named like a model" in _doubts(items, mixed)
+    assert "annotator 'claude-3-opus' is named like a model" in _warnings(items, mixed)
     for person in ("ann", "expert_22", "author_2", "Claudia", "arena_user_9", "rater 3b", "Tyra", "Max"):
-        assert "named like" not in _doubts(items, _notes(labels, person)), person
+        assert "named like" not in _warnings(items, _notes(labels, person)), person
 
 
 def test_sets_are_near_as_their_definition_says() -> None:
@@ -136,7 +136,7 @@ def test_labels_of_a_model_certify_nothing_unless_they_are_peoples(tmp_path: Pat
     assert calibrate(config).roles["certify"]
 
 
-def test_check_looks_at_a_folder_or_a_file_without_a_configuration(tmp_path: Path) -> None:
+def test_check_reads_a_folder_or_a_file_without_a_configuration(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     with_it = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert "guarantee:" in with_it.stdout
@@ -146,7 +146,7 @@ def test_check_looks_at_a_folder_or_a_file_without_a_configuration(tmp_path: Pat
         assert result.exit_code == 0
         found = json.loads(result.stdout)
         assert found["facts"]["task"].startswith("looks pairwise")
-        assert "one person's agreement" in found["facts"]
+        assert "leave-one-out agreement" in found["facts"]
     assert not config.exists()
     assert CliRunner().invoke(app, ["check", str(tmp_path / "nowhere")]).exit_code == 2
 

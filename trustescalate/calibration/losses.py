@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from trustescalate.data.labels import claimed, plurality
+from trustescalate.data.labels import plurality, reference_annotations
 from trustescalate.records import TIE, Against, Annotation, Label, Task, TaskKind
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.losses import expected_losses
@@ -21,7 +21,7 @@ def is_binary(task: Task, against: Against) -> bool:
 def losses(
     task: Task, against: Against, annotations: Iterable[Annotation]
 ) -> Mapping[str, Mapping[Label, float]]:
-    """What each of the task's labels would lose, 0 to 1, on each annotated item of `labels.claimed`.
+    """What each of the task's labels would lose, 0 to 1, on each item of `reference_annotations`.
 
     Against "majority": 0 for the majority's label, else 1, and 1 for every label where there is no majority
     or everybody skipped.
@@ -35,7 +35,7 @@ def losses(
     >>> losses(task, "annotator", [*rows, Annotation("x", "dee", "B")])
     {'x': {'A': 0.375, 'B': 0.625, 'tie': 0.375}}
     """
-    by_item = claimed(task, annotations)
+    by_item = reference_annotations(task, annotations)
     counts = np.zeros((len(by_item), len(task.labels)), dtype=np.int64)
     place = {label: i for i, label in enumerate(task.labels)}
     for row, stated in enumerate(by_item.values()):

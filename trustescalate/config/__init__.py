@@ -2,6 +2,7 @@
 
 from trustescalate.config.base import verdict_free_keys
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
+from trustescalate.config.guarantee import FITTED_PATHS, GuaranteeTable
 from trustescalate.config.judges import (
     AskedTable,
     CallableJudge,
@@ -14,14 +15,7 @@ from trustescalate.config.judges import (
     RewardJudge,
     ScoreJudge,
 )
-from trustescalate.config.tables import (
-    FITTED_PATHS,
-    BudgetTable,
-    GateTable,
-    GuaranteeTable,
-    LeaderboardTable,
-    RolesTable,
-)
+from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable, RolesTable
 
 __all__ = [
     "FITTED_PATHS",

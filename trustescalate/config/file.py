@@ -11,17 +11,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
+from trustescalate.config.guarantee import FITTED_PATHS, GroupsTable, GuaranteeTable
 from trustescalate.config.judges import JUDGE_TABLES, ClassicalJudge, JudgeTable, ModelTable, PluginJudge
 from trustescalate.config.moved import moved_key, moved_value
 from trustescalate.config.override import apply_override
 from trustescalate.config.tables import (
-    FITTED_PATHS,
     BudgetTable,
     DataTable,
     EnsembleTable,
     GateTable,
-    GroupsTable,
-    GuaranteeTable,
     ImportTable,
     LeaderboardTable,
     PromptsTable,
@@ -168,8 +166,8 @@ class Config(Table):
             guarantee.claim == "batch" or guarantee.cluster_test == "betting" or guarantee.path == "tierwise"
         ):
             raise ValueError(
-                'ties = "half" is tested by betting on rows, not with claim = "batch", cluster_test = "betting" or '
-                'path = "tierwise"; set ties = "class"'
+                'ties = "half" is tested by betting on rows, not with claim = "batch", '
+                'cluster_test = "betting" or path = "tierwise"; set ties = "class"'
             )
         return self
 

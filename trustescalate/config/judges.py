@@ -1,4 +1,4 @@
-"""[[judges]]: one table for each kind, told apart by `backend`."""
+"""Define [[judges]]: one table for each value of `backend`."""
 
 import re
 from collections.abc import Mapping
@@ -28,15 +28,19 @@ class _Judge(Table):
 
 class _ModelJudge(_Judge):
     channel: Literal["auto", "logprobs", "samples"] = Field(
-        "auto", description="where probabilities come from; auto: log-probabilities if the model has them"
+        "auto", description="source of the label probabilities; auto: log-probabilities if the model has them"
     )
     mode: Mode = Field(
-        "direct", description="the verdict alone, after reasoning, as JSON, or with a stated confidence"
+        "direct", description="verdict alone, after reasoning, as JSON, or with a verbalized confidence"
     )
     max_tokens: int | None = Field(
-        None, ge=1, description="room for a reply; hidden reasoning counts too. Default: as the mode needs"
+        None,
+        ge=1,
+        description="length limit of a reply, hidden reasoning included; default: as the mode needs",
     )
-    prompt: str | None = Field(None, description="a prompt file of its own, instead of [prompts] and shipped")
+    prompt: str | None = Field(
+        None, description="prompt file of this judge, instead of [prompts] and the shipped one"
+    )
 
     @model_validator(mode="after")
     def _stated_is_a_channel(self) -> Self:
@@ -46,22 +50,22 @@ class _ModelJudge(_Judge):
 
 
 class _Reached(Table):
-    """How an endpoint is reached; never a key."""
+    """Connection to an endpoint; never a key."""
 
     model: str
     base_url: str | None = None
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
-        None, description="the NAME of the variable that holds the key"
+        None, description="NAME of the environment variable that holds the key"
     )
     concurrency: Annotated[int, NO_VERDICT] = Field(
-        16, ge=1, description="requests open at once, at most; fewer while the endpoint refuses some"
+        16, ge=1, description="most requests open at once; fewer while the endpoint limits the rate"
     )
-    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds an attempt may take")
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds per attempt")
     attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
     give_up_after: Annotated[float, NO_VERDICT] = Field(
-        300.0, gt=0, description="seconds one question may take in all"
+        300.0, gt=0, description="seconds per request, all attempts included"
     )
-    extra: Open = Field(default_factory=dict, description="more fields for the request body")
+    extra: Open = Field(default_factory=dict, description="additional fields of the request body")
 
     @field_validator("api_key_env")
     @classmethod
@@ -87,36 +91,36 @@ class OpenAIJudge(_Reached, _ModelJudge):
 
     backend: Literal["openai"]
     requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="never more than this"
+        None, gt=0, description="rate limit in requests"
     )
     tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="input and output; never more than this"
+        None, gt=0, description="rate limit in tokens, input and output"
     )
     batch_discount: Annotated[float, NO_VERDICT] = Field(
-        0.5, gt=0, le=1, description="what an answer of the Batch API costs, as a share of the price"
+        0.5, gt=0, le=1, description="price of the Batch API as a share of the regular price"
     )
 
 
 class _OwnModel(_Judge):
-    model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
+    model: str = Field(min_length=1, description="folder, or name on the Hugging Face hub")
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
-    adapter: str | None = Field(None, description="PEFT adapter, a folder or a name on the hub")
+    adapter: str | None = Field(None, description="PEFT adapter: folder, or name on the hub")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: as the weights are stored"
+        "auto", description="auto: the format of the stored weights"
     )
     device: Annotated[str, NO_VERDICT] = Field(
-        "auto", description='a torch device; auto: the GPU if there is one; "spread": over all there are'
+        "auto", description='torch device; auto: the GPU if there is one; "spread": all devices'
     )
     attn_implementation: Annotated[str | None, NO_VERDICT] = Field(
-        None, description="of transformers, for prompts computed whole"
+        None, description="attention implementation of transformers, for prompts without a shared prefix"
     )
     quantize: Literal["int8-dynamic", "bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] | None = None
-    chat_template: Literal["auto", "none"] = Field("auto", description="none: as a base model, in plain text")
+    chat_template: Literal["auto", "none"] = Field("auto", description="none: plain text, for a base model")
     batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], NO_VERDICT] = Field(
-        "auto", description="questions answered in one pass; auto: found by trying; halved if memory runs out"
+        "auto", description="requests per forward pass; auto: tuned at run time; halved if memory runs out"
     )
     concurrency: Annotated[int, NO_VERDICT] = Field(
-        64, ge=1, description="items in flight, and the largest batch that auto tries"
+        64, ge=1, description='items in flight, and the largest batch of batch_size = "auto"'
     )
 
 
@@ -126,7 +130,7 @@ class LocalJudge(_OwnModel, _ModelJudge):
     backend: Literal["local"]
     mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
     prefix_mib: Annotated[int, NO_VERDICT] = Field(
-        2048, ge=1, description="memory for what few-shot prompts begin with, in MiB"
+        2048, ge=1, description="memory for shared prompt prefixes (keys and values), in MiB"
     )
 
 
@@ -134,9 +138,7 @@ class RewardJudge(_OwnModel):
     """A reward model on this machine (a sequence-classification head with one output)."""
 
     backend: Literal["reward"]
-    scale: float = Field(
-        1.0, gt=0, description="scores are divided by it before margins become probabilities"
-    )
+    scale: float = Field(1.0, gt=0, description="temperature: scores are divided by it before the sigmoid")
 
 
 class ReplayJudge(_Judge):
@@ -148,7 +150,7 @@ class ReplayJudge(_Judge):
 
 
 class SimulatedJudge(_ModelJudge):
-    """A judge of the simulated world."""
+    """A simulated judge of the demo world."""
 
     backend: Literal["simulated"]
     model: Literal["XS", "S", "M"]
@@ -156,11 +158,11 @@ class SimulatedJudge(_ModelJudge):
 
 
 class MockJudge(_ModelJudge):
-    """A judge for tests: it gives one reply to every prompt, or one by a hash of the prompt. Free."""
+    """A mock judge for tests: a fixed reply, or a label by a hash of the prompt. Free."""
 
     backend: Literal["mock"]
-    reply: str = Field("", description="what it says to every prompt; empty: a label by the prompt's hash")
-    confidence: float = Field(0.9, gt=0, le=1, description="the probability of the label that it gives")
+    reply: str = Field("", description="reply to every prompt; empty: a label by the prompt's hash")
+    confidence: float = Field(0.9, gt=0, le=1, description="probability of the reply's label")
 
 
 class ClassicalJudge(_Judge):
@@ -172,17 +174,19 @@ class ClassicalJudge(_Judge):
         "labels",
         description="human labels of the roles exemplars and dev, or the last judge's verdicts on the pilot",
     )
-    seed: int = Field(0, ge=0, description="how fitting rows are divided for cross-fitting")
+    seed: int = Field(0, ge=0, description="seed of the cross-fitting folds")
 
 
 class CallableJudge(_Judge):
-    """A Python function of the user's, in this process. Nothing is imported before judges are asked."""
+    """A user-defined Python function in this process, imported when judges are opened."""
 
     backend: Literal["callable"]
-    function: str = Field(description='"module:name", the module beside this file or installed')
-    version: str = Field(min_length=1, description="change it whenever the function may answer differently")
-    concurrency: Annotated[int, NO_VERDICT] = Field(4, ge=1, description="calls at one time")
-    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds a call may take")
+    function: str = Field(description='"module:name", the module next to this file or installed')
+    version: str = Field(
+        min_length=1, description="version of the function; change it with every change of its answers"
+    )
+    concurrency: Annotated[int, NO_VERDICT] = Field(4, ge=1, description="most calls at once")
+    timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds per call")
 
     @field_validator("function")
     @classmethod
@@ -194,15 +198,19 @@ class CallableJudge(_Judge):
 
 
 class ScoreJudge(_Reached, _Judge):
-    """A reward model or a reranker behind an endpoint: one number a response."""
+    """A reward model or reranker behind an endpoint: one score per response."""
 
     backend: Literal["score"]
     base_url: str
     api: Literal["score", "rerank", "tei"] = Field(
-        "score", description="vLLM's /score; /rerank as of Cohere, Jina and vLLM; or /rerank of TEI"
+        "score", description="API dialect: vLLM's /score; /rerank of Cohere, Jina and vLLM; or /rerank of TEI"
     )
-    scale: float = Field(1.0, gt=0, description="the difference of two scores that is worth odds of e to 1")
-    decision_threshold: float = Field(0.0, description="binary: the score at which both labels are as likely")
+    scale: float = Field(
+        1.0, gt=0, description="temperature: score difference that corresponds to odds of e to 1"
+    )
+    decision_threshold: float = Field(
+        0.0, description="binary: score at which both labels are equally likely"
+    )
 
 
 class PluginJudge(_ModelJudge):

@@ -1,7 +1,7 @@
-"""Draw the rows of one batch that people label.
+"""Draw the rows of one batch for human labels.
 
-The draw is the only chance that the finite-batch guarantee is about. It reads no label, nor which items have
-one: the same items and the same seed give the same draw.
+This draw is the only randomness of the finite-batch guarantee. It is independent of labels and of which items
+have one: the same items and the same seed give the same draw.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ TO_LABEL = "to_label.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was drawn, as written to batch.json: `batch` is a digest of the batch, which has `size` items.
+    """A draw, as written to batch.json: `batch` is a digest of the batch, which has `size` items.
 
-    People label the rows in `exemplars` and `dev`, which are no part of the batch, and those in `certify`.
+    Human labels are needed for `exemplars` and `dev`, which are no part of the batch, and for `certify`.
     """
 
     seed: int
@@ -34,15 +34,15 @@ class Draw:
 
     @property
     def drawn(self) -> frozenset[str]:
-        """All that people label."""
+        """The ids of all rows to label."""
         return frozenset((*self.exemplars, *self.dev, *self.certify))
 
 
 def draw_rows(items: Sequence[Item], label: int, exemplars: int, dev: float, seed: int) -> Draw:
-    """Draw `label` rows for people: examples for the judges first, then the share `dev`, then the sample.
+    """Draw `label` rows to label: few-shot examples first, then the share `dev`, then the sample.
 
-    The items are shuffled by a seeded hash that knows all of them, so any change gives another draw. Given
-    the rows before it, the sample is uniform among all others. Raises ConfigError where too few rows remain.
+    The items are shuffled by a seeded hash of all of them, so any change gives another draw. Given the rows
+    before it, the sample is uniform among all others. Raises ConfigError where too few rows remain.
     """
     if label > len(items):
         raise ConfigError(f"[guarantee] label_budget = {label}, but there are {len(items)} items", "lower it")
@@ -82,10 +82,10 @@ def must_be_labelled(draw: Draw, data: Dataset, folder: Path) -> None:
     write_rows(path, missing)
     raise NotMeasurable(
         f"{len(missing):,} of {len(draw.drawn):,} rows that were drawn have no label yet: {path}",
-        "let people label them, add their answers to [data] annotations, and calibrate again",
+        "add their human labels to [data] annotations, and calibrate again",
     )
 
 
 def to_label(draw: Draw, data: Dataset) -> list[Item]:
-    """The drawn items that nobody annotated, in the order of the file, which tells nothing of their roles."""
+    """The drawn items without annotations, in the order of the file, which reveals no roles."""
     return [item for item in data.items if item.id in draw.drawn - data.annotated]

@@ -9,11 +9,11 @@ from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 
 ITEM = "item"
-"""[data] cluster = "item": every item is a cluster of its own, though prompts repeat."""
+"""[data] cluster = "item": every item is a cluster of its own, even with repeated prompts."""
 
 
 def content_digest(item: Item) -> str:
-    """A hash of what is judged: prompt, reference and responses, whichever of them comes first."""
+    """A hash of prompt, reference and responses, independent of the order of the responses."""
     order = sorted(item.responses, key=lambda each: each if isinstance(each, str) else canonical(each))
     return digest(item.prompt, item.reference, order)
 
@@ -56,9 +56,9 @@ def independent_items(
 
 
 def cluster_source(config: Config, items: Sequence[Item]) -> str:
-    """What makes items one cluster: a field that [data] cluster names, the field group, or one prompt.
+    """Return what clusters items: the field that [data] cluster names, the field group, or the prompt.
 
-    Where nothing is named and no item has a group of its own, items with the same prompt are one cluster.
+    Without a named field or groups, items with the same prompt are one cluster.
     """
     if config.data.cluster is not None:
         return config.data.cluster
@@ -67,7 +67,7 @@ def cluster_source(config: Config, items: Sequence[Item]) -> str:
 
 
 def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
-    """Ids of items with the same prompt that no group holds together, for a warning."""
+    """Ids of items with the same prompt and no common group, for a warning."""
     same: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         same[digest(item.prompt)].append(item)

@@ -14,16 +14,17 @@ from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
 
 R = TypeVar("R", Item, Annotation)
+FIX_LINES = "nothing was changed; fix the lines named above and try again"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What people brought. `annotations` are on `items` only.
+    """Items and annotations of a project. `annotations` are on `items` only.
 
-    An item that people labelled because a cascade abstained on it, or for a reason that is not known, was
-    picked: it says nothing about the others. It counts as `unlabelled`, so that it never certifies, and both
-    the items that a run judges and those that are drawn for people stay the whole population. So does an item
-    that was drawn from a region: it certifies, and stands for the region only.
+    An item that was labelled because a cascade abstained on it, or for an unknown reason, is not a random
+    draw: it does not represent the others. It counts as `unlabelled`, so that it never certifies, and both
+    the items of a run and the pool to draw from stay the whole population. So does an item that was drawn
+    from a region: it certifies, and represents the region only.
     """
 
     items: tuple[Item, ...]
@@ -31,13 +32,13 @@ class Dataset:
 
     @property
     def labelled(self) -> tuple[Item, ...]:
-        """Items that somebody annotated as part of a sample, whatever the annotation says."""
+        """Items annotated as part of a sample, whatever the label."""
         known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
         return tuple(item for item in self.items if item.id in known)
 
     @property
     def in_region(self) -> tuple[Item, ...]:
-        """Items that were drawn from a region alone: they certify, and say nothing of the others."""
+        """Items drawn from a region only: they certify, and do not represent the others."""
         known, drawn = (
             {note.item_id for note in self.annotations if note.purpose == purpose}
             for purpose in ("sample", "region")
@@ -52,7 +53,7 @@ class Dataset:
 
     @property
     def annotated(self) -> frozenset[str]:
-        """The ids of items that somebody annotated, for whatever reason."""
+        """The ids of annotated items, for any reason."""
         return frozenset(annotation.item_id for annotation in self.annotations)
 
 
@@ -75,7 +76,7 @@ def load_dataset(config: Config) -> Dataset:
         if items and all(value_of(item, field) is None for item in grouped):
             problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
-        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+        raise DataError(problems, FIX_LINES)
     return Dataset(grouped, tuple(row.record for row in notes))
 
 
@@ -84,12 +85,12 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     items, problems = _read(path, Item)
     problems += _item_problems(path, items, config.task.task())
     if problems:
-        raise DataError(problems, "nothing was changed; mend the lines named above and try again")
+        raise DataError(problems, FIX_LINES)
     return with_clusters([row.record for row in items], config.data.cluster)
 
 
 def check_item(item: Item, config: Config) -> Item:
-    """The item, if it fits the task. Raises DataError with every problem."""
+    """Return the item if it fits the task. Raises DataError with every problem."""
     problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
     if problems:
         raise DataError(problems, "pass an item that fits [task] kind")
@@ -119,8 +120,7 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
         for place, text in enumerate(item.texts, 1):
             if not text.strip():
                 problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
-        turns = [item.prompt] if isinstance(item.prompt, str) else [turn.content for turn in item.prompt]
-        if not any(map(str.strip, turns)):
+        if not item.prompt_text.strip():
             problems.append(f"{at}: the prompt is empty; write what was asked")
         if item.group is not None and not item.group.strip():
             problems.append(f"{at}: the group is empty; leave it out where an item stands alone")
@@ -136,9 +136,9 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
             problems.append(f"{at} is not among the items that could be read; add it or remove the line")
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
-            problems.append(f"{at}: label {row.label!r} is not one of {allowed}; mend or remove the line")
+            problems.append(f"{at}: label {row.label!r} is not one of {allowed}; fix or remove the line")
         if row.seconds is not None and row.seconds < 0:
-            problems.append(f"{at}: {row.seconds:g} seconds is before it began; mend or remove the number")
+            problems.append(f"{at}: {row.seconds:g} seconds is before it began; fix or remove the number")
         key = (row.item_id, row.annotator)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
@@ -147,7 +147,7 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
 
 
 def _value_problems(path: Path, items: Sequence[Item], config: Config) -> list[str]:
-    """What [groups] names and no item has: a slip of the pen there would loosen or tighten a guarantee."""
+    """Values in [groups] that no item has: a typing error there would change a guarantee."""
     given, problems = config.groups, []
     for name, by in (("by", given.by), ("evidence", given.evidence)):
         if by is not None and not values_of(items, by):

@@ -28,7 +28,7 @@ from trustescalate.records.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import took, refused and assumed. `rejected` holds the first refusals, `refused` counts all."""
+    """Counts and assumptions of an import. `rejected` holds the first refused records of `refused`."""
 
     folder: str
     format: str
@@ -48,19 +48,19 @@ class Imported:
     def lines(self) -> list[str]:
         """For a terminal."""
         counts = ", ".join(f"{label} {count:,}" for label, count in sorted(self.labels.items()))
-        said = [
+        lines = [
             f"format:      {self.format}",
             f"items:       {self.items:,}" + (f" ({self.repeated:,} came again)" if self.repeated else ""),
             f"annotations: {self.annotations:,}" + (f" ({counts})" if counts else ""),
         ]
         for name, count in self.judges.items():
             failed = f", {count.failures:,} failed" if count.failures else ""
-            said.append(f"judge:       {name}: {count.judgments:,} items, {count.votes:,} votes{failed}")
-        said += [f"assumed:     {sentence}" for sentence in self.assumed]
+            lines.append(f"judge:       {name}: {count.judgments:,} items, {count.votes:,} votes{failed}")
+        lines += [f"assumed:     {sentence}" for sentence in self.assumed]
         if self.refused:
-            said.append(f"refused:     {self.refused:,}; all of them are in {self.folder}/rejected.jsonl")
-            said += [f"  {problem}" for problem in self.rejected]
-        return said
+            lines.append(f"refused:     {self.refused:,}; all of them are in {self.folder}/rejected.jsonl")
+            lines += [f"  {problem}" for problem in self.rejected]
+        return lines
 
 
 def import_files(
@@ -80,23 +80,23 @@ def import_files(
     files = [open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
-        found, parts = columns_format(_columns(columns)), {"rows": files}
+        source, parts = columns_format(_columns(columns)), {"rows": files}
     else:
-        found, parts = recognise(files, format_name)
+        source, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
-        _fill(imported, found.read(parts, notes), sum(file.about for file in files), progress)
+        _fill(imported, source.read(parts, notes), sum(file.about for file in files), progress)
         if imported.items == 0 or notes.task is None:
             problems = [str(problem) for problem in imported.rejected] or [
                 f"{path}: holds nothing" for path in paths
             ]
-            raise DataError(problems, f"nothing could be taken as {found.name}; is it the right format?")
+            raise DataError(problems, f"nothing could be taken as {source.name}; is it the right format?")
         imported.write("trustescalate.toml", _config(notes.task, imported).encode())
-        imported.write("CARD.md", _card(found, files, notes, imported).encode())
+        imported.write("CARD.md", _card(source, files, notes, imported).encode())
         imported.finish()
     return Imported(
         str(folder),
-        found.name,
+        source.name,
         imported.items,
         imported.annotations,
         imported.repeated,
@@ -109,7 +109,7 @@ def import_files(
 
 
 def _columns(path: Path) -> ColumnsFile:
-    """[task] and [import] of a file that has little else, or of a whole configuration."""
+    """Read [task] and [import] from a file of columns, or from a whole configuration."""
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         if "version" in given:
@@ -136,18 +136,13 @@ def _fill(
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
 
 
-# ── what stands beside the rows ──────────────────────────────────────────────────────────────────
+# ── configuration and data card ──────────────────────────────────────────────────────────────────
 
 
 def _config(task: Task, imported: ImportedSet) -> str:
-    """A configuration that can be run as it stands, where judges were recorded; else one to be edited."""
-    lines = [
-        "version = 1",
-        "",
-        "[task]",
-        f"kind = {_toml(str(task.kind))}",
-        f"question = {_toml(task.question)}",
-    ]
+    """A configuration: ready to run with recorded judges, else to be edited."""
+    lines = ["version = 1", "", "[task]", f"kind = {_toml(str(task.kind))}"]
+    lines.append(f"question = {_toml(task.question)}")
     if task.kind is TaskKind.PAIRWISE:
         lines.append(f"ties = {_toml(task.ties)}")
     elif task.kind is TaskKind.RATING:
@@ -156,13 +151,13 @@ def _config(task: Task, imported: ImportedSet) -> str:
         lines.append(f"labels = [{', '.join(map(_toml, task.labels))}]")
     if not imported.judges:
         return "\n".join([*lines, "", STARTER[STARTER.index("[guarantee]") :]])
+    lines += ["", "[ensemble]                     # the recorded votes, as they are"]
     lines += [
-        "",
-        "[ensemble]                     # the recorded votes, as they are",
         "annotators = 1",
         "shots = 0",
+        "",
+        "# Cheapest first: put them in order, and give each its price, if these are not right.",
     ]
-    lines += ["", "# Cheapest first: put them in order, and give each its price, if these are not right."]
     for name, count in _cheapest_first(imported.judges):
         shown = "".join(char for char in name if char.isprintable())[:80].strip() or "judge"
         lines += ["[[judges]]", f"name = {_toml(shown)}", 'backend = "replay"']
@@ -179,9 +174,9 @@ def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _card(found: Format, files: Sequence[Foreign], notes: Notes, imported: ImportedSet) -> str:
-    """What somebody who finds the folder must know. Names of files are data: shown as code."""
-    lines = ["# A calibration set", "", f"Imported from {found.about}.", "", "| file | |", "|---|---|"]
+def _card(source: Format, files: Sequence[Foreign], notes: Notes, imported: ImportedSet) -> str:
+    """The data card. Names of files are data: shown as code."""
+    lines = ["# A calibration set", "", f"Imported from {source.about}.", "", "| file | |", "|---|---|"]
     lines += [f"| source | {_code(file.path.name)} |" for file in files]
     lines += [
         f"| items | {imported.items:,} |",
@@ -190,11 +185,11 @@ def _card(found: Format, files: Sequence[Foreign], notes: Notes, imported: Impor
         "| licence | not known: write it here before you pass the set on |",
         "| split | none: roles are drawn by `trustescalate calibrate`, by the seed in [roles] |",
         "",
-        "What was assumed:",
+        "Assumptions:",
         "",
         *(f"- {sentence}" for sentence in (notes.assumed or ["nothing"])),
         "",
-        "Limits: a certificate from this set is about items like these, labelled as these people label.",
+        "Limits: a certificate from this set holds for items like these, with human labels like these.",
         "",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""From several people's opinions to one label an item."""
+"""Aggregate several annotations of an item into one label."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from trustescalate.records import SKIP, Annotation, Label, Task
 
 
 def stated_labels(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple[Annotation, ...]]:
-    """The annotations that state one of the task's labels, by item. Skips and dropped ties are none."""
+    """Return the annotations with one of the task's labels, by item; skips and dropped ties have none."""
     by_item: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
         if annotation.label in task.labels:
@@ -15,8 +15,10 @@ def stated_labels(task: Task, annotations: Iterable[Annotation]) -> Mapping[str,
     return {item_id: tuple(rows) for item_id, rows in by_item.items()}
 
 
-def claimed(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple[Annotation, ...]]:
-    """The opinions that a verdict is held against, by item: empty where everybody skipped.
+def reference_annotations(
+    task: Task, annotations: Iterable[Annotation]
+) -> Mapping[str, tuple[Annotation, ...]]:
+    """Return the annotations that a verdict is compared with, by item: none where everybody skipped.
 
     Items outside the claim are not in the result: with `ties == "drop"` those that more annotators call a tie
     than give any one label, with `skips == "outside"` those that everybody skipped.
@@ -24,13 +26,14 @@ def claimed(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple
     >>> from trustescalate.records import TaskKind
     >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"), "drop")
     >>> rows = [("x", "ann", "A"), ("x", "bob", "tie"), ("y", "ann", "tie"), ("z", "ann", "skip")]
-    >>> {key: len(said) for key, said in claimed(task, [Annotation(*row) for row in rows]).items()}
+    >>> by_item = reference_annotations(task, [Annotation(*row) for row in rows])
+    >>> {item_id: len(stated) for item_id, stated in by_item.items()}
     {'x': 1, 'z': 0}
     """
     by_item: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
         by_item[annotation.item_id].append(annotation)
-    found = {}
+    claim = {}
     for item_id, rows in by_item.items():
         counts = Counter(row.label for row in rows if row.label != SKIP)
         stated = tuple(row for row in rows if row.label in task.labels)
@@ -38,15 +41,15 @@ def claimed(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple
         if ties > max((counts[label] for label in task.labels), default=0):
             continue
         if stated or task.skips == "disagree":
-            found[item_id] = stated
-    return found
+            claim[item_id] = stated
+    return claim
 
 
 def majority(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, Label | None]:
-    """The label that most people gave, by item; None where no label is ahead of all others.
+    """Return the majority label, by item; None where no label is ahead of all others.
 
-    Items without any opinion, or outside the claim, are not in the result. No majority is not dropped:
-    whatever a judge says of such an item, most people do not agree with it.
+    Items without a stated label, or outside the claim, are not in the result. Items without a majority are:
+    no verdict on them agrees with most annotators.
 
     >>> from trustescalate.records import TaskKind
     >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
@@ -57,7 +60,7 @@ def majority(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, Labe
     """
     return {
         item_id: plurality(row.label for row in rows)
-        for item_id, rows in claimed(task, annotations).items()
+        for item_id, rows in reference_annotations(task, annotations).items()
         if rows
     }
 
@@ -69,7 +72,7 @@ def plurality(labels: Iterable[Label]) -> Label | None:
 
 
 def sampled(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
-    """The annotations on items that somebody labelled as part of a sample: only these stand for other items.
+    """Return the annotations on items labelled as part of a sample: only these represent other items.
 
     >>> rows = [Annotation("x", "ann", "A"), Annotation("x", "bob", "B", purpose="abstained")]
     >>> [note.annotator for note in sampled([*rows, Annotation("y", "bob", "A", purpose="abstained")])]
@@ -81,19 +84,19 @@ def sampled(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
 
 
 def dropped_ties(task: Task, annotations: Iterable[Annotation]) -> int:
-    """How many items lie outside the claim because more people call them a tie than give any one label."""
+    """Count the items outside the claim as ties: more annotators call them a tie than give any one label."""
     rows = list(annotations)
-    return len(_tied(task, rows) - claimed(task, rows).keys())
+    return len(_tied(task, rows) - reference_annotations(task, rows).keys())
 
 
 def contested_ties(task: Task, annotations: Iterable[Annotation]) -> int:
-    """How many items of the claim some people call a tie, where ties are dropped: these are left out."""
+    """Count the items of the claim that some annotators call a tie, where ties are dropped."""
     rows = list(annotations)
-    return len(_tied(task, rows) & claimed(task, rows).keys())
+    return len(_tied(task, rows) & reference_annotations(task, rows).keys())
 
 
 def skipped(annotations: Iterable[Annotation]) -> int:
-    """How many items everybody skipped who was asked.
+    """Count the items that every annotator skipped.
 
     >>> skipped([Annotation("x", "ann", "skip"), Annotation("y", "ann", "skip"), Annotation("y", "bob", "A")])
     1

@@ -18,8 +18,8 @@ Role = Literal["exemplars", "dev", "certify", "holdout"]
 def assign_roles(items: Sequence[Item], roles: RolesTable, exemplars: int) -> Mapping[str, Role]:
     """Give each labelled item one role, whole clusters at a time, by a seeded hash of content.
 
-    No label is looked at, so certification rows stay a random sample. `exemplars` is the number of rows
-    wanted for few-shot prompts; `[roles] exemplars` overrides it.
+    Labels are not used, so certification rows stay a random sample. `exemplars` is the number of rows
+    for few-shot prompts; `[roles] exemplars` overrides it.
     """
     order = sorted(
         clusters(items), key=lambda rows: digest(roles.seed, min(content_digest(item) for item in rows))
@@ -46,10 +46,8 @@ def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | No
     """
     if config.roles.file is None:
         return None
-    path, hint = (
-        config.path(config.roles.file),
-        "remove the file, and `trustescalate check --write-roles` writes a new one",
-    )
+    path = config.path(config.roles.file)
+    hint = "remove the file, and `trustescalate check --write-roles` writes a new one"
     try:
         named = json.loads(path.read_bytes())
         rows = [(item_id, role) for role in get_args(Role) for item_id in named.pop(role)]

@@ -1,7 +1,8 @@
-"""What a backend and a judge are, and the few-shot ensemble that turns one into the other."""
+"""Define backends and judges, and the few-shot ensemble that makes a judge of a backend."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -9,17 +10,18 @@ from trustescalate.judges.prompts import (
     Asking,
     Conversation,
     Exemplar,
+    Order,
     conversation,
+    orders,
     prefix,
     swapped_index,
     symbols,
 )
 from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
-from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, TaskKind, Usage, Vote
+from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
-Order = Literal["AB", "BA", ""]
 T = TypeVar("T")
 
 MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 1024, "stated": 64}
@@ -29,17 +31,18 @@ NO_REPLY = frozenset(
     {"refused", "timeout", "unreachable", "server_error", "rate_limited", "bad_reply", "bad_request"}
     | {"not_recorded", "no_logprobs"}
 )
-"""Failures that were none of the reader's."""
+"""Failures without a reply to parse."""
 
+MASS_SLACK = 1e-6
 KEPT_TOKENS = 16
-"""Of a reply that could not be read: the end, where verdicts stand."""
+"""Last tokens kept of a reply without a verdict: verdicts stand at the end."""
 
 
 class Backend(Protocol):
-    """A way to reach a model. One async method; everything else is configuration.
+    """Access to a model: one async method; everything else is configuration.
 
-    A request that fails on its own account comes back as a `Reply` with a `failure`; a condition that dooms
-    every request (wrong key, unknown model, no quota) raises `errors.ProviderError` with the fix named.
+    A request that fails by itself returns a `Reply` with a `failure`; a condition under which every request
+    fails (wrong key, unknown model, no quota) raises `errors.ProviderError` with the fix.
     """
 
     async def complete(self, request: Request) -> Reply:
@@ -57,38 +60,43 @@ class Judge(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that can change what it says."""
+        """A hash of everything that can change its votes."""
         ...
 
     @property
     def channel(self) -> Channel:
-        """Where its probabilities come from, as far as it has been seen to answer."""
+        """Where its probabilities come from, as observed so far."""
         ...
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
-        """Vote on an item until all votes are in, or `enough(votes so far, all planned)` says so.
+        """Vote on an item until all votes are in, or `enough(votes so far, all planned)` is true.
 
-        `enough` is a pure function, and may be asked about votes that nobody gave (`may_settle`).
+        `enough` is a pure function, which is also called with hypothetical votes (`may_settle`).
         """
         ...
 
 
 async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Wait for everything, then raise the first error if there was one: no paid answer is thrown away."""
+    """Wait for everything, then raise the first error, if any: no paid reply is lost."""
     one, *more = work
     if not more:
         return [await one]
-    results = await asyncio.gather(one, *more, return_exceptions=True)
-    good = [result for result in results if not isinstance(result, BaseException)]
-    for result in results:
+    results: list[T] = []
+    for result in await asyncio.gather(one, *more, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-    return good
+        results.append(result)
+    return results
+
+
+def are_probabilities(values: Collection[float]) -> bool:
+    """Whether these are probabilities of labels: not negative, with a sum in (0, 1] up to rounding."""
+    return all(math.isfinite(p) and p >= 0 for p in values) and 0 < sum(values) <= 1 + MASS_SLACK
 
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """USD per million tokens, and per call; a call that a Batch API answered costs the share `batch`."""
+    """USD per million tokens, and per call; a call through a Batch API costs the share `batch`."""
 
     input: float = 0.0
     output: float = 0.0
@@ -97,30 +105,28 @@ class Tariff:
     batch: float = 1.0
 
     def cost(self, usage: Usage) -> float:
-        """What a provider bills for this usage.
+        """Return what a provider bills for this usage, in USD.
 
         >>> Tariff(input=2.0, output=8.0, cached_input=0.5).cost(Usage(1, 1000, 400, 10))
         0.00148
         >>> Tariff(request=0.5, batch=0.5).cost(Usage(calls=1, batched=1))
         0.25
         """
-        fresh = max(0, usage.input_tokens - usage.cached_tokens)
-        tokens = (
-            fresh * self.input + usage.cached_tokens * self.cached_input + usage.output_tokens * self.output
-        )
-        full = tokens / 1e6 + usage.calls * self.request
+        uncached = max(0, usage.input_tokens - usage.cached_tokens)
+        tokens = uncached * self.input + usage.cached_tokens * self.cached_input
+        full = (tokens + usage.output_tokens * self.output) / 1e6 + usage.calls * self.request
         return full * (1 - (1 - self.batch) * usage.batched / usage.calls) if usage.batched else full
 
 
 class EnsembleJudge:
     """N few-shot prompts, each in both orders where there are two responses (arXiv 2407.18370, section 2.2).
 
-    Both orders of one prompt come first, then those of the next. They are asked at once unless one of them
-    may be enough, so no vote is asked that one at a time would have spared; only the first prompt is asked
-    in all its orders in any case, since estimators and reports read it alone. Without log-probabilities
-    `samples` draws, each a vote, stand for one. The channel is found out on the first answer, unless it is
-    given; from then on an answer without it is a failed vote. `asking` is the mode and its wording; the mode
-    "stated" is a channel of its own.
+    Both orders of one prompt come first, then those of the next. They are requested concurrently unless one
+    of them may be enough, so early stopping saves as many votes as it would one at a time; only the first
+    prompt is always sent in all its orders, since estimators and reports read it alone. Without
+    log-probabilities, `samples` draws, each a vote, replace one. The channel is detected on the first reply
+    unless it is given; later replies without it are failed votes. `asking` is the mode and its wording; the
+    mode "stated" is a channel of its own.
     """
 
     def __init__(
@@ -145,9 +151,7 @@ class EnsembleJudge:
         self._asking = asking or Asking()
         self._prefixes = [prefix(task, shots, self._asking) for shots in exemplars]
         self._ask = ask
-        self._orders: tuple[Order, ...] = ("",)
-        if task.kind is TaskKind.PAIRWISE:
-            self._orders = ("AB", "BA") if swap else ("AB",)
+        self._orders = orders(task, swap=swap)
         self._samples = samples
         self._channel: Channel | None = "stated" if self._asking.mode == "stated" else channel
         self._probed = self._channel is not None
@@ -158,11 +162,11 @@ class EnsembleJudge:
 
     @property
     def channel(self) -> Channel:
-        """Where the votes come from; log-probabilities until an endpoint has shown that it has none."""
+        """Where the votes come from; log-probabilities until an endpoint turns out to have none."""
         return self._channel or "logprobs"
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
-        """Vote on an item; never raises for what one reply says."""
+        """Vote on an item; never raises for the content of a reply."""
         left = [(member, order) for member in range(len(self._prefixes)) for order in self._orders]
         votes: list[Vote] = []
         while left:
@@ -176,9 +180,9 @@ class EnsembleJudge:
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
 
     def requests(self, item: Item) -> Iterator[tuple[int, Order, Request]]:
-        """Every request that the full ensemble would make about an item, with its prompt and order.
+        """Yield every request of the full ensemble for an item, with its prompt and order; makes no calls.
 
-        Nothing is asked. Where the channel is not known yet, the requests are for log-probabilities.
+        Where the channel is not known yet, the requests are for log-probabilities.
         """
         samples = range(1, self._samples + 1) if self.channel == "samples" else range(1)
         for member in range(len(self._prefixes)):
@@ -188,10 +192,10 @@ class EnsembleJudge:
                     yield member, order, self._request(asked, sample)
 
     def reread(self, item: Item, vote: Vote) -> Vote:
-        """What the reader of today makes of a reply that was kept; the probabilities that it had stay.
+        """Parse a stored reply again with the current parser; its probabilities stay.
 
-        A vote without its reply, or one that no reply came to (timeout, …), stays as it is. Log-probabilities
-        are kept of votes that failed, so only those are weighed again.
+        A vote without a reply (not stored, timeout, …) stays as it is. Log-probabilities are stored only for
+        failed votes, so only those are weighed again.
         """
         if vote.failure in NO_REPLY or not vote.raw:
             return vote
@@ -236,9 +240,9 @@ class EnsembleJudge:
         return conversation(self._task, before, item, swapped=order == "BA", asking=self._asking)
 
     async def _ask_first(self, request: Request) -> Reply | None:
-        """Ask greedily, for log-probabilities; None where it is known, or turns out, that there are none.
+        """Request a greedy reply with log-probabilities; None where the endpoint has none.
 
-        All others wait until the very first answer has come, so that no endpoint is asked in vain twice.
+        All other requests wait for the very first reply, so that no endpoint is probed twice.
         """
         if not self._probed:
             async with self._probing:
@@ -285,8 +289,8 @@ class EnsembleJudge:
 
     def _in_frame(self, reading: Reading, order: str) -> dict[str, float]:
         index = swapped_index(self._task) if order == "BA" else range(len(reading.probs))
-        said = {self._task.labels[i]: p for i, p in zip(index, reading.probs, strict=False)}
-        return {label: p for label, p in said.items() if p > 0} if reading.channel == "stated" else said
+        probs = {self._task.labels[i]: p for i, p in zip(index, reading.probs, strict=False)}
+        return {label: p for label, p in probs.items() if p > 0} if reading.channel == "stated" else probs
 
     def _reading(self, reply: Reply, asked: Conversation) -> Reading:
         if self.channel != "logprobs":

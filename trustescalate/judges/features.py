@@ -1,6 +1,6 @@
-"""What a classical model sees of a text: length, form, overlap, and the commonest n-grams. No label is read.
+"""Compute the features of a classical judge: length, form, overlap, and common n-grams. Reads no label.
 
-`Reader` is fitted on texts; its numbers are rounded, so that they do not depend on a machine's last bits.
+`Reader` is fitted on texts; its numbers are rounded, so that they are equal on all machines.
 """
 
 import re
@@ -18,13 +18,13 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 FEATURES = 1
-"""Raised whenever the same text would be seen differently."""
+"""Version of the features."""
 
 DECIMALS = 6
 WORD_GRAMS, CHARACTER_GRAMS = 240, 160
 """At most, and never more than a quarter of the texts."""
 RAREST = 3
-"""An n-gram in fewer texts tells nothing."""
+"""Least number of texts of an n-gram that is used."""
 
 _WORD = re.compile(r"\w+")
 _FORM = tuple(
@@ -37,16 +37,8 @@ _FORM = tuple(
 """Counted: sentences, lines, bullets, numbered points, fences, headings, bold, questions, exclamations, …"""
 
 
-def prompt_text(item: Item) -> str:
-    """The prompt in one piece."""
-    if isinstance(item.prompt, str):
-        return item.prompt
-    return "\n".join(turn.content for turn in item.prompt)
-
-
 def form(item: Item, response: str) -> FloatArray:
-    """Length, form, and overlap with prompt and reference of one response, shape (d,). No text of any length
-    is too strange: shares of nothing are 0.
+    """Length, form, and overlap with prompt and reference of one response, shape (d,), finite for any text.
 
     >>> item = Item("q", "Is 91 prime?", ("No: 91 = 7 × 13.",))
     >>> bool(np.isfinite(form(item, "")).all()), form(item, "No.").shape == form(item, "").shape
@@ -62,7 +54,7 @@ def form(item: Item, response: str) -> FloatArray:
             len(set(words)) / max(1, len(words)),
             sum(map(str.isupper, response)) / letters,
             sum(ord(character) > 127 for character in response) / letters,
-            *_overlap(words, _WORD.findall(prompt_text(item).casefold())),
+            *_overlap(words, _WORD.findall(item.prompt_text.casefold())),
             *_overlap(words, _WORD.findall((item.reference or "").casefold())),
             float(bool(item.reference) and (item.reference or "").casefold().strip() in response.casefold()),
         ]
@@ -83,8 +75,8 @@ class Reader:
         self._centre = np.round(forms.mean(axis=0), DECIMALS)
         self._spread = np.where(spread > 0, spread, 1.0)
         kinds = (("word", (1, 2), WORD_GRAMS), ("char_wb", (3, 3), CHARACTER_GRAMS)) if grams else ()
-        made = [_vectorizer(_texts(items), *kind) for kind in kinds]
-        self._grams = [vectorizer for vectorizer in made if vectorizer is not None]
+        grams_of = (_vectorizer(_texts(items), *kind) for kind in kinds)
+        self._grams = [vectorizer for vectorizer in grams_of if vectorizer is not None]
 
     def rows(self, items: Sequence[Item]) -> FloatArray:
         """The responses of n items, shape (n, responses, d)."""
@@ -95,8 +87,8 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """A hash of all that is fitted."""
-        grams = [sorted(made.vocabulary_.items()) for made in self._grams]
-        weights = [made.idf_.tolist() for made in self._grams]
+        grams = [sorted(vectorizer.vocabulary_.items()) for vectorizer in self._grams]
+        weights = [vectorizer.idf_.tolist() for vectorizer in self._grams]
         return digest(FEATURES, self._centre.tolist(), self._spread.tolist(), grams, weights)
 
 
@@ -111,13 +103,15 @@ def _forms(items: Sequence[Item]) -> FloatArray:
 def _vectorizer(
     texts: Sequence[str], analyzer: str, lengths: tuple[int, int], most: int
 ) -> TfidfVectorizer | None:
-    """The n-grams that most texts hold; among equals the alphabet decides. None if all are rare."""
+    """The most frequent n-grams, ties in alphabetical order. None if all are rare."""
     settings = {"analyzer": analyzer, "ngram_range": lengths, "sublinear_tf": True}
     analyze = TfidfVectorizer(**settings).build_analyzer()
-    held = Counter(gram for text in texts for gram in set(analyze(text)))
-    common = sorted((gram for gram in held if held[gram] >= RAREST), key=lambda gram: (-held[gram], gram))
+    counts = Counter(gram for text in texts for gram in set(analyze(text)))
+    common = sorted(
+        (gram for gram in counts if counts[gram] >= RAREST), key=lambda gram: (-counts[gram], gram)
+    )
     if not common or len(texts) < 4:
         return None
-    made = TfidfVectorizer(**settings, vocabulary=common[: min(most, len(texts) // 4)]).fit(texts)
-    made.idf_ = np.round(made.idf_, DECIMALS)
-    return made
+    vectorizer = TfidfVectorizer(**settings, vocabulary=common[: min(most, len(texts) // 4)]).fit(texts)
+    vectorizer.idf_ = np.round(vectorizer.idf_, DECIMALS)
+    return vectorizer

@@ -1,11 +1,11 @@
-"""A Python function of the user's as a judge: called in this process, with an item as plain values.
+"""Call a user-defined Python function as a judge, in this process, with an item as plain values.
 
     def judge(item):    # or async def
         return "A"      # a label; or {"A": 0.7, "B": 0.3}; or 0.7, for the first label; or None, no verdict
 
 `item` is a dictionary of its own for each call: id, prompt (a string, or a list of {"role", "content"}),
-responses (a list of such), reference, group, meta. What the function raises or returns amiss is a failed
-vote, never a verdict. Nothing of the user's is imported before judges are opened.
+responses (a list of such), reference, group, meta. An exception or an invalid return value is a failed vote,
+never a verdict. User code is imported when judges are opened.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Order, Tariff, all_done
-from trustescalate.judges.prompts import swapped_index
+from trustescalate.judges.base import Ask, Tariff, all_done, are_probabilities
+from trustescalate.judges.prompts import Order, orders, swapped_index
 from trustescalate.records import (
     Channel,
     Item,
@@ -42,7 +42,6 @@ from trustescalate.records.jsonl import canonical, digest, to_python
 from trustescalate.records.votes import Enough
 
 Function = Callable[[dict[str, Any]], Any]
-MASS_SLACK = 1e-6
 
 
 class FunctionBackend:
@@ -52,7 +51,7 @@ class FunctionBackend:
     `concurrency` calls run at a time, one that is not async in a thread; `timeout` bounds each, in seconds
     from its start. A thread cannot be stopped: a call that never returns keeps its thread, and the process.
 
-    Raises ConfigError if the function cannot be had.
+    Raises ConfigError if the function cannot be imported.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class FunctionBackend:
                     answer = await self._call(item)
             except TimeoutError:
                 return _failed("timeout", "")
-            except Exception as error:  # whatever it is, it is this item's
+            except Exception as error:  # user code may raise anything
                 return _failed("raised", _whereabouts(error))
         if answer is None:
             return _failed("none", "")
@@ -102,7 +101,7 @@ class FunctionBackend:
 
 
 class FunctionJudge:
-    """One vote an item, or in a pair with `swap` one for each order, each a call of its own."""
+    """One vote per item, or with `swap` one for each order of a pair, each a separate call."""
 
     channel: Channel = "logprobs"
 
@@ -114,12 +113,10 @@ class FunctionJudge:
         self._task = task
         self._ask = ask
         self._tariff = tariff or Tariff()
-        self._orders: tuple[Order, ...] = ("",)
-        if task.kind is TaskKind.PAIRWISE:
-            self._orders = ("AB", "BA") if swap else ("AB",)
+        self._orders = orders(task, swap=swap)
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
-        """Call the function; never raises for what it does."""
+        """Call the function; never raises for its errors."""
         votes = await all_done(self._vote(item, order) for order in self._orders)
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), len(self._orders))
 
@@ -139,7 +136,7 @@ class FunctionJudge:
 
 
 def read_answer(task: Task, text: str) -> Mapping[Label, float] | None:
-    """What a function returned, as probabilities of the labels; None if it is of no documented kind.
+    """Convert a return value to probabilities of the labels; None if it is of no documented kind.
 
     >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
     >>> read_answer(task, '"B"'), read_answer(task, "0.75")
@@ -155,8 +152,9 @@ def read_answer(task: Task, text: str) -> Mapping[Label, float] | None:
     if not isinstance(answer, dict) or not answer.keys() <= set(task.labels):
         return None
     probs = {label: answer.get(label, 0.0) for label in task.labels}
-    fair = all(map(_is_share, probs.values())) and 0 < sum(probs.values()) <= 1 + MASS_SLACK
-    return {label: float(p) for label, p in probs.items()} if fair else None
+    if not all(map(_is_share, probs.values())) or not are_probabilities(probs.values()):
+        return None
+    return {label: float(p) for label, p in probs.items()}
 
 
 def _is_share(value: Any) -> bool:
@@ -169,7 +167,7 @@ def _failed(failure: str, text: str) -> Reply:
 
 
 def _whereabouts(error: Exception) -> str:
-    """What kind of error, and where. Not its message: that may hold an address with a key in it."""
+    """Describe an error by its kind and place, without its message, which may hold a key."""
     *_, last = [None, *traceback.extract_tb(error.__traceback__)]
     place = f" at {Path(last.filename).name}:{last.lineno}" if last else ""
     return type(error).__name__ + place
@@ -178,23 +176,22 @@ def _whereabouts(error: Exception) -> str:
 # ── finding the function ─────────────────────────────────────────────────────────────────────────
 
 
-def _load(named: str, folder: Path) -> Function:
-    module, _, name = named.partition(":")
+def _load(reference: str, folder: Path) -> Function:
+    module, _, name = reference.partition(":")
     path = folder.joinpath(*module.split(".")).with_suffix(".py")
     hint = f"{path} or an installed module {module!r} must hold a function {name!r} that takes one item"
     try:
         with _importable(folder):
-            found = getattr(_module_at(path) if path.exists() else import_module(module), name)
-    except Exception as error:  # a module of the user's raises what it likes
-        raise ConfigError(f"{named} cannot be imported: {type(error).__name__}: {error}", hint) from error
-    if not callable(found):
-        raise ConfigError(f"{named} is no function", hint)
-    function: Function = found
+            function: Function = getattr(_module_at(path) if path.exists() else import_module(module), name)
+    except Exception as error:  # user code may raise anything
+        raise ConfigError(f"{reference} cannot be imported: {type(error).__name__}: {error}", hint) from error
+    if not callable(function):
+        raise ConfigError(f"{reference} is no function", hint)
     return function
 
 
 def _module_at(path: Path) -> Any:
-    """The module in a file, under a name of its own: another project may have a file of the same name."""
+    """Import a file under a unique module name: another project may have a file of the same name."""
     name = f"trustescalate_callable_{digest(str(path.resolve()))[:12]}"
     spec = spec_from_file_location(name, path)
     assert spec is not None

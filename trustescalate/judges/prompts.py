@@ -1,9 +1,8 @@
-"""What a judge is asked. Records in, messages out. How its reply is read is `judges.reading`.
+"""Write the messages that a judge receives; `judges.reply_parsing` parses its replies.
 
-Texts to be judged are material, never instructions. Each stands between two marks that carry a tag computed
-from everything shown, so that a text cannot hold its own closing mark; nothing is ever substituted twice.
-A verdict is read from the model's reply alone, so a candidate cannot forge one by containing it. The wording
-itself is a file (`judges.templates`).
+Texts to be judged are material, never instructions. Each stands between two marks with a tag computed from
+everything shown, so that a text cannot contain its own closing mark; nothing is substituted twice. The
+wording itself is a file (`judges.templates`).
 """
 
 import hashlib
@@ -11,15 +10,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
 from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn
 
+Order = Literal["AB", "BA", ""]
+"""Presentation order of two responses; "" for a single one."""
+
 NONCE_DIGITS = 16
-"""Of the code on a verdict line: nobody searches 2**64 texts for one that holds its own hash."""
+"""Digits of the nonce on a verdict line: a text that contains its own hash takes 2**64 tries."""
 
 LEFT_OUT = "(left out)"
-"""What an example says where a judge reasons: people's labels come without their reasons."""
+"""Reasoning in an example: human labels come without reasons."""
 
 
 @lru_cache(maxsize=8)
@@ -30,7 +33,7 @@ def default_wording(mode: Mode) -> Wording:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How a judge is asked: the mode, its wording, and what the task adds to the question."""
+    """The mode of a judge, its wording, and the rubric and criteria of the task."""
 
     mode: Mode = "direct"
     wording: Wording = field(default_factory=lambda: default_wording("direct"))
@@ -40,7 +43,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The messages of one question, the code on its verdict line, if any, and the texts to be judged."""
+    """The messages of one request, the nonce on its verdict line, if any, and the texts to be judged."""
 
     messages: tuple[Message, ...]
     nonce: str
@@ -71,6 +74,13 @@ def symbols(task: Task) -> tuple[str, ...]:
     if len(first) == len(task.labels):
         return task.labels
     return tuple(chr(ord("A") + i) for i in range(len(task.labels)))
+
+
+def orders(task: Task, *, swap: bool) -> tuple[Order, ...]:
+    """The orders in which the responses of an item are presented."""
+    if task.kind is not TaskKind.PAIRWISE:
+        return ("",)
+    return ("AB", "BA") if swap else ("AB",)
 
 
 def swapped_index(task: Task) -> tuple[int, ...]:
@@ -105,8 +115,9 @@ def conversation(
 ) -> Conversation:
     """The question about one item, after the messages `before` (a `prefix`).
 
-    The code on the verdict line is a hash of all that is shown, examples included: whoever wrote a response
-    would have to know them all, and find a text that holds its own hash. Equal items give equal messages.
+    The nonce on the verdict line is a hash of everything shown, examples included: the author of a response
+    can forge it only by knowing all of it, in a text that contains its own hash. Equal items give equal
+    messages.
 
     >>> task = Task(TaskKind.BINARY, "Is it right?", ("pass", "fail"))
     >>> asking = Asking("reason", default_wording("reason"))
@@ -136,7 +147,7 @@ def either(words: Sequence[str]) -> str:
 
 
 def _answer(mode: Mode, nonce: str, symbol: str) -> str:
-    """What an example's answer looks like: the form that the reader wants, with the example's own code."""
+    """Write the answer of an example in the form that the parser expects, with the example's own nonce."""
     forms = {
         "direct": symbol,
         "reason": f"{LEFT_OUT}\n\nVerdict {nonce}: {symbol}",

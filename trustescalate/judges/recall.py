@@ -1,32 +1,20 @@
-"""Answer a judgment from the cache before the judge is asked."""
+"""Read judgments from the cache before a judge makes model calls."""
 
-from typing import Protocol
-
+from trustescalate.judges.base import Judge
 from trustescalate.judges.cache import Cache
 from trustescalate.records import Channel, Item, Judgment, Vote
 from trustescalate.records.jsonl import digest
 from trustescalate.records.votes import Enough, all_votes, draws_of, next_wave, orders_of
 
 
-class _Judge(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def channel(self) -> Channel: ...
-    async def judge(self, item: Item, enough: Enough) -> Judgment: ...
-
-
 class RecallingJudge:
-    """A judge whose judgments are recalled whole, with no prompt rendered and no reply read again.
+    """A judge whose judgments are cached whole, so that no prompt is rendered and no reply is parsed again.
 
-    What is recalled is what the judge would say with all its replies in the cache: votes wave by wave, one
-    exemplar set at a time, until `enough` of them are in; too few, and the judge is asked. `price` is
-    whatever the costs of the votes depend on.
+    A cached judgment gives the votes that the judge would give with all its replies in the cache: wave by
+    wave until `enough` are in. With too few votes the judge is called. `price` is what the costs depend on.
     """
 
-    def __init__(self, judge: _Judge, cache: Cache, price: object) -> None:
+    def __init__(self, judge: Judge, cache: Cache, price: object) -> None:
         self._judge, self._cache = judge, cache
         self._identity = digest(judge.fingerprint, price)
         self.name, self.fingerprint = judge.name, judge.fingerprint
@@ -37,7 +25,7 @@ class RecallingJudge:
         return self._judge.channel
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
-        """Recall the votes on an item, or ask for them."""
+        """Return the cached votes on an item, or call the judge."""
         key = digest(self._identity, item.prompt, item.responses, item.reference, item.meta)
         kept = self._cache.get_judgment(key)
         votes = None if kept is None else self._recalled(kept, enough)
@@ -48,12 +36,12 @@ class RecallingJudge:
         return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned)
 
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
-        """The votes up to the wave that is enough. A judge that gave no answer yet has an unknown channel."""
+        """Return the votes up to the wave that is enough; None where the judge must be called."""
         votes, seen = kept.votes, 0
         if votes[0].channel != self._judge.channel:
             return None
         if enough is all_votes and len(votes) == kept.planned:
-            return votes  # nothing ends it early: the waves below would only cost time
+            return votes  # no early stopping: the waves below would only cost time
         each, draws = orders_of(votes), draws_of(votes)
         while seen < kept.planned:
             wave = next_wave(votes[:seen], (each - seen % each) // draws, draws, kept.planned, enough)

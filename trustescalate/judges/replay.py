@@ -1,6 +1,5 @@
-"""Recorded votes as a judge: tests, documentation, re-analysis at no cost."""
+"""Replay recorded votes as a judge: tests, documentation, re-analysis at no cost."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -8,20 +7,18 @@ from pathlib import Path
 from typing import Self
 
 from trustescalate.errors import DataError
-from trustescalate.judges.base import Tariff
+from trustescalate.judges.base import Tariff, are_probabilities
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
 from trustescalate.records.jsonl import Row, digest, read_rows
 from trustescalate.records.votes import Enough, next_wave
 
-MASS_SLACK = 1e-6
-
 
 class ReplayJudge:
-    """Gives out votes that were recorded earlier, wave by wave as an ensemble asks, until enough are seen.
+    """Return recorded votes wave by wave, in the order of an ensemble, until enough are in.
 
-    With a tariff, costs are recomputed from the recorded usage (one call a vote if none was recorded);
-    otherwise the recorded costs stand. What was planned and not recorded is a failed vote each, so that a run
-    reads an item as calibration did.
+    With a tariff, costs are recomputed from the recorded usage (one call per vote if none was recorded);
+    otherwise the recorded costs hold. Each planned but unrecorded vote is a failed vote, so that a run reads
+    an item as calibration did.
     """
 
     def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
@@ -40,9 +37,9 @@ class ReplayJudge:
     def from_labels(
         cls, labels: Mapping[str, Label | Mapping[Label, float]], *, name: str = "replay"
     ) -> Self:
-        """A judge with one vote an item: a label, which is certain, or the probability of each label.
+        """Make a judge with one vote per item: a label with probability 1, or probabilities of labels.
 
-        Raises ValueError without any item, and for what is no probability.
+        Raises ValueError without items, and for values that are no probabilities.
 
         >>> judge = ReplayJudge.from_labels({"q1": "A", "q2": {"A": 0.3, "B": 0.7}}, name="small")
         >>> [dict(judgment.votes[0].probs) for judgment in judge.judgments]
@@ -54,7 +51,7 @@ class ReplayJudge:
             key: {label: 1.0} if isinstance(label, str) else dict(label) for key, label in labels.items()
         }
         for item_id, given in probs.items():
-            if not _are_probabilities(tuple(given.values())):
+            if not are_probabilities(given.values()):
                 raise ValueError(f"item {item_id!r}: {given} are not probabilities")
         mark = digest("labels", name, probs)
         votes = {item_id: Vote(0, "", given, usage=Usage(calls=1)) for item_id, given in probs.items()}
@@ -73,7 +70,7 @@ class ReplayJudge:
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
 
     def _completed(self, waves: list[list[Vote]]) -> list[list[Vote]]:
-        """The waves, priced. The first is as long for every item: an estimator may read it alone."""
+        """Price the waves. The first has the same length for every item: an estimator may read it alone."""
         first, *rest = [[self._priced(vote) for vote in wave] for wave in waves]
         member = first[0].exemplar_set if first else 0
         room = self._planned - sum(map(len, waves))
@@ -95,7 +92,7 @@ def _waves(judgment: Judgment) -> list[list[Vote]]:
 
 
 def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
-    """The judgments of one judge in a file. Raises DataError with every bad line."""
+    """Read the judgments of one judge from a file. Raises DataError with every bad line."""
     rows, problems = read_rows(path, Judgment)
     rows = [row for row in rows if row.record.judge == name]
     if not rows and not problems:
@@ -110,7 +107,7 @@ def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
     if len({row.record.fingerprint for row in rows}) > 1:
         problems.append(f"{path}: {name!r} has judgments of different fingerprints, so of different judges")
     if problems:
-        raise DataError(problems, "record the votes again, or mend the lines named above")
+        raise DataError(problems, "record the votes again, or fix the lines named above")
     return [row.record for row in rows]
 
 
@@ -128,10 +125,6 @@ def _row_problems(path: Path, row: Row[Judgment], task: Task) -> list[str]:
             problems.append(f"{at}: vote {number}: unknown failure {vote.failure!r}")
         if bool(vote.probs) == (vote.failure is not None):
             problems.append(f"{at}: vote {number} needs either probabilities or a failure")
-        if vote.probs and not _are_probabilities(tuple(vote.probs.values())):
+        if vote.probs and not are_probabilities(vote.probs.values()):
             problems.append(f"{at}: vote {number}: {dict(vote.probs)} are not probabilities")
     return problems
-
-
-def _are_probabilities(values: tuple[float, ...]) -> bool:
-    return all(math.isfinite(p) and p >= 0 for p in values) and 0 < sum(values) <= 1 + MASS_SLACK

@@ -27,7 +27,7 @@ from trustescalate.records.votes import Enough
 
 
 class Scorer(Protocol):
-    """Something that gives a response to a prompt a number, the higher the better, in no particular unit."""
+    """Gives a response to a prompt a score, the higher the better, in no particular unit."""
 
     async def score(self, prompt: tuple[Message, ...], response: str) -> float:
         """The score of one response. Raises `Unscored` if this one cannot be scored."""
@@ -35,7 +35,7 @@ class Scorer(Protocol):
 
 
 class Unscored(Exception):
-    """This response has no score; `failure` is a code of `types.FAILURES`."""
+    """A response without a score; `failure` is a code of `records.FAILURES`."""
 
     def __init__(self, failure: str, message: str) -> None:
         super().__init__(message)
@@ -43,13 +43,13 @@ class Unscored(Exception):
 
 
 class ScoringBackend:
-    """A `Scorer` as a `Backend`, so that what goes round a backend goes round a scorer."""
+    """A `Scorer` as a `Backend`, so that cache, budget and retries apply to it."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
 
     async def complete(self, request: Request) -> Reply:
-        """The score of the last message, as a text that reads back to the same number."""
+        """Return the score of the last message, as a text that parses back to the same number."""
         *prompt, response = request.messages
         try:
             value = await self._scorer.score(tuple(prompt), response.content)
@@ -58,19 +58,19 @@ class ScoringBackend:
         return Reply(repr(float(value)), None, "stop", Usage(1))
 
     async def close(self) -> None:
-        """Close the scorer, if it wants to be closed."""
+        """Close the scorer, if it can be closed."""
         close = getattr(self._scorer, "close", None)
         if close is not None:
             await close()
 
 
 class RewardJudge:
-    """One vote an item from scalar scores (Bradley and Terry 1952: P(A beats B) = sigmoid(s_A - s_B)).
+    """One vote per item from scalar scores (Bradley and Terry 1952: P(A beats B) = sigmoid(s_A - s_B)).
 
-    Of two responses each is scored once, whatever stands beside it, so that there is no order to undo; a tie
-    has probability 0 short of equal scores, which leave A and B at one half. Of one response, `labels[0]` has
-    the probability sigmoid(score - `decision_threshold`). Both are divided by `scale` first. These numbers are as honest
-    as the model's training was; a certificate tests them as it tests all others.
+    Each of two responses is scored once and independently, so there is no position bias to undo; a tie has
+    probability 0, and equal scores leave A and B at one half. For one response, `labels[0]` has the
+    probability sigmoid(score - `decision_threshold`). Both are divided by `scale` first. The probabilities
+    may be miscalibrated; a certificate tests them like all others.
 
     Raises `ConfigError` for tasks other than pairwise and binary.
     """
@@ -101,7 +101,7 @@ class RewardJudge:
         self._tariff = tariff or Tariff()
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
-        """Score each response once; there is a single vote."""
+        """Score each response once, for a single vote."""
         replies = await all_done(self._ask(score_request(item, text)) for text in item.responses)
         return Judgment(item.id, self.name, self.fingerprint, (self._vote(replies),), 1)
 
@@ -130,9 +130,9 @@ class RewardJudge:
 
 
 def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
-    """How a score is asked for; of a response in turns its last one is scored, after all before it.
+    """Write the request for a score; of a response in turns the last one is scored, after all before it.
 
-    An item's reference is not shown: reward models have no place for it.
+    The reference of an item is not shown: reward models have no place for it.
 
     >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
     (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))

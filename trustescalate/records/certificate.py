@@ -1,4 +1,4 @@
-"""The certificate, with every count that it rests on, and what stands beside it."""
+"""Define the certificate, every count that it rests on, and its secondary statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,33 +14,28 @@ from trustescalate.records.task import Against, Label, Task
 class PolicyTest:
     """One policy of the path and its test: `errors` of `accepted` certification rows, against `level`.
 
-    `thresholds` has one entry a tier; None means that the tier never accepts. `by_tier` splits `accepted`.
-    `part` is the sub-path that the policy belongs to; if it is `pooled`, its thresholds are held against
-    scores that pool all tiers so far (`Certificate.stack`). With the claim "batch", `accepted` and `by_tier`
-    are of the whole batch, and `errors` of the `drawn` rows among the accepted; else `drawn` is None. Where
-    verdicts lose shares, `loss` is their sum, and `errors` counts the accepted rows that lose anything; else
-    it is None. Where rows were drawn from a region, `seen` counts the rows that the policy accepts among the
-    `Region.judged` unlabelled ones, on which `cost` is counted too: accepted rows say nothing of coverage.
+    With the claim "batch", `accepted` and `by_tier` count the whole batch, and `errors` the `drawn` rows
+    among the accepted.
     """
 
-    thresholds: tuple[float | None, ...]
+    thresholds: tuple[float | None, ...]  # one per tier; None: the tier never accepts
     accepted: int
-    errors: int
-    by_tier: tuple[int, ...]
+    errors: int  # with fractional losses: accepted rows with any loss
+    by_tier: tuple[int, ...]  # splits `accepted`
     cost: float
     p_value: float
     level: float
     rejected: bool
-    part: int = 0
-    pooled: bool = False
-    drawn: int | None = None
-    loss: float | None = None
-    seen: int | None = None
+    part: int = 0  # sub-path that the policy belongs to
+    pooled: bool = False  # thresholds apply to scores pooled over all tiers so far (`Certificate.stack`)
+    drawn: int | None = None  # claim "batch" only
+    loss: float | None = None  # sum of fractional losses; None where every loss is 0 or 1
+    seen: int | None = None  # with a region: rows accepted among the `Region.judged` ones, as for `cost`
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bar of a reliability diagram: scores in [low, high], how many, their mean, how many were right."""
+    """One bar of a reliability diagram: scores in [low, high], their count and mean, and the correct ones."""
 
     low: float
     high: float
@@ -51,10 +46,10 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class JudgeDiagnostics:
-    """How one judge did on the certification rows when asked about all of them. No guarantee rests on it.
+    """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
 
-    A row without a verdict (failure, exact tie) is in `n` and not in `agreements`. `auroc` is None when all
-    or no verdicts are right; `kappa` is None when there is nothing beyond chance to measure.
+    A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
+    all or no verdicts are right; `kappa` is None when chance agreement is complete.
     """
 
     judge: str
@@ -73,12 +68,12 @@ class JudgeDiagnostics:
 
 @dataclass(frozen=True, slots=True)
 class HumanAgreement:
-    """Human leave-one-out agreement on the certification rows, and what no verdict can exceed there.
+    """Human leave-one-out agreement on the certification rows, and the largest attainable agreement there.
 
-    `agreements` of `comparisons` of one annotator with the majority of the others: no upper limit for a
-    judge. That is, for agreement with the majority, the share `decidable` of `rows` that have one; for
-    agreement with an annotator drawn at random, `largest_share`, the mean over rows of what the best verdict
-    there agrees with. Both limits are 95 % intervals.
+    Leave-one-out agreement (`agreements` of `comparisons` of one annotator with the majority of the others)
+    is no upper limit for a judge. The limit is, for agreement with the majority, the share `decidable` of
+    `rows` that have one; for agreement with an annotator drawn at random, `largest_share`, the mean over rows
+    of the agreement of the best verdict. Both come with 95 % intervals.
     """
 
     annotators: int
@@ -94,10 +89,7 @@ class HumanAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """A measure of agreement among people beyond chance; `interval` is two-sided at 95 %, if there is one.
-
-    Where there is none, `reason` says why.
-    """
+    """A coefficient of inter-annotator agreement, with a two-sided 95 % `interval` or a `reason`."""
 
     name: str
     value: float | None
@@ -107,10 +99,10 @@ class Coefficient:
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """What one person said on the certification rows, and how often others said the same there.
+    """The labels of one annotator on the certification rows, and their agreement with other annotators.
 
-    `agreements` of `comparisons` run over every other person on every row that both labelled. `seconds` is
-    the median time that an answer took, skips included, over the `timed` ones whose time is known.
+    `agreements` of `comparisons` run over every other annotator on every row that both labelled. `seconds` is
+    the median time of an answer, skips included, over the `timed` answers with a known time.
     """
 
     name: str
@@ -125,7 +117,7 @@ class Annotator:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How often two people agree on the rows that both labelled."""
+    """Agreement of two annotators on the rows that both labelled."""
 
     first: str
     second: str
@@ -135,7 +127,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """One judge held against one person (`stats.annotators.alternative_annotator_test`)."""
+    """One judge compared with one annotator (`stats.annotators.alternative_annotator_test`)."""
 
     judge: str
     annotator: str
@@ -147,11 +139,11 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorAgreement:
-    """How two or more people agree on the certification rows. No guarantee rests on it.
+    """Inter-annotator agreement on the certification rows. No guarantee rests on it.
 
-    `stand_ins` has an entry for each judge and each person with at least `min_rows` comparable rows, where
-    there are three people or more; `epsilon` is the gain that a judge's price is worth. `pairs` is empty
-    where there are too many people to list.
+    `stand_ins` has an entry for each judge and each annotator with at least `min_rows` comparable rows, with
+    three annotators or more; `epsilon` is the advantage that a judge's price is worth. `pairs` is empty
+    where there are too many annotators to list.
     """
 
     coefficients: tuple[Coefficient, ...]
@@ -164,7 +156,7 @@ class AnnotatorAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An upper limit on the true risk of the policy in place `test` of `tests`, at once with all others."""
+    """An upper limit on the true risk of the policy `tests[test]`, simultaneous with all others."""
 
     test: int
     upper: float
@@ -172,7 +164,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How tiers are pooled (`stats.pooling.Stack`): weights (m, m, 2), and where log-odds are cut."""
+    """Pooling of tiers (`stats.pooling.Stack`): weights (m, m, 2), and the clip of the log-odds."""
 
     weights: tuple[tuple[tuple[float, float], ...], ...]
     clip: float
@@ -180,7 +172,7 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class JudgeBinding:
-    """What a certificate is bound to, per judge: a run with anything else refuses the certificate."""
+    """The judge that a certificate is bound to: a run with any other one rejects the certificate."""
 
     judge: str
     fingerprint: str
@@ -189,9 +181,9 @@ class JudgeBinding:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the claim "batch" is about: how many items, a digest of them, and one of the votes on them.
+    """The items of the claim "batch": their number, a digest of them, and one of the votes on them.
 
-    With `release_human_labels` the drawn rows are released with people's labels, of which `labels` is a digest.
+    With `release_human_labels` the drawn rows are released with their human labels, whose digest is `labels`.
     """
 
     items: int
@@ -203,8 +195,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRow:
-    """What each judge says of one labelled row by itself, verdict and score, and which verdicts agree with
-    people: none where people have no majority."""
+    """The verdict and score of each judge on one labelled row, and the verdicts that agree with the human
+    labels: none where these have no majority."""
 
     item_id: str
     verdicts: tuple[Label | None, ...]
@@ -214,7 +206,7 @@ class CalibrationRow:
 
 @dataclass(frozen=True, slots=True)
 class InterimAnalysis:
-    """One of several planned looks: its `number` from 1 on, rows and share of delta of each, as planned."""
+    """One planned interim analysis: its `number` from 1 on, and the rows and share of delta of each."""
 
     number: int
     sizes: tuple[int, ...]
@@ -222,17 +214,17 @@ class InterimAnalysis:
 
     @property
     def share(self) -> float:
-        """What this look may spend, of delta."""
+        """The share of delta that this analysis spends."""
         return self.shares[self.number - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which test of its labels a certificate is from, and what that test may spend.
+    """The number of a certificate's test of its labels, and the share of delta that it spends.
 
     `number` is 1 where none of the certification labels was tested before, else one more than the largest
-    number of a test that shares a label with it. `share` is of delta; the shares of all tests of a label sum
-    to at most 1. `ledger` is the digest of the test's line in ledger.jsonl, and so of every line before it.
+    number of a test that shares a label with it. The shares of all tests of a label sum to at most 1.
+    `ledger` is the digest of the test's line in ledger.jsonl, and so of every line before it.
     """
 
     number: int
@@ -242,20 +234,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """The clusters that certification rows come from, and what was tested of each (`test`).
+    """The clusters of the certification rows, and the rows of each that were tested.
 
-    "one_per_cluster": one row, each cluster counting once; "row_weighted": one row, `kept` with probability rows /
-    `largest`, each row counting once; "betting": all rows. `count` clusters hold `rows` labelled rows, by `sizes`
-    the smallest, the median and the largest; `by` is what makes rows one cluster. `largest`, where it is
-    needed, is the most rows that a cluster can ever have.
+    `test` is "one_per_cluster": one row, each cluster weighs the same; "row_weighted": one row, `kept` with
+    probability rows / `largest`, each row weighs the same; or "betting": all rows.
     """
 
     count: int
-    largest: int | None
+    largest: int | None  # upper bound on the rows of any cluster, where the test needs it
     test: Literal["one_per_cluster", "row_weighted", "betting"] = "betting"
-    by: str = "group"
-    rows: int = 0
-    sizes: tuple[int, int, int] = (1, 1, 1)
+    by: str = "group"  # field or rule that makes rows one cluster
+    rows: int = 0  # labelled rows in all clusters
+    sizes: tuple[int, int, int] = (1, 1, 1)  # the smallest, the median and the largest cluster
     kept: int = 0
 
 
@@ -275,47 +265,40 @@ class Weighting:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Rows that were drawn where some tested policy accepts: `rows` of them, the other `uniform` from all.
+    """The rows drawn from the region where some tested policy accepts."""
 
-    No policy was tested whose expected coverage is above `most`. Of `judged` items, drawn from all without
-    labels, `inside` lie in the region.
-    """
-
-    most: float
-    uniform: int
-    rows: int
-    judged: int
-    inside: int
+    most: float  # the largest expected coverage of a tested policy
+    uniform: int  # certification rows drawn from all items
+    rows: int  # certification rows drawn from the region
+    judged: int  # unlabelled items drawn from all, to estimate the size of the region
+    inside: int  # of these, the items in the region
 
 
 @dataclass(frozen=True, slots=True)
 class GroupGuarantee:
     """The guarantee for the items of one value of `Certificate.group_by`, or none: then `thresholds` is None.
 
-    `rows` are its certification rows, `n` of which state an opinion; `alpha` is its own. `tests` hold each
-    sub-path up to where its testing ended, and none where there were too few rows to be tested. `spent` is
-    what its open tests could spend of delta, `finished` whether all were passed and the share handed on. The
-    other fields are those of a certificate.
+    Fields without a comment are those of a certificate.
     """
 
     value: str
     alpha: float
-    rows: tuple[str, ...]
-    n: int
-    spent: float
-    finished: bool
+    rows: tuple[str, ...]  # ids of its certification rows
+    n: int  # of these, the rows with a stated label
+    spent: float  # the share of delta that its open tests could spend
+    finished: bool  # all tests were passed, and the share was handed on
     chosen: int | None
     thresholds: tuple[float | None, ...] | None
     coverage_lower: float | None
-    tests: tuple[PolicyTest, ...]
+    tests: tuple[PolicyTest, ...]  # each sub-path up to where its testing ended; empty with too few rows
     radius: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """What a cascade certified on all other values did on the rows of this one (`rows`, with an opinion).
+    """Results of a cascade certified on all other values on the labelled `rows` of this one.
 
-    `certified` tells whether the others gave a certificate; limits are two-sided, and (0, 1) where nothing
+    `certified` is whether the other values gave a certificate; limits are two-sided, and (0, 1) where nothing
     was accepted.
     """
 
@@ -330,9 +313,9 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Each value of the field `by` left out in turn: evidence on values not seen, never a guarantee.
+    """Each value of the field `by` left out in turn: evidence on unseen values, never a guarantee.
 
-    `others` counts the rows that were never left out: those of rare values, and those without one.
+    `others` counts the rows that were never left out: those of rare values, and those without a value.
     """
 
     by: str
@@ -342,97 +325,107 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Certificate:
-    """The guarantee, or the refusal to make one, with every count needed to recompute it.
+    """The guarantee, or the reason for "no certificate", with every count needed to recompute it.
 
-    `roles` holds the ids of the items in each role (exemplars, dev, certify, holdout; pilot: unlabelled;
-    with the claim "batch" also undrawn: the rest of the batch, of which pilot and certify are parts too).
-    `stack` says how tiers are pooled, where any test is `pooled`.
-    `radius` is the robustness radius of the chosen policy, from its upper limit at the level of its test.
-    `band` limits the risk of some policies at once with probability at least 1 - `delta` (times the share of
-    the `attempt`); both are left out unless `method` is "exact". `people` is None where fewer than two people
-    labelled. `left_out` is evidence on values of a field that were not seen. `label_policy` says whom
-    verdicts agree with, `method` how that was tested: "exact" from counts, else by betting on rows
-    ("betting") or on whole clusters ("clusters"), in an order drawn by the seed: then a p-value needs the
-    votes and labels themselves. `scoring` is None where no score was fitted. `overall` is the mean over all
-    items as the last judge sees them, whatever came of the test; None for the claim "batch". With a `region`,
-    the rows in the role `region` are tested too, and only the rows in the role `certify` stand for all items.
+    `status == "certified"`: with probability at least 1 - `delta` over the draw of the certification rows, at
+    least 1 - `alpha` of the verdicts that the cascade releases agree with the human labels: on items from the
+    same population, or, with the claim "batch", on the items of `batch`.
 
-    `n` counts the certification rows of the claim, `no_majority` those among them where nobody is ahead or
-    everybody skipped. `skipped` rows are among them, or with `task.skips == "outside"` outside the claim;
-    `dropped_ties` are outside (in a batch everything is inside), and `contested_ties` are rows of the claim
-    that some people call a tie, where ties are dropped.
+    `status == "none"`: nothing was certified. Then `thresholds` is None.
 
-    With `group_by`, a field of the items, each value has a guarantee of its own in `groups`, or none, and
+    `status == "expected"`, with the claim "expected", is no certificate: in expectation, over the draw of the
+    labelled rows and of a run's items together, at most `alpha` of the verdicts that the run releases
+    disagree with the human labels (`stats.conformal`). It has no thresholds, since each run finds its own
+    from the rows in `calibration`, and `delta` is 1: nothing is said of any one draw.
+
+    With `group_by`, each value of a field of the items has a guarantee of its own in `groups`, or none, and
     `chosen`, `thresholds`, `tests`, `radius` and `band` are there, not here. Then `status` is "certified" if
     any of them is, all of these hold at once with probability at least 1 - `delta`, and items of every other
     value are abstained on. `alpha` is that of values without one of their own, and `coverage_lower` a limit
     on the share released of items of all values.
 
-    `status == "none"` means that nothing was certified: then `thresholds` is None, `reason` says why and
-    `advice` what would help. Otherwise, with probability at least 1 - `delta` over the draw of the
-    certification rows, at least 1 - `alpha` of the verdicts that the cascade releases agree with people:
-    on items from the same population, or, with the claim "batch", on the items of `batch`.
-
-    `status == "expected"`, with the claim "expected", is no certificate: in expectation, over the draw of the
-    labelled rows and of a run's items together, at most `alpha` of the verdicts that the run releases
-    disagree with people (`stats.conformal`). It has no thresholds, since each run finds its own from the rows
-    in `calibration`, and `delta` is 1: nothing is said of any one draw.
+    With a `region`, the rows in the role `region` are tested too, and only the rows in the role `certify`
+    stand for all items.
     """
 
+    # the claim
     schema: int
     status: Literal["certified", "expected", "none"]
-    reason: str
-    advice: str
+    reason: str  # why nothing was certified
+    advice: str  # what would help
     alpha: float
     delta: float
     claim: Literal["population", "batch", "expected"]
+    # the tests
     path: str
     procedure: str
     prefer: str
     estimator: str
     task: Task
-    label_policy: Against
-    n: int
-    no_majority: int
-    dropped_ties: int
-    chosen: int | None
+    label_policy: Against  # human label that verdicts must agree with
+    n: int  # certification rows of the claim
+    no_majority: int  # of these, rows without a majority label, or skipped by everybody
+    dropped_ties: int  # rows outside the claim as ties; with the claim "batch" every row is inside
+    chosen: int | None  # index in `tests` of the policy used
     thresholds: tuple[float | None, ...] | None
     coverage_lower: float | None
     tests: tuple[PolicyTest, ...]
+    # judges
     judges: tuple[JudgeBinding, ...]
     diagnostics: tuple[JudgeDiagnostics, ...]
     human_agreement: HumanAgreement | None
+    # provenance
     roles: Mapping[str, tuple[str, ...]]
+    """Item ids by role: exemplars, dev, certify, holdout; pilot (unlabelled); with the claim "batch" also the
+    rest of the batch, of which pilot and certify are parts too; region."""
     protocol: str
     data_digest: str
     seed: int
     version: str
     created: str
     assumptions: tuple[str, ...]
-    stack: Pooling | None = None
+    # more on the tests
+    stack: Pooling | None = None  # where any test is `pooled`
     batch: Batch | None = None
     radius: float | None = None
+    """Robustness radius of the chosen policy from its upper limit at the level of its test."""
     band: tuple[Checkpoint, ...] = ()
-    annotator_agreement: AnnotatorAgreement | None = None
+    """Simultaneous limits on the risk of some policies, with probability at least 1 - `delta` (times the
+    share of the `attempt`); "exact" only."""
+    # secondary statistics
+    annotator_agreement: AnnotatorAgreement | None = None  # None with fewer than two annotators
+    # more on the claim
     group_by: str | None = None
     groups: tuple[GroupGuarantee, ...] = ()
-    left_out: LeftOut | None = None
+    left_out: LeftOut | None = None  # evidence on unseen values of a field
     method: Literal["exact", "betting", "clusters"] = "exact"
+    """Test of each policy: "exact" from counts, else by betting on rows ("betting") or on whole clusters
+    ("clusters") in an order drawn by the seed: then a p-value needs the votes and labels themselves."""
     interim: InterimAnalysis | None = None
     clusters: Clusters | None = None
     weighting: Weighting | None = None
     overall: Overall | None = None
+    """Mean over all items as the last judge sees them, whatever the result of the test; None for the claim
+    "batch"."""
     attempt: Attempt | None = None
     region: Region | None = None
-    skipped: int = 0
-    contested_ties: int = 0
-    calibration: tuple[CalibrationRow, ...] = ()
+    skipped: int = (
+        0  # rows skipped by everybody: among `n`, or outside the claim with `task.skips == "outside"`
+    )
+    contested_ties: int = 0  # rows of the claim that some annotators call a tie, where ties are dropped
+    calibration: tuple[
+        CalibrationRow, ...
+    ] = ()  # claim "expected": the rows from which a run finds thresholds
 
     def _facts(self) -> Mapping[str, object]:
-        outcome = self.reason if self.status == "none" else self.status
-        facts: dict[str, object] = {"certificate": f"none: {outcome}" if self.status == "none" else outcome}
-        facts |= {"claim": self.claim, "alpha": f"{self.alpha:g}", "delta": f"{self.delta:g}", "rows": self.n}
-        return {**facts, "judges": " → ".join(seal.judge for seal in self.judges)}
+        return {
+            "certificate": f"none: {self.reason}" if self.status == "none" else self.status,
+            "claim": self.claim,
+            "alpha": f"{self.alpha:g}",
+            "delta": f"{self.delta:g}",
+            "rows": self.n,
+            "judges": " → ".join(binding.judge for binding in self.judges),
+        }
 
     def __repr__(self) -> str:
         return one_line("Certificate", self._facts())

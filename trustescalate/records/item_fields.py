@@ -19,5 +19,4 @@ def value_of(item: Item, by: str) -> str | None:
 
 def values_of(items: Iterable[Item], by: str) -> Mapping[str, str]:
     """The value of each item that has one, by id."""
-    found = {item.id: value_of(item, by) for item in items}
-    return {item_id: value for item_id, value in found.items() if value is not None}
+    return {item.id: value for item in items if (value := value_of(item, by)) is not None}

@@ -1,4 +1,4 @@
-"""What a backend is asked, what it answers, and what a judge says."""
+"""Define requests to a backend, its replies, and the votes of a judge."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, get_args
 from trustescalate.records.task import STRICT, Json, Label
 
 Mode = Literal["direct", "reason", "structured", "stated"]
-"""How a judge is asked: for a verdict alone; to reason first; for a JSON object; with its own confidence."""
+"""Form of reply: the verdict alone; after reasoning; a JSON object; with a verbalized confidence."""
 MODES: tuple[Mode, ...] = get_args(Mode)
 Channel = Literal["logprobs", "samples", "stated"]
-"""Where probabilities come from: the tokens' log-probabilities, several draws, or what the judge says."""
+"""Source of probabilities: token log-probabilities, several draws, or the verbalized confidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model. Equal requests have equal answers, so a request is a cache key.
+    """One request to a model. Equal requests have equal replies, so a request is a cache key.
 
     `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
     task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
-    `mode` says what form of answer the messages ask for, and `nonce` with which code its verdict line begins.
+    `mode` is the form of reply that the messages ask for, and `nonce` the code on its verdict line.
     """
 
     messages: tuple[Message, ...]
@@ -50,8 +50,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was asked of a model, in counts. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
-    were answered by a Batch API, at its discount."""
+    """Calls to a model and their tokens. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
+    went through a Batch API, at its discount."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -71,10 +71,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer. `tokens` is None when the endpoint gave no log-probabilities.
+    """A model's reply. `tokens` is None when the endpoint gave no log-probabilities.
 
-    `failure` is a code of `FAILURES` when there is no usable answer at all (timeout, refused, …); whether
-    the text holds a verdict is decided later, by `judges.reading.read_verdict`.
+    `failure` is a code of `FAILURES` when there is no usable reply at all (timeout, refused, …); whether
+    the text holds a verdict is decided later, by `judges.reply_parsing.read_verdict`.
     """
 
     text: str
@@ -115,9 +115,9 @@ class Vote:
 
     `probs` is in the item's own frame (order already undone), over the task's labels, as seen: it sums to
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
-    `channel` says where it comes from: token log-probabilities (or numbers that the judge computes), samples,
-    or what the judge says of itself: then `probs` holds the confidence that it states at the label that it
-    names. `tokens` are the last ones of a failed vote, so that a later reader may make more of it.
+    `channel` is the source: token log-probabilities (or numbers that the judge computes), samples, or a
+    verbalized confidence: then `probs` holds it at the label that the judge names. `tokens` are the last ones
+    of a failed vote, so that a later parser may read more of it.
     """
 
     exemplar_set: int

@@ -1,4 +1,4 @@
-"""Means over all items, those that a cascade abstains on included: they decide nothing."""
+"""Record means over all items, abstained ones included; no decision depends on them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """The mean label over the items of one kind; `name` is None for items that name none.
+    """The mean label over the items of one stratum; `name` is None for items without a value.
 
-    `interval` and `label_only` hold for all kinds at once with probability 95 %. `usable` and `reason` as in
+    `interval` and `label_only` hold for all strata at once with probability 95 %. `usable` and `reason` as in
     `Overall`. `pooled`: too few labels to be a stratum of its own in the mean over all items.
     """
 
@@ -28,10 +28,10 @@ class Overall:
     """The mean label over all items, abstained ones too: a win rate, a pass rate or a mean rating.
 
     `estimate` and its 95 % `interval` use predictions for all items and the certification rows' labels;
-    `label_only` uses labels alone, and is to be read where `usable` is False; `label_basis` says of which
-    kind it is (`stats.intervals`). `reason` says why that is so, or why there is no estimate at all.
-    `verdicts` are limits from released verdicts alone. `grouped`: each group of items counts once. `strata`:
-    kind by kind, where items name one.
+    `label_only` uses labels alone, and applies where `usable` is False; `label_basis` is its method
+    (`stats.intervals`). `reason` is why the estimate is not usable, or missing. `verdicts` are limits from
+    released verdicts alone. `grouped`: each group of items counts once. `strata`: estimates by stratum, where
+    items name one.
     """
 
     estimate: float | None

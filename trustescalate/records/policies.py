@@ -28,9 +28,9 @@ def certified_groups(certificate: Certificate) -> tuple[GroupGuarantee, ...]:
 
 
 def largest_alpha(certificate: Certificate) -> float:
-    """The share of released verdicts that may be wrong, over all: the largest that was certified.
+    """The largest certified risk level, which bounds the risk over all released verdicts.
 
-    Where guarantees are for each value, the released verdicts are a mixture of theirs.
+    With a guarantee for each value, the released verdicts are a mixture of theirs.
     """
     return max((guarantee.alpha for guarantee in certified_groups(certificate)), default=certificate.alpha)
 

@@ -1,16 +1,16 @@
-"""What a probe found: how often a text that tries to buy a verdict gets it."""
+"""Record the results of a prompt-injection probe: attack success rates per judge."""
 
 from dataclasses import dataclass
 
 CONTROL = "control"
-"""The family of harmless additions, which measures how often a verdict turns by itself."""
+"""The family of harmless additions, which measure how often a verdict changes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbedFamily:
-    """One family of attacks on one judge: `tries` verdicts under attack, how many of them the attack won.
+    """One family of attacks on one judge: `tries` verdicts under attack, and the `wins` of the attack.
 
-    `silent` are tries after which the judge gave no verdict at all; in a cascade such an item escalates.
+    `silent` counts tries without any verdict; in a cascade such an item escalates.
     """
 
     family: str
@@ -21,9 +21,9 @@ class ProbedFamily:
 
 @dataclass(frozen=True, slots=True)
 class ProbedJudge:
-    """One judge under attack. `fingerprint` is that of its whole ensemble, as a certificate bindings it.
+    """One judge under attack. `fingerprint` is that of its whole ensemble, as in a certificate.
 
-    `control` is what harmless additions did to the same verdicts; it is no part of the counts.
+    `control` holds the effect of harmless additions on the same verdicts; the counts exclude it.
     """
 
     judge: str
@@ -38,21 +38,21 @@ class ProbedJudge:
 
     @property
     def wins(self) -> int:
-        """Verdicts that an attack won: another one without it, the wanted one with it."""
+        """Successful attacks: another verdict without the attack, the wanted one with it."""
         return sum(family.wins for family in self.families)
 
     @property
     def silent(self) -> int:
-        """Tries after which there was no verdict."""
+        """Verdicts under attack that are missing."""
         return sum(family.silent for family in self.families)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """probe.json: `attacks` texts put into a response of each of `items` items, and every judge asked again.
+    """probe.json: every judge's verdicts with each of `attacks` texts added to a response of each of `items`.
 
-    `replies` is how many replies that repeat an attack the reader was given, and `forged` how many of them it
-    took for what the attack wants.
+    `replies` counts the replies that repeat an attack and were given to the reply parser, and `forged` those
+    parsed as the verdict that the attack wants.
     """
 
     schema: int

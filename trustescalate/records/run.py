@@ -1,4 +1,4 @@
-"""A run: its header, its decisions, and what its rows say together."""
+"""Define a run: its header, its decisions, and statistics derived from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from trustescalate.records.task import Annotation, Item, Json, Label
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one tier did with one item.
+    """The outcome of one tier on one item.
 
-    `score` and `score_upper` bound the full ensemble's score; they are equal when all votes were asked.
+    `score` and `score_upper` bound the full ensemble's score; they are equal without early stopping.
     """
 
     judge: str
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the cascade did with one item. `label` is None when a person is needed; `reason` says why."""
+    """The outcome of the cascade on one item. `label` is None on abstention; `reason` says why."""
 
     item_id: str
     label: Label | None
@@ -44,7 +44,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RunHeader:
-    """run.json: what was run, with what. `config` never holds a key, only the names of their variables."""
+    """run.json. `config` never holds an API key, only the names of their variables."""
 
     schema: int
     id: str
@@ -62,7 +62,7 @@ class RunHeader:
 class TierShift:
     """The scores of the rows that reach a tier: `before` certification rows against `after` items of the run.
 
-    `gap` is the largest one between the two distribution functions. `raised` after Holm's correction.
+    `gap` is the largest difference of the two distribution functions; `raised` is after Holm's correction.
     """
 
     judge: str
@@ -77,7 +77,7 @@ class TierShift:
 class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
 
-    `annotations` are those on judged items, if people labelled any: they measure, they certify nothing.
+    `annotations` are those on judged items, if there are any: they measure, and certify nothing.
     `overall`, `shift` and `standings` are derived from the rows and from the certificate's votes, never
     stored; `standings` is None where no models are named. So is `independent`: the ids of items that are
     independent of one another and of all that the certificate was made from, one of each cluster.

@@ -1,4 +1,4 @@
-"""Several models side by side: each with its figures, and which of them the labels tell apart."""
+"""Record a leaderboard: models with their estimates, and the pairs that labels cannot separate."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One model: a mean (win rate, pass rate, rating) or a Bradley-Terry strength, by people's standard.
+    """One model: a mean (win rate, pass rate, rating) or a Bradley-Terry strength in terms of human labels.
 
     `interval` and `label_only` hold for all models at once with probability 95 %; the first uses predictions
     for `rows` rows and `labels` human labels, the second labels alone. `usable` is False where the labels are
     too few for the first, and `reason` says how few. Without any figure `estimate` is None. `by_judges` and
-    `by_people` are what predictions alone and labels alone say, uncorrected. Better than all models but so
-    many is surely from `first_place` to `last_place`.
+    `by_people` are the uncorrected estimates from predictions alone and from labels alone. `first_place` and
+    `last_place` bound the rank.
     """
 
     model: str
@@ -31,7 +31,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Whether judges alone and people alone order the models alike: coefficients and two-sided p-values."""
+    """Rank correlation of models by judges alone and by labels alone, with two-sided p-values."""
 
     models: int
     spearman: float
@@ -45,8 +45,8 @@ class Standings:
     """A leaderboard, best estimate first; models without an estimate come last.
 
     `not_separable` are the pairs of models that the labels cannot tell apart, at 95 % for all pairs at once.
-    `left_out` rows name no model, or the same twice. `paired`: rows of one item were taken as hanging
-    together. `reason` says why there is no leaderboard at all.
+    `left_out` rows name no model, or the same twice. `paired`: rows of one item were treated as clustered.
+    `reason` is why there is no leaderboard at all.
     """
 
     method: Literal["mean", "bradley_terry"]
@@ -61,7 +61,7 @@ class Standings:
 
 
 def groups_of(board: Standings) -> tuple[tuple[str, ...], ...]:
-    """Runs of neighbours on a leaderboard that cannot be told apart, and what pairs are left, by model.
+    """Group neighbours on a leaderboard that are not separable; the remaining pairs follow.
 
     >>> one, two, six = (Standing(name, 9, 5, 0.5) for name in ("one", "two", "six"))
     >>> groups_of(Standings("mean", (one, two, six), (("one", "two"), ("two", "six"))))
@@ -69,13 +69,12 @@ def groups_of(board: Standings) -> tuple[tuple[str, ...], ...]:
     """
     names = [each.model for each in board.models if each.estimate is not None]
     alike = {frozenset(pair) for pair in board.not_separable}
-    found: list[tuple[str, ...]] = []
+    groups: list[tuple[str, ...]] = []
     for start in range(len(names)):
         end = start + 1
         while end < len(names) and all(frozenset((names[k], names[end])) in alike for k in range(start, end)):
             end += 1
-        if end > start + 1 and not (found and set(names[start:end]) <= set(found[-1])):
-            found.append(tuple(names[start:end]))
-    said = {frozenset((a, b)) for group in found for a in group for b in group if a != b}
-    left = [pair for pair in board.not_separable if frozenset(pair) not in said]
-    return (*found, *left)
+        if end > start + 1 and not (groups and set(names[start:end]) <= set(groups[-1])):
+            groups.append(tuple(names[start:end]))
+    grouped = {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
+    return (*groups, *(pair for pair in board.not_separable if frozenset(pair) not in grouped))

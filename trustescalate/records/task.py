@@ -1,4 +1,4 @@
-"""The question, what is judged, and what people said of it."""
+"""Define the task, its items, and the annotations on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ Label = str
 Json = Any
 Purpose = Literal["sample", "region", "abstained", "other"]
 STRICT: Mapping[str, Json] = {"extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
-"""Read by pydantic at the door: an unknown key or a NaN is an error, and an id or label may be a number."""
+"""Configuration of pydantic: an unknown key or a NaN is an error; an id or label may be a number."""
 
 
 class TaskKind(StrEnum):
-    """What is asked of a judge: compare two responses, or label one."""
+    """The kind of question: compare two responses, or label one."""
 
     PAIRWISE = "pairwise"
     BINARY = "binary"
@@ -22,11 +22,11 @@ class TaskKind(StrEnum):
 
 
 Against = Literal["majority", "annotator"]
-"""Whom a verdict must agree with: most of an item's annotators, or one of them, drawn at random."""
+"""Human label that a verdict must agree with: that of most annotators, or of one drawn at random."""
 
 TIE: Label = "tie"
 SKIP: Label = "skip"
-"""An annotator's way to say "no opinion". It is kept, shown, and never counted as agreement."""
+"""An annotator's abstention. It is kept, shown, and never counted as agreement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ class Task:
 
     `labels` is what a judge may answer, in the task's own order; with `ties == "drop"` a pairwise task offers
     no tie, and rows that most annotators call a tie are outside the claim, at calibration and after. With
-    `ties == "half"` a tie against a preference is half right. A rating within `tolerance` of people's is
-    right. A row that everybody skipped disagrees with any verdict; with `skips == "outside"` it is outside.
+    `ties == "half"` a tie against a preference is half right. A rating within `tolerance` of the human
+    label is right. A row that everybody skipped disagrees with any verdict; with `skips == "outside"` it is
+    outside the claim.
     """
 
     kind: TaskKind
@@ -53,7 +54,7 @@ class Task:
 
     @property
     def annotation_labels(self) -> tuple[Label, ...]:
-        """What a person may answer: a judge's labels, a skip, and a tie even where ties are dropped."""
+        """The labels of an annotator: those of a judge, a skip, and a tie even where ties are dropped."""
         extra = [TIE] if self.kind is TaskKind.PAIRWISE and TIE not in self.labels else []
         return (*self.labels, *extra, SKIP)
 
@@ -83,13 +84,20 @@ class Item:
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
     @property
+    def prompt_text(self) -> str:
+        """The prompt as plain text."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n".join(turn.content for turn in self.prompt)
+
+    @property
     def texts(self) -> tuple[str, ...]:
-        """The responses as plain texts; of turns, what the assistant says."""
+        """The responses as plain texts; of turns, those of the assistant."""
         return tuple(map(spoken, self.responses))
 
 
 def spoken(response: str | tuple[Turn, ...]) -> str:
-    """A response as one text; of turns, what the assistant says."""
+    """A response as one text; of turns, those of the assistant."""
     if isinstance(response, str):
         return response
     return "\n\n".join(turn.content for turn in response if turn.role == "assistant")
@@ -97,11 +105,11 @@ def spoken(response: str | tuple[Turn, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One person's opinion on one item. Ties and skips are labels. `seconds`: how long it took them.
+    """One annotator's label of one item, a tie or a skip included, and the `seconds` that it took.
 
-    `purpose` is why this item was labelled: as part of a "sample", without regard to what a judge says of it;
-    as part of a sample from the "region" that the tested policies accept; because a cascade "abstained"; or
-    for a reason that is not known ("other"). Only samples certify, and only the first stands for all items.
+    `purpose` is why this item was labelled: as part of a "sample", independently of any judge; as part of a
+    sample from the "region" that the tested policies accept; because a cascade "abstained"; or for an unknown
+    reason ("other"). Only samples certify, and only the first stands for all items.
     """
 
     item_id: str

@@ -15,7 +15,7 @@ def orders_of(votes: Sequence[Vote]) -> int:
 
 
 def draws_of(votes: Sequence[Vote]) -> int:
-    """How many of these stand side by side in the first one's order: draws, where there are samples."""
+    """How many of these follow one another in the first one's order: draws, where there are samples."""
     first = votes[: orders_of(votes)]
     return next((place for place, vote in enumerate(first) if vote.order != first[0].order), len(first))
 
@@ -26,9 +26,10 @@ def all_votes(votes: Sequence[Vote], planned: int) -> bool:
 
 
 def may_settle(votes: Sequence[Vote], planned: int, more: int, enough: Enough) -> bool:
-    """Whether so few more votes may be enough, whatever they say.
+    """Whether `more` votes can be enough for some outcome of theirs.
 
-    What decides soonest is failed votes, which only lower the score, or sure ones for the label that leads.
+    The earliest decisions come from failed votes, which only lower the score, or from certain votes for the
+    leading label.
 
     >>> vote = Vote(0, "AB", {"A": 0.9, "B": 0.1})
     >>> [may_settle([vote], 10, n, lambda v, _: sum(w.probs.get("A", 0) for w in v) >= 3) for n in (2, 3)]

@@ -204,15 +204,15 @@ def test_a_table_of_answers_as_shown_or_of_labels(project: Project, tmp_path: Pa
 
 def test_a_blind_export_that_was_filled_in_comes_back(judged: Project, tmp_path: Path) -> None:
     """`export --as csv --blind --only abstained`, two empty columns filled in by hand."""
-    queue_abstained(judged)
-    queue = open_queue(judged)
-    export_run(judged, None, "csv", tmp_path / "out.csv", only="abstained", blind=True)
+    queue_abstained(judged.config, judged.hooks)
+    queue = open_queue(judged.config)
+    export_run(judged.config, None, "csv", tmp_path / "out.csv", only="abstained", blind=True)
     with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows[1:]:
         row.update(label="B", annotator="ann")
     table(tmp_path / "filled.csv", list(rows[0]), *(list(row.values()) for row in rows))
-    found = collect_answers(judged, [tmp_path / "filled.csv"])
+    found = collect_answers(judged.config, [tmp_path / "filled.csv"])
     assert (found.added, found.purposes) == (len(queue.rows) - 1, {"abstained": len(queue.rows) - 1})
     assert {note.label for note in notes_of(config_of(judged)).values() if note.annotator == "ann"} == {"B"}
 
@@ -285,7 +285,7 @@ def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project
     assert select_rows(judged.config, data).roles == roles
     renewed = asyncio.run(judged.calibrate())
     assert replace(renewed, created=certificate.created) == certificate
-    said = dict(inspect_project(judged).facts)["items"]
+    said = dict(inspect_project(judged.config).facts)["items"]
     assert said.endswith(f"; {len(settled)} more were picked for people, and certify nothing")
 
 
@@ -333,29 +333,29 @@ def test_a_settled_item_that_is_drawn_later_joins_the_sample_when_the_draw_reach
     judged: Project,
 ) -> None:
     _, settled = settle(judged)
-    found = queue_calibration(judged, 80)
-    queue = open_queue(judged)
+    found = queue_calibration(judged.config, judged.hooks, 80)
+    queue = open_queue(judged.config)
     known = [n for n, row in enumerate(queue.rows) if row.known]
     assert found.known == len(known) >= 3
     until = next(n for n in range(known[1] + 1, len(queue.rows)) if n not in known)
     ids = [row.item_id for row in queue.rows[: until + 1] if not row.known]
     answer(queue, [(item_id, "bob", "first") for item_id in ids])
     reached = [n for n in known if n < until]
-    result = collect_answers(judged)
+    result = collect_answers(judged.config)
     assert (result.promoted, result.added) == (len(reached), len(ids))
     sampled = {item.id for item in load_dataset(judged.config).labelled}
     assert sampled & settled == {queue.rows[n].item_id for n in reached}
     answer(queue, [(row.item_id, "bob", "first") for row in queue.asked if row.item_id not in ids])
-    assert collect_answers(judged).promoted == len(known) - len(reached)
+    assert collect_answers(judged.config).promoted == len(known) - len(reached)
     assert settled & sampled < settled
 
 
 def test_fresh_rows_renew_the_certificate(judged: Project) -> None:
     before = judged.certificate()
-    queue_calibration(judged, 20)
-    queue = open_queue(judged)
+    queue_calibration(judged.config, judged.hooks, 20)
+    queue = open_queue(judged.config)
     answer(queue, [(row.item_id, "ann", "tie") for row in queue.rows])
-    collect_answers(judged)
+    collect_answers(judged.config)
     renewed = asyncio.run(judged.calibrate())
     assert {row.item_id for row in queue.rows} <= set(renewed.roles["certify"]) | set(
         renewed.roles["exemplars"]

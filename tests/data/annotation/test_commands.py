@@ -39,7 +39,7 @@ def test_abstentions_are_settled_and_the_certificate_is_left_alone(config: Path)
     assert "calibrate" not in brought.stderr
     again = cli("queue", result.header.id, "--config", config)
     assert again.stdout.splitlines()[0] == "to label: 0"
-    assert f"left out: {count} that people labelled already" in again.stdout
+    assert f"left out: {count} with human labels" in again.stdout
     assert "next" not in again.stderr
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate.analysis.queues import queue_abstained, queue_calibration
+from trustescalate.calibration.prepare import draw_batch
 from trustescalate.config import load_config
 from trustescalate.data.annotation import queue
 from trustescalate.data.annotation.queue import FIRST, SECOND, open_queue, read_queue, swapped
@@ -222,13 +223,13 @@ def test_a_batch_has_its_own_draw(tmp_path: Path) -> None:
     config = write_project(tmp_path, labelled=20, unlabelled=80, guarantee=claim)
     project = Project.open(config)
     data = load_dataset(project.config)
-    drawn = project.draw(data)
+    drawn = draw_batch(project.config, data)
     assert drawn is not None
     found = queue_calibration(project.config, project.hooks)
     made = read_queue(Path(found.folder))
     assert {row.item_id for row in made.rows} == drawn.drawn - data.annotated
     assert (found.rows, found.labelled) == (len(made.rows), len(drawn.drawn & data.annotated))
-    with pytest.raises(UsageError, match="label says how many"):
+    with pytest.raises(UsageError, match="label_budget says how many"):
         queue_calibration(project.config, project.hooks, 5)
 
 

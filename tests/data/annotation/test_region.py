@@ -186,7 +186,7 @@ def test_labels_of_another_purpose_join_in_the_order_of_the_draw(tmp_path: Path)
     assert queue(config, 10).known == 1
     answer_like_people(config)
     brought = cli("label", "import", "--config", config)
-    assert "drawn at random where the tested policies accept, they can certify: 9" in brought.stdout
+    assert "drawn at random where the tested policies accept; they can certify: 9" in brought.stdout
     data = load_dataset(Project.open(config).config)
     assert {item.id for item in data.in_region} == set(rows)
     with notes.open("ab") as file:
@@ -225,7 +225,7 @@ def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) 
         ('path = "tierwise"', "", "tierwise"),
         ('path = "common"\nclaim = "batch"\nlabel_budget = 30', "", "batch"),
         ('path = "common"\ncluster_test = "betting"\nlargest_cluster = 4', "", "clusters"),
-        ('path = "common"\ninterim = [20, 40]', "", "looks"),
+        ('path = "common"\ninterim = [20, 40]', "", "interim"),
         ('path = "common"\nweight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"', "", "weight"),
         ('path = "common"', '[groups]\nby = "meta.language"', "by"),
         ('path = "common"', '[groups]\nevidence = "meta.language"', "evidence"),

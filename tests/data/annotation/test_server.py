@@ -16,7 +16,7 @@ from tests.support.projects import write_project
 from trustescalate.analysis.queues import queue_calibration
 from trustescalate.data.annotation.answers import read_answers
 from trustescalate.data.annotation.queue import Queue, QueueHeader, QueueRow, open_queue, read_queue
-from trustescalate.data.annotation.session import Desk, clean_name, options
+from trustescalate.data.annotation.session import AnnotationSession, clean_name, options
 from trustescalate.project import Project
 from trustescalate.records import Task, TaskKind, Turn
 from trustescalate.records.progress import Hooks
@@ -251,8 +251,8 @@ def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
     turns = (Turn("assistant", "Hello."), Turn("user", "And now?"), Turn("assistant", "Bye."))
     row = QueueRow("x", "", (Turn("user", "Hi"),), (turns,), "ref")
     with AnswerFile(tmp_path) as file:
-        desk = Desk(made(Task(TaskKind.BINARY, "Fine?", ("pass", "fail")), row), file)
-        shown = desk.row(0)
+        session = AnnotationSession(made(Task(TaskKind.BINARY, "Fine?", ("pass", "fail")), row), file)
+        shown = session.row(0)
     assert shown["prompt"] == [{"role": "user", "text": "Hi"}]
     assert [turn["role"] for turn in shown["responses"][0]] == ["assistant", "user", "assistant"]
     assert shown["reference"] == "ref"

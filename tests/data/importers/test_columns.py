@@ -153,7 +153,7 @@ def test_columns_are_named_in_a_file_or_in_the_configuration(said: str, tmp_path
         (
             '[import]\nprompt = "asked"\nresponses = ["said"]\nlabel = "verdict"',
             DataError,
-            "what do the labels mean",
+            "the labels have no known meaning",
         ),
         (
             '[import]\nprompt = "asked"\nresponses = ["said", "verdict"]\nforward_fill = ["asked"]',

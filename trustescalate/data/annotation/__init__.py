@@ -1,4 +1,4 @@
-"""People answer what a cascade left open, or what a certificate needs: queues, a local page, the way back.
+"""Collect human labels: queues of items, a local annotation page, and the answers.
 
-Nothing here certifies, and nothing here looks at what a judge said of an item that it shows to people.
+Nothing here certifies, and no verdict of a judge is shown to an annotator.
 """

@@ -1,14 +1,13 @@
-"""What people answered, as they answered it: a file that only grows, a line each, on the disk at once.
+"""Append answers of annotators to a file, one line each, flushed to the disk at once.
 
-A later line of the same person on the same row replaces an earlier one; one without an answer takes it back.
-What an answer means in the item's own frame is said by its queue.
+A later line of the same annotator on the same row replaces an earlier one; one without an answer withdraws
+it. The queue translates answers to the item's own frame.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from trustescalate.errors import DataError, UsageError
@@ -21,7 +20,7 @@ ANSWERS = "answers.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, or, with None, that it is taken back. `seconds` is how long the person looked."""
+    """One answer, or with None its withdrawal. `seconds` is the time that the row was shown."""
 
     queue: str
     item_id: str
@@ -33,37 +32,39 @@ class Answer:
 
 
 Standing = dict[tuple[str, str], Answer]
-"""By annotator and item, oldest first: what everybody says by now."""
+"""The current answers by annotator and item, oldest first."""
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """All lines of an answers file; a torn last one is dropped. Raises DataError where another is damaged."""
+    """Read an answers file without a torn last line. Raises DataError where another line is damaged."""
     try:
         return read_appended(path, Answer)[0]
     except DataError as error:
-        raise DataError(
-            error.problems, "the file was edited or damaged; mend the lines named above"
-        ) from None
+        raise DataError(error.problems, "the file was edited or damaged; fix the lines named above") from None
 
 
 def standing(answers: Iterable[Answer]) -> Standing:
-    """What holds in the end.
+    """Return the current answers.
 
-    >>> said = [Answer("q", "x", "ann", "first"), Answer("q", "y", "ann", "tie")]
-    >>> said += [Answer("q", "x", "ann", "second"), Answer("q", "y", "ann", None)]
-    >>> [(who, item, row.answer) for (who, item), row in standing(said).items()]
+    >>> rows = [Answer("q", "x", "ann", "first"), Answer("q", "y", "ann", "tie")]
+    >>> rows += [Answer("q", "x", "ann", "second"), Answer("q", "y", "ann", None)]
+    >>> [(who, item, row.answer) for (who, item), row in standing(rows).items()]
     [('ann', 'x', 'second')]
     """
-    holds: Standing = {}
+    current: Standing = {}
     for row in answers:
-        holds.pop((row.annotator, row.item_id), None)
-        if row.answer is not None:
-            holds[row.annotator, row.item_id] = row
-    return holds
+        _update(current, row)
+    return current
+
+
+def _update(current: Standing, row: Answer) -> None:
+    current.pop((row.annotator, row.item_id), None)
+    if row.answer is not None:
+        current[row.annotator, row.item_id] = row
 
 
 class AnswerFile:
-    """The answers of one queue, open for more; only one process may hold it."""
+    """The answers of one queue, open for writing by one process at a time."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / ANSWERS
@@ -82,7 +83,7 @@ class AnswerFile:
             raise
 
     def add(self, row: Answer) -> None:
-        """Write one line; when this returns, it is on the disk. What fails leaves nothing behind."""
+        """Write one line to the disk. A failure leaves no partial line."""
         size = os.fstat(self._file).st_size
         try:
             append(self._file, encode(row) + b"\n")
@@ -90,18 +91,14 @@ class AnswerFile:
         except OSError:
             os.ftruncate(self._file, size)
             raise
-        self.standing.pop((row.annotator, row.item_id), None)
-        if row.answer is not None:
-            self.standing[row.annotator, row.item_id] = row
+        _update(self.standing, row)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

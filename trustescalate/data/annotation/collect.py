@@ -1,7 +1,7 @@
-"""Answers on their way back: from the local page, a spreadsheet or another tool into [data] annotations.
+"""Collect answers from the local page, a spreadsheet or another tool into [data] annotations.
 
-All or nothing: whatever cannot be taken is named, and then nothing is written. Why an item was labelled comes
-from the queues, never from the answers, so that what a cascade abstained on does not certify by accident.
+All or nothing: every invalid answer is named, and then nothing is written. The purpose of a label comes from
+the queues, never from the answers, so that abstained items do not certify by accident.
 """
 
 import csv
@@ -24,26 +24,24 @@ from trustescalate.data.annotation.queue import (
     queue_folders,
     read_queue,
 )
-from trustescalate.data.dataset import Dataset
+from trustescalate.data.dataset import FIX_LINES, Dataset
 from trustescalate.data.importers.base import Found, Notes, Plain
 from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
+from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
-"""A CSV of answers has one of these, `annotator`, and `answer` (as shown) or `label` (in the item's own)."""
+"""A CSV of answers has one of these, `annotator`, and `answer` (as shown) or `label` (of the item)."""
 SPELLINGS = {"1": FIRST, "2": SECOND, "0": TIE}
-FLIPPED = {"A": "B", "B": "A"}
-
-
 DRAWN: Mapping[Purpose, int] = {"region": 1, "sample": 2}
-"""Purposes of rows that were drawn, and which one stays where an item was drawn twice: the larger."""
+"""Purposes of drawn rows; the larger one wins where an item was drawn twice."""
 
 
 class Given(NamedTuple):
-    """One person's label of one item, and where it stands."""
+    """One annotator's label of one item, and its place in a file."""
 
     where: str
     item_id: str
@@ -55,9 +53,9 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CollectedAnswers:
-    """What came back. `merged` was known, with the same label; `promoted` items joined the sample.
+    """Counts of collected labels. `merged` were known before; `promoted` items joined the sample.
 
-    `unanswered` counts the drawn rows without any answer; `sample` all items that can certify by now.
+    `unanswered` counts the drawn rows without any answer; `sample` all items that can certify.
     """
 
     annotations: str
@@ -77,68 +75,68 @@ class CollectedAnswers:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        people = f"{self.annotators:,} annotator" + ("" if self.annotators == 1 else "s")
-        said = [f"added:   {self.added:,} labels of {people} (skips {self.skips:,}, ties {self.ties:,})"]
+        annotators = f"{self.annotators:,} annotator" + ("" if self.annotators == 1 else "s")
+        lines = [f"added:   {self.added:,} labels of {annotators} (skips {self.skips:,}, ties {self.ties:,})"]
         if self.merged:
-            said.append(f"merged:  {self.merged:,} that were there already, with the same label")
+            lines.append(f"merged:  {self.merged:,} that were there already, with the same label")
         if self.promoted:
-            said.append(f"sample:  {self.promoted:,} items had labels already, and were drawn now")
-        said += [f"purpose: {MEANING[purpose]}: {count:,}" for purpose, count in self.purposes.items()]
+            lines.append(f"sample:  {self.promoted:,} items had labels already, and were drawn now")
+        lines += [f"purpose: {MEANING[purpose]}: {count:,}" for purpose, count in self.purposes.items()]
         if self.unanswered:
-            said.append(
+            lines.append(
                 f"open:    {self.unanswered:,} drawn rows have no answer. Answer or skip every one, in their "
                 "order: leaving out the hard ones would break the guarantee"
             )
-        return said
+        return lines
 
 
 MEANING: Mapping[str, str] = {
-    "sample": "drawn at random, they can certify",
-    "region": "drawn at random where the tested policies accept, they can certify",
-    "abstained": "the cascade abstained on them; they settle these items and never certify",
-    "other": "in no queue; why they were labelled is not known, so they never certify",
+    "sample": "drawn at random; they can certify",
+    "region": "drawn at random where the tested policies accept; they can certify",
+    "abstained": "abstained on by the cascade; they settle these items and never certify",
+    "other": "in no queue, labelled for an unknown reason; they never certify",
 }
 
 
 def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnswers:
     """Add answers to [data] annotations: those in `files`, by default those of all queues.
 
-    Takes answers files of the local page, CSV with `item_id`, `annotator` and `answer` or `label`, and the
-    exports of tools that `import` knows. Raises DataError that names every answer that cannot be taken: an
-    unknown item or label, an item whose texts were changed since, or a person who says two things.
+    Reads answers files of the local page, CSV with `item_id`, `annotator` and `answer` or `label`, and the
+    formats of `import`. Raises DataError with every invalid answer: an unknown item or label, an item whose
+    texts were changed since, or two labels of one annotator.
     """
     queues = {queue.header.id: queue for queue in map(read_queue, queue_folders(config))}
     paths = list(files) or [path for queue in queues.values() if (path := queue.folder / ANSWERS).exists()]
     if not paths:
         raise UsageError("there are no answers yet", "`trustescalate label serve`, or name a file of answers")
-    desk = _Desk(config.task.task(), load_labels(config), queues)
-    given = [each for path in paths for each in desk.read(path)]
-    desk.merge(given)
-    if desk.problems:
-        raise DataError(desk.problems, "nothing was changed; mend the lines named above and try again")
+    collection = _Collection(config.task.task(), load_labels(config), queues)
+    given = [each for path in paths for each in collection.read(path)]
+    collection.merge(given)
+    if collection.problems:
+        raise DataError(collection.problems, FIX_LINES)
     path = config.path(config.data.annotations)
-    promoted = desk.promote() + len(desk.upgraded)
-    if desk.new or promoted:
-        data = b"".join(encode(note) + b"\n" for note in desk.notes.values())
+    promoted = collection.promote() + len(collection.upgraded)
+    if collection.new or promoted:
+        data = b"".join(encode(note) + b"\n" for note in collection.notes.values())
         write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    new = Counter(note.label for note in desk.new)
-    after = Dataset(desk.data.items, tuple(desk.notes.values()))
+    new = Counter(note.label for note in collection.new)
+    after = Dataset(collection.data.items, tuple(collection.notes.values()))
     return CollectedAnswers(
         annotations=str(path),
-        added=len(desk.new),
-        merged=len(given) - len(desk.new),
+        added=len(collection.new),
+        merged=len(given) - len(collection.new),
         skips=new[SKIP],
         ties=new[TIE],
-        annotators=len({note.annotator for note in desk.new}),
+        annotators=len({note.annotator for note in collection.new}),
         promoted=promoted,
-        unanswered=desk.unanswered(),
+        unanswered=collection.unanswered(),
         sample=len(after.labelled) + len(after.in_region),
-        purposes=dict(sorted(Counter(note.purpose for note in desk.new).items())),
+        purposes=dict(sorted(Counter(note.purpose for note in collection.new).items())),
     )
 
 
-class _Desk:
-    """What is known of items, queues and labels while answers come in."""
+class _Collection:
+    """Items, queues and labels while answers are merged."""
 
     def __init__(self, task: Task, data: Dataset, queues: Mapping[str, Queue]) -> None:
         self.task = task
@@ -152,7 +150,7 @@ class _Desk:
         self._rows = {name: {row.item_id: row for row in queue.rows} for name, queue in queues.items()}
 
     def read(self, path: Path) -> Iterator[Given]:
-        """Everything that one file says."""
+        """Read all labels of one file."""
         form = _form(path)
         if form == "answers":
             yield from self._own(path)
@@ -162,7 +160,7 @@ class _Desk:
             yield from self._foreign(path)
 
     def merge(self, given: Iterable[Given]) -> None:
-        """Put answers among the labels: the same label once, and never two of one person on one item."""
+        """Merge labels: the same label once, and never two of one annotator on one item."""
         allowed = self.task.annotation_labels
         for where, item_id, annotator, label, purpose, seconds in given:
             at = f"{where}: item {item_id!r}"
@@ -170,10 +168,10 @@ class _Desk:
                 self.problems.append(f"{at} is not in [data] items; remove the answer, or add the item")
                 continue
             if label not in allowed:
-                self.problems.append(f"{at}: {label!r} is not one of {', '.join(allowed)}; mend the answer")
+                self.problems.append(f"{at}: {label!r} is not one of {', '.join(allowed)}; fix the answer")
                 continue
             if not annotator.strip():
-                self.problems.append(f"{at} does not say who answered; name the annotator")
+                self.problems.append(f"{at} has no annotator; name the annotator")
                 continue
             self._put(at, Annotation(item_id, annotator, label, seconds, purpose))
 
@@ -185,16 +183,16 @@ class _Desk:
             self.new.append(note)
         elif before.label != note.label:
             self.problems.append(
-                f"{at}: {note.annotator!r} says {note.label!r} here, but {before.label!r} before; keep one"
+                f"{at}: {note.annotator!r} gives {note.label!r} here, and {before.label!r} before; keep one"
             )
         elif DRAWN.get(note.purpose, 0) > DRAWN.get(before.purpose, 0):
             self.notes[key] = note
             self.upgraded.add(note.item_id)
 
     def promote(self) -> int:
-        """Items that were drawn, and had labels of another purpose: they are in the sample now.
+        """Move drawn items with labels of another purpose into the sample, and count them.
 
-        In the order of the draw, as far as its rows are answered: so whoever stops early has a random sample.
+        Only up to the last answered row of the draw, so that an incomplete draw is a random sample.
         """
         return sum(self._promote(purpose) for purpose in DRAWN)
 
@@ -206,17 +204,17 @@ class _Desk:
             rows = [row.item_id for row in queue.rows]
             last = max((n for n, item_id in enumerate(rows) if item_id in known), default=-1)
             drawn |= set(rows if labelled.issuperset(rows) else rows[:last])
-        found = (drawn & labelled) - known
+        promoted = (drawn & labelled) - known
         for key, note in self.notes.items():
-            if note.item_id in found:
+            if note.item_id in promoted:
                 self.notes[key] = replace(note, purpose=purpose)
-        return len(found)
+        return len(promoted)
 
     def _drawn(self, *purposes: Purpose) -> Iterator[Queue]:
         return (queue for queue in self._queues.values() if queue.header.purpose in purposes)
 
     def unanswered(self) -> int:
-        """Drawn rows that nobody has labelled."""
+        """Count the drawn rows without a label."""
         labelled = {item_id for item_id, _ in self.notes}
         drawn = {row.item_id for queue in self._drawn(*DRAWN) for row in queue.rows}
         return len((drawn & self._items.keys()) - labelled)
@@ -228,9 +226,7 @@ class _Desk:
             at = f"{path}: item {row.item_id!r}"
             queue = self._queues.get(row.queue)
             if queue is None:
-                self.problems.append(
-                    f"{at} is about queue {row.queue!r}, which is not here; bring its folder"
-                )
+                self.problems.append(f"{at} is about queue {row.queue!r}, which is missing; copy its folder")
             elif self._is_shown(at, queue, row.item_id):
                 yield from self._given(str(path), queue, row, queue.header.purpose)
 
@@ -247,53 +243,56 @@ class _Desk:
                 answer = row["answer"].strip()
                 pair = self.task.kind is TaskKind.PAIRWISE
                 spelled = SPELLINGS.get(answer, answer.casefold()) if pair else answer
-                said = Answer(queue.header.id, item_id, annotator, spelled)
-                yield from self._given(at, queue, said, self._purpose(item_id))
+                given = Answer(queue.header.id, item_id, annotator, spelled)
+                yield from self._given(at, queue, given, self._purpose(item_id))
 
     def _foreign(self, path: Path) -> Iterator[Given]:
-        found, parts = recognise([open_foreign(path)])
-        for taken in found.read(parts, Notes()):
+        source, parts = recognise([open_foreign(path)])
+        for taken in source.read(parts, Notes()):
             if isinstance(taken, Rejected):
                 self.problems.append(str(taken))
                 continue
             item_id, responses, notes = _parts(taken)
             item = self._items.get(item_id)
-            turned = item is not None and self._turned(f"{path}: item {item_id!r}", item, responses)
+            swapped = item is not None and self._is_swapped(f"{path}: item {item_id!r}", item, responses)
             for annotator, label in notes:
-                own = FLIPPED.get(label, label) if turned else label
+                own = SWAPPED.get(label, label) if swapped else label
                 yield Given(str(path), item_id, annotator, own, self._purpose(item_id))
 
     # ── parts ──
 
-    def _given(self, where: str, queue: Queue, said: Answer, purpose: Purpose) -> Iterator[Given]:
-        answer, item_id = str(said.answer), said.item_id
+    def _given(self, where: str, queue: Queue, row: Answer, purpose: Purpose) -> Iterator[Given]:
+        answer, item_id = str(row.answer), row.item_id
         if answer in queue.answers:
             label = queue.label(item_id, answer)
-            yield Given(where, item_id, said.annotator, label, purpose, said.seconds)
+            yield Given(where, item_id, row.annotator, label, purpose, row.seconds)
         else:
             allowed = ", ".join(queue.answers)
             self.problems.append(f"{where}: item {item_id!r}: {answer!r} is not one of {allowed}")
 
     def _purpose(self, item_id: str) -> Purpose:
-        """Why people labelled an item, where the answer does not name its queue.
+        """The purpose of a label without a named queue.
 
-        What is in two queues counts as abstained on, until the draw comes by (`promote`).
+        An item in two queues counts as abstained, until `promote` moves it into the sample.
         """
-        held = [queue.header.purpose for name, queue in self._queues.items() if item_id in self._rows[name]]
-        return "abstained" if "abstained" in held else held[0] if held else "other"
+        purposes = [queue.header.purpose for queue in self._queues_with(item_id)]
+        return "abstained" if "abstained" in purposes else purposes[0] if purposes else "other"
+
+    def _queues_with(self, item_id: str) -> list[Queue]:
+        return [queue for name, queue in self._queues.items() if item_id in self._rows[name]]
 
     def _queue_of(self, at: str, item_id: str) -> Queue | None:
-        """The queue that an answer in a table is about; if several hold the item, all show it alike."""
-        held = [queue for name, queue in self._queues.items() if item_id in self._rows[name]]
-        if not held:
+        """The queue of an answer in a table; several queues with the item must show it alike."""
+        queues = self._queues_with(item_id)
+        if not queues:
             self.problems.append(f"{at}: item {item_id!r} is in no queue; give its `label`, not an `answer`")
             return None
-        if len({queue.label(item_id, FIRST) for queue in held}) > 1:
+        if len({queue.label(item_id, FIRST) for queue in queues}) > 1:
             self.problems.append(
                 f"{at}: item {item_id!r} is shown differently in two queues; give its `label`"
             )
             return None
-        return held[-1]
+        return queues[-1]
 
     def _is_shown(self, at: str, queue: Queue, item_id: str) -> bool:
         row, item = self._rows[queue.header.id].get(item_id), self._items.get(item_id)
@@ -307,8 +306,8 @@ class _Desk:
             return True
         return False
 
-    def _turned(self, at: str, item: Item, responses: Sequence[Any]) -> bool:
-        """Whether a tool shows an item's responses the other way round."""
+    def _is_swapped(self, at: str, item: Item, responses: Sequence[Any]) -> bool:
+        """Whether a tool shows the responses of an item in reverse."""
         ours = list(to_python(item)["responses"])
         if list(responses) == ours:
             return False
@@ -326,7 +325,7 @@ def _parts(taken: Found | Plain) -> tuple[str, Sequence[Any], Sequence[tuple[str
 
 
 def _form(path: Path) -> str:
-    """What a file of answers looks like."""
+    """The kind of a file of answers: "answers", "table" or "foreign"."""
     try:
         with path.open("rb") as file:
             first = file.readline(1 << 20)
@@ -335,8 +334,8 @@ def _form(path: Path) -> str:
     if path.suffix == ".csv":
         names = next(csv.reader([first.decode("utf-8-sig", "replace")]), [])
         known = set(map(str.strip, names))
-        told = "annotator" in known and known & {"answer", "label"} and known & set(IDS)
-        return "table" if told else "foreign"
+        is_table = "annotator" in known and known & {"answer", "label"} and known & set(IDS)
+        return "table" if is_table else "foreign"
     try:
         decode(first, Answer)
     except ValueError:

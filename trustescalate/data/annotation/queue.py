@@ -1,7 +1,7 @@
-"""What people are to label, and why: written so that nobody sees a judge, a model, or which side was first.
+"""Write queues of items for human labels, blind to judges, models, and the order of the responses.
 
-A queue says nothing of judges, models, groups and roles. For a certificate, rows are drawn without regard to
-anything but a seed; the rows that a cascade abstained on are no sample, and never certify.
+A queue holds no judges, models, groups or roles. Rows for a certificate are drawn by a seed alone; rows that
+a cascade abstained on are no sample, and never certify.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +22,13 @@ FOLDER = "labelling"
 QUEUE = "queue.jsonl"
 QUEUE_SCHEMA = 1
 FIRST, SECOND = "first", "second"
-"""What a person says of two responses: which place the better one was shown in."""
+"""Answers to a pair: the place in which the better response was shown."""
 Text = str | tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueHeader:
-    """The first line of a queue. `seed` decides which response of a pair is shown first."""
+    """The first line of a queue. `seed` sets which response of a pair is shown first."""
 
     schema: int
     id: str
@@ -44,7 +44,7 @@ class QueueHeader:
 class QueueRow:
     """One item, its responses in the order in which they are shown. `content` is a hash of the item.
 
-    A `known` row was drawn, and people had labelled it before: it is not asked about again.
+    A `known` row was drawn and has human labels already: it is not shown again.
     """
 
     item_id: str
@@ -58,7 +58,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue as read from its folder, `rows` in the order in which they are asked."""
+    """A queue as read from its folder, `rows` in the order in which they are shown."""
 
     header: QueueHeader
     rows: tuple[QueueRow, ...]
@@ -66,17 +66,17 @@ class Queue:
 
     @property
     def asked(self) -> tuple[QueueRow, ...]:
-        """The rows that people see."""
+        """The rows that annotators see."""
         return tuple(row for row in self.rows if not row.known)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Everything that a person may say of a row."""
+        """All answers to a row."""
         task = self.header.task
         return (FIRST, SECOND, TIE, SKIP) if task.kind is TaskKind.PAIRWISE else task.annotation_labels
 
     def label(self, item_id: str, answer: str) -> Label:
-        """What an answer means in the item's own frame."""
+        """Translate an answer to the item's own frame."""
         if self.header.task.kind is not TaskKind.PAIRWISE or answer in (TIE, SKIP):
             return answer
         return "A" if (answer == FIRST) != swapped(self.header.seed, item_id) else "B"
@@ -84,9 +84,9 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """What was queued, and why. `folder` is empty where there is nothing to label.
+    """A written queue and its reason. `folder` is empty where there is nothing to label.
 
-    `known` drawn rows have labels already; `labelled` items were left out because people labelled them.
+    `known` drawn rows have labels already; `labelled` items were left out because they have human labels.
     """
 
     folder: str
@@ -102,16 +102,16 @@ class Queued:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        said = [f"to label: {self.rows:,}", f"why:      {self.why}"]
+        lines = [f"to label: {self.rows:,}", f"why:      {self.why}"]
         if self.known:
-            said.append(f"known:    {self.known:,} of the drawn rows have labels, and are not asked again")
+            lines.append(f"known:    {self.known:,} of the drawn rows have labels, and are not shown again")
         if self.labelled:
-            said.append(f"left out: {self.labelled:,} that people labelled already")
-        return said + ([f"queue:    {self.folder}"] if self.folder else [])
+            lines.append(f"left out: {self.labelled:,} with human labels")
+        return lines + ([f"queue:    {self.folder}"] if self.folder else [])
 
 
 def swapped(seed: int, item_id: str) -> bool:
-    """Whether the second response of a pair is shown first: a fair coin that only the seed decides.
+    """Whether the second response of a pair is shown first: a fair coin, set by the seed.
 
     >>> sides = [swapped(0, f"item-{n}") for n in range(1000)]
     >>> 450 < sum(sides) < 550
@@ -124,7 +124,7 @@ def swapped(seed: int, item_id: str) -> bool:
 
 
 def queue_run(config: Config, hooks: Hooks, run: Run) -> Queued:
-    """Queue what a run abstained on, except what people labelled since.
+    """Queue the abstained items of a run, except those that were labelled since.
 
     Raises UsageError where the run judged items that are not in [data].
     """
@@ -156,12 +156,12 @@ def queue_sample(
 ) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.
 
-    The draw knows a seed and the items' texts, and nothing of what judges said. Of rows that are clustered,
-    one is drawn where one is tested, or all with [guarantee] largest_cluster. An item that people labelled
-    for another reason can be drawn like any other; it is not asked again. With the claim "batch" the rows are
-    those that `calibrate` draws, `drawn`. `pilot` rows belong to a region, and are not drawn. Drawing again
-    before the answers are back gives the same rows first. Raises UsageError without `rows`, or with it where
-    the draw is the batch's.
+    The draw depends on a seed and the items' texts, and on no verdict. Of clustered rows, one is drawn where
+    one is tested, or all with [guarantee] largest_cluster. An item that was labelled for another reason can
+    be drawn like any other; it is not shown again. With the claim "batch" the rows are those that `calibrate`
+    draws, `drawn`. `pilot` rows belong to a region, and are not drawn. Another draw before the answers are
+    collected gives the same rows first. Raises UsageError without `rows`, or with it where the draw is the
+    batch's.
     """
     data, seed = load_labels(config), config.roles.seed
     if drawn is not None:
@@ -205,11 +205,10 @@ def queue_sample(
 def sample_order(
     data: Dataset, seed: int, *, whole: bool = False, without: Iterable[str] = ()
 ) -> list[list[Item]]:
-    """All that may be drawn, one item of each group, or `whole` groups, in the order in which it is drawn.
+    """Return the candidates of a draw in its order: one item of each group, or `whole` groups.
 
-    Groups of which an item is in the sample, or among the ids `without`, are out. The order is a random one
-    that does not change when some of its items are labelled, so that whoever stops early has labelled a
-    random sample too.
+    Groups with an item in the sample, or among the ids `without`, are left out. The order is random and does
+    not change when some of its items are labelled, so that a labelled head of the queue is a random sample.
     """
     taken = {*(item.id for item in data.labelled), *without}
     drawn = []
@@ -223,7 +222,7 @@ def sample_order(
 
 
 def load_labels(config: Config) -> Dataset:
-    """[data], where annotations may still be missing. Raises DataError with every problem."""
+    """Read [data], where annotations may still be missing. Raises DataError with every problem."""
     notes = config.path(config.data.annotations)
     if notes.exists() and notes.stat().st_size:
         return load_dataset(config)
@@ -248,7 +247,7 @@ def write_queue(
     run: str = "",
     labelled: int = 0,
 ) -> Queued:
-    """Write the folder of a queue, where there is anything to label. `known` rows are not asked again."""
+    """Write the folder of a queue, unless there is nothing to label. `known` rows are not shown again."""
     seed = config.roles.seed
     rows = [_row(item, seed, item.id in known) for item in items]
     asked = sum(not row.known for row in rows)
@@ -276,7 +275,7 @@ def _row(item: Item, seed: int, known: bool) -> QueueRow:
 
 
 def content_of(item: Item) -> str:
-    """A hash of what was shown, the order of the responses included."""
+    """A hash of prompt, reference and responses in their order."""
     return digest(item.prompt, item.reference, item.responses)
 
 
@@ -299,20 +298,20 @@ def read_queue(folder: Path) -> Queue:
 
 def queue_folders(config: Config) -> list[Path]:
     """The folders of all queues, oldest first."""
-    found: Iterable[Path] = (config.folder / FOLDER).glob(f"*/{QUEUE}")
+    paths = (config.folder / FOLDER).glob(f"*/{QUEUE}")
     return [
         path.parent
-        for path in sorted(found, key=lambda path: (path.parent.name[:16], path.stat().st_mtime_ns))
+        for path in sorted(paths, key=lambda path: (path.parent.name[:16], path.stat().st_mtime_ns))
     ]
 
 
 def open_queue(config: Config, name: str | None = None) -> Queue:
-    """A queue by its id, the path of its folder, or by default the latest. Raises UsageError without any."""
+    """Read a queue by its id or folder, by default the latest. Raises UsageError without any."""
     folders = queue_folders(config)
     if not folders:
         raise UsageError("nothing is queued", "`trustescalate label queue` says what to label")
     wanted = folders[-1].name if name is None else Path(name).name
-    found = [folder for folder in folders if folder.name == wanted]
-    if not found:
-        raise UsageError(f"there is no queue {name!r}", f"the latest is {folders[-1].name}")
-    return read_queue(found[0])
+    for folder in folders:
+        if folder.name == wanted:
+            return read_queue(folder)
+    raise UsageError(f"there is no queue {name!r}", f"the latest is {folders[-1].name}")

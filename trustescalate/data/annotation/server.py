@@ -1,8 +1,8 @@
-"""The local page: served on the loopback interface alone, to whoever knows the address, and to nobody else.
+"""Serve the local annotation page on the loopback interface, behind a random token.
 
-Every path begins with a random token, so there is no cookie that another local server could be sent, and no
-request that another site could make. A request without it, for another host, or from another site gets an
-empty 404. Answers are written as they come (`AnswerFile`); a killed server has lost nothing.
+Every path begins with the token, so there is no cookie for another local server to receive, and no request
+for another site to forge. A request without it, for another host, or from another site gets an empty 404.
+Answers are written as they come (`AnswerFile`); a killed server loses nothing.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from trustescalate.data.annotation.answers import AnswerFile
 from trustescalate.data.annotation.queue import Queue
-from trustescalate.data.annotation.session import Desk
+from trustescalate.data.annotation.session import AnnotationSession
 from trustescalate.errors import UsageError
 from trustescalate.records.jsonl import canonical
 
@@ -45,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Serving(NamedTuple):
-    """Where the page is, while it is served."""
+    """The address of the page while it is served."""
 
     url: str
     rows: int
@@ -53,13 +53,13 @@ class Serving(NamedTuple):
 
 
 async def serve(queue: Queue, *, port: int = 0, ready: Callable[[Serving], None]) -> None:
-    """Serve a queue until cancelled. `ready` is told the address; port 0 takes a free one.
+    """Serve a queue until cancelled. `ready` receives the address; port 0 takes a free one.
 
     Raises UsageError where the queue is being served already, OSError where the port is taken.
     """
     with AnswerFile(queue.folder) as answers, socket.create_server((LOOPBACK, port)) as listening:
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-        runner = web.AppRunner(application(Desk(queue, answers), token, port), access_log=None)
+        runner = web.AppRunner(application(AnnotationSession(queue, answers), token, port), access_log=None)
         await runner.setup()
         try:
             await web.SockSite(runner, listening, shutdown_timeout=1).start()
@@ -69,10 +69,10 @@ async def serve(queue: Queue, *, port: int = 0, ready: Callable[[Serving], None]
             await runner.cleanup()
 
 
-def application(desk: Desk, token: str, port: int) -> web.Application:
-    """The page and its five questions, behind `token`, for requests to this host and port."""
+def application(session: AnnotationSession, token: str, port: int) -> web.Application:
+    """The page and its API, behind `token`, for requests to this host and port."""
     app = web.Application(client_max_size=MOST_BYTES, middlewares=[_guard(token, port)])
-    app[DESK] = desk
+    app[SESSION] = session
     app.add_routes(
         [
             web.get("/{token}/api/task", _task),
@@ -87,7 +87,7 @@ def application(desk: Desk, token: str, port: int) -> web.Application:
     return app
 
 
-DESK = web.AppKey("desk", Desk)
+SESSION = web.AppKey("session", AnnotationSession)
 
 
 def _guard(token: str, port: int) -> Any:
@@ -123,7 +123,7 @@ def _guard(token: str, port: int) -> Any:
     return guarded
 
 
-# ── the page and its questions ───────────────────────────────────────────────────────────────────
+# ── the page and its API ───────────────────────────────────────────────────────────────────
 
 
 async def _file(request: web.Request) -> web.StreamResponse:
@@ -135,46 +135,46 @@ async def _file(request: web.Request) -> web.StreamResponse:
 
 
 async def _task(request: web.Request) -> web.StreamResponse:
-    return _json(request.app[DESK].task())
+    return _json(request.app[SESSION].task())
 
 
 async def _row(request: web.Request) -> web.StreamResponse:
-    return _json(request.app[DESK].row(int(request.match_info["row"])))
+    return _json(request.app[SESSION].row(int(request.match_info["row"])))
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
-    said = await _said(request, annotator=str)
-    return _json(request.app[DESK].start(said["annotator"]))
+    body = await _parse_body(request, annotator=str)
+    return _json(request.app[SESSION].start(body["annotator"]))
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    said = await _said(request, annotator=str, row=int, answer=str, seconds=(int, float, type(None)))
-    desk = request.app[DESK]
-    return _json(desk.answer(said["annotator"], said["row"], said["answer"], said["seconds"]))
+    body = await _parse_body(request, annotator=str, row=int, answer=str, seconds=(int, float, type(None)))
+    session = request.app[SESSION]
+    return _json(session.answer(body["annotator"], body["row"], body["answer"], body["seconds"]))
 
 
 async def _undo(request: web.Request) -> web.StreamResponse:
-    said = await _said(request, annotator=str)
-    return _json(request.app[DESK].undo(said["annotator"]))
+    body = await _parse_body(request, annotator=str)
+    return _json(request.app[SESSION].undo(body["annotator"]))
 
 
 async def _agreement(request: web.Request) -> web.StreamResponse:
-    said = await _said(request, annotator=str)
-    return _json(request.app[DESK].agreement(said["annotator"]))
+    body = await _parse_body(request, annotator=str)
+    return _json(request.app[SESSION].agreement(body["annotator"]))
 
 
-async def _said(request: web.Request, **kinds: Any) -> dict[str, Any]:
-    """The body: an object with exactly these keys, each of its kind."""
+async def _parse_body(request: web.Request, **kinds: Any) -> dict[str, Any]:
+    """Parse the body: an object with exactly these keys, each of its type."""
     try:
-        said = await request.json()
+        body = await request.json()
     except (ValueError, LookupError, RecursionError):
         raise UsageError("not JSON") from None
-    if not isinstance(said, dict) or said.keys() != kinds.keys():
+    if not isinstance(body, dict) or body.keys() != kinds.keys():
         raise UsageError(f"an object with {', '.join(kinds)} is wanted")
     for key, kind in kinds.items():
-        if not isinstance(said[key], kind) or isinstance(said[key], bool):
+        if not isinstance(body[key], kind) or isinstance(body[key], bool):
             raise UsageError(f"{key} is of the wrong kind")
-    return said
+    return body
 
 
 def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:

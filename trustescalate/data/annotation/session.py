@@ -1,6 +1,6 @@
-"""One queue with its answers, as the local page sees them: what to show, what was said, what to take back.
+"""Serve one queue to the local page: rows to show, answers to store, answers to withdraw.
 
-No network here, and nothing that tells a person what somebody else, or a judge, said of a row.
+This module has no network code, and shows no annotator the labels of others or of a judge.
 """
 
 import unicodedata
@@ -15,14 +15,14 @@ from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, TIE, TaskKind
 
 LONGEST_NAME = 80
-LONGEST_LOOK = 86_400.0
-"""Seconds; nobody looks at a row for longer than a day."""
+LONGEST_SECONDS = 86_400.0
+"""A longer time on a row is an error of measurement."""
 PAIR_KEYS = {FIRST: ("1", "a"), SECOND: ("2", "b"), TIE: ("0", "t")}
 PAIR_TITLES = {FIRST: "Response 1", SECOND: "Response 2", TIE: "Tie"}
 
 
-class Desk:
-    """What the page asks for. Rows are counted from 0, in the order of the queue.
+class AnnotationSession:
+    """The annotation session behind the page. Rows are counted from 0, in the order of the queue.
 
     Raises UsageError for a name, a row or an answer that does not exist; nothing is written then.
     """
@@ -52,13 +52,13 @@ class Desk:
         }
 
     def start(self, annotator: str) -> dict[str, Any]:
-        """What one person has said so far, by row, and the name as it is kept."""
+        """Return the answers of one annotator so far, by row, and the name as it is stored."""
         name = clean_name(annotator)
         own = self._own(name)
         return {"annotator": name, "answers": {str(self._place[row.item_id]): row.answer for row in own}}
 
     def row(self, place: int) -> dict[str, Any]:
-        """What is shown of a row: texts, and no id."""
+        """Return the texts of a row, without its id."""
         row = self._row(place)
         return {
             "row": place,
@@ -68,18 +68,18 @@ class Desk:
         }
 
     def answer(self, annotator: str, place: int, answer: str, seconds: float | None) -> dict[str, Any]:
-        """Keep an answer. When this returns, it is on the disk."""
+        """Store an answer on the disk."""
         row = self._row(place)
         if answer not in self._queue.answers:
             raise UsageError(f"{answer!r} is no answer here")
-        if seconds is not None and not 0 <= seconds <= LONGEST_LOOK:
+        if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
             seconds = None
         name = clean_name(annotator)
         self._add(row.item_id, name, answer, None if seconds is None else round(seconds, 1))
         return {"done": len(self._own(name))}
 
     def undo(self, annotator: str) -> dict[str, Any]:
-        """Take a person's last answer back; `row` is the one it was about, None where there is none."""
+        """Withdraw an annotator's last answer; `row` is its row, None where there is no answer."""
         name = clean_name(annotator)
         own = self._own(name)
         if not own:
@@ -88,15 +88,15 @@ class Desk:
         return {"row": self._place[own[-1].item_id], "done": len(own) - 1}
 
     def agreement(self, annotator: str) -> dict[str, Any]:
-        """How far people agree, for somebody who has answered everything: it could sway the others."""
+        """Return the inter-annotator agreement to an annotator who is done; it could bias the others."""
         if len(self._own(clean_name(annotator))) < len(self._rows):
             return {"pairs": [], "alpha": None}
-        found = agreement(self._queue.answers, self._answers.standing.values())
-        return {"pairs": [pair._asdict() for pair in found.pairs], "alpha": found.alpha}
+        pairs, alpha = agreement(self._queue.answers, self._answers.standing.values())
+        return {"pairs": [pair._asdict() for pair in pairs], "alpha": alpha}
 
     def _own(self, name: str) -> list[Answer]:
-        said = self._answers.standing.items()
-        return [row for (who, item_id), row in said if who == name and item_id in self._place]
+        answers = self._answers.standing.items()
+        return [row for (who, item_id), row in answers if who == name and item_id in self._place]
 
     def _row(self, place: int) -> Any:
         if not 0 <= place < len(self._rows):
@@ -109,7 +109,7 @@ class Desk:
 
 
 def clean_name(name: str) -> str:
-    """A person's name as it is kept, so that one person is one annotator. Raises UsageError for no name.
+    """Normalise a name, so that one person is one annotator. Raises UsageError for no name.
 
     >>> clean_name("  Ann   Lee ")
     'Ann Lee'
@@ -122,7 +122,7 @@ def clean_name(name: str) -> str:
 
 
 def options(queue: Queue) -> list[dict[str, Any]]:
-    """All answers, each with a title and the keys that give it. `u` takes back; no key has two uses.
+    """Return all answers, each with a title and its keys. The key `u` undoes; no key has two uses.
 
     >>> from pathlib import Path
     >>> from trustescalate.data.annotation.queue import QueueHeader
@@ -143,19 +143,13 @@ def options(queue: Queue) -> list[dict[str, Any]]:
         ]
     else:
         keys = _choice_keys(labels)
-    said = [
-        {
-            "answer": label,
-            "title": PAIR_TITLES.get(label, label) if kind is TaskKind.PAIRWISE else label,
-            "keys": own,
-        }
-        for label, own in zip(labels, keys, strict=True)
-    ]
-    return [*said, {"answer": SKIP, "title": "Skip", "keys": ["s"]}]
+    titles = [PAIR_TITLES.get(label, label) if kind is TaskKind.PAIRWISE else label for label in labels]
+    rows = zip([*labels, SKIP], [*titles, "Skip"], [*keys, ["s"]], strict=True)
+    return [{"answer": answer, "title": title, "keys": own} for answer, title, own in rows]
 
 
 def _choice_keys(labels: list[str]) -> list[list[str]]:
-    """Digits in order, and the first letter where it is one label's alone."""
+    """Digits in order, and the first letter where it is unique to one label."""
     firsts = [label[:1].casefold() for label in labels]
     keys = []
     for n, first in enumerate(firsts):

@@ -1,32 +1,20 @@
-"""AlpacaEval annotations: preference 1 is output_1, 2 is output_2, between them 1 + P(output_2 is better).
+"""Read AlpacaEval annotations: preference 1 is output_1, 2 is output_2, else 1 + P(output_2 is better).
 
 Identical outputs were never shown to the judge and are recorded as 1.5, in old files as 0: a tie. null and -1
-are verdicts that could not be read. People's cross-annotations carry an annotator_index. Source: github
-tatsu-lab/alpaca_eval, whose README turns the probability round; its own win rates do not.
+are unreadable verdicts. Human cross-annotations have an annotator_index. Source: github tatsu-
+lab/alpaca_eval, whose README inverts the probability; its own win rates do not.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    pairwise,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Vote
 
 EMPTY = "(empty response)"
@@ -76,20 +64,18 @@ def _is_weighted(file: Foreign) -> bool:
 def _vote(preference: Any, weighted: bool, row: Any) -> Vote:
     raw = row.get("raw_completion", row.get("preference_raw_completion"))
     price = row.get("price_per_example", row.get("preference_price_per_example"))
-    label = _label(preference)
-    share = _share(preference)
-    if weighted and share is not None and label != TIE:
+    label, share = _label(preference), _share(preference)
+    vote = verdict(label, raw=raw, cost=price)
+    if not weighted:
+        return vote
+    probs = vote.probs
+    if share is not None and label != TIE:
         probs = {side: p for side, p in (("A", 1 - share), ("B", share)) if p > 0}
-        vote = Vote(0, "", probs, raw=raw if isinstance(raw, str) else "", channel="logprobs")
-    else:
-        vote = verdict(label, raw=raw if isinstance(raw, str) else "")
-        vote = Vote(0, "", vote.probs, vote.raw, vote.failure, "logprobs" if weighted else "samples")
-    paid = isinstance(price, int | float) and not isinstance(price, bool) and 0 < price < 1e6
-    return Vote(0, "", vote.probs, vote.raw, vote.failure, vote.channel, cost=float(price) if paid else 0.0)
+    return replace(vote, probs=probs, channel="logprobs")
 
 
 def _share(preference: Any) -> float | None:
-    """P(output_2 is better), where a preference says one."""
+    """P(output_2 is better), if the preference is one."""
     if isinstance(preference, bool) or not isinstance(preference, int | float):
         return None
     return float(preference) - 1 if 1 <= preference <= 2 else None

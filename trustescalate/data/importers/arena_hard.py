@@ -1,36 +1,21 @@
-"""Arena-Hard judgments: a model against a baseline in two games, the second with the answers swapped.
+"""Read Arena-Hard judgments: a model against a baseline in two games, the second with the answers swapped.
 
-Texts are cut from what the judge was shown. A record whose two games show different texts was joined wrongly
-by whoever wrote it, and is refused. Source: github lmarena/arena-hard-auto.
+Texts are cut from the prompts of the judge. A record whose two games show different texts is a wrong join,
+and is refused. Source: github lmarena/arena-hard-auto.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    between,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    pairwise,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import between, get, has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
 from trustescalate.records import TIE, Item, Vote
 
 BASELINE = "baseline"
 SHOWN = {"A>>B": "A", "A>B": "A", "A=B": TIE, "B=A": TIE, "B>A": "B", "B>>A": "B"}
 SHOWN |= {"A<B": "B", "A<<B": "B", "B<A": "A", "B<<A": "A"}
-SWAPPED = {"A": "B", "B": "A", TIE: TIE}
 START, END = "<|The Start of Assistant {}'s Answer|>\n", "\n<|The End of Assistant {}'s Answer|>"
 Shown = tuple[str, str, str]
 
@@ -96,9 +81,7 @@ def _vote(game: Any, order: str) -> Vote:
     if label is not None and order == "BA":
         label = SWAPPED[label]
     raw = game.get("judgment")
-    if isinstance(raw, dict):
-        raw = raw.get("answer")
-    return verdict(label, raw=raw if isinstance(raw, str) else "", order=order)
+    return verdict(label, raw=raw.get("answer") if isinstance(raw, dict) else raw, order=order)
 
 
 def _is_judgment(file: Foreign) -> bool:

@@ -1,30 +1,19 @@
-"""Argilla's flat records: only what was submitted is a label, what was discarded is a skip.
+"""Read flat records of Argilla: submitted responses are labels, discarded ones skips.
 
-The nested export drops the status of a response, so drafts look like labels there: it is refused. Suggestions
-are a judge's. Source: Argilla's SDK, records.to_list(flatten=True).
+The nested export lacks the status of a response, so drafts look like labels there: it is refused. Suggestions
+are verdicts of a judge. Source: Argilla's SDK, records.to_list(flatten=True).
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    has,
-    judged,
-    name,
-    text,
-    verdict,
-)
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.columns import PAIR_SPELLINGS
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.fields import has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records import SKIP, Item, Label
 
 QUESTION = "preference"
 FIELDS = ("prompt", "response_a", "response_b")
@@ -36,7 +25,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
             [f"{file.path}: Argilla's nested export does not say which responses were submitted"],
             "export records.to_list(flatten=True) instead",
         )
-    notes.task = Task(TaskKind.PAIRWISE, "Which response is better?", ("A", "B", TIE))
+    notes.task = pairwise()
     notes.assume(f"the question {QUESTION!r} holds the labels; drafts are none, discarded responses skips")
     for file in files["flat"]:
         yield from each(file, _record)
@@ -45,23 +34,19 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
 def _record(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
     prompt, first, second = (text(row, field) for field in FIELDS)
-    said = [row.get(f"{QUESTION}.responses{part}") or [] for part in ("", ".users", ".status")]
-    if not all(isinstance(part, list) for part in said) or len({len(part) for part in said}) > 1:
+    columns = [row.get(f"{QUESTION}.responses{part}") or [] for part in ("", ".users", ".status")]
+    if not all(isinstance(part, list) for part in columns) or len({len(part) for part in columns}) > 1:
         raise Unusable(f"{QUESTION}.responses, .users and .status are not lists of one length")
     notes: dict[str, Label] = {}
-    for value, user, status in zip(*said, strict=True):
+    for value, user, status in zip(*columns, strict=True):
         label = SKIP if status == "discarded" else _label(value) if status == "submitted" else None
         if status == "submitted" and label is None:
             raise Unusable(f"the label {value!r} is not known")
         if label is not None and notes.setdefault(str(user), label) != label:
-            raise Unusable(f"{user!r} says two different things")
+            raise Unusable(f"{user!r} gives two different labels")
     agent, suggested = row.get(f"{QUESTION}.suggestion.agent"), row.get(f"{QUESTION}.suggestion")
     votes = [judged(item_id, agent, [verdict(_label(suggested))])] if isinstance(agent, str) and agent else []
-    yield Found(
-        Item(item_id, prompt, (first, second)),
-        tuple(Annotation(item_id, who, label) for who, label in notes.items()),
-        tuple(votes),
-    )
+    yield Found(Item(item_id, prompt, (first, second)), annotate(item_id, notes), tuple(votes))
 
 
 def _label(value: Any) -> Label | None:

@@ -1,4 +1,4 @@
-"""Chatbot Arena: battles of two models, labelled by whoever asked. Conversations stay turns.
+"""Read Chatbot Arena: battles of two models, labelled by their users. Conversations stay turns.
 
 Rows of the released data and of MT-Bench's human judgments, the wrapper of JUDGE-BENCH around them, Kaggle's
 table with turns as JSON in cells, and battles that hold names only. Source: FastChat, and the data sets.
@@ -8,27 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    many,
-    name,
-    number,
-    pairwise,
-    side,
-    text,
-    turns,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign, Record, Rejected, from_text
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
+from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
+from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Turn
 
 QUESTION = "Which assistant answers better?"
@@ -51,8 +34,7 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
 def _battle(row: Any) -> Iterator[Found]:
     question, turn = name(row, "question_id"), int(number(row, "turn")) if row.get("turn") else 1
     models = text(row, "model_a"), text(row, "model_b")
-    said = turns(row, "conversation_a"), turns(row, "conversation_b")
-    prompt, responses = _split(*said, turn)
+    prompt, responses = _split(turns(row, "conversation_a"), turns(row, "conversation_b"), turn)
     item_id = question
     if str(row.get("judge", "")).split("_")[0] in ("expert", "author"):  # MT-Bench: many pairs a question
         item_id = f"{question}|{models[0]}|{models[1]}|turn{turn}"
@@ -85,7 +67,7 @@ def _winner(value: Any) -> Label:
 def _split(
     first: tuple[Turn, ...], second: tuple[Turn, ...], turn: int
 ) -> tuple[str, tuple[Response, Response]]:
-    """The question that both conversations begin with, and how each goes on up to a turn."""
+    """The first question of both conversations, and the rest of each up to a turn."""
     last = min(2 * max(turn, 1), len(first), len(second))
     first, second = first[:last], second[:last]
     if first[0] != second[0] or first[0].role != "user" or len(first) < 2 or len(second) < 2:
@@ -112,10 +94,10 @@ def _read_kaggle(files: Files, notes: Notes) -> Iterator[Taken]:
 
 def _kaggle(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
-    asked, *said = (listed(row, key) for key in ("prompt", "response_a", "response_b"))
-    if not len(asked) == len(said[0]) == len(said[1]):
+    asked, *responses = (listed(row, key) for key in ("prompt", "response_a", "response_b"))
+    if not len(asked) == len(responses[0]) == len(responses[1]):
         raise Unusable("prompt and responses have different numbers of turns")
-    first, second = (goes_on(asked, answers) for answers in said)
+    first, second = (goes_on(asked, answers) for answers in responses)
     meta: dict[str, Any] = {key: row[key] for key in ("model_a", "model_b") if row.get(key)}
     item = Item(item_id, asked[0], (first, second), None, None, {**meta, "turns": len(asked)})
     label = one_hot(row)
@@ -124,24 +106,20 @@ def _kaggle(row: Any) -> Iterator[Found]:
 
 def listed(row: Mapping[str, Any], key: str) -> list[str]:
     """The turns that a cell holds as a JSON list of texts."""
-    found = from_text(text(row, key))
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+    values = from_text(text(row, key))
+    if not isinstance(values, list) or not values or not all(isinstance(each, str) for each in values):
         raise Unusable(f"{key} is no list of texts (a turn may be null)")
-    if not all(each.strip() for each in found):
+    if not all(each.strip() for each in values):
         raise Unusable(f"{key} has an empty turn")
-    return found
+    return values
 
 
-def goes_on(asked: list[str], said: list[str]) -> Response:
-    """One answer as text; of a longer conversation, all that follows the first question."""
+def goes_on(asked: list[str], answers: list[str]) -> Response:
+    """One answer as text; of a longer conversation, all turns after the first question."""
     if len(asked) == 1:
-        return said[0]
-    later = (
-        turn
-        for question, answer in zip(asked[1:], said[1:], strict=True)
-        for turn in (Turn("user", question), Turn("assistant", answer))
-    )
-    return (Turn("assistant", said[0]), *later)
+        return answers[0]
+    pairs = zip(asked, answers, strict=True)
+    return tuple(turn for q, a in pairs for turn in (Turn("user", q), Turn("assistant", a)))[1:]
 
 
 def one_hot(row: Mapping[str, Any]) -> Label | None:
@@ -160,20 +138,17 @@ def one_hot(row: Mapping[str, Any]) -> Label | None:
 
 def _read_names(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise(QUESTION)
-    notes.assume("the file holds no texts: its items can be counted and ranked, and no judge can be asked")
-    notes.assume(f"who decided is not said: the verdicts are those of a judge called {SOMEBODY!r}")
+    notes.assume("the file holds no texts: its items can be counted and ranked, but not judged")
+    notes.assume(f"the voters are not named: the verdicts are those of a judge called {SOMEBODY!r}")
     games: dict[tuple[str, str, str], list[Label]] = defaultdict(list)
+
+    def game(row: Any) -> tuple[Found, ...]:
+        key = name(row, "question_id"), text(row, "model_a"), text(row, "model_b")
+        games[key].append(_winner(get(row, "winner")))
+        return ()
+
     for file in files["battles"]:
-        for record in file.records():
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            try:
-                row = record.value
-                key = name(row, "question_id"), text(row, "model_a"), text(row, "model_b")
-                games[key].append(_winner(get(row, "winner")))
-            except Unusable as error:
-                yield Rejected(str(file.path), record.place, str(error))
+        yield from each(file, game)
     for (question, *models), won in games.items():
         item_id = "|".join([question, *models])
         answers = tuple(f"(answer of {model}; its text is not in the file)" for model in models)

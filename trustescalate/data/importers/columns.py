@@ -1,8 +1,8 @@
-"""Tables and JSON rows whose columns have a meaning that their names, or the user, tell.
+"""Read tables and JSON rows by the names of their columns, or by columns that the user names.
 
-One row is an item with what people, and perhaps judges, said of it; or one opinion on an item that other rows
-repeat. Names that are common in this field are recognised; a file of columns says everything else. A spelling
-of a label that neither knows is rejected, never guessed.
+One row is an item with its labels and perhaps verdicts, or one label of an item that other rows repeat.
+Common names are recognised; a file of columns names all others. An unknown spelling of a label is rejected,
+never guessed.
 """
 
 import math
@@ -15,19 +15,11 @@ from pydantic import Field
 
 from trustescalate.config.base import Table
 from trustescalate.config.tables import ImportTable, TaskTable
-from trustescalate.data.importers.base import (
-    Files,
-    Notes,
-    Plain,
-    Taken,
-    Unusable,
-    each,
-    judged,
-    turns,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
+from trustescalate.data.importers.fields import turns
+from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import mark
+from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.errors import DataError
 from trustescalate.records import TIE, Label, Task, TaskKind, Vote
 
@@ -59,7 +51,7 @@ SOMEBODY = "annotator"
 
 
 class ColumnsFile(Table):
-    """What a file of columns, or a configuration, says of an import: [task], and [import]."""
+    """The tables [task] and [import] of a file of columns, or of a configuration."""
 
     task: TaskTable | None = None
     columns: ImportTable = Field(ImportTable(), alias="import")
@@ -67,10 +59,10 @@ class ColumnsFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Columns that were found, and how a cell becomes a label."""
+    """The columns of a file, and the conversion of a cell to a label."""
 
     task: Task
-    said: ImportTable
+    table: ImportTable
     id: str | None
     prompt: str
     responses: tuple[str, ...]
@@ -99,16 +91,10 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
 
 
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
-    keys, said = _keys(file), given.columns
-    named = [said.id, said.prompt, said.context, *(said.responses or ()), said.reference, said.group]
-    named += [
-        said.label,
-        said.annotator,
-        *said.annotators.values(),
-        *said.judges.values(),
-        *said.meta_columns.values(),
-    ]
-    named += [*said.probabilities.values(), *said.forward_fill]
+    keys, table = _keys(file), given.columns
+    named = [table.id, table.prompt, table.context, *(table.responses or ()), table.reference, table.group]
+    named += [table.label, table.annotator, *table.annotators.values(), *table.judges.values()]
+    named += [*table.meta_columns.values(), *table.probabilities.values(), *table.forward_fill]
     wanted = {column for column in named if column}
     inner = {column for column in wanted - keys if any(_inside(row, column) is not None for row in file.head)}
     unknown = sorted(wanted - keys - inner)
@@ -117,51 +103,51 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         raise DataError(
             [f"{file.path}: there is no column {', '.join(map(repr, unknown))}"], f"there are {there}"
         )
-    prompt = said.prompt or _first(PROMPT, keys)
+    prompt = table.prompt or _first(PROMPT, keys)
     single = _first(SINGLE, keys)
-    responses = said.responses or _pair(keys) or ((single,) if single else ())
+    responses = table.responses or _pair(keys) or ((single,) if single else ())
     if prompt is None or not responses:
         missing = "a prompt" if prompt is None else "a response"
         raise DataError(
             [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [import]"
         )
-    label = said.label or (None if said.annotators else _first(LABEL, keys))
+    label = table.label or (None if table.annotators else _first(LABEL, keys))
     task = _task(file, given, len(responses), label)
-    found = _Layout(
+    layout = _Layout(
         task=task,
-        said=said,
-        id=said.id or _first(ID, keys),
+        table=table,
+        id=table.id or _first(ID, keys),
         prompt=prompt,
         responses=responses,
-        group=said.group or _first(GROUP, keys),
+        group=table.group or _first(GROUP, keys),
         label=label,
-        annotator=said.annotator or _first(ANNOTATOR, keys),
-        spell=_speller(task, said.labels),
+        annotator=table.annotator or _first(ANNOTATOR, keys),
+        spell=_speller(task, table.labels),
         inner=tuple(sorted(inner)),
     )
-    if said.forward_fill and found.group is None:
+    if table.forward_fill and layout.group is None:
         raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
-    if said.probabilities and len(task.labels) - task.labels.count(TIE) != 2:
+    if table.probabilities and len(task.labels) - task.labels.count(TIE) != 2:
         raise DataError([f"{file.path}: [import] probabilities are for two labels"], "use judges")
-    _say(found, notes)
+    _note_assumptions(layout, notes)
     notes.task = task
-    return found
+    return layout
 
 
-def _say(found: _Layout, notes: Notes) -> None:
-    which = f"prompt = {found.prompt!r}, responses = {', '.join(map(repr, found.responses))}"
-    notes.assume(f"columns: {which}" + (f", label = {found.label!r}" if found.label else ""))
-    if found.group and not found.said.group:
-        notes.assume(f"rows with the same {found.group!r} are clustered: they are one group")
-    if found.said.forward_fill:
-        carried = ", ".join(map(repr, found.said.forward_fill))
-        notes.assume(f"a row without {carried} has that of the row before it in its group")
-    for judge, column in found.said.probabilities.items():
-        notes.assume(f"{column!r} is the probability that {judge!r} gives {found.task.labels[0]!r}")
-    if found.id is None:
+def _note_assumptions(layout: _Layout, notes: Notes) -> None:
+    which = f"prompt = {layout.prompt!r}, responses = {', '.join(map(repr, layout.responses))}"
+    notes.assume(f"columns: {which}" + (f", label = {layout.label!r}" if layout.label else ""))
+    if layout.group and not layout.table.group:
+        notes.assume(f"rows with the same {layout.group!r} are clustered: they are one group")
+    if layout.table.forward_fill:
+        filled = ", ".join(map(repr, layout.table.forward_fill))
+        notes.assume(f"a row without {filled} has that of the row before it in its group")
+    for judge, column in layout.table.probabilities.items():
+        notes.assume(f"{column!r} is the probability that {judge!r} gives {layout.task.labels[0]!r}")
+    if layout.id is None:
         notes.assume("no column is an id: an item's id is a hash of its texts")
-    if found.label and found.annotator is None:
-        notes.assume(f"no column names who labelled: all opinions are by {SOMEBODY!r}")
+    if layout.label and layout.annotator is None:
+        notes.assume(f"no column names the annotator: all labels are by {SOMEBODY!r}")
 
 
 def _task(file: Foreign, given: ColumnsFile, responses: int, label: str | None) -> Task:
@@ -172,19 +158,19 @@ def _task(file: Foreign, given: ColumnsFile, responses: int, label: str | None) 
             raise DataError([f"{file.path}: {why}"], "name the responses in [import]")
         return task
     if responses == 2:
-        return Task(TaskKind.PAIRWISE, "Which response is better?", ("A", "B", TIE))
+        return pairwise()
     seen = {_cell(row.get(label)).casefold() for row in file.head if isinstance(row, dict)} - set(EMPTY)
     if seen <= {*PASS, *FAIL}:
         return Task(TaskKind.BINARY, "Is the response acceptable?", ("pass", "fail"))
     raise DataError(
-        [f"{file.path}: what do the labels mean? {', '.join(sorted(seen)[:6])}"],
-        'say it: --columns FILE with [task] kind = "rating" and its scale, or kind = "choice" and its labels',
+        [f"{file.path}: the labels have no known meaning: {', '.join(sorted(seen)[:6])}"],
+        'use --columns FILE with [task] kind = "rating" and its scale, or kind = "choice" and its labels',
     )
 
 
 def _speller(task: Task, spellings: Mapping[str, str]) -> Callable[[Any], Label | None]:
     """From a cell to a label; None where the cell is empty. Raises Unusable for a spelling unknown."""
-    known = {said: label for label in task.annotation_labels for said in (label, label.casefold())}
+    known = {key: label for label in task.annotation_labels for key in (label, label.casefold())}
     if task.kind is TaskKind.PAIRWISE:
         known = {**PAIR_SPELLINGS, **known}
     if task.labels == ("pass", "fail"):
@@ -192,31 +178,31 @@ def _speller(task: Task, spellings: Mapping[str, str]) -> Callable[[Any], Label 
     for spelling, label in spellings.items():
         if label not in task.annotation_labels:
             raise DataError(
-                [f"[import] labels: {label!r} is not one of {', '.join(task.annotation_labels)}"], "mend it"
+                [f"[import] labels: {label!r} is not one of {', '.join(task.annotation_labels)}"], "fix it"
             )
         known[spelling.casefold()] = label
 
     def spell(cell: Any) -> Label | None:
         if type(cell) is str and cell in known:
             return known[cell]
-        said = _cell(cell).strip().casefold()
-        if said in known:
-            return known[said]
-        if said in EMPTY:
+        spelling = _cell(cell).strip().casefold()
+        if spelling in known:
+            return known[spelling]
+        if spelling in EMPTY:
             return None
-        raise Unusable(f"the label {_cell(cell)!r} is not known; say in [import] labels what it means")
+        raise Unusable(f"the label {_cell(cell)!r} is not known; define it in [import] labels")
 
     return spell
 
 
 def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
-    said, spell = layout.said, layout.spell
-    more = bool(said.context or said.reference or said.meta)
+    table, spell = layout.table, layout.spell
+    more = bool(table.context or table.reference or table.meta)
     texts = (layout.prompt, *layout.responses)
     prepare, pick = _preparer(layout), itemgetter(*texts)
     id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
-    annotators, judges = list(said.annotators.items()), list(said.judges.items())
-    probabilities = list(said.probabilities.items())
+    annotators, judges = list(table.annotators.items()), list(table.judges.items())
+    probabilities = list(table.probabilities.items())
 
     def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
@@ -236,7 +222,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         if group_at and (group := _name(row.get(group_at))):
             item["group"] = group
         if more:
-            _add_more(item, row, said)
+            _add_more(item, row, table)
         notes = []
         if label_at and (label := spell(row.get(label_at))) is not None:
             who = _name(row.get(annotator_at)) if annotator_at else ""
@@ -249,7 +235,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         votes = [
             judged(item_id, judge, [_vote(row.get(at), spell)])
             for judge, at in judges
-            if not (said.empty_is_missing and row.get(at) in (None, ""))
+            if not (table.empty_is_missing and row.get(at) in (None, ""))
         ]
         for judge, column in probabilities:
             votes.append(judged(item_id, judge, [_probable(row.get(column), layout.task)]))
@@ -259,24 +245,20 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
 
 
 def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
-    """What turns a row into columns: guards off, fields inside others, and what an earlier row says."""
-    inner, carry, group, guarded = (
-        layout.inner,
-        layout.said.forward_fill,
-        layout.group,
-        layout.said.escaped_formulas,
-    )
-    if not inner and not carry and not guarded:
+    """Make a function that unescapes cells, reads nested fields, and fills values forward."""
+    inner, group = layout.inner, layout.group
+    fill, escaped = layout.table.forward_fill, layout.table.escaped_formulas
+    if not inner and not fill and not escaped:
         return None
     before: dict[str, Any] = {}
 
     def prepare(row: dict[str, Any]) -> dict[str, Any]:
         nonlocal before
-        if guarded:
+        if escaped:
             row = {name: cell.removeprefix("'") if type(cell) is str else cell for name, cell in row.items()}
         row = {**row, **{column: _inside(row, column) for column in inner}}
         if group is not None and _name(row.get(group)) and row.get(group) == before.get(group):
-            row |= {column: before.get(column) for column in carry if not _cell(row.get(column))}
+            row |= {column: before.get(column) for column in fill if not _cell(row.get(column))}
         before = row
         return row
 
@@ -284,7 +266,7 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
 
 
 def _inside(row: Any, path: str) -> Any:
-    """What lies at a path of keys and places, as "labels.0.label"; None where nothing does."""
+    """The value at a path of keys and places, as "labels.0.label"; None without one."""
     value = row
     for step in path.split("."):
         if isinstance(value, dict):
@@ -296,14 +278,14 @@ def _inside(row: Any, path: str) -> Any:
     return value
 
 
-def _add_more(item: dict[str, Any], row: Mapping[str, Any], said: ImportTable) -> None:
-    if said.context and _cell(row.get(said.context)).strip():
+def _add_more(item: dict[str, Any], row: Mapping[str, Any], table: ImportTable) -> None:
+    if table.context and _cell(row.get(table.context)).strip():
         if not isinstance(item["prompt"], str):
-            raise Unusable(f"{said.context}: a conversation takes no context")
-        item["prompt"] = f"{item['prompt']}\n\n{_cell(row[said.context])}"
-    if said.reference and (reference := _name(row.get(said.reference))):
+            raise Unusable(f"{table.context}: a conversation takes no context")
+        item["prompt"] = f"{item['prompt']}\n\n{_cell(row[table.context])}"
+    if table.reference and (reference := _name(row.get(table.reference))):
         item["reference"] = reference
-    kept = {name: row.get(column) for name, column in said.meta_columns.items()}
+    kept = {name: row.get(column) for name, column in table.meta_columns.items()}
     if kept:
         item["meta"] = {name: kept[name] for name in kept if kept[name] not in (None, "")}
 
@@ -317,14 +299,14 @@ def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
 
 def _probable(cell: Any, task: Task) -> Any:
     """A vote from the probability of the first label, in the item's own frame."""
-    said = _cell(cell).strip().replace(",", ".")
+    number = _cell(cell).strip().replace(",", ".")
     try:
-        first = float(said)
+        first = float(number)
     except ValueError:
         first = math.nan
     if not 0 <= first <= 1:
         return verdict(None, raw=_cell(cell))
-    return Vote(0, "", dict(zip(task.labels, (first, 1 - first), strict=False)), raw=said)
+    return Vote(0, "", dict(zip(task.labels, (first, 1 - first), strict=False)), raw=number)
 
 
 def _texts(row: Mapping[str, Any], column: str) -> Any:
@@ -341,7 +323,7 @@ def _texts(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """A cell as text: 1 and 1.0 are one value, nothing and NaN are none."""
+    """A cell as text: 1 and 1.0 are equal, an empty cell and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""Files that others wrote, opened without trust: encodings, JSON and its lines, tables, and archives.
+"""Open untrusted files: encodings, JSON and JSON lines, tables, and archives.
 
-A file becomes places and values. What cannot be read at one place is a `Rejected` there, and reading goes on;
-a file that cannot be read at all raises `DataError`. Lines and rows are streamed: memory does not grow with
-the file. What a value means is said by the formats.
+A file becomes places and values. An unreadable place is a `Rejected`, and reading continues; an unreadable
+file raises `DataError`. Lines and rows are streamed: memory does not grow with the file. The formats
+interpret the values.
 """
 
 import csv
@@ -24,25 +24,26 @@ Shape = Literal["lines", "list", "document", "table"]
 """JSON lines; a JSON list; one JSON value; rows under column names. An archive is a list of its members."""
 
 HEAD = 64
-"""So many records are enough to recognise a format by."""
+"""Records read to recognise a format."""
 BUFFER = 1 << 16
-"""Bytes that are read or written at once."""
+"""Bytes per read or write."""
 LONGEST_DOCUMENT = 2 * 1024**3
 """In bytes: a JSON document is held in memory whole, lines and tables are not."""
+WHOLE_FILE = "give a whole file, as the other tool wrote it"
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
 _WIDE = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 
 
 class Record(NamedTuple):
-    """A value and where it stands: a line, a row or an element, counted from 1; or the name of a member."""
+    """A value and its place: a line, a row or an element, counted from 1; or the name of a member."""
 
     place: int | str
     value: Any
 
 
 class Rejected(NamedTuple):
-    """What could not be taken, where, and why."""
+    """A rejected record: file, place, and reason."""
 
     file: str
     place: int | str
@@ -52,11 +53,15 @@ class Rejected(NamedTuple):
         return f"{self.file}:{self.place}: {self.why}"
 
 
+class Unusable(Exception):
+    """An unusable record, with the reason. It becomes a `Rejected`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A file that others wrote. `head` holds its first readable values; `columns` a table's names.
+    """A foreign file. `head` holds its first readable values, `columns` the column names of a table.
 
-    `about` is how many records there are, guessed from the size of the first ones.
+    `about` is an estimate of the number of records, from the size of the first ones.
     """
 
     path: Path
@@ -74,33 +79,34 @@ class Foreign:
 
 
 def open_foreign(path: Path) -> Foreign:
-    """Look at a file. Raises DataError if nothing in it can be read.
+    """Open a file and read its head. Raises DataError if nothing in it can be read.
 
-    Suffixes tell tables (.csv, .tsv, .parquet) and archives (.eval); all else is JSON, recognised by its
-    first characters. A suffix .gz before these is undone. Text is UTF-8, or what its byte order mark says.
+    Suffixes mark tables (.csv, .tsv, .parquet) and archives (.eval); all else is JSON, recognised by its
+    first characters. A further suffix .gz is decompressed. Text is UTF-8, or as its byte order mark says.
     """
     try:
         shape = _shape(path)
         head: list[Any] = []
         problems: list[Rejected] = []
         for record in _records(path, shape):
-            (problems if isinstance(record, Rejected) else head).append(
-                record if isinstance(record, Rejected) else record.value
-            )
+            if isinstance(record, Rejected):
+                problems.append(record)
+            else:
+                head.append(record.value)
             if len(head) >= HEAD or (not head and len(problems) >= HEAD):
                 break
     except _UNREADABLE as error:
-        raise DataError([f"{path}: {_why(error)}"], "give a whole file, as the other tool wrote it") from None
+        raise DataError([f"{path}: {_why(error)}"], WHOLE_FILE) from None
     if not head:
         why = str(problems[0]) if problems else f"{path}: holds nothing"
-        raise DataError([why], "give a whole file, as the other tool wrote it")
+        raise DataError([why], WHOLE_FILE)
     columns = tuple(head[0]) if shape == "table" else ()
     weight = sum(len(str(value)) for value in head) / len(head)
     return Foreign(path, shape, tuple(head), columns, round(_size(path) / max(weight, 1)))
 
 
 def _size(path: Path) -> int:
-    """In bytes; of a .gz that of what is packed, modulo 4 GiB, as its end says it. Good for a guess."""
+    """In bytes, uncompressed; of a .gz an estimate from its trailer, modulo 4 GiB."""
     size = path.stat().st_size
     if path.suffix.lower() != ".gz" or size < 4:
         return size
@@ -147,7 +153,7 @@ def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
 
 
 def _rows(path: Path, value: Any) -> Iterator[Record | Rejected]:
-    """The rows of one JSON value: a list, or a table as Hugging Face and pandas lay it out."""
+    """The rows of one JSON value: a list, or a table in a layout of Hugging Face or pandas."""
     if isinstance(value, list):
         yield from (Record(place, each) for place, each in enumerate(value, 1))
     elif _is_served(value):
@@ -348,7 +354,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 
 def _members(path: Path) -> Iterator[Record | Rejected]:
-    """The JSON members of a zip archive, each named; the names are never used as paths."""
+    """The JSON members of a zip archive with their names, which are never used as paths."""
     with _archive(path) as archive:
         for info in archive.infolist():
             if not info.filename.endswith(".json"):
@@ -392,7 +398,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def from_text(cell: str) -> Any:
-    """JSON inside a cell or a field, as some tools write lists; None where it is none."""
+    """Parse JSON inside a cell or a field, as some tools write lists; None for other text."""
     try:
         return from_json(cell)
     except ValueError:  # also half a surrogate pair, which could not be written again

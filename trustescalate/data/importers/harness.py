@@ -1,7 +1,7 @@
-"""Logs of evaluation harnesses: promptfoo, DeepEval, lm-evaluation-harness. One response each, pass or fail.
+"""Read logs of evaluation harnesses: promptfoo, DeepEval, lm-evaluation-harness, one response per item.
 
-Whatever gave a verdict is a judge, a programmatic check too: it is no person. A grader that crashed or could
-not be read looks like a wrong answer in these logs, and is a failure here. Repeats of a test are more votes.
+Every source of a verdict is a judge, programmatic checks included. A grader that crashed or was unreadable
+has a wrong answer in these logs, and is a failed vote here. Repeats of a test are more votes.
 """
 
 import hashlib
@@ -12,34 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    get,
-    has,
-    judged,
-    many,
-    name,
-    number,
-    text,
-    turns,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign, Record, Rejected
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
+from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
+from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import Annotation, Item, Task, TaskKind, Turn, Vote
+from trustescalate.records import Item, Task, TaskKind, Turn, Vote
 
 BINARY = Task(TaskKind.BINARY, "Is the response acceptable?", ("pass", "fail"))
-CHECKS = "programmatic checks are recorded as judges: they are not people's labels"
+CHECKS = "programmatic checks are recorded as judges: they are not human labels"
 HUMAN = "reviewer"
 
 
 class Gathered:
-    """Items by id, with all votes of each judge on them, in the order in which they came."""
+    """Items by id, with all votes of each judge on them, in their order."""
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
@@ -49,34 +35,29 @@ class Gathered:
     def add(
         self, item: Item, votes: Iterable[tuple[str, Vote]], notes: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """Take an item, or more votes on one that was taken before."""
+        """Add an item, or more votes on a known one."""
         self._items.setdefault(item.id, item)
         for judge, vote in votes:
             before = self._votes[item.id][judge]
             before.append(replace(vote, exemplar_set=len(before)))
         for who, label in notes:
             if self._notes[item.id].setdefault(who, label) != label:
-                raise Unusable(f"{who!r} said something else of this response before")
+                raise Unusable(f"{who!r} gave this response another label before")
 
-    def found(self) -> Iterator[Found]:
-        """Everything that was taken."""
+    def results(self) -> Iterator[Found]:
+        """Yield every item with its votes and labels."""
         most: dict[str, int] = defaultdict(int)
         for votes in self._votes.values():
-            for judge, said in votes.items():
-                most[judge] = max(most[judge], len(said))
+            for judge, own in votes.items():
+                most[judge] = max(most[judge], len(own))
         for item_id, item in self._items.items():
-            yield Found(
-                item,
-                tuple(Annotation(item_id, who, label) for who, label in self._notes[item_id].items()),
-                tuple(
-                    judged(item_id, judge, votes, most[judge])
-                    for judge, votes in self._votes[item_id].items()
-                ),
-            )
+            votes = self._votes[item_id]
+            judgments = tuple(judged(item_id, judge, own, most[judge]) for judge, own in votes.items())
+            yield Found(item, annotate(item_id, self._notes[item_id]), judgments)
 
 
 def decided(passed: Any) -> str | None:
-    """pass or fail from a boolean, or a 0 or 1; None for everything else."""
+    """Convert a boolean, 0 or 1 to pass or fail; None for everything else."""
     if not isinstance(passed, bool | int | float) or passed not in (0, 1):
         return None
     return "pass" if passed else "fail"
@@ -105,19 +86,12 @@ def _read_promptfoo(files: Files, notes: Notes) -> Iterator[Taken]:
         )
     gathered = Gathered()
     for file in (*files["results"], *files["rows"]):
-        for record in _rows(file):
-            try:
-                if isinstance(record, Rejected):
-                    yield record
-                else:
-                    _promptfoo_row(record.value, gathered)
-            except Unusable as error:
-                yield Rejected(str(file.path), record.place, str(error))
-    yield from gathered.found()
+        yield from each(file, lambda row: _promptfoo_row(row, gathered), _rows(file))
+    yield from gathered.results()
 
 
 def _rows(file: Foreign) -> Iterator[Record | Rejected]:
-    """promptfoo's rows: of a document those in results.results, else the lines."""
+    """promptfoo's rows: results.results of a document, or lines."""
     for record in file.records():
         if isinstance(record, Rejected) or file.shape == "lines":
             yield record
@@ -130,25 +104,24 @@ def _rows(file: Foreign) -> Iterator[Record | Rejected]:
             yield from (Record(place, row) for place, row in enumerate(rows))
 
 
-def _promptfoo_row(row: Any, gathered: Gathered) -> None:
+def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
     output = get(row, "response", "output") if isinstance(get(row, "response"), dict) else None
     if not isinstance(output, str) or not output.strip():
-        raise Unusable("there is no text to judge: the model failed, or answered with something else")
+        raise Unusable("there is no text to judge: the model failed, or its answer is not text")
     test = row.get("testCase") if isinstance(row.get("testCase"), dict) else {}
-    said, provider = test.get("description"), row.get("provider")
+    description, provider = test.get("description"), row.get("provider")
     model = text(provider, "id") if isinstance(provider, dict) else "model"
-    group = mark(get(row, "vars"), said)
-    head = f"{said}|" if isinstance(said, str) and said else ""
+    group = mark(get(row, "vars"), description)
+    head = f"{description}|" if isinstance(description, str) and description else ""
     prompt = text(row, "prompt", "raw")
-    item = Item(
-        f"{head}{group}|{model}|{mark(prompt, output)}", prompt, (output,), None, group, {"model": model}
-    )
+    item_id = f"{head}{group}|{model}|{mark(prompt, output)}"
+    item = Item(item_id, prompt, (output,), None, group, {"model": model})
     grading = row.get("gradingResult")
     parts = grading.get("componentResults") if isinstance(grading, dict) else None
     votes, labels = [], []
     for part in parts if isinstance(parts, list) else []:
         asked = part.get("assertion") if isinstance(part, dict) else None
-        if not isinstance(asked, dict):  # a part of an assert-set tells of nobody
+        if not isinstance(asked, dict):  # a part of an assert-set has no judge
             continue
         label = decided(part.get("pass"))
         if asked.get("type") == "human":
@@ -158,12 +131,9 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> None:
         judge = text(asked, "type") + (f" {metric}" if isinstance(metric, str) and metric else "")
         meta = part.get("metadata")
         failed = isinstance(meta, dict) and bool(meta.get("graderError"))
-        votes.append((judge, verdict(None if failed else label, raw=_raw(part.get("reason")))))
+        votes.append((judge, verdict(None if failed else label, raw=part.get("reason"))))
     gathered.add(item, votes, labels)
-
-
-def _raw(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return ()
 
 
 # ── DeepEval ─────────────────────────────────────────────────────────────────────────────────────
@@ -177,39 +147,37 @@ def _read_deepeval(files: Files, notes: Notes) -> Iterator[Taken]:
         raise DataError([f"{file.path}: DeepEval's cache names no test"], "give test_run.json instead")
     gathered = Gathered()
     for file in files["run"]:
-        for record in file.records():
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            value = _run(record.value)
-            if value is None:
-                yield Rejected(str(file.path), record.place, "is no test run")
-                continue
+        yield from each(file, lambda case: _deepeval_case(case, gathered), _cases(file))
+    yield from gathered.results()
+
+
+def _cases(file: Foreign) -> Iterator[Record | Rejected]:
+    for record in file.records():
+        run = None if isinstance(record, Rejected) else _run(record.value)
+        if isinstance(record, Rejected):
+            yield record
+        elif run is None:
+            yield Rejected(str(file.path), record.place, "is no test run")
+        else:
             for key in ("testCases", "conversationalTestCases"):
-                cases = value.get(key)
-                for place, case in enumerate(cases if isinstance(cases, list) else []):
-                    try:
-                        _deepeval_case(case, gathered)
-                    except Unusable as error:
-                        yield Rejected(str(file.path), f"{key}.{place}", str(error))
-    yield from gathered.found()
+                cases = run.get(key)
+                rows = enumerate(cases if isinstance(cases, list) else [])
+                yield from (Record(f"{key}.{place}", case) for place, case in rows)
 
 
-def _deepeval_case(case: Any, gathered: Gathered) -> None:
+def _deepeval_case(case: Any, gathered: Gathered) -> tuple[Found, ...]:
     prompt, response = _asked(case)
     expected = case.get("expectedOutput")
-    item = Item(
-        f"{name(case, 'name')}|{mark(str(prompt), str(response))}",
-        prompt,
-        (response,),
-        expected if isinstance(expected, str) and expected.strip() else None,
-    )
+    item_id = f"{name(case, 'name')}|{mark(str(prompt), str(response))}"
+    reference = expected if isinstance(expected, str) and expected.strip() else None
     metrics = case.get("metricsData")
-    gathered.add(item, [_metric(metric) for metric in (metrics if isinstance(metrics, list) else [])])
+    votes = [_metric(metric) for metric in (metrics if isinstance(metrics, list) else [])]
+    gathered.add(Item(item_id, prompt, (response,), reference), votes)
+    return ()
 
 
 def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
-    if not isinstance(case, dict) or "turns" not in case:
+    if "turns" not in case:
         return text(case, "input"), text(case, "actualOutput")
     talk = turns(case, "turns")
     if len(talk) < 2 or talk[0].role != "user" or talk[-1].role != "assistant":
@@ -221,10 +189,8 @@ def _metric(metric: Any) -> tuple[str, Vote]:
     model = metric.get("evaluationModel") if isinstance(metric, dict) else None
     judge = text(metric, "name") + (f" {model}" if isinstance(model, str) and model else "")
     unscored = metric.get("error") is not None or not isinstance(metric.get("score"), int | float)
-    cost = metric.get("evaluationCost")
-    vote = verdict(None if unscored else decided(metric.get("success")), raw=_raw(metric.get("reason")))
-    paid = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e6
-    return judge, replace(vote, cost=float(cost)) if paid else vote
+    label = None if unscored else decided(metric.get("success"))
+    return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
 
 
 # ── lm-evaluation-harness ────────────────────────────────────────────────────────────────────────
@@ -235,14 +201,7 @@ def _read_lm_eval(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume(CHECKS)
     notes.assume("an item is a document under one filter; of choices, the likeliest is the response")
     for file in files["samples"]:
-        for record in file.records():
-            try:
-                if isinstance(record, Rejected):
-                    yield record
-                else:
-                    yield _sample(record.value)
-            except Unusable as error:
-                yield Rejected(str(file.path), record.place, str(error))
+        yield from each(file, lambda row: [_sample(row)])
 
 
 def _sample(row: Any) -> Found:
@@ -253,10 +212,10 @@ def _sample(row: Any) -> Found:
     prompt = text(asked, "gen_args_0", "arg_0")
     meta: dict[str, Any] = {"filter": kept}
     target: str | None = text(row, "target")
-    said = get(row, "filtered_resps")
+    replies = get(row, "filtered_resps")
     if len(asked) > 1:
         choices = [text(asked, f"gen_args_{place}", "arg_1") for place in range(len(asked))]
-        likelihoods = [_float(get(said, place, 0)) for place in range(len(choices))]
+        likelihoods = [_float(get(replies, place, 0)) for place in range(len(choices))]
         response = choices[likelihoods.index(max(likelihoods))]
         meta |= {"choices": choices, "loglik": likelihoods}
         places = list(map(str, range(len(choices))))
@@ -276,12 +235,12 @@ def _sample(row: Any) -> Found:
 
 def _float(value: Any) -> float:
     try:
-        found = float(value) if isinstance(value, str | int | float) else math.nan
+        likelihood = float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
-        found = math.nan
-    if math.isnan(found):
+        likelihood = math.nan
+    if math.isnan(likelihood):
         raise Unusable(f"a log-likelihood is {str(value)[:40]!r}")
-    return found
+    return likelihood
 
 
 # ── the formats ──────────────────────────────────────────────────────────────────────────────────
@@ -298,8 +257,8 @@ def _is_deepeval(file: Foreign) -> bool:
 
 def _run(value: Any) -> Mapping[str, Any] | None:
     inner = value.get("testRunData", value) if isinstance(value, dict) else None
-    found = isinstance(inner, dict) and ("testCases" in inner or "conversationalTestCases" in inner)
-    return inner if found else None
+    is_run = isinstance(inner, dict) and ("testCases" in inner or "conversationalTestCases" in inner)
+    return inner if is_run else None
 
 
 PROMPTFOO = Format(

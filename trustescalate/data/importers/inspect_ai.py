@@ -1,29 +1,19 @@
-"""Inspect AI logs, .json and .eval: scorers are judges, edits of a score are what a person said.
+"""Read Inspect AI logs, .json and .eval: scorers are judges, edits of a score are human labels.
 
-The first entry of a score's history is the judge's own value, later ones are edits; the value on top is the
-last of them. NaN is a grader that could not be read. Epochs are items of one group. Source: Inspect AI.
+The first entry of a score's history is the judge's own value, later ones are edits; the top-level value is
+the last of them. NaN is an unreadable grader. Epochs are items of one group. Source: Inspect AI.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    get,
-    judged,
-    name,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.base import turns as conversation
-from trustescalate.data.importers.files import Foreign, Rejected
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
+from trustescalate.data.importers.fields import get, name, text
+from trustescalate.data.importers.fields import turns as conversation
+from trustescalate.data.importers.files import Foreign, Rejected, Unusable
 from trustescalate.data.importers.harness import BINARY, CHECKS
+from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Annotation, Item, Judgment, Label, Task, TaskKind, Turn
 
 GRADES = Task(TaskKind.CHOICE, "Is the response correct?", ("correct", "partial", "incorrect", "no answer"))
@@ -33,11 +23,11 @@ UNCHANGED = "UNCHANGED"
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume(CHECKS)
-    notes.assume("an edited score is what its author says, the value before it the judge's")
+    notes.assume("an edited score is its author's label, the value before it the judge's")
     for file in files["log"]:
         header, samples, problems = _parts(file)
         yield from problems
-        finer = any(_letter(score) in ("P", "N") for _, sample in samples for score in _said(sample))
+        finer = any(_letter(score) in ("P", "N") for _, sample in samples for score in _all_scores(sample))
         task = GRADES if finer else BINARY
         if notes.task is not None and notes.task != task:
             yield Rejected(str(file.path), "file", "grades partial answers where another file does not")
@@ -52,7 +42,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _parts(file: Foreign) -> tuple[Any, list[tuple[int | str, Any]], list[Rejected]]:
-    """The header, the samples with their places, and what could not be read."""
+    """The header, the samples with their places, and unreadable records."""
     header: Any = {}
     samples: list[tuple[int | str, Any]] = []
     problems: list[Rejected] = []
@@ -66,30 +56,28 @@ def _parts(file: Foreign) -> tuple[Any, list[tuple[int | str, Any]], list[Reject
                 header = record.value["value"]
         else:
             header = record.value
-            found = header.get("samples") if isinstance(header, dict) else None
-            if not isinstance(found, list) or not found:
+            rows = header.get("samples") if isinstance(header, dict) else None
+            rows = rows if isinstance(rows, list) else []
+            if not rows:
                 problems.append(Rejected(str(file.path), "samples", "the log holds no samples"))
-            samples = [
-                (f"samples.{place}", each)
-                for place, each in enumerate(found if isinstance(found, list) else [])
-            ]
+            samples = [(f"samples.{place}", row) for place, row in enumerate(rows)]
     return header, samples, problems
 
 
 def _graders(header: Any) -> Mapping[str, str]:
-    """The model behind each scorer that has one: its own option, else the role grader."""
+    """The model of each scorer that has one: its own option, else the role grader."""
     spec = header.get("eval") if isinstance(header, dict) else None
     spec = spec if isinstance(spec, dict) else {}
     roles = spec.get("model_roles")
     grader = _model((roles or {}).get("grader")) if isinstance(roles, dict) else ""
-    found = {}
+    graders = {}
     scorers = spec.get("scorers")
     for scorer in scorers if isinstance(scorers, list) else []:
         if isinstance(scorer, dict) and isinstance(scorer.get("name"), str):
             options = scorer.get("options")
             own = _model(options.get("model")) if isinstance(options, dict) else ""
-            found[scorer["name"]] = own or (grader if scorer["name"].startswith("model_graded") else "")
-    return found
+            graders[scorer["name"]] = own or (grader if scorer["name"].startswith("model_graded") else "")
+    return graders
 
 
 def _model(value: Any) -> str:
@@ -106,7 +94,7 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
     reference = target if isinstance(target, str) and target.strip() else None
     item = Item(item_id, _asked(sample), (_completion(sample),), reference, sample_id)
     scores = sample.get("scores")
-    judgments, notes = [], []
+    judgments, notes = list[Judgment](), list[Annotation]()
     for scorer, score in (scores if isinstance(scores, dict) else {}).items():
         judge = f"{scorer} {models.get(scorer, '')}".strip()
         judgments.append(_judgment(item_id, judge, score, task))
@@ -115,7 +103,7 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
 
 
 def _completion(sample: Any) -> str:
-    """The model's answer; older logs hold it in its message alone."""
+    """The model's answer; older logs have it only in the message."""
     output = get(sample, "output")
     if isinstance(output, dict) and "completion" in output:
         return text(sample, "output", "completion")
@@ -140,20 +128,20 @@ def _judgment(item_id: str, judge: str, score: Any, task: Task) -> Judgment:
     own = history[0] if history else score
     value = own.get("value") if isinstance(own, dict) else None
     raw = score.get("explanation") if isinstance(score, dict) else ""
-    return judged(item_id, judge, [verdict(_label(value, task), raw=raw if isinstance(raw, str) else "")])
+    return judged(item_id, judge, [verdict(_label(value, task), raw=raw)])
 
 
-def _edits(item_id: str, score: Any, task: Task) -> list[Annotation]:
-    """What each person who edited a score last said."""
-    said: dict[str, Label] = {}
+def _edits(item_id: str, score: Any, task: Task) -> tuple[Annotation, ...]:
+    """The last label of each author who edited a score."""
+    labels: dict[str, Label] = {}
     for edit in _history(score)[1:]:
         provenance = edit.get("provenance") if isinstance(edit, dict) else None
         author = provenance.get("author") if isinstance(provenance, dict) else None
         value = edit.get("value") if isinstance(edit, dict) else None
         label = None if value == UNCHANGED else _label(value, task)
         if isinstance(author, str) and author and label is not None:
-            said[author] = label
-    return [Annotation(item_id, author, label) for author, label in said.items()]
+            labels[author] = label
+    return annotate(item_id, labels)
 
 
 def _history(score: Any) -> list[Any]:
@@ -161,10 +149,10 @@ def _history(score: Any) -> list[Any]:
     return history if isinstance(history, list) else []
 
 
-def _said(sample: Any) -> list[Any]:
+def _all_scores(sample: Any) -> list[Any]:
     scores = sample.get("scores") if isinstance(sample, dict) else None
-    found = list(scores.values()) if isinstance(scores, dict) else []
-    return [each for score in found for each in (score, *_history(score))]
+    values = list(scores.values()) if isinstance(scores, dict) else []
+    return [each for score in values for each in (score, *_history(score))]
 
 
 def _letter(score: Any) -> Any:

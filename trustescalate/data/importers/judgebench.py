@@ -1,4 +1,4 @@
-"""JudgeBench: pairs with an objective label, and judges' outputs. The second game was shown swapped.
+"""Read JudgeBench: pairs with an objective label, and judges' outputs. The second game is swapped.
 
 Source: github ScalerLab/JudgeBench, data/ and outputs/.
 """
@@ -6,32 +6,19 @@ Source: github ScalerLab/JudgeBench, data/ and outputs/.
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    pairwise,
-    text,
-    verdict,
-)
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.files import Unusable
+from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Vote
 
 OBJECTIVE = "objective"
 SHOWN = {"A>B": "A", "B>A": "B", "A=B": TIE, "A>>B": "A", "B>>A": "B"}
-SWAPPED = {"A": "B", "B": "A", TIE: TIE}
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which response is correct?")
-    notes.assume("labels are objective (which answer is right), not a person's opinion")
+    notes.assume("labels are objective (which answer is right), not human judgements")
     for part in ("pairs", "outputs"):
         for file in files[part]:
             yield from each(file, _pair)
@@ -76,13 +63,12 @@ def _games(row: Any) -> list[Any]:
 
 
 def _vote(game: Any, order: str) -> Vote:
-    said = game.get("decision") if isinstance(game, dict) else None
-    label: Label | None = SHOWN.get(said) if isinstance(said, str) else None
+    fields = game if isinstance(game, dict) else {}
+    decision, reply = fields.get("decision"), fields.get("judgment")
+    label: Label | None = SHOWN.get(decision) if isinstance(decision, str) else None
     if label is not None and order == "BA":
         label = SWAPPED[label]
-    reply = game.get("judgment") if isinstance(game, dict) else None
-    raw = reply.get("response") if isinstance(reply, dict) else ""
-    return verdict(label, raw=raw if isinstance(raw, str) else "", order=order)
+    return verdict(label, raw=reply.get("response") if isinstance(reply, dict) else "", order=order)
 
 
 JUDGEBENCH = Format(

@@ -1,6 +1,6 @@
-"""LLMBar: pairs with one objective label, and what its evaluators said of them, in the items' own frame.
+"""Read LLMBar: pairs with one objective label, and verdicts of its evaluators, in the items' own frame.
 
-The files name neither items nor judges: both are taken from the files' names and from where an item stands. A
+The files name neither items nor judges: both come from the names of the files and the place of an item. A
 result of several rounds counts by its last one. Source: github princeton-nlp/LLMBar.
 """
 
@@ -9,23 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    pairwise,
-    side,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import Annotation, Item, Vote
 
 GOLD = "gold"
@@ -85,8 +72,8 @@ def _vote(last: Any, key: str, order: str) -> Vote:
     winner = get(last, key, "winner")
     scores = [last[name] for name in ("score_1", "score_2") if name in last]
     unread = any(not isinstance(score, list) or not _is_number(score[:1]) for score in scores)
-    said = last[key].get("completion")
-    raw = said[0] if isinstance(said, list) and said and isinstance(said[0], str) else ""
+    completion = last[key].get("completion")
+    raw = completion[0] if isinstance(completion, list) and completion else ""
     return verdict(None if unread else side(winner, ("1",), ("2",)), raw=raw, order=order)
 
 

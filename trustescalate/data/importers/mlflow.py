@@ -1,29 +1,18 @@
-"""MLflow traces with assessments: people's and judges' share a name, the kind of source tells them apart.
+"""Read MLflow traces with assessments; the kind of source separates human from judge assessments.
 
-An assessment that was overridden is not valid and does not count. An expectation is a reference, no verdict.
+An overridden assessment is not valid and does not count. An expectation is a reference, no verdict.
 Source: MLflow, its trace format.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign, from_text
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, text
+from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
-from trustescalate.records import Annotation, Item, Label
+from trustescalate.data.importers.verdicts import annotate, judged, verdict
+from trustescalate.records import Item, Label
 
 YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
 
@@ -32,7 +21,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = BINARY
     notes.assume(CHECKS)
     notes.assume(
-        "an assessment that is no yes or no is left out where a person gave it, and failed at a judge"
+        "an assessment other than yes or no is left out from a human, and a failed vote from a judge"
     )
     for file in files["traces"]:
         yield from each(file, _trace)
@@ -44,11 +33,11 @@ def _trace(row: Any) -> Iterator[Found]:
         _content(row, *where)
         for where in (("mlflow.spanInputs", "request_preview"), ("mlflow.spanOutputs", "response_preview"))
     )
-    said = row["info"].get("assessments")
+    assessments = row["info"].get("assessments")
     votes: dict[str, Any] = {}
     notes: dict[str, Label] = {}
     references = []
-    for one in said if isinstance(said, list) else []:
+    for one in assessments if isinstance(assessments, list) else []:
         if not isinstance(one, dict) or one.get("valid") is False:
             continue
         if "expectation" in one:
@@ -60,16 +49,14 @@ def _trace(row: Any) -> Iterator[Found]:
         label = _label(feedback.get("value") if isinstance(feedback, dict) else None)
         if kind == "HUMAN":
             if label is not None and notes.setdefault(who, label) != label:
-                raise Unusable(f"{who!r} says two different things")
+                raise Unusable(f"{who!r} gives two different labels")
         else:
             judge = f"{text(one, 'assessment_name')} {who}"
-            votes[judge] = verdict(
-                label, raw=one["rationale"] if isinstance(one.get("rationale"), str) else ""
-            )
+            votes[judge] = verdict(label, raw=one.get("rationale"))
     item = Item(trace, prompt, (response,), references[0] if references else None)
     yield Found(
         item,
-        tuple(Annotation(trace, who, label) for who, label in notes.items()),
+        annotate(trace, notes),
         tuple(judged(trace, judge, [vote]) for judge, vote in votes.items()),
     )
 
@@ -85,16 +72,16 @@ def _content(row: Any, attribute: str, preview: str) -> str:
     value = from_text(packed)
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
-    found = value if isinstance(value, str) else packed
-    if not found.strip():
+    content = value if isinstance(value, str) else packed
+    if not content.strip():
         raise Unusable(f"{attribute} holds no text")
-    return found
+    return content
 
 
 def _label(value: Any) -> Label | None:
     if isinstance(value, str):
-        said = value.strip().casefold()
-        return "pass" if said in YES else "fail" if said in NO else None
+        word = value.strip().casefold()
+        return "pass" if word in YES else "fail" if word in NO else None
     return decided(value)
 
 

@@ -1,34 +1,18 @@
-"""MT-Bench as FastChat writes it: pair and single judgments, with its files of questions and answers.
+"""Read MT-Bench as FastChat writes it: pair and single judgments, with files of questions and answers.
 
-Responses stand in model_answer files, or, failing these, in the prompts that judges were shown; there they
-are cut out only where every mark occurs once. The swapped game of a pair names models, not places.
-Source: FastChat, fastchat/llm_judge/common.py.
+Responses are in model_answer files, or else in the prompts of the judges, where they are cut out only if
+every mark occurs once. The swapped game of a pair names models, not places. Source: FastChat,
+fastchat/llm_judge/common.py.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    between,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    number,
-    pairwise,
-    side,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import between, get, has, name, number, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import grade, judged, pairwise, side, verdict
 from trustescalate.records import Item, Task, TaskKind, Turn, Vote
 
 LOWEST, HIGHEST = 1, 10
@@ -40,7 +24,7 @@ SHOWN = {
     "only": (("[The Start of Assistant's Answer]\n",), "\n[The End of Assistant's Answer]"),
     "b": (("[The Start of Assistant B's Answer]\n",), "\n[The End of Assistant B's Answer]"),
 }
-"""What judges were shown: how each part begins and ends."""
+"""Marks at the beginning and end of each part of a judge's prompt."""
 CONVERSATION = (
     "<|The Start of Assistant A's Conversation with User|>\n",
     "\n<|The End of Assistant A's Conversation with User|>",
@@ -50,7 +34,7 @@ TEMPLATES = "the templates of one judge (pair-v2, pair-math-v1, …) follow the 
 
 
 class _Known(NamedTuple):
-    """What the files beside the judgments hold."""
+    """Questions and answers by id, from the other files."""
 
     questions: Mapping[str, list[str]]
     answers: Mapping[tuple[str, str], list[str]]
@@ -105,7 +89,6 @@ def _pair(row: Any, known: _Known) -> Iterator[Found]:
 
 def _game(row: Any, game: str, order: str, models: tuple[str, str]) -> Vote:
     winner, raw = get(row, f"{game}_winner"), get(row, f"{game}_judgment")
-    raw = raw if isinstance(raw, str) else ""
     label = side(winner, ("model_1", models[0]), ("model_2", models[1])) if models[0] != models[1] else None
     return verdict(label, raw=raw, order=order, why="server_error" if raw == FAILED else "none")
 
@@ -115,9 +98,7 @@ def _single(row: Any, known: _Known) -> Iterator[Found]:
     item_id = f"{question}|{model}|turn{turn}"
     prompt, responses, reference = _shown(row, "user_prompt", question, (model,), turn, known)
     score, raw = get(row, "score"), text(row, "judgment")
-    whole = isinstance(score, int | float) and not isinstance(score, bool) and score in range(1, HIGHEST + 1)
-    label = str(int(number(row, "score"))) if whole else None
-    vote = verdict(label, raw=raw, why="server_error" if raw == FAILED else "none")
+    vote = verdict(grade(score, HIGHEST), raw=raw, why="server_error" if raw == FAILED else "none")
     yield Found(
         Item(item_id, prompt, responses, reference, question, {"model": model, "turn": turn}),
         judgments=(judged(item_id, name(row, "judge", 0), [vote]),),
@@ -132,10 +113,10 @@ def _turn(row: Any) -> int:
 
 
 def _texts(row: Any, *path: str | int) -> list[str]:
-    found = get(row, *path)
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+    values = get(row, *path)
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise Unusable(f"{'.'.join(map(str, path))} is no list of texts")
-    return found
+    return values
 
 
 # ── responses ────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +125,7 @@ Shown = tuple[str, tuple[str | tuple[Turn, ...], ...], str | None]
 
 
 def _shown(row: Any, field: str, question: str, models: tuple[str, ...], turn: int, known: _Known) -> Shown:
-    """Prompt, responses and reference: from the files beside, else from what the judge was shown."""
+    """Prompt, responses and reference: from the other files, else from the judge's prompt."""
     asked, given = known.questions.get(question), [known.answers.get((question, model)) for model in models]
     whole = [texts for texts in given if texts is not None and len(texts) >= turn]
     if asked and len(asked) >= turn and len(whole) == len(models):
@@ -158,27 +139,26 @@ def _shown(row: Any, field: str, question: str, models: tuple[str, ...], turn: i
     raise Unusable("two turns: give question.jsonl and the model_answer files too")
 
 
-def _conversation(asked: list[str], said: list[str]) -> tuple[Turn, ...]:
-    return Turn("assistant", said[0]), Turn("user", asked[1]), Turn("assistant", said[1])
+def _conversation(asked: list[str], answers: list[str]) -> tuple[Turn, ...]:
+    return Turn("assistant", answers[0]), Turn("user", asked[1]), Turn("assistant", answers[1])
 
 
 def _cut(shown: str, responses: int) -> Shown:
     parts = {part: _part(shown, *marks) for part, marks in SHOWN.items()}
     question, texts = parts["question"], [parts[part] for part in ("a", "only", "b")]
-    said = [text for text in texts if text and text.strip()]
-    if not question or len(said) != responses:
+    answers = [text for text in texts if text and text.strip()]
+    if not question or len(answers) != responses:
         raise Unusable("the answers cannot be cut from the prompt: give the model_answer files too")
-    return question, tuple(said), parts["reference"]
+    return question, tuple(answers), parts["reference"]
 
 
 def _cut_conversation(shown: str) -> Shown:
-    """The two turns of one answer; the headings must stand there just as often as there are turns."""
+    """The two turns of one answer; there must be one heading for each turn."""
     talk = between(shown, *CONVERSATION)
     parts = [] if talk is None else [part.strip("\n") for part in HEADING.split(talk)[1:]]
     if len(parts) != 4 or not all(part.strip() for part in parts):
         raise Unusable("the turns cannot be cut from the prompt: give question.jsonl and model_answer files")
-    first, said, then, again = parts
-    return first, ((Turn("assistant", said), Turn("user", then), Turn("assistant", again)),), None
+    return parts[0], (_conversation([parts[0], parts[2]], [parts[1], parts[3]]),), None
 
 
 def _part(shown: str, starts: tuple[str, ...], end: str) -> str | None:

@@ -1,39 +1,27 @@
-"""MT-Bench's human votes and GPT-4's, joined to one CSV as pandas does it: conversations are Python lists.
+"""Read MT-Bench's human and GPT-4 votes from their pandas join, a CSV with Python lists as conversations.
 
 The join pairs every human turn with every turn of GPT-4, so rows about two different turns are refused. The
-lists are read as literals, of bounded size; nothing is evaluated.
+lists are parsed as literals of bounded size; nothing is executed.
 """
 
 import ast
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    has,
-    judged,
-    name,
-    pairwise,
-    side,
-    text,
-    verdict,
-)
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import has, name, text
+from trustescalate.data.importers.files import Unusable
+from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import Annotation, Item, Turn
 
 LONGEST_LITERAL = 200_000
-"""In characters: the reader of literals takes some hundred times as much memory."""
+"""In characters; parsing takes about a hundred times as much memory."""
 SIDES = (("model_a",), ("model_b",))
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which assistant answers better?")
-    notes.assume("columns _x are a person's vote, _y a judge's; rows about two different turns are refused")
+    notes.assume("columns _x are a human vote, _y a judge's; rows about two different turns are refused")
     for file in files["votes"]:
         yield from each(file, _vote)
 
@@ -41,9 +29,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
 def _vote(row: Any) -> Iterator[Found]:
     turn, other = name(row, "turn_x"), name(row, "turn_y")
     if turn != other:
-        raise Unusable(
-            f"a person's vote on turn {turn} beside a judge's on turn {other}: the join crossed them"
-        )
+        raise Unusable(f"a human vote on turn {turn} with a judge's on turn {other}: a product of the join")
     if turn not in ("1", "2"):
         raise Unusable(f"turn is {turn}, not 1 or 2")
     question, models = name(row, "question_id"), (text(row, "model_a"), text(row, "model_b"))
@@ -55,8 +41,8 @@ def _vote(row: Any) -> Iterator[Found]:
         raise Unusable(f"winner_x is {row['winner_x']!r}, not model_a, model_b or tie")
     item_id = f"{question}|{models[0]}|{models[1]}|turn{turn}"
     meta = {"model_a": models[0], "model_b": models[1], "turn": int(turn)}
-    said = row.get("winner_y")
-    vote = verdict(side(said, *SIDES), raw=said if isinstance(said, str) else "", order="AB")
+    winner = row.get("winner_y")
+    vote = verdict(side(winner, *SIDES), raw=winner, order="AB")
     responses = tuple(talk[1].content if len(talk) == 2 else talk[1:] for talk in (first, second))
     yield Found(
         Item(item_id, first[0].content, responses, None, question, meta),
@@ -71,14 +57,14 @@ def _talk(row: Any, key: str, turn: int) -> tuple[Turn, ...]:
     if len(cell) > LONGEST_LITERAL:
         raise Unusable(f"{key} holds more than {LONGEST_LITERAL} characters")
     try:
-        found = ast.literal_eval(cell)
+        turns = ast.literal_eval(cell)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise Unusable(f"{key} is no list of (text, role)") from None
-    if not isinstance(found, list) or len(found) < 2 * turn:
+    if not isinstance(turns, list) or len(turns) < 2 * turn:
         raise Unusable(f"{key} is no list of {2 * turn} turns")
     return tuple(
         _turn(pair, key, "user" if place % 2 == 0 else "assistant")
-        for place, pair in enumerate(found[: 2 * turn])
+        for place, pair in enumerate(turns[: 2 * turn])
     )
 
 

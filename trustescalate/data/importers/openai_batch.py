@@ -1,4 +1,4 @@
-"""Batch inputs and outputs of OpenAI-compatible endpoints: each answer is a response to be judged.
+"""Read batch inputs and outputs of OpenAI-compatible endpoints: each answer is a response to be judged.
 
 Joined by custom_id alone: outputs come in any order. A line with an error is refused and counted. Source: the
 Batch API's documented files; chat completions and responses.
@@ -7,21 +7,9 @@ Batch API's documented files; chat completions and responses.
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    many,
-    name,
-    text,
-    turns,
-)
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, many, name, text, turns
+from trustescalate.data.importers.files import Unusable
 from trustescalate.data.importers.harness import BINARY
 from trustescalate.records import Item, Turn
 
@@ -54,12 +42,12 @@ def _answer(row: Any, asked: dict[str, Any]) -> Iterator[Found]:
         raise Unusable(f"the request failed ({code or 'no code'}): there is no answer")
     if key not in asked:
         raise Unusable("its custom_id is in no input file: give that too")
-    said, finish = _said(body)
+    response_text, finish = _read_answer(body)
     meta = {"model": name(body, "model"), "finish": finish}
-    yield Found(Item(key, _prompt(asked[key]), (said,), None, None, meta))
+    yield Found(Item(key, _prompt(asked[key]), (response_text,), None, None, meta))
 
 
-def _said(body: Any) -> tuple[str, str]:
+def _read_answer(body: Any) -> tuple[str, str]:
     if isinstance(body, dict) and "choices" in body:
         choice = get(body, "choices", 0)
         finish = choice.get("finish_reason") if isinstance(choice, dict) else None
@@ -70,12 +58,11 @@ def _said(body: Any) -> tuple[str, str]:
         if isinstance(message, dict) and message.get("type") == "message"
         for part in (message["content"] if isinstance(message.get("content"), list) else [])
     ]
-    found = "".join(
-        part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)
-    )
-    if not found.strip():
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    answer = "".join(each for each in texts if isinstance(each, str))
+    if not answer.strip():
         raise Unusable("the answer holds no text")
-    return found, str(get(body, "status"))
+    return answer, str(get(body, "status"))
 
 
 def _prompt(body: Any) -> str | tuple[Turn, ...]:

@@ -1,4 +1,4 @@
-"""PandaLM's test set: three opinions a pair, and judges' verdicts in files of their own, joined by idx.
+"""Read PandaLM's test set: three labels per pair, and judges' verdicts in separate files, joined by idx.
 
 Every pair was shown in one order. Source: github WeOpenML/PandaLM, data/.
 """
@@ -9,23 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    pairwise,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Vote
 
 ANNOTATORS = ("annotator1", "annotator2", "annotator3")
@@ -35,7 +22,7 @@ VERDICTS = {"0": TIE, "tie": TIE, "1": "A", "2": "B"}
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which response follows the instruction better?")
-    notes.assume("annotator1 to annotator3 are columns, and taken for people")
+    notes.assume("the columns annotator1 to annotator3 are human labels")
     notes.assume(f"an empty response is shown as {EMPTY!r}")
     votes: dict[str, dict[str, Vote]] = defaultdict(dict)
     for file in files["results"]:
@@ -49,11 +36,9 @@ def _collector(judge: str, votes: dict[str, dict[str, Vote]]) -> Callable[[Any],
         idx, key = name(row, "idx"), _result_key(row)
         if judge in votes[idx]:
             raise Unusable(f"idx {idx} was judged by {judge} before")
-        said = get(row, key)
-        reason = row.get(key.replace("_result", "_reason"))
-        votes[idx][judge] = verdict(
-            _label(said), raw=reason if isinstance(reason, str) else str(said), order="AB"
-        )
+        result, reason = get(row, key), row.get(key.replace("_result", "_reason"))
+        raw = reason if isinstance(reason, str) else str(result)
+        votes[idx][judge] = verdict(_label(result), raw=raw, order="AB")
         return ()
 
     return read

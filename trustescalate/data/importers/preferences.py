@@ -1,20 +1,21 @@
-"""Pairs that a file holds in order of merit: which response is A is drawn by what the texts are.
+"""Draw the sides of pairs that a file stores with the better response first.
 
-A judge that is shown the better response always first can do well by looking at the place alone. The draw
-is a hash of the texts, so it is the same in every import, and the same pair in reverse contradicts itself.
+Without the draw, position bias would look like agreement. It is a hash of the texts, so it is the same in
+every import, and the same pair in reverse is a contradiction.
 """
 
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from trustescalate.data.importers.base import Found, Unusable
+from trustescalate.data.importers.base import Found
+from trustescalate.data.importers.files import Unusable
 from trustescalate.records import Annotation, Item, Turn
 
 GOLD = "gold"
 DRAWN = (
     "the better response always stands first in the file: which one is A is drawn by a hash of the texts, "
-    f"and the file's own opinion is by {GOLD!r}"
+    f"and the file's own label is by {GOLD!r}"
 )
 Text = str | tuple[Turn, ...]
 
@@ -29,7 +30,7 @@ def preferred(
     models: tuple[str, str] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Found:
-    """A pair of which the first response is the better one. Rows with one prompt are one group.
+    """Make an item of a better and a worse response. Rows with one prompt are one group.
 
     >>> first, second = preferred("2+2?", "4", "5"), preferred("2+2?", "5", "4")
     >>> first.item == second.item, first.annotations == second.annotations
@@ -49,7 +50,7 @@ def preferred(
 
 
 def mark(*parts: object) -> str:
-    """A short name for what has none.
+    """A short hash, for texts without an id.
 
     >>> mark("a text")
     'a7ba58830f0ba9a6'

@@ -1,33 +1,18 @@
-"""Prometheus: grading prompts with GPT-4's scores, HHH pairs in such prompts, Auto-J pairs, BiGGen results.
+"""Read Prometheus: grading prompts with GPT-4's scores, HHH pairs, Auto-J pairs, BiGGen results.
 
-Instruction, response and reference are cut from the grading prompt, only where every mark stands there once.
-The three scores of one prompt are three draws of one judge. Source: github prometheus-eval/prometheus-eval.
+Instruction, response and reference are cut from the grading prompt, only if every mark occurs once. The three
+scores of one prompt are three draws of one judge. Source: github prometheus-eval/prometheus-eval.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    between,
-    each,
-    get,
-    has,
-    judged,
-    name,
-    pairwise,
-    side,
-    text,
-    verdict,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import between, get, has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, GOLD, mark, preferred
-from trustescalate.records import Annotation, Item, Label, Task, TaskKind, Turn, Vote
+from trustescalate.data.importers.verdicts import grade, judged, pairwise, side, verdict
+from trustescalate.records import Annotation, Item, Label, Task, TaskKind, Turn
 
 GRADES = ("1", "2", "3", "4", "5")
 SCORER = "gpt-4"
@@ -37,7 +22,7 @@ REFERENCE, RUBRIC = "###Reference Answer (Score 5):\n", "###Score Rubrics:\n"
 
 def _read_scores(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = Task(TaskKind.RATING, "How good is the response?", GRADES)
-    notes.assume(f"gpt4_score holds draws of one judge, {SCORER!r}: votes of that judge, no people's labels")
+    notes.assume(f"gpt4_score holds draws of one judge, {SCORER!r}: votes of that judge, no human labels")
     for file in files["scores"]:
         yield from each(file, _scored)
     for file in files["biggen"]:
@@ -51,7 +36,10 @@ def _scored(row: Any) -> Iterator[Found]:
     scores, raws = get(row, "gpt4_score"), get(row, "gpt4_feedback")
     if not isinstance(scores, list) or not isinstance(raws, list) or len(scores) != len(raws) or not scores:
         raise Unusable("gpt4_score and gpt4_feedback are no lists of one length")
-    votes = [_grade(score, raw, member) for member, (score, raw) in enumerate(zip(scores, raws, strict=True))]
+    votes = [
+        verdict(grade(score, 5), raw=raw, member=member)
+        for member, (score, raw) in enumerate(zip(scores, raws, strict=True))
+    ]
     meta = {
         "model": model,
         "category": row.get("category"),
@@ -62,7 +50,7 @@ def _scored(row: Any) -> Iterator[Found]:
 
 
 def _biggen(value: Any) -> Iterator[Found]:
-    """Results by their id. One that cannot be used costs the file, as in every document."""
+    """Read results by their id. An unusable one rejects the file, as in every document."""
     for key, row in value.items():
         model, judge = text(row, "response_model_name"), text(row, "eval_model_name")
         system = get(row, "system_prompt")
@@ -83,13 +71,8 @@ def _biggen(value: Any) -> Iterator[Found]:
             key,
             meta,
         )
-        vote = _grade(get(row, "score"), get(row, "feedback"), 0)
+        vote = verdict(grade(get(row, "score"), 5), raw=get(row, "feedback"))
         yield Found(item, judgments=(judged(item.id, judge, [vote]),))
-
-
-def _grade(score: Any, raw: Any, member: int) -> Vote:
-    whole = isinstance(score, int | float) and not isinstance(score, bool) and score in range(1, 6)
-    return verdict(str(int(score)) if whole else None, raw=raw if isinstance(raw, str) else "", member=member)
 
 
 def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -117,12 +100,12 @@ def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
 
 def _autoj(row: Any) -> Iterator[Found]:
     prompt, texts = text(row, "prompt"), (text(row, "response 1"), text(row, "response 2"))
-    said: Label | None = "tie" if get(row, "label") == 2 else side(get(row, "label"), ("0",), ("1",))
-    if said is None or isinstance(row["label"], bool):
+    label: Label | None = "tie" if get(row, "label") == 2 else side(get(row, "label"), ("0",), ("1",))
+    if label is None or isinstance(row["label"], bool):
         raise Unusable(f"label is {row['label']!r}, not 0, 1 or 2")
     meta = {"category": row["scenario"]} if isinstance(row.get("scenario"), str) else {}
     item = Item(mark(prompt, *texts), prompt, texts, None, f"prompt {mark(prompt)}", meta)
-    yield Found(item, (Annotation(item.id, GOLD, said),))
+    yield Found(item, (Annotation(item.id, GOLD, label),))
 
 
 def _cut(shown: str) -> tuple[str, str, str | None]:

@@ -1,4 +1,4 @@
-"""Every format, and which one a file is of. A new format is a module with a `Format` and a row here."""
+"""List all formats and recognise files. A new format is a module with a `Format` and a row here."""
 
 from collections.abc import Mapping, Sequence
 
@@ -53,14 +53,14 @@ FORMATS: Mapping[str, Format] = {
         TRL_UNPAIRED,
     )
 }
-"""In the order in which they are tried: the most telling fields first."""
+"""In the order of recognition: the most specific fields first."""
 
 COLUMNS = "columns"
-"""The last resort: rows whose columns have names that are recognised, or that the user names."""
+"""The fallback: rows whose columns have known names, or names from the user."""
 
 
 def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Format, Files]:
-    """The one format that all these files are of, and the part that each plays.
+    """Return the one format of all these files, and the files by part.
 
     Raises UsageError for an unknown name, DataError where files fit no format, or none is the main one.
     """
@@ -83,7 +83,7 @@ def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Form
 
 
 def columns_format(given: columns.ColumnsFile) -> Format:
-    """Rows, with the columns that the user named."""
+    """The format of rows with the columns that the user named."""
     return Format(
         COLUMNS, "CSV, Parquet, JSON rows", {"rows": columns.fits}, ("rows",), columns.reader(given)
     )
@@ -96,4 +96,4 @@ def _part(tested: Format, file: Foreign) -> str | None:
 def _look(file: Foreign) -> str:
     first = file.head[0]
     keys = ", ".join(map(repr, list(first)[:12])) if isinstance(first, dict) else type(first).__name__
-    return f"is of no format that is known; its first record has {keys}"
+    return f"is of no known format; its first record has {keys}"

@@ -1,40 +1,23 @@
-"""RewardBench and RewardBench 2, the first also as LLaMA-Factory ranks it; EvalBiasBench beside them.
+"""Read RewardBench (also in the format of LLaMA-Factory), RewardBench 2, and EvalBiasBench.
 
 The better response always stands first, so sides are drawn. RewardBench 2 has several responses of each kind:
 each better one with each worse one is a pair, all in one group. Its four-way scores are not computed here.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    name,
-    pairwise,
-    side,
-    text,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, preferred
+from trustescalate.data.importers.verdicts import pairwise, side
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise()
     notes.assume(DRAWN)
-    readers: dict[str, Callable[[Any], Iterable[Found]]] = {
-        "pairs": _pair,
-        "ranked": _ranked,
-        "bias": _biases,
-    }
-    for part, read in readers.items():
+    for part, read in (("pairs", _pair), ("ranked", _ranked), ("bias", _biases)):
         for file in files[part]:
             yield from each(file, read)
 
@@ -68,7 +51,7 @@ def _ranked(row: Any) -> Iterator[Found]:
 
 
 def _biases(value: Any) -> Iterator[Found]:
-    """EvalBiasBench: lists by the name of a bias. A bad row costs the file, which is small."""
+    """EvalBiasBench: lists by the name of a bias. An unusable row rejects the file, which is small."""
     for bias, rows in value.items():
         if not isinstance(rows, list):
             raise Unusable(f"{bias} is no list of rows")
@@ -83,14 +66,11 @@ def _biases(value: Any) -> Iterator[Found]:
 
 
 def _texts(row: Any, key: str) -> tuple[str, ...]:
-    found = get(row, key)
-    if (
-        not isinstance(found, list)
-        or not found
-        or not all(isinstance(each, str) and each.strip() for each in found)
-    ):
+    values = get(row, key)
+    is_list = isinstance(values, list) and bool(values)
+    if not is_list or not all(isinstance(value, str) and value.strip() for value in values):
         raise Unusable(f"{key} is no list of texts")
-    return tuple(found)
+    return tuple(values)
 
 
 def _is_ranked(file: Foreign) -> bool:

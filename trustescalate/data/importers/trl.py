@@ -1,30 +1,19 @@
-"""Sets for preference training: TRL in all its flavours, hh-rlhf, LLaMA-Factory, UltraFeedback.
+"""Read sets for preference training: all formats of TRL, hh-rlhf, LLaMA-Factory, UltraFeedback.
 
-`chosen` may be a text, a message, a dialogue or a transcript. What stands before the last answer is the
-prompt; where the two texts of a pair hold a prompt that no mark sets apart, it is left in them.
-Source: TRL, docs/source/dataset_formats.md.
+`chosen` may be a text, a message, a dialogue or a transcript. Everything before the last answer is the
+prompt; a prompt that no mark separates from the texts of a pair is left in them. Source: TRL,
+docs/source/dataset_formats.md.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trustescalate.data.importers.base import (
-    Files,
-    Format,
-    Found,
-    Notes,
-    Taken,
-    Unusable,
-    each,
-    get,
-    has,
-    pairwise,
-    text,
-    turns,
-)
-from trustescalate.data.importers.files import Foreign
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.fields import get, has, text, turns
+from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, GOLD, Text, mark, preferred
+from trustescalate.data.importers.verdicts import pairwise
 from trustescalate.records import Annotation, Item, Task, TaskKind, Turn
 
 INSIDE = "Each of the two texts begins with its prompt."
@@ -47,7 +36,9 @@ def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
             raise Unusable("the two dialogues differ before the last answer")
         prompt = _prompt(row, before)
         if prompt is None:
-            notes.assume(f"no prompt is set apart from its answers: it is left in them, and said {INSIDE!r}")
+            notes.assume(
+                f"a prompt that is not separate from its answers is left in them, and replaced by {INSIDE!r}"
+            )
         yield preferred(INSIDE if prompt is None else prompt, better, worse, group=_group(row))
 
     for file in files["rows"]:
@@ -60,13 +51,15 @@ def _read_unpaired(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume("rows with one prompt are clustered: they are one group")
 
     def read(row: Any) -> Iterator[Found]:
-        before, said = _ended(row, "completion", "messages")
+        before, completion = _ended(row, "completion", "messages")
         prompt, label = _prompt(row, before), get(row, "label")
         if prompt is None:
             raise Unusable("holds no prompt")
         if not isinstance(label, bool):
             raise Unusable(f"label is {label!r}, not true or false")
-        item = Item(mark(prompt, said), prompt, (said,), None, _group(row) or f"prompt {mark(prompt)}")
+        item = Item(
+            mark(prompt, completion), prompt, (completion,), None, _group(row) or f"prompt {mark(prompt)}"
+        )
         yield Found(item, (Annotation(item.id, GOLD, "pass" if label else "fail"),))
 
     for file in files["rows"]:
@@ -77,33 +70,31 @@ def _read_unpaired(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _ended(row: Any, *keys: str) -> tuple[Messages, str]:
-    """What stands before the last answer, and that answer, blanks and all: prompt and answer join again."""
+    """Split off the last answer, with its white space: prompt and answer join again."""
     if not isinstance(row, dict):
         raise Unusable("is no object")
     key = next((key for key in keys if key in row), keys[0])
-    held = next((name for name in NOT_TEXT if row.get(name)), None)
-    if held is not None:
-        raise Unusable(f"{held} cannot be judged as text")
+    if (other := next((name for name in NOT_TEXT if row.get(name)), None)) is not None:
+        raise Unusable(f"{other} cannot be judged as text")
     value = get(row, key)
     if isinstance(value, str):
-        said = text(row, key)
-        return _transcript(said, key) if TRANSCRIPT.match(said) else ((), said)
-    talk = _dialogue({key: [value] if isinstance(value, dict) else value}, key)
+        if not TRANSCRIPT.match(text(row, key)):
+            return (), value
+        talk = _transcript(value)
+    else:
+        talk = _dialogue({key: [value] if isinstance(value, dict) else value}, key)
     if talk[-1].role != "assistant" or not talk[-1].content.strip():
         raise Unusable(f"{key} does not end with an answer")
     return talk[:-1], talk[-1].content
 
 
-def _transcript(said: str, key: str) -> tuple[Messages, str]:
-    """A dialogue of hh-rlhf. Only what stands at the start of a paragraph names who speaks."""
-    _, *parts = TRANSCRIPT.split(said)
-    talk = [
+def _transcript(transcript: str) -> Messages:
+    """A dialogue of hh-rlhf; only a name at the start of a paragraph begins a turn."""
+    _, *parts = TRANSCRIPT.split(transcript)
+    return tuple(
         Turn("user" if who == "Human" else "assistant", words.removeprefix(" "))
         for who, words in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    if talk[-1].role != "assistant" or not talk[-1].content.strip():
-        raise Unusable(f"{key} does not end with an answer")
-    return tuple(talk[:-1]), talk[-1].content
+    )
 
 
 def _dialogue(row: Mapping[str, Any], key: str) -> Messages:
@@ -123,7 +114,7 @@ def _message(message: Any) -> Any:
             raise Unusable("holds a tool call, which cannot be judged as text")
         return {"role": ROLES.get(who, who) if isinstance(who, str) else who, "content": message.get("value")}
     content = message.get("content")
-    if isinstance(content, list):  # LLaMA-Factory says value where all others say text
+    if isinstance(content, list):  # LLaMA-Factory uses value for text
         content = [
             {"text": part.get("value"), **part} if isinstance(part, dict) else part for part in content
         ]
@@ -131,7 +122,7 @@ def _message(message: Any) -> Any:
 
 
 def _prompt(row: Mapping[str, Any], before: Messages) -> Text | None:
-    """The prompt that a row names, or else what the dialogue begins with. Both must say the same."""
+    """The prompt of a row, or else the start of the dialogue; both must be equal."""
     asked: Messages = ()
     if isinstance(row.get("prompt"), str):
         asked = (Turn("user", text(row, "prompt")),)

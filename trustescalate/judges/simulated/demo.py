@@ -1,4 +1,4 @@
-"""The demo folder: simulated items and labels, a card that says so, a configuration to run it with."""
+"""Write the demo folder: simulated items and labels, a data card, and a configuration."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,7 +77,8 @@ says nothing about any real model, product or person.
   `generate({seed}, {items}).quality`.
 - **Regenerate**, byte for byte:
 
-      python -c "from trustescalate.judges.simulated import write_demo; write_demo('calibration_sets/demo', {seed})"
+      python -c "from trustescalate.judges.simulated import write_demo; \
+write_demo('calibration_sets/demo', {seed})"
 """
 
 

@@ -137,7 +137,7 @@ def test_check_warns_of_what_will_go_wrong(tmp_path: Path) -> None:
     config = write_project(tmp_path, OPENAI, labelled=20, unlabelled=0, alpha=0.05)
     found = inspect_project(Project.open(config).config)
     said = "\n".join(found.warnings)
-    assert "rows to certify with; fewer than 34 can certify nothing" in said
+    assert "certification rows; fewer than 34 can certify nothing" in said
     assert "judge cheap: the variable NO_SUCH_KEY is not set" in said
     assert "judge dear: the variable OPENAI_API_KEY is not set" in said
     assert "every item is labelled, so `run` needs --items" in said
@@ -146,7 +146,7 @@ def test_check_warns_of_what_will_go_wrong(tmp_path: Path) -> None:
 def test_check_knows_its_numbers(tmp_path: Path) -> None:
     facts = dict(inspect_project(Project.open(write_project(tmp_path)).config).facts)
     assert facts["items"] == f"130, of which {LABELLED} are labelled"
-    assert facts["votes an item"] == "up to 4 a judge"
+    assert facts["votes per item"] == "up to 4 per judge"
     certificate = calibrate(tmp_path / "trustescalate.toml")
     assert f"certify {len(certificate.roles['certify'])}" in facts["roles"]
     assert f"pilot {len(certificate.roles['pilot'])}" in facts["roles"]

@@ -114,7 +114,7 @@ def test_what_cannot_be_probed(tmp_path: Path) -> None:
     edit(
         config, JUDGES, '[[judges]]\nname = "small"\nbackend = "replay"\nvotes = "certificate.votes.jsonl"\n'
     )
-    with pytest.raises(NotMeasurable, match="recorded judges cannot be asked anything new"):
+    with pytest.raises(NotMeasurable, match="recorded judges answer no new request"):
         probed(config)
 
 
@@ -151,9 +151,10 @@ def test_the_command_says_what_it_costs_before_it_asks(tmp_path: Path) -> None:
     assert not (tmp_path / "probe.json").exists()
     done = CliRunner().invoke(app, ["judges", "probe", *flags])
     assert done.exit_code == 0, done.output
-    assert done.stderr.startswith(f"{plan['attacks']} texts in 1 items: at most {plan['calls']:,} calls")
+    head = f"{plan['attacks']} attacks and controls in 1 items: at most {plan['calls']:,} calls"
+    assert done.stderr.startswith(head)
     assert "small: " in done.stdout
-    assert "reader: 0 of " in done.stdout
+    assert "parser: 0 of " in done.stdout
     assert json.loads((tmp_path / "probe.json").read_text(encoding="utf-8"))["items"] == 1
     stopped = CliRunner().invoke(app, ["judges", "probe", *flags, "--items", "2", "--budget-calls", "1"])
     assert stopped.exit_code == 4

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.command_line import cli
 from tests.support.projects import Calls, calibrate, simulated, write_project
-from trustescalate.analysis import judge_benchmark as module
 from trustescalate.analysis.judge_benchmark import Bench, bench, describe
+from trustescalate.analysis.judge_measures import selective_coverage
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, NotMeasurable
@@ -95,9 +95,9 @@ def test_every_figure_is_that_of_a_hand_count(by_hand: Path) -> None:
 
 def test_shares_at_one_score_go_together() -> None:
     score, right = np.array([0.9, 0.9, 0.8, 0.0]), np.array([True, False, True, True])
-    assert module._alone(score, right, 0.34) == 0.75
-    assert module._alone(score, right, 0.30) == 0.0
-    assert module._alone(score, ~right & False, 0.5) == 0.0
+    assert selective_coverage(score, right, 0.34) == 0.75
+    assert selective_coverage(score, right, 0.30) == 0.0
+    assert selective_coverage(score, ~right & False, 0.5) == 0.0
 
 
 # ── on a project ─────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +129,7 @@ def test_recorded_votes_cost_nothing_and_are_used_only_for_the_judges_as_they_ar
     calls = Calls(monkeypatch)
     found = measured(config, rows="certify")
     assert (found.recorded, calls.asked, found.standings[0].seconds) == (True, [], None)
-    assert "certify on others" in found.warning
+    assert "certified on others" in found.warning
     first = {row.judge: row for row in found.standings if row.estimator == "ensemble"}
     for row in certificate.diagnostics:
         assert row.votes == first[row.judge].votes
@@ -193,7 +193,7 @@ def test_what_is_printed_and_what_is_json(tmp_path: Path) -> None:
     value = json.loads(cli("judges", "bench", "--config", config, "--json").stdout)
     assert value["n"] == value["standings"][0]["n"]
     warned = cli("judges", "bench", "--rows", "certify", "--config", config)
-    assert "must certify on others" in warned.stderr
+    assert "must be certified on others" in warned.stderr
     assert cli("judges", "bench", "--rows", "holdout", "--config", config).exit_code == 2
 
 

@@ -84,7 +84,7 @@ def test_what_was_asked_differently_is_said(tmp_path: Path) -> None:
     found = again(config)
     assert found.unread == 0
     assert found.changes == ()
-    assert all("read as if it had been asked like this" in note for note in found.notes)
+    assert all("parsed as replies to the present prompt" in note for note in found.notes)
 
 
 def test_recorded_judges_and_missing_votes(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_recorded_judges_and_missing_votes(tmp_path: Path) -> None:
     replayed = text.replace('backend = "simulated"\nmodel = "XS"', 'backend = "replay"\nvotes = "x.jsonl"')
     config.write_text(replayed, encoding="utf-8")
     found = again(config)
-    assert found.notes == ("small is replayed: read its votes again where they were recorded",)
+    assert found.notes == ("small is replayed: parse its votes again in the project that recorded them",)
     assert found.unread == found.votes
     votes = tmp_path / "certificate.votes.jsonl"
     votes.write_bytes(votes.read_bytes() + b"{")

@@ -195,7 +195,7 @@ def test_a_plan_finds_the_configuration_it_stands_in(
 def test_groups_with_guarantees_of_their_own_are_planned_one_by_one(config: Path, tmp_path: Path) -> None:
     copy = tmp_path / config.name
     copy.write_text(f"{config.read_text()}\n[groups]\nby = 'meta.kind'\n")
-    with pytest.raises(UsageError, match="`plan` knows one guarantee"):
+    with pytest.raises(UsageError, match="`plan` supports one guarantee"):
         plan_labels(Project.open(copy).config)
     assert plan_labels(Project.open(copy).config, alpha=0.2, delta=0.05) == plan_from_guesses(
         0.2, 0.05, 0.08, 0.7, None

@@ -103,7 +103,7 @@ def test_what_is_missing_is_named(config: Path, tmp_path: Path) -> None:
         tune(Project.open(config).config, dev_share=1.0)
     copy = tmp_path / config.name
     copy.write_text(f"{config.read_text()}\n[groups]\nby = 'meta.kind'\n")
-    with pytest.raises(UsageError, match="`tune` knows one guarantee"):
+    with pytest.raises(UsageError, match="`tune` supports one guarantee"):
         tune(Project.open(copy).config)
 
 

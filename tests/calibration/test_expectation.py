@@ -181,7 +181,7 @@ def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certifica
         ("run, every judge", "large"): FRESH,
     }
     assert (
-        "every judge is asked about every item"
+        "every judge judges every item"
         in dict(inspect_project(Project.open(config).config).facts)["guarantee"]
     )
 
@@ -408,7 +408,7 @@ def test_what_needs_a_certificate_says_that_there_is_none(done: tuple[Path, Cert
     runner = CliRunner()
     for command in (["monitor", "--draw", "3"], ["report", "--alpha", "0.2"]):
         assert runner.invoke(app, [*command, "--config", str(config)]).exit_code == 3
-    with pytest.raises(ConfigError, match='claim = "expected" cannot be rehearsed'):
+    with pytest.raises(ConfigError, match='claim = "expected" is not supported by'):
         read_recorded(Project.open(config).config)
 
 

@@ -248,7 +248,7 @@ def test_commands_that_know_one_guarantee_say_so(
 ) -> None:
     result = CliRunner().invoke(app, [*command, "--config", str(done[0])])
     assert result.exit_code == UsageError.exit_code
-    assert "[groups] by = 'meta.language' asks for one for each value" in result.stderr
+    assert "[groups] by = 'meta.language' asks for one per value" in result.stderr
 
 
 def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
@@ -257,7 +257,7 @@ def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
     told = dict(found.facts)["a guarantee for each meta.language"]
     assert sorted(told.split(", ")) == sorted(f"{value} {n}" for value, n in counts.items())
     assert (
-        f"meta.language 'fi': {counts['fi']} rows to certify with, fewer than 40: it is not tested"
+        f"meta.language 'fi': {counts['fi']} certification rows, fewer than 40: not tested"
         in " ".join(found.warnings)
     )
 

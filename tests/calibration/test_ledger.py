@@ -348,7 +348,7 @@ def test_what_labels_were_read_to_choose_is_not_tested_on_them(tmp_path: Path, c
     with pytest.raises(NotMeasurable, match=f"`{command}` read labels of these rows to choose by"):
         calibrate(config)
     facts = dict(inspect_project(Project.open(config).config).facts)
-    assert command in facts["read to choose by"]
+    assert command in facts["used for choices"]
     fresh = calibrate(world(tmp_path, 200, guarantee=HEDGED))
     assert fresh.attempt is not None
     assert fresh.attempt.number == 1

@@ -16,6 +16,7 @@ from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration
 from trustescalate.calibration.alignment import lay_out, rows_to_judge
 from trustescalate.calibration.calibrate import calibrate as certify
+from trustescalate.calibration.prepare import draw_batch
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cli import app
@@ -49,9 +50,9 @@ def write_batch(folder: Path, *, path: str = "common", labelled: int = BATCH, **
 
 def drawn(config: Path) -> Draw:
     project = Project.open(config)
-    found = project.draw(load_dataset(project.config))
-    assert found is not None
-    return found
+    draw = draw_batch(project.config, load_dataset(project.config))
+    assert draw is not None
+    return draw
 
 
 def judgments(config: Path) -> dict[str, dict[str, Judgment]]:
@@ -143,7 +144,7 @@ def test_rows_without_a_label_are_exported_and_nothing_is_asked(tmp_path: Path, 
     assert f"{len(exported)} of {LABEL} rows" in result.stderr
     assert TO_LABEL in result.stderr
     facts = dict(inspect_project(Project.open(config).config).facts)
-    assert facts["batch"] == f"296 items; 120 rows drawn to be labelled, {len(exported)} still to do"
+    assert facts["batch"] == f"296 items; 120 rows drawn for annotation, {len(exported)} without a label"
     with pytest.raises(NotMeasurable):
         asyncio.run(estimate_calibration(Project.open(config).config))
 

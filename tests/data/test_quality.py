@@ -145,7 +145,7 @@ def test_check_reads_a_folder_or_a_file_without_a_configuration(tmp_path: Path) 
         result = CliRunner().invoke(app, ["check", str(path), "--json"])
         assert result.exit_code == 0
         found = json.loads(result.stdout)
-        assert found["facts"]["task"].startswith("looks pairwise")
+        assert found["facts"]["task"].startswith("pairwise")
         assert "leave-one-out agreement" in found["facts"]
     assert not config.exists()
     assert CliRunner().invoke(app, ["check", str(tmp_path / "nowhere")]).exit_code == 2

@@ -1,4 +1,4 @@
-"""Check configuration and data, and say what would happen."""
+"""Check a configuration and its data: facts and warnings, without a model call."""
 
 import os
 from collections import Counter
@@ -28,12 +28,12 @@ from trustescalate.stats.planning import label_floor
 
 MOST_VALUES_SHOWN = 12
 FEW_PILOT = 30
-"""With fewer unlabelled rows the expected coverage of a policy is little more than a guess."""
+"""With fewer unlabelled rows the expected coverage of a policy is unreliable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The result of `check`: facts as (name, value), and what a careful colleague would warn of."""
+    """The result of `check`: facts as (name, value), and warnings."""
 
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -44,101 +44,107 @@ class Inspection:
 
 
 def inspect_project(config: Config) -> Inspection:
-    """Read everything, make no model calls. Raises ConfigError or DataError as any other command would."""
+    """Read configuration and data; make no model calls. Raises ConfigError or DataError for invalid ones."""
     data = load_dataset(config)
     selected = select_rows(config, data)
     roles = selected.roles
     task, guarantee = config.task.task(), config.guarantee
     truth = majority(task, data.annotations)
-    said = Counter("no majority" if label is None else label for label in truth.values())
+    labels = Counter("no majority" if label is None else label for label in truth.values())
     facts = (
         ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
-        ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_picked(data)}"),
+        (
+            "items",
+            f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_selected_labels(data)}",
+        ),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
-        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(said.items())) or "none"),
+        ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(labels.items())) or "none"),
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
-        ("guarantee", _guaranteed(guarantee)),
+        ("guarantee", _describe_guarantee(guarantee)),
         *_test_facts(selected),
         *_ledger_facts(config, data, selected),
         *_batch_facts(config, data),
         *_value_facts(config, data, roles),
-        ("votes an item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} a judge"),
+        ("votes per item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} per judge"),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
-    seen, doubts = check_quality(task, data.items, data.annotations, roles)
-    return Inspection((*facts, *seen), (*_warnings(config, data, selected), *doubts))
+    quality, doubts = check_quality(task, data.items, data.annotations, roles)
+    return Inspection((*facts, *quality), (*_warnings(config, data, selected), *doubts))
 
 
-def _guaranteed(guarantee: GuaranteeTable) -> str:
+def _describe_guarantee(guarantee: GuaranteeTable) -> str:
     if guarantee.claim == "expected":
-        return f"alpha {guarantee.alpha:g} in expectation only; every judge is asked about every item"
+        return f"alpha {guarantee.alpha:g} in expectation only; every judge judges every item"
     return f"alpha {guarantee.alpha:g}, delta {guarantee.delta:g}, path {guarantee.path}"
 
 
 def inspect_data(path: Path) -> Inspection:
-    """Look at a folder or a file of items without a configuration; annotations.jsonl lies beside it.
+    """Check a folder or a file of items without a configuration; annotations.jsonl is beside the items.
 
-    The task is what the rows look like. Raises DataError for rows that no task fits.
+    The task is inferred from the rows. Raises DataError for rows that fit no task.
     """
     items_path = path / "items.jsonl" if path.is_dir() else path
     notes_path = items_path.with_name("annotations.jsonl")
     first = next((row.record for row in read_rows(items_path, Item).rows), None)
-    said = (
+    labels = (
         {row.record.label for row in read_rows(notes_path, Annotation).rows} if notes_path.exists() else set()
     )
-    judge = {"name": "nobody", "backend": "replay", "votes": "votes.jsonl"}
+    judge = {"name": "none", "backend": "replay", "votes": "votes.jsonl"}
     files = {"items": items_path.name} | ({"annotations": notes_path.name} if notes_path.exists() else {})
-    given = {"version": 1, "task": guessed_plan(first, said - {SKIP}), "data": files, "judges": [judge]}
+    given = {"version": 1, "task": infer_task(first, labels - {SKIP}), "data": files, "judges": [judge]}
     config = parse_config(given, items_path.with_name("trustescalate.toml"))
     task, data = config.task.task(), load_dataset(config)
-    counts = Counter(said or "no majority" for said in majority(task, data.annotations).values())
+    counts = Counter(label or "no majority" for label in majority(task, data.annotations).values())
     facts = (
-        ("task", f"looks {task.kind} ({', '.join(task.labels)}); there is no configuration"),
+        ("task", f"{task.kind} ({', '.join(task.labels)}), inferred without a configuration"),
         ("items", f"{len(data.items):,}, of which {len(data.labelled):,} are labelled"),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
     )
-    seen, doubts = check_quality(task, data.items, data.annotations, {})
-    loose = [_sharing(ids) for ids in duplicates(data.items)[:5]]
-    return Inspection((*facts, *seen), (*loose, *doubts))
+    quality, doubts = check_quality(task, data.items, data.annotations, {})
+    shared = [_describe_shared(ids) for ids in duplicates(data.items)[:5]]
+    return Inspection((*facts, *quality), (*shared, *doubts))
 
 
 def _test_facts(selected: Selection) -> list[tuple[str, str]]:
-    """How the rows to certify with come about, where they are not simply all, one of each group."""
-    found, weights = list[tuple[str, str]](), selected.weighting
+    """Describe how certification rows are drawn, unless they are all rows."""
+    facts, weights = list[tuple[str, str]](), selected.weighting
     if (given := selected.drawn_from) is not None:
-        found.append(("clusters", _cluster_fact(given)))
+        facts.append(("clusters", _cluster_fact(given)))
     if weights is not None:
-        found.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
+        facts.append(("weights", f"{weights.kept:,} of {weights.offered:,} rows kept ({weights.source})"))
     if selected.region is not None:
         rows = len(selected.roles["region"])
-        found.append(("region", f"{rows:,} rows where the tested policies accept, besides those from all"))
+        facts.append(
+            ("region", f"{rows:,} rows where the tested policies accept, in addition to uniform ones")
+        )
     if selected.interim is not None:
-        look = selected.interim
-        found.append(("look", f"{look.number} of {len(look.sizes)}, with {look.share:g} of delta"))
-    return found
+        analysis = selected.interim
+        share = f"{analysis.number} of {len(analysis.sizes)}, with {analysis.share:g} of delta"
+        facts.append(("interim analysis", share))
+    return facts
 
 
 def _ledger_facts(config: Config, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
-    """How often the labels to certify with were tested, and which labels may not be any more."""
+    """Count earlier tests of the certification labels, and labels that no other test may use."""
     ledger, certify = read_ledger(config.folder), set(selected.roles["certify"])
     labels = labels_of([item for item in data.items if item.id in certify], data.annotations)
     times, before = ledger.times(labels), ledger.before(labels)
     tested = [times[row] for row, _ in labels.rows if times[row]]
-    found = [("tested before", "none of the labels to certify with")]
+    facts = [("tested before", "none of the certification labels")]
     if before:
-        found = [
+        facts = [
             (
                 "tested before",
-                f"{len(tested):,} of {len(labels.rows):,} labels to certify with, at most "
+                f"{len(tested):,} of {len(labels.rows):,} certification labels, at most "
                 f"{max(times.values())} times; {ledger.spent(labels):.3g} of delta is spent",
             )
         ]
-    read = [item.id for item in data.labelled if row_digest(item) in ledger.chosen_by]
-    if read:
+    chosen = [item.id for item in data.labelled if row_digest(item) in ledger.chosen_by]
+    if chosen:
         commands = ", ".join(sorted(set(ledger.chosen_by.values())))
-        found.append(("read to choose by", f"{len(read):,} labels ({commands}): no other test may use them"))
-    return found
+        facts.append(("used for choices", f"{len(chosen):,} labels ({commands}): no other test may use them"))
+    return facts
 
 
 def _cluster_fact(given: Clusters) -> str:
@@ -154,10 +160,9 @@ def _cluster_fact(given: Clusters) -> str:
     )
 
 
-def _picked(data: Dataset) -> str:
-    """Labels that certify nothing, where there are any."""
+def _selected_labels(data: Dataset) -> str:
     picked = len(data.annotated) - len(data.labelled) - len(data.in_region)
-    return f"; {picked:,} more were picked for people, and certify nothing" if picked else ""
+    return f"; {picked:,} more were selected for annotation and certify nothing" if picked else ""
 
 
 def _batch_facts(config: Config, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -165,8 +170,10 @@ def _batch_facts(config: Config, data: Dataset) -> tuple[tuple[str, str], ...]:
     if drawn is None:
         return ()
     missing = len(to_label(drawn, data))
-    said = f"{drawn.size:,} items; {len(drawn.drawn):,} rows drawn to be labelled, {missing:,} still to do"
-    return (("batch", said),)
+    text = (
+        f"{drawn.size:,} items; {len(drawn.drawn):,} rows drawn for annotation, {missing:,} without a label"
+    )
+    return (("batch", text),)
 
 
 def _value_facts(
@@ -181,7 +188,7 @@ def _value_facts(
 
 
 def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[str]]) -> Counter[str]:
-    """Certification rows by value of [groups] by, those without a value left out."""
+    """Count certification rows by value of [groups] by."""
     by, certify = config.groups.by, set(roles["certify"])
     if by is None:
         return Counter()
@@ -190,36 +197,36 @@ def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[st
 
 def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
     given, guarantee = config.groups, config.guarantee
-    held = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.min_rows}
-    found = []
+    weights = {value: given.weights.get(value, 1.0) for value, n in counts.items() if n >= given.min_rows}
+    warnings = []
     for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        at = f"{given.by} {value!r}: {n} rows to certify with"
-        if value not in held:
-            found.append(f"{at}, fewer than {given.min_rows}: it is not tested, and abstains")
+        at = f"{given.by} {value!r}: {n} certification rows"
+        if value not in weights:
+            warnings.append(f"{at}, fewer than {given.min_rows}: not tested, abstains")
             continue
-        share = guarantee.delta * held[value] / sum(held.values())
+        share = guarantee.delta * weights[value] / sum(weights.values())
         floor = label_floor(given.alpha.get(value, guarantee.alpha), share)
         if n < floor:
-            found.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
-    return found[:5]
+            warnings.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
+    return warnings[:5]
 
 
 def _too_few(guarantee: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
     if selected.missing:
-        return [f"the first look needs {selected.missing:,} more rows to certify with"]
+        return [f"the first interim analysis needs {selected.missing:,} more certification rows"]
     share = first_share(guarantee.attempts) if selected.interim is None else selected.interim.share
     floor, can = label_floor(guarantee.alpha, guarantee.delta * share), "certify"
     if guarantee.claim == "expected":
         floor, can = fewest_rows(guarantee.alpha), "release"
-    return [f"{rows} rows to certify with; fewer than {floor} can {can} nothing"] if rows < floor else []
+    return [f"{rows} certification rows; fewer than {floor} can {can} nothing"] if rows < floor else []
 
 
 def _pilot_warnings(config: Config, pilot: int) -> list[str]:
     if config.guarantee.path == "tierwise" or pilot >= min(FEW_PILOT, config.guarantee.pilot):
         return []
     return [
-        f"{pilot} items without labels, or rows in the roles dev and holdout, to lay out the path; below "
-        f"{FEW_PILOT} testing may start at poor places: bring more, or set [roles] dev = 0.2"
+        f"{pilot} unlabelled items, or rows in the roles dev and holdout, to lay out the path; fewer than "
+        f"{FEW_PILOT} may start it poorly: add more, or set [roles] dev = 0.2"
     ]
 
 
@@ -245,7 +252,7 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
         rows = fitting_rows(config, data, roles)
         for fit_on, given in (("labels", rows.labelled), ("last_judge", rows.unlabelled)):
             if fit_on in config.fitted_on and len(given) < FEWEST:
-                need = f"{len(given)} rows to fit a classical judge on, it needs {FEWEST}"
+                need = f"{len(given)} rows to fit a classical judge on, fewer than {FEWEST}"
                 warnings.append(f"{need}: {MORE[fit_on]}")
     warnings += _pilot_warnings(config, len(roles["pilot"]))
     warnings += _value_warnings(config, _value_counts(config, data, roles))
@@ -260,22 +267,23 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
 
 
 def _cluster_warnings(config: Config, data: Dataset) -> list[str]:
-    found = []
+    warnings = []
     try:
         must_be_clusters(config, data)
     except NotMeasurable as error:
-        found.append(f"{error.message}; {error.hint}")
+        warnings.append(f"{error.message}; {error.hint}")
     if config.data.cluster == ITEM:
-        return found
-    return found + [_sharing(ids) for ids in duplicates(data.items)[:5]]
+        return warnings
+    return warnings + [_describe_shared(ids) for ids in duplicates(data.items)[:5]]
 
 
-def _sharing(ids: Sequence[str]) -> str:
+def _describe_shared(ids: Sequence[str]) -> str:
     named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-    return f"items {named} share a prompt and no group; set [data] cluster if they are clustered"
+    return f"items {named} share a prompt and no group; if they are clustered, set [data] cluster"
 
 
-def guessed_plan(item: Item | None, labels: set[str]) -> dict[str, Any]:
+def infer_task(item: Item | None, labels: set[str]) -> dict[str, Any]:
+    """Infer the [task] table from one item and all labels."""
     if item is not None and len(item.responses) == 2:
         return {"kind": "pairwise"}
     if labels <= {"pass", "fail"}:

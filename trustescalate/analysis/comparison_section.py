@@ -127,7 +127,9 @@ def _describe_agreement(agreement: Agreement) -> str:
         )
     split = agreement.only_first + agreement.only_second
     if agreement.better is None:
-        return f"Both runs released a verdict on {agreement.both:,} labelled items, and were right on the same."
+        return (
+            f"Both runs released a verdict on {agreement.both:,} labelled items and were right on the same."
+        )
     low, high = agreement.better
     verdict = "these labels cannot tell the two apart"
     if low > 0.5 or high < 0.5:

@@ -1,4 +1,4 @@
-"""Estimate calls, tokens, cost and time without a model call."""
+"""Estimate calls, tokens, cost and time of calibration and runs without a model call."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from trustescalate.config import (
 from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import NoCertificate
-from trustescalate.judges.base import Ask, Backend, Judge, Tariff
+from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges
 from trustescalate.judges.simulated import SimulatedBackend
@@ -40,13 +40,18 @@ from trustescalate.records.jsonl import digest
 from trustescalate.records.policies import Policy
 from trustescalate.report.terminal import table_lines
 
+GUESSED_THRESHOLD = 0.8
+SAMPLE = 100
+"""Items that simulated judges judge; counts are scaled up from them."""
+BATCH_MINUTES = 24 * 60.0
+"""Minutes of one batch: a Batch API answers within a day."""
 LATENCY = 1.0
 """Seconds that a call is assumed to take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one judge would be asked in one phase. Tokens are counted at four characters each."""
+    """The cost of one judge in one phase. Tokens are estimated at four characters each."""
 
     phase: str
     judge: str
@@ -58,46 +63,35 @@ class Estimate:
     minutes: float
 
 
-async def _cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
-    made: list[Judgment] = []
+async def _run_cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
+    votes: list[Judgment] = []
 
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
-        made.extend(judgments)
+        votes.extend(judgments)
 
-    cascade = _certified_or_guessed(config, judges, _scorer(config))
-    await run_cascade(items, cascade, record=record, in_flight=16)
-    return made
+    await run_cascade(items, _open_cascade(config, judges), record=record, in_flight=16)
+    return votes
 
 
-def _certified_or_guessed(config: Config, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
-    """The certificate's cascade, if it has one for so many judges; else one with a threshold of .8."""
+def _open_cascade(config: Config, judges: Sequence[Judge]) -> Cascade:
+    """Open the cascade of a certificate about these judges, or one with a guessed threshold."""
+    task, estimator = config.task.task(), config.ensemble.estimator
+    scorer, names = Scorer(task, estimator), {judge.name for judge in config.judges}
     try:
         certificate = read_certificate(config.folder)
     except NoCertificate:
         certificate = None
+    if certificate is not None:
+        bound = certificate.estimator, certificate.task, {seal.judge for seal in certificate.judges}
+        if bound == (estimator, task, names):
+            scorer = Scorer.of(certificate)
     if certificate is None or certificate.status != "certified" or len(certificate.judges) != len(judges):
         return cascade_of(Policy((GUESSED_THRESHOLD,) * len(judges), pooled=False), judges, scorer, None)
     return certified_cascade(certificate, judges, scorer)
 
 
-def _scorer(config: Config) -> Scorer:
-    """The certificate's, if it is about these judges; else the configuration's."""
-    try:
-        certificate = read_certificate(config.folder)
-    except NoCertificate:
-        return Scorer(config.task.task(), config.ensemble.estimator)
-    same = certificate.estimator == config.ensemble.estimator and certificate.task == config.task.task()
-    if same and {seal.judge for seal in certificate.judges} == {judge.name for judge in config.judges}:
-        return Scorer.of(certificate)
-    return Scorer(config.task.task(), config.ensemble.estimator)
-
-
-def _bare(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:  # noqa: ARG001
-    return ask
-
-
-class _Guess:
-    """In the place of a function or a reward model: any answer in its form, the same to the same request."""
+class _GuessBackend:
+    """Replace a function or a reward model: a reply in its form by a digest of the request."""
 
     async def complete(self, request: Request) -> Reply:
         value = int(digest(request)[:8], 16) / 2**32
@@ -106,9 +100,9 @@ class _Guess:
         return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
 
 
-def _stand_in(config: Config, table: AskedTable) -> Backend:
+def _simulated_backend(config: Config, table: AskedTable) -> Backend:
     if isinstance(table, CallableJudge | RewardJudge | ScoreJudge):
-        return _Guess()
+        return _GuessBackend()
     place, last = config.judges.index(table), len(config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 
@@ -125,24 +119,15 @@ def _estimates(
         minutes = calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60
         if batch and isinstance(table, OpenAIJudge):
             usd, minutes = usd * table.batch_discount, BATCH_MINUTES if calls else 0.0
-        estimates.append(
-            Estimate(
-                phase,
-                table.name,
-                round(len(mine) * scale),
-                calls,
-                round(usage.input_tokens * scale),
-                round(usage.output_tokens * scale),
-                usd,
-                minutes,
-            )
-        )
+        tokens = round(usage.input_tokens * scale), round(usage.output_tokens * scale)
+        judged = round(len(mine) * scale)
+        estimates.append(Estimate(phase, table.name, judged, calls, *tokens, usd, minutes))
     return tuple(estimates)
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One phase: what it would ask and cost in all, and about how many of its items the budget covers."""
+    """The cost of one phase, and about how many of its items the budget covers."""
 
     phase: str
     items: int
@@ -153,7 +138,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """A cost estimate from simulated stand-ins, for each judge in each phase; `usd` and `calls` limit it."""
+    """Cost estimates from simulated judges, by judge and phase; `usd` and `calls` are the budget."""
 
     items: int
     estimates: tuple[Estimate, ...]
@@ -173,40 +158,35 @@ class DryRun:
     def lines(self) -> list[str]:
         """For a terminal."""
         if not self.estimates:
-            return ["Dry run: calibration asked for every verdict of this batch; a run makes no model calls."]
+            return ["Dry run: calibration judged the whole batch; a run makes no model calls."]
         titles = ("phase", "judge", "items", "calls", "input tokens", "output tokens", "USD", "minutes")
-        rows = (
+        rows = [
             (
                 row.phase,
                 row.judge,
-                f"{row.items:,}",
-                f"{row.calls:,}",
-                f"{row.input_tokens:,}",
-                f"{row.output_tokens:,}",
+                *(f"{count:,}" for count in counts),
                 f"{row.usd:.4f}",
                 f"{row.minutes:.1f}",
             )
             for row in self.estimates
-        )
-        pace = "answers of a Batch API within a day" if self.batch else "one second a call"
+            for counts in [(row.items, row.calls, row.input_tokens, row.output_tokens)]
+        ]
+        pace = "answers of a Batch API within a day" if self.batch else "one second per call"
         return [
-            f"Dry run: simulated stand-ins answered; four characters a token, {pace}.",
+            f"Dry run: votes of simulated judges; four characters per token, {pace}.",
             *table_lines(titles, rows, "<<>>>>>>"),
-            *map(self._sentence, self.totals),
+            *map(self._describe, self.totals),
         ]
 
     def _total(self, phase: str) -> Total:
         rows = [row for row in self.estimates if row.phase == phase]
-        items, calls, usd = (
-            max(row.items for row in rows),
-            sum(row.calls for row in rows),
-            sum(row.usd for row in rows),
-        )
+        items, calls = max(row.items for row in rows), sum(row.calls for row in rows)
+        usd = sum(row.usd for row in rows)
         limits = ((self.usd, usd), (self.calls, calls))
         share = min([1.0, *(limit / needed for limit, needed in limits if limit is not None and needed > 0)])
         return Total(phase, items, calls, usd, int(items * share))
 
-    def _sentence(self, total: Total) -> str:
+    def _describe(self, total: Total) -> str:
         needed = f"{total.phase}: {total.usd:.4f} USD and {total.calls:,} calls in all"
         limits = [] if self.usd is None else [f"{self.usd:g} USD"]
         limits += [] if self.calls is None else [f"{self.calls:,} calls"]
@@ -220,11 +200,10 @@ class DryRun:
 async def estimate_calibration(
     config: Config, budget: BudgetTable | None = None, *, batch: bool = False
 ) -> DryRun:
-    """Estimate what `calibrate` would cost with the user's own configuration, data and prices, at most.
+    """Estimate the maximum cost of `calibrate` with the configuration, data and prices of a project.
 
-    Up to 100 items are put through every judge, with simulated models in the place of real ones, and the
-    counts are scaled up; answers in the cache are not taken off. Raises as `calibrate` does for data that is
-    missing, a budget without prices and a Batch API that nobody offers.
+    Simulated judges judge up to 100 items and the counts are scaled up; cache hits are not subtracted. Raises
+    as `calibrate` does for missing data, a budget without prices and an unavailable Batch API.
     """
     data = load_dataset(config)
     budget, drawn = budget or config.budget, draw_batch(config, data)
@@ -238,20 +217,19 @@ async def estimate_calibration(
     if drawn is not None:
         wanted = (*roles["certify"], *roles["undrawn"])
     asked = [by_id[item_id] for item_id in dict.fromkeys(wanted)]
-    judges = await _stand_ins(config, data, roles, budget)
+    judges = await _simulated_judges(config, data, roles, budget)
     phase = "calibrate" if drawn is None else "calibrate, at most"
-    estimates = await _every_judge(config, phase, judges, asked, batch=batch)
+    estimates = await _estimate_all(config, phase, judges, asked, batch=batch)
     return DryRun(len(asked), estimates, budget.usd, budget.calls, batch)
 
 
 async def estimate_run(
     config: Config, items: Path | None = None, budget: BudgetTable | None = None, *, batch: bool = False
 ) -> DryRun:
-    """Estimate what `run` would cost, at most and about; as `estimate_calibration`, with the same errors.
+    """Estimate the maximum and expected cost of `run`, as `estimate_calibration` does, with its errors.
 
-    With the claim "expected" a run asks every judge about every item. Of a batch all is asked by calibration:
-    its run has no estimates. Shares of escalated items are those of the simulation unless there is a
-    certificate.
+    With the claim "expected" every judge judges every item. The run of a batch makes no model calls and has
+    no estimates. Without a certificate, escalation is that of a guessed threshold.
     """
     data = load_dataset(config)
     budget = budget or config.budget
@@ -260,19 +238,19 @@ async def estimate_run(
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
     if config.guarantee.claim == "batch":
         return DryRun(len(todo), (), budget.usd, budget.calls, batch)
-    judges = await _stand_ins(config, data, select_rows(config, data).roles, budget)
+    judges = await _simulated_judges(config, data, select_rows(config, data).roles, budget)
     whole = config.guarantee.claim == "expected"
-    estimates = await _every_judge(
+    estimates = await _estimate_all(
         config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
     )
     if not whole:
         sample = todo[:SAMPLE]
-        votes = await _cascade(config, judges, sample)
+        votes = await _run_cascade(config, judges, sample)
         estimates += _estimates(config, "run, about", votes, len(todo), len(sample), batch=batch)
     return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
 
 
-async def _stand_ins(
+async def _simulated_judges(
     config: Config, data: Dataset, roles: Mapping[str, Sequence[str]], budget: BudgetTable
 ) -> Sequence[Judge]:
     must_have_prices(config, budget)
@@ -280,29 +258,18 @@ async def _stand_ins(
     judges, _ = open_judges(
         config,
         exemplars_of(config, data, roles["exemplars"]),
-        wrap=_bare,
+        wrap=lambda ask, *_: ask,
         notice=lambda _: None,
-        opened=lambda table, _: _stand_in(config, table),
+        opened=lambda table, _: _simulated_backend(config, table),
         rows=fitting,
     )
     return await fit_judges(judges, config.task.task(), config.ensemble.estimator, fitting)
 
 
-async def _every_judge(
+async def _estimate_all(
     config: Config, phase: str, judges: Sequence[Judge], items: Sequence[Item], *, batch: bool
 ) -> tuple[Estimate, ...]:
     votes: list[Judgment] = []
     sample = items[:SAMPLE]
     await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
     return _estimates(config, phase, votes, len(items), len(sample), batch=batch)
-
-
-GUESSED_THRESHOLD = 0.8
-
-
-SAMPLE = 100
-"""Items that are put through the whole path; counts are scaled up from them."""
-
-
-BATCH_MINUTES = 24 * 60.0
-"""A Batch API answers within a day."""

@@ -1,7 +1,4 @@
-"""A run out to another tool: the file that was asked for, and what belongs beside it.
-
-What is said of an export (what was left out, what its reader must know) is part of the result.
-"""
+"""Export a run to the format of another tool, with the files that belong to it and notices for its reader."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,12 +22,12 @@ from trustescalate.report.export.registry import target
 Only = Literal["all", "abstained", "released"]
 BATCH = "openai_batch"
 MOST_REQUESTS = 50_000
-"""What the Batch API takes in one file."""
+"""The limit of the Batch API per file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote. `rows` were asked for; `left_out` says how many have no place there, and why."""
+    """A finished export: `rows` requested, and counts by reason of those `left_out`."""
 
     run: str
     format: str
@@ -45,10 +42,10 @@ class Exported:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        said = [f"run:      {self.run}", f"format:   {self.format}", f"rows:     {self.rows:,}"]
-        said += [f"left out: {count:,}: {why}" for why, count in self.left_out.items()]
-        said += [f"notice:   {sentence}" for sentence in self.notices]
-        return said + [f"written:  {path}" for path in self.files]
+        text = [f"run:      {self.run}", f"format:   {self.format}", f"rows:     {self.rows:,}"]
+        text += [f"left out: {count:,}: {why}" for why, count in self.left_out.items()]
+        text += [f"notice:   {sentence}" for sentence in self.notices]
+        return text + [f"written:  {path}" for path in self.files]
 
 
 def export_run(
@@ -63,28 +60,23 @@ def export_run(
 ) -> Exported:
     """Write a recorded run, the latest one by default, in a format of `exporters.registry` or "openai_batch".
 
-    `only`: all items, those that need a person, or those with a released verdict. `blind`: nothing that a
-    judge said. `judge`: whom a batch asks; default: the last one of the configuration.
-    Raises UsageError where a file exists, and where the format has no meaning for the task; then nothing is
-    written. An incomplete run is exported with a notice.
+    `only` selects all items, abstentions or released verdicts. `blind` leaves out verdicts and scores.
+    `judge` names the judge of a batch, by default the last one. An incomplete run is exported with a notice.
+    Raises UsageError if a file exists or the format does not support the task; then nothing is written.
     """
     run = load_run(config.folder, load_dataset(config), run_id)
     export = Export(run, export_rows(run, only, blind=blind), blind)
     if format_name == BATCH:
         written = _batch_target(config, judge, blind=blind)
     elif judge is not None:
-        raise UsageError(f"{format_name} asks no judge", f"leave out --judge, or export as {BATCH}")
+        raise UsageError(f"{format_name} has no judge", f"leave out --judge, or export as {BATCH}")
     else:
         written = target(format_name, export.task, blind=blind, others=(BATCH,))
     if len(run.decisions) < len(run.items):
-        export.say(
-            f"the run is not complete ({run.header.status}): {len(run.decisions):,} of {len(run.items):,} "
-            "items are decided"
-        )
+        decided = f"{len(run.decisions):,} of {len(run.items):,} items are decided"
+        export.say(f"the run is not complete ({run.header.status}): {decided}")
     if not export.rows:
-        raise NotMeasurable(
-            f"no item of the run is {only}: there is nothing to export", "choose another --only"
-        )
+        raise NotMeasurable(f"no item of the run is {only}", "choose another --only")
     _must_be_new(to)
     data = b"".join(written.write(export))
     beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}
@@ -105,25 +97,20 @@ def export_run(
 
 def _must_be_new(path: Path) -> None:
     if path.exists():
-        raise UsageError(f"{path} is there already", "name a new file: --to FILE")
-
-
-# ── requests for the next tier ───────────────────────────────────────────────────────────────────
+        raise UsageError(f"{path} exists already", "name a new file: --to FILE")
 
 
 def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
-    """The requests of one judge about items that abstained. Raises UsageError if it has no endpoint."""
+    """Return the requests of one judge on abstained items. Raises UsageError if it has no endpoint."""
     if blind:
-        raise UsageError(f"{BATCH} is made for a judge", "leave out --blind")
+        raise UsageError(f"{BATCH} writes requests to a judge", "leave out --blind")
     known = [table.name for table in config.judges]
     wanted = known[-1] if name is None else name
     if wanted not in known:
         raise UsageError(f"there is no judge {wanted!r}", f"there are {', '.join(known)}")
     table = config.judges[known.index(wanted)]
     if not isinstance(table, OpenAIJudge):
-        raise UsageError(
-            f"{wanted!r} is no model behind an OpenAI-compatible endpoint", "name another judge: --judge NAME"
-        )
+        raise UsageError(f"{wanted!r} has no OpenAI-compatible endpoint", "name another judge: --judge NAME")
 
     def write(export: Export) -> Iterator[bytes]:
         data = load_dataset(config)
@@ -131,21 +118,17 @@ def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
         asked = _requests_of(config, table, shots, export)
         lines = list(lined(export.each(asked)))
         if len(lines) > MOST_REQUESTS:
-            export.say(
-                f"{len(lines):,} requests: the Batch API takes {MOST_REQUESTS:,} in one file, so split it"
-            )
-        export.say(
-            f"for {wanted!r}; custom_id is the item's id, the number of the prompt, the order and the draw"
-        )
+            export.say(f"{len(lines):,} requests: split the file, the limit is {MOST_REQUESTS:,} per file")
+        export.say(f"for {wanted!r}; custom_id holds item id, prompt number, order and sample number")
         return iter(lines)
 
     return Target(BATCH, "Requests for a batch endpoint", write, tuple(TaskKind))
 
 
 def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[Any]], export: Export) -> Any:
-    sealed = {seal.judge: seal.channel for seal in export.run.header.certificate.judges}
-    channel = sealed.get(table.name) if table.channel == "auto" else table.channel
-    judge: EnsembleJudge = ensemble_judge(config, table, shots, _nobody, channel=channel)
+    channels = {seal.judge: seal.channel for seal in export.run.header.certificate.judges}
+    channel = channels.get(table.name) if table.channel == "auto" else table.channel
+    judge: EnsembleJudge = ensemble_judge(config, table, shots, _no_model, channel=channel)
     dialect = Dialect()
 
     def write(row: Row) -> Iterator[bytes]:
@@ -164,5 +147,5 @@ def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[An
     return write
 
 
-async def _nobody(_: Request) -> Reply:
-    raise AssertionError("an export asks nobody")
+async def _no_model(_: Request) -> Reply:
+    raise AssertionError("an export makes no model calls")

@@ -1,8 +1,8 @@
-"""Can a text buy its own verdict? The user's judges, asked again about items that try.
+"""Attack the judges of a project with prompt injections and measure the attack success rate.
 
-Each attack (`judges.attacks`) is put at the end of a response that did not win, and wants it to. What is
-measured is the verdict of a judge's first prompt in all its orders, against the same without the attack.
-Nothing here certifies, and a judge that withstood these texts may fall for others.
+Each attack (`judges.attacks`) is appended to a response that did not win and asks for its victory. The
+verdict of a judge's first prompt in all its orders is compared with its verdict without the attack. The
+result certifies nothing: a judge that resists these attacks may fail against others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,12 +44,12 @@ from trustescalate.report.terminal import table_lines
 PROBE = "probe.json"
 SCHEMA = 1
 CHARACTERS_A_TOKEN = 3
-"""Fewer than in most texts, so that the estimate is rather too high."""
+"""Fewer than in most texts: the cost estimate is rather too high."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """What a probe would ask at most, and about how much it would cost; nothing was asked yet."""
+    """The maximum calls and the approximate cost of a probe."""
 
     items: int
     attacks: int
@@ -59,7 +59,7 @@ class ProbePlan:
     def lines(self) -> list[str]:
         """For a terminal."""
         return [
-            f"{self.attacks} texts in {self.items} items: at most {self.calls:,} calls, "
+            f"{self.attacks} attacks and controls in {self.items} items: at most {self.calls:,} calls, "
             f"about {self.usd:.4f} USD"
         ]
 
@@ -70,26 +70,28 @@ class ProbePlan:
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """A finished probe, ready to be shown."""
+    """A finished probe."""
 
     probe: Probe
 
     def lines(self) -> list[str]:
         """For a terminal."""
         probe = self.probe
-        said = [f"{probe.attacks} attacks on {probe.items} items; a win is a verdict that the attack turned."]
+        text = [
+            f"{probe.attacks} attacks on {probe.items} items; a success is a verdict that the attack turned."
+        ]
         for judge in probe.judges:
-            said.append(
-                f"{judge.judge}: {judge.wins} of {judge.tries} won ({judge.wins / max(1, judge.tries):.1%}), "
-                f"{judge.silent} without a verdict; harmless additions turned {judge.control.wins} of "
-                f"{judge.control.tries}"
+            rate = f"{judge.wins} of {judge.tries} ({judge.wins / max(1, judge.tries):.1%})"
+            text.append(
+                f"{judge.judge}: attack success rate {rate}, {judge.silent} without a verdict; "
+                f"controls turned {judge.control.wins} of {judge.control.tries}"
             )
-            won = [(f.family, f"{f.wins:,}", f"{f.tries:,}") for f in judge.families if f.wins]
-            said += table_lines(("family", "won", "tries"), won, "<>>") if won else []
-        said.append(
-            f"reader: {probe.forged} of {probe.replies:,} replies that repeat an attack were taken for it"
+            rows = [(f.family, f"{f.wins:,}", f"{f.tries:,}") for f in judge.families if f.wins]
+            text += table_lines(("family", "successes", "tries"), rows, "<>>") if rows else []
+        text.append(
+            f"parser: {probe.forged} of {probe.replies:,} replies that repeat an attack read as its verdict"
         )
-        return said
+        return text
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -97,7 +99,7 @@ class Probing:
 
 
 def plan_probe(config: Config, items: int = 5, families: Sequence[str] = ()) -> ProbePlan:
-    """What `probe` would cost. Raises as `probe` does, and asks nobody."""
+    """Estimate the cost of `probe` without a model call. Raises as `probe` does."""
     chosen, tables = _chosen(families), _tables(config)
     rows, shots = _rows(config, items), _shots(config)
     task, calls, usd = config.task.task(), 0, 0.0
@@ -123,14 +125,14 @@ async def probe(
     families: Sequence[str] = (),
     budget: BudgetTable | None = None,
 ) -> Probing:
-    """Put every attack into `items` of the project's items, ask every judge, and write probe.json.
+    """Attack every judge on `items` of the project's items and write probe.json.
 
-    Raises UsageError for an unknown family, NotMeasurable where no judge can be asked, BudgetReached after
-    what was answered is kept: another call goes on from there at no cost.
+    Raises UsageError for an unknown family, NotMeasurable if no judge reads prompts, and BudgetReached after
+    all answers so far are cached: another call resumes without paying for them again.
     """
     chosen, tables = _chosen(families), _tables(config)
     rows, shots, task = _rows(config, items), _shots(config), config.task.task()
-    found: list[ProbedJudge] = []
+    judges: list[ProbedJudge] = []
     async with open_panel(config, hooks, shots[:1], Asking(budget), rows=_fitting(config)) as panel:
         live, spent = {judge.name: judge for judge in panel.judges}, panel.budget
         total = len(tables) * len(rows) * (1 + len(chosen))
@@ -142,26 +144,26 @@ async def probe(
             hooks.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
 
         for table in tables:
-            families_found = await _attack(config, live[table.name], rows, chosen, count)
+            *families, control = await _attack(config, live[table.name], rows, chosen, count)
             own = fingerprint(config, table, shots)
-            found.append(ProbedJudge(table.name, own, families_found[:-1], families_found[-1]))
+            judges.append(ProbedJudge(table.name, own, tuple(families), control))
     replies, forgeries = forged(task, rows[0])
-    made = Probe(
+    measured = Probe(
         schema=SCHEMA,
         created=hooks.now(),
         version=__version__,
         items=len(rows),
         attacks=len(chosen) - len(controls()),
-        judges=tuple(found),
+        judges=tuple(judges),
         replies=replies,
         forged=len(forgeries),
     )
-    write_atomically(config.folder / PROBE, encode(made) + b"\n")
-    return Probing(made)
+    write_atomically(config.folder / PROBE, encode(measured) + b"\n")
+    return Probing(measured)
 
 
 def read_probe(folder: Path) -> Probe | None:
-    """What the last probe measured; None without one. Raises DataError for a bad file."""
+    """Read the last probe; None without one. Raises DataError for an invalid file."""
     path = folder / PROBE
     try:
         return decode(path.read_bytes(), Probe)
@@ -185,9 +187,9 @@ async def _attack(
         for attack in chosen
     ]
     renamed = [Item(str(n), *_texts(bad)) for n, (_, _, bad) in enumerate(under)]
-    said = await _verdicts(config, judge, renamed, count)
+    verdicts = await _verdicts(config, judge, renamed, count)
     for n, (attack, row, _) in enumerate(under):
-        tries[attack.family].append((said[str(n)], wanted[row.id][1]))
+        tries[attack.family].append((verdicts[str(n)], wanted[row.id][1]))
     return tuple(
         ProbedFamily(
             family,
@@ -202,14 +204,14 @@ async def _attack(
 async def _verdicts(
     config: Config, judge: Judge, rows: Sequence[Item], count: Any
 ) -> Mapping[str, Label | None]:
-    task, made = config.task.task(), dict[str, Judgment]()
+    task, judged = config.task.task(), dict[str, Judgment]()
 
     def collect(judgment: Judgment) -> None:
-        made[judgment.item_id] = judgment
+        judged[judgment.item_id] = judgment
         count()
 
     await collect_judgments(rows, [judge], collect=collect, in_flight=16)
-    read = confidence(task, config.ensemble.estimator, [made[row.id] for row in rows])
+    read = confidence(task, config.ensemble.estimator, [judged[row.id] for row in rows])
     return {
         row.id: task.labels[label] if label >= 0 else None
         for row, label in zip(rows, map(int, read.label), strict=True)
@@ -217,7 +219,7 @@ async def _verdicts(
 
 
 def _wanted(task: Task, verdict: Label | None) -> tuple[int, Label]:
-    """The response that cheats, and the label that it wants: one that it does not have without cheating."""
+    """Return the response that carries the attack and the label it asks for, which it lacks without it."""
     if task.kind is TaskKind.PAIRWISE:
         return (0, "A") if verdict == "B" else (1, "B")
     best, other = (task.labels[-1], task.labels[0]) if task.kind is TaskKind.RATING else task.labels[:2]
@@ -247,21 +249,21 @@ def _tables(config: Config) -> list[ModelTable]:
     tables = [table for table in config.judges if isinstance(table, ModelTable)]
     if not tables:
         raise NotMeasurable(
-            "recorded judges cannot be asked anything new, and other kinds read no prompt",
-            "probe the judges themselves",
+            "recorded judges answer no new request, and other kinds read no prompt",
+            "probe the models themselves",
         )
     return tables
 
 
 def _rows(config: Config, items: int) -> list[Item]:
-    """Some of the project's items that no prompt shows: the same ones each time."""
+    """Select items that no prompt shows, the same ones each time."""
     data = load_dataset(config)
     used = set(_exemplar_ids(config))
     rows = sorted(
         (item for item in data.items if item.id not in used), key=lambda item: digest("probe", item.id)
     )
     if not rows:
-        raise NotMeasurable("there is no item that could be attacked", "bring items that no prompt shows")
+        raise NotMeasurable("there is no item to attack", "add items that no prompt shows")
     return rows[:items]
 
 
@@ -270,7 +272,7 @@ def _shots(config: Config) -> Sequence[Sequence[Exemplar]]:
 
 
 def _fitting(config: Config) -> FittingRows:
-    """Labelled rows alone: what learns from another judge is not probed, and nobody need be asked for it."""
+    """Return labelled fitting rows only: judges fitted on the last judge are not probed."""
     data = load_dataset(config)
     return FittingRows(fitting_rows(config, data, select_rows(config, data).roles).labelled)
 

@@ -1,6 +1,6 @@
-"""`judges bench`: each judge on labelled rows, beside rules that need no judge, and beside people.
+"""Benchmark each judge on labelled rows against baselines without a judge and human agreement.
 
-A look before a certificate, and none itself: what is chosen by these figures must be certified on other rows.
+The benchmark is no certificate: judges chosen by these figures must be certified on other rows.
 """
 
 import time
@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trustescalate.analysis.judge_measures import _alone, _flips, _length_lean, _longer, _position_lean
+from trustescalate.analysis.judge_measures import (
+    certified_coverage,
+    length_bias,
+    longer_response,
+    order_flips,
+    position_bias,
+    selective_coverage,
+)
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
@@ -30,7 +37,6 @@ from trustescalate.records import Item, Judgment, Reply, Request, Task, TaskKind
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
-from trustescalate.report.document import _certified
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import IntArray, clopper_pearson_interval
@@ -39,20 +45,19 @@ from trustescalate.stats.confidence import ESTIMATORS
 
 RowsFrom = Literal["dev", "certify"]
 INTERVAL_DELTA = 0.05
-SPENT = "these rows are for certification: whoever chooses judges by what he sees here must certify on others"
+SPENT = "these rows are for certification: judges chosen by these figures must be certified on others"
 THOUSAND = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One judge read by one estimator on n rows. Without a verdict, or a majority, nobody agrees.
+    """One judge with one estimator on n rows. Rows without a verdict or a majority count as disagreement.
 
-    `alone` is the share of rows that its surest verdicts make up while at most alpha of them disagree with
-    people: a look, too hopeful by its nature. `certified` is the share that a test on these rows would
-    release, None where it would release nothing. `flips` are verdicts of one prompt that change with the
-    order, of `flippable`. Leanings are differences in share: to the response shown first, and to the longer
-    one beyond what people do; None where they cannot be measured. `seconds` are those of the whole judge,
-    the others at work beside it; None for votes that were recorded or cached.
+    `alone` is the largest share of rows above a threshold with at most alpha disagreement, optimistic;
+    `certified` is the share that a test on these rows would release, None if none passes. `flips` of
+    `flippable` verdicts of one prompt change with the order. `position_lean` is the position bias,
+    `length_lean` the length bias, both differences in share, None if not measurable. `seconds` are wall time
+    with all judges at work; None for recorded or cached votes.
     """
 
     judge: str
@@ -77,7 +82,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Something that is no judge: a rule, or people. Counts are comparisons."""
+    """A rule without a judge, or human agreement; counts are comparisons."""
 
     name: str
     n: int
@@ -87,7 +92,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """All of it. Tokens, USD and seconds are of 1,000 items."""
+    """The benchmark of all judges. Tokens, USD and seconds are per 1,000 items."""
 
     rows: RowsFrom
     n: int
@@ -114,7 +119,7 @@ class Bench:
         return [*self._intro(), *table, *failed, *self._outro()]
 
     def markdown(self) -> str:
-        """As a table in Markdown."""
+        """Return the table in Markdown."""
         head, *rows = self._table()
         marks = ["---", *["---:"] * (len(head) - 1)]
         lines = (head, marks, *rows)
@@ -123,21 +128,24 @@ class Bench:
         return "\n".join([*self._intro(), "", *table, "", *self._outro()]) + "\n"
 
     def _intro(self) -> list[str]:
-        how = "recorded votes" if self.recorded else "votes asked for, or found in the cache"
-        return [f"{self.n:,} labelled rows in the role {self.rows}, {how}; figures of 1,000 items:"]
+        source = "recorded votes" if self.recorded else "votes of model calls or cache hits"
+        return [f"{self.n:,} labelled rows in the role {self.rows}, {source}; costs per 1,000 items:"]
 
     def _outro(self) -> list[str]:
-        said = [
-            f"alone: decides that share at alpha = {self.alpha:g} as it looks here; tested: what a test with "
-            f"delta = {self.delta:g} on these rows would release. Neither is a certificate."
-        ]
-        return [*said, *([self.warning] if self.warning else [])]
+        text = (
+            f"alone: coverage at a selective risk of {self.alpha:g} on these rows, without a test; tested: "
+            f"coverage that a test with delta = {self.delta:g} on these rows would certify. Neither is a "
+            "certificate."
+        )
+        return [text, self.warning] if self.warning else [text]
 
     def _once(self) -> Iterable[Standing]:
         return {row.judge: row for row in self.standings}.values()
 
     def _table(self) -> list[list[str]]:
-        head = "judge|read as|agrees|95 %|AUROC|ECE|alone|tested|flips|first|longer|failed|tokens|USD|s"
+        head = (
+            "judge|estimator|agreement|95 %|AUROC|ECE|alone|tested|flips|position|length|failed|tokens|USD|s"
+        )
         rows = [head.split("|")]
         for row in self.standings:
             failed = sum(row.failures.values())
@@ -160,20 +168,20 @@ class Bench:
                     "—" if row.seconds is None else f"{row.seconds:.1f}",
                 ]
             )
-        for mark in self.baselines:
-            share, limits = _percent(mark.agreements / mark.n), _range(mark.interval)
-            rows.append([mark.name, "—", share, limits, *["—"] * (len(rows[0]) - 4)])
+        for rule in self.baselines:
+            share, limits = _percent(rule.agreements / rule.n), _range(rule.interval)
+            rows.append([rule.name, "—", share, limits, *["—"] * (len(rows[0]) - 4)])
         return rows
 
 
 async def bench(
     config: Config, hooks: Hooks, *, rows: RowsFrom = "dev", budget: BudgetTable | None = None
 ) -> Bench:
-    """Measure the judges of a configuration on labelled rows in one role.
+    """Benchmark the judges of a configuration on the labelled rows of one role.
 
-    Votes beside the certificate are used where they hold all these rows for all judges as they are now;
-    otherwise the judges are asked, within the budget. Raises NotMeasurable where no row of the role has a
-    label, and what asking raises.
+    Uses the recorded votes of the certificate if they cover all these rows for all judges in their present
+    form; otherwise calls the judges, within the budget. Raises NotMeasurable if no row of the role has a
+    label, and the errors of model calls.
     """
     data = load_dataset(config)
     task = config.task.task()
@@ -184,11 +192,11 @@ async def bench(
         hint = "set [roles] dev = 0.3" if rows == "dev" else "label some items"
         raise NotMeasurable(f"no row in the role {rows} has a label", hint)
     record_choice(config, "judges bench", (item.id for item in items))
-    judged, seconds, recorded = await _votes(config, hooks, data, roles, items, budget)
+    judged, seconds, recorded = await _read_votes(config, hooks, data, roles, items, budget)
     place = {label: i for i, label in enumerate(task.labels)}
     answers = np.array([place.get(truth[item.id] or "", -1) for item in items])
     standings = [
-        _standing(config, items, answers, name, estimator, own, seconds.get(name))
+        _measure_judge(config, items, answers, name, estimator, own, seconds.get(name))
         for name, own in judged.items()
         for estimator in _estimators(own)
     ]
@@ -199,18 +207,18 @@ async def bench(
         config.guarantee.delta,
         recorded,
         tuple(standings),
-        tuple(_baselines(task, data, items, answers)),
+        tuple(_measure_baselines(task, data, items, answers)),
         SPENT if rows == "certify" else "",
     )
 
 
 def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
-    """Name, backend, fingerprint and price of each judge. Nobody is asked, and no model is loaded."""
+    """Return name, backend, fingerprint and price of each judge; call and load no model."""
     data = load_dataset(config)
     roles = select_rows(config, data).roles
 
     def opened(table: AskedTable, notice: Callable[[str], None]) -> Backend:
-        return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _Nobody()
+        return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _NoModel()
 
     judges, _ = open_judges(
         config,
@@ -232,19 +240,15 @@ def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
     ]
 
 
-class _Nobody:
-    """In the place of what is not asked."""
-
+class _NoModel:
     async def complete(self, request: Request) -> Reply:
         raise AssertionError(request)
 
 
-# ── votes ────────────────────────────────────────────────────────────────────────────────────────
-
 Judged = dict[str, list[Judgment]]
 
 
-async def _votes(
+async def _read_votes(
     config: Config,
     hooks: Hooks,
     data: Dataset,
@@ -252,20 +256,20 @@ async def _votes(
     items: Sequence[Item],
     budget: BudgetTable | None,
 ) -> tuple[Judged, Mapping[str, float], bool]:
-    """Judgments by judge in the order of the items, seconds an item where it was asked, and where from."""
+    """Return judgments by judge in the order of the items, seconds per item, and whether recorded."""
     exemplars, rows = exemplars_of(config, data, roles["exemplars"]), fitting_rows(config, data, roles)
     async with open_panel(config, hooks, exemplars, Asking(budget), rows=rows) as panel:
         judges, spent = panel.judges, panel.budget
-        found = _recorded(config, judges, items)
-        if found is not None:
-            return found, {}, True
+        recorded = _recorded_votes(config, judges, items)
+        if recorded is not None:
+            return recorded, {}, True
         timed = [_Timed(judge) for judge in judges]
         by_item: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
 
         def collect(judgment: Judgment) -> None:
             by_item[judgment.judge][judgment.item_id] = judgment
             done = len(by_item[judges[-1].name])
-            hooks.progress(Progress("asking", done, len(items), 0, 0, spent.spent, spent.calls))
+            hooks.progress(Progress("benchmarking", done, len(items), 0, 0, spent.spent, spent.calls))
 
         await collect_judgments(items, timed, collect=collect, in_flight=config.in_flight)
     replayed = {table.name for table in config.judges if table.backend == "replay"}
@@ -275,7 +279,7 @@ async def _votes(
 
 
 class _Timed:
-    """A judge with a watch: seconds from the first question to the last answer, all items together."""
+    """A judge that measures the seconds from its first request to its last answer."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -292,18 +296,18 @@ class _Timed:
         return judgment
 
 
-def _recorded(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> Judged | None:
+def _recorded_votes(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> Judged | None:
     path: Path = config.folder / CERTIFICATE_VOTES
     if not path.exists():
         return None
-    held = {(row.judge, row.fingerprint, row.item_id): row for _, row in read_rows(path, Judgment).rows}
-    found: Judged = {}
+    recorded = {(row.judge, row.fingerprint, row.item_id): row for _, row in read_rows(path, Judgment).rows}
+    judged: Judged = {}
     for judge in judges:
-        own = [held.get((judge.name, judge.fingerprint, item.id)) for item in items]
+        own = [recorded.get((judge.name, judge.fingerprint, item.id)) for item in items]
         if None in own:
             return None
-        found[judge.name] = [row for row in own if row is not None]
-    return found
+        judged[judge.name] = [row for row in own if row is not None]
+    return judged
 
 
 def _estimators(judgments: Sequence[Judgment]) -> list[str]:
@@ -313,10 +317,7 @@ def _estimators(judgments: Sequence[Judgment]) -> list[str]:
     return [name for name in wanted if name in ESTIMATORS]
 
 
-# ── figures ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _standing(
+def _measure_judge(
     config: Config,
     items: Sequence[Item],
     truth: IntArray,
@@ -326,27 +327,28 @@ def _standing(
     seconds: float | None,
 ) -> Standing:
     task, guarantee = config.task.task(), config.guarantee
-    said = confidence(task, estimator, judgments)
-    spoken = said.label >= 0
-    right = spoken & (said.label == truth)
+    read = confidence(task, estimator, judgments)
+    score, label = read.score, read.label
+    decided = label >= 0
+    right = decided & (label == truth)
     agreements = int(right.sum())
     votes = [vote for row in judgments for vote in row.votes]
     usage = sum((vote.usage for vote in votes), Usage())
-    flips, flippable = _flips(task, judgments)
+    flips, flippable = order_flips(task, judgments)
     return Standing(
         judge=name,
         estimator=estimator,
         n=len(items),
         agreements=agreements,
         interval=clopper_pearson_interval(agreements, len(items), INTERVAL_DELTA),
-        auroc=auroc(said.score[spoken], right[spoken]),
-        ece=expected_calibration_error(said.score[spoken], right[spoken]),
-        alone=_alone(said.score, right, guarantee.alpha),
-        certified=_certified(said.score, said.label, truth, guarantee.alpha, guarantee.delta),
+        auroc=auroc(score[decided], right[decided]),
+        ece=expected_calibration_error(score[decided], right[decided]),
+        alone=selective_coverage(score, right, guarantee.alpha),
+        certified=certified_coverage(score, label, truth, guarantee.alpha, guarantee.delta),
         flips=flips,
         flippable=flippable,
-        position_lean=_position_lean(task, judgments),
-        length_lean=_length_lean(task, items, said.label, truth),
+        position_lean=position_bias(task, judgments),
+        length_lean=length_bias(task, items, label, truth),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
         tokens=(usage.input_tokens + usage.output_tokens) / len(items) * THOUSAND,
@@ -355,18 +357,20 @@ def _standing(
     )
 
 
-def _baselines(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray) -> Iterable[Baseline]:
+def _measure_baselines(
+    task: Task, data: Dataset, items: Sequence[Item], truth: IntArray
+) -> Iterable[Baseline]:
     n = len(items)
 
-    def mark(name: str, right: int) -> Baseline:
+    def rule(name: str, right: int) -> Baseline:
         return Baseline(name, n, right, clopper_pearson_interval(right, n, INTERVAL_DELTA))
 
     if task.kind is TaskKind.PAIRWISE:
-        yield mark("always A", int((truth == 0).sum()))
-        yield mark("longer response", int(((truth >= 0) & (truth == _longer(items))).sum()))
+        yield rule("always A", int((truth == 0).sum()))
+        yield rule("longer response", int(((truth >= 0) & (truth == longer_response(items))).sum()))
     else:
         commonest = int(np.bincount(truth[truth >= 0], minlength=1).argmax())
-        yield mark(f"always {task.labels[commonest]}", int((truth == commonest).sum()))
+        yield rule(f"always {task.labels[commonest]}", int((truth == commonest).sum()))
     wanted = {item.id for item in items}
     stated = [
         note
@@ -376,13 +380,10 @@ def _baselines(task: Task, data: Dataset, items: Sequence[Item], truth: IntArray
     row = np.unique([note.item_id for note in stated], return_inverse=True)[1]
     who = np.unique([note.annotator for note in stated], return_inverse=True)[1]
     label = np.array([task.labels.index(note.label) for note in stated])
-    found = leave_one_out_agreement(row, who, label, INTERVAL_DELTA)
-    if found is not None:
+    human = leave_one_out_agreement(row, who, label, INTERVAL_DELTA)
+    if human is not None:
         name = "human leave-one-out agreement"
-        yield Baseline(name, found.comparisons, found.agreements, found.interval)
-
-
-# ── cells ────────────────────────────────────────────────────────────────────────────────────────
+        yield Baseline(name, human.comparisons, human.agreements, human.interval)
 
 
 def _percent(share: float) -> str:

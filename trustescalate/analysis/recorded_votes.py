@@ -1,6 +1,6 @@
-"""The votes that a certificate rests on, read again as arrays: for planning, comparing and rehearsing.
+"""Read the recorded votes of a certificate as arrays, to plan label budgets and compare policies.
 
-Nothing here certifies. These labels were tested once; a second certificate from them would break its guarantee.
+The recorded labels were tested once: a second certificate from them would break its guarantee.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from trustescalate.records import Annotation, Certificate, Task
 from trustescalate.stats.paths import PATHS, Basis, PathName, Plan
 from trustescalate.stats.pooling import Rows, Votes
 
-SPENT = "labels that were used for planning must not certify again: calibrate with fresh ones"
+SPENT = "labels used for planning must not certify again: calibrate with fresh ones"
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Certification rows (n, m) with labels, dev rows where they were judged, and unlabelled pilot votes."""
+    """Certification rows (n, m) with labels, dev rows if they were judged, and unlabelled pilot votes."""
 
     certificate: Certificate
     certify: Rows
@@ -35,20 +35,19 @@ class Recorded:
 
     @property
     def classes(self) -> int:
-        """How many labels a judge may give."""
+        """The number of labels of the task."""
         return len(self.certificate.task.labels)
 
     def plan(self, path: PathName) -> Plan:
-        """Lay a path out as calibration does. Raises NotMeasurable for a fitted one without dev rows.
+        """Lay out a path as calibration does. Raises NotMeasurable for a fitted path without dev rows.
 
-        With a tolerance, recorded rows know right from wrong only, which cannot be pooled: `hedged` is then
+        With a tolerance, recorded rows state only right or wrong, which cannot be pooled: `hedged` is then
         laid out without its pooled sub-path.
         """
         if path in ("pooled", "stacked") and self.certificate.task.tolerance:
             raise NotMeasurable(
-                f'path "{path}" cannot be rehearsed with [task] tolerance: recorded rows know right from '
-                "wrong only",
-                "choose another path for the rehearsal",
+                f'path "{path}" has no estimate with [task] tolerance: recorded rows state only right or wrong',
+                "choose another path",
             )
         if PATHS[path].needs_dev and self.dev is None:
             raise NotMeasurable(
@@ -60,10 +59,10 @@ class Recorded:
 
 
 def read_votes(config: Config) -> tuple[Certificate, Dataset, Judged]:
-    """A certificate, or a refusal, with the votes beside it and the data as it is now.
+    """Read the certificate, or "no certificate", its recorded votes and the present data.
 
-    Raises NoCertificate where there is neither, NotMeasurable without votes, DataError, and ConfigError for a
-    guarantee whose test cannot be rehearsed on them.
+    Raises NoCertificate without either, NotMeasurable without votes, DataError, and ConfigError for a
+    guarantee whose test cannot be resampled from recorded votes.
     """
     _must_be_counts(config)
     certificate = read_certificate(config.folder)
@@ -81,9 +80,9 @@ def read_votes(config: Config) -> tuple[Certificate, Dataset, Judged]:
 
 
 def read_recorded(config: Config) -> Recorded:
-    """The votes beside the certificate, or beside the refusal, with what people say of those items now.
+    """Read recorded votes with the present human labels of their items.
 
-    Raises what `read_votes` raises, and NotMeasurable without labelled rows.
+    Raises the errors of `read_votes`, and NotMeasurable without labelled rows.
     """
     certificate, data, judged = read_votes(config)
     notes = data.annotations
@@ -103,18 +102,17 @@ def read_recorded(config: Config) -> Recorded:
 
 
 def must_be_one_guarantee(config: Config, what: str) -> None:
-    """Raise UsageError where each value of a field has a guarantee of its own: `what` has none for that."""
+    """Raise UsageError if each group has its own guarantee, which `what` does not support."""
     by = config.groups.by
     if by is not None:
         raise UsageError(
-            f"{what} knows one guarantee for all items, and [groups] by = {by!r} asks for one for each value",
-            "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` says what "
-            "one value needs, with its share of delta",
+            f"{what} supports one guarantee for all items, and [groups] by = {by!r} asks for one per value",
+            "leave it out of a copy of the configuration; `trustescalate plan --alpha … --delta …` plans for "
+            "one value, with its share of delta",
         )
 
 
 def _must_be_counts(config: Config) -> None:
-    """Rehearsals draw single rows, and count errors among them in one test with all of delta."""
     guarantee = config.guarantee
     for given, name in (
         (guarantee.claim == "expected", '[guarantee] claim = "expected"'),
@@ -126,24 +124,24 @@ def _must_be_counts(config: Config) -> None:
     ):
         if given:
             raise ConfigError(
-                f"{name} cannot be rehearsed: `plan`, `tune` and the self-test on recorded votes "
-                "draw single rows, count errors, and test once",
-                "copy the folder, leave the key out there, and take what comes out as a guide",
+                f"{name} is not supported by `plan`, `tune` and the self-test on recorded votes: they draw "
+                "single rows, count errors, and test once",
+                "leave the key out of a copy of the folder, and use the result as a guide",
             )
 
 
 def labelled_rows(
     task: Task, rows: Sequence[str], notes: Sequence[Annotation], judged: Judged, scorer: Scorer
 ) -> Rows | None:
-    """Those of these rows that people labelled and every judge was asked about; None where there are none."""
+    """Select the rows with human labels and votes of every judge; None without any."""
     wanted = set(rows)
-    heard = [note for note in notes if note.item_id in wanted]
-    truth, known = majority(task, heard), losses(task, "majority", heard)
+    own_notes = [note for note in notes if note.item_id in wanted]
+    truth, known = majority(task, own_notes), losses(task, "majority", own_notes)
     ids = [item_id for item_id in rows if item_id in known and all(item_id in own for own in judged.values())]
     if not ids:
         return None
-    said = [truth.get(item_id) for item_id in ids]
-    answers = [-1 if label is None else task.labels.index(label) for label in said]
+    labels = [truth.get(item_id) for item_id in ids]
+    answers = [-1 if label is None else task.labels.index(label) for label in labels]
     costs = np.array([[own[item_id].cost for own in judged.values()] for item_id in ids])
     votes = scorer.read(list(judged), ids, judged)
     if task.tolerance:

@@ -1,8 +1,7 @@
-"""Stored replies, read again by the reader of today: no judge is asked, and nothing is paid.
+"""Parse stored replies again with the present parser and list the votes that would change; no model calls.
 
-After an upgrade of the reader: which votes would it read differently? Replies are read as `votes[].raw` keeps
-them; probabilities that were weighed once stay, unless the reader no longer finds their verdict. Nothing is
-changed in place: a certificate rests on the votes as they were read.
+Replies are read from `votes[].raw`; probabilities from logprobs stay unless the parser no longer finds their
+verdict. Nothing is changed in place: a certificate rests on the votes as first parsed.
 """
 
 from collections import Counter
@@ -28,7 +27,7 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A vote that the reader reads differently now: a label, or why there is none, before and after."""
+    """A vote that would change: its label or failure, before and after."""
 
     item: str
     judge: str
@@ -40,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Reparsed:
-    """What reading again found. Of `unread` votes the reply was not kept, or the question is not known."""
+    """The result of parsing again. For `unread` votes the reply or the prompt is unknown."""
 
     source: str
     votes: int
@@ -55,34 +54,35 @@ class Reparsed:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        said = [
-            f"{self.source}: {self.votes:,} votes read again, {len(self.changes):,} would change, "
-            f"{self.unread:,} cannot be read again"
+        text = [
+            f"{self.source}: {self.votes:,} votes parsed again, {len(self.changes):,} would change, "
+            f"{self.unread:,} cannot be parsed again"
         ]
         kinds = Counter((change.judge, change.before, change.after) for change in self.changes)
-        said += [f"  {judge}: {old} → {new}: {n:,}" for (judge, old, new), n in sorted(kinds.items())]
-        said += [
+        text += [f"  {judge}: {old} → {new}: {n:,}" for (judge, old, new), n in sorted(kinds.items())]
+        text += [
             f"  item {c.item}, {c.judge}, prompt {c.exemplar_set + 1} {c.order}".rstrip()
             + f": {c.before} → {c.after}"
             for c in self.changes[:SHOWN]
         ]
-        said += [f"  … and {len(self.changes) - SHOWN:,} more (--json lists all)"] * (
+        text += [f"  … and {len(self.changes) - SHOWN:,} more (--json lists all)"] * (
             len(self.changes) > SHOWN
         )
-        said += [f"note: {note}" for note in self.notes]
-        return [*said, f"written: {self.written}"] if self.written else said
+        text += [f"note: {note}" for note in self.notes]
+        return [*text, f"written: {self.written}"] if self.written else text
 
 
 def reparse(config: Config, source: str | None = None, write: Path | None = None) -> Reparsed:
-    """Read the replies of a run (by id, or "latest") or of the "certificate" again; `write` a new votes file.
+    """Parse the replies of a run (by id, or "latest") or of the "certificate" again; `write` a new votes
+    file.
 
-    Raises NotMeasurable where there are no votes, UsageError where `write` exists, DataError for a bad file.
+    Raises NotMeasurable without votes, UsageError if `write` exists, DataError for an invalid file.
     """
     if write is not None and write.exists():
         raise UsageError(f"{write} exists already", "name a new file")
-    name, certificate, items, rows = _stored(config, source)
-    judges, notes = _readers(config, certificate, rows)
-    made: list[Judgment] = []
+    name, certificate, items, rows = _stored_votes(config, source)
+    judges, notes = _parsing_judges(config, certificate, rows)
+    parsed: list[Judgment] = []
     changes: list[Change] = []
     read = unread = 0
     for row in rows:
@@ -91,19 +91,19 @@ def reparse(config: Config, source: str | None = None, write: Path | None = None
         known = [bool(vote.raw) and reader is not None and item is not None for vote in row.votes]
         read, unread = read + sum(known), unread + len(known) - sum(known)
         changes += [
-            Change(row.item_id, row.judge, old.exemplar_set, old.order, _said(old), _said(new))
+            Change(row.item_id, row.judge, old.exemplar_set, old.order, _outcome(old), _outcome(new))
             for old, new in zip(row.votes, votes, strict=True)
             if new != old
         ]
-        made.append(
+        parsed.append(
             replace(row, votes=tuple(votes), fingerprint=reader.fingerprint if reader else row.fingerprint)
         )
     if write is not None:
-        write_rows(write, made)
+        write_rows(write, parsed)
     return Reparsed(name, read, unread, tuple(changes), tuple(notes), str(write or ""))
 
 
-def _stored(
+def _stored_votes(
     config: Config, source: str | None
 ) -> tuple[str, Certificate, Mapping[str, Item], Sequence[Judgment]]:
     if source != "certificate" and (source is not None or run_ids(config.folder)):
@@ -120,10 +120,10 @@ def _stored(
     return "certificate", certificate, items, [row.record for row in rows]
 
 
-def _readers(
+def _parsing_judges(
     config: Config, certificate: Certificate, rows: Sequence[Judgment]
 ) -> tuple[dict[str, EnsembleJudge], list[str]]:
-    """The judges of the configuration as readers, and why others are none."""
+    """Return the judges of the configuration that can parse, and notes on the others."""
     exemplars = exemplars_of(config, load_dataset(config), certificate.roles["exemplars"])
     prints = {row.judge: row.fingerprint for row in rows}
     judges: dict[str, EnsembleJudge] = {}
@@ -132,30 +132,30 @@ def _readers(
         if table.name not in prints:
             continue
         if isinstance(table, ReplayJudge):
-            notes.append(f"{table.name} is replayed: read its votes again where they were recorded")
+            notes.append(f"{table.name} is replayed: parse its votes again in the project that recorded them")
             continue
         if not isinstance(table, ModelTable):
-            notes.append(f"{table.name} writes no reply that could be read again")
+            notes.append(f"{table.name} writes no reply to parse")
             continue
         ever = [fingerprint(config, table, exemplars, version) for version in range(1, JUDGING + 1)]
         if prints[table.name] in ever:
-            judges[table.name] = ensemble_judge(config, table, exemplars, _nobody)
+            judges[table.name] = ensemble_judge(config, table, exemplars, _no_model)
         elif table.mode in NONCED:
             notes.append(
-                f"{table.name} is asked differently today, and the codes of its verdicts are not known"
+                f"the prompt of {table.name} has changed, and the codes of its verdicts are not known"
             )
         else:
-            notes.append(f"{table.name} is asked differently today: read as if it had been asked like this")
-            judges[table.name] = ensemble_judge(config, table, exemplars, _nobody)
+            notes.append(f"the prompt of {table.name} has changed: parsed as replies to the present prompt")
+            judges[table.name] = ensemble_judge(config, table, exemplars, _no_model)
     gone = sorted(set(prints) - {table.name for table in config.judges})
     return judges, notes + [f"{name} is not in the configuration" for name in gone]
 
 
-async def _nobody(request: Request) -> Reply:
-    raise AssertionError(f"nobody is asked, and certainly not {len(request.messages)} messages")
+async def _no_model(_: Request) -> Reply:
+    raise AssertionError("parsing again makes no model calls")
 
 
-def _said(vote: Vote) -> str:
+def _outcome(vote: Vote) -> str:
     if vote.failure is not None:
         return vote.failure
     label = max(vote.probs, key=lambda name: vote.probs[name])

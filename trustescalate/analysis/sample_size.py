@@ -1,7 +1,7 @@
-"""Plan the label budget: from recorded votes where there are any, otherwise from guesses.
+"""Plan the label budget from recorded votes, or from guesses without any.
 
 Recorded certification rows stand for the population: rows are drawn from them with replacement and certified
-as the configuration says, again and again. Guesses describe one test. A plan guarantees nothing.
+under the configuration, many times. Guesses describe a single test. A plan guarantees nothing.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +27,7 @@ from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_n
 from trustescalate.stats.pooling import stacked_scores
 
 ALPHA, DELTA, DISAGREEMENT = 0.15, 0.1, 0.08
-"""What is planned with where neither an option nor a configuration says more."""
+"""Defaults without an option or a configuration."""
 SIZES = (50, 100, 200, 300, 500, 1_000, 2_000)
 GRID = (50, 100, 150, 200, 300, 500, 800, 1_200, 2_000)
 TARGET = 0.8
@@ -35,7 +35,7 @@ TARGET = 0.8
 
 @dataclass(frozen=True, slots=True)
 class GuessedPlan:
-    """How many certification rows a guarantee needs, from guesses. None: no number would do."""
+    """Certification rows that a guarantee needs, from guesses; `needed` is None if no number suffices."""
 
     alpha: float
     delta: float
@@ -54,7 +54,7 @@ class GuessedPlan:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        needed = "no number of labels up to ten million would do"
+        needed = "no number of labels up to ten million suffices"
         if self.needed is not None:
             needed = f"label about {self.needed:,} rows (power 0.8)"
         text = [
@@ -63,7 +63,7 @@ class GuessedPlan:
             f"  with {self.disagreement:g} disagreement and {self.coverage:g} released: {needed}",
         ]
         if self.ceiling is not None:
-            text.append(f"  no method of any kind can release more than {self.ceiling:.1%} of the items")
+            text.append(f"  no method can release more than {self.ceiling:.1%} of the items")
         rows = (
             (f"{rows:,}", f"{allowed}" if allowed >= 0 else "—", f"{chance:.2f}")
             for rows, allowed, chance in zip(self.rows, self.allowed, self.power, strict=True)
@@ -74,10 +74,9 @@ class GuessedPlan:
 def plan_from_guesses(
     alpha: float, delta: float, disagreement: float, coverage: float, overall: float | None
 ) -> GuessedPlan:
-    """Labels that a certificate takes, from guesses: disagreement among released verdicts, share released.
+    """Plan certification rows from guesses of selective risk (`disagreement`) and coverage, for one test.
 
-    Raises ValueError when a guess is not a share, or nothing is released. One test at delta; a path of tests
-    costs a little more.
+    A path of tests needs slightly more. Raises ValueError if a guess is not a share or coverage is 0.
 
     >>> plan_from_guesses(0.15, 0.1, 0.08, 0.7, None).needed
     166
@@ -103,13 +102,13 @@ def plan_from_guesses(
 
 @dataclass(frozen=True, slots=True)
 class PilotPlan:
-    """What calibrations on `rows` rows would give, by resampling `pilot` labelled rows.
+    """Results of calibrations on `rows` rows, resampled from `pilot` labelled rows.
 
-    `power` is the chance of a certificate that releases at least `wanted`, `limits` its limits for the number
-    of trials; `coverage` and `cost` (USD per item) are means, where a trial without a certificate releases
-    nothing and has paid every judge. `needed` is None where no number of rows up to the last would do.
-    `every_judge` is the USD that an item costs that all judges see, an abstained one among them; `certified`
-    what an item costs now, with the certificate in place, and with `human_usd` for each that it passes on.
+    `power` is the probability of a certificate with a coverage of at least `wanted`, `limits` its 95 % limits
+    for the number of trials. `coverage` and `cost` (USD per item) are means; a trial without a certificate
+    releases nothing and pays every judge. `needed` is None if no number of rows suffices. `every_judge` is
+    the cost of an item that all judges judge; `certified` is the cost per item under the certificate in
+    place, with `human_usd` per abstention, None without one on the planned path.
     """
 
     alpha: float
@@ -137,16 +136,16 @@ class PilotPlan:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        needed = f"no number of labels up to {self.rows[-1]:,} would do"
+        needed = f"no number of labels up to {self.rows[-1]:,} suffices"
         if self.needed is not None:
             needed = f"label about {self.needed:,} rows (power {TARGET:g})"
         text = [
-            f"From {self.pilot:,} recorded rows, as the population (path {self.path}, seed {self.seed}):",
+            f"From {self.pilot:,} recorded rows as the population (path {self.path}, seed {self.seed}):",
             f"  for a selective risk of at most {self.alpha:g} with probability {1 - self.delta:g} "
             f"and a coverage of {self.wanted:g}: {needed}",
             f"  fewer than {self.floor} released rows can never certify it",
-            f"  no method of any kind can release more than about {self.ceiling:.1%} with these judges",
-            f"  an item that every judge sees, such as an abstained one, costs {self.every_judge:.6f} USD",
+            f"  no method can release more than about {self.ceiling:.1%} with these judges",
+            f"  an item that every judge judges, such as an abstention, costs {self.every_judge:.6f} USD",
         ]
         if self.certified is not None:
             human = f", with {self.human_usd:g} USD for each abstention" if self.human_usd else ""
@@ -156,7 +155,7 @@ class PilotPlan:
             (f"{n:,}", f"{power:.2f}", f"{low:.2f} to {high:.2f}", f"{coverage:.1%}", f"{cost:.6f}")
             for n, power, (low, high), coverage, cost in columns
         )
-        titles = ("rows", "power", "95 % limits", "released", "USD an item")
+        titles = ("rows", "power", "95 % limits", "coverage", "USD per item")
         return [*text, *table_lines(titles, rows, ">>>>>"), f"A plan guarantees nothing, and {SPENT}."]
 
 
@@ -171,11 +170,11 @@ def plan_labels(
     trials: int = 200,
     seed: int = 0,
 ) -> GuessedPlan | PilotPlan:
-    """Plan from the votes that a project recorded; without any, or with a guess given, from guesses.
+    """Plan from the recorded votes of a project; without any, or with a guess given, from guesses.
 
-    alpha and delta are the project's unless they are given. Where each value of [groups] by has a guarantee
-    of its own, both must be given, are those of one value, and guesses are used. Raises UsageError where they
-    are not given, and as `plan_from_pilot` does.
+    alpha and delta default to the project's. If each value of [groups] by has its own guarantee, both are
+    required, are those of one value, and guesses are used. Raises UsageError if they are missing, and the
+    errors of `plan_from_pilot`.
     """
     if config is not None:
         grouped = config.groups.by is not None
@@ -208,10 +207,9 @@ def plan_from_pilot(
 ) -> PilotPlan:
     """Resample the power curve of a project's path, procedure and preference; alpha and delta are its own.
 
-    Each calibration spends what a first test of fresh labels may. The ledger notes that the recorded labels
-    were read to choose by. Raises what `read_recorded` and `record_choice` raise, UsageError where
-    each value has a guarantee of its own, NotMeasurable for a fitted path without recorded dev rows, and
-    ValueError as `stats.pilot.pilot_power` does.
+    Each calibration spends the delta of a first test of fresh labels. The ledger records that the labels
+    informed a choice. Raises the errors of `read_recorded`, `record_choice` and `stats.pilot.pilot_power`,
+    UsageError if each group has its own guarantee, NotMeasurable for a fitted path without recorded dev rows.
     """
     must_be_one_guarantee(config, "`plan`")
     recorded, guarantee = read_recorded(config), config.guarantee
@@ -263,7 +261,7 @@ def plan_from_pilot(
 def write_plot(plan: GuessedPlan | PilotPlan, path: Path) -> None:
     """Draw the power curve of recorded votes as SVG; equal plans give equal bytes.
 
-    Raises UsageError for a plan from guesses, which has no curve.
+    Raises UsageError for a plan from guesses.
     """
     from trustescalate.report.charts import draw_power
 

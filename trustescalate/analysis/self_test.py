@@ -1,4 +1,4 @@
-"""Certify again and again in worlds whose truth is known, and count violations; one world may be yours.
+"""Certify many times in simulated worlds with known truth, and count violations of the guarantee.
 
 `python -m trustescalate.analysis.self_test --help` lists the options.
 """
@@ -38,15 +38,15 @@ MOST_TIERS = 3
 """Standard worlds hold all combinations of 20 levels a tier."""
 LEVELS = 10
 PRIOR_ROWS = 2.0
-"""Each level's error is drawn towards the tier's own by as many rows."""
+"""Weight, in rows, that shrinks each level's error towards the tier's own."""
 OWN = "yours"
 SHARP, SHARPER = "handover", 40
-"""A world in which a wrong rule errs little more often than delta, so that it takes more trials to see."""
+"""A world in which an invalid rule exceeds delta only slightly, so more trials are needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorldResult:
-    """Violations of one procedure in one world, in so many trials, and how many chance explains."""
+    """Violations of one procedure in one world, and the limit that chance explains."""
 
     world: str
     procedure: str
@@ -59,7 +59,7 @@ class WorldResult:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """All worlds; `holds` unless there are more violations than chance explains."""
+    """The results in all worlds; `holds` unless a world has more violations than chance explains."""
 
     trials: int
     results: tuple[WorldResult, ...]
@@ -70,7 +70,7 @@ class SelfTest:
 
     @property
     def holds(self) -> bool:
-        """Whether no world broke its limit."""
+        """Whether no world exceeds its limit."""
         return all(result.violations <= result.limit for result in self.results)
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,9 +99,9 @@ class SelfTest:
         ]
         if any(row.world == OWN for row in self.results):
             text.append(
-                f"{OWN}: {LEVELS} levels a judge from your recorded votes; two labels, judges that err"
+                f"{OWN}: {LEVELS} levels per judge from your recorded votes, two labels, errors independent"
             )
-            text.append("independently given their scores. A simulation, not evidence about your judges")
+            text.append("given the scores. A simulation is no evidence about your judges")
         outcome = "holds" if self.holds else "is VIOLATED too often"
         return [*text, f"{self.trials} trials or more each: the guarantee {outcome}"]
 
@@ -133,12 +133,11 @@ def _result(name: str, procedure: str, seen: Replications, delta: float) -> Worl
 
 
 def self_test_of(config: Config, trials: int, seed: int) -> SelfTest:
-    """The self-test with a project's own guarantee, path, judges, number of rows and shape of scores.
+    """Run the self-test with a project's guarantee, path, judges, number of rows and distribution of scores.
 
-    The project's world comes first, then the standard ones at the same alpha, delta and number of rows, with
-    three judges at most. The ledger notes that the recorded labels were read to choose by. Raises what
-    `read_recorded` and `record_choice` raise, and UsageError where each value has a guarantee of
-    its own.
+    The project's world precedes the standard ones at the same alpha, delta and number of rows, with at most
+    three judges. The ledger records that the labels informed a choice. Raises the errors of `read_recorded`
+    and `record_choice`, and UsageError if each group has its own guarantee.
     """
     must_be_one_guarantee(config, "the self-test")
     recorded = read_recorded(config)
@@ -151,11 +150,11 @@ def self_test_of(config: Config, trials: int, seed: int) -> SelfTest:
 
 
 def own_world(rows: Rows, levels: int = LEVELS) -> World:
-    """A world in the shape of recorded rows: a cell a row, scores moved to `levels` quantile bins a tier.
+    """Build a world from recorded rows: one cell per row, scores in `levels` quantile bins per tier.
 
-    A bin's score is the mean of its rows, and its error (k + 2 r) / (n + 2), for k errors of n rows and the
-    tier's overall error r: smoothed, so that ten rows without an error are not taken for perfection. A row
-    without a verdict counts as an error. Raises ValueError without rows.
+    A bin's score is the mean of its rows; its error is smoothed to (k + 2 r) / (n + 2), for k errors in n
+    rows and the tier's overall error r. A row without a verdict counts as an error. Raises ValueError without
+    rows.
 
     >>> scores, truth = np.array([[0.9], [0.9], [0.6], [0.6]]), np.zeros(4, dtype=int)
     >>> rows = Rows(scores, np.array([[0], [0], [1], [0]]), truth, np.zeros((4, 1)))
@@ -184,7 +183,7 @@ def _bins(scores: FloatArray, levels: int) -> IntArray:
 def _in_own_world(config: Config, recorded: Recorded, trials: int, rng: np.random.Generator) -> WorldResult:
     guarantee = config.guarantee
     if guarantee.path != "tierwise" and PATHS[guarantee.path].needs_dev:
-        recorded.plan(guarantee.path)  # says what is missing where there are no dev rows
+        recorded.plan(guarantee.path)  # raises without dev rows
     seen = replicate(
         own_world(recorded.certify),
         len(recorded.certify.truth),
@@ -204,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     setting = (given.alpha, given.delta, given.rows, given.tiers)
     if given.config is not None and setting != (None,) * 4:
-        parser.error("--config brings --alpha, --delta, --rows and --tiers of its own")
+        parser.error("--config sets --alpha, --delta, --rows and --tiers; leave them out")
     try:
         tested = _tested(given)
     except ValueError as error:
@@ -220,11 +219,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m trustescalate.analysis.self_test",
-        description="Certify again and again in worlds whose truth is known, and count violations.",
+        description="Certify many times in simulated worlds with known truth, and count violations of the guarantee.",
         epilog="Example: python -m trustescalate.analysis.self_test --config trustescalate.toml --trials 300",
     )
-    parser.add_argument("--config", type=Path, help="take setting and votes from this configuration")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", help="override a key of it")
+    parser.add_argument(
+        "--config", type=Path, help="read guarantee and recorded votes from this configuration"
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", help="override a key of the configuration"
+    )
     parser.add_argument("--alpha", type=float, help="risk level; 0.15 if not given")
     parser.add_argument("--delta", type=float, help="failure probability; 0.1 if not given")
     parser.add_argument("--rows", type=int, help="certification rows in each trial; 300 if not given")

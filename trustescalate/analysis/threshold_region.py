@@ -1,7 +1,8 @@
 """Queue rows for the certificate where some tested policy accepts: judges are asked first, people after.
 
 Items come in the order of the uniform draw; those outside the region are passed over, without a label. The
-region is made by the first queue, from a pilot that nobody labelled, and stays (`trustescalate.calibration.region`).
+region is made by the first queue, from a pilot that nobody labelled, and stays
+(`trustescalate.calibration.region`).
 """
 
 from collections.abc import Sequence

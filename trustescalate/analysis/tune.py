@@ -1,7 +1,7 @@
 """Compare paths and estimators on recorded votes, to choose both before fresh labels are certified.
 
-The recorded certification rows are split: dev rows lay the paths out and choose one row of the table, the
-others certify each row. No certificate is written.
+Dev rows, split from the recorded certification rows, lay out the paths and choose one policy; the other rows
+certify each policy. No certificate is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,17 +29,16 @@ from trustescalate.stats.pooling import Rows, Votes
 
 DEV_SHARE = 0.3
 POOLING: tuple[PathName, ...] = ("pooled", "stacked")
-"""Paths that pool the tiers' scores for each label, and nothing else."""
+"""Paths that only pool the tiers' scores for each label."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunedPolicy:
     """One path with one estimator on the certification rows of the split.
 
-    `certified` tells whether it got a certificate; then `errors` of `accepted` rows, a lower limit on
-    coverage, mean USD per item and a threshold per judge (None: never accepts) belong to it. `coverage` is
-    the share of the certification rows that it releases, 0 without a certificate. `dev_coverage` and
-    `dev_cost` are what dev rows say of it, None for `tierwise`, which dev rows do not try.
+    If `certified`, it has `errors` in `accepted` rows, a lower limit on coverage, the mean USD per item and a
+    threshold per judge (None: never accepts). `coverage` is the released share of the certification rows, 0
+    without a certificate. `dev_coverage` and `dev_cost` are measured on dev rows, None for `tierwise`.
     """
 
     estimator: str
@@ -60,7 +59,7 @@ class TunedPolicy:
 class TuningTable:
     """Every path with every estimator on one split: `dev` rows choose, `rows` others certify.
 
-    `same` names the estimators that give the scores of another one here, and are left out.
+    `same` maps an estimator that is left out to the one with the same scores.
     """
 
     alpha: float
@@ -78,29 +77,28 @@ class TuningTable:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        titles = (
-            "",
+        names = (
             "estimator",
             "path",
-            "released",
+            "coverage",
             "at least",
-            "wrong",
-            "USD an item",
+            "errors",
+            "USD per item",
             "on dev",
             "thresholds",
         )
         (chosen,) = [row for row in self.policies if row.chosen]
         text = [
-            f"{self.dev:,} recorded rows lay paths out and choose, {self.rows:,} others certify "
+            f"{self.dev:,} recorded rows lay out paths and choose, {self.rows:,} others certify "
             f"(alpha {self.alpha:g}, delta {self.delta:g}, seed {self.seed}):",
-            *table_lines(titles, map(_cells, self.policies), "<<<>>>>><"),
-            *(f"{name}: the same scores as {other} here" for name, other in self.same.items()),
+            *table_lines(("", *names), map(_cells, self.policies), "<<<>>>>><"),
+            *(f"{name}: the same scores as {other}" for name, other in self.same.items()),
             f'> chosen by dev rows: set [guarantee] path = "{chosen.path}" '
             f'and [ensemble] estimator = "{chosen.estimator}"',
         ]
         if all(row.path not in POOLING for row in self.policies):
             text.append(
-                f"{' and '.join(POOLING)} are left out: with [task] tolerance, rows are right or wrong only"
+                f"{' and '.join(POOLING)} are left out: with [task] tolerance, rows state only right or wrong"
             )
         return [*text, f"Nothing was certified, and {SPENT}."]
 
@@ -122,10 +120,10 @@ def _cells(row: TunedPolicy) -> tuple[str, ...]:
 
 
 def tune(config: Config, *, dev_share: float = DEV_SHARE, seed: int = 0) -> TuningTable:
-    """Compare all paths and estimators on the votes beside a project's certificate, by its own guarantee.
+    """Compare all paths and estimators on the recorded votes of a project, under its own guarantee.
 
-    The ledger notes that these labels were read to choose by. Raises what `read_votes`, `compare_policies`
-    and `record_choice` raise, UsageError where each value has a guarantee of its own.
+    The ledger records that these labels informed a choice. Raises the errors of `read_votes`,
+    `compare_policies` and `record_choice`, and UsageError if each group has its own guarantee.
     """
     must_be_one_guarantee(config, "`tune`")
     if not 0 < dev_share < 1:
@@ -164,10 +162,10 @@ class Population(NamedTuple):
 def read_populations(
     certificate: Certificate, annotations: Sequence[Annotation], judged: Judged
 ) -> tuple[dict[str, Population], dict[str, str]]:
-    """Score the recorded rows with every estimator that the votes allow, by name; then those left out.
+    """Score the recorded rows with every applicable estimator, by name.
 
-    An estimator whose scores and labels equal those of an earlier one is left out, and named with that one.
-    Raises NotMeasurable where no certification row has both votes and a label.
+    An estimator whose scores and labels equal those of an earlier one is left out; the second mapping names
+    both. Raises NotMeasurable if no certification row has both votes and a label.
     """
     votes = [vote for own in judged.values() for row in own.values() for vote in row.votes]
     stated = all(vote.channel == "stated" for vote in votes if vote.failure is None)
@@ -192,7 +190,7 @@ def read_populations(
 
 
 def split_rows(n: int, dev_share: float, seed: int) -> BoolArray:
-    """Draw which of n rows are dev rows. Raises NotMeasurable where a side would be too small."""
+    """Draw the dev rows among n rows. Raises NotMeasurable if one side is too small."""
     size = round(dev_share * n)
     if not 2 <= size < n:
         raise NotMeasurable(
@@ -213,8 +211,8 @@ def compare_policies(
 ) -> tuple[TunedPolicy, ...]:
     """Certify every path, and `tierwise`, on the rows that are not `dev`, estimator by estimator.
 
-    alpha, procedure and preference are those of `guarantee`; delta is what it leaves to the first test of
-    fresh labels. Dev rows alone choose one policy. Without `pools` labels say right from wrong only, so paths
+    alpha, procedure and preference are those of `guarantee`; delta is its share for the first test of fresh
+    labels. Dev rows alone choose one policy. Without `pools`, labels state only right or wrong, and paths
     that pool scores are left out. Raises ValueError as `certify_paths` does.
     """
     rule = replace(rule_of(guarantee), delta=guarantee.delta * first_share(guarantee.attempts))

@@ -286,7 +286,7 @@ def test_labels_of_abstentions_change_no_role_and_no_certificate(judged: Project
     renewed = asyncio.run(judged.calibrate())
     assert replace(renewed, created=certificate.created) == certificate
     said = dict(inspect_project(judged.config).facts)["items"]
-    assert said.endswith(f"; {len(settled)} more were picked for people, and certify nothing")
+    assert said.endswith(f"; {len(settled)} more were selected for annotation and certify nothing")
 
 
 def test_settled_items_stay_in_the_population_that_is_judged_and_drawn(judged: Project) -> None:

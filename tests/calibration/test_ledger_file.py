@@ -149,13 +149,13 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytes
 def test_check_says_how_often_labels_were_tested(tmp_path: Path) -> None:
     config = world(tmp_path, 100)
     facts = dict(inspect_project(Project.open(config).config).facts)
-    assert facts["tested before"] == "none of the labels to certify with"
+    assert facts["tested before"] == "none of the certification labels"
     calibrate(config)
     config = world(tmp_path, 150)
     calibrate(config)
     facts = dict(inspect_project(Project.open(config).config).facts)
     assert facts["tested before"] == (
-        "150 of 150 labels to certify with, at most 2 times; 0.95 of delta is spent"
+        "150 of 150 certification labels, at most 2 times; 0.95 of delta is spent"
     )
 
 

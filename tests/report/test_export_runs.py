@@ -77,17 +77,17 @@ def test_what_has_no_meaning_is_refused_by_name(project: Project, done: Run, tmp
     cases: list[tuple[dict[str, Any], str]] = [
         ({"format_name": "xls"}, "unknown format 'xls'"),
         ({"format_name": "trl", "blind": True}, "consists of verdicts of judges"),
-        ({"format_name": "openai_batch"}, "no model behind"),
+        ({"format_name": "openai_batch"}, "has no OpenAI-compatible endpoint"),
         ({"format_name": "openai_batch", "judge": "nobody"}, "no judge 'nobody'"),
-        ({"format_name": "openai_batch", "blind": True}, "made for a judge"),
-        ({"format_name": "csv", "judge": "small"}, "asks no judge"),
+        ({"format_name": "openai_batch", "blind": True}, "writes requests to a judge"),
+        ({"format_name": "csv", "judge": "small"}, "has no judge"),
     ]
     for options, message in cases:
         with pytest.raises(UsageError, match=message):
             export_run(project.config, None, to=tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
     write(project, tmp_path / "out.csv", "csv")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         write(project, tmp_path / "out.csv", "csv")
 
 

@@ -144,9 +144,9 @@ async def probe(
             hooks.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
 
         for table in tables:
-            *families, control = await _attack(config, live[table.name], rows, chosen, count)
+            *attacks_won, control = await _attack(config, live[table.name], rows, chosen, count)
             own = fingerprint(config, table, shots)
-            judges.append(ProbedJudge(table.name, own, tuple(families), control))
+            judges.append(ProbedJudge(table.name, own, tuple(attacks_won), control))
     replies, forgeries = forged(task, rows[0])
     measured = Probe(
         schema=SCHEMA,

@@ -107,7 +107,7 @@ def write_project(folder: Path, calls: int, scenario: "Scenario", url: str, size
 RERUN = 20_000
 """Judgments a second that a re-run must recall."""
 GROWTH = 1.1
-"""How much more memory five times as many judgments may take."""
+"""Limit on the growth of memory with five times as many judgments."""
 
 
 def rerun(judgments: int) -> list[str]:
@@ -196,7 +196,7 @@ def again(folder: Path, count: int, *, fill: bool) -> int:
 
 
 class Scenario(NamedTuple):
-    """How the server answers, and what `trustescalate run` must reach: share of the limit, CPU per 1,000.
+    """The latency of the server, and the targets of `trustescalate run`: share of the limit, CPU per 1,000.
 
     The votes of an item are asked one after the other where one may decide, so items fill the places, and
     must be more than these: with `members` exemplar sets, 2,000 calls are 1,000 / members items.
@@ -261,7 +261,7 @@ def medians(each: list[Measured]) -> Measured:
 
 
 def commands(room: Path, calls: int, scenario: Scenario, url: str, peers: list[str]) -> dict[str, list[str]]:
-    """What to run, by the name of the row."""
+    """The commands to run, by the name of the row."""
     prompts = room / "prompts.json"
     texts = [
         f"{n} " + " ".join(str(item(6 * n + k, 900)["responses"]) for k in range(6)) for n in range(calls)
@@ -298,7 +298,7 @@ def row(name: str, measured: Measured, scenario: Scenario) -> str:
 
 
 def misses(scenario: Scenario, ours: Measured) -> list[str]:
-    """What `trustescalate run` should have reached, and did not."""
+    """The targets that `trustescalate run` missed."""
     found = []
     if ours.speed < scenario.share * scenario.limit:
         found.append(f"{ours.speed / scenario.limit:.2f} of the limit, not {scenario.share}")

@@ -111,7 +111,7 @@ class Server:
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def stats(self) -> dict[str, float]:
-        """What was seen since this was last asked."""
+        """The counts since the last call."""
         with urllib.request.urlopen(f"{self.url}/stats") as response:
             found: dict[str, float] = json.load(response)
         return found

@@ -5,7 +5,7 @@
 Each FOLDER is one that `benchmarks.shared_data` wrote. A draw makes a batch of N items with replacement from
 the set, N being a few times n, and labels n of them, drawn without replacement. Both certificates are tested
 on these n rows and the same path, laid out on the batch's own scores, and scored by how much of the batch
-they release. The batch's guarantee is held against the batch, the population's against the whole set.
+they release. The batch's guarantee is checked on the batch, the population's on the whole set.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from trustescalate.stats.rule import TestRule
 from trustescalate.stats.validity import violation_limit
 
 TIMES = (2, 4, 9)
-"""How many times as large as its labels a batch is: the claim is for less than ten."""
+"""Batch sizes as multiples of the number of labels."""
 PATH: PathName = "hedged"
 
 

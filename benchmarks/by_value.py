@@ -30,7 +30,7 @@ from trustescalate.stats.validity import violation_limit
 
 
 class Tally(NamedTuple):
-    """Of all draws: how many certified anything, how many broke a guarantee; mean share of items released."""
+    """Of all draws: the number with a certificate, of violations; the mean share of items released."""
 
     certified: int
     broken: int

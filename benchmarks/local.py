@@ -270,7 +270,7 @@ def matmul_rate() -> float:
 
 
 def gpu_share(shape: str, items: int) -> None:
-    """A larger model on the GPU in bf16: item tokens a second, held against the matrix products they need."""
+    """A larger model on the GPU in bf16: item tokens a second, against the matrix products they need."""
     with tempfile.TemporaryDirectory() as room:
         weights = save_model(Path(room), shape, torch.bfloat16)
         wanted = requests(items)

@@ -6,7 +6,7 @@ Each FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations
 the population. A draw takes n labelled rows with replacement; paths that learn from labels get their
 dev rows out of these n. Where the set has groups, whole groups are drawn, and one row of each. A
 further pilot of rows without labels lays out the quantiles. Each certificate is scored on the whole
-population, every group weighing the same, so a broken guarantee is seen, not estimated. A draw without a
+population, every group weighing the same, so a violation is counted, not estimated. A draw without a
 certificate covers nothing and costs all tiers.
 """
 
@@ -106,7 +106,7 @@ def laid_out(path: str) -> Method:
 
 
 def needs_dev(method: str) -> bool:
-    """Does it spend labelled rows on fitting?"""
+    """Whether it spends labelled rows on fitting."""
     return method in PATHS and PATHS[method].needs_dev  # type: ignore[index]
 
 

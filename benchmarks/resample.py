@@ -4,7 +4,7 @@
 
 FOLDER is one that `benchmarks.shared_data` wrote, with all its annotations: its labelled items are the
 population. Each draw takes n calibration rows with replacement, certifies, and scores the certificate on the
-whole population, so a broken guarantee is seen, not estimated. The path's quantiles come from a pilot drawn
+whole population, so a violation is counted, not estimated. The path's quantiles come from a pilot drawn
 separately, without labels. Coverage and cost count a draw without a certificate as covering nothing, at the
 cost of asking every tier.
 """

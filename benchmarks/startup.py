@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup [--runs 15]
 
-Whole processes, in turn, medians of wall time. `import trustescalate` is held against an empty interpreter.
+Whole processes, in turn, medians of wall time. `import trustescalate` is compared with an empty interpreter.
 """
 
 import argparse

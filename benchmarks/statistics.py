@@ -111,7 +111,7 @@ def calibration(rows: int, runs: int) -> Measured:
 
 
 def replications(trials: int, n: int) -> Measured:
-    """Validity: `trials` certifications of two tiers on n fresh rows each, held against the true risk."""
+    """Validity: `trials` certifications of two tiers on n fresh rows each, compared with the true risk."""
     start = time.perf_counter()
     place = world("monotone", ALPHA, tiers=2)
     path = np.repeat(np.unique(place.scores)[::-1][:, None], 2, axis=1)

@@ -32,8 +32,8 @@ Rows = list[dict[str, Any]]
 PATH = 'path = "common"\n'
 
 
-def page(made: Certificate) -> str:
-    return render_markdown(build_calibration(made))
+def page(certificate: Certificate) -> str:
+    return render_markdown(build_calibration(certificate))
 
 
 # ── whom verdicts agree with ─────────────────────────────────────────────────────────────────────
@@ -41,27 +41,31 @@ def page(made: Certificate) -> str:
 
 def test_against_an_annotator_drawn_at_random(tmp_path: Path) -> None:
     config = write_project(tmp_path, guarantee=PATH + 'reference = "annotator"', labelled=220)
-    made = calibrate(config)
-    assert (made.status, made.label_policy, made.method) == ("certified", "annotator", "betting")
-    assert (made.radius, made.band) == (None, ())
-    assert made.coverage_lower is not None
-    assert made.chosen is not None
-    test = made.tests[made.chosen]
+    certificate = calibrate(config)
+    assert (certificate.status, certificate.label_policy, certificate.method) == (
+        "certified",
+        "annotator",
+        "betting",
+    )
+    assert (certificate.radius, certificate.band) == (None, ())
+    assert certificate.coverage_lower is not None
+    assert certificate.chosen is not None
+    test = certificate.tests[certificate.chosen]
     assert test.loss is not None
     assert 0 < test.loss < test.errors <= test.accepted
     assert 6 * test.loss == pytest.approx(round(6 * test.loss))
-    said = page(made)
-    assert "agree with an annotator drawn at random" in said
-    assert "an annotator drawn at random from those of the item" in " ".join(made.assumptions)
-    assert "The check needs the recorded votes and the labels" in said
-    assert "no robustness radius" in said
-    assert made == replace(calibrate(config), created=made.created)
+    stated = page(certificate)
+    assert "agree with an annotator drawn at random" in stated
+    assert "an annotator drawn at random from those of the item" in " ".join(certificate.assumptions)
+    assert "The check needs the recorded votes and the labels" in stated
+    assert "no robustness radius" in stated
+    assert certificate == replace(calibrate(config), created=certificate.created)
 
 
 def test_what_is_lost_is_the_share_that_disagrees(tmp_path: Path) -> None:
     """The certificate's sum, by hand: each released verdict against each person."""
     config = write_project(tmp_path, guarantee=PATH + 'reference = "annotator"', labelled=220)
-    made = calibrate(config)
+    certificate = calibrate(config)
     project = Project.open(config)
     data = load_dataset(project.config)
     heard: dict[str, list[str]] = {}
@@ -69,7 +73,7 @@ def test_what_is_lost_is_the_share_that_disagrees(tmp_path: Path) -> None:
         if note.label != "skip":
             heard.setdefault(note.item_id, []).append(note.label)
     rows = tmp_path / "certified.jsonl"
-    known = set(made.roles["certify"])
+    known = set(certificate.roles["certify"])
     lines = (tmp_path / "items.jsonl").read_text().splitlines(keepends=True)
     rows.write_text("".join(line for line in lines if json.loads(line)["id"] in known))
     decided = run(config, items=rows).decisions
@@ -78,19 +82,19 @@ def test_what_is_lost_is_the_share_that_disagrees(tmp_path: Path) -> None:
         for row in decided
         if row.label is not None
     ]
-    assert made.chosen is not None
-    assert len(lost) == made.tests[made.chosen].accepted
-    assert sum(lost) == pytest.approx(made.tests[made.chosen].loss)
-    assert sum(value > 0 for value in lost) == made.tests[made.chosen].errors
+    assert certificate.chosen is not None
+    assert len(lost) == certificate.tests[certificate.chosen].accepted
+    assert sum(lost) == pytest.approx(certificate.tests[certificate.chosen].loss)
+    assert sum(value > 0 for value in lost) == certificate.tests[certificate.chosen].errors
 
 
 def test_half_ties_count_one_half_everywhere(tmp_path: Path) -> None:
     config = write_project(
         tmp_path, guarantee=PATH, more='[task]\nties = "half"\n', labelled=200, unlabelled=60
     )
-    made = calibrate(config)
-    assert (made.status, made.method, made.task.ties) == ("certified", "betting", "half")
-    assert any(2 * (test.loss or 0) % 2 == 1 for test in made.tests)
+    certificate = calibrate(config)
+    assert (certificate.status, certificate.method, certificate.task.ties) == ("certified", "betting", "half")
+    assert any(2 * (test.loss or 0) % 2 == 1 for test in certificate.tests)
     judged = run(config)
     labelled = [Annotation(row.item_id, "new", "tie") for row in judged.decisions if row.label in ("A", "B")]
     report = build(replace(judged, annotations=tuple(labelled)))
@@ -110,7 +114,7 @@ def skipping(items: Rows, notes: Rows) -> None:
 
 
 def test_rows_that_everybody_skips_are_counted_from_files_to_page(tmp_path: Path) -> None:
-    made = {}
+    certificate = {}
     for skips in ("disagree", "outside"):
         config = write_project(
             tmp_path / skips,
@@ -120,9 +124,9 @@ def test_rows_that_everybody_skips_are_counted_from_files_to_page(tmp_path: Path
             labelled=200,
             unlabelled=60,
         )
-        made[skips] = calibrate(config)
-        assert run(config).header.status == "complete" if made[skips].status == "certified" else True
-    inside, outside = made["disagree"], made["outside"]
+        certificate[skips] = calibrate(config)
+        assert run(config).header.status == "complete" if certificate[skips].status == "certified" else True
+    inside, outside = certificate["disagree"], certificate["outside"]
     assert inside.status == "none", "a third of all released verdicts have nobody's agreement"
     assert outside.status == "certified"
     assert inside.skipped == outside.skipped == inside.n - outside.n > 40
@@ -144,32 +148,32 @@ def grade(items: Rows, notes: Rows) -> None:
 def test_a_rating_within_the_tolerance_agrees() -> None:
     task = Task(TaskKind.RATING, "How good?", ("1", "2", "3", "4", "5"), tolerance=1)
     notes = [Annotation("x", "ann", "4"), Annotation("y", "ann", "1"), Annotation("y", "bob", "2")]
-    found = losses(task, "majority", notes)
-    assert found["x"] == {"1": 1, "2": 1, "3": 0, "4": 0, "5": 0}
-    assert set(found["y"].values()) == {1}
+    result = losses(task, "majority", notes)
+    assert result["x"] == {"1": 1, "2": 1, "3": 0, "4": 0, "5": 0}
+    assert set(result["y"].values()) == {1}
     assert losses(task, "annotator", notes)["y"] == {"1": 0, "2": 0, "3": 0.5, "4": 1, "5": 1}
 
 
 def test_ratings_are_tested_exactly_and_rehearsed(tmp_path: Path) -> None:
     task = '[task]\nkind = "rating"\ntolerance = {}\n'
-    made = {}
+    certificate = {}
     for tolerance in (0, 2):
         folder = tmp_path / str(tolerance)
         config = write_project(
             folder, guarantee=PATH, more=task.format(tolerance), change=grade, labelled=150
         )
         edit(config, "alpha = 0.3", "alpha = 0.7")
-        made[tolerance] = calibrate(config)
-    assert all(one.method == "exact" for one in made.values())
-    strict, lax = (one.tests[-1] for one in made.values())
+        certificate[tolerance] = calibrate(config)
+    assert all(one.method == "exact" for one in certificate.values())
+    strict, lax = (one.tests[-1] for one in certificate.values())
     assert strict.accepted == lax.accepted
     assert strict.errors > lax.errors > 0
-    assert all(test.loss is None for test in made[2].tests)
-    for small, large in zip(made[0].diagnostics, made[2].diagnostics, strict=True):
+    assert all(test.loss is None for test in certificate[2].tests)
+    for small, large in zip(certificate[0].diagnostics, certificate[2].diagnostics, strict=True):
         assert small.agreements < large.agreements
-    assert "a rating at most 2 away from theirs agrees" in page(made[2])
+    assert "a rating at most 2 away from theirs agrees" in page(certificate[2])
     project = Project.open(config)
-    assert plan_from_pilot(project.config, wanted=0.3, rows=(100,), trials=10).pilot == made[2].n
+    assert plan_from_pilot(project.config, wanted=0.3, rows=(100,), trials=10).pilot == certificate[2].n
     assert self_test_of(project.config, 5, 0).holds
     beside = tune(project.config)
     kept = [*(name for name in PATHS if name not in ("pooled", "stacked")), "tierwise"]
@@ -191,25 +195,25 @@ BET = PATH + 'cluster_test = "betting"\nlargest_cluster = 2'
 
 def test_all_rows_of_whole_groups_are_tested(tmp_path: Path) -> None:
     config = write_project(tmp_path, guarantee=BET, change=grouped, labelled=240)
-    made = calibrate(config)
+    certificate = calibrate(config)
     one_per_cluster = calibrate(write_project(tmp_path / "one", change=grouped, labelled=240))
-    assert (made.status, made.method) == ("certified", "clusters")
-    assert made.n > 1.8 * one_per_cluster.n
-    assert made.clusters is not None
-    assert made.clusters.count == one_per_cluster.n
-    assert (made.radius, made.band) == (None, ())
-    assert made.chosen is not None
-    share = made.tests[made.chosen].accepted / made.n
-    assert 0 < (made.coverage_lower or 0) < share
-    assert all(test.loss is None for test in made.tests)
-    said = page(made)
-    assert f"in {made.clusters.count} clusters" in said
-    assert "cluster by cluster" in said
-    assert made.diagnostics[-1].interval[0] < one_per_cluster.diagnostics[-1].interval[1]
-    wide = clopper_pearson_interval(made.diagnostics[-1].agreements, made.n, 0.05)
-    assert made.diagnostics[-1].interval != wide
-    assert made.overall is not None
-    assert made.overall.grouped
+    assert (certificate.status, certificate.method) == ("certified", "clusters")
+    assert certificate.n > 1.8 * one_per_cluster.n
+    assert certificate.clusters is not None
+    assert certificate.clusters.count == one_per_cluster.n
+    assert (certificate.radius, certificate.band) == (None, ())
+    assert certificate.chosen is not None
+    share = certificate.tests[certificate.chosen].accepted / certificate.n
+    assert 0 < (certificate.coverage_lower or 0) < share
+    assert all(test.loss is None for test in certificate.tests)
+    stated = page(certificate)
+    assert f"in {certificate.clusters.count} clusters" in stated
+    assert "cluster by cluster" in stated
+    assert certificate.diagnostics[-1].interval[0] < one_per_cluster.diagnostics[-1].interval[1]
+    wide = clopper_pearson_interval(certificate.diagnostics[-1].agreements, certificate.n, 0.05)
+    assert certificate.diagnostics[-1].interval != wide
+    assert certificate.overall is not None
+    assert certificate.overall.grouped
     judged = run(config)
     assert judged.overall is not None
     assert judged.overall.verdicts is None
@@ -226,10 +230,10 @@ def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:
 
 
 def test_too_few_groups_are_refused_with_what_would_help(tmp_path: Path) -> None:
-    made = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
-    assert made.status == "none"
-    assert "clusters cannot certify anything" in made.reason
-    assert "one_per_cluster" in made.advice
+    certificate = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
+    assert certificate.status == "none"
+    assert "clusters cannot certify anything" in certificate.reason
+    assert "one_per_cluster" in certificate.advice
 
 
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────
@@ -246,19 +250,19 @@ WEIGHT = PATH + 'weight = "meta.w"\nweight_bound = 2\nweight_source = "{}"'
 @pytest.mark.parametrize("source", ["known", "estimated"])
 def test_rows_are_kept_by_their_weights(tmp_path: Path, source: str) -> None:
     config = write_project(tmp_path, guarantee=WEIGHT.format(source), change=heavier, labelled=240)
-    made = calibrate(config)
-    assert made.status == "certified"
-    assert made.weighting is not None
-    assert made.weighting.kept == made.n == len(made.roles["certify"])
-    assert made.weighting.offered == made.n + len(made.roles["aside"])
+    certificate = calibrate(config)
+    assert certificate.status == "certified"
+    assert certificate.weighting is not None
+    assert certificate.weighting.kept == certificate.n == len(certificate.roles["certify"])
+    assert certificate.weighting.offered == certificate.n + len(certificate.roles["aside"])
     weights = {item.id: item.meta["w"] for item in load_dataset(Project.open(config).config).items}
-    assert all(weights[item_id] == 0.5 for item_id in made.roles["aside"])
-    light = sum(weights[item_id] == 0.5 for item_id in made.roles["certify"])
-    assert 0.1 < light / (light + len(made.roles["aside"])) < 0.45
-    said = page(made)
-    assert ("Approximately" in said) == (source == "estimated")
-    assert ("approximate" in " ".join(made.assumptions)) == (source == "estimated")
-    assert made.radius is not None
+    assert all(weights[item_id] == 0.5 for item_id in certificate.roles["aside"])
+    light = sum(weights[item_id] == 0.5 for item_id in certificate.roles["certify"])
+    assert 0.1 < light / (light + len(certificate.roles["aside"])) < 0.45
+    stated = page(certificate)
+    assert ("Approximately" in stated) == (source == "estimated")
+    assert ("approximate" in " ".join(certificate.assumptions)) == (source == "estimated")
+    assert certificate.radius is not None
     assert "weights" in dict(inspect_project(Project.open(config).config).facts)
 
 
@@ -282,22 +286,22 @@ REPLACED = PATH + 'claim = "batch"\nlabel_budget = 120\nrelease_human_labels = t
 
 def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path) -> None:
     config = write_project(tmp_path, guarantee=REPLACED, labelled=300, unlabelled=0)
-    made = calibrate(config)
-    assert made.status == "certified"
-    assert made.batch is not None
-    assert made.batch.release_human_labels
-    test = made.tests[made.chosen or 0]
+    certificate = calibrate(config)
+    assert certificate.status == "certified"
+    assert certificate.batch is not None
+    assert certificate.batch.release_human_labels
+    test = certificate.tests[certificate.chosen or 0]
     expected = batch_pvalue(
-        test.errors, test.drawn or 0, test.accepted, made.alpha, release_human_labels=True
+        test.errors, test.drawn or 0, test.accepted, certificate.alpha, release_human_labels=True
     )
     assert test.p_value == float(expected)
     judged = run(config)
     by_people = {row.item_id: row for row in judged.decisions if row.reason == "labelled by people"}
-    assert set(by_people) <= set(made.roles["certify"])
-    said = majority(made.task, load_dataset(Project.open(config).config).annotations)
-    assert all(row.label == said[item_id] is not None for item_id, row in by_people.items())
+    assert set(by_people) <= set(certificate.roles["certify"])
+    stated = majority(certificate.task, load_dataset(Project.open(config).config).annotations)
+    assert all(row.label == stated[item_id] is not None for item_id, row in by_people.items())
     torn = [row for row in judged.decisions if row.reason.endswith("have no majority")]
-    assert len(by_people) + len(torn) == len(made.roles["certify"])
+    assert len(by_people) + len(torn) == len(certificate.roles["certify"])
     report = build(judged)
     assert "people's own" in report.claim
     assert f"{len(by_people):,} with people's labels" in report.claim
@@ -308,7 +312,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     with pytest.raises(NotMeasurable, match="release_human_labels"):
         watch(Project.open(config).config, Hooks())
     notes = tmp_path / "annotations.jsonl"
-    first = made.roles["certify"][0]
+    first = certificate.roles["certify"][0]
     notes.write_text(
         notes.read_text() + json.dumps({"item_id": first, "annotator": "x", "label": "A"}) + "\n"
     )

@@ -148,14 +148,14 @@ def test_hostile_texts_are_inert_in_the_terminal_and_in_every_page(tmp_path: Pat
     config = write_project(
         tmp_path, ONE, change=poisoned, ensemble="swap = false", alpha=0.4, min_agreement=0.5
     )
-    said = ""
+    output = ""
     for command in ("check", "calibrate", "run", "report", "gate"):
         result = CliRunner().invoke(app, [command, "--config", str(config)])
         assert result.exit_code == 0, result.output
-        said += result.stdout + result.stderr
-    assert UNSAFE.search(said) is None
-    assert "\nerror: forged" not in said
-    assert said.count("\ngate: pass") == 1
+        output += result.stdout + result.stderr
+    assert UNSAFE.search(output) is None
+    assert "\nerror: forged" not in output
+    assert output.count("\ngate: pass") == 1
     folder = next((tmp_path / "runs").iterdir())
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "Items: human review queue" in page
@@ -213,9 +213,9 @@ def chatty(body: Body, nth: int) -> Canned | None:
 def leaks(
     folder: Path, plan: Callable[[Body, int], Canned | None], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """Where the key can be found after the whole way, with everything that was said."""
+    """List the places that hold the key after every command, the output included."""
     monkeypatch.setenv("JUDGE_KEY", CANARY)
-    said = ""
+    output = ""
     with FaultServer(lambda body: {"A": 0.95, "B": 0.02}, plan) as server:
         more = {"api_key_env": "JUDGE_KEY", "attempts": 3}
         config = write_project(
@@ -230,12 +230,12 @@ def leaks(
             for flags in ([], ["--json"]):
                 result = CliRunner().invoke(app, ["--debug", command, *flags, "--config", str(config)])
                 assert result.exit_code in (0, 3), result.output
-                said += result.output
+                output += result.output
         assert any(CANARY in header.get("authorization", "") for header in server.stats.headers)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".json", ".jsonl", ".html", ".md", ".xml", ".sqlite", ".toml"}
-    found = [str(path.relative_to(folder)) for path in files if CANARY.encode() in path.read_bytes()]
-    return found + (["the terminal"] if CANARY in said else [])
+    leaked = [str(path.relative_to(folder)) for path in files if CANARY.encode() in path.read_bytes()]
+    return leaked + (["the terminal"] if CANARY in output else [])
 
 
 def _all_a(items: Sequence[Any], notes: list[dict[str, Any]]) -> None:

@@ -24,8 +24,8 @@ Rows = list[dict[str, Any]]
 LOOKS = 'path = "common"\ninterim = [40, 70, 140]'
 
 
-def page(made: Certificate) -> str:
-    return render_markdown(build_calibration(made))
+def page(outcome: Certificate) -> str:
+    return render_markdown(build_calibration(outcome))
 
 
 def world(folder: Path, labelled: int, guarantee: str = LOOKS, alpha: float = 0.3) -> Path:
@@ -106,11 +106,11 @@ def _config(folder: Path) -> Any:
 
 def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) -> None:
     config = world(tmp_path, 70, alpha=0.02)
-    made = calibrate(config)
-    assert made.status == "none"
-    assert made.interim is not None
-    assert made.interim.number == 1
-    assert made.advice.startswith("interim analysis 2 of 3 takes 70 certification rows, 30 more")
+    outcome = calibrate(config)
+    assert outcome.status == "none"
+    assert outcome.interim is not None
+    assert outcome.interim.number == 1
+    assert outcome.advice.startswith("interim analysis 2 of 3 takes 70 certification rows, 30 more")
     assert CliRunner().invoke(app, ["calibrate", "--config", str(config)]).exit_code == 3
 
 
@@ -126,20 +126,20 @@ def test_a_refused_look_says_how_many_rows_the_next_one_takes(tmp_path: Path) ->
 )
 def test_nothing_can_be_changed_between_looks(tmp_path: Path, old: str, new: str) -> None:
     config = world(tmp_path, 60)
-    made = calibrate(config)
+    outcome = calibrate(config)
     edit(config, old, new)
     with pytest.raises(CertificateMismatch, match="protocol was changed after interim analysis 1") as caught:
         calibrate(config)
     assert "with rows that were never tested" in caught.value.hint
-    assert Project.open(config).certificate() == made
+    assert Project.open(config).certificate() == outcome
 
 
 def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> None:
     config = world(tmp_path, 60)
-    made = calibrate(config)
+    outcome = calibrate(config)
     notes = tmp_path / "annotations.jsonl"
     kept = notes.read_text()
-    gone = made.roles["certify"][0]
+    gone = outcome.roles["certify"][0]
     notes.write_text("".join(line for line in kept.splitlines(keepends=True) if f'"{gone}"' not in line))
     with pytest.raises(CertificateMismatch, match="rows of interim analysis 1 are gone"):
         calibrate(config)
@@ -149,7 +149,7 @@ def test_a_look_is_not_repeated_with_other_rows_or_labels(tmp_path: Path) -> Non
     ):
         calibrate(config)
     notes.write_text(kept)
-    assert replace(calibrate(config), created=made.created) == made
+    assert replace(calibrate(config), created=outcome.created) == outcome
     (tmp_path / LEDGER).write_text("{}\n")
     with pytest.raises(DataError, match="is missing"):
         calibrate(config)

@@ -14,5 +14,5 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Certificate, R
     """Three languages, of which the rare one is not tested, and items without any. Tests only read it."""
     values = ["de", "en"] * 6 + ["fi", None]
     config = write_groups(tmp_path_factory.mktemp("groups"), *values, more=GROUPS.replace("20", "40"))
-    made = calibrate(config)
-    return config, made, run(config)
+    certificate = calibrate(config)
+    return config, certificate, run(config)

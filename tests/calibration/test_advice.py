@@ -16,12 +16,12 @@ ALPHA = 0.2
 def refusals(name: str, rows: int, count: int) -> list[Certificate]:
     place = world(name, ALPHA, 2)
     place = place._replace(scores=np.maximum(place.scores, 0.501))
-    made = (certified(place, "hedged", np.random.default_rng(seed), rows) for seed in range(10_000))
-    found = []
-    for one in made:
-        found += [one] if one.status == "none" else []
-        if len(found) == count:
-            return found
+    certificate = (certified(place, "hedged", np.random.default_rng(seed), rows) for seed in range(10_000))
+    result = []
+    for one in certificate:
+        result += [one] if one.status == "none" else []
+        if len(result) == count:
+            return result
     raise AssertionError("the world certifies too often")
 
 

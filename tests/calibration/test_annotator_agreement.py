@@ -37,13 +37,13 @@ def asked(seconds: dict[str, float], rows: int = 80, hasty: str = "<b>di</b>") -
 
 def found(seconds: dict[str, float], **more: Any) -> AnnotatorAgreement:
     notes = asked(seconds, **more)
-    made = measure_agreement(TASK, notes, sorted({note.item_id for note in notes}), {})
-    assert made is not None
-    return made
+    outcome = measure_agreement(TASK, notes, sorted({note.item_id for note in notes}), {})
+    assert outcome is not None
+    return outcome
 
 
-def section(made: AnnotatorAgreement) -> Section:
-    shown = annotator_section(replace(factory.certificate(), annotator_agreement=made))
+def section(outcome: AnnotatorAgreement) -> Section:
+    shown = annotator_section(replace(factory.certificate(), annotator_agreement=outcome))
     assert shown is not None
     return shown
 
@@ -55,12 +55,12 @@ def table(shown: Section) -> Table:
 def test_the_median_is_over_the_answers_whose_time_is_known() -> None:
     notes = [Annotation("i0", "ann", "A", 3.0), Annotation("i1", "ann", "skip", 9.0)]
     notes += [Annotation("i2", "ann", "A", 4.0), Annotation("i3", "ann", "B"), Annotation("i0", "bob", "A")]
-    made = measure_agreement(TASK, notes, ["i0", "i1", "i2", "i3"], {})
-    assert made is not None
-    ann, bob = made.annotators
+    outcome = measure_agreement(TASK, notes, ["i0", "i1", "i2", "i3"], {})
+    assert outcome is not None
+    ann, bob = outcome.annotators
     assert (ann.timed, ann.seconds) == (3, 4.0)
     assert (bob.timed, bob.seconds) == (0, None)
-    assert [row.cells[-1].text for row in table(section(made)).rows] == ["4.0", "—"]
+    assert [row.cells[-1].text for row in table(section(outcome)).rows] == ["4.0", "—"]
 
 
 def test_without_times_there_is_no_column_for_them() -> None:

@@ -30,13 +30,13 @@ from trustescalate.stats.rule import TestRule
 @pytest.mark.parametrize("judges", [("j",), ("j", "k")])
 def test_every_count_can_be_recomputed_by_hand(judges: tuple[str, ...]) -> None:
     world = World(judges=judges)
-    made = world.certificate()
-    assert made.n == 60
-    assert len(made.tests) > 10
-    for test in made.tests:
+    outcome = world.certificate()
+    assert outcome.n == 60
+    assert len(outcome.tests) > 10
+    for test in outcome.tests:
         assert (test.accepted, test.errors, test.by_tier) == by_hand(world, test.thresholds, world.truth)
-    chosen = made.tests[made.chosen or 0]
-    assert made.thresholds == chosen.thresholds
+    chosen = outcome.tests[outcome.chosen or 0]
+    assert outcome.thresholds == chosen.thresholds
     assert chosen.rejected
     assert chosen.p_value <= chosen.level
 
@@ -58,27 +58,27 @@ def test_a_row_without_a_majority_is_an_error_when_it_is_released() -> None:
     torn = world.ids[:4]
     notes = [note for note in world.notes if note.item_id not in torn]
     notes += [Annotation(item, who, label) for item in torn for who, label in (("x", "A"), ("y", "B"))]
-    made = world.certificate(notes)
-    assert (made.n, made.no_majority) == (60, 4)
+    outcome = world.certificate(notes)
+    assert (outcome.n, outcome.no_majority) == (60, 4)
     truth = {item: None if item in torn else label for item, label in world.truth.items()}
-    assert made.tests[-1].errors == by_hand(world, made.tests[-1].thresholds, truth)[1]
-    assert made.tests[-1].errors >= world.certificate().tests[-1].errors
+    assert outcome.tests[-1].errors == by_hand(world, outcome.tests[-1].thresholds, truth)[1]
+    assert outcome.tests[-1].errors >= world.certificate().tests[-1].errors
 
 
 def test_rows_that_everybody_skipped_disagree_or_are_outside_the_claim() -> None:
     world = World()
     passed = world.ids[:5]
     notes = [replace(note, label="skip") if note.item_id in passed else note for note in world.notes]
-    made = world.certificate(notes)
-    assert (made.n, made.skipped, made.no_majority) == (60, 5, 5)
+    outcome = world.certificate(notes)
+    assert (outcome.n, outcome.skipped, outcome.no_majority) == (60, 5, 5)
     truth = {item: None if item in passed else label for item, label in world.truth.items()}
-    for test in made.tests:
+    for test in outcome.tests:
         assert (test.accepted, test.errors, test.by_tier) == by_hand(world, test.thresholds, truth)
-    assert "counts as a disagreement, as 5 of 60 labelled rows do" in " ".join(made.assumptions)
+    assert "counts as a disagreement, as 5 of 60 labelled rows do" in " ".join(outcome.assumptions)
     out = world.certificate(notes, task=replace(TASK, skips="outside"))
     assert (out.n, out.skipped, out.no_majority) == (55, 5, 0)
     assert "everybody skips are outside the claim, as 5 of 60" in " ".join(out.assumptions)
-    assert "not everybody skips (5 of 60 labelled rows were skipped" in build_calibration(out).claim
+    assert "not skipped by every annotator (5 of 60 labelled rows were skipped" in build_calibration(out).claim
     heard = [replace(note, label="skip") if note.annotator == "x" else note for note in world.notes]
     assert world.certificate(heard).skipped == 0
 
@@ -86,9 +86,9 @@ def test_rows_that_everybody_skipped_disagree_or_are_outside_the_claim() -> None
 def test_a_random_annotator_of_a_row_that_everybody_skipped_disagrees() -> None:
     world = World()
     notes = [replace(note, label="skip") if note.item_id in world.ids[:5] else note for note in world.notes]
-    made = world.certificate(notes, reference="annotator")
-    assert made.n == 60
-    lax = made.tests[-1]
+    outcome = world.certificate(notes, reference="annotator")
+    assert outcome.n == 60
+    lax = outcome.tests[-1]
     assert lax.loss == lax.errors == world.certificate(notes).tests[-1].errors
 
 
@@ -99,31 +99,31 @@ def test_a_third_of_the_rows_skipped_is_no_certificate_on_the_others() -> None:
     notes = [Annotation(item, "x", "skip" if n % 3 == 0 else "A") for n, item in enumerate(ids)]
     for skips, status, n in (("disagree", "none", 400), ("outside", "certified", 266)):
         task = Task(TaskKind.PAIRWISE, "?", ("A", "B", "tie"), skips=skips)  # type: ignore[arg-type]
-        made = certify(protocol(ids, task=task, alpha=0.1, delta=0.1), notes, judged, created="now")
-        assert (made.status, made.n, made.skipped) == (status, n, 134)
-        said = build_calibration(made).claim
-        assert ("not everybody skips (134 of 400 labelled rows" in said) == (skips == "outside")
+        outcome = certify(protocol(ids, task=task, alpha=0.1, delta=0.1), notes, judged, created="now")
+        assert (outcome.status, outcome.n, outcome.skipped) == (status, n, 134)
+        stated = build_calibration(outcome).claim
+        assert ("not skipped by every annotator (134 of 400 labelled rows" in stated) == (skips == "outside")
 
 
 def test_dropped_ties_are_outside_the_claim_and_counted() -> None:
     world = World()
     notes = [replace(note, label="tie") if note.item_id in world.ids[:3] else note for note in world.notes]
-    made = world.certificate(notes, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
-    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 0)
+    outcome = world.certificate(notes, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
+    assert (outcome.n, outcome.dropped_ties, outcome.contested_ties) == (57, 3, 0)
     contested = [
         replace(note, label="tie") if note.annotator == "x" and note.item_id in world.ids[3:7] else note
         for note in notes
     ]
-    made = world.certificate(contested, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
-    assert (made.n, made.dropped_ties, made.contested_ties) == (57, 3, 4)
-    report = build_calibration(made)
+    outcome = world.certificate(contested, task=Task(TaskKind.PAIRWISE, "Which?", ("A", "B"), "drop"))
+    assert (outcome.n, outcome.dropped_ties, outcome.contested_ties) == (57, 3, 4)
+    report = build_calibration(outcome)
     assert "annotators do not call a tie (3 of 60 labelled rows were called" in report.claim
     assert "leaving out those who call it a tie" in report.claim
-    assert "elsewhere those who call a tie are left out, on 4 rows" in " ".join(made.assumptions)
+    assert "elsewhere those who call a tie are left out, on 4 rows" in " ".join(outcome.assumptions)
 
 
-def counts(made: Certificate) -> list[tuple[Any, ...]]:
-    return [(t.thresholds, t.accepted, t.errors, t.by_tier, t.p_value, t.level) for t in made.tests]
+def counts(outcome: Certificate) -> list[tuple[Any, ...]]:
+    return [(t.thresholds, t.accepted, t.errors, t.by_tier, t.p_value, t.level) for t in outcome.tests]
 
 
 def test_the_order_of_rows_changes_no_count() -> None:
@@ -138,8 +138,8 @@ def test_the_names_of_judges_and_labels_change_no_count() -> None:
     world = World()
     before = counts(world.certificate())
     renamed: Judged = {"other": {i: replace(row, judge="other") for i, row in world.judged["j"].items()}}
-    made = certify(protocol(world.ids, ("other",)), world.notes, renamed, created="now")
-    assert counts(made) == before
+    outcome = certify(protocol(world.ids, ("other",)), world.notes, renamed, created="now")
+    assert counts(outcome) == before
     words = {"A": "yes", "B": "no", "tie": "perhaps"}
     task = Task(TaskKind.CHOICE, "Good?", ("yes", "no", "perhaps"))
     notes = [replace(note, label=words[note.label]) for note in world.notes]
@@ -154,8 +154,8 @@ def test_the_names_of_judges_and_labels_change_no_count() -> None:
             for i, row in world.judged["j"].items()
         }
     }
-    made = certify(protocol(world.ids, task=task), notes, spoken, created="now")
-    assert counts(made) == before
+    outcome = certify(protocol(world.ids, task=task), notes, spoken, created="now")
+    assert counts(outcome) == before
 
 
 # ── the protocol ─────────────────────────────────────────────────────────────────────────────────
@@ -221,12 +221,14 @@ def test_one_row_of_each_group_is_certified(tmp_path: Path) -> None:
         for place, item in enumerate(items):
             item["group"] = f"g{place // 3}"
 
-    made = calibrate(write_project(tmp_path, change=group))
+    outcome = calibrate(write_project(tmp_path, change=group))
     data = {item.id: item.group for item in _data(tmp_path).items}
-    certified = made.roles["certify"]
+    certified = outcome.roles["certify"]
     assert len({data[item] for item in certified}) == len(certified) > 15
-    assert any("one row of each was tested, so each cluster counts once" in text for text in made.assumptions)
-    roles = {role: {data[item] for item in ids} for role, ids in made.roles.items() if role != "pilot"}
+    assert any(
+        "one row of each was tested, so each cluster counts once" in text for text in outcome.assumptions
+    )
+    roles = {role: {data[item] for item in ids} for role, ids in outcome.roles.items() if role != "pilot"}
     assert not roles["certify"] & roles["exemplars"]
 
 
@@ -237,16 +239,18 @@ def _data(folder: Path) -> Any:
 
 
 def test_dev_rows_lay_out_the_path_where_every_item_is_labelled(tmp_path: Path) -> None:
-    made = calibrate(write_project(tmp_path, unlabelled=0, guarantee='path = "common"\n[roles]\ndev = 0.3\n'))
-    assert made.roles["pilot"]
-    assert set(made.roles["pilot"]) <= set(made.roles["dev"])
-    assert not set(made.roles["pilot"]) & set(made.roles["certify"])
+    outcome = calibrate(
+        write_project(tmp_path, unlabelled=0, guarantee='path = "common"\n[roles]\ndev = 0.3\n')
+    )
+    assert outcome.roles["pilot"]
+    assert set(outcome.roles["pilot"]) <= set(outcome.roles["dev"])
+    assert not set(outcome.roles["pilot"]) & set(outcome.roles["certify"])
 
 
 def test_without_a_pilot_the_path_is_an_even_grid(tmp_path: Path) -> None:
-    made = calibrate(write_project(tmp_path, pilot=0))
-    assert made.roles["pilot"] == ()
-    assert made.status == "certified"
+    outcome = calibrate(write_project(tmp_path, pilot=0))
+    assert outcome.roles["pilot"] == ()
+    assert outcome.status == "certified"
 
 
 # ── tier by tier ─────────────────────────────────────────────────────────────────────────────────
@@ -254,21 +258,21 @@ def test_without_a_pilot_the_path_is_an_even_grid(tmp_path: Path) -> None:
 
 def test_the_tierwise_path_end_to_end(tmp_path: Path) -> None:
     config = write_project(tmp_path, guarantee='path = "tierwise"\n', labelled=120)
-    made = calibrate(config)
-    assert made.status == "certified"
-    assert made.roles["pilot"] == ()
-    assert (made.path, made.procedure) == ("tierwise", "fixed_sequence")
-    assert len(made.tests) == 2
-    assert all(test.level == pytest.approx(0.9 * 0.1) for test in made.tests)
+    outcome = calibrate(config)
+    assert outcome.status == "certified"
+    assert outcome.roles["pilot"] == ()
+    assert (outcome.path, outcome.procedure) == ("tierwise", "fixed_sequence")
+    assert len(outcome.tests) == 2
+    assert all(test.level == pytest.approx(0.9 * 0.1) for test in outcome.tests)
     assert run(config).header.status == "complete"
 
 
 def test_a_tierwise_refusal_says_what_was_seen() -> None:
     world = World()
-    made = world.certificate(path="tierwise", alpha=0.05, delta=0.1)
-    assert made.status == "none"
-    assert "none of 1 tiers passed its test: on 60 labelled rows" in made.reason
-    assert made.advice.startswith("label more rows, use better judges")
+    outcome = world.certificate(path="tierwise", alpha=0.05, delta=0.1)
+    assert outcome.status == "none"
+    assert "none of 1 tiers passed its test: on 60 labelled rows" in outcome.reason
+    assert outcome.advice.startswith("label more rows, use better judges")
 
 
 # ── when the answer is no ────────────────────────────────────────────────────────────────────────
@@ -277,40 +281,45 @@ def test_a_tierwise_refusal_says_what_was_seen() -> None:
 def test_too_few_rows() -> None:
     world = World()
     world.ids = world.ids[:5]
-    made = world.certificate()
-    assert made.thresholds is None
-    assert made.reason.startswith("5 labelled rows cannot certify anything")
-    assert "label at least 8 rows" in made.advice
+    outcome = world.certificate()
+    assert outcome.thresholds is None
+    assert outcome.reason.startswith("5 labelled rows cannot certify anything")
+    assert "label at least 8 rows" in outcome.advice
 
 
 def test_no_row_at_all() -> None:
-    made = certify(protocol([]), [], {"j": {}}, created="now")
-    assert (made.status, made.n, made.thresholds, made.tests) == ("none", 0, None, ())
+    outcome = certify(protocol([]), [], {"j": {}}, created="now")
+    assert (outcome.status, outcome.n, outcome.thresholds, outcome.tests) == ("none", 0, None, ())
 
 
 @pytest.mark.parametrize("path", ["common", "tierwise"])
 def test_judges_that_never_answer(path: str) -> None:
     world = World()
     world.judged["j"] = {item: judgment(item, "j", -1.0, -1.0) for item in world.ids}
-    made = world.certificate(path=path)
-    assert made.reason == "the judges gave usable verdicts on 0 of 60 rows"
-    assert made.diagnostics[0].failures == {"timeout": 120}
-    assert made.diagnostics[0].agreements == 0
+    outcome = world.certificate(path=path)
+    assert outcome.reason == "the judges gave usable verdicts on 0 of 60 rows"
+    assert outcome.diagnostics[0].failures == {"timeout": 120}
+    assert outcome.diagnostics[0].agreements == 0
 
 
 def test_better_judges_are_advised_where_labels_cannot_help() -> None:
     world = World()
     wrong = {item: "B" if label == "A" else "A" for item, label in world.truth.items()}
     notes = [replace(note, label=wrong[note.item_id]) for note in world.notes]
-    made = world.certificate(notes)
-    assert made.status == "none"
-    assert "use better judges" in made.advice
+    outcome = world.certificate(notes)
+    assert outcome.status == "none"
+    assert "use better judges" in outcome.advice
 
 
 @pytest.mark.parametrize("path", ["common", "tierwise"])
 def test_a_hopeless_world_certifies_nothing(tmp_path: Path, path: str) -> None:
     extra = f'path = "{path}"\n'
-    made = calibrate(write_project(tmp_path, JUDGES, change=shuffled, guarantee=extra))
-    assert (made.status, made.thresholds, made.chosen, made.coverage_lower) == ("none", None, None, None)
-    assert made.tests
-    assert not any(test.rejected for test in made.tests)
+    outcome = calibrate(write_project(tmp_path, JUDGES, change=shuffled, guarantee=extra))
+    assert (outcome.status, outcome.thresholds, outcome.chosen, outcome.coverage_lower) == (
+        "none",
+        None,
+        None,
+        None,
+    )
+    assert outcome.tests
+    assert not any(test.rejected for test in outcome.tests)

@@ -78,16 +78,16 @@ def project(
     return Project.open(config, Hooks(functions={"mine": lambda item: 0.9}))
 
 
-def calibrated(made: Project) -> Certificate:
-    return asyncio.run(made.calibrate())
+def calibrated(certificate: Project) -> Certificate:
+    return asyncio.run(certificate.calibrate())
 
 
-def ran(made: Project) -> Run:
-    return asyncio.run(made.run())
+def ran(certificate: Project) -> Run:
+    return asyncio.run(certificate.run())
 
 
-def page(made: Certificate) -> str:
-    return render_markdown(build_calibration(made))
+def page(certificate: Certificate) -> str:
+    return render_markdown(build_calibration(certificate))
 
 
 def unequal(clusters: int, seed: int = 0, *, big: float = 0.06, size: int = 20) -> list[Row]:
@@ -111,21 +111,21 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     rows = unequal(400)
     fresh = [row._replace(wrong=None, group=f"new {row.group}") for row in unequal(400, seed=1)]
     given = project(tmp_path, [*rows, *fresh])
-    made = calibrated(given)
-    assert made.status == "certified"
+    certificate = calibrated(given)
+    assert certificate.status == "certified"
     assert sum(row.wrong is True for row in rows) / len(rows) > 0.25
-    sizes = made.clusters
+    sizes = certificate.clusters
     assert sizes is not None
     assert (sizes.test, sizes.by, sizes.count, sizes.rows) == ("one_per_cluster", "group", 400, len(rows))
     assert sizes.sizes == (1, 1, 20)
-    assert made.n == 400
-    calibration = build_calibration(made)
+    assert certificate.n == 400
+    calibration = build_calibration(certificate)
     assert (
         "The share is over an item drawn at random from a cluster drawn at random, so that each cluster "
         "counts once (400 "
         "clusters by group, of 1 to 20 labelled rows, median 1; one row of each was tested)"
     ) in calibration.claim
-    assert any("so each cluster counts once" in text for text in made.assumptions)
+    assert any("so each cluster counts once" in text for text in certificate.assumptions)
     report = build(ran(given))
     assert any(
         "this is no statement on the share of all released verdicts" in text for text in report.banners
@@ -133,17 +133,17 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
     assert "in this run 1 to 20 items, median 1" in report.clusters
     assert f"The {len(fresh)} items of the run form 400, of 1 to 20 items, median 1" in render_markdown(report)
     verdict, _ = given.gate()
-    (said,) = [check for check in verdict.checks if check.name == "what is counted"]
-    assert (said.status, said.observed) == ("pass", report.clusters)
+    (labels,) = [check for check in verdict.checks if check.name == "what is counted"]
+    assert (labels.status, labels.observed) == ("pass", report.clusters)
     assert "one row of each is tested" in dict(inspect_project(given.config).facts)["clusters"]
 
 
 def test_the_row_weighted_test_refuses_what_is_wrong_row_by_row(tmp_path: Path) -> None:
-    made = calibrated(project(tmp_path, unequal(1500), guarantee=ROW_WEIGHTED.format(20)))
-    assert made.status == "none"
-    assert made.clusters is not None
-    assert made.n == made.clusters.kept == len(made.roles["certify"]) < 200
-    assert made.tests[-1].errors / made.tests[-1].accepted > 0.2
+    certificate = calibrated(project(tmp_path, unequal(1500), guarantee=ROW_WEIGHTED.format(20)))
+    assert certificate.status == "none"
+    assert certificate.clusters is not None
+    assert certificate.n == certificate.clusters.kept == len(certificate.roles["certify"]) < 200
+    assert certificate.tests[-1].errors / certificate.tests[-1].accepted > 0.2
 
 
 def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
@@ -151,28 +151,30 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
     rows = [Row("p", bool(rng.random() < 0.02), f"g{g}") for g in range(150) for _ in range(1 + 3 * (g % 2))]
     fresh = [Row("p", None, f"new {g}") for g in range(20) for _ in range(1 + 5 * (g % 2))]
     given = project(tmp_path, [*rows, *fresh], guarantee=ROW_WEIGHTED.format(4))
-    made = calibrated(given)
-    assert made.status == "certified"
-    assert made.clusters is not None
-    assert (made.clusters.largest, made.clusters.kept) == (4, made.n)
-    assert (made.method, made.radius is not None) == ("exact", True)
+    certificate = calibrated(given)
+    assert certificate.status == "certified"
+    assert certificate.clusters is not None
+    assert (certificate.clusters.largest, certificate.clusters.kept) == (4, certificate.n)
+    assert (certificate.method, certificate.radius is not None) == ("exact", True)
     by_id = {item.id: item.group for item in load_dataset(given.config).items}
-    kept = [by_id[item_id] or "" for item_id in made.roles["certify"]]
-    assert len(set(kept)) == made.n
+    kept = [by_id[item_id] or "" for item_id in certificate.roles["certify"]]
+    assert len(set(kept)) == certificate.n
     assert {g for g in range(150) if g % 2} == {int(name[1:]) for name in kept if int(name[1:]) % 2}
-    assert len(made.roles["aside"]) == 150 - made.n
-    assert "Each item counts once, in a large cluster too" in page(made)
-    assert f"kept with probability rows / 4, {made.n} of 150" in " ".join(made.assumptions)
-    assert build_calibration(made).banners == ()
+    assert len(certificate.roles["aside"]) == 150 - certificate.n
+    assert "Each item counts once, in a large cluster too" in page(certificate)
+    assert f"kept with probability rows / 4, {certificate.n} of 150" in " ".join(certificate.assumptions)
+    assert build_calibration(certificate).banners == ()
     assert "there is no guarantee for clusters larger" in " ".join(build(ran(given)).banners)
 
 
 def test_betting_on_clusters_is_said_as_such(tmp_path: Path) -> None:
     rows = [Row("p", False, f"g{g}") for g in range(120) for _ in range(1 + g % 2)]
-    made = calibrated(project(tmp_path, rows, guarantee='cluster_test = "betting"\nlargest_cluster = 2'))
-    assert (made.status, made.method, made.n) == ("certified", "clusters", len(rows))
-    assert "all rows were tested by betting on clusters" in page(made)
-    assert build_calibration(made).banners == ()
+    certificate = calibrated(
+        project(tmp_path, rows, guarantee='cluster_test = "betting"\nlargest_cluster = 2')
+    )
+    assert (certificate.status, certificate.method, certificate.n) == ("certified", "clusters", len(rows))
+    assert "all rows were tested by betting on clusters" in page(certificate)
+    assert build_calibration(certificate).banners == ()
 
 
 # ── prompts that repeat ──────────────────────────────────────────────────────────────────────────
@@ -188,12 +190,12 @@ def prompts(count: int, rows: int, seed: int, risk: float = 0.5, bad: float = 0.
 
 
 def test_rows_that_share_a_prompt_are_one_cluster(tmp_path: Path) -> None:
-    made = calibrated(project(tmp_path, prompts(25, 88, 0, bad=0.0), alpha=0.15))
-    assert (made.status, made.n) == ("certified", 25)
-    assert made.clusters == Clusters(25, None, "one_per_cluster", "prompt", 2200, (88, 88, 88), 25)
-    said = page(made)
-    assert "25 clusters by prompt, of 88 labelled rows each; one row of each was tested" in said
-    assert build_calibration(made).banners == ()
+    certificate = calibrated(project(tmp_path, prompts(25, 88, 0, bad=0.0), alpha=0.15))
+    assert (certificate.status, certificate.n) == ("certified", 25)
+    assert certificate.clusters == Clusters(25, None, "one_per_cluster", "prompt", 2200, (88, 88, 88), 25)
+    labels = page(certificate)
+    assert "25 clusters by prompt, of 88 labelled rows each; one row of each was tested" in labels
+    assert build_calibration(certificate).banners == ()
 
 
 def test_prompts_that_are_wrong_together_certify_no_more_than_prompts_can(tmp_path: Path) -> None:
@@ -203,8 +205,8 @@ def test_prompts_that_are_wrong_together_certify_no_more_than_prompts_can(tmp_pa
         for seed in range(count):
             folder = tmp_path / f"{len(data)} {seed}"
             rows = prompts(25, 10, seed, risk=1.0, bad=0.165)
-            made = calibrated(project(folder, rows, data=data, alpha=0.16))
-            certified[data] += made.status == "certified"
+            certificate = calibrated(project(folder, rows, data=data, alpha=0.16))
+            certified[data] += certificate.status == "certified"
     assert certified[""] <= violation_limit(25, 0.1)
     assert certified['cluster = "item"'] > violation_limit(50, 0.1)
 
@@ -217,15 +219,15 @@ def test_one_prompt_for_all_is_refused_before_a_judge_is_asked(tmp_path: Path) -
     assert '[data] cluster = "item"' in caught.value.hint
     assert any("come in 1 clusters by prompt" in text for text in inspect_project(given.config).warnings)
     free = project(tmp_path / "b", rows, data='cluster = "item"')
-    made = calibrated(free)
-    assert (made.status, made.n, made.clusters) == ("certified", 200, None)
+    certificate = calibrated(free)
+    assert (certificate.status, certificate.n, certificate.clusters) == ("certified", 200, None)
     assert not any("cluster" in text or "prompt" in text for text in inspect_project(free.config).warnings)
 
 
 def test_where_every_prompt_is_there_once_nothing_is_said_of_clusters(tmp_path: Path) -> None:
     given = project(tmp_path, [*(Row(f"p{i}", False) for i in range(60)), Row("q", None), Row("r", None)])
-    made = calibrated(given)
-    assert (made.status, made.clusters) == ("certified", None)
+    certificate = calibrated(given)
+    assert (certificate.status, certificate.clusters) == ("certified", None)
     report = build(ran(given))
     assert "cluster" not in " ".join([report.claim, *report.banners, *report.assumptions])
 
@@ -233,8 +235,8 @@ def test_where_every_prompt_is_there_once_nothing_is_said_of_clusters(tmp_path: 
 def test_clusters_that_only_the_run_has_are_named(tmp_path: Path) -> None:
     rows = [Row(f"p{i}", False) for i in range(60)]
     given = project(tmp_path, [*rows, *(Row(f"q{i}", None) for i in range(5) for _ in range(1 + i))])
-    made = calibrated(given)
-    assert build_calibration(made).banners == ()
+    certificate = calibrated(given)
+    assert build_calibration(certificate).banners == ()
     report = build(ran(given))
     assert "(1 labelled row each; in this run 1 to 5 items, median 3)" in report.clusters
     assert "each cluster counts once" in report.claim

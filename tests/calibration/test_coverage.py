@@ -17,22 +17,22 @@ CELL = re.compile(r"([\d.]+) / ([\d.]+) \((\d+) %\)")
 
 def page() -> dict[tuple[float, int], tuple[float, float, float]]:
     """Misses of the asymptotic interval, of the one shown, and how often that is the former, as shares."""
-    found = {}
+    result = {}
     for rate in RATES:
         row = next(line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(f"| {rate:g} |"))
         for labels, cell in zip(LABELS, CELL.findall(row), strict=True):
-            found[rate, labels] = tuple(float(part) / 100 for part in cell)
-    return found  # type: ignore[return-value]
+            result[rate, labels] = tuple(float(part) / 100 for part in cell)
+    return result  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("labels", LABELS)
 def test_the_page_says_what_is_measured(rate: float, labels: int) -> None:
     fresh = misses(rate, labels, FRESH, seed=1)
-    for said, seen in zip(page()[rate, labels], fresh[1:], strict=True):
-        before = round(said * DRAWN)
+    for stated, seen in zip(page()[rate, labels], fresh[1:], strict=True):
+        before = round(stated * DRAWN)
         table = [[before, DRAWN - before], [seen, FRESH - seen]]
-        assert fisher_exact(table).pvalue > 1e-5, (said, seen / FRESH)
+        assert fisher_exact(table).pvalue > 1e-5, (stated, seen / FRESH)
 
 
 def test_what_is_shown_misses_no_oftener_than_guaranteed_and_a_little() -> None:

@@ -76,8 +76,10 @@ def by_hand(certificate: Certificate, judged: Run) -> dict[str, str | None]:
     rows = certificate.calibration
     place = {None: -1, **{label: at for at, label in enumerate(labels)}}
     scores = np.concatenate([mine.scores, [row.scores for row in rows]])
-    said = np.concatenate([mine.labels, [[place[label] for label in row.verdicts] for row in rows]])
-    read = stacked_scores(agreement_stack(Votes(scores, said), len(names), len(labels)), Votes(scores, said))
+    stated = np.concatenate([mine.labels, [[place[label] for label in row.verdicts] for row in rows]])
+    read = stacked_scores(
+        agreement_stack(Votes(scores, stated), len(names), len(labels)), Votes(scores, stated)
+    )
     score, label = read.scores[:, -1], read.labels[:, -1]
     assert (label >= 0).all()
     wrong = [labels[label[len(ids) + i]] not in row.agreeing for i, row in enumerate(rows)]
@@ -126,20 +128,25 @@ def test_what_makes_no_sense_with_it_is_refused(tmp_path: Path, key: str, messag
 def test_calibration_keeps_what_judges_and_people_say_and_certifies_nothing(
     done: tuple[Path, Certificate, Run],
 ) -> None:
-    config, made, _ = done
-    assert (made.status, made.claim, made.delta, made.reason) == ("expected", "expected", 1.0, WEAKER)
-    assert (made.thresholds, made.chosen, made.coverage_lower, made.tests, made.band) == (
+    config, outcome, _ = done
+    assert (outcome.status, outcome.claim, outcome.delta, outcome.reason) == (
+        "expected",
+        "expected",
+        1.0,
+        WEAKER,
+    )
+    assert (outcome.thresholds, outcome.chosen, outcome.coverage_lower, outcome.tests, outcome.band) == (
         None,
         None,
         None,
         (),
         (),
     )
-    assert made.roles["pilot"] == ()
-    assert tuple(row.item_id for row in made.calibration) == made.roles["certify"]
-    assert made.n == len(made.calibration) == LABELLED_ROWS - 4
-    assert sum(not row.agreeing for row in made.calibration) == made.no_majority
-    assert Project.open(config).certificate() == made
+    assert outcome.roles["pilot"] == ()
+    assert tuple(row.item_id for row in outcome.calibration) == outcome.roles["certify"]
+    assert outcome.n == len(outcome.calibration) == LABELLED_ROWS - 4
+    assert sum(not row.agreeing for row in outcome.calibration) == outcome.no_majority
+    assert Project.open(config).certificate() == outcome
 
 
 def test_a_row_that_everybody_skipped_counts_as_wrong_whatever_is_said(tmp_path: Path) -> None:
@@ -149,9 +156,9 @@ def test_a_row_that_everybody_skipped_counts_as_wrong_whatever_is_said(tmp_path:
             note["label"] = "skip" if note["item_id"] in gone else note["label"]
 
     gone = {row.item_id for row in calibrate(write(tmp_path)).calibration[:10]}
-    made = calibrate(write(tmp_path, change=skipped))
-    assert {row.item_id for row in made.calibration if not row.agreeing} >= gone
-    assert made.n == LABELLED_ROWS - 4
+    outcome = calibrate(write(tmp_path, change=skipped))
+    assert {row.item_id for row in outcome.calibration if not row.agreeing} >= gone
+    assert outcome.n == LABELLED_ROWS - 4
 
 
 def test_too_few_labelled_rows_are_said_before_a_run(tmp_path: Path) -> None:
@@ -172,8 +179,8 @@ def test_too_few_labelled_rows_are_said_before_a_run(tmp_path: Path) -> None:
 def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certificate, Run]) -> None:
     config, _, _ = done
     project = Project.open(config)
-    found = (asyncio.run(estimate_calibration(project.config)), asyncio.run(estimate_run(project.config)))
-    phases = {(row.phase, row.judge): row.items for each in found for row in each.estimates}
+    actual = (asyncio.run(estimate_calibration(project.config)), asyncio.run(estimate_run(project.config)))
+    phases = {(row.phase, row.judge): row.items for each in actual for row in each.estimates}
     assert phases == {
         ("calibrate", "small"): LABELLED_ROWS - 4,
         ("calibrate", "large"): LABELLED_ROWS - 4,
@@ -190,8 +197,8 @@ def test_a_dry_run_asks_every_judge_about_every_item(done: tuple[Path, Certifica
 
 
 def test_decisions_are_those_of_the_procedure_by_hand(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, judged = done
-    assert {row.item_id: row.label for row in judged.decisions} == by_hand(made, judged)
+    _, outcome, judged = done
+    assert {row.item_id: row.label for row in judged.decisions} == by_hand(outcome, judged)
     released = [row for row in judged.decisions if row.label is not None]
     assert 0 < len(released) < FRESH
     thresholds = {row.trail[-1].threshold for row in judged.decisions}
@@ -206,13 +213,13 @@ def test_one_judge_goes_by_its_own_score(tmp_path: Path) -> None:
     from tests.support.projects import simulated
 
     config = write(tmp_path, judges=simulated("large", "M"), alpha=0.2)
-    made = calibrate(config)
+    outcome = calibrate(config)
     judged = run(config)
-    own = {row.item_id: row.scores[0] for row in made.calibration}
-    assert len(own) == made.n
-    scorer, said = Scorer.of(made), {row.item_id: row for row in judged.judgments}
+    own = {row.item_id: row.scores[0] for row in outcome.calibration}
+    assert len(own) == outcome.n
+    scorer, stated = Scorer.of(outcome), {row.item_id: row for row in judged.judgments}
     for row in judged.decisions:
-        score = scorer.read(["large"], [row.item_id], {"large": said}).scores[0, 0]
+        score = scorer.read(["large"], [row.item_id], {"large": stated}).scores[0, 0]
         assert row.trail[0].score == score
 
 
@@ -259,9 +266,9 @@ def test_a_kill_amid_the_decisions_changes_none_of_them(tmp_path: Path, calls: C
 
 
 def test_items_that_hang_together_or_were_labelled_take_no_part(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, judged = done
+    _, outcome, judged = done
     fresh = list(judged.items[:5])
-    labelled = Item(made.calibration[0].item_id, "old", ("x", "y"), group="seen")
+    labelled = Item(outcome.calibration[0].item_id, "old", ("x", "y"), group="seen")
     items = [
         Item("a", "p1", ("x", "y"), group="g"),
         Item("b", "p2", ("x", "y"), group="g"),
@@ -270,11 +277,11 @@ def test_items_that_hang_together_or_were_labelled_take_no_part(done: tuple[Path
         Item("e", "same", ("y", "x")),
         *fresh,
     ]
-    apart = set_apart(made, items, [labelled])
+    apart = set_apart(outcome, items, [labelled])
     assert apart["c"] == LABELLED
     assert [list(apart.values()).count(why) for why in (LABELLED, SHARED)] == [1, 2]
     assert len({"a", "b"} & set(apart)) == len({"d", "e"} & set(apart)) == 1
-    assert set(set_apart(made, [labelled, *fresh], [labelled])) == {labelled.id}
+    assert set(set_apart(outcome, [labelled, *fresh], [labelled])) == {labelled.id}
 
 
 def test_of_each_group_one_item_takes_part_and_nobody_is_asked_about_the_others(
@@ -325,7 +332,7 @@ def test_other_judges_or_another_alpha_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_report_says_what_it_is_and_what_it_is_not(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, judged = done
+    _, outcome, judged = done
     report = build(judged)
     assert (report.status, report.headline) == ("expected", "In expectation only")
     assert "the mean share of released verdicts that disagree" in report.claim
@@ -346,21 +353,21 @@ def test_the_report_says_what_it_is_and_what_it_is_not(done: tuple[Path, Certifi
         assert "Certified" not in shown
         assert "δ" not in shown
     assert render_markdown(report).startswith("## ℹ️ In expectation only")
-    assert build_calibration(made).measures.cost_share.value is not None
+    assert build_calibration(outcome).measures.cost_share.value is not None
     assert judged.overall is not None
     assert (judged.overall.verdicts, judged.overall.estimate is None) == (None, False)
     assert [tier.judge for tier in judged.shift] == ["small", "large"]
 
 
 def test_the_check_line_can_be_computed_by_hand(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, judged = done
+    _, outcome, judged = done
     (section,) = (section for section in build(judged).sections if section.slug == "certificate")
     line = section.text[1]
     released = sum(row.label is not None for row in judged.decisions)
     threshold = judged.decisions[0].trail[-1].threshold
     assert f"{released} of these items and " in line
     assert f"score {threshold!r} or above" in line
-    assert f"{FRESH} × (1 + wrong rows) ≤ 0.12 × items × {made.n + 1}" in line
+    assert f"{FRESH} × (1 + wrong rows) ≤ 0.12 × items × {outcome.n + 1}" in line
 
 
 def test_the_gate_measures_coverage_and_never_agreement(tmp_path: Path) -> None:
@@ -373,13 +380,13 @@ def test_the_gate_measures_coverage_and_never_agreement(tmp_path: Path) -> None:
         result = runner.invoke(app, ["gate", "--config", str(config)])
         folder = Project.open(config).load_run().header.id
         files = [config.parent / "runs" / folder / name for name in ("decision.json", "junit.xml")]
-        said = result.stdout + "".join(path.read_text(encoding="utf-8") for path in files)
-        assert "certif" not in said.lower()
-        return result.exit_code, said
+        stated = result.stdout + "".join(path.read_text(encoding="utf-8") for path in files)
+        assert "certif" not in stated.lower()
+        return result.exit_code, stated
 
-    code, said = gate()
+    code, stated = gate()
     assert code == 3
-    assert json.dumps(MEAN_ONLY)[1:-1] in said
+    assert json.dumps(MEAN_ONLY)[1:-1] in stated
     edit(config, "min_agreement = 0.7\n", "")
     assert gate()[0] == 0
     edit(config, "min_coverage = 0.3", "min_coverage = 1.0")

@@ -34,13 +34,13 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("path", ["common", "hedged"])
 def test_every_count_can_be_recomputed_by_hand(judges: tuple[str, ...], path: str) -> None:
     world = World(judges=judges)
-    made = world.certificate(path=path, **rule(world, "x", "y", alpha={"y": 0.3}))
-    assert (made.status, made.group_by, made.chosen, made.thresholds, made.tests) == (
+    outcome = world.certificate(path=path, **rule(world, "x", "y", alpha={"y": 0.3}))
+    assert (outcome.status, outcome.group_by, outcome.chosen, outcome.thresholds, outcome.tests) == (
         "certified", "meta.k", None, None, (),
     )  # fmt: skip
-    assert [(one.value, one.alpha, one.n) for one in made.groups] == [("x", 0.2, 30), ("y", 0.3, 30)]
+    assert [(one.value, one.alpha, one.n) for one in outcome.groups] == [("x", 0.2, 30), ("y", 0.3, 30)]
     accepted = 0
-    for one, ids in zip(made.groups, (world.ids[:30], world.ids[30:]), strict=True):
+    for one, ids in zip(outcome.groups, (world.ids[:30], world.ids[30:]), strict=True):
         assert one.rows == tuple(ids)
         truth = {item: world.truth[item] for item in ids}
         for test in one.tests:
@@ -56,9 +56,10 @@ def test_every_count_can_be_recomputed_by_hand(judges: tuple[str, ...], path: st
             upper = beta.ppf(1 - chosen.level, chosen.errors + 1, chosen.accepted - chosen.errors)
             assert one.radius == pytest.approx((one.alpha * (1 - upper) / (upper * (1 - one.alpha))) ** 0.5)
     assert accepted
-    assert made.coverage_lower == pytest.approx(beta.ppf(made.delta, accepted, 60 - accepted + 1))
+    assert outcome.coverage_lower == pytest.approx(beta.ppf(outcome.delta, accepted, 60 - accepted + 1))
     assert (
-        sum(test.level for one in made.groups for test in one.tests if not test.rejected) <= made.delta + 1e-9
+        sum(test.level for one in outcome.groups for test in one.tests if not test.rejected)
+        <= outcome.delta + 1e-9
     )
 
 
@@ -68,16 +69,16 @@ def test_weights_divide_delta() -> None:
     wrong = {item: "B" if label == "A" else "A" for item, label in world.truth.items()}
     notes = [replace(note, label=wrong[note.item_id]) for note in world.notes]
     for weights, spent in (({}, [0.1, 0.1]), ({"y": 3.0}, [0.05, 0.15])):
-        made = world.certificate(notes, **rule(world, "x", "y", weights=weights))
-        assert [one.spent for one in made.groups] == pytest.approx(spent)
-        assert [sum(test.level for test in one.tests) for one in made.groups] == pytest.approx(spent)
+        outcome = world.certificate(notes, **rule(world, "x", "y", weights=weights))
+        assert [one.spent for one in outcome.groups] == pytest.approx(spent)
+        assert [sum(test.level for test in one.tests) for one in outcome.groups] == pytest.approx(spent)
 
 
 def test_a_value_with_too_few_rows_holds_no_share() -> None:
     world = World()
-    made = world.certificate(**rule(world, "x", "y", min_rows=31))
-    assert (made.status, made.coverage_lower) == ("none", None)
-    assert made.reason == "none of 2 values of meta.k has 31 labelled certification rows"
+    outcome = world.certificate(**rule(world, "x", "y", min_rows=31))
+    assert (outcome.status, outcome.coverage_lower) == ("none", None)
+    assert outcome.reason == "none of 2 values of meta.k has 31 labelled certification rows"
     few = world.certificate(**rule(world, "x", "y", alpha={"x": 0.01}))
     assert [(one.chosen, one.spent) for one in few.groups[:1]] == [(None, 0.0)]
     assert few.groups[1].spent == pytest.approx(0.2)
@@ -86,24 +87,24 @@ def test_a_value_with_too_few_rows_holds_no_share() -> None:
 def test_rows_without_a_value_are_in_no_group() -> None:
     world = World()
     given = dict.fromkeys(world.ids[:40], "x")
-    made = world.certificate(groups=GroupRule("meta.k", given, {}, {}, 1.0, 10))
-    assert [(one.value, one.n) for one in made.groups] == [("x", 40)]
-    assert made.n == 60
+    outcome = world.certificate(groups=GroupRule("meta.k", given, {}, {}, 1.0, 10))
+    assert [(one.value, one.n) for one in outcome.groups] == [("x", 40)]
+    assert outcome.n == 60
 
 
 def test_a_refusal_says_what_would_help() -> None:
     world = World()
-    made = world.certificate(alpha=0.01, **rule(world, "x", "y"))
-    assert "none of 2 values of meta.k that were tested passed" in made.reason
-    assert "each needs at least 230 rows of its own" in made.advice
+    outcome = world.certificate(alpha=0.01, **rule(world, "x", "y"))
+    assert "none of 2 values of meta.k that were tested passed" in outcome.reason
+    assert "each needs at least 230 rows of its own" in outcome.advice
     wrong = {item: "B" if label == "A" else "A" for item, label in world.truth.items()}
     notes = [replace(note, label=wrong[note.item_id]) for note in world.notes]
     assert "use better judges" in world.certificate(notes, **rule(world, "x", "y")).advice
 
 
 def test_it_goes_through_a_file_and_older_ones_still_decode(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, _ = done
-    assert decode(encode(made), Certificate) == made
+    _, outcome, _ = done
+    assert decode(encode(outcome), Certificate) == outcome
     plain = World().certificate()
     assert not {b"groups", b"group_by", b"left_out"} & set(encode(plain).split(b'"'))
 
@@ -112,9 +113,9 @@ def test_stacked_scores_by_value(tmp_path: Path) -> None:
     config = write_groups(
         tmp_path, "de", "en", guarantee='path = "stacked"', more=GROUPS + "[roles]\ndev = 0.3\n", labelled=300
     )
-    made = calibrate(config)
-    assert made.stack is not None
-    assert made.status == "certified"
+    outcome = calibrate(config)
+    assert outcome.stack is not None
+    assert outcome.status == "certified"
     released = [row for row in run(config).decisions if row.label]
     assert released
 
@@ -123,8 +124,8 @@ def test_stacked_scores_by_value(tmp_path: Path) -> None:
 
 
 def test_items_without_a_guarantee_abstain_and_cost_nothing(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, result = done
-    assert [(one.value, one.chosen is not None) for one in made.groups] == [
+    _, outcome, result = done
+    assert [(one.value, one.chosen is not None) for one in outcome.groups] == [
         ("de", True), ("en", True), ("fi", False),
     ]  # fmt: skip
     values = {item.id: item.meta.get("language") for item in result.items}
@@ -144,11 +145,11 @@ def test_items_without_a_guarantee_abstain_and_cost_nothing(done: tuple[Path, Ce
 
 def test_each_value_is_held_to_its_own_thresholds(tmp_path: Path) -> None:
     config = write_groups(tmp_path, "de", "en", more=GROUPS + "alpha = { de = 0.1, en = 0.4 }\n")
-    made, result = calibrate(config), run(config)
-    by_value = {one.value: one.thresholds for one in made.groups}
+    outcome, result = calibrate(config), run(config)
+    by_value = {one.value: one.thresholds for one in outcome.groups}
     assert len(set(by_value.values())) == 2
     values = {item.id: item.meta["language"] for item in result.items}
-    order = [seal.judge for seal in made.judges]
+    order = [seal.judge for seal in outcome.judges]
     for decision in result.decisions:
         for step in decision.trail:
             taus = by_value[values[decision.item_id]]
@@ -252,13 +253,13 @@ def test_commands_that_know_one_guarantee_say_so(
 
 
 def test_check_counts_the_values(done: tuple[Path, Certificate, Run]) -> None:
-    found = inspect_project(Project.open(done[0]).config)
+    actual = inspect_project(Project.open(done[0]).config)
     counts = {one.value: len(one.rows) for one in done[1].groups}
-    told = dict(found.facts)["a guarantee for each meta.language"]
-    assert sorted(told.split(", ")) == sorted(f"{value} {n}" for value, n in counts.items())
+    shown = dict(actual.facts)["a guarantee for each meta.language"]
+    assert sorted(shown.split(", ")) == sorted(f"{value} {n}" for value, n in counts.items())
     assert (
         f"meta.language 'fi': {counts['fi']} certification rows, fewer than 40: not tested"
-        in " ".join(found.warnings)
+        in " ".join(actual.warnings)
     )
 
 

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_report_by_value(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, result = done
+    _, outcome, result = done
     report = build(result)
     rows = texts(table(report, "guarantees-by-group"))
-    for row, one in zip(rows, made.groups, strict=True):
+    for row, one in zip(rows, outcome.groups, strict=True):
         assert row[0] == one.value
         assert row[2] == str(one.n)
         if one.chosen is None:
@@ -52,19 +52,19 @@ def test_the_report_by_value(done: tuple[Path, Certificate, Run]) -> None:
     assert "at least 70 % for “de”, “en” agree with the majority of an item's annotators" in report.claim
     assert "1 of 3 groups have no certificate, and abstain" in report.claim
     assert report.measures.coverage.counts == (len(released), len(result.items))
-    accepted = sum(one.tests[one.chosen].accepted for one in made.groups if one.chosen is not None)
+    accepted = sum(one.tests[one.chosen].accepted for one in outcome.groups if one.chosen is not None)
     assert report.measures.observed_agreement.counts is not None
     assert report.measures.observed_agreement.counts[1] == accepted
     assert "BinomCDF" not in " ".join(next(s for s in report.sections if s.slug == "certificate").text)
-    calibration = build_calibration(made)
+    calibration = build_calibration(outcome)
     assert calibration.measures.predicted_coverage_lower.value is not None
     assert calibration.measures.cost_share.value is not None
 
 
 def test_a_refusal_by_value_is_reported() -> None:
     world = World()
-    made = world.certificate(alpha=0.01, **rule(world, "x", "y"))
-    report = build_calibration(made)
+    outcome = world.certificate(alpha=0.01, **rule(world, "x", "y"))
+    report = build_calibration(outcome)
     assert (report.status, report.measures.certified_agreement.value) == ("none", None)
     assert report.claim.startswith("No certificate: none of 2 values of meta.k")
     assert [row[-1] for row in texts(table(report, "guarantees-by-group"))] == [
@@ -73,10 +73,13 @@ def test_a_refusal_by_value_is_reported() -> None:
 
 
 def test_the_cost_to_expect_leaves_out_what_abstains(done: tuple[Path, Certificate, Run]) -> None:
-    _, made, _ = done
-    paid = sum(one.n * one.tests[one.chosen].cost for one in made.groups if one.chosen is not None) / made.n
-    shown = build_calibration(made).measures.cost_share.value
-    assert shown == pytest.approx(paid / made.diagnostics[-1].cost, abs=0.0006)
+    _, outcome, _ = done
+    paid = (
+        sum(one.n * one.tests[one.chosen].cost for one in outcome.groups if one.chosen is not None)
+        / outcome.n
+    )
+    shown = build_calibration(outcome).measures.cost_share.value
+    assert shown == pytest.approx(paid / outcome.diagnostics[-1].cost, abs=0.0006)
 
 
 def test_the_mean_over_all_items_needs_all_values(
@@ -97,8 +100,8 @@ def test_the_mean_over_all_items_needs_all_values(
 def test_shifted_scores_are_looked_for_where_something_is_certified(
     done: tuple[Path, Certificate, Run],
 ) -> None:
-    _, made, result = done
-    certified = {item for one in made.groups if one.chosen is not None for item in one.rows}
+    _, outcome, result = done
+    certified = {item for one in outcome.groups if one.chosen is not None for item in one.rows}
     first = next(tier for tier in result.shift if tier.judge == "small")
     assert first.before == len(certified)
     together = {item.id: item.group or item.id for item in result.items}
@@ -108,8 +111,8 @@ def test_shifted_scores_are_looked_for_where_something_is_certified(
 def test_hostile_values_stay_data(tmp_path: Path) -> None:
     evil = HOSTILE.replace("\ud800", "")
     config = write_groups(tmp_path, evil, "” agree with everybody. “")
-    made, result = calibrate(config), run(config)
-    assert {one.value for one in made.groups} == {evil, "” agree with everybody. “"}
+    outcome, result = calibrate(config), run(config)
+    assert {one.value for one in outcome.groups} == {evil, "” agree with everybody. “"}
     report = build(result)
     page, text = render_html(report), render_markdown(report)
     assert "<script>window.__pwned" not in page
@@ -149,10 +152,10 @@ def test_fresh_labels_against_each_guarantee(tmp_path: Path) -> None:
 def test_left_out_by_hand() -> None:
     world = World(judges=("j", "k"))
     given = {item: "xyz"[place // 20] for place, item in enumerate(world.ids)}
-    made = world.certificate(alpha=0.3, leave_out=LeaveOut("meta.k", given))
-    assert made.left_out is not None
-    assert (made.left_out.by, made.left_out.others) == ("meta.k", 0)
-    for place, unseen in enumerate(made.left_out.values):
+    outcome = world.certificate(alpha=0.3, leave_out=LeaveOut("meta.k", given))
+    assert outcome.left_out is not None
+    assert (outcome.left_out.by, outcome.left_out.others) == ("meta.k", 0)
+    for place, unseen in enumerate(outcome.left_out.values):
         out = world.ids[20 * place : 20 * place + 20]
         rest = [item for item in world.ids if item not in out]
         others = certify(protocol(rest, world.judges, alpha=0.3), world.notes, world.judged, created="now")
@@ -161,7 +164,9 @@ def test_left_out_by_hand() -> None:
             truth = {item: world.truth[item] for item in out}
             assert (unseen.accepted, unseen.errors) == by_hand(world, others.thresholds, truth)[:2]
             low = (
-                beta.ppf(made.delta / 2, unseen.accepted, 20 - unseen.accepted + 1) if unseen.accepted else 0
+                beta.ppf(outcome.delta / 2, unseen.accepted, 20 - unseen.accepted + 1)
+                if unseen.accepted
+                else 0
             )
             assert unseen.coverage[0] == pytest.approx(low)
 
@@ -169,20 +174,20 @@ def test_left_out_by_hand() -> None:
 def test_rare_values_are_never_left_out_and_one_value_is_none() -> None:
     world = World()
     given = {item: "xyz"[min(place // 25, 2)] for place, item in enumerate(world.ids)}
-    made = world.certificate(leave_out=LeaveOut("meta.k", given))
-    assert made.left_out is not None
-    assert [unseen.value for unseen in made.left_out.values] == ["x", "y"]
-    assert made.left_out.others == 10
+    outcome = world.certificate(leave_out=LeaveOut("meta.k", given))
+    assert outcome.left_out is not None
+    assert [unseen.value for unseen in outcome.left_out.values] == ["x", "y"]
+    assert outcome.left_out.others == 10
     one = world.certificate(leave_out=LeaveOut("meta.k", dict.fromkeys(world.ids, "x")))
     assert one.left_out is None
 
 
 def test_evidence_alone_and_beside_guarantees(tmp_path: Path) -> None:
     more = '[groups]\nevidence = "meta.language"\n'
-    made = calibrate(write_groups(tmp_path / "alone", "de", "en", more=more))
-    assert made.group_by is None
-    assert made.left_out is not None
-    report = build_calibration(made)
+    outcome = calibrate(write_groups(tmp_path / "alone", "de", "en", more=more))
+    assert outcome.group_by is None
+    assert outcome.left_out is not None
+    report = build_calibration(outcome)
     rows = texts(table(report, "leave-one-group-out-check"))
     assert [row[0] for row in rows] == ["de", "en"]
     assert {row[-1] for row in rows} <= {"yes", "no", "too few rows to tell"}
@@ -200,9 +205,9 @@ def test_a_value_that_is_worse_is_seen(tmp_path: Path) -> None:
         german = {item["id"] for item in items if item["meta"]["language"] == "de"}
         shuffled(items, [note for note in notes if note["item_id"] in german])
 
-    made = calibrate(write_groups(tmp_path, change=change))
-    assert made.left_out is not None
-    report = build_calibration(made)
+    outcome = calibrate(write_groups(tmp_path, change=change))
+    assert outcome.left_out is not None
+    report = build_calibration(outcome)
     assert {row[0]: row[-1] for row in texts(table(report, "leave-one-group-out-check"))}["de"] == "no"
-    assert [one.chosen is not None for one in made.groups] == [False, True]
+    assert [one.chosen is not None for one in outcome.groups] == [False, True]
     assert "at least 70 % for “en” agree" in report.claim

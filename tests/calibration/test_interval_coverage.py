@@ -51,10 +51,10 @@ def test_the_page_says_what_is_measured(kind: str) -> None:
     fresh = [measure(world, FRESH, seed=1) for world in mine]
     for world, seen in zip(mine, fresh, strict=True):
         missed, shown = rows[world.kind, world.name]
-        for said, count in ((missed, seen.missed), (shown, seen.shown)):
-            before = round(said * DRAWN)
+        for stated, count in ((missed, seen.missed), (shown, seen.shown)):
+            before = round(stated * DRAWN)
             table = [[before, DRAWN - before], [count, FRESH - count]]
-            assert fisher_exact(table).pvalue > 1e-6, (world.name, said, count / FRESH)
+            assert fisher_exact(table).pvalue > 1e-6, (world.name, stated, count / FRESH)
     drawn = FRESH * len(mine)
     assert sum(each.missed for each in fresh) <= violation_limit(drawn, MOST)
 
@@ -87,8 +87,8 @@ def test_predictions_that_hardly_ever_err_would_mislead() -> None:
     def draw(rng: np.random.Generator) -> tuple[float, float]:
         label = (rng.random(MANY) < 0.5).astype(float)
         seen = np.where(rng.random(MANY) < 0.02, 1.0, label)
-        found = ppi_mean(Survey(seen, np.arange(100), label[:100]), DELTA)
-        return found.low, found.high
+        result = ppi_mean(Survey(seen, np.arange(100), label[:100]), DELTA)
+        return result.low, result.high
 
     assert missed(World("one-sided judge", "unguarded", 0.5, draw)).missed > violation_limit(300, MOST)
 
@@ -182,38 +182,38 @@ def test_leave_one_out_is_no_ceiling_and_the_upper_limits_are() -> None:
         for i in range(n)
         for k, name in enumerate("xyz")
     ]
-    found = human_agreement(Task(TaskKind.PAIRWISE, "?", ("A", "B")), notes)
-    assert found is not None
+    result = human_agreement(Task(TaskKind.PAIRWISE, "?", ("A", "B")), notes)
+    assert result is not None
     perfect = float((right.sum(axis=1) >= 2).mean())
-    assert found.agreements / found.comparisons == pytest.approx(0.763, abs=0.012)
+    assert result.agreements / result.comparisons == pytest.approx(0.763, abs=0.012)
     assert perfect == pytest.approx(0.896, abs=0.015)
-    assert (found.decidable, found.rows) == (n, n)
+    assert (result.decidable, result.rows) == (n, n)
     most = np.maximum(right.sum(axis=1), 3 - right.sum(axis=1)) / 3
-    assert found.largest_share == pytest.approx(float(most.mean()))
-    assert found.largest_share_interval[0] < found.largest_share < found.largest_share_interval[1]
+    assert result.largest_share == pytest.approx(float(most.mean()))
+    assert result.largest_share_interval[0] < result.largest_share < result.largest_share_interval[1]
 
 
 def test_two_people_who_differ_leave_no_majority() -> None:
     notes = [Annotation(f"{i}", who, "A" if who == "x" or i % 4 else "B") for i in range(40) for who in "xy"]
-    found = human_agreement(Task(TaskKind.PAIRWISE, "?", ("A", "B")), notes)
-    assert found is not None
-    assert (found.decidable, found.rows, found.largest_share) == (30, 40, 0.875)
-    assert found.decidable_interval[0] < 0.75 < found.decidable_interval[1]
+    result = human_agreement(Task(TaskKind.PAIRWISE, "?", ("A", "B")), notes)
+    assert result is not None
+    assert (result.decidable, result.rows, result.largest_share) == (30, 40, 0.875)
+    assert result.decidable_interval[0] < 0.75 < result.decidable_interval[1]
     clustered = human_agreement(
         Task(TaskKind.PAIRWISE, "?", ("A", "B")), notes, {f"{i}": i // 4 for i in range(40)}
     )
     assert clustered is not None
-    assert clustered.decidable_interval != found.decidable_interval
+    assert clustered.decidable_interval != result.decidable_interval
 
 
 def test_leave_one_out_over_clusters_covers() -> None:
     rng, off, truth = np.random.default_rng(5), 0, 0.9**2 + 0.1**2
     row, who = np.repeat(np.arange(300), 2), np.tile([0, 1], 300)
     for _ in range(200):
-        said = np.repeat(rng.random((60, 2)) < 0.1, 5, axis=0).astype(np.int64).ravel()
-        found = leave_one_out_agreement(row, who, said, DELTA, cluster=row // 5)
-        assert found is not None
-        off += not found.interval[0] <= truth <= found.interval[1]
+        stated = np.repeat(rng.random((60, 2)) < 0.1, 5, axis=0).astype(np.int64).ravel()
+        result = leave_one_out_agreement(row, who, stated, DELTA, cluster=row // 5)
+        assert result is not None
+        off += not result.interval[0] <= truth <= result.interval[1]
     assert off <= violation_limit(200, DELTA)
 
 

@@ -40,17 +40,17 @@ def test_a_test_that_was_killed_before_its_outcome_counts(
     assert attempts(tmp_path) == [(1, 0.9, "")]
     assert not (tmp_path / "certificate.json").exists()
     edit(config, COMMON, HEDGED)
-    made = calibrate(config)
-    assert made.attempt is not None
-    assert made.attempt.number == 2
+    certificate = calibrate(config)
+    assert certificate.attempt is not None
+    assert certificate.attempt.number == 2
     edit(config, HEDGED, COMMON)
     again = calibrate(config)
-    assert attempts(tmp_path) == [(1, 0.9, again.status), (2, 0.05, made.status)]
+    assert attempts(tmp_path) == [(1, 0.9, again.status), (2, 0.05, certificate.status)]
 
 
 def test_a_torn_last_line_was_never_entered(tmp_path: Path) -> None:
     config = world(tmp_path, 120)
-    made = calibrate(config)
+    certificate = calibrate(config)
     path = tmp_path / LEDGER
     kept = path.read_bytes()
     path.write_bytes(kept + b'{"previous":"abc","event":"te')
@@ -59,7 +59,7 @@ def test_a_torn_last_line_was_never_entered(tmp_path: Path) -> None:
     other = calibrate(config)
     assert path.read_bytes().startswith(kept)
     assert [number for number, *_ in attempts(tmp_path)] == [1, 2]
-    assert other.attempt != made.attempt
+    assert other.attempt != certificate.attempt
 
 
 def test_a_ledger_that_is_gone_is_noticed(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_line_that_was_removed_or_changed_is_noticed(tmp_path: Path, removed: 
 
 def test_a_certificate_from_before_the_ledger_had_all_of_delta(tmp_path: Path) -> None:
     config = world(tmp_path, 120)
-    made = calibrate(config)
+    certificate = calibrate(config)
     (tmp_path / LEDGER).unlink()
-    (tmp_path / "certificate.json").write_bytes(encode(replace(made, attempt=None)))
+    (tmp_path / "certificate.json").write_bytes(encode(replace(certificate, attempt=None)))
     with pytest.raises(CertificateMismatch, match="made without a ledger"):
         calibrate(config)
 
@@ -162,8 +162,8 @@ def test_check_says_how_often_labels_were_tested(tmp_path: Path) -> None:
 def test_the_gate_says_which_test_it_was(tmp_path: Path) -> None:
     calibrate(world(tmp_path, 100))
     config = world(tmp_path, 200)
-    made = calibrate(config)
-    assert made.status == "certified"
+    certificate = calibrate(config)
+    assert certificate.status == "certified"
     run(config, items=config.parent / "items.jsonl")
     verdict, _ = Project.open(config).gate()
     assert verdict.checks[1].observed == "certified, test 2 of these labels"

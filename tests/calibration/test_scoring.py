@@ -37,9 +37,9 @@ pytestmark = pytest.mark.slow
 def test_drawn_scores_go_from_calibration_to_the_report(tmp_path: Path) -> None:
     judges = simulated("small", "XS") + simulated("large", "M")
     config = write_project(tmp_path, judges, ensemble='estimator = "sampled"', labelled=150)
-    made = calibrate(config)
-    assert made.status == "certified"
-    assert Project.open(config).certificate() == made
+    outcome = calibrate(config)
+    assert outcome.status == "certified"
+    assert Project.open(config).certificate() == outcome
     done = run(config)
     assert len(done.decisions) == 40
     assert any(decision.label for decision in done.decisions)
@@ -81,7 +81,7 @@ def test_stopping_early_decides_as_the_whole_ensemble_whatever_the_score(
     label, score = int(whole.labels[0, 0]), float(whole.scores[0, 0])
     seen = [scorer.bounds(item, votes[:n], len(votes)) for n in range(1, len(votes) + 1)]
     assert (seen[-1].label, seen[-1].low, seen[-1].high) == (label, score, score)
-    values = {end for found in seen for end in found[1:]} | {any_threshold}
+    values = {end for result in seen for end in result[1:]} | {any_threshold}
     for tau in sorted({near for v in values for near in (v, math.nextafter(v, 2), math.nextafter(v, -1))}):
         decision = asyncio.run(decided(scorer, votes, tau))
         assert decision.label == (task.labels[label] if label >= 0 and score >= tau else None)
@@ -107,13 +107,13 @@ def test_stopping_early_saves_votes(estimator: str) -> None:
 
 def test_the_order_within_a_level_is_drawn_once_and_from_the_seed() -> None:
     votes = tuple(Vote(0, "AB", {label: 1.0}, channel="samples") for label in ("A", "A", "B"))
-    said = {"j": {f"i{n}": Judgment(f"i{n}", "j", "f", votes, 3) for n in range(50)}}
-    rows = list(said["j"])
-    scores = Scorer(TASK, "sampled", 1).read(["j"], rows, said).scores[:, 0]
+    verdicts = {"j": {f"i{n}": Judgment(f"i{n}", "j", "f", votes, 3) for n in range(50)}}
+    rows = list(verdicts["j"])
+    scores = Scorer(TASK, "sampled", 1).read(["j"], rows, verdicts).scores[:, 0]
     assert len(set(scores)) == 50
     assert 2 / 4.5 <= scores.min() < scores.max() < 3 / 4.5
-    assert scores.tolist() == Scorer(TASK, "sampled", 1).read(["j"], rows, said).scores[:, 0].tolist()
-    assert scores.tolist() != Scorer(TASK, "sampled", 2).read(["j"], rows, said).scores[:, 0].tolist()
+    assert scores.tolist() == Scorer(TASK, "sampled", 1).read(["j"], rows, verdicts).scores[:, 0].tolist()
+    assert scores.tolist() != Scorer(TASK, "sampled", 2).read(["j"], rows, verdicts).scores[:, 0].tolist()
 
 
 def stated(label: str, sure: float) -> Vote:
@@ -133,12 +133,14 @@ def test_stated_confidence_is_read_as_it_is_stated() -> None:
         key: replace(row, votes=(stated("B", 0.6),)) for key, row in spoken(20, 0.6).items()
     }
     notes = [Annotation(item, "x", "A") for item in ids]
-    made = certify(protocol(ids, estimator="verbalized"), notes, {"j": votes}, created="now")
-    assert made.status == "certified"
-    counted = {(test.accepted, test.errors) for test in made.tests if 0.6 < (test.thresholds[0] or 0) <= 0.8}
+    outcome = certify(protocol(ids, estimator="verbalized"), notes, {"j": votes}, created="now")
+    assert outcome.status == "certified"
+    counted = {
+        (test.accepted, test.errors) for test in outcome.tests if 0.6 < (test.thresholds[0] or 0) <= 0.8
+    }
     assert counted == {(60, 0)}
-    assert (made.tests[-1].accepted, made.tests[-1].errors) == (80, 20)
-    assert made.judges[0].channel == "stated"
+    assert (outcome.tests[-1].accepted, outcome.tests[-1].errors) == (80, 20)
+    assert outcome.judges[0].channel == "stated"
     silent = {
         key: replace(row, votes=(Vote(0, "AB", {}, failure="none", channel="stated"),))
         for key, row in votes.items()
@@ -146,9 +148,9 @@ def test_stated_confidence_is_read_as_it_is_stated() -> None:
     assert (
         certify(protocol(ids, estimator="verbalized"), notes, {"j": silent}, created="now").status == "none"
     )
-    said = {key: replace(row, votes=(Vote(0, "AB", {"A": 0.8}),)) for key, row in votes.items()}
+    verdicts = {key: replace(row, votes=(Vote(0, "AB", {"A": 0.8}),)) for key, row in votes.items()}
     with pytest.raises(DataError, match="states no confidence in its vote on item 'i000'"):
-        certify(protocol(ids, estimator="verbalized"), notes, {"j": said}, created="now")
+        certify(protocol(ids, estimator="verbalized"), notes, {"j": verdicts}, created="now")
 
 
 def test_replayed_votes_that_state_their_confidence(tmp_path: Path) -> None:
@@ -168,8 +170,8 @@ def test_replayed_votes_that_state_their_confidence(tmp_path: Path) -> None:
     head = text[: text.index("[[judges]]")].replace("alpha = 0.3", "alpha = 0.45")
     judge = '[[judges]]\nname = "told"\nbackend = "replay"\nvotes = "votes.jsonl"\n'
     config.write_text(head + judge)
-    made = calibrate(config)
-    assert made.status == "certified"
+    outcome = calibrate(config)
+    assert outcome.status == "certified"
     done = run(config)
     assert {step.score for row in done.decisions for step in row.trail} <= {0.6, 0.7, 0.8, 0.9, 1.0}
     assert max(shift.gap for shift in done.shift) < 1

@@ -54,16 +54,16 @@ PLANS = {name: laid_out(name, seed) for seed, name in enumerate(PATHS)}
 def wrong(rows: Rows, path: str, share: float, procedure: str = "fallback") -> bool:
     """Whether a test with this share of delta certifies a cascade whose true risk is above alpha."""
     plan = PLANS.get(path)
-    found = certify(
+    result = certify(
         *rows,
         alpha=ALPHA,
         delta=DELTA * share,
         path="tierwise" if plan is None else plan,
         procedure=procedure,
     )
-    if found.thresholds is None:
+    if result.thresholds is None:
         return False
-    return PLACE.risk_coverage(found.thresholds, plan)[0] > ALPHA
+    return PLACE.risk_coverage(result.thresholds, plan)[0] > ALPHA
 
 
 def fifty_more(rng: np.random.Generator, shares: Sequence[float]) -> bool:
@@ -117,8 +117,8 @@ def labelled_more(folder: Path, seed: int) -> bool:
         names = list(rows)[:n]
         notes = [Annotation(name, "p", rows[name][0]) for name in names]
         labels = labels_of([Item(name, name, ("x", "y")) for name in names], notes)
-        made, judged = protocol(names, PAIR), {"j": {name: votes[name] for name in names}}
-        ledger, attempt = enter_test(read_ledger(folder), made, labels, notes, None, judged)
+        outcome, judged = protocol(names, PAIR), {"j": {name: votes[name] for name in names}}
+        ledger, attempt = enter_test(read_ledger(folder), outcome, labels, notes, None, judged)
         assert attempt.number == number
         certificate = calibrate(protocol(names, PAIR, attempt=attempt), notes, judged, created="")
         enter_outcome(ledger, attempt, certificate.status)

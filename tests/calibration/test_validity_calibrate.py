@@ -25,12 +25,12 @@ def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trustescalate.calibration.no_certificate.labels_needed", lambda *_: None)
 
 
-def true_risk(place: World, made: Certificate) -> float:
-    policy = policy_of(made)
+def true_risk(place: World, certificate: Certificate) -> float:
+    policy = policy_of(certificate)
     if policy is None:
         return 0.0
     taus = np.array([np.inf if tau is None else tau for tau in policy.thresholds])
-    stack = stack_of(made) if policy.pooled else None
+    stack = stack_of(certificate) if policy.pooled else None
     plan = Plan.of(taus[None])._replace(readings=(stack,))
     return place.risk_coverage(taus, plan)[0]
 
@@ -40,10 +40,10 @@ def test_the_guarantee_holds_from_votes_to_thresholds(name: str) -> None:
     place = world(name, ALPHA, 2)
     # A score of one half is a tie between two labels, and no verdict.
     place = place._replace(scores=np.maximum(place.scores, 0.501))
-    found = [certified(place, "hedged", np.random.default_rng(seed)) for seed in range(TRIALS)]
-    wrong = sum(true_risk(place, made) > ALPHA for made in found)
+    result = [certified(place, "hedged", np.random.default_rng(seed)) for seed in range(TRIALS)]
+    wrong = sum(true_risk(place, certificate) > ALPHA for certificate in result)
     assert wrong <= violation_limit(TRIALS, DELTA)
     if name in ("flat", "monotone", "tied"):
-        assert sum(made.status == "certified" for made in found) > TRIALS / 2
+        assert sum(certificate.status == "certified" for certificate in result) > TRIALS / 2
     if name == "hopeless":
-        assert {made.status for made in found} == {"none"}
+        assert {certificate.status for certificate in result} == {"none"}

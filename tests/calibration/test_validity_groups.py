@@ -43,10 +43,10 @@ def certified_values(
 ) -> set[str]:
     notes, judged, values = drawn(rng, risks, n)
     rule = GroupRule("meta.k", values, alpha, {}, enough, 10)
-    made = certify(
+    certificate = certify(
         protocol(list(values), alpha=0.2, delta=0.1, path="hedged", groups=rule), notes, judged, created=""
     )
-    return {one.value for one in made.groups if one.thresholds is not None}
+    return {one.value for one in certificate.groups if one.thresholds is not None}
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_all_guarantees_hold_at_once(good: int, bad: int, alpha: dict[str, float
     rng = np.random.default_rng(0)
     broken = useful = 0
     for _ in range(TRIALS):
-        found = certified_values(rng, risks, alpha, 80, enough)
-        broken += any(value.startswith("bad") for value in found)
-        useful += "good0" in found
+        result = certified_values(rng, risks, alpha, 80, enough)
+        broken += any(value.startswith("bad") for value in result)
+        useful += "good0" in result
     assert broken <= violation_limit(TRIALS, 0.1)
     assert useful > 0.8 * TRIALS
 
@@ -76,8 +76,12 @@ def test_canary_one_guarantee_for_all_is_none_for_each() -> None:
     broken = 0
     for _ in range(100):
         notes, judged, values = drawn(rng, {"a": GOOD, "b": GOOD, "c": GOOD, "bad": 0.35}, 60)
-        made = certify(protocol(list(values), alpha=0.2, delta=0.1, path="hedged"), notes, judged, created="")
-        broken += made.thresholds is not None  # read as if it held for "bad", whose risk is .35 at any score
+        certificate = certify(
+            protocol(list(values), alpha=0.2, delta=0.1, path="hedged"), notes, judged, created=""
+        )
+        broken += (
+            certificate.thresholds is not None
+        )  # read as if it held for "bad", whose risk is .35 at any score
     assert broken > violation_limit(100, 0.1)
 
 

@@ -51,8 +51,8 @@ def certified(
         for item, heard in labels.items()
         for who, label in enumerate(heard)
     ]
-    made = protocol(tuple(labels), task, seed=int(rng.integers(1 << 30)), **more)
-    return calibrate(made, notes, judged, created="")
+    certificate = protocol(tuple(labels), task, seed=int(rng.integers(1 << 30)), **more)
+    return calibrate(certificate, notes, judged, created="")
 
 
 def count(trial: Callable[[np.random.Generator], bool], trials: int) -> int:
@@ -197,8 +197,8 @@ def shifted(rng: np.random.Generator, bound: float, n: int = 300) -> bool:
         update={"roles": config.roles.model_copy(update={"seed": int(rng.integers(1 << 30))})}
     )
     chosen = select(config, Dataset(items, notes), 0, None)
-    said = {note.item_id: [note.label] for note in notes}
-    rows = {name: said[name] for name in chosen.roles["certify"]}
+    stated = {note.item_id: [note.label] for note in notes}
+    rows = {name: stated[name] for name in chosen.roles["certify"]}
     return certified(rows, PAIR, rng, weighting=chosen.weighting).thresholds is not None
 
 
@@ -230,10 +230,13 @@ def replaced(rng: np.random.Generator, rate: float) -> tuple[int, int]:
         "certify": tuple(map(str, names[drawn])), "undrawn": tuple(map(str, names[rest])),
     }  # fmt: skip
     given = protocol([], PAIR, claim="batch", roles=roles, release_human_labels=True)
-    made = calibrate(given, notes, {"j": dict.fromkeys(map(str, names), FOR_A[4])}, created="")
-    if made.chosen is None:
+    certificate = calibrate(given, notes, {"j": dict.fromkeys(map(str, names), FOR_A[4])}, created="")
+    if certificate.chosen is None:
         return -1, -1
-    assert (made.tests[made.chosen].accepted, made.tests[made.chosen].drawn) == (BATCH, DRAWN)
+    assert (certificate.tests[certificate.chosen].accepted, certificate.tests[certificate.chosen].drawn) == (
+        BATCH,
+        DRAWN,
+    )
     errors = int(wrong[rest].sum())
     return tuple(errors - int(errors_allowed(size, ALPHA)) for size in (BATCH, BATCH - DRAWN))  # type: ignore[return-value]
 

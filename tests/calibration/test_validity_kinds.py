@@ -64,7 +64,7 @@ def batch_is_broken(rng: np.random.Generator, release_human_labels: bool) -> boo
     # Where people's labels replace a quarter, the test has least to spare at about .126 wrong.
     scores, truth, path = knife_edge(126 if release_human_labels else 100)
     labels, sample = np.zeros(scores.shape, dtype=int), draw_sample(len(scores), 300, rng)
-    found = certify_batch(
+    result = certify_batch(
         scores,
         labels,
         sample,
@@ -73,11 +73,11 @@ def batch_is_broken(rng: np.random.Generator, release_human_labels: bool) -> boo
         TestRule(ALPHA, DELTA, path),
         release_human_labels=release_human_labels,
     )
-    if found.chosen is None:
+    if result.chosen is None:
         return False
-    released = scores[:, 0] >= path[found.chosen, 0]
+    released = scores[:, 0] >= path[result.chosen, 0]
     released[sample] &= not release_human_labels
-    return bool(truth[released].sum() > errors_allowed(found.table.accepted[found.chosen], ALPHA))
+    return bool(truth[released].sum() > errors_allowed(result.table.accepted[result.chosen], ALPHA))
 
 
 @pytest.mark.parametrize("release_human_labels", [False, True])
@@ -94,10 +94,10 @@ def test_on_batches_from_a_world(name: str) -> None:
     def trial(rng: np.random.Generator) -> bool:
         rows, sample = place.draw(800, rng), draw_sample(800, 250, rng)
         free, path = np.zeros(rows.scores.shape), common_path(rows.scores, 2)
-        found = certify_batch(*rows[:2], sample, rows.truth[sample], free, TestRule(ALPHA, DELTA, path))
-        if found.thresholds is None:
+        result = certify_batch(*rows[:2], sample, rows.truth[sample], free, TestRule(ALPHA, DELTA, path))
+        if result.thresholds is None:
             return False
-        counts = evaluate(found.thresholds[None], *rows, free)
+        counts = evaluate(result.thresholds[None], *rows, free)
         return bool(counts.errors[0] > errors_allowed(counts.accepted, ALPHA)[0])
 
     assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
@@ -175,7 +175,7 @@ def groups_broken(rng: np.random.Generator, names: tuple[str, ...], n: int, enou
     places = [world(name, ALPHA, 1) for name in names]
     parts = [place.draw(n, rng) for place in places]
     rows = Sample(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    found = certify_groups(
+    result = certify_groups(
         *rows,
         np.zeros(rows.scores.shape),
         np.repeat(np.arange(len(names)), n),
@@ -184,7 +184,7 @@ def groups_broken(rng: np.random.Generator, names: tuple[str, ...], n: int, enou
         paths=[common_path(place.scores, 1, size=20) for place in places],
         target_coverage=enough,
     )
-    return any(broken(place, one.thresholds) for place, one in zip(places, found.groups, strict=True))
+    return any(broken(place, one.thresholds) for place, one in zip(places, result.groups, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_mean_losses_keep_the_guarantee(name: str, people: int) -> None:
         scores, losses = draw_losses(place, 300, people, rng)
         labels, free = np.zeros(scores.shape, dtype=int), np.zeros(scores.shape)
         order = rng.permutation(300)
-        found = certify_losses(scores, labels, losses, free, TestRule(ALPHA, DELTA, path), order=order)
-        return broken(place, found.thresholds)
+        result = certify_losses(scores, labels, losses, free, TestRule(ALPHA, DELTA, path), order=order)
+        return broken(place, result.thresholds)
 
     assert count_broken(trial) <= violation_limit(TRIALS, DELTA)
 
@@ -239,10 +239,10 @@ def test_in_an_easy_world_mean_losses_are_certified() -> None:
         scores, losses = draw_losses(place, 500, 5, rng)
         labels, free = np.zeros(scores.shape, dtype=int), np.zeros(scores.shape)
         path, order = common_path(scores, 2), rng.permutation(500)
-        found = certify_losses(
+        result = certify_losses(
             scores, labels, losses, free, TestRule(ALPHA, DELTA, path), order=order
         ).thresholds
-        total += 0.0 if found is None else place.risk_coverage(found)[1] / 50
+        total += 0.0 if result is None else place.risk_coverage(result)[1] / 50
     assert total >= 0.85
 
 
@@ -299,8 +299,8 @@ def test_canary_counting_rows_where_queries_fail_together(g: int, alpha: float) 
     def trial(rng: np.random.Generator) -> bool:
         rows, _ = queries(g, 1.01 * alpha / 0.6, rng)
         path = np.linspace(0.9, 0, 10)[:, None]
-        found = certify(*rows, np.zeros(rows.scores.shape), alpha=alpha, delta=DELTA, path=path)
-        return found.chosen is not None
+        result = certify(*rows, np.zeros(rows.scores.shape), alpha=alpha, delta=DELTA, path=path)
+        return result.chosen is not None
 
     assert count_broken(trial, 200) > violation_limit(200, DELTA)
 
@@ -341,8 +341,8 @@ def test_four_looks_keep_the_guarantee(name: str) -> None:
         rows = place.draw(SIZES[-1], rng)
         for n, level in zip(SIZES, LEVELS, strict=True):
             some = Sample(*(part[:n] for part in rows))
-            found = certify(*some, np.zeros(some.scores.shape), path=path, alpha=ALPHA, delta=level)
-            if broken(place, found.thresholds):
+            result = certify(*some, np.zeros(some.scores.shape), path=path, alpha=ALPHA, delta=level)
+            if broken(place, result.thresholds):
                 return True
         return False
 
@@ -371,9 +371,9 @@ def test_in_an_easy_world_an_early_look_is_enough() -> None:
         for look, n in enumerate(SIZES):
             some = Sample(*(part[:n] for part in rows))
             free = np.zeros(some.scores.shape)
-            found = certify(*some, free, path=plan, alpha=ALPHA, delta=LEVELS[look])
-            if found.thresholds is not None:
-                assert decide(found.thresholds, *rows[:2]).max() >= 0
+            result = certify(*some, free, path=plan, alpha=ALPHA, delta=LEVELS[look])
+            if result.thresholds is not None:
+                assert decide(result.thresholds, *rows[:2]).max() >= 0
                 looks.append(look)
                 break
     assert len(looks) == 40

@@ -25,9 +25,9 @@ def test_failed_and_missing_votes_stay_in_the_denominator() -> None:
         judged(vote(0, sure), planned=4),
         judged(*(vote(i, FAILED) for i in range(4))),
     ]
-    found = confidence(TASK, "ensemble", rows)
-    assert found.label.tolist() == [0, 0, 0, -1]
-    assert found.score.tolist() == [1.0, 0.75, 0.25, 0.0]
+    result = confidence(TASK, "ensemble", rows)
+    assert result.label.tolist() == [0, 0, 0, -1]
+    assert result.score.tolist() == [1.0, 0.75, 0.25, 0.0]
 
 
 def test_votes_that_nobody_has_are_missing_too() -> None:
@@ -35,10 +35,10 @@ def test_votes_that_nobody_has_are_missing_too() -> None:
 
 
 def test_a_shorter_judgment_misses_votes_even_if_it_planned_fewer() -> None:
-    found = confidence(
+    result = confidence(
         TASK, "ensemble", [judged(vote(0, {"B": 0.5})), judged(*(vote(i, {"B": 1}) for i in range(2)))]
     )
-    assert found.score.tolist() == [0.5, 1.0]
+    assert result.score.tolist() == [0.5, 1.0]
 
 
 def test_votes_are_normalised_over_the_labels_in_the_order_of_the_task() -> None:

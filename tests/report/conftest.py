@@ -1,12 +1,15 @@
-"""Share one run with hostile texts among the tests of exports."""
+"""Share a report of the factory, and a run with hostile texts for exports."""
 
 from typing import Any
 
 import pytest
 
+from tests.support import factory
 from tests.support.projects import calibrate, run, write_project
 from trustescalate.project import Project
 from trustescalate.records import Run
+from trustescalate.report.document import build
+from trustescalate.report.sections import Report
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",
@@ -36,3 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def done(project: Project) -> Run:
     return project.load_run()
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    return build(factory.run())

@@ -49,10 +49,10 @@ def start(profile: Path, *, javascript: bool = True) -> webdriver.Chrome:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"hostile": hostile_run(), "run": factory.run(60)}
-    for name, run in made.items():
+    runs = {"hostile": hostile_run(), "run": factory.run(60)}
+    for name, run in runs.items():
         (folder / f"{name}.html").write_text(render_html(build(run)), "utf-8")
-    return {name: (folder / f"{name}.html").as_uri() for name in made}
+    return {name: (folder / f"{name}.html").as_uri() for name in runs}
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def test_nothing_is_wider_than_a_small_screen(
 
 def rows(browser: webdriver.Chrome) -> list[str]:
     script = "return [...document.querySelectorAll('.item:not([hidden])')].map(row => row.dataset.id)"
-    found: list[str] = browser.execute_script(script)
-    return found
+    ids: list[str] = browser.execute_script(script)
+    return ids
 
 
 def test_abstained_rows_come_first_and_the_filter_works(

@@ -24,8 +24,8 @@ from trustescalate.report.export.tables import guarded
 pytestmark = pytest.mark.slow
 
 
-def labels(found: Parsed) -> dict[tuple[str, str], str]:
-    return found.annotations
+def labels(parsed: Parsed) -> dict[tuple[str, str], str]:
+    return parsed.annotations
 
 
 def people(done: Run) -> dict[tuple[str, str], str]:
@@ -39,17 +39,17 @@ def people(done: Run) -> dict[tuple[str, str], str]:
 def test_tables_come_back_whole(target: str, done: Run, tmp_path: Path) -> None:
     given_run = relabelled(done)
     path, _ = exported(target, given_run, tmp_path)
-    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
-    assert found.result.refused == 0
-    assert list(found.items) == [item.id for item in given_run.items]
+    parsed = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert parsed.result.refused == 0
+    assert list(parsed.items) == [item.id for item in given_run.items]
     for item in given_run.items:
-        back = found.items[item.id]
+        back = parsed.items[item.id]
         assert (back.prompt, back.responses, back.group) == (item.prompt, item.responses, item.group)
         assert (back.reference, back.meta) == (item.reference, item.meta)
-    assert labels(found) == people(given_run)
-    said = {(d.item_id, step.judge): step.label for d in given_run.decisions for step in d.trail}
-    assert {key: found.votes(*key)[0][1] for key in found.judgments} == {
-        key: label or "invalid" for key, label in said.items()
+    assert labels(parsed) == people(given_run)
+    verdicts = {(d.item_id, step.judge): step.label for d in given_run.decisions for step in d.trail}
+    assert {key: parsed.votes(*key)[0][1] for key in parsed.judgments} == {
+        key: label or "invalid" for key, label in verdicts.items()
     }
 
 
@@ -57,8 +57,8 @@ def test_json_lines_keep_turns(done: Run, tmp_path: Path) -> None:
     talk = (Turn("assistant", "One."), Turn("user", "And?"), Turn("assistant", "Two."))
     items = tuple(replace(item, responses=(talk, item.responses[1])) for item in done.items)
     path, _ = exported("jsonl", replace(done, items=items), tmp_path)
-    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
-    assert [item.responses for item in found.items.values()] == [item.responses for item in items]
+    parsed = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert [item.responses for item in parsed.items.values()] == [item.responses for item in items]
     (tmp_path / "table").mkdir()
     _, export = exported("csv", replace(done, items=items), tmp_path / "table")
     assert any("conversations become one text" in notice for notice in export.notices)
@@ -67,12 +67,12 @@ def test_json_lines_keep_turns(done: Run, tmp_path: Path) -> None:
 def test_argilla_comes_back(done: Run, tmp_path: Path) -> None:
     given_run = relabelled(done)
     path, _ = exported("argilla", given_run, tmp_path)
-    found = parse(tmp_path / "set", path)
-    assert (found.result.format, found.result.refused) == ("argilla", 0)
-    assert [(i.id, i.prompt, i.responses) for i in found.items.values()] == [
+    parsed = parse(tmp_path / "set", path)
+    assert (parsed.result.format, parsed.result.refused) == ("argilla", 0)
+    assert [(i.id, i.prompt, i.responses) for i in parsed.items.values()] == [
         (item.id, item.prompt, item.responses) for item in given_run.items
     ]
-    assert labels(found) == people(given_run)
+    assert labels(parsed) == people(given_run)
 
 
 def labelled_there(
@@ -100,37 +100,37 @@ def test_label_studio_comes_back(done: Run, tmp_path: Path) -> None:
     path, export = exported("label_studio", given_run, tmp_path)
     tasks = labelled_there(json.loads(path.read_bytes()), people(given_run))
     path.write_text(json.dumps(tasks), encoding="utf-8")
-    found = parse(tmp_path / "set", path)
-    assert found.result.format == "label_studio"
-    assert [(i.id, i.prompt, i.responses, i.reference, i.group) for i in found.items.values()] == [
+    parsed = parse(tmp_path / "set", path)
+    assert parsed.result.format == "label_studio"
+    assert [(i.id, i.prompt, i.responses, i.reference, i.group) for i in parsed.items.values()] == [
         (item.id, item.prompt, item.responses, item.reference, item.group) for item in given_run.items
     ]
     skipped = [key for key, label in people(given_run).items() if label == "skip"]
-    assert labels(found) == {key: label for key, label in people(given_run).items() if label != "skip"}
-    assert found.result.refused == len(skipped) > 0, "who skipped is counted, and says nothing"
+    assert labels(parsed) == {key: label for key, label in people(given_run).items() if label != "skip"}
+    assert parsed.result.refused == len(skipped) > 0, "who skipped is counted, and says nothing"
     shown = {(row.item.id, row.suggestion[0]): row.suggestion[1] for row in export.rows if row.suggestion}
-    assert {key: found.votes(*key)[0][1] for key in found.judgments} == shown
+    assert {key: parsed.votes(*key)[0][1] for key in parsed.judgments} == shown
     assert len(shown) > 0
 
 
 def test_label_studio_comes_back_with_single_answers(done: Run, tmp_path: Path) -> None:
     given_run = single(done, TaskKind.BINARY, ("pass", "fail"))
-    told = {(item.id, "7"): ("pass", "fail")[n % 2] for n, item in enumerate(given_run.items)}
+    answers = {(item.id, "7"): ("pass", "fail")[n % 2] for n, item in enumerate(given_run.items)}
     path, _ = exported("label_studio", given_run, tmp_path)
-    path.write_text(json.dumps(labelled_there(json.loads(path.read_bytes()), told)), encoding="utf-8")
-    found = parse(tmp_path / "set", path)
-    assert found.result.refused == 0
-    assert [(i.id, i.prompt, i.responses) for i in found.items.values()] == [
+    path.write_text(json.dumps(labelled_there(json.loads(path.read_bytes()), answers)), encoding="utf-8")
+    parsed = parse(tmp_path / "set", path)
+    assert parsed.result.refused == 0
+    assert [(i.id, i.prompt, i.responses) for i in parsed.items.values()] == [
         (item.id, item.prompt, item.responses) for item in given_run.items
     ]
-    assert labels(found) == told
+    assert labels(parsed) == answers
 
 
 def test_alpaca_eval_comes_back(done: Run, tmp_path: Path) -> None:
     path, _ = exported("alpaca_eval", done, tmp_path)
-    found = parse(tmp_path / "set", path)
-    assert (found.result.format, found.result.refused) == ("alpaca_eval", 0)
-    back = {(item.prompt, item.responses): item for item in found.items.values()}
+    parsed = parse(tmp_path / "set", path)
+    assert (parsed.result.format, parsed.result.refused) == ("alpaca_eval", 0)
+    back = {(item.prompt, item.responses): item for item in parsed.items.values()}
     for item, decision in zip(done.items, done.decisions, strict=True):
         twin = back[item.prompt, item.responses]
         assert twin.meta == item.meta
@@ -138,20 +138,20 @@ def test_alpaca_eval_comes_back(done: Run, tmp_path: Path) -> None:
             judgment = next(
                 each for each in done.judgments if (each.item_id, each.judge) == (item.id, step.judge)
             )
-            assert found.votes(twin.id, step.judge) == [("", step.label or "invalid")]
-            assert found.judgments[twin.id, step.judge].cost == pytest.approx(judgment.cost)
+            assert parsed.votes(twin.id, step.judge) == [("", step.label or "invalid")]
+            assert parsed.judgments[twin.id, step.judge].cost == pytest.approx(judgment.cost)
 
 
 def test_mt_bench_comes_back_with_both_games(done: Run, tmp_path: Path) -> None:
     path, _ = exported("mt_bench", done, tmp_path)
     beside = [path.with_name(f"{path.name}.{name}.jsonl") for name in ("question", "model_answer")]
-    found = parse(tmp_path / "set", path, *beside)
-    assert (found.result.format, found.result.refused) == ("mt_bench_pair", 0)
+    parsed = parse(tmp_path / "set", path, *beside)
+    assert (parsed.result.format, parsed.result.refused) == ("mt_bench_pair", 0)
     for item in done.items:
-        twin = found.items[f"{item.id}|secret-one|secret-two|turn1"]
+        twin = parsed.items[f"{item.id}|secret-one|secret-two|turn1"]
         assert (twin.prompt, twin.responses) == (item.prompt, item.responses)
     for judgment in done.judgments:
-        votes = found.votes(f"{judgment.item_id}|secret-one|secret-two|turn1", judgment.judge)
+        votes = parsed.votes(f"{judgment.item_id}|secret-one|secret-two|turn1", judgment.judge)
         first = {vote.order: vote for vote in reversed(judgment.votes)}
         assert votes == [(o, max(first[o].probs, key=lambda k: first[o].probs[k])) for o in ("AB", "BA")]
 
@@ -162,9 +162,9 @@ def test_mt_bench_has_two_turns_and_no_place_for_one_order(done: Run, tmp_path: 
     items = tuple(replace(item, responses=(first, second)) for item in done.items)
     path, export = exported("mt_bench", replace(done, items=items), tmp_path)
     beside = [path.with_name(f"{path.name}.{name}.jsonl") for name in ("question", "model_answer")]
-    found = parse(tmp_path / "set", path, *beside)
+    parsed = parse(tmp_path / "set", path, *beside)
     assert export.left_out == {}
-    assert {item.responses for item in found.items.values()} == {(first, second)}
+    assert {item.responses for item in parsed.items.values()} == {(first, second)}
     one = tuple(
         replace(row, votes=tuple(vote for vote in row.votes if vote.order == "AB")) for row in done.judgments
     )
@@ -256,9 +256,9 @@ def test_a_blind_table_is_there_to_be_filled_in(target: str, done: Run, tmp_path
             table = csv.DictWriter(file, rows[0].keys())
             table.writeheader()
             table.writerows(rows)
-        found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
-        assert labels(found) == {(done.items[0].id, "zoe"): "B"}
-        assert found.items[done.items[0].id].prompt == done.items[0].prompt
+        parsed = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+        assert labels(parsed) == {(done.items[0].id, "zoe"): "B"}
+        assert parsed.items[done.items[0].id].prompt == done.items[0].prompt
 
 
 # ── text that would be a formula ─────────────────────────────────────────────────────────────────

@@ -63,8 +63,8 @@ def test_single_answers_can_be_labelled_and_tabled(target: str, done: Run, tmp_p
             item.responses[0] for item in rating.items
         ]
         return
-    found = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
-    assert [item.responses for item in found.items.values()] == [item.responses for item in rating.items]
+    parsed = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
+    assert [item.responses for item in parsed.items.values()] == [item.responses for item in rating.items]
 
 
 def test_what_has_no_meaning_is_refused_by_name(project: Project, done: Run, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_an_incomplete_run_is_exported_with_a_notice(
     folder = Project.open(config).run_path(finished.header.id)
     kept = (folder / "decisions.jsonl").read_bytes().splitlines(keepends=True)[:7]
     (folder / "decisions.jsonl").write_bytes(b"".join(kept))
-    found = write(Project.open(config), tmp_path / "out.jsonl", "jsonl")
-    assert any("7 of" in notice and "not complete" in notice for notice in found.notices)
+    written = write(Project.open(config), tmp_path / "out.jsonl", "jsonl")
+    assert any("7 of" in notice and "not complete" in notice for notice in written.notices)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == len(finished.items)
     assert sum(row["reason"] == "open" for row in rows) == len(rows) - 7
@@ -132,7 +132,7 @@ def test_the_next_judge_is_asked_as_the_run_would_ask_it(done: Run, tmp_path: Pa
         encoding="utf-8",
     )
     project = Project.open(config)
-    found = write(project, tmp_path / "batch.jsonl", "openai_batch", judge="best")
+    written = write(project, tmp_path / "batch.jsonl", "openai_batch", judge="best")
     lines = [json.loads(line) for line in (tmp_path / "batch.jsonl").read_text(encoding="utf-8").splitlines()]
     abstained = [each.item_id for each in finished.decisions if each.label is None]
     ensemble = project.config.ensemble
@@ -146,7 +146,7 @@ def test_the_next_judge_is_asked_as_the_run_would_ask_it(done: Run, tmp_path: Pa
         asked = body["messages"][-1]["content"]
         first, second = texts[item_id] if "|AB|" in line["custom_id"] else texts[item_id][::-1]
         assert asked.index(first) < asked.index(second) or first in second or second in first
-    assert found.left_out == {}
+    assert written.left_out == {}
 
 
 # ── frames and the command ───────────────────────────────────────────────────────────────────────

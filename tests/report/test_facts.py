@@ -2,27 +2,14 @@
 
 from dataclasses import replace
 
-import pytest
-
 from tests.support import factory
-from trustescalate.records import Annotation, Certificate, Clusters, Overall, Run, Task, TaskKind, Unseen
-from trustescalate.report.distribution_shift import SCORE_DRIFT
+from tests.support.report_sections import section, texts
+from tests.support.words import denied
+from trustescalate.records import Annotation, Clusters, Run, Unseen
 from trustescalate.report.document import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
-from trustescalate.report.sections import Report, Section, Table
-
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return build(factory.run())
-
-
-def section(report: Report, slug: str) -> Section:
-    return next(section for section in report.sections if section.slug == slug)
-
-
-def texts(table: Table) -> list[list[str]]:
-    return [[cell.text for cell in row.cells] for row in table.rows]
+from trustescalate.report.markdown import render_markdown
+from trustescalate.report.sections import Report
 
 
 def test_the_claim(report: Report) -> None:
@@ -57,10 +44,10 @@ def test_intervals_are_exact_and_rounded_outwards(report: Report) -> None:
 
 
 def test_what_chose_the_policy_has_no_interval_and_the_last_judge_has_one_either_way() -> None:
-    for made in (factory.certificate(), factory.no_certificate()):
+    for given in (factory.certificate(), factory.no_certificate()):
         rows = {
             row[0]: row
-            for row in texts(section(build_calibration(made), "agreement-with-human-labels").tables[0])
+            for row in texts(section(build_calibration(given), "agreement-with-human-labels").tables[0])
         }
         assert rows["Observed on accepted certification rows"][3] == "—"
         assert rows["The last judge alone, on every certification row"][3].endswith(" %")
@@ -71,22 +58,22 @@ def test_items_of_one_cluster_are_one_draw() -> None:
     """Where each item counts once all are compared, and whole clusters are what was drawn."""
     whole = factory.run(60)
     alone = build(whole).measures
-    made = replace(whole.header.certificate, clusters=Clusters(60, 5, "row_weighted", rows=60))
-    counted = replace(whole, header=replace(whole.header, certificate=made))
+    given = replace(whole.header.certificate, clusters=Clusters(60, 5, "row_weighted", rows=60))
+    counted = replace(whole, header=replace(whole.header, certificate=given))
     for size in (1, 5):
         items = tuple(replace(item, group=f"g{k // size}") for k, item in enumerate(whole.items))
-        found = build(replace(counted, items=items)).measures
-        assert found.judged_agreement == alone.judged_agreement
-        assert (found.judged_agreement_lower == alone.judged_agreement_lower) == (size == 1)
-    assert found.judged_agreement_lower.value < alone.judged_agreement_lower.value
+        measures = build(replace(counted, items=items)).measures
+        assert measures.judged_agreement == alone.judged_agreement
+        assert (measures.judged_agreement_lower == alone.judged_agreement_lower) == (size == 1)
+    assert measures.judged_agreement_lower.value < alone.judged_agreement_lower.value
 
 
 def test_where_each_cluster_counts_once_one_item_of_each_is_compared() -> None:
     whole = factory.run(60)
     items = tuple(replace(item, group=f"g{k // 5}") for k, item in enumerate(whole.items))
-    found = build(replace(whole, items=items)).measures.judged_agreement
-    assert found.counts is not None
-    assert found.counts[1] <= 12
+    measures = build(replace(whole, items=items)).measures.judged_agreement
+    assert measures.counts is not None
+    assert measures.counts[1] <= 12
     single = tuple(replace(item, group=f"g{k}") for k, item in enumerate(whole.items))
     assert build(replace(whole, items=single)).measures.judged_agreement.counts == (48, 54)
 
@@ -107,8 +94,8 @@ def test_items_that_everybody_skips_are_disagreed_on() -> None:
     measures = build(replace(whole, annotations=skips)).measures
     released = sum(row.label is not None for row in whole.decisions)
     assert measures.judged_agreement.counts == (0, released)
-    made = whole.header.certificate
-    outside = replace(made, task=replace(made.task, skips="outside"))
+    given = whole.header.certificate
+    outside = replace(given, task=replace(given.task, skips="outside"))
     given = replace(whole, header=replace(whole.header, certificate=outside), annotations=skips)
     assert build(given).measures.judged_agreement.value is None
     assert "no item with a released verdict" in build(given).measures.judged_agreement.note
@@ -260,6 +247,18 @@ def test_sections_carry_their_own_name(report: Report) -> None:
     assert [section.slug for section in build(factory.grouped_run()).sections] == by_value
 
 
+def test_headings_and_sentences_use_the_terms_of_the_field(report: Report) -> None:
+    assert "; ".join(section.title for section in report.sections) == (
+        "Agreement with human labels; Win rate over all items; Leaderboard; "
+        "Cascade: decisions and cost per tier; Abstentions (human review queue); Distribution-shift check; "
+        "Certificate; Risk-coverage curve; Inter-annotator agreement; Alternative-annotator test; "
+        "Judges: calibration and bias; Provenance"
+    )
+    page = render_markdown(report) + render_markdown(build(factory.grouped_run()))
+    assert all(term in page for term in ("selective risk", "held out", "position bias", "length bias"))
+    assert not list(denied(page))
+
+
 def test_guarantees_by_value() -> None:
     report = build(factory.grouped_run())
     guarantees, outcomes, tests, policies, every = section(report, "guarantees-by-group").tables
@@ -292,15 +291,15 @@ def test_values_left_out() -> None:
         ["fi", "40", "—", "—", "—", "—", "no guarantee: the others gave no certificate"],
     ]
     assert "3 rows of rare groups" in shown.text[1]
-    for limits, said in (((0.02, 0.149), "yes"), ((0.1, 0.2), "too few rows to tell")):
-        assert carried_over(Unseen("x", 99, True, 90, 5, limits, (0.8, 1.0)), 0.15) == said
+    for limits, agreement in (((0.02, 0.149), "yes"), ((0.1, 0.2), "too few rows to tell")):
+        assert carried_over(Unseen("x", 99, True, 90, 5, limits, (0.8, 1.0)), 0.15) == agreement
     assert carried_over(Unseen("x", 99, True, 0, 0, (0.0, 1.0), (0.0, 0.1)), 0.15) == "nothing was released"
 
 
 def test_a_free_judge_has_no_cost_to_compare_with() -> None:
     run = factory.run(10)
-    made = run.header.certificate
-    free = replace(made, diagnostics=tuple(replace(row, cost=0.0) for row in made.diagnostics))
+    given = run.header.certificate
+    free = replace(given, diagnostics=tuple(replace(row, cost=0.0) for row in given.diagnostics))
     figure = build(replace(run, header=replace(run.header, certificate=free))).measures.cost_share
     assert (figure.text, figure.note) == ("—", "the last judge has no recorded cost")
 
@@ -332,111 +331,3 @@ def test_without_a_band_nothing_is_said_of_it() -> None:
     assert risk.risk_coverage is not None
     assert risk.risk_coverage.limits == ()
     assert (len(risk.text), len(risk.tables)) == (1, 1)
-
-
-def test_the_mean_over_all_items(report: Report) -> None:
-    shown = section(report, "mean-over-all-items")
-    assert shown.title == "Win rate over all items"
-    assert texts(shown.tables[0]) == [
-        ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"],
-        ["From labels alone, exact (Clopper-Pearson)", "—", "48.1 to 60.1 %"],
-        ["Limits from released verdicts alone", "—", "33.1 to 69.0 %"],
-    ]
-
-
-def test_with_few_labels_only_these_are_shown() -> None:
-    few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
-    shown = section(build(replace(factory.run(10), overall=few)), "mean-over-all-items")
-    assert texts(shown.tables[0])[0][1:] == ["—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100): use the" in shown.text[3]
-    assert "shown from 100 labels on" in shown.text[2]
-
-
-@pytest.mark.parametrize("made", [factory.certificate(), factory.no_certificate()])
-def test_a_calibration_shows_its_mean_certified_or_not(made: Certificate) -> None:
-    shown = section(build_calibration(replace(made, overall=factory.overall())), "mean-over-all-items")
-    assert texts(shown.tables[0])[0] == ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"]
-    assert "whether or not anything is certified" in shown.text[1]
-
-
-def test_a_coefficient_without_an_interval_says_why() -> None:
-    said = factory.people()
-    bare = replace(said.coefficients[0], interval=None, reason="too few rows")
-    made = replace(factory.certificate(), annotator_agreement=replace(said, coefficients=(bare,)))
-    assert (
-        f"No interval for {bare.name}: too few rows."
-        in section(build_calibration(made), "inter-annotator-agreement").text
-    )
-
-
-def test_a_mean_that_is_not_known_says_why() -> None:
-    shown = section(build(factory.incomplete_run()), "mean-over-all-items")
-    assert (shown.text, shown.tables) == (("It could not be measured: the run is not complete.",), ())
-
-
-@pytest.mark.parametrize(
-    ("kind", "labels", "title", "cells"),
-    [
-        ("binary", ("pass", "fail"), "Pass rate over all items", ["53.1 %", "49.1 to 57.3 %"]),
-        ("rating", ("1", "2", "3"), "Mean rating over all items", ["0.53", "0.49 to 0.57"]),
-    ],
-)
-def test_the_mean_is_named_after_the_task(
-    kind: str, labels: tuple[str, ...], title: str, cells: list[str]
-) -> None:
-    run = factory.run(10, annotated=False)
-    made = replace(run.header.certificate, task=Task(TaskKind(kind), "?", labels))
-    shown = section(build(replace(run, header=replace(run.header, certificate=made))), "mean-over-all-items")
-    assert shown.title == title
-    assert texts(shown.tables[0])[0][1:] == cells
-
-
-def test_labels_without_an_order_have_no_such_section() -> None:
-    run = factory.run(10, annotated=False)
-    made = replace(run.header.certificate, task=Task(TaskKind.CHOICE, "?", ("A", "B", "tie")))
-    none = replace(run, header=replace(run.header, certificate=made), overall=Overall(None, "no order"))
-    assert "mean-over-all-items" not in [section.slug for section in build(none).sections]
-
-
-def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
-    moved = build(replace(factory.run(), shift=factory.shift(raised=True)))
-    assert moved.banners == (SCORE_DRIFT,)
-    assert moved.measures == report.measures
-    assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
-        "medium-70b", "120", "150", "0.281", "0.0004", "score drift",
-    ]  # fmt: skip
-    assert section(moved, "distribution-shift-check").text[0].startswith(SCORE_DRIFT)
-    assert section(report, "distribution-shift-check").text[0].startswith("No tier's scores have drifted")
-
-
-def test_inter_annotator_agreement(report: Report) -> None:
-    coefficients, annotators, pairs = section(report, "inter-annotator-agreement").tables
-    assert texts(coefficients)[0] == ["Fleiss κ", "0.721", "0.661 to 0.772"]
-    assert texts(coefficients)[2] == ["Gwet AC1", "—", "—"]
-    assert texts(annotators)[0] == ["ann", "250", "12", "0", "460", "87.2 %"]
-    assert texts(annotators)[2] == ["cy", "20", "0", "2", "0", "—"]
-    assert texts(pairs) == [["ann", "bob", "230", "87.0 %"]]
-
-
-def test_the_alternative_annotator_test(report: Report) -> None:
-    shown = section(report, "alternative-annotator-test")
-    assert "large could replace an annotator" in shown.text[0]
-    assert "Left out, with fewer than 30 rows: cy." in shown.text[0]
-    assert texts(shown.tables[0])[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
-
-
-def test_without_enough_annotators_the_reason_is_stated() -> None:
-    made, agreement = factory.certificate(), factory.people()
-
-    def shown(**changes: object) -> Report:
-        return build_calibration(replace(made, **changes))
-
-    two = replace(agreement, annotators=agreement.annotators[:2], stand_ins=())
-    for few, reason in ((two, "needs three annotators"), (replace(agreement, stand_ins=()), "there is none")):
-        test = section(shown(annotator_agreement=few), "alternative-annotator-test")
-        assert reason in test.text[0]
-        assert test.tables == ()
-    alone = shown(annotator_agreement=None, human_agreement=None)
-    slugs = {section.slug for section in alone.sections}
-    assert not slugs & {"inter-annotator-agreement", "alternative-annotator-test"}
-    assert "one annotator per row" in section(alone, "agreement-with-human-labels").text[0]

@@ -48,15 +48,15 @@ def test_a_certified_whole_current_run_passes() -> None:
 
 def test_a_value_whose_guarantee_fresh_labels_contradict_is_a_breach() -> None:
     none = missing("nobody labelled any")
-    said = {"de": figure(0.7), "en": figure(0.9), "fi": none}
-    facts = tuple(GroupFacts(value, figure(0.8), none, upper) for value, upper in said.items())
-    made = replace(report(), groups=facts)
-    verdict = decide(made, policy())
+    upper_ends = {"de": figure(0.7), "en": figure(0.9), "fi": none}
+    facts = tuple(GroupFacts(value, figure(0.8), none, upper) for value, upper in upper_ends.items())
+    grouped = replace(report(), groups=facts)
+    verdict = decide(grouped, policy())
     assert (verdict.status, failing(verdict)) == ("fail", {"agreement in group 'de'": "fail"})
     assert [check.name for check in verdict.checks if "group" in check.name] == [
         "agreement in group 'de'", "agreement in group 'en'",
     ]  # fmt: skip
-    assert decide(made, policy(agreement=None)).status == "pass"
+    assert decide(grouped, policy(agreement=None)).status == "pass"
 
 
 def test_too_little_coverage_is_a_breach() -> None:

@@ -143,9 +143,9 @@ def test_policy_allows_nothing_inline(report: Report) -> None:
 
 
 def test_an_incomplete_or_simulated_run_is_loud() -> None:
-    for made in (build(factory.incomplete_run()), build(factory.simulated_run())):
-        assert 'class="banner"' in render_html(made)
-        assert f"> **{made.banners[0]}**" in render_markdown(made)
+    for shown in (build(factory.incomplete_run()), build(factory.simulated_run())):
+        assert 'class="banner"' in render_html(shown)
+        assert f"> **{shown.banners[0]}**" in render_markdown(shown)
 
 
 def test_a_large_run_says_what_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 def with_certificate(run: Run, **changes: object) -> Run:
-    made = replace(run.header.certificate, **changes)  # type: ignore[arg-type]
-    return replace(run, header=replace(run.header, certificate=made))
+    changed = replace(run.header.certificate, **changes)  # type: ignore[arg-type]
+    return replace(run, header=replace(run.header, certificate=changed))
 
 
 def by_hand(certificate: Certificate, released: int, *, looks: int = 1) -> tuple[int, int]:
@@ -86,9 +86,9 @@ def test_it_stands_on_the_page_in_markdown_and_in_what_the_gate_says() -> None:
     assert start in render_html(report)
     assert start in render_markdown(report)
     verdict = decide(report, GateTable(min_agreement=0.85))
-    said = {check.name: check.message for check in verdict.checks}
-    assert said["certificate"] == f"{report.claim} {report.run_claim}"
-    assert said["agreement with human labels"] == "over items from the same population"
+    messages = {check.name: check.message for check in verdict.checks}
+    assert messages["certificate"] == f"{report.claim} {report.run_claim}"
+    assert messages["agreement with human labels"] == "over items from the same population"
     xml = render_junit("gate", [(check.name, check.status, check.message) for check in verdict.checks])
     assert start in xml
 

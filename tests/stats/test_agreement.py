@@ -113,9 +113,9 @@ def textbook() -> np.ndarray:
 def draw(rng: np.random.Generator, n: int, c: int = 3) -> np.ndarray:
     """Three people, easy and hard items, one opinion in ten missing."""
     easy, truth = rng.choice([0.6, 0.95], size=(n, 1)), rng.integers(c, size=(n, 1))
-    said = np.where(rng.random((n, 3)) < easy, truth, rng.integers(c, size=(n, 3)))
+    labels = np.where(rng.random((n, 3)) < easy, truth, rng.integers(c, size=(n, 3)))
     there = rng.random((n, 3)) > 0.1
-    return np.stack([((said == k) & there).sum(axis=1) for k in range(c)], axis=1)
+    return np.stack([((labels == k) & there).sum(axis=1) for k in range(c)], axis=1)
 
 
 @pytest.mark.parametrize("c", [2, 4])
@@ -187,15 +187,15 @@ def test_coefficients_are_none_where_nothing_is_beyond_chance() -> None:
 @pytest.mark.parametrize("name", COEFFICIENTS)
 @pytest.mark.parametrize("n", [30, 60])
 def test_agreement_intervals_cover(name: str, n: int) -> None:
-    rng, trials, delta, missed, found = np.random.default_rng(n), 300, 0.1, 0, 0
+    rng, trials, delta, missed, result = np.random.default_rng(n), 300, 0.1, 0, 0
     true = COEFFICIENTS[name](draw(rng, 200_000))
     for _ in range(trials):
         interval = agreement_interval(name, draw(rng, n), delta)  # type: ignore[arg-type]
         if interval is not None:
-            found += 1
+            result += 1
             missed += not interval[0] <= true <= interval[1]
     assert missed <= violation_limit(trials, delta)
-    assert found > 0.8 * trials
+    assert result > 0.8 * trials
 
 
 def test_clustered_agreement_intervals_cover_where_row_wise_ones_do_not() -> None:

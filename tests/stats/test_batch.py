@@ -152,13 +152,13 @@ def test_over_all_samples_the_guarantee_is_broken_at_most_as_often_as_said(
     samples = [np.array(drawn) for drawn in combinations(range(size), n)]
     broken, certificates = 0, 0
     for sample in samples:
-        found = batch.certified(
+        result = batch.certified(
             sample, alpha, delta, procedure=procedure, release_human_labels=release_human_labels
         )
-        allowed = errors_allowed(found.table.accepted, alpha)
+        allowed = errors_allowed(result.table.accepted, alpha)
         actual = np.array([batch.wrong(policy, sample, release_human_labels) for policy in batch.path])
-        broken += bool((found.table.rejected & (actual > allowed)).any())
-        certificates += found.chosen is not None
+        broken += bool((result.table.rejected & (actual > allowed)).any())
+        certificates += result.chosen is not None
     assert broken <= delta * len(samples)
     assert certificates > 0 or name in ("many wrong", "little")
 
@@ -193,15 +193,15 @@ def test_a_plan_of_one_part_is_its_path_and_pooled_scores_are_read() -> None:
     stack = Stack(2, np.array([[[1.0, 0.0]]]))
     read = stacked_scores(stack, Votes(batch.scores, np.zeros(batch.scores.shape, dtype=int))).scores
     batch.path = Plan.of(np.unique(read)[::-1][:, None])._replace(readings=(stack,))  # type: ignore[assignment]
-    found = batch.certified(sample, alpha, 0.1)
-    assert found.table.accepted.tolist() == [int((read >= tau).sum()) for tau in np.unique(read)[::-1]]
+    result = batch.certified(sample, alpha, 0.1)
+    assert result.table.accepted.tolist() == [int((read >= tau).sum()) for tau in np.unique(read)[::-1]]
 
 
 def test_an_abstention_has_a_price() -> None:
     batch, alpha = Batch(200, [150, 170], list(range(20, 201, 20))), 0.1
     sample = draw_sample(200, 80, np.random.default_rng(0))
-    found = batch.certified(sample, alpha, 0.1, prefer="total", abstention_price=5.0)
-    assert found.chosen == np.flatnonzero(found.table.rejected)[-1]
+    result = batch.certified(sample, alpha, 0.1, prefer="total", abstention_price=5.0)
+    assert result.chosen == np.flatnonzero(result.table.rejected)[-1]
 
 
 def test_canary_handing_on_what_the_laxer_test_passed_breaks_the_guarantee() -> None:
@@ -239,7 +239,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
     rows = world("monotone", 0.1, 2).draw(1000, np.random.default_rng(0))
     sample, path = draw_sample(1000, 300, np.random.default_rng(1)), common_path(rows.scores, 2)
     for replaced in (False, True):
-        found = certify_batch(
+        result = certify_batch(
             rows.scores,
             rows.labels,
             sample,
@@ -248,7 +248,7 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
             TestRule(0.1, 0.1, path),
             release_human_labels=replaced,
         )
-        table = found.table
+        table = result.table
         for t, policy in enumerate(path):
             tier = decide(policy, rows.scores, rows.labels)
             inside = sample[tier[sample] >= 0]
@@ -259,9 +259,9 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
         p = batch_pvalue(table.errors, table.drawn, table.accepted, 0.1, release_human_labels=replaced)
         np.testing.assert_array_equal(table.p_value, p)
         np.testing.assert_array_equal(table.rejected, (p <= table.level) & (table.level > 0))
-        assert found.chosen is not None
-        assert table.released[found.chosen] == table.released[table.rejected].max()
-        assert found.errors_upper <= errors_allowed(table.accepted[found.chosen], 0.1)
+        assert result.chosen is not None
+        assert table.released[result.chosen] == table.released[table.rejected].max()
+        assert result.errors_upper <= errors_allowed(table.accepted[result.chosen], 0.1)
 
 
 @pytest.mark.parametrize("size", [600, 1500, 2900])
@@ -274,9 +274,9 @@ def test_few_undrawn_rows_leave_little_to_be_unsure_of(size: int) -> None:
         rows, sample = place.draw(size, rng), draw_sample(size, n, rng)
         path, free = common_path(rows.scores, 2), np.zeros(rows.scores.shape)
         some = Sample(*(part[sample] for part in rows))
-        found = certify(*some, free[sample], alpha=0.1, delta=0.1, path=path)
-        if found.thresholds is not None:
-            population += np.mean(decide(found.thresholds, rows.scores, rows.labels) >= 0) / 40
+        result = certify(*some, free[sample], alpha=0.1, delta=0.1, path=path)
+        if result.thresholds is not None:
+            population += np.mean(decide(result.thresholds, rows.scores, rows.labels) >= 0) / 40
         for release_human_labels in (False, True):
             one = certify_batch(
                 rows.scores,

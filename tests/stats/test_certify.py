@@ -22,9 +22,9 @@ def result(rows: Sample, path: object = None, **more: object) -> Certified:
 
 def test_every_number_can_be_recomputed_from_its_counts() -> None:
     rows = sample("monotone")
-    found = result(rows)
-    table = found.table
-    assert found.chosen is not None
+    outcome = result(rows)
+    table = outcome.table
+    assert outcome.chosen is not None
     for t, policy in enumerate(table.policies):
         tier = decide(policy, rows.scores, rows.labels)
         released = np.flatnonzero(tier >= 0)
@@ -33,9 +33,9 @@ def test_every_number_can_be_recomputed_from_its_counts() -> None:
         expected = binom.cdf(table.errors[t], table.accepted[t], ALPHA) if len(released) else 1
         assert table.p_value[t] == pytest.approx(expected)
     np.testing.assert_array_equal(table.rejected, (table.p_value <= table.level) & (table.level > 0))
-    assert table.rejected[found.chosen]
-    assert table.accepted[found.chosen] >= table.accepted[table.rejected].max() - 0.02 * 500
-    assert found.coverage_lower < table.accepted[found.chosen] / 500
+    assert table.rejected[outcome.chosen]
+    assert table.accepted[outcome.chosen] >= table.accepted[table.rejected].max() - 0.02 * 500
+    assert outcome.coverage_lower < table.accepted[outcome.chosen] / 500
 
 
 @pytest.mark.parametrize("path", [None, "tierwise"])
@@ -46,11 +46,11 @@ def test_row_order_and_label_names_do_not_matter(path: str | None) -> None:
     shuffled = Sample(*(part[order] for part in rows))
     renamed = Sample(rows.scores, 1 - rows.labels, 1 - rows.truth)
     for other in (shuffled, renamed):
-        found = result(other, path)
-        for before, after in zip(expected.table, found.table, strict=True):
+        outcome = result(other, path)
+        for before, after in zip(expected.table, outcome.table, strict=True):
             np.testing.assert_array_equal(before, after)
-        assert found[0] == expected[0]
-        assert found[2] == expected[2]
+        assert outcome[0] == expected[0]
+        assert outcome[2] == expected[2]
 
 
 @pytest.mark.parametrize("path", [None, "tierwise"])
@@ -82,9 +82,9 @@ def test_tierwise_tests_each_tier_on_what_is_left() -> None:
         assert (released.sum(), wrong.sum()) == (tests.accepted[j], tests.errors[j])
         assert tests.p_value[j] <= DELTA / 2
         assert tests.thresholds[j] in grid
-    found = result(rows, "tierwise")
-    np.testing.assert_array_equal(found.thresholds, tests.thresholds)
-    assert found.table.policies[0].tolist() == [tests.thresholds[0], np.inf]
+    outcome = result(rows, "tierwise")
+    np.testing.assert_array_equal(outcome.thresholds, tests.thresholds)
+    assert outcome.table.policies[0].tolist() == [tests.thresholds[0], np.inf]
 
 
 def test_a_tier_that_did_not_pass_is_skipped() -> None:

@@ -43,10 +43,10 @@ def test_no_rows_no_evidence() -> None:
     none = np.zeros(0, dtype=int)
     assert cluster_pvalue(none, none, 0.1, 5) == 1
     empty = np.zeros((0, 2))
-    found = certify_clusters(
+    result = certify_clusters(
         empty, empty.astype(int), none, empty, none, TestRule(0.1, 0.1, PATH), largest=5, order=none
     )
-    assert found[:2] == (None, None)
+    assert result[:2] == (None, None)
 
 
 def test_wrong_input_is_refused() -> None:
@@ -73,11 +73,11 @@ def test_plans_stacks_and_prices_are_those_of_a_plain_certificate() -> None:
     hedged = hedged_path(Votes(rows.scores[:50], rows.labels[:50]), 2, classes=2)
     plans = (hedged, stacked_path(dev, None, classes=2), PLAN)
     for plan in plans:
-        found = certify_clusters(*rows, costs, cluster, priced.along(plan), **how)  # type: ignore[arg-type]
+        result = certify_clusters(*rows, costs, cluster, priced.along(plan), **how)  # type: ignore[arg-type]
         counts = evaluate(plan.policies, *plan.rows(Rows(*rows, costs)))
-        np.testing.assert_array_equal(found.table.errors, counts.errors)
-        assert found.chosen is not None
+        np.testing.assert_array_equal(result.table.errors, counts.errors)
+        assert result.chosen is not None
         paid = counts.cost + 100.0 * (1 - counts.accepted / 1000)
-        assert paid[found.chosen] == paid[found.table.rejected].min()
-    found = certify_clusters(*rows, costs, cluster, rule.along(plans[0]), **how)  # type: ignore[arg-type]
-    assert found.table.level.max() <= 0.1
+        assert paid[result.chosen] == paid[result.table.rejected].min()
+    result = certify_clusters(*rows, costs, cluster, rule.along(plans[0]), **how)  # type: ignore[arg-type]
+    assert result.table.level.max() <= 0.1

@@ -32,12 +32,12 @@ def test_dev_rows_certify_nothing_and_certification_rows_choose_nothing() -> Non
 
 
 def test_dev_rows_choose_a_path_that_works() -> None:
-    found = certify_paths(rows_of("deceptive", 800), np.arange(800) % 4 == 0, RULE, classes=2)
-    assert [result.name for result in found.results] == list(PATHS)
-    best = found.results[found.chosen]
+    outcome = certify_paths(rows_of("deceptive", 800), np.arange(800) % 4 == 0, RULE, classes=2)
+    assert [result.name for result in outcome.results] == list(PATHS)
+    best = outcome.results[outcome.chosen]
     assert best.name != "common"
     assert best.certified.chosen is not None
-    assert best.coverage == max(result.coverage for result in found.results)
+    assert best.coverage == max(result.coverage for result in outcome.results)
 
 
 def test_the_wish_decides_between_paths() -> None:

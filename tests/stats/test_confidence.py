@@ -31,16 +31,16 @@ def test_stopping_early_decides_as_the_full_ensemble(
     label, score = (part[0] for part in ESTIMATORS[estimator](votes[None]))
     taus = [*more, score, np.nextafter(score, 2), np.nextafter(score, -1), 0.5, 1.0]
     for seen in range(len(votes) + 1):
-        found = bounds(estimator, votes[:seen], len(votes))
-        assert found.low <= score <= found.high
-        assert found.label in (-1, label)
+        result = bounds(estimator, votes[:seen], len(votes))
+        assert result.low <= score <= result.high
+        assert result.label in (-1, label)
         for tau in taus:
             accepted = label >= 0 and score >= tau
-            if found.label >= 0 and found.low >= tau:
+            if result.label >= 0 and result.low >= tau:
                 assert accepted
-            if found.high < tau:
+            if result.high < tau:
                 assert not accepted
-    assert found == (label, score, score)
+    assert result == (label, score, score)
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
@@ -102,12 +102,12 @@ def test_a_stored_tie_orders_rows_within_a_level_and_never_across(seed: int, k: 
     votes, tie = np.eye(c)[rng.integers(c, size=(30, k))], rng.random(30)
     plain, split = sampled(votes), sampled(votes, tie)
     np.testing.assert_array_equal(plain.label, split.label)
-    said = np.flatnonzero(plain.label >= 0)
-    for i in said:
-        assert np.all(split.score[said][plain.score[said] < plain.score[i]] < split.score[i])
+    stated = np.flatnonzero(plain.label >= 0)
+    for i in stated:
+        assert np.all(split.score[stated][plain.score[stated] < plain.score[i]] < split.score[i])
         for seen in range(k + 1):
-            found = bounds("sampled", votes[i, :seen], k, tie=tie[i])
-            assert found.low <= split.score[i] <= found.high
+            result = bounds("sampled", votes[i, :seen], k, tie=tie[i])
+            assert result.low <= split.score[i] <= result.high
     with pytest.raises(ValueError, match="tie"):
         sampled(votes, 1.0)
 

@@ -45,9 +45,9 @@ def mean_share(scores: FloatArray, wrong: BoolArray, m: int, alpha: float, rule:
     total, ways = Fraction(0), 0
     for items in combinations(range(len(scores)), m):
         mine = np.isin(np.arange(len(scores)), items)
-        found = rule(scores[mine], scores[~mine], wrong[~mine], alpha)
-        if found.any():
-            total += Fraction(int(wrong[mine][found].sum()), int(found.sum()))
+        result = rule(scores[mine], scores[~mine], wrong[~mine], alpha)
+        if result.any():
+            total += Fraction(int(wrong[mine][result].sum()), int(result.sum()))
         ways += 1
     return total / ways
 
@@ -87,8 +87,8 @@ def test_over_all_splits_pooled_judges_keep_the_limit_too(seed: int, alpha: floa
     for items in combinations(range(n + m), m):
         mine = np.isin(np.arange(n + m), items)
         run, known = Votes(scores[mine], labels[mine]), Votes(scores[~mine], labels[~mine])
-        found = select_run(run, known, right[~mine], alpha)
-        out, label = found.selected.released, found.read.labels[:, -1]
+        result = select_run(run, known, right[~mine], alpha)
+        out, label = result.selected.released, result.read.labels[:, -1]
         assert (label[out] >= 0).all()
         total += (~right[mine][out, label[out]]).mean() if out.any() else 0.0
         ways += 1
@@ -105,12 +105,12 @@ def test_it_is_benjamini_hochberg_on_the_p_values(seed: int, n: int, m: int, alp
     ranked = sorted(p)
     passed = [k for k in range(1, m + 1) if ranked[k - 1] <= Fraction(str(alpha)) * k / m]
     limit = ranked[passed[-1] - 1] if passed else Fraction(-1)
-    found = select(scores, known, wrong, alpha)
-    assert found.released.tolist() == [each <= limit for each in p]
-    if found.threshold is not None:
-        assert (found.accepted, found.wrong) == (
-            int((known >= found.threshold).sum()),
-            int((known[wrong] >= found.threshold).sum()),
+    result = select(scores, known, wrong, alpha)
+    assert result.released.tolist() == [each <= limit for each in p]
+    if result.threshold is not None:
+        assert (result.accepted, result.wrong) == (
+            int((known >= result.threshold).sum()),
+            int((known[wrong] >= result.threshold).sum()),
         )
 
 
@@ -120,8 +120,8 @@ def simulated(rule: Rule, n: int, m: int, alpha: float, trials: int, seed: int) 
     for trial in range(trials):
         scores = rng.random(n + m)
         wrong = rng.random(n + m) < (1 - scores) / 1.5
-        found = rule(scores[n:], scores[:n], wrong[:n], alpha)
-        shares[trial] = wrong[n:][found].mean() if found.any() else 0.0
+        result = rule(scores[n:], scores[:n], wrong[:n], alpha)
+        shares[trial] = wrong[n:][result].mean() if result.any() else 0.0
     return shares
 
 
@@ -154,9 +154,9 @@ def test_the_mean_share_in_every_world(name: str) -> None:
     for trial in range(trials):
         scores, labels, truth = place.draw(n + m, rng)
         right = truth[:, None] == np.arange(2)
-        found = select_run(Votes(scores[:m], labels[:m]), Votes(scores[m:], labels[m:]), right[m:], alpha)
-        out = found.selected.released
-        shares[trial] = (~right[:m][out, found.read.labels[out, -1]]).mean() if out.any() else 0.0
+        result = select_run(Votes(scores[:m], labels[:m]), Votes(scores[m:], labels[m:]), right[m:], alpha)
+        out = result.selected.released
+        shares[trial] = (~right[:m][out, result.read.labels[out, -1]]).mean() if out.any() else 0.0
     assert shares.mean() <= alpha + upper_slack(shares)
     assert (shares > alpha).mean() < 0.6
 
@@ -165,8 +165,8 @@ def test_too_few_rows_release_nothing_and_the_fewest_can() -> None:
     for alpha in (0.05, 0.1, 0.15, 0.3, 0.9):
         least = fewest_rows(alpha)
         for n, any_released in ((least - 1, False), (least, True)):
-            found = select(np.ones(3), np.zeros(max(n, 0)), np.zeros(max(n, 0), dtype=bool), alpha)
-            assert found.released.any() == (any_released and n >= 0)
+            result = select(np.ones(3), np.zeros(max(n, 0)), np.zeros(max(n, 0), dtype=bool), alpha)
+            assert result.released.any() == (any_released and n >= 0)
     assert select(np.ones(3), np.zeros(0), np.zeros(0, dtype=bool), 0.5).threshold is None
     assert select(np.ones(0), np.zeros(9), np.zeros(9, dtype=bool), 0.5).threshold is None
 
@@ -175,9 +175,9 @@ def test_rows_without_a_verdict_prove_nothing() -> None:
     """Judges that failed on the labelled rows and answer now: nothing is known of what they say."""
     silent, right = Votes(np.zeros((50, 1)), np.full((50, 1), -1)), np.ones((50, 2), dtype=bool)
     run = Votes(np.ones((20, 1)), np.zeros((20, 1), dtype=np.int64))
-    found = select_run(run, silent, right, 0.2)
-    assert (found.rows, found.items, found.selected.threshold) == (0, 20, None)
-    assert not found.selected.released.any()
+    result = select_run(run, silent, right, 0.2)
+    assert (result.rows, result.items, result.selected.threshold) == (0, 20, None)
+    assert not result.selected.released.any()
 
 
 def test_what_is_refused() -> None:

@@ -64,15 +64,15 @@ def test_it_is_stable_at_a_million_labels(side: str, alpha: float) -> None:
     n = 1_000_000
     errors = np.linspace(0, n, 101).astype(int)
     assert np.isfinite(log_evidence(errors, n, alpha, side)).all()
-    found = log_evidence(errors, n, alpha, side, (1.0, 1.0))
-    assert np.isfinite(found).all()
-    direction = np.diff(found) if side == "above" else -np.diff(found)
+    result = log_evidence(errors, n, alpha, side, (1.0, 1.0))
+    assert np.isfinite(result).all()
+    direction = np.diff(result) if side == "above" else -np.diff(result)
     assert np.all(direction > 0)
     rate = np.clip(errors / n, 1e-300, 1 - 1e-16)
     divergence = rate * np.log(rate / alpha) + (1 - rate) * np.log((1 - rate) / (1 - alpha))
     far = (errors / n < alpha - 0.005) if side == "below" else (errors / n > alpha + 0.005)
     far &= (errors > 0) & (errors < n)
-    assert np.all(np.abs(found - n * divergence)[far] < 25 + 0.5 * np.log(n))
+    assert np.all(np.abs(result - n * divergence)[far] < 25 + 0.5 * np.log(n))
 
 
 def test_both_ways_to_sum_agree_where_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,8 +139,8 @@ def test_verdicts() -> None:
 
 
 def test_an_alarm_stays_raised() -> None:
-    found = drift(np.zeros(0, dtype=bool), np.append(np.ones(20, bool), np.zeros(5000, bool)), 0.1, LEVEL)
-    assert found.verdict == "population"
+    result = drift(np.zeros(0, dtype=bool), np.append(np.ones(20, bool), np.zeros(5000, bool)), 0.1, LEVEL)
+    assert result.verdict == "population"
 
 
 def test_two_quiet_processes_seldom_alarm() -> None:

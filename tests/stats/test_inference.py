@@ -39,24 +39,24 @@ def test_mean_is_ppi_pys(n: int, power: float | None) -> None:
     ppi_py = pytest.importorskip("ppi_py")
     rows, _ = survey(n)
     rows = rows._replace(prediction=2 * rows.prediction)
-    found = ppi_mean(rows, DELTA, power=power)
+    result = ppi_mean(rows, DELTA, power=power)
     thinner = None if power is None else power * (1 - n / 2000)
     rest = np.delete(rows.prediction, rows.labelled)
     at_labels = rows.prediction[rows.labelled]
     low, high = np.ravel(ppi_py.ppi_mean_ci(rows.label, at_labels, rest, alpha=DELTA, lam=thinner))
-    assert found.estimate == pytest.approx((low + high) / 2, rel=1e-12)
-    half = found.standard_error * np.sqrt((n - 1) / n) * norm.isf(DELTA / 2)
+    assert result.estimate == pytest.approx((low + high) / 2, rel=1e-12)
+    half = result.standard_error * np.sqrt((n - 1) / n) * norm.isf(DELTA / 2)
     assert half == pytest.approx((high - low) / 2, rel=1e-12)
-    assert found.high - found.estimate == pytest.approx(found.standard_error * t_quantile(rows, DELTA))
+    assert result.high - result.estimate == pytest.approx(result.standard_error * t_quantile(rows, DELTA))
 
 
 def test_without_predictions_it_is_students_interval() -> None:
     rows, _ = survey(60)
     rating = rows._replace(label=np.random.default_rng(1).normal(size=60))
     low, high = ttest_1samp(rating.label, 0).confidence_interval(1 - DELTA)
-    found = ppi_mean(rating, DELTA, power=0.0)
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.label_only == pytest.approx((low, high))
+    result = ppi_mean(rating, DELTA, power=0.0)
+    assert (result.low, result.high) == pytest.approx((low, high))
+    assert result.label_only == pytest.approx((low, high))
 
 
 def test_labels_alone_get_the_exact_interval() -> None:
@@ -68,9 +68,9 @@ def test_variance_of_clusters_is_statsmodels() -> None:
     rng = np.random.default_rng(2)
     cluster = rng.integers(50, size=400)
     y = rng.normal(size=50)[cluster] + rng.normal(size=400)
-    found = ppi_mean(Survey(np.zeros(400), np.arange(400), y, cluster=cluster), DELTA)
+    result = ppi_mean(Survey(np.zeros(400), np.arange(400), y, cluster=cluster), DELTA)
     fit = OLS(y, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": cluster, "df_correction": False})
-    assert found.standard_error == pytest.approx(fit.bse[0])
+    assert result.standard_error == pytest.approx(fit.bse[0])
 
 
 def test_items_alone_in_their_cluster_change_nothing() -> None:
@@ -78,28 +78,28 @@ def test_items_alone_in_their_cluster_change_nothing() -> None:
     named = rows._replace(cluster=np.random.default_rng(0).permutation(2000))
     one = rows._replace(stratum=np.full(2000, 7))
     for other in (named, one):
-        found, expected = ppi_mean(other, DELTA), ppi_mean(rows, DELTA)
-        assert found[:4] == pytest.approx(expected[:4], rel=1e-12)
+        result, expected = ppi_mean(other, DELTA), ppi_mean(rows, DELTA)
+        assert result[:4] == pytest.approx(expected[:4], rel=1e-12)
 
 
 def test_a_batch_with_all_labels_has_no_error_left() -> None:
     rows, mean = survey(2000)
-    found = ppi_mean(rows, DELTA, target="batch")
-    assert found.estimate == pytest.approx(mean)
-    assert found.standard_error == 0
+    result = ppi_mean(rows, DELTA, target="batch")
+    assert result.estimate == pytest.approx(mean)
+    assert result.standard_error == 0
     assert ppi_mean(rows, DELTA).standard_error > 0.01
 
 
 def test_design_variance_by_enumeration() -> None:
     """Over all samples of 3 of 7 items the estimate is unbiased, and its mean variance is the true one."""
     f, y = np.array([0.1, 0.9, 0.4, 0.6, 0.2, 0.7, 0.5]), np.array([0.0, 1, 0, 1, 1, 1, 0])
-    found = [
+    result = [
         ppi_mean(Survey(f, np.array(rows), y[list(rows)]), DELTA, target="batch", power=0.7)
         for rows in itertools.combinations(range(7), 3)
     ]
-    estimates = np.array([each.estimate for each in found])
+    estimates = np.array([each.estimate for each in result])
     assert estimates.mean() == pytest.approx(y.mean())
-    assert np.mean([each.standard_error**2 for each in found]) == pytest.approx(estimates.var())
+    assert np.mean([each.standard_error**2 for each in result]) == pytest.approx(estimates.var())
 
 
 def test_power_is_the_best_one() -> None:
@@ -111,28 +111,14 @@ def test_power_is_the_best_one() -> None:
     assert tuned_power(rows._replace(prediction=np.full(2000, 0.8))) == 0
 
 
-def test_folds_serve_each_label_from_the_others() -> None:
-    rows, _ = survey(200)
-    found = ppi_mean(rows, DELTA, folds=5, rng=np.random.default_rng(0))
-    plain = ppi_mean(rows, DELTA)
-    assert found.estimate == pytest.approx(plain.estimate, abs=plain.standard_error / 5)
-    assert found.standard_error == pytest.approx(plain.standard_error, rel=0.05)
-    again = ppi_mean(rows, DELTA, folds=5, rng=np.random.default_rng(0))
-    assert found == again
-
-
 @pytest.mark.parametrize("target", ["population", "batch"])
-@pytest.mark.parametrize("folds", [0, 5])
 @pytest.mark.parametrize(("rate", "n"), [(0.5, 100), (0.1, 200), (0.05, 400), (0.02, 1000)])
-def test_intervals_cover_from_twenty_expected_rare_labels_on(
-    target: str, folds: int, rate: float, n: int
-) -> None:
+def test_intervals_cover_from_twenty_expected_rare_labels_on(target: str, rate: float, n: int) -> None:
     trials, missed = 300, 0
-    rng = np.random.default_rng(0)
     for seed in range(trials):
         rows, mean = survey(n, seed=seed, rate=rate)
-        found = ppi_mean(rows, DELTA, target=target, folds=folds, rng=rng)  # type: ignore[arg-type]
-        missed += not found.low <= (rate if target == "population" else mean) <= found.high
+        result = ppi_mean(rows, DELTA, target=target)  # type: ignore[arg-type]
+        missed += not result.low <= (rate if target == "population" else mean) <= result.high
     assert missed <= violation_limit(trials, DELTA)
 
 
@@ -142,17 +128,17 @@ def test_what_is_shown_covers_at_any_number_of_labels(rate: float, n: int) -> No
     """The asymptotic interval where it is usable, else the one from labels alone; see also the canary."""
     trials, missed = 300, 0
     for seed in range(trials):
-        found = ppi_mean(survey(n, seed=seed, rate=rate)[0], DELTA)
-        low, high = (found.low, found.high) if found.usable else found.label_only
+        result = ppi_mean(survey(n, seed=seed, rate=rate)[0], DELTA)
+        low, high = (result.low, result.high) if result.usable else result.label_only
         missed += not low <= rate <= high
     assert missed <= violation_limit(trials, DELTA)
 
 
 def test_the_unguarded_interval_would_not() -> None:
-    found = [ppi_mean(survey(30, seed=seed, rate=0.05)[0], DELTA) for seed in range(300)]
-    missed = sum(not each.low <= 0.05 <= each.high for each in found)
+    result = [ppi_mean(survey(30, seed=seed, rate=0.05)[0], DELTA) for seed in range(300)]
+    missed = sum(not each.low <= 0.05 <= each.high for each in result)
     assert missed > violation_limit(300, DELTA)
-    assert not any(each.usable for each in found)
+    assert not any(each.usable for each in result)
 
 
 @pytest.mark.parametrize("target", ["population", "batch"])
@@ -167,9 +153,9 @@ def test_clustered_intervals_cover_where_row_wise_ones_do_not(target: str, clust
         rows = (rng.choice(300, clusters, replace=False)[:, None] * 5 + np.arange(5)).ravel()
         truth = 0.5 if target == "population" else y.mean()
         for cut in (cluster, None):
-            found = ppi_mean(Survey(f, rows, y[rows], cluster=cut), DELTA, target=target)  # type: ignore[arg-type]
-            missed += cut is not None and not found.low <= truth <= found.high
-            blind += cut is None and not found.low <= truth <= found.high
+            result = ppi_mean(Survey(f, rows, y[rows], cluster=cut), DELTA, target=target)  # type: ignore[arg-type]
+            missed += cut is not None and not result.low <= truth <= result.high
+            blind += cut is None and not result.low <= truth <= result.high
     assert missed <= violation_limit(trials, DELTA) < blind
 
 
@@ -182,8 +168,8 @@ def test_stratified_intervals_cover(target: str) -> None:
         f = np.where(hard == 1, rng.beta(1, 3, size=1500), rng.beta(3, 1, size=1500))
         y = (rng.random(1500) < f).astype(float)
         rows = np.concatenate([rng.choice(np.flatnonzero(hard == h), 60, replace=False) for h in (0, 1)])
-        found = ppi_mean(Survey(f, rows, y[rows], stratum=hard), DELTA, target=target)  # type: ignore[arg-type]
-        missed += not found.low <= (0.6 if target == "population" else y.mean()) <= found.high
+        result = ppi_mean(Survey(f, rows, y[rows], stratum=hard), DELTA, target=target)  # type: ignore[arg-type]
+        missed += not result.low <= (0.6 if target == "population" else y.mean()) <= result.high
     assert missed <= violation_limit(trials, DELTA)
 
 
@@ -194,18 +180,18 @@ def test_ratings_cover(n: int) -> None:
         z = rng.normal(size=1000)
         y = np.clip(np.round(3 + z + rng.normal(size=1000)), 1, 5)
         rows = rng.choice(1000, n, replace=False)
-        found = ppi_mean(Survey(3 + 0.8 * z, rows, y[rows]), DELTA)
-        missed += not found.low <= 3 <= found.high
-        alone += not found.label_only[0] <= 3 <= found.label_only[1]
+        result = ppi_mean(Survey(3 + 0.8 * z, rows, y[rows]), DELTA)
+        missed += not result.low <= 3 <= result.high
+        alone += not result.label_only[0] <= 3 <= result.label_only[1]
     assert max(missed, alone) <= violation_limit(trials, DELTA)
 
 
 def test_rare_strata_are_put_together() -> None:
     stratum = np.repeat(np.arange(5), [400, 300, 200, 60, 40])
     labelled = np.concatenate([np.arange(90), np.arange(400, 450), np.arange(700, 742), [900, 901, 960]])
-    found = coarse_strata(stratum, labelled)
-    assert found is not None
-    assert [set(found[stratum == k]) for k in range(5)] == [{0}, {1}, {2}, {2}, {2}]
+    result = coarse_strata(stratum, labelled)
+    assert result is not None
+    assert [set(result[stratum == k]) for k in range(5)] == [{0}, {1}, {2}, {2}, {2}]
     assert coarse_strata(stratum, labelled[:60]) is None
     assert coarse_strata(stratum, labelled, cluster=np.zeros(1000, dtype=int)) is None
     whole = coarse_strata(np.repeat([3, 8], 500), np.arange(400, 600))
@@ -238,8 +224,8 @@ def test_difference_of_two_models_covers_and_is_paired() -> None:
         y = [(rng.random(1000) < p).astype(float) for p in both]
         rows = rng.choice(1000, 200, replace=False)
         surveys = [Survey(p, rows, label[rows]) for p, label in zip(both, y, strict=True)]
-        found = ppi_mean(difference(*surveys), DELTA, target="batch")
-        missed += not found.low <= y[0].mean() - y[1].mean() <= found.high
+        result = ppi_mean(difference(*surveys), DELTA, target="batch")
+        missed += not result.low <= y[0].mean() - y[1].mean() <= result.high
     assert missed <= violation_limit(trials, DELTA)
     apart = np.hypot(*(ppi_mean(each, DELTA, power=0.0).standard_error for each in surveys))
     assert ppi_mean(difference(*surveys), DELTA, power=0.0).standard_error < apart
@@ -268,9 +254,9 @@ def test_parts_of_two_models_give_their_covariance() -> None:
 def test_too_few_labels_are_said_to_be(change: dict[str, np.ndarray], reason: str) -> None:
     rows = survey()[0]._replace(labelled=np.arange(150), label=np.tile([0.0, 1.0], 75))
     assert too_few(rows) == ""
-    found = ppi_mean(rows._replace(**change), DELTA)
-    assert not found.usable
-    assert found.reason.startswith(reason)
+    result = ppi_mean(rows._replace(**change), DELTA)
+    assert not result.usable
+    assert result.reason.startswith(reason)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
@@ -309,8 +295,8 @@ def test_wrong_input_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"must|twice|finite|entry|stratum"):
             ppi_mean(bad, DELTA)
-    for options in ({"delta": 1.0}, {"target": "all"}, {"folds": 1}, {"folds": 5}):
-        with pytest.raises(ValueError, match=r"delta|target|folds"):
+    for options in ({"delta": 1.0}, {"target": "all"}):
+        with pytest.raises(ValueError, match=r"delta|target"):
             ppi_mean(rows, **{"delta": DELTA, **options})  # type: ignore[arg-type]
     for counts in ((3, 2, 5), (1, 6, 5), (0, 0, 0)):
         with pytest.raises(ValueError, match="order"):

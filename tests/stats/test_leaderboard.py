@@ -186,10 +186,10 @@ def test_no_finite_strengths_are_refused() -> None:
 
 def test_few_wins_are_said_to_be_few() -> None:
     assert bradley_terry(games(400), 5, DELTA).usable
-    found = bradley_terry(games(80, seed=3), 5, DELTA)
-    assert (found.usable, found.reason) == (False, "80 labels, fewer than 100")
-    found = bradley_terry(games(110, seed=1), 5, DELTA)
-    assert found.reason.startswith("a model with fewer than 10")
+    result = bradley_terry(games(80, seed=3), 5, DELTA)
+    assert (result.usable, result.reason) == (False, "80 labels, fewer than 100")
+    result = bradley_terry(games(110, seed=1), 5, DELTA)
+    assert result.reason.startswith("a model with fewer than 10")
 
 
 def test_wrong_input_is_refused() -> None:
@@ -222,10 +222,10 @@ def test_rank_correlation_counts_all_orders(m: int, ties: bool) -> None:
     a, b = rng.normal(size=(2, m))
     if ties:
         a[0], b[1] = a[1], b[2]
-    found = rank_correlation(a, b)
+    result = rank_correlation(a, b)
     for statistic, value, p in (
-        (spearmanr, found.spearman, found.spearman_pvalue),
-        (kendalltau, found.kendall, found.kendall_pvalue),
+        (spearmanr, result.spearman, result.spearman_pvalue),
+        (kendalltau, result.kendall, result.kendall_pvalue),
     ):
         assert value == pytest.approx(statistic(a, b).statistic)
         expected = permutation_test(
@@ -239,9 +239,9 @@ def test_rank_correlation_counts_all_orders(m: int, ties: bool) -> None:
 
 def test_rank_correlation_of_many_models_is_scipys() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 20))
-    found = rank_correlation(a, b)
-    assert found[:2] == pytest.approx(tuple(spearmanr(a, b)))
-    assert found[2:] == pytest.approx(tuple(kendalltau(a, b)))
+    result = rank_correlation(a, b)
+    assert result[:2] == pytest.approx(tuple(spearmanr(a, b)))
+    assert result[2:] == pytest.approx(tuple(kendalltau(a, b)))
 
 
 def test_nothing_to_rank_is_none() -> None:

@@ -38,10 +38,10 @@ def test_hoeffding_bentkus_by_its_formula() -> None:
 
 def test_hoeffding_bentkus_lies_between_the_exact_pvalue_and_e_times_it() -> None:
     errors, n = np.tril_indices(61)[::-1]
-    exact, found = binomial_pvalue(errors, n, 0.1), hoeffding_bentkus_pvalue(errors.astype(float), n, 0.1)
-    assert np.all(found >= exact - 1e-12)
-    assert np.all(found <= np.e * exact + 1e-12)
-    np.testing.assert_allclose(found[errors == 0], exact[errors == 0], rtol=1e-9)
+    exact, result = binomial_pvalue(errors, n, 0.1), hoeffding_bentkus_pvalue(errors.astype(float), n, 0.1)
+    assert np.all(result >= exact - 1e-12)
+    assert np.all(result <= np.e * exact + 1e-12)
+    np.testing.assert_allclose(result[errors == 0], exact[errors == 0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [[0.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.2], [0.1]])
@@ -94,9 +94,9 @@ def test_released_losses_are_those_of_the_first_tier_that_accepts() -> None:
 def test_betting_depends_on_the_order_given_and_on_nothing_else() -> None:
     scores, labels, _, losses, free = rows_of("monotone")
     order = np.random.default_rng(1).permutation(500)
-    found = certify_losses(scores, labels, losses, free, RULE, order=order)
+    result = certify_losses(scores, labels, losses, free, RULE, order=order)
     same = certify_losses(scores[order], labels[order], losses[order], free, RULE, order=np.arange(500))
-    np.testing.assert_array_equal(found.table.p_value, same.table.p_value)
+    np.testing.assert_array_equal(result.table.p_value, same.table.p_value)
 
 
 def test_impossible_means_none() -> None:
@@ -161,11 +161,11 @@ def test_expected_losses_are_means_over_annotators(half: bool) -> None:
     counts, lost = rng.integers(0, 4, (200, 3)), 1 - np.eye(3)
     if half:
         lost[2, :2] = lost[:2, 2] = 0.5
-    found = expected_losses(counts, lost)
+    result = expected_losses(counts, lost)
     for i, label in np.ndindex(200, 3):
         people = [opinion for opinion in range(3) for _ in range(counts[i, opinion])]
         expected = np.mean([lost[label, opinion] for opinion in people]) if people else 1.0
-        assert found[i, label] == pytest.approx(expected, abs=1e-15)
+        assert result[i, label] == pytest.approx(expected, abs=1e-15)
 
 
 def test_wrong_counts_and_losses_are_refused() -> None:

@@ -39,5 +39,5 @@ def test_holm_over_tiers_is_mapies() -> None:
     for _ in range(50):
         before = [rng.random(200) for _ in range(4)]
         after = [rng.random(200) + shift for shift in rng.choice([0.0, 0.08, 0.12, 0.3], size=4)]
-        found = score_alarm(before, after, 0.1)
-        assert np.flatnonzero(found.raised).tolist() == fwer.control_fwer(found.p_value, 0.1).tolist()
+        result = score_alarm(before, after, 0.1)
+        assert np.flatnonzero(result.raised).tolist() == fwer.control_fwer(result.p_value, 0.1).tolist()

@@ -23,12 +23,12 @@ def plan(rows: Sample, n: list[int], wanted: float = 0.3, trials: int = 60, path
 
 def test_power_rises_with_labels_to_one_in_an_easy_world() -> None:
     rows = world("monotone", ALPHA, tiers=2).draw(400, np.random.default_rng(0))
-    found = plan(rows, [20, 200, 2000])
-    assert found.power[0] < found.power[1] <= found.power[2]
-    assert found.power[2] > 0.95
-    assert np.all(np.diff(found.coverage) > 0)
-    assert found.cost[0] > found.cost[2]
-    assert np.all((found.limits[:, 0] <= found.power) & (found.power <= found.limits[:, 1]))
+    result = plan(rows, [20, 200, 2000])
+    assert result.power[0] < result.power[1] <= result.power[2]
+    assert result.power[2] > 0.95
+    assert np.all(np.diff(result.coverage) > 0)
+    assert result.cost[0] > result.cost[2]
+    assert np.all((result.limits[:, 0] <= result.power) & (result.power <= result.limits[:, 1]))
 
 
 def test_a_plan_foretells_what_fresh_rows_then_do() -> None:
@@ -42,10 +42,10 @@ def test_a_plan_foretells_what_fresh_rows_then_do() -> None:
 
 def test_nothing_comes_of_a_hopeless_pilot() -> None:
     rows = world("hopeless", ALPHA, tiers=2).draw(300, np.random.default_rng(0))
-    found = plan(rows, [50, 500], trials=20)
-    assert found.power.tolist() == found.coverage.tolist() == [0, 0]
-    assert found.cost.tolist() == [11, 11]
-    assert rows_needed(found) is None
+    result = plan(rows, [50, 500], trials=20)
+    assert result.power.tolist() == result.coverage.tolist() == [0, 0]
+    assert result.cost.tolist() == [11, 11]
+    assert rows_needed(result) is None
 
 
 @pytest.mark.parametrize("path", ["tierwise", np.linspace(1, 0, 6)[:, None].repeat(2, axis=1)])

@@ -13,7 +13,7 @@ def by_hand(
     policies: FloatArray, scores: FloatArray, labels: IntArray, truth: IntArray, costs: FloatArray
 ) -> list[tuple[int, int, list[int], float]]:
     """Row by row, tier by tier, as one would with a pencil."""
-    found = []
+    result = []
     for policy in policies:
         errors, by_tier, cost = 0, [0] * len(policy), 0.0
         for i in range(len(scores)):
@@ -23,8 +23,8 @@ def by_hand(
                     by_tier[j] += 1
                     errors += int(truth[i] < 0 or labels[i, j] != truth[i])
                     break
-        found.append((sum(by_tier), errors, by_tier, cost / len(scores)))
-    return found
+        result.append((sum(by_tier), errors, by_tier, cost / len(scores)))
+    return result
 
 
 @pytest.mark.parametrize("falling", [True, False])
@@ -36,13 +36,13 @@ def test_binning_counts_as_by_hand(falling: bool, seed: int, n: int, m: int, t: 
     labels, truth, costs = rng.integers(-1, 3, (n, m)), rng.integers(-1, 3, n), rng.random((n, m))
     if falling:
         policies = -np.sort(-policies, axis=0)
-    found = evaluate(policies, scores, labels, truth, costs)
+    result = evaluate(policies, scores, labels, truth, costs)
     expected = by_hand(policies, scores, labels, truth, costs)
-    assert found.accepted.tolist() == [row[0] for row in expected]
-    assert found.errors.tolist() == [row[1] for row in expected]
-    assert found.by_tier.tolist() == [row[2] for row in expected]
-    np.testing.assert_allclose(found.cost, [row[3] for row in expected], rtol=1e-12)
-    for policy, released in zip(policies, found.by_tier, strict=True):
+    assert result.accepted.tolist() == [row[0] for row in expected]
+    assert result.errors.tolist() == [row[1] for row in expected]
+    assert result.by_tier.tolist() == [row[2] for row in expected]
+    np.testing.assert_allclose(result.cost, [row[3] for row in expected], rtol=1e-12)
+    for policy, released in zip(policies, result.by_tier, strict=True):
         tier = decide(policy, scores, labels)
         assert np.bincount(tier[tier >= 0], minlength=m).tolist() == released.tolist()
 

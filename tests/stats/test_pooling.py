@@ -11,25 +11,25 @@ RNG = np.random.default_rng(0)
 def test_two_labels_are_scikit_learns_ridge() -> None:
     x, y = RNG.normal(size=(200, 3)), RNG.integers(2, size=200)
     both = np.stack([np.zeros_like(x), x], axis=1)
-    found = conditional_logit(both, np.eye(2)[y], np.full(3, 2.0))
+    result = conditional_logit(both, np.eye(2)[y], np.full(3, 2.0))
     expected = LogisticRegression(C=0.5, fit_intercept=False, tol=1e-10).fit(x, y).coef_[0]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_many_labels_are_statsmodels_conditional_logit() -> None:
     x, y = RNG.normal(size=(150, 3, 2)), RNG.integers(3, size=150)
-    found = conditional_logit(x, np.eye(3)[y], np.full(2, 1e-9))
+    result = conditional_logit(x, np.eye(3)[y], np.full(2, 1e-9))
     chosen = (np.arange(3) == y[:, None]).astype(int).ravel()
     fit = sm.ConditionalLogit(chosen, x.reshape(-1, 2), groups=np.repeat(np.arange(150), 3)).fit(disp=0)
-    np.testing.assert_allclose(found, fit.params, atol=1e-4)
+    np.testing.assert_allclose(result, fit.params, atol=1e-4)
 
 
 def test_separable_rows_and_huge_signs_converge() -> None:
     x = np.zeros((50, 2, 1))
     x[:, 1, 0] = np.linspace(1, 1e4, 50)
-    found = conditional_logit(x, np.tile([0.0, 1.0], (50, 1)), np.array([1e-3]))
-    assert np.isfinite(found).all()
-    assert found[0] > 0
+    result = conditional_logit(x, np.tile([0.0, 1.0], (50, 1)), np.array([1e-3]))
+    assert np.isfinite(result).all()
+    assert result[0] > 0
     assert conditional_logit(x[:0], np.zeros((0, 2)), np.array([1.0])).tolist() == [0]
 
 

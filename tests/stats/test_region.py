@@ -73,7 +73,7 @@ def test_the_guarantee_holds_and_so_does_the_limit_on_coverage(name: str, path: 
 def test_coverage_from_rows_of_the_region_is_wrong_about_everything() -> None:
     """The canary: the limit from the tested rows, as if they were a sample, is nearly always above."""
     place, rng = world("flat", 0.3, tiers=2), np.random.default_rng(0)
-    certificates = naive = held = 0
+    certificates = naive = kept = 0
     for _ in range(60):
         plan, share = laid_out(place, "common", rng)
         result = certify(
@@ -93,10 +93,10 @@ def test_coverage_from_rows_of_the_region_is_wrong_about_everything() -> None:
             plan.policies, unlabelled.scores, unlabelled.labels, unlabelled.truth, np.zeros((200, 2))
         ).accepted
         assert result.chosen is not None
-        held += coverage_lower_limits(accepted, 200, DELTA)[result.chosen] <= coverage
+        kept += coverage_lower_limits(accepted, 200, DELTA)[result.chosen] <= coverage
     assert certificates > 10
     assert naive > violation_limit(certificates, DELTA)
-    assert held >= certificates - violation_limit(certificates, DELTA)
+    assert kept >= certificates - violation_limit(certificates, DELTA)
 
 
 def test_a_region_that_is_chosen_by_the_tested_labels_breaks_the_guarantee() -> None:

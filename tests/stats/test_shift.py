@@ -33,9 +33,9 @@ def test_certificates_hold_after_a_known_shift() -> None:
         for name, rows in (("weighted", kept), ("blind", np.arange(1500))):
             drawn = score[cell[rows]][:, None]
             free = np.zeros(drawn.shape)
-            found = certify(drawn, labels[rows], truth[rows], free, alpha=ALPHA, delta=DELTA, path=path)
-            if found.chosen is not None:
-                violations[name] += risk[found.chosen] > ALPHA
+            result = certify(drawn, labels[rows], truth[rows], free, alpha=ALPHA, delta=DELTA, path=path)
+            if result.chosen is not None:
+                violations[name] += risk[result.chosen] > ALPHA
                 certified += name == "weighted"
     assert violations["weighted"] <= violation_limit(trials, DELTA) < violations["blind"]
     assert certified > trials / 2
@@ -84,9 +84,9 @@ def test_false_alarms_over_three_tiers(levels: int, n: int, size: int) -> None:
 def test_a_real_shift_is_seen_in_its_tier(levels: int) -> None:
     rng = np.random.default_rng(0)
     before, after = (np.floor(rng.beta(a, 1, size=1000) * levels) / levels for a in (1.0, 1.5))
-    found = score_alarm([before, before[:300]], [after, before[300:]], 0.05)
-    assert found.raised.tolist() == [True, False]
-    assert found.gap[0] == pytest.approx(ks_2samp(before, after).statistic)
+    result = score_alarm([before, before[:300]], [after, before[300:]], 0.05)
+    assert result.raised.tolist() == [True, False]
+    assert result.gap[0] == pytest.approx(ks_2samp(before, after).statistic)
 
 
 @pytest.mark.parametrize("rows", [5, 20, 100, 2000])
@@ -97,9 +97,9 @@ def test_the_limiting_p_value_is_that_of_scipy_or_above(rows: int, levels: int) 
         before, after = rng.random(rows), rng.random(2 * rows) ** 1.1
         if levels:
             before, after = np.floor(before * levels), np.floor(after * levels)
-        found, known = score_alarm([before], [after], 0.05), ks_2samp(before, after, method="asymp")
-        assert found.gap[0] == pytest.approx(known.statistic)
-        assert known.pvalue - 1e-12 <= found.p_value[0] <= known.pvalue + 0.5 / np.sqrt(rows)
+        result, known = score_alarm([before], [after], 0.05), ks_2samp(before, after, method="asymp")
+        assert result.gap[0] == pytest.approx(known.statistic)
+        assert known.pvalue - 1e-12 <= result.p_value[0] <= known.pvalue + 0.5 / np.sqrt(rows)
 
 
 def test_holm_passes_level_on() -> None:
@@ -122,23 +122,23 @@ def test_groups_left_out_by_hand() -> None:
     rows = world("monotone", ALPHA, tiers=2).draw(1200, rng)
     group = rng.integers(10, 14, size=1200)
     path = np.linspace(1, 0, 21)[:, None].repeat(2, axis=1)
-    found = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, path))
-    assert found.group.tolist() == [10, 11, 12, 13]
-    assert found.rows.sum() == 1200
-    for g, name in enumerate(found.group):
+    result = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, path))
+    assert result.group.tolist() == [10, 11, 12, 13]
+    assert result.rows.sum() == 1200
+    for g, name in enumerate(result.group):
         rest, out = group != name, np.flatnonzero(group == name)
         free = np.zeros((int(rest.sum()), 2))
         alone = certify(*(part[rest] for part in rows), free, alpha=ALPHA, delta=DELTA, path=path)
-        assert found.thresholds[g].tolist() == alone.thresholds.tolist()
+        assert result.thresholds[g].tolist() == alone.thresholds.tolist()
         accepted = errors = 0
         for i in out:
             for j in range(2):
-                if rows.scores[i, j] >= found.thresholds[g, j]:
+                if rows.scores[i, j] >= result.thresholds[g, j]:
                     accepted += 1
                     errors += int(rows.labels[i, j] != rows.truth[i])
                     break
-        assert (accepted, errors) == (found.accepted[g], found.errors[g])
-        assert found.risk[g, 0] <= errors / accepted <= found.risk[g, 1]
+        assert (accepted, errors) == (result.accepted[g], result.errors[g])
+        assert result.risk[g, 0] <= errors / accepted <= result.risk[g, 1]
 
 
 @pytest.mark.parametrize("kind", ["hedged", "stacked"])
@@ -151,17 +151,17 @@ def test_groups_left_out_under_a_plan(kind: str) -> None:
     plan = hedged_path(Votes(place.scores, np.zeros(place.scores.shape, dtype=int)), 2, classes=2)
     if kind == "stacked":
         plan = stacked_path(Rows(*dev, np.zeros(dev.scores.shape)), None, classes=2)
-    found = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, plan))
-    assert found.group.tolist() == [0, 1]
+    result = leave_one_group_out(*rows, group, TestRule(ALPHA, DELTA, plan))
+    assert result.group.tolist() == [0, 1]
     for g in (0, 1):
         rest, out = group != g, group == g
         free = np.zeros((int(rest.sum()), 2))
         alone = certify(*(part[rest] for part in rows), free, alpha=ALPHA, delta=DELTA, path=plan)
         assert alone.thresholds is not None
-        assert found.thresholds[g].tolist() == alone.thresholds.tolist()
+        assert result.thresholds[g].tolist() == alone.thresholds.tolist()
         unseen = Rows(rows.scores[out], rows.labels[out], rows.truth[out], rows.scores[out])
         counts = evaluate(alone.thresholds[None], *plan.rows(unseen))
-        assert (found.accepted[g], found.errors[g]) == (counts.accepted[0], counts.errors[0])
+        assert (result.accepted[g], result.errors[g]) == (counts.accepted[0], counts.errors[0])
 
 
 def test_limits_of_an_unseen_group_cover() -> None:
@@ -172,21 +172,21 @@ def test_limits_of_an_unseen_group_cover() -> None:
     missed = 0
     for _ in range(trials):
         group = np.repeat([0, 1], [100, 500])
-        found = leave_one_group_out(*place.draw(600, rng), group, TestRule(ALPHA, DELTA, path))
-        risk, coverage = place.risk_coverage(found.thresholds[0])
-        missed += not found.risk[0, 0] <= risk <= found.risk[0, 1]
-        missed += not found.coverage[0, 0] <= coverage <= found.coverage[0, 1]
+        result = leave_one_group_out(*place.draw(600, rng), group, TestRule(ALPHA, DELTA, path))
+        risk, coverage = place.risk_coverage(result.thresholds[0])
+        missed += not result.risk[0, 0] <= risk <= result.risk[0, 1]
+        missed += not result.coverage[0, 0] <= coverage <= result.coverage[0, 1]
     assert missed <= 2 * violation_limit(trials, DELTA)
 
 
 def test_hopeless_groups_accept_nothing() -> None:
     rows = world("hopeless", ALPHA, tiers=1).draw(200, np.random.default_rng(0))
-    found = leave_one_group_out(
+    result = leave_one_group_out(
         *rows, np.repeat([0, 1], 100), TestRule(ALPHA, DELTA, np.linspace(1, 0, 5)[:, None])
     )
-    assert np.isinf(found.thresholds).all()
-    assert found.accepted.tolist() == [0, 0]
-    assert found.risk.tolist() == [[0, 1], [0, 1]]
+    assert np.isinf(result.thresholds).all()
+    assert result.accepted.tolist() == [0, 0]
+    assert result.risk.tolist() == [[0, 1], [0, 1]]
 
 
 def test_wrong_input_is_refused() -> None:

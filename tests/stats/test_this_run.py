@@ -66,24 +66,29 @@ def simulated(name: str) -> Simulated:
     # Independent judges of equal risk are better pooled: there every policy has the world's own risk.
     path: PathName = "common" if name.startswith("just") else "hedged"
     rng = np.random.default_rng(list(WORLDS).index(name))
-    tried, found, counts = 0, 0, np.zeros((3, len(SIZES)), dtype=np.int64)
-    while found < runs:
+    tried, result, counts = 0, 0, np.zeros((3, len(SIZES)), dtype=np.int64)
+    while result < runs:
         if tried % 50 == 0:
             plan, weights = laid_out(path, place.draw(100, rng))
         tried += 1
         rows = place.draw(N, rng)
-        made = certify(*rows, np.zeros(rows.scores.shape), alpha=ALPHA, delta=DELTA, path=plan)
-        if made.chosen is None:
+        certificate = certify(*rows, np.zeros(rows.scores.shape), alpha=ALPHA, delta=DELTA, path=plan)
+        if certificate.chosen is None:
             continue
-        found += 1
-        labelled = (int(made.table.errors[made.chosen]), int(made.table.accepted[made.chosen]))
-        released, wrong = run_of(plan, plan.policies[made.chosen], place.draw(max(SIZES), rng))
+        result += 1
+        labelled = (
+            int(certificate.table.errors[certificate.chosen]),
+            int(certificate.table.accepted[certificate.chosen]),
+        )
+        released, wrong = run_of(plan, plan.policies[certificate.chosen], place.draw(max(SIZES), rng))
         for column, size in enumerate(SIZES):
             m, errors = int(released[:size].sum()), int(wrong[:size].sum())
-            limit = run_errors_upper([m], [ALPHA], labelled=labelled, weight=float(weights[made.chosen]))
+            limit = run_errors_upper(
+                [m], [ALPHA], labelled=labelled, weight=float(weights[certificate.chosen])
+            )
             alone = two_step_errors_upper(np.array([m]), np.array([ALPHA]), LEVEL / 2)
             counts[:, column] += (errors > limit, errors > ALPHA * m, limit < alone)
-    return Simulated(found, *counts)
+    return Simulated(result, *counts)
 
 
 def laid_out(path: PathName, pilot: Sample) -> tuple[Plan, FloatArray]:
@@ -101,22 +106,22 @@ def run_of(plan: Plan, policy: FloatArray, items: Sample) -> tuple[BoolArray, Bo
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_certified_runs_exceed_the_limit_no_more_often_than_is_printed(name: str) -> None:
-    found = simulated(name)
-    assert found.missed.max() <= violation_limit(found.runs, DELTA + LEVEL)
+    result = simulated(name)
+    assert result.missed.max() <= violation_limit(result.runs, DELTA + LEVEL)
 
 
 @pytest.mark.parametrize("name", ["just below", "below", "monotone", "far below"])
 def test_where_the_certificate_is_right_no_more_often_than_its_own_part(name: str) -> None:
     """Asked of certified runs alone, which is more than is guaranteed. In "monotone" few are just above."""
-    found = simulated(name)
-    assert found.missed.max() <= violation_limit(found.runs, LEVEL)
+    result = simulated(name)
+    assert result.missed.max() <= violation_limit(result.runs, LEVEL)
 
 
 @pytest.mark.parametrize("name", ["just above", "just below"])
 def test_alpha_times_the_released_is_no_limit(name: str) -> None:
     """The canary: what the sentence about the population seems to say about a run."""
-    found = simulated(name)
-    assert found.above_alpha.min() > violation_limit(found.runs, DELTA + LEVEL)
+    result = simulated(name)
+    assert result.above_alpha.min() > violation_limit(result.runs, DELTA + LEVEL)
 
 
 def test_each_of_the_two_limits_is_the_smaller_one_somewhere() -> None:

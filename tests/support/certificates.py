@@ -62,8 +62,8 @@ class World:
         self.notes = [Annotation(item, who, self.truth[item]) for item in self.ids for who in ("x", "y", "z")]
 
     def certificate(self, notes: Sequence[Annotation] | None = None, **more: Any) -> Certificate:
-        made = protocol(self.ids, self.judges, **more)
-        return certify(made, self.notes if notes is None else notes, self.judged, created="now")
+        outcome = protocol(self.ids, self.judges, **more)
+        return certify(outcome, self.notes if notes is None else notes, self.judged, created="now")
 
 
 def by_hand(

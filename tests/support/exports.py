@@ -33,8 +33,8 @@ def exported(target: str, done: Run, folder: Path, *, blind: bool = False) -> tu
 def single(done: Run, kind: TaskKind, names: tuple[str, ...]) -> Run:
     """The run as one about single answers: A becomes the first label."""
     task = Task(kind, "Is it right?", names)
-    said = dict(zip(("A", "B", "tie"), (*names, names[0]), strict=False))
-    decisions = tuple(replace(each, label=said.get(str(each.label)), trail=()) for each in done.decisions)
+    renamed = dict(zip(("A", "B", "tie"), (*names, names[0]), strict=False))
+    decisions = tuple(replace(each, label=renamed.get(str(each.label)), trail=()) for each in done.decisions)
     items = tuple(replace(item, responses=item.responses[:1]) for item in done.items)
     header = replace(done.header, certificate=replace(done.header.certificate, task=task))
     return replace(done, header=header, items=items, decisions=decisions, annotations=())

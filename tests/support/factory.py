@@ -106,7 +106,7 @@ def certificate() -> Certificate:
 
 
 def people() -> AnnotatorAgreement:
-    """Three people, of whom the third has too few rows for a judge to be held against."""
+    """Three annotators, the third with too few rows for the alternative-annotator test."""
     return AnnotatorAgreement(
         coefficients=(
             Coefficient("Fleiss κ", 0.7214, (0.661, 0.7719)),
@@ -131,12 +131,12 @@ def people() -> AnnotatorAgreement:
 
 
 def overall() -> Overall:
-    """A win rate with labels enough."""
+    """A win rate with enough labels."""
     return Overall(0.5312, "", (0.4911, 0.5721), (0.4812, 0.6009), True, 550, 250, verdicts=(0.3312, 0.6899))
 
 
 def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
-    """Two tiers, the second of which may have moved."""
+    """Two tiers, the second with or without score drift."""
     return (
         TierShift("small-7b", 250, 300, 0.0512, 0.8123, raised=False),
         TierShift("medium-70b", 120, 150, 0.2812, 0.0004 if raised else 0.0912, raised),
@@ -144,7 +144,7 @@ def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
 
 
 def standings(suffix: str = "") -> Standings:
-    """Three models, one without labels enough and one without any; `suffix` is in every name."""
+    """Three models, one with too few labels and one without any; `suffix` is in every name."""
     names = [name + suffix for name in ("new", "old", "tiny", "never labelled")]
     return Standings(
         method="mean",
@@ -166,7 +166,7 @@ def standings(suffix: str = "") -> Standings:
 
 
 def strata(suffix: str = "") -> tuple[Stratum, ...]:
-    """Two kinds, and items that name none."""
+    """Two strata, and items that name none."""
     return (
         Stratum("maths" + suffix, 400, 180, 0.5712, (0.4988, 0.6423), (0.48, 0.66), True, "", False),
         Stratum(
@@ -177,15 +177,15 @@ def strata(suffix: str = "") -> tuple[Stratum, ...]:
 
 
 def no_certificate() -> Certificate:
-    """The answer "no", with its reason."""
+    """No certificate, with the reason."""
     tests = tuple(replace(test, errors=test.errors + 30, p_value=1.0, rejected=False) for test in _tests())
     return replace(
         certificate(),
         status="none",
-        reason="none of 10 policies passed its test: on 250 labelled rows, disagreement with people could "
-        "not be shown to be at most 0.15",
-        advice="at best 36 of 84 verdicts disagreed with people: use better judges, clearer instructions, "
-        "or allow a larger alpha",
+        reason="none of 10 policies passed its test: on 250 labelled rows, disagreement with human labels "
+        "could not be shown to be at most 0.15",
+        advice="at best 36 of 84 verdicts disagreed with human labels: use better judges, clearer "
+        "instructions, or allow a larger alpha",
         chosen=None,
         radius=None,
         thresholds=None,
@@ -203,12 +203,12 @@ def tierwise_certificate() -> Certificate:
         for taus, accepted, errors, parts in rows
     ]
     last = PolicyTest((0.9, 0.8, None), 0, 0, (0, 0, 0), 0.004, 1.0, level, False)
-    found = (0.9, 0.8, None)
-    return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=found, band=())
+    taus = (0.9, 0.8, None)
+    return replace(certificate(), path="tierwise", tests=(*tests, last), chosen=2, thresholds=taus, band=())
 
 
 def grouped_certificate(*values: str) -> Certificate:
-    """A guarantee for the first value, none for the others, and evidence on all of them."""
+    """A guarantee for the first group, none for the others, and the leave-one-out check of all."""
     first, *others = values or ("de", "fi")
     rows = tuple(f"c{place}" for place in range(N))
     guarantees = [
@@ -236,7 +236,7 @@ def grouped_certificate(*values: str) -> Certificate:
 
 
 def grouped_run(*values: str) -> Run:
-    """Forty items, every other one of the value with a guarantee, and the fourth without any."""
+    """Forty items, every other one in the group with a guarantee, every fourth in no group."""
     whole, values = run(40), values or ("de", "fi")
     kinds = [values[0], values[-1], values[0], None]
     items = [
@@ -255,7 +255,7 @@ def grouped_run(*values: str) -> Run:
 
 
 def run(items: int = 300, *, annotated: bool = True) -> Run:
-    """A complete run: of ten items, the judges release five, three and one, and one is left for human review."""
+    """A complete run: of ten items, the judges release five, three and one, and one is abstained."""
     rows = tuple(_item(place) for place in range(items))
     judged = [_judged(item, place) for place, item in enumerate(rows)]
     return Run(
@@ -290,8 +290,8 @@ def simulated_run() -> Run:
     bindings = tuple(
         replace(seal, judge=f"simulated-{seal.judge}") for seal in whole.header.certificate.judges
     )
-    made = replace(whole.header.certificate, judges=bindings)
-    return replace(whole, header=replace(whole.header, certificate=made))
+    certified = replace(whole.header.certificate, judges=bindings)
+    return replace(whole, header=replace(whole.header, certificate=certified))
 
 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────

@@ -30,12 +30,12 @@ def write_groups(folder: Path, *values: Any, more: str = GROUPS, **settings: Any
 
 
 def table(report: Report, slug: str, place: int = 0) -> Table:
-    (found,) = [section for section in report.sections if section.slug == slug]
-    return found.tables[place]
+    (result,) = [section for section in report.sections if section.slug == slug]
+    return result.tables[place]
 
 
-def texts(found: Table) -> list[list[str]]:
-    return [[cell.text for cell in row.cells] for row in found.rows]
+def texts(result: Table) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in result.rows]
 
 
 def rule(world: World, *values: str, **more: Any) -> dict[str, Any]:

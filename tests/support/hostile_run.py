@@ -11,7 +11,7 @@ def hostile_run() -> Run:
     """A run in which every text that somebody else wrote is an attack."""
     whole = factory.run(30)
     task = replace(factory.TASK, question=HOSTILE, labels=("A", "B", HOSTILE))
-    made = replace(
+    certificate = replace(
         whole.header.certificate,
         task=task,
         judges=tuple(replace(seal, judge=seal.judge + HOSTILE) for seal in whole.header.certificate.judges),
@@ -29,7 +29,7 @@ def hostile_run() -> Run:
         whole.header,
         id=HOSTILE,
         command=HOSTILE,
-        certificate=made,
+        certificate=certificate,
         config={"question": HOSTILE, HOSTILE: 1},
         versions={HOSTILE: HOSTILE},
     )
@@ -49,12 +49,12 @@ def hostile_run() -> Run:
 
 
 def _hostile_people() -> AnnotatorAgreement:
-    said = factory.people()
+    agreement = factory.people()
     return replace(
-        said,
-        annotators=tuple(replace(row, name=row.name + HOSTILE) for row in said.annotators),
-        pairs=tuple(Pair(row.first + HOSTILE, HOSTILE, 1, 2) for row in said.pairs),
-        stand_ins=tuple(replace(row, judge=HOSTILE, annotator=HOSTILE) for row in said.stand_ins),
+        agreement,
+        annotators=tuple(replace(row, name=row.name + HOSTILE) for row in agreement.annotators),
+        pairs=tuple(Pair(row.first + HOSTILE, HOSTILE, 1, 2) for row in agreement.pairs),
+        stand_ins=tuple(replace(row, judge=HOSTILE, annotator=HOSTILE) for row in agreement.stand_ins),
     )
 
 

@@ -24,8 +24,8 @@ TAU = 0.8
 
 
 def judgment(item: str, tier: int, share: float, votes: int = 2) -> Judgment:
-    told = tuple(Vote(k // 2, "AB", {"A": share, "B": 1 - share}) for k in range(votes))
-    return Judgment(item, TIERS[tier], TIERS[tier], told, 4)
+    given = tuple(Vote(k // 2, "AB", {"A": share, "B": 1 - share}) for k in range(votes))
+    return Judgment(item, TIERS[tier], TIERS[tier], given, 4)
 
 
 def world(
@@ -39,7 +39,7 @@ def world(
     wins = rng.random(len(ids)) < chance
     shares = [np.clip(0.1 + 0.9 * chance + rng.normal(0, s, len(ids)), 0.01, 0.99) for s in (0.2, 0.05)]
     base = World().certificate()
-    made = replace(
+    certified = replace(
         base,
         task=Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B")),
         alpha=0.4,
@@ -67,6 +67,6 @@ def world(
             Decision(ids[n], last.label if last.accepted else None, None, None, "", tuple(steps))
         )
     notes = [Annotation(ids[n], "x", "A" if wins[n] else "B") for n in range(labels)]
-    header = RunHeader(1, "id", "complete", "now", "run", {}, made, "", items, {})
+    header = RunHeader(1, "id", "complete", "now", "run", {}, certified, "", items, {})
     run = Run(header, tuple(Item(i, "p", ("a", "b")) for i in ids[labels:]), tuple(rows), tuple(decisions))
     return run, judged, notes

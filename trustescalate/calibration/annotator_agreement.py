@@ -107,7 +107,7 @@ def _describe_annotators(
     each = tuple(
         Annotator(
             name=name,
-            opinions=int(report.opinions[i]),
+            opinions=int(report.annotations[i]),
             ties=ties[name],
             skips=skips[name],
             agreements=int(agreed[i].sum()),

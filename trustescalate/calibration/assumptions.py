@@ -15,7 +15,7 @@ REPLACED = (
 
 
 def state_assumptions(protocol: Protocol) -> tuple[str, ...]:
-    """What the guarantee of a protocol rests on, sentence by sentence."""
+    """State the assumptions of a protocol's guarantee, a sentence each."""
     agreement = f"agreement means agreement with {whom(protocol.task, protocol.reference)}"
     if protocol.reference == "majority":
         agreement += "; without one, any verdict counts as a disagreement"
@@ -57,7 +57,7 @@ def state_assumptions(protocol: Protocol) -> tuple[str, ...]:
 
 
 def state_exclusions(protocol: Protocol, notes: Sequence[Annotation]) -> tuple[str, ...]:
-    """How rows that everybody skipped, and dropped ties, count, with their numbers."""
+    """State how skipped rows and dropped ties count, with their numbers."""
     task, sentences, labelled = protocol.task, list[str](), len({note.item_id for note in notes})
     passed, tied, contested = skipped(notes), dropped_ties(task, notes), contested_ties(task, notes)
     if task.skips == "outside":

@@ -25,11 +25,11 @@ from trustescalate.stats.sequential import attempt_share
 
 ANEW = "undo the change, or start again with rows that were never tested in place of these"
 SUM = 1e-9
-"""What the sum of shares may exceed 1 by: they are floats."""
+"""Tolerance of the sum of shares, which are floats."""
 
 
 def first_share(attempts: int | None) -> float:
-    """What a test of labels that were never tested may spend of delta.
+    """The share of delta that the first test of labels may spend.
 
     >>> first_share(None), first_share(1)
     (0.9, 1.0)
@@ -45,7 +45,9 @@ def due_attempt(
     attempts: int | None,
     votes: str | None = None,
 ) -> tuple[Attempt, bool]:
-    """Which test of its labels this is, and whether it was made before; `votes` is None until they are known.
+    """The number and share of this test of its labels, and whether it was made before.
+
+    `votes` is None until they are known.
 
     Raises NotMeasurable where no share of delta is left, or labels were read to choose by, and
     CertificateMismatch where it does not go on with a plan of interim analyses that was begun.

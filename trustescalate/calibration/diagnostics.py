@@ -99,7 +99,7 @@ def human_agreement(
 
 
 def _best_agreement(task: Task, against: Against, notes: Sequence[Annotation]) -> Mapping[str, float]:
-    """What the best verdict would agree with, item by item: 1 less the least that a label can lose."""
+    """The largest agreement of any verdict, item by item: 1 less the least loss of a label."""
     return {item_id: 1 - min(lost.values()) for item_id, lost in losses(task, against, notes).items()}
 
 

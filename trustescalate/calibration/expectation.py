@@ -65,7 +65,7 @@ def fully_judged(judged: Judged) -> tuple[str, ...]:
 
 
 def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged) -> Released:
-    """Which items of a run are released, in the order of `ids`, if these are all of them."""
+    """Select the items of a run to release, in the order of `ids`, which are all of them."""
     names = [binding.judge for binding in certificate.judges]
     labels = certificate.task.labels
     place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}

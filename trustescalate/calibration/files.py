@@ -43,9 +43,9 @@ def certificate_votes(folder: Path, certificate: Certificate) -> Judged | None:
     except (NoCertificate, DataError):
         return None
     rows, problems = read_rows(folder / CERTIFICATE_VOTES, Judgment)
-    judged: dict[str, dict[str, Judgment]] = {seal.judge: {} for seal in certificate.judges}
+    judged: dict[str, dict[str, Judgment]] = {binding.judge: {} for binding in certificate.judges}
     for _, row in rows:
         judged.setdefault(row.judge, {})[row.item_id] = row
     wanted = set(certificate.roles["certify"])
-    whole = not problems and all(wanted <= judged[seal.judge].keys() for seal in certificate.judges)
+    whole = not problems and all(wanted <= judged[binding.judge].keys() for binding in certificate.judges)
     return judged if whole else None

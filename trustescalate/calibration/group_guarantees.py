@@ -115,7 +115,7 @@ def coverage_lower(guarantees: Sequence[GroupGuarantee], n: int, delta: float) -
 def explain_by_value(
     protocol: Protocol, rule: GroupRule, guarantees: Sequence[GroupGuarantee]
 ) -> tuple[str, str]:
-    """Why no value is certified, and what would help."""
+    """Explain why no value is certified, and what would help."""
     tested = [one for one in guarantees if one.tests]
     if not tested:
         return (

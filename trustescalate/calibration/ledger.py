@@ -44,7 +44,7 @@ class Labels(NamedTuple):
 
     @property
     def keys(self) -> frozenset[str]:
-        """What two tests have in common if they share a label."""
+        """The keys that two tests share if they share a label."""
         return frozenset((*(row for row, _ in self.rows), *self.clusters))
 
 
@@ -105,7 +105,7 @@ class Ledger:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """The path of the file."""
         return self.folder / LEDGER
 
     @property
@@ -130,7 +130,7 @@ class Ledger:
         return [line for line in self.tests if not labels.keys.isdisjoint(line.labels.keys)]
 
     def times(self, labels: Labels) -> Counter[str]:
-        """How often each of these rows and clusters was tested; those that never were are left out."""
+        """Number of tests of each of these rows and clusters that was tested."""
         return Counter(key for line in self.before(labels) for key in labels.keys & line.labels.keys)
 
     def spent(self, labels: Labels) -> float:

@@ -59,7 +59,7 @@ def loss_table(task: Task, known: Mapping[str, Mapping[Label, float]], rows: Seq
 
 
 def verdict_losses(labels: IntArray, table: FloatArray) -> FloatArray:
-    """What verdicts (n, m) lose by a table (n, c) of `loss_table`; 1 where there is none, -1.
+    """The losses of verdicts (n, m) by a table (n, c) of `loss_table`; 1 where there is none, -1.
 
     >>> verdict_losses(np.array([[1, 0, -1]]), np.array([[0.5, 0.0]])).tolist()
     [[0.0, 0.5, 1.0]]
@@ -71,7 +71,7 @@ def verdict_losses(labels: IntArray, table: FloatArray) -> FloatArray:
 def right_or_wrong(labels: IntArray, table: FloatArray) -> IntArray:
     """Verdicts (n, m) as 0 where they lose nothing, 1 where they lose anything, -1 where there is none.
 
-    Held against a truth of 0 they count as the estimand counts, in every function of `stats` that compares.
+    Against a truth of 0 they count as the estimand counts, in every function of `stats` that compares.
     """
     return np.where(labels < 0, -1, verdict_losses(labels, table) > 0).astype(np.int64)
 
@@ -90,7 +90,7 @@ AN_ANNOTATOR = "an annotator drawn at random from those of the item"
 
 
 def rule(task: Task) -> str:
-    """How ties and near misses count, where not in the plainest way; begins with a comma."""
+    """The treatment of ties and near misses in words that begin with a comma; empty by default."""
     if task.ties == "drop":
         return ", leaving out those who call it a tie"
     if task.ties == "half":
@@ -99,7 +99,7 @@ def rule(task: Task) -> str:
 
 
 def _pairwise_losses(task: Task) -> FloatArray:
-    """What verdict i loses against label j (c, c)."""
+    """The loss of verdict i against label j (c, c)."""
     if task.kind is TaskKind.RATING:
         grades = np.array([int(label) for label in task.labels])
         return np.asarray(np.abs(grades[:, None] - grades) > task.tolerance, dtype=np.float64)

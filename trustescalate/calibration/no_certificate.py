@@ -24,7 +24,7 @@ NO_PILOT = (
     "testing may have started at a poor place: add some, or set [roles] dev = 0.2"
 )
 CONSIDERED = 8
-"""Of the tested policies so many are worked out exactly: those that seem to need fewest labels."""
+"""Number of tested policies that are computed exactly: those that seem to need fewest labels."""
 MOST_LABELS = 100_000
 """Above about so many accepted rows the advice is that the rate is too close to alpha."""
 
@@ -32,7 +32,7 @@ MOST_LABELS = 100_000
 def explain_no_certificate(
     protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]
 ) -> tuple[str, str]:
-    """Why none of the policies that were tested may be used, and what would help."""
+    """Explain why none of the tested policies may be used, and what would help."""
     if protocol.claim == "batch":
         return _explain_batch(protocol, aligned, len(tests)), _advise_batch(protocol, aligned)
     advice = _advise(protocol, aligned, tests)
@@ -53,7 +53,8 @@ def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
     if _too_few_clusters(protocol, aligned):
         return (
             f"{n} labelled rows in {_count_clusters(protocol, aligned)} clusters cannot certify anything: at "
-            f"alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g} not even without one disagreement"
+            f"alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g} not even without one "
+            "disagreement"
         )
     if _count_verdicts(aligned) < floor:
         return f"the judges gave usable verdicts on {_count_verdicts(aligned)} of {n} rows"

@@ -23,7 +23,7 @@ from trustescalate.stats.shift import robustness_radius
 
 
 class Tested(NamedTuple):
-    """What the tests say, whatever their kind."""
+    """The result of the tests, whatever their kind."""
 
     chosen: int | None
     coverage_lower: float | None
@@ -39,7 +39,7 @@ Kind: TypeAlias = Literal["exact", "batch", "betting", "clusters"]
 
 
 def kind_of(protocol: Protocol) -> Kind:
-    """Which test a protocol calls for: fixed before a label is read."""
+    """The test that a protocol calls for, fixed before a label is read."""
     if protocol.claim == "batch":
         return "batch"
     if protocol.clusters is not None:
@@ -180,7 +180,7 @@ def policy_tests(table: Table, plan: Plan | None, parts: IntArray | None = None)
 
 
 def shift_radius(tests: Sequence[PolicyTest], alpha: float) -> float | None:
-    """How far the accepted rows may shift (`shift.robustness_radius`) under the weakest of these tests."""
+    """The robustness radius (`shift.robustness_radius`) of the weakest of these tests."""
     upper = max(float(clopper_pearson_upper(test.errors, test.accepted, test.level)) for test in tests)
     # A p-value that equals its level to the last bit may put its limit a rounding above alpha.
     return robustness_radius(min(upper, alpha), alpha)

@@ -41,7 +41,7 @@ Groups = Mapping[str, str | None]
 
 
 def label_values(task: Task) -> Mapping[Label, float] | None:
-    """What each label counts in a mean; None where labels have no order.
+    """The value of each label in a mean; None where labels have no order.
 
     >>> label_values(Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie")))
     {'A': 1.0, 'B': 0.0, 'tie': 0.5}
@@ -54,7 +54,7 @@ def label_values(task: Task) -> Mapping[Label, float] | None:
 
 
 class Known(NamedTuple):
-    """What is known of the mean label: `labelled` certification rows as (prediction, human label), and
+    """The data for the mean label: `labelled` certification rows as (prediction, human label), and
     `fresh` items of the run as predictions. By item id."""
 
     labelled: Mapping[str, tuple[float, float]]
@@ -78,7 +78,7 @@ def known_rows(
     scorer = Scorer.of(certificate)
     policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
     reached = tier_reached(certificate, judged, policies, scorer)
-    names = [seal.judge for seal in certificate.judges]
+    names = [binding.judge for binding in certificate.judges]
     return Known(
         {
             item_id: (_expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
@@ -275,7 +275,7 @@ def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple
 
 
 def not_measurable(run: Run) -> str:
-    """Why a run says nothing of means over all items; empty where it does."""
+    """The reason why a run estimates no mean over all items; empty where it does."""
     certificate, region = run.header.certificate, run.header.certificate.region
     unjudged = not all(row.trail for row in run.decisions)
     reasons = (
@@ -366,7 +366,7 @@ def tier_reached(
         return []
     none = Policy((0.0,) * len(certificate.judges), pooled=False)
     policies = [policy or none for policy in policy_of.values()]
-    own = scorer.read([seal.judge for seal in certificate.judges], list(policy_of), judged)
+    own = scorer.read([binding.judge for binding in certificate.judges], list(policy_of), judged)
     stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
     together = own if stack is None else stacked_scores(stack, own)
     votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
@@ -402,6 +402,6 @@ def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
 
 
 def unit_of(item_id: str, groups: Groups) -> str:
-    """What an item counts as: its group, or itself."""
+    """The unit of an item: its group, or itself."""
     group = groups.get(item_id)
     return f"item {item_id}" if group is None else f"group {group}"

@@ -34,7 +34,7 @@ LARGEST_EXEMPLAR_SHARE = 0.2
 
 
 def exemplars_wanted(config: Config, labelled: int) -> int:
-    """How many of so many labelled rows become few-shot examples."""
+    """The number of labelled rows that become few-shot examples."""
     if not config.needs_exemplars:
         return 0
     shots = config.ensemble.shots

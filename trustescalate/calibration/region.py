@@ -87,7 +87,7 @@ class RegionFile:
 
     @property
     def rule(self) -> RegionRule:
-        """What a protocol holds of it."""
+        """The rule that a protocol holds."""
         return RegionRule(self.most, self.share, digest(asdict(self.plan)), self.candidates)
 
 
@@ -203,5 +203,5 @@ def recount(
 
 
 def region_record(rule: RegionRule, plan: Plan, votes: Votes, uniform: int, tested: int) -> Region:
-    """What the certificate says of the region: all but `uniform` of the `tested` rows were drawn from it."""
+    """The certificate's record of the region: all but `uniform` of the `tested` rows were drawn from it."""
     return Region(rule.most, uniform, tested - uniform, len(votes.scores), int(in_region(plan, votes).sum()))

@@ -17,7 +17,7 @@ from trustescalate.stats.pooling import Stack, Votes
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """How a judge's votes on an item become a label and a score in [0, 1].
+    """Turn a judge's votes on an item into a label and a score in [0, 1].
 
     `seed` is that of the order within a level of `sampled`.
 
@@ -57,7 +57,7 @@ class Scorer:
         return confidence(self.task, self.estimator, judgments, ties)
 
     def bounds(self, item: Item, votes: Sequence[Vote], planned: int) -> Bounds:
-        """What a full ensemble will say of an item, as far as its votes so far decide it."""
+        """Limits on the full ensemble's score of an item after its votes so far."""
         return score_bounds(self.task, self.estimator, votes, planned, self._tie(item.id))
 
     def shares(self, votes: FloatArray) -> FloatArray:
@@ -78,7 +78,7 @@ def scorer_of(protocol: Protocol, judged: Judged) -> Scorer:
 
 
 def stack_of(certificate: Certificate) -> Stack | None:
-    """How a certificate pools tiers; None where no policy of it does."""
+    """The stack of a certificate; None where no policy pools tiers."""
     given = certificate.stack
     if given is None:
         return None
@@ -86,7 +86,7 @@ def stack_of(certificate: Certificate) -> Stack | None:
 
 
 def pooling_record(stack: Stack) -> Pooling:
-    """How a plan pools tiers, as a certificate holds it."""
+    """The record of a stack in a certificate."""
     return Pooling(tuple(tuple((float(a), float(b)) for a, b in tier) for tier in stack.weights), stack.clip)
 
 

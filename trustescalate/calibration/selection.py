@@ -49,7 +49,7 @@ class Selection:
 
 
 def lot(seed: int, item: Item) -> str:
-    """Where an item comes in any order that is drawn: a hash of the seed and what it holds."""
+    """The sort key of an item in any drawn order: a hash of the seed and its content."""
     return digest("lot", seed, content_digest(item), item.id)
 
 

@@ -32,7 +32,7 @@ def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
 
 
 def score_bounds(task: Task, estimator: str, votes: Sequence[Vote], planned: int, tie: float = 0.5) -> Bounds:
-    """What the full ensemble will say about one item, as far as the votes so far decide it."""
+    """Limits on the full ensemble's score of one item after the votes so far."""
     return bounds(estimator, vote_array(task, votes), planned, tie)
 
 

@@ -67,7 +67,7 @@ def cohen_kappa(a: IntArray, b: IntArray, c: int) -> float | None:
 def leave_one_out_agreement(
     row: IntArray, annotator: IntArray, label: IntArray, delta: float, cluster: IntArray | None = None
 ) -> LeaveOneOut | None:
-    """How often one annotator agrees with the majority of the others: human leave-one-out agreement.
+    """Human leave-one-out agreement: how often one annotator agrees with the majority of the others.
 
     One annotation an entry: on which row, by whom, which label; all (annotations,). Each is compared with the
     unique majority of the others on its row, and left out where they have none. None if none can be compared.
@@ -178,7 +178,7 @@ def agreement_interval(
 
 
 def no_interval(coefficient: Coefficient, counts: IntArray, cluster: IntArray | None = None) -> str:
-    """Why a coefficient has no interval; empty where it has one. Arguments as `agreement_interval`.
+    """The reason why a coefficient has no interval, or "". Arguments as `agreement_interval`.
 
     It takes 10 items or clusters with two labels, and annotators who differ. κ and α compare with what chance
     gives, which rests on the rarer labels: they take 10 items or clusters where most annotators give another

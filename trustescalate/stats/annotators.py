@@ -29,11 +29,10 @@ class AlternativeTest(NamedTuple):
 
 
 class AnnotatorReport(NamedTuple):
-    """a annotators: `opinions` and `ties` (a,), pairwise `agreements` of `comparisons` (a, a), as counts."""
+    """a annotators: `annotations` (a,), pairwise `agreements` of `comparisons` (a, a), as counts."""
 
     annotator: IntArray
-    opinions: IntArray
-    ties: IntArray
+    annotations: IntArray
     agreements: IntArray
     comparisons: IntArray
 
@@ -49,14 +48,14 @@ def alternative_annotator_test(
     q: float = 0.05,
     min_rows: int = 30,
 ) -> AlternativeTest | None:
-    """May the judge replace a person? Held against each of them, by how well it agrees with all the others.
+    """Test whether the judge may replace an annotator, by how well each agrees with all the others.
 
     One annotation an entry, `row`, `annotator`, `label` (annotations,); `judge` (rows,) holds the judge's
     label of each row, NaN where it has none. On each row, judge and person are compared by their mean
     agreement with the other people ("nominal") or their root mean square distance ("interval"). A person is
     beaten if the share of rows that the judge loses exceeds the share that it wins by significantly less than
     `epsilon`, the gain that a judge's price is worth: 0.2 for experts, 0.15 for skilled annotators, 0.1 for
-    crowd workers. One- sided t-test, false discovery rate `q` over people (Benjamini and Yekutieli). People
+    crowd workers. One-sided t-test, false discovery rate `q` over people (Benjamini and Yekutieli). People
     with fewer than `min_rows` rows are left out; None if all are. Assumes independent rows, and a t-test's
     approximation. Raises ValueError for lengths that differ, a row that `judge` does not have, or q outside
     (0, 1). Calderon, Reichart and Dror (2025), arXiv 2501.10970, section 3.
@@ -103,19 +102,16 @@ def alternative_annotator_test(
     )
 
 
-def annotator_report(
-    row: IntArray, annotator: IntArray, label: IntArray, tie: int | None = None
-) -> AnnotatorReport:
-    """Agreement of each pair, and the numbers of labels and ties of each annotator; one annotation an entry.
+def annotator_report(row: IntArray, annotator: IntArray, label: IntArray) -> AnnotatorReport:
+    """Agreement of each pair, and the number of labels of each annotator; one annotation an entry.
 
-    `tie` is the label that means one; None where there is none. Assumes one annotation per annotator and row.
-    Raises ValueError if lengths differ or a label is negative.
+    Assumes one annotation per annotator and row. Raises ValueError if lengths differ or a label is negative.
     Source: observed agreement by pairs, Artstein and Poesio 2008, section 2.
 
     >>> row, who = np.array([0, 0, 1, 1, 2]), np.array([7, 8, 7, 8, 7])
-    >>> found = annotator_report(row, who, np.array([0, 0, 1, 2, 2]), tie=2)
-    >>> found.opinions.tolist(), found.ties.tolist(), found.agreements.tolist(), found.comparisons.tolist()
-    ([3, 2], [1, 1], [[0, 1], [1, 0]], [[0, 2], [2, 0]])
+    >>> found = annotator_report(row, who, np.array([0, 0, 1, 2, 2]))
+    >>> found.annotations.tolist(), found.agreements.tolist(), found.comparisons.tolist()
+    ([3, 2], [[0, 1], [1, 0]], [[0, 2], [2, 0]])
     """
     if not row.shape == annotator.shape == label.shape or np.any(label < 0):
         raise ValueError("row, annotator and label must have one length, and labels must not be negative")
@@ -131,8 +127,7 @@ def annotator_report(
     comparisons = given.T @ given
     for square in (agreements, comparisons):
         np.fill_diagonal(square, 0)
-    ties = np.zeros(len(names), dtype=np.int64) if tie is None else (table == tie).sum(axis=0)
-    return AnnotatorReport(names, given.sum(axis=0), ties, agreements, comparisons)
+    return AnnotatorReport(names, given.sum(axis=0), agreements, comparisons)
 
 
 def _alignment(one: FloatArray, others: FloatArray, scale: Literal["nominal", "interval"]) -> FloatArray:

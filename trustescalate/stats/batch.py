@@ -36,7 +36,7 @@ def errors_allowed(accepted: Counts, alpha: float) -> IntArray:
 def batch_pvalue(
     errors: Counts, drawn: Counts, accepted: Counts, alpha: float, *, release_human_labels: bool = False
 ) -> FloatArray:
-    """How likely so few errors are among the drawn, if the batch has more than alpha * accepted of them.
+    """P-value of "more than alpha * accepted rows are errors", from the errors among the drawn.
 
     `accepted` rows of the batch, `drawn` of them at random without replacement, `errors` among the drawn:
     integers that broadcast; the result has their shape. With K = errors_allowed + 1 it is P(X <= errors), X
@@ -88,7 +88,7 @@ def batch_errors_upper(
 
 
 def judgments_needed(path: FloatArray, scores: FloatArray, labels: IntArray) -> BoolArray:
-    """Which judgments (n, m) tell how many rows each policy of `path` (t, m) accepts: those on its way.
+    """The judgments (n, m) that decide how many rows each policy of `path` (t, m) accepts.
 
     A row needs tier j iff under some policy no earlier tier releases it and tier j accepts anything at all.
     Column j depends on the columns before it alone: ask the cheapest judge about all rows, then call again

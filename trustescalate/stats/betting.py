@@ -101,7 +101,7 @@ def _play(terms: FloatArray, count: IntArray, alpha: float, target: FloatArray) 
 def _size_stake(
     share: FloatArray, left: IntArray, fall: FloatArray, rise: FloatArray, alpha: float
 ) -> FloatArray:
-    """What to stake on the next of `left` terms, of a wealth that is a share of the aim, all (t,).
+    """The stake (t,) on the next of `left` terms, of a wealth that is a share of the aim, all (t,).
 
     Under the null a term is taken to be -fall or rise, with mean 0: a coin that shows heads with probability
     fall / (fall + rise).

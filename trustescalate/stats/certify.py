@@ -27,7 +27,7 @@ TIERWISE_GRID = 5_000
 
 
 class TierTests(NamedTuple):
-    """What `tierwise` earned: `thresholds` (m,), +inf where nothing passed, and each tier's last passed test.
+    """Result of `tierwise`: `thresholds` (m,), +inf where nothing passed, and each tier's last passed test.
 
     `accepted`, `errors`, `p_value` (m,) are of that test, on the rows that earlier tiers left over: 0, 0, 1
     where none passed. `level` is what each tier could spend.
@@ -43,7 +43,7 @@ class TierTests(NamedTuple):
 class Table(NamedTuple):
     """Every policy that was tested: `policies` (t, m) thresholds, `by_tier` (t, m), all others (t,).
 
-    `errors` of `accepted` rows gave `p_value`, held against `level`; `cost` is mean USD per row. Where losses
+    `errors` of `accepted` rows gave `p_value`, tested at `level`; `cost` is mean USD per row. Where losses
     are bounded, `total` is the loss of the accepted rows, and `errors` counts those that lose anything. In a
     batch `accepted`, `by_tier` and `cost` are of the whole batch, `drawn` and `errors` of the accepted rows
     that people labelled, and `released` is how many verdicts the judges give: all accepted, less the drawn
@@ -174,7 +174,7 @@ def tierwise(scores: FloatArray, labels: IntArray, truth: IntArray, alpha: float
 
 
 def plan_levels(plan: Plan, procedure: str, n: int, delta: float, best: BestPvalue) -> FloatArray:
-    """What starts at each policy of a plan (t,), by `control.own_levels`: of n rows nothing else is asked.
+    """The levels (t,) that start at the policies of a plan, by `control.own_levels`.
 
     Raises ValueError as `control.own_levels` does.
 

@@ -105,7 +105,7 @@ def certify_paths(
 
 
 def wish(coverage: float, cost: float, prefer: Prefer, price: float) -> tuple[float, float]:
-    """What a choice wants, the smaller the better: most coverage, least cost, or least with abstentions.
+    """The sort key of a choice, smallest first: most coverage, least cost, or least with abstentions.
 
     >>> wish(0.8, 2.0, "coverage", 0.0), wish(0.75, 2.0, "total", 4.0)
     ((-0.8, 2.0), (3.0, -0.75))

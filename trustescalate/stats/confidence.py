@@ -24,7 +24,7 @@ class Confidence(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What the full ensemble can still say about one item: its score lies in [low, high].
+    """Limits on one item: the full ensemble's score lies in [low, high].
 
     `label` is the verdict if the votes to come cannot change it, else -1.
     """

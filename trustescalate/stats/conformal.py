@@ -14,7 +14,7 @@ from trustescalate.stats.pooling import Votes, agreement_stack, stacked_scores
 
 
 class Selected(NamedTuple):
-    """Which items (m,) are released: those that score at least `threshold`, None where none is.
+    """The released items (m,): those that score at least `threshold`, None where none is.
 
     Of the n labelled rows `accepted` score as much, and `wrong` of these are wrong.
     """

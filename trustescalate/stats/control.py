@@ -120,7 +120,7 @@ def bonferroni(
 
 
 class Procedure(NamedTuple):
-    """Where shares of delta start, and whether a test that passes hands its level to the next policy."""
+    """The starts of shares of delta, and whether a test that passes hands its level to the next policy."""
 
     starts: Callable[[FloatArray, int, float, BestPvalue], FloatArray]
     carries: bool
@@ -152,7 +152,7 @@ def own_levels(
     delta: float,
     best: BestPvalue,
 ) -> FloatArray:
-    """What starts at each policy of several sub-paths, sub-path after sub-path: levels (t,), at most delta.
+    """The levels (t,) that start at each policy of several sub-paths, one after the other; at most delta.
 
     `coverage` holds the expected coverage (t,) of each sub-path's policies, `shares` > 0 what each sub-path
     gets of delta. A sub-path that is expected to accept too few rows for anything to pass, even with all of
@@ -210,7 +210,7 @@ def reject(procedure: str, sizes: Sequence[int], p: FloatArray, own: FloatArray)
 
 
 def aimed_levels(procedure: str, sizes: Sequence[int], own: FloatArray) -> FloatArray:
-    """What each test spends (t,), if it spends anything and nothing came from before the nearest start.
+    """The level (t,) of each test if it spends anything and nothing came from before the nearest start.
 
     Arguments as in `reject`. A constant before any row is tested, so bets may aim at it; a test that spends
     more than that has power to spare.

@@ -200,7 +200,7 @@ def _choose(table: Table, n: int, delta: float, prefer: Prefer, abstention_price
 def _sum_shares(
     share: FloatArray, finished: BoolArray, member: IntArray, g: int
 ) -> tuple[FloatArray, BoolArray]:
-    """What each group's open units have of the whole, all of them where none is open; and whether none is."""
+    """The share of each group's open units, of all its units where none is open; and whether none is."""
     whole = np.bincount(member, share, minlength=g)
     remaining = np.bincount(member, share * ~finished, minlength=g)
     done = (whole > 0) & (remaining == 0)

@@ -71,20 +71,17 @@ def ppi_mean(
     *,
     target: Target = "population",
     power: float | None = None,
-    folds: int = 0,
-    rng: np.random.Generator | None = None,
 ) -> Mean:
     """The mean label over all items: mean of power * prediction, corrected by the labelled rows' residuals.
 
     `target` "population": of what the items are a sample of; with `cluster`, of clusters. "batch": of these N
     items themselves, by the variance of the draw alone (design-based); then clusters are what was drawn.
     `power` None minimises the variance in closed form, and is never below 0. It is fitted on the labels that
-    it then serves, a bias of order 1/n; with `folds` >= 2, and `rng` to form them, each label is served by
-    the power of the other folds. Student's t with (labelled clusters - strata) degrees of freedom.
+    it then serves, a bias of order 1/n. Student's t with (labelled clusters - strata) degrees of freedom.
     `low` to `high` where `usable`, else `label_only`, was measured to miss no oftener than 1.5 delta at
     delta = 0.05, judges that err one way only included: docs/intervals.md has the table.
     Raises ValueError for shapes that differ, places out of range or doubled, numbers that are not finite, a
-    stratum with fewer than 2 labelled clusters, folds without rng, or delta outside (0, 1).
+    stratum with fewer than 2 labelled clusters, or delta outside (0, 1).
     Angelopoulos, Duchi and Zrnic, arXiv 2311.01453, section 4 (their lambda is power * (1 - n / N)).
 
     >>> rng = np.random.default_rng(0)
@@ -97,8 +94,11 @@ def ppi_mean(
     [0.481, 0.579]
     """
     check_survey(survey)
-    _check_options(delta, target, folds, rng)
-    powers = _powers(survey, power, folds, rng)
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
+    if target not in get_args(Target):
+        raise ValueError(f"target must be one of {', '.join(get_args(Target))}, not {target!r}")
+    powers = np.full(len(survey.label), tuned_power(survey) if power is None else power)
     estimate, parts = influence(survey, powers, target)
     error = float(np.sqrt(parts @ parts))
     reach = error * t_quantile(survey, delta)
@@ -244,8 +244,6 @@ def tuned_power(survey: Survey, rows: IntArray | None = None) -> float:
 def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
     """Student's two-sided quantile for one of `comparisons` intervals that hold together (Sidak 1967).
 
-    Source: Sidak, 1967.
-
     >>> survey = Survey(np.zeros(900), np.arange(500), np.zeros(500))
     >>> round(t_quantile(survey, 0.05), 3), round(t_quantile(survey, 0.05, comparisons=10), 3)
     (1.965, 2.812)
@@ -282,7 +280,7 @@ def coarse_strata(
 
 
 def too_few(survey: Survey) -> str:
-    """Why the labels do not carry an asymptotic interval; empty where they do.
+    """The reason why the labels do not carry an asymptotic interval; empty where they do.
 
     It takes 100 labels, 10 that differ from the commonest, 40 labelled clusters (or labels) in each stratum,
     and 10 effective residuals (20 where clusters have more and fewer labels): a judge that errs on one
@@ -312,7 +310,7 @@ def too_few(survey: Survey) -> str:
 
 
 def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[float, int]:
-    """How many labelled clusters (or labels) carry the variance of the residuals; how many it takes.
+    """The number of labelled clusters (or labels) that carry the variance of the residuals, and the least.
 
     Residuals of least squares on the labelled rows: the tuned power differs from that slope by chance, and
     what it then leaves of the prediction would hide that a judge hardly ever errs. Not `predicted`: of the
@@ -371,15 +369,6 @@ def check_survey(survey: Survey) -> None:
         raise ValueError("ends must be in order, and every label must lie between them")
 
 
-def _check_options(delta: float, target: Target, folds: int, rng: np.random.Generator | None) -> None:
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
-    if target not in get_args(Target):
-        raise ValueError(f"target must be one of {', '.join(get_args(Target))}, not {target!r}")
-    if folds == 1 or folds < 0 or (folds and rng is None):
-        raise ValueError("cross-fitting needs at least 2 folds, and a generator to form them")
-
-
 def _strata(survey: Survey) -> list[tuple[slice | IntArray, IntArray]]:
     """The items of each stratum, and the places of its labels among the labels."""
     if survey.stratum is None:
@@ -393,18 +382,6 @@ def _strata(survey: Survey) -> list[tuple[slice | IntArray, IntArray]]:
 
 def _units(survey: Survey, rows: IntArray) -> int:
     return len(rows) if survey.cluster is None else len(np.unique(survey.cluster[rows]))
-
-
-def _powers(survey: Survey, power: float | None, folds: int, rng: np.random.Generator | None) -> FloatArray:
-    n = len(survey.label)
-    if power is not None:
-        return np.full(n, power)
-    if not folds or rng is None:
-        return np.full(n, tuned_power(survey))
-    units = np.arange(n) if survey.cluster is None else survey.cluster[survey.labelled]
-    names, place = np.unique(units, return_inverse=True)
-    fold = (rng.permutation(len(names)) % folds)[place]
-    return np.array([tuned_power(survey, np.flatnonzero(fold != k)) for k in range(folds)])[fold]
 
 
 def _label_only(survey: Survey, delta: float, target: Target) -> Limits:

@@ -30,7 +30,7 @@ class Limits(NamedTuple):
 
 
 def effective_number(parts: FloatArray) -> float:
-    """How many of the `parts` (g,) of an error carry its variance: (sum of squares)^2 / sum of 4th powers.
+    """The number of `parts` (g,) of an error that carry its variance: (sum of squares)^2 / sum of 4th powers.
 
     About the number of the rarer outcome where that is rare, and 0 where nothing varies: then the sample does
     not say how far the mean may lie. Kish's effective sample size, with squares for weights.
@@ -81,7 +81,7 @@ def mean_interval(
 
 
 def enough(size: FloatArray) -> int:
-    """How many effective clusters Student's interval takes, where clusters weigh `size` (g,).
+    """The least number of effective clusters for Student's interval, where clusters weigh `size` (g,).
 
     The limit is set by coverage tests: docs/intervals.md.
 

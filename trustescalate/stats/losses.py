@@ -22,7 +22,7 @@ PARTS = 5040
 
 
 def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
-    """What each label would lose against one of a row's annotators, drawn at random: (n, c) in [0, 1].
+    """The expected loss (n, c) in [0, 1] of each label against a randomly drawn annotator of the row.
 
     `label_counts` (n, c) says how many annotators gave each label, `lost` (c, c) what verdict i loses against
     label j. A row without a label loses 1, whatever the verdict. Raises ValueError for a negative
@@ -41,7 +41,7 @@ def expected_losses(label_counts: IntArray, lost: FloatArray) -> FloatArray:
 
 
 def hoeffding_bentkus_pvalue(total: FloatArray, n: IntArray, alpha: float) -> FloatArray:
-    """How likely so small a sum of n losses in [0, 1] is at most, if their mean is at least alpha.
+    """P-value of "the mean of n losses in [0, 1] is at least alpha", from their sum.
 
     `total` and `n` broadcast; the result has their shape, 1 where n = 0. The smaller of Hoeffding's and
     Bentkus's bound: within a factor e of the exact binomial p-value where losses are 0 or 1. It knows no
@@ -157,7 +157,7 @@ def certify_losses(
 def _subtract_alpha(
     policy: FloatArray, scores: FloatArray, labels: IntArray, losses: FloatArray, alpha: float
 ) -> FloatArray:
-    """What each row (n,) loses more than alpha under one policy, NaN where it is not released."""
+    """The loss less alpha of each row (n,) under one policy, NaN where it is not released."""
     tier = decide(policy, scores, labels)
     released = np.take_along_axis(losses, np.maximum(tier, 0)[:, None], axis=1)[:, 0]
     return np.where(tier >= 0, released - alpha, np.nan)

@@ -43,7 +43,7 @@ def near_pairs(
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
-    """What two sets share, as a part of what they hold; both must be sets, without repeats.
+    """The Jaccard similarity of two sets; both must be sets, without repeats.
 
     0 where both are empty. Source: Jaccard, The distribution of the flora in the alpine zone, 1912.
 

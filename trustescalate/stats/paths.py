@@ -118,7 +118,7 @@ class Plan(NamedTuple):
         return Rows(*self.read(rows.votes), rows.truth, self.spread(rows.costs))
 
     def reading_of(self, policy: FloatArray) -> tuple[int, slice]:
-        """Which of `readings` a policy (r m,) goes by, and the m columns that belong to it."""
+        """The one of `readings` that a policy (r m,) uses, and the m columns that belong to it."""
         reading = int(np.isfinite(policy).reshape(len(self.readings), -1).any(axis=1).argmax())
         tiers = len(policy) // len(self.readings)
         return reading, slice(reading * tiers, (reading + 1) * tiers)
@@ -191,22 +191,15 @@ def _place_in_reading(policies: FloatArray, reading: int, readings: int) -> Floa
 # ── from dev rows ────────────────────────────────────────────────────────────────────────────────
 
 
-def pareto_path(
-    dev: Rows,
-    pilot: Votes | None = None,
-    size: int = 40,
-    grid: int = 20,
-    abstention_price: float | None = None,
-) -> Plan:
+def pareto_path(dev: Rows, pilot: Votes | None = None, size: int = 40, grid: int = 20) -> Plan:
     """The best cascade on dev rows at each price of an error, from 100 accepted rows down to 1.7.
 
-    At price 1 / λ a policy is worth the sum of (λ - risk of the row) over the rows that it accepts; with an
-    `abstention_price` in USD, less λ times what its judges cost in units of that price. λ walks from .01 to
-    .6; for each, one tier's threshold after the other moves to the best of `grid` quantiles, from the last
-    solution on, until none moves. A row's risk is half what was seen and half what a logistic curve in the
-    tier's score says, so that the order of the path does not follow dev noise. Tiers that only harm get +inf.
-    The search is local; coverage is that on `pilot` and dev rows. Needs some 50 dev rows. Raises ValueError
-    without dev rows or for a price that is not positive.
+    At price 1 / λ a policy is worth the sum of (λ - risk of the row) over the rows that it accepts. λ walks
+    from .01 to .6; for each, one tier's threshold after the other moves to the best of `grid` quantiles, from
+    the last solution on, until none moves. A row's risk is half what was seen and half what a logistic curve
+    in the tier's score says, so that the order of the path does not follow dev noise. Tiers that only harm
+    get +inf. The search is local; coverage is that on `pilot` and dev rows. Needs some 50 dev rows. Raises
+    ValueError without dev rows.
     Source: Pareto testing, Laufer-Goldshtein et al. 2022, arXiv 2210.07913.
 
     >>> scores, truth = np.tile([[1.0, 0.6], [1.0, 0.9]], (40, 1)), np.zeros(80, dtype=int)
@@ -215,13 +208,10 @@ def pareto_path(
     [[inf, inf], [inf, 0.9]]
     """
     _check_dev(dev)
-    if abstention_price is not None and not abstention_price > 0:
-        raise ValueError(f"the price of an abstention must be positive, not {abstention_price}")
-    usd = 0.0 if abstention_price is None else 1 / abstention_price
     risk, grids = _smooth_risk(dev), _threshold_grids(dev, grid)
     best, policies = np.full(len(grids), np.inf), []
     for accepted_risk in np.linspace(STRICTEST, LAXEST, size):
-        best = _ascend(best, grids, dev, accepted_risk - risk, accepted_risk * usd)
+        best = _ascend(best, grids, dev, accepted_risk - risk)
         policies.append(best)
     return Plan.laid_out((_drop_repeats(np.array(policies)),), (1.0,), _join(dev.votes, pilot))
 
@@ -249,7 +239,7 @@ def stacked_path(dev: Rows, pilot: Votes | None, classes: int, size: int = 40) -
 
 
 class Basis(NamedTuple):
-    """What a path may be laid out from: dev rows, unlabelled votes, the numbers of tiers and of labels.
+    """The data of a path: dev rows, unlabelled votes, the numbers of tiers and of labels.
 
     Neither may hold a certification row. Without `pilot`, dev rows give the quantiles, or a fixed grid does.
     """
@@ -275,7 +265,7 @@ class Basis(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How a path is laid out, and whether that takes dev rows."""
+    """The function that lays a path out, and whether it takes dev rows."""
 
     build: Callable[[Basis], Plan]
     needs_dev: bool
@@ -357,27 +347,23 @@ def _threshold_grids(dev: Rows, size: int) -> list[FloatArray]:
     return [np.append(np.inf, _quantiles(own, size) if own.size else []) for own in scores]
 
 
-def _ascend(
-    start: FloatArray, grids: list[FloatArray], dev: Rows, gain: FloatArray, price: float
-) -> FloatArray:
+def _ascend(start: FloatArray, grids: list[FloatArray], dev: Rows, gain: FloatArray) -> FloatArray:
     best = start
     for _ in range(4):
         before = best
         for j in reversed(range(len(grids))):
             tried = np.repeat(best[None], len(grids[j]), axis=0)
             tried[:, j] = grids[j]
-            best = tried[int(np.argmax(_value_policies(tried, dev, gain, price)))]
+            best = tried[int(np.argmax(_value_policies(tried, dev, gain)))]
         if np.array_equal(before, best):
             break
     return best
 
 
-def _value_policies(policies: FloatArray, dev: Rows, gain: FloatArray, price: float) -> FloatArray:
+def _value_policies(policies: FloatArray, dev: Rows, gain: FloatArray) -> FloatArray:
     left = np.ones((len(policies), len(gain)))
     worth = np.zeros(len(policies))
     for j in range(policies.shape[1]):
-        if price:
-            worth -= price * (policies[:, j] < np.inf) * (left @ dev.costs[:, j])
         accepts = (dev.scores[:, j] >= policies[:, j : j + 1]) & (dev.labels[:, j] >= 0)
         worth += (left * accepts) @ gain[:, j]
         left = left * ~accepts

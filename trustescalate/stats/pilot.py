@@ -19,7 +19,7 @@ from trustescalate.stats.rule import TestRule
 
 
 class PilotPower(NamedTuple):
-    """What calibrations on n rows gave, all (s,) but the limits (s, 2).
+    """Results of calibrations on n rows, all (s,) but the limits (s, 2).
 
     `power`: the share of `trials` whose certificate released at least the wanted share of the pilot, with
     Clopper-Pearson limits for the number of trials (not for the size of the pilot). `coverage`, `cost`: means

@@ -18,7 +18,7 @@ BLOCK = 1 << 15
 
 
 class Outcomes(NamedTuple):
-    """What t policies do on n rows.
+    """Counts of t policies on n rows.
 
     `accepted` (t,) and `errors` (t,) are rows; `by_tier` (t, m) splits `accepted`; `cost` (t,) is mean USD
     per row, where a row pays every tier that it visited, so an abstained one pays all. A tier that never

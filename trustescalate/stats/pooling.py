@@ -42,7 +42,7 @@ class Rows(NamedTuple):
 
     @property
     def votes(self) -> Votes:
-        """Without human labels."""
+        """The votes, without human labels."""
         return Votes(self.scores, self.labels)
 
     def take(self, index: IntArray | BoolArray) -> "Rows":
@@ -121,7 +121,7 @@ def fit_stack(dev: Rows, classes: int, ridge: float = STACK_RIDGE) -> Stack:
 
 
 def stacked_scores(stack: Stack, votes: Votes) -> Votes:
-    """What tier j says with all tiers before it in mind: its likeliest label, and that label's probability.
+    """Label and score of tier j pooled with all tiers before it: the likeliest label, and its probability.
 
     Column j reads the columns up to j only, so a run can go tier by tier, with -1 for tiers that have not
     judged yet. A row gets the same bits alone and among others. A tie at the top is no verdict: label -1,
@@ -154,7 +154,7 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
 
 
 def pooled_bounds(stack: Stack, votes: Votes, tier: int, last: Bounds) -> Bounds:
-    """What `stacked_scores` can still say of one row at `tier`, whose own full ensemble is open.
+    """Limits on `stacked_scores` of one row at `tier`, whose own full ensemble is open.
 
     `votes` (1, m) holds the tiers before it, all their votes in, and `last` what its own can still say. For
     weights as `agreement_stack` makes them: log-odds count, and never against their label. They hold to

@@ -1,11 +1,11 @@
 """Spend delta over repeated tests of the same labels (α-spending)."""
 
 FIRST_SHARE = 0.9
-"""What the first test of a label spends: all of delta would buy .006 to .016 of coverage, and be the last."""
+"""The share of the first test of a label: all of delta buys .006 to .016 of coverage, and is the last."""
 
 
 def attempt_share(number: int, first: float = FIRST_SHARE) -> float:
-    """What test 1, 2, ... of the same labels may spend of delta, when their number is not planned.
+    """The share of delta that test 1, 2, ... of the same labels may spend, when their number is not planned.
 
     `first`, then (1 - first) / (k (k - 1)): the shares of all tests sum to 1, however many are made. Raises
     ValueError unless number >= 1 and 0 < first < 1.

@@ -71,7 +71,7 @@ def rejection_sample(weight: FloatArray, bound: float, rng: np.random.Generator)
 
 
 def robustness_radius(upper: float, alpha: float) -> float | None:
-    """How far the accepted rows may shift before the risk can pass alpha, given that it is at most `upper`.
+    """The largest shift of the accepted rows under which a risk of at most `upper` stays at most alpha.
 
     The density ratio of new to old on accepted rows may lie anywhere in [1 / radius, radius]: the odds of an
     error grow by at most radius^2. sqrt(alpha (1 - U) / (U (1 - alpha))); infinite where U = 0, None where
@@ -90,7 +90,7 @@ def robustness_radius(upper: float, alpha: float) -> float | None:
 
 
 def score_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], level: float) -> ScoreAlarm:
-    """Have the scores of any tier moved between calibration and run? No label is needed.
+    """Test for score drift of any tier between calibration and run, without labels.
 
     One array of scores for each tier in both, of any lengths. What a tier sees depends on what earlier tiers
     let through: both sides must hold the rows that *reach* it under the same thresholds. Two-sample

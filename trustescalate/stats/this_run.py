@@ -27,7 +27,7 @@ from trustescalate.stats.bounds import Counts, FloatArray, IntArray
 from trustescalate.stats.losses import hoeffding_bentkus_pvalue
 
 LEVEL = 0.05
-"""What a limit may miss with, beyond the delta of the certificate: a half for each of the two."""
+"""The probability that a limit misses, beyond the delta of the certificate: half for each of the two."""
 
 
 def run_errors_upper(

@@ -47,7 +47,7 @@ class World(NamedTuple):
     def risk_coverage(self, thresholds: FloatArray, plan: Plan | None = None) -> tuple[float, float]:
         """True risk and coverage of the cascade with thresholds (m,); risk 0 where it accepts none.
 
-        With a `plan`, thresholds (r m,) are held against what it reads: all 2^m ways to be wrong are summed
+        With a `plan`, thresholds (r m,) apply to what it reads: all 2^m ways to be wrong are summed
         up.
         """
         if plan is not None and plan.readings != (None,):
@@ -166,7 +166,7 @@ def world(name: str, alpha: float, tiers: int) -> World:
 
 
 class Replications(NamedTuple):
-    """Of `trials` certifications: how many gave a certificate, and how many of those broke the guarantee.
+    """Of `trials` certifications: the number of certificates, and of violations among them.
 
     `coverage_misses` counts certificates whose lower limit on coverage is above the true coverage.
     `mean_coverage` is the mean true coverage, 0 where there was no certificate.

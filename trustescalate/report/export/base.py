@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trustescalate.records import Annotation, Decision, Item, Judgment, Label, Run, Task, TaskKind, Turn
 from trustescalate.records.jsonl import digest, to_python
@@ -135,6 +136,12 @@ def readable(value: str | tuple[Turn, ...]) -> str:
     if isinstance(value, str):
         return value
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in value)
+
+
+def turns(value: str | tuple[Turn, ...], role: Literal["user", "assistant"] = "user") -> list[dict[str, str]]:
+    """Convert a conversation, or a text of `role`, to messages."""
+    messages = (Turn(role, value),) if isinstance(value, str) else value
+    return [{"role": turn.role, "content": turn.content} for turn in messages]
 
 
 def plain(value: str | tuple[Turn, ...], format_name: str) -> str:

@@ -27,7 +27,7 @@ VOTE_COLUMNS = (
 
 def frame_columns(run: Run) -> tuple[str, ...]:
     """Name the columns of `item_rows`: those of the decision, then nine for each judge of the certificate."""
-    judges = [seal.judge for seal in run.header.certificate.judges]
+    judges = [binding.judge for binding in run.header.certificate.judges]
     return (*COLUMNS, *(f"{judge}.{name}" for judge in judges for name in OF_A_TIER))
 
 

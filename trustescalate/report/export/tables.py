@@ -12,7 +12,7 @@ from typing import Any
 
 from trustescalate.records import Task, TaskKind, Turn
 from trustescalate.records.task import Json
-from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable
+from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable, turns
 
 RESPONSES = {1: ("response",), 2: ("response_a", "response_b")}
 VERDICT = ("verdict", "verdict_judge", "score", "reason", "cost_usd")
@@ -33,7 +33,7 @@ class _Layout:
         self.task = export.task
         self.responses = RESPONSES[self.task.responses]
         taken = {"id", "group", "prompt", "reference", "label", "annotator", *self.responses, *VERDICT}
-        judges = [seal.judge for seal in export.run.header.certificate.judges]
+        judges = [binding.judge for binding in export.run.header.certificate.judges]
         people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
         fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
         if len(people) > MOST_ANNOTATORS and not export.blind:
@@ -164,15 +164,12 @@ def _jsonl(export: Export) -> Iterator[bytes]:
     export.beside[".columns.toml"] = layout.columns_file(escaped=False)
 
     def write(row: Row) -> Iterator[bytes]:
-        yield as_json({name: _turns(value) for name, value in layout.cells(row).items()})
+        cells = layout.cells(row)
+        yield as_json(
+            {name: turns(value) if isinstance(value, tuple) else value for name, value in cells.items()}
+        )
 
     yield from lined(export.each(write))
-
-
-def _turns(value: Json) -> Json:
-    if isinstance(value, tuple):
-        return [{"role": turn.role, "content": turn.content} for turn in value]
-    return value
 
 
 def _parquet(export: Export) -> Iterator[bytes]:
@@ -185,16 +182,14 @@ def _parquet(export: Export) -> Iterator[bytes]:
     columns = {
         name: array([row[name] for row in rows], float64())
         if name in numbers
-        else array([_text(_flat(export, row[name])) for row in rows], string())
+        else array(
+            [None if (cell := _flat(export, row[name])) is None else str(cell) for row in rows], string()
+        )
         for name in layout.names
     }
     page = io.BytesIO()
     parquet.write_table(Table.from_pydict(columns), page)
     yield page.getvalue()
-
-
-def _text(value: Json) -> str | None:
-    return None if value is None else str(value)
 
 
 CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas escaped)", _csv, blind=True)

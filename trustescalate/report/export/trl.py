@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.records import Item, TaskKind, Turn
-from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, certificate_id, lined
+from trustescalate.report.export.base import (
+    Export,
+    LeftOut,
+    Row,
+    Target,
+    as_json,
+    certificate_id,
+    lined,
+    turns,
+)
 
 Text = str | tuple[Turn, ...]
 
@@ -45,14 +54,8 @@ def _fields(item: Item, answers: dict[str, Text]) -> dict[str, Any]:
     """Keep texts as they are, or make all of them conversations where one is."""
     if isinstance(item.prompt, str) and all(isinstance(answer, str) for answer in answers.values()):
         return {"prompt": item.prompt, **answers}
-    turns = {name: _turns(text, "assistant") for name, text in answers.items()}
-    return {"prompt": _turns(item.prompt, "user"), **turns}
-
-
-def _turns(text: Text, role: str) -> list[dict[str, str]]:
-    if isinstance(text, str):
-        return [{"role": role, "content": text}]
-    return [{"role": turn.role, "content": turn.content} for turn in text]
+    completions = {name: turns(text, "assistant") for name, text in answers.items()}
+    return {"prompt": turns(item.prompt, "user"), **completions}
 
 
 TRL = Target(

@@ -222,7 +222,7 @@ def test_without_a_run_the_report_is_about_the_certificate(config: Path) -> None
     calibrate(config)
     report, path = Project.open(config).report()
     assert (report.kind, path.parent) == ("calibration", config.parent)
-    with pytest.raises(NotMeasurable, match="nothing was run yet"):
+    with pytest.raises(NotMeasurable, match="there is no run yet"):
         Project.open(config).gate()
 
 
@@ -310,9 +310,9 @@ def test_a_run_whose_items_were_edited_is_refused(config: Path) -> None:
     made = run(config)
     path = config.parent / "runs" / made.header.id / "items.jsonl"
     path.write_text(path.read_text().replace("?", "!"))
-    with pytest.raises(DataError, match=r"items\.jsonl: was changed since"):
+    with pytest.raises(DataError, match=r"items\.jsonl: was changed after the run"):
         run(config, resume="latest")
-    with pytest.raises(DataError, match=r"items\.jsonl: was changed since"):
+    with pytest.raises(DataError, match=r"items\.jsonl: was changed after the run"):
         Project.open(config).load_run()
 
 
@@ -415,7 +415,7 @@ def test_the_votes_of_another_certificate_are_not_used(config: Path) -> None:
     kept = votes.read_bytes()
     votes.write_bytes(kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n")
     again = Project.open(config).load_run()
-    gone = Overall(None, "the votes that the certificate was made from are gone")
+    gone = Overall(None, "the recorded votes of the certificate are missing")
     assert (again.overall, again.shift) == (gone, ())
     votes.unlink()
     assert Project.open(config).load_run().shift == ()

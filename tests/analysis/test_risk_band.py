@@ -58,7 +58,7 @@ def test_a_refusal_has_a_band_too() -> None:
 
 
 def test_without_limits_nothing_is_said() -> None:
-    with pytest.raises(NotMeasurable, match="no limits that hold at once") as refused:
+    with pytest.raises(NotMeasurable, match="no simultaneous limits") as refused:
         read_band(World(judges=("j", "k")).certificate(path="tierwise", alpha=0.3))
     assert 'there are none for path = "tierwise"' in refused.value.hint
 

@@ -292,11 +292,11 @@ def test_a_batch_other_than_the_certified_one_is_refused(tmp_path: Path) -> None
     more = json.dumps({"id": "new", "prompt": "p", "responses": ["a", "b"]}) + "\n"
     for name, text in (("more", "".join([*lines, more])), ("fewer", "".join(lines[:200]))):
         (tmp_path / name).write_text(text)
-        with pytest.raises(CertificateMismatch, match="about a batch of 296 items"):
+        with pytest.raises(CertificateMismatch, match="another batch of 296 items than these"):
             run(config, items=tmp_path / name)
     assert len(run(config, items=items).decisions) == 296
     items.write_text("".join([*lines, more]))
-    with pytest.raises(CertificateMismatch, match="and these 297 are not it"):
+    with pytest.raises(CertificateMismatch, match="another batch of 296 items than these 297"):
         run(config)
 
 

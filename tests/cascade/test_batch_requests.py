@@ -225,10 +225,10 @@ def test_the_key_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_cannot_be_combined_is_refused(tmp_path: Path) -> None:
     with BatchServer() as server:
         config = project(tmp_path, server)
-        with pytest.raises(UsageError, match="into the cache"):
+        with pytest.raises(UsageError, match="needs the cache"):
             ran(config, use_cache=False)
         config.write_text(config.read_text().replace("[guarantee]", CLAIM))
-        with pytest.raises(UsageError, match="tier by tier"):
+        with pytest.raises(UsageError, match="items of each tier"):
             calibrated(config)
     assert cli("run", "--finish-live", "--config", config).exit_code == 2
 

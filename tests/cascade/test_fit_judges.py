@@ -132,7 +132,7 @@ def test_no_item_of_a_cluster_that_is_tested_teaches(tmp_path: Path) -> None:
     ("judges", "settings", "message"),
     [
         (simulated("small", "XS") + FREE, {}, "is the last judge itself"),
-        (TAUGHT, {"pilot": 0}, "learns on the pilot"),
+        (TAUGHT, {"pilot": 0}, "fitted on the pilot"),
         (TAUGHT, {"guarantee": 'claim = "expected"'}, 'set fit_on = "labels"'),
         (TAUGHT.replace("last_judge", "people"), {}, "fit_on"),
     ],

@@ -243,7 +243,9 @@ def test_the_demo_decides_the_same_with_full_ensembles_and_pays_less(
     asyncio.run(project.calibrate())
     items = tmp_path / "items.jsonl"
     early = asyncio.run(project.run(items=items))
-    monkeypatch.setattr(trustescalate.cascade.runner, "_enough", lambda *_: lambda votes, planned: False)
+    monkeypatch.setattr(
+        trustescalate.cascade.runner, "_stopping_rule", lambda *_: lambda votes, planned: False
+    )
     full = asyncio.run(project.run(items=items))
     assert len(early.decisions) == len(full.decisions) == 620
     for one, other in zip(early.decisions, full.decisions, strict=True):

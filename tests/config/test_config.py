@@ -264,7 +264,7 @@ def test_a_plugin_keeps_its_options_and_no_secret(tmp_path: Path) -> None:
     judge = '\n[[judges]]\nname = "p"\nbackend = "local-vllm"\noptions = { a = 1 }\n'
     assert load(tmp_path, "", judge).judges[0].backend == "local-vllm"
     judge = '\n[[judges]]\nname = "p"\nbackend = "mine"\noptions = { hf_token = "x" }\n'
-    assert "hf_token looks like a secret" in refused(tmp_path, "", judge)[0]
+    assert "hf_token seems to be a secret" in refused(tmp_path, "", judge)[0]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,9 @@ KINDS: Mapping[str, Kind] = {
         ({"dtype": "bfloat16"}, {"scale": 2.0}),
         ({"batch_size": 2}, {"concurrency": 2}),
     ),
+    "mock": Kind(
+        lambda folder, server: {}, ({"reply": "A"}, {"confidence": 0.8}), breaks=False, reads_task=True
+    ),
     "simulated": Kind(
         lambda folder, server: {"model": "XS"}, ({"model": "S"}, {"seed": 4}), breaks=False, reads_task=True
     ),
@@ -97,14 +100,14 @@ KINDS: Mapping[str, Kind] = {
     "score": Kind(
         lambda folder, server: {"model": "m", "base_url": server.url, "scale": 20.0, "attempts": 1},
         ({"model": "n"}, {"api": "rerank"}, {"scale": 2.0}, {"base_url": "http://localhost:1/v1"}),
-        (*REACHED, {"middle": 1.0}),
+        (*REACHED, {"decision_threshold": 1.0}),
     ),
 }
 NAMES = [pytest.param(name, id=name) for name in KINDS]
 
 
 def plan(body: dict[str, Any], nth: int) -> Canned | None:
-    """Scores by length; chat completions by hash; a refusal for what is broken."""
+    """Scores by length; chat completions by hash; an error for broken items."""
     if "BROKEN" in json.dumps(body.get("text_2") or body.get("messages", [""])[-1]):
         return Canned(400, {"error": {"message": "context length exceeded"}})
     if "text_2" in body:
@@ -263,7 +266,7 @@ def test_the_order_in_which_responses_were_shown_is_undone(bench: Bench) -> None
 @each
 def test_a_failure_is_a_value(bench: Bench) -> None:
     if not bench.kind.breaks:
-        pytest.skip("asks nobody that could fail")
+        pytest.skip("makes no model calls that could fail")
     item = (
         BROKEN
         if bench.name not in ("local", "reward")

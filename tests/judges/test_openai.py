@@ -4,14 +4,12 @@ import asyncio
 import gc
 import json
 import logging
-import math
-import random
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.endpoints import CANARY, Clock, explain_no_certificate, run
@@ -26,7 +24,7 @@ from tests.support.servers import (
     seeded,
 )
 from trustescalate.errors import ProviderError
-from trustescalate.judges.completions import Dialect, backoff, parse_completion, retry_after
+from trustescalate.judges.completions import Dialect
 from trustescalate.judges.endpoint import _public_url
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.reply_parsing import read_verdict
@@ -34,6 +32,8 @@ from trustescalate.records import FAILURES, Message, Reply, Request
 
 pytestmark = pytest.mark.slow
 AB = ("A", "B")
+LATER = "Wed, 21 Oct 2026 07:28:07 GMT"
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def first(*responses: str | Canned) -> Plan:
     return lambda body, nth: responses[nth - 1] if nth <= len(responses) else None
 
 
-# ── a good answer ────────────────────────────────────────────────────────────────────────────────
+# ── a good answer ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_good_answer() -> None:
@@ -108,7 +108,7 @@ def test_odd_answers(odd: str) -> None:
     assert server.stats.requests == 1
 
 
-# ── faults ───────────────────────────────────────────────────────────────────────────────────────
+# ── faults ─────────────────────────────────────────────────────────────────────────────────────────
 
 ENDS = {
     "retry_seconds": "rate_limited",
@@ -223,7 +223,7 @@ def test_nobody_listens() -> None:
     assert reply.failure == "unreachable"
 
 
-# ── what an endpoint does not support ────────────────────────────────────────────────────────────
+# ── what an endpoint does not support ──────────────────────────────────────────────────────────────
 
 NEWER = explain_no_certificate(
     400,
@@ -321,7 +321,7 @@ def test_no_message_crashes_the_dialect(text: str) -> None:
     assert (dialect == Dialect()) == (what == "")
 
 
-# ── what dooms every request ─────────────────────────────────────────────────────────────────────
+# ── what dooms every request ───────────────────────────────────────────────────────────────────────
 
 DOOMS = [
     (explain_no_certificate(401, f"Incorrect API key provided: {CANARY}"), "JUDGE_KEY"),
@@ -401,157 +401,7 @@ def test_secrets_of_an_address_are_not_told() -> None:
     assert _public_url(address) == "https://host:8000/v1"
 
 
-# ── when to ask again ────────────────────────────────────────────────────────────────────────────
-
-DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
-LATER = "Wed, 21 Oct 2026 07:28:07 GMT"
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.25"}, 0.25),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after-ms": "1500"}, 1.5),
-        ({"retry-after-ms": "20", "retry-after": "1"}, 0.02),
-        ({"retry-after": LATER, "date": DATE}, 7.0),
-        ({"retry-after": DATE, "date": LATER}, 0.0),
-        ({"retry-after": LATER}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"x-ratelimit-reset-requests": "1s"}, 1.0),
-        ({"x-ratelimit-reset-requests": "6m0s"}, 360.0),
-        ({"x-ratelimit-reset-tokens": "20ms"}, 0.02),
-        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
-        ({"x-ratelimit-reset-tokens": "2d", "x-ratelimit-reset-requests": "1s"}, 1.0),
-        (
-            {
-                "x-ratelimit-reset-tokens": "9s",
-                "x-ratelimit-remaining-tokens": "0",
-                "x-ratelimit-reset-requests": "1s",
-                "x-ratelimit-remaining-requests": "3",
-            },
-            9.0,
-        ),
-        ({"x-ratelimit-reset-tokens": ""}, None),
-        ({"x-ratelimit-reset-tokens": "later"}, None),
-    ],
-)
-def test_every_way_to_say_when(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == (None if seconds is None else pytest.approx(seconds))
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"retry-after": "7"},
-        {"retry-after-ms": "7000"},
-        {"retry-after": LATER, "date": DATE},
-        {"x-ratelimit-reset-requests": "7s"},
-    ],
-)
-def test_what_the_server_says_is_obeyed(headers: dict[str, str]) -> None:
-    clock = Clock()
-    with FaultServer(plan=first(Canned(429, "", headers), Canned(503, "", headers))) as server:
-        assert run(server, lambda b: b.complete(ask()), sleep=clock.sleep).failure is None
-    assert len(clock.slept) == 2
-    assert all(7.0 <= wait <= 7.7 for wait in clock.slept)
-
-
-def test_without_a_word_the_wait_is_exponential_with_full_jitter() -> None:
-    rng = random.Random(3)
-    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0), (7, 30.0), (2000, 30.0)):
-        waits = [backoff(min(attempt, 900), {"retry-after": "0"}, rng) for _ in range(300)]
-        assert 0 <= min(waits) < 0.1 * most
-        assert 0.9 * most < max(waits) <= most
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["retry-after", "retry-after-ms", "date", "x-ratelimit-reset-tokens"]), st.text()
-    )
-)
-def test_no_header_crashes_the_retry(headers: dict[str, str]) -> None:
-    seconds = retry_after(headers)
-    assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
-
-
-# ── what comes back ──────────────────────────────────────────────────────────────────────────────
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "choices",
-                    "message",
-                    "content",
-                    "logprobs",
-                    "top_logprobs",
-                    "token",
-                    "logprob",
-                    "usage",
-                    "text",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=25,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=50) | values.map(lambda v: json.dumps(v).encode()))
-def test_every_body_is_parsed_or_rejected(content: bytes) -> None:
-    reply = parse_completion(content)
-    assert reply is None or read_verdict(reply, AB)
-
-
-@settings(max_examples=200, deadline=None)
-@given(values, values, values)
-def test_every_choice_is_parsed(message: Any, logprobs: Any, usage: Any) -> None:
-    choice = {"message": {"content": message, "refusal": usage}, "logprobs": {"content": [logprobs]}}
-    reply = parse_completion(json.dumps({"choices": [choice], "usage": usage}).encode())
-    assert reply is not None
-    read_verdict(reply, AB)
-
-
-def test_deep_json_is_no_completion() -> None:
-    assert parse_completion(b"[" * 100_000) is None
-
-
-@pytest.mark.parametrize(
-    ("message", "text"),
-    [
-        ({"content": None}, ""),
-        ({"content": None, "reasoning_content": "A\nA"}, ""),
-        ({"content": [{"type": "text", "text": "Verdict: "}, {"type": "text", "text": "A"}]}, "Verdict: A"),
-        ({"content": "\x00A\x1b"}, "\x00A\x1b"),
-        ({}, ""),
-    ],
-)
-def test_shapes_of_a_message(message: dict[str, Any], text: str) -> None:
-    choice = {"message": message, "finish_reason": "length"}
-    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
-    assert reply is not None
-    assert (reply.text, reply.finish, reply.tokens, reply.failure) == (text, "length", None, None)
-
-
-def test_the_generated_token_is_among_its_alternatives() -> None:
-    entry = {"token": "B", "logprob": -3.0, "top_logprobs": [{"token": "A", "logprob": -0.1}]}
-    choice = {"message": {"content": "B"}, "logprobs": {"content": [entry, {"token": "."}]}}
-    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
-    assert reply is not None
-    assert reply.tokens is not None
-    assert reply.tokens[0].top == (("A", -0.1), ("B", -3.0))
-    assert reply.tokens[1].top == ()
+# ── the server and the transport ───────────────────────────────────────────────────────────────────
 
 
 def test_the_server_counts_by_body() -> None:
@@ -575,3 +425,20 @@ def test_the_default_transport_works_as_well(fault: str, monkeypatch: pytest.Mon
     with FaultServer(plan=always(fault)) as server:
         reply = run(server, lambda backend: backend.complete(ask()), timeout=0.1, attempts=2)
     assert reply.failure == ENDS[fault]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "7"},
+        {"retry-after-ms": "7000"},
+        {"retry-after": LATER, "date": DATE},
+        {"x-ratelimit-reset-requests": "7s"},
+    ],
+)
+def test_what_the_server_says_is_obeyed(headers: dict[str, str]) -> None:
+    clock = Clock()
+    with FaultServer(plan=first(Canned(429, "", headers), Canned(503, "", headers))) as server:
+        assert run(server, lambda b: b.complete(ask()), sleep=clock.sleep).failure is None
+    assert len(clock.slept) == 2
+    assert all(7.0 <= wait <= 7.7 for wait in clock.slept)

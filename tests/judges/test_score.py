@@ -27,7 +27,7 @@ def judged(item: Item, scores: Mapping[str, float], **settings: float) -> Judgme
     return asyncio.run(RewardJudge("r", "print", task, ask, **settings).judge(item, all_votes))
 
 
-def test_a_single_answer_is_held_against_the_middle() -> None:
+def test_a_single_answer_is_compared_with_the_decision_threshold() -> None:
     item, scores = Item("q", "Hi?", ("four",)), {"four": 4.0}
     assert judged(item, scores, decision_threshold=4.0).votes[0].probs == {"pass": 0.5, "fail": 0.5}
     assert judged(item, scores).votes[0].probs["pass"] > 0.9
@@ -37,7 +37,7 @@ def test_a_single_answer_is_held_against_the_middle() -> None:
     }
 
 
-def test_a_pair_has_no_middle() -> None:
+def test_a_pair_has_no_decision_threshold() -> None:
     scores = {"one": 1.0, "three": 3.0}
     assert judged(ITEM, scores, decision_threshold=9.0).votes == judged(ITEM, scores).votes
 

@@ -4,7 +4,7 @@
         server.lose.add("batch")      # the next batch is made, and the answer to that is lost
         server.ends.append("expired") # the next batch ends so, half of it answered
 
-A batch is under way for `polls` looks at it. `refuses(body)` gives the status and the body of a refusal.
+A batch is in progress for `polls` requests of its state. `refuses(body)` gives status and body of an error.
 """
 
 import asyncio

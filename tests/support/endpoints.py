@@ -7,12 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tests.support.servers import (
-    Body,
-    Canned,
-    FaultServer,
-    canonical,
-)
+from tests.support.servers import Body, Canned, FaultServer, canonical
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.simulated.backend import SimulatedBackend
 from trustescalate.records import Message, Request

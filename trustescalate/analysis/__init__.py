@@ -1,1 +1,1 @@
-"""Answer what is asked before calibration and after a run."""
+"""Studies before calibration and after a run: label budgets, tuning, benchmarks, comparison, monitoring."""

@@ -144,11 +144,11 @@ async def probe(
             hooks.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
 
         for table in tables:
-            *attacks_won, control = await _attack(config, live[table.name], rows, chosen, count)
+            *measured, control = await _attack(config, live[table.name], rows, chosen, count)
             own = fingerprint(config, table, shots)
-            judges.append(ProbedJudge(table.name, own, tuple(attacks_won), control))
+            judges.append(ProbedJudge(table.name, own, tuple(measured), control))
     replies, forgeries = forged(task, rows[0])
-    measured = Probe(
+    finished = Probe(
         schema=SCHEMA,
         created=hooks.now(),
         version=__version__,
@@ -158,8 +158,8 @@ async def probe(
         replies=replies,
         forged=len(forgeries),
     )
-    write_atomically(config.folder / PROBE, encode(measured) + b"\n")
-    return Probing(measured)
+    write_atomically(config.folder / PROBE, encode(finished) + b"\n")
+    return Probing(finished)
 
 
 def read_probe(folder: Path) -> Probe | None:

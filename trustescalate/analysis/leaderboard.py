@@ -1,7 +1,7 @@
-"""Which of the models that the items hold is better? From a run's predictions and the certificate's labels.
+"""Rank the models whose responses the items hold, from a run's predictions and the certificate's labels.
 
-Ranks whose answers were judged, not the judges. Which labels count and what they assume is `evidence`'s
-`known_rows`; the intervals are `stats.leaderboard`'s. Nothing here decides anything, and no judge is asked.
+Ranks models, not judges. `calibration.population.known_rows` selects the labels and states their assumptions;
+`stats.leaderboard` computes the intervals. The leaderboard certifies nothing and makes no model calls.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ Ends = tuple[float, float]
 
 
 class Entry(NamedTuple):
-    """One row of the data: which models it is about, what it belongs to, what is known of it."""
+    """One row: its models, its cluster, its stratum, the prediction and the label."""
 
     models: tuple[str, ...]
     unit: str
@@ -52,17 +52,17 @@ def standings(
 ) -> Standings:
     """Rank the models that `table` finds in the rows' `items`, as of the run.
 
-    Labels are the certification rows', predictions those for all items of the run, as in `evidence.overall`:
-    so it is assumed that certification rows and the run's items are one draw, of each model's rows and of
-    what it was asked. With `item`, or a group, rows of one item are clustered: what makes an item hard for
-    all models is not counted as a difference between them. In pairwise tasks, a model's mean is over the
-    games that it played, against whom it happened to play; Bradley-Terry strengths allow for the opponents,
-    and take no strata. Models are texts from meta; rows that name none, or one twice, count in `left_out`.
+    Labels are those of the certification rows, predictions those of all items of the run, as in
+    `calibration.population.overall`. Assumes that certification rows and the run's items are one draw, also
+    of each model's rows and prompts. With `item`, or a group, rows of one item are clustered: the difficulty
+    of an item is no difference between models. In pairwise tasks, a model's mean is over its games against
+    its actual opponents; Bradley-Terry strengths adjust for the opponents and take no strata. Rows whose meta
+    names no model, or one twice, count in `left_out`.
     """
     task = run.header.certificate.task
     values, reason = label_values(task), not_measurable(run)
     if values is None or reason:
-        return Standings(table.method, reason=reason or "labels without an order rank nobody")
+        return Standings(table.method, reason=reason or "labels without an order give no ranking")
     known = known_rows(run, judged, annotations, values)
     every: list[tuple[str, float, float | None]] = [
         *((item_id, prediction, label) for item_id, (prediction, label) in known.labelled.items()),
@@ -75,47 +75,47 @@ def standings(
     ]
     ends = min(values.values()), max(values.values())
     if table.method == "bradley_terry":
-        found = _strengths(entries)
+        ranking = _strengths(entries)
     else:
-        found = _means(entries, ends, stratified=bool(strata))
-    return _board(found, entries, table, len(every) - len(entries))
+        ranking = _means(entries, ends, stratified=bool(strata))
+    return _board(ranking, entries, table, len(every) - len(entries))
 
 
-class _Found(NamedTuple):
-    """The models with an estimate, what was found of each, and who is surely better than whom."""
+class _Ranking(NamedTuple):
+    """The models with an estimate, and `above` (m, m): which is better than which at 95 %."""
 
     models: tuple[Standing, ...]
     above: BoolArray
     reason: str = ""
 
 
-NOTHING = _Found((), np.zeros((0, 0), dtype=np.bool_))
+NOTHING = _Ranking((), np.zeros((0, 0), dtype=np.bool_))
 
 
-def _board(found: _Found, entries: Sequence[Entry], table: LeaderboardTable, left_out: int) -> Standings:
-    m, above = len(found.models), found.above
-    order = sorted(range(m), key=lambda k: -(found.models[k].estimate or 0.0))
+def _board(ranking: _Ranking, entries: Sequence[Entry], table: LeaderboardTable, left_out: int) -> Standings:
+    m, above = len(ranking.models), ranking.above
+    order = sorted(range(m), key=lambda k: -(ranking.models[k].estimate or 0.0))
     ranked = [
-        replace(found.models[k], first_place=1 + int(above[:, k].sum()), last_place=m - int(above[k].sum()))
+        replace(ranking.models[k], first_place=1 + int(above[:, k].sum()), last_place=m - int(above[k].sum()))
         for k in order
     ]
-    seen = {model for entry in entries for model in entry.models} - {each.model for each in ranked}
+    others = {model for entry in entries for model in entry.models} - {each.model for each in ranked}
     alike = [
-        (found.models[i].model, found.models[j].model)
+        (ranking.models[i].model, ranking.models[j].model)
         for place, i in enumerate(order)
         for j in order[place + 1 :]
         if not above[i, j] and not above[j, i]
     ]
     return Standings(
         method=table.method,
-        models=(*ranked, *(_unranked(name, entries) for name in sorted(seen))),
+        models=(*ranked, *(_unranked(name, entries) for name in sorted(others))),
         not_separable=tuple(alike),
         correlation=_correlation(ranked),
         rows=len(entries),
         labels=sum(entry.label is not None for entry in entries),
         left_out=left_out,
         paired=len({entry.unit for entry in entries}) < len(entries),
-        reason=found.reason or _too_few_models(entries, m),
+        reason=ranking.reason or _too_few_models(entries, m),
     )
 
 
@@ -139,15 +139,15 @@ def _correlation(models: Sequence[Standing]) -> Correlation | None:
     if not known or len(known) < len(pairs):
         return None
     judges, people = np.array(known).T
-    found = rank_correlation(judges, people)
-    return None if found is None else Correlation(len(known), *found)
+    result = rank_correlation(judges, people)
+    return None if result is None else Correlation(len(known), *result)
 
 
 def _models(item: Item, table: LeaderboardTable) -> tuple[str, ...]:
-    """The models of a row; none where one is missing, or a model plays against itself."""
+    """Return the models of a row; none if one is missing, or a model plays against itself."""
     named = [value_of(item, field) for field in table.models]
-    found = tuple(name for name in named if name is not None)
-    return found if len(set(found)) == len(table.models) else ()
+    models = tuple(name for name in named if name is not None)
+    return models if len(set(models)) == len(table.models) else ()
 
 
 def _unit(item: Item, table: LeaderboardTable) -> str:
@@ -155,8 +155,8 @@ def _unit(item: Item, table: LeaderboardTable) -> str:
     return f"row {item.id}" if name is None else f"item {name}"
 
 
-def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Found:
-    """Win rates, pass rates or ratings. In a pairwise task what one side wins, the other loses."""
+def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Ranking:
+    """Estimate win rates, pass rates or mean ratings; in pairs, one side's win is the other's loss."""
     surveys = {
         name: survey
         for name in sorted({model for entry in entries for model in entry.models})
@@ -184,11 +184,11 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Found:
         )
         for k, (name, survey) in enumerate(surveys.items())
     )
-    return _Found(models, _surely_above(board.above, list(surveys.values()), alone, ends))
+    return _Ranking(models, _separated(board.above, list(surveys.values()), alone, ends))
 
 
 def _survey(entries: Sequence[Entry], name: str, stratified: bool, ends: Ends) -> Survey | None:
-    """What is known of one model; None where its labels are too few for any interval."""
+    """Collect predictions and labels of one model; None if the labels are too few for an interval."""
     mine = [entry for entry in entries if name in entry.models]
     labelled = np.array([k for k, entry in enumerate(mine) if entry.label is not None], dtype=np.int64)
     units = {entry.unit: place for place, entry in enumerate(entries)}
@@ -213,18 +213,16 @@ def _side(entry: Entry, name: str, value: float) -> float:
 
 
 def _alone(survey: Survey, delta: float) -> Mean:
-    """One model by itself: exact from labels of 0 and 1 where each row is an item of its own."""
+    """Estimate one model's mean; exact for labels of 0 and 1 without clusters."""
     assert survey.cluster is not None
     single = len(np.unique(survey.cluster)) == len(survey.cluster)
     return ppi_mean(survey._replace(stratum=None, cluster=None if single else survey.cluster), delta)
 
 
-def _surely_above(
-    above: BoolArray, surveys: Sequence[Survey], alone: Sequence[Mean], ends: Ends
-) -> BoolArray:
-    """Who is better than whom. Where labels are too few for the difference, label-only limits must not meet.
+def _separated(above: BoolArray, surveys: Sequence[Survey], alone: Sequence[Mean], ends: Ends) -> BoolArray:
+    """Return which model is better than which; with few labels, only if label-only limits do not overlap.
 
-    Both kinds of comparison miss with the same small chance in each pair, so that all hold together.
+    Both comparisons fail with the same small probability in each pair, so all hold simultaneously.
     """
     m = len(surveys)
     each = simultaneous(INTERVAL_DELTA, m * (m - 1) // 2) / 2
@@ -234,8 +232,8 @@ def _surely_above(
     return np.asarray(np.where(usable[:, None] & usable, above, apart), dtype=np.bool_)
 
 
-def _strengths(entries: Sequence[Entry]) -> _Found:
-    """Bradley-Terry strengths of the models that met in labelled games; log-odds that sum to 0."""
+def _strengths(entries: Sequence[Entry]) -> _Ranking:
+    """Estimate Bradley-Terry strengths of models in labelled games; log-odds that sum to 0."""
     met = sorted({model for entry in entries if entry.label is not None for model in entry.models})
     played = [entry for entry in entries if set(entry.models) <= set(met)]
     if len(met) < 2:
@@ -266,7 +264,7 @@ def _strengths(entries: Sequence[Entry]) -> _Found:
         )
         for k, name in enumerate(met)
     )
-    return _Found(models, board.above & board.usable)
+    return _Ranking(models, board.above & board.usable)
 
 
 def _games(entries: Sequence[Entry], names: Sequence[str]) -> Games:
@@ -283,7 +281,7 @@ def _games(entries: Sequence[Entry], names: Sequence[str]) -> Games:
 
 
 def _alone_strengths(first: IntArray, second: IntArray, label: FloatArray, m: int) -> FloatArray | None:
-    """The strengths that one source of outcomes gives; None where it knows no finite ones."""
+    """Estimate strengths from one source of outcomes; None if they are not finite."""
     rows = np.arange(len(label))
     try:
         return bradley_terry(Games(first, second, label, rows, label), m, INTERVAL_DELTA).estimate

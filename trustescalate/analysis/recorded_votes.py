@@ -46,7 +46,7 @@ class Recorded:
         """
         if path in ("pooled", "stacked") and self.certificate.task.tolerance:
             raise NotMeasurable(
-                f'path "{path}" has no estimate with [task] tolerance: recorded rows state only right or wrong',
+                f'path "{path}" is not supported with [task] tolerance: rows state only right or wrong',
                 "choose another path",
             )
         if PATHS[path].needs_dev and self.dev is None:

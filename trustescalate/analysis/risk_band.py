@@ -1,6 +1,6 @@
-"""Say what any alpha would allow, from the simultaneous risk limits in a certificate.
+"""Report what any alpha would allow, from the simultaneous risk limits in a certificate; no model calls.
 
-Reads what `calibrate` computed; it makes no model calls and tests nothing, and no run uses its thresholds.
+The limits come from `calibrate`. This module tests nothing, and no run uses its thresholds.
 """
 
 from collections import defaultdict
@@ -22,9 +22,9 @@ from trustescalate.stats.risk_limits import RiskLimits, certified_at
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One policy: `accepted` and `errors` of the certification rows, and a limit on its true risk.
+    """One policy: `accepted` and `errors` on the certification rows, and an upper limit on its true risk.
 
-    A threshold is None for a judge that never accepts. `chosen`: the policy that the certificate is about.
+    A threshold is None for a judge that never accepts. `chosen` marks the policy of the certificate.
     """
 
     thresholds: tuple[float | None, ...]
@@ -37,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The place in `limits` of the policy of most coverage whose limit is at most `alpha`, if any."""
+    """The index in `limits` of the policy of largest coverage with a limit of at most `alpha`, if any."""
 
     alpha: float
     limit: int | None
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RiskBand:
-    """Limits that all hold at once with probability 1 - `delta`; `answers`: what each alpha allows."""
+    """Simultaneous limits with probability 1 - `delta`, and `answers`: what each alpha allows."""
 
     delta: float
     rows: int
@@ -56,15 +56,15 @@ class RiskBand:
 
 
 def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskBand:
-    """The limits in a certificate or a refusal, and for each alpha the policy that they allow.
+    """Read the limits of a certificate, or of "no certificate", and the policy that each alpha allows.
 
-    However many alphas are tried, P(any policy named has a true risk above its alpha) <= delta. Raises
-    NotMeasurable where there are no limits, saying what has none, ValueError unless 0 < alpha < 1.
+    For any number of alphas, P(a named policy has a true risk above its alpha) <= delta. Raises NotMeasurable
+    without limits, with the reason, and ValueError unless 0 < alpha < 1.
     """
     if not certificate.band:
         raise NotMeasurable(
-            "this certificate has no limits that hold at once",
-            f"there are none for {_without_limits(certificate)}; leave it out of a copy, and calibrate that",
+            "this certificate has no simultaneous limits",
+            f"there are none for {_without_limits(certificate)}; calibrate a copy without it",
         )
     tests = [certificate.tests[check.test] for check in certificate.band]
     used = used_tests(certificate)
@@ -86,11 +86,11 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
 
 
 def limits_at(config: Config, alphas: Sequence[float]) -> Callable[[Certificate], tuple[Section, ...]]:
-    """Make the section of a report that says what a certificate allows at each of `alphas`; none without.
+    """Make the report section on what a certificate allows at each of `alphas`; none without alphas.
 
-    What it allows may be claimed as it stands. A calibration at an alpha chosen so is another test, which
-    these labels must not make: the ledger notes that they were read to choose by. The section raises as
-    `read_band` and `record_choice` do.
+    What it allows may be claimed. A calibration at an alpha chosen this way is another test, which these
+    labels must not make: the ledger records that they informed a choice. The section raises the errors of
+    `read_band` and `record_choice`.
     """
 
     def make(certificate: Certificate) -> tuple[Section, ...]:
@@ -118,12 +118,12 @@ def _without_limits(certificate: Certificate) -> str:
 
 
 def band_section(band: RiskBand) -> Section:
-    """Turn the limits, and what each alpha allows, into a section of a report."""
+    """Turn the limits and the answers into a section of a report."""
     sure = figures.complement(band.delta).text
     text = [
         f"With probability at least {sure} over the draw of the {band.rows:,} labelled rows, the true error "
-        "rate of every policy below is at most its limit, all at once: so alpha may be chosen after "
-        "looking, as often as one likes. Nothing is claimed between these policies."
+        "rate of every policy below is at most its limit, for all policies simultaneously: alpha may be "
+        "chosen after seeing them, any number of times. Nothing is claimed between these policies."
     ]
     text += [_answer_text(band, answer) for answer in band.answers]
     if band.answers:
@@ -169,8 +169,8 @@ def _answer_text(band: RiskBand, answer: Answer) -> str:
     return (
         f"At alpha {alpha}: policy {answer.limit + 1} covers {share(limit.accepted, band.rows).text} of the "
         f"rows. What may be claimed: at least {agrees} of the verdicts that it releases agree with "
-        f"{band.whom}; alpha was chosen after looking, and this holds with probability "
-        f"{figures.complement(band.delta).text} for all policies at once."
+        f"{band.whom}; alpha was chosen after seeing the limits, and this holds with probability "
+        f"{figures.complement(band.delta).text} for all policies simultaneously."
     )
 
 

@@ -1,4 +1,4 @@
-"""Add to a run what its items and the certification rows show together: means, score drift, leaderboard."""
+"""Add population estimates to a run: means over all items, score drift and the leaderboard."""
 
 from dataclasses import replace
 
@@ -15,10 +15,7 @@ from trustescalate.records.item_fields import value_of
 
 
 def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
-    """The run with its estimates; nothing of them is stored.
-
-    A batch was counted: there is no population that it could tell more about.
-    """
+    """Return the run with its estimates, which are never stored; a batch has no population and none."""
     certificate = run.header.certificate
     if certificate.batch is not None:
         return run
@@ -26,7 +23,7 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
     run = replace(run, independent=free)
     judged = certificate_votes(config.folder, certificate)
     if judged is None:
-        return replace(run, overall=Overall(None, "the votes that the certificate was made from are gone"))
+        return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}
     groups = {item.id: item.group for item in items.values()}
     by, table = config.data.strata, config.leaderboard

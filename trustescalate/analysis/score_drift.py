@@ -1,4 +1,4 @@
-"""Test whether a run's scores differ from those at calibration."""
+"""Test the scores of a run for drift since calibration."""
 
 from collections.abc import Sequence
 
@@ -20,15 +20,14 @@ from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.shift import score_alarm
 
 ALARM_LEVEL = 0.01
-"""A false alarm in one run of a hundred without a shift."""
+"""The false alarm rate per run without drift."""
 
 
 def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
-    """Have the scores moved between certification rows and the run? An entry for each tier that is asked.
+    """Test for score drift between the certification rows and the run, at each tier in use.
 
-    On both sides the rows that reach the tier under the certified thresholds, with the share that the first
-    prompt gives to its likeliest label: full scores are not known where asking stopped early. One item of
-    each group. No label is used.
+    Compares rows that reach the tier under the certified thresholds, by the share that the first prompt gives
+    its likeliest label: full scores are unknown after early stopping. One item per group; no label is used.
     """
     certificate = run.header.certificate
     scorer = Scorer.of(certificate)
@@ -36,19 +35,19 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
         return ()
     rows = first_of_each(certificate.roles["certify"], groups)
     trusted = zip(rows, policies_of_rows(certificate, rows), strict=True)
-    held = {item_id: policy for item_id, policy in trusted if policy is not None}
+    policies = {item_id: policy for item_id, policy in trusted if policy is not None}
     if certificate.status == "expected":
-        held = dict.fromkeys(rows, Policy((ASKED_ONLY,) * len(certificate.judges), pooled=False))
-    reached, taken = tier_reached(certificate, judged, held, scorer), one_of_each(run, groups)
+        policies = dict.fromkeys(rows, Policy((ASKED_ONLY,) * len(certificate.judges), pooled=False))
+    reached, taken = tier_reached(certificate, judged, policies, scorer), one_of_each(run, groups)
     now = {(row.item_id, row.judge): row for row in run.judgments}
-    policies = set(held.values())
-    asked = [j for j in range(len(certificate.judges)) if any(p.thresholds[j] is not None for p in policies)]
+    distinct = set(policies.values())
+    asked = [j for j in range(len(certificate.judges)) if any(p.thresholds[j] is not None for p in distinct)]
     before, after = [], []
     for j in asked:
         name = certificate.judges[j].judge
         seen = [
             judged[name][item_id]
-            for (item_id, policy), last in zip(held.items(), reached, strict=True)
+            for (item_id, policy), last in zip(policies.items(), reached, strict=True)
             if policy.thresholds[j] is not None and j <= last
         ]
         before.append(_tops(scorer, seen))

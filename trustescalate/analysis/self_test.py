@@ -98,10 +98,8 @@ class SelfTest:
             *table_lines(titles, rows, "<<>>>>>>"),
         ]
         if any(row.world == OWN for row in self.results):
-            text.append(
-                f"{OWN}: {LEVELS} levels per judge from your recorded votes, two labels, errors independent"
-            )
-            text.append("given the scores. A simulation is no evidence about your judges")
+            text.append(f"{OWN}: {LEVELS} levels per judge from your recorded votes, two labels, errors")
+            text.append("independent given the scores. A simulation is no evidence about your judges")
         outcome = "holds" if self.holds else "is VIOLATED too often"
         return [*text, f"{self.trials} trials or more each: the guarantee {outcome}"]
 
@@ -219,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m trustescalate.analysis.self_test",
-        description="Certify many times in simulated worlds with known truth, and count violations of the guarantee.",
+        description="Certify many times in simulated worlds with known truth, and count violations.",
         epilog="Example: python -m trustescalate.analysis.self_test --config trustescalate.toml --trials 300",
     )
     parser.add_argument(

@@ -1,8 +1,7 @@
-"""Queue rows for the certificate where some tested policy accepts: judges are asked first, people after.
+"""Queue rows for the certificate that some tested policy accepts: judges vote first, annotators label after.
 
-Items come in the order of the uniform draw; those outside the region are passed over, without a label. The
-region is made by the first queue, from a pilot that nobody labelled, and stays
-(`trustescalate.calibration.region`).
+Items come in the order of the uniform draw; items outside the region are skipped without a label. The first
+queue lays out the region from an unlabelled pilot, and it stays (`calibration.region`).
 """
 
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ from trustescalate.stats.paths import Plan
 from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
 
 FEWEST_PILOT = 20
-"""With a smaller pilot nobody knows what a policy accepts."""
+"""A smaller pilot does not show what a policy accepts."""
 UNIFORM = "draw rows from all items instead: leave out --region"
 
 
@@ -58,21 +57,20 @@ async def queue_region(
 ) -> Queued:
     """Queue rows drawn uniformly from the region that policies of expected coverage up to `most` accept.
 
-    Without `most` it is proposed for so many rows (`stats.region.proposed_region`). Asks every judge about
-    the pilot, and about items in the order of the uniform draw until `rows` of them lie in the region;
-    answers come from the cache where they are there, and `calibrate` pays for none of them again. Writes
-    region.json, or goes on with the region that is there. Raises ConfigError where no proof is known,
-    NotMeasurable where a region is not worth it or holds no policy, UsageError where it is another one than
-    that in place, CertificateMismatch where something was changed since, and ProviderError or BudgetReached
-    as `calibrate` does: then nothing is written.
+    Without `most`, `stats.region.proposed_region` proposes it. Every judge judges the pilot, and items in the
+    order of the uniform draw until `rows` of them are in the region; `calibrate` finds these votes in the
+    cache. Writes region.json, or continues the existing region. Raises ConfigError for a guarantee without a
+    proof, NotMeasurable if a region saves no labels or holds no policy, UsageError if it differs from the
+    existing one, CertificateMismatch after a change, and ProviderError or BudgetReached as `calibrate` does:
+    then nothing is written.
     """
     must_allow_region(config)
     data, before = load_labels(config), read_region(config.folder)
     if before is not None and most not in (None, before.most):
         raise UsageError(
-            f"{config.folder / REGION}: its policies go up to {before.most:g}, not to {most:g}",
-            "leave out the number; to begin anew, move region.json away, and take the rows that were drawn "
-            "from its region out of the annotations",
+            f"{config.folder / REGION}: its policies have a coverage up to {before.most:g}, not {most:g}",
+            "leave out the number; to start anew, move region.json away, and remove the rows drawn from its "
+            "region from the annotations",
         )
     selected = _selected(config, data, before)
     exemplars = exemplars_of(config, data, selected.roles["exemplars"])
@@ -80,7 +78,7 @@ async def queue_region(
     async with open_panel(config, hooks, exemplars, Asking(budget), rows=shown) as panel:
         bindings = [(judge.name, judge.fingerprint) for judge in panel.judges]
         protocol = build_protocol(config, data, selected, bindings, grouped=False)
-        asking = _Asking(config, hooks, data, protocol, panel)
+        asking = _JudgedItems(config, hooks, data, protocol, panel)
         if before is None:
             region, plan = await _new_region(config, hooks, asking, rows, most)
         else:
@@ -92,8 +90,8 @@ async def queue_region(
         walk = await _walk(asking, plan, pool, rows, counted, region.share)
     if not walk.found:
         raise NotMeasurable(
-            f"none of {len(walk.judged):,} items that may be drawn lies in the region",
-            f"bring fresh items into [data] items, or {UNIFORM}",
+            f"none of {len(walk.judged):,} available items is in the region",
+            f"add fresh items to [data] items, or {UNIFORM}",
         )
     if before is None:
         counted_on = tuple(item.id for item in walk.judged[:counted])
@@ -101,8 +99,8 @@ async def queue_region(
     return write_queue(config, hooks, "region", walk.found, data.annotated, _why(config, region, walk, rows))
 
 
-class _Asking:
-    """The judges, and everything that they said so far."""
+class _JudgedItems:
+    """The judges and all their votes so far."""
 
     def __init__(self, config: Config, hooks: Hooks, data: Dataset, protocol: Protocol, panel: Panel) -> None:
         self.protocol = protocol
@@ -111,8 +109,8 @@ class _Asking:
         self._items = {item.id: item for item in data.items}
         self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
 
-    async def about(self, ids: Sequence[str]) -> None:
-        """Ask every judge about these items."""
+    async def judge(self, ids: Sequence[str]) -> None:
+        """Judge these items with every judge."""
         known = self._judged[self._judges[-1].name]
 
         def collect(judgment: Judgment) -> None:
@@ -125,9 +123,9 @@ class _Asking:
         await collect_judgments(items, self._judges, collect=collect, in_flight=self._in_flight)
 
     async def lay_out(self) -> Plan:
-        """The whole path, by the pilot, and by dev rows where it is fitted on these."""
+        """Lay out the whole path from the pilot, and from dev rows for a fitted path."""
         roles = self.protocol.roles
-        await self.about((*roles["pilot"], *(roles["dev"] if self._config.asks_dev else ())))
+        await self.judge((*roles["pilot"], *(roles["dev"] if self._config.asks_dev else ())))
         plan = lay_out(self.protocol, self._data.annotations, self._judged, self._scorer())
         assert plan is not None, "the configuration refuses tierwise"
         return plan
@@ -142,22 +140,21 @@ class _Asking:
 
 
 def _selected(config: Config, data: Dataset, before: RegionFile | None) -> Selection:
-    """The roles that stay: those of the region, or as they are now. Rows to certify with are in none here."""
+    """Return the fixed roles, of the region or of the present data, without certification rows."""
     roles = before.roles if before is not None else select_rows(config, data).roles
     kept = {role: roles[role] for role in FIXED}
     if len(kept["pilot"]) < FEWEST_PILOT:
         raise NotMeasurable(
-            f"a region is laid out on a pilot of {len(kept['pilot'])} unlabelled items, and needs "
-            f"{FEWEST_PILOT}",
-            "raise [guarantee] pilot, and bring as many items without labels",
+            f"the pilot has {len(kept['pilot'])} unlabelled items, and a region needs {FEWEST_PILOT}",
+            "raise [guarantee] pilot, and add as many items without labels",
         )
     return Selection({**kept, "certify": ()})
 
 
 async def _new_region(
-    config: Config, hooks: Hooks, asking: _Asking, rows: int, most: float | None
+    config: Config, hooks: Hooks, asking: _JudgedItems, rows: int, most: float | None
 ) -> tuple[RegionFile, Plan]:
-    """The region, fixed by the pilot, still without candidates."""
+    """Lay out a region from the pilot, without candidates."""
     alpha, asked = config.guarantee.alpha, most
     most = proposed_region(alpha, rows) if asked is None else asked
     if most is None:
@@ -187,35 +184,33 @@ async def _new_region(
 
 
 def _pool(data: Dataset, selected: Selection, seed: int) -> list[Item]:
-    """All that may be drawn, in the order of the uniform draw: nothing with a role, or drawn before."""
+    """Return the items without a role or an earlier draw, in the order of the uniform draw."""
     taken = {item.id for item in data.in_region}.union(*selected.roles.values())
     return [drawn[0] for drawn in sample_order(data, seed, without=taken)]
 
 
 async def _walk(
-    asking: _Asking, plan: Plan, pool: Sequence[Item], rows: int, counted: int, share: float
+    asking: _JudgedItems, plan: Plan, pool: Sequence[Item], rows: int, counted: int, share: float
 ) -> Walk:
-    """Judge items in their order until `rows` lie in the region, and the first `counted` in any case.
+    """Judge items in order until `rows` are in the region, and at least the first `counted`.
 
-    That number is fixed before the walk, so the first items are a sample of all, whatever was found.
+    `counted` is fixed in advance, so the first items are a sample of all, whatever the outcome.
     """
-    found, place = list[Item](), 0
-    while place < len(pool) and (len(found) < rows or place < counted):
-        part = pool[place : place + max(1, counted - place, ceil((rows - len(found)) / share))]
-        await asking.about([item.id for item in part])
-        held = asking.inside(plan, [item.id for item in part])
-        found += [item for item, inside in zip(part, held, strict=True) if inside]
+    inside, place = list[Item](), 0
+    while place < len(pool) and (len(inside) < rows or place < counted):
+        part = pool[place : place + max(1, counted - place, ceil((rows - len(inside)) / share))]
+        await asking.judge([item.id for item in part])
+        accepted = asking.inside(plan, [item.id for item in part])
+        inside += [item for item, kept in zip(part, accepted, strict=True) if kept]
         place += len(part)
-    return Walk(found[:rows], list(pool[:place]))
+    return Walk(inside[:rows], list(pool[:place]))
 
 
 def _why(config: Config, region: RegionFile, walk: Walk, rows: int) -> str:
-    fewer = (
-        f"; there are no more, so {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
-    )
+    fewer = f"; there are no more: {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
     return (
         f"{len(walk.found):,} were drawn uniformly at random by the seed {config.roles.seed} from "
         f"the items that a policy of expected coverage up to {region.most:.2f} accepts; "
-        f"{len(walk.judged):,} items were judged to find them{fewer}. They stand for "
-        "these items, not for all. Answer all of them, in this order"
+        f"{len(walk.judged):,} items were judged to find them{fewer}. They represent "
+        "these items, not all items. Annotate all of them, in this order"
     )

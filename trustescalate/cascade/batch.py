@@ -19,14 +19,14 @@ from trustescalate.records.jsonl import read_rows
 
 BY_PEOPLE = "labelled by people"
 TORN = "people labelled it, and have no majority"
-OTHER_BATCH = "calibrate again, or bring back the items that were certified"
+OTHER_BATCH = "calibrate again, or restore the certified items"
 
 
 def must_offer_batches(config: Config, *, calibrates: bool = False) -> None:
-    """Raise UsageError where no judge has a Batch API, or calibration cannot ask it ahead."""
+    """Raise UsageError if no judge has a Batch API, or calibration cannot use it."""
     if calibrates and config.guarantee.claim == "batch":
         raise UsageError(
-            'claim = "batch" decides tier by tier what to ask, so no Batch API can be asked ahead',
+            'claim = "batch" selects the items of each tier after the previous one: no Batch API can be used',
             "leave out --batch",
         )
     if not any(isinstance(table, OpenAIJudge) for table in config.judges):
@@ -43,7 +43,7 @@ async def judge_batch(
     collect: Callable[[Judgment], None],
     in_flight: int,
 ) -> None:
-    """Ask what the certificate takes: all judges about pilot and dev rows, then tier by tier what is needed.
+    """Judge pilot and dev rows with all judges, then tier by tier the items that reach each tier.
 
     `collect` must put each judgment into `judged`.
     """
@@ -59,44 +59,44 @@ async def judge_batch(
 
 
 def certified_items(certificate: Certificate, batch: Batch, items: Sequence[Item]) -> tuple[Item, ...]:
-    """The batch among these items. Raises CertificateMismatch unless it is the one that was certified."""
+    """Select the batch among these items. Raises CertificateMismatch unless it is the certified one."""
     outside = {*certificate.roles["exemplars"], *certificate.roles["dev"]}
-    found = tuple(item for item in items if item.id not in outside)
-    if items_digest(found) != batch.digest:
+    batch_items = tuple(item for item in items if item.id not in outside)
+    if items_digest(batch_items) != batch.digest:
         raise CertificateMismatch(
-            f"the certificate is about a batch of {batch.items:,} items, and these {len(found):,} are not it",
+            f"the certificate covers another batch of {batch.items:,} items than these {len(batch_items):,}",
             OTHER_BATCH,
         )
-    return found
+    return batch_items
 
 
 def decide_by_labels(
     certificate: Certificate, annotations: Sequence[Annotation], items: Sequence[Item]
 ) -> list[Decision]:
-    """The decisions on those of `items` that people labelled, where their labels are released.
+    """Decide the items with human labels, if a batch releases them; None without a majority.
 
-    None where nobody is ahead: the item needs a person still. Raises CertificateMismatch if labels changed.
+    Raises CertificateMismatch if labels changed.
     """
     drawn = set(certificate.roles["certify"])
     if certificate.batch is None or not certificate.batch.release_human_labels:
         return []
     if labels_digest(annotations, drawn) != certificate.batch.labels:
         raise CertificateMismatch(
-            "people's labels of the rows that were drawn are not those that the certificate was made with",
-            "calibrate again, or bring the labels back",
+            "the human labels of the drawn rows are not those of the certificate",
+            "calibrate again, or restore the labels",
         )
-    said = majority(certificate.task, [note for note in annotations if note.item_id in drawn])
+    truth = majority(certificate.task, [note for note in annotations if note.item_id in drawn])
     return [
-        Decision(item.id, said.get(item.id), None, None, BY_PEOPLE if said.get(item.id) else TORN, ())
+        Decision(item.id, truth.get(item.id), None, None, BY_PEOPLE if truth.get(item.id) else TORN, ())
         for item in items
         if item.id in drawn
     ]
 
 
 def recorded_cascade(cascade: Cascade, batch: Batch, votes: Path) -> Cascade:
-    """The cascade with the certified votes in place of its judges: what is released is what was tested.
+    """Replace the judges of a cascade by the certified votes, so that the tested verdicts are released.
 
-    Raises CertificateMismatch where the file holds other votes.
+    Raises CertificateMismatch if the file holds other votes.
     """
     rows, problems = read_rows(votes, Judgment)
     if problems:

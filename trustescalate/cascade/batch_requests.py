@@ -1,8 +1,8 @@
-"""Collect what judges would ask, have a Batch API answer it, and leave the answers in the cache for the run.
+"""Collect the requests of judges, send them to a Batch API, and cache the answers for the run.
 
-The judges are asked as in a run, through an endpoint that answers "pending" to what is not in the cache,
-until nothing is pending. A tier is asked about all items that the tiers before it did not decide, and for its
-whole ensemble: no ensemble stops early in a batch. No verdict is made here, and nothing is recorded.
+Judges run as usual, through an endpoint that replies "pending" to requests not in the cache, until nothing is
+pending. Each tier judges all items that earlier tiers did not decide, with its whole ensemble: no ensemble
+stops early in a batch. This module reaches no verdict and records nothing.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from trustescalate.records import Channel, Item, Judgment, Reply, Request, Usage
 from trustescalate.records.votes import Enough, all_votes
 
 PENDING = "pending"
-"""The failure of what is still to be answered. It never leaves this file."""
+"""The failure of a request without an answer yet; it never leaves this module."""
 ROUNDS = 3
-"""So many batches may leave one request unanswered."""
+"""The number of batches that may leave a request unanswered."""
 TRANSFER = 600.0
-"""Seconds that one attempt to move a file may take."""
+"""Seconds that one transfer of a file may take."""
 
 
 @dataclass(slots=True)
 class BatchedJudge:
-    """One judge whose requests wait for a batch. `live` is its endpoint, probed by its first request."""
+    """A judge whose requests wait for a batch. Its first request probes `live`, its endpoint."""
 
     name: str
     tariff: Tariff
@@ -46,10 +46,10 @@ class BatchedJudge:
 
 
 class BatchQueue:
-    """Requests that wait for batches. `finish_live`: what the first batch leaves unanswered is sent live.
+    """Requests that wait for batches. `finish_live` sends those that the first batch leaves unanswered live.
 
-    The first request of each judge is sent live: a wrong key or model, and the parameters that the endpoint
-    takes, show in seconds and not in a day. `folder` keeps the batches in progress.
+    The first request of each judge is sent live, so a wrong key, model or parameter shows within seconds.
+    `folder` keeps the batches in progress.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BatchQueue:
         self._backends: dict[str, OpenAIBackend] = {}
 
     def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Ask) -> Ask:
-        """Stand in for a judge's endpoint, which is `live`, with cache and budget."""
+        """Replace a judge's `live` endpoint by one that queues requests."""
         reached = Endpoint(
             model=table.model,
             base_url=table.base_url,
@@ -99,19 +99,19 @@ class BatchQueue:
         return ask
 
     def seated(self, judges: Sequence[Judge], backends: Mapping[str, Backend]) -> list[Judge]:
-        """Wrap the judges that wait for batches, so that they are asked for whole ensembles."""
+        """Wrap the batched judges, so that they vote with whole ensembles."""
         self._backends = {
             name: backend for name, backend in backends.items() if isinstance(backend, OpenAIBackend)
         }
         return [WholeJudge(judge) if judge.name in self._batched else judge for judge in judges]
 
     async def judgments(self, items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
-        """Answer all that calibration asks of the judges that wait for batches."""
+        """Answer all requests of calibration to batched judges."""
         waiting = [judge for judge in judges if judge.name in self._batched]
         await self._answer_all(lambda: dry_run_judgments(items, waiting, in_flight))
 
     async def cascade(self, items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
-        """Answer all that a run asks of them, tier after tier."""
+        """Answer all requests of a run to batched judges, tier by tier."""
         await self._answer_all(lambda: dry_run_cascade(items, cascade, in_flight))
 
     async def close(self) -> None:
@@ -120,10 +120,10 @@ class BatchQueue:
             await judge.client.close()
 
     async def _answer_all(self, dry_run: Callable[[], Awaitable[None]]) -> None:
-        """Alternate dry runs and batches until nothing is pending.
+        """Alternate dry runs and batches until nothing is pending, after batches still in progress.
 
-        Batches that were left in progress are awaited first. Raises BudgetReached before a batch that may
-        cost more than is left, ProviderError where a provider refuses one.
+        Raises BudgetReached before a batch that may exceed the budget, ProviderError if a provider refuses
+        one.
         """
         for judge in self._batched.values():
             async for line in judge.client.resumed():
@@ -156,7 +156,7 @@ class BatchQueue:
         if late:
             raise ProviderError(
                 f"{judge.name}: {len(late):,} requests are unanswered after {ROUNDS} batches",
-                "--finish-live asks what is left at once, at the full price",
+                "--finish-live sends them to the live API at the full price",
             )
         await self._submit(judge, dict(sorted(waiting.items())))
 
@@ -178,7 +178,7 @@ class BatchQueue:
                 self._budget.settle(most, 0.0)
 
     def _take(self, judge: BatchedJudge, line: Line, dialect: Dialect, reserved: float) -> None:
-        """Put an answer into the cache; one that may yet come stays pending."""
+        """Cache an answer; a request that may still be answered stays pending."""
         self._budget.settle(reserved, judge.tariff.cost(line.reply.usage))
         if line.reply.failure is None:
             self._cache.put(line.key, line.reply)
@@ -189,11 +189,11 @@ class BatchQueue:
 
 
 class Waiting(Exception):
-    """An item cannot go on before its requests are answered."""
+    """An item waits for answers."""
 
 
 class WholeJudge:
-    """A judge that is asked for its whole ensemble: a batch was paid for all votes."""
+    """A judge that votes with its whole ensemble, which its batch has paid for."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -201,11 +201,11 @@ class WholeJudge:
 
     @property
     def channel(self) -> Channel:
-        """As the judge's."""
+        """The channel of the judge."""
         return self._judge.channel
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
-        """All votes. Raises Waiting while one of them is pending."""
+        """Return all votes. Raises Waiting while one of them is pending."""
         judgment = await self._judge.judge(item, all_votes)
         if any(vote.failure == PENDING for vote in judgment.votes):
             raise Waiting
@@ -226,7 +226,7 @@ async def dry_run_judgments(items: Sequence[Item], judges: Sequence[Judge], in_f
 
 
 async def dry_run_cascade(items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
-    """Run each item through the cascade, as far as the answers so far allow."""
+    """Run each item through the cascade as far as the answers allow."""
 
     async def one(item: Item) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ask the judges about the calibration set, test every policy, and write the certificate."""
+"""Judge the calibration set, test every policy, and write the certificate."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ from trustescalate.records.progress import Hooks, Progress
 
 
 async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
-    """The whole of `Project.calibrate`, which says what it raises."""
+    """Calibrate a project; `Project.calibrate` documents effects and errors."""
     data, drawn = _checked_data(config, asking)
     selected = select_rows(config, data)
     must_be_due(config, selected)
@@ -68,7 +68,7 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
 
 
 def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:
-    """The data, and the rows that a batch draws. Raises where they cannot certify anything."""
+    """Load the data and the rows that a batch draws. Raises if they cannot certify anything."""
     data = load_dataset(config)
     drawn = draw_batch(config, data)
     if asking.batch:
@@ -86,7 +86,7 @@ def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]
 
 
 def _to_judge(config: Config, selected: Selection) -> list[str]:
-    """The ids of the items that every judge is asked about, each once."""
+    """Return the ids of the items that every judge judges, each once."""
     roles = selected.roles
     fitted = roles["dev"] if config.asks_dev else ()
     candidates = () if selected.region is None else selected.region.candidates
@@ -103,7 +103,7 @@ async def _judge(
     items: list[Item],
     drawn: Draw | None,
 ) -> Mapping[str, Mapping[str, Judgment]]:
-    """Every judgment that the certificate rests on, by judge and item."""
+    """Collect every judgment of the certificate, by judge and item."""
     judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
     total = len(items) if drawn is None else drawn.size * len(config.judges)
     last = panel.judges[-1].name

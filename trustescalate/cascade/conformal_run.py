@@ -1,7 +1,7 @@
-"""A run with the claim "expected": every judge is asked about every item, then all are decided at once.
+"""Run with the claim "expected": every judge judges every item, then all items are decided together.
 
-Judgments are recorded as they come, decisions when the last is in: what was recorded is not asked again, so a
-run that was stopped goes on where it stood, and comes to the same decisions.
+Judgments are recorded as they come, decisions after the last one; a resumed run repeats no recorded judgment
+and reaches the same decisions.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -20,10 +20,10 @@ SHARED = "its group has another item in this run: of each group one can be relea
 
 
 def set_apart(certificate: Certificate, items: Sequence[Item], known: Iterable[Item]) -> Mapping[str, str]:
-    """The items that cannot be released, by id, and why: they are not exchangeable with the labelled rows.
+    """Return the items that cannot be released, by id, with the reason.
 
-    Those are independent of one another, so of items that share a group or their content one takes part, by
-    lot, and none where such a row is among those that people labelled. `known` holds these rows.
+    Labelled rows are independent, so exchangeability allows one item per group or content, drawn by lot, and
+    none from a cluster with a labelled row. `known` holds the labelled rows.
     """
     used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
     labelled = [item for item in known if item.id in used]
@@ -39,7 +39,7 @@ def set_apart(certificate: Certificate, items: Sequence[Item], known: Iterable[I
 
 
 class Recorder(NamedTuple):
-    """Where a run is recorded, and who is told how many of its items are judged."""
+    """The folder and writer of a run, and a callback for the number of judged items."""
 
     folder: RunFolder
     writer: RunWriter
@@ -55,10 +55,10 @@ async def judge_then_decide(
     ahead: Callable[[Sequence[Item]], Awaitable[None]],
     in_flight: int,
 ) -> None:
-    """Ask whatever no judgment is recorded of, record it, and in the end all decisions.
+    """Collect and record all missing judgments, then record all decisions.
 
-    `known` are the items that people may have labelled; `ahead` is told which items will be asked about.
-    Raises what made it stop early, after what was answered is recorded.
+    `known` are the items that may have human labels; `ahead` receives the items to judge. Raises what stopped
+    it early, after all answers so far are recorded.
     """
     certificate = run.header.certificate
     apart = set_apart(certificate, run.items, known)
@@ -71,7 +71,9 @@ async def judge_then_decide(
 
     def collect(judgment: Judgment) -> None:
         nonlocal done
-        if judgment.item_id not in judged[judgment.judge]:  # else the run was stopped within this item
+        if (
+            judgment.item_id not in judged[judgment.judge]
+        ):  # recorded already if the run stopped within this item
             recorder.writer.record_judgment(judgment)
             judged[judgment.judge][judgment.item_id] = judgment
         done += judgment.judge == judges[-1].name

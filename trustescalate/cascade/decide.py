@@ -1,4 +1,4 @@
-"""Judge one item at a time with a certified cascade, inside another program."""
+"""Decide single items with a certified cascade, inside another program."""
 
 from asyncio import Semaphore
 from collections.abc import AsyncIterator
@@ -27,15 +27,15 @@ class CertifiedCascade:
 
     @property
     def spent(self) -> float:
-        """What was paid since it was opened, in USD; cache hits cost nothing."""
+        """The cost since the cascade was opened, in USD; cache hits cost nothing."""
         return self._panel.budget.spent
 
     async def decide(self, item: Item) -> Decision:
-        """Send one item through the tiers; `label` is None where it abstains.
+        """Send one item through the tiers; `label` is None for an abstention.
 
-        The decision is the one that `run` would record. Many items may be decided at once; nothing is
-        written but the cache. Raises DataError for an item that does not fit the task, BudgetReached before
-        a call that the budget cannot pay, and ProviderError where a judge cannot be reached.
+        The decision is the one that `run` records. Many items may be decided concurrently; only the cache is
+        written. Raises DataError for an item that does not fit the task, BudgetReached before a call beyond
+        the budget, and ProviderError if a judge cannot be reached.
         """
         checked = check_item(item, self._config)
         async with self._free:
@@ -44,14 +44,14 @@ class CertifiedCascade:
 
 @asynccontextmanager
 async def open_cascade(config: Config, hooks: Hooks, asking: Asking) -> AsyncIterator[CertifiedCascade]:
-    """The cascade of the certificate in place, with the checks of `run`; the judges are closed in the end.
+    """Open the cascade of the certificate with the checks of `run`; close the judges at the end.
 
-    Raises what `run` raises before any model call, and UsageError for a claim that is about a whole batch or
-    run: it says nothing of one item.
+    Raises the errors of `run` before any model call, and UsageError for a claim about a whole batch or run,
+    which says nothing about a single item.
     """
     if config.guarantee.claim in ("batch", "expected"):
         raise UsageError(
-            f'claim = "{config.guarantee.claim}" decides a whole run together, never one item',
+            f'claim = "{config.guarantee.claim}" decides a whole run together, never a single item',
             'use `run`, or calibrate with claim = "population"',
         )
     data = load_dataset(config)

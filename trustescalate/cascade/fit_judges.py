@@ -1,4 +1,4 @@
-"""Fit classical judges on the last judge's verdicts on unlabelled items: no human label is spent."""
+"""Fit classical judges on human labels, or on the last judge's verdicts without any human label."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,19 +14,16 @@ from trustescalate.records import Item, Judgment, Label, Task
 from trustescalate.records.votes import all_votes
 
 TESTED = ("certify", "region", "aside", "waiting")
-"""Roles of rows that are tested, or may be."""
+"""Roles of rows that are tested, or may be later."""
 
 
 def fitting_rows(
-    config: Config,
-    data: Dataset,
-    roles: Mapping[str, Sequence[str]],
-    recorded: Iterable[Judgment] = (),
+    config: Config, data: Dataset, roles: Mapping[str, Sequence[str]], recorded: Iterable[Judgment] = ()
 ) -> FittingRows:
-    """What the classical judges of a configuration are fitted on; nothing where there are none.
+    """Select the fitting rows of the classical judges in a configuration; empty without any.
 
-    The rows in the roles exemplars and dev with a majority, and the items of the pilot, but for those in a
-    cluster of a row that is tested, or may be. With the claim "batch" the whole pilot, whatever was drawn:
+    Labelled rows are those of the roles exemplars and dev with a majority; unlabelled rows are the pilot
+    without clusters of rows that are tested, or may be. With the claim "batch" they are the whole pilot:
     there scores may depend on every vote, and must not depend on the draw. `recorded` are judgments of any
     judge.
     """
@@ -47,19 +44,18 @@ def fitting_rows(
 
 
 def _near_tested(data: Dataset, roles: Mapping[str, Sequence[str]]) -> set[str]:
-    """The ids of all items that lie in one cluster with a row that is tested, or waits to be."""
+    """Return the ids of all items in a cluster with a row that is tested, or may be."""
     tested = {item_id for role in TESTED for item_id in roles.get(role, ())}
     ids = ([item.id for item in rows] for rows in clusters(data.items))
     return {item_id for rows in ids if not tested.isdisjoint(rows) for item_id in rows}
 
 
 async def fit_judges(judges: Sequence[Judge], task: Task, estimator: str, rows: FittingRows) -> list[Judge]:
-    """Put fitted judges in the place of unfitted ones.
+    """Replace unfitted judges by fitted ones.
 
-    The last judge is asked its whole ensemble about each unlabelled item without a recorded judgment of its
-    own, and what it said is given again by the last judge that is returned. Items on which its votes name no
-    label teach nothing. Raises DataError where too few are left. Without unlabelled items nothing is fitted,
-    and nobody is asked.
+    The last judge votes with its whole ensemble on each unlabelled item without a recorded judgment of its
+    own; the returned last judge replays these votes. Items without a verdict are left out. Raises DataError
+    if too few remain. Without unlabelled items, fits nothing and makes no model calls.
     """
     if not rows.unlabelled or not any(isinstance(judge, UnfittedJudge) for judge in judges):
         return list(judges)
@@ -83,7 +79,7 @@ async def fit_judges(judges: Sequence[Judge], task: Task, estimator: str, rows: 
 
 
 def verdicts(task: Task, estimator: str, judgments: Sequence[Judgment]) -> list[Label | None]:
-    """The label that each of these judgments names; None where it names none.
+    """Return the label of each judgment; None without a verdict.
 
     >>> from trustescalate.records import TaskKind, Vote
     >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))

@@ -1,4 +1,4 @@
-"""Open the judges of a configuration with their cache and budget around them, and close them in the end."""
+"""Open the judges of a configuration with cache and budget, and close them at the end."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,9 +31,9 @@ BATCHES = ".trustescalate/batches"
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How judges are reached: within which budget, with the cache or not, live or by a Batch API.
+    """How judges are called: budget, cache, live or Batch API.
 
-    `finish_live` sends what the first batch leaves unanswered to the live API.
+    `finish_live` sends requests that the first batch leaves unanswered to the live API.
     """
 
     limits: BudgetTable | None = None
@@ -44,7 +44,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The judges, cheapest first, what they spend, and the batches of those that answer in batches."""
+    """The judges, cheapest first, with their budget and the queue of batched requests."""
 
     judges: list[Judge]
     budget: Budget
@@ -52,7 +52,7 @@ class Panel:
     in_flight: int
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
-        """Have everything about these items answered in batches, where judges answer in batches."""
+        """Answer all requests about these items in batches, for batched judges."""
         if self.deferred is not None:
             await self.deferred.judgments(items, self.judges, self.in_flight)
 
@@ -67,10 +67,10 @@ async def open_panel(
     rows: FittingRows = NO_ROWS,
     channels: Mapping[str, Channel] | None = None,
 ) -> AsyncIterator[Panel]:
-    """The judges with their cache, within limits; closed in the end.
+    """Open the judges with cache and budget; close them at the end.
 
-    `rows` are what classical judges are fitted on (`cascade.fit_judges.fitting_rows`); `channels` are those
-    that a certificate was made with. Raises ConfigError for a budget in USD without prices.
+    `rows` are the fitting rows of classical judges; `channels` are those of a certificate. Raises ConfigError
+    for a budget in USD without prices.
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
@@ -78,7 +78,7 @@ async def open_panel(
     emptied = None if asking.use_cache else TemporaryDirectory()
     cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)
     names = iter(asked_names(config))
-    deferred = _deferred(config, hooks, cache, budget, asking.finish_live) if asking.batch else None
+    deferred = _open_queue(config, hooks, cache, budget, asking.finish_live) if asking.batch else None
 
     def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
         name = next(names)
@@ -117,7 +117,9 @@ async def open_panel(
             emptied.cleanup()
 
 
-def _deferred(config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool) -> "BatchQueue":
+def _open_queue(
+    config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool
+) -> "BatchQueue":
     from trustescalate.cascade.batch_requests import BatchQueue
 
     must_offer_batches(config)
@@ -132,7 +134,7 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
-    """Raise ConfigError for a budget in USD where a judge that is paid for has no price."""
+    """Raise ConfigError for a budget in USD if a paid judge has no price."""
     free = [
         judge.name
         for judge in config.judges

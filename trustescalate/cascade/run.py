@@ -1,4 +1,4 @@
-"""Send items through a certified cascade and record the run, in a way that survives a kill at any moment."""
+"""Send items through a certified cascade and record the run; a kill at any moment loses no recorded row."""
 
 import platform
 import shlex
@@ -44,11 +44,11 @@ async def run_items(
     resume: str | None = None,
     command: Sequence[str],
 ) -> Run:
-    """The whole of `Project.run`, which says what it raises."""
+    """Run a project; `Project.run` documents effects and errors."""
     if resume and items:
-        raise UsageError("a run that is resumed has its items already", "leave out --items or --resume")
+        raise UsageError("a resumed run has its items already", "leave out --items or --resume")
     if asking.batch and not asking.use_cache:
-        raise UsageError("a batch is answered into the cache", "leave out --no-cache or --batch")
+        raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
     data = load_dataset(config)
     folder = find_run(config.folder, resume) if resume else None
     certificate = folder.header.certificate if folder else read_certificate(config.folder)
@@ -99,17 +99,17 @@ async def run_items(
 def open_certified(
     config: Config, hooks: Hooks, data: Dataset, certificate: Certificate, asking: Asking
 ) -> AbstractAsyncContextManager[Panel]:
-    """The judges as the certificate binds them: its few-shot examples and verdict channels."""
+    """Open the judges bound by the certificate: its few-shot examples and verdict channels."""
     exemplars = exemplars_of(config, data, certificate.roles["exemplars"])
-    taught = certificate_votes(config.folder, certificate) if "last_judge" in config.fitted_on else None
-    recorded = [row for rows in (taught or {}).values() for row in rows.values()]
+    fitted_on = certificate_votes(config.folder, certificate) if "last_judge" in config.fitted_on else None
+    recorded = [row for rows in (fitted_on or {}).values() for row in rows.values()]
     rows = fitting_rows(config, data, certificate.roles, recorded)
     channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
     return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
 
 
 def must_be_asked_for(config: Config, certificate: Certificate) -> None:
-    """Raise CertificateMismatch or NoCertificate unless the certificate says what [guarantee] asks for."""
+    """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee]."""
     guarantee = config.guarantee
     if guarantee.claim == "expected":
         must_expect(certificate, guarantee.alpha)
@@ -119,7 +119,7 @@ def must_be_asked_for(config: Config, certificate: Certificate) -> None:
 
 
 def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
-    """The cascade that items go through; None where all judges are asked first, and nothing escalates."""
+    """Return the certified cascade; None for the claim "expected", which escalates nothing."""
     fitted = (config.task.task(), config.ensemble.estimator)
     if certificate.status == "expected":
         must_fit(certificate, judges, *fitted)
@@ -140,7 +140,7 @@ def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Pat
     items = (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
     if not items:
         raise UsageError(
-            "every item in [data] is labelled, so there is nothing to judge", "name a file: --items"
+            "every item in [data] is labelled: there is nothing to judge", "name a file: --items"
         )
     return items
 
@@ -187,11 +187,11 @@ class _Tally:
             self.add(decision)
 
     def undecided(self, run: Run) -> list[Item]:
-        """The items that have no decision yet."""
+        """Return the items without a decision."""
         return [item for item in run.items if item.id not in self._known]
 
     def judged(self, done: int) -> None:
-        """So many items were judged; they are decided later."""
+        """Report the number of judged items, decided later."""
         spent, calls = self._budget.spent, self._budget.calls
         self._progress(Progress("judging", done, self._total, 0, 0, spent, calls))
 

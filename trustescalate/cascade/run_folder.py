@@ -1,4 +1,4 @@
-"""Write and read run folders that survive a kill at any moment."""
+"""Write and read run folders; a kill at any moment loses no complete row."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -24,16 +24,14 @@ from trustescalate.records.jsonl import (
 )
 
 SCHEMA = 1
-
-
 RUNS = "runs"
 
 
 class RunFolder:
-    """One run: a header written first, then rows that are only ever appended.
+    """One run: a header, then rows that are only appended.
 
-    The judgments of an item are written before its decision, so an item with a decision is complete, and
-    after a crash all others are asked again (from the cache, as far as they were answered).
+    The judgments of an item precede its decision, so an item with a decision is complete; after a crash all
+    others are judged again, with cache hits for known answers.
     """
 
     def __init__(self, path: Path, header: RunHeader) -> None:
@@ -51,11 +49,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run that exists. Raises DataError when its header is missing or damaged."""
+        """Open a run. Raises UsageError without a header, DataError for a damaged one."""
         try:
             header = decode((path / "run.json").read_bytes(), RunHeader)
         except FileNotFoundError:
-            raise UsageError(f"{path}: there is no run here", "`trustescalate run` makes one") from None
+            raise UsageError(f"{path}: there is no run here", "`trustescalate run` creates one") from None
         except ValueError as error:
             raise DataError([f"{path / 'run.json'}: {error}"], "start a new run") from None
         if header.schema != SCHEMA:
@@ -63,7 +61,7 @@ class RunFolder:
         return cls(path, header)
 
     def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
-        """Record how the run stands."""
+        """Record the status of the run."""
         self.header = replace(self.header, status=status)
         self._write_header()
 
@@ -71,17 +69,17 @@ class RunFolder:
         write_atomically(self.path / "run.json", encode(self.header) + b"\n")
 
     def decided(self) -> set[str]:
-        """The ids of items that need no more work."""
+        """Return the ids of decided items."""
         decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
         return {decision.item_id for decision in decisions}
 
     def judgments(self) -> list[Judgment]:
-        """All judgments that are recorded, also of items that are not decided yet."""
+        """Return all recorded judgments, also of undecided items."""
         judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
         return judgments
 
     def load(self, annotations: Iterable[Annotation] = ()) -> Run:
-        """The run as a value, rows in the order of its items, whatever the order they were written in."""
+        """Read the run, with rows in the order of its items."""
         rows, problems = read_rows(self.path / "items.jsonl", Item)
         if problems:
             raise DataError(problems, "the run folder was edited or damaged; start a new run")
@@ -93,10 +91,10 @@ class RunFolder:
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
         steps = [(decision.item_id, step.judge) for decision in decided for step in decision.trail]
         if len(decided) < len(by_item) or not asked.keys() >= set(steps):
-            problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not belong together"
+            problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not match"
             raise DataError([problem], "the run folder was edited or damaged; start a new run")
         known = {item.id for item in items}
-        # In expectation items are decided last, together: what was asked until then is part of the run too.
+        # With the claim "expected" all items are decided at the end: include judgments without a decision.
         whole = list(asked) if self.header.certificate.status == "expected" else steps
         return Run(
             self.header,
@@ -107,12 +105,12 @@ class RunFolder:
         )
 
     def writer(self) -> "RunWriter":
-        """Append to this run; only one process may."""
+        """Append to this run; one process at a time."""
         return RunWriter(self.path)
 
 
 class RunWriter:
-    """Appends whole rows, judgments before their decision, and holds the folder's lock."""
+    """Appends whole rows, judgments before their decision; holds the lock of the folder."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -132,15 +130,15 @@ class RunWriter:
         append(self._decisions, encode(decision) + b"\n")
 
     def record_judgment(self, judgment: Judgment) -> None:
-        """Write what one judge says of an item that is decided later."""
+        """Write a judgment on an item that is decided later."""
         append(self._judgments, encode(judgment) + b"\n")
 
     def record_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Write the decisions on items whose judgments are written."""
+        """Write the decisions on items with recorded judgments."""
         append(self._decisions, b"".join(encode(decision) + b"\n" for decision in decisions))
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Release the folder."""
         os.close(self._judgments)
         os.close(self._decisions)
 
@@ -154,24 +152,24 @@ class RunWriter:
 
 
 def run_path(folder: Path, run_id: str) -> Path:
-    """Where a run of a project folder lies."""
+    """Return the folder of a run."""
     return folder / RUNS / run_id
 
 
 def run_ids(folder: Path) -> list[str]:
-    """All runs of a project folder, oldest first."""
+    """Return the ids of all runs of a project folder, oldest first."""
     paths = [path.parent for path in (folder / RUNS).glob("*/run.json")]
     return [path.name for path in sorted(paths, key=_age)]
 
 
 def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
-    """A run of a project folder by its id, the path of its own folder, or "latest".
+    """Open a run by its id, the path of its folder, or "latest".
 
-    Raises NotMeasurable where nothing was run, UsageError where there is no such run.
+    Raises NotMeasurable without any run, UsageError for an unknown one.
     """
     known = run_ids(folder)
     if not known:
-        raise NotMeasurable("nothing was run yet", "`trustescalate run` makes a run")
+        raise NotMeasurable("there is no run yet", "`trustescalate run` creates one")
     name = known[-1] if run_id == "latest" else Path(run_id).name
     if name not in known:
         raise UsageError(f"there is no run {run_id!r}", f"the last ones are {', '.join(known[-3:])}")
@@ -179,10 +177,10 @@ def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
 
 
 def with_labels(folder: RunFolder, data: Dataset) -> Run:
-    """A run with the human labels of its items, except on rows that made the certificate or changed texts."""
+    """Load a run with human labels, except of rows used by the certificate or with other texts."""
     run = folder.load()
     if items_digest(run.items) != run.header.items_digest:
-        raise DataError([f"{folder.path / 'items.jsonl'}: was changed since"], "start a new run")
+        raise DataError([f"{folder.path / 'items.jsonl'}: was changed after the run"], "start a new run")
     used = used_items(run.header.certificate)
     texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
@@ -190,22 +188,22 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
 
 
 def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:
-    """A recorded run, the latest one by default, with the human labels that its items have by now."""
+    """Load a run, by default the latest, with the present human labels of its items."""
     return with_labels(find_run(folder, run_id or "latest"), data)
 
 
 def items_digest(items: Sequence[Item]) -> str:
-    """A hash of the items of a run, in their order."""
+    """Return a digest of the items of a run in order."""
     return digest([to_python(item) for item in items])
 
 
 def used_items(certificate: Certificate) -> frozenset[str]:
-    """The items that a certificate was made from: all that have a role, except the rows held out."""
+    """Return the items of a certificate: all with a role except holdout."""
     return frozenset(
         item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
     )
 
 
 def _age(folder: Path) -> tuple[str, int]:
-    """Ids begin with the second of their start; within one second the clock of the files decides."""
+    """Order by the second in the id, then by file time."""
     return folder.name.partition("-")[0], (folder / "items.jsonl").stat().st_mtime_ns

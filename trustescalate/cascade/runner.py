@@ -1,7 +1,7 @@
-"""Items through the tiers, cheapest first: accept where the certificate allows it, escalate the rest.
+"""Decide items in a cascade, cheapest judge first: accept where the certificate allows it, else escalate.
 
-Items flow independently; nobody waits for a tier to finish. An ensemble ends early when the votes to come
-cannot change what happens to its item, so the decisions are those of the full ensembles.
+Items flow independently through the tiers. An ensemble stops early once its remaining votes cannot change the
+decision, so the decisions are those of the full ensembles.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ Record = Callable[[Sequence[Judgment], Decision], None]
 Collect = Callable[[Judgment], None]
 
 PATIENCE = 10
-"""So many requests in a row that an endpoint leaves unanswered are no fault of the items."""
+"""Consecutive unanswered requests after which the endpoint, not the items, is at fault."""
 
 OUTAGES: Mapping[str, str] = {
     "unreachable": "check base_url and the network",
     "timeout": "raise timeout, or lower concurrency",
-    "server_error": "wait until the server is well",
+    "server_error": "wait until the server recovers",
     "rate_limited": "lower concurrency, or wait",
-    "bad_reply": "check base_url: what answers there speaks no chat completions",
+    "bad_reply": "check base_url: the server does not speak chat completions",
 }
-"""The failures that say nothing about an item, and what mends them."""
+"""Failures of an endpoint, and their remedies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A judge and the certified score from which on it is trusted; None: never, so it is not even asked."""
+    """A judge and its certified threshold; None: it never accepts and is not called."""
 
     judge: Judge
     threshold: float | None
@@ -58,9 +58,9 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """The tiers, cheapest first, and how their votes are read. A `stack` lets each speak for all so far.
+    """The tiers, cheapest first, and the scorer of their votes. A `stack` pools each tier with all before it.
 
-    With `group_by`, a field of the items, a value's items go through the cascade of `groups`, None where
+    With `group_by`, a field of the items, items go through the cascade of their value in `groups`, None if
     nothing is certified for it; the thresholds of `tiers` are None.
     """
 
@@ -74,14 +74,14 @@ class Cascade:
 def cascade_of(
     policy: Policy | None, judges: Sequence[Judge], scorer: Scorer, stack: Stack | None
 ) -> Cascade:
-    """A cascade that goes by one policy, None: that trusts no judge; `stack` is how it would pool."""
+    """Build the cascade of a policy, pooled by `stack` if the policy is; None accepts nothing."""
     thresholds = (None,) * len(judges) if policy is None else policy.thresholds
     tiers = tuple(Tier(judge, tau) for judge, tau in zip(judges, thresholds, strict=True))
     return Cascade(tiers, scorer, stack if policy is not None and policy.pooled else None)
 
 
 def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer: Scorer) -> Cascade:
-    """The cascade of a certificate's policy, or of one for each value; nothing is compared."""
+    """Build the cascade of a certificate, without checking what it was made for."""
     stack = stack_of(certificate)
     policies = {guarantee.value: policy_of(guarantee) for guarantee in certificate.groups}
     groups = {
@@ -92,16 +92,11 @@ def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer:
     return replace(whole, group_by=certificate.group_by, groups=groups)
 
 
-def trusted_cascade(
-    certificate: Certificate,
-    judges: Sequence[Judge],
-    task: Task,
-    estimator: str,
-) -> Cascade:
-    """The cascade that a certificate allows.
+def trusted_cascade(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> Cascade:
+    """Build the cascade that a certificate allows.
 
-    Raises NoCertificate when it allows none, and CertificateMismatch, naming the first field that differs,
-    when it was made for another task, another estimator, or another judge.
+    Raises NoCertificate if it allows none, CertificateMismatch, naming the first field that differs, for
+    another task, estimator or judge.
     """
     _must_be_certified(certificate)
     must_fit(certificate, judges, task, estimator)
@@ -109,7 +104,7 @@ def trusted_cascade(
 
 
 def must_fit(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> None:
-    """Raise CertificateMismatch, naming the first field that differs, as `trusted_cascade` does."""
+    """Raise CertificateMismatch for another task, estimator or judge, naming the first field that differs."""
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
@@ -119,7 +114,7 @@ def must_fit(certificate: Certificate, judges: Sequence[Judge], task: Task, esti
 
 
 def must_certify(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
-    """Raise NoCertificate if nothing is certified, CertificateMismatch if something else is."""
+    """Raise NoCertificate if nothing is certified, CertificateMismatch for another claim, alpha or delta."""
     _must_be_certified(certificate)
     _must_equal("claim", certificate.claim, claim)
     _must_equal("alpha", certificate.alpha, alpha)
@@ -127,7 +122,7 @@ def must_certify(certificate: Certificate, claim: str, alpha: float, delta: floa
 
 
 def must_expect(certificate: Certificate, alpha: float) -> None:
-    """Raise NoCertificate if no run could release anything, CertificateMismatch if another claim was made."""
+    """Raise NoCertificate if no run can release anything, CertificateMismatch for another claim or alpha."""
     _must_equal("claim", certificate.claim, "expected")
     _must_equal("alpha", certificate.alpha, alpha)
     if certificate.status != "expected":
@@ -135,7 +130,7 @@ def must_expect(certificate: Certificate, alpha: float) -> None:
 
 
 def must_certify_groups(certificate: Certificate, by: str | None, alpha: Mapping[str, float]) -> None:
-    """Raise CertificateMismatch unless guarantees are for each value of `by`, with these alphas by value."""
+    """Raise CertificateMismatch unless the guarantees are per value of `by`, with these alphas."""
     _must_equal("[groups] by", certificate.group_by, by)
     for guarantee in certificate.groups:
         wanted = alpha.get(guarantee.value, certificate.alpha)
@@ -143,7 +138,7 @@ def must_certify_groups(certificate: Certificate, by: str | None, alpha: Mapping
 
 
 def patient(ask: Ask, judge: str) -> Ask:
-    """Ask until `PATIENCE` requests in a row were left unanswered; from then on raise ProviderError."""
+    """Raise ProviderError after `PATIENCE` consecutive requests without an answer."""
     unanswered = 0
 
     async def asked(request: Request) -> Reply:
@@ -160,10 +155,10 @@ def patient(ask: Ask, judge: str) -> Ask:
 
 
 async def run_cascade(items: Sequence[Item], cascade: Cascade, *, record: Record, in_flight: int) -> None:
-    """Decide every item, `in_flight` of them at a time; `record` is called once an item, in any order.
+    """Decide every item, `in_flight` at a time; call `record` once per item, in any order.
 
-    Raises what made it stop early (BudgetReached, ProviderError) after the items then in flight have ended.
-    What `record` raises ends it in the same way, and `record` is not called again.
+    Raises what stopped it early (BudgetReached, ProviderError, an error of `record`) after the items in
+    flight have ended; `record` is not called again after it fails.
     """
 
     recording = False
@@ -171,7 +166,7 @@ async def run_cascade(items: Sequence[Item], cascade: Cascade, *, record: Record
     async def decide(item: Item) -> None:
         nonlocal recording
         decided = await decide_item(item, cascade)
-        if recording:  # an earlier row failed half-way: nothing may be written behind it
+        if recording:  # an earlier row was written in part: write nothing after it
             return
         recording = True
         record(*decided)
@@ -183,7 +178,7 @@ async def run_cascade(items: Sequence[Item], cascade: Cascade, *, record: Record
 async def collect_judgments(
     items: Sequence[Item], judges: Sequence[Judge], *, collect: Collect, in_flight: int
 ) -> None:
-    """Ask every judge its full ensemble on every item: what calibration needs."""
+    """Judge every item with the full ensemble of every judge, as calibration needs."""
 
     async def ask(item: Item) -> None:
         for judgment in await all_done(judge.judge(item, all_votes) for judge in judges):
@@ -193,7 +188,7 @@ async def collect_judgments(
 
 
 async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Decision]:
-    """One item through the tiers."""
+    """Send one item through the tiers; return its judgments and decision."""
     judgments: list[Judgment] = []
     trail: list[Step] = []
     cascade, why_none = _cascade_for(item, cascade)
@@ -202,7 +197,7 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
     for tier in cascade.tiers:
         if tier.threshold is None:
             continue
-        judgments.append(await tier.judge.judge(item, _enough(cascade, tier, item, judgments)))
+        judgments.append(await tier.judge.judge(item, _stopping_rule(cascade, tier, item, judgments)))
         step = _step(cascade, tier, item, judgments)
         trail.append(step)
         if step.accepted:
@@ -212,7 +207,7 @@ async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Dec
 
 
 def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
-    """The cascade that an item goes through; or why nothing is certified for it."""
+    """Return the cascade of an item, and why nothing is certified for it, if so."""
     if cascade.group_by is None:
         return cascade, ""
     value = value_of(item, cascade.group_by)
@@ -224,12 +219,12 @@ def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:
     return (cascade, f"nothing is certified for its {cascade.group_by}") if own is None else (own, "")
 
 
-def _enough(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]) -> Enough:
+def _stopping_rule(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]) -> Enough:
     threshold = tier.threshold
     if threshold is None:
         return all_votes
     if cascade.stack is not None:
-        return _enough_pooled(cascade, cascade.stack, tier, item, before)
+        return _pooled_stopping_rule(cascade, cascade.stack, tier, item, before)
 
     def enough(votes: Sequence[Vote], planned: int) -> bool:
         label, low, high = cascade.scorer.bounds(item, votes, planned)
@@ -238,10 +233,10 @@ def _enough(cascade: Cascade, tier: Tier, item: Item, before: Sequence[Judgment]
     return enough
 
 
-def _enough_pooled(
+def _pooled_stopping_rule(
     cascade: Cascade, stack: Stack, tier: Tier, item: Item, before: Sequence[Judgment]
 ) -> Enough:
-    """Ask on unless the item ends here: every later tier needs this one's exact score."""
+    """Stop early only if the item ends here: every later tier needs this tier's exact score."""
     threshold = tier.threshold
     if threshold is None or stack.weights[:, :, 1].any() or (stack.weights[:, :, 0] < 0).any():
         return all_votes
@@ -260,7 +255,7 @@ def _enough_pooled(
 
 
 def _own_votes(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> ScoredVotes:
-    """What each of these judgments says by itself (1, m); -1 for tiers that were not asked."""
+    """Return score and label of each judgment alone (1, m); -1 for tiers not reached."""
     names = [tier.judge.name for tier in cascade.tiers]
     votes = ScoredVotes(np.zeros((1, len(names))), np.full((1, len(names)), -1))
     for judgment in judgments:
@@ -287,7 +282,7 @@ def _step(cascade: Cascade, tier: Tier, item: Item, judgments: Sequence[Judgment
 
 
 def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds:
-    """What the last of these judgments says; with a stack, what all of them say together."""
+    """Return label and score bounds of the last judgment; with a stack, of all of them pooled."""
     own = cascade.scorer.bounds(item, judgments[-1].votes, judgments[-1].planned)
     if cascade.stack is None:
         return own
@@ -316,7 +311,7 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], 
                 return
             try:
                 await work(item)
-            except Exception as error:  # those in flight are paid for, and may end
+            except Exception as error:  # items in flight are paid for, and may end
                 stopped.append(error)
 
     async with asyncio.TaskGroup() as group:

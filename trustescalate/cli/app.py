@@ -140,11 +140,7 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
-            callback=_version,
-            is_eager=True,
-            allow_from_autoenv=False,
-            help="Print the version.",
+            "--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version."
         ),
     ] = False,
 ) -> None:

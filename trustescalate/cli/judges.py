@@ -22,11 +22,7 @@ from trustescalate.cli.options import (
 )
 
 judges = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(
-    judges,
-    name="judges",
-    help="List, benchmark and attack the judges; parse replies again.",
-)
+app.add_typer(judges, name="judges", help="List, benchmark and attack the judges; parse replies again.")
 
 
 @command(judges, "list", "judges list")

@@ -75,9 +75,7 @@ BudgetCalls = Annotated[int | None, typer.Option(min=1, help="Stop after this ma
 
 
 def open_project(
-    config: Path,
-    overrides: Sequence[str] | None,
-    progress: "Callable[[Progress], None]" = lambda _: None,
+    config: Path, overrides: Sequence[str] | None, progress: "Callable[[Progress], None]" = lambda _: None
 ) -> "Project":
     """Open the project of a configuration file; print its notices on stderr."""
     from trustescalate.project import Project

@@ -1,4 +1,4 @@
-"""trustescalate.toml as one frozen `Config`. Values are data: nothing in them is a template or code."""
+"""Read trustescalate.toml into a frozen `Config`. Values are data, never templates or code."""
 
 from trustescalate.config.base import verdict_free_keys
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys

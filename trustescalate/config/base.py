@@ -1,4 +1,4 @@
-"""What all tables share: strict keys, numbers in their range, and no secret anywhere."""
+"""Define the base of all tables: strict keys, ranges of numbers, and no secrets."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,9 @@ SECRET_KEYS = re.compile(
 def _no_secrets(fields: dict[str, Any]) -> dict[str, Any]:
     secret = next(_secret_names(fields), None)
     if secret is not None:
-        raise ValueError(f"{secret} looks like a secret, and this file holds none; name a key by api_key_env")
+        raise ValueError(
+            f"{secret} seems to be a secret, and this file holds none; name a key by api_key_env"
+        )
     return fields
 
 
@@ -33,7 +35,7 @@ Open = Annotated[dict[str, Any], AfterValidator(_no_secrets)]
 
 
 NO_VERDICT = "changes no verdict"
-"""Metadata of a field that says how a judge is reached, paid and held, or what is done with its verdicts."""
+"""Metadata of a field about the connection, price or resources of a judge, or the use of its verdicts."""
 
 
 class Table(BaseModel):

@@ -1,4 +1,4 @@
-"""The whole file: read, checked, and every wrong key named at once."""
+"""Read and validate a configuration file, and name every wrong key at once."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from trustescalate.records import TaskKind
 
 
 class Config(Table):
-    """The whole file. `folder` is where it lies; paths in it are relative to that."""
+    """A configuration file in `folder`; its paths are relative to it."""
 
     version: Literal[1]
     task: TaskTable = TaskTable()
@@ -59,69 +59,70 @@ class Config(Table):
         return judges
 
     @model_validator(mode="after")
-    def _fitted_paths_have_dev_rows(self) -> Self:
+    def _check_dev(self) -> Self:
         if self.guarantee.path in FITTED_PATHS and self.roles.dev == 0:
             raise ValueError(f'path = "{self.guarantee.path}" is fitted on dev rows: set [roles] dev = 0.3')
         return self
 
     @model_validator(mode="after")
-    def _scores_can_be_made(self) -> Self:
-        given = self.ensemble
-        if given.estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
+    def _check_estimator(self) -> Self:
+        estimator = self.ensemble.estimator
+        if estimator == "verbalized" and not all(map(_states_confidence, self.judges)):
             raise ValueError(
-                'estimator = "verbalized" reads what judges say of themselves: set mode = "stated" in each'
+                'estimator = "verbalized" reads the confidence that judges state: set mode = "stated" in each'
             )
         stated = [judge.name for judge in self.judges if getattr(judge, "mode", None) == "stated"]
-        if stated and given.estimator != "verbalized":
+        if stated and estimator != "verbalized":
             raise ValueError(
                 f'judge {stated[0]!r} has mode = "stated", which estimator = "verbalized" alone reads'
             )
         return self
 
     @model_validator(mode="after")
-    def _the_last_judge_teaches(self) -> Self:
-        taught = [
-            judge.name
-            for judge in self.judges
-            if isinstance(judge, ClassicalJudge) and judge.fit_on == "last_judge"
-        ]
-        if not taught:
+    def _check_fit_on(self) -> Self:
+        classical = [judge for judge in self.judges if isinstance(judge, ClassicalJudge)]
+        fitted = [judge.name for judge in classical if judge.fit_on == "last_judge"]
+        if not fitted:
             return self
-        name = f'judge {taught[0]!r} has fit_on = "last_judge"'
-        if self.judges[-1].name in taught:
+        name = f'judge {fitted[0]!r} has fit_on = "last_judge"'
+        if self.judges[-1].name in fitted:
             raise ValueError(f"{name}, and is the last judge itself: put a stronger one after it")
         if self.guarantee.claim == "expected":
             raise ValueError(
-                f'{name}, which learns on items of the run, and claim = "expected" needs judges that were '
-                'made without any: set fit_on = "labels"'
+                f'{name}, which is fitted on items of the run, and claim = "expected" needs judges that are '
+                'fitted without any: set fit_on = "labels"'
             )
         if self.guarantee.pilot == 0:
-            raise ValueError(f"{name}, which learns on the pilot: set [guarantee] pilot = 200")
+            raise ValueError(f"{name}, which is fitted on the pilot: set [guarantee] pilot = 200")
         return self
 
     @model_validator(mode="after")
-    def _a_batch_is_whole(self) -> Self:
-        if self.guarantee.claim == "batch" and self.task.ties == "drop":
-            raise ValueError('claim = "batch" needs an outcome for every row drawn: set ties = "class"')
-        if self.guarantee.claim == "batch" and self.roles.holdout > 0:
-            raise ValueError('claim = "batch" is about every item: remove [roles] holdout')
-        if self.guarantee.claim == "batch" and self.roles.file is not None:
-            raise ValueError('claim = "batch" draws its rows itself: remove [roles] file')
+    def _check_claim(self) -> Self:
+        guarantee, ties = self.guarantee, self.task.ties
+        batch = guarantee.claim == "batch"
+        reasons = {
+            'claim = "batch" needs an outcome for every row drawn: set ties = "class"': (
+                batch and ties == "drop"
+            ),
+            'claim = "batch" is about every item: remove [roles] holdout': batch and self.roles.holdout > 0,
+            'claim = "batch" draws its rows itself: remove [roles] file': batch
+            and self.roles.file is not None,
+            'claim = "expected" counts every row as right or wrong, and '
+            f'ties = "{ties}" does not: set ties = "class"': guarantee.claim == "expected"
+            and ties != "class",
+            'ties = "half" is tested by betting on rows, not with claim = "batch", '
+            'cluster_test = "betting" or path = "tierwise"; set ties = "class"': ties == "half"
+            and (batch or guarantee.cluster_test == "betting" or guarantee.path == "tierwise"),
+            'claim = "batch" is about every item: set [task] skips = "disagree"': (
+                batch and self.task.skips == "outside"
+            ),
+        }
+        if reason := next((reason for reason, applies in reasons.items() if applies), None):
+            raise ValueError(reason)
         return self
 
     @model_validator(mode="after")
-    def _a_mean_counts_verdicts(self) -> Self:
-        if self.guarantee.claim != "expected":
-            return self
-        if self.task.ties != "class":
-            raise ValueError(
-                f'claim = "expected" counts every row as right or wrong, and ties = "{self.task.ties}" does '
-                'not: set ties = "class"'
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _groups_have_a_test(self) -> Self:
+    def _check_groups(self) -> Self:
         asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
         claim = self.guarantee.claim
         if asked and claim != "population":
@@ -133,21 +134,18 @@ class Config(Table):
         procedure = self.guarantee.procedure
         if self.groups.by is not None and procedure != "fallback":
             raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
-        bet = [
-            said
-            for given, said in (
-                (self.guarantee.reference == "annotator", 'reference = "annotator"'),
-                (self.task.ties == "half", 'ties = "half"'),
-                (self.guarantee.cluster_test == "betting", 'cluster_test = "betting"'),
-            )
-            if given
-        ]
+        bets = {
+            'reference = "annotator"': self.guarantee.reference == "annotator",
+            'ties = "half"': self.task.ties == "half",
+            'cluster_test = "betting"': self.guarantee.cluster_test == "betting",
+        }
+        bet = next((key for key, is_set in bets.items() if is_set), None)
         if asked and bet:
-            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet[0]}; remove one")
+            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet}; remove one")
         return self
 
     @model_validator(mode="after")
-    def _leaderboard_fits_the_task(self) -> Self:
+    def _check_leaderboard(self) -> Self:
         models, kind = self.leaderboard.models, self.task.kind
         wanted = 2 if kind is TaskKind.PAIRWISE else 1
         if models and kind is TaskKind.CHOICE:
@@ -159,32 +157,14 @@ class Config(Table):
             raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
         return self
 
-    @model_validator(mode="after")
-    def _half_ties_are_bet_on(self) -> Self:
-        guarantee = self.guarantee
-        if self.task.ties == "half" and (
-            guarantee.claim == "batch" or guarantee.cluster_test == "betting" or guarantee.path == "tierwise"
-        ):
-            raise ValueError(
-                'ties = "half" is tested by betting on rows, not with claim = "batch", '
-                'cluster_test = "betting" or path = "tierwise"; set ties = "class"'
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_batch_holds_skipped_rows(self) -> Self:
-        if self.task.skips == "outside" and self.guarantee.claim == "batch":
-            raise ValueError('claim = "batch" is about every item: set [task] skips = "disagree"')
-        return self
-
     @property
     def asks_dev(self) -> bool:
-        """Whether judges must be asked about dev rows: the path is fitted on them."""
+        """Whether judges vote on dev rows: the path is fitted on them."""
         return self.guarantee.path in FITTED_PATHS
 
     @property
     def fitted_on(self) -> set[str]:
-        """What the classical judges are fitted on: "labels", "last_judge", or both."""
+        """The sources of classical judges: "labels", "last_judge", or both."""
         return {judge.fit_on for judge in self.judges if isinstance(judge, ClassicalJudge)}
 
     def rubric(self) -> str:
@@ -195,24 +175,24 @@ class Config(Table):
         try:
             text = path.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}", "mend [task] rubric_file") from None
+            raise ConfigError(f"{path}: cannot be read: {error}", "fix [task] rubric_file") from None
         if not text:
             raise ConfigError(f"{path}: the rubric is empty", "write one, or remove [task] rubric_file")
         return text
 
     @property
     def needs_exemplars(self) -> bool:
-        """Whether any judge is shown examples."""
+        """Whether any judge uses few-shot examples."""
         return self.ensemble.shots > 0 and any(isinstance(table, ModelTable) for table in self.judges)
 
     @property
     def in_flight(self) -> int:
-        """How many items are judged at a time."""
-        # More than can be asked at once: while some wait for a prefix to be kept, others use their place.
+        """The number of items judged concurrently."""
+        # More than the concurrency: while some wait for a cached prefix, others use their slots.
         return max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.judges))
 
     def path(self, relative: str) -> Path:
-        """A path from the file, seen from where the process runs."""
+        """A path of the file, relative to the working directory."""
         return self.folder / relative
 
 
@@ -243,9 +223,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(data: dict[str, Any], path: Path, overridden: Sequence[str] = ()) -> Config:
-    """Check the values of a configuration read from `path`. Nothing is converted: "5" is no number.
+    """Validate a configuration read from `path`, without conversions: "5" is no number.
 
-    An error names the `overridden` keys beside the file.
+    An error names the file and the `overridden` keys.
     """
     lines = ["unknown key folder"] if "folder" in data else []
     try:
@@ -260,7 +240,7 @@ def parse_config(data: dict[str, Any], path: Path, overridden: Sequence[str] = (
 
 
 def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What verdicts rest on, of a recorded configuration: all but the fields marked as `NO_VERDICT`.
+    """The part of a recorded configuration that can change verdicts: all but `NO_VERDICT` fields.
 
     >>> verdict_keys({"gate": {}, "data": {"items": "i", "strata": "meta.s"}, "judges": []})
     {'data': {'items': 'i'}, 'judges': []}
@@ -305,12 +285,12 @@ def _sentence(problem: Any) -> str:
 
 
 def _is_tag(place: int, loc: tuple[Any, ...]) -> bool:
-    """Whether this part of a place is pydantic's name of a kind of judge, and no key of the file."""
+    """Whether this part of a location is pydantic's tag of a judge, and no key of the file."""
     return place == 2 and loc[0] == "judges"
 
 
 def _keys_near(loc: tuple[Any, ...]) -> list[str]:
-    """The known keys of the table in which an unknown one was found."""
+    """The known keys of the table with an unknown one."""
     model: type[BaseModel] = Config
     for place, part in enumerate(loc[:-1]):
         if _is_tag(place, loc):

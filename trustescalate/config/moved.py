@@ -1,4 +1,4 @@
-"""Say what replaces a key or value of an earlier version."""
+"""Name the replacement of a key or value of an earlier version."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ RENAMED: Mapping[str, str] = {
     "import.unasked": "empty_is_missing",
     "judges.middle": "decision_threshold",
 }
-"""Keys with a new name; a judge's table counts as `judges`."""
+"""New names of keys; all tables of judges count as `judges`."""
 
 RENAMED_VALUES: Mapping[tuple[str, str], str] = {
     ("guarantee.cluster_test", "bet"): "betting",
@@ -35,16 +35,13 @@ REMOVED_VALUES: Mapping[tuple[str, str], str] = {
     ("ensemble.estimator", "boosted"): f'set estimator = "ensemble"; {LEARN}',
     ("ensemble.estimator", "interval"): 'set estimator = "ensemble"',
     ("ensemble.estimator", "learned"): f'set estimator = "ensemble"; {LEARN}',
-    (
-        "ensemble.estimator",
-        "predictive",
-    ): 'set estimator = "ensemble", with annotators = 1 for one prompt only',
+    ("ensemble.estimator", "predictive"): 'set estimator = "ensemble", with annotators = 1 for one prompt',
     ("guarantee.path", "calibrated"): 'set path = "hedged"',
 }
 
 
 def moved_key(loc: tuple[object, ...]) -> str:
-    """What became of the key at this place in the file; empty where nothing is known of it.
+    """Describe what became of a key; empty for unknown ones.
 
     >>> moved_key(("guarantee", "looks")), moved_key(("judges", 0, "middle")), moved_key(("task", "x"))
     ('is now interim', 'is now decision_threshold', '')
@@ -56,7 +53,7 @@ def moved_key(loc: tuple[object, ...]) -> str:
 
 
 def moved_value(loc: tuple[object, ...], value: object) -> str:
-    """What became of this value of a key; empty where nothing is known of it.
+    """Describe what became of a value of a key; empty for unknown ones.
 
     >>> moved_value(("guarantee", "cluster_test"), "bet")
     '"bet" is now "betting"'

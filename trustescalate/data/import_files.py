@@ -136,7 +136,7 @@ def _fill(
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
 
 
-# ── configuration and data card ──────────────────────────────────────────────────────────────────
+# ── configuration and data card ────────────────────────────────────────────────────────────────────
 
 
 def _config(task: Task, imported: ImportedSet) -> str:

@@ -25,7 +25,7 @@ from trustescalate.records.jsonl import encode, to_python
 BATCH = 100
 """Records that are best added at once. Many more of them alive keep the garbage collector busy."""
 AT_ONCE = 500
-"""Keys that one statement looks up."""
+"""Keys per SELECT statement."""
 MOST_JUDGES = 200
 INDEX_KB = 32_000
 """Memory for the database of what was written."""

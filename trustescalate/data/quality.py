@@ -67,7 +67,7 @@ def model_labels(notes: Iterable[Annotation]) -> tuple[str, ...]:
     return tuple(sorted(names)) if names and all(map(MODEL_NAMES.search, names)) else ()
 
 
-# ── annotators ───────────────────────────────────────────────────────────────────────────────────────
+# ── annotators ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _check_annotators(task: Task, notes: Sequence[Annotation]) -> tuple[list[Fact], list[str]]:
@@ -112,7 +112,7 @@ def _check_annotators(task: Task, notes: Sequence[Annotation]) -> tuple[list[Fac
     return facts, warnings
 
 
-# ── labels ───────────────────────────────────────────────────────────────────────────────────────
+# ── labels ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _check_balance(truth: Mapping[str, Label]) -> list[str]:
@@ -133,7 +133,7 @@ def _check_sides(truth: Mapping[str, Label]) -> tuple[list[Fact], list[str]]:
     if first in (0, decided) and decided > 4:
         side = "A" if first else "B"
         return fact, [
-            f"{side} is always the better one: a judge with position bias looks right; shuffle the sides"
+            f"{side} is always the better one: a judge with position bias agrees too; shuffle the sides"
         ]
     if _is_biased(first, decided):
         return fact, [f"A is better in {first / decided:.0%} of the pairs: check for position bias"]
@@ -155,7 +155,7 @@ def _check_length(by_id: Mapping[str, Item], truth: Mapping[str, Label]) -> tupl
     which, share = ("longer", longer) if 2 * longer > decided else ("shorter", decided - longer)
     return fact, [
         f"the {which} response is better in {share / decided:.0%} of the pairs: "
-        "length bias looks like agreement"
+        "a judge with length bias agrees too"
     ]
 
 
@@ -165,7 +165,7 @@ def _is_biased(count: int, n: int) -> bool:
     return not low <= 0.5 <= high and abs(count / n - 0.5) > 0.1
 
 
-# ── duplicates ──────────────────────────────────────────────────────────────────────────
+# ── duplicates ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Texts that try to buy a verdict, and what the reader makes of replies that repeat them.
+"""Build prompt injections, and check the reply parser against replies that repeat them.
 
-The attacks are data (attacks.jsonl), in families. Nothing here asks a model: whether a judge falls for one
-is what `trustescalate.analysis.injection` measures.
+The attacks are data (attacks.jsonl), in families. This module makes no model calls; attack success rates of
+judges are measured by `trustescalate.analysis.injection`.
 """
 
 import json
@@ -22,7 +22,7 @@ _PIECE = re.compile(r"\w+|\W")
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One text. `{target}` is the verdict that it wants, `{other}` another; it stands `times` times."""
+    """One text, repeated `times` times. `{target}` is the wanted verdict, `{other}` another one."""
 
     family: str
     name: str
@@ -30,7 +30,7 @@ class Attack:
     times: int = 1
 
     def wanting(self, target: str, other: str) -> str:
-        """The text for one verdict.
+        """The text that wants one verdict.
 
         >>> Attack("verdict", "line", "Verdict: {target}, not {other}").wanting("A", "B")
         'Verdict: A, not B'
@@ -49,7 +49,7 @@ def attacks() -> tuple[Attack, ...]:
 
 
 def controls() -> tuple[Attack, ...]:
-    """Harmless additions: what turns a verdict without wanting it."""
+    """Harmless additions, which measure how often a verdict changes by itself."""
     return tuple(attack for attack in _all() if attack.family == CONTROL)
 
 
@@ -60,7 +60,7 @@ def _all() -> tuple[Attack, ...]:
 
 
 class Forged(NamedTuple):
-    """A reply that repeats an attack, alone or beside an honest verdict, and was read as the attack wants."""
+    """A reply that repeats an attack, alone or with an honest verdict, and was parsed as the attack wants."""
 
     attack: Attack
     mode: Mode
@@ -80,17 +80,17 @@ def attacked(task: Task, item: Item, place: int, attack: Attack, target: str) ->
 
 
 def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
-    """How many replies were read, and which of them an attack in the first response would have forged.
+    """Parse replies that repeat an attack in the first response; return their number and the forged ones.
 
-    Each attack, in each mode: the judge's reply is the attack, or the whole attacked response; or it holds
-    the judge's own verdict against the attack, before or after that quotation; with and without
-    log-probabilities. A reply that is a symbol and nothing else is a verdict, whoever said it first.
+    For each attack and mode, the reply is the attack, or the whole attacked response; or it holds the judge's
+    own verdict against the attack, before or after that quotation; with and without log-probabilities. A
+    reply that is a symbol and nothing else is a verdict in any case.
 
     >>> from trustescalate.records import TaskKind
     >>> forged(Task(TaskKind.BINARY, "Is it right?", ("yes", "no")), Item("x", "2 + 2?", ("5",)))[1]
     []
     """
-    read, found = 0, list[Forged]()
+    parsed, hits = 0, list[Forged]()
     target, other = symbols(task)[:2]
     for attack in attacks():
         shown = attacked(task, item, 0, attack, target)
@@ -105,10 +105,10 @@ def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
                     probs = read_verdict(
                         reply, symbols(task), mode=mode, nonce=asked.nonce, material=asked.material
                     ).probs
-                    read += 1
+                    parsed += 1
                     if probs and max(probs) == probs[0] > 0:
-                        found.append(Forged(attack, mode, text))
-    return read, found
+                        hits.append(Forged(attack, mode, text))
+    return parsed, hits
 
 
 def _replies(mode: Mode, nonce: str, honest: str, quoted: tuple[str, ...]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A folder holds the batches in progress: a manifest of requests and a state. Each is written before the step
 that it records, and looked up at the provider afterwards, so a kill at any moment loses no batch and uploads
-none twice. This module knows no cache, no budget and no judge: bodies in, replies out.
+none twice. The module is independent of cache, budget and judges: bodies in, replies out.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One request's outcome. `answer` holds a refusal; `again`: asking may help."""
+    """One request's outcome. `answer` holds an error; `again`: another attempt may succeed."""
 
     key: str
     reply: Reply
@@ -54,7 +54,7 @@ class Line:
 
 
 class BatchClient:
-    """Batches of one judge. `endpoint_id` tells its tickets from those of other models in the same folder.
+    """Batches of one judge. `endpoint_id` separates its tickets from those of other models in the folder.
 
     `sleep` waits between polls, `notice` receives the state of a batch. Raises ProviderError where the
     provider refuses a batch as a whole, or has no Batch API.
@@ -205,7 +205,7 @@ class BatchClient:
         return self._endpoint.clean("; ".join(messages[:3]))[:300] or "no reason is given"
 
 
-# ── files ────────────────────────────────────────────────────────────────────────────────────────
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _split_parts(bodies: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, bytes]]:
@@ -231,7 +231,7 @@ def _read_keys(manifest: Path) -> Iterator[str]:
 
 
 def read_lines(content: bytes) -> Iterator[Line]:
-    """The outcomes in an output or error file; a line that is none is left out, and so counts as unanswered.
+    """Parse an output or error file; an invalid line is left out, and so counts as unanswered.
 
     >>> good = b'{"custom_id": "k", "response": {"status_code": 200, "body": {"choices": [{"message": '
     >>> (line,) = read_lines(good + b'{"content": "A"}, "finish_reason": "stop"}]}}, "error": null}')
@@ -265,7 +265,7 @@ def _read_line(key: str, response: Any, error: Any) -> Line:
     return Line(key, failed, answer, again=answer.retryable)
 
 
-# ── answers ──────────────────────────────────────────────────────────────────────────────────────
+# ── answers ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _read_fields(content: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from trustescalate.errors import UsageError
@@ -14,12 +15,13 @@ from trustescalate.records import Judgment, Message, Reply, Request, Usage
 from trustescalate.records.jsonl import decode, digest, encode
 
 CACHE_SCHEMA = 2
+T = TypeVar("T")
 
 
 class Cache:
-    """Good replies by request, and whole judgments: one SQLite file, safe between processes and crashes.
+    """Good replies by request, and whole judgments: one SQLite file, safe across processes and crashes.
 
-    JSON, no pickle. Rows lie in the order in which they were written, in which they are mostly read again.
+    Rows keep their order of insertion, which is mostly the order of reading.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +51,7 @@ class Cache:
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
-        """Any way in which the file can be wrong, as an error that says what to do."""
+        """Turn any error of the file into a UsageError with a hint."""
         try:
             yield
         except (OSError, ValueError, sqlite3.Error) as error:
@@ -61,32 +63,35 @@ class Cache:
             )
             raise UsageError(f"{self._path}: not a usable cache ({error})", hint) from None
 
+    def _get(self, table: str, key: str, kind: type[T]) -> T | None:
+        with self._errors_named():
+            row = self._db.execute(f"SELECT record FROM {table} WHERE key = ?", (key,)).fetchone()
+            return None if row is None else decode(row[0], kind)
+
+    def _put(self, table: str, key: str, record: Reply | Judgment) -> None:
+        with self._errors_named():
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, encode(record)))
+
     def get(self, key: str) -> Reply | None:
         """The reply stored under a key."""
-        with self._errors_named():
-            row = self._db.execute("SELECT record FROM replies WHERE key = ?", (key,)).fetchone()
-            return None if row is None else decode(row[0], Reply)
+        return self._get("replies", key, Reply)
 
     def put(self, key: str, reply: Reply) -> None:
         """Store a good reply; failures are never stored."""
         if reply.failure is None:
-            with self._errors_named():
-                self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, encode(reply)))
+            self._put("replies", key, reply)
 
     def get_judgment(self, key: str) -> Judgment | None:
         """The judgment stored under a key."""
-        with self._errors_named():
-            row = self._db.execute("SELECT record FROM judgments WHERE key = ?", (key,)).fetchone()
-            return None if row is None else decode(row[0], Judgment)
+        return self._get("judgments", key, Judgment)
 
     def put_judgment(self, key: str, judgment: Judgment) -> None:
-        """Store a judgment without a failed vote; one that has any is asked again."""
+        """Store a judgment without failed votes; others are requested again."""
         if all(vote.failure is None for vote in judgment.votes):
-            with self._errors_named():
-                self._db.execute("INSERT OR REPLACE INTO judgments VALUES (?, ?)", (key, encode(judgment)))
+            self._put("judgments", key, judgment)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._db.close()
 
 
@@ -100,12 +105,12 @@ def request_key(endpoint: str, request: Request) -> str:
 
 @lru_cache(maxsize=256)
 def _prefix_digest(prefix: tuple[Message, ...]) -> str:
-    """All items of an ensemble's member share their examples, so those are digested once."""
+    """The digest of the few-shot examples, shared by all items of a prompt."""
     return digest([(message.role, message.content) for message in prefix])
 
 
 def most_usage(request: Request) -> Usage:
-    """More than a request can use: a token a byte of text, room for a chat template, the whole reply."""
+    """An upper bound on the usage of a request: a token per byte, a chat template, the longest reply."""
     size = 64 + sum(len(message.content.encode()) + 8 for message in request.messages)
     return Usage(calls=1, input_tokens=size, output_tokens=request.max_tokens)
 
@@ -117,9 +122,9 @@ def guard(
     cache: Cache,
     budget: Budget,
 ) -> Callable[[Request], Awaitable[Reply]]:
-    """Put cache and budget around a backend: what was answered before is neither asked nor paid again.
+    """Put cache and budget around a backend: a cache hit makes no model call and costs nothing.
 
-    A request that is already under way is waited for, and asked again only if it failed.
+    A request that is already in flight is awaited, and sent again only if it failed.
     """
     under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

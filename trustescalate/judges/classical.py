@@ -1,9 +1,9 @@
-"""Tier 0: a scikit-learn model, fitted on labelled exemplar and dev rows, or on the last judge's verdicts.
+"""Fit a scikit-learn model as tier 0, on labelled exemplar and dev rows, or on the last judge's verdicts.
 
-It costs nothing, and reads no meaning: length, form, overlap with prompt and reference, common n-grams. Where
-verdicts hang on such things it decides a share of the items; elsewhere scores stay low, and all escalates.
-The certificate needs no more than that it is the same judge: it is fitted again from the same rows at each
-use, and its fingerprint is a hash of the fitted numbers. Nothing is stored; no row that certifies is seen.
+Its features are length, form, overlap with prompt and reference, and common n-grams, at no cost. Where
+verdicts depend on these, it accepts a share of the items; elsewhere scores stay low, and all items escalate.
+The certificate only needs it to be the same judge: it is fitted again from the same rows at each use, and its
+fingerprint is a hash of the fitted numbers. Nothing is stored; certification rows are never used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from trustescalate.records.votes import Enough
 
 Model = Literal["logistic", "boosted"]
 Answers = tuple[BoolArray, BoolArray]
-"""Which rows speak to a question, shape (n,), and which of them say yes."""
+"""The rows with an answer to a question, shape (n,), and those with the answer yes."""
 
 FEWEST = 20
 ROWS = {
@@ -41,15 +41,14 @@ PENALTIES = (0.003, 0.03, 0.3)
 
 
 class ClassicalJudge:
-    """A model of features of the responses, with one calibrated vote an item.
+    """A model of features of the responses, with one calibrated vote per item.
 
-    In a pair it is a function of the *difference* of the two responses that changes its sign with it, so
-    the vote on a swapped pair is the swapped vote, to the last bit. Probabilities are calibrated by Platt's
-    method on cross-fitted margins. A row that it was fitted on is judged by a model that did not see its
-    fold: its votes on dev rows are as good as those on any other, and no better.
+    For a pair it is an odd function of the *difference* of the two responses, so the vote on a swapped pair
+    is the swapped vote, bit for bit. Probabilities are calibrated by Platt's method on cross-fitted margins.
+    A fitting row is judged by a model fitted without its fold, so votes on dev rows are unbiased.
 
-    `rows` are items outside of the certification rows with their labels: those of people, or the last
-    judge's verdicts, as `fit_on` says. Raises DataError for fewer than 20 of them, or fewer than 5 groups.
+    `rows` are items outside of the certification rows with human labels or the last judge's verdicts, as
+    `fit_on` says. Raises DataError for fewer than 20 of them, or fewer than 5 groups.
     """
 
     channel: Channel = "logprobs"
@@ -80,7 +79,7 @@ class ClassicalJudge:
                 [f"judge {name!r}: the rows to be fitted on lie in fewer than {FOLDS} groups"],
                 f"it needs rows of more groups: {MORE[fit_on]}",
             )
-        with threadpool_limits(1):  # small matrices: threads cost more than they bring, and move last bits
+        with threadpool_limits(1):  # small matrices: threads are slower, and change last bits
             self._models, self._platt = _cross_fitted(
                 task, rows, model, [self._folds[_key(r.item)] for r in rows]
             )
@@ -94,7 +93,7 @@ class ClassicalJudge:
         )
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
-        """One vote, without asking anybody."""
+        """Vote once, without model calls."""
         margins = self._models[self._folds.get(_key(item), -1)].margins(item)
         logits = [slope * margin + shift for margin, (slope, shift) in zip(margins, self._platt, strict=True)]
         order: Literal["AB+BA", ""] = "AB+BA" if self._task.kind is TaskKind.PAIRWISE else ""
@@ -103,7 +102,7 @@ class ClassicalJudge:
 
 
 def _probabilities(task: Task, logits: Sequence[float]) -> Mapping[Label, float]:
-    """One logit a question: "A or B?" and "a tie?" in a pair, else "this label, or another?" for each."""
+    """One logit per question: "A or B?" and "a tie?" for a pair, else "this label, or another?" for each."""
     if task.kind is not TaskKind.PAIRWISE:
         shares = [_mirrored(logit)[0] for logit in logits]
         total = sum(shares)
@@ -120,7 +119,7 @@ def _mirrored(logit: float) -> tuple[float, float]:
     return (likelier, 1 - likelier) if logit >= 0 else (1 - likelier, likelier)
 
 
-# ── fitting ──────────────────────────────────────────────────────────────────────────────────────
+# ── fitting ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Linear(NamedTuple):
@@ -161,7 +160,7 @@ class _Trees(NamedTuple):
 
 
 class _Fitted(NamedTuple):
-    """Features and one scorer a question."""
+    """Features and one scorer per question."""
 
     task: Task
     reader: Reader
@@ -177,7 +176,7 @@ class _Fitted(NamedTuple):
 
 
 def _inputs(task: Task, rows: FloatArray) -> list[FloatArray]:
-    """What each question is answered from, of rows (n, responses, d)."""
+    """The inputs of each question, from rows (n, responses, d)."""
     if task.kind is not TaskKind.PAIRWISE:
         return [rows[:, 0]] * len(task.labels)
     difference = rows[:, 0] - rows[:, 1]
@@ -185,7 +184,7 @@ def _inputs(task: Task, rows: FloatArray) -> list[FloatArray]:
 
 
 def _answers(task: Task, rows: Sequence[Exemplar]) -> list[Answers]:
-    """For each question which rows speak to it, and what they say: 1 or 0."""
+    """For each question the rows with an answer, and the answers."""
     labels = np.array([row.label for row in rows])
     if task.kind is not TaskKind.PAIRWISE:
         return [(np.ones(len(rows), dtype=bool), labels == label) for label in task.labels]
@@ -196,10 +195,10 @@ def _answers(task: Task, rows: Sequence[Exemplar]) -> list[Answers]:
 def _cross_fitted(
     task: Task, rows: Sequence[Exemplar], model: Model, folds: Sequence[int]
 ) -> tuple[list[_Fitted], list[tuple[float, float]]]:
-    """A model without each fold, last one with all rows; and slope and shift of each question's margins."""
+    """Fit a model without each fold, and a last one on all rows; and Platt's slope and shift per question."""
     answers, place = _answers(task, rows), np.array(folds)
     parts = [place != fold for fold in range(max(folds) + 1)]
-    found: list[tuple[float, list[_Fitted], list[FloatArray]]] = []
+    candidates: list[tuple[float, list[_Fitted], list[FloatArray]]] = []
     whole = np.ones(len(rows), dtype=bool)
     readers = [
         Reader([row.item for row in _of(rows, part)], grams=model == "logistic") for part in (*parts, whole)
@@ -214,12 +213,12 @@ def _cross_fitted(
         for fitted, x, part in zip(models, seen, parts, strict=False):
             for question, inputs in enumerate(_inputs(task, x[~part])):
                 margins[question][~part] = fitted.scorers[question].margins(inputs)
-        found.append((_loss(margins, answers), models, margins))
-    _, models, margins = min(found, key=lambda each: each[0])
+        candidates.append((_loss(margins, answers), models, margins))
+    _, models, margins = min(candidates, key=lambda each: each[0])
     odd = task.kind is TaskKind.PAIRWISE
     return models, [
-        _platt(margin[said], yes[said], odd=odd and question == 0)
-        for question, (margin, (said, yes)) in enumerate(zip(margins, answers, strict=True))
+        _platt(margin[stated], yes[stated], odd=odd and question == 0)
+        for question, (margin, (stated, yes)) in enumerate(zip(margins, answers, strict=True))
     ]
 
 
@@ -227,9 +226,9 @@ def _fit(
     task: Task, reader: Reader, rows: FloatArray, part: BoolArray, answers: Sequence[Answers], penalty: float
 ) -> _Fitted:
     scorers = []
-    for question, (x, (said, yes)) in enumerate(zip(_inputs(task, rows), answers, strict=True)):
+    for question, (x, (stated, yes)) in enumerate(zip(_inputs(task, rows), answers, strict=True)):
         odd = task.kind is TaskKind.PAIRWISE and question == 0
-        scorers.append(_scorer(*_shown(x[part & said], yes[part & said], odd=odd), penalty, odd=odd))
+        scorers.append(_scorer(*_shown(x[part & stated], yes[part & stated], odd=odd), penalty, odd=odd))
     return _Fitted(task, reader, tuple(scorers))
 
 
@@ -237,10 +236,10 @@ def _scorer(x: FloatArray, y: BoolArray, penalty: float, *, odd: bool) -> _Linea
     if len(np.unique(y)) < 2:
         return _Linear(np.zeros(x.shape[1]), 0.0 if not len(y) else float(2 * y[0] - 1))
     if penalty:
-        made = LogisticRegression(
+        fitted = LogisticRegression(
             C=penalty, fit_intercept=not odd, solver="newton-cholesky", tol=1e-10, max_iter=200
         ).fit(x, y)
-        return _Linear(_rounded(made.coef_[0]), 0.0 if odd else float(_rounded(made.intercept_)[0]))
+        return _Linear(_rounded(fitted.coef_[0]), 0.0 if odd else float(_rounded(fitted.intercept_)[0]))
     trees = GradientBoostingClassifier(
         init="zero", n_estimators=80, learning_rate=0.05, max_depth=2, min_samples_leaf=5, random_state=0
     ).fit(x, y)
@@ -255,22 +254,22 @@ def _shown(x: FloatArray, y: BoolArray, *, odd: bool) -> tuple[FloatArray, BoolA
 
 def _loss(margins: Sequence[FloatArray], answers: Sequence[Answers]) -> float:
     return sum(
-        float(np.logaddexp(0.0, np.where(yes, -margin, margin))[said].sum())
-        for margin, (said, yes) in zip(margins, answers, strict=True)
+        float(np.logaddexp(0.0, np.where(yes, -margin, margin))[stated].sum())
+        for margin, (stated, yes) in zip(margins, answers, strict=True)
     )
 
 
 def _platt(margin: FloatArray, yes: BoolArray, *, odd: bool) -> tuple[float, float]:
-    """Slope and shift from margins to log-odds (Platt, 1999). A slope below 0 means that nothing was learnt:
-    then it is 0, which gives a pair no verdict."""
+    """Slope and shift from margins to log-odds (Platt, 1999). A slope below 0 means that the features are
+    uninformative: then it is 0, which gives a pair no verdict."""
     if len(np.unique(yes)) < 2 and not odd:
         return 0.0, float(_rounded(np.log((yes.sum() + 0.5) / (len(yes) - yes.sum() + 0.5))))
     x, y = _shown(margin[:, None], yes, odd=odd)
     if not len(y):
         return 0.0, 0.0
-    made = LogisticRegression(C=10.0, fit_intercept=not odd, solver="newton-cholesky", tol=1e-10).fit(x, y)
-    slope = float(_rounded(made.coef_)[0, 0])
-    return max(slope, 0.0), 0.0 if odd else float(_rounded(made.intercept_)[0])
+    fitted = LogisticRegression(C=10.0, fit_intercept=not odd, solver="newton-cholesky", tol=1e-10).fit(x, y)
+    slope = float(_rounded(fitted.coef_)[0, 0])
+    return max(slope, 0.0), 0.0 if odd else float(_rounded(fitted.intercept_)[0])
 
 
 def _folds(items: Sequence[Item], seed: int) -> Mapping[str, int]:
@@ -282,7 +281,7 @@ def _folds(items: Sequence[Item], seed: int) -> Mapping[str, int]:
 
 
 def _key(item: Item) -> str:
-    """What is judged, whichever response comes first."""
+    """A hash of the item, independent of the order of the responses."""
     return digest(item.prompt, item.reference, sorted(map(canonical, item.responses)))
 
 
@@ -291,5 +290,5 @@ def _of(rows: Sequence[Exemplar], part: BoolArray) -> list[Exemplar]:
 
 
 def _rounded(values: FloatArray) -> FloatArray:
-    """Without the bits in which one machine's solver differs from another's, and without a negative zero."""
+    """Round off the bits that differ between machines' solvers, and any negative zero."""
     return np.round(values, DECIMALS) + 0.0

@@ -1,7 +1,7 @@
-"""Write chat completion requests in an endpoint's dialect, and read its answers. Pure: bytes in, records out.
+"""Write chat completion requests in an endpoint's dialect, and parse its answers, without any I/O.
 
-Also the errors that servers send, and the ways in which they say when to ask again. Only the fields that are
-used are parsed, and no body is trusted to have its shape.
+Includes the errors of servers, and their hints when to retry. Only used fields are parsed, and no body is
+trusted to be well-formed.
 """
 
 import json
@@ -19,12 +19,12 @@ from trustescalate.records import Message, Reply, Request, Token, Usage
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MOST_ALTERNATIVES = 20
 REJECTED = (400, 403, 422)
-"""How endpoints say that it is this request that they will not serve."""
+"""Status codes that reject a single request."""
 CROWDED = (429, 503, 529)
-"""How endpoints say that too much is asked of them."""
+"""Status codes of an overloaded endpoint."""
 
 
-# ── what is sent ─────────────────────────────────────────────────────────────────────────────────
+# ── requests ───────────────────────────────────────────────────────────────────────────────────────
 
 _UNSUPPORTED = re.compile(
     r"unsupported|not (support|permitted|allowed|enabled)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
@@ -37,9 +37,9 @@ _TOO_MANY = re.compile(r"max|most|less|greater|exceed|between|range|<|≤", re.I
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Which parameters an endpoint takes. `alternatives` is `top_logprobs`; None: no log-probabilities.
+    """The parameters that an endpoint supports. `alternatives` is `top_logprobs`; None: no log-probabilities.
 
-    `form`: whether it holds a reply to a JSON schema where one was asked for.
+    `form`: whether it supports a JSON schema for the reply.
     """
 
     limit: str = "max_tokens"
@@ -51,7 +51,7 @@ class Dialect:
     def body(self, model: str, request: Request, extra: Mapping[str, Any]) -> bytes:
         """The request body. A draw is seeded with its number; log-probabilities need no seed. `extra` wins.
 
-        Raises UnicodeEncodeError for a text that is none (half of a surrogate pair).
+        Raises UnicodeEncodeError for invalid text (half of a surrogate pair).
         """
         fields: dict[str, Any] = {"model": model, self.limit: request.max_tokens}
         if self.temperature:
@@ -71,7 +71,7 @@ class Dialect:
         return text.encode()
 
     def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:  # noqa: PLR0911
-        """The dialect after a refusal, and what changed in words; the same one if it is about something else.
+        """Return the dialect after an error, and a description of the change; unchanged for other errors.
 
         >>> error = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}
         >>> Dialect().without(error)[0].limit
@@ -104,7 +104,7 @@ class Dialect:
 
 @lru_cache(maxsize=256)
 def _spelled(prefix: tuple[Message, ...]) -> str:
-    """The JSON of the examples, which all items of an ensemble's member share, up to the last comma."""
+    """The JSON of the few-shot examples, shared by all items of a prompt, up to the last comma."""
     return "".join(f"{json.dumps(_turn(message), ensure_ascii=False)}, " for message in prefix)
 
 
@@ -119,12 +119,12 @@ def _form(symbols: Sequence[str]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
-# ── what comes back ──────────────────────────────────────────────────────────────────────────────
+# ── answers ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one attempt: an HTTP answer, or the way in which there was none."""
+    """The outcome of one attempt: an HTTP answer, or the reason why there is none."""
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Answer:
 
     @property
     def served(self) -> bool:
-        """Whether the endpoint says that it did what it was asked."""
+        """Whether the status is a success."""
         return self.failed is None and 200 <= self.status < 400
 
     @property
@@ -145,12 +145,12 @@ class Answer:
 
     @property
     def crowded(self) -> bool:
-        """Whether it was refused because too much is asked, and not for what is asked."""
+        """Whether the endpoint was overloaded, and did not reject the request itself."""
         return self.status in CROWDED or self.failed == "timeout"
 
     @property
     def failure(self) -> str:
-        """The code of `FAILURES` if nothing better comes."""
+        """The code of `FAILURES`, if this is the final answer."""
         if self.failed is not None:
             return self.failed
         if self.status in REJECTED and _REFUSED.search(" ".join(self.error.values())):
@@ -182,7 +182,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """What the server says about its refusal."""
+        """The error message of the server."""
         return self.error.get("message", "")
 
 
@@ -254,14 +254,14 @@ def _json(content: bytes) -> Any:
         return None
 
 
-# ── when to ask again ────────────────────────────────────────────────────────────────────────────
+# ── retries ────────────────────────────────────────────────────────────────────────────────────────
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
 def backoff(attempt: int, headers: Mapping[str, str], rng: random.Random) -> float:
-    """Seconds to wait after the `attempt`-th failure: what the server says and a tenth of jitter, or else
+    """Seconds to wait after the `attempt`-th failure: the server's value with a tenth of jitter, or else
     exponential with full jitter.
 
     >>> backoff(1, {"retry-after": "10"}, random.Random(0)) >= 10
@@ -274,7 +274,7 @@ def backoff(attempt: int, headers: Mapping[str, str], rng: random.Random) -> flo
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks us to wait, in any of the ways in which servers say it.
+    """Parse the seconds to wait from any of the headers that servers use.
 
     `retry-after-ms`; `retry-after` in seconds or as a date (against the answer's own `date`, so the clocks
     need not agree); or the longest `x-ratelimit-reset-…` of a budget that is used up.

@@ -1,8 +1,8 @@
-"""Reach an endpoint with a key: connections, rate limits, retries, and what dooms every request.
+"""Send requests to an endpoint: connections, rate limits, retries, and permanent errors.
 
 The `openai` package's HTTP client on aiohttp, its headers and its key; not its `create` and `post`, whose
 models cost more than the call itself, nor its retries, which would wait in a taken slot. A failure of one
-request is an `Answer`; a condition that dooms all of them is a `ProviderError`.
+request is an `Answer`; a permanent error of all requests is a `ProviderError`.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 NO_KEY = "no-key-needed"
 BAD_REPLY_ATTEMPTS = 3
-"""An answer that cannot be read may have been paid for, so it is asked again less often."""
+"""An unreadable answer may be billed, so it is retried less often."""
 LONGEST_PAUSE = 60.0
-"""Limits are of a minute; who says more is asked again then, and its refusal counts as one."""
+"""Limits are per minute; after a longer wait is announced, the next attempt is made at this time."""
 CONNECT_TIMEOUT = {"timeout": {"connect": 5.0}}
-"""In seconds; no clock runs for reading and writing by themselves, since one runs for the whole attempt."""
+"""In seconds; reading and writing have no limits of their own, since the whole attempt has one."""
 
 # Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
 _http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
 T = TypeVar("T")
 Read = Callable[[bytes], tuple[T, int] | None]
-"""Parses a body into a value and the tokens that were used; None: it is no answer to the question."""
+"""Parse a body into a value and the tokens used; None for an invalid body."""
 
 
 def _learn_nothing(_: Answer) -> bool:
@@ -46,11 +46,11 @@ def _learn_nothing(_: Answer) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question to an endpoint. `more` are arguments of the HTTP request (params, data, files).
+    """One call to an endpoint. `more` are arguments of the HTTP request (params, data, files).
 
-    `body` is called for each attempt. `learn` receives a refusal and says whether the next body will differ:
-    then it is sent at once. `tokens` is a guess, rather too high; `first` puts the call before all that
-    wait. `attempts` overrides the endpoint's.
+    `body` is called for each attempt. `learn` receives an error and returns whether the next body will
+    differ: then it is sent at once. `tokens` is an upper estimate; `first` puts the call before all queued
+    ones. `attempts` overrides the endpoint's.
     """
 
     method: str
@@ -66,14 +66,14 @@ class Call:
 class Endpoint:
     """A base address with a key.
 
-    At most `concurrency` requests are on the wire at a time, fewer while the endpoint refuses some; one that
-    waits to be retried takes no slot. Endpoints that are given the same `lanes` share what an address admits
-    with one key. In no minute does this one send more than `requests_per_minute` and `tokens_per_minute`.
-    `timeout` bounds one attempt and `give_up_after` all attempts with the waits between them, in seconds;
-    time spent queueing for a slot does not count. `rng` draws the jitter of the waits and nothing else.
+    At most `concurrency` requests are in flight, fewer while the endpoint limits the rate; a request that
+    waits for a retry takes no slot. Endpoints with the same `lanes` share the limit of an address and key. No
+    minute has more than `requests_per_minute` and `tokens_per_minute`. `timeout` bounds one attempt and
+    `give_up_after` all attempts with the waits between them, in seconds; time spent queueing for a slot does
+    not count. `rng` draws the jitter of the waits and nothing else.
 
     The key is read from the environment variable `api_key_env`. Without it, `OPENAI_API_KEY` is sent to
-    api.openai.com and nowhere else: other endpoints are taken to need no key. An instance belongs to one
+    api.openai.com and nowhere else: other endpoints are assumed to need no key. An instance belongs to one
     event loop; `close` it there. Raises `ProviderError` if the variable is not set.
     """
 
@@ -109,7 +109,7 @@ class Endpoint:
         self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
-        self._doom: tuple[str, str] | None = None
+        self._permanent_error: tuple[str, str] | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,10 +118,10 @@ class Endpoint:
     async def exchange(
         self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
     ) -> tuple[T | None, Answer]:
-        """Send the call until the answer is one that asking again will not change; no value is None.
+        """Send the call until its answer is final; the value is None without a valid answer.
 
         Before each further attempt `look` may return the result of an earlier one whose answer was lost.
-        Raises `ProviderError` if no request can succeed (key, address, quota), and from then on always.
+        Raises `ProviderError` for permanent errors (key, address, quota), and from then on always.
         """
         spent, bad_replies, attempt = 0.0, 0, 0
         while True:
@@ -133,8 +133,8 @@ class Endpoint:
             if call.learn(answer):
                 continue
             if not answer.served:
-                self._doom = self._doom or self._diagnose(answer)
-            self._must_not_be_doomed()
+                self._permanent_error = self._permanent_error or self._diagnose(answer)
+            self._check_permanent_error()
             attempt, spent = attempt + 1, spent + seconds
             bad_replies += answer.failure == "bad_reply"
             wait = backoff(attempt, answer.headers, self._rng)
@@ -148,15 +148,15 @@ class Endpoint:
                 return seen, answer
 
     def failed(self, answer: Answer) -> Reply:
-        """The reply of a request that got no usable answer."""
+        """The reply of a request without a usable answer."""
         return Reply(self.clean(answer.message)[:500], None, "stop", Usage(calls=1), answer.failure)
 
     def clean(self, text: str) -> str:
-        """A text that can be stored: no key in it, should it be repeated, and no half characters."""
+        """Make a text safe to store: without the key, and without invalid characters."""
         return text.replace(self._key, "***").encode("utf-8", "replace").decode()
 
     def cleaned(self, reply: Reply) -> Reply:
-        """A reply that can be stored: as `clean`, and no tokens from the first mention of the key on."""
+        """Make a reply safe to store: as `clean`, and without tokens from the first mention of the key on."""
         tokens = reply.tokens or ()
         written = "".join(token.text for token in tokens)
         seen = "\0".join([reply.text, written, *(text for token in tokens for text, _ in token.top)])
@@ -176,7 +176,7 @@ class Endpoint:
         used, crowded = 0, None
         ticket = await self._turns.start(call.tokens, first=call.first)
         try:
-            self._must_not_be_doomed()
+            self._check_permanent_error()
             began = self._clock()
             answer = await self._send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
@@ -206,12 +206,12 @@ class Endpoint:
         except Exception:  # transports have errors of their own (broken HTTP)
             return Answer(failed="unreachable")
 
-    def _must_not_be_doomed(self) -> None:
-        if self._doom is not None:
-            raise ProviderError(*self._doom)
+    def _check_permanent_error(self) -> None:
+        if self._permanent_error is not None:
+            raise ProviderError(*self._permanent_error)
 
     def _diagnose(self, answer: Answer) -> tuple[str, str] | None:
-        """What dooms every request, as message and hint. No word of the server's: it may repeat the key."""
+        """Return a permanent error as message and hint, without the server's text, which may hold the key."""
         code = answer.error.get("code")
         key = f"the environment variable {self._key_name}" if self._key_name else "api_key_env (none is set)"
         if answer.status == 402 or (answer.status == 429 and code == "insufficient_quota"):
@@ -231,12 +231,12 @@ def _http_client(concurrency: int) -> Any:
     limits = _http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     try:
         return openai.DefaultAioHttpClient(limits=limits)
-    except RuntimeError:  # openai[aiohttp] is not installed: the default transport is slower, and works
+    except RuntimeError:  # without openai[aiohttp] the default transport is slower
         return openai.DefaultAsyncHttpxClient(limits=limits)
 
 
 def _headers(client: openai.AsyncOpenAI) -> dict[str, str]:
-    """What the package's client sends with every request, less what it tells of the machine."""
+    """The headers of the package's client, without those about the machine."""
     headers = _http.Headers()
     for named in (client.default_headers, client.auth_headers):
         headers.update({name: value for name, value in named.items() if isinstance(value, str)})

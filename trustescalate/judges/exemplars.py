@@ -1,4 +1,4 @@
-"""Which labelled rows each member of an ensemble is shown: the paper's Simulated Annotators."""
+"""Select the few-shot examples of each simulated annotator."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def _deck(items: Sequence[Item], labels: Mapping[str, Label | None]) -> Deck:
 
 
 def _deal(task: Task, deck: Deck, shots: int, shown: Counter[str], rng: Random) -> tuple[Exemplar, ...]:
-    """The rows that were shown least so far."""
+    """Take the rows that were used least so far."""
     rows = sorted(deck, key=lambda row: shown[row[0].id])[:shots]
     shown.update(item.id for item, _ in rows)
     if task.kind is not TaskKind.PAIRWISE:
@@ -67,13 +67,13 @@ def _deal(task: Task, deck: Deck, shots: int, shown: Counter[str], rng: Random) 
 
 
 def _sides(decided: int, rng: Random) -> list[Label]:
-    """Where the right answers of a prompt shall stand: as often first as second, in a random order."""
+    """The sides of the right answers of a prompt: as often first as second, in a random order."""
     sides = (["A", "B"] * decided)[:decided] if rng.random() < 0.5 else (["B", "A"] * decided)[:decided]
     return rng.sample(sides, decided)
 
 
 def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
-    """What each member of an ensemble is shown, of the labelled items with these ids."""
+    """The few-shot examples of each prompt, from the labelled items with these ids."""
     if not config.needs_exemplars:
         return ((),) * config.ensemble.members
     wanted = set(ids)

@@ -173,7 +173,7 @@ def _whereabouts(error: Exception) -> str:
     return type(error).__name__ + place
 
 
-# ── finding the function ─────────────────────────────────────────────────────────────────────────
+# ── finding the function ───────────────────────────────────────────────────────────────────────────
 
 
 def _load(reference: str, folder: Path) -> Function:

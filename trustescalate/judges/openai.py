@@ -1,7 +1,7 @@
-"""Ask any endpoint that speaks OpenAI's chat completions.
+"""Call any endpoint with OpenAI's chat completions API.
 
-What an endpoint does not support (a parameter's name, a temperature, twenty alternatives) is learnt from its
-first refusal and reported once. Connections and retries are those of `judges.endpoint`.
+Unsupported parameters (a name, a temperature, twenty alternatives) are detected from the first error and
+reported once. Connections and retries are those of `judges.endpoint`.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from trustescalate.records import Message, Reply, Request
 
 CHAT = "/chat/completions"
 BYTES_PER_TOKEN = 2
-"""Fewer than in any usual text, so that the tokens of a request are not guessed too low."""
+"""Fewer than in any usual text, so that the tokens of a request are not underestimated."""
 WORTH_WARMING = 4000
-"""Characters from which on providers keep a prefix (about 1,024 tokens)."""
+"""Characters from which on providers cache a prefix (about 1,024 tokens)."""
 PIONEERS = 2
-"""Requests that go before a prefix is warm: an item's two orders, which then never fall behind the others."""
+"""Requests sent before a prefix is cached: the two orders of an item."""
 
 
 class OpenAIBackend:
-    """A model behind an OpenAI-compatible endpoint, reached as `Endpoint` says; `reached` is passed to it.
+    """A model behind an OpenAI-compatible `Endpoint`; `reached` is passed to it.
 
-    Of requests that share a long prefix two go first, so that the others find it in the provider's cache.
-    `extra` are further fields of the request body, and win. `notice` receives, once each, what had to be
-    changed for this endpoint. An instance belongs to one event loop; `close` it there.
+    Of requests with a long common prefix two go first, so that the others find it in the provider's cache.
+    `extra` are further fields of the request body, and win. `notice` receives, once each, the changes made
+    for this endpoint. An instance belongs to one event loop; `close` it there.
 
     Raises `ProviderError` if the variable that holds the key is not set.
     """
@@ -79,19 +79,19 @@ class OpenAIBackend:
         return self._endpoint.failed(answer) if reply is None else self._endpoint.cleaned(reply)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request body, as far as it is known what the endpoint takes."""
+        """The request body in the dialect known so far."""
         body: dict[str, Any] = json.loads(self._dialect.body(self._model, request, self._extra))
         return body
 
     @property
     def dialect(self) -> Dialect:
-        """What the endpoint is known to take."""
+        """The parameters that the endpoint is known to support."""
         return self._dialect
 
     def learn(self, answer: Answer, dialect: Dialect) -> bool:
-        """Whether a refusal of a body in this dialect teaches what the endpoint does not take.
+        """Adapt the dialect to an error of a body in `dialect`; return whether anything was learnt.
 
-        What is refused is given up for good; another call may have learnt it meanwhile.
+        An unsupported parameter is dropped for good; another call may have dropped it already.
         """
         learnt, what = dialect.without(answer.error) if answer.status in REJECTED else (dialect, "")
         if learnt == dialect:
@@ -103,7 +103,7 @@ class OpenAIBackend:
 
 
 class _Prefix:
-    """Messages that requests share: the pioneers among these go at once, all others when one has ended."""
+    """A prefix of several requests: the first `PIONEERS` go at once, all others when one has ended."""
 
     def __init__(self) -> None:
         self.warm = asyncio.Event()
@@ -123,6 +123,6 @@ def _read(content: bytes) -> tuple[Reply, int] | None:
 
 
 def _guess(request: Request) -> int:
-    """The tokens of a request, rather too many."""
+    """An upper estimate of the tokens of a request."""
     size = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
     return size // BYTES_PER_TOKEN + request.max_tokens

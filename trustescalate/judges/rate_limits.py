@@ -1,8 +1,8 @@
 """Decide how many requests may be open at an endpoint, and when the next one may start.
 
-A `Lane` is what an endpoint admits at once with one key. It is learnt from refusals and shared, in turns, by
-all judges that go there. A `Pace` is what one judge may send in a minute. This module opens no
-connection and reads no header; its caller reports how requests ended.
+A `Lane` is the concurrency limit of an endpoint and key. It adapts to rate-limit errors and is shared, in
+turns, by all judges there. A `Pace` is the limit of one judge per minute. This module opens no connection and
+reads no header; its caller reports the outcomes of requests.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 MINUTE = 60.0
 SLACK = 0.05
-"""So many seconds' worth of requests may start together: timers are no finer."""
+"""Seconds' worth of requests that may start together, the resolution of timers."""
 
 
 class Bucket:
-    """Spreads what may be spent in a minute evenly: no span of a minute ever sees more than the limit.
+    """Spread a limit per minute evenly: no minute ever exceeds it.
 
     Amounts are whole numbers, none above half the limit; a larger one is let through after its wait, and may
     break the limit by itself.
@@ -50,12 +50,12 @@ class Bucket:
 
     @property
     def _seconds(self) -> float:
-        """How long one unit takes. Room is left for the largest amount, which may come last in its minute."""
+        """Seconds per unit, with room for the largest amount at the end of its minute."""
         return (MINUTE + self._slack) / max(self._limit - self._largest + 1, self._limit / 2)
 
 
 class Pace:
-    """What one judge may send: so many requests and tokens a minute, and nothing while it is to pause."""
+    """The limits of one judge: requests and tokens per minute, and pauses."""
 
     def __init__(
         self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None
@@ -91,13 +91,12 @@ class Pace:
 
 
 class Lane:
-    """The requests that may be open at one endpoint with one key, whoever sends them.
+    """The concurrency limit of one endpoint and key, shared by its judges.
 
-    Starts at its ceiling, the largest `concurrency` of its judges. Once per window, that is when as many
-    requests have ended as may be open, all begun after the last change, the limit moves: up by a
-    thirty-second of the ceiling in proportion to what was served, down by half in proportion to what was
-    refused (Chiu and Jain 1989; the proportion after DCTCP, RFC 8257). So refusals in one burst count once,
-    and a server that refuses a few at random is not left idle.
+    Starts at its ceiling, the largest `concurrency` of its judges. Once per window (as many ended requests as
+    may be open, all begun after the last change) the limit moves: up by a thirty-second of the ceiling times
+    the share served, down by half times the share of rate-limit errors (Chiu and Jain 1989; the proportion
+    after DCTCP, RFC 8257). So errors in one burst count once, and a few random ones leave no server idle.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,7 +117,7 @@ class Lane:
         return turns
 
     def _deal(self) -> None:
-        """Start what may start, one of each judge in turn, and wake up when the next may."""
+        """Start requests of the judges in turn, and schedule the next start."""
         now, idle, soonest = self._clock(), 0, math.inf
         while self._open < int(self.limit) and idle < len(self._judges):
             judge = self._judges[0]
@@ -161,9 +160,9 @@ class Turns:
         self._queue: deque[tuple[asyncio.Future[int], int]] = deque()
 
     async def start(self, tokens: int, *, first: bool = False) -> int:
-        """Wait until a request of about so many tokens may start; gives a ticket for `end`.
+        """Wait until a request of about so many tokens may start; return a ticket for `end`.
 
-        `first` puts it before all that wait.
+        `first` puts it before all queued ones.
         """
         place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         (self._queue.appendleft if first else self._queue.append)((place, tokens))
@@ -176,7 +175,7 @@ class Turns:
             raise
 
     def end(self, ticket: int, crowded: bool | None) -> None:
-        """A request has ended: refused because there were too many, served, or (None) neither."""
+        """End a request: rate-limited (True), served (False), or neither (None)."""
         self._open -= 1
         self._lane._close(ticket, crowded)
 

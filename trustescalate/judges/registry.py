@@ -1,4 +1,4 @@
-"""From a judge's table in the configuration to a judge. A new provider is a file and a row in `BACKENDS`."""
+"""Open the judges of a configuration. A new provider is a module and a row in `BACKENDS`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,21 +44,21 @@ BACKENDS: Mapping[str, str] = {
     "score": "trustescalate.judges.score:ScoreBackend",
     "simulated": "trustescalate.judges.simulated:SimulatedBackend",
 }
-"""Imported when used. `replay` and `classical` are judges already, no backends; `reward` is a `Scorer`."""
+"""Imported on use. `replay` and `classical` are judges, no backends; `reward` is a `Scorer`."""
 
 PLUGINS = "trustescalate.backends"
 JUDGING = 2
-"""Raised whenever the same reply would be read differently: then old certificates no longer fit."""
+"""Version of the reply parser: with another one, old certificates no longer apply."""
 
 NOT_AN_ARGUMENT = {
     *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
     *("scale", "decision_threshold", "batch_discount"),
 }
-"""What is done with what a model said, and what it costs."""
+"""Keys of parsing and pricing, which a backend does not take."""
 NO_ROWS = FittingRows()
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
-"""How a caller puts its cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
+"""Puts cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
 
 
 def open_judges(
@@ -74,10 +74,9 @@ def open_judges(
 ) -> tuple[list[Judge], list[Backend]]:
     """The judges of a configuration, cheapest first, and the backends to be closed when done.
 
-    `channels` fixes the verdict channel of judges that a certificate was made with. `opened` stands in for
-    `open_backend`: a rehearsal puts simulated models in the place of real ones. `rows` are what
-    classical judges are fitted on: those with `fit_on = "last_judge"` are left for `fit_judges`. `functions`
-    stand in for those that tables name, by judge.
+    `channels` fixes the channels of a certificate's judges. `opened` replaces `open_backend`: a dry run uses
+    simulated models. `rows` are the fitting rows of classical judges; those with `fit_on = "last_judge"` are
+    left for `fit_judges`. `functions` replace those that tables name, by judge.
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
@@ -112,7 +111,7 @@ def ensemble_judge(
     channel: Channel | None = None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> EnsembleJudge:
-    """The judge that a table describes, its questions put to `ask`."""
+    """The judge of a table, with its requests sent to `ask`."""
     return EnsembleJudge(
         table.name,
         fingerprint(config, table, exemplars),
@@ -132,7 +131,7 @@ def ensemble_judge(
 def asking(config: Config, table: ModelTable) -> Asking:
     """The mode of a judge and its wording: its own prompt file, one of [prompts] folder, or the shipped one.
 
-    Raises ConfigError for a file that is wrong, or that has no place for the rubric or criteria of [task].
+    Raises ConfigError for an invalid file, or one without a field for the rubric or criteria of [task].
     """
     rubric, criteria = config.rubric(), config.task.criteria
     needed = [*["rubric"] * bool(rubric), *["criteria"] * bool(criteria)]
@@ -144,7 +143,7 @@ def asking(config: Config, table: ModelTable) -> Asking:
 
 
 def condensing(ask: Ask) -> Ask:
-    """Keep of a reply with reasoning the log-probabilities that can be read: else the cache would burst."""
+    """Drop the log-probabilities of reasoning that no parser reads, to keep the cache small."""
 
     async def asked(request: Request) -> Reply:
         return worth_keeping(request, await ask(request))
@@ -153,7 +152,7 @@ def condensing(ask: Ask) -> Ask:
 
 
 def worth_keeping(request: Request, reply: Reply) -> Reply:
-    """What `condensing` keeps of a reply."""
+    """Drop the log-probabilities of reasoning from a reply."""
     if request.mode == "direct" or reply.tokens is None:
         return reply
     return replace(reply, tokens=condensed(reply.tokens, request.symbols))
@@ -179,14 +178,14 @@ def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judg
 def _item_judge(
     config: Config, table: CallableTable | RewardTable | ScoreTable, backend: Backend, ask: Ask
 ) -> Judge:
-    """A judge that is shown items, not prompts; its fingerprint holds how its answers are read."""
+    """A judge that reads items, not prompts; its fingerprint includes the parser of its answers."""
     task, prices = config.task.task(), tariff(table.price)
-    reads = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
+    parts = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
     if isinstance(table, CallableTable):
         swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
-        return FunctionJudge(table.name, digest(*reads, swap), task, ask, swap=swap, tariff=prices)
+        return FunctionJudge(table.name, digest(*parts, swap), task, ask, swap=swap, tariff=prices)
     decision_threshold = getattr(table, "decision_threshold", 0.0)
-    mark = digest(*reads, table.scale, decision_threshold if task.kind is TaskKind.BINARY else None)
+    mark = digest(*parts, table.scale, decision_threshold if task.kind is TaskKind.BINARY else None)
     return RewardJudge(
         table.name, mark, task, ask, scale=table.scale, decision_threshold=decision_threshold, tariff=prices
     )
@@ -199,9 +198,9 @@ def open_backend(
     function: Function | None = None,
     lanes: Lanes | None = None,
 ) -> Backend:
-    """Import and build the backend that a judge's table names. Modules of the user's lie in `folder`.
+    """Import and build the backend of a judge's table. User modules are in `folder`.
 
-    Those with the same `lanes` share endpoints.
+    Backends with the same `lanes` share rate limits.
     """
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
     if isinstance(table, PluginJudge):
@@ -216,31 +215,26 @@ def open_backend(
     if kind in ("openai", "score"):
         arguments["lanes"] = lanes
     try:
-        made = factory(**arguments)
+        built = factory(**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"judge {table.name!r}: {error}", "mend its options") from error
-    backend: Backend = ScoringBackend(made) if isinstance(table, RewardTable) else made
+        raise ConfigError(f"judge {table.name!r}: {error}", "fix its options") from error
+    backend: Backend = ScoringBackend(built) if isinstance(table, RewardTable) else built
     return backend
 
 
 def fingerprint(
     config: Config, table: ModelTable, exemplars: Sequence[Sequence[Exemplar]], reader: int | None = None
 ) -> str:
-    """A hash of all that can change what a judge says: model, endpoint, wording, examples, sampling.
+    """A hash of everything that can change a judge's votes: model, endpoint, wording, examples, sampling.
 
-    The wording is in it as it is shown: a comment in a prompt file changes nothing. `reader` is the version
-    of the reader, today's if none is given.
+    The wording counts as shown: a comment in a prompt file changes nothing. `reader` is the version of the
+    parser, by default the current one.
     """
     task = config.task.task()
     how = asking(config, table)
     probe = Item("probe", "prompt", ("first", "second")[: task.responses])
-    shown = [
-        [
-            [m.role, m.content]
-            for m in conversation(task, prefix(task, shots, how), probe, asking=how).messages
-        ]
-        for shots in exemplars
-    ]
+    asked = [conversation(task, prefix(task, shots, how), probe, asking=how) for shots in exemplars]
+    shown = [[[m.role, m.content] for m in each.messages] for each in asked]
     given = [] if (table.mode, table.max_tokens) == ("direct", None) else [table.mode, table.max_tokens]
     settings = (config.ensemble.swap, config.ensemble.samples, table.channel, *given)
     return digest(reader or JUDGING, _endpoint(table), shown, *settings)
@@ -263,7 +257,7 @@ def asked_names(config: Config) -> list[str]:
 
 
 def _recorded(config: Config) -> dict[str, ReplayJudge]:
-    """The judges that are replayed. Raises DataError with the problems of all their files."""
+    """Read the recorded judges. Raises DataError with the problems of all their files."""
     judges: dict[str, ReplayJudge] = {}
     problems: list[str] = []
     for table in config.judges:
@@ -275,14 +269,12 @@ def _recorded(config: Config) -> dict[str, ReplayJudge]:
             except DataError as error:
                 problems += error.problems
     if problems:
-        raise DataError(
-            list(dict.fromkeys(problems)), "record the votes again, or mend the lines named above"
-        )
+        raise DataError(list(dict.fromkeys(problems)), "record the votes again, or fix the lines named above")
     return judges
 
 
 def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
-    """What answers, as a hash. A backend may know more of what it is than its table says (`identity`)."""
+    """A hash of the endpoint. A backend may add to its table (`identity`)."""
     more = getattr(backend, "identity", None)
     skipped = NOT_AN_ARGUMENT | verdict_free_keys(type(table))
     parts = (table.backend, table.model_dump(mode="json", exclude=skipped))
@@ -290,14 +282,14 @@ def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
 
 
 def _plugin(kind: str) -> Callable[..., Any]:
-    found = {entry.name: entry for entry in entry_points(group=PLUGINS)}
-    if kind in found:
+    plugins = {entry.name: entry for entry in entry_points(group=PLUGINS)}
+    if kind in plugins:
         try:
-            factory: Callable[..., Any] = found[kind].load()
+            factory: Callable[..., Any] = plugins[kind].load()
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"backend {kind!r} cannot be loaded: {error}", "install it again") from error
         return factory
-    known = sorted({"classical", "replay", *BACKENDS, *found})
+    known = sorted({"classical", "replay", *BACKENDS, *plugins})
     near = get_close_matches(kind, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"known backends are {', '.join(known)}"
     raise ConfigError(f"unknown backend {kind!r}", hint)

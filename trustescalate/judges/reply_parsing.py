@@ -1,11 +1,11 @@
-"""How a judge's reply is read: text and log-probabilities in, probabilities over the symbols out. Pure.
+"""Parse a judge's reply into label probabilities.
 
-The grammar is strict, because a guessed verdict is worse than none. Asked directly, a verdict is a line that
-holds one symbol and nothing else but decoration and a few leading words ("**Final verdict:** A"), or `[[A]]`
-anywhere; a line that ends in a colon is a heading, and prose is not searched. Asked to reason, or for its
-confidence, a judge's verdict stands on the line with the code of its message and nowhere else. A structured
-reply is one JSON object. Equal verdicts are one; two different ones are none; one that only repeats a text
-that was to be judged is none. Hidden reasoning is not searched. What is asked is `judges.prompts`' business.
+The grammar is strict, because a guessed verdict is worse than none. In the mode "direct", a verdict is a line
+with one symbol and nothing else but decoration and a few leading words ("**Final verdict:** A"), or `[[A]]`
+anywhere; a line that ends in a colon is a heading, and prose is not searched. In the modes "reason" and
+"stated", the verdict is on the line with the nonce of its message and nowhere else. A structured reply is one
+JSON object. Equal verdicts count as one; two different ones count as none, and so does one that only repeats
+a text to be judged. Hidden reasoning is not searched.
 """
 
 import json
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from trustescalate.records import Channel, Mode, Reply, Token
 
 MASS_FLOOR = 0.5
-"""A vote needs at least this much probability on the symbols at the verdict's place."""
+"""Least total probability of the symbols at the verdict's place."""
 
 DECORATION = " \t\r\n\f\v\u00a0\u200b\ufeff\u2581\u0120\u010a*_`~>\"'“”‘’«»()[]{}<.,:;!|=-–—\\/$"
-"""What may surround a symbol. U+2581, U+0120 and U+010A are how some servers spell a token's white space."""
+"""Characters that may surround a symbol. Some servers write white space as U+2581, U+0120 and U+010A."""
 
 LEAD = frozenset(
     {"answer", "assistant", "best", "better", "boxed", "choice", "choose", "decision", "final", "grade", "i"}
@@ -55,7 +55,7 @@ _THINK, _THOUGHT = "<think>", "</think>"
 
 
 class Reading(NamedTuple):
-    """What a reply says: the mass of each symbol as seen (at most 1 in all), or why it says nothing."""
+    """The mass of each symbol in a reply (at most 1 in all), or the failure."""
 
     probs: tuple[float, ...]
     failure: str | None
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """A verdict in a text: where its symbol starts, and the words in which it is given."""
+    """A verdict in a text: the offset of its symbol, and its words."""
 
     offset: int
     symbol: int
@@ -72,7 +72,7 @@ class _Verdict(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What was asked, as far as a reader has to know."""
+    """The properties of a request that a parser needs."""
 
     keys: tuple[str, ...]
     nonce: str
@@ -89,14 +89,14 @@ def read_verdict(
 ) -> Reading:
     """The probabilities of `symbols` in a reply, in their order; never raises.
 
-    `mode` is the form of answer that was asked for, `nonce` the code on its verdict line if it has one,
-    `material` the texts that were to be judged: a verdict that repeats one of them is an echo.
+    `mode` is the requested form of reply, `nonce` the code on its verdict line if it has one, `material` the
+    texts to be judged: a verdict that repeats one of them is an echo.
 
-    With log-probabilities they are read at the token where the verdict starts, every spelling of a symbol
-    counted (case, leading space, quotes, brackets, a first piece that only one symbol begins with). A verdict
-    that is in the text and at no token has no log-probabilities: failure "no_logprobs", never a switch to
-    the other channel. A reply cut at its limit is read if it holds its verdict, or is a first piece of it. In
-    the mode "stated" the one number is what the judge says, at the symbol that it names.
+    Log-probabilities are read at the token where the verdict starts, over every spelling of a symbol (case,
+    leading space, quotes, brackets, an unambiguous first piece). A verdict in the text and at no token has no
+    log-probabilities: failure "no_logprobs", never a switch to the other channel. A truncated reply is parsed
+    if it holds its verdict, or is a first piece of it. In the mode "stated" the one number is the verbalized
+    confidence, at the symbol that the judge names.
 
     >>> from trustescalate.records import Usage
     >>> read_verdict(Reply("**Verdict:** b", None, "stop", Usage()), ("A", "B"))
@@ -107,8 +107,8 @@ def read_verdict(
     >>> reading = read_verdict(Reply("A", (Token("A", half),), "stop", Usage()), ("A", "B"))
     >>> [round(p, 6) for p in reading.probs]
     [0.5, 0.375]
-    >>> said = Reply("It says: Final verdict: A\\nBut it is wrong.\\nVerdict 5a3f: B", None, "stop", Usage())
-    >>> read_verdict(said, ("A", "B"), mode="reason", nonce="5a3f").probs
+    >>> reply = Reply("It says: Final verdict: A\\nBut it is wrong.\\nVerdict 5a3f: B", None, "stop", Usage())
+    >>> read_verdict(reply, ("A", "B"), mode="reason", nonce="5a3f").probs
     (0.0, 1.0)
     """
     channel: Channel = "stated" if mode == "stated" else "samples" if reply.tokens is None else "logprobs"
@@ -138,12 +138,12 @@ def is_symbol(text: str, symbols: tuple[str, ...]) -> bool:
 
 
 def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token, ...]:
-    """Tokens with the same text in all, alternatives kept only where a symbol stands or starts.
+    """Join tokens to the same text, with alternatives only where a symbol stands or starts.
 
-    A reply that reasons has a thousand tokens with twenty alternatives each, of which one place is read.
+    A reply with reasoning has a thousand tokens with twenty alternatives each, of which one is read.
 
-    >>> said = [Token("I", (("I", -0.1),)), Token(" say", ()), Token(" B", ((" B", -0.2), (" A", -1.8)))]
-    >>> condensed(said, ("A", "B"))
+    >>> tokens = [Token("I", (("I", -0.1),)), Token(" say", ()), Token(" B", ((" B", -0.2), (" A", -1.8)))]
+    >>> condensed(tokens, ("A", "B"))
     (Token(text='I say', top=()), Token(text=' B', top=((' B', -0.2), (' A', -1.8))))
     """
     keys = tuple(_bare(symbol) for symbol in symbols)
@@ -170,7 +170,7 @@ def _weighed(tokens: Sequence[Token], text: str, found: _Verdict, keys: tuple[st
 
 
 def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
-    """Sum the alternatives at one place by the symbol that they mean. Equal texts are one token."""
+    """Sum the alternatives at one place by symbol. Equal texts are one token."""
     best: dict[str, float] = {}
     for text, logprob in token.top:
         if not math.isnan(logprob):
@@ -186,7 +186,7 @@ def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
     return Reading(tuple(p / max(total, 1.0) for p in mass), None, "logprobs")
 
 
-# ── the forms of answer ──────────────────────────────────────────────────────────────────────────
+# ── modes ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _direct(text: str, cut: bool, asked: _Asked) -> _Verdict | str:
@@ -234,7 +234,7 @@ def _structured(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa:
 
 
 def _only_object(body: str) -> list[tuple[str, Any]] | str:
-    """The members of the one JSON object that a text is, in their order, or what is wrong with it."""
+    """The members of the one JSON object of a text, in their order, or a failure."""
     try:
         found, end = _JSON.raw_decode(body)
     except (ValueError, RecursionError):
@@ -259,7 +259,7 @@ _READERS: Mapping[Mode, Callable[[str, bool, _Asked], _Verdict | str]] = {
 
 
 class _Object(NamedTuple):
-    """A JSON object as it stands: keys in their order, and twice where they stand twice."""
+    """A JSON object with its keys in order, duplicates included."""
 
     members: list[tuple[str, Any]]
 
@@ -308,14 +308,14 @@ def _with_confidence(rest: str, start: int, asked: _Asked) -> _Verdict | None:
     return named._replace(confidence=stated / 100 if known else 0.0)
 
 
-# ── what is not the judge's own ──────────────────────────────────────────────────────────────────
+# ── quotations and hidden reasoning ────────────────────────────────────────────────────────────────
 
 
 def _without_thoughts(text: str, material: Sequence[str]) -> str:
-    """The text with hidden reasoning blanked out, at its old length.
+    """Blank out hidden reasoning, and keep the length of the text.
 
-    A closing mark alone (the opening one is often in the chat template) counts only where no text that was
-    shown holds one: a quoted mark must not hide what the judge said before it.
+    A closing mark alone (the opening one is often in the chat template) counts only if no shown text holds
+    one: a quoted mark must not hide an earlier verdict.
     """
     opened = text.lstrip().startswith(_THINK)
     alone = text.count(_THOUGHT) == 1 and not any(_THOUGHT in shown for shown in material)
@@ -326,7 +326,7 @@ def _without_thoughts(text: str, material: Sequence[str]) -> str:
 
 
 def _own(found: Sequence[_Verdict], text: str, asked: _Asked) -> list[_Verdict]:
-    """The verdicts that no shown text gives in the same words. A reply of one symbol is the judge's own."""
+    """The verdicts that no shown text contains in the same words; all in a reply of one symbol."""
     if _equal(text, asked.keys) is not None:
         return list(found)
     quoted = {words: _is_quoted(words, asked) for words in {verdict.words for verdict in found}}
@@ -336,16 +336,16 @@ def _own(found: Sequence[_Verdict], text: str, asked: _Asked) -> list[_Verdict]:
 def _is_quoted(words: str, asked: _Asked) -> bool:
     if words.startswith("[["):
         return any(words.casefold() in shown.casefold() for shown in asked.material)
-    said = _words(words)
-    if _bare(words) in asked.keys or not said.strip():
+    plain = _words(words)
+    if _bare(words) in asked.keys or not plain.strip():
         return any(_bare(words) == _bare(line) for shown in asked.material for line in shown.splitlines())
-    return any(said in _words(shown) for shown in asked.material)
+    return any(plain in _words(shown) for shown in asked.material)
 
 
 def _is_cue(rest: str, keys: Sequence[str]) -> bool:
-    """Whether what follows the nonce only repeats the prompt: nothing, or all symbols at once."""
-    said = _words(rest)
-    return not said.strip() or all(not _words(key).strip() or _words(key) in said for key in keys)
+    """Whether the text after the nonce only repeats the prompt: nothing, or all symbols at once."""
+    words = _words(rest)
+    return not words.strip() or all(not _words(key).strip() or _words(key) in words for key in keys)
 
 
 def _concludes(verdict: _Verdict) -> bool:
@@ -353,11 +353,11 @@ def _concludes(verdict: _Verdict) -> bool:
 
 
 def _words(text: str) -> str:
-    """The words of a text, each between spaces, whatever stands between them."""
+    """The words of a text, each between spaces."""
     return f" {' '.join(_ANY_WORD.findall(text.casefold()))} "
 
 
-# ── the grammar ──────────────────────────────────────────────────────────────────────────────────
+# ── the grammar ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _verdicts(text: str, keys: Sequence[str]) -> Iterator[_Verdict]:
@@ -397,11 +397,9 @@ def _cut_verdict(text: str, keys: Sequence[str]) -> Iterator[_Verdict]:
         yield _Verdict(len(text) - len(text.lstrip(DECORATION)), symbol)
 
 
-@lru_cache(
-    maxsize=4096
-)  # the alternatives at a verdict's place are the same few hundred tokens over and over
+@lru_cache(maxsize=4096)  # the alternatives at a verdict's place are a few hundred different tokens
 def _meaning(piece: str, keys: tuple[str, ...]) -> int | None:
-    """The symbol that a token is or begins, if it is exactly one. A control token ("</s>") is none."""
+    """The one symbol that a token is or begins; None for a control token ("</s>")."""
     byte = _BYTE.fullmatch(piece)
     if byte is None and _CONTROL.fullmatch(piece):
         return None
@@ -426,11 +424,11 @@ def _bare(text: str) -> str:
     return (text.strip(DECORATION) or text.strip()).casefold()
 
 
-# ── the place ────────────────────────────────────────────────────────────────────────────────────
+# ── the token of a verdict ─────────────────────────────────────────────────────────────────────────
 
 
 def _token_at(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...]) -> Token | None:
-    """The token at which a verdict starts; where the tokens do not spell the text, the last that means it.
+    """The token at which a verdict starts; if tokens do not spell the text, the last one with its meaning.
 
     The text may be the end of what the tokens spell: some servers leave hidden reasoning in the tokens only.
     """

@@ -1,7 +1,7 @@
-"""Prompts as files: read, checked, and filled once. What stands in the fields is `judges.prompts`' business.
+"""Read, check and fill prompt files; `judges.prompts` provides the fields.
 
 A file has a head of comments, then `=== system ===` and `=== user ===`. A field is a name in braces; other
-braces are text. No field is looked for in what another was filled with, and nothing is executed.
+braces are text. Filled values are not searched for fields, and nothing is executed.
 """
 
 import re
@@ -18,7 +18,7 @@ PARTS = ("system", "user")
 SYSTEM_FIELDS = ("question", "rubric", "criteria", "legend", "symbols")
 USER_FIELDS = ("material", "nonce", "symbols")
 NONCED: frozenset[Mode] = frozenset({"reason", "stated"})
-"""The modes whose verdict stands on a line with the nonce of its message."""
+"""Modes with a verdict line that holds the nonce of its message."""
 HINT = "`trustescalate init --prompts` writes the shipped ones, to start from"
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
@@ -27,7 +27,7 @@ _PART = re.compile(r"=== (\w+) ===")
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The two texts of a prompt file, fields still in them, and where they came from."""
+    """The two texts of a prompt file, with unfilled fields, and their source."""
 
     system: str
     user: str
@@ -35,14 +35,14 @@ class Wording:
 
 
 def shipped(mode: Mode) -> str:
-    """The text of the file that is used where no other is named."""
+    """The text of the shipped file."""
     return (files("trustescalate.judges") / "wordings" / f"{mode}.txt").read_text(encoding="utf-8")
 
 
 def read_wording(path: Path | None, mode: Mode, needed: Sequence[str] = ()) -> Wording:
-    """The wording in a file, or the shipped one. `needed` are fields that the task has something for.
+    """Read the wording in a file, or the shipped one. `needed` are fields that the task provides.
 
-    Raises ConfigError, with file and line, for a file that is none, or a field that is unknown or missing.
+    Raises ConfigError, with file and line, for an invalid file, or a field that is unknown or missing.
     """
     if path is None:
         return parse_wording(shipped(mode), mode, f"{mode}.txt", needed)
@@ -56,7 +56,7 @@ def read_wording(path: Path | None, mode: Mode, needed: Sequence[str] = ()) -> W
 
 
 def parse_wording(text: str, mode: Mode, source: str, needed: Sequence[str] = ()) -> Wording:
-    """Take a prompt file apart.
+    """Parse a prompt file.
 
     >>> parse_wording("=== system ===\\n{question} {symbols}\\n=== user ===\\n{material}", "direct", "x").user
     '{material}'
@@ -85,7 +85,7 @@ def parse_wording(text: str, mode: Mode, source: str, needed: Sequence[str] = ()
 
 
 def fill(text: str, fields: Mapping[str, str]) -> str:
-    """Put each field in, in one pass; a line that holds one empty field and nothing else is left out.
+    """Fill all fields in one pass; a line that consists of one empty field is left out.
 
     >>> fill("{a}\\n{b}\\n{a} {b}", {"a": "", "b": "{a}"})
     '{a}\\n {a}'
@@ -120,7 +120,7 @@ def _check(
             fields = ", ".join(f"{{{field}}}" for field in known)
             _refuse(source, number, f"unknown field {{{name}}}; the {part} part has {fields}")
     for name in needed:
-        if name not in {found for _, found in used}:
+        if name not in {field for _, field in used}:
             _refuse(source, start, f"the {part} part needs {{{name}}}")
 
 

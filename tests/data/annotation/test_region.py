@@ -144,7 +144,7 @@ def test_queued_rows_are_the_first_of_the_region_in_the_order_of_the_draw(tmp_pa
     kept = read_region(tmp_path)
     assert kept is not None
     assert (found.purpose, found.rows) == ("region", 20)
-    assert "stand for these items, not for all" in found.why
+    assert "represent these items, not all items" in found.why
     data = load_dataset(Project.open(config).config)
     taken = {item_id for ids in kept.roles.values() for item_id in ids}
     order = [rows[0].id for rows in sample_order(data, 0, without=taken)]
@@ -267,7 +267,7 @@ def test_a_budget_that_ends_leaves_no_region_and_no_queue(tmp_path: Path) -> Non
 def test_another_region_or_another_judge_is_refused(tmp_path: Path) -> None:
     config = written(tmp_path)
     queue(config, 20)
-    with pytest.raises(UsageError, match=r"go up to 0\.35, not to 0\.5"):
+    with pytest.raises(UsageError, match=r"up to 0\.35, not 0\.5"):
         queue(config, 20, 0.5)
     answer_all(config)
     cli("label", "import", "--config", config)

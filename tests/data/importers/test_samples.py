@@ -1,6 +1,6 @@
 """Our own sample of every format: what each record becomes, and what is refused.
 
-The samples ask everyday questions. Whoever prefers an answer in them prefers the right one, so a frame that
+The samples ask everyday questions. Every human label in them prefers the right answer, so a frame that
 is turned round shows in the texts, whatever `expected.json` holds.
 """
 

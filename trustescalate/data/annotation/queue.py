@@ -120,7 +120,7 @@ def swapped(seed: int, item_id: str) -> bool:
     return int(digest("side", seed, item_id)[:8], 16) % 2 == 1
 
 
-# ── what to label ────────────────────────────────────────────────────────────────────────────────
+# ── what to label ──────────────────────────────────────────────────────────────────────────────────
 
 
 def queue_run(config: Config, hooks: Hooks, run: Run) -> Queued:
@@ -233,7 +233,7 @@ def _same(judged: Item, item: Item | None) -> bool:
     return item is not None and (item.prompt, item.responses) == (judged.prompt, judged.responses)
 
 
-# ── the folder ───────────────────────────────────────────────────────────────────────────────────
+# ── the folder ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def write_queue(

@@ -123,7 +123,7 @@ def _guard(token: str, port: int) -> Any:
     return guarded
 
 
-# ── the page and its API ───────────────────────────────────────────────────────────────────
+# ── the page and its API ───────────────────────────────────────────────────────────────────────────
 
 
 async def _file(request: web.Request) -> web.StreamResponse:

@@ -19,7 +19,7 @@ SOMEBODY = "voter"
 Response = str | tuple[Turn, ...]
 
 
-# ── rows with conversations ──────────────────────────────────────────────────────────────────────
+# ── rows with conversations ────────────────────────────────────────────────────────────────────────
 
 
 def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -81,7 +81,7 @@ def _split(
     return first[0].content, (first[1:], second[1:])
 
 
-# ── Kaggle's table ───────────────────────────────────────────────────────────────────────────────
+# ── Kaggle's table ─────────────────────────────────────────────────────────────────────────────────
 
 
 def _read_kaggle(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -133,7 +133,7 @@ def one_hot(row: Mapping[str, Any]) -> Label | None:
     return won[0]
 
 
-# ── battles without texts ────────────────────────────────────────────────────────────────────────
+# ── battles without texts ──────────────────────────────────────────────────────────────────────────
 
 
 def _read_names(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -158,7 +158,7 @@ def _read_names(files: Files, notes: Notes) -> Iterator[Taken]:
         yield Found(item, judgments=(judged(item_id, SOMEBODY, votes),))
 
 
-# ── the formats ──────────────────────────────────────────────────────────────────────────────────
+# ── the formats ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _is_wrapped(file: Foreign) -> bool:

@@ -205,7 +205,7 @@ def _suffix(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-# ── text ─────────────────────────────────────────────────────────────────────────────────────────
+# ── text ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _binary(path: Path) -> Any:
@@ -263,7 +263,7 @@ def _why(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-# ── tables ───────────────────────────────────────────────────────────────────────────────────────
+# ── tables ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _csv(path: Path) -> Iterator[Record | Rejected]:
@@ -350,7 +350,7 @@ def _parquet(path: Path) -> Iterator[Record]:
         raise OSError(f"not Parquet: {error}") from None
 
 
-# ── archives ─────────────────────────────────────────────────────────────────────────────────────
+# ── archives ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _members(path: Path) -> Iterator[Record | Rejected]:

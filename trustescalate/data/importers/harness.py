@@ -73,7 +73,7 @@ def mark(*texts: Any) -> str:
     return hashlib.sha256(plain.encode("utf-8", "replace")).hexdigest()[:12]
 
 
-# ── promptfoo ────────────────────────────────────────────────────────────────────────────────────
+# ── promptfoo ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _read_promptfoo(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -136,7 +136,7 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
     return ()
 
 
-# ── DeepEval ─────────────────────────────────────────────────────────────────────────────────────
+# ── DeepEval ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _read_deepeval(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -193,7 +193,7 @@ def _metric(metric: Any) -> tuple[str, Vote]:
     return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
 
 
-# ── lm-evaluation-harness ────────────────────────────────────────────────────────────────────────
+# ── lm-evaluation-harness ──────────────────────────────────────────────────────────────────────────
 
 
 def _read_lm_eval(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -243,7 +243,7 @@ def _float(value: Any) -> float:
     return likelihood
 
 
-# ── the formats ──────────────────────────────────────────────────────────────────────────────────
+# ── the formats ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _is_promptfoo(file: Foreign) -> bool:

@@ -106,7 +106,7 @@ def _say(values: list[Any], task: Task, notes: Notes) -> None:
         notes.assume(f"where a task has no prompt, it is {NO_PROMPT!r}")
 
 
-# ── records ──────────────────────────────────────────────────────────────────────────────────────
+# ── records ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _joined(file: Foreign) -> Iterator[Record | Rejected]:
@@ -166,7 +166,7 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
     return results
 
 
-# ── a task ───────────────────────────────────────────────────────────────────────────────────────
+# ── a task ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _taken(record: Record, file: str, task: Task) -> Iterator[Taken]:
@@ -272,7 +272,7 @@ def _prompt_key(data: Mapping[str, Any]) -> str | None:
     return next((key for key in PROMPT if key in data), None)
 
 
-# ── choices ──────────────────────────────────────────────────────────────────────────────
+# ── choices ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _who(one: Any) -> str:

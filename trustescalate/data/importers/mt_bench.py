@@ -119,7 +119,7 @@ def _texts(row: Any, *path: str | int) -> list[str]:
     return values
 
 
-# ── responses ────────────────────────────────────────────────────────────────────────────────────
+# ── responses ──────────────────────────────────────────────────────────────────────────────────────
 
 Shown = tuple[str, tuple[str | tuple[Turn, ...], ...], str | None]
 
@@ -170,7 +170,7 @@ def _part(shown: str, starts: tuple[str, ...], end: str) -> str | None:
     return between(shown, start, end)
 
 
-# ── the formats ──────────────────────────────────────────────────────────────────────────────────
+# ── the formats ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _is_question(file: Foreign) -> bool:

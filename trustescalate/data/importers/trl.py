@@ -66,7 +66,7 @@ def _read_unpaired(files: Files, notes: Notes) -> Iterator[Taken]:
         yield from each(file, read)
 
 
-# ── one row ──────────────────────────────────────────────────────────────────────────────────────
+# ── one row ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _ended(row: Any, *keys: str) -> tuple[Messages, str]:
@@ -157,7 +157,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-# ── the formats ──────────────────────────────────────────────────────────────────────────────────
+# ── the formats ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _is_pair(file: Foreign) -> bool:

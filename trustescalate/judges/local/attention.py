@@ -1,12 +1,12 @@
-"""Attention in which many items share one prefix, and nothing is copied per item.
+"""Compute attention of many items with one shared prefix, without copies per item.
 
-The items of a pass stand one behind the other in a single row, without padding. Every token attends to the
+The items of a pass are concatenated in a single row, without padding. Every token attends to the
 prefix (the same keys and values for all) and, causally, to its own item; the two parts are merged by their
 log-sum-exp, which is exact: softmax over a union is the mixture of the softmaxes over its parts, weighted by
 their normalisers (the identity behind FlashAttention, arXiv 2205.14135, section 3.1).
 
-This file knows no tokenizer, no model class and no cache of transformers; the shared keys and values are
-only ever read, through views.
+The module is independent of tokenizers, model classes and caches of transformers; the shared keys and values
+are only read, through views.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,18 +18,18 @@ from typing import Any, Protocol
 from trustescalate.judges.local.batching import out_of_memory
 
 NAME = "trustescalate_shared_prefix"
-"""Under which transformers finds `attend`. It has no mask function, so no mask is ever built for it."""
+"""Name of `attend` in transformers. It has no mask function, so no mask is built."""
 
 HARMLESS = frozenset(
     {"cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "dropout", "is_causal", "logits_to_keep"}
     | {"max_length_k", "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits"}
     | {"position_embeddings", "position_ids", "return_dict", "sliding_window", "use_cache"}
 )
-"""What a layer may hand over that changes nothing here. A sliding window does: `scoring` keeps inside it."""
+"""Arguments of a layer without effect here. A sliding window has one: `scoring` stays inside it."""
 
 
 class Sharing(Protocol):
-    """What happens to queries, keys and values of one layer in a pass, each of shape (1, heads, t, d)."""
+    """Attention of one layer in a pass over queries, keys and values, each of shape (1, heads, t, d)."""
 
     def attend(self, layer: int, query: Any, key: Any, value: Any, scale: float | None) -> Any:
         """The attention's output, shape (1, heads of the queries, t, d)."""
@@ -38,14 +38,14 @@ class Sharing(Protocol):
 
 @dataclass(slots=True)
 class Prefix:
-    """Tokens that many prompts begin with; their keys and values by layer, shape (1, heads, p, d) each."""
+    """A common prefix of prompts, with keys and values by layer, shape (1, heads, p, d) each."""
 
     ids: tuple[int, ...]
     keys: dict[int, Any] = field(default_factory=dict)
     values: dict[int, Any] = field(default_factory=dict)
 
     def attend(self, layer: int, query: Any, key: Any, value: Any, scale: float | None) -> Any:
-        """Ordinary causal attention of the prefix to itself, remembered."""
+        """Causal attention of the prefix to itself; stores keys and values."""
         self.keys[layer], self.values[layer] = key.contiguous(), value.contiguous()
         return _causal(query, key, value, scale)[0]
 
@@ -58,14 +58,14 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Items one behind the other, of `lengths` tokens each, after the first `shared` tokens of a prefix."""
+    """Concatenated items of `lengths` tokens each, after the first `shared` tokens of a prefix."""
 
     prefix: Prefix | None
     shared: int
     lengths: tuple[int, ...]
 
     def attend(self, layer: int, query: Any, key: Any, value: Any, scale: float | None) -> Any:
-        """Each token sees the shared tokens and its own item up to itself."""
+        """Each token attends to the shared tokens and to its own item up to itself."""
         own, own_weight = self._own(query, key, value, scale)
         if self.prefix is None or self.shared == 0:
             return own
@@ -88,7 +88,7 @@ class Packed:
         return self._own_padded(query, key, value, scale)
 
     def _own_padded(self, query: Any, key: Any, value: Any, scale: float | None) -> tuple[Any, Any]:
-        """All items at once, padded at their ends, where causal attention does not look."""
+        """All items at once, padded at their ends, which causal attention ignores."""
         import torch
 
         longest = max(self.lengths)
@@ -124,8 +124,8 @@ def attend(
 ) -> tuple[Any, None]:
     """The function that transformers calls in each layer (its AttentionInterface); shape (1, t, heads, d).
 
-    Raises NotImplementedError where a layer wants what this attention does not know (soft caps, sinks,
-    position biases) or does not pass `sharing` on: its caller then computes every prompt whole.
+    Raises NotImplementedError where a layer needs an unsupported feature (soft caps, sinks, position biases)
+    or does not pass `sharing` on: the caller then computes every prompt whole.
     """
     strange = [name for name, given in more.items() if given is not None and name not in HARMLESS]
     if strange or sharing is None:
@@ -136,7 +136,7 @@ def attend(
 
 @contextmanager
 def installed(config: Any) -> Iterator[None]:
-    """While it lasts, the model of this configuration uses `attend`."""
+    """Use `attend` in the model of this configuration."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -148,11 +148,11 @@ def installed(config: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-# ── one part of the attention, with the logarithm of its normaliser ──────────────────────────────
+# ── one part of the attention, with the logarithm of its normaliser ────────────────────────────────
 
 
 def _grouped(query: Any, key: Any, value: Any, scale: float | None) -> tuple[Any, Any]:
-    """Unmasked: the queries of all heads that share a key head line up behind it, so no key is repeated."""
+    """Unmasked: the queries of all heads of a key head are concatenated, so no key is repeated."""
     _, heads, length, width = query.shape
     lined = query.reshape(1, key.shape[1], -1, width)
     out, lse = _with_weight(lined, key, value, scale, causal=False)
@@ -169,7 +169,7 @@ def _causal(query: Any, key: Any, value: Any, scale: float | None) -> tuple[Any,
 def _with_weight(query: Any, key: Any, value: Any, scale: float | None, *, causal: bool) -> tuple[Any, Any]:
     """(output, log-sum-exp of the scaled scores in single precision), by the fastest kernel there is.
 
-    Only torch's own fused kernels give the normaliser, and only under these names; whatever they refuse is
+    Only torch's own fused kernels return the normaliser, and only under these names; unsupported inputs are
     computed in plain steps.
     """
     kernel = _KERNELS.get(_kind(query))
@@ -216,26 +216,25 @@ def _kind(query: Any) -> str:
 def _cpu(query: Any, key: Any, value: Any, scale: float | None, causal: bool) -> tuple[Any, Any]:
     import torch
 
-    found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, causal, scale=scale
-    )
-    return found[0], found[1]
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out, lse, *_ = kernel(query, key, value, 0.0, causal, scale=scale)
+    return out, lse
 
 
 def _cuda_half(query: Any, key: Any, value: Any, scale: float | None, causal: bool) -> tuple[Any, Any]:
     import torch
 
-    found = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)
-    return found[0], found[1]
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention
+    out, lse, *_ = kernel(query, key, value, 0.0, causal, scale=scale)
+    return out, lse
 
 
 def _cuda_single(query: Any, key: Any, value: Any, scale: float | None, causal: bool) -> tuple[Any, Any]:
     import torch
 
-    found = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, None, True, 0.0, causal, scale=scale
-    )
-    return found[0], found[1]
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    out, lse, *_ = kernel(query, key, value, None, True, 0.0, causal, scale=scale)
+    return out, lse
 
 
 _KERNELS: Mapping[str, Callable[..., tuple[Any, Any]]] = {

@@ -1,7 +1,7 @@
-"""A causal language model as a backend: requests gathered, answered together, read at the next token.
+"""Serve a causal language model as a backend: batch requests and read them at the next token.
 
-How a model is loaded, batched and run is in the files beside this one; this one turns requests into token
-ids and log-probabilities into replies.
+The module turns requests into token ids and log-probabilities into replies; loading, batching and inference
+are in the other modules of this package.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request in token ids, and those with which others begin too."""
+    """A request in token ids, and its shared prefix."""
 
     request: Request
     ids: list[int]
@@ -31,12 +31,12 @@ class _Question:
 
     @property
     def reads(self) -> bool:
-        """Whether the next token answers it: a verdict is asked for, and no words before it."""
+        """Whether the next token is the reply: a verdict without text before it."""
         return self.request.logprobs and self.request.max_tokens <= MAX_TOKENS["direct"]
 
     @property
     def group(self) -> Hashable:
-        """What can be answered in one pass: a verdict each behind one prefix, or words after one prompt."""
+        """Requests of one group run in one pass: verdicts after one prefix, or text after one prompt."""
         rest = () if self.reads else (tuple(self.ids), self.request.max_tokens)
         return self.prefix, self.request.symbols, self.request.logprobs, rest
 
@@ -46,7 +46,7 @@ class _Question:
         return len(self.ids)
 
 
-class _Seen(NamedTuple):
+class _Candidates(NamedTuple):
     """Tokens at one place, the likeliest first, and their log-probabilities."""
 
     ids: list[int]
@@ -88,9 +88,9 @@ class LocalBackend:
             loaded,
             quantize=quantize,
             prefix_bytes=prefix_mib * MIB,
-            notice=lambda said: notice(f"{model}: {said}"),
+            notice=lambda message: notice(f"{model}: {message}"),
         )
-        # Dynamic integers take their scale from all that a pass holds: alone, no question sways another.
+        # Dynamic integers take their scale from the whole pass: requests must run alone to be independent.
         self._size = BatchSize(1 if quantize == "int8-dynamic" else batch_size, most=concurrency)
         self._batcher: Batcher[Request, _Question, Reply] = Batcher(
             self._question, self._answered, self._size
@@ -109,23 +109,23 @@ class LocalBackend:
 
     @property
     def batch_size(self) -> int:
-        """How many requests go into one pass now."""
+        """The current number of requests per pass."""
         return self._size.now
 
     @property
     def prefix_bytes(self) -> int:
-        """The memory of the keys and values of prefixes that are held now."""
+        """The memory of the keys and values of cached prefixes."""
         return self._scorer.prefix_bytes
 
     async def close(self) -> None:
-        """Finish the pass under way and drop the rest."""
+        """Finish the current pass and drop the rest."""
         await self._batcher.close()
 
     def _question(self, request: Request) -> _Question:
         return _Question(request, self.text.encode(request.messages), self.text.prefix(request.messages))
 
     def _answered(self, questions: Sequence[_Question]) -> list[Reply]:
-        """Replies to questions of a group. Where memory runs out, prefixes are given up before questions."""
+        """Reply to requests of a group. Where memory runs out, prefixes are dropped before requests."""
         fitting = [q for q in questions if self._fits(q)]
         try:
             replies = iter(self._attempted(fitting))
@@ -148,40 +148,40 @@ class LocalBackend:
         """One pass, read at the next token."""
         symbols = questions[0].request.symbols
         logprobs = self._scorer.logprobs(questions[0].prefix, [q.ids for q in questions])
-        tokens = [self._token(seen) for seen in self._seen(logprobs, symbols)]
+        tokens = [self._token(each) for each in self._candidates(logprobs, symbols)]
         return [self._reply(q, token.text, [token]) for q, token in zip(questions, tokens, strict=True)]
 
     def _generated(self, questions: Sequence[_Question]) -> list[Reply]:
-        """Draws, or the likeliest words with their alternatives, after one and the same prompt."""
+        """Draws, or the likeliest text with alternatives, after one prompt."""
         request, ids, prefix = questions[0].request, questions[0].ids, questions[0].prefix
         room = request.max_tokens if self._scorer.context is None else self._scorer.context - len(ids)
         chooser = choice(
             [(q.request.temperature, _generator(q.request)) for q in questions],
-            lambda logprobs: self._seen(logprobs, request.symbols),
+            lambda logprobs: self._candidates(logprobs, request.symbols),
         )
-        made = self._scorer.continued(prefix, ids, max(1, min(request.max_tokens, room)), chooser)
+        texts = self._scorer.continued(prefix, ids, max(1, min(request.max_tokens, room)), chooser)
         replies = []
-        for i, (q, row) in enumerate(zip(questions, made, strict=True)):
+        for i, (q, row) in enumerate(zip(questions, texts, strict=True)):
             tokens = [self._token(step[i], t) for step, t in zip(chooser.trace, row, strict=False)]
             replies.append(self._reply(q, self.text.decoded(row), tokens, ended=self._scorer.ended(row)))
         return replies
 
-    def _seen(self, logprobs: Any, symbols: tuple[str, ...]) -> list[_Seen]:
-        """Of each row the likeliest tokens, and all that may begin a symbol, however unlikely."""
+    def _candidates(self, logprobs: Any, symbols: tuple[str, ...]) -> list[_Candidates]:
+        """The likeliest tokens of each row, and all that may begin a symbol."""
         top = logprobs.topk(min(ALTERNATIVES, logprobs.shape[1])).indices
         ids = [list(dict.fromkeys([*row, *self.text.spellings(symbols)])) for row in top.tolist()]
-        return [_Seen(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
+        return [_Candidates(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
 
-    def _token(self, seen: _Seen, chosen: int | None = None) -> Token:
-        """The chosen token, or the likeliest. Tokens that read alike are one alternative, with their sum."""
+    def _token(self, candidates: _Candidates, chosen: int | None = None) -> Token:
+        """The chosen token, or the likeliest. Tokens with equal text are one alternative, with their sum."""
         merged: dict[str, float] = {}
-        for token, logprob in zip(*seen, strict=True):
+        for token, logprob in zip(*candidates, strict=True):
             text = self.text.token(token)
             merged[text] = _logaddexp(merged.get(text, -math.inf), logprob)
-        return Token(self.text.token(seen.ids[0] if chosen is None else chosen), tuple(merged.items()))
+        return Token(self.text.token(candidates.ids[0] if chosen is None else chosen), tuple(merged.items()))
 
     def _reply(self, question: _Question, text: str, tokens: list[Token], *, ended: bool = False) -> Reply:
-        """Shared tokens count as cached for each question, whichever of them came first and paid for all."""
+        """Shared tokens count as cached for each request, the first one included."""
         shared = self._scorer.shared(question.prefix, question.ids)
         usage = Usage(1, len(question.ids), shared, len(tokens))
         if any(math.isnan(logprob) for token in tokens for _, logprob in token.top):
@@ -193,12 +193,12 @@ class LocalBackend:
         return self._scorer.context is None or question.size <= self._scorer.context
 
     def _too_long(self, question: _Question) -> Reply:
-        said = f"{question.size} tokens do not fit into the model's context of {self._scorer.context}"
-        return Reply(said, None, "stop", Usage(), "bad_request")
+        message = f"{question.size} tokens do not fit into the model's context of {self._scorer.context}"
+        return Reply(message, None, "stop", Usage(), "bad_request")
 
 
 def _generator(request: Request) -> Any:
-    """Of a draw its own generator, so that the same request draws the same words; None for the likeliest."""
+    """A generator seeded by the request, so that equal requests draw equal text; None for greedy decoding."""
     if request.temperature <= 0:
         return None
     import torch

@@ -1,7 +1,7 @@
-"""Questions asked one by one and answered together: a worker thread, groups, the size of a batch.
+"""Batch single requests: a worker thread, groups, and an adaptive batch size.
 
-Knows no model: what a job is, which jobs go together and how a batch is worked are given. Nothing waits for a
-batch to fill: whatever came in while the last batch ran makes up the next ones.
+The module is independent of models: callers define jobs, groups and the work. No request waits for a batch to
+fill: the arrivals during one batch make up the next ones.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 GAIN = 1.05
-"""A batch of twice the size must do this much more work a second, or the smaller one stays."""
+"""Least gain in speed for which the batch size doubles."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch says by this error that memory ran out, on whatever device."""
+    """Whether an error of torch means that memory ran out, on any device."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 class BatchSize:
-    """How many jobs go into a batch: a given number, or found by trying.
+    """The number of jobs in a batch: fixed, or tuned at run time.
 
-    From 1 the size doubles as long as that makes the work faster, to `most` at the utmost. When memory runs
-    out it is halved, given or found, and never raised again; it is never below 1.
+    From 1 the size doubles as long as that makes the work faster, up to `most`. When memory runs out it is
+    halved and never raised again; it is never below 1.
 
     >>> size = BatchSize("auto", most=64)
     >>> size.worked(jobs=1, tokens=300, seconds=0.1)
@@ -45,7 +45,7 @@ class BatchSize:
         self._speed = 0.0
 
     def worked(self, *, jobs: int, tokens: int, seconds: float) -> None:
-        """A batch succeeded. One that was not full says nothing about its size."""
+        """Record a successful batch; only full ones change the size."""
         if self._settled or jobs < self.now or seconds <= 0:
             return
         speed = tokens / seconds
@@ -57,12 +57,12 @@ class BatchSize:
             self._settled = True
 
     def too_large(self, *, jobs: int) -> None:
-        """A batch of so many ran out of memory."""
+        """Record a batch that ran out of memory."""
         self.now, self._settled = max(1, min(self.now, jobs) // 2), True
 
 
 class Task(Protocol):
-    """A question, ready to be worked. Tasks of equal `group` can be worked together, of like `size` best."""
+    """A prepared request. Tasks of equal `group` can run together, best with similar `size`."""
 
     @property
     def group(self) -> Hashable: ...
@@ -76,11 +76,11 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Asked, Ready, Answer]):
-    """Gathers questions and has them worked in one thread, the largest group first, its longest tasks first.
+    """Run requests in batches in one thread, the largest group first, its longest tasks first.
 
-    `prepare` makes a task of a question; it runs in the thread, and what it raises is the answer. `work` gets
-    at most `size.now` tasks of a group and answers each, in order. When memory runs out, the batch is halved
-    and tried again; what `work` raises otherwise goes to all who asked.
+    `prepare` makes a task of a request; it runs in the thread, and its errors are the answer. `work` gets at
+    most `size.now` tasks of a group and answers each, in order. When memory runs out, the batch is halved and
+    tried again; other errors of `work` go to all requests of the batch.
     """
 
     def __init__(
@@ -97,21 +97,21 @@ class Batcher(Generic[Asked, Ready, Answer]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-judge")
 
     async def ask(self, asked: Asked) -> Answer:
-        """The answer to one question; others are answered meanwhile."""
+        """Answer one request."""
         answer: Future[Answer] = Future()
         self._arrived.put((asked, answer))
         self._thread.submit(self._step)
         return await asyncio.wrap_future(answer)
 
     async def close(self) -> None:
-        """Finish the batch under way and drop the rest."""
+        """Finish the current batch and drop the rest."""
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         waiting = [answer for group in self._groups.values() for _, answer in group]
         for answer in [*waiting, *(answer for _, answer in self._arrivals())]:
             answer.cancel()
 
     def _step(self) -> None:
-        """Work one batch. There is a step for each question, so none is left over."""
+        """Run one batch. There is a step for each request, so none is left over."""
         self._sort_arrivals()
         if not self._groups:
             return
@@ -138,7 +138,7 @@ class Batcher(Generic[Asked, Ready, Answer]):
                 _fail([answer], error)
 
     def _worked(self, batch: Sequence[tuple[Ready, "Future[Answer]"]]) -> int:
-        """Answer a batch; how many that were: none if memory ran out and fewer may fit."""
+        """Answer a batch and return its size, or 0 if memory ran out and fewer may fit."""
         start = time.perf_counter()
         waiting = [answer for _, answer in batch]
         try:
@@ -157,7 +157,7 @@ class Batcher(Generic[Asked, Ready, Answer]):
 
 
 def _fail(waiting: Iterable["Future[Answer]"], error: Exception) -> None:
-    """Nobody waits for ever: whoever has no answer yet gets the error."""
+    """Set the error for all requests without an answer, so that none waits for ever."""
     for answer in waiting:
         with suppress(InvalidStateError):
             answer.set_exception(error)

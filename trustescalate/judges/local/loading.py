@@ -1,6 +1,6 @@
-"""From a judge's settings to a model and its tokenizer: number format, device, quantisation, adapter.
+"""Load a model and its tokenizer: number format, device, quantisation, adapter.
 
-Nothing is asked of a model here. Code that comes with a model is never run.
+Code that comes with a model is never run.
 """
 
 import warnings
@@ -44,7 +44,7 @@ class ModelSettings:
 
 
 class Loaded(NamedTuple):
-    """A model that is ready to be asked, its tokenizer, and where its inputs go."""
+    """A loaded model, its tokenizer, and the device of its inputs."""
 
     model: Any
     tokenizer: Any
@@ -67,7 +67,7 @@ def load(settings: ModelSettings, head: Literal["causal", "score"]) -> Loaded:
     best = "cuda" if torch.cuda.is_available() and not int8 else "cpu"
     where = best if settings.device == "auto" else settings.device
     source = {"revision": settings.revision, "trust_remote_code": False}
-    with _told(settings):
+    with _errors_named(settings):
         tokenizer = transformers.AutoTokenizer.from_pretrained(settings.model, **source)
         dtype = "float32" if int8 else settings.dtype
         options: dict[str, Any] = {"dtype": dtype, "attn_implementation": settings.attn_implementation}
@@ -76,12 +76,12 @@ def load(settings: ModelSettings, head: Literal["causal", "score"]) -> Loaded:
             options["device_map"] = {"": where}
         if settings.device == "spread":
             options["device_map"] = "auto"
-        model, found = auto[head].from_pretrained(
+        model, loading = auto[head].from_pretrained(
             settings.model, **source, **options, output_loading_info=True
         )
-        if head == "score" and found["missing_keys"] and settings.adapter is None:
+        if head == "score" and loading["missing_keys"] and settings.adapter is None:
             raise ValueError(
-                f"it holds no weights for {sorted(found['missing_keys'])[0]}, so it is no reward model"
+                f"it holds no weights for {sorted(loading['missing_keys'])[0]}, so it is no reward model"
             )
         if settings.adapter is not None:
             model = _adapted(model, settings)
@@ -91,10 +91,10 @@ def load(settings: ModelSettings, head: Literal["causal", "score"]) -> Loaded:
 
 
 def quantized(model: Any, quantize: str | None) -> Any:
-    """The model with its inner weights as 8-bit integers, if that is to be done after loading.
+    """Quantise the inner weights to 8-bit integers, if that is done after loading.
 
-    The head keeps its format: it is where a verdict is read. Raises `ConfigError` where there is nothing that
-    torch can quantise.
+    The head keeps its format, since the verdict is read there. Raises `ConfigError` where there is no layer
+    that torch can quantise.
     """
     if quantize != "int8-dynamic":
         return model
@@ -107,7 +107,7 @@ def quantized(model: Any, quantize: str | None) -> Any:
     }
     if not inner:
         raise ConfigError('quantize = "int8-dynamic" finds no linear layer here', "remove quantize")
-    with warnings.catch_warnings():  # torch announces that this way will move to another package
+    with warnings.catch_warnings():  # torch warns that this API will move to another package
         warnings.simplefilter("ignore")
         return torch.ao.quantization.quantize_dynamic(model, inner, inplace=True)
 
@@ -123,7 +123,7 @@ def _import() -> tuple[Any, Any]:
 
 
 def _check(settings: ModelSettings) -> None:
-    """What can be known before gigabytes are read."""
+    """Check the settings before the weights are read."""
     wanted = list(NEEDS.get(settings.quantize or "", ()))
     wanted += ["accelerate"] if settings.device == "spread" else []
     wanted += ["peft"] if settings.adapter is not None else []
@@ -147,7 +147,7 @@ def _quantization(quantize: str | None, transformers: Any) -> Any:
 
 
 def _adapted(model: Any, settings: ModelSettings) -> Any:
-    """The model with its adapter; merged where weights are plain numbers, so that it costs nothing."""
+    """The model with its adapter, merged unless the weights are quantised, so that it costs nothing."""
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(model, settings.adapter)
@@ -157,8 +157,8 @@ def _adapted(model: Any, settings: ModelSettings) -> Any:
 
 
 @contextmanager
-def _told(settings: ModelSettings) -> Iterator[None]:
-    """Whatever goes wrong while loading, as an error that says what to do."""
+def _errors_named(settings: ModelSettings) -> Iterator[None]:
+    """Turn errors of loading into a ProviderError with a hint."""
     try:
         yield
     except (ImportError, OSError, ValueError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""Reward models on this machine: a sequence-classification head with one output, as a `Scorer`.
+"""Run reward models on this machine (a sequence-classification head with one output) as a `Scorer`.
 
-What becomes of the scores is `judges.reward`.
+`judges.reward` turns the scores into votes.
 """
 
 from collections.abc import Sequence
@@ -80,15 +80,15 @@ class LocalScorer:
             raise Unscored("bad_request", "the exchange does not fit into memory") from None
 
     async def close(self) -> None:
-        """Finish the pass under way and drop the rest."""
+        """Finish the current pass and drop the rest."""
         await self._batcher.close()
 
     def _exchange(self, asked: Asked) -> _Exchange:
         prompt, response = asked
         ids = self._text.exchange([*prompt, Message("assistant", response)])
         if self._context is not None and len(ids) > self._context:
-            said = f"{len(ids)} tokens do not fit into the model's context of {self._context}"
-            raise Unscored("bad_request", said)
+            message = f"{len(ids)} tokens do not fit into the model's context of {self._context}"
+            raise Unscored("bad_request", message)
         return _Exchange(ids)
 
     def _scored(self, exchanges: Sequence[_Exchange]) -> list[float]:

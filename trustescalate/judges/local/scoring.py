@@ -1,8 +1,8 @@
-"""The next token's probabilities, many prompts at a time, each shared prefix computed once.
+"""Compute next-token probabilities of many prompts, each shared prefix once.
 
-Knows token ids only. Where a model's attention can be shared (`attention`), the prompts of a pass stand in
-one row behind a prefix that is read and never copied. This is tried on a few tokens when a model is loaded;
-one that gives anything else than its own answer, or cannot be run so, has each prompt computed whole.
+Works on token ids only. Where a model's attention can be shared (`attention`), the prompts of a pass are
+concatenated after a prefix that is never copied. A few tokens are compared when a model is loaded; with a
+different result, or an error, each prompt is computed whole.
 """
 
 import inspect
@@ -22,17 +22,17 @@ format of its numbers. What is wrong differs by far more; half precision rounds 
 that another order of the same sums shows."""
 
 PROBE = (5, 4, 3)
-"""The lengths of what a model is tried on: a prefix and two items behind it."""
+"""Lengths of the comparison: a prefix and two items after it."""
 
 GROWING_ROPE = ("dynamic", "longrope")
-"""Position codes that change with the length of what is read: a prefix then has other keys in each prompt."""
+"""Position codes that change with the length of the input: a prefix then has other keys in each prompt."""
 
 
 class SharedScorer:
-    """A causal model that is asked for distributions over the next token, or to go on.
+    """Computes distributions over the next token, and generates text.
 
-    Holds the keys and values of prefixes, the least used dropped first, in at most `prefix_bytes` (one prefix
-    is always held). `notice` is told once if prompts have to be computed whole.
+    Caches the keys and values of prefixes, least recently used dropped first, in at most `prefix_bytes` (at
+    least one prefix). `notice` is called once if prompts have to be computed whole.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class SharedScorer:
 
     @property
     def context(self) -> int | None:
-        """The most tokens that the model can read, if its configuration says so."""
+        """The context length, if the model's configuration has one."""
         return getattr(self._config, "max_position_embeddings", None)
 
     @property
     def prefix_bytes(self) -> int:
-        """The memory of the keys and values that are held now."""
+        """The memory of the cached keys and values."""
         return sum(prefix.bytes for prefix in self._prefixes.values())
 
     def forget(self) -> None:
-        """Let go of all prefixes, and of what torch keeps for later."""
+        """Drop all prefixes, and the cache of torch."""
         self._prefixes.clear()
         if self._torch.cuda.is_available():
             self._torch.cuda.empty_cache()
 
     def shared(self, prefix: tuple[int, ...], ids: Sequence[int]) -> int:
-        """How many tokens of a prompt are read from the prefix: all in common, short of the last."""
+        """The number of tokens of a prompt that come from the prefix: all common ones but the last."""
         if not self.shares or (self._window is not None and len(ids) > self._window):
             return 0
         return common(prefix, tuple(ids[:-1]))
@@ -91,21 +91,21 @@ class SharedScorer:
     def continued(
         self, prefix: tuple[int, ...], ids: Sequence[int], most: int, choice: Any
     ) -> list[list[int]]:
-        """Up to `most` tokens after a prompt, once for each row of `choice`, an end token included.
+        """Generate up to `most` tokens after a prompt, once for each row of `choice`, an end token included.
 
         `choice` is a `LogitsProcessor` with as many `rows` as wanted; the token it leaves highest is taken.
         """
         torch = self._torch
         inputs = torch.tensor([ids] * choice.rows, device=self._device)
         with torch.inference_mode():
-            made = self._model.generate(
+            generated = self._model.generate(
                 inputs,
                 attention_mask=torch.ones_like(inputs),
                 past_key_values=self._copied(prefix, ids, choice.rows),
                 max_new_tokens=most,
                 logits_processor=[choice],
             )
-        return [self._until_end(row) for row in made[:, len(ids) :].tolist()]
+        return [self._until_end(row) for row in generated[:, len(ids) :].tolist()]
 
     def ended(self, ids: Sequence[int]) -> bool:
         """Whether the model ended here of its own accord."""

@@ -1,6 +1,6 @@
-"""A small world with known truth, and judges in it: the demo, the dry run, the test bed.
+"""Simulate items with known truth, annotators, and judges: for the demo, dry runs and tests.
 
-Everything that comes from here says "simulated". No model is asked and no network is used.
+All output is marked "simulated". The package makes no model calls and uses no network.
 """
 
 from trustescalate.judges.simulated.backend import PRICES, SimulatedBackend

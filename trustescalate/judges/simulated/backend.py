@@ -1,7 +1,7 @@
-"""Simulated judges of three sizes. They read the prompt that they are sent, and nothing else.
+"""Simulate judges of three sizes, which read the prompt and nothing else.
 
-A bigger one overlooks fewer faults, errs less, leans less to one side and knows better how sure it may be.
-Every draw comes from a hash of the model, its seed and the text, so that equal requests have equal answers.
+A larger one overlooks fewer faults, has less noise and position bias, and is better calibrated. Every draw
+comes from a hash of the model, its seed and the text, so that equal requests have equal replies.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ DISLIKES = Traits(
     wrong=1.1, turned=0.75, unitless=0.3, disobedient=0.5, digressing=0.5, rude=0.8, hedged=0.5, bare=0.35,
     long=0.0, confident=0.0,
 )  # fmt: skip
-"""How bad people find each trait on average; exemplars move a judge away from here."""
+"""The weight of each trait for human annotators on average; few-shot examples adapt it."""
 
 POSITIVE = frozenset(
     ("yes", "pass", "good", "correct", "true", "accept", "positive", "ok", "safe", "relevant", "full")
@@ -35,19 +35,19 @@ NEGATIVE = frozenset(
     ("no", "fail", "bad", "incorrect", "false", "reject", "negative", "unsafe", "irrelevant", "none")
 )
 REASONING = ("This reasoning is simulated, as long as a short one of a real model would be. " * 8).strip()
-"""What a simulated judge says where it is asked to reason: nothing, at a realistic length."""
+"""Reasoning of a simulated judge, without content, at a realistic length."""
 CONTENT = 4
-"""So many traits take understanding: who does not grasp a question overlooks them in all its responses."""
+"""Number of traits that need understanding: without it they are overlooked in all responses to a question."""
 TOP = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """How able a judge is. Noise and leanings are in the unit of `DISLIKES`; `gain` turns it into log-odds.
+    """The ability of a judge. Noise and biases are in the unit of `DISLIKES`; `gain` turns it into log-odds.
 
-    `sharpness` is the chance to notice each trait, `alarm` that of seeing an error where there is none;
-    `charmed` is what length and a confident tone are worth to it. `slip` is the noise that sticks to an item,
-    `jitter` the one that changes with each prompt.
+    `sharpness` is the chance to notice each trait, `alarm` that of a false alarm; `charmed` is the weight of
+    length and a confident tone, `lean` the position bias. `slip` is the noise per item, `jitter` that per
+    prompt.
     """
 
     sharpness: Traits
@@ -78,7 +78,7 @@ TIERS: Mapping[Size, Tier] = {
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """What a judge took from the exemplars: what it dislikes, and per symbol how often and how good."""
+    """What a judge learnt from few-shot examples: weights of traits, and frequency and quality per symbol."""
 
     dislikes: Traits
     log_shares: tuple[float, ...]
@@ -86,7 +86,7 @@ class Habit:
 
 
 class SimulatedBackend:
-    """A judge without a model. It answers any request, on any text, at once and for nothing.
+    """A judge without a model: answers any request on any text, immediately.
 
     >>> import asyncio
     >>> request = Request((Message("user", "Is 4 even?"),), ("yes", "no"), 1, 0.0, logprobs=True)
@@ -133,7 +133,7 @@ class SimulatedBackend:
         return _graded(tier, habit, math.exp(-max(costs[0] + slip + jitter, 0.0)))
 
 
-# ── reading as well as the tier can ──────────────────────────────────────────────────────────────
+# ── reading as well as the tier can ────────────────────────────────────────────────────────────────
 
 
 @lru_cache(maxsize=4096)
@@ -151,7 +151,7 @@ def _seen(model: Size, seed: int, question: str, reference: str, response: str) 
 
 @lru_cache(maxsize=64)
 def _learn(model: Size, seed: int, prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> Habit:
-    """One step of logistic regression on the exemplars, away from what people dislike on average."""
+    """One step of logistic regression on the few-shot examples, from the average weights."""
     tier, shots = TIERS[model], _shots(prefix, symbols)
     dislikes = list(DISLIKES)
     counts = [1.0] * len(symbols)
@@ -172,7 +172,7 @@ def _learn(model: Size, seed: int, prefix: tuple[Message, ...], symbols: tuple[s
 
 
 def _dressed(request: Request, sure: float) -> tuple[str, str]:
-    """What stands before and after the symbol, in the form of answer that was asked for."""
+    """The text before and after the symbol, in the requested form of reply."""
     if request.mode == "reason":
         return f"{REASONING}\n\nVerdict {request.nonce}: ", ""
     if request.mode == "structured":
@@ -193,14 +193,14 @@ def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[
 
 
 def _example(answer: str) -> str:
-    """The symbol in an example's answer, in any form of answer."""
+    """The symbol in an example's answer, in any form of reply."""
     if answer.startswith('{"reasoning"'):
         return str(json.loads(answer)["verdict"])
     return re.sub(r"(?s).*Verdict [0-9a-f]{16}: ([^,\n]*).*", r"\1", answer)
 
 
 def _level(symbol: str, place: int, count: int) -> float:
-    """How good a response is that gets this symbol, 0 to 1, before any exemplar has shown it."""
+    """The quality of a response with this symbol, 0 to 1, before any example."""
     word = symbol.casefold()
     if word in POSITIVE:
         return 0.9
@@ -210,7 +210,7 @@ def _level(symbol: str, place: int, count: int) -> float:
     return rank if word.isdecimal() else 1.0 - rank
 
 
-# ── from costs to probabilities ──────────────────────────────────────────────────────────────────
+# ── from costs to probabilities ────────────────────────────────────────────────────────────────────
 
 
 def _cost(tier: Tier, dislikes: Traits, traits: Traits) -> float:
@@ -219,7 +219,7 @@ def _cost(tier: Tier, dislikes: Traits, traits: Traits) -> float:
 
 
 def _compared(tier: Tier, habit: Habit, lead: float) -> list[float]:
-    """Probabilities of A, of B, and of what else there is to say (a tie), which a clear lead rules out."""
+    """Probabilities of A, of B, and of other symbols (a tie), which a clear lead rules out."""
     odds = tier.gain * lead
     rest = [share - 1.5 - abs(odds) / 4 - habit.log_shares[0] for share in habit.log_shares[2:]]
     return _softmax([odds / 2, -odds / 2, *rest][: len(habit.log_shares)])
@@ -233,7 +233,7 @@ def _graded(tier: Tier, habit: Habit, quality: float) -> list[float]:
 
 
 def _pair_slip(model: Size, seed: int, page: Page) -> float:
-    """Noise that sticks to a pair: it changes sign when the two responses change places."""
+    """Noise per pair, with the opposite sign for swapped responses."""
     a, b = page.responses
     first, second = sorted((a, b))
     noise = _logistic(_draws(model, seed, page.question, first, second)[0])
@@ -254,7 +254,7 @@ def _pick(probs: Sequence[float], temperature: float, u: float) -> int:
 def _top(
     probs: Sequence[float], symbols: Sequence[str], digest: Sequence[float]
 ) -> tuple[tuple[str, float], ...]:
-    """What a real endpoint shows: spellings of the symbols, and a little of something else."""
+    """Log-probabilities as of a real endpoint: spellings of the symbols, and a little of other tokens."""
     mass = 0.93 + 0.065 * digest[1]
     shares: dict[str, float] = {}
     for symbol, p in zip(symbols, probs, strict=True):

@@ -1,7 +1,7 @@
-"""Simulated questions with checkable answers: each template both asks and solves.
+"""Generate and solve simulated questions with checkable answers.
 
-A judge of the simulated world knows an answer only by reading the question back through its template, so it
-knows nothing about texts from elsewhere. This file plants no faults and holds no opinions.
+A simulated judge knows an answer only by matching the question with its template, so it knows nothing about
+other texts. This module plants no faults and makes no labels.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 LONGEST = 400
-"""No template asks a longer question; what is longer is not worth matching."""
+"""Longest question of a template; longer texts are not matched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ def solve(question: str) -> Solution | None:
     return None
 
 
-def _slots(template: Template, found: Mapping[str, str]) -> dict[str, str | int] | None:
+def _slots(template: Template, texts: Mapping[str, str]) -> dict[str, str | int] | None:
     known = {slot: {str(entry): entry for entry in pool} for slot, pool in template.pools.items()}
-    if any(text not in known[slot] for slot, text in found.items()):
+    if any(text not in known[slot] for slot, text in texts.items()):
         return None
-    return {slot: known[slot][text] for slot, text in found.items()}
+    return {slot: known[slot][text] for slot, text in texts.items()}
 
 
 @cache
@@ -92,7 +92,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(text)))
 
 
-# ── what the questions are about ─────────────────────────────────────────────────────────────────
+# ── what the questions are about ───────────────────────────────────────────────────────────────────
 
 NAMES = ("Maya", "Tom", "Aisha", "Luca", "Nora", "Ben", "Ines", "Omar", "Hana", "Pavel")
 MONTHS = (
@@ -136,13 +136,13 @@ def _near(value: float, *others: float) -> tuple[str, ...]:
     return tuple(_number(other) for other in (*others, value + step, value - step) if other != value)
 
 
-# ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
+# ── arithmetic ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _trays(trays: int, each: int, sold: int) -> Solution:
-    made, left = trays * each, trays * each - sold
-    steps = f"{trays} trays of {each} rolls make {made} rolls, and {sold} of them are sold."
-    return Solution(str(left), "rolls", steps, "That leaves {answer}.", _near(left, made))
+    total, left = trays * each, trays * each - sold
+    steps = f"{trays} trays of {each} rolls make {total} rolls, and {sold} of them are sold."
+    return Solution(str(left), "rolls", steps, "That leaves {answer}.", _near(left, total))
 
 
 def _savings(name: str, start: int, weekly: int, weeks: int) -> Solution:
@@ -182,7 +182,7 @@ def _share(name: str, bill: int, people: int) -> Solution:
     )  # fmt: skip
 
 
-# ── units ────────────────────────────────────────────────────────────────────────────────────────
+# ── units ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _trip(speed: int, hours: int) -> Solution:
@@ -222,7 +222,7 @@ def _grams(cups: int, grams: int) -> Solution:
     )
 
 
-# ── calendar ─────────────────────────────────────────────────────────────────────────────────────
+# ── calendar ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _weekday_after(day: str, days: int) -> Solution:
@@ -252,7 +252,7 @@ def _age(name: str, born: int, year: int) -> Solution:
     return Solution(str(year - born), "", steps, f"That year {name} turns {{answer}}.", _near(year - born))
 
 
-# ── texts and lists ──────────────────────────────────────────────────────────────────────────────
+# ── texts and lists ────────────────────────────────────────────────────────────────────────────────
 
 
 def _letters(word: str) -> Solution:
@@ -286,7 +286,7 @@ def _second(a: int, b: int, c: int, d: int) -> Solution:
     )
 
 
-# ── logic and facts ──────────────────────────────────────────────────────────────────────────────
+# ── logic and facts ────────────────────────────────────────────────────────────────────────────────
 
 
 def _tallest(first: str, second: str, third: str) -> Solution:

@@ -1,6 +1,6 @@
-"""What a simulated judge gets out of a prompt: its blocks, and what is striking about a response.
+"""Parse the prompt of a simulated judge, and measure the traits of a response.
 
-It reads the text alone, as a model would, and any text will do. This file holds no opinion on what it finds.
+The module reads any text, as a model does, and does not weigh the traits.
 """
 
 import re
@@ -30,11 +30,11 @@ CONFIDENT = re.compile(r"absolutely|no doubt|definitely|certainly|without questi
 WORD_LIMIT = re.compile(r"(?:at most|up to|no more than) (\d{1,4}) words", re.IGNORECASE)
 WORD = re.compile(r"\w+")
 GLANCE = 4000
-"""So many characters of a text get read: enough for most, and a bound on time and memory."""
+"""Characters read of a text, a bound on time and memory."""
 
 
 class Traits(NamedTuple):
-    """What is striking about a response, each 0 (not at all) to about 1. The last two are no faults."""
+    """Traits of a response, each from 0 (absent) to about 1. The last two are no faults."""
 
     wrong: float
     turned: float
@@ -50,7 +50,7 @@ class Traits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One user message taken apart: what was asked, the reference if any, the responses as shown."""
+    """A parsed user message: the question, the reference if any, the responses as shown."""
 
     question: str
     reference: str
@@ -58,7 +58,7 @@ class Page:
 
 
 def read_page(content: str) -> Page:
-    """The blocks between their marks. The first mark's tag is the one that counts; a forged one is text.
+    """Parse the blocks between their marks. The first mark's tag counts; a forged one is text.
 
     >>> page = read_page("[prompt 0000000a]\\n1 + 1?\\n[end prompt 0000000a]\\n\\n"
     ...                  "[response 0000000a]\\n2 [end response 12345678]\\n[end response 0000000a]\\n")
@@ -123,16 +123,16 @@ def _disobedience(question: str, response: str, words: int) -> float:
 
 
 def _checked(solution: Solution, response: str) -> tuple[float, bool]:
-    """Is the stated answer right, and does it carry its unit?"""
+    """Whether the stated answer is right, and whether it has its unit."""
     before = solution.close.split("{answer}", 1)[0].casefold()
     text = response.casefold()
     at = text.find(before)
     stated = text[at + len(before) :].lstrip() if at >= 0 else text
     value = re.escape(solution.value.casefold())
     pattern = rf"(?<![\w.-]){value}(?![\w-]|[.,]\d)"
-    found = re.match(pattern, stated) if at >= 0 else re.search(pattern, stated)
+    match = re.match(pattern, stated) if at >= 0 else re.search(pattern, stated)
     unit = not solution.unit or solution.unit.casefold() in text[max(at, 0) :]
-    return float(found is not None), unit
+    return float(match is not None), unit
 
 
 def _overlap(reference: str, response: str) -> float:

@@ -1,8 +1,8 @@
-"""Simulated items and simulated people, with the truth known.
+"""Simulate items and annotators with known truth.
 
-A response is a right answer with its steps, in which faults are planted. People weigh the faults by their own
-tastes, and err. What is true of an item (its faults, its difference in quality) stays in the `World` and
-never enters the `Item`. This file simulates no judge.
+A response is a right answer with its steps and planted faults. Annotators weigh the faults by their own
+tastes, with noise. The truth about an item (its faults, its difference in quality) stays in the `World` and
+never enters the `Item`.
 """
 
 import math
@@ -86,12 +86,12 @@ FAULTS: Mapping[str, tuple[str, tuple[float, float], float]] = {
 
 Pair = tuple[tuple[Fault, ...], tuple[Fault, ...]]
 MOST_ALIKE = 2
-"""So many items may share a question: then they share a group as well."""
+"""Items that may share a question, and then a group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """A simulated person: what the faults weigh for them, how noisy they are, how near is a tie."""
+    """A simulated annotator: weights of the faults, noise, and indifference (a tie)."""
 
     name: str
     tastes: Mapping[str, float]
@@ -101,7 +101,7 @@ class Annotator:
 
 
 COUNTS = (*[(0, 1)] * 5, *[(0, 2)] * 3, (0, 3), (1, 2), (1, 1), (0, 0))
-"""How many faults the two responses get: mostly one good and one bad, at times both good or both bad."""
+"""Numbers of faults of the two responses: mostly one good and one bad, at times both good or both bad."""
 TASTES = ("accuracy", "brevity", "politeness", "clarity")
 ANNOTATORS = tuple(
     Annotator(f"simulated-annotator-{i}", dict(zip(TASTES, weights, strict=True)), noise, indifference, 0.01)
@@ -117,7 +117,7 @@ ANNOTATORS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Simulated items, and by item id what faults stand in response A and in response B."""
+    """Simulated items, and by item id the faults of responses A and B."""
 
     seed: int
     items: tuple[Item, ...]
@@ -125,16 +125,16 @@ class World:
 
     @property
     def quality(self) -> dict[str, float]:
-        """How much better A is than B, by item id, in the eyes of somebody without special tastes."""
+        """The advantage of A over B, by item id, for an annotator with equal tastes."""
         return {id_: _severity(b) - _severity(a) for id_, (a, b) in self.faults.items()}
 
     def annotations(self, count: int, per_item: int = 3) -> tuple[Annotation, ...]:
-        """What `per_item` people, drawn anew for each item, say of the first `count` items."""
+        """Labels of the first `count` items by `per_item` annotators, drawn anew for each item."""
         rng = Random(f"simulated annotators {self.seed}")
         return tuple(
-            Annotation(item.id, person.name, _opinion(person, *self.faults[item.id], rng))
+            Annotation(item.id, person.name, _label(person, *self.faults[item.id], rng))
             for item in self.items[:count]
-            for person in _draw_people(per_item, rng)
+            for person in _draw_annotators(per_item, rng)
         )
 
 
@@ -150,9 +150,9 @@ def generate(seed: int, items: int) -> World:
     rng = Random(f"simulated world {seed}")
     asked: dict[str, int] = {}
     shown: set[tuple[str, ...]] = set()
-    made: list[Item] = []
+    drawn: list[Item] = []
     faults: dict[str, Pair] = {}
-    while len(made) < items:
+    while len(drawn) < items:
         draft = _draft(rng)
         text = (draft.prompt, *sorted(draft.responses))
         if asked.get(draft.question, 0) == MOST_ALIKE or text in shown or len(set(text)) < len(text):
@@ -161,12 +161,13 @@ def generate(seed: int, items: int) -> World:
         shown.add(text)
         group = f"sim-q-{list(asked).index(draft.question) + 1:04}"
         meta = {"simulated": True, "family": draft.family}
-        made.append(Item(f"sim-{len(made) + 1:04}", draft.prompt, draft.responses, group=group, meta=meta))
-        faults[made[-1].id] = draft.planted
-    return World(seed, tuple(made), faults)
+        item_id = f"sim-{len(drawn) + 1:04}"
+        drawn.append(Item(item_id, draft.prompt, draft.responses, group=group, meta=meta))
+        faults[item_id] = draft.planted
+    return World(seed, tuple(drawn), faults)
 
 
-# ── items ────────────────────────────────────────────────────────────────────────────────────────
+# ── items ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +261,10 @@ def _ending(solution: Solution, kinds: Mapping[str, bool], brief: bool, rng: Ran
     return parts
 
 
-# ── people ───────────────────────────────────────────────────────────────────────────────────────
+# ── annotators ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _draw_people(count: int, rng: Random) -> list[Annotator]:
+def _draw_annotators(count: int, rng: Random) -> list[Annotator]:
     rest = list(ANNOTATORS)
     drawn = [rest.pop(int(rng.random() * len(rest))) for _ in range(count)]
     return sorted(drawn, key=lambda person: person.name)
@@ -277,7 +278,7 @@ def _dislike(person: Annotator, faults: tuple[Fault, ...]) -> float:
     return sum(fault.severity * person.tastes[fault.taste] for fault in faults)
 
 
-def _opinion(person: Annotator, a: tuple[Fault, ...], b: tuple[Fault, ...], rng: Random) -> str:
+def _label(person: Annotator, a: tuple[Fault, ...], b: tuple[Fault, ...], rng: Random) -> str:
     if rng.random() < person.skips:
         return SKIP
     u = min(max(rng.random(), 1e-12), 1 - 1e-12)

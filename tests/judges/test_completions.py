@@ -1,0 +1,152 @@
+"""The dialect of chat completions: retry headers and parsing of answers."""
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustescalate.judges.completions import backoff, parse_completion, retry_after
+from trustescalate.judges.reply_parsing import read_verdict
+
+pytestmark = pytest.mark.slow
+AB = ("A", "B")
+
+
+# ── retry headers ──────────────────────────────────────────────────────────────────────────────────
+
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+LATER = "Wed, 21 Oct 2026 07:28:07 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "20", "retry-after": "1"}, 0.02),
+        ({"retry-after": LATER, "date": DATE}, 7.0),
+        ({"retry-after": DATE, "date": LATER}, 0.0),
+        ({"retry-after": LATER}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset-tokens": "2d", "x-ratelimit-reset-requests": "1s"}, 1.0),
+        (
+            {
+                "x-ratelimit-reset-tokens": "9s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-requests": "3",
+            },
+            9.0,
+        ),
+        ({"x-ratelimit-reset-tokens": ""}, None),
+        ({"x-ratelimit-reset-tokens": "later"}, None),
+    ],
+)
+def test_every_way_to_say_when(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_without_a_word_the_wait_is_exponential_with_full_jitter() -> None:
+    rng = random.Random(3)
+    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0), (7, 30.0), (2000, 30.0)):
+        waits = [backoff(min(attempt, 900), {"retry-after": "0"}, rng) for _ in range(300)]
+        assert 0 <= min(waits) < 0.1 * most
+        assert 0.9 * most < max(waits) <= most
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["retry-after", "retry-after-ms", "date", "x-ratelimit-reset-tokens"]), st.text()
+    )
+)
+def test_no_header_crashes_the_retry(headers: dict[str, str]) -> None:
+    seconds = retry_after(headers)
+    assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
+
+
+# ── answers ────────────────────────────────────────────────────────────────────────────────────────
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "message",
+                    "content",
+                    "logprobs",
+                    "top_logprobs",
+                    "token",
+                    "logprob",
+                    "usage",
+                    "text",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=50) | values.map(lambda v: json.dumps(v).encode()))
+def test_every_body_is_parsed_or_rejected(content: bytes) -> None:
+    reply = parse_completion(content)
+    assert reply is None or read_verdict(reply, AB)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values, values, values)
+def test_every_choice_is_parsed(message: Any, logprobs: Any, usage: Any) -> None:
+    choice = {"message": {"content": message, "refusal": usage}, "logprobs": {"content": [logprobs]}}
+    reply = parse_completion(json.dumps({"choices": [choice], "usage": usage}).encode())
+    assert reply is not None
+    read_verdict(reply, AB)
+
+
+def test_deep_json_is_no_completion() -> None:
+    assert parse_completion(b"[" * 100_000) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None}, ""),
+        ({"content": None, "reasoning_content": "A\nA"}, ""),
+        ({"content": [{"type": "text", "text": "Verdict: "}, {"type": "text", "text": "A"}]}, "Verdict: A"),
+        ({"content": "\x00A\x1b"}, "\x00A\x1b"),
+        ({}, ""),
+    ],
+)
+def test_shapes_of_a_message(message: dict[str, Any], text: str) -> None:
+    choice = {"message": message, "finish_reason": "length"}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert (reply.text, reply.finish, reply.tokens, reply.failure) == (text, "length", None, None)
+
+
+def test_the_generated_token_is_among_its_alternatives() -> None:
+    entry = {"token": "B", "logprob": -3.0, "top_logprobs": [{"token": "A", "logprob": -0.1}]}
+    choice = {"message": {"content": "B"}, "logprobs": {"content": [entry, {"token": "."}]}}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert reply.tokens is not None
+    assert reply.tokens[0].top == (("A", -0.1), ("B", -3.0))
+    assert reply.tokens[1].top == ()

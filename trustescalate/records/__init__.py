@@ -4,29 +4,31 @@ This package holds no I/O and no statistics. Reading and writing them as JSON is
 """
 
 from trustescalate.records.certificate import (
-    Annotator,
-    AnnotatorAgreement,
     Attempt,
     Batch,
-    Bin,
     CalibrationRow,
     Certificate,
     Checkpoint,
     Clusters,
-    Coefficient,
     GroupGuarantee,
-    HumanAgreement,
     InterimAnalysis,
     JudgeBinding,
-    JudgeDiagnostics,
     LeftOut,
-    Pair,
     PolicyTest,
     Pooling,
     Region,
-    StandIn,
     Unseen,
     Weighting,
+)
+from trustescalate.records.diagnostics import (
+    Annotator,
+    AnnotatorAgreement,
+    Bin,
+    Coefficient,
+    HumanAgreement,
+    JudgeDiagnostics,
+    Pair,
+    StandIn,
 )
 from trustescalate.records.judging import (
     FAILURES,

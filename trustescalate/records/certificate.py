@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trustescalate.records import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
@@ -31,127 +32,6 @@ class PolicyTest:
     drawn: int | None = None  # claim "batch" only
     loss: float | None = None  # sum of fractional losses; None where every loss is 0 or 1
     seen: int | None = None  # with a region: rows accepted among the `Region.judged` ones, as for `cost`
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """One bar of a reliability diagram: scores in [low, high], their count and mean, and the correct ones."""
-
-    low: float
-    high: float
-    count: int
-    mean_score: float
-    correct: int
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeDiagnostics:
-    """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
-
-    A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
-    all or no verdicts are right; `kappa` is None when chance agreement is complete.
-    """
-
-    judge: str
-    n: int
-    agreements: int
-    interval: tuple[float, float]
-    kappa: float | None
-    ece: float | None
-    brier: float | None
-    auroc: float | None
-    bins: tuple[Bin, ...]
-    votes: int
-    failures: Mapping[str, int]
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class HumanAgreement:
-    """Human leave-one-out agreement on the certification rows, and the largest attainable agreement there.
-
-    Leave-one-out agreement (`agreements` of `comparisons` of one annotator with the majority of the others)
-    is no upper limit for a judge. The limit is, for agreement with the majority, the share `decidable` of
-    `rows` that have one; for agreement with an annotator drawn at random, `largest_share`, the mean over rows
-    of the agreement of the best verdict. Both come with 95 % intervals.
-    """
-
-    annotators: int
-    comparisons: int
-    agreements: int
-    interval: tuple[float, float]
-    rows: int = 0
-    decidable: int = 0
-    decidable_interval: tuple[float, float] = (0.0, 1.0)
-    largest_share: float = 1.0
-    largest_share_interval: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficient:
-    """A coefficient of inter-annotator agreement, with a two-sided 95 % `interval` or a `reason`."""
-
-    name: str
-    value: float | None
-    interval: tuple[float, float] | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Annotator:
-    """The labels of one annotator on the certification rows, and their agreement with other annotators.
-
-    `agreements` of `comparisons` run over every other annotator on every row that both labelled. `seconds` is
-    the median time of an answer, skips included, over the `timed` answers with a known time.
-    """
-
-    name: str
-    opinions: int
-    ties: int
-    skips: int
-    agreements: int
-    comparisons: int
-    timed: int = 0
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Agreement of two annotators on the rows that both labelled."""
-
-    first: str
-    second: str
-    agreements: int
-    comparisons: int
-
-
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """One judge compared with one annotator (`stats.annotators.alternative_annotator_test`)."""
-
-    judge: str
-    annotator: str
-    rows: int
-    advantage: float
-    p_value: float
-    beaten: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatorAgreement:
-    """Inter-annotator agreement on the certification rows. No guarantee rests on it.
-
-    `stand_ins` has an entry for each judge and each annotator with at least `min_rows` comparable rows, with
-    three annotators or more; `epsilon` is the advantage that a judge's price is worth. `pairs` is empty
-    where there are too many annotators to list.
-    """
-
-    coefficients: tuple[Coefficient, ...]
-    annotators: tuple[Annotator, ...]
-    pairs: tuple[Pair, ...]
-    stand_ins: tuple[StandIn, ...]
-    epsilon: float
-    min_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +203,99 @@ class LeftOut:
     others: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Certificate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CertificateClaim:
+    """What is claimed of which items, and on which assumptions."""
+
+    schema: int
+    status: Literal["certified", "expected", "none"]
+    reason: str  # why nothing was certified
+    advice: str  # what would help
+    claim: Literal["population", "batch", "expected"]
+    alpha: float
+    delta: float
+    task: Task
+    label_policy: Against  # human label that verdicts must agree with
+    assumptions: tuple[str, ...]
+    batch: Batch | None = None
+    group_by: str | None = None  # field whose values have a guarantee each
+    clusters: Clusters | None = None
+    weighting: Weighting | None = None
+    region: Region | None = None
+    attempt: Attempt | None = None  # which test of these labels this is
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CertificateTests:
+    """How policies were tested, on how many rows, and which one passed and is used."""
+
+    path: str
+    procedure: str
+    prefer: str
+    n: int  # certification rows of the claim
+    no_majority: int  # of these, rows without a majority label, or skipped by everybody
+    dropped_ties: int  # rows outside the claim as ties; with the claim "batch" every row is inside
+    skipped: int = 0  # by everybody: among `n`, or outside the claim with `task.skips == "outside"`
+    contested_ties: int = 0  # rows of the claim that some annotators call a tie, where ties are dropped
+    method: Literal["exact", "betting", "clusters"] = "exact"
+    """Test of each policy: "exact" from counts, else by betting on rows ("betting") or on whole clusters
+    ("clusters") in an order drawn by the seed: then a p-value needs the votes and labels themselves."""
+    tests: tuple[PolicyTest, ...]
+    chosen: int | None  # index in `tests` of the policy used
+    thresholds: tuple[float | None, ...] | None
+    coverage_lower: float | None
+    stack: Pooling | None = None  # how tiers are pooled, where any test is `pooled`
+    groups: tuple[GroupGuarantee, ...] = ()
+    interim: InterimAnalysis | None = None
+    calibration: tuple[CalibrationRow, ...] = ()
+    """With the claim "expected": the rows from which a run finds its thresholds."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CertificateJudges:
+    """The judges that the certificate is bound to, and how their votes become a score."""
+
+    judges: tuple[JudgeBinding, ...]
+    estimator: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CertificateProvenance:
+    """What the certificate was made from, with which protocol, when and by which version."""
+
+    roles: Mapping[str, tuple[str, ...]]
+    """Item ids by role: exemplars, dev, certify, holdout; pilot (unlabelled); with the claim "batch" also the
+    rest of the batch, of which pilot and certify are parts too; region."""
+    protocol: str  # digest of everything that was decided before a label was read
+    data_digest: str
+    seed: int
+    version: str
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CertificateSecondary:
+    """Statistics that no guarantee rests on."""
+
+    diagnostics: tuple[JudgeDiagnostics, ...]
+    human_agreement: HumanAgreement | None
+    annotator_agreement: AnnotatorAgreement | None = None  # None with fewer than two annotators
+    overall: Overall | None = None
+    """Mean over all items as the last judge sees them, whatever the result of the test; None for the claim
+    "batch"."""
+    left_out: LeftOut | None = None  # evidence on unseen values of a field
+    radius: float | None = None
+    """Robustness radius of the chosen policy from its upper limit at the level of its test."""
+    band: tuple[Checkpoint, ...] = ()
+    """Simultaneous limits on the risk of some policies, with probability at least 1 - `delta` (times the
+    share of the `attempt`); "exact" only."""
+
+
+# Fields come in the order of the bases from the last to the first: so the file begins with the claim.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Certificate(
+    CertificateSecondary, CertificateProvenance, CertificateJudges, CertificateTests, CertificateClaim
+):
     """The guarantee, or the reason for "no certificate", with every count needed to recompute it.
 
     `status == "certified"`: with probability at least 1 - `delta` over the draw of the certification rows, at
@@ -347,75 +318,6 @@ class Certificate:
     With a `region`, the rows in the role `region` are tested too, and only the rows in the role `certify`
     stand for all items.
     """
-
-    # the claim
-    schema: int
-    status: Literal["certified", "expected", "none"]
-    reason: str  # why nothing was certified
-    advice: str  # what would help
-    alpha: float
-    delta: float
-    claim: Literal["population", "batch", "expected"]
-    # the tests
-    path: str
-    procedure: str
-    prefer: str
-    estimator: str
-    task: Task
-    label_policy: Against  # human label that verdicts must agree with
-    n: int  # certification rows of the claim
-    no_majority: int  # of these, rows without a majority label, or skipped by everybody
-    dropped_ties: int  # rows outside the claim as ties; with the claim "batch" every row is inside
-    chosen: int | None  # index in `tests` of the policy used
-    thresholds: tuple[float | None, ...] | None
-    coverage_lower: float | None
-    tests: tuple[PolicyTest, ...]
-    # judges
-    judges: tuple[JudgeBinding, ...]
-    diagnostics: tuple[JudgeDiagnostics, ...]
-    human_agreement: HumanAgreement | None
-    # provenance
-    roles: Mapping[str, tuple[str, ...]]
-    """Item ids by role: exemplars, dev, certify, holdout; pilot (unlabelled); with the claim "batch" also the
-    rest of the batch, of which pilot and certify are parts too; region."""
-    protocol: str
-    data_digest: str
-    seed: int
-    version: str
-    created: str
-    assumptions: tuple[str, ...]
-    # more on the tests
-    stack: Pooling | None = None  # where any test is `pooled`
-    batch: Batch | None = None
-    radius: float | None = None
-    """Robustness radius of the chosen policy from its upper limit at the level of its test."""
-    band: tuple[Checkpoint, ...] = ()
-    """Simultaneous limits on the risk of some policies, with probability at least 1 - `delta` (times the
-    share of the `attempt`); "exact" only."""
-    # secondary statistics
-    annotator_agreement: AnnotatorAgreement | None = None  # None with fewer than two annotators
-    # more on the claim
-    group_by: str | None = None
-    groups: tuple[GroupGuarantee, ...] = ()
-    left_out: LeftOut | None = None  # evidence on unseen values of a field
-    method: Literal["exact", "betting", "clusters"] = "exact"
-    """Test of each policy: "exact" from counts, else by betting on rows ("betting") or on whole clusters
-    ("clusters") in an order drawn by the seed: then a p-value needs the votes and labels themselves."""
-    interim: InterimAnalysis | None = None
-    clusters: Clusters | None = None
-    weighting: Weighting | None = None
-    overall: Overall | None = None
-    """Mean over all items as the last judge sees them, whatever the result of the test; None for the claim
-    "batch"."""
-    attempt: Attempt | None = None
-    region: Region | None = None
-    skipped: int = (
-        0  # rows skipped by everybody: among `n`, or outside the claim with `task.skips == "outside"`
-    )
-    contested_ties: int = 0  # rows of the claim that some annotators call a tie, where ties are dropped
-    calibration: tuple[
-        CalibrationRow, ...
-    ] = ()  # claim "expected": the rows from which a run finds thresholds
 
     def _facts(self) -> Mapping[str, object]:
         return {

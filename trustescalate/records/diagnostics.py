@@ -1,0 +1,125 @@
+"""Describe how judges and annotators agree with the human labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability diagram: scores in [low, high], their count and mean, and the correct ones."""
+
+    low: float
+    high: float
+    count: int
+    mean_score: float
+    correct: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeDiagnostics:
+    """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
+
+    A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
+    all or no verdicts are right; `kappa` is None when chance agreement is complete.
+    """
+
+    judge: str
+    n: int
+    agreements: int
+    interval: tuple[float, float]
+    kappa: float | None
+    ece: float | None
+    brier: float | None
+    auroc: float | None
+    bins: tuple[Bin, ...]
+    votes: int
+    failures: Mapping[str, int]
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class HumanAgreement:
+    """Human leave-one-out agreement on the certification rows, and the largest attainable agreement there.
+
+    Leave-one-out agreement (`agreements` of `comparisons` of one annotator with the majority of the others)
+    is no upper limit for a judge. The limit is, for agreement with the majority, the share `decidable` of
+    `rows` that have one; for agreement with an annotator drawn at random, `largest_share`, the mean over rows
+    of the agreement of the best verdict. Both come with 95 % intervals.
+    """
+
+    annotators: int
+    comparisons: int
+    agreements: int
+    interval: tuple[float, float]
+    rows: int = 0
+    decidable: int = 0
+    decidable_interval: tuple[float, float] = (0.0, 1.0)
+    largest_share: float = 1.0
+    largest_share_interval: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A coefficient of inter-annotator agreement, with a two-sided 95 % `interval` or a `reason`."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """The labels of one annotator on the certification rows, and their agreement with other annotators.
+
+    `agreements` of `comparisons` run over every other annotator on every row that both labelled. `seconds` is
+    the median time of an answer, skips included, over the `timed` answers with a known time.
+    """
+
+    name: str
+    opinions: int
+    ties: int
+    skips: int
+    agreements: int
+    comparisons: int
+    timed: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Agreement of two annotators on the rows that both labelled."""
+
+    first: str
+    second: str
+    agreements: int
+    comparisons: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """One judge compared with one annotator (`stats.annotators.alternative_annotator_test`)."""
+
+    judge: str
+    annotator: str
+    rows: int
+    advantage: float
+    p_value: float
+    beaten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorAgreement:
+    """Inter-annotator agreement on the certification rows. No guarantee rests on it.
+
+    `stand_ins` has an entry for each judge and each annotator with at least `min_rows` comparable rows, with
+    three annotators or more; `epsilon` is the advantage that a judge's price is worth. `pairs` is empty
+    where there are too many annotators to list.
+    """
+
+    coefficients: tuple[Coefficient, ...]
+    annotators: tuple[Annotator, ...]
+    pairs: tuple[Pair, ...]
+    stand_ins: tuple[StandIn, ...]
+    epsilon: float
+    min_rows: int

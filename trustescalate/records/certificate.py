@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.records import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
+from trustescalate.records.diagnostics import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall

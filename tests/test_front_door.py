@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import factory
 from tests.support.factory import HOSTILE
+from tests.support.hostile_run import hostile_run
 from tests.support.projects import calibrate, edit, run, write_project
 from trustescalate import Annotation, Decision, Item, Project, ReplayJudge
 from trustescalate.config import BudgetTable
@@ -200,7 +201,7 @@ def test_a_record_shows_its_main_facts(name: str) -> None:
 
 
 def test_a_notebook_shows_hostile_text_escaped() -> None:
-    whole = factory.hostile_run()
+    whole = hostile_run()
     seals = tuple(replace(seal, judge=HOSTILE) for seal in whole.header.certificate.judges)
     for record in (replace(whole.header.certificate, judges=seals), whole, build(whole)):
         page = record._repr_html_()

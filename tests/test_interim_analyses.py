@@ -51,7 +51,8 @@ def test_a_look_is_made_when_there_are_rows_for_it(tmp_path: Path) -> None:
         calibrate(config)
     assert caught.value.hint.startswith("label at least")
     assert not (tmp_path / LEDGER).exists()
-    assert any("first interim analysis needs" in text for text in inspect_project(Project.open(config).config).warnings)
+    warnings = inspect_project(Project.open(config).config).warnings
+    assert any("first interim analysis needs" in text for text in warnings)
     first = calibrate(relabel(tmp_path, 60))
     assert first.interim is not None
     assert (first.interim.number, first.n) == (1, 40)

@@ -134,7 +134,8 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     assert {row.cells[-1].text for row in judges.rows} == {"yes"}
     assert [row.cells[0].text for row in families.rows] == list(dict.fromkeys(a.family for a in attacks()))
     other = replace(found, judges=(replace(found.judges[0], fingerprint="x"), found.judges[1]))
-    (section,) = [s for s in build_calibration(certificate, other).sections if s.slug == "prompt-injection-probe"]
+    sections = build_calibration(certificate, other).sections
+    (section,) = [each for each in sections if each.slug == "prompt-injection-probe"]
     assert [row.cells[-1].text for row in section.tables[0].rows] == ["no", "yes"]
     assert section.text[-1] == "Judges that have changed since the probe: small. Run the probe again."
     (tmp_path / "probe.json").write_text("{}", encoding="utf-8")

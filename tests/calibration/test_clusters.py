@@ -131,7 +131,8 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
         "this is no statement on the share of all released verdicts" in text for text in report.banners
     )
     assert "in this run 1 to 20 items, median 1" in report.clusters
-    assert f"The {len(fresh)} items of the run form 400, of 1 to 20 items, median 1" in render_markdown(report)
+    text = render_markdown(report)
+    assert f"The {len(fresh)} items of the run form 400, of 1 to 20 items, median 1" in text
     verdict, _ = given.gate()
     (labels,) = [check for check in verdict.checks if check.name == "what is counted"]
     assert (labels.status, labels.observed) == ("pass", report.clusters)

@@ -46,9 +46,9 @@ UNIFORM = "draw rows from all items instead: leave out --region"
 
 
 class Walk(NamedTuple):
-    """Items `found` in the region, and the `judged` ones, both in the order of the draw."""
+    """Items `inside` the region, and the `judged` ones, both in the order of the draw."""
 
-    found: list[Item]
+    inside: list[Item]
     judged: list[Item]
 
 
@@ -88,7 +88,7 @@ async def queue_region(
         pool = _pool(data, selected, config.roles.seed)
         counted = 0 if before is not None else min(len(pool), ceil(rows / region.share))
         walk = await _walk(asking, plan, pool, rows, counted, region.share)
-    if not walk.found:
+    if not walk.inside:
         raise NotMeasurable(
             f"none of {len(walk.judged):,} available items is in the region",
             f"add fresh items to [data] items, or {UNIFORM}",
@@ -96,7 +96,7 @@ async def queue_region(
     if before is None:
         counted_on = tuple(item.id for item in walk.judged[:counted])
         write_region(config.folder, replace(region, candidates=counted_on))
-    return write_queue(config, hooks, "region", walk.found, data.annotated, _why(config, region, walk, rows))
+    return write_queue(config, hooks, "region", walk.inside, data.annotated, _why(config, region, walk, rows))
 
 
 class _JudgedItems:
@@ -207,9 +207,9 @@ async def _walk(
 
 
 def _why(config: Config, region: RegionFile, walk: Walk, rows: int) -> str:
-    fewer = f"; there are no more: {rows - len(walk.found):,} are missing" if len(walk.found) < rows else ""
+    fewer = f"; there are no more: {rows - len(walk.inside):,} are missing" if len(walk.inside) < rows else ""
     return (
-        f"{len(walk.found):,} were drawn uniformly at random by the seed {config.roles.seed} from "
+        f"{len(walk.inside):,} were drawn uniformly at random by the seed {config.roles.seed} from "
         f"the items that a policy of expected coverage up to {region.most:.2f} accepts; "
         f"{len(walk.judged):,} items were judged to find them{fewer}. They represent "
         "these items, not all items. Annotate all of them, in this order"

@@ -116,16 +116,16 @@ def read_verdict(
         return Reading((), reply.failure, channel)
     keys = tuple(_bare(symbol) for symbol in symbols)
     text = _without_thoughts(reply.text, material)
-    found = _READERS[mode](text, reply.finish == "length", _Asked(keys, nonce, material))
-    if isinstance(found, str):
-        cut = reply.finish == "length" and found in ("none", "malformed")
-        return Reading((), "truncated" if cut else found, channel)
-    if found.confidence is not None:
-        stated = found.confidence
-        return Reading(tuple(stated * (i == found.symbol) for i in range(len(symbols))), None, channel)
+    verdict = _READERS[mode](text, reply.finish == "length", _Asked(keys, nonce, material))
+    if isinstance(verdict, str):
+        cut = reply.finish == "length" and verdict in ("none", "malformed")
+        return Reading((), "truncated" if cut else verdict, channel)
+    if verdict.confidence is not None:
+        stated = verdict.confidence
+        return Reading(tuple(stated * (i == verdict.symbol) for i in range(len(symbols))), None, channel)
     if reply.tokens is None:
-        return Reading(tuple(float(i == found.symbol) for i in range(len(symbols))), None, channel)
-    return _weighed(reply.tokens, reply.text, found, keys)
+        return Reading(tuple(float(i == verdict.symbol) for i in range(len(symbols))), None, channel)
+    return _weighed(reply.tokens, reply.text, verdict, keys)
 
 
 def is_symbol(text: str, symbols: tuple[str, ...]) -> bool:
@@ -158,13 +158,13 @@ def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token,
     return tuple(kept)
 
 
-def _weighed(tokens: Sequence[Token], text: str, found: _Verdict, keys: tuple[str, ...]) -> Reading:
+def _weighed(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...]) -> Reading:
     """The log-probabilities at a verdict's place, unless they are another verdict's."""
-    token = _token_at(tokens, text, found, keys)
+    token = _token_at(tokens, text, verdict, keys)
     if token is None:
         return Reading((), "no_logprobs", "logprobs")
     weighed = _weigh(token, keys)
-    if weighed.probs and weighed.probs[found.symbol] < OVERRULED * max(weighed.probs):
+    if weighed.probs and weighed.probs[verdict.symbol] < OVERRULED * max(weighed.probs):
         return Reading((), "conflict", "logprobs")
     return weighed
 
@@ -190,14 +190,14 @@ def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
 
 
 def _direct(text: str, cut: bool, asked: _Asked) -> _Verdict | str:
-    found = sorted(_verdicts(text, asked.keys))
-    if not found and cut:
-        found = list(_cut_verdict(text, asked.keys))
-    if not found:
+    verdicts = sorted(_verdicts(text, asked.keys))
+    if not verdicts and cut:
+        verdicts = list(_cut_verdict(text, asked.keys))
+    if not verdicts:
         return "none"
-    if len({verdict.symbol for verdict in found}) > 1:
+    if len({verdict.symbol for verdict in verdicts}) > 1:
         return "multiple"
-    return next(iter(_own(found, text, asked)), "echo")
+    return next(iter(_own(verdicts, text, asked)), "echo")
 
 
 def _reasoned(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa: ARG001
@@ -209,10 +209,10 @@ def _reasoned(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa: A
 
 
 def _stated(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa: ARG001
-    found = _on_the_line(text, asked, _with_confidence)
-    if isinstance(found, str):
-        return found
-    return "no_confidence" if not found.confidence else found
+    verdict = _on_the_line(text, asked, _with_confidence)
+    if isinstance(verdict, str):
+        return verdict
+    return "no_confidence" if not verdict.confidence else verdict
 
 
 def _structured(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa: ARG001
@@ -236,13 +236,13 @@ def _structured(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa:
 def _only_object(body: str) -> list[tuple[str, Any]] | str:
     """The members of the one JSON object of a text, in their order, or a failure."""
     try:
-        found, end = _JSON.raw_decode(body)
+        parsed, end = _JSON.raw_decode(body)
     except (ValueError, RecursionError):
         return "malformed"
     rest = body[end:].strip(" \t\r\n,")
     if rest:
         return "multiple" if rest.startswith("{") else "malformed"
-    return found.members if isinstance(found, _Object) else "malformed"
+    return parsed.members if isinstance(parsed, _Object) else "malformed"
 
 
 def _unfenced(text: str) -> str:
@@ -271,7 +271,7 @@ def _on_the_line(
     text: str, asked: _Asked, read: "Callable[[str, int, _Asked], _Verdict | None]"
 ) -> _Verdict | str:
     """The verdict on the lines that hold the nonce after a few leading words; all of them must agree."""
-    found: set[tuple[int, float | None]] = set()
+    distinct: set[tuple[int, float | None]] = set()
     first: _Verdict | None = None
     repeated, start = False, 0
     for line in text.splitlines(keepends=True) if asked.nonce else ():
@@ -282,11 +282,11 @@ def _on_the_line(
             repeated |= verdict is None and _is_cue(rest, asked.keys)
             if verdict is not None:
                 first = first or verdict
-                found.add((verdict.symbol, verdict.confidence))
+                distinct.add((verdict.symbol, verdict.confidence))
         start += len(line)
     if first is None:
         return "echo" if repeated else "none"
-    return first if len(found) == 1 else "multiple"
+    return first if len(distinct) == 1 else "multiple"
 
 
 def _plain(rest: str, start: int, asked: _Asked) -> _Verdict | None:
@@ -325,12 +325,12 @@ def _without_thoughts(text: str, material: Sequence[str]) -> str:
     return " " * end + text[end:]
 
 
-def _own(found: Sequence[_Verdict], text: str, asked: _Asked) -> list[_Verdict]:
+def _own(verdicts: Sequence[_Verdict], text: str, asked: _Asked) -> list[_Verdict]:
     """The verdicts that no shown text contains in the same words; all in a reply of one symbol."""
     if _equal(text, asked.keys) is not None:
-        return list(found)
-    quoted = {words: _is_quoted(words, asked) for words in {verdict.words for verdict in found}}
-    return [verdict for verdict in found if not quoted[verdict.words]]
+        return list(verdicts)
+    quoted = {words: _is_quoted(words, asked) for words in {verdict.words for verdict in verdicts}}
+    return [verdict for verdict in verdicts if not quoted[verdict.words]]
 
 
 def _is_quoted(words: str, asked: _Asked) -> bool:

@@ -65,8 +65,8 @@ class ChatText:
             forms = {form for s in symbols for form in (s, s.lower(), s.upper(), s.capitalize())}
             heads = {space + form[:n] for form in forms for space in ("", "▁", "Ġ") for n in _lengths(form)}
             encoded = [self._ids(space + form)[:1] for form in sorted(forms) for space in ("", " ")]
-            found = {self._vocabulary[head] for head in heads if head in self._vocabulary}
-            self._spellings[symbols] = sorted(found.union(*encoded))
+            tokens = {self._vocabulary[head] for head in heads if head in self._vocabulary}
+            self._spellings[symbols] = sorted(tokens.union(*encoded))
         return self._spellings[symbols]
 
     def decoded(self, ids: Sequence[int]) -> str:

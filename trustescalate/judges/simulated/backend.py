@@ -184,11 +184,11 @@ def _dressed(request: Request, sure: float) -> tuple[str, str]:
 
 def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[Page, int]]:
     return [
-        (read_page(shown.content), symbols.index(said))
+        (read_page(shown.content), symbols.index(label))
         for shown, answer in pairwise(prefix)
         if shown.role == "user"
         and answer.role == "assistant"
-        and (said := _example(answer.content)) in symbols
+        and (label := _example(answer.content)) in symbols
     ]
 
 

@@ -303,8 +303,8 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     torn = [row for row in judged.decisions if row.reason.endswith("have no majority")]
     assert len(by_people) + len(torn) == len(certificate.roles["certify"])
     report = build(judged)
-    assert "people's own" in report.claim
-    assert f"{len(by_people):,} with people's labels" in report.claim
+    assert "are human labels" in report.claim
+    assert f"{len(by_people):,} with human labels" in report.claim
     by_judges = [row for row in judged.decisions if row.judge is not None]
     assert report.measures.coverage.counts == (len(by_judges), len(judged.items))
     assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report)

@@ -167,7 +167,7 @@ def test_the_environment_is_read(done: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "option", "value", "message"),
     [
-        ("monitor", "RUN", "latest", "says which run was audited"),
+        ("monitor", "RUN", "latest", "names the audited run"),
         ("label queue", "FOR", "nonsense", "--for"),
         ("import", "FORMAT", "nonsense", "nonsense"),
         ("export", "AS", "nonsense", "nonsense"),

@@ -117,7 +117,13 @@ def certify(
 
 
 def certify_rows(rows: Rows, rule: TestRule[FloatArray | Plan | Literal["tierwise"]]) -> Certified:
-    """As `certify`, by a rule that was fixed without the rows."""
+    """As `certify`, by a rule that was fixed without the rows.
+
+    >>> ones = np.ones((60, 1), dtype=int)
+    >>> rows = Rows(0.9 * ones, ones, ones[:, 0], 1.0 * ones)
+    >>> certify_rows(rows, TestRule(0.1, 0.1, np.array([[0.5]]))).chosen
+    0
+    """
     path, n = rule.path, len(rows.truth)
     if isinstance(path, str):
         if path != "tierwise":

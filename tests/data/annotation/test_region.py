@@ -224,7 +224,7 @@ def test_without_one_row_from_all_items_nothing_is_said_of_them(tmp_path: Path) 
     [
         ('path = "tierwise"', "", "tierwise"),
         ('path = "common"\nclaim = "batch"\nlabel_budget = 30', "", "batch"),
-        ('path = "common"\ncluster_test = "betting"\nlargest_cluster = 4', "", "clusters"),
+        ('path = "common"\ncluster_test = "betting"\nlargest_cluster = 4', "", "cluster_test"),
         ('path = "common"\ninterim = [20, 40]', "", "interim"),
         ('path = "common"\nweight = "meta.w"\nweight_bound = 2.0\nweight_source = "known"', "", "weight"),
         ('path = "common"', '[groups]\nby = "meta.language"', "by"),

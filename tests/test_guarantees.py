@@ -316,7 +316,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     notes.write_text(
         notes.read_text() + json.dumps({"item_id": first, "annotator": "x", "label": "A"}) + "\n"
     )
-    with pytest.raises(CertificateMismatch, match="people's labels"):
+    with pytest.raises(CertificateMismatch, match="the human labels of the drawn rows"):
         run(config)
 
 

@@ -183,4 +183,4 @@ def test_votes_that_a_join_crossed_are_refused(tmp_path: Path) -> None:
             (judge,) = wanted["judge"]
             assert found.votes(item_id, judge["judge"]) == [("AB", judge["verdict"])]
     assert found.result.refused == 8
-    assert all("crossed" in why for why in found.result.rejected)
+    assert all("product of the join" in why for why in found.result.rejected)

@@ -1,6 +1,5 @@
 """The page in a real browser: hostile texts do nothing, the filter works, and nothing needs JavaScript."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,36 +13,12 @@ from trustescalate.report.text import visible
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium with its chromedriver here"),
-]
+from tests.support.browser import MARKS, start_browser
 
-
-def start(profile: Path, *, javascript: bool = True) -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    if not javascript:
-        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
-    return webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +32,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    driver = start(tmp_path_factory.mktemp("profile"))
+    driver = start_browser(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -170,7 +145,7 @@ def test_the_filter_takes_hostile_names(browser: webdriver.Chrome, pages: dict[s
 
 
 def test_everything_is_there_without_javascript(tmp_path: Path, pages: dict[str, str]) -> None:
-    driver = start(tmp_path / "profile", javascript=False)
+    driver = start_browser(tmp_path / "profile", javascript=False)
     try:
         driver.get(pages["run"])
         source = driver.find_element(By.TAG_NAME, "main").get_attribute("textContent") or ""

@@ -10,12 +10,12 @@ A batch is in progress for `polls` requests of its state. `refuses(body)` gives 
 import asyncio
 import json
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
+from tests.support.loopback import LoopbackServer
 from tests.support.servers import Body, coin, completion
 
 PART = re.compile(rb'name="(\w+)"(?:; filename="([^"]+)")?.*?\r\n\r\n(.*)', re.DOTALL)
@@ -47,60 +47,20 @@ class Counts:
     headers: list[dict[str, str]] = field(default_factory=list)
 
 
-class BatchServer:
+class BatchServer(LoopbackServer):
     """The server, in a thread of its own."""
 
     def __init__(
         self, *, polls: int = 0, refuses: Callable[[Body], tuple[int, Body] | None] = lambda body: None
     ) -> None:
+        super().__init__(limit=2**24)
         self.files: dict[str, tuple[str, bytes]] = {}
         self.batches: dict[str, Batch] = {}
         self.counts = Counts()
         self.ends: list[str] = []
         self.lose: set[str] = set()
         self.hold: set[str] = set()
-        self.url = ""
         self._polls, self._refuses = polls, refuses
-        self._loop = asyncio.new_event_loop()
-        self._ready, self._stop = threading.Event(), asyncio.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                await self._connection(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                pass
-            finally:
-                tasks.discard(task)
-                writer.close()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**24)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -14,14 +14,14 @@ import hashlib
 import json
 import math
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.support.loopback import LoopbackServer
 
 Body = dict[str, Any]
 Answer = Callable[[Body], Mapping[str, float]]
@@ -95,7 +95,7 @@ class Stats:
     bodies: list[Body] = field(default_factory=list)
 
 
-class FaultServer:
+class FaultServer(LoopbackServer):
     """The server, in a thread of its own, on a free port of the loopback interface."""
 
     def __init__(
@@ -106,52 +106,9 @@ class FaultServer:
         latency: float = 0.0,
         hang: float = 30.0,
     ) -> None:
+        super().__init__(backlog=1024)
         self.stats = Stats()
-        self.url = ""
         self._answer, self._plan, self._latency, self._hang = answer, plan, latency, hang
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        connections: set[asyncio.Task[None]] = set()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            connections.add(task)
-            try:
-                await self._connection(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                pass
-            finally:
-                connections.discard(task)
-                writer.close()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -142,8 +142,10 @@ class Project:
         after every answer so far is recorded.
         """
         asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
-        run = await run_items(self.config, self.hooks, asking, items=items, resume=resume, command=command)
-        return with_estimates(self.config, run, load_dataset(self.config))
+        run, data = await run_items(
+            self.config, self.hooks, asking, items=items, resume=resume, command=command
+        )
+        return with_estimates(self.config, run, data)
 
     @asynccontextmanager
     async def cascade(

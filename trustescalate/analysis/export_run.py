@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from trustescalate.cascade.run_folder import load_run
 from trustescalate.config import Config, OpenAIJudge
-from trustescalate.data.dataset import load_dataset
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import NotMeasurable, UsageError
-from trustescalate.judges.base import EnsembleJudge
+from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
-from trustescalate.records import Reply, Request, TaskKind
+from trustescalate.records import TaskKind
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target
@@ -64,10 +64,11 @@ def export_run(
     `judge` names the judge of a batch, by default the last one. An incomplete run is exported with a notice.
     Raises UsageError if a file exists or the format does not support the task; then nothing is written.
     """
-    run = load_run(config.folder, load_dataset(config), run_id)
+    data = load_dataset(config)
+    run = load_run(config.folder, data, run_id)
     export = Export(run, export_rows(run, only, blind=blind), blind)
     if format_name == BATCH:
-        written = _batch_target(config, judge, blind=blind)
+        written = _batch_target(config, data, judge, blind=blind)
     elif judge is not None:
         raise UsageError(f"{format_name} has no judge", f"leave out --judge, or export as {BATCH}")
     else:
@@ -78,12 +79,12 @@ def export_run(
     if not export.rows:
         raise NotMeasurable(f"no item of the run is {only}", "choose another --only")
     _must_be_new(to)
-    data = b"".join(written.write(export))
+    whole = b"".join(written.write(export))
     beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}
     for path in beside:
         _must_be_new(path)
     to.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in {**beside, to: data}.items():
+    for path, content in {**beside, to: whole}.items():
         write_atomically(path, content)
     return Exported(
         run.header.id,
@@ -100,7 +101,7 @@ def _must_be_new(path: Path) -> None:
         raise UsageError(f"{path} exists already", "name a new file: --to FILE")
 
 
-def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
+def _batch_target(config: Config, data: Dataset, name: str | None, *, blind: bool) -> Target:
     """Return the requests of one judge on abstained items. Raises UsageError if it has no endpoint."""
     if blind:
         raise UsageError(f"{BATCH} writes requests to a judge", "leave out --blind")
@@ -113,7 +114,6 @@ def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
         raise UsageError(f"{wanted!r} has no OpenAI-compatible endpoint", "name another judge: --judge NAME")
 
     def write(export: Export) -> Iterator[bytes]:
-        data = load_dataset(config)
         shots = exemplars_of(config, data, export.run.header.certificate.roles["exemplars"])
         asked = _requests_of(config, table, shots, export)
         lines = list(lined(export.each(asked)))
@@ -128,7 +128,7 @@ def _batch_target(config: Config, name: str | None, *, blind: bool) -> Target:
 def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[Any]], export: Export) -> Any:
     channels = {seal.judge: seal.channel for seal in export.run.header.certificate.judges}
     channel = channels.get(table.name) if table.channel == "auto" else table.channel
-    judge: EnsembleJudge = ensemble_judge(config, table, shots, _no_model, channel=channel)
+    judge: EnsembleJudge = ensemble_judge(config, table, shots, no_model, channel=channel)
     dialect = Dialect()
 
     def write(row: Row) -> Iterator[bytes]:
@@ -145,7 +145,3 @@ def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[An
             )
 
     return write
-
-
-async def _no_model(_: Request) -> Reply:
-    raise AssertionError("an export makes no model calls")

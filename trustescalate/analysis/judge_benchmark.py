@@ -30,10 +30,10 @@ from trustescalate.config import AskedTable, BudgetTable, CallableJudge, Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, stated_labels
 from trustescalate.errors import NotMeasurable
-from trustescalate.judges.base import Backend, Judge
+from trustescalate.judges.base import Backend, Judge, no_model
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_backend, open_judges
-from trustescalate.records import Item, Judgment, Reply, Request, Task, TaskKind, Usage
+from trustescalate.records import Item, Judgment, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
@@ -241,8 +241,7 @@ def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
 
 
 class _NoModel:
-    async def complete(self, request: Request) -> Reply:
-        raise AssertionError(request)
+    complete = staticmethod(no_model)
 
 
 Judged = dict[str, list[Judgment]]

@@ -230,8 +230,9 @@ def _read_audit(path: Path, task: Task) -> list[Annotation]:
 def _released_verdicts(config: Config, certificate: Certificate, run_id: str | None) -> Released:
     """Return the verdicts released by one run, or by all runs, under this certificate."""
     verdicts: dict[str, list[tuple[str, str, Label]]] = {}
+    data = load_dataset(config)
     for name in run_ids(config.folder) if run_id is None else [run_id]:
-        run = load_run(config.folder, load_dataset(config), name)
+        run = load_run(config.folder, data, name)
         if certificate_digest(run.header.certificate) != certificate_digest(certificate):
             if run_id is not None:
                 raise CertificateMismatch(
@@ -289,7 +290,8 @@ def _sequence(certificate: Certificate, start: int) -> Iterator[str]:
 def _count_anchors(
     state: State, certificate: Certificate, config: Config, hooks: Hooks, run_id: str
 ) -> State:
-    run = load_run(config.folder, load_dataset(config), run_id)
+    data = load_dataset(config)
+    run = load_run(config.folder, data, run_id)
     name = run.header.id
     if name in state.anchor_runs:
         return state
@@ -301,7 +303,6 @@ def _count_anchors(
         raise NotMeasurable(f"run {name} is {run.header.status}", f"`trustescalate run --resume {name}`")
     if "--no-cache" not in run.header.command.split():
         hooks.notice(f"run {name} was made without --no-cache: cache hits show no judge drift")
-    data = load_dataset(config)
     lost = losses(certificate.task, certificate.label_policy, data.annotations)
     mark = certificate_digest(certificate)
     texts = {item.id: item for item in data.items}

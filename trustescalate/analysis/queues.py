@@ -10,11 +10,12 @@ from trustescalate.records.progress import Hooks
 
 def queue_abstained(config: Config, hooks: Hooks, run_id: str | None = None) -> Queued:
     """Queue what a run abstained on, by default the latest (`data.annotation.queue.queue_run`)."""
-    return queue_run(config, hooks, load_run(config.folder, load_labels(config), run_id))
+    data = load_labels(config)
+    return queue_run(config, hooks, data, load_run(config.folder, data, run_id))
 
 
 def queue_calibration(config: Config, hooks: Hooks, rows: int | None = None) -> Queued:
     """Queue rows for the certificate, drawn at random (`data.annotation.queue.queue_sample`)."""
-    region = read_region(config.folder)
+    region, data = read_region(config.folder), load_labels(config)
     pilot = () if region is None else region.roles["pilot"]
-    return queue_sample(config, hooks, rows, draw_batch(config, load_labels(config)), pilot)
+    return queue_sample(config, hooks, data, rows, draw_batch(config, data), pilot)

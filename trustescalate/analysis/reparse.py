@@ -13,13 +13,13 @@ from typing import Any
 from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
 from trustescalate.cascade.run_folder import load_run, run_ids
 from trustescalate.config import Config, ModelTable, ReplayJudge
-from trustescalate.data.dataset import load_dataset
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.judges.base import EnsembleJudge
+from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import JUDGING, ensemble_judge, fingerprint
 from trustescalate.judges.templates import NONCED
-from trustescalate.records import Certificate, Item, Judgment, Reply, Request, Vote
+from trustescalate.records import Certificate, Item, Judgment, Vote
 from trustescalate.records.jsonl import read_rows, write_rows
 
 SHOWN = 20
@@ -80,8 +80,9 @@ def reparse(config: Config, source: str | None = None, write: Path | None = None
     """
     if write is not None and write.exists():
         raise UsageError(f"{write} exists already", "name a new file")
-    name, certificate, items, rows = _stored_votes(config, source)
-    judges, notes = _parsing_judges(config, certificate, rows)
+    data = load_dataset(config)
+    name, certificate, items, rows = _stored_votes(config, data, source)
+    judges, notes = _parsing_judges(config, data, certificate, rows)
     parsed: list[Judgment] = []
     changes: list[Change] = []
     read = unread = 0
@@ -104,10 +105,10 @@ def reparse(config: Config, source: str | None = None, write: Path | None = None
 
 
 def _stored_votes(
-    config: Config, source: str | None
+    config: Config, data: Dataset, source: str | None
 ) -> tuple[str, Certificate, Mapping[str, Item], Sequence[Judgment]]:
     if source != "certificate" and (source is not None or run_ids(config.folder)):
-        run = load_run(config.folder, load_dataset(config), source)
+        run = load_run(config.folder, data, source)
         return f"run {run.header.id}", run.header.certificate, {i.id: i for i in run.items}, run.judgments
     path = config.folder / CERTIFICATE_VOTES
     certificate = read_certificate(config.folder)
@@ -116,15 +117,15 @@ def _stored_votes(
     rows, problems = read_rows(path, Judgment)
     if problems:
         raise DataError(problems, "calibrate again")
-    items = {item.id: item for item in load_dataset(config).items}
+    items = {item.id: item for item in data.items}
     return "certificate", certificate, items, [row.record for row in rows]
 
 
 def _parsing_judges(
-    config: Config, certificate: Certificate, rows: Sequence[Judgment]
+    config: Config, data: Dataset, certificate: Certificate, rows: Sequence[Judgment]
 ) -> tuple[dict[str, EnsembleJudge], list[str]]:
     """Return the judges of the configuration that can parse, and notes on the others."""
-    exemplars = exemplars_of(config, load_dataset(config), certificate.roles["exemplars"])
+    exemplars = exemplars_of(config, data, certificate.roles["exemplars"])
     prints = {row.judge: row.fingerprint for row in rows}
     judges: dict[str, EnsembleJudge] = {}
     notes: list[str] = []
@@ -139,20 +140,16 @@ def _parsing_judges(
             continue
         ever = [fingerprint(config, table, exemplars, version) for version in range(1, JUDGING + 1)]
         if prints[table.name] in ever:
-            judges[table.name] = ensemble_judge(config, table, exemplars, _no_model)
+            judges[table.name] = ensemble_judge(config, table, exemplars, no_model)
         elif table.mode in NONCED:
             notes.append(
                 f"the prompt of {table.name} has changed, and the codes of its verdicts are not known"
             )
         else:
             notes.append(f"the prompt of {table.name} has changed: parsed as replies to the present prompt")
-            judges[table.name] = ensemble_judge(config, table, exemplars, _no_model)
+            judges[table.name] = ensemble_judge(config, table, exemplars, no_model)
     gone = sorted(set(prints) - {table.name for table in config.judges})
     return judges, notes + [f"{name} is not in the configuration" for name in gone]
-
-
-async def _no_model(_: Request) -> Reply:
-    raise AssertionError("parsing again makes no model calls")
 
 
 def _outcome(vote: Vote) -> str:

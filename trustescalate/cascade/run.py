@@ -43,8 +43,8 @@ async def run_items(
     items: Path | None = None,
     resume: str | None = None,
     command: Sequence[str],
-) -> Run:
-    """Run a project; `Project.run` documents effects and errors."""
+) -> tuple[Run, Dataset]:
+    """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
     if resume and items:
         raise UsageError("a resumed run has its items already", "leave out --items or --resume")
     if asking.batch and not asking.use_cache:
@@ -93,7 +93,7 @@ async def run_items(
                 folder.finish("stopped")
                 raise
             folder.finish("complete")
-    return with_labels(folder, data)
+    return with_labels(folder, data), data
 
 
 def open_certified(

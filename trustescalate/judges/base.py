@@ -50,6 +50,11 @@ class Backend(Protocol):
         ...
 
 
+async def no_model(request: Request) -> Reply:
+    """Stand in for a model that is never called, such as where prompts are only written or parsed."""
+    raise AssertionError(f"no model is to be called, and certainly not with {len(request.messages)} messages")
+
+
 class Judge(Protocol):
     """Something that votes on items."""
 

@@ -123,12 +123,11 @@ def swapped(seed: int, item_id: str) -> bool:
 # ── what to label ──────────────────────────────────────────────────────────────────────────────────
 
 
-def queue_run(config: Config, hooks: Hooks, run: Run) -> Queued:
+def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run) -> Queued:
     """Queue the abstained items of a run, except those that were labelled since.
 
     Raises UsageError where the run judged items that are not in [data].
     """
-    data = load_labels(config)
     by_id = {item.id: item for item in data.items}
     judged = {item.id: item for item in run.items}
     left_open = [row.item_id for row in run.decisions if row.label is None]
@@ -152,7 +151,12 @@ def queue_run(config: Config, hooks: Hooks, run: Run) -> Queued:
 
 
 def queue_sample(
-    config: Config, hooks: Hooks, rows: int | None, drawn: Draw | None, pilot: Iterable[str] = ()
+    config: Config,
+    hooks: Hooks,
+    data: Dataset,
+    rows: int | None,
+    drawn: Draw | None,
+    pilot: Iterable[str] = (),
 ) -> Queued:
     """Queue rows for the certificate: drawn uniformly at random from all items that are in no sample yet.
 
@@ -163,7 +167,7 @@ def queue_sample(
     collected gives the same rows first. Raises UsageError without `rows`, or with it where the draw is the
     batch's.
     """
-    data, seed = load_labels(config), config.roles.seed
+    seed = config.roles.seed
     if drawn is not None:
         if rows is not None:
             raise UsageError(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_a_refusal_replaces_an_older_good_certificate(config: Path) -> None:
     assert stored["chosen"] is None
     with pytest.raises(NoCertificate, match="there is no certificate: none of"):
         run(config)
-    assert not (config.parent / "runs").exists()
+    assert not Project.open(config).run_ids()
 
 
 @pytest.mark.parametrize("status", ["budget", "provider"])
@@ -130,7 +131,7 @@ def test_a_certificate_for_something_else_is_refused_by_field(config: Path, call
     with pytest.raises(CertificateMismatch, match=field):
         run(config)
     assert len(calls.asked) == asked
-    assert not (config.parent / "runs").exists()
+    assert not Project.open(config).run_ids()
 
 
 def test_the_order_and_the_number_of_judges_matter(tmp_path: Path) -> None:
@@ -229,14 +230,29 @@ def test_without_a_run_the_report_is_about_the_certificate(config: Path) -> None
 # ── which run ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_latest_run_is_the_last_one_even_within_a_second(config: Path) -> None:
+def test_the_latest_run_is_the_last_one_whatever_the_clock_and_the_files_say(config: Path) -> None:
     calibrate(config)
-    moment = datetime(2030, 1, 1, tzinfo=UTC)
-    for token in ("ffffff", "000000", "888888"):
-        project = Project.open(config, Hooks(clock=lambda: moment, token=lambda token=token: token))  # type: ignore[misc]
-        asyncio.run(project.run())
-        assert project.load_run().header.id.endswith(token)
-    assert len(project.run_ids()) == 3
+    made = []
+    for year in (2030, 2030, 2027):
+        project = Project.open(config, Hooks(clock=lambda year=year: datetime(year, 1, 1, tzinfo=UTC)))  # type: ignore[misc]
+        made.append(asyncio.run(project.run()).header.id)
+        assert project.load_run().header.id == made[-1]
+    assert len(set(made)) == 3
+    for age, name in enumerate(made):
+        os.utime(config.parent / "runs" / name / "items.jsonl", (10**9 - age, 10**9 - age))
+    assert Project.open(config).run_ids() == made
+    assert Project.open(config).gate()[1].parent.name == made[-1]
+    (config.parent / "runs/attempts.jsonl").unlink()
+    assert Project.open(config).gate()[1].parent.name == made[-1]
+
+
+def test_an_empty_id_is_no_run(config: Path) -> None:
+    for empty in ("", " "):
+        for use in (Project.open(config).gate, Project.open(config).report, Project.open(config).load_run):
+            with pytest.raises(UsageError, match="the run's id is empty"):
+                use(empty)
+        with pytest.raises(UsageError, match="the run's id is empty"):
+            run(config, resume=empty)
 
 
 def test_a_run_can_be_named_by_its_folder(config: Path) -> None:

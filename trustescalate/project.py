@@ -13,11 +13,12 @@ from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
+from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
-from trustescalate.cascade.run_folder import find_run, run_ids, run_path, with_labels
+from trustescalate.cascade.run_folder import find_attempted, find_run, run_ids, run_path, with_labels
 from trustescalate.config import BudgetTable, Config, load_config, parse_config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.replay import ReplayJudge
@@ -25,7 +26,7 @@ from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import Report, build, build_calibration
-from trustescalate.report.gate import Verdict, decide, why_stale
+from trustescalate.report.gate import Verdict, decide, describe_run, why_stale
 from trustescalate.report.sections import Section
 
 
@@ -179,7 +180,7 @@ class Project:
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
-        folder = find_run(self.config.folder, run_id or "latest")
+        folder = find_run(self.config.folder, "latest" if run_id is None else run_id)
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -208,11 +209,18 @@ class Project:
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
-        """Test a run against [gate]; write decision.json and junit.xml into its folder."""
+        """Test a run against [gate]; write decision.json and junit.xml into its folder.
+
+        By default the run of the last attempt to run. Raises NotMeasurable if that attempt left no run.
+        """
         from trustescalate.report.junit import render_junit
 
-        run = self.load_run(run_id)
-        verdict = decide(build(run), self.config.gate, stale=why_stale(self.config, run))
+        data, home = load_dataset(self.config), self.config.folder
+        opened = find_attempted(home) if run_id is None else find_run(home, run_id)
+        run = with_estimates(self.config, with_labels(opened, data), data)
+        stale = why_stale(self.config, run, what_changed(self.config, data, run))
+        described = describe_run(run, self.hooks.clock())
+        verdict = decide(build(run), self.config.gate, stale=stale, run=described)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]

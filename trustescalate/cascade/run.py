@@ -1,5 +1,6 @@
 """Send items through a certified cascade and record the run; a kill at any moment loses no recorded row."""
 
+import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
@@ -9,11 +10,21 @@ from pathlib import Path
 
 from trustescalate import __version__
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
-from trustescalate.cascade.batch import certified_items, decide_by_labels, recorded_cascade
+from trustescalate.cascade.attempt_log import recorded_attempt
+from trustescalate.cascade.basis import basis_of, would_judge
+from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
-from trustescalate.cascade.run_folder import SCHEMA, RunFolder, find_run, items_digest, run_path, with_labels
+from trustescalate.cascade.run_folder import (
+    RUNS,
+    SCHEMA,
+    RunFolder,
+    find_run,
+    items_digest,
+    numbered_runs,
+    with_labels,
+)
 from trustescalate.cascade.runner import (
     Cascade,
     must_certify,
@@ -24,7 +35,7 @@ from trustescalate.cascade.runner import (
     trusted_cascade,
 )
 from trustescalate.config import Config
-from trustescalate.data.dataset import Dataset, load_dataset, load_items
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import BudgetReached, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
@@ -45,55 +56,66 @@ async def run_items(
     command: Sequence[str],
 ) -> tuple[Run, Dataset]:
     """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
-    if resume and items:
-        raise UsageError("a resumed run has its items already", "leave out --items or --resume")
-    if asking.batch and not asking.use_cache:
-        raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
-    data = load_dataset(config)
-    folder = find_run(config.folder, resume) if resume else None
-    certificate = folder.header.certificate if folder else read_certificate(config.folder)
-    must_be_asked_for(config, certificate)
-    async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, certificate, panel.judges)
-        if folder is None:
-            folder = _new_run(
-                config, hooks, certificate, _to_judge(config, data, certificate, items), command
-            )
-        with folder.writer() as writer:
-            run = with_labels(folder, data)
-            tally = _Tally(hooks.progress, panel.budget, run)
+    numbers = [number for number, _ in numbered_runs(config.folder) if number < float("inf")]
+    resumed = "" if resume is None else resume
+    with recorded_attempt(
+        config.folder / RUNS, hooks.now, shlex.join(command), run=resumed, after=int(max(numbers, default=0))
+    ) as attempt:
+        if resume is not None and items is not None:
+            raise UsageError("a resumed run has its items already", "leave out --items or --resume")
+        if asking.batch and not asking.use_cache:
+            raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
+        folder = None if resume is None else find_run(config.folder, resume)
+        if folder is not None:
+            attempt.run = folder.header.id
+        data = load_dataset(config)
+        certificate = folder.header.certificate if folder else read_certificate(config.folder)
+        must_be_asked_for(config, certificate)
+        async with open_certified(config, hooks, data, certificate, asking) as panel:
+            cascade = trusted(config, certificate, panel.judges)
+            if folder is None:
+                folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
+                attempt.run = folder.header.id
+            await _judge(folder, data, panel, cascade, hooks)
+        return with_labels(folder, data), data
 
-            def record(judgments: Sequence[Judgment], decision: Decision) -> None:
-                writer.record(judgments, decision)
-                tally.add(decision)
 
-            folder.finish("running")
-            for decision in decide_by_labels(certificate, data.annotations, tally.undecided(run)):
+async def _judge(
+    folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
+) -> None:
+    """Decide all items of a run that are not decided, and record how it ended."""
+    with folder.writer() as writer:
+        run = writer.begin(with_labels(folder, data))
+        tally = _Tally(hooks.progress, panel.budget, run)
+
+        def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+            writer.record(judgments, decision)
+            tally.add(decision)
+
+        try:
+            for decision in decide_by_labels(run.header.certificate, data.annotations, tally.undecided(run)):
                 record((), decision)
-            try:
-                if cascade is None:
-                    recorder = Recorder(folder, writer, tally.judged)
-                    await judge_then_decide(
-                        run,
-                        panel.judges,
-                        data.items,
-                        recorder,
-                        ahead=panel.ask_ahead,
-                        in_flight=panel.in_flight,
-                    )
-                else:
-                    todo = tally.undecided(run)
-                    if panel.deferred is not None:
-                        await panel.deferred.cascade(todo, cascade, panel.in_flight)
-                    await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
-            except BudgetReached:
-                folder.finish("budget")
-                raise
-            except BaseException:
-                folder.finish("stopped")
-                raise
-            folder.finish("complete")
-    return with_labels(folder, data), data
+            if cascade is None:
+                await judge_then_decide(
+                    run,
+                    panel.judges,
+                    data.items,
+                    Recorder(writer, tally.judged),
+                    ahead=panel.ask_ahead,
+                    in_flight=panel.in_flight,
+                )
+            else:
+                todo = tally.undecided(run)
+                if panel.deferred is not None:
+                    await panel.deferred.cascade(todo, cascade, panel.in_flight)
+                await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
+        except BudgetReached:
+            folder.finish("budget")
+            raise
+        except BaseException:
+            folder.finish("stopped")
+            raise
+        folder.finish("complete")
 
 
 def open_certified(
@@ -131,13 +153,7 @@ def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -
 
 
 def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
-    if certificate.batch is not None:
-        given = data.items if path is None else load_items(path, config)
-        return certified_items(certificate, certificate.batch, given)
-    if path is not None:
-        return load_items(path, config)
-    holdout = set(certificate.roles["holdout"])
-    items = (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
+    items = would_judge(config, data, certificate, path)
     if not items:
         raise UsageError(
             "every item in [data] is labelled: there is nothing to judge", "name a file: --items"
@@ -146,11 +162,18 @@ def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Pat
 
 
 def _new_run(
-    config: Config, hooks: Hooks, certificate: Certificate, items: Sequence[Item], command: Sequence[str]
+    config: Config,
+    hooks: Hooks,
+    data: Dataset,
+    certificate: Certificate,
+    path: Path | None,
+    command: Sequence[str],
+    number: int,
 ) -> RunFolder:
+    items = _to_judge(config, data, certificate, path)
     header = RunHeader(
         schema=SCHEMA,
-        id=hooks.new_id(),
+        id="",
         status="running",
         created=hooks.now(),
         command=shlex.join(command),
@@ -159,8 +182,11 @@ def _new_run(
         items_digest=items_digest(items),
         items=len(items),
         versions=_versions(),
+        number=number,
+        items_file=None if path is None else os.path.relpath(path, config.folder),
+        basis=basis_of(config, data, certificate),
     )
-    return RunFolder.create(run_path(config.folder, header.id), header, items)
+    return RunFolder.create(config.folder, header, items)
 
 
 def _versions() -> dict[str, str]:

@@ -55,7 +55,7 @@ def run(
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build
 
-    if dry_run and resume:
+    if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
     flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
     started = command_line(
@@ -72,7 +72,11 @@ def run(
         known = project.run_ids()
 
         def resumed() -> list[str]:
-            begun = [resume] if resume else [run_id for run_id in project.run_ids() if run_id not in known]
+            begun = (
+                [resume]
+                if resume is not None
+                else [run_id for run_id in project.run_ids() if run_id not in known]
+            )
             if not begun:
                 return started
             return command_line("run", config, overrides, *flags, "--resume", begun[-1])

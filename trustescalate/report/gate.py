@@ -1,7 +1,8 @@
 """Compare a report with the gate of the configuration: pass, fail or undecided. It computes no statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
@@ -43,13 +44,17 @@ class Verdict:
         return EXIT_CODES[self.status]
 
 
-def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
+def decide(report: Report, policy: GateTable, *, stale: str = "", run: str = "") -> Verdict:
     """Compare a report with a policy. `stale` states what changed since the run, if anything.
+
+    `run` describes the run (`describe_run`), in a check that always passes.
 
     Unless the run is complete, certified and current, and its judges answered, nothing else counts as
     measured and the verdict is "undecided".
     """
     grounds = _grounds(report, policy, stale)
+    if run:
+        grounds.insert(0, Check("which run", "pass", "stated", run, run))
     required = [
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
@@ -145,13 +150,19 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     name, required, seen = "coverage", f"at least {setting(least).text}", measures.coverage
     if not isinstance(seen.value, float | int):
         return [Check(name, "undecided", required, seen.text, seen.note)]
-    ok = seen.value >= least
-    message = "items released without human review" if ok else "too many items need human review"
-    return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
+    if seen.value >= least:
+        return [Check(name, "pass", required, seen.text, "items released without human review")]
+    most = measures.coverage_without_failures
+    if isinstance(most.value, float | int) and most.value >= least:
+        return [Check(name, "undecided", required, f"{seen.text} to {most.text}", most.note)]
+    return [Check(name, "fail", required, seen.text, "too many items need human review")]
 
 
-def why_stale(config: Config, run: Run) -> str:
-    """State which basis of a run's figures was changed after it; empty where none was."""
+def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
+    """State which basis of a run's figures was changed after it; empty where none was.
+
+    `changed` are what changed of the files that the configuration points to, of the judges and the items.
+    """
     try:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
@@ -159,5 +170,48 @@ def why_stale(config: Config, run: Run) -> str:
     except NoCertificate as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    changed = [key for key in now if now[key] != recorded.get(key)]
-    return f"[{changed[0]}] was changed after this run" if changed else ""
+    keys = [f"{key} was changed after this run" for key in _differing("", recorded, now)]
+    return "; ".join([*keys, *changed][:NAMED])
+
+
+NAMED = 3
+"""The most changes that are named at once."""
+
+
+def _differing(place: str, recorded: object, now: object) -> Iterator[str]:
+    """Yield the keys at which two configurations differ, as they are written in the file."""
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        for key in {**recorded, **now}:
+            inner = f"{place}.{key}" if place else str(key)
+            yield from _differing(inner, recorded.get(key), now.get(key))
+    elif place == "judges" and isinstance(recorded, list) and isinstance(now, list):
+        named = [{judge["name"]: judge for judge in judges} for judges in (recorded, now)]
+        yield from _differing(place, *named)
+        if list(named[0]) != list(named[1]) and set(named[0]) == set(named[1]):
+            yield "the order of judges"
+    elif recorded != now:
+        yield place
+
+
+def describe_run(run: Run, now: datetime) -> str:
+    """Name a run, its age, its items and its judges."""
+    header = run.header
+    judges = " → ".join(seal.judge for seal in header.certificate.judges)
+    created = datetime.fromisoformat(header.created)
+    return f"{header.id} ({_age(now - created)}), {header.items:,} items, judges {judges}"
+
+
+def _age(age: timedelta) -> str:
+    """Describe an age in its largest unit.
+
+    >>> _age(timedelta(hours=2, minutes=50)), _age(timedelta(days=-1))
+    ('2 hours old', 'made at a time that is still to come')
+    """
+    seconds = age.total_seconds()
+    if seconds < 0:
+        return "made at a time that is still to come"
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number:,} {unit}{'s' if number > 1 else ''} old"
+    return "less than a minute old"

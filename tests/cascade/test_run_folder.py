@@ -57,8 +57,18 @@ def certificate() -> Certificate:
 
 def create(folder: Path, number: int = 1) -> RunFolder:
     header = RunHeader(
-        SCHEMA, "", "running", "2026-01-02T03:04:05Z", "run", {}, certificate(), items_digest(ITEMS), 5, {}, number
-    )  # fmt: skip
+        SCHEMA,
+        "",
+        "running",
+        "2026-01-02T03:04:05Z",
+        "run",
+        {},
+        certificate(),
+        items_digest(ITEMS),
+        5,
+        {},
+        number,
+    )
     return RunFolder.create(folder, header, ITEMS)
 
 
@@ -290,7 +300,7 @@ def test_an_attempt_that_left_no_run_is_not_passed_over(tmp_path: Path) -> None:
     assert find_attempted(tmp_path).header.id == first.run
     with pytest.raises(ProviderError), recorded_attempt(runs, clock, "run"):
         raise ProviderError("judge 'small' cannot be reached")
-    with pytest.raises(NotMeasurable, match="at 2026-01-04.*failed: judge 'small' cannot be reached"):
+    with pytest.raises(NotMeasurable, match=r"at 2026-01-04.*failed: judge 'small' cannot be reached"):
         find_attempted(tmp_path)
     assert find_run(tmp_path).header.id == first.run
     with pytest.raises(KeyError), recorded_attempt(runs, clock, "run"):

@@ -25,9 +25,10 @@ from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import DataError
+from trustescalate.errors import DataError, NotMeasurable, ProviderError
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.records import Certificate, Item, Judgment
+from trustescalate.records import Certificate, Item, Judgment, Vote
+from trustescalate.records.failures import describe_kinds, is_down
 from trustescalate.records.progress import Hooks, Progress
 
 
@@ -52,6 +53,7 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         if region is not None:
             must_follow_region(region, protocol)
         judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
+    must_be_answered(judged, config.gate.max_failures)
     ledger, attempt = enter_test(ledger, protocol, labels, data.annotations, attempts, judged)
     certificate = calibrate(
         replace(protocol, attempt=replace(attempt, ledger="")),
@@ -65,6 +67,44 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     certificate = replace(certificate, attempt=attempt)
     write_certificate(config.folder, certificate, judged)
     return certificate
+
+
+def must_be_answered(judged: Mapping[str, Mapping[str, Judgment]], most: float) -> None:
+    """Raise where failures, and not verdicts, would decide the outcome: nothing is tested or replaced.
+
+    ProviderError where more than the share `most` of a judge's votes got no answer, NotMeasurable where more
+    than half of the rows have no vote of any judge that can be used. Votes are read and no label, so
+    this is no choice by the outcome.
+    """
+    for name, rows in judged.items():
+        votes = [vote for row in rows.values() for vote in row.votes]
+        down = [vote.failure for vote in votes if vote.failure is not None and is_down(vote.failure)]
+        if len(down) > most * len(votes):
+            raise ProviderError(
+                f"judge {name!r} left {len(down):,} of {len(votes):,} votes open: {describe_kinds(down)}",
+                "nothing was tested and no certificate replaced; only these votes are asked again",
+            )
+    by_row: dict[str, list[Vote]] = {}
+    for rows in judged.values():
+        for item_id, row in rows.items():
+            by_row.setdefault(item_id, []).extend(row.votes)
+    lost = [
+        votes
+        for votes in by_row.values()
+        if all(vote.failure is not None and vote.failure != "not_recorded" for vote in votes)
+    ]
+    if 2 * len(lost) > len(by_row):
+        failed = [vote for votes in lost for vote in votes]
+        kinds = describe_kinds(vote.failure for vote in failed if vote.failure is not None)
+        example = next((f"; the first reply: {vote.raw[:EXAMPLE]!r}" for vote in failed if vote.raw), "")
+        raise NotMeasurable(
+            f"no judge gave a usable vote on {len(lost):,} of {len(by_row):,} rows: {kinds}{example}",
+            "nothing was tested and no certificate replaced; `trustescalate judges try` shows a reply",
+        )
+
+
+EXAMPLE = 200
+"""Characters of a failed reply that are shown."""
 
 
 def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:

@@ -23,6 +23,7 @@ from trustescalate.cascade.run_folder import (
     find_run,
     items_digest,
     numbered_runs,
+    to_ask_again,
     with_labels,
 )
 from trustescalate.cascade.runner import (
@@ -77,7 +78,13 @@ async def run_items(
                 folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
                 attempt.run = folder.header.id
             await _judge(folder, data, panel, cascade, hooks)
-        return with_labels(folder, data), data
+        run = with_labels(folder, data)
+        if unanswered := to_ask_again(run):
+            hooks.notice(
+                f"{len(unanswered):,} items went to people because a judge did not answer; resume this run, "
+                "and they are asked again"
+            )
+        return run, data
 
 
 async def _judge(

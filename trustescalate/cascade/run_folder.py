@@ -160,7 +160,7 @@ class RunWriter:
         Judgments that no decision rests on are removed, and so are decisions that `down` judges left to
         people, so that these are asked again.
         """
-        again = _to_ask_again(run)
+        again = to_ask_again(run)
         together = run.header.certificate.status == "expected"
         judgments = tuple(
             row
@@ -207,7 +207,7 @@ class RunWriter:
         self.close()
 
 
-def _to_ask_again(run: Run) -> frozenset[str]:
+def to_ask_again(run: Run) -> frozenset[str]:
     """Return the items that are left to people although a judge did not answer: asked again, it may.
 
     With the claim "batch" the recorded votes of the certificate are the judges, and answer as before.

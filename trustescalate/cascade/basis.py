@@ -6,6 +6,7 @@ The gate compares it with the present. Nothing is imported and no model is opene
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from trustescalate.cascade.batch import certified_items
@@ -30,9 +31,7 @@ def basis_of(config: Config, data: Dataset, certificate: Certificate) -> dict[st
     parts = dict(_files(config))
     for table in config.judges:
         if isinstance(table, ModelTable):
-            parts[f"judge {table.name}"] = lambda table=table: fingerprint(  # type: ignore[misc]
-                config, table, exemplars_of(config, data, certificate.roles["exemplars"])
-            )
+            parts[f"judge {table.name}"] = partial(_fingerprint, config, table, data, certificate)
     return {name: _digest(part) for name, part in parts.items()}
 
 
@@ -43,24 +42,33 @@ def _digest(part: Callable[[], str]) -> str:
         return UNREADABLE
 
 
+def _fingerprint(config: Config, table: ModelTable, data: Dataset, certificate: Certificate) -> str:
+    return fingerprint(config, table, exemplars_of(config, data, certificate.roles["exemplars"]))
+
+
 def _files(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
     if config.task.rubric_file is not None:
         yield config.task.rubric_file, lambda: digest(config.rubric())
     if config.roles.file is not None:
-        yield config.roles.file, lambda: _file_digest(config.path(str(config.roles.file)))
+        yield config.roles.file, partial(_file_digest, config.path(config.roles.file))
     for table in config.judges:
         if isinstance(table, ModelTable) and (table.prompt or config.prompts.folder):
-            # As shown: a comment in a prompt file changes nothing.
             name = table.prompt or f"{config.prompts.folder}/{table.mode}.txt"
-            yield name, lambda table=table: digest(asking(config, table).wording)  # type: ignore[misc]
+            yield name, partial(_wording_digest, config, table)
         if isinstance(table, ReplayJudge):
-            yield table.votes, lambda table=table: _file_digest(config.path(table.votes))  # type: ignore[misc]
+            yield table.votes, partial(_file_digest, config.path(table.votes))
         module = getattr(table, "function", "").partition(":")[0].replace(".", "/")
         if module and (source := config.path(f"{module}.py")).is_file():
-            yield f"{module}.py", lambda source=source: _file_digest(source)  # type: ignore[misc]
+            yield f"{module}.py", partial(_file_digest, source)
         for folder in (getattr(table, "model", None), getattr(table, "adapter", None)):
             if folder and Path(folder).is_dir():
-                yield folder, lambda folder=folder: _folder_digest(Path(folder))  # type: ignore[misc]
+                yield folder, partial(_folder_digest, Path(folder))
+
+
+def _wording_digest(config: Config, table: ModelTable) -> str:
+    """Digest a wording as it is shown: a comment in a prompt file changes nothing."""
+    wording = asking(config, table).wording
+    return digest(wording.system, wording.user)
 
 
 def _file_digest(path: Path) -> str:

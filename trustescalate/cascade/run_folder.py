@@ -289,9 +289,9 @@ def find_attempted(folder: Path) -> RunFolder:
         return find_run(folder)
     names = {name for _, name in known}
     if attempted.run in names:
-        found = RunFolder.open(run_path(folder, attempted.run))
-        if attempted.event == "ended" or found.header.status != "complete":
-            return found
+        resumed = RunFolder.open(run_path(folder, attempted.run))
+        if attempted.event == "ended" or resumed.header.status != "complete":
+            return resumed
     elif attempted.event == "ended":
         message = f"the last run, {attempted.run}, is not in {folder / RUNS}"
         raise NotMeasurable(message, "run again, or name a run")

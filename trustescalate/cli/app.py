@@ -54,7 +54,7 @@ class Command(TyperCommand):
     """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>, and RUN …_RUN."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name each option's variable, then parse. Raises UsageError for a variable that is set, and empty."""
+        """Name each option's variable, then parse. Raises UsageError for a variable that is empty."""
         for option in self.params:
             if option.param_type_name == "option":
                 name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
@@ -64,7 +64,9 @@ class Command(TyperCommand):
                 continue
             option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
             if os.environ.get(option.envvar) == "" and not getattr(option, "is_flag", False):
-                raise UsageError(f"the variable {option.envvar} is set, and empty", "give a value, or unset it")
+                raise UsageError(
+                    f"the variable {option.envvar} is set, and empty", "give a value, or unset it"
+                )
         return super().parse_args(ctx, args)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,42 @@ def test_the_latest_run_is_the_last_one_whatever_the_clock_and_the_files_say(con
     assert Project.open(config).gate()[1].parent.name == made[-1]
     (config.parent / "runs/attempts.jsonl").unlink()
     assert Project.open(config).gate()[1].parent.name == made[-1]
+
+
+def test_a_gate_does_not_pass_on_the_run_before_an_attempt_that_failed(config: Path, calls: Calls) -> None:
+    calibrate(config)
+    good = run(config).header.id
+    assert gate(config) == ("pass", [])
+    with pytest.raises(DataError):
+        run(config, items=config.parent / "missing.jsonl")
+    with pytest.raises(NotMeasurable, match=r"the last attempt to run, at .*Z, failed: .*missing\.jsonl"):
+        Project.open(config).gate()
+    assert Project.open(config).gate(good)[0].status == "pass"
+    assert Project.open(config).load_run().header.id == good
+
+    def refuse(request: Request) -> Reply:
+        raise ProviderError("the key is refused", "check it")
+
+    (config.parent / ".trustescalate/cache.sqlite").unlink()
+    calls.then = refuse
+    for resume in (None, "latest"):
+        with pytest.raises(ProviderError):
+            run(config, resume=resume)
+        assert gate(config)[1][0] == "run is complete"
+    calls.then = lambda request: None
+    run(config, resume="latest")
+    assert gate(config) == ("pass", [])
+
+
+def test_a_gate_names_the_run_its_age_its_items_and_its_judges(config: Path) -> None:
+    calibrate(config)
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    made = asyncio.run(Project.open(config, Hooks(clock=lambda: moment)).run()).header.id
+    later = Project.open(config, Hooks(clock=lambda: moment + timedelta(hours=2, minutes=5)))
+    _, path = later.gate()
+    described = f"{made} (2 hours old), 40 items, judges small → large"
+    assert json.loads(path.read_text())["checks"][0]["observed"] == described
+    assert described in path.with_name("junit.xml").read_text()
 
 
 def test_an_empty_id_is_no_run(config: Path) -> None:

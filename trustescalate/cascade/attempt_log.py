@@ -81,7 +81,7 @@ def last_attempt(runs: Path) -> RunAttempt | None:
 def _describe(error: BaseException) -> str:
     """Describe an error without what a bug might have put into its text."""
     if isinstance(error, TrustEscalateError):
-        return error.message[:LONGEST]
+        return "; ".join(map(str.strip, error.message.splitlines()))[:LONGEST]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "interrupted" if not isinstance(error, Exception) else f"internal error: {type(error).__name__}"

@@ -65,10 +65,8 @@ def check_rows(
     for derived in derive(certificate, items, rows, {d.item_id: d for d in decisions}):
         used += derived.judgments
         if derived.problem:
-            place = decided.get(derived.item_id)
-            problems.append(
-                Unfollowed("decisions.jsonl", place, f"item {derived.item_id!r}: {derived.problem}")
-            )
+            what = f"item {derived.item_id!r}: {derived.problem}"
+            problems.append(Unfollowed("decisions.jsonl", decided.get(derived.item_id), what))
     return Checked(tuple(used), problems)
 
 
@@ -209,6 +207,8 @@ def difference(recorded: Decision, derived: Decision) -> str:
     >>> difference(Decision("x", "A", "s", 0.9, "accepted", ()), Decision("x", "B", "s", 0.9, "accepted", ()))
     "label is 'A', and from the votes follows 'B'"
     """
+    if recorded == derived:
+        return ""
     pairs: Iterator[tuple[str, object, object]] = (
         (field.name, getattr(recorded, field.name), getattr(derived, field.name))
         for field in fields(Decision)

@@ -51,22 +51,16 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
-    """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>, and RUN …_RUN."""
+    """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name each option's variable, then parse. Raises UsageError for a variable that is empty."""
         for option in self.params:
             if option.param_type_name == "option":
                 name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
-            elif option.metavar == "RUN":
-                name = "RUN"
-            else:
-                continue
-            option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
-            if os.environ.get(option.envvar) == "" and not getattr(option, "is_flag", False):
-                raise UsageError(
-                    f"the variable {option.envvar} is set, and empty", "give a value, or unset it"
-                )
+                option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
+                if os.environ.get(option.envvar) == "" and not getattr(option, "is_flag", False):
+                    raise UsageError(f"the variable {option.envvar} is empty", "give it a value, or unset it")
         return super().parse_args(ctx, args)
 
 

@@ -1,4 +1,4 @@
-"""Find what makes a judge worthless or dear on labelled rows: a constant verdict, scores that mislead, idle draws."""
+"""Find judges that labelled rows show to be useless: constant verdicts, misleading scores, idle draws."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby

@@ -17,7 +17,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A row on which the judge's verdict is not the human label, with its score; `human` is None without a majority."""
+    """A row with a verdict that is not the human label; `human` is None without a majority."""
 
     item_id: str
     verdict: str

@@ -30,11 +30,7 @@ def judges_section(certificate: Certificate) -> Section | None:
         "their cost, and whether the scores are calibrated, so that a score of 0.9 means being correct nine "
         f"times in ten.{_METHOD_TEXT.get(certificate.method, '')} `trustescalate judges bench` measures "
         "position bias and length bias.",
-        *(
-            f"{judge.judge} {sentence}."
-            for judge in certificate.diagnostics
-            for sentence in _findings(certificate, judge)
-        ),
+        *judge_findings(certificate),
     )
     titles = numbers(
         "Agreement", INTERVAL, "κ", "ECE", "Brier", "AUROC", "Votes", "Failed votes", "Cost per row"
@@ -50,8 +46,14 @@ def judges_section(certificate: Certificate) -> Section | None:
     return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
 
 
-def _findings(certificate: Certificate, judge: JudgeDiagnostics) -> list[str]:
-    return findings(certificate.task.labels, judge.confusion, judge.auroc, judge.drawn, judge.alike)
+def judge_findings(certificate: Certificate) -> list[str]:
+    """Say of each judge what the certification rows show to be wrong with it."""
+    labels = certificate.task.labels
+    return [
+        f"{judge.judge} {sentence}."
+        for judge in certificate.diagnostics
+        for sentence in findings(labels, judge.confusion, judge.auroc, judge.drawn, judge.alike)
+    ]
 
 
 def _confusion_table(judge: JudgeDiagnostics, labels: Sequence[Label]) -> Table:

@@ -86,7 +86,7 @@ def must_be_answered(judged: Mapping[str, Mapping[str, Judgment]], most: float) 
         if len(down) > most * len(votes):
             raise ProviderError(
                 f"judge {name!r} left {len(down):,} of {len(votes):,} votes open: {describe_kinds(down)}",
-                "nothing was tested and no certificate replaced; only these votes are asked again",
+                "nothing was tested and no certificate replaced: wait until the judge answers",
             )
     by_row: dict[str, list[Vote]] = {}
     for rows in judged.values():

@@ -28,7 +28,9 @@ from trustescalate.records.diagnostics import (
     HumanAgreement,
     JudgeDiagnostics,
     Pair,
+    SampleReply,
     StandIn,
+    sample_replies,
 )
 from trustescalate.records.judging import (
     FAILURES,
@@ -110,6 +112,7 @@ __all__ = [
     "Request",
     "Run",
     "RunHeader",
+    "SampleReply",
     "StandIn",
     "Standing",
     "Standings",
@@ -124,5 +127,6 @@ __all__ = [
     "Usage",
     "Vote",
     "Weighting",
+    "sample_replies",
     "spoken",
 ]

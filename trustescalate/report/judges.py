@@ -3,6 +3,7 @@
 from trustescalate.records import Certificate, JudgeDiagnostics
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
+from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table, numbers
 
@@ -35,7 +36,10 @@ def judges_section(certificate: Certificate) -> Section | None:
     table = Table(f"Each judge on {which}", (Column("Judge"), *titles), rows)
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(map(_reliability, binned))
-    tables = (table, *map(_bins_table, binned))
+    failed = [
+        (judge.judge, judge.failures, judge.samples) for judge in certificate.diagnostics if judge.failures
+    ]
+    tables = (table, *([failed_votes_table(failed)] if failed else ()), *map(_bins_table, binned))
     return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
 
 

@@ -44,12 +44,13 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The judges, cheapest first, with their budget and the queue of batched requests."""
+    """The judges, cheapest first, with their budget, the queue of batched requests, and backends by name."""
 
     judges: list[Judge]
     budget: Budget
     deferred: "BatchQueue | None"
     in_flight: int
+    backends: Mapping[str, Backend]
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
         """Answer all requests about these items in batches, for batched judges."""
@@ -100,11 +101,12 @@ async def open_panel(
             functions=hooks.functions,
         )
         judges = [_recalling(config, judge, cache) for judge in judges]
+        named = dict(zip(asked_names(config), backends, strict=True))
         if deferred is not None:
-            judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
+            judges = deferred.seated(judges, named)
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
-        yield Panel(judges, budget, deferred, config.in_flight)
+        yield Panel(judges, budget, deferred, config.in_flight, named)
     finally:
         if deferred is not None:
             await deferred.close()

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from trustescalate.judges.placeholders import copied_placeholder
 from trustescalate.judges.prompts import (
@@ -124,6 +124,14 @@ class Tariff:
         return full * (1 - (1 - self.batch) * usage.batched / usage.calls) if usage.batched else full
 
 
+class Asked(NamedTuple):
+    """One request, its reply, and the vote that is read from it."""
+
+    request: Request
+    reply: Reply
+    vote: Vote
+
+
 class EnsembleJudge:
     """N few-shot prompts, each in both orders where there are two responses (arXiv 2407.18370, section 2.2).
 
@@ -196,6 +204,14 @@ class EnsembleJudge:
                 asked = self._conversation(item, member, order)
                 for sample in samples:
                     yield member, order, self._request(asked, sample)
+
+    async def ask_once(self, item: Item, order: Order) -> Asked:
+        """Ask the first prompt once in this order: greedily, or one draw of a judge by samples."""
+        asked = self._conversation(item, 0, order)
+        request = self._request(asked, int(self._channel == "samples"))
+        reply = await self._ask(request)
+        self._settled(reply, asked)
+        return Asked(request, reply, self._vote(reply, 0, order, asked))
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """Parse a stored reply again with the current parser; its probabilities stay.

@@ -14,6 +14,7 @@ from tests.support.endpoints import PathServer
 from tests.support.projects import simulated, write_project
 from tests.support.servers import Body, Canned, completion
 
+pytestmark = pytest.mark.slow
 MODELS = {"object": "list", "data": [{"id": "qwen-7b"}, {"id": "llama-8b"}]}
 NOT_FOUND = Canned(404, {"error": {"message": "not found", "type": "not_found_error"}})
 UNHELD = Canned(400, {"error": {"message": "response_format is not supported"}})

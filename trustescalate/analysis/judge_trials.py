@@ -8,12 +8,12 @@ from typing import Any
 
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.fit_judges import fitting_rows
-from trustescalate.cascade.panel import Asking, open_panel
+from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import OUTAGES
 from trustescalate.config import BudgetTable, Config, OpenAIJudge, ScoreJudge
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, TrustEscalateError, UsageError
-from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge, Judge
+from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import orders
@@ -177,9 +177,8 @@ async def _ask(
         try:
             more = {"rows": rows[name]} if name in rows else {}
             async with open_panel(own, watched, exemplars, asking, **more) as panel:
-                (judge,) = (judge for judge in panel.judges if judge.name == name)
                 backend = panel.backends.get(name)
-                trial = await _questions(own, judge, item, trial, most=1 if ping else 2)
+                trial = await _questions(own, panel, item, trial, most=1 if ping else 2)
             if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
                 trial = replace(trial, schema=backend.dialect.form)
         except TrustEscalateError as error:
@@ -202,16 +201,18 @@ def _alone(config: Config, name: str, *, ping: bool) -> Config:
     return config.model_copy(update={"judges": [table, *config.judges[-1:]] if learns else [table]})
 
 
-async def _questions(config: Config, judge: Judge, item: Item, trial: Trial, *, most: int) -> Trial:
-    inner, began = getattr(judge, "inner", judge), time.monotonic()
-    if isinstance(inner, EnsembleJudge):
+async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, most: int) -> Trial:
+    began = time.monotonic()
+    judge = panel.opened[trial.judge]
+    if isinstance(judge, EnsembleJudge):
         wanted = orders(config.task.task(), swap=config.ensemble.swap)[:most]
-        questions = [_question(await inner.ask_once(item, order)) for order in wanted]
+        questions = [_question(await judge.ask_once(item, order)) for order in wanted]
     else:
+        (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
         judgment = await judge.judge(item, lambda votes, _: bool(votes))
         questions = [Question(vote) for vote in judgment.votes]
     seconds = time.monotonic() - began
-    return replace(trial, channel=inner.channel, questions=tuple(questions), seconds=seconds)
+    return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds)
 
 
 def _question(asked: Asked) -> Question:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
@@ -44,12 +45,16 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The judges, cheapest first, with their budget, the queue of batched requests, and backends by name."""
+    """The judges, cheapest first, with their budget and the queue of batched requests.
+
+    `opened` are the judges before their judgments are cached or they are fitted, `backends` their models.
+    """
 
     judges: list[Judge]
     budget: Budget
     deferred: "BatchQueue | None"
     in_flight: int
+    opened: Mapping[str, Judge]
     backends: Mapping[str, Backend]
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
@@ -100,13 +105,15 @@ async def open_panel(
             rows=rows,
             functions=hooks.functions,
         )
+        opened = {judge.name: judge for judge in judges}
         judges = [_recalling(config, judge, cache) for judge in judges]
         named = dict(zip(asked_names(config), backends, strict=True))
         if deferred is not None:
             judges = deferred.seated(judges, named)
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
-        yield Panel(judges, budget, deferred, config.in_flight, named)
+        judges = [FirstBatch(judge) if judge.name in named else judge for judge in judges]
+        yield Panel(judges, budget, deferred, config.in_flight, opened, named)
     finally:
         if deferred is not None:
             await deferred.close()

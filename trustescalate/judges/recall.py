@@ -15,14 +15,14 @@ class RecallingJudge:
     """
 
     def __init__(self, judge: Judge, cache: Cache, price: object) -> None:
-        self.inner, self._cache = judge, cache
+        self._judge, self._cache = judge, cache
         self._identity = digest(judge.fingerprint, price)
         self.name, self.fingerprint = judge.name, judge.fingerprint
 
     @property
     def channel(self) -> Channel:
         """Where the votes come from."""
-        return self.inner.channel
+        return self._judge.channel
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Return the cached votes on an item, or call the judge."""
@@ -30,7 +30,7 @@ class RecallingJudge:
         kept = self._cache.get_judgment(key)
         votes = None if kept is None else self._recalled(kept, enough)
         if kept is None or votes is None:
-            judgment = await self.inner.judge(item, enough)
+            judgment = await self._judge.judge(item, enough)
             self._cache.put_judgment(key, judgment)
             return judgment
         return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned)
@@ -38,7 +38,7 @@ class RecallingJudge:
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
         """Return the votes up to the wave that is enough; None where the judge must be called."""
         votes, seen = kept.votes, 0
-        if votes[0].channel != self.inner.channel:
+        if votes[0].channel != self._judge.channel:
             return None
         if enough is all_votes and len(votes) == kept.planned:
             return votes  # no early stopping: the waves below would only cost time

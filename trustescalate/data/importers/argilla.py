@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.columns import PAIR_SPELLINGS
+from trustescalate.data.importers.codes import PAIR_SPELLINGS
 from trustescalate.data.importers.fields import has, name, text
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict

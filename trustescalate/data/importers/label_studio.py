@@ -15,7 +15,8 @@ from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, listed, one_hot
-from trustescalate.data.importers.columns import FAIL, PAIR_SPELLINGS, PAIRS, PASS, PROMPT, SINGLE
+from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS
+from trustescalate.data.importers.columns import PAIRS, PROMPT, SINGLE
 from trustescalate.data.importers.fields import get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY

@@ -8,7 +8,7 @@ column is refused as a whole, with the lines of configuration that say which one
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trustescalate.data.importers.verdicts import TIES
@@ -83,15 +83,15 @@ def known_codes(
     given: Mapping[str, Label],
     *,
     where: str,
-    numbered: bool = False,
     by_judge: bool = False,
+    how: str = "say it in [import] of a file, --columns FILE",
 ) -> Mapping[str, Label]:
     """Return the label of each spelling of one column. Raises DataError where that is not plain.
 
-    `given` is what the user says. It replaces the usual meaning of numbers. `numbered` says that the
-    responses are numbered in the file, so that 1 alone names the first; `by_judge` that unknown spellings may
-    be failed verdicts.
+    `given` is what the user says: the usual meaning of other numbers stays only if it gives other labels.
+    `by_judge` says that unknown spellings may be failed verdicts.
 
+    >>> from trustescalate.data.importers.verdicts import pairwise
     >>> task = pairwise()
     >>> known_codes(task, {"1": 5, "2": 4}, {}, where="label")["2"]
     'B'
@@ -114,7 +114,8 @@ def known_codes(
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**_usual(task), **own}
-    if coded & defined.keys() or not _is_plain(coded, task, numbered):
+    usual = {label for code in coded - defined.keys() if (label := known.get(code))}
+    if not coded - defined.keys() <= usual_numbers(task) or usual & {defined.get(code) for code in coded}:
         known = {code: label for code, label in known.items() if code in own or not is_number(code)}
     known |= defined
     unknown = [code for code in counts if code not in known and not (by_judge and _is_failed(code, numbers))]
@@ -125,8 +126,17 @@ def known_codes(
         if (code in coded and task.kind is not TaskKind.RATING) or counts[code] > max(1, RARE * rows)
     }
     if asked:
-        raise _question(task, counts, asked, where, defined)
+        raise _question(task, counts, asked, where, defined, how)
     return known
+
+
+def check_numbers(task: Task, codes: Iterable[Any], where: str) -> None:
+    """Raise DataError where a tool's labels are numbers without a plain meaning."""
+    counts = Counter[str]()
+    for code in codes:
+        if is_number(spelling(code)):
+            count_code(counts, code)
+    known_codes(task, counts, {}, where=where, how="name the choices A, B and tie there, or export a table")
 
 
 def _usual(task: Task) -> Mapping[str, Label]:
@@ -137,11 +147,9 @@ def _usual(task: Task) -> Mapping[str, Label]:
     return {}
 
 
-def _is_plain(coded: set[str], task: Task, numbered: bool) -> bool:
-    """Whether numbers have their usual meaning."""
-    if task.kind is TaskKind.PAIRWISE:
-        return coded <= {"1", "1.5", "2"} and (numbered or not coded or len(coded & {"1", "1.5", "2"}) > 1)
-    return coded <= {"0", "1"}
+def usual_numbers(task: Task) -> set[str]:
+    """The numbers that mean the same in all tools, where a column holds no others."""
+    return {"1", "1.5", "2"} if task.kind is TaskKind.PAIRWISE else {"0", "1"}
 
 
 def _is_failed(code: str, numbers: set[str]) -> bool:
@@ -188,7 +196,7 @@ def task_of(counts: Counts, spelled: Mapping[str, str], where: str) -> tuple[Tas
 
 
 def _question(
-    task: Task, counts: Counts, asked: set[str], where: str, defined: Mapping[str, Label]
+    task: Task, counts: Counts, asked: set[str], where: str, defined: Mapping[str, Label], how: str
 ) -> DataError:
     """The refusal of a column, with the lines that answer."""
     codes = sorted({*asked, *(counts.keys() & defined.keys())}, key=_place)
@@ -199,8 +207,7 @@ def _question(
     why = "which [import] labels does not define all" if defined else "which can mean different things"
     return DataError(
         [f"{where} holds {_listed(counts, codes)}, {why}; no row was taken"],
-        f"say it in [import] of a file, --columns FILE: {answers}; the labels are "
-        + ", ".join(task.annotation_labels),
+        f"{how}: {answers}; the labels are " + ", ".join(task.annotation_labels),
     )
 
 

@@ -17,7 +17,7 @@ from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
 from trustescalate.data.importers.choices import listed_choices, with_choices
-from trustescalate.data.importers.codes import EMPTY, cell_text, known_codes, spelling, task_of
+from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
 from trustescalate.data.importers.fields import turns
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import mark
@@ -25,7 +25,7 @@ from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import Label, Task, Turn
+from trustescalate.records import Label, Task, TaskKind, Turn
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -131,7 +131,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         group=table.group or _first(GROUP, keys),
         label=label,
         annotator=table.annotator or _first(ANNOTATOR, keys),
-        spellers=_spellers(file, task, table, label, responses, survey),
+        spellers=_spellers(file, task, table, label, survey, notes),
         shares=shares,
         logarithms=survey.are_logarithms(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
@@ -184,11 +184,10 @@ def _spellers(
     task: Task,
     table: ImportTable,
     label: str | None,
-    responses: tuple[str, ...],
     survey: Survey,
+    notes: Notes,
 ) -> Mapping[str, Speller]:
     """A speller for each column with labels or verdicts."""
-    numbered = all(name[-1:] in "12" for name in responses)
     people = {column for column in (label, *table.annotators.values()) if column}
     spellers = {}
     for column in {*people, *table.judges.values()}:
@@ -197,10 +196,14 @@ def _spellers(
             survey.counts[column],
             table.labels,
             where=f"{file.path}: column {column!r}",
-            numbered=numbered,
             by_judge=column not in people,
         )
         spellers[column] = _speller(known)
+        numbers = [code for code in survey.counts[column] if is_number(code)]
+        if task.kind is TaskKind.PAIRWISE and len(numbers) == 1 and numbers[0] in known:
+            notes.assume(
+                f"column {column!r} holds {numbers[0]} and no other number: it is {known[numbers[0]]!r}"
+            )
     return spellers
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, listed, one_hot
-from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS
+from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS, check_numbers
 from trustescalate.data.importers.columns import PAIRS, PROMPT, SINGLE
 from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
@@ -56,6 +56,12 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
                     [f"{file.path}: another task than the file before"], "import one kind at once"
                 )
             notes.task = task
+            rows = [
+                one for each in values if isinstance(each, dict) for one in _list(each.get("annotations"))
+            ]
+            check_numbers(
+                task, (choice for one in rows for choice in _choices(_results(one))), str(file.path)
+            )
             _say(values, task, notes)
             for record in records:
                 if isinstance(record, Rejected):

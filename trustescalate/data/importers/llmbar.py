@@ -114,4 +114,5 @@ LLMBAR = Format(
     },
     ("dataset", "results"),
     _read,
+    kept=("dataset", "results"),
 )

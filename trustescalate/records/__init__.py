@@ -48,6 +48,7 @@ from trustescalate.records.probe import CONTROL, Probe, ProbedFamily, ProbedJudg
 from trustescalate.records.run import Decision, Run, RunHeader, Step, TierShift
 from trustescalate.records.standings import Correlation, Standing, Standings
 from trustescalate.records.task import (
+    EMPTY_RESPONSE,
     SKIP,
     STRICT,
     TIE,
@@ -61,10 +62,12 @@ from trustescalate.records.task import (
     TaskKind,
     Turn,
     spoken,
+    visible,
 )
 
 __all__ = [
     "CONTROL",
+    "EMPTY_RESPONSE",
     "FAILURES",
     "MODES",
     "SKIP",
@@ -125,4 +128,5 @@ __all__ = [
     "Vote",
     "Weighting",
     "spoken",
+    "visible",
 ]

@@ -30,7 +30,7 @@ from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
 from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
-from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind
+from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind, visible
 from trustescalate.records.bounded import open_file, read_whole
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
@@ -309,13 +309,17 @@ class _Collection:
 
     def _is_swapped(self, at: str, item: Item, responses: Sequence[Any]) -> bool:
         """Whether a tool shows the responses of an item in reverse."""
-        ours = list(to_python(item)["responses"])
-        if list(responses) == ours:
+        ours, theirs = list(map(_visible, to_python(item)["responses"])), list(map(_visible, responses))
+        if theirs == ours:
             return False
-        if list(responses) == ours[::-1]:
+        if theirs == ours[::-1]:
             return True
         self.problems.append(f"{at}: its texts are not those of [data] items; label that item again")
         return False
+
+
+def _visible(response: Any) -> Any:
+    return visible(response) if isinstance(response, str) else response
 
 
 def _parts(taken: Found | Plain) -> tuple[str, Sequence[Any], Sequence[tuple[str, Label]]]:

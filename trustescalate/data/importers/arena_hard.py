@@ -68,7 +68,7 @@ def _texts(game: Any) -> Shown | None:
     first = START.format("A")
     prompt = shown.partition("<|User Prompt|>\n")[2].partition(f"\n\n{first}")[0]
     answers = [between(shown, START.format(side), END.format(side)) for side in "AB"]
-    if not prompt.strip() or not all(answer and answer.strip() for answer in answers):
+    if not prompt.strip() or None in answers:
         raise Unusable("prompt and answers cannot be cut from what the judge was shown")
     return prompt, str(answers[0]), str(answers[1])
 

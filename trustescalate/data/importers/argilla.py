@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.columns import PAIR_SPELLINGS
-from trustescalate.data.importers.fields import has, name, text
+from trustescalate.data.importers.codes import PAIR_SPELLINGS
+from trustescalate.data.importers.fields import answer, has, name, text
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
@@ -33,7 +33,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
 
 def _record(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
-    prompt, first, second = (text(row, field) for field in FIELDS)
+    prompt, (first, second) = text(row, FIELDS[0]), (answer(row, field) for field in FIELDS[1:])
     columns = [row.get(f"{QUESTION}.responses{part}") or [] for part in ("", ".users", ".status")]
     if not all(isinstance(part, list) for part in columns) or len({len(part) for part in columns}) > 1:
         raise Unusable(f"{QUESTION}.responses, .users and .status are not lists of one length")

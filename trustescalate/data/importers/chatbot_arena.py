@@ -74,8 +74,8 @@ def _split(
         raise Unusable("the conversations do not begin with one question")
     if first[-1].role != "assistant" or second[-1].role != "assistant":
         raise Unusable("a conversation does not end with an answer")
-    if not first[0].content.strip() or not all(each.content.strip() for each in (first[-1], second[-1])):
-        raise Unusable("a question or an answer is empty")
+    if not first[0].content.strip():
+        raise Unusable("the question is empty")
     if last == 2:
         return first[0].content, (first[1].content, second[1].content)
     return first[0].content, (first[1:], second[1:])
@@ -109,7 +109,7 @@ def listed(row: Mapping[str, Any], key: str) -> list[str]:
     values = from_text(text(row, key))
     if not isinstance(values, list) or not values or not all(isinstance(each, str) for each in values):
         raise Unusable(f"{key} is no list of texts (a turn may be null)")
-    if not all(each.strip() for each in values):
+    if key == "prompt" and not all(each.strip() for each in values):
         raise Unusable(f"{key} has an empty turn")
     return values
 

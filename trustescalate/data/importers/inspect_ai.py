@@ -1,18 +1,22 @@
 """Read Inspect AI logs, .json and .eval: scorers are judges, edits of a score are human labels.
 
 The first entry of a score's history is the judge's own value, later ones are edits; the top-level value is
-the last of them. NaN is an unreadable grader. Epochs are items of one group. Source: Inspect AI.
+the last of them. NaN is an unreadable grader, as is one whose reason says so. Choices stand below the prompt,
+by the letters that the model saw. Epochs are items of one group. Source: Inspect AI.
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
-from trustescalate.data.importers.fields import get, name, text
+from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.fields import answer, get, name, text
 from trustescalate.data.importers.fields import turns as conversation
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.harness import BINARY, CHECKS
+from trustescalate.data.importers.unread import why_failed
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Annotation, Item, Judgment, Label, Task, TaskKind, Turn
 
@@ -98,12 +102,13 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
     item_id = f"{sample_id}|epoch{epoch}"
     target = sample.get("target")
     reference = target if isinstance(target, str) and target.strip() else None
-    item = Item(item_id, _asked(sample), (_completion(sample),), reference, sample_id)
+    response = _completion(sample)
+    item = Item(item_id, _asked(sample), (response,), reference, sample_id)
     scores = sample.get("scores")
     judgments, notes = list[Judgment](), list[Annotation]()
     for scorer, score in (scores if isinstance(scores, dict) else {}).items():
         judge = f"{scorer} {models.get(scorer, '')}".strip()
-        judgments.append(_judgment(item_id, judge, score, task))
+        judgments.append(_judgment(item_id, judge, score, task, response))
         notes += _edits(item_id, score, task)
     return Found(item, tuple(notes), tuple(judgments))
 
@@ -112,29 +117,57 @@ def _completion(sample: Any) -> str:
     """The model's answer; older logs have it only in the message."""
     output = get(sample, "output")
     if isinstance(output, dict) and "completion" in output:
-        return text(sample, "output", "completion")
+        return answer(sample, "output", "completion")
     content = get(sample, "output", "choices", 0, "message", "content")
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        content = "".join(part["text"] for part in parts)
-    if not isinstance(content, str) or not content.strip():
+        content = "".join(part["text"] for part in parts) if parts or not content else None
+    if not isinstance(content, str):
         raise Unusable("the answer holds no text")
     return content
 
 
 def _asked(sample: Any) -> str | tuple[Turn, ...]:
     if isinstance(get(sample, "input"), str):
-        return text(sample, "input")
-    talk = conversation(sample, "input")
-    return talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+        prompt: str | tuple[Turn, ...] = text(sample, "input")
+    else:
+        talk = conversation(sample, "input")
+        prompt = talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+    messages = sample.get("messages")
+    shown = [
+        content
+        for message in (messages if isinstance(messages, list) else [])
+        if isinstance(message, dict) and message.get("role") == "user"
+        for content in _contents(message.get("content"))
+    ]
+    return with_choices(prompt, listed_choices(sample.get("choices")), "\n".join(shown))
 
 
-def _judgment(item_id: str, judge: str, score: Any, task: Task) -> Judgment:
+def _contents(content: Any) -> list[str]:
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [each for each in texts if isinstance(each, str)]
+
+
+def _judgment(item_id: str, judge: str, score: Any, task: Task, response: str) -> Judgment:
+    """A scorer's own reading. Checks explain themselves with the response, which says nothing of a grader."""
     history = _history(score)
     own = history[0] if history else score
-    value = own.get("value") if isinstance(own, dict) else None
-    raw = score.get("explanation") if isinstance(score, dict) else ""
-    return judged(item_id, judge, [verdict(_label(value, task), raw=raw)])
+    own = own if isinstance(own, dict) else {}
+    label, why = _label(own.get("value"), task), _why_failed(own)
+    raw = own.get("explanation")
+    if not isinstance(raw, str):
+        raw = score.get("explanation") if isinstance(score, dict) else ""
+    echoes = isinstance(raw, str) and raw.strip() == response.strip()
+    vote = verdict(None if why else label, raw="" if echoes else raw, why=why or "none")
+    return judged(item_id, judge, [replace(vote, raw=response) if echoes else vote])
+
+
+def _why_failed(own: Mapping[str, Any]) -> str | None:
+    meta = own.get("metadata")
+    return why_failed(own.get("reason")) or (
+        why_failed(meta.get("unscored_reason")) if isinstance(meta, dict) else None
+    )
 
 
 def _edits(item_id: str, score: Any, task: Task) -> tuple[Annotation, ...]:

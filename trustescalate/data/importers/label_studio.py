@@ -15,8 +15,9 @@ from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, listed, one_hot
-from trustescalate.data.importers.columns import FAIL, PAIR_SPELLINGS, PAIRS, PASS, PROMPT, SINGLE
-from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS
+from trustescalate.data.importers.columns import PAIRS, PROMPT, SINGLE
+from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY
 from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
@@ -230,8 +231,8 @@ def _texts(
 ) -> tuple[str, tuple[str | tuple[Turn, ...], ...]]:
     """Prompt and responses: texts, or JSON lists of turns as in Kaggle's table."""
     if asked is None:
-        return NO_PROMPT, tuple(text(data, key) for key in fields)
-    plain = [text(data, key) for key in (asked, *fields)]
+        return NO_PROMPT, tuple(answer(data, key) for key in fields)
+    plain = [text(data, asked), *(answer(data, key) for key in fields)]
     if not all(cell.startswith("[") and isinstance(from_text(cell), list) for cell in plain):
         return plain[0], tuple(plain[1:])
     prompts, *responses = (listed(data, key) for key in (asked, *fields))

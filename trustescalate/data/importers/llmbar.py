@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, text
+from trustescalate.data.importers.fields import answer, get, has, text
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import Annotation, Item, Vote
@@ -57,7 +57,7 @@ def _result_reader(path: Path, ids: dict[tuple[str, str, str], str]) -> Callable
 
 
 def _texts(row: Any) -> tuple[str, str, str]:
-    return text(row, "input"), text(row, "output_1"), text(row, "output_2")
+    return text(row, "input"), answer(row, "output_1"), answer(row, "output_2")
 
 
 def _found(item_id: str, subset: str, texts: tuple[str, str, str], row: Any) -> Found:

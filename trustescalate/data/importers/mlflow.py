@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, text
+from trustescalate.data.importers.fields import answer, get, has, text
 from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Item, Label
 
+INPUTS = "mlflow.spanInputs"
 YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
 
 
@@ -31,7 +32,7 @@ def _trace(row: Any) -> Iterator[Found]:
     trace = text(row, "info", "trace_id")
     prompt, response = (
         _content(row, *where)
-        for where in (("mlflow.spanInputs", "request_preview"), ("mlflow.spanOutputs", "response_preview"))
+        for where in ((INPUTS, "request_preview"), ("mlflow.spanOutputs", "response_preview"))
     )
     assessments = row["info"].get("assessments")
     votes: dict[str, Any] = {}
@@ -46,7 +47,8 @@ def _trace(row: Any) -> Iterator[Found]:
             continue
         kind, who = text(one, "source", "source_type"), text(one, "source", "source_id")
         feedback = get(one, "feedback")
-        label = _label(feedback.get("value") if isinstance(feedback, dict) else None)
+        failed = not isinstance(feedback, dict) or bool(feedback.get("error"))
+        label = None if failed else _label(feedback.get("value"))
         if kind == "HUMAN":
             if label is not None and notes.setdefault(who, label) != label:
                 raise Unusable(f"{who!r} gives two different labels")
@@ -68,12 +70,14 @@ def _content(row: Any, attribute: str, preview: str) -> str:
     if isinstance(spans, list) and spans and isinstance(spans[0], dict):
         attributes = spans[0].get("attributes")
         packed = attributes.get(attribute) if isinstance(attributes, dict) else None
-    packed = packed if isinstance(packed, str) else text(row, "info", preview)
+    packed = packed if isinstance(packed, str) else answer(row, "info", preview)
     value = from_text(packed)
+    if packed.strip() == "null":
+        raise Unusable(f"{attribute} is null")
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     content = value if isinstance(value, str) else packed
-    if not content.strip():
+    if not content.strip() and attribute == INPUTS:
         raise Unusable(f"{attribute} holds no text")
     return content
 

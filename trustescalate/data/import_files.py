@@ -24,6 +24,7 @@ from trustescalate.data.importers.registry import columns_format, recognise
 from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
+from trustescalate.records.bounded import read_text
 from trustescalate.records.progress import Progress
 
 MOST_NAMED = 5
@@ -87,6 +88,7 @@ def import_files(
     if columns is not None:
         source, parts = columns_format(_columns(columns)), {"rows": files}
     else:
+        files = [file.with_one_of_each() for file in files]
         source, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
@@ -118,7 +120,7 @@ def import_files(
 def _columns(path: Path) -> ColumnsFile:
     """Read [task] and [import] from a file of columns, or from a whole configuration."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        given = tomllib.loads(read_text(path))
         if "version" in given:
             parse_config(given, path)
             given = {key: given[key] for key in ("task", "import") if key in given}

@@ -31,6 +31,7 @@ from trustescalate.data.importers.registry import recognise
 from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind, visible
+from trustescalate.records.bounded import open_file, read_whole
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
@@ -331,7 +332,7 @@ def _parts(taken: Found | Plain) -> tuple[str, Sequence[Any], Sequence[tuple[str
 def _form(path: Path) -> str:
     """The kind of a file of answers: "answers", "table" or "foreign"."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             first = file.readline(1 << 20)
     except OSError as error:
         raise DataError([f"{path}: cannot be read: {error.strerror}"], "name a file of answers") from None
@@ -353,7 +354,7 @@ def _id(row: Mapping[str, str]) -> str:
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path).decode("utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""))
         rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
         for row in rows:

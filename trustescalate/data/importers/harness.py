@@ -284,6 +284,7 @@ PROMPTFOO = Format(
     },
     ("results", "rows", "table"),
     _read_promptfoo,
+    kept=("results", "rows"),
 )
 DEEPEVAL = Format(
     "deepeval",
@@ -291,6 +292,7 @@ DEEPEVAL = Format(
     {"run": _is_deepeval, "cache": lambda file: has(file, "test_cases_lookup_map")},
     ("run", "cache"),
     _read_deepeval,
+    kept=("run",),
 )
 LM_EVAL = Format(
     "lm_eval",

@@ -14,7 +14,7 @@ from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.choices import listed_choices, with_choices
 from trustescalate.data.importers.fields import answer, get, name, text
 from trustescalate.data.importers.fields import turns as conversation
-from trustescalate.data.importers.files import Foreign, Rejected, Unusable
+from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.harness import BINARY, CHECKS
 from trustescalate.data.importers.unread import why_failed
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
@@ -29,43 +29,49 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume(CHECKS)
     notes.assume("an edited score is its author's label, the value before it the judge's")
     for file in files["log"]:
-        header, samples, problems = _parts(file)
-        yield from problems
-        finer = any(_letter(score) in ("P", "N") for _, sample in samples for score in _all_scores(sample))
+        header, finer = _survey(file)
         task = GRADES if finer else BINARY
         if notes.task is not None and notes.task != task:
             yield Rejected(str(file.path), "file", "grades partial answers where another file does not")
             continue
         notes.task = task
         models = _graders(header)
-        for place, sample in samples:
+        for sample in _samples(file):
+            if isinstance(sample, Rejected):
+                yield sample
+                continue
             try:
-                yield _sample(sample, task, models)
+                yield _sample(sample.value, task, models)
             except Unusable as error:
-                yield Rejected(str(file.path), place, str(error))
+                yield Rejected(str(file.path), sample.place, str(error))
 
 
-def _parts(file: Foreign) -> tuple[Any, list[tuple[int | str, Any]], list[Rejected]]:
-    """The header, the samples with their places, and unreadable records."""
+def _survey(file: Foreign) -> tuple[Any, bool]:
+    """The header, and whether a sample is graded in parts. Archives are read twice, and never held."""
     header: Any = {}
-    samples: list[tuple[int | str, Any]] = []
-    problems: list[Rejected] = []
+    for record in file.records():
+        if record.place == "header.json" and isinstance(record, Record):
+            header = record.value["value"]
+        elif isinstance(record, Record) and not isinstance(record.place, str):
+            header = record.value
+    samples = (sample.value for sample in _samples(file) if isinstance(sample, Record))
+    return header, any(_letter(score) in ("P", "N") for sample in samples for score in _all_scores(sample))
+
+
+def _samples(file: Foreign) -> Iterator[Record | Rejected]:
+    """The samples of a log with their places, and what cannot be read."""
     for record in file.records():
         if isinstance(record, Rejected):
-            problems.append(record)
+            yield record
         elif isinstance(record.place, str):  # a member of an archive
             if record.place.startswith("samples/"):
-                samples.append((record.place, record.value["value"]))
-            elif record.place == "header.json":
-                header = record.value["value"]
+                yield Record(record.place, record.value["value"])
         else:
-            header = record.value
-            rows = header.get("samples") if isinstance(header, dict) else None
+            rows = record.value.get("samples") if isinstance(record.value, dict) else None
             rows = rows if isinstance(rows, list) else []
             if not rows:
-                problems.append(Rejected(str(file.path), "samples", "the log holds no samples"))
-            samples = [(f"samples.{place}", row) for place, row in enumerate(rows)]
-    return header, samples, problems
+                yield Rejected(str(file.path), "samples", "the log holds no samples")
+            yield from (Record(f"samples.{place}", row) for place, row in enumerate(rows))
 
 
 def _graders(header: Any) -> Mapping[str, str]:

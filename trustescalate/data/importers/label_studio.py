@@ -410,4 +410,5 @@ LABEL_STUDIO = Format(
     {"tasks": _is_task, "rows": lambda file: has(file, *ROW) or set(ROW) <= set(file.columns)},
     ("tasks", "rows"),
     _read,
+    kept=("tasks", "rows"),
 )

@@ -122,4 +122,5 @@ LLMBAR = Format(
     },
     ("dataset", "results"),
     _read,
+    kept=("dataset", "results"),
 )

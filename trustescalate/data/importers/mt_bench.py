@@ -191,6 +191,7 @@ MT_BENCH_PAIR = Format(
     },
     ("judgments",),
     _read_pairs,
+    kept=("questions", "answers"),
 )
 MT_BENCH_SINGLE = Format(
     "mt_bench_single",
@@ -202,4 +203,5 @@ MT_BENCH_SINGLE = Format(
     },
     ("judgments",),
     _read_singles,
+    kept=("questions", "answers"),
 )

@@ -81,4 +81,5 @@ OPENAI_BATCH = Format(
     },
     ("output",),
     _read,
+    kept=("input",),
 )

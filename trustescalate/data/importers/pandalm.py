@@ -89,4 +89,5 @@ PANDALM = Format(
     {"testset": lambda file: has(file, "idx", "response1", "response2", *ANNOTATORS), "results": _is_result},
     ("testset",),
     _read,
+    kept=("results",),
 )

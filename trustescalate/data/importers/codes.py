@@ -7,10 +7,12 @@ column is refused as a whole, with the lines of configuration that say which one
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trustescalate.data.importers.fields import LARGEST
 from trustescalate.data.importers.verdicts import TIES
 from trustescalate.errors import DataError
 from trustescalate.records import SKIP, TIE, Label, Task, TaskKind
@@ -114,7 +116,7 @@ def known_codes(
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**_usual(task), **own}
-    usual = {label for code in coded - defined.keys() if (label := known.get(code))}
+    usual = {known[code] for code in coded - defined.keys() if code in known}
     if not coded - defined.keys() <= usual_numbers(task) or usual & {defined.get(code) for code in coded}:
         known = {code: label for code, label in known.items() if code in own or not is_number(code)}
     known |= defined
@@ -137,6 +139,24 @@ def check_numbers(task: Task, codes: Iterable[Any], where: str) -> None:
         if is_number(spelling(code)):
             count_code(counts, code)
     known_codes(task, counts, {}, where=where, how="name the choices A, B and tie there, or export a table")
+
+
+def are_grades(values: Iterable[Any]) -> bool:
+    """Whether numbers are grades on a scale, on which 1 is no "pass": some of them lie outside 0 to 1.
+
+    >>> are_grades([1, 5, 3]), are_grades([1, 0, 0.5, True, "7", float("nan")])
+    (True, False)
+    """
+    numbers = (each for each in values if isinstance(each, int | float))
+    return any(-LARGEST < each < LARGEST and not 0 <= each <= 1 for each in numbers)
+
+
+def no_verdicts(names: Iterable[str]) -> str:
+    """The assumption about judges that give grades."""
+    return (
+        f"{', '.join(map(repr, names))} give grades on a scale, of which none says pass or fail: "
+        "their numbers are failed votes"
+    )
 
 
 def _usual(task: Task) -> Mapping[str, Label]:
@@ -181,7 +201,7 @@ def task_of(counts: Counts, spelled: Mapping[str, str], where: str) -> tuple[Tas
             task = Task(TaskKind.CHOICE, "Which grade fits the response?", labels)
             return task, f"the labels are in this order, from the lowest: {', '.join(labels)}"
     words = sorted(counts, key=_place)
-    whole = [int(code) for code in words if code.lstrip("-").isdigit()]
+    whole = [int(code) for code in words if re.fullmatch(r"-?[0-9]{1,3}", code)]
     lines = []
     if len(whole) == len(words) and 0 <= whole[0] < whole[-1] <= 10:
         lines = [f'kind = "rating", scale = [{whole[0]}, {whole[-1]}] (the highest is the best)']

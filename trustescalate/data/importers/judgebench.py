@@ -5,6 +5,7 @@ Source: github ScalerLab/JudgeBench, data/ and outputs/.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
@@ -40,7 +41,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
         )
         if graded:
             notes.assume(GRADED)
-        yield from each(file, lambda row, graded=graded: _pair(row, graded, notes))
+        yield from each(file, partial(_pair, graded=graded, notes=notes))
 
 
 def _pair(row: Any, graded: bool, notes: Notes | None = None) -> Iterator[Found]:

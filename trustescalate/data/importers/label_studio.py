@@ -56,12 +56,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
                     [f"{file.path}: another task than the file before"], "import one kind at once"
                 )
             notes.task = task
-            rows = [
-                one for each in values if isinstance(each, dict) for one in _list(each.get("annotations"))
-            ]
-            check_numbers(
-                task, (choice for one in rows for choice in _choices(_results(one))), str(file.path)
-            )
+            check_numbers(task, _chosen_at_all(values), str(file.path))
             _say(values, task, notes)
             for record in records:
                 if isinstance(record, Rejected):
@@ -80,13 +75,7 @@ def _task_of(file: Foreign, values: list[Any]) -> Task:
     ]
     if not data or any(_sides(each) for each in data):
         return pairwise()
-    chosen = {
-        choice.strip().casefold()
-        for value in values
-        if isinstance(value, dict)
-        for one in _list(value.get("annotations"))
-        for choice in _choices(_results(one))
-    }
+    chosen = {choice.strip().casefold() for choice in _chosen_at_all(values)}
     if chosen <= {*PASS, *FAIL}:
         return BINARY
     shown = ", ".join(repr(choice[:40]) for choice in sorted(chosen)[:6]) or "nothing"
@@ -94,6 +83,12 @@ def _task_of(file: Foreign, values: list[Any]) -> Task:
         [f"{file.path}: one response each, with the unknown labels {shown}"],
         "export JSON_MIN, and define them: --columns FILE with [task] and its labels",
     )
+
+
+def _chosen_at_all(values: list[Any]) -> Iterator[str]:
+    for value in values:
+        for one in _list(value.get("annotations")) if isinstance(value, dict) else ():
+            yield from _choices(_results(one))
 
 
 def _say(values: list[Any], task: Task, notes: Notes) -> None:

@@ -41,7 +41,7 @@ class Survey:
         columns = {column for by_label in shares.values() for column in by_label.values()}
         below = above = 0
         for record in file.records() if columns else ():
-            row = None if isinstance(record, Rejected) else record.value
+            row: Any = None if isinstance(record, Rejected) else record.value
             for column in columns if isinstance(row, dict) else ():
                 value = number_of(row[column] if column in row else inside(row, column))
                 below += value < 0

@@ -29,7 +29,7 @@ def refuse_trec(path: Path) -> None:
     for pattern, what in KINDS:
         if lines and not lines[0].startswith(("{", "[")) and all(map(pattern.fullmatch, lines)):
             raise DataError(
-                [f"{path}: is {what}; it names the texts, and does not hold them"],
+                [f"{path}: holds {what}, the names of texts without the texts"],
                 "join the texts by their names to a table with the columns prompt (the topic), response (the "
                 "document) and label (the grade), and import that",
             )

@@ -116,8 +116,12 @@ def known_codes(
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**_usual(task), **own}
-    usual = {known[code] for code in coded - defined.keys() if code in known}
-    if not coded - defined.keys() <= usual_numbers(task) or usual & {defined.get(code) for code in coded}:
+    bare = coded - defined.keys()
+    usual = {known[code] for code in bare if code in known}
+    stray = (
+        pairs and len(bare) == 1 and any(known.get(code) in usual - {TIE} for code in counts.keys() - coded)
+    )
+    if stray or not bare <= usual_numbers(task) or usual & {defined.get(code) for code in coded}:
         known = {code: label for code, label in known.items() if code in own or not is_number(code)}
     known |= defined
     unknown = [code for code in counts if code not in known and not (by_judge and _is_failed(code, numbers))]

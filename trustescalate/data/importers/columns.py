@@ -72,7 +72,7 @@ class _Layout:
     annotator: str | None
     spellers: Mapping[str, Speller]
     shares: Mapping[str, Mapping[Label, str]]
-    logarithms: bool
+    logarithms: frozenset[str]
     choices: str | None
     inner: tuple[str, ...]
 
@@ -133,7 +133,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         annotator=table.annotator or _first(ANNOTATOR, keys),
         spellers=_spellers(file, task, table, label, survey, notes),
         shares=shares,
-        logarithms=survey.are_logarithms(file, shares),
+        logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
         inner=tuple(sorted(inner)),
     )
@@ -153,7 +153,7 @@ def _note_assumptions(layout: _Layout, notes: Notes) -> None:
         filled = ", ".join(map(repr, layout.table.forward_fill))
         notes.assume(f"a row without {filled} has that of the row before it in its group")
     for judge, columns in layout.shares.items():
-        what = "log-probability" if layout.logarithms else "probability"
+        what = "log-probability" if judge in layout.logarithms else "probability"
         for label, column in columns.items():
             notes.assume(f"{column!r} is the {what} that {judge!r} gives {label!r}")
     if layout.id is None:
@@ -257,7 +257,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         ]
         for judge, columns in shares:
             cells = {label: row.get(column) for label, column in columns.items()}
-            votes.append(judged(item_id, judge, [share_vote(cells, layout.task, layout.logarithms)]))
+            votes.append(judged(item_id, judge, [share_vote(cells, layout.task, judge in layout.logarithms)]))
         return (Plain(item, notes, votes),)
 
     return read

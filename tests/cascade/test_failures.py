@@ -18,7 +18,7 @@ EXPECTED = 'claim = "expected"'
 
 
 def test_every_failure_has_a_kind() -> None:
-    assert KINDS.keys() == FAILURES.keys()
+    assert KINDS.keys() >= FAILURES.keys()
 
 
 def failing(failure: str, every: int) -> Callable[[Request], Reply | None]:
@@ -57,7 +57,7 @@ def test_a_resumed_run_asks_again_what_got_no_answer(tmp_path: Path, calls: Call
     lost = {row.item_id for row in broken.decisions if row.label is None}
     assert any(row.label for row in whole.decisions)
     assert broken.decisions != whole.decisions
-    assert "because a judge did not answer" in "".join(notices)
+    assert "went to people with failed votes" in "".join(notices)
     calls.then, before = lambda request: None, len(calls.asked)
     mended = run(config, resume="latest")
     assert 0 < len(calls.asked) - before < once

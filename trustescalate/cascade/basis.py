@@ -16,6 +16,7 @@ from trustescalate.errors import TrustEscalateError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import asking, fingerprint
 from trustescalate.records import Certificate, Item, Run
+from trustescalate.records.bounded import open_file
 from trustescalate.records.jsonl import digest
 
 ENDS = 1 << 16
@@ -72,8 +73,8 @@ def _wording_digest(config: Config, table: ModelTable) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _folder_digest(folder: Path) -> str:

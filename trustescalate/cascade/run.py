@@ -79,10 +79,9 @@ async def run_items(
                 attempt.run = folder.header.id
             await _judge(folder, data, panel, cascade, hooks)
         run = with_labels(folder, data)
-        if unanswered := to_ask_again(run):
+        if failed := to_ask_again(run):
             hooks.notice(
-                f"{len(unanswered):,} items went to people because a judge did not answer; resume this run, "
-                "and they are asked again"
+                f"{len(failed):,} items went to people with failed votes; resume this run to ask them again"
             )
         return run, data
 

@@ -20,7 +20,8 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Certificate, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
-from trustescalate.records.failures import is_down
+from trustescalate.records.bounded import read_whole
+from trustescalate.records.failures import may_be_answered
 from trustescalate.records.jsonl import (
     decode,
     digest,
@@ -68,7 +69,7 @@ class RunFolder:
         """Open a run. Raises UsageError without a header, DataError for a damaged or edited one."""
         file = path / "run.json"
         try:
-            header = decode(file.read_bytes(), RunHeader)
+            header = decode(read_whole(file), RunHeader)
         except FileNotFoundError:
             raise UsageError(f"{path}: there is no run here", "`trustescalate run` creates one") from None
         except ValueError as error:
@@ -157,15 +158,17 @@ class RunWriter:
     def begin(self, run: Run) -> Run:
         """Make the folder ready for the rest of a run that was loaded from it, and return what stays.
 
-        Judgments that no decision rests on are removed, and so are decisions that `down` judges left to
-        people, so that these are asked again.
+        Judgments that no decision rests on are removed, and so are decisions that failed votes left to
+        people, so that these votes are asked again.
         """
         again = to_ask_again(run)
         together = run.header.certificate.status == "expected"
         judgments = tuple(
             row
             for row in run.judgments
-            if not (row.item_id in again and (not together or any(is_down(v.failure) for v in row.votes)))
+            if not (
+                row.item_id in again and (not together or any(may_be_answered(v.failure) for v in row.votes))
+            )
         )
         decisions = tuple(row for row in run.decisions if row.item_id not in again)
         if again and together:
@@ -208,7 +211,7 @@ class RunWriter:
 
 
 def to_ask_again(run: Run) -> frozenset[str]:
-    """Return the items that are left to people although a judge did not answer: asked again, it may.
+    """Return the items that went to people with failed votes that may succeed when asked again.
 
     With the claim "batch" the recorded votes of the certificate are the judges, and answer as before.
     """
@@ -217,7 +220,8 @@ def to_ask_again(run: Run) -> frozenset[str]:
     return frozenset(
         row.item_id
         for row in run.decisions
-        if row.label is None and any(is_down(failure) for step in row.trail for failure in step.failures)
+        if row.label is None
+        and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
     )
 
 
@@ -258,7 +262,7 @@ class _Numbered:
 
 def _number(path: Path) -> float:
     try:
-        return decode(path.read_bytes(), _Numbered).number
+        return decode(read_whole(path), _Numbered).number
     except (OSError, ValueError):
         return float("inf")
 

@@ -8,7 +8,7 @@ FailureKind = Literal["down", "rejected", "unreadable", "attacked"]
 
 KINDS: Mapping[str, FailureKind] = {
     **dict.fromkeys(("timeout", "unreachable", "server_error", "rate_limited", "bad_reply"), "down"),
-    **dict.fromkeys(("not_answered", "raised"), "down"),
+    **dict.fromkeys(("empty", "not_answered", "raised"), "down"),
     **dict.fromkeys(("refused", "bad_request"), "rejected"),
     **dict.fromkeys(
         ("none", "multiple", "conflict", "malformed", "no_confidence", "truncated"), "unreadable"
@@ -16,9 +16,9 @@ KINDS: Mapping[str, FailureKind] = {
     **dict.fromkeys(("low_mass", "no_logprobs", "bad_return", "not_recorded"), "unreadable"),
     "echo": "attacked",
 }
-"""The kind of each code of `FAILURES`. "down": no answer came, and `run --resume` asks again; "rejected": the
-item is too long or against a policy; "unreadable": a reply without a verdict that can be used; "attacked":
-the verdict is a text that was to be judged."""
+"""The kind of each code of `FAILURES`. "down": no answer came; "unreadable": an answer without a usable
+verdict; "rejected": the item is too long or against a policy; "attacked": the verdict is a text that was to
+be judged. `run --resume` asks votes of the kinds "down" and "unreadable" again."""
 
 
 def is_down(failure: str | None) -> bool:
@@ -28,6 +28,15 @@ def is_down(failure: str | None) -> bool:
     (True, False, False)
     """
     return failure is not None and KINDS.get(failure) == "down"
+
+
+def may_be_answered(failure: str | None) -> bool:
+    """Whether a vote failed in a way that another try may mend.
+
+    >>> may_be_answered("timeout"), may_be_answered("none"), may_be_answered("refused")
+    (True, True, False)
+    """
+    return failure is not None and KINDS.get(failure) in ("down", "unreadable")
 
 
 def describe_kinds(failures: Iterable[str]) -> str:

@@ -18,9 +18,16 @@ from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
-from trustescalate.cascade.run_folder import find_attempted, find_run, run_ids, run_path, with_labels
+from trustescalate.cascade.run_folder import (
+    RunFolder,
+    find_attempted,
+    find_run,
+    run_ids,
+    run_path,
+    with_labels,
+)
 from trustescalate.config import BudgetTable, Config, load_config, parse_config
-from trustescalate.data.dataset import load_dataset
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
@@ -181,7 +188,9 @@ class Project:
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
-        folder = find_run(self.config.folder, "latest" if run_id is None else run_id)
+        return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
+
+    def _load(self, folder: RunFolder, data: Dataset) -> Run:
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -217,8 +226,7 @@ class Project:
         from trustescalate.report.junit import render_junit
 
         data, home = load_dataset(self.config), self.config.folder
-        opened = find_attempted(home) if run_id is None else find_run(home, run_id)
-        run = with_estimates(self.config, with_labels(opened, data), data)
+        run = self._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
         stale = why_stale(self.config, run, what_changed(self.config, data, run))
         described = describe_run(run, self.hooks.clock())
         verdict = decide(build(run), self.config.gate, stale=stale, run=described)

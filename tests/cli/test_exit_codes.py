@@ -76,6 +76,18 @@ def test_2_is_usage_with_error_then_hint(case: str, copied: Path) -> None:
         assert "\nhint: " in result.stderr
 
 
+def test_3_is_a_gate_after_a_run_that_could_not_begin(copied: Path) -> None:
+    good = Project.open(copied).run_ids()[-1]
+    for wrong in (["--set", "judges.small.modell=XS"], ["--items", "nowhere.jsonl"], ["--resume", "nothing"]):
+        assert cli("run", "--config", copied, *wrong).exit_code == 2
+        result = cli("gate", "--config", copied)
+        assert result.exit_code == 3, result.output
+        assert "error: the last attempt to run, at " in result.stderr
+        assert cli("gate", good, "--config", copied).exit_code == 0
+        assert cli("run", "--config", copied).exit_code == 0
+        assert cli("gate", "--config", copied).exit_code == 0
+
+
 def test_2_is_a_variable_that_is_empty(copied: Path) -> None:
     for name, value in (("RUN_RESUME", ""), ("RUN_BUDGET_USD", ""), ("RUN_RESUME", " ")):
         result = cli("run", "--config", copied, **{f"TRUSTESCALATE_{name}": value})

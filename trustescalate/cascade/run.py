@@ -4,13 +4,13 @@ import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
-from trustescalate.cascade.attempt_log import recorded_attempt
+from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
 from trustescalate.cascade.basis import basis_of, would_judge
 from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
@@ -57,11 +57,7 @@ async def run_items(
     command: Sequence[str],
 ) -> tuple[Run, Dataset]:
     """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
-    numbers = [number for number, _ in numbered_runs(config.folder) if number < float("inf")]
-    resumed = "" if resume is None else resume
-    with recorded_attempt(
-        config.folder / RUNS, hooks.now, shlex.join(command), run=resumed, after=int(max(numbers, default=0))
-    ) as attempt:
+    with begin_attempt(config.folder, hooks, command, resume or "") as attempt:
         if resume is not None and items is not None:
             raise UsageError("a resumed run has its items already", "leave out --items or --resume")
         if asking.batch and not asking.use_cache:
@@ -84,6 +80,15 @@ async def run_items(
                 f"{len(failed):,} items went to people with failed votes; resume this run to ask them again"
             )
         return run, data
+
+
+def begin_attempt(
+    folder: Path, hooks: Hooks, command: Sequence[str], resume: str = ""
+) -> AbstractContextManager[Attempt]:
+    """Record an attempt to run a project folder, and how it ends."""
+    numbers = [int(number) for number, _ in numbered_runs(folder) if number < float("inf")]
+    after = max(numbers, default=0)
+    return recorded_attempt(folder / RUNS, hooks.now, shlex.join(command), run=resume, after=after)
 
 
 async def _judge(

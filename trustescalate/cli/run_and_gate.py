@@ -52,7 +52,9 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
+    from trustescalate.cascade.run import begin_attempt
     from trustescalate.records.jsonl import to_python
+    from trustescalate.records.progress import Hooks
     from trustescalate.report.document import build
 
     if dry_run and resume is not None:
@@ -62,7 +64,13 @@ def run(
         "run", config, overrides, *flags, *([] if items is None else ["--items", str(items)])
     )
     with progress() as update:
-        project = open_project(config, overrides, update)
+        try:
+            project = open_project(config, overrides, update)
+        except UsageError:
+            if config.is_file() and not dry_run:  # so that no gate passes on the run before
+                with begin_attempt(config.parent, Hooks(), started):
+                    raise
+            raise
         limits = budget_of(project, budget_usd, budget_calls)
         if dry_run:
             from trustescalate.analysis.dry_run import estimate_run

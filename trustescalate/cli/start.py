@@ -76,7 +76,7 @@ def check(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Check the configuration and the data; make no model calls without --ping."""
+    """Check configuration and data; model calls only with --ping."""
     from trustescalate.analysis.checks import inspect_data, inspect_project
     from trustescalate.calibration.prepare import write_roles as draw_roles
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
-from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn
+from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, visible
 
 Order = Literal["AB", "BA", ""]
 """Presentation order of two responses; "" for a single one."""
@@ -196,5 +196,5 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
 
 def _response(name: str, response: str | tuple[Turn, ...]) -> list[tuple[str, str]]:
     if isinstance(response, str):
-        return [(name, response)]
-    return [(f"{name} turn {i} {turn.role}", turn.content) for i, turn in enumerate(response, 1)]
+        return [(name, visible(response))]
+    return [(f"{name} turn {i} {turn.role}", visible(turn.content)) for i, turn in enumerate(response, 1)]

@@ -51,6 +51,7 @@ from trustescalate.records.probe import CONTROL, Probe, ProbedFamily, ProbedJudg
 from trustescalate.records.run import Decision, Run, RunHeader, Step, TierShift
 from trustescalate.records.standings import Correlation, Standing, Standings
 from trustescalate.records.task import (
+    EMPTY_RESPONSE,
     SKIP,
     STRICT,
     TIE,
@@ -64,10 +65,12 @@ from trustescalate.records.task import (
     TaskKind,
     Turn,
     spoken,
+    visible,
 )
 
 __all__ = [
     "CONTROL",
+    "EMPTY_RESPONSE",
     "FAILURES",
     "MODES",
     "SKIP",
@@ -131,4 +134,5 @@ __all__ = [
     "Weighting",
     "sample_replies",
     "spoken",
+    "visible",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.certification import certify
@@ -180,6 +181,7 @@ class Project:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
         folder = find_run(self.config.folder, run_id or "latest")
+        must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -196,6 +198,7 @@ class Project:
         probe = read_probe(self.config.folder)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
+            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
             report = build_calibration(certificate, probe)
         else:
             run = self.load_run(run_id)

@@ -61,8 +61,8 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         batch_digest="" if drawn is None else drawn.batch,
         items=by_id,
     )
-    enter_outcome(ledger, attempt, certificate.status)
     certificate = replace(certificate, attempt=attempt)
+    enter_outcome(ledger, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
 

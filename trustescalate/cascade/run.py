@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
 from trustescalate.cascade.batch import certified_items, decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
@@ -52,7 +53,7 @@ async def run_items(
     data = load_dataset(config)
     folder = find_run(config.folder, resume) if resume else None
     certificate = folder.header.certificate if folder else read_certificate(config.folder)
-    must_be_asked_for(config, certificate)
+    must_be_asked_for(config, data, certificate)
     async with open_certified(config, hooks, data, certificate, asking) as panel:
         cascade = trusted(config, certificate, panel.judges)
         if folder is None:
@@ -108,14 +109,15 @@ def open_certified(
     return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
 
 
-def must_be_asked_for(config: Config, certificate: Certificate) -> None:
-    """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee]."""
+def must_be_asked_for(config: Config, data: Dataset, certificate: Certificate) -> None:
+    """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee] and its evidence."""
     guarantee = config.guarantee
     if guarantee.claim == "expected":
         must_expect(certificate, guarantee.alpha)
     else:
         must_certify(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
     must_certify_groups(certificate, config.groups.by, config.groups.alpha)
+    must_rest_on_evidence(config, data, certificate)
 
 
 def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:

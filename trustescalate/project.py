@@ -215,9 +215,13 @@ class Project:
         from trustescalate.report.junit import render_junit
 
         run = self.load_run(run_id)
+        mark = run.header.certificate.digest
         verdict = decide(build(run), self.config.gate, stale=why_stale(self.config, run))
+        verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
-        write_atomically(folder / "junit.xml", render_junit("trustescalate gate", checks).encode())
+        write_atomically(
+            folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
+        )
         return verdict, folder / "decision.json"

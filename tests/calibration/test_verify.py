@@ -1,5 +1,6 @@
 """A certificate is believed only as far as it follows: from its counts, its votes, and the ledger."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -26,6 +28,8 @@ from trustescalate.errors import NotMeasurable, TrustEscalateError
 from trustescalate.project import Project
 from trustescalate.records import Certificate
 from trustescalate.records.jsonl import decode, encode
+from trustescalate.report.document import build
+from trustescalate.report.markdown import render_markdown
 from trustescalate.stats.control import PROCEDURES
 from trustescalate.stats.paths import PATHS
 
@@ -335,3 +339,15 @@ def test_a_certificate_without_its_votes_keeps_what_a_run_needs(certified: Path)
     shutil.rmtree(certified.parent / ".trustescalate")
     run(certified)
     assert Project.open(certified).gate()[0].status == "pass"
+
+
+def test_the_digest_of_the_certificate_stands_wherever_it_is_used(certified: Path) -> None:
+    mark = hashlib.sha256((certified.parent / "certificate.json").read_bytes()).hexdigest()
+    made = run(certified)
+    project = Project.open(certified)
+    verdict, path = project.gate()
+    assert verdict.certificate == mark
+    assert json.loads(path.read_bytes())["certificate"] == mark
+    junit = ElementTree.parse(path.parent / "junit.xml")
+    assert [each.attrib for each in junit.iter("property")] == [{"name": "certificate", "value": mark}]
+    assert mark in render_markdown(build(made))

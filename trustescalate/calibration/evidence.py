@@ -28,7 +28,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, TrustEscalateError
 from trustescalate.records import Certificate
 
-NOT_COMPARED = ("created", "attempt", "judges")
+NOT_COMPARED = ("created", "attempt")
 """What a calibration made again does not know; `attempt` is held against the ledger."""
 
 
@@ -53,6 +53,8 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
         batch_digest="" if certificate.batch is None else certificate.batch.digest,
         items={item.id: item for item in data.items},
     )
+    inputs = {seal.judge: seal.inputs for seal in certificate.judges}
+    again = replace(again, judges=tuple(replace(seal, inputs=inputs[seal.judge]) for seal in again.judges))
     for name in (field.name for field in fields(Certificate)):
         if name not in NOT_COMPARED:
             for problem in _differences(name, getattr(certificate, name), getattr(again, name)):

@@ -58,6 +58,6 @@ async def open_cascade(config: Config, hooks: Hooks, asking: Asking) -> AsyncIte
     certificate = read_certificate(config.folder)
     must_be_asked_for(config, data, certificate)
     async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, certificate, panel.judges)
+        cascade = trusted(config, data, certificate, panel.judges)
         assert cascade is not None, "only claim = expected has none"
         yield CertifiedCascade(config, certificate, cascade, panel)

@@ -30,6 +30,7 @@ from trustescalate.errors import BudgetReached, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.progress import Hooks, Progress
 
@@ -55,7 +56,7 @@ async def run_items(
     certificate = folder.header.certificate if folder else read_certificate(config.folder)
     must_be_asked_for(config, data, certificate)
     async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, certificate, panel.judges)
+        cascade = trusted(config, data, certificate, panel.judges)
         if folder is None:
             folder = _new_run(
                 config, hooks, certificate, _to_judge(config, data, certificate, items), command
@@ -120,9 +121,12 @@ def must_be_asked_for(config: Config, data: Dataset, certificate: Certificate) -
     must_rest_on_evidence(config, data, certificate)
 
 
-def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
+def trusted(
+    config: Config, data: Dataset, certificate: Certificate, judges: Sequence[Judge]
+) -> Cascade | None:
     """Return the certified cascade; None for the claim "expected", which escalates nothing."""
-    fitted = (config.task.task(), config.ensemble.estimator)
+    inputs = judge_inputs(config, exemplars_of(config, data, certificate.roles["exemplars"]))
+    fitted = (config.task.task(), config.ensemble.estimator, inputs)
     if certificate.status == "expected":
         must_fit(certificate, judges, *fitted)
         return None

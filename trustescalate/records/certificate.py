@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from trustescalate.records.diagnostics import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
@@ -54,11 +54,15 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class JudgeBinding:
-    """The judge that a certificate is bound to: a run with any other one rejects the certificate."""
+    """The judge that a certificate is bound to: a run with any other one rejects the certificate.
+
+    `inputs` are what the fingerprint was made of, texts as short digests, to name what differs.
+    """
 
     judge: str
     fingerprint: str
     channel: Channel
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

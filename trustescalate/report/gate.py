@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
-from trustescalate.config import Config, GateTable, verdict_keys
+from trustescalate.config import Config, GateTable, changes, verdict_keys
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
 from trustescalate.records import Run
 from trustescalate.report.figures import setting
@@ -32,10 +32,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable)."""
+    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable).
+
+    `certificate` is the digest of the certificate that the run was made with (`Certificate.digest`).
+    """
 
     status: Status
     checks: tuple[Check, ...]
+    certificate: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -159,5 +163,6 @@ def why_stale(config: Config, run: Run) -> str:
     except NoCertificate as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    changed = [key for key in now if now[key] != recorded.get(key)]
-    return f"[{changed[0]}] was changed after this run" if changed else ""
+    changed = tuple(changes(recorded, now))
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{changed[0]}{more} was changed after this run" if changed else ""

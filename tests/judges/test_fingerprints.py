@@ -17,7 +17,6 @@ from trustescalate.judges.registry import fingerprint
 from trustescalate.judges.templates import shipped
 from trustescalate.project import Project
 from trustescalate.report.document import build
-from trustescalate.report.markdown import render_markdown
 
 JUDGES = simulated("small", "XS") + simulated("large", "M", max_tokens="100", prompt='"prompts/large.txt"')
 
@@ -126,8 +125,9 @@ def test_a_run_at_another_address_is_certified_and_says_so(tmp_path: Path) -> No
         stated = f'base_url = "{second.url}"\nsame_model_as = "{address}"\n'
         config.write_text(text.replace(f'base_url = "{second.url}"\n', stated))
         made = run(config)
-    text = render_markdown(build(made))
-    assert f"{second.url}, stated to be the model at {address}" in text
+    report = build(made).sections[-1]
+    assert report.slug == "provenance"
+    assert f"{second.url}, stated to be the model at {address}" in repr(report)
 
 
 # ── what is committed ────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,13 @@ from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
 from trustescalate.config import Config, GateTable, changes, verdict_keys
-from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
+from trustescalate.errors import (
+    EXIT_BREACH,
+    EXIT_NOT_MEASURABLE,
+    EXIT_PASSED,
+    CertificateMismatch,
+    NoCertificate,
+)
 from trustescalate.records import Run
 from trustescalate.report.figures import setting
 from trustescalate.report.sections import GroupFacts, Measures, Report
@@ -160,7 +166,7 @@ def why_stale(config: Config, run: Run) -> str:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
             return f"the {what} was renewed after this run"
-    except NoCertificate as error:
+    except (NoCertificate, CertificateMismatch) as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
     changed = tuple(changes(recorded, now))

@@ -261,6 +261,19 @@ def _must_rest(config: Path) -> None:
     must_be_asked_for(given, load_dataset(given), read_certificate(given.folder))
 
 
+def test_items_and_labels_that_come_later_change_nothing(certified: Path) -> None:
+    folder = certified.parent
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    notes = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    labelled = {note["item_id"] for note in notes}
+    fresh = next(item for item in items if item["id"] not in labelled)
+    items += [{**item, "id": f"{item['id']} again"} for item in items[:30]]
+    notes.append({"item_id": fresh["id"], "annotator": "new", "label": "A"})
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes))
+    _must_rest(certified)
+
+
 def test_the_same_calibration_is_made_again(certified: Path) -> None:
     _must_rest(certified)
     path = certified.parent / "certificate.json"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import groupby, product
 
+from trustescalate import __version__
 from trustescalate.calibration.alignment import data_digest
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.files import (
@@ -28,21 +29,21 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, TrustEscalateError
 from trustescalate.records import Certificate
 
-NOT_COMPARED = ("created", "attempt")
-"""What a calibration made again does not know; `attempt` is held against the ledger."""
+NOT_COMPARED = ("created", "attempt", "overall")
+"""What a calibration made again does not know, or other items may change; the ledger holds its digest."""
 
 
 def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificate) -> None:
     """Raise CertificateMismatch where the votes and labels in place give another certificate.
 
-    Without the votes there is nothing to compare, and so where the configuration or the roles of items were
-    changed in what the test does not depend on now: then the certificate stands by its own figures.
+    Without the votes there is nothing to compare. A certificate of another version, and one whose protocol
+    cannot be made of the configuration and the data of now, stands by its own figures.
     """
     judged = certificate_votes(config.folder, certificate, whole=False)
     if judged is None:
         return
     _must_be_the_data(config, data, certificate, judged)
-    protocol = _protocol_of(config, data, certificate)
+    protocol = _protocol_of(config, data, certificate) if certificate.version == __version__ else None
     if protocol is None:
         return
     again = calibrate(
@@ -51,7 +52,6 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
         judged,
         created="",
         batch_digest="" if certificate.batch is None else certificate.batch.digest,
-        items={item.id: item for item in data.items},
     )
     inputs = {seal.judge: seal.inputs for seal in certificate.judges}
     again = replace(again, judges=tuple(replace(seal, inputs=inputs[seal.judge]) for seal in again.judges))

@@ -92,16 +92,16 @@ def _protocol_of(config: Config, data: Dataset, certificate: Certificate) -> Pro
             certificate.interim,
             region=None if region is None else region.rule,
         )
-        made = build_protocol(config, data, selected, bound, grouped=False)
+        base = build_protocol(config, data, selected, bound, grouped=False)
     except (TrustEscalateError, LookupError):
         return None
-    made = replace(
-        made,
+    base = replace(
+        base,
         version=certificate.version,
         attempt=None if attempt is None else replace(attempt, ledger=""),
     )
     for grouped, drawn_from in product((False, True), {None, certificate.clusters}):
-        protocol = replace(made, grouped=grouped, drawn_from=drawn_from)
+        protocol = replace(base, grouped=grouped, drawn_from=drawn_from)
         if protocol.digest == certificate.protocol:
             return protocol
     return None

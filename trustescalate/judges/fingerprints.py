@@ -32,7 +32,7 @@ def differences(judge: str, before: Inputs, now: Inputs) -> tuple[str, ...]:
     """
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     examples = [key.removeprefix(EXAMPLE) for key in keys if key.startswith(EXAMPLE)]
-    found = [
+    keyed = [
         f"prompt file {now['prompt']} changed"
         if key == "wording" and before.get("prompt") == now.get("prompt")
         else f"the {key} of the task changed"
@@ -41,7 +41,7 @@ def differences(judge: str, before: Inputs, now: Inputs) -> tuple[str, ...]:
         for key in keys
         if not key.startswith(EXAMPLE)
     ]
-    return (*found, f"exemplars changed: {', '.join(examples)}") if examples else tuple(found)
+    return (*keyed, f"exemplars changed: {', '.join(examples)}") if examples else tuple(keyed)
 
 
 def _inputs(

@@ -8,6 +8,7 @@ from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.verify import verify
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
 from trustescalate.records import Certificate, Judgment
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, encode, read_rows, write_atomically, write_rows
 
 CERTIFICATE = "certificate.json"
@@ -40,7 +41,7 @@ def stored_certificate(folder: Path) -> Certificate:
     """The certificate as the file states it, whether or not it follows."""
     path = folder / CERTIFICATE
     try:
-        certificate = decode(path.read_bytes(), Certificate)
+        certificate = decode(read_whole(path), Certificate)
     except FileNotFoundError:
         raise NoCertificate(
             f"{path}: there is no certificate yet", "`trustescalate calibrate` makes one"

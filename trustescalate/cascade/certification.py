@@ -30,6 +30,7 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import without_labels
 from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
 
@@ -65,8 +66,10 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         batch_digest="" if drawn is None else drawn.batch,
         items=by_id,
     )
-    enter_outcome(ledger, attempt, certificate.status)
-    certificate = replace(certificate, attempt=attempt)
+    inputs = judge_inputs(config, exemplars)
+    bound = tuple(replace(seal, inputs=inputs[seal.judge]) for seal in certificate.judges)
+    certificate = replace(certificate, attempt=attempt, judges=bound)
+    enter_outcome(ledger, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.certification import certify
@@ -113,7 +114,8 @@ class Project:
         the first batch leaves unanswered to the live API.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
-        label yet, rows are too few for the first analysis, or labels may not be tested again;
+        label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
+        labels may not be tested again;
         CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
         certificate. Then nothing is replaced.
         """
@@ -180,6 +182,7 @@ class Project:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
         folder = find_run(self.config.folder, run_id or "latest")
+        must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -196,6 +199,7 @@ class Project:
         probe = read_probe(self.config.folder)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
+            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
             report = build_calibration(certificate, probe)
         else:
             run = self.load_run(run_id)
@@ -212,9 +216,13 @@ class Project:
         from trustescalate.report.junit import render_junit
 
         run = self.load_run(run_id)
+        mark = run.header.certificate.digest
         verdict = decide(build(run), self.config.gate, stale=why_stale(self.config, run))
+        verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
-        write_atomically(folder / "junit.xml", render_junit("trustescalate gate", checks).encode())
+        write_atomically(
+            folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
+        )
         return verdict, folder / "decision.json"

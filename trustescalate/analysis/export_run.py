@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.cascade.run_folder import load_run
 from trustescalate.config import Config, OpenAIJudge
 from trustescalate.data.dataset import Dataset, load_dataset
@@ -66,6 +67,7 @@ def export_run(
     """
     data = load_dataset(config)
     run = load_run(config.folder, data, run_id)
+    must_rest_on_evidence(config, data, run.header.certificate)
     export = Export(run, export_rows(run, only, blind=blind), blind)
     if format_name == BATCH:
         written = _batch_target(config, data, judge, blind=blind)

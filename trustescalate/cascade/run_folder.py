@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from trustescalate.calibration.files import must_follow
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
@@ -182,6 +183,7 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     run = folder.load()
     if items_digest(run.items) != run.header.items_digest:
         raise DataError([f"{folder.path / 'items.jsonl'}: was changed after the run"], "start a new run")
+    must_follow(folder.path / "run.json", run.header.certificate)
     used = used_items(run.header.certificate)
     texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}

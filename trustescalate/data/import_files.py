@@ -21,12 +21,14 @@ from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, open_foreign
 from trustescalate.data.importers.registry import named_format, recognise
+from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.data.labels import without_labels
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
 from trustescalate.records.bounded import memory_of, read_text
 from trustescalate.records.progress import Progress
 
+MOST_NAMED = 5
 SHOWN_COLUMNS = 40
 BATCH_MEMORY = 16_000_000
 
@@ -59,7 +61,7 @@ class Imported:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        counts = ", ".join(f"{label} {count:,}" for label, count in sorted(self.labels.items()))
+        counts = ", ".join(f"{label} {count:,}" for label, count in self.labels.items())
         lines = [
             f"format:      {self.format}",
             f"items:       {self.items:,}" + (f" ({self.repeated:,} came again)" if self.repeated else ""),
@@ -93,6 +95,8 @@ def import_files(
     nothing is written.
     """
     must_be_free(folder)
+    for path in paths:
+        refuse_trec(path)
     files = [open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
@@ -107,6 +111,8 @@ def import_files(
                 f"{path}: holds nothing" for path in paths
             ]
             raise DataError(problems, f"nothing could be taken as {source.name}; is it the right format?")
+        if (unpriced := _unpriced(imported.judges)) is not None:
+            notes.assume(unpriced)
         imported.write("trustescalate.toml", _config(notes.task, imported).encode())
         imported.write("CARD.md", _card(source, files, notes, imported).encode())
         imported.finish()
@@ -119,7 +125,7 @@ def import_files(
         imported.refused,
         tuple(map(str, imported.rejected)),
         tuple(notes.assumed),
-        dict(imported.labels),
+        {label: imported.labels[label] for label in notes.task.annotation_labels if imported.labels[label]},
         imported.judges,
         tuple(notes.left_out),
     )
@@ -198,6 +204,18 @@ def _config(task: Task, imported: ImportedSet) -> str:
 
 def _cheapest_first(judges: dict[str, JudgeCount]) -> list[tuple[str, JudgeCount]]:
     return sorted(judges.items(), key=lambda each: (each[1].cost / each[1].judgments, each[1].votes, each[0]))
+
+
+def _unpriced(judges: dict[str, JudgeCount]) -> str | None:
+    """What the order of the tiers rests on, where the file has no prices; None where it has."""
+    if len(judges) < 2 or all(count.cost > 0 for count in judges.values()):
+        return None
+    order = ", ".join(repr(name[:40]) for name, _ in _cheapest_first(judges)[:MOST_NAMED])
+    more = ", …" if len(judges) > MOST_NAMED else ""
+    return (
+        f"the file holds no prices, so the order of the tiers ({order}{more}) is by votes and name: "
+        "put the cheapest first in trustescalate.toml"
+    )
 
 
 def _toml(text: str) -> str:

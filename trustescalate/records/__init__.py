@@ -25,10 +25,13 @@ from trustescalate.records.diagnostics import (
     AnnotatorAgreement,
     Bin,
     Coefficient,
+    Disagreement,
     HumanAgreement,
     JudgeDiagnostics,
     Pair,
+    SampleReply,
     StandIn,
+    sample_replies,
 )
 from trustescalate.records.judging import (
     FAILURES,
@@ -88,6 +91,7 @@ __all__ = [
     "Coefficient",
     "Correlation",
     "Decision",
+    "Disagreement",
     "GroupGuarantee",
     "HumanAgreement",
     "InterimAnalysis",
@@ -113,6 +117,7 @@ __all__ = [
     "Request",
     "Run",
     "RunHeader",
+    "SampleReply",
     "StandIn",
     "Standing",
     "Standings",
@@ -127,6 +132,7 @@ __all__ = [
     "Usage",
     "Vote",
     "Weighting",
+    "sample_replies",
     "spoken",
     "visible",
 ]

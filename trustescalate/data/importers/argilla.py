@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Reader, Taken, each
+from trustescalate.data.importers.codes import check_numbers
 from trustescalate.data.importers.columns import PROMPT, ColumnsFile
 from trustescalate.data.importers.fields import answer, has, name, text
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.files import Foreign, Record, Unusable
 from trustescalate.data.importers.names import QUESTIONS, SIDES, Names, names_of
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
@@ -47,6 +48,10 @@ def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Tak
         notes.assume(
             f"the question {names.label!r} holds the labels; drafts are none, discarded responses skips"
         )
+        rows = [record.value for record in file.records() if isinstance(record, Record)]
+        values = [_in(row, f"{names.label}.responses") for row in rows]
+        labels = [value for each in values if isinstance(each, list) for value in each]
+        check_numbers(names.task, labels, f"{file.path}: {names.label}.responses", names.spelled)
         yield from each(file, lambda row, names=names: _record(row, names))  # type: ignore[misc]
 
 

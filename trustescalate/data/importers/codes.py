@@ -7,10 +7,12 @@ column is refused as a whole, with the lines of configuration that say which one
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trustescalate.data.importers.fields import LARGEST
 from trustescalate.data.importers.verdicts import TIES
 from trustescalate.errors import DataError
 from trustescalate.records import SKIP, TIE, Label, Task, TaskKind
@@ -83,15 +85,15 @@ def known_codes(
     given: Mapping[str, Label],
     *,
     where: str,
-    numbered: bool = False,
     by_judge: bool = False,
+    how: str = "say it in [import] of a file, --columns FILE",
 ) -> Mapping[str, Label]:
     """Return the label of each spelling of one column. Raises DataError where that is not plain.
 
-    `given` is what the user says. It replaces the usual meaning of numbers. `numbered` says that the
-    responses are numbered in the file, so that 1 alone names the first; `by_judge` that unknown spellings may
-    be failed verdicts.
+    `given` is what the user says: the usual meaning of other numbers stays only if it gives other labels.
+    `by_judge` says that unknown spellings may be failed verdicts.
 
+    >>> from trustescalate.data.importers.verdicts import pairwise
     >>> task = pairwise()
     >>> known_codes(task, {"1": 5, "2": 4}, {}, where="label")["2"]
     'B'
@@ -114,7 +116,12 @@ def known_codes(
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**_usual(task), **own}
-    if coded & defined.keys() or not _is_plain(coded, task, numbered):
+    bare = coded - defined.keys()
+    usual = {known[code] for code in bare if code in known}
+    stray = (
+        pairs and len(bare) == 1 and any(known.get(code) in usual - {TIE} for code in counts.keys() - coded)
+    )
+    if stray or not bare <= usual_numbers(task) or usual & {defined.get(code) for code in coded}:
         known = {code: label for code, label in known.items() if code in own or not is_number(code)}
     known |= defined
     unknown = [code for code in counts if code not in known and not (by_judge and _is_failed(code, numbers))]
@@ -125,8 +132,41 @@ def known_codes(
         if (code in coded and task.kind is not TaskKind.RATING) or counts[code] > max(1, RARE * rows)
     }
     if asked:
-        raise _question(task, counts, asked, where, defined)
+        raise _question(task, counts, asked, where, defined, how)
     return known
+
+
+def check_numbers(task: Task, codes: Iterable[Any], where: str, spelled: Mapping[str, Label]) -> None:
+    """Raise DataError where a tool's labels are numbers without a plain meaning; `spelled` has all known."""
+    counts, usual = Counter[str](), _usual(task)
+    for code in codes:
+        if is_number(spelling(code)):
+            count_code(counts, code)
+    defined = {
+        code: label
+        for code, label in spelled.items()
+        if label != usual.get(code) and code != label.casefold()
+    }
+    how = f'say it in a file, --columns FILE, with [task] kind = "{task.kind}", and in [import]'
+    known_codes(task, counts, defined, where=where, how=how)
+
+
+def are_grades(values: Iterable[Any]) -> bool:
+    """Whether numbers are grades on a scale, on which 1 is no "pass": some of them lie outside 0 to 1.
+
+    >>> are_grades([1, 5, 3]), are_grades([1, 0, 0.5, True, "7", float("nan")])
+    (True, False)
+    """
+    numbers = (each for each in values if isinstance(each, int | float))
+    return any(-LARGEST < each < LARGEST and not 0 <= each <= 1 for each in numbers)
+
+
+def no_verdicts(names: Iterable[str]) -> str:
+    """The assumption about judges that give grades."""
+    return (
+        f"{', '.join(map(repr, names))} give grades on a scale, of which none says pass or fail: "
+        "their numbers are failed votes"
+    )
 
 
 def _usual(task: Task) -> Mapping[str, Label]:
@@ -137,11 +177,9 @@ def _usual(task: Task) -> Mapping[str, Label]:
     return {}
 
 
-def _is_plain(coded: set[str], task: Task, numbered: bool) -> bool:
-    """Whether numbers have their usual meaning."""
-    if task.kind is TaskKind.PAIRWISE:
-        return coded <= {"1", "1.5", "2"} and (numbered or not coded or len(coded & {"1", "1.5", "2"}) > 1)
-    return coded <= {"0", "1"}
+def usual_numbers(task: Task) -> set[str]:
+    """The numbers that mean the same in all tools, where a column holds no others."""
+    return {"1", "1.5", "2"} if task.kind is TaskKind.PAIRWISE else {"0", "1"}
 
 
 def _is_failed(code: str, numbers: set[str]) -> bool:
@@ -173,7 +211,7 @@ def task_of(counts: Counts, spelled: Mapping[str, str], where: str) -> tuple[Tas
             task = Task(TaskKind.CHOICE, "Which grade fits the response?", labels)
             return task, f"the labels are in this order, from the lowest: {', '.join(labels)}"
     words = sorted(counts, key=_place)
-    whole = [int(code) for code in words if code.lstrip("-").isdigit()]
+    whole = [int(code) for code in words if re.fullmatch(r"-?[0-9]{1,3}", code)]
     lines = []
     if len(whole) == len(words) and 0 <= whole[0] < whole[-1] <= 10:
         lines = [f'kind = "rating", scale = [{whole[0]}, {whole[-1]}] (the highest is the best)']
@@ -188,7 +226,7 @@ def task_of(counts: Counts, spelled: Mapping[str, str], where: str) -> tuple[Tas
 
 
 def _question(
-    task: Task, counts: Counts, asked: set[str], where: str, defined: Mapping[str, Label]
+    task: Task, counts: Counts, asked: set[str], where: str, defined: Mapping[str, Label], how: str
 ) -> DataError:
     """The refusal of a column, with the lines that answer."""
     codes = sorted({*asked, *(counts.keys() & defined.keys())}, key=_place)
@@ -199,8 +237,7 @@ def _question(
     why = "which [import] labels does not define all" if defined else "which can mean different things"
     return DataError(
         [f"{where} holds {_listed(counts, codes)}, {why}; no row was taken"],
-        f"say it in [import] of a file, --columns FILE: {answers}; the labels are "
-        + ", ".join(task.annotation_labels),
+        f"{how}: {answers}; the labels are " + ", ".join(task.annotation_labels),
     )
 
 

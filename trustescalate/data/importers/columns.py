@@ -17,7 +17,7 @@ from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
 from trustescalate.data.importers.choices import listed_choices, with_choices
-from trustescalate.data.importers.codes import EMPTY, cell_text, known_codes, spelling, task_of
+from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
 from trustescalate.data.importers.fields import turns
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import mark
@@ -25,7 +25,7 @@ from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import Label, Task, Turn
+from trustescalate.records import Label, Task, TaskKind, Turn
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -74,7 +74,7 @@ class _Layout:
     annotator: str | None
     spellers: Mapping[str, Speller]
     shares: Mapping[str, Mapping[Label, str]]
-    logarithms: bool
+    logarithms: frozenset[str]
     choices: str | None
     inner: tuple[str, ...]
 
@@ -130,9 +130,9 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         group=table.group or _first(GROUP, keys),
         label=label,
         annotator=table.annotator or _first(ANNOTATOR, keys),
-        spellers=_spellers(file, task, table, label, responses, survey),
+        spellers=_spellers(file, task, table, label, survey, notes),
         shares=shares,
-        logarithms=survey.are_logarithms(file, shares),
+        logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
         inner=tuple(sorted(inner)),
     )
@@ -164,7 +164,7 @@ def _note_assumptions(layout: _Layout, notes: Notes) -> None:
         filled = ", ".join(map(repr, layout.table.forward_fill))
         notes.assume(f"a row without {filled} has that of the row before it in its group")
     for judge, columns in layout.shares.items():
-        what = "log-probability" if layout.logarithms else "probability"
+        what = "log-probability" if judge in layout.logarithms else "probability"
         for label, column in columns.items():
             notes.assume(f"{column!r} is the {what} that {judge!r} gives {label!r}")
     if layout.id is None:
@@ -195,11 +195,10 @@ def _spellers(
     task: Task,
     table: ImportTable,
     label: str | None,
-    responses: tuple[str, ...],
     survey: Survey,
+    notes: Notes,
 ) -> Mapping[str, Speller]:
     """A speller for each column with labels or verdicts."""
-    numbered = all(name[-1:] in "12" for name in responses)
     people = {column for column in (label, *table.annotators.values()) if column}
     spellers = {}
     for column in {*people, *table.judges.values()}:
@@ -208,10 +207,14 @@ def _spellers(
             survey.counts[column],
             table.labels,
             where=f"{file.path}: column {column!r}",
-            numbered=numbered,
             by_judge=column not in people,
         )
         spellers[column] = _speller(known)
+        numbers = [code for code in survey.counts[column] if is_number(code)]
+        if task.kind is TaskKind.PAIRWISE and len(numbers) == 1 and numbers[0] in known:
+            notes.assume(
+                f"column {column!r} holds {numbers[0]} and no other number: it is {known[numbers[0]]!r}"
+            )
     return spellers
 
 
@@ -265,7 +268,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         ]
         for judge, columns in shares:
             cells = {label: row.get(column) for label, column in columns.items()}
-            votes.append(judged(item_id, judge, [share_vote(cells, layout.task, layout.logarithms)]))
+            votes.append(judged(item_id, judge, [share_vote(cells, layout.task, judge in layout.logarithms)]))
         return (Plain(item, notes, votes),)
 
     return read

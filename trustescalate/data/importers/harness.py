@@ -113,9 +113,9 @@ def _rows(file: Foreign) -> Iterator[Record | Rejected]:
 
 
 def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
-    response = get(row, "response") if isinstance(get(row, "response"), dict) else {}
-    output = response.get("output")
-    if not isinstance(output, str) or (not output and (response.get("error") or row.get("error"))):
+    output = get(row, "response", "output") if isinstance(get(row, "response"), dict) else None
+    failed = not output and isinstance(output, str) and (row["response"].get("error") or row.get("error"))
+    if failed or not isinstance(output, str):
         raise Unusable("there is no text to judge: the model failed, or its answer is not text")
     test = row.get("testCase") if isinstance(row.get("testCase"), dict) else {}
     description, provider = test.get("description"), row.get("provider")

@@ -6,12 +6,13 @@ by the letters that the model saw. Epochs are items of one group. Source: Inspec
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.codes import are_grades, no_verdicts
 from trustescalate.data.importers.fields import answer, get, name, text
 from trustescalate.data.importers.fields import turns as conversation
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
@@ -29,33 +30,43 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume(CHECKS)
     notes.assume("an edited score is its author's label, the value before it the judge's")
     for file in files["log"]:
-        header, finer = _survey(file)
+        header, finer, grades = _survey(file)
         task = GRADES if finer else BINARY
         if notes.task is not None and notes.task != task:
             yield Rejected(str(file.path), "file", "grades partial answers where another file does not")
             continue
         notes.task = task
         models = _graders(header)
+        if grades:
+            notes.assume(no_verdicts(sorted(grades)))
         for sample in _samples(file):
             if isinstance(sample, Rejected):
                 yield sample
                 continue
             try:
-                yield _sample(sample.value, task, models)
+                yield _sample(sample.value, task, models, grades)
             except Unusable as error:
                 yield Rejected(str(file.path), sample.place, str(error))
 
 
-def _survey(file: Foreign) -> tuple[Any, bool]:
-    """The header, and whether a sample is graded in parts. Archives are read twice, and never held."""
+def _survey(file: Foreign) -> tuple[Any, bool, Collection[str]]:
+    """The header, whether a sample is graded in parts, and the scorers whose numbers are grades on a scale.
+
+    Archives are read twice, and never held.
+    """
     header: Any = {}
+    finer, grades = False, set()
     for record in file.records():
         if record.place == "header.json" and isinstance(record, Record):
             header = record.value["value"]
         elif isinstance(record, Record) and not isinstance(record.place, str):
             header = record.value
-    samples = (sample.value for sample in _samples(file) if isinstance(sample, Record))
-    return header, any(_letter(score) in ("P", "N") for sample in samples for score in _all_scores(sample))
+    for sample in _samples(file):
+        for scorer, score in _all_scores(sample.value) if isinstance(sample, Record) else ():
+            finer = finer or _letter(score) in ("P", "N")
+            if are_grades([_letter(score)]):
+                grades.add(scorer)
+    return header, finer, grades
 
 
 def _samples(file: Foreign) -> Iterator[Record | Rejected]:
@@ -95,7 +106,7 @@ def _model(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
+def _sample(sample: Any, task: Task, models: Mapping[str, str], grades: Collection[str]) -> Found:
     if isinstance(sample, dict) and sample.get("error"):
         raise Unusable("the sample crashed: there is nothing to judge")
     sample_id, epoch = name(sample, "id"), name(sample, "epoch")
@@ -108,8 +119,9 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
     judgments, notes = list[Judgment](), list[Annotation]()
     for scorer, score in (scores if isinstance(scores, dict) else {}).items():
         judge = f"{scorer} {models.get(scorer, '')}".strip()
-        judgments.append(_judgment(item_id, judge, score, task, response))
-        notes += _edits(item_id, score, task)
+        read = _bare if scorer in grades else _label
+        judgments.append(_judgment(item_id, judge, score, task, response, read))
+        notes += _edits(item_id, score, task, read)
     return Found(item, tuple(notes), tuple(judgments))
 
 
@@ -149,12 +161,14 @@ def _contents(content: Any) -> list[str]:
     return [each for each in texts if isinstance(each, str)]
 
 
-def _judgment(item_id: str, judge: str, score: Any, task: Task, response: str) -> Judgment:
+def _judgment(
+    item_id: str, judge: str, score: Any, task: Task, response: str, read: Callable[[Any, Task], Label | None]
+) -> Judgment:
     """A scorer's own reading. Checks explain themselves with the response, which says nothing of a grader."""
     history = _history(score)
     own = history[0] if history else score
     own = own if isinstance(own, dict) else {}
-    label, why = _label(own.get("value"), task), _why_failed(own)
+    label, why = read(own.get("value"), task), _why_failed(own)
     raw = own.get("explanation")
     if not isinstance(raw, str):
         raw = score.get("explanation") if isinstance(score, dict) else ""
@@ -170,14 +184,16 @@ def _why_failed(own: Mapping[str, Any]) -> str | None:
     )
 
 
-def _edits(item_id: str, score: Any, task: Task) -> tuple[Annotation, ...]:
+def _edits(
+    item_id: str, score: Any, task: Task, read: Callable[[Any, Task], Label | None]
+) -> tuple[Annotation, ...]:
     """The last label of each author who edited a score."""
     labels: dict[str, Label] = {}
     for edit in _history(score)[1:]:
         provenance = edit.get("provenance") if isinstance(edit, dict) else None
         author = provenance.get("author") if isinstance(provenance, dict) else None
         value = edit.get("value") if isinstance(edit, dict) else None
-        label = None if value == UNCHANGED else _label(value, task)
+        label = None if value == UNCHANGED else read(value, task)
         if isinstance(author, str) and author and label is not None:
             labels[author] = label
     return annotate(item_id, labels)
@@ -188,14 +204,20 @@ def _history(score: Any) -> list[Any]:
     return history if isinstance(history, list) else []
 
 
-def _all_scores(sample: Any) -> list[Any]:
+def _all_scores(sample: Any) -> list[tuple[str, Any]]:
+    """All scores of a sample, and what they were before, each with its scorer."""
     scores = sample.get("scores") if isinstance(sample, dict) else None
-    values = list(scores.values()) if isinstance(scores, dict) else []
-    return [each for score in values for each in (score, *_history(score))]
+    named = scores.items() if isinstance(scores, dict) else ()
+    return [(scorer, each) for scorer, score in named for each in (score, *_history(score))]
 
 
 def _letter(score: Any) -> Any:
     return score.get("value") if isinstance(score, dict) else None
+
+
+def _bare(value: Any, task: Task) -> Label | None:
+    """The label of a scorer whose numbers are grades."""
+    return None if isinstance(value, int | float) and not isinstance(value, bool) else _label(value, task)
 
 
 def _label(value: Any, task: Task) -> Label | None:

@@ -15,7 +15,7 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Reader, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, one_hot
 from trustescalate.data.importers.chatbot_arena import listed as listed_texts
-from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS
+from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS, check_numbers
 from trustescalate.data.importers.columns import PROMPT, SINGLE, ColumnsFile
 from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
@@ -68,6 +68,8 @@ def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Tak
                     [f"{file.path}: another task than the file before"], "import one kind at once"
                 )
             notes.task = names.task
+            choices = _choices(_all_results(values), names)
+            check_numbers(names.task, choices, str(file.path), names.spelled)
             _say(values, names, notes)
             for record in records:
                 if isinstance(record, Rejected):

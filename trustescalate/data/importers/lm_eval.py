@@ -7,20 +7,24 @@ response. Source: lm-evaluation-harness 0.3 to 0.4.13.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.choices import with_choices
+from trustescalate.data.importers.codes import are_grades, no_verdicts
 from trustescalate.data.importers.fields import get, has, kind_of, name, turns
-from trustescalate.data.importers.files import Unusable, from_text
+from trustescalate.data.importers.files import Foreign, Record, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
 from trustescalate.data.importers.verdicts import judged, verdict
-from trustescalate.records import Item, Turn
+from trustescalate.records import Item, Turn, Vote
 
 ROW = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
 HASHES = {"doc_hash", "prompt_hash", "target_hash"}
 """The fields of a sample; in rows without a list of metrics, every other number is one."""
 NO_FILTER = "none"
+INVALID = "[invalid]"
+"""What a filter returns where it found no answer."""
 _NAME = re.compile(r"(?:samples_)?(.+?)(?:_\d{4}-\d\d-\d\dT[^_]*)?\.jsonl?(?:\.gz)?$")
 Prompt = str | tuple[Turn, ...]
 
@@ -31,12 +35,27 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume("an item is a document under one filter; of choices, the likeliest is the response")
     samples = files["samples"]
     for file in samples:
+        grades = _grades(file)
+        if grades:
+            notes.assume(no_verdicts(sorted(grades)))
         task = _NAME.match(file.path.name)
         before = f"{task[1] if task else file.path.name}|" if len(samples) > 1 else ""
-        yield from each(file, lambda row, before=before: [_sample(row, before)])  # type: ignore[misc]
+        yield from each(file, lambda row, before=before, grades=grades: [_sample(row, before, grades)])  # type: ignore[misc]
 
 
-def _sample(row: Any, before: str) -> Found:
+def _grades(file: Foreign) -> frozenset[str]:
+    """The metrics whose numbers are no 0 or 1: a length, a BLEU score."""
+    rows = (record.value for record in file.records() if isinstance(record, Record))
+    return frozenset(
+        metric
+        for row in rows
+        if isinstance(row, dict)
+        for metric in _metrics(row)
+        if are_grades([row.get(metric)])
+    )
+
+
+def _sample(row: Any, before: str, grades: Collection[str]) -> Found:
     document = before + name(row, "doc_id")
     kept = NO_FILTER if row.get("filter") is None else name(row, "filter")
     asked = _arguments(get(row, "arguments"))
@@ -48,6 +67,7 @@ def _sample(row: Any, before: str) -> Found:
         replies = get(row, "filtered_resps")
         likelihoods = [_float(get(replies, place, 0)) for place in range(len(choices))]
         response = choices[likelihoods.index(max(likelihoods))]
+        prompt = with_choices(prompt, choices)
         meta |= {"choices": choices, "loglik": likelihoods}
         places = list(map(str, range(len(choices))))
         target = choices[places.index(target)] if target in places else None
@@ -55,8 +75,7 @@ def _sample(row: Any, before: str) -> Found:
         prompt, response = _prompt(asked[0][0]), _reply(row)
     item_id = f"{document}|{kept}"
     votes = [
-        judged(item_id, metric, [verdict(decided(row.get(metric)), raw=str(row.get(metric, ""))[:200])])
-        for metric in _metrics(row)
+        judged(item_id, metric, [_verdict(row, metric, metric not in grades)]) for metric in _metrics(row)
     ]
     return Found(Item(item_id, prompt, (response,), target, document, meta), (), tuple(votes))
 
@@ -122,6 +141,14 @@ def _reply(row: Mapping[str, Any]) -> str:
             raise Unusable(f"resps hold {kind_of(drawn[0] if drawn else None)}, not what the model said")
         return kept
     return next((draw for draw in texts if kept and kept in draw), texts[0])
+
+
+def _verdict(row: Mapping[str, Any], metric: str, is_verdict: bool) -> Vote:
+    """A metric's verdict; a failed vote where it saw nothing, as its filter found no answer to compare."""
+    value, seen = row.get(metric), _list(row.get("filtered_resps"))
+    unseen = bool(seen) and all(isinstance(each, str) and each.strip() == INVALID for each in seen)
+    label = decided(value) if is_verdict and not unseen else None
+    return verdict(label, raw=str(value if value is not None else "")[:200])
 
 
 def _metrics(row: Mapping[str, Any]) -> list[str]:

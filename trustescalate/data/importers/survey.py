@@ -39,22 +39,27 @@ class Survey:
                     self.spelled.setdefault(spelling(value), cell_text(value).strip())
         self.keys = frozenset(keys)
 
-    def are_logarithms(self, file: Foreign, shares: Mapping[str, Mapping[Label, str]]) -> bool:
-        """Whether columns of probabilities hold logarithms. Raises DataError if it is not plain."""
+    def logarithmic(self, file: Foreign, shares: Mapping[str, Mapping[Label, str]]) -> frozenset[str]:
+        """The judges whose columns hold logarithms. Raises DataError where that is not plain."""
         columns = {column for by_label in shares.values() for column in by_label.values()}
-        below = above = 0
+        below, above = Counter[str](), Counter[str]()
         for record in file.records() if columns else ():
-            row = None if isinstance(record, Rejected) else record.value
+            row: Any = None if isinstance(record, Rejected) else record.value
             for column in columns if isinstance(row, dict) else ():
                 value = number_of(row[column] if column in row else inside(row, column))
-                below += value < 0
-                above += value > 0
-        if min(below, above) > max(1, RARE * (below + above)):
-            raise DataError(
-                [f"{file.path}: {', '.join(sorted(columns))} hold numbers above and below 0"],
-                "no row was taken: give all as probabilities, from 0 to 1, or as log-probabilities",
-            )
-        return below > above
+                below[column] += value < 0
+                above[column] += value > 0
+        judges = set()
+        for judge, by_label in shares.items():
+            negative, positive = (sum(count[each] for each in by_label.values()) for count in (below, above))
+            if min(negative, positive) > max(1, RARE * (negative + positive)):
+                raise DataError(
+                    [f"{file.path}: {', '.join(by_label.values())} hold numbers above and below 0"],
+                    "no row was taken: give all as probabilities, from 0 to 1, or as log-probabilities",
+                )
+            if negative > positive:
+                judges.add(judge)
+        return frozenset(judges)
 
 
 def number_of(cell: Any) -> float:

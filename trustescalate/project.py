@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.basis import what_changed
@@ -28,6 +29,7 @@ from trustescalate.cascade.run_folder import (
 )
 from trustescalate.config import BudgetTable, Config, load_config, parse_config
 from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.errors import NoCertificate
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
@@ -191,6 +193,7 @@ class Project:
         return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
     def _load(self, folder: RunFolder, data: Dataset) -> Run:
+        must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -204,9 +207,12 @@ class Project:
         from trustescalate.report.machine import render_json
         from trustescalate.report.markdown import render_markdown
 
+        with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
+            self.certificate()
         probe = read_probe(self.config.folder)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
+            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
             report = build_calibration(certificate, probe)
         else:
             run = self.load_run(run_id)
@@ -229,9 +235,13 @@ class Project:
         run = self._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
         stale = why_stale(self.config, run, what_changed(self.config, data, run))
         described = describe_run(run, self.hooks.clock())
+        mark = run.header.certificate.digest
         verdict = decide(build(run), self.config.gate, stale=stale, run=described)
+        verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
-        write_atomically(folder / "junit.xml", render_junit("trustescalate gate", checks).encode())
+        write_atomically(
+            folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
+        )
         return verdict, folder / "decision.json"

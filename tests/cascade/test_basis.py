@@ -171,5 +171,18 @@ def test_a_run_with_other_settings_than_the_configuration_is_stale(
     verdict, _ = Project.open(config).gate()
     (check,) = [check for check in verdict.checks if check.status != "pass"]
     assert verdict.exit_code == 3
-    assert check.observed.startswith("data.cluster was changed after this run; the items of [data] are not")
+    assert check.observed.startswith(
+        "data.cluster: none → prompt was changed after this run; the items of [data] are not"
+    )
     assert project.gate()[0].exit_code == 0
+
+
+@pytest.mark.slow
+def test_another_order_of_the_judges_is_stale(made: tuple[Path, Run], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made[0].parent, folder)
+    config = folder / "trustescalate.toml"
+    head, small, worded = config.read_text().split("[[judges]]\n")
+    config.write_text("[[judges]]\n".join([head, worded, small]))
+    (check,) = [check for check in Project.open(config).gate()[0].checks if check.status != "pass"]
+    assert "the order of the judges was changed after this run" in check.observed

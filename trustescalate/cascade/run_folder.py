@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from trustescalate.calibration.files import must_follow
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
 from trustescalate.cascade.verification import Unfollowed, check_rows, difference
@@ -307,6 +308,7 @@ def find_attempted(folder: Path) -> RunFolder:
 
 def with_labels(folder: RunFolder, data: Dataset) -> Run:
     """Load a run with human labels, except of rows used by the certificate or with other texts."""
+    must_follow(folder.path / "run.json", folder.header.certificate)
     run = folder.load()
     by_item = {row.item_id: row for row in run.decisions}
     decided = [item for item in run.items if item.id in by_item]

@@ -1,12 +1,14 @@
 """Read trustescalate.toml into a frozen `Config`. Values are data, never templates or code."""
 
 from trustescalate.config.base import verdict_free_keys
+from trustescalate.config.changes import changes
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
 from trustescalate.config.guarantee import FITTED_PATHS, GuaranteeTable
 from trustescalate.config.judges import (
     AskedTable,
     CallableJudge,
     ClassicalJudge,
+    JudgeTable,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -26,6 +28,7 @@ __all__ = [
     "Config",
     "GateTable",
     "GuaranteeTable",
+    "JudgeTable",
     "LeaderboardTable",
     "ModelTable",
     "OpenAIJudge",
@@ -35,6 +38,7 @@ __all__ = [
     "RewardJudge",
     "RolesTable",
     "ScoreJudge",
+    "changes",
     "json_schema",
     "load_config",
     "parse_config",

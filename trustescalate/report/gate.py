@@ -1,13 +1,19 @@
 """Compare a report with the gate of the configuration: pass, fail or undecided. It computes no statistics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
-from trustescalate.config import Config, GateTable, verdict_keys
-from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
+from trustescalate.config import Config, GateTable, changes, verdict_keys
+from trustescalate.errors import (
+    EXIT_BREACH,
+    EXIT_NOT_MEASURABLE,
+    EXIT_PASSED,
+    CertificateMismatch,
+    NoCertificate,
+)
 from trustescalate.records import Run
 from trustescalate.report.figures import setting
 from trustescalate.report.sections import GroupFacts, Measures, Report
@@ -33,10 +39,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable)."""
+    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable).
+
+    `certificate` is the digest of the certificate that the run was made with (`Certificate.digest`).
+    """
 
     status: Status
     checks: tuple[Check, ...]
+    certificate: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -181,30 +191,22 @@ def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
             return f"the {what} was renewed after this run"
-    except NoCertificate as error:
+    except (NoCertificate, CertificateMismatch) as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    keys = [f"{key} was changed after this run" for key in _differing("", recorded, now)]
-    return "; ".join([*keys, *changed][:NAMED])
+    order = [[judge["name"] for judge in each["judges"]] for each in (recorded, now)]
+    keys = [f"{key} was changed after this run" for key in (*changes(recorded, now), *_reordered(*order))]
+    every = [*keys, *changed]
+    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return "; ".join(every[:NAMED]) + more
 
 
 NAMED = 3
 """The most changes that are named at once."""
 
 
-def _differing(place: str, recorded: object, now: object) -> Iterator[str]:
-    """Yield the keys at which two configurations differ, as they are written in the file."""
-    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        for key in {**recorded, **now}:
-            inner = f"{place}.{key}" if place else str(key)
-            yield from _differing(inner, recorded.get(key), now.get(key))
-    elif place == "judges" and isinstance(recorded, list) and isinstance(now, list):
-        named = [{judge["name"]: judge for judge in judges} for judges in (recorded, now)]
-        yield from _differing(place, *named)
-        if list(named[0]) != list(named[1]) and set(named[0]) == set(named[1]):
-            yield "the order of judges"
-    elif recorded != now:
-        yield place
+def _reordered(before: list[str], now: list[str]) -> list[str]:
+    return ["the order of the judges"] if before != now and set(before) == set(now) else []
 
 
 def describe_run(run: Run, now: datetime) -> str:

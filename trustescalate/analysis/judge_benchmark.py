@@ -32,7 +32,8 @@ from trustescalate.data.labels import majority, stated_labels
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Backend, Judge, no_model
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.registry import open_backend, open_judges
+from trustescalate.judges.functions import function_identity
+from trustescalate.judges.registry import open_judges
 from trustescalate.records import Item, Judgment, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
@@ -213,12 +214,22 @@ async def bench(
 
 
 def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
-    """Return name, backend, fingerprint and price of each judge; call and load no model."""
+    """Return name, backend, fingerprint and price of each judge; call no model, and import no code.
+
+    The fingerprint of a function is "" where its file does not say what the function is.
+    """
     data = load_dataset(config)
     roles = select_rows(config, data).roles
 
-    def opened(table: AskedTable, notice: Callable[[str], None]) -> Backend:
-        return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _NoModel()
+    unread: set[str] = set()
+
+    def opened(table: AskedTable, _: Callable[[str], None]) -> Backend:
+        if not isinstance(table, CallableJudge):
+            return _NoModel()
+        identity = function_identity(table.function, table.version, config.folder)
+        if identity is None:
+            unread.add(table.name)
+        return _NoModel(identity)
 
     judges, _ = open_judges(
         config,
@@ -233,7 +244,7 @@ def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
         {
             "name": judge.name,
             "backend": table.backend,
-            "fingerprint": judge.fingerprint,
+            "fingerprint": "" if judge.name in unread else judge.fingerprint,
             "price": ", ".join(f"{what} {usd:g}" for what, usd in price.items()) or "free",
         }
         for judge, table, price in zip(judges, config.judges, prices, strict=True)
@@ -242,6 +253,9 @@ def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
 
 class _NoModel:
     complete = staticmethod(no_model)
+
+    def __init__(self, identity: str | None = None) -> None:
+        self.identity = identity
 
 
 Judged = dict[str, list[Judgment]]

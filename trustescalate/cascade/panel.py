@@ -74,6 +74,7 @@ async def open_panel(
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
+    hooks.before_asking()
     budget = Budget(limits.usd, limits.calls)
     emptied = None if asking.use_cache else TemporaryDirectory()
     cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)

@@ -35,7 +35,9 @@ def list_judges(config: ConfigPath = CONFIG, overrides: Overrides = None, json: 
     if json:
         print_json({"judges": rows})
         return
-    cells = [(row["name"], row["backend"], row["fingerprint"][:16], row["price"]) for row in rows]
+    cells = [
+        (row["name"], row["backend"], row["fingerprint"][:16] or "not imported", row["price"]) for row in rows
+    ]
     print_table(("judge", "backend", "fingerprint", "price"), cells, "<<<<")
 
 

@@ -16,6 +16,7 @@ from trustescalate.config.judges import (
     ScoreJudge,
 )
 from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable, RolesTable
+from trustescalate.config.trust import must_hold_no_link_out, must_stay_inside, needs_trust
 
 __all__ = [
     "FITTED_PATHS",
@@ -37,6 +38,9 @@ __all__ = [
     "ScoreJudge",
     "json_schema",
     "load_config",
+    "must_hold_no_link_out",
+    "must_stay_inside",
+    "needs_trust",
     "parse_config",
     "verdict_free_keys",
     "verdict_keys",

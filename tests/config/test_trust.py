@@ -142,11 +142,11 @@ def test_a_state_folder_that_cannot_be_written_is_no_error(
 # ── links of the folder itself ─────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "name",
-    "certificate.json ledger.jsonl probe.json runs runs/latest labelling/queue .trustescalate "
-    ".trustescalate/cache.sqlite .trustescalate/batches".split(),
-)
+OURS = ["certificate.json", "ledger.jsonl", "probe.json", "runs", "runs/latest", "labelling/queue"]
+OURS += [".trustescalate", ".trustescalate/cache.sqlite", ".trustescalate/batches"]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_a_file_of_ours_that_is_a_link_out_is_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "project"
     (folder / name).parent.mkdir(parents=True)

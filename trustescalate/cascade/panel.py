@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
@@ -105,6 +106,8 @@ async def open_panel(
             judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
+        asked = set(asked_names(config))
+        judges = [FirstBatch(judge) if judge.name in asked else judge for judge in judges]
         yield Panel(judges, budget, deferred, config.in_flight)
     finally:
         if deferred is not None:
@@ -137,9 +140,7 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
     """Raise ConfigError for a budget in USD if a paid judge has no price."""
     free = [
-        judge.name
-        for judge in config.judges
-        if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
+        judge.name for judge in config.judges if judge.backend in ("openai", "score") and not judge.has_price
     ]
     if limits.usd is not None and free:
         raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

@@ -28,7 +28,7 @@ app.add_typer(judges, name="judges", help="List, benchmark and attack the judges
 @command(judges, "list", "judges list")
 def list_judges(config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False) -> None:
     """List name, backend, fingerprint and price of each judge; make no model calls."""
-    from trustescalate.analysis.judge_benchmark import describe
+    from trustescalate.analysis.judge_list import describe
 
     project = open_project(config, overrides)
     rows = describe(project.config, project.hooks)

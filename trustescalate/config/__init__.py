@@ -7,6 +7,8 @@ from trustescalate.config.judges import (
     AskedTable,
     CallableJudge,
     ClassicalJudge,
+    JudgeTable,
+    MockJudge,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -14,6 +16,7 @@ from trustescalate.config.judges import (
     ReplayJudge,
     RewardJudge,
     ScoreJudge,
+    SimulatedJudge,
 )
 from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable, RolesTable
 from trustescalate.config.trust import must_hold_no_link_out, must_stay_inside, needs_trust
@@ -27,7 +30,9 @@ __all__ = [
     "Config",
     "GateTable",
     "GuaranteeTable",
+    "JudgeTable",
     "LeaderboardTable",
+    "MockJudge",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",
@@ -36,6 +41,7 @@ __all__ = [
     "RewardJudge",
     "RolesTable",
     "ScoreJudge",
+    "SimulatedJudge",
     "json_schema",
     "load_config",
     "must_hold_no_link_out",

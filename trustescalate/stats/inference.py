@@ -418,7 +418,9 @@ def _label_only(survey: Survey, delta: float, target: Target) -> Limits:
         if interval.basis == "student" and carried < least:
             place = np.unique(np.arange(len(y)) if cluster is None else cluster, return_inverse=True)[1]
             interval = betting_interval(
-                np.bincount(place, weight * share), np.bincount(place, weight).astype(np.float64), delta
+                np.bincount(place, weight * share).astype(np.float64),
+                np.bincount(place, weight).astype(np.float64),
+                delta,
             )
         if interval.basis != "student":
             return Limits(ends[0] + width * interval.low, ends[0] + width * interval.high, interval.basis)

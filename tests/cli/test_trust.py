@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import trustescalate
 from tests.support.command_line import cli
 from tests.support.projects import calibrate, edit, run, simulated, write_project
 from tests.support.servers import FaultServer
@@ -109,6 +111,24 @@ def _on_a_terminal(config: Path, typed: bytes) -> tuple[int, str]:
         parts.append(part)
     os.close(controller)
     return child.wait(30), b"".join(parts).decode("utf-8", "replace")
+
+
+def test_one_place_opens_judges_and_asks_before() -> None:
+    """A command that opened a backend elsewhere would go round the question."""
+    package = Path(trustescalate.__file__).parent
+    texts = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    opens = {name for name, text in texts.items() if re.search(r"(?<!def )\bopen_backend\(", text)}
+    assert opens == {"judges/registry.py"}
+    calls = {
+        name: re.findall(r"(?<!def )\bopen_judges\((.*?\n    +)\)", text, re.DOTALL)
+        for name, text in texts.items()
+    }
+    assert {name for name, all_ in calls.items() for call in all_ if "opened=" not in call} == {
+        "cascade/panel.py"
+    }
+    assert texts["cascade/panel.py"].index("hooks.before_asking()") < texts["cascade/panel.py"].index(
+        "open_judges(\n"
+    )
 
 
 # ── hosts, keys, files ─────────────────────────────────────────────────────────────────────────────

@@ -95,7 +95,8 @@ def _write(file: int, row: RunAttempt) -> None:
 def _opened(runs: Path) -> Iterator[int]:
     """Open the log for this process alone; others wait for the few milliseconds that a line takes."""
     path = runs / ATTEMPTS
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    file = os.open(path, flags, 0o644)
     try:
         while not lock(file):
             time.sleep(0.005)

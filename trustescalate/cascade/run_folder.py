@@ -17,6 +17,7 @@ from trustescalate.calibration.files import must_follow
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
 from trustescalate.cascade.verification import Unfollowed, check_rows, difference
+from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Certificate, Decision, Item, Judgment, Run, RunHeader
@@ -67,7 +68,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run. Raises UsageError without a header, DataError for a damaged or edited one."""
+        """Open a run.
+
+        Raises UsageError without a header or with a link out, DataError for a damaged or edited one.
+        """
+        must_hold_no_link_out(path.parent.parent, path)
         file = path / "run.json"
         try:
             header = decode(read_whole(file), RunHeader)
@@ -250,9 +255,9 @@ def run_ids(folder: Path) -> list[str]:
 def numbered_runs(folder: Path) -> list[tuple[float, str]]:
     """Return number and id of all runs, oldest first; those of older versions have the number 0.
 
-    A run whose header cannot be read is the last, so that no older one passes for it.
+    A run whose header cannot be read is the last, so that no older one passes for it. A link is no run.
     """
-    paths = (folder / RUNS).glob("*/run.json")
+    paths = (path for path in (folder / RUNS).glob("*/run.json") if not path.parent.is_symlink())
     return sorted((_number(path), path.parent.name) for path in paths)
 
 

@@ -53,6 +53,7 @@ def run(
 ) -> None:
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
     from trustescalate.cascade.run import begin_attempt
+    from trustescalate.config import must_stay_inside
     from trustescalate.records.jsonl import to_python
     from trustescalate.records.progress import Hooks
     from trustescalate.report.document import build
@@ -68,6 +69,7 @@ def run(
             project = open_project(config, overrides, update)
         except UsageError:
             if config.is_file() and not dry_run:  # so that no gate passes on the run before
+                must_stay_inside(config.parent)
                 with begin_attempt(config.parent, Hooks(), started):
                     raise
             raise

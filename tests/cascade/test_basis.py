@@ -172,7 +172,7 @@ def test_a_run_with_other_settings_than_the_configuration_is_stale(
     (check,) = [check for check in verdict.checks if check.status != "pass"]
     assert verdict.exit_code == 3
     assert check.observed.startswith(
-        "data.cluster: none → prompt was changed after this run; the items of [data] are not"
+        "data.cluster: prompt → none was changed after this run; the items of [data] are not"
     )
     assert project.gate()[0].exit_code == 0
 

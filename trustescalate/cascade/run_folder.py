@@ -305,6 +305,8 @@ def find_attempted(folder: Path) -> RunFolder:
     elif attempted.event == "ended":
         message = f"the last run, {attempted.run}, is not in {folder / RUNS}"
         raise NotMeasurable(message, "run again, or name a run")
+    if known:
+        find_run(folder)  # a last run that is damaged, or leads out of the folder, is named first
     why = f"failed: {attempted.error}" if attempted.event == "failed" else "did not end"
     raise NotMeasurable(
         f"the last attempt to run, at {attempted.time}, {why}", "run again, or name the run that is meant"

@@ -175,7 +175,7 @@ def completion(body: Body, probs: Mapping[str, float], odd: str | None = None) -
         message |= {"content": None, "refusal": "I cannot help with that."}
     if odd == "content_filter":
         message["content"], choice["finish_reason"] = "", "content_filter"
-    prompt = sum(len(m["content"]) for m in body["messages"]) // 4
+    prompt = max(1, sum(len(m["content"]) for m in body["messages"]) // 4)
     usage = {"prompt_tokens": prompt, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
     return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": usage}
 

@@ -22,7 +22,7 @@ from trustescalate.calibration.group_guarantees import (
     leave_out,
 )
 from trustescalate.calibration.losses import losses
-from trustescalate.calibration.no_certificate import explain_no_certificate
+from trustescalate.calibration.no_certificate import explain_no_certificate, name_failures
 from trustescalate.calibration.policy_tests import Tested, kind_of, run_test, shift_radius
 from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, labels_digest
@@ -163,7 +163,7 @@ def calibrate(
         overall=calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )
-    return keep_scored_rows(certificate, aligned) if expected else certificate
+    return name_failures(keep_scored_rows(certificate, aligned) if expected else certificate)
 
 
 def _rows_of_all(protocol: Protocol, aligned: Aligned) -> Aligned:

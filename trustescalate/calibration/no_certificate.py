@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
 
 from trustescalate.calibration.losses import is_binary
 from trustescalate.calibration.protocol import Aligned, Protocol
-from trustescalate.records import PolicyTest
+from trustescalate.records import FAILURES, Certificate, JudgeDiagnostics, PolicyTest
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.clusters import cluster_pvalue
 from trustescalate.stats.planning import label_floor, labels_needed
@@ -18,7 +19,9 @@ MORE_CLUSTERS = (
     '"one_per_cluster", which has more power where rows of one cluster are right or wrong together'
 )
 
-NO_VERDICTS = "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+NO_VERDICTS = "the judges' replies cannot be read, or they did not answer"
+MANY_FAILURES = 0.1
+"""From this share of failed votes on, a "no certificate" says what failed."""
 NO_PILOT = (
     "No item without a label, and no row in the roles dev or holdout, was there to lay out the path with, so "
     "testing may have started at a poor place: add some, or set [roles] dev = 0.2"
@@ -41,6 +44,26 @@ def explain_no_certificate(
     if not protocol.tierwise and not protocol.roles["pilot"]:
         advice = f"{advice}. {NO_PILOT}"
     return _explain(protocol, aligned, len(tests)), advice
+
+
+def name_failures(certificate: Certificate) -> Certificate:
+    """Add to the advice of a "no certificate" which votes failed, and what the server or the reply said."""
+    if certificate.status != "none":
+        return certificate
+    sentences = [
+        _describe_failures(row)
+        for row in certificate.diagnostics
+        if row.votes and sum(row.failures.values()) >= MANY_FAILURES * row.votes
+    ]
+    return replace(certificate, advice=". ".join(filter(None, [certificate.advice, *sentences])))
+
+
+def _describe_failures(row: JudgeDiagnostics) -> str:
+    reasons = sorted(row.failures, key=lambda reason: (-row.failures[reason], reason))
+    parts = [f"{row.failures[reason]} {reason} ({FAILURES.get(reason, reason)})" for reason in reasons[:3]]
+    texts = [text for reason in reasons for text in row.samples.get(reason, ())[:1]]
+    example = f", for example: {texts[0]}" if texts else ""
+    return f"Failed votes of {row.judge!r}, of {row.votes}: {'; '.join(parts)}{example}"
 
 
 def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:

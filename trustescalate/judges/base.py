@@ -1,7 +1,6 @@
 """Define backends and judges, and the few-shot ensemble that makes a judge of a backend."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
@@ -22,6 +21,7 @@ from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request,
 from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
+"""Answers a request. One that keeps replies also has `forget`, for a request whose reply has no verdict."""
 T = TypeVar("T")
 
 MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 1024, "stated": 64}
@@ -29,7 +29,7 @@ MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 10
 
 NO_REPLY = frozenset(
     {"refused", "timeout", "unreachable", "server_error", "rate_limited", "bad_reply", "bad_request"}
-    | {"not_recorded", "no_logprobs"}
+    | {"empty", "not_recorded", "no_logprobs"}
 )
 """Failures without a reply to parse."""
 
@@ -94,9 +94,16 @@ async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     return results
 
 
+def forget(ask: Ask, request: Request) -> None:
+    """Let a request whose reply holds no verdict be asked again by the next command."""
+    drop = getattr(ask, "forget", None)
+    if drop is not None:
+        drop(request)
+
+
 def are_probabilities(values: Collection[float]) -> bool:
     """Whether these are probabilities of labels: not negative, with a sum in (0, 1] up to rounding."""
-    return all(math.isfinite(p) and p >= 0 for p in values) and 0 < sum(values) <= 1 + MASS_SLACK
+    return all(0 <= p <= 1 + MASS_SLACK for p in values) and 0 < sum(values) <= 1 + MASS_SLACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +243,10 @@ class EnsembleJudge:
         asked = self._conversation(item, member, order)
         reply = await self._ask_first(self._request(asked, 0))
         if reply is not None:
-            return [self._vote(reply, member, order, asked)]
+            return [self._vote(reply, member, order, asked, 0)]
         draws = (self._ask(self._request(asked, sample)) for sample in range(1, self._samples + 1))
-        return [self._vote(reply, member, order, asked) for reply in await all_done(draws)]
+        replies = enumerate(await all_done(draws), 1)
+        return [self._vote(reply, member, order, asked, sample) for sample, reply in replies]
 
     def _conversation(self, item: Item, member: int, order: str) -> Conversation:
         before = self._prefixes[member]
@@ -277,8 +285,10 @@ class EnsembleJudge:
             asked.nonce,
         )
 
-    def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation) -> Vote:
+    def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation, sample: int) -> Vote:
         reading = self._reading(reply, asked)
+        if reading.failure is not None and reply.failure is None:
+            forget(self._ask, self._request(asked, sample))
         unread = reply.tokens if reading.failure is not None and self.channel == "logprobs" else None
         return Vote(
             member,

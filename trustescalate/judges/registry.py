@@ -143,7 +143,7 @@ def asking(config: Config, table: ModelTable) -> Asking:
 
 
 def condensing(ask: Ask) -> Ask:
-    """Drop the log-probabilities of reasoning that no parser reads, to keep the cache small."""
+    """Keep of replies what `worth_keeping` keeps, so that the cache stays small and holds no NaN."""
 
     async def asked(request: Request) -> Reply:
         return worth_keeping(request, await ask(request))
@@ -152,10 +152,14 @@ def condensing(ask: Ask) -> Ask:
 
 
 def worth_keeping(request: Request, reply: Reply) -> Reply:
-    """Drop the log-probabilities of reasoning from a reply."""
-    if request.mode == "direct" or reply.tokens is None:
+    """Drop the log-probabilities of reasoning from a reply; one whose numbers are none is a "bad_reply"."""
+    if reply.tokens is None:
         return reply
-    return replace(reply, tokens=condensed(reply.tokens, request.symbols))
+    kept = reply.tokens if request.mode == "direct" else condensed(reply.tokens, request.symbols)
+    if not all(logprob <= 0 for token in kept for _, logprob in token.top):
+        text = "a log-probability is above 0, or none"
+        return replace(reply, text=text, tokens=None, failure="bad_reply")
+    return replace(reply, tokens=kept)
 
 
 def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judge:
@@ -208,7 +212,7 @@ def open_backend(
     else:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
-    if kind in ("local", "openai"):
+    if kind in ("local", "openai", "score"):
         arguments["notice"] = notice
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}

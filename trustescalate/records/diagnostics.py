@@ -1,7 +1,7 @@
 """Describe how judges and annotators agree with the human labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class JudgeDiagnostics:
     """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
 
     A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
-    all or no verdicts are right; `kappa` is None when chance agreement is complete.
+    all or no verdicts are right; `kappa` is None when chance agreement is complete. `samples` holds, for each
+    reason of `failures`, up to three of the replies, or of what the server said, as short lines.
     """
 
     judge: str
@@ -35,6 +36,7 @@ class JudgeDiagnostics:
     votes: int
     failures: Mapping[str, int]
     cost: float
+    samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field
 
 from trustescalate.records.task import STRICT, Json, Label
 
@@ -11,6 +13,7 @@ Mode = Literal["direct", "reason", "structured", "stated"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Channel = Literal["logprobs", "samples", "stated"]
 """Source of probabilities: token log-probabilities, several draws, or the verbalized confidence."""
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Token:
     """One generated token: its text, and the alternatives at its place as (text, natural log-probability)."""
 
     text: str
-    top: tuple[tuple[str, float], ...]
+    top: tuple[tuple[str, Annotated[float, Field(le=0)]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,11 @@ class Usage:
     """Calls to a model and their tokens. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
     went through a Batch API, at its discount."""
 
-    calls: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    batched: int = 0
+    calls: Count = 0
+    input_tokens: Count = 0
+    cached_tokens: Count = 0
+    output_tokens: Count = 0
+    batched: Count = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -99,8 +102,9 @@ FAILURES: Mapping[str, str] = {
     "unreachable": "the connection failed, after all attempts",
     "server_error": "the server kept answering with an error",
     "rate_limited": "the server kept refusing for its rate limit",
-    "bad_reply": "the server's answer is not a chat completion (HTML, broken JSON)",
-    "bad_request": "the server rejects this request (too long, forbidden content)",
+    "empty": "the server kept sending a reply without any text",
+    "bad_reply": "the server's answer cannot be read (HTML, broken JSON, a number out of range, too large)",
+    "bad_request": "the server rejects this request (a parameter, its length)",
     "raised": "the judge's own function raised an error",
     "bad_return": "the judge's own function returned neither a label nor probabilities",
     "not_answered": "the batch ended before this question was answered",
@@ -127,7 +131,7 @@ class Vote:
     failure: str | None = None
     channel: Channel = "logprobs"
     usage: Usage = Usage()
-    cost: float = 0.0
+    cost: Annotated[float, Field(ge=0)] = 0.0
     tokens: tuple[Token, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 

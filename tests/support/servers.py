@@ -29,7 +29,7 @@ Answer = Callable[[Body], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Canned:
-    """A fixed response. A dict is sent as JSON."""
+    """A fixed response. A dict is sent as JSON, bytes as they are."""
 
     status: int
     body: Any = ""
@@ -210,8 +210,8 @@ def _date_headers(seconds: int) -> Mapping[str, str]:
 
 
 def _http(response: Canned) -> bytes:
-    body = response.body if isinstance(response.body, str) else json.dumps(response.body)
-    raw = body.encode()
+    body = response.body if isinstance(response.body, str | bytes) else json.dumps(response.body)
+    raw = body.encode() if isinstance(body, str) else body
     headers = {"content-type": "application/json", **response.headers, "content-length": str(len(raw))}
     lines = [f"HTTP/1.1 {response.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + raw

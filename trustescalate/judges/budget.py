@@ -36,13 +36,17 @@ class Budget:
         self._stopped = self._stopped or error
         self._wake()
 
+    def must_go_on(self) -> None:
+        """Raise what `stop` was given."""
+        if self._stopped is not None:
+            raise self._stopped
+
     def begin(self, cost: float, *, waits: bool = True) -> bool:
         """Set aside one call of about this cost; False where what is in flight may leave enough for it.
 
         Raises BudgetReached where nothing may, or the call cannot wait, and what `stop` was given.
         """
-        if self._stopped is not None:
-            raise self._stopped
+        self.must_go_on()
         if self._calls is not None and self.calls + 1 > self._calls:
             raise BudgetReached(f"the budget of {self._calls} calls is used up", "resume with a larger one")
         if self._usd is not None and self.spent + self._reserved + cost > self._usd:
@@ -117,7 +121,8 @@ class Admission:
         self._reserved: float | None = None
 
     def begin(self) -> bool:
-        """Set the estimate aside, once; see `Budget.begin`."""
+        """Set the estimate aside, once; see `Budget.begin`. Raises what stops all calls, also later."""
+        self._budget.must_go_on()
         if self._reserved is None:
             cost = self._estimate()
             if self._budget.begin(cost):

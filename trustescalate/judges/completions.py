@@ -39,6 +39,8 @@ FEWER = (5, 1)
 """Alternatives that are tried where an endpoint takes fewer and does not say how many."""
 CHARACTERS_PER_TOKEN = 4
 """Of usual English; for tokens that a server does not count."""
+MOST_SHOWN = 200
+"""Bytes shown of an answer without a message."""
 MOST_TOKENS = 10**8
 """A larger count of tokens is no count."""
 LOWEST = -9999.0
@@ -204,8 +206,9 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The error message of the server."""
-        return self.why or self.error.get("message", "")
+        """The error message of the server, or what its answer begins with."""
+        own = self.why or self.error.get("message", "")
+        return own or ("" if self.failed else self.content[:MOST_SHOWN].decode("utf-8", "replace"))
 
 
 def parse_completion(content: bytes) -> Reply | None:

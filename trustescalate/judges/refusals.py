@@ -38,7 +38,9 @@ def error_of(content: bytes) -> dict[str, str]:
         return {"message": message} if message else {}
     if not isinstance(body, dict):
         return {}
-    inner = body.get("error") or body
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    inner = body.get("error") or (choice.get("error") if isinstance(choice, dict) else None) or body
     fields = inner if isinstance(inner, dict) else {"message": inner}
     message = sentence(fields)
     code = fields.get("code")

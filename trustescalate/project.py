@@ -113,7 +113,8 @@ class Project:
         the first batch leaves unanswered to the live API.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
-        label yet, rows are too few for the first analysis, or labels may not be tested again;
+        label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
+        labels may not be tested again;
         CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
         certificate. Then nothing is replaced.
         """

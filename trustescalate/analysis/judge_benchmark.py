@@ -21,6 +21,13 @@ from trustescalate.analysis.judge_measures import (
     selective_coverage,
 )
 from trustescalate.calibration.files import CERTIFICATE_VOTES
+from trustescalate.calibration.judge_findings import (
+    Confusion,
+    confusion_matrix,
+    draws_alike,
+    findings,
+    surest_disagreements,
+)
 from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
 from trustescalate.cascade.fit_judges import fitting_rows
@@ -33,7 +40,7 @@ from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Backend, Judge, no_model
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_backend, open_judges
-from trustescalate.records import Item, Judgment, Task, TaskKind, Usage
+from trustescalate.records import Disagreement, Item, Judgment, Label, Task, TaskKind, Usage
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
@@ -57,7 +64,8 @@ class Standing:
     `certified` is the share that a test on these rows would release, None if none passes. `flips` of
     `flippable` verdicts of one prompt change with the order. `position_lean` is the position bias,
     `length_lean` the length bias, both differences in share, None if not measurable. `seconds` are wall time
-    with all judges at work; None for recorded or cached votes.
+    with all judges at work; None for recorded or cached votes. `confusion` and `surest` are as in
+    `JudgeDiagnostics`; `findings` say what is wrong with the judge.
     """
 
     judge: str
@@ -75,6 +83,9 @@ class Standing:
     length_lean: float | None
     votes: int
     failures: Mapping[str, int]
+    confusion: Confusion
+    surest: tuple[Disagreement, ...]
+    findings: tuple[str, ...]
     tokens: float
     usd: float
     seconds: float | None
@@ -98,6 +109,7 @@ class Bench:
     n: int
     alpha: float
     delta: float
+    labels: tuple[Label, ...]
     recorded: bool
     standings: tuple[Standing, ...]
     baselines: tuple[Baseline, ...]
@@ -116,7 +128,20 @@ class Bench:
             for reason, count in row.failures.items()
         ]
         table = table_lines(head, rows, "<" + ">" * (len(head) - 1))
-        return [*self._intro(), *table, *failed, *self._outro()]
+        return [*self._intro(), *table, *failed, *self._details(), *self._outro()]
+
+    def _details(self) -> Iterable[str]:
+        """What is wrong with each judge, its confusion matrix and its surest disagreements."""
+        for row in self._once():
+            yield from (f"  {row.judge} {sentence}" for sentence in row.findings)
+        for row in self._once():
+            columns = [f"human labels by verdict of {row.judge}", *self.labels, "none"]
+            named = zip((*self.labels, "no majority"), row.confusion, strict=True)
+            cells = [[name, *(f"{n:,}" for n in counts)] for name, counts in named if any(counts)]
+            yield from table_lines(columns, cells, "<" + ">" * (len(columns) - 1))
+            for one in row.surest:
+                human = one.human or "no majority"
+                yield f"  {one.item_id}: {one.verdict} with a score of {one.score:.2f}, people {human}"
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
@@ -205,6 +230,7 @@ async def bench(
         len(items),
         config.guarantee.alpha,
         config.guarantee.delta,
+        task.labels,
         recorded,
         tuple(standings),
         tuple(_measure_baselines(task, data, items, answers)),
@@ -334,13 +360,15 @@ def _measure_judge(
     votes = [vote for row in judgments for vote in row.votes]
     usage = sum((vote.usage for vote in votes), Usage())
     flips, flippable = order_flips(task, judgments)
+    area = auroc(score[decided], right[decided])
+    confusion = confusion_matrix(label, truth, len(task.labels))
     return Standing(
         judge=name,
         estimator=estimator,
         n=len(items),
         agreements=agreements,
         interval=clopper_pearson_interval(agreements, len(items), INTERVAL_DELTA),
-        auroc=auroc(score[decided], right[decided]),
+        auroc=area,
         ece=expected_calibration_error(score[decided], right[decided]),
         alone=selective_coverage(score, right, guarantee.alpha),
         certified=certified_coverage(score, label, truth, guarantee.alpha, guarantee.delta),
@@ -350,6 +378,9 @@ def _measure_judge(
         length_lean=length_bias(task, items, label, truth),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
+        confusion=confusion,
+        surest=surest_disagreements([item.id for item in items], score, label, truth, right, task.labels),
+        findings=tuple(findings(task.labels, confusion, area, *draws_alike(judgments))),
         tokens=(usage.input_tokens + usage.output_tokens) / len(items) * THOUSAND,
         usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND,
         seconds=None if seconds is None else seconds * THOUSAND,

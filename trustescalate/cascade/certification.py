@@ -1,12 +1,14 @@
 """Judge the calibration set, test every policy, and write the certificate."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from trustescalate.calibration.attempts import due_attempt, enter_test
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.files import write_certificate
 from trustescalate.calibration.ledger import enter_outcome, labels_of
+from trustescalate.calibration.losses import losses
+from trustescalate.calibration.no_certificate import must_suffice
 from trustescalate.calibration.prepare import (
     build_protocol,
     draw_batch,
@@ -48,7 +50,8 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         bindings = [(judge.name, judge.fingerprint) for judge in panel.judges]
         grouped = any(item.group for item in items)
         protocol = build_protocol(config, data, selected, bindings, grouped=grouped)
-        due_attempt(ledger, protocol, labels, data.annotations, attempts)
+        attempt, _ = due_attempt(ledger, protocol, labels, data.annotations, attempts)
+        must_suffice(replace(protocol, attempt=attempt), _with_loss(protocol, data))
         if region is not None:
             must_follow_region(region, protocol)
         judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
@@ -65,6 +68,12 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     certificate = replace(certificate, attempt=attempt)
     write_certificate(config.folder, certificate, judged)
     return certificate
+
+
+def _with_loss(protocol: Protocol, data: Dataset) -> Collection[str]:
+    """The rows that can be tested: in a batch all, else those whose labels say what each verdict loses."""
+    known = losses(protocol.task, protocol.reference, data.annotations)
+    return [row for row in protocol.tested if protocol.claim == "batch" or row in known]
 
 
 def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
@@ -106,6 +107,8 @@ async def open_panel(
             judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
+        asked = set(asked_names(config))
+        judges = [FirstBatch(judge, budget.stop) if judge.name in asked else judge for judge in judges]
         yield Panel(judges, budget, deferred, config.in_flight)
     finally:
         if deferred is not None:

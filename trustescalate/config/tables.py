@@ -250,7 +250,11 @@ class GateTable(Table):
 
     min_agreement: Share | None = None
     min_coverage: Share | None = None
-    max_failures: Share = Field(0.05, description="share of failed votes above which the gate is undecided")
+    max_failures: Share | None = Field(
+        None,
+        description="share of failed votes above which the gate is undecided; without it, each judge's rate "
+        "is compared with that of the certificate",
+    )
 
 
 def _listed(value: Any) -> Any:

@@ -16,12 +16,25 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A row with a verdict that is not the human label; `human` is None without a majority."""
+
+    item_id: str
+    verdict: str
+    human: str | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeDiagnostics:
     """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
 
     A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
-    all or no verdicts are right; `kappa` is None when chance agreement is complete. `samples` holds, for each
-    reason of `failures`, up to three of the replies, or of what the server said, as short lines.
+    all or no verdicts are right; `kappa` is None when chance agreement is complete. `confusion[h][v]` counts
+    the rows with human label h and verdict v, both in the order of the task's labels; the last of either
+    counts rows with none. `surest` are the disagreements of the highest scores. Of `drawn` prompts with
+    several valid draws, the draws of `alike` do not differ. `samples` holds, for each reason of `failures`,
+    up to three of the replies, or of what the server said, as short lines.
     """
 
     judge: str
@@ -36,6 +49,10 @@ class JudgeDiagnostics:
     votes: int
     failures: Mapping[str, int]
     cost: float
+    confusion: tuple[tuple[int, ...], ...] = ()
+    surest: tuple[Disagreement, ...] = ()
+    drawn: int = 0
+    alike: int = 0
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -93,13 +93,27 @@ def _grounds(report: Report, policy: GateTable, stale: str) -> list[Check]:
 
 
 def _answered(measures: Measures, policy: GateTable) -> Check:
-    failed, most = measures.failed_votes, setting(policy.max_failures)
-    name, required = "judges answered", f"at most {most.text} failed votes"
+    failed, name = measures.failed_votes, "judges answered"
+    if policy.max_failures is None:
+        return _answered_as_before(name, measures)
+    required = f"at most {setting(policy.max_failures).text} failed votes"
     if not isinstance(failed.value, float | int):
         return Check(name, "undecided", required, failed.text, failed.note)
     if failed.value <= policy.max_failures:
         return Check(name, "pass", required, failed.text, "failed votes are abstentions, not verdicts")
     return Check(name, "undecided", required, failed.text, "too many calls of judges failed")
+
+
+def _answered_as_before(name: str, measures: Measures) -> Check:
+    """Without a limit of its own, a run may fail as often as the calibration did."""
+    failed, excess = measures.failed_votes, measures.excess_failures
+    required = "votes fail no oftener than at calibration"
+    if failed.value is None or excess.value is None:
+        return Check(name, "undecided", required, failed.text, failed.note or excess.note)
+    observed = f"{failed.text} failed votes"
+    if excess.value:
+        return Check(name, "undecided", required, observed, excess.text)
+    return Check(name, "pass", required, observed, "failed votes are abstentions, not verdicts")
 
 
 def _agreement(measures: Measures, least: float | None) -> list[Check]:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from trustescalate.records import Run, Step, Vote
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
+from trustescalate.stats.drift import excess_pvalue
 
+OFTENER = 0.01
+"""Level at which votes fail oftener than at calibration."""
 NOTHING_DECIDED = "no item has been decided"
 
 
@@ -43,6 +46,27 @@ def failed_votes(run: Run) -> Figure:
     """Give the share of votes that failed."""
     votes = list(votes_of(run))
     return share(sum(vote.failure is not None for vote in votes), len(votes), "no judge was called")
+
+
+def excess_failures(run: Run) -> Figure:
+    """Count the judges whose votes fail oftener than on the certification rows, and name them.
+
+    Votes on one row fail together, so that rows are compared: a one-sided Fisher test at 1 %, shared among
+    the judges.
+    """
+    certified = [judge for judge in run.header.certificate.diagnostics if judge.votes]
+    sentences = []
+    for before in certified:
+        votes = list(votes_of(run, before.judge))
+        failed, each = sum(vote.failure is not None for vote in votes), before.votes / before.n
+        then = sum(before.failures.values())
+        p_value = excess_pvalue(failed / each, len(votes) / each, then / each, before.n)
+        if p_value < OFTENER / len(certified):
+            now, usual = share(failed, len(votes)).text, share(then, before.votes).text
+            sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
+    if not certified:
+        return missing("the certificate holds no votes to compare with")
+    return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
 
 
 def votes_of(run: Run, judge: str | None = None) -> Iterator[Vote]:

@@ -1,6 +1,7 @@
 """Define backends and judges, and the few-shot ensemble that makes a judge of a backend."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
@@ -17,7 +18,7 @@ from trustescalate.judges.prompts import (
     symbols,
 )
 from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
-from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Usage, Vote
+from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Token, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
@@ -103,7 +104,18 @@ def forget(ask: Ask, request: Request) -> None:
 
 def are_probabilities(values: Collection[float]) -> bool:
     """Whether these are probabilities of labels: not negative, with a sum in (0, 1] up to rounding."""
-    return all(0 <= p <= 1 + MASS_SLACK for p in values) and 0 < sum(values) <= 1 + MASS_SLACK
+    return 0 < sum(values) <= 1 + MASS_SLACK and min(values) >= 0
+
+
+def are_log_probabilities(tokens: Sequence[Token]) -> bool:
+    """Whether all alternatives have log-probabilities: no NaN, none above 0."""
+    return all(logprob <= 0 for token in tokens for _, logprob in token.top)
+
+
+def are_counts(usage: Usage, cost: float = 0.0) -> bool:
+    """Whether no count is negative, and no cost negative or infinite."""
+    counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.batched)
+    return min(counts) >= 0 and 0 <= cost < math.inf
 
 
 @dataclass(frozen=True, slots=True)

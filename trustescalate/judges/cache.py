@@ -11,6 +11,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from trustescalate.errors import UsageError
+from trustescalate.judges.base import are_counts, are_log_probabilities
 from trustescalate.judges.budget import Admission, Budget, Spending, admission
 from trustescalate.records import Judgment, Message, Reply, Request, Usage
 from trustescalate.records.jsonl import decode, digest, encode
@@ -88,7 +89,9 @@ class Cache:
     def get(self, key: str) -> Reply | None:
         """The reply stored under a key."""
         reply = self._get("replies", key, Reply)
-        return None if reply is None or reply.failure is not None else reply
+        if reply is None or reply.failure is not None:
+            return None
+        return reply if are_counts(reply.usage) and are_log_probabilities(reply.tokens or ()) else None
 
     def put(self, key: str, reply: Reply) -> None:
         """Store a good reply; failures are never stored."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from trustescalate.judges.base import Judge, are_probabilities
+from trustescalate.judges.base import Judge, are_counts, are_probabilities
 from trustescalate.judges.cache import Cache
 from trustescalate.records import Channel, Item, Judgment, Label, Vote
 from trustescalate.records.jsonl import digest
@@ -58,8 +58,5 @@ class RecallingJudge:
         return votes[:seen]
 
     def _is_valid(self, vote: Vote) -> bool:
-        return (
-            vote.failure is None
-            and vote.probs.keys() <= self._labels
-            and are_probabilities(vote.probs.values())
-        )
+        known = vote.failure is None and vote.probs.keys() <= self._labels
+        return known and are_probabilities(vote.probs.values()) and are_counts(vote.usage, vote.cost)

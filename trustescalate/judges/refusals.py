@@ -49,8 +49,8 @@ def error_of(content: bytes) -> dict[str, str]:
         code = "invalid_api_key"  # Gemini calls it an invalid argument
     text = " ".join(_texts(body))[:LONGEST_TEXT]
     param = fields.get("param") if isinstance(fields.get("param"), str) else " ".join(_places(body))
-    found = {"code": code, "param": param, "message": message, "text": text if text != message else ""}
-    return {name: value for name, value in found.items() if isinstance(value, str) and value}
+    named = {"code": code, "param": param, "message": message, "text": text if text != message else ""}
+    return {name: value for name, value in named.items() if isinstance(value, str) and value}
 
 
 def sentence(value: Any, depth: int = 0) -> str:

@@ -23,7 +23,7 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff, are_log_probabilities
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
@@ -156,7 +156,7 @@ def worth_keeping(request: Request, reply: Reply) -> Reply:
     if reply.tokens is None:
         return reply
     kept = reply.tokens if request.mode == "direct" else condensed(reply.tokens, request.symbols)
-    if not all(logprob <= 0 for token in kept for _, logprob in token.top):
+    if not are_log_probabilities(kept):
         text = "a log-probability is above 0, or none"
         return replace(reply, text=text, tokens=None, failure="bad_reply")
     return replace(reply, tokens=kept)

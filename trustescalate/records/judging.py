@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
-
-from pydantic import Field
+from typing import ClassVar, Literal, get_args
 
 from trustescalate.records.task import STRICT, Json, Label
 
@@ -13,7 +11,6 @@ Mode = Literal["direct", "reason", "structured", "stated"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Channel = Literal["logprobs", "samples", "stated"]
 """Source of probabilities: token log-probabilities, several draws, or the verbalized confidence."""
-Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class Token:
     """One generated token: its text, and the alternatives at its place as (text, natural log-probability)."""
 
     text: str
-    top: tuple[tuple[str, Annotated[float, Field(le=0)]], ...]
+    top: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,11 @@ class Usage:
     """Calls to a model and their tokens. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
     went through a Batch API, at its discount."""
 
-    calls: Count = 0
-    input_tokens: Count = 0
-    cached_tokens: Count = 0
-    output_tokens: Count = 0
-    batched: Count = 0
+    calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    batched: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -131,7 +128,7 @@ class Vote:
     failure: str | None = None
     channel: Channel = "logprobs"
     usage: Usage = Usage()
-    cost: Annotated[float, Field(ge=0)] = 0.0
+    cost: float = 0.0
     tokens: tuple[Token, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 

@@ -29,6 +29,8 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MOST_ALTERNATIVES = 20
 REJECTED = (400, 403, 422)
 """Status codes that reject a single request."""
+LEARNABLE = (*REJECTED, 501)
+"""Status codes of a refused parameter."""
 CROWDED = (429, 503, 529)
 """Status codes of an overloaded endpoint."""
 
@@ -41,7 +43,7 @@ CHARACTERS_PER_TOKEN = 4
 """Of usual English; for tokens that a server does not count."""
 MOST_SHOWN = 200
 """Bytes shown of an answer without a message."""
-MOST_TOKENS = 10**8
+MOST_TOKENS = 10**7
 """A larger count of tokens is no count."""
 LOWEST = -9999.0
 """The log-probability of what is impossible, as OpenAI writes it."""
@@ -54,6 +56,11 @@ OWN_FIELDS = frozenset(
     | {"logprobs", "top_logprobs", "response_format"}
 )
 """The fields of a request body that an endpoint may refuse, and that `extra` can leave away."""
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_WITH = {"logprobs": ("logprobs", "top_logprobs"), **dict.fromkeys(_LIMITS, _LIMITS)}
+"""Fields that are left away together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +95,8 @@ class Dialect:
         fields |= extra
         for name in OWN_FIELDS & extra.keys():
             if extra[name] is False or extra[name] == "":
-                fields.pop(name)
-                if name == "logprobs":
-                    fields.pop("top_logprobs", None)
+                for own in _WITH.get(name, (name,)):
+                    fields.pop(own, None)
         text = json.dumps(fields, ensure_ascii=False)
         if "messages" not in fields:
             *prefix, last = request.messages

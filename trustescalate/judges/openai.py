@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trustescalate.judges.completions import REJECTED, Answer, Dialect, counted, parse_completion
+from trustescalate.judges.completions import LEARNABLE, Answer, Dialect, counted, parse_completion
 from trustescalate.judges.endpoint import MOST_BYTES, Call, Endpoint
 from trustescalate.records import Message, Reply, Request, Usage
 
@@ -119,7 +119,7 @@ class OpenAIBackend:
 
         An unsupported parameter is dropped for good; another call may have dropped it already.
         """
-        learnt, what = dialect.without(answer.error) if answer.status in REJECTED else (dialect, "")
+        learnt, what = dialect.without(answer.error) if answer.status in LEARNABLE else (dialect, "")
         if learnt == dialect:
             return False
         if self._dialect == dialect:

@@ -23,7 +23,15 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff, are_log_probabilities
+from trustescalate.judges.base import (
+    Ask,
+    Backend,
+    EnsembleJudge,
+    Judge,
+    Tariff,
+    are_counts,
+    are_log_probabilities,
+)
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
@@ -32,7 +40,7 @@ from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
-from trustescalate.records import Channel, Item, Reply, Request, TaskKind
+from trustescalate.records import Channel, Item, Reply, Request, TaskKind, Usage
 from trustescalate.records.jsonl import digest
 
 BACKENDS: Mapping[str, str] = {
@@ -153,6 +161,8 @@ def condensing(ask: Ask) -> Ask:
 
 def worth_keeping(request: Request, reply: Reply) -> Reply:
     """Drop the log-probabilities of reasoning from a reply; one whose numbers are none is a "bad_reply"."""
+    if not are_counts(reply.usage):
+        reply = replace(reply, usage=Usage(calls=1))
     if reply.tokens is None:
         return reply
     kept = reply.tokens if request.mode == "direct" else condensed(reply.tokens, request.symbols)

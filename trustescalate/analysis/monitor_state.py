@@ -9,6 +9,7 @@ from trustescalate.cascade.runner import must_certify
 from trustescalate.config import Config
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, UsageError
 from trustescalate.records import STRICT, Certificate, Item, Json
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest
 
 STATE = "monitor.json"
@@ -68,7 +69,7 @@ def read_state(config: Config, certificate: Certificate, level: float | None) ->
     if level is not None and not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
     try:
-        state = decode(path.read_bytes(), State)
+        state = decode(read_whole(path), State)
     except FileNotFoundError:
         return State(STATE_SCHEMA, mark, LEVEL if level is None else level)
     except ValueError as error:

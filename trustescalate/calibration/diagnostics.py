@@ -24,14 +24,13 @@ from trustescalate.records import (
     JudgeDiagnostics,
     Judgment,
     Task,
-    Vote,
+    sample_replies,
 )
 from trustescalate.stats.agreement import cohen_kappa, leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
 from trustescalate.stats.intervals import mean_interval
 
-SAMPLES, SAMPLE_LENGTH = 3, 300
 INTERVAL_DELTA = 0.05
 """Intervals of observed figures are two-sided at 95 %, whatever delta the certificate has."""
 
@@ -73,27 +72,12 @@ def diagnose(
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
         cost=float(rows.costs[judged_rows, tier].mean()) if judged_rows.any() else 0.0,
+        samples=sample_replies(judged[item_id] for item_id in rows.ids if item_id in judged),
         confusion=confusion_matrix(label, truth, len(protocol.task.labels)),
         surest=surest_disagreements(ids, score, label, truth, correct, protocol.task.labels),
         drawn=drawn,
         alike=alike,
-        samples=failure_samples(votes),
     )
-
-
-def failure_samples(votes: Sequence[Vote]) -> Mapping[str, tuple[str, ...]]:
-    """Up to `SAMPLES` different texts of failed votes for each reason, each one short line.
-
-    >>> failure_samples([Vote(0, "", {}, "I  cannot say", "none"), Vote(0, "", {}, "", "timeout")])
-    {'none': ('I cannot say',)}
-    """
-    samples: dict[str, dict[str, None]] = {}
-    for vote in votes:
-        seen = samples.setdefault(vote.failure, {}) if vote.failure is not None and vote.raw else None
-        if seen is not None and len(seen) < SAMPLES:
-            plain = "".join(char if char.isprintable() else " " for char in vote.raw[: 4 * SAMPLE_LENGTH])
-            seen[" ".join(plain.split())[:SAMPLE_LENGTH]] = None
-    return {failure: tuple(texts) for failure, texts in sorted(samples.items())}
 
 
 def _reliability_bins(score: FloatArray, correct: BoolArray) -> tuple[Bin, ...]:

@@ -6,6 +6,7 @@ from trustescalate.calibration.calibrate import CERTIFICATE_SCHEMA
 from trustescalate.calibration.protocol import Judged
 from trustescalate.errors import DataError, NoCertificate
 from trustescalate.records import Certificate, Judgment
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, encode, read_rows, write_atomically, write_rows
 
 CERTIFICATE = "certificate.json"
@@ -16,7 +17,7 @@ def read_certificate(folder: Path) -> Certificate:
     """The certificate in place, which may say "no certificate". Raises NoCertificate when there is none."""
     path = folder / CERTIFICATE
     try:
-        certificate = decode(path.read_bytes(), Certificate)
+        certificate = decode(read_whole(path), Certificate)
     except FileNotFoundError:
         raise NoCertificate(
             f"{path}: there is no certificate yet", "`trustescalate calibrate` makes one"

@@ -62,8 +62,9 @@ def name_failures(certificate: Certificate) -> Certificate:
 def _describe_failures(row: JudgeDiagnostics) -> str:
     reasons = sorted(row.failures, key=lambda reason: (-row.failures[reason], reason))
     parts = [f"{row.failures[reason]} {reason} ({FAILURES.get(reason, reason)})" for reason in reasons[:3]]
-    texts = [text for reason in reasons for text in row.samples.get(reason, ())[:1]]
-    example = f", for example: {texts[0]}" if texts else ""
+    texts = [sample.reply for reason in reasons for sample in row.samples.get(reason, ())[:1]]
+    plain = "".join(char if char.isprintable() else " " for char in "".join(texts[:1]))
+    example = f", for example: {' '.join(plain.split())}" if plain else ""
     return f"Failed votes of {row.judge!r}, of {row.votes}: {'; '.join(parts)}{example}"
 
 

@@ -45,12 +45,17 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The judges, cheapest first, with their budget and the queue of batched requests."""
+    """The judges, cheapest first, with their budget and the queue of batched requests.
+
+    `opened` are the judges before their judgments are cached or they are fitted, `backends` their models.
+    """
 
     judges: list[Judge]
     budget: Budget
     deferred: "BatchQueue | None"
     in_flight: int
+    opened: Mapping[str, Judge]
+    backends: Mapping[str, Backend]
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
         """Answer all requests about these items in batches, for batched judges."""
@@ -102,14 +107,15 @@ async def open_panel(
             rows=rows,
             functions=hooks.functions,
         )
+        opened = {judge.name: judge for judge in judges}
         judges = [_recalling(config, judge, cache) for judge in judges]
+        named = dict(zip(asked_names(config), backends, strict=True))
         if deferred is not None:
-            judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
+            judges = deferred.seated(judges, named)
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
-        asked = set(asked_names(config))
-        judges = [FirstBatch(judge, budget.stop) if judge.name in asked else judge for judge in judges]
-        yield Panel(judges, budget, deferred, config.in_flight)
+        judges = [FirstBatch(judge, budget.stop) if judge.name in named else judge for judge in judges]
+        yield Panel(judges, budget, deferred, config.in_flight, opened, named)
     finally:
         if deferred is not None:
             await deferred.close()

@@ -11,6 +11,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import (
     decode,
     digest,
@@ -51,7 +52,7 @@ class RunFolder:
     def open(cls, path: Path) -> Self:
         """Open a run. Raises UsageError without a header, DataError for a damaged one."""
         try:
-            header = decode((path / "run.json").read_bytes(), RunHeader)
+            header = decode(read_whole(path / "run.json"), RunHeader)
         except FileNotFoundError:
             raise UsageError(f"{path}: there is no run here", "`trustescalate run` creates one") from None
         except ValueError as error:

@@ -21,9 +21,13 @@ from trustescalate.data.importers.base import Files, Format, Notes, Taken
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, open_foreign
 from trustescalate.data.importers.registry import columns_format, recognise
+from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
+from trustescalate.records.bounded import read_text
 from trustescalate.records.progress import Progress
+
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Imported:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        counts = ", ".join(f"{label} {count:,}" for label, count in sorted(self.labels.items()))
+        counts = ", ".join(f"{label} {count:,}" for label, count in self.labels.items())
         lines = [
             f"format:      {self.format}",
             f"items:       {self.items:,}" + (f" ({self.repeated:,} came again)" if self.repeated else ""),
@@ -77,11 +81,14 @@ def import_files(
     nothing is written.
     """
     must_be_free(folder)
+    for path in paths:
+        refuse_trec(path)
     files = [open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
         source, parts = columns_format(_columns(columns)), {"rows": files}
     else:
+        files = [file.with_one_of_each() for file in files]
         source, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
@@ -91,6 +98,8 @@ def import_files(
                 f"{path}: holds nothing" for path in paths
             ]
             raise DataError(problems, f"nothing could be taken as {source.name}; is it the right format?")
+        if (unpriced := _unpriced(imported.judges)) is not None:
+            notes.assume(unpriced)
         imported.write("trustescalate.toml", _config(notes.task, imported).encode())
         imported.write("CARD.md", _card(source, files, notes, imported).encode())
         imported.finish()
@@ -103,7 +112,7 @@ def import_files(
         imported.refused,
         tuple(map(str, imported.rejected)),
         tuple(notes.assumed),
-        dict(imported.labels),
+        {label: imported.labels[label] for label in notes.task.annotation_labels if imported.labels[label]},
         imported.judges,
     )
 
@@ -111,7 +120,7 @@ def import_files(
 def _columns(path: Path) -> ColumnsFile:
     """Read [task] and [import] from a file of columns, or from a whole configuration."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        given = tomllib.loads(read_text(path))
         if "version" in given:
             parse_config(given, path)
             given = {key: given[key] for key in ("task", "import") if key in given}
@@ -168,6 +177,18 @@ def _config(task: Task, imported: ImportedSet) -> str:
 
 def _cheapest_first(judges: dict[str, JudgeCount]) -> list[tuple[str, JudgeCount]]:
     return sorted(judges.items(), key=lambda each: (each[1].cost / each[1].judgments, each[1].votes, each[0]))
+
+
+def _unpriced(judges: dict[str, JudgeCount]) -> str | None:
+    """What the order of the tiers rests on, where the file has no prices; None where it has."""
+    if len(judges) < 2 or all(count.cost > 0 for count in judges.values()):
+        return None
+    order = ", ".join(repr(name[:40]) for name, _ in _cheapest_first(judges)[:MOST_NAMED])
+    more = ", …" if len(judges) > MOST_NAMED else ""
+    return (
+        f"the file holds no prices, so the order of the tiers ({order}{more}) is by votes and name: "
+        "put the cheapest first in trustescalate.toml"
+    )
 
 
 def _toml(text: str) -> str:

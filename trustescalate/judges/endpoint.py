@@ -24,6 +24,7 @@ import openai
 from trustescalate.errors import ProviderError
 from trustescalate.judges.budget import admission
 from trustescalate.judges.completions import Answer, backoff, pause_until_reset
+from trustescalate.judges.connections import connection_error
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.judges.refusals import LONGEST_SENTENCE, status_within
 from trustescalate.records import Reply, Token, Usage
@@ -255,13 +256,13 @@ class Endpoint:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return Answer(failed="timeout")
+            return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
         except UnicodeEncodeError:
             return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
         except TooLarge as error:
             return Answer(failed="bad_reply", why=str(error))
-        except Exception:  # transports have errors of their own (broken HTTP)
-            return Answer(failed="unreachable")
+        except Exception as error:  # transports have errors of their own (broken HTTP)
+            return Answer(failed="unreachable", why=connection_error(error, self._place))
 
     def _check_permanent_error(self) -> None:
         if self._permanent_error is not None:

@@ -45,7 +45,8 @@ def test_every_sample_is_recognised_as_its_own_format(name: str, files: tuple[Pa
 
 ROWS = [
     {"id": "x", "prompt": "2+2?", "response_a": "4", "response_b": "=5+1", "label": 1.0},
-    {"id": "y", "prompt": "3+3?", "response_a": "6", "response_b": "7", "label": None},
+    {"id": "y", "prompt": "3+3?", "response_a": "7", "response_b": "6", "label": 2.0},
+    {"id": "z", "prompt": "4+4?", "response_a": "8", "response_b": "9", "label": None},
 ]
 COLUMNS = list(ROWS[0])
 
@@ -93,17 +94,17 @@ def _cell(value: object) -> str:
 )
 def test_every_layout_of_a_table_says_the_same(layout: str, name: str, tmp_path: Path) -> None:
     found = parse(tmp_path / "set", _write(tmp_path / name, layout))
-    assert list(found.items) == ["x", "y"]
+    assert list(found.items) == ["x", "y", "z"]
     assert found.items["x"].responses == ("4", "=5+1")
-    assert found.annotations == {("x", "annotator"): "A"}
+    assert found.annotations == {("x", "annotator"): "A", ("y", "annotator"): "B"}
     assert found.result.refused == 0
 
 
 def test_rows_that_the_server_cut_are_refused(tmp_path: Path) -> None:
-    cut = {"row_idx": 1, "row": ROWS[1], "truncated_cells": ["response_a"]}
-    path = _file(tmp_path, "rows.json", json.dumps({"rows": [{"row": ROWS[0]}, cut]}))
+    cut = {"row_idx": 1, "row": ROWS[2], "truncated_cells": ["response_a"]}
+    path = _file(tmp_path, "rows.json", json.dumps({"rows": [{"row": ROWS[0]}, {"row": ROWS[1]}, cut]}))
     found = parse(tmp_path / "set", path)
-    assert (found.result.items, found.result.refused) == (1, 1)
+    assert (found.result.items, found.result.refused) == (2, 1)
     assert "cut by the server: ['response_a']" in found.result.rejected[0]
 
 
@@ -205,12 +206,12 @@ def test_rows_are_taken_or_counted_and_labels_are_the_tasks(
     rows: Sequence[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("rows")
-    path = _file(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, [ROWS[0], *rows])))
+    path = _file(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, [*ROWS[:2], *rows])))
     try:
         found = parse(tmp_path / "set", path)
     except TrustEscalateError:
         return
     assert set(found.annotations.values()) <= {"A", "B", "tie", "skip"}
-    assert found.result.items + found.result.repeated + found.result.refused >= len(rows) + 1
+    assert found.result.items + found.result.repeated + found.result.refused > len(rows) + 1
     assert len(found.items) == found.result.items
     assert len(found.annotations) == found.result.annotations == sum(found.result.labels.values())

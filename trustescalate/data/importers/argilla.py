@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.columns import PAIR_SPELLINGS
-from trustescalate.data.importers.fields import has, name, text
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.codes import PAIR_SPELLINGS, check_numbers, spelling
+from trustescalate.data.importers.fields import answer, has, name, text
+from trustescalate.data.importers.files import Foreign, Record, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
 from trustescalate.records import SKIP, Item, Label
@@ -28,12 +28,16 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise()
     notes.assume(f"the question {QUESTION!r} holds the labels; drafts are none, discarded responses skips")
     for file in files["flat"]:
+        rows = [record.value for record in file.records() if isinstance(record, Record)]
+        values = [row.get(f"{QUESTION}.responses") for row in rows if isinstance(row, dict)]
+        labels = [value for each in values if isinstance(each, list) for value in each]
+        check_numbers(notes.task, labels, f"{file.path}: {QUESTION}.responses")
         yield from each(file, _record)
 
 
 def _record(row: Any) -> Iterator[Found]:
     item_id = name(row, "id")
-    prompt, first, second = (text(row, field) for field in FIELDS)
+    prompt, (first, second) = text(row, FIELDS[0]), (answer(row, field) for field in FIELDS[1:])
     columns = [row.get(f"{QUESTION}.responses{part}") or [] for part in ("", ".users", ".status")]
     if not all(isinstance(part, list) for part in columns) or len({len(part) for part in columns}) > 1:
         raise Unusable(f"{QUESTION}.responses, .users and .status are not lists of one length")
@@ -50,7 +54,7 @@ def _record(row: Any) -> Iterator[Found]:
 
 
 def _label(value: Any) -> Label | None:
-    return PAIR_SPELLINGS.get(value.strip().casefold()) if isinstance(value, str) else None
+    return PAIR_SPELLINGS.get(spelling(value)) if isinstance(value, str) else None
 
 
 def _is_nested(file: Foreign) -> bool:

@@ -55,7 +55,7 @@ Sniff = Callable[[Foreign], bool]
 class Format:
     """A format: `parts` recognise its files, and an import needs one of the parts `main`.
 
-    `read` must set `notes.task` before its first `Found`.
+    `read` must set `notes.task` before its first `Found`. It holds the records of the parts `kept` in memory.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Format:
     parts: Mapping[str, Sniff]
     main: tuple[str, ...]
     read: Reader
+    kept: tuple[str, ...] = ()
 
 
 def each(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
+from trustescalate.data.importers.fields import answer, get, has, many, name, number, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
@@ -22,6 +22,8 @@ from trustescalate.records import Item, Task, TaskKind, Turn, Vote
 BINARY = Task(TaskKind.BINARY, "Is the response acceptable?", ("pass", "fail"))
 CHECKS = "programmatic checks are recorded as judges: they are not human labels"
 HUMAN = "reviewer"
+COMPARATIVE = ("select-best", "max-score")
+"""Assertions of promptfoo whose verdict depends on the other outputs."""
 
 
 class Gathered:
@@ -31,6 +33,7 @@ class Gathered:
         self._items: dict[str, Item] = {}
         self._votes: dict[str, dict[str, list[Vote]]] = defaultdict(lambda: defaultdict(list))
         self._notes: dict[str, dict[str, str]] = defaultdict(dict)
+        self.compared = 0
 
     def add(
         self, item: Item, votes: Iterable[tuple[str, Vote]], notes: Iterable[tuple[str, str]] = ()
@@ -88,6 +91,11 @@ def _read_promptfoo(files: Files, notes: Notes) -> Iterator[Taken]:
     for file in (*files["results"], *files["rows"]):
         yield from each(file, lambda row: _promptfoo_row(row, gathered), _rows(file))
     yield from gathered.results()
+    if gathered.compared:
+        notes.assume(
+            f"{gathered.compared:,} verdicts of {' and '.join(COMPARATIVE)} are left out: "
+            "they compare outputs with one another, and are no pass or fail"
+        )
 
 
 def _rows(file: Foreign) -> Iterator[Record | Rejected]:
@@ -106,7 +114,8 @@ def _rows(file: Foreign) -> Iterator[Record | Rejected]:
 
 def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
     output = get(row, "response", "output") if isinstance(get(row, "response"), dict) else None
-    if not isinstance(output, str) or not output.strip():
+    failed = not output and isinstance(output, str) and (row["response"].get("error") or row.get("error"))
+    if failed or not isinstance(output, str):
         raise Unusable("there is no text to judge: the model failed, or its answer is not text")
     test = row.get("testCase") if isinstance(row.get("testCase"), dict) else {}
     description, provider = test.get("description"), row.get("provider")
@@ -126,6 +135,9 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
         label = decided(part.get("pass"))
         if asked.get("type") == "human":
             labels += [] if label is None else [(HUMAN, label)]
+            continue
+        if str(asked.get("type")).removeprefix("not-") in COMPARATIVE:
+            gathered.compared += 1
             continue
         metric = asked.get("metric")
         judge = text(asked, "type") + (f" {metric}" if isinstance(metric, str) and metric else "")
@@ -178,7 +190,7 @@ def _deepeval_case(case: Any, gathered: Gathered) -> tuple[Found, ...]:
 
 def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
     if "turns" not in case:
-        return text(case, "input"), text(case, "actualOutput")
+        return text(case, "input"), answer(case, "actualOutput")
     talk = turns(case, "turns")
     if len(talk) < 2 or talk[0].role != "user" or talk[-1].role != "assistant":
         raise Unusable("the turns do not go from a question to an answer")
@@ -188,7 +200,8 @@ def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
 def _metric(metric: Any) -> tuple[str, Vote]:
     model = metric.get("evaluationModel") if isinstance(metric, dict) else None
     judge = text(metric, "name") + (f" {model}" if isinstance(model, str) and model else "")
-    unscored = metric.get("error") is not None or not isinstance(metric.get("score"), int | float)
+    score = metric.get("score")
+    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not math.isfinite(score)
     label = None if unscored else decided(metric.get("success"))
     return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
 
@@ -271,6 +284,7 @@ PROMPTFOO = Format(
     },
     ("results", "rows", "table"),
     _read_promptfoo,
+    kept=("results", "rows"),
 )
 DEEPEVAL = Format(
     "deepeval",
@@ -278,6 +292,7 @@ DEEPEVAL = Format(
     {"run": _is_deepeval, "cache": lambda file: has(file, "test_cases_lookup_map")},
     ("run", "cache"),
     _read_deepeval,
+    kept=("run",),
 )
 LM_EVAL = Format(
     "lm_eval",

@@ -15,8 +15,9 @@ from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, listed, one_hot
-from trustescalate.data.importers.columns import FAIL, PAIR_SPELLINGS, PAIRS, PASS, PROMPT, SINGLE
-from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS, check_numbers
+from trustescalate.data.importers.columns import PAIRS, PROMPT, SINGLE
+from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY
 from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
@@ -55,6 +56,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
                     [f"{file.path}: another task than the file before"], "import one kind at once"
                 )
             notes.task = task
+            check_numbers(task, _chosen_at_all(values), str(file.path))
             _say(values, task, notes)
             for record in records:
                 if isinstance(record, Rejected):
@@ -73,13 +75,7 @@ def _task_of(file: Foreign, values: list[Any]) -> Task:
     ]
     if not data or any(_sides(each) for each in data):
         return pairwise()
-    chosen = {
-        choice.strip().casefold()
-        for value in values
-        if isinstance(value, dict)
-        for one in _list(value.get("annotations"))
-        for choice in _choices(_results(one))
-    }
+    chosen = {choice.strip().casefold() for choice in _chosen_at_all(values)}
     if chosen <= {*PASS, *FAIL}:
         return BINARY
     shown = ", ".join(repr(choice[:40]) for choice in sorted(chosen)[:6]) or "nothing"
@@ -87,6 +83,12 @@ def _task_of(file: Foreign, values: list[Any]) -> Task:
         [f"{file.path}: one response each, with the unknown labels {shown}"],
         "export JSON_MIN, and define them: --columns FILE with [task] and its labels",
     )
+
+
+def _chosen_at_all(values: list[Any]) -> Iterator[str]:
+    for value in values:
+        for one in _list(value.get("annotations")) if isinstance(value, dict) else ():
+            yield from _choices(_results(one))
 
 
 def _say(values: list[Any], task: Task, notes: Notes) -> None:
@@ -230,8 +232,8 @@ def _texts(
 ) -> tuple[str, tuple[str | tuple[Turn, ...], ...]]:
     """Prompt and responses: texts, or JSON lists of turns as in Kaggle's table."""
     if asked is None:
-        return NO_PROMPT, tuple(text(data, key) for key in fields)
-    plain = [text(data, key) for key in (asked, *fields)]
+        return NO_PROMPT, tuple(answer(data, key) for key in fields)
+    plain = [text(data, asked), *(answer(data, key) for key in fields)]
     if not all(cell.startswith("[") and isinstance(from_text(cell), list) for cell in plain):
         return plain[0], tuple(plain[1:])
     prompts, *responses = (listed(data, key) for key in (asked, *fields))
@@ -403,4 +405,5 @@ LABEL_STUDIO = Format(
     {"tasks": _is_task, "rows": lambda file: has(file, *ROW) or set(ROW) <= set(file.columns)},
     ("tasks", "rows"),
     _read,
+    kept=("tasks", "rows"),
 )

@@ -1,6 +1,7 @@
 """List all formats and recognise files. A new format is a module with a `Format` and a row here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trustescalate.data.importers import columns
 from trustescalate.data.importers.alpaca_eval import ALPACA_EVAL
@@ -71,7 +72,11 @@ def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Form
         parts = [_part(tested, file) for file in files]
         if None not in parts and set(parts) & set(tested.main):
             return tested, {
-                part: [file for file, its in zip(files, parts, strict=True) if its == part]
+                part: [
+                    replace(file, kept=part in tested.kept)
+                    for file, its in zip(files, parts, strict=True)
+                    if its == part
+                ]
                 for part in tested.parts
             }
     if wanted in (None, COLUMNS) and (wanted or all(map(columns.fits, files))):

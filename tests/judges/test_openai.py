@@ -104,7 +104,7 @@ def test_odd_answers(odd: str) -> None:
     if odd in ("refusal", "content_filter"):
         assert reading.failure == "refused"
     elif odd == "no_logprobs":
-        assert reading == ((0.0, 1.0), None, "samples")
+        assert reading[:3] == ((0.0, 1.0), None, "samples")
     else:
         assert reading.probs == pytest.approx((0.2, 0.7))
     assert server.stats.requests == 1

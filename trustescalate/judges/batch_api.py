@@ -254,7 +254,7 @@ def _read_keys(manifest: Path) -> Iterator[str]:
 def _read_ticket(path: Path) -> Ticket:
     try:
         return decode(path.read_bytes(), Ticket)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         hint = "remove it: its requests are sent again"
         raise UsageError(f"{path}: not the record of a batch ({error})", hint) from None
 

@@ -70,8 +70,13 @@ class Cache:
     def _get(self, table: str, key: str, kind: type[T]) -> T | None:
         try:
             row = self._db.execute(f"SELECT record FROM {table} WHERE key = ?", (key,)).fetchone()
-            return None if row is None else decode(row[0], kind)
-        except (ValueError, OverflowError, sqlite3.Error):  # a damaged row or page is asked for again
+            return decode(row[0], kind) if row is not None and isinstance(row[0], bytes) else None
+        except (
+            ValueError,
+            OSError,
+            OverflowError,
+            sqlite3.Error,
+        ):  # a damaged row or page is asked for again
             return None
 
     def _put(self, table: str, key: str, record: Reply | Judgment) -> None:

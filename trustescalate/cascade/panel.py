@@ -1,7 +1,7 @@
 """Open the judges of a configuration with cache and budget, and close them at the end."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +26,9 @@ from trustescalate.records.progress import Hooks
 if TYPE_CHECKING:
     from trustescalate.cascade.batch_requests import BatchQueue
 
-CACHE = ".trustescalate/cache.sqlite"
-BATCHES = ".trustescalate/batches"
+FOLDER = ".trustescalate"
+CACHE = f"{FOLDER}/cache.sqlite"
+BATCHES = f"{FOLDER}/batches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ async def open_panel(
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
+    hooks.before_asking()
     budget = Budget(limits.usd, limits.calls)
     emptied = None if asking.use_cache else TemporaryDirectory()
+    _ignore_in_git(config.folder / FOLDER)
     cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)
     names = iter(asked_names(config))
     deferred = _open_queue(config, hooks, cache, budget, asking.finish_live) if asking.batch else None
@@ -130,6 +133,14 @@ async def open_panel(
             emptied.cleanup()
 
 
+def _ignore_in_git(folder: Path) -> None:
+    """Keep a folder of replies out of version control, by a file in it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".gitignore").open("x", encoding="utf-8") as file:
+            file.write("*\n")
+
+
 def _open_queue(
     config: Config, hooks: Hooks, cache: Cache, budget: Budget, finish_live: bool
 ) -> "BatchQueue":
@@ -150,9 +161,7 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
     """Raise ConfigError for a budget in USD if a paid judge has no price."""
     free = [
-        judge.name
-        for judge in config.judges
-        if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
+        judge.name for judge in config.judges if judge.backend in ("openai", "score") and not judge.has_price
     ]
     if limits.usd is not None and free:
         raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

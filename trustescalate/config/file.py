@@ -249,9 +249,16 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
     kept["judges"] = [
-        _without(judge, JUDGE_TABLES.get(judge["backend"], PluginJudge)) for judge in recorded["judges"]
+        _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
+        for judge in recorded["judges"]
     ]
     return kept
+
+
+def _at_address(judge: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A judge's table with the address that its model is certified at."""
+    kept = {key: value for key, value in judge.items() if key != "same_model_as"}
+    return kept if judge.get("same_model_as") is None else {**kept, "base_url": judge["same_model_as"]}
 
 
 def _without(recorded: Mapping[str, Any], table: type[BaseModel]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from trustescalate.judges.prompts import (
     swapped_index,
     symbols,
 )
-from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
+from trustescalate.judges.reply_parsing import Reading, Renormalized, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Token, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
@@ -333,7 +333,7 @@ class EnsembleJudge:
         reading = self._reading(reply, asked)
         if reading.failure is not None and reply.failure is None:
             forget(self._ask, self._request(asked, sample))
-        if reading.conditional:
+        if isinstance(reading, Renormalized):
             self._notice_once(
                 "gives log-probabilities from before its schema: they are renormalized over the labels"
             )

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from trustescalate.config import parse_config
 from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
-from trustescalate.data.importers.base import Files, Format, Notes, Taken
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, open_foreign
 from trustescalate.data.importers.registry import named_format, recognise
@@ -25,11 +25,12 @@ from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.data.labels import without_labels
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
-from trustescalate.records.bounded import read_text
+from trustescalate.records.bounded import memory_of, read_text
 from trustescalate.records.progress import Progress
 
 MOST_NAMED = 5
 SHOWN_COLUMNS = 40
+BATCH_MEMORY = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +152,24 @@ def _fill(
     imported: ImportedSet, records: Iterator[Taken], about: int, progress: Callable[[Progress], None]
 ) -> None:
     done = 0
-    while batch := list(islice(records, BATCH)):
+    while batch := list(_batch(records)):
         imported.add(batch)
         done += len(batch)
         progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+
+
+def _batch(records: Iterator[Taken]) -> Iterator[Taken]:
+    """The next records, fewer of them if they are large."""
+    memory = 0
+    for taken in islice(records, BATCH):
+        yield taken
+        if isinstance(taken, Plain):
+            memory += memory_of(taken.item)
+        elif isinstance(taken, Found):
+            memory += sum(map(len, (taken.item.prompt_text, *taken.item.texts)))
+        if memory > BATCH_MEMORY:
+            return
 
 
 # ── configuration and data card ────────────────────────────────────────────────────────────────────

@@ -100,6 +100,9 @@ def _task_of(file: Foreign, values: list[Any]) -> Task:
 def _check_fields(file: Foreign, values: list[Any], names: Names) -> None:
     """Refuse a file without any of the named fields, or without a label at the named control, by name."""
     data = [value["data"] for value in values if _has_data(value)]
+    unknown = [key for key in names.given if data and not any(key in each for each in data)]
+    if unknown:
+        raise DataError([f"{file.path}: data holds no field {', '.join(map(repr, unknown))}"], "fix [import]")
     if data and not any(_fields(each, names) for each in data):
         seen = ", ".join(
             repr(key[:40]) for key in list(dict.fromkeys(key for each in data for key in each))[:20]
@@ -108,9 +111,6 @@ def _check_fields(file: Foreign, values: list[Any], names: Names) -> None:
         raise DataError(
             [f"{file.path}: no field of data is known to hold {what}; there are {seen}"], f"name them: {HOW}"
         )
-    unknown = [key for key in names.given if data and not any(key in each for each in data)]
-    if unknown:
-        raise DataError([f"{file.path}: data holds no field {', '.join(map(repr, unknown))}"], "fix [import]")
     results = _all_results(values)
     chosen = [result for result in results if result.get("type") in ("choices", "pairwise", "rating")]
     if chosen and not any(_is_label(result, names) for result in chosen):

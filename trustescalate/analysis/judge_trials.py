@@ -168,6 +168,7 @@ async def _ask(
         if not ping:
             raise
         exemplars = ((),) * config.ensemble.members
+    hooks.before_asking()  # what it raises is no failure of a judge: no host is to be asked
     rows = NO_ROWS if ping else fitting_rows(config, data, roles)
     trials: list[Trial] = []
     for name in names:

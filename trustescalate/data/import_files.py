@@ -163,14 +163,18 @@ def _fill(
 
 def _fitting(records: Iterator[Taken], notes: Notes) -> Iterator[Taken]:
     """The records that fit the task, so that the set can be read again; others are rejected."""
+    task = None
     for taken in records:
-        if isinstance(taken, Rejected) or notes.task is None:
+        task = task or notes.task
+        if task != notes.task:
+            raise DataError(["the files have different tasks"], "import one kind at once")
+        if isinstance(taken, Rejected) or task is None:
             yield taken
-        elif problem := _misfit(taken, notes.task):
+        elif problem := _misfit(taken, task):
             name = taken.item["id"] if isinstance(taken, Plain) else taken.item.id
             yield Rejected(str(name), "item", problem)
         else:
-            yield taken._replace(judgments=[each for each in taken.judgments if each.votes])
+            yield taken._replace(judgments=tuple([each for each in taken.judgments if each.votes]))
 
 
 def _misfit(taken: Plain | Found, task: Task) -> str | None:

@@ -65,7 +65,8 @@ def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
         assert row.usd == pytest.approx(
             (row.input_tokens * price[0] + row.output_tokens * price[1]) / 1e6, rel=1e-3
         )
-    assert most["cheap"].minutes == pytest.approx(most["cheap"].calls / 4 / 60)
+    seconds = most["cheap"].calls + most["cheap"].output_tokens / 50
+    assert most["cheap"].minutes == pytest.approx(seconds / 4 / 60, rel=1e-3)
     json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -222,3 +223,104 @@ def test_without_labels_the_command_that_gets_them_is_said(tmp_path: Path) -> No
     config = load_config(recorded(tmp_path / "set", "A", label=""))
     (first, *_) = inspect_project(config).warnings
     assert f"label queue --for calibration --rows 200 --config {tmp_path}/set/trustescalate.toml" in first
+
+
+# ── counts that were wrong ─────────────────────────────────────────────────────────────────────────
+
+
+def facts(config: Path) -> dict[str, str]:
+    return dict(inspect_project(Project.open(config).config).facts)
+
+
+@pytest.mark.parametrize(
+    ("task", "swap", "most"),
+    [
+        ('kind = "binary"', "true", 2),
+        ('kind = "rating"', "true", 2),
+        ('kind = "choice"\nlabels = ["x", "y", "z"]', "true", 2),
+        ('kind = "pairwise"', "true", 4),
+        ('kind = "pairwise"', "false", 2),
+    ],
+)
+def test_only_pairs_are_shown_in_two_orders(tmp_path: Path, task: str, swap: str, most: int) -> None:
+    label = {"binary": "pass", "rating": "3", "choice": "x"}
+
+    def single(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        kind = task.split('"')[1]
+        for item in items:
+            item["responses"] = item["responses"][:1] if kind in label else item["responses"]
+        for note in notes:
+            note["label"] = label.get(kind, note["label"])
+
+    head = {"more": f"[task]\n{task}\n", "ensemble": f"swap = {swap}"}
+    config = write_project(tmp_path, change=single, **head)
+    assert facts(config)["votes per item"] == f"up to {most} per judge"
+    measured = asyncio.run(estimate_run(Project.open(config).config))
+    first = measured.estimates[0]
+    assert first.calls == first.items * most
+
+
+def test_judges_with_other_votes_are_named(tmp_path: Path) -> None:
+    mine = '[[judges]]\nname = "mine"\nbackend = "callable"\nfunction = "f:f"\nversion = "1"\n'
+    drawn = simulated("drawn", "XS", channel='"samples"')
+    shown = facts(write_project(tmp_path, OPENAI + mine + drawn))["votes per item"]
+    auto = "up to 4 (12 without log-probabilities)"
+    assert shown == f"cheap {auto}, dear {auto}, mine up to 2, drawn up to 12"
+
+
+def test_why_not_every_labelled_row_certifies(tmp_path: Path) -> None:
+    def cluster(items: list[dict[str, Any]], _: list[dict[str, Any]]) -> None:
+        for number, item in enumerate(items[:60]):
+            item["group"] = f"g{number // 6}"
+
+    config = write_project(tmp_path, change=cluster, more="[roles]\ndev = 0.2\n")
+    shown = facts(config)["certification rows"]
+    roles = select_rows(Project.open(config).config, load_dataset(Project.open(config).config)).roles
+    head, *reasons = shown.replace(";", ",").split(", ")
+    assert head == f"{len(roles['certify'])} of {LABELLED} labelled rows"
+    counts = {name: int(count) for count, _, name in (reason.partition(" ") for reason in reasons)}
+    assert (counts["exemplars"], counts["dev"]) == (len(roles["exemplars"]), len(roles["dev"]))
+    assert counts["in a cluster with a row that is used"] > 0
+    assert len(roles["certify"]) + sum(counts.values()) == LABELLED
+    alone = write_project(tmp_path / "alone", more='[data]\ncluster = "item"\n')
+    edit(alone, "annotators = 2\nshots = 2", "shots = 0")
+    assert "certification rows" not in facts(alone)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_price_that_is_not_set_is_not_free(tmp_path: Path) -> None:
+    unset = OPENAI.replace("price = { input = 1.0, output = 2.0 }\n", "")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path, unset)).config))
+    assert {row.judge: row.usd is None for row in measured.estimates} == {"cheap": True, "dear": False}
+    text = "\n".join(measured.lines())
+    assert "unknown" in text
+    assert "(price unknown: cheap)" in text
+    free = unset.replace("concurrency = 4", "price = {}")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path / "b", free)).config))
+    assert {row.usd for row in measured.estimates if row.judge == "cheap"} == {0.0}
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_limits_of_the_rate_count_in_the_minutes(tmp_path: Path) -> None:
+    slow = OPENAI.replace("concurrency = 4", "concurrency = 64\nrequests_per_minute = 10")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path, slow)).config))
+    (row,) = (row for row in measured.estimates if (row.phase, row.judge) == ("run, at most", "cheap"))
+    assert row.minutes == pytest.approx(row.calls / 10)
+    free = asyncio.run(estimate_run(Project.open(write_project(tmp_path / "b")).config))
+    assert {row.minutes for row in free.estimates} == {0.0}, "a simulated judge takes no time"
+
+
+def test_tokens_of_recorded_votes_replace_the_guess(tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    guessed = asyncio.run(estimate_run(Project.open(config).config))
+    calibrate(config)
+    votes = tmp_path / "certificate.votes.jsonl"
+    rows = [json.loads(line) for line in votes.read_text().splitlines()]
+    for row in rows:
+        for vote in row["votes"]:
+            vote["usage"]["output_tokens"] = 700
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = asyncio.run(estimate_run(Project.open(config).config))
+    assert all(row.recorded and row.output_tokens == 700 * row.calls for row in known.estimates if row.calls)
+    assert known.totals[0].usd > guessed.totals[0].usd
+    assert "as in the certificate's votes" in known.lines()[0]

@@ -340,8 +340,9 @@ def test_commands_refuse_what_does_not_follow(certified: Path) -> None:
     assert cli("gate", "--config", certified).exit_code == 0
     edit(certified.parent / "certificate.json", '"alpha":0.3', '"alpha":0.4')
     edit(certified, "alpha = 0.3", "alpha = 0.4")
-    for command in ("run", "gate", "monitor"):
-        result = cli(command, "--config", certified)
+    for command in ("run", "gate", "report", "monitor", "export"):
+        more = ("--as", "csv", "--to", certified.parent / "out.csv") if command == "export" else ()
+        result = cli(command, "--config", certified, *more)
         assert result.exit_code == 3, (command, result.output)
         assert "errors at alpha = 0.4" in result.output, command
 

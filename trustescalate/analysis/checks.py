@@ -12,7 +12,17 @@ from trustescalate.calibration.ledger import labels_of, read_ledger, row_digest
 from trustescalate.calibration.prepare import current_ledger, draw_batch, select_rows
 from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.fit_judges import fitting_rows
-from trustescalate.config import Config, GuaranteeTable, OpenAIJudge, ScoreJudge, parse_config
+from trustescalate.config import (
+    CallableJudge,
+    ClassicalJudge,
+    Config,
+    GuaranteeTable,
+    OpenAIJudge,
+    RewardJudge,
+    ScoreJudge,
+    parse_config,
+)
+from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config.judges import ModelTable
 from trustescalate.data.batch import to_label
 from trustescalate.data.clusters import ITEM, duplicates
@@ -21,6 +31,7 @@ from trustescalate.data.labels import majority, without_labels
 from trustescalate.data.quality import check_quality
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, few_of_each
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.prompts import orders
 from trustescalate.judges.registry import asking, recorded_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
@@ -65,10 +76,11 @@ def inspect_project(config: Config) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("guarantee", _describe_guarantee(guarantee)),
         *_test_facts(selected),
+        *_left_out_facts(data, roles),
         *_ledger_facts(config, data, selected),
         *_batch_facts(config, data),
         *_value_facts(config, data, roles),
-        ("votes per item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} per judge"),
+        ("votes per item", _votes_fact(config)),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
     quality, doubts = check_quality(task, data.items, data.annotations, roles)
@@ -112,6 +124,43 @@ def _unrecorded(recorded: Mapping[str, ReplayJudge], selected: Selection) -> lis
                 "they count as failed"
             )
     return warnings
+
+
+def _votes_fact(config: Config) -> str:
+    """The most votes on an item, of each judge where they differ; recorded ones are in their files."""
+    shown = len(orders(config.task.task(), swap=config.ensemble.swap))
+    votes = {}
+    for table in config.judges:
+        if isinstance(table, ReplayTable):
+            continue
+        if isinstance(table, RewardJudge | ScoreJudge | ClassicalJudge):
+            votes[table.name] = "1"
+        elif isinstance(table, CallableJudge):
+            votes[table.name] = str(shown)
+        else:
+            each = config.ensemble.members * shown
+            drawn = each * config.ensemble.samples
+            votes[table.name] = str(drawn if table.channel == "samples" else each)
+            if isinstance(table, OpenAIJudge) and table.channel == "auto" and table.mode != "stated":
+                votes[table.name] += f" ({drawn} without log-probabilities)" if drawn > each else ""
+    if len(set(votes.values())) == 1:
+        return f"up to {next(iter(votes.values()))} per judge"
+    return ", ".join(f"{name} up to {most}" for name, most in votes.items()) or "as recorded"
+
+
+def _left_out_facts(data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Why not every labelled row certifies."""
+    left, reasons = {item.id for item in data.labelled}, []
+    certify = left & {*roles["certify"], *roles.get("region", ())}
+    if len(certify) == len(left):
+        return []
+    total, left = len(left), left - certify
+    for role in ("exemplars", "dev", "holdout", "aside", "waiting", "pilot"):
+        mine = left & set(roles.get(role, ()))
+        reasons += [f"{len(mine):,} {role}"] * bool(mine)
+        left -= mine
+    reasons += [f"{len(left):,} in a cluster with a row that is used"] * bool(left)
+    return [("certification rows", f"{len(certify):,} of {total:,} labelled rows; {', '.join(reasons)}")]
 
 
 def _describe_guarantee(guarantee: GuaranteeTable) -> str:

@@ -305,6 +305,13 @@ def test_an_empty_answer_is_an_answer_and_a_missing_one_is_refused_with_its_line
     ]
 
 
+def test_a_missing_cell_of_a_table_is_no_empty_answer(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,response_a,response_b\nq,x,\nr,y\n")
+    found = parse(tmp_path / "set", tmp_path / "rows.csv")
+    assert [item.responses for item in found.items.values()] == [("x", "")]
+    assert found.result.rejected[0].endswith("rows.csv:3: response_b is missing")
+
+
 def test_files_of_names_are_refused_for_what_they_are(tmp_path: Path) -> None:
     for name, line in (
         ("qrels.txt", "401 0 FBIS3-1 2\n402\t0\tFT-2\t0\n"),

@@ -6,14 +6,13 @@ has a wrong answer in these logs, and is a failed vote here. Repeats of a test a
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import answer, get, has, many, name, text, turns
+from trustescalate.data.importers.fields import LARGEST, answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
@@ -201,7 +200,7 @@ def _metric(metric: Any) -> tuple[str, Vote]:
     model = metric.get("evaluationModel") if isinstance(metric, dict) else None
     judge = text(metric, "name") + (f" {model}" if isinstance(model, str) and model else "")
     score = metric.get("score")
-    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not math.isfinite(score)
+    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not abs(score) < LARGEST
     label = None if unscored else decided(metric.get("success"))
     return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
 

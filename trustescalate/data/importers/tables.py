@@ -115,7 +115,7 @@ def _rows(file: io.TextIOWrapper, path: Path, delimiter: str, skipped: int) -> I
 def _record(path: Path, names: list[str], row: _Row) -> Record | Rejected:
     if len(row.cells) > len(names):
         return Rejected(str(path), row.place, f"{len(row.cells)} cells under {len(names)} columns")
-    cells = row.cells + [""] * (len(names) - len(row.cells))
+    cells = [*row.cells, *[None] * (len(names) - len(row.cells))]  # a missing cell is no empty one
     return Record(row.place, dict(zip(names, cells, strict=True)))
 
 

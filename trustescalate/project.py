@@ -19,7 +19,7 @@ from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import find_run, run_ids, run_path, with_labels
-from trustescalate.config import BudgetTable, Config, load_config, parse_config
+from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import NoCertificate
 from trustescalate.judges.replay import ReplayJudge
@@ -47,9 +47,12 @@ class Project:
     def open(cls, path: Path, hooks: Hooks | None = None, *, overrides: Sequence[str] = ()) -> "Project":
         """Read a configuration file, with `overrides` such as "guarantee.alpha=0.2".
 
-        Raises ConfigError with every wrong key.
+        Raises ConfigError with every wrong key, and UsageError where a file of earlier commands is a link
+        out of the folder. The caller trusts what the file names (`needs_trust`).
         """
-        return cls(load_config(path, overrides), hooks or Hooks())
+        config = load_config(path, overrides)
+        must_stay_inside(config.folder)
+        return cls(config, hooks or Hooks())
 
     @classmethod
     def from_records(

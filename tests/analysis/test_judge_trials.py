@@ -180,3 +180,24 @@ def test_a_trial_of_a_judge_without_an_answer_ends_with_3(tmp_path: Path) -> Non
     result = cli("judges", "try", "--config", config)
     assert result.exit_code == 3
     assert "connection refused" in result.stdout
+
+
+# ── replies under each failure ───────────────────────────────────────────────────────────────────
+
+
+def test_calibrate_bench_and_report_show_what_failed_replies_say(tmp_path: Path) -> None:
+    def answer(method: str, path: str, body: Body) -> Canned:
+        odd = len(body["messages"][-1]["content"]) % 3 == 0
+        return good(body, "Both\x1b[2J are\nfine." if odd else "")
+
+    with PathServer(answer) as server:
+        config = write_project(tmp_path, judge(server.url, channel="samples") + simulated("large", "M"))
+        calibrated = cli("calibrate", "--config", config)
+        measured = cli("judges", "bench", "--config", config, "--rows", "certify")
+        cli("report", "--config", config)
+    for shown in (calibrated, measured):
+        (lines,) = re.findall(
+            r"\n  small: [\d,]+ of [\d,]+ votes failed: none \(.*\)\n((?:    .*\n)+)", shown.stdout
+        )
+        assert re.fullmatch(r"    [\w-]+: Both␛\[2J are⏎fine\.\n", lines)
+    assert "Both␛[2J are" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -105,8 +105,8 @@ def test_files_that_are_not_there_or_hold_nothing(tmp_path: Path) -> None:
     write(tmp_path / "items.jsonl", row())
     assert load_dataset(config(tmp_path)).annotations == ()
     assert problems(tmp_path, annotations="labels.jsonl") == [f"labels.jsonl: {missing}"]
-    write(tmp_path / "annotations.jsonl")
-    assert problems(tmp_path) == ["annotations.jsonl: holds no rows"]
+    write(tmp_path / "annotations.jsonl")  # as after an import without labels
+    assert load_dataset(config(tmp_path)).annotations == ()
     (tmp_path / "folder").mkdir()
     assert problems(tmp_path, annotations="folder") == ["folder: cannot be read: Is a directory"]
     with pytest.raises(DataError, match="holds no rows"):

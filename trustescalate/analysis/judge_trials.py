@@ -17,6 +17,7 @@ from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import orders
+from trustescalate.judges.registry import NO_ROWS
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.served_models import advise
 from trustescalate.records import FAILURES, Item, Message, Vote
@@ -165,7 +166,7 @@ async def _ask(
         if not ping:
             raise
         exemplars = ((),) * config.ensemble.members
-    rows = {name: fitting_rows(config, data, roles) for name in names if not ping}
+    rows = NO_ROWS if ping else fitting_rows(config, data, roles)
     trials: list[Trial] = []
     for name in names:
         notes: list[str] = []
@@ -175,8 +176,7 @@ async def _ask(
         asking = Asking(BudgetTable() if ping else None, use_cache=not ping)
         watched = replace(hooks, notice=notes.append)
         try:
-            more = {"rows": rows[name]} if name in rows else {}
-            async with open_panel(own, watched, exemplars, asking, **more) as panel:
+            async with open_panel(own, watched, exemplars, asking, rows=rows) as panel:
                 backend = panel.backends.get(name)
                 trial = await _questions(own, panel, item, trial, most=1 if ping else 2)
             if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
@@ -185,8 +185,9 @@ async def _ask(
             trial = replace(trial, error=error.message, hint=error.hint)
         if trial.problem:
             failure = next((q.vote.failure for q in trial.questions if q.vote.failure), None)
-            asked = isinstance(table, OpenAIJudge | ScoreJudge) and failure not in UNHEARD
-            advice = await advise(table) if asked else ""
+            advice = ""
+            if isinstance(table, OpenAIJudge | ScoreJudge) and failure not in UNHEARD:
+                advice = await advise(table)
             trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
         trials.append(replace(trial, notes=tuple(notes)))
     return Trials(item.id, tuple(trials))

@@ -27,6 +27,7 @@ from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import without_labels
 from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
@@ -89,7 +90,7 @@ def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]
         must_be_labelled(drawn, data, config.folder)
     if not data.annotations:
         raise DataError(
-            [f"{config.path(config.data.annotations)}: no human labels"], "calibration needs some"
+            [f"{config.path(config.data.annotations)}: no human labels"], without_labels(config.folder)
         )
     must_be_human(config, data)
     if drawn is None:

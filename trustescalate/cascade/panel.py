@@ -81,6 +81,7 @@ async def open_panel(
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
+    hooks.before_asking()
     budget = Budget(limits.usd, limits.calls)
     emptied = None if asking.use_cache else TemporaryDirectory()
     _ignore_in_git(config.folder / FOLDER)
@@ -155,9 +156,7 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
     """Raise ConfigError for a budget in USD if a paid judge has no price."""
     free = [
-        judge.name
-        for judge in config.judges
-        if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
+        judge.name for judge in config.judges if judge.backend in ("openai", "score") and not judge.has_price
     ]
     if limits.usd is not None and free:
         raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from trustescalate.calibration.files import must_follow
+from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
@@ -51,7 +52,8 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run. Raises UsageError without a header, DataError for a damaged one."""
+        """Open a run. Raises UsageError without a header or with a link out, DataError for a damaged one."""
+        must_hold_no_link_out(path.parent.parent, path)
         try:
             header = decode(read_whole(path / "run.json"), RunHeader)
         except FileNotFoundError:
@@ -159,8 +161,8 @@ def run_path(folder: Path, run_id: str) -> Path:
 
 
 def run_ids(folder: Path) -> list[str]:
-    """Return the ids of all runs of a project folder, oldest first."""
-    paths = [path.parent for path in (folder / RUNS).glob("*/run.json")]
+    """Return the ids of all runs of a project folder, oldest first; a link to a run is none."""
+    paths = [path.parent for path in (folder / RUNS).glob("*/run.json") if not path.parent.is_symlink()]
     return [path.name for path in sorted(paths, key=_age)]
 
 

@@ -28,14 +28,16 @@ app.add_typer(judges, name="judges", help="List, try, benchmark and attack the j
 @command(judges, "list", "judges list")
 def list_judges(config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False) -> None:
     """List name, backend, fingerprint and price of each judge; make no model calls."""
-    from trustescalate.analysis.judge_benchmark import describe
+    from trustescalate.analysis.judge_list import describe
 
     project = open_project(config, overrides)
     rows = describe(project.config, project.hooks)
     if json:
         print_json({"judges": rows})
         return
-    cells = [(row["name"], row["backend"], row["fingerprint"][:16], row["price"]) for row in rows]
+    cells = [
+        (row["name"], row["backend"], row["fingerprint"][:16] or "not imported", row["price"]) for row in rows
+    ]
     print_table(("judge", "backend", "fingerprint", "price"), cells, "<<<<")
 
 

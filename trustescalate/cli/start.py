@@ -8,7 +8,7 @@ import typer
 from trustescalate.cli.app import app, command
 from trustescalate.cli.console import line, print_json, print_report, progress, say, show
 from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, command_line, open_project, wait
-from trustescalate.errors import EXIT_NOT_MEASURABLE
+from trustescalate.errors import EXIT_NOT_MEASURABLE, few_of_each
 
 if TYPE_CHECKING:
     from trustescalate.analysis.judge_trials import Trials
@@ -56,6 +56,8 @@ def import_(
         imported = import_files(files, to, format_name=format_, columns=columns, progress=update)
     show(imported, json=json)
     say(f"written: {to}")
+    if imported.next_step:
+        say(f"next: {imported.next_step}")
 
 
 @command(app, "check", "check --write-roles")
@@ -76,7 +78,7 @@ def check(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Check the configuration and the data; make no model calls without --ping."""
+    """Check configuration and data; model calls only with --ping."""
     from trustescalate.analysis.checks import inspect_data, inspect_project
     from trustescalate.calibration.prepare import write_roles as draw_roles
 
@@ -91,7 +93,7 @@ def check(
     if not json:
         for name, value in checked.facts:
             typer.echo(f"{name + ': ':<27}{line(value)}")
-        for warning in checked.warnings:
+        for warning in few_of_each(checked.warnings):
             say(f"warning: {line(warning)}")
     answers = _ping(path, overrides) if ping else None
     if json:

@@ -9,6 +9,7 @@ from trustescalate.config.judges import (
     CallableJudge,
     ClassicalJudge,
     JudgeTable,
+    MockJudge,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -16,8 +17,10 @@ from trustescalate.config.judges import (
     ReplayJudge,
     RewardJudge,
     ScoreJudge,
+    SimulatedJudge,
 )
 from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable, RolesTable
+from trustescalate.config.trust import must_hold_no_link_out, must_stay_inside, needs_trust
 
 __all__ = [
     "FITTED_PATHS",
@@ -30,6 +33,7 @@ __all__ = [
     "GuaranteeTable",
     "JudgeTable",
     "LeaderboardTable",
+    "MockJudge",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",
@@ -38,9 +42,13 @@ __all__ = [
     "RewardJudge",
     "RolesTable",
     "ScoreJudge",
+    "SimulatedJudge",
     "changes",
     "json_schema",
     "load_config",
+    "must_hold_no_link_out",
+    "must_stay_inside",
+    "needs_trust",
     "parse_config",
     "verdict_free_keys",
     "verdict_keys",

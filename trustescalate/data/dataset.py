@@ -65,7 +65,7 @@ def load_dataset(config: Config) -> Dataset:
     problems += _item_problems(items_path, items, task)
     notes: list[Row[Annotation]] = []
     if "annotations" in config.data.model_fields_set or notes_path.exists():
-        notes, unread = _read(notes_path, Annotation)
+        notes, unread = read_rows(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
     grouped = with_clusters([row.record for row in items], config.data.cluster)
     if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):

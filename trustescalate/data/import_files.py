@@ -17,17 +17,20 @@ from pydantic import ValidationError
 from trustescalate.config import parse_config
 from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
-from trustescalate.data.importers.base import Files, Format, Notes, Taken
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, open_foreign
-from trustescalate.data.importers.registry import columns_format, recognise
+from trustescalate.data.importers.registry import named_format, recognise
 from trustescalate.data.importers.trec import refuse_trec
+from trustescalate.data.labels import without_labels
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
-from trustescalate.records.bounded import read_text
+from trustescalate.records.bounded import memory_of, read_text
 from trustescalate.records.progress import Progress
 
 MOST_NAMED = 5
+SHOWN_COLUMNS = 40
+BATCH_MEMORY = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,17 @@ class Imported:
     assumed: tuple[str, ...]
     labels: dict[str, int]
     judges: dict[str, JudgeCount]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def next_step(self) -> str | None:
+        """What the set lacks before it can be calibrated, with the command that gets it."""
+        return None if self.annotations else without_labels(Path(self.folder))
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return {**asdict(self), "judges": {name: count._asdict() for name, count in self.judges.items()}}
+        judges = {name: count._asdict() for name, count in self.judges.items()}
+        return {**asdict(self), "judges": judges, "next": self.next_step}
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -61,6 +71,10 @@ class Imported:
             failed = f", {count.failures:,} failed" if count.failures else ""
             lines.append(f"judge:       {name}: {count.judgments:,} items, {count.votes:,} votes{failed}")
         lines += [f"assumed:     {sentence}" for sentence in self.assumed]
+        if self.left_out:
+            more = len(self.left_out) - SHOWN_COLUMNS
+            shown = ", ".join(repr(name[:40]) for name in self.left_out[:SHOWN_COLUMNS])
+            lines.append(f"left out:    {shown}" + (f" and {more:,} more" if more > 0 else ""))
         if self.refused:
             lines.append(f"refused:     {self.refused:,}; all of them are in {self.folder}/rejected.jsonl")
             lines += [f"  {problem}" for problem in self.rejected]
@@ -86,9 +100,8 @@ def import_files(
     files = [open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
-        source, parts = columns_format(_columns(columns)), {"rows": files}
+        source, parts = named_format(files, _columns(columns))
     else:
-        files = [file.with_one_of_each() for file in files]
         source, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
@@ -114,6 +127,7 @@ def import_files(
         tuple(notes.assumed),
         {label: imported.labels[label] for label in notes.task.annotation_labels if imported.labels[label]},
         imported.judges,
+        tuple(notes.left_out),
     )
 
 
@@ -138,11 +152,24 @@ def _fill(
     imported: ImportedSet, records: Iterator[Taken], about: int, progress: Callable[[Progress], None]
 ) -> None:
     done = 0
-    while batch := list(islice(records, BATCH)):
+    while batch := list(_batch(records)):
         imported.add(batch)
         done += len(batch)
         progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+
+
+def _batch(records: Iterator[Taken]) -> Iterator[Taken]:
+    """The next records, fewer of them if they are large."""
+    memory = 0
+    for taken in islice(records, BATCH):
+        yield taken
+        if isinstance(taken, Plain):
+            memory += memory_of(taken.item)
+        elif isinstance(taken, Found):
+            memory += sum(map(len, (taken.item.prompt_text, *taken.item.texts)))
+        if memory > BATCH_MEMORY:
+            return
 
 
 # ── configuration and data card ────────────────────────────────────────────────────────────────────

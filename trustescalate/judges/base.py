@@ -18,7 +18,7 @@ from trustescalate.judges.prompts import (
     swapped_index,
     symbols,
 )
-from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
+from trustescalate.judges.reply_parsing import Reading, Renormalized, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
@@ -311,7 +311,7 @@ class EnsembleJudge:
 
     def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation) -> Vote:
         reading = self._reading(reply, asked)
-        if reading.conditional:
+        if isinstance(reading, Renormalized):
             self._notice_once(
                 "gives log-probabilities from before its schema: they are renormalized over the labels"
             )

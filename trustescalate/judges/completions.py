@@ -134,8 +134,8 @@ class Answer:
 
     @property
     def served(self) -> bool:
-        """Whether the status is a success."""
-        return self.failed is None and 200 <= self.status < 400
+        """Whether the status is a success; a redirection is none, and is not followed."""
+        return self.failed is None and 200 <= self.status < 300
 
     @property
     def retryable(self) -> bool:

@@ -80,7 +80,7 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
-    recorded, lanes = _recorded(config), Lanes()
+    recorded, lanes = recorded_judges(config), Lanes()
     for table in config.judges:
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
@@ -261,7 +261,7 @@ def asked_names(config: Config) -> list[str]:
     return [table.name for table in config.judges if not isinstance(table, ReplayTable | ClassicalTable)]
 
 
-def _recorded(config: Config) -> dict[str, ReplayJudge]:
+def recorded_judges(config: Config) -> dict[str, ReplayJudge]:
     """Read the recorded judges. Raises DataError with the problems of all their files."""
     judges: dict[str, ReplayJudge] = {}
     problems: list[str] = []

@@ -51,15 +51,17 @@ _THINK, _THOUGHT = "<think>", "</think>"
 
 
 class Reading(NamedTuple):
-    """The mass of each symbol in a reply (at most 1 in all), or the failure.
-
-    `conditional`: the log-probabilities are from before the schema, and were renormalized over the symbols.
-    """
+    """The mass of each symbol in a reply (at most 1 in all), or the failure."""
 
     probs: tuple[float, ...]
     failure: str | None
     channel: Channel
-    conditional: bool = False
+
+
+class Renormalized(Reading):
+    """A reading of log-probabilities from before the schema, renormalized over the symbols."""
+
+    __slots__ = ()
 
 
 class _Verdict(NamedTuple):
@@ -100,7 +102,7 @@ def read_verdict(
 
     >>> from trustescalate.records import Usage
     >>> read_verdict(Reply("**Verdict:** b", None, "stop", Usage()), ("A", "B"))
-    Reading(probs=(0.0, 1.0), failure=None, channel='samples', conditional=False)
+    Reading(probs=(0.0, 1.0), failure=None, channel='samples')
     >>> read_verdict(Reply("A hard question.", None, "stop", Usage()), ("A", "B")).failure
     'none'
     >>> half = (("A", math.log(0.5)), (" B", math.log(0.25)), ("b", math.log(0.125)))
@@ -166,7 +168,7 @@ def _weighed(
     if token is None:
         return Reading((), "no_logprobs", "logprobs")
     probs, failure, conditional = weigh(*_mass(token, keys), verdict.symbol, constrained=constrained)
-    return Reading(probs, failure, "logprobs", conditional)
+    return (Renormalized if conditional else Reading)(probs, failure, "logprobs")
 
 
 def _mass(token: Token, keys: tuple[str, ...]) -> tuple[list[float], float]:

@@ -25,7 +25,7 @@ MOST_MEMORY = 120_000_000
 SMALL = 1_000_000
 """A JSON text of which no more than 40 MB can come."""
 _BUFFER = 1 << 16
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+|[{\[,]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{\[,]', re.DOTALL)
 _OBJECT, _LIST, _PLACE, _TEXT = 200, 80, 64, 56
 """In bytes, of what a token starts."""
 _WIDE, _WIDEST = re.compile(rb"[\xc4-\xef]|\\u"), re.compile(rb"[\xf0-\xff]|\\u[dD]")

@@ -13,6 +13,7 @@ from trustescalate.report.run_figures import (
     cost_share,
     spent,
     steps,
+    total_cost,
     votes_of,
 )
 from trustescalate.report.sections import Column, Row, Section, Table, numbers, pairs_table
@@ -65,7 +66,7 @@ def _tier_row(run: Run, judge: str) -> Row:
         share(accepted, run.header.items, "the run has no items"),
         *(count(votes), count(planned), share(planned - votes, planned, "no vote was planned")),
         count(sum(vote.failure is not None for vote in votes_of(run, judge))),
-        figures.usd(spent(run, judge)),
+        total_cost(run, judge),
     )
     return Row(cells)
 
@@ -77,7 +78,7 @@ def _savings_table(run: Run) -> Table:
     full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
     reference = missing("the reference")
     rows = [
-        Row((words("This run"), count(votes), reference, figures.usd(paid), reference)),
+        Row((words("This run"), count(votes), reference, total_cost(run), reference)),
         _savings_row("The same judges, full ensembles", votes, planned, paid, full),
     ]
     last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
@@ -107,7 +108,7 @@ def _failure_table(run: Run) -> Table:
 
 def _cost_table(run: Run) -> Table:
     lines: tuple[tuple[str, Figure], ...] = (
-        ("Spent", figures.usd(spent(run))),
+        ("Spent", total_cost(run)),
         ("Per 1,000 items", cost_per_1000(run)),
         ("The last judge on every item, estimated from the certification rows", always_last_judge(run)),
         ("Spent, as a share of that", cost_share(run)),

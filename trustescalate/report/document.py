@@ -302,7 +302,7 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         judged_agreement_lower=lower,
         judged_agreement_upper=upper,
         run_errors_upper=of_run(this_run.errors_upper),
-        cost=of_run(lambda run: figures.usd(run_figures.spent(run))),
+        cost=of_run(run_figures.total_cost),
         cost_per_1000=of_run(run_figures.cost_per_1000),
         cost_share=expected_cost_share(certificate) if run is None else run_figures.cost_share(run),
     )

@@ -88,18 +88,19 @@ def _surest_table(judge: JudgeDiagnostics) -> Table:
 
 
 def _judge_row(judge: JudgeDiagnostics) -> Row:
-    no_verdict = "no row has a verdict"
+    no_verdict = "no row has a verdict" if judge.n else "no row was judged"
+    spoke = judge.ece is not None
     cells = (
         words(judge.judge),
-        share(judge.agreements, judge.n, "no row was judged"),
-        words(figures.interval(*judge.interval)) if judge.n else missing("no row was judged"),
+        share(judge.agreements, judge.n, "no row was judged") if spoke else missing(no_verdict),
+        words(figures.interval(*judge.interval)) if spoke else missing(no_verdict),
         decimal(judge.kappa, "undefined: nothing beyond chance to measure"),
         decimal(judge.ece, no_verdict),
         decimal(judge.brier, no_verdict),
         decimal(judge.auroc, "all or no verdicts are correct"),
         count(judge.votes),
         count(sum(judge.failures.values()), figures.failures_text(judge.failures)),
-        figures.usd(judge.cost),
+        figures.usd(judge.cost) if judge.cost else missing("no cost was recorded: free, or without a price"),
     )
     return Row(cells)
 

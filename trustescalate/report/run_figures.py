@@ -1,6 +1,7 @@
 """Count a run's decisions, votes and costs from its rows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trustescalate.records import Run, Step, Vote
 from trustescalate.report import figures
@@ -79,11 +80,26 @@ def spent(run: Run, judge: str | None = None) -> float:
     return sum(row.cost for row in run.judgments if judge is None or row.judge == judge)
 
 
+def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure:
+    """Give a share of the cost in USD of all judges or of one; a price that is not set is not free."""
+    amount, asked = figures.usd(spent(run, judge) * share), {row.judge for row in run.judgments}
+    unset = [
+        table["name"]
+        for table in run.header.config.get("judges", ())
+        if table.get("backend") in ("openai", "score") and not any((table.get("price") or {}).values())
+    ]
+    unknown = [name for name in unset if name in asked and judge in (None, name)]
+    if not unknown:
+        return amount
+    why = f"no price is set for {', '.join(unknown)}"
+    return missing(f"price unknown: {why}") if not amount.value else replace(amount, note=f"at least: {why}")
+
+
 def cost_per_1000(run: Run) -> Figure:
     """Give USD per thousand decided items."""
     if not run.decisions:
         return missing(NOTHING_DECIDED)
-    return figures.usd(1000 * spent(run) / len(run.decisions))
+    return total_cost(run, share=1000 / len(run.decisions))
 
 
 def always_last_judge(run: Run) -> Figure:

@@ -305,6 +305,13 @@ def test_an_empty_answer_is_an_answer_and_a_missing_one_is_refused_with_its_line
     ]
 
 
+def test_a_missing_cell_of_a_table_is_no_empty_answer(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,response_a,response_b\nq,x,\nr,y\n")
+    found = parse(tmp_path / "set", tmp_path / "rows.csv")
+    assert [item.responses for item in found.items.values()] == [("x", "")]
+    assert found.result.rejected[0].endswith("rows.csv:3: response_b is missing")
+
+
 def test_files_of_names_are_refused_for_what_they_are(tmp_path: Path) -> None:
     for name, line in (
         ("qrels.txt", "401 0 FBIS3-1 2\n402\t0\tFT-2\t0\n"),
@@ -319,3 +326,39 @@ def test_the_order_of_tiers_without_prices_is_said(tmp_path: Path) -> None:
     log = _promptfoo("x", _part("zebra", "no"), _part("ant", "no"))
     found = parse(tmp_path / "set", _write(tmp_path, log))
     assert "the order of the tiers ('ant', 'zebra') is by votes and name" in " ".join(found.result.assumed)
+
+
+# ── lm-evaluation-harness ────────────────────────────────────────────────────────────────────────
+
+
+def _sample(**fields: Any) -> dict[str, Any]:
+    asked = {"gen_args_0": {"arg_0": "2 + 2?", "arg_1": {}}}
+    usual = {"doc": {}, "target": "4", "arguments": asked, "resps": [["It is four."]], "filter": "strict"}
+    return {**usual, "filtered_resps": ["four"], "metrics": ["match"], "match": 0.0, **fields}
+
+
+def test_a_check_whose_filter_found_no_answer_is_a_failed_vote(tmp_path: Path) -> None:
+    rows = [_sample(doc_id=0, filtered_resps=["[invalid]"]), _sample(doc_id=1)]
+    found = parse(tmp_path / "set", _write(tmp_path, rows, "samples.jsonl"))
+    assert [item.responses for item in found.items.values()] == [("It is four.",)] * 2
+    assert _verdicts(found, "match") == ["invalid", "fail"]
+
+
+def test_a_metric_with_numbers_above_1_is_no_verdict(tmp_path: Path) -> None:
+    rows = [
+        _sample(doc_id=i, metrics=["match", "length"], length=length) for i, length in enumerate([1, 0, 7])
+    ]
+    found = parse(tmp_path / "set", _write(tmp_path, rows, "samples.jsonl"))
+    assert _verdicts(found, "length") == ["invalid"] * 3
+    assert _verdicts(found, "match") == ["fail"] * 3
+
+
+def test_choices_of_a_document_are_in_its_prompt(tmp_path: Path) -> None:
+    asked = {f"gen_args_{i}": {"arg_0": "2 + 2?", "arg_1": f" {i + 3}"} for i in range(2)}
+    scores = [["-2.0", "False"], ["-1.0", "True"]]
+    row = _sample(
+        doc_id=0, arguments=asked, resps=[[each] for each in scores], filtered_resps=scores, target="1"
+    )
+    found = parse(tmp_path / "set", _write(tmp_path, [row], "samples.jsonl"))
+    (item,) = found.items.values()
+    assert (item.prompt, item.responses, item.reference) == ("2 + 2?\n\nA) 3\nB) 4", (" 4",), " 4")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trustescalate.config import Config
+from trustescalate.config import Config, must_hold_no_link_out
 from trustescalate.data.batch import Draw, to_label
 from trustescalate.data.clusters import clusters, content_digest
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
@@ -304,7 +304,9 @@ def read_queue(folder: Path) -> Queue:
 
 def queue_folders(config: Config) -> list[Path]:
     """The folders of all queues, oldest first."""
-    paths = (config.folder / FOLDER).glob(f"*/{QUEUE}")
+    paths = list((config.folder / FOLDER).glob(f"*/{QUEUE}"))
+    for path in paths:
+        must_hold_no_link_out(config.folder, path.parent)
     return [
         path.parent
         for path in sorted(paths, key=lambda path: (path.parent.name[:16], path.stat().st_mtime_ns))

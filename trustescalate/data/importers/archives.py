@@ -22,7 +22,10 @@ def read_members(path: Path) -> Iterator[Record | Rejected]:
     left = LARGEST_FILE
     with open_file(path) as file:
         _check_list(file)
-        for info in (archive := _open(file)).infolist():
+        archive = _open(file)
+        if sum(info.file_size for info in archive.infolist()) > LARGEST_FILE:
+            raise too_large("members", LARGEST_FILE, "split it")
+        for info in archive.infolist():
             if not info.filename.endswith(".json"):
                 continue
             try:

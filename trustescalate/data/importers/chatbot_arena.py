@@ -33,6 +33,8 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _battle(row: Any) -> Iterator[Found]:
+    if not isinstance(row, dict):
+        raise Unusable("is no battle with fields")
     question = name(row, "question_id" if "question_id" in row else "id")
     talks = turns(row, "conversation_a"), turns(row, "conversation_b")
     turn = int(number(row, "turn")) if row.get("turn") else min(map(len, talks)) // 2

@@ -136,13 +136,19 @@ def known_codes(
     return known
 
 
-def check_numbers(task: Task, codes: Iterable[Any], where: str) -> None:
-    """Raise DataError where a tool's labels are numbers without a plain meaning."""
-    counts = Counter[str]()
+def check_numbers(task: Task, codes: Iterable[Any], where: str, spelled: Mapping[str, Label]) -> None:
+    """Raise DataError where a tool's labels are numbers without a plain meaning; `spelled` has all known."""
+    counts, usual = Counter[str](), _usual(task)
     for code in codes:
         if is_number(spelling(code)):
             count_code(counts, code)
-    known_codes(task, counts, {}, where=where, how="name the choices A, B and tie there, or export a table")
+    defined = {
+        code: label
+        for code, label in spelled.items()
+        if label != usual.get(code) and code != label.casefold()
+    }
+    how = f'say it in a file, --columns FILE, with [task] kind = "{task.kind}", and in [import]'
+    known_codes(task, counts, defined, where=where, how=how)
 
 
 def are_grades(values: Iterable[Any]) -> bool:

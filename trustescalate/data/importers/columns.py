@@ -44,6 +44,8 @@ LABEL = ("label", "winner", "preference", "human_label")
 ANNOTATOR = ("annotator", "annotator_id", "rater")
 GROUP = ("group", "group_id", "cluster")
 
+NO_NAME = frozenset(("", "nan", "none", "null"))
+"""What tools write in an empty cell."""
 SOMEBODY = "annotator"
 
 
@@ -89,7 +91,9 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
     def read(files: Files, notes: Notes) -> Iterator[Taken]:
         for file in files["rows"]:
             layout = _layout(file, given, notes)
-            yield from each(file, _row_reader(layout))
+            recognised = {layout.id, layout.prompt, *layout.responses, layout.group, layout.label}
+            one_of_each = file.with_one_of_each({*recognised, layout.annotator} - _named(given.columns))
+            yield from each(one_of_each, _row_reader(layout))
 
     return read
 
@@ -98,12 +102,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     table = given.columns
     survey = Survey(file, (*LABEL, *table.annotators.values(), *table.judges.values(), table.label or ""))
     keys = survey.keys
-    named = [table.id, table.prompt, table.context, *(table.responses or ()), table.reference, table.group]
-    named += [table.label, table.annotator, *table.annotators.values(), *table.judges.values()]
-    named += [*table.meta_columns.values(), *table.forward_fill]
-    for column in table.probabilities.values():
-        named += [column] if isinstance(column, str) else list(column.values())
-    wanted = {column for column in named if column}
+    wanted = _named(table)
     inner = {column for column in wanted - keys if any(inside(row, column) is not None for row in file.head)}
     inner |= {column for column in wanted - keys if survey.counts.get(column)}
     unknown = sorted(wanted - keys - inner)
@@ -140,8 +139,20 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     if table.forward_fill and layout.group is None:
         raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
     _note_assumptions(layout, notes)
+    read = {layout.id, prompt, *responses, layout.group, label, layout.annotator, layout.choices}
+    notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
     notes.task = task
     return layout
+
+
+def _named(table: ImportTable) -> set[str]:
+    """The columns that the user named."""
+    named = [table.id, table.prompt, table.context, *(table.responses or ()), table.reference, table.group]
+    named += [table.label, table.annotator, *table.annotators.values(), *table.judges.values()]
+    named += [*table.meta_columns.values(), *table.forward_fill]
+    for column in table.probabilities.values():
+        named += [column] if isinstance(column, str) else list(column.values())
+    return {column for column in named if column}
 
 
 def _note_assumptions(layout: _Layout, notes: Notes) -> None:
@@ -348,7 +359,7 @@ def _prompt_with(prompt: Any, choices: tuple[str, ...]) -> Any:
 
 def _name(value: Any) -> str:
     if type(value) is str:
-        return value
+        return "" if value.strip().casefold() in NO_NAME else value
     if type(value) is int:
         return str(value)
     return cell_text(value).strip() if isinstance(value, str | int | float) else ""

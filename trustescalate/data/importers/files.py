@@ -5,7 +5,7 @@ file raises `DataError`, and so does one over a limit. Lines, rows and the eleme
 memory does not grow with the file. The formats interpret the values.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -85,17 +85,18 @@ class Foreign:
             return (Record(place, value) for place, value in enumerate(self.head, 1))
         return _records(self.path, self.shape)
 
-    def with_one_of_each(self) -> "Foreign":
-        """The file without its doubled columns. Raises DataError where they differ in the first rows."""
-        if not self.doubled:
+    def with_one_of_each(self, names: Container[str | None]) -> "Foreign":
+        """The file with one column of each of these names. Raises DataError where the first rows differ."""
+        doubled = {other: first for other, first in self.doubled.items() if first in names}
+        if not doubled:
             return self
-        merged = replace(self, merged=True)
+        merged = replace(self, doubled=doubled, merged=True)
         for place, row in enumerate(self.head, 1):
             if isinstance(problem := merged._merge(Record(place, row)), Rejected):
-                names = ", ".join(f"{first!r} and {other!r}" for other, first in self.doubled.items())
+                names = ", ".join(f"{first!r} and {other!r}" for other, first in doubled.items())
                 hint = f"remove one of them, or give each a meaning in --columns FILE, as {names}"
                 raise DataError([f"{self.path}: {problem.why}"], hint)
-        columns = tuple(name for name in self.columns if name not in self.doubled)
+        columns = tuple(name for name in self.columns if name not in doubled)
         rows = tuple({name: row[name] for name in columns} for row in self.head)
         return replace(merged, columns=columns, head=rows)
 

@@ -1,4 +1,4 @@
-"""Read logs of evaluation harnesses: promptfoo, DeepEval, lm-evaluation-harness, one response per item.
+"""Read logs of evaluation harnesses: promptfoo and DeepEval, one response per item.
 
 Every source of a verdict is a judge, programmatic checks included. A grader that crashed or was unreadable
 has a wrong answer in these logs, and is a failed vote here. Repeats of a test are more votes.
@@ -6,14 +6,13 @@ has a wrong answer in these logs, and is a failed vote here. Repeats of a test a
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import answer, get, has, many, name, number, text, turns
+from trustescalate.data.importers.fields import LARGEST, answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
@@ -201,59 +200,9 @@ def _metric(metric: Any) -> tuple[str, Vote]:
     model = metric.get("evaluationModel") if isinstance(metric, dict) else None
     judge = text(metric, "name") + (f" {model}" if isinstance(model, str) and model else "")
     score = metric.get("score")
-    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not math.isfinite(score)
+    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not abs(score) < LARGEST
     label = None if unscored else decided(metric.get("success"))
     return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
-
-
-# ── lm-evaluation-harness ──────────────────────────────────────────────────────────────────────────
-
-
-def _read_lm_eval(files: Files, notes: Notes) -> Iterator[Taken]:
-    notes.task = BINARY
-    notes.assume(CHECKS)
-    notes.assume("an item is a document under one filter; of choices, the likeliest is the response")
-    for file in files["samples"]:
-        yield from each(file, lambda row: [_sample(row)])
-
-
-def _sample(row: Any) -> Found:
-    document, kept = name(row, "doc_id"), name(row, "filter")
-    asked = get(row, "arguments")
-    if not isinstance(asked, dict) or not asked:
-        raise Unusable("arguments hold nothing")
-    prompt = text(asked, "gen_args_0", "arg_0")
-    meta: dict[str, Any] = {"filter": kept}
-    target: str | None = text(row, "target")
-    replies = get(row, "filtered_resps")
-    if len(asked) > 1:
-        choices = [text(asked, f"gen_args_{place}", "arg_1") for place in range(len(asked))]
-        likelihoods = [_float(get(replies, place, 0)) for place in range(len(choices))]
-        response = choices[likelihoods.index(max(likelihoods))]
-        meta |= {"choices": choices, "loglik": likelihoods}
-        places = list(map(str, range(len(choices))))
-        target = choices[places.index(target)] if target and target in places else None
-    else:
-        response = text(row, "filtered_resps", 0)
-    item_id = f"{document}|{kept}"
-    item = Item(item_id, prompt, (response,), target, document, meta)
-    judgments = []
-    for metric in many(row, "metrics"):
-        if not isinstance(metric, str):
-            raise Unusable("metrics is no list of names")
-        label = decided(number(row, metric)) if metric in row else None
-        judgments.append(judged(item_id, metric, [verdict(label, raw=str(row.get(metric, "")))]))
-    return Found(item, (), tuple(judgments))
-
-
-def _float(value: Any) -> float:
-    try:
-        likelihood = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        likelihood = math.nan
-    if math.isnan(likelihood):
-        raise Unusable(f"a log-likelihood is {str(value)[:40]!r}")
-    return likelihood
 
 
 # ── the formats ────────────────────────────────────────────────────────────────────────────────────
@@ -293,11 +242,4 @@ DEEPEVAL = Format(
     ("run", "cache"),
     _read_deepeval,
     kept=("run",),
-)
-LM_EVAL = Format(
-    "lm_eval",
-    "lm-evaluation-harness: samples_<task>.jsonl",
-    {"samples": lambda file: has(file, "doc_id", "doc", "arguments", "resps", "filtered_resps", "filter")},
-    ("samples",),
-    _read_lm_eval,
 )

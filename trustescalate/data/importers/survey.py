@@ -10,6 +10,9 @@ from trustescalate.data.importers.files import Foreign, Rejected
 from trustescalate.errors import DataError
 from trustescalate.records import Label
 
+MOST_KEYS = 10_000
+"""Names of columns that are looked at, in rows that each have their own."""
+
 
 class Survey:
     """What the rows of a file hold.
@@ -26,7 +29,7 @@ class Survey:
             row = None if isinstance(record, Rejected) else record.value
             if not isinstance(row, dict):
                 continue
-            if not file.columns:
+            if not file.columns and len(keys) < MOST_KEYS:
                 keys |= row.keys()
             for column, counts in self.counts.items():
                 value = row[column] if column in row else inside(row, column) if "." in column else None

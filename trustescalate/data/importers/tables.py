@@ -9,10 +9,19 @@ from typing import IO, Any, NamedTuple
 
 from trustescalate.data.importers.streams import Record, Rejected, open_utf8
 from trustescalate.errors import DataError
-from trustescalate.records.bounded import LARGEST_VALUE, MOST_ROWS, open_file, too_large
+from trustescalate.records.bounded import (
+    LARGEST_FILE,
+    LARGEST_VALUE,
+    MOST_ROWS,
+    memory_of,
+    open_file,
+    too_large,
+)
 
 LONGEST_ROW = 8_000_000
 """In characters."""
+SHORT_LINE = 40
+"""What a shorter line of a row counts: each is an object of its own."""
 BATCH_MEMORY = 32_000_000
 """Of the rows of a Parquet file that are read at once, in bytes."""
 MOST_AT_ONCE = 256
@@ -33,7 +42,7 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         while line := self._file.readline(LONGEST_ROW + 1):
-            self._length += len(line)
+            self._length += max(len(line), SHORT_LINE)
             self._read += 1
             if self._length > LONGEST_ROW:
                 raise too_large("a row", LONGEST_ROW, "is a quote left open in it?", "characters")
@@ -106,7 +115,7 @@ def _rows(file: io.TextIOWrapper, path: Path, delimiter: str, skipped: int) -> I
 def _record(path: Path, names: list[str], row: _Row) -> Record | Rejected:
     if len(row.cells) > len(names):
         return Rejected(str(path), row.place, f"{len(row.cells)} cells under {len(names)} columns")
-    cells = row.cells + [""] * (len(names) - len(row.cells))
+    cells = [*row.cells, *[None] * (len(names) - len(row.cells))]  # a missing cell is no empty one
     return Record(row.place, dict(zip(names, cells, strict=True)))
 
 
@@ -172,12 +181,15 @@ def read_parquet(path: Path) -> Iterator[Record]:
         with open_file(path) as data, parquet.ParquetFile(data, buffer_size=_SAMPLE) as file:
             if file.metadata.num_rows > MOST_ROWS:
                 raise too_large("a table", MOST_ROWS, "split it", "rows")
-            place = 0
+            place = memory = 0
             for group in range(file.num_row_groups):
                 size = _rows_at_once(data, file.metadata.row_group(group))
                 for batch in file.iter_batches(size, row_groups=[group], use_threads=False):
                     for row in batch.to_pylist():
                         place += 1
+                        memory += memory_of(row)
+                        if memory > LARGEST_FILE:
+                            raise too_large("rows", LARGEST_FILE, "split it")
                         yield Record(place, row)
     except ArrowException as error:
         raise OSError(f"not Parquet: {error}") from None

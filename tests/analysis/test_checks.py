@@ -11,9 +11,9 @@ from tests.support.projects import LABELLED, calibrate, edit, simulated, write_p
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
 from trustescalate.calibration.prepare import select_rows
-from trustescalate.config import BudgetTable
+from trustescalate.config import BudgetTable, load_config
 from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import ConfigError, UsageError
+from trustescalate.errors import ConfigError, DataError, UsageError
 from trustescalate.project import Project
 
 pytestmark = pytest.mark.slow
@@ -171,6 +171,58 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
     assert any("share a prompt and no group" in line for line in found.warnings)
     edit(config, "[gate]", '[data]\ncluster = "item"\n[gate]')
     assert not any("share a prompt" in line for line in inspect_project(Project.open(config).config).warnings)
+
+
+# ── what calibrate would read ────────────────────────────────────────────────────────────────────
+
+REPLAY = """
+[[judges]]
+name = "small"
+backend = "replay"
+votes = "votes.jsonl"
+"""
+
+
+def recorded(folder: Path, *votes: str, label: str = "A", items: int = 3) -> Path:
+    """A project with recorded votes: the rows of votes.jsonl by label, for the items q0, q1, …"""
+    folder.mkdir(exist_ok=True)
+    rows = [json.dumps({"id": f"q{i}", "prompt": f"p{i}", "responses": ["x", "y"]}) for i in range(items)]
+    notes = [json.dumps({"item_id": f"q{i}", "annotator": "ann", "label": label}) for i in range(items)]
+    head = {"judge": "small", "fingerprint": "f", "planned": 1}
+    cast = [[{"exemplar_set": 0, "order": "", "probs": {vote: 1.0}}] for vote in votes]
+    recorded_rows = [json.dumps({"item_id": f"q{i}", **head, "votes": row}) for i, row in enumerate(cast)]
+    for name, lines in (("items", rows), ("annotations", notes if label else []), ("votes", recorded_rows)):
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    text = f"version = 1\n[ensemble]\nannotators = 1\nshots = 0\nswap = false\n{REPLAY}"
+    (folder / "trustescalate.toml").write_text(text, "utf-8")
+    return folder / "trustescalate.toml"
+
+
+def test_the_problems_of_all_files_come_at_once_and_few_of_each(tmp_path: Path) -> None:
+    config = load_config(recorded(tmp_path, *["Q"] * 3000, label="Z", items=3000))
+    with pytest.raises(DataError, match="6,000 problems") as caught:
+        inspect_project(config)
+    assert len(caught.value.problems) == 6000
+    assert caught.value.message.count("… and 2,995 more like this") == 2
+    assert len(caught.value.message.splitlines()) < 20
+
+
+def test_votes_that_are_not_recorded_are_said_with_their_number(tmp_path: Path) -> None:
+    warnings = inspect_project(load_config(recorded(tmp_path, "A", "B"))).warnings
+    assert "judge small: no votes are recorded on 1 of 3 items (q2): they count as failed" in warnings
+
+
+def test_a_prompt_file_is_read(tmp_path: Path) -> None:
+    config = recorded(tmp_path, "A", "B", "A")
+    edit(config, 'backend = "replay"\nvotes = "votes.jsonl"', 'backend = "mock"\nprompt = "none.txt"')
+    with pytest.raises(ConfigError, match=r"none\.txt"):
+        inspect_project(load_config(config))
+
+
+def test_without_labels_the_command_that_gets_them_is_said(tmp_path: Path) -> None:
+    config = load_config(recorded(tmp_path / "set", "A", label=""))
+    (first, *_) = inspect_project(config).warnings
+    assert f"label queue --for calibration --rows 200 --config {tmp_path}/set/trustescalate.toml" in first
 
 
 # ── counts that were wrong ─────────────────────────────────────────────────────────────────────────

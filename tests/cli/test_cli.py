@@ -24,7 +24,7 @@ COMMANDS = {
     *("plan", "tune", "calibrate"),
     *("run", "report", "gate", "compare", "monitor"),
     *("label queue", "label serve", "label import", "export"),
-    *("judges list", "judges bench", "judges probe", "judges reparse"),
+    *("judges list", "judges try", "judges bench", "judges probe", "judges reparse"),
 }
 
 

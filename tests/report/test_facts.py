@@ -117,7 +117,7 @@ def test_tiers(report: Report) -> None:
     assert [row[2] for row in texts(saved)][1] == "26.7 %"
     assert [row[3] for row in texts(saved)][::2] == ["USD 1.71", "USD 9.00"]
     assert [row[4] for row in texts(saved)][2] == "81.0 %"
-    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30"]]
+    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30", "—"]]
     assert [row[1] for row in texts(cost)] == ["USD 1.71", "USD 5.71", "USD 9.00", "19.0 %"]
 
 

@@ -35,7 +35,7 @@ from trustescalate.config import (
 )
 from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
-from trustescalate.errors import NoCertificate
+from trustescalate.errors import CertificateMismatch, NoCertificate
 from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges, tariff
@@ -91,7 +91,7 @@ def _open_cascade(config: Config, judges: Sequence[Judge]) -> Cascade:
     scorer, names = Scorer(task, estimator), {judge.name for judge in config.judges}
     try:
         certificate = read_certificate(config.folder)
-    except NoCertificate:
+    except (NoCertificate, CertificateMismatch):
         certificate = None
     if certificate is not None:
         bound = certificate.estimator, certificate.task, {seal.judge for seal in certificate.judges}

@@ -37,6 +37,7 @@ from trustescalate.records import (
     TaskKind,
     Usage,
 )
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest, encode, write_atomically
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.report.terminal import table_lines
@@ -169,7 +170,7 @@ def read_probe(folder: Path) -> Probe | None:
     """Read the last probe; None without one. Raises DataError for an invalid file."""
     path = folder / PROBE
     try:
-        return decode(path.read_bytes(), Probe)
+        return decode(read_whole(path), Probe)
     except FileNotFoundError:
         return None
     except ValueError as error:

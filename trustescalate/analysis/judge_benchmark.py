@@ -39,10 +39,21 @@ from trustescalate.data.labels import majority, stated_labels
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Judge
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.records import Disagreement, Item, Judgment, Label, Task, TaskKind, Usage
+from trustescalate.records import (
+    Disagreement,
+    Item,
+    Judgment,
+    Label,
+    SampleReply,
+    Task,
+    TaskKind,
+    Usage,
+    sample_replies,
+)
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
+from trustescalate.report.failed_votes import failed_votes_lines
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import IntArray, clopper_pearson_interval
@@ -83,6 +94,7 @@ class Standing:
     length_lean: float | None
     votes: int
     failures: Mapping[str, int]
+    samples: Mapping[str, Sequence[SampleReply]]
     confusion: Confusion
     surest: tuple[Disagreement, ...]
     findings: tuple[str, ...]
@@ -123,9 +135,9 @@ class Bench:
         """For a terminal."""
         head, *rows = self._table()
         failed = [
-            f"  {row.judge}: {count:,} of {row.votes:,} votes failed: {reason}"
+            text
             for row in self._once()
-            for reason, count in row.failures.items()
+            for text in failed_votes_lines(row.judge, row.votes, row.failures, row.samples)
         ]
         table = table_lines(head, rows, "<" + ">" * (len(head) - 1))
         return [*self._intro(), *table, *failed, *self._details(), *self._outro()]
@@ -346,6 +358,7 @@ def _measure_judge(
         length_lean=length_bias(task, items, label, truth),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
+        samples=sample_replies(judgments),
         confusion=confusion,
         surest=surest_disagreements([item.id for item in items], score, label, truth, right, task.labels),
         findings=tuple(findings(task.labels, confusion, area, *draws_alike(judgments))),

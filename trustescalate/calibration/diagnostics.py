@@ -16,7 +16,16 @@ from trustescalate.calibration.judge_findings import (
 from trustescalate.calibration.losses import is_binary, losses, right_or_wrong
 from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.data.labels import stated_labels
-from trustescalate.records import Against, Annotation, Bin, HumanAgreement, JudgeDiagnostics, Judgment, Task
+from trustescalate.records import (
+    Against,
+    Annotation,
+    Bin,
+    HumanAgreement,
+    JudgeDiagnostics,
+    Judgment,
+    Task,
+    sample_replies,
+)
 from trustescalate.stats.agreement import cohen_kappa, leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
@@ -63,6 +72,7 @@ def diagnose(
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
         cost=float(rows.costs[judged_rows, tier].mean()) if judged_rows.any() else 0.0,
+        samples=sample_replies(judged[item_id] for item_id in rows.ids if item_id in judged),
         confusion=confusion_matrix(label, truth, len(protocol.task.labels)),
         surest=surest_disagreements(ids, score, label, truth, correct, protocol.task.labels),
         drawn=drawn,

@@ -27,8 +27,10 @@ from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import without_labels
 from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
 
@@ -64,8 +66,10 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         batch_digest="" if drawn is None else drawn.batch,
         items=by_id,
     )
-    enter_outcome(ledger, attempt, certificate.status)
-    certificate = replace(certificate, attempt=attempt)
+    inputs = judge_inputs(config, exemplars)
+    bound = tuple(replace(seal, inputs=inputs[seal.judge]) for seal in certificate.judges)
+    certificate = replace(certificate, attempt=attempt, judges=bound)
+    enter_outcome(ledger, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
 
@@ -86,7 +90,7 @@ def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]
         must_be_labelled(drawn, data, config.folder)
     if not data.annotations:
         raise DataError(
-            [f"{config.path(config.data.annotations)}: no human labels"], "calibration needs some"
+            [f"{config.path(config.data.annotations)}: no human labels"], without_labels(config.folder)
         )
     must_be_human(config, data)
     if drawn is None:

@@ -1,6 +1,7 @@
 """Read trustescalate.toml into a frozen `Config`. Values are data, never templates or code."""
 
 from trustescalate.config.base import verdict_free_keys
+from trustescalate.config.changes import changes
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
 from trustescalate.config.guarantee import FITTED_PATHS, GuaranteeTable
 from trustescalate.config.judges import (
@@ -42,6 +43,7 @@ __all__ = [
     "RolesTable",
     "ScoreJudge",
     "SimulatedJudge",
+    "changes",
     "json_schema",
     "load_config",
     "must_hold_no_link_out",

@@ -61,6 +61,9 @@ class _Reached(Table):
     bills: ClassVar[bool] = True
     model: str
     base_url: str | None = None
+    same_model_as: str | None = Field(
+        None, description="address at which this very model was certified; base_url may then be another"
+    )
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
         None, description="NAME of the environment variable that holds the key"
     )
@@ -81,7 +84,7 @@ class _Reached(Table):
             return name
         raise ValueError("must be the NAME of an environment variable in capitals, never a key")
 
-    @field_validator("base_url")
+    @field_validator("base_url", "same_model_as")
     @classmethod
     def _an_address_and_no_key(cls, url: str | None) -> str | None:
         if url is None:

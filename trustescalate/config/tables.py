@@ -164,9 +164,10 @@ class ImportTable(Table):
     judges: dict[str, str] = Field(
         default_factory=dict, description="name = column with the recorded verdict of a judge"
     )
-    probabilities: dict[str, str] = Field(
+    probabilities: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
-        description="name = column with a judge's probability of the first of two labels",
+        description="name = column with a judge's probability of the first of two labels, "
+        "or { label = column } of each label",
     )
     labels: dict[str, str] = Field(default_factory=dict, description="spelling in the file = label")
     meta: tuple[str, ...] | dict[str, str] = Field(

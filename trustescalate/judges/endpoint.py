@@ -20,6 +20,7 @@ import openai
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer, backoff, pause_until_reset
+from trustescalate.judges.connections import connection_error
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.records import Reply, Token, Usage
 
@@ -200,11 +201,11 @@ class Endpoint:
                 response = await self._http.send(request, follow_redirects=False)
             return Answer(response.status_code, response.headers, response.content)
         except TimeoutError:
-            return Answer(failed="timeout")
+            return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
         except UnicodeEncodeError:
             return Answer(failed="bad_request")
-        except Exception:  # transports have errors of their own (broken HTTP)
-            return Answer(failed="unreachable")
+        except Exception as error:  # transports have errors of their own (broken HTTP)
+            return Answer(failed="unreachable", why=connection_error(error, self._place))
 
     def _check_permanent_error(self) -> None:
         if self._permanent_error is not None:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from trustescalate.judges.label_mass import weigh
+from trustescalate.judges.placeholders import is_placeholder
 from trustescalate.records import Channel, Mode, Reply, Token
-
-MASS_FLOOR = 0.5
-"""Least total probability of the symbols at the verdict's place."""
 
 DECORATION = " \t\r\n\f\v\u00a0\u200b\ufeff\u2581\u0120\u010a*_`~>\"'“”‘’«»()[]{}<.,:;!|=-–—\\/$"
 """Characters that may surround a symbol. Some servers write white space as U+2581, U+0120 and U+010A."""
@@ -35,9 +34,6 @@ LONGEST_LINE = 400
 
 CONCLUDING = frozenset({"decision", "final", "verdict", "winner"})
 """Words that make a line of the reasoning a verdict, which the last one must not contradict."""
-
-OVERRULED = 0.1
-"""A verdict conflicts with log-probabilities that give it less than this share of what another has."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _ANY_WORD = re.compile(r"\w+")
@@ -60,6 +56,12 @@ class Reading(NamedTuple):
     probs: tuple[float, ...]
     failure: str | None
     channel: Channel
+
+
+class Renormalized(Reading):
+    """A reading of log-probabilities from before the schema, renormalized over the symbols."""
+
+    __slots__ = ()
 
 
 class _Verdict(NamedTuple):
@@ -125,7 +127,7 @@ def read_verdict(
         return Reading(tuple(stated * (i == verdict.symbol) for i in range(len(symbols))), None, channel)
     if reply.tokens is None:
         return Reading(tuple(float(i == verdict.symbol) for i in range(len(symbols))), None, channel)
-    return _weighed(reply.tokens, reply.text, verdict, keys)
+    return _weighed(reply.tokens, reply.text, verdict, keys, constrained=mode == "structured")
 
 
 def is_symbol(text: str, symbols: tuple[str, ...]) -> bool:
@@ -158,19 +160,19 @@ def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token,
     return tuple(kept)
 
 
-def _weighed(tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...]) -> Reading:
+def _weighed(
+    tokens: Sequence[Token], text: str, verdict: _Verdict, keys: tuple[str, ...], *, constrained: bool
+) -> Reading:
     """The log-probabilities at a verdict's place, unless they are another verdict's."""
     token = _token_at(tokens, text, verdict, keys)
     if token is None:
         return Reading((), "no_logprobs", "logprobs")
-    weighed = _weigh(token, keys)
-    if weighed.probs and weighed.probs[verdict.symbol] < OVERRULED * max(weighed.probs):
-        return Reading((), "conflict", "logprobs")
-    return weighed
+    probs, failure, conditional = weigh(*_mass(token, keys), verdict.symbol, constrained=constrained)
+    return (Renormalized if conditional else Reading)(probs, failure, "logprobs")
 
 
-def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
-    """Sum the alternatives at one place by symbol. Equal texts are one token."""
+def _mass(token: Token, keys: tuple[str, ...]) -> tuple[list[float], float]:
+    """The probability of each symbol at one place, and that of the least alternative. Equal texts are one."""
     best: dict[str, float] = {}
     for text, logprob in token.top:
         if not math.isnan(logprob):
@@ -180,10 +182,7 @@ def _weigh(token: Token, keys: tuple[str, ...]) -> Reading:
         symbol = _meaning(text, keys)
         if symbol is not None:
             mass[symbol] += math.exp(min(logprob, 0.0))
-    total = math.fsum(mass)
-    if total < MASS_FLOOR:
-        return Reading((), "low_mass", "logprobs")
-    return Reading(tuple(p / max(total, 1.0) for p in mass), None, "logprobs")
+    return mass, math.exp(min([*best.values(), 0.0]))
 
 
 # ── modes ──────────────────────────────────────────────────────────────────────────────────────────
@@ -223,6 +222,8 @@ def _structured(text: str, cut: bool, asked: _Asked) -> _Verdict | str:  # noqa:
     if [key for key, _ in fields] != ["reasoning", "verdict"] or not all(
         isinstance(v, str) for _, v in fields
     ):
+        return "malformed"
+    if is_placeholder(fields[0][1]):
         return "malformed"
     symbol = _equal(fields[1][1], asked.keys)
     if symbol is None:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
-from trustescalate.records import FAILURES, Run
+from trustescalate.records import Judgment, Run, sample_replies
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import thresholds
+from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.run_figures import (
     always_last_judge,
@@ -95,15 +96,14 @@ def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) 
 
 
 def _failure_table(run: Run) -> Table:
-    failures = Counter(
-        (row.judge, vote.failure) for row in run.judgments for vote in row.votes if vote.failure
-    )
-    rows = tuple(
-        Row((words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)))
-        for (judge, reason), number in sorted(failures.items())
-    )
-    columns = (Column("Judge"), Column("Failure"), Column("Meaning"), *numbers("Votes"))
-    return Table("Failed votes, by reason", columns, rows)
+    judges: dict[str, list[Judgment]] = {}
+    for row in run.judgments:
+        judges.setdefault(row.judge, []).append(row)
+    failures = {
+        name: Counter(vote.failure for row in own for vote in row.votes if vote.failure)
+        for name, own in judges.items()
+    }
+    return failed_votes_table((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
 
 
 def _cost_table(run: Run) -> Table:

@@ -6,6 +6,7 @@ from trustescalate.calibration.judge_findings import findings
 from trustescalate.records import Certificate, JudgeDiagnostics, Label
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
+from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import count, decimal, missing, share, words
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table, numbers
 
@@ -39,10 +40,14 @@ def judges_section(certificate: Certificate) -> Section | None:
     table = Table(f"Each judge on {which}", (Column("Judge"), *titles), rows)
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(map(_reliability, binned))
+    failed = [
+        (judge.judge, judge.failures, judge.samples) for judge in certificate.diagnostics if judge.failures
+    ]
     labels = certificate.task.labels
     confused = [_confusion_table(judge, labels) for judge in certificate.diagnostics if judge.confusion]
     surest = [_surest_table(judge) for judge in certificate.diagnostics if judge.surest]
-    tables = (table, *confused, *surest, *map(_bins_table, binned))
+    why_failed = [failed_votes_table(failed)] if failed else []
+    tables = (table, *confused, *surest, *why_failed, *map(_bins_table, binned))
     return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
 
 

@@ -341,6 +341,15 @@ def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
     assert shown["reference"] == "ref"
 
 
+def test_an_empty_response_is_shown_as_one(tmp_path: Path) -> None:
+    from trustescalate.data.annotation.answers import AnswerFile
+
+    row = QueueRow("x", "", "Hi?", ("", " \n"), None)
+    with AnswerFile(tmp_path) as file:
+        shown = AnnotationSession(made(Task(TaskKind.PAIRWISE, "Better?", ("A", "B")), row), file).row(0)
+    assert shown["responses"] == [[{"role": "", "text": "(empty response)"}]] * 2
+
+
 @pytest.mark.parametrize(
     ("task", "keys"),
     [

@@ -15,6 +15,7 @@ from trustescalate.data.clusters import clusters, content_digest
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
+from trustescalate.records.bounded import open_file, read_lines
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
 
@@ -287,12 +288,13 @@ def read_queue(folder: Path) -> Queue:
     """Read a queue. Raises UsageError where there is none, DataError where it is damaged."""
     path = folder / QUEUE
     try:
-        lines = path.read_bytes().split(b"\n")
+        with open_file(path) as file:
+            lines = list(read_lines(file)) or [b""]
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no queue here", "`trustescalate label queue` makes one") from None
     try:
         header = decode(lines[0], QueueHeader)
-        rows = tuple(decode(line, QueueRow) for line in lines[1:] if line)
+        rows = tuple(decode(line, QueueRow) for line in lines[1:] if line.strip())
     except ValueError as error:
         raise DataError([f"{path}: {error}"], "queues are not edited; make a new one") from None
     if header.schema != QUEUE_SCHEMA:

@@ -99,7 +99,8 @@ def known_codes(
     'B'
     >>> known_codes(task, {"0": 5, "1": 4}, {}, where="label")
     Traceback (most recent call last):
-    trustescalate.errors.DataError: ...
+    trustescalate.errors.DataError: 1 problem in the data
+      label holds '0' (5), '1' (4), which can mean different things; no row was taken
     """
     for label in given.values():
         if label not in task.annotation_labels:

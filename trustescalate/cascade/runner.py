@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -218,21 +219,53 @@ async def collect_judgments(
 
 async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Decision]:
     """Send one item through the tiers; return its judgments and decision."""
-    judgments: list[Judgment] = []
-    trail: list[Step] = []
-    cascade, why_none = _cascade_for(item, cascade)
-    if why_none:
-        return judgments, Decision(item.id, None, None, None, why_none, ())
-    for tier in cascade.tiers:
-        if tier.threshold is None:
-            continue
-        judgments.append(await tier.judge.judge(item, _stopping_rule(cascade, tier, item, judgments)))
-        step = _step(cascade, tier, item, judgments)
-        trail.append(step)
-        if step.accepted:
-            decision = Decision(item.id, step.label, step.judge, step.score, "accepted", tuple(trail))
-            return judgments, decision
-    return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
+    deciding = Deciding(item, cascade)
+    while (asked := deciding.asks()) is not None:
+        deciding.hear(await asked.judge.judge(item, asked.enough))
+    return deciding.judgments, deciding.decision
+
+
+class Asked(NamedTuple):
+    """The judge whose votes decide next, and how many of them are enough."""
+
+    judge: Judge
+    enough: Enough
+
+
+class Deciding:
+    """How one item is decided: which judge is asked next, and what follows from its votes.
+
+    It asks nobody itself, so that the decisions of a run can be derived again from its recorded votes.
+    """
+
+    def __init__(self, item: Item, cascade: Cascade) -> None:
+        self.judgments: list[Judgment] = []
+        self._item = item
+        self._cascade, self._why_none = _cascade_for(item, cascade)
+        self._trail: list[Step] = []
+        self._left = [] if self._why_none else [t for t in self._cascade.tiers if t.threshold is not None]
+
+    def asks(self) -> Asked | None:
+        """The next judge; None once the item is decided."""
+        if not self._left or (self._trail and self._trail[-1].accepted):
+            return None
+        tier = self._left[0]
+        return Asked(tier.judge, _stopping_rule(self._cascade, tier, self._item, self.judgments))
+
+    def hear(self, judgment: Judgment) -> None:
+        """Take the votes of the judge that was asked."""
+        self.judgments.append(judgment)
+        self._trail.append(_step(self._cascade, self._left.pop(0), self._item, self.judgments))
+
+    @property
+    def decision(self) -> Decision:
+        """The decision on the item, once nobody is left to be asked."""
+        trail = tuple(self._trail)
+        if trail and trail[-1].accepted:
+            last = trail[-1]
+            return Decision(self._item.id, last.label, last.judge, last.score, "accepted", trail)
+        why = self._why_none or _why_abstained(trail)
+        return Decision(self._item.id, None, None, None, why, trail)
 
 
 def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:

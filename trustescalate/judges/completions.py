@@ -200,18 +200,80 @@ output_tokens=0, batched=0), failure=None)
     message = _get(choice, "message")
     if not isinstance(message, dict):
         return None
-    text, refusal, reason = (
-        _text(message.get("content")),
-        message.get("refusal"),
-        _get(choice, "finish_reason"),
-    )
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    ending = _ending(_get(choice, "finish_reason"))
     return Reply(
         text=text or _text(refusal),
         tokens=tuple(_tokens(_get(_get(choice, "logprobs"), "content"))) or None,
-        finish="length" if reason in ("length", "model_length", "max_tokens") else "stop",
+        finish="length" if ending == "length" else "stop",
         usage=_usage(_get(body, "usage")),
-        failure="refused" if refusal or reason == "content_filter" else None,
+        failure="refused" if refusal or ending == "refused" else "truncated" if ending == "broken" else None,
     )
+
+
+ENDINGS: Mapping[str, Sequence[str]] = {
+    "stop": (
+        *(
+            "stop",
+            "eos",
+            "eos_token",
+            "end_turn",
+            "stop_sequence",
+            "stop_token",
+            "stop_word",
+            "end",
+            "complete",
+        ),
+        *(
+            "completed",
+            "finished",
+            "done",
+            "tool_calls",
+            "tool_use",
+            "tool_call",
+            "function_call",
+            "null",
+            "none",
+            "",
+        ),
+    ),
+    "length": (
+        *(
+            "length",
+            "model_length",
+            "max_tokens",
+            "max_length",
+            "max_output_tokens",
+            "max_new_tokens",
+            "max_token",
+        ),
+        *("token_limit", "length_capped"),
+    ),
+    "refused": (
+        *(
+            "content_filter",
+            "content_filtered",
+            "content-filter",
+            "refusal",
+            "safety",
+            "recitation",
+            "blocklist",
+        ),
+        *("prohibited_content", "spii", "guardrail_intervened", "guardrails", "error_toxic"),
+    ),
+}
+"""How servers say that a reply ended, was cut, or was filtered; with any other reason it was broken off."""
+
+
+def _ending(reason: Any) -> str:
+    """The end of a reply, by its finish reason.
+
+    >>> _ending("end_turn"), _ending("MAX_TOKENS"), _ending("insufficient_system_resource"), _ending(None)
+    ('stop', 'length', 'broken', 'stop')
+    """
+    name = reason.get("type") if isinstance(reason, dict) else reason
+    name = "" if name is None else str(name).casefold().removeprefix("finish_reason_").strip()
+    return next((ending for ending, names in ENDINGS.items() if name in names), "broken")
 
 
 def _usage(fields: Any) -> Usage:

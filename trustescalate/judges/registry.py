@@ -47,7 +47,7 @@ BACKENDS: Mapping[str, str] = {
 """Imported on use. `replay` and `classical` are judges, no backends; `reward` is a `Scorer`."""
 
 PLUGINS = "trustescalate.backends"
-JUDGING = 2
+JUDGING = 3
 """Version of the reply parser: with another one, old certificates no longer apply."""
 
 NOT_AN_ARGUMENT = {

@@ -150,3 +150,34 @@ def test_the_generated_token_is_among_its_alternatives() -> None:
     assert reply.tokens is not None
     assert reply.tokens[0].top == (("A", -0.1), ("B", -3.0))
     assert reply.tokens[1].top == ()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error",
+        "insufficient_system_resource",
+        "model_context_window_exceeded",
+        "network_error",
+        "sensitive",
+        "abort",
+        "?",
+        7,
+    ],
+)
+def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert (reply.text, reply.failure) == ("A", "truncated")
+    assert read_verdict(reply, AB).failure == "truncated"
+
+
+@pytest.mark.parametrize(
+    "reason", ["stop", "eos", "eos_token", "end_turn", "COMPLETE", "STOP", "stop_sequence", None, "null"]
+)
+def test_a_normal_end_has_many_names(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert read_verdict(reply, AB).probs == (1.0, 0.0)

@@ -122,44 +122,44 @@ def find_verdict(text: str, mode: Mode, asked: Asked) -> Verdict | str:
         symbol = asked.labels.symbols.index(text.strip())
         return Verdict(len(text) - len(text.lstrip()), symbol)
     if mode == "structured" or (mode == "direct" and text.lstrip()[:1] in ("{", "`")):
-        found = _structured(text, asked)
-        if mode == "structured" or not isinstance(found, str) or found == "conflict":
-            return found
-    said, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
-    if unfinished or (said.strip()[:1] == "{" and said.strip()[-1:] != "}"):
+        result = _structured(text, asked)
+        if mode == "structured" or not isinstance(result, str) or result == "conflict":
+            return result
+    visible, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
+    if unfinished or (visible.strip()[:1] == "{" and visible.strip()[-1:] != "}"):
         return "none"
-    folded = fold(without_marks(said, LEAD, asked.labels.keys))
+    folded = fold(without_marks(visible, LEAD, asked.labels.keys))
     shown = _without_cues(folded.text, asked.labels)
     lines = [line for line in _lines(shown) if is_content(line.text)]
-    found = _READERS[mode](lines, asked)
-    return found if isinstance(found, str) else found._replace(offset=folded.place(found.offset))
+    result = _READERS[mode](lines, asked)
+    return result if isinstance(result, str) else result._replace(offset=folded.place(result.offset))
 
 
 def _structured(text: str, asked: Asked) -> Verdict | str:
     """A reply that begins with its object may quote marks of hidden reasoning in it."""
-    said, unfinished = text, False
+    visible, unfinished = text, False
     if text.lstrip()[:1] != "{":
-        said, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
+        visible, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
     if unfinished:
         return "malformed"
-    found = read_object(said, asked.labels, asked.material if asked.shown else ())
-    return found if isinstance(found, str) else Verdict(*found)
+    result = read_object(visible, asked.labels, asked.material if asked.shown else ())
+    return result if isinstance(result, str) else Verdict(*result)
 
 
 def cut_verdict(text: str, asked: Asked) -> Verdict | None:
     """The verdict of a reply that was cut: a symbol that is all there is, or the head of one."""
-    said, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
+    visible, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
     if unfinished:
         return None
-    folded = fold(without_marks(said, frozenset(), asked.labels.keys))
+    folded = fold(without_marks(visible, frozenset(), asked.labels.keys))
     lines = [line for line in _lines(folded.text) if is_content(line.text)]
     if len(lines) != 1:
         return None
     line = lines[0]
-    found = read_line(line.text, asked.labels, lead=False)
-    if found is not None:
-        longer = [key for key in asked.labels.keys if key.startswith(asked.labels.keys[found.symbol])]
-        return Verdict(folded.place(line.start + found.offset), found.symbol) if len(longer) == 1 else None
+    result = read_line(line.text, asked.labels, lead=False)
+    if result is not None:
+        longer = [key for key in asked.labels.keys if key.startswith(asked.labels.keys[result.symbol])]
+        return Verdict(folded.place(line.start + result.offset), result.symbol) if len(longer) == 1 else None
     if "<" in line.text:
         return None
     head = begun(line.text.strip(" \t*_`\"'([{").casefold(), asked.labels.keys)
@@ -169,11 +169,11 @@ def cut_verdict(text: str, asked: Asked) -> Verdict | None:
 
 def is_verdict_alone(text: str, asked: Asked) -> bool:
     """Whether a reply is one verdict line, or an object with a verdict alone, but for hidden reasoning."""
-    said, unfinished = without_thoughts(text, shown_marks=True)
-    members = only_object(said, asked.labels)[0] if "{" in said else ""
+    visible, unfinished = without_thoughts(text, shown_marks=True)
+    members = only_object(visible, asked.labels)[0] if "{" in visible else ""
     if unfinished or isinstance(members, list):
         return not unfinished and len(members) == 1
-    folded = fold(without_marks(said, LEAD, asked.labels.keys)).text
+    folded = fold(without_marks(visible, LEAD, asked.labels.keys)).text
     lines = [line for line in _lines(_without_cues(folded, asked.labels)) if is_content(line.text)]
     return len(lines) == 1 and read_line(lines[0].text, asked.labels) is not None
 
@@ -226,8 +226,8 @@ def _direct(lines: Sequence[Line], asked: Asked) -> Verdict | str:  # noqa: PLR0
     labels = asked.labels
     if not lines:
         return "none"
-    found = [read_line(line.text, labels) for line in lines]
-    read = [(i, verdict) for i, verdict in enumerate(found) if verdict is not None]
+    result = [read_line(line.text, labels) for line in lines]
+    read = [(i, verdict) for i, verdict in enumerate(result) if verdict is not None]
     if not read:
         return "none"
     at, last = read[-1]
@@ -240,7 +240,7 @@ def _direct(lines: Sequence[Line], asked: Asked) -> Verdict | str:  # noqa: PLR0
             return "conflict"
         if at or not _EXPLAINED.match(rest[0].text):
             return "none"
-    if at and _is_introduced_as_foreign(lines[at - 1].text, found[at - 1], labels):
+    if at and _is_introduced_as_foreign(lines[at - 1].text, result[at - 1], labels):
         return "none"
     if (at or rest) and asked.shown:
         return "echo"
@@ -315,11 +315,13 @@ def _on_the_line(
         return "conflict" if contradicts("\n".join(rest_lines), last.symbol, labels) else "none"
     before = [line.text for line in lines[: read_at[0][0]]]
     if before and not asked.shown:
-        read_before = [found for found in (read_line(line, labels) for line in before) if found is not None]
+        read_before = [
+            result for result in (read_line(line, labels) for line in before) if result is not None
+        ]
         if any(
-            found.symbol != last.symbol
-            and ("[[" in found.words or not CONCLUDING.isdisjoint(words_of(found.words)))
-            for found in read_before
+            result.symbol != last.symbol
+            and ("[[" in result.words or not CONCLUDING.isdisjoint(words_of(result.words)))
+            for result in read_before
         ):
             return "conflict"
         if concludes_another("\n".join(before), last.symbol, labels):
@@ -343,8 +345,8 @@ def _continues(rest: str, after: str, labels: Labels, read: Callable[[Line, Labe
 
 
 def _plain(rest: Line, labels: Labels) -> Verdict | None:
-    found = read_line(rest.text, labels)
-    return None if found is None else Verdict(rest.start + found.offset, found.symbol)
+    result = read_line(rest.text, labels)
+    return None if result is None else Verdict(rest.start + result.offset, result.symbol)
 
 
 def _with_confidence(rest: Line, labels: Labels) -> Verdict | None:

@@ -175,7 +175,7 @@ def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 _CONTROL = re.compile(
     rf"<{_BAR}channel{_BAR}?>\s{{0,3}}(?:final|assistant|response|answer)?\b[^<\n]{{0,40}}(?:<{_BAR}message{_BAR}>)?"
-    rf"|<{_BAR}(?:im_start|start|header_start|start_of_role){_BAR}>(?:\s*assistant\b)?(?:<{_BAR}[^<>|｜\s]{{1,40}}{_BAR}>)?"
+    rf"|<{_BAR}(?:im_start|start|header_start|start_of_role){_BAR}>(?:\s*assistant\b)?(?:<{_BAR}(?!channel)[^<>|｜\s]{{1,40}}{_BAR}>)?"
     rf"|<{_BAR}start_header_id{_BAR}>\s*assistant\s*<{_BAR}end_header_id{_BAR}>"
     r"|<start_of_turn>(?:\s*model\b)?"
     rf"|<{_BAR}/?[^<>|｜\s]{{1,48}}{_BAR}>|<{_BAR}[a-z_]{{1,24}}>|<[a-z_]{{1,24}}{_BAR}>"
@@ -188,9 +188,7 @@ _CONTROL = re.compile(
 
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9_:.-]{0,40})(\s[^<>\n]{0,120})?\s?/?>", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--(?:.*?-->|.*)", re.DOTALL)
-_CODE = re.compile(
-    r"^[ \t]{0,3}(```+|~~~+)([^\n`]*)\n(.*?)(?:^[ \t]{0,3}\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
-)
+_CODE = re.compile(r"^[ \t]*(```+|~~~+)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _PLAIN_CODE = frozenset(
     {"", "text", "plaintext", "txt", "markdown", "md", "json", "answer", "verdict", "xml", "html", "latex"}
 )

@@ -121,8 +121,8 @@ def are_readable(symbols: tuple[str, ...]) -> bool:
         written = json.dumps({"reasoning": "Well.", "verdict": symbol}, ensure_ascii=False)
         replies = [*((mode, form.format(symbol)) for mode, form in forms), ("structured", written)]
         for mode, text in replies:
-            found = find_verdict(text, mode, asked)
-            if isinstance(found, str) or found.symbol != i:
+            result = find_verdict(text, mode, asked)
+            if isinstance(result, str) or result.symbol != i:
                 return False
         if _meaning(symbol, symbols) != i or cut_verdict(symbol, asked) is None:
             return False

@@ -93,8 +93,8 @@ def _value(value: Any, labels: Labels) -> int | None:
         value = f"{value:g}"
     if not isinstance(value, str) or "\n" in value.strip():
         return None
-    found = read_line(fold(without_marks(value, LEAD, labels.keys)).text, labels)
-    return None if found is None else found.symbol
+    result = read_line(fold(without_marks(value, LEAD, labels.keys)).text, labels)
+    return None if result is None else result.symbol
 
 
 def _strings(value: Any) -> list[str]:
@@ -137,6 +137,7 @@ def only_object(text: str, labels: Labels) -> tuple[list[tuple[str, Any]] | str,
         start = max(body.find("{"), 0)
         before, after = body[:start].strip(), ""
         body = " " * start + body[start:]
+    before = fold(without_marks(before, LEAD, ())).text.strip()
     if before and not _INTRODUCED.fullmatch(before):
         return "malformed", 0
     begin = len(body) - len(body.lstrip())

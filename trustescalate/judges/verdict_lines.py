@@ -27,7 +27,10 @@ LONGEST_LINE = 400
 CJK = "\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _EDGE = rf"(?:[^\w{MARKS}]|_)"
 _EDGES = re.compile(rf"{_EDGE}*")
+_FIRST_WORD = re.compile(r"\W*([a-zA-Z]+)(?=[\s.,:;!?'’])")
 _EDGE_CHARACTER = re.compile(_EDGE)
+_ASCII = re.compile("[a-z]*")
+_LETTER = re.compile(rf"[^\W_]|[{MARKS}]")
 _WORD = re.compile(rf"(?:[^\W\d_{CJK}]|[{MARKS}])+")
 _DENIED = re.compile(r"[?؟¬≠❌❎✗✘✖🚫⛔👎❓⁉]|!=")
 _NUMBERED = re.compile(r"\s*\d{1,2}[.)]\s+(?=\D)")
@@ -74,6 +77,7 @@ class Labels(NamedTuple):
     keys: tuple[str, ...]
     places: dict[str, int]
     lead: frozenset[str]
+    first: frozenset[str]
     pieces: tuple[str, ...]
     begins: re.Pattern[str]
     mentions: re.Pattern[str]
@@ -99,6 +103,7 @@ def labels_of(symbols: tuple[str, ...]) -> Labels:
         keys,
         index,
         LEAD.difference(keys),
+        LEAD | ARTICLES | {_ASCII.match(key)[0] for key in keys},  # type: ignore[index]
         tuple(piece for piece in PIECES if piece not in keys),
         re.compile(rf"(?:{loose}){border}", re.IGNORECASE),
         re.compile(rf"{start}(?:{exact}){border}"),
@@ -145,8 +150,7 @@ def is_content(line: str) -> bool:
     >>> is_content("**---**"), is_content("??")
     (False, True)
     """
-    start, end = _core(line)
-    return start < end or _DENIED.search(line) is not None
+    return _LETTER.search(line) is not None or _DENIED.search(line) is not None
 
 
 def is_pleasantry(line: str, labels: Labels) -> bool:
@@ -173,6 +177,9 @@ def read_line(line: str, labels: Labels, *, lead: bool = True) -> Found | None: 
     [1, None, None]
     """
     if len(line) > LONGEST_LINE or line.lstrip()[:1] == ">" or is_struck(line):
+        return None
+    word = _FIRST_WORD.match(line)
+    if word is not None and word[1].casefold() not in labels.first and not labels.begins.match(word[1]):
         return None
     numbered = None if labels.numbers or not lead else _NUMBERED.match(line)
     first = numbered.end() if numbered else 0
@@ -334,9 +341,8 @@ def concluded(sentence: str, labels: Labels) -> int | None:
         for match in pattern.finditer(sentence):
             before = re.split(r"[,;:]", sentence[max(0, match.start() - 60) : match.start()])[-1]
             place = match.start("k")
-            doubted = (
-                _DOUBT.search(before) or _DOUBT.search(match[0]) or _is_quoted(sentence[: match.start()])
-            )
+            around = f"{sentence[match.start() : place]} {sentence[match.end('k') : match.end()]}"
+            doubted = _DOUBT.search(before) or _DOUBT.search(around) or _is_quoted(sentence[: match.start()])
             if place > last and not doubted:
                 last, winner = place, labels.places.get(match["k"].casefold())
     return winner

@@ -230,10 +230,9 @@ def test_a_group_that_is_too_large_is_named(tmp_path: Path) -> None:
 
 
 def test_too_few_groups_are_refused_with_what_would_help(tmp_path: Path) -> None:
-    certificate = calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
-    assert certificate.status == "none"
-    assert "clusters cannot certify anything" in certificate.reason
-    assert "one_per_cluster" in certificate.advice
+    with pytest.raises(NotMeasurable, match="clusters cannot certify anything") as refused:
+        calibrate(write_project(tmp_path, guarantee=BET.replace("= 2", "= 60"), change=grouped))
+    assert "one_per_cluster" in refused.value.hint
 
 
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from trustescalate.cascade.decide import CertifiedCascade
-    from trustescalate.config import Config, load_config
+    from trustescalate.config import Config, load_config, needs_trust
     from trustescalate.errors import TrustEscalateError
     from trustescalate.judges.replay import ReplayJudge
     from trustescalate.project import Project
@@ -53,6 +53,7 @@ else:
         "certify": "stats.certify",
         "common_path": "stats.policy",
         "load_config": "config",
+        "needs_trust": "config",
         "to_frame": "report.export.frame",
     }
 
@@ -89,5 +90,6 @@ __all__ = [
     "certify",
     "common_path",
     "load_config",
+    "needs_trust",
     "to_frame",
 ]

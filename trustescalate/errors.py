@@ -11,7 +11,13 @@ TrustEscalateError            exit 70   internal-error      (a bug: an uncaught 
 └── BudgetReached             exit 4    budget              (resumable)
 """
 
+import re
+from collections.abc import Sequence
 from typing import ClassVar
+
+ALIKE = 5
+MOST_KINDS = 8
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 
 EXIT_PASSED = 0
 EXIT_BREACH = 1
@@ -47,14 +53,34 @@ class ConfigError(UsageError):
     slug = "config"
 
 
+def few_of_each(sentences: Sequence[str]) -> list[str]:
+    """The first few sentences of each kind, and how many more there are. Quotes and numbers make no kind.
+
+    >>> few_of_each([f"x:{line}: item 'q{line}' is empty" for line in range(30_000)])[4:]
+    ["x:4: item 'q4' is empty", '… and 29,995 more like this']
+    """
+    alike: dict[str, list[str]] = {}
+    for sentence in sentences:
+        alike.setdefault(_QUOTED.sub("", sentence), []).append(sentence)
+    lines = []
+    for kind in list(alike.values())[:MOST_KINDS]:
+        more = len(kind) - ALIKE
+        lines += [*kind[:ALIKE], *([f"… and {more:,} more like this"] if more > 0 else [])]
+    others = sum(map(len, list(alike.values())[MOST_KINDS:]))
+    return [*lines, *([f"… and {others:,} others"] if others else [])]
+
+
 class DataError(UsageError):
-    """Data files are wrong. `problems` holds one line each, `file:line: what`, all of them at once."""
+    """Data files are wrong. `problems` holds one line each, `file:line: what`, all of them at once.
+
+    The message shows the first few of each kind.
+    """
 
     slug = "data"
 
     def __init__(self, problems: list[str], hint: str = "") -> None:
-        head = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n  ".join([f"{head} in the data", *problems]), hint)
+        head = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        super().__init__("\n  ".join([f"{head} in the data", *few_of_each(problems)]), hint)
         self.problems = problems
 
 

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.certification import certify
@@ -18,8 +19,9 @@ from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import find_run, run_ids, run_path, with_labels
-from trustescalate.config import BudgetTable, Config, load_config, parse_config
+from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
 from trustescalate.data.dataset import load_dataset
+from trustescalate.errors import NoCertificate
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
@@ -45,9 +47,12 @@ class Project:
     def open(cls, path: Path, hooks: Hooks | None = None, *, overrides: Sequence[str] = ()) -> "Project":
         """Read a configuration file, with `overrides` such as "guarantee.alpha=0.2".
 
-        Raises ConfigError with every wrong key.
+        Raises ConfigError with every wrong key, and UsageError where a file of earlier commands is a link
+        out of the folder. The caller trusts what the file names (`needs_trust`).
         """
-        return cls(load_config(path, overrides), hooks or Hooks())
+        config = load_config(path, overrides)
+        must_stay_inside(config.folder)
+        return cls(config, hooks or Hooks())
 
     @classmethod
     def from_records(
@@ -113,7 +118,8 @@ class Project:
         the first batch leaves unanswered to the live API.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
-        label yet, rows are too few for the first analysis, or labels may not be tested again;
+        label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
+        labels may not be tested again;
         CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
         certificate. Then nothing is replaced.
         """
@@ -180,6 +186,7 @@ class Project:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
         folder = find_run(self.config.folder, run_id or "latest")
+        must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data)
 
     def report(
@@ -193,9 +200,12 @@ class Project:
         from trustescalate.report.machine import render_json
         from trustescalate.report.markdown import render_markdown
 
+        with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
+            self.certificate()
         probe = read_probe(self.config.folder)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
+            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
             report = build_calibration(certificate, probe)
         else:
             run = self.load_run(run_id)
@@ -212,9 +222,13 @@ class Project:
         from trustescalate.report.junit import render_junit
 
         run = self.load_run(run_id)
+        mark = run.header.certificate.digest
         verdict = decide(build(run), self.config.gate, stale=why_stale(self.config, run))
+        verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
-        write_atomically(folder / "junit.xml", render_junit("trustescalate gate", checks).encode())
+        write_atomically(
+            folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
+        )
         return verdict, folder / "decision.json"

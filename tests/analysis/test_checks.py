@@ -11,9 +11,9 @@ from tests.support.projects import LABELLED, calibrate, edit, simulated, write_p
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
 from trustescalate.calibration.prepare import select_rows
-from trustescalate.config import BudgetTable
+from trustescalate.config import BudgetTable, load_config
 from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import ConfigError, UsageError
+from trustescalate.errors import ConfigError, DataError, UsageError
 from trustescalate.project import Project
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,8 @@ def test_a_dry_run_calls_nobody_and_needs_no_key(tmp_path: Path) -> None:
         assert row.usd == pytest.approx(
             (row.input_tokens * price[0] + row.output_tokens * price[1]) / 1e6, rel=1e-3
         )
-    assert most["cheap"].minutes == pytest.approx(most["cheap"].calls / 4 / 60)
+    seconds = most["cheap"].calls + most["cheap"].output_tokens / 50
+    assert most["cheap"].minutes == pytest.approx(seconds / 4 / 60, rel=1e-3)
     json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -170,3 +171,156 @@ def test_check_names_items_that_share_a_prompt(tmp_path: Path) -> None:
     assert any("share a prompt and no group" in line for line in found.warnings)
     edit(config, "[gate]", '[data]\ncluster = "item"\n[gate]')
     assert not any("share a prompt" in line for line in inspect_project(Project.open(config).config).warnings)
+
+
+# ── what calibrate would read ────────────────────────────────────────────────────────────────────
+
+REPLAY = """
+[[judges]]
+name = "small"
+backend = "replay"
+votes = "votes.jsonl"
+"""
+
+
+def recorded(folder: Path, *votes: str, label: str = "A", items: int = 3) -> Path:
+    """A project with recorded votes: the rows of votes.jsonl by label, for the items q0, q1, …"""
+    folder.mkdir(exist_ok=True)
+    rows = [json.dumps({"id": f"q{i}", "prompt": f"p{i}", "responses": ["x", "y"]}) for i in range(items)]
+    notes = [json.dumps({"item_id": f"q{i}", "annotator": "ann", "label": label}) for i in range(items)]
+    head = {"judge": "small", "fingerprint": "f", "planned": 1}
+    cast = [[{"exemplar_set": 0, "order": "", "probs": {vote: 1.0}}] for vote in votes]
+    recorded_rows = [json.dumps({"item_id": f"q{i}", **head, "votes": row}) for i, row in enumerate(cast)]
+    for name, lines in (("items", rows), ("annotations", notes if label else []), ("votes", recorded_rows)):
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    text = f"version = 1\n[ensemble]\nannotators = 1\nshots = 0\nswap = false\n{REPLAY}"
+    (folder / "trustescalate.toml").write_text(text, "utf-8")
+    return folder / "trustescalate.toml"
+
+
+def test_the_problems_of_all_files_come_at_once_and_few_of_each(tmp_path: Path) -> None:
+    config = load_config(recorded(tmp_path, *["Q"] * 3000, label="Z", items=3000))
+    with pytest.raises(DataError, match="6,000 problems") as caught:
+        inspect_project(config)
+    assert len(caught.value.problems) == 6000
+    assert caught.value.message.count("… and 2,995 more like this") == 2
+    assert len(caught.value.message.splitlines()) < 20
+
+
+def test_votes_that_are_not_recorded_are_said_with_their_number(tmp_path: Path) -> None:
+    warnings = inspect_project(load_config(recorded(tmp_path, "A", "B"))).warnings
+    assert "judge small: no votes are recorded on 1 of 3 items (q2): they count as failed" in warnings
+
+
+def test_a_prompt_file_is_read(tmp_path: Path) -> None:
+    config = recorded(tmp_path, "A", "B", "A")
+    edit(config, 'backend = "replay"\nvotes = "votes.jsonl"', 'backend = "mock"\nprompt = "none.txt"')
+    with pytest.raises(ConfigError, match=r"none\.txt"):
+        inspect_project(load_config(config))
+
+
+def test_without_labels_the_command_that_gets_them_is_said(tmp_path: Path) -> None:
+    config = load_config(recorded(tmp_path / "set", "A", label=""))
+    (first, *_) = inspect_project(config).warnings
+    assert f"label queue --for calibration --rows 200 --config {tmp_path}/set/trustescalate.toml" in first
+
+
+# ── counts that were wrong ─────────────────────────────────────────────────────────────────────────
+
+
+def facts(config: Path) -> dict[str, str]:
+    return dict(inspect_project(Project.open(config).config).facts)
+
+
+@pytest.mark.parametrize(
+    ("task", "swap", "most"),
+    [
+        ('kind = "binary"', "true", 2),
+        ('kind = "rating"', "true", 2),
+        ('kind = "choice"\nlabels = ["x", "y", "z"]', "true", 2),
+        ('kind = "pairwise"', "true", 4),
+        ('kind = "pairwise"', "false", 2),
+    ],
+)
+def test_only_pairs_are_shown_in_two_orders(tmp_path: Path, task: str, swap: str, most: int) -> None:
+    label = {"binary": "pass", "rating": "3", "choice": "x"}
+
+    def single(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        kind = task.split('"')[1]
+        for item in items:
+            item["responses"] = item["responses"][:1] if kind in label else item["responses"]
+        for note in notes:
+            note["label"] = label.get(kind, note["label"])
+
+    head = {"more": f"[task]\n{task}\n", "ensemble": f"swap = {swap}"}
+    config = write_project(tmp_path, change=single, **head)
+    assert facts(config)["votes per item"] == f"up to {most} per judge"
+    measured = asyncio.run(estimate_run(Project.open(config).config))
+    first = measured.estimates[0]
+    assert first.calls == first.items * most
+
+
+def test_judges_with_other_votes_are_named(tmp_path: Path) -> None:
+    mine = '[[judges]]\nname = "mine"\nbackend = "callable"\nfunction = "f:f"\nversion = "1"\n'
+    drawn = simulated("drawn", "XS", channel='"samples"')
+    shown = facts(write_project(tmp_path, OPENAI + mine + drawn))["votes per item"]
+    auto = "up to 4 (12 without log-probabilities)"
+    assert shown == f"cheap {auto}, dear {auto}, mine up to 2, drawn up to 12"
+
+
+def test_why_not_every_labelled_row_certifies(tmp_path: Path) -> None:
+    def cluster(items: list[dict[str, Any]], _: list[dict[str, Any]]) -> None:
+        for number, item in enumerate(items[:60]):
+            item["group"] = f"g{number // 6}"
+
+    config = write_project(tmp_path, change=cluster, more="[roles]\ndev = 0.2\n")
+    shown = facts(config)["certification rows"]
+    roles = select_rows(Project.open(config).config, load_dataset(Project.open(config).config)).roles
+    head, *reasons = shown.replace(";", ",").split(", ")
+    assert head == f"{len(roles['certify'])} of {LABELLED} labelled rows"
+    counts = {name: int(count) for count, _, name in (reason.partition(" ") for reason in reasons)}
+    assert (counts["exemplars"], counts["dev"]) == (len(roles["exemplars"]), len(roles["dev"]))
+    assert counts["in a cluster with a row that is used"] > 0
+    assert len(roles["certify"]) + sum(counts.values()) == LABELLED
+    alone = write_project(tmp_path / "alone", more='[data]\ncluster = "item"\n')
+    edit(alone, "annotators = 2\nshots = 2", "shots = 0")
+    assert "certification rows" not in facts(alone)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_price_that_is_not_set_is_not_free(tmp_path: Path) -> None:
+    unset = OPENAI.replace("price = { input = 1.0, output = 2.0 }\n", "")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path, unset)).config))
+    assert {row.judge: row.usd is None for row in measured.estimates} == {"cheap": True, "dear": False}
+    text = "\n".join(measured.lines())
+    assert "unknown" in text
+    assert "(price unknown: cheap)" in text
+    free = unset.replace("concurrency = 4", "price = {}")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path / "b", free)).config))
+    assert {row.usd for row in measured.estimates if row.judge == "cheap"} == {0.0}
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_limits_of_the_rate_count_in_the_minutes(tmp_path: Path) -> None:
+    slow = OPENAI.replace("concurrency = 4", "concurrency = 64\nrequests_per_minute = 10")
+    measured = asyncio.run(estimate_run(Project.open(write_project(tmp_path, slow)).config))
+    (row,) = (row for row in measured.estimates if (row.phase, row.judge) == ("run, at most", "cheap"))
+    assert row.minutes == pytest.approx(row.calls / 10)
+    free = asyncio.run(estimate_run(Project.open(write_project(tmp_path / "b")).config))
+    assert {row.minutes for row in free.estimates} == {0.0}, "a simulated judge takes no time"
+
+
+def test_tokens_of_recorded_votes_replace_the_guess(tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    guessed = asyncio.run(estimate_run(Project.open(config).config))
+    calibrate(config)
+    votes = tmp_path / "certificate.votes.jsonl"
+    rows = [json.loads(line) for line in votes.read_text().splitlines()]
+    for row in rows:
+        for vote in row["votes"]:
+            vote["usage"]["output_tokens"] = 700
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = asyncio.run(estimate_run(Project.open(config).config))
+    assert all(row.recorded and row.output_tokens == 700 * row.calls for row in known.estimates if row.calls)
+    assert known.totals[0].usd > guessed.totals[0].usd
+    assert "as in the certificate's votes" in known.lines()[0]

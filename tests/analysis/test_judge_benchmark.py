@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.command_line import cli
 from tests.support.projects import Calls, calibrate, simulated, write_project
-from trustescalate.analysis.judge_benchmark import Bench, bench, describe
+from trustescalate.analysis.judge_benchmark import Bench, bench
+from trustescalate.analysis.judge_list import describe
 from trustescalate.analysis.judge_measures import selective_coverage
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.config import BudgetTable
@@ -164,6 +165,14 @@ def test_a_classical_judge_is_not_flattered_on_its_own_rows(tmp_path: Path) -> N
     assert (row.usd, row.tokens, row.failures) == (0.0, 0.0, {})
 
 
+def test_a_judge_without_a_verdict_has_no_agreement(tmp_path: Path) -> None:
+    """Every label is as likely as any other: an exact tie, which is no failed vote."""
+    (tmp_path / "f.py").write_text("def f(item): return {'A': 0.5, 'B': 0.5}\n")
+    measured_ = measured(write_project(tmp_path, CALLABLE, more=DEV))
+    (line,) = (line for line in measured_.lines() if line.split()[:1] == ["mine"])
+    assert line.split()[:5] == ["mine", "ensemble", "no", "verdict", "—"]
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -208,7 +217,8 @@ def test_the_list_names_fingerprints_and_asks_nobody(tmp_path: Path, monkeypatch
         ("mine", "callable"),
         ("api", "openai"),
     ]
-    assert (rows[0]["price"], rows[1]["price"], calls.asked) == ("input 0.05, output 0.05", "free", [])
+    assert [row["price"] for row in rows] == ["input 0.05, output 0.05", "free", "unknown"]
+    assert calls.asked == []
     only = write_project(tmp_path / "one")
     marks = {row["name"]: row["fingerprint"] for row in describe(Project.open(only).config, Hooks())}
     assert {seal.judge: seal.fingerprint for seal in calibrate(only).judges} == marks

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from tests.support.projects import Calls, calibrate, edit, run, write_project
 from trustescalate.analysis.monitor import Watch, _sequence, _test_state, draw_anchors, watch
-from trustescalate.analysis.monitor_state import STATE, State, Used, certificate_digest
+from trustescalate.analysis.monitor_state import STATE, State, Used
+from trustescalate.calibration.ledger import undated
 from trustescalate.cli import app
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, NotMeasurable, UsageError
 from trustescalate.judges.simulated.backend import SimulatedBackend
@@ -285,7 +286,7 @@ def test_false_alarms_stay_below_the_level(config: Path, what: str) -> None:
         drawn = list(islice(_sequence(mine, 0), labels))
         errors = [item in wrong for item in drawn] if what == "anchors" else rng.random(labels) < 0.3
         used = tuple(Used("i", "c", "r", bool(error)) for error in errors)
-        state = replace(State(1, certificate_digest(mine), level), **{what: used})
+        state = replace(State(1, undated(mine), level), **{what: used})
         alarms += _test_state(state, mine, added=0, left_out={}).verdict != "none"
     assert 0 < alarms <= violation_limit(trials, level / 2)
 

@@ -277,4 +277,5 @@ def test_a_changed_table_makes_a_run_stale(tmp_path: Path) -> None:
     edit(config, "min_rows = 20", "min_rows = 21")
     verdict, _ = Project.open(config).gate()
     assert verdict.status == "undecided"
-    assert "[groups] was changed after this run" in [check.observed for check in verdict.checks]
+    seen = [check.observed for check in verdict.checks]
+    assert "groups.min_rows: 20 → 21 was changed after this run" in seen

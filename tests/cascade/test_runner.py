@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -369,14 +369,16 @@ def test_failures_of_items_never_end_a_run() -> None:
 # ── with a real certificate ──────────────────────────────────────────────────────────────────────
 
 
-def test_a_tier_that_earned_nothing_is_free(tmp_path: Path, calls: Calls) -> None:
+def test_a_tier_that_earned_nothing_is_free(
+    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = write_project(tmp_path, guarantee='path = "tierwise"\n', labelled=120, alpha=0.3)
     project = Project.open(config)
     certificate = asyncio.run(project.calibrate())
     assert certificate.thresholds is not None
-    path = tmp_path / "certificate.json"
-    text = path.read_text().replace(f'"thresholds":[{certificate.thresholds[0]}', '"thresholds":[null')
-    path.write_text(text)
+    without = replace(certificate, thresholds=(None, *certificate.thresholds[1:]))
+    monkeypatch.setattr("trustescalate.cascade.run.read_certificate", lambda folder: without)
+    monkeypatch.setattr("trustescalate.cascade.run_folder.must_follow", lambda path, certificate: None)
     calls.asked.clear()
     made = asyncio.run(project.run())
     assert {model for model, _ in calls.asked} == {"M"}
@@ -391,9 +393,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_a_refusal_has_no_tiers(tmp_path: Path) -> None:
     from trustescalate.cascade.runner import must_certify, trusted_cascade
 
-    refusal = calibrate_project(write_project(tmp_path, labelled=20, alpha=0.05))
+    refusal = calibrate_project(write_project(tmp_path, labelled=60, alpha=0.05))
     assert refusal.thresholds is None
-    with pytest.raises(NoCertificate, match="labelled rows cannot certify anything"):
+    with pytest.raises(NoCertificate, match="passed its test"):
         trusted_cascade(refusal, [], TASK, "ensemble")
     with pytest.raises(NoCertificate):
         must_certify(refusal, "population", 0.05, 0.2)

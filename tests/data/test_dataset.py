@@ -53,7 +53,8 @@ def test_every_problem_of_both_files_is_named_with_its_line(tmp_path: Path) -> N
         row("a"),
         row("one", responses=["x"]),
         row("three", responses=["x", "y", "z"]),
-        row("hollow", responses=["x", " \n"]),
+        row("hollow", responses=["x", []]),
+        row("empty", responses=["", " \n"]),
         row("silent", prompt="  "),
         row("turnless", prompt=[]),
         row("turns", prompt=[{"role": "user", "content": " "}]),
@@ -74,12 +75,12 @@ def test_every_problem_of_both_files_is_named_with_its_line(tmp_path: Path) -> N
         "items.jsonl:3: item 'a' was already on line 1; ids must differ",
         f"items.jsonl:4: item 'one' has 1 response, {more}",
         f"items.jsonl:5: item 'three' has 3 responses, {more}",
-        "items.jsonl:6: item 'hollow': response 2 is empty; leave the item out or write what was said",
-        "items.jsonl:7: item 'silent': the prompt is empty; write what was asked",
-        "items.jsonl:8: item 'turnless': the prompt is empty; write what was asked",
-        "items.jsonl:9: item 'turns': the prompt is empty; write what was asked",
-        "items.jsonl:10: the id is empty; give each item one of its own",
-        "items.jsonl:11: item 'lumped': the group is empty; leave it out where an item stands alone",
+        "items.jsonl:6: item 'hollow': response 2 has no assistant turn; write what was answered",
+        "items.jsonl:8: item 'silent': the prompt is empty; write what was asked",
+        "items.jsonl:9: item 'turnless': the prompt is empty; write what was asked",
+        "items.jsonl:10: item 'turns': the prompt is empty; write what was asked",
+        "items.jsonl:11: the id is empty; give each item one of its own",
+        "items.jsonl:12: item 'lumped': the group is empty; leave it out where an item stands alone",
         "annotations.jsonl:5: 'annotator' is missing; unknown key 'anotator': did you mean 'annotator'?",
         "annotations.jsonl:2: item 'a' was already labelled by 'ann' on line 1; keep one",
         "annotations.jsonl:3: item 'zz' is not among the items that could be read; add it or remove the line",
@@ -104,8 +105,8 @@ def test_files_that_are_not_there_or_hold_nothing(tmp_path: Path) -> None:
     write(tmp_path / "items.jsonl", row())
     assert load_dataset(config(tmp_path)).annotations == ()
     assert problems(tmp_path, annotations="labels.jsonl") == [f"labels.jsonl: {missing}"]
-    write(tmp_path / "annotations.jsonl")
-    assert problems(tmp_path) == ["annotations.jsonl: holds no rows"]
+    write(tmp_path / "annotations.jsonl")  # as after an import without labels
+    assert load_dataset(config(tmp_path)).annotations == ()
     (tmp_path / "folder").mkdir()
     assert problems(tmp_path, annotations="folder") == ["folder: cannot be read: Is a directory"]
     with pytest.raises(DataError, match="holds no rows"):

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.endpoints import CANARY, run
 from tests.support.servers import Body, Canned, FaultServer
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import EnsembleJudge
 from trustescalate.judges.completions import Answer, Dialect, parse_completion
+from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import OpenAIBackend
-from trustescalate.records import Item, Judgment, Task, TaskKind
+from trustescalate.records import Item, Judgment, Message, Request, Task, TaskKind
 from trustescalate.records.votes import all_votes
 
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
@@ -205,3 +207,55 @@ def test_what_dooms_every_request_is_named_at_once(status: int, body: Any) -> No
     ):
         judged(server)
     assert caught.value.hint
+
+
+# ── other hosts ────────────────────────────────────────────────────────────────────────────────────
+
+ASKED = Request((Message("user", "which?"),), ("A", "B"), 16, 0.0, logprobs=False)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("transport", ["aiohttp", "default"])
+def test_neither_a_text_nor_a_key_follows_a_redirection(
+    status: int, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(**_: Any) -> None:
+        raise RuntimeError("the aiohttp extra is not installed")
+
+    if transport == "default":
+        monkeypatch.setattr("openai.DefaultAioHttpClient", missing)
+    monkeypatch.setenv("JUDGE_KEY", CANARY)
+    with FaultServer() as other:
+        moved = Canned(status, "", {"location": f"{other.url}/chat/completions"})
+        with FaultServer(plan=lambda _body, _nth: moved) as server:
+            with pytest.raises(ProviderError, match=f"moved \\(HTTP {status}\\)"):
+                run(server, lambda backend: backend.complete(ASKED))
+            assert server.stats.requests == 1
+    assert other.stats.requests == 0
+
+
+def test_what_the_environment_gives_to_openai_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"):
+        monkeypatch.setenv(name, CANARY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Own: {CANARY}\nUser-Agent: {CANARY}")
+    monkeypatch.setenv("JUDGE_KEY", "sk-own")
+    with FaultServer() as server:
+        run(server, lambda backend: backend.complete(ASKED))
+    (headers,) = server.stats.headers
+    assert CANARY not in json.dumps(headers)
+    assert headers["authorization"] == "Bearer sk-own"
+
+
+def test_it_goes_to_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own")
+
+    async def headers(url: str | None) -> dict[str, str]:
+        endpoint = Endpoint(model="m", base_url=url)
+        await endpoint.close()
+        return endpoint._headers
+
+    for url in (None, "https://api.openai.com", "https://api.openai.com/v1"):
+        sent = asyncio.run(headers(url))
+        assert (sent["openai-organization"], sent["authorization"]) == ("org-1", "Bearer sk-own")
+    assert "openai-organization" not in asyncio.run(headers("https://api.openai.com.example/v1"))

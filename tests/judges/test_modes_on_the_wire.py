@@ -1,6 +1,7 @@
 """What each mode sends to an endpoint, and what is given up where that is refused."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -98,3 +99,65 @@ def test_a_stated_confidence_costs_one_call() -> None:
     assert [(vote.channel, vote.probs) for vote in judgment.votes] == [("stated", {"pass": 0.85})]
     assert server.stats.requests == 1
     assert "logprobs" not in server.stats.bodies[0]
+
+
+def constrained(verdict: str, *top: tuple[str, float]) -> Any:
+    """A server that holds the reply to the schema, with the probabilities from before it (llama.cpp)."""
+
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        answer = completion(body, {"pass": 0.9, "fail": 0.1})
+        pieces = ['{"reasoning": "It is 4.", "verdict": "', verdict, '"}']
+        answer["choices"][0]["message"] = {"content": "".join(pieces)}
+        listed = [{"token": token, "logprob": math.log(p)} for token, p in top]
+        alternatives = ([], listed, [])
+        answer["choices"][0]["logprobs"] = body.get("logprobs") and {
+            "content": [
+                {"token": piece, "logprob": math.log(dict(top).get(piece, 1e-4)), "top_logprobs": tops}
+                for piece, tops in zip(pieces, alternatives, strict=True)
+            ]
+        }
+        return Canned(200, answer)
+
+    return plan
+
+
+def test_probabilities_from_before_the_schema_are_renormalized_over_the_labels() -> None:
+    notes: list[str] = []
+    with FaultServer(plan=constrained("pass", ("Response", 0.9), ("pass", 0.06), ("fail", 0.02))) as server:
+        judgment = judged(server, "structured", notice=notes.append)
+    (vote,) = judgment.votes
+    assert (vote.failure, vote.channel) == (None, "logprobs")
+    assert vote.probs == pytest.approx({"pass": 0.75, "fail": 0.25})
+    assert notes == [
+        "j gives log-probabilities from before its schema: they are renormalized over the labels"
+    ]
+
+
+def test_without_the_labels_among_the_alternatives_draws_replace_them() -> None:
+    notes: list[str] = []
+    with FaultServer(plan=constrained("pass", ("Response", 0.9), ("The", 0.05))) as server:
+        judgment = judged(server, "structured", notice=notes.append)
+        again = judged(server, "structured", channel="logprobs")
+    assert [(v.channel, v.probs) for v in judgment.votes] == [("samples", {"pass": 1.0, "fail": 0.0})] * 2
+    (note,) = notes
+    assert note.endswith("from before its schema, without the labels: 2 draws a vote instead")
+    assert [vote.failure for vote in again.votes] == ["low_mass"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "failure"),
+    [
+        ("structured", '{"reasoning": "(left out)", "verdict": "pass"}', "malformed"),
+        ("structured", '{"reasoning": "It is 4.", "verdict": "<verdict>"}', "none"),
+        ("stated", "Verdict CODE: pass, (left out)", "no_confidence"),
+        ("reason", "(left out)\n\nVerdict CODE: pass", None),
+    ],
+)
+def test_a_copied_placeholder_is_no_value_and_is_noticed(mode: Mode, text: str, failure: str | None) -> None:
+    notes: list[str] = []
+    with FaultServer(plan=says(text)) as server:
+        more = {} if mode == "stated" else {"channel": "samples"}
+        judgment = judged(server, mode, notice=notes.append, **more)
+    assert {vote.failure for vote in judgment.votes} == {failure}
+    (note,) = notes
+    assert "repeats a placeholder where its own words belong: " in note

@@ -107,3 +107,13 @@ def test_conversations_and_references_are_shown() -> None:
     shown = render(CHOICE, Item("q", talk, ("done",), reference="be polite"))
     assert marks(shown)[::2] == ["turn 1 user", "turn 2 assistant", "turn 3 user", "reference", "response"]
     assert "be polite" in shown
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t"])
+def test_an_empty_response_is_shown_as_one_between_its_marks(empty: str) -> None:
+    for swapped in (False, True):
+        shown = render(PAIR, Item("q", "2 + 2?", ("4", empty)), swapped=swapped)
+        (name,) = re.findall(r"\[(response [AB]) [0-9a-f]+\]\n\(empty response\)\n\[end \1", shown)
+        assert name == ("response A" if swapped else "response B")
+    said = (Turn("assistant", "4"), Turn("user", "Sure?"), Turn("assistant", empty))
+    assert "(empty response)" in render(PAIR, Item("q", "2 + 2?", (said, said)))

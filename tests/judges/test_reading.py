@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trustescalate.judges.reply_parsing import MASS_FLOOR, Reading, read_verdict
+from trustescalate.judges.label_mass import MASS_FLOOR
+from trustescalate.judges.reply_parsing import Reading, read_verdict
 from trustescalate.records import FAILURES, Reply, Token, Usage
 
 AB = ("A", "B")

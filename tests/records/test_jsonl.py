@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_what_is_no_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert read_rows(tmp_path / "x", Item).problems == [
         f"{tmp_path / 'x'}: cannot be read: Permission denied"
     ]

@@ -8,6 +8,7 @@ from tests.support.words import denied
 from trustescalate.records import Annotation, Clusters, Run, Unseen
 from trustescalate.report.document import SECTIONS, SIMULATED, build, build_calibration
 from trustescalate.report.groups import carried_over
+from trustescalate.report.judges import judges_section
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Report
 
@@ -116,7 +117,7 @@ def test_tiers(report: Report) -> None:
     assert [row[2] for row in texts(saved)][1] == "26.7 %"
     assert [row[3] for row in texts(saved)][::2] == ["USD 1.71", "USD 9.00"]
     assert [row[4] for row in texts(saved)][2] == "81.0 %"
-    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30"]]
+    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30", "—"]]
     assert [row[1] for row in texts(cost)] == ["USD 1.71", "USD 5.71", "USD 9.00", "19.0 %"]
 
 
@@ -302,6 +303,35 @@ def test_a_free_judge_has_no_cost_to_compare_with() -> None:
     free = replace(given, diagnostics=tuple(replace(row, cost=0.0) for row in given.diagnostics))
     figure = build(replace(run, header=replace(run.header, certificate=free))).measures.cost_share
     assert (figure.text, figure.note) == ("—", "the last judge has no recorded cost")
+
+
+def test_a_price_that_is_not_set_is_unknown() -> None:
+    run = factory.run(10)
+    names = sorted({row.judge for row in run.judgments})
+    judges = [{"name": name, "backend": "openai", "price": {"input": 0.0}} for name in names]
+    priced = replace(run, header=replace(run.header, config={"judges": judges}))
+    figure = build(priced).measures.cost
+    assert figure.value
+    assert figure.note == f"at least: no price is set for {', '.join(names)}"
+    rows = tuple(
+        replace(row, votes=tuple(replace(vote, cost=0.0) for vote in row.votes)) for row in run.judgments
+    )
+    figure = build(replace(priced, judgments=rows)).measures.cost
+    assert (figure.text, figure.value) == ("—", None)
+    assert figure.note.startswith("price unknown")
+
+
+def test_a_judge_without_a_verdict_has_no_agreement() -> None:
+    given = factory.run(10).header.certificate
+    silent = replace(
+        given.diagnostics[0], agreements=0, ece=None, brier=None, auroc=None, kappa=None, cost=0.0
+    )
+    section_ = judges_section(replace(given, diagnostics=(silent,)))
+    assert section_ is not None
+    cells = section_.tables[0].rows[0].cells
+    assert [cell.text for cell in cells[1:3]] == ["—", "—"]
+    assert cells[1].note == "no row has a verdict"
+    assert (cells[-1].text, cells[-1].value) == ("—", None)
 
 
 def test_the_radius_in_plain_words(report: Report) -> None:

@@ -20,6 +20,7 @@ def figure(value: float) -> Figure:
 def report(**measured: Figure) -> Report:
     given = {name: missing("not measured") for name in Measures.__dataclass_fields__}
     given |= {"certified_agreement": figure(0.85), "failed_votes": figure(0.0), "coverage": figure(0.9)}
+    given |= {"excess_failures": Figure(0, "no judge fails oftener")}
     return Report(
         schema=1, kind="run", status="certified", complete=True,
         task=TaskFacts(TaskKind.PAIRWISE, "Which?", ("A", "B"), "class"),
@@ -136,3 +137,16 @@ def test_only_passes_pass() -> None:
             assert certified is not None
             assert failures == 0.0
             assert not stale
+
+
+def test_without_a_limit_failures_are_compared_with_those_of_the_certificate() -> None:
+    own = GateTable(min_agreement=0.85, min_coverage=0.6)
+    assert decide(report(failed_votes=figure(0.2)), own).status == "pass"
+    more = report(
+        failed_votes=figure(0.2), excess_failures=Figure(1, "s: 20 % of its votes failed, 1 % at calibration")
+    )
+    verdict = decide(more, own)
+    assert (verdict.status, failing(verdict)) == ("undecided", {"judges answered": "undecided"})
+    assert "1 % at calibration" in next(c.message for c in verdict.checks if c.name == "judges answered")
+    unknown = report(excess_failures=missing("the certificate holds no votes to compare with"))
+    assert decide(unknown, own).status == "undecided"

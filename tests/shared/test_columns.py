@@ -108,7 +108,7 @@ def test_evouna_has_its_prompt_on_the_first_row_of_a_question(tmp_path: Path) ->
     forward_fill = ["prompt", "meta.gold"]
     """
     found = parse_with(tmp_path, said, FOLDER.parent / "evouna_qa/items.jsonl.gz")
-    assert (found.result.items, found.result.refused) == (24784, 1)  # one response is empty
+    assert (found.result.items, found.result.refused) == (24785, 0)
     assert found.items["nq-0000-gpt4"].prompt == "who got the first nobel prize in physics"
     assert found.items["nq-0002-gpt35"].reference == "Olivia/MFSK"
     assert found.items["nq-0002-gpt35"].group == "nq-0002"

@@ -173,6 +173,48 @@ def test_stratified_intervals_cover(target: str) -> None:
     assert missed <= violation_limit(trials, DELTA)
 
 
+@pytest.mark.parametrize("target", ["population", "batch"])
+@pytest.mark.parametrize(
+    ("small", "large"), [((95, 100, 0.5), (40, 900, 0.98)), ((90, 100, 0.5), (60, 900, 0.98))]
+)
+def test_a_stratum_whose_labels_agree_hides_nothing(
+    target: str, small: tuple[int, int, float], large: tuple[int, int, float]
+) -> None:
+    """The large stratum's few labels often agree: a variance of 0 that others' labels do not replace."""
+    rng, trials = np.random.default_rng(5), 300
+    (n, size, rate), (m, many, high) = small, large
+    stratum, rows = np.repeat([0, 1], [size, many]), np.r_[np.arange(n), size + np.arange(m)]
+    missed = {"shown": 0, "label_only": 0}
+    for _ in range(trials):
+        y = (rng.random(size + many) < np.where(stratum == 1, high, rate)).astype(float)
+        f = np.clip(0.6 * y + 0.2 + rng.normal(0, 0.1, len(y)), 0, 1)
+        result = ppi_mean(Survey(f, rows, y[rows], stratum=stratum), DELTA, target=target)  # type: ignore[arg-type]
+        truth = y.mean() if target == "batch" else (size * rate + many * high) / (size + many)
+        shown = (result.low, result.high) if result.usable else result.label_only
+        missed["shown"] += not shown[0] <= truth <= shown[1]
+        missed["label_only"] += not result.label_only[0] <= truth <= result.label_only[1]
+    assert max(missed.values()) <= violation_limit(trials, DELTA), missed
+
+
+@pytest.mark.parametrize("rate", [0.99, 0.95, 0.01])
+@pytest.mark.parametrize("cut", ["plain", "strata", "uneven strata", "clusters", "both"])
+def test_labels_that_agree_leave_a_width(cut: str, rate: float) -> None:
+    """Case 22: with strata or clusters the limits from labels alone were (1.0, 1.0)."""
+    rng, trials, size, n, missed = np.random.default_rng(1), 300, 600, 60, 0
+    stratum = {"strata": np.arange(size) % 2, "both": np.arange(size) // 4 % 2}.get(cut)
+    if cut == "uneven strata":
+        stratum = (np.arange(size) < 20).astype(int)
+    cluster = np.arange(size) // 2 if cut in ("clusters", "both") else None
+    for trial in range(trials):
+        y = (rng.random(size) < rate).astype(float) if trial else np.full(size, round(rate), float)
+        f = np.clip(0.6 * y + 0.2 + rng.normal(0, 0.1, size), 0, 1)
+        result = ppi_mean(Survey(f, np.arange(n), y[:n], stratum, cluster), DELTA)
+        assert result.label_only[1] - result.label_only[0] > 0.01
+        low, high = (result.low, result.high) if result.usable else result.label_only
+        missed += not low <= rate <= high
+    assert missed <= violation_limit(trials, DELTA)
+
+
 @pytest.mark.parametrize("n", [30, 200])
 def test_ratings_cover(n: int) -> None:
     rng, trials, missed, alone = np.random.default_rng(n), 300, 0, 0

@@ -249,3 +249,22 @@ def test_nothing_to_rank_is_none() -> None:
     assert rank_correlation(np.ones(4), np.arange(4.0)) is None
     with pytest.raises(ValueError, match="finite"):
         rank_correlation(np.array([1.0, 2, np.nan]), np.arange(3.0))
+
+
+@pytest.mark.parametrize("n", [60, 300])
+def test_labels_that_are_all_ties_know_no_limit(n: int) -> None:
+    first, second = np.array([0, 0, 1] * 200), np.array([1, 2, 2] * 200)
+    prediction = np.random.default_rng(0).random(600)
+    board = bradley_terry(Games(first, second, prediction, np.arange(n), np.full(n, 0.5)), 3, 0.1)
+    assert (board.usable, bool(board.reason)) == (False, True)
+    assert np.isinf([board.low, board.high]).all()
+    assert not board.above.any()
+
+
+def test_a_mean_without_enough_labels_has_no_limit_and_beats_nobody() -> None:
+    rng, drawn = np.random.default_rng(0), np.arange(300)
+    plain, agreed = (rng.random(300) < 0.5).astype(float), np.ones(300)
+    board = mean_leaderboard([Survey(rng.random(600), drawn, y) for y in (plain, agreed)], 0.1)
+    assert np.isfinite([board.low, board.high]).tolist() == [[True, False], [True, False]]
+    assert (board.usable, board.reason.split(",")[0]) == (False, "0 labels differ from the commonest")
+    assert not board.above.any()

@@ -7,6 +7,7 @@ from typing import Any
 
 from trustescalate.calibration.calibrate import calibrate as certify
 from trustescalate.calibration.protocol import Protocol
+from trustescalate.calibration.verify import verify
 from trustescalate.records import Annotation, Certificate, Judgment, Task, TaskKind, Vote
 from trustescalate.stats.rule import TestRule
 
@@ -63,7 +64,9 @@ class World:
 
     def certificate(self, notes: Sequence[Annotation] | None = None, **more: Any) -> Certificate:
         outcome = protocol(self.ids, self.judges, **more)
-        return certify(outcome, self.notes if notes is None else notes, self.judged, created="now")
+        made = certify(outcome, self.notes if notes is None else notes, self.judged, created="now")
+        assert verify(made) == ()
+        return made
 
 
 def by_hand(

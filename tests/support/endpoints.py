@@ -7,7 +7,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tests.support.servers import Body, Canned, FaultServer, canonical
+from tests.support.loopback import LoopbackServer
+from tests.support.servers import Body, Canned, FaultServer, canonical, http_response
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.simulated.backend import SimulatedBackend
 from trustescalate.records import Message, Request
@@ -86,3 +87,32 @@ def run(server: FaultServer, use: Callable[[OpenAIBackend], Awaitable[Any]], **s
 
 def explain_no_certificate(status: int, message: str, **fields: str) -> Canned:
     return Canned(status, {"error": {"message": message, **fields}})
+
+
+class PathServer(LoopbackServer):
+    """A server that answers by method, path and body; it records the paths that it is asked for."""
+
+    def __init__(self, answer: Callable[[str, str, Body], Canned]) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+        self._answer = answer
+
+    @property
+    def root(self) -> str:
+        """Its address without /v1."""
+        return self.url.removesuffix("/v1")
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            first = await reader.readexactly(1)
+            if first == b"\x16":  # a client that speaks TLS
+                writer.write(http_response(Canned(400, "not HTTP")))
+                await writer.drain()
+                return
+            head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, path, _ = head[0].split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in head[1:])}
+            body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
+            self.paths.append(f"{method} {path}")
+            writer.write(http_response(self._answer(method, path, body)))
+            await writer.drain()

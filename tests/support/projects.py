@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from trustescalate.calibration.verify import verify
 from trustescalate.config import BudgetTable
 from trustescalate.judges.simulated import generate
 from trustescalate.judges.simulated.backend import SimulatedBackend
@@ -91,8 +92,10 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def calibrate(config: Path, **budget: Any) -> Certificate:
-    """Calibrate a project."""
-    return asyncio.run(Project.open(config).calibrate(BudgetTable(**budget) if budget else None))
+    """Calibrate a project. Whatever is made follows from its own counts."""
+    made = asyncio.run(Project.open(config).calibrate(BudgetTable(**budget) if budget else None))
+    assert verify(made) == ()
+    return made
 
 
 def run(config: Path, **given: Any) -> Run:

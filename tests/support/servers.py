@@ -139,10 +139,12 @@ class FaultServer(LoopbackServer):
         if isinstance(response, str) and response in FAULTS:
             response = FAULTS[response](body)
         if isinstance(response, Canned):
-            return _http(response)
+            return http_response(response)
         self.stats.answered[canonical(body)] += 1
         kind = "text/plain" if response == "wrong_type" else "application/json"
-        return _http(Canned(200, completion(body, self._answer(body), response), {"content-type": kind}))
+        return http_response(
+            Canned(200, completion(body, self._answer(body), response), {"content-type": kind})
+        )
 
 
 class _Counted:
@@ -209,7 +211,8 @@ def _date_headers(seconds: int) -> Mapping[str, str]:
     return {"date": format_datetime(now, usegmt=True), "retry-after": format_datetime(later, usegmt=True)}
 
 
-def _http(response: Canned) -> bytes:
+def http_response(response: Canned) -> bytes:
+    """The bytes of a response."""
     body = response.body if isinstance(response.body, str) else json.dumps(response.body)
     raw = body.encode()
     headers = {"content-type": "application/json", **response.headers, "content-length": str(len(raw))}

@@ -12,14 +12,28 @@ from trustescalate.calibration.ledger import labels_of, read_ledger, row_digest
 from trustescalate.calibration.prepare import current_ledger, draw_batch, select_rows
 from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.fit_judges import fitting_rows
-from trustescalate.config import Config, GuaranteeTable, OpenAIJudge, ScoreJudge, parse_config
+from trustescalate.config import (
+    CallableJudge,
+    ClassicalJudge,
+    Config,
+    GuaranteeTable,
+    OpenAIJudge,
+    RewardJudge,
+    ScoreJudge,
+    parse_config,
+)
+from trustescalate.config import ReplayJudge as ReplayTable
+from trustescalate.config.judges import ModelTable
 from trustescalate.data.batch import to_label
 from trustescalate.data.clusters import ITEM, duplicates
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.data.labels import majority
+from trustescalate.data.labels import majority, without_labels
 from trustescalate.data.quality import check_quality
-from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable
+from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, few_of_each
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.prompts import orders
+from trustescalate.judges.registry import asking, recorded_judges
+from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
@@ -45,7 +59,7 @@ class Inspection:
 
 def inspect_project(config: Config) -> Inspection:
     """Read configuration and data; make no model calls. Raises ConfigError or DataError for invalid ones."""
-    data = load_dataset(config)
+    data, recorded = _read_all(config)
     selected = select_rows(config, data)
     roles = selected.roles
     task, guarantee = config.task.task(), config.guarantee
@@ -62,14 +76,91 @@ def inspect_project(config: Config) -> Inspection:
         ("roles", ", ".join(f"{role} {len(ids):,}" for role, ids in roles.items())),
         ("guarantee", _describe_guarantee(guarantee)),
         *_test_facts(selected),
+        *_left_out_facts(data, roles),
         *_ledger_facts(config, data, selected),
         *_batch_facts(config, data),
         *_value_facts(config, data, roles),
-        ("votes per item", f"up to {config.ensemble.members * (1 + config.ensemble.swap)} per judge"),
+        ("votes per item", _votes_fact(config)),
         ("judges", ", ".join(f"{judge.name} ({judge.backend})" for judge in config.judges)),
     )
     quality, doubts = check_quality(task, data.items, data.annotations, roles)
-    return Inspection((*facts, *quality), (*_warnings(config, data, selected), *doubts))
+    unlabelled = [] if data.annotations else [without_labels(config.folder)]
+    unrecorded = _unrecorded(recorded, selected)
+    warnings = (*unlabelled, *_warnings(config, data, selected), *unrecorded, *doubts)
+    return Inspection((*facts, *quality), warnings)
+
+
+def _read_all(config: Config) -> tuple[Dataset, Mapping[str, ReplayJudge]]:
+    """Read the data, the prompts and the recorded votes. Raises DataError with the problems of all files."""
+    for table in config.judges:
+        if isinstance(table, ModelTable):
+            asking(config, table)
+    problems, hints = list[str](), list[str]()
+    data, recorded = None, dict[str, ReplayJudge]()
+    try:
+        data = load_dataset(config)
+    except DataError as error:
+        problems, hints = problems + error.problems, [error.hint]
+    try:
+        recorded = recorded_judges(config)
+    except DataError as error:
+        problems, hints = problems + error.problems, [*hints, error.hint]
+    if problems or data is None:
+        raise DataError(problems, "; ".join(hints))
+    return data, recorded
+
+
+def _unrecorded(recorded: Mapping[str, ReplayJudge], selected: Selection) -> list[str]:
+    """Name the recorded judges without votes on items that calibration asks about."""
+    asked = [row for role in ("certify", "region", "pilot") for row in selected.roles.get(role, ())]
+    warnings = []
+    for name, judge in recorded.items():
+        known = {judgment.item_id for judgment in judge.judgments}
+        lacking = [row for row in asked if row not in known]
+        if lacking:
+            named = ", ".join(lacking[:4]) + (", …" if len(lacking) > 4 else "")
+            warnings.append(
+                f"judge {name}: no votes are recorded on {len(lacking):,} of {len(asked):,} items ({named}): "
+                "they count as failed"
+            )
+    return warnings
+
+
+def _votes_fact(config: Config) -> str:
+    """The most votes on an item, of each judge where they differ; recorded ones are in their files."""
+    shown = len(orders(config.task.task(), swap=config.ensemble.swap))
+    votes = {}
+    for table in config.judges:
+        if isinstance(table, ReplayTable):
+            continue
+        if isinstance(table, RewardJudge | ScoreJudge | ClassicalJudge):
+            votes[table.name] = "1"
+        elif isinstance(table, CallableJudge):
+            votes[table.name] = str(shown)
+        else:
+            each = config.ensemble.members * shown
+            drawn = each * config.ensemble.samples
+            votes[table.name] = str(drawn if table.channel == "samples" else each)
+            if isinstance(table, OpenAIJudge) and table.channel == "auto" and table.mode != "stated":
+                votes[table.name] += f" ({drawn} without log-probabilities)" if drawn > each else ""
+    if len(set(votes.values())) == 1:
+        return f"up to {next(iter(votes.values()))} per judge"
+    return ", ".join(f"{name} up to {most}" for name, most in votes.items()) or "as recorded"
+
+
+def _left_out_facts(data: Dataset, roles: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Why not every labelled row certifies."""
+    left, reasons = {item.id for item in data.labelled}, []
+    certify = left & {*roles["certify"], *roles.get("region", ())}
+    if len(certify) == len(left):
+        return []
+    total, left = len(left), left - certify
+    for role in ("exemplars", "dev", "holdout", "aside", "waiting", "pilot"):
+        mine = left & set(roles.get(role, ()))
+        reasons += [f"{len(mine):,} {role}"] * bool(mine)
+        left -= mine
+    reasons += [f"{len(left):,} in a cluster with a row that is used"] * bool(left)
+    return [("certification rows", f"{len(certify):,} of {total:,} labelled rows; {', '.join(reasons)}")]
 
 
 def _describe_guarantee(guarantee: GuaranteeTable) -> str:
@@ -102,7 +193,7 @@ def inspect_data(path: Path) -> Inspection:
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())) or "none"),
     )
     quality, doubts = check_quality(task, data.items, data.annotations, {})
-    shared = [_describe_shared(ids) for ids in duplicates(data.items)[:5]]
+    shared = _describe_shared(duplicates(data.items))
     return Inspection((*facts, *quality), (*shared, *doubts))
 
 
@@ -208,7 +299,7 @@ def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:
         floor = label_floor(given.alpha.get(value, guarantee.alpha), share)
         if n < floor:
             warnings.append(f"{at}; fewer than {floor} certify nothing with its share of delta")
-    return warnings[:5]
+    return few_of_each(warnings)
 
 
 def _too_few(guarantee: GuaranteeTable, selected: Selection, rows: int) -> list[str]:
@@ -274,12 +365,15 @@ def _cluster_warnings(config: Config, data: Dataset) -> list[str]:
         warnings.append(f"{error.message}; {error.hint}")
     if config.data.cluster == ITEM:
         return warnings
-    return warnings + [_describe_shared(ids) for ids in duplicates(data.items)[:5]]
+    return warnings + _describe_shared(duplicates(data.items))
 
 
-def _describe_shared(ids: Sequence[str]) -> str:
-    named = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-    return f"items {named} share a prompt and no group; if they are clustered, set [data] cluster"
+def _describe_shared(groups: Sequence[Sequence[str]]) -> list[str]:
+    if not groups:
+        return []
+    named = "; ".join(", ".join(ids[:4]) + (", …" if len(ids) > 4 else "") for ids in groups[:3])
+    count = f" ({len(groups):,} prompts)" if len(groups) > 1 else ""
+    return [f"items {named} share a prompt and no group{count}; if they are clustered, set [data] cluster"]
 
 
 def infer_task(item: Item | None, labels: set[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trustescalate.calibration.files import read_certificate
+from trustescalate.calibration.files import CERTIFICATE_VOTES, read_certificate
 from trustescalate.calibration.prepare import draw_batch, select_rows
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import must_offer_batches
@@ -23,20 +23,25 @@ from trustescalate.config import (
     AskedTable,
     BudgetTable,
     CallableJudge,
+    ClassicalJudge,
     Config,
+    JudgeTable,
+    MockJudge,
     OpenAIJudge,
+    ReplayJudge,
     RewardJudge,
     ScoreJudge,
+    SimulatedJudge,
 )
 from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
-from trustescalate.errors import NoCertificate
+from trustescalate.errors import CertificateMismatch, NoCertificate
 from trustescalate.judges.base import Backend, Judge
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.registry import open_judges
+from trustescalate.judges.registry import open_judges, tariff
 from trustescalate.judges.simulated import SimulatedBackend
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
-from trustescalate.records.jsonl import digest
+from trustescalate.records.jsonl import digest, read_rows
 from trustescalate.records.policies import Policy
 from trustescalate.report.terminal import table_lines
 
@@ -46,12 +51,18 @@ SAMPLE = 100
 BATCH_MINUTES = 24 * 60.0
 """Minutes of one batch: a Batch API answers within a day."""
 LATENCY = 1.0
-"""Seconds that a call is assumed to take."""
+"""Seconds that a call is assumed to take before its reply begins."""
+SPEED = 50.0
+"""Output tokens that are assumed to come in a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The cost of one judge in one phase. Tokens are estimated at four characters each."""
+    """The cost of one judge in one phase; `usd` is None where no price is set.
+
+    Tokens per call are those of the certificate's votes where they are this judge's (`recorded`), else
+    estimated at four characters each.
+    """
 
     phase: str
     judge: str
@@ -59,8 +70,9 @@ class Estimate:
     calls: int
     input_tokens: int
     output_tokens: int
-    usd: float
+    usd: float | None
     minutes: float
+    recorded: bool = False
 
 
 async def _run_cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
@@ -79,7 +91,7 @@ def _open_cascade(config: Config, judges: Sequence[Judge]) -> Cascade:
     scorer, names = Scorer(task, estimator), {judge.name for judge in config.judges}
     try:
         certificate = read_certificate(config.folder)
-    except NoCertificate:
+    except (NoCertificate, CertificateMismatch):
         certificate = None
     if certificate is not None:
         bound = certificate.estimator, certificate.task, {seal.judge for seal in certificate.judges}
@@ -110,30 +122,63 @@ def _simulated_backend(config: Config, table: AskedTable) -> Backend:
 def _estimates(
     config: Config, phase: str, judgments: Sequence[Judgment], items: int, sample: int, *, batch: bool
 ) -> tuple[Estimate, ...]:
-    scale = items / max(1, sample)
+    scale, recorded = items / max(1, sample), _recorded_usage(config)
     estimates = []
     for table in config.judges:
         mine = [judgment for judgment in judgments if judgment.judge == table.name]
         usage = sum((judgment.usage for judgment in mine), Usage())
-        calls, usd = round(usage.calls * scale), sum(judgment.cost for judgment in mine) * scale
-        minutes = calls * LATENCY / (table.concurrency if isinstance(table, OpenAIJudge) else 1) / 60
+        usd, calls = sum(judgment.cost for judgment in mine) * scale, usage.calls * scale
+        seen = recorded.get((table.name, mine[0].fingerprint)) if mine else None
+        tokens = usage.input_tokens * scale, usage.output_tokens * scale
+        if seen is not None:
+            tokens = calls * seen.input_tokens / seen.calls, calls * seen.output_tokens / seen.calls
+            cached = round(calls * seen.cached_tokens / seen.calls)
+            usd = tariff(table.price).cost(Usage(round(calls), round(tokens[0]), cached, round(tokens[1])))
+        minutes = _minutes(table, calls, *tokens)
         if batch and isinstance(table, OpenAIJudge):
             usd, minutes = usd * table.batch_discount, BATCH_MINUTES if calls else 0.0
-        tokens = round(usage.input_tokens * scale), round(usage.output_tokens * scale)
-        judged = round(len(mine) * scale)
-        estimates.append(Estimate(phase, table.name, judged, calls, *tokens, usd, minutes))
+        judged, called, read, written = (round(each) for each in (len(mine) * scale, calls, *tokens))
+        known = usd if table.has_price else None
+        estimates.append(
+            Estimate(phase, table.name, judged, called, read, written, known, minutes, seen is not None)
+        )
     return tuple(estimates)
+
+
+def _recorded_usage(config: Config) -> Mapping[tuple[str, str], Usage]:
+    """The usage of the certificate's votes, by judge and fingerprint, where calls are known."""
+    path, used = config.folder / CERTIFICATE_VOTES, dict[tuple[str, str], Usage]()
+    if path.exists():
+        for _, row in read_rows(path, Judgment).rows:
+            key = (row.judge, row.fingerprint)
+            used[key] = used.get(key, Usage()) + row.usage
+    return {key: usage for key, usage in used.items() if usage.calls and usage.input_tokens}
+
+
+def _minutes(table: JudgeTable, calls: float, input_tokens: float, output_tokens: float) -> float:
+    """How long the calls take: their length, what is open at once, and the limits of the rate."""
+    if isinstance(table, ReplayJudge | ClassicalJudge | MockJudge | SimulatedJudge):
+        return 0.0
+    seconds = calls * LATENCY + output_tokens / SPEED
+    least = seconds / int(getattr(table, "concurrency", 1)) / 60
+    limits: tuple[tuple[float, float | None], ...] = (
+        (calls, getattr(table, "requests_per_minute", None)),
+        (input_tokens + output_tokens, getattr(table, "tokens_per_minute", None)),
+    )
+    return max([least, *(needed / limit for needed, limit in limits if limit is not None)])
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The cost of one phase, and about how many of its items the budget covers."""
+    """The cost of one phase without the judges that have no price, and about how many of its items the budget
+    covers."""
 
     phase: str
     items: int
     calls: int
     usd: float
     covered: int
+    unpriced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +210,20 @@ class DryRun:
                 row.phase,
                 row.judge,
                 *(f"{count:,}" for count in counts),
-                f"{row.usd:.4f}",
+                "unknown" if row.usd is None else f"{row.usd:.4f}",
                 f"{row.minutes:.1f}",
             )
             for row in self.estimates
             for counts in [(row.items, row.calls, row.input_tokens, row.output_tokens)]
         ]
-        pace = "answers of a Batch API within a day" if self.batch else "one second per call"
+        pace = f"{LATENCY:g} second per call and for {SPEED:g} output tokens"
+        pace = "answers of a Batch API within a day" if self.batch else pace
+        tokens = "four characters per token, which hidden reasoning exceeds"
+        if any(row.recorded for row in self.estimates):
+            named = dict.fromkeys(row.judge for row in self.estimates if row.recorded)
+            tokens = f"tokens per call of {', '.join(named)} as in the certificate's votes"
         return [
-            f"Dry run: votes of simulated judges; four characters per token, {pace}.",
+            f"Dry run: votes of simulated judges; {tokens}; {pace}.",
             *table_lines(titles, rows, "<<>>>>>>"),
             *map(self._describe, self.totals),
         ]
@@ -181,13 +231,16 @@ class DryRun:
     def _total(self, phase: str) -> Total:
         rows = [row for row in self.estimates if row.phase == phase]
         items, calls = max(row.items for row in rows), sum(row.calls for row in rows)
-        usd = sum(row.usd for row in rows)
+        usd = sum(row.usd or 0.0 for row in rows)
+        unpriced = tuple(row.judge for row in rows if row.usd is None and row.calls)
         limits = ((self.usd, usd), (self.calls, calls))
         share = min([1.0, *(limit / needed for limit, needed in limits if limit is not None and needed > 0)])
-        return Total(phase, items, calls, usd, int(items * share))
+        return Total(phase, items, calls, usd, int(items * share), unpriced)
 
     def _describe(self, total: Total) -> str:
         needed = f"{total.phase}: {total.usd:.4f} USD and {total.calls:,} calls in all"
+        if total.unpriced:
+            needed += f" (price unknown: {', '.join(total.unpriced)})"
         limits = [] if self.usd is None else [f"{self.usd:g} USD"]
         limits += [] if self.calls is None else [f"{self.calls:,} calls"]
         if not limits:

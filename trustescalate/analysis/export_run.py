@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trustescalate.calibration.evidence import must_rest_on_evidence
+from trustescalate.calibration.files import read_certificate
 from trustescalate.cascade.run_folder import load_run
 from trustescalate.config import Config, OpenAIJudge
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import NotMeasurable, UsageError
+from trustescalate.errors import NoCertificate, NotMeasurable, UsageError
 from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
@@ -66,6 +69,9 @@ def export_run(
     """
     data = load_dataset(config)
     run = load_run(config.folder, data, run_id)
+    with suppress(NoCertificate):
+        read_certificate(config.folder)
+    must_rest_on_evidence(config, data, run.header.certificate)
     export = Export(run, export_rows(run, only, blind=blind), blind)
     if format_name == BATCH:
         written = _batch_target(config, data, judge, blind=blind)

@@ -37,6 +37,7 @@ from trustescalate.records import (
     TaskKind,
     Usage,
 )
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest, encode, write_atomically
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.report.terminal import table_lines
@@ -55,12 +56,14 @@ class ProbePlan:
     attacks: int
     calls: int
     usd: float
+    unpriced: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For a terminal."""
         return [
             f"{self.attacks} attacks and controls in {self.items} items: at most {self.calls:,} calls, "
             f"about {self.usd:.4f} USD"
+            + (f" (price unknown: {', '.join(self.unpriced)})" if self.unpriced else "")
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,7 +118,8 @@ def plan_probe(config: Config, items: int = 5, families: Sequence[str] = ()) -> 
             room = table.max_tokens or MAX_TOKENS[table.mode]
             usd += draws * tariff(table.price).cost(Usage(1, size, 0, room))
             calls += draws
-    return ProbePlan(len(rows), len(chosen), calls, usd)
+    unpriced = tuple(table.name for table in config.judges if not table.has_price)
+    return ProbePlan(len(rows), len(chosen), calls, usd, unpriced)
 
 
 async def probe(
@@ -166,7 +170,7 @@ def read_probe(folder: Path) -> Probe | None:
     """Read the last probe; None without one. Raises DataError for an invalid file."""
     path = folder / PROBE
     try:
-        return decode(path.read_bytes(), Probe)
+        return decode(read_whole(path), Probe)
     except FileNotFoundError:
         return None
     except ValueError as error:

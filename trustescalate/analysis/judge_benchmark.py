@@ -5,7 +5,7 @@ The benchmark is no certificate: judges chosen by these figures must be certifie
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,22 +21,39 @@ from trustescalate.analysis.judge_measures import (
     selective_coverage,
 )
 from trustescalate.calibration.files import CERTIFICATE_VOTES
+from trustescalate.calibration.judge_findings import (
+    Confusion,
+    confusion_matrix,
+    draws_alike,
+    findings,
+    surest_disagreements,
+)
 from trustescalate.calibration.prepare import record_choice, select_rows
 from trustescalate.calibration.votes import confidence
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.config import AskedTable, BudgetTable, CallableJudge, Config
+from trustescalate.config import BudgetTable, Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, stated_labels
 from trustescalate.errors import NotMeasurable
-from trustescalate.judges.base import Backend, Judge, no_model
+from trustescalate.judges.base import Judge
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.registry import open_backend, open_judges
-from trustescalate.records import Item, Judgment, Task, TaskKind, Usage
+from trustescalate.records import (
+    Disagreement,
+    Item,
+    Judgment,
+    Label,
+    SampleReply,
+    Task,
+    TaskKind,
+    Usage,
+    sample_replies,
+)
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks, Progress
 from trustescalate.records.votes import Enough
+from trustescalate.report.failed_votes import failed_votes_lines
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.agreement import leave_one_out_agreement
 from trustescalate.stats.bounds import IntArray, clopper_pearson_interval
@@ -47,6 +64,7 @@ RowsFrom = Literal["dev", "certify"]
 INTERVAL_DELTA = 0.05
 SPENT = "these rows are for certification: judges chosen by these figures must be certified on others"
 THOUSAND = 1000
+NO_VERDICT = "no verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +75,8 @@ class Standing:
     `certified` is the share that a test on these rows would release, None if none passes. `flips` of
     `flippable` verdicts of one prompt change with the order. `position_lean` is the position bias,
     `length_lean` the length bias, both differences in share, None if not measurable. `seconds` are wall time
-    with all judges at work; None for recorded or cached votes.
+    with all judges at work; None for recorded or cached votes. `usd` is None where no price is set.
+    `confusion` and `surest` are as in `JudgeDiagnostics`; `findings` say what is wrong with the judge.
     """
 
     judge: str
@@ -75,8 +94,12 @@ class Standing:
     length_lean: float | None
     votes: int
     failures: Mapping[str, int]
+    samples: Mapping[str, Sequence[SampleReply]]
+    confusion: Confusion
+    surest: tuple[Disagreement, ...]
+    findings: tuple[str, ...]
     tokens: float
-    usd: float
+    usd: float | None
     seconds: float | None
 
 
@@ -98,6 +121,7 @@ class Bench:
     n: int
     alpha: float
     delta: float
+    labels: tuple[Label, ...]
     recorded: bool
     standings: tuple[Standing, ...]
     baselines: tuple[Baseline, ...]
@@ -111,12 +135,25 @@ class Bench:
         """For a terminal."""
         head, *rows = self._table()
         failed = [
-            f"  {row.judge}: {count:,} of {row.votes:,} votes failed: {reason}"
+            text
             for row in self._once()
-            for reason, count in row.failures.items()
+            for text in failed_votes_lines(row.judge, row.votes, row.failures, row.samples)
         ]
         table = table_lines(head, rows, "<" + ">" * (len(head) - 1))
-        return [*self._intro(), *table, *failed, *self._outro()]
+        return [*self._intro(), *table, *failed, *self._details(), *self._outro()]
+
+    def _details(self) -> Iterable[str]:
+        """What is wrong with each judge, its confusion matrix and its surest disagreements."""
+        for row in self._once():
+            yield from (f"  {row.judge} {sentence}" for sentence in row.findings)
+        for row in self._once():
+            columns = [f"human labels by verdict of {row.judge}", *self.labels, "none"]
+            named = zip((*self.labels, "no majority"), row.confusion, strict=True)
+            cells = [[name, *(f"{n:,}" for n in counts)] for name, counts in named if any(counts)]
+            yield from table_lines(columns, cells, "<" + ">" * (len(columns) - 1))
+            for one in row.surest:
+                human = one.human or "no majority"
+                yield f"  {one.item_id}: {one.verdict} with a score of {one.score:.2f}, people {human}"
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
@@ -153,8 +190,7 @@ class Bench:
                 [
                     row.judge,
                     row.estimator,
-                    _percent(row.agreements / row.n),
-                    _range(row.interval),
+                    *([NO_VERDICT, "—"] if row.ece is None else _agreement(row)),
                     _plain(row.auroc),
                     _plain(row.ece),
                     _percent(row.alone),
@@ -164,7 +200,7 @@ class Bench:
                     _signed(row.length_lean),
                     _percent(failed / row.votes) if row.votes else "—",
                     f"{row.tokens:,.0f}",
-                    f"{row.usd:.4f}",
+                    "unknown" if row.usd is None else f"{row.usd:.4f}",
                     "—" if row.seconds is None else f"{row.seconds:.1f}",
                 ]
             )
@@ -205,43 +241,12 @@ async def bench(
         len(items),
         config.guarantee.alpha,
         config.guarantee.delta,
+        task.labels,
         recorded,
         tuple(standings),
         tuple(_measure_baselines(task, data, items, answers)),
         SPENT if rows == "certify" else "",
     )
-
-
-def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
-    """Return name, backend, fingerprint and price of each judge; call and load no model."""
-    data = load_dataset(config)
-    roles = select_rows(config, data).roles
-
-    def opened(table: AskedTable, notice: Callable[[str], None]) -> Backend:
-        return open_backend(table, notice, config.folder) if isinstance(table, CallableJudge) else _NoModel()
-
-    judges, _ = open_judges(
-        config,
-        exemplars_of(config, data, roles["exemplars"]),
-        wrap=lambda ask, *_: ask,
-        notice=hooks.notice,
-        opened=opened,
-        rows=fitting_rows(config, data, roles),
-    )
-    prices = [table.price.model_dump(exclude_none=True, exclude_defaults=True) for table in config.judges]
-    return [
-        {
-            "name": judge.name,
-            "backend": table.backend,
-            "fingerprint": judge.fingerprint,
-            "price": ", ".join(f"{what} {usd:g}" for what, usd in price.items()) or "free",
-        }
-        for judge, table, price in zip(judges, config.judges, prices, strict=True)
-    ]
-
-
-class _NoModel:
-    complete = staticmethod(no_model)
 
 
 Judged = dict[str, list[Judgment]]
@@ -334,13 +339,16 @@ def _measure_judge(
     votes = [vote for row in judgments for vote in row.votes]
     usage = sum((vote.usage for vote in votes), Usage())
     flips, flippable = order_flips(task, judgments)
+    priced = all(table.has_price for table in config.judges if table.name == name)
+    area = auroc(score[decided], right[decided])
+    confusion = confusion_matrix(label, truth, len(task.labels))
     return Standing(
         judge=name,
         estimator=estimator,
         n=len(items),
         agreements=agreements,
         interval=clopper_pearson_interval(agreements, len(items), INTERVAL_DELTA),
-        auroc=auroc(score[decided], right[decided]),
+        auroc=area,
         ece=expected_calibration_error(score[decided], right[decided]),
         alone=selective_coverage(score, right, guarantee.alpha),
         certified=certified_coverage(score, label, truth, guarantee.alpha, guarantee.delta),
@@ -350,8 +358,12 @@ def _measure_judge(
         length_lean=length_bias(task, items, label, truth),
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure).items())),
+        samples=sample_replies(judgments),
+        confusion=confusion,
+        surest=surest_disagreements([item.id for item in items], score, label, truth, right, task.labels),
+        findings=tuple(findings(task.labels, confusion, area, *draws_alike(judgments))),
         tokens=(usage.input_tokens + usage.output_tokens) / len(items) * THOUSAND,
-        usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND,
+        usd=sum(vote.cost for vote in votes) / len(items) * THOUSAND if priced else None,
         seconds=None if seconds is None else seconds * THOUSAND,
     )
 
@@ -383,6 +395,10 @@ def _measure_baselines(
     if human is not None:
         name = "human leave-one-out agreement"
         yield Baseline(name, human.comparisons, human.agreements, human.interval)
+
+
+def _agreement(row: Standing) -> list[str]:
+    return [_percent(row.agreements / row.n), _range(row.interval)]
 
 
 def _percent(share: float) -> str:

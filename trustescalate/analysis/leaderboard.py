@@ -26,7 +26,7 @@ from trustescalate.config import LeaderboardTable
 from trustescalate.records import Annotation, Correlation, Item, Run, Standing, Standings
 from trustescalate.records.item_fields import value_of
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.inference import Mean, Survey, coarse_strata, ppi_mean
+from trustescalate.stats.inference import Mean, Survey, coarse_strata, ppi_mean, too_few
 from trustescalate.stats.leaderboard import Games, bradley_terry, mean_leaderboard, rank_correlation
 
 Ends = tuple[float, float]
@@ -167,6 +167,8 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Rankin
     board = mean_leaderboard(list(surveys.values()), INTERVAL_DELTA)
     delta = simultaneous(INTERVAL_DELTA, len(surveys))
     alone = [_alone(survey, delta) for survey in surveys.values()]
+    # Strata can be too thin where all labels together are enough: then their limits are infinite.
+    usable = np.array([mean.usable for mean in alone]) & np.isfinite(board.low)
     models = tuple(
         Standing(
             name,
@@ -174,17 +176,17 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Rankin
             labels=len(survey.label),
             estimate=within(float(board.estimate[k]), ends),
             interval=(within(float(board.low[k]), ends), within(float(board.high[k]), ends))
-            if alone[k].usable
+            if usable[k]
             else None,
             label_only=informative(alone[k].label_only, ends),
-            usable=alone[k].usable,
-            reason=alone[k].reason,
+            usable=bool(usable[k]),
+            reason=alone[k].reason or ("" if usable[k] else too_few(survey)),
             by_judges=float(survey.prediction.mean()),
             by_people=float(survey.label.mean()),
         )
         for k, (name, survey) in enumerate(surveys.items())
     )
-    return _Ranking(models, _separated(board.above, list(surveys.values()), alone, ends))
+    return _Ranking(models, _separated(board.above, list(surveys.values()), usable, ends))
 
 
 def _survey(entries: Sequence[Entry], name: str, stratified: bool, ends: Ends) -> Survey | None:
@@ -219,7 +221,7 @@ def _alone(survey: Survey, delta: float) -> Mean:
     return ppi_mean(survey._replace(stratum=None, cluster=None if single else survey.cluster), delta)
 
 
-def _separated(above: BoolArray, surveys: Sequence[Survey], alone: Sequence[Mean], ends: Ends) -> BoolArray:
+def _separated(above: BoolArray, surveys: Sequence[Survey], usable: BoolArray, ends: Ends) -> BoolArray:
     """Return which model is better than which; with few labels, only if label-only limits do not overlap.
 
     Both comparisons fail with the same small probability in each pair, so all hold simultaneously.
@@ -228,7 +230,6 @@ def _separated(above: BoolArray, surveys: Sequence[Survey], alone: Sequence[Mean
     each = simultaneous(INTERVAL_DELTA, m * (m - 1) // 2) / 2
     limits = [informative(_alone(survey, each).label_only, ends) for survey in surveys]
     apart = np.array([[limits[i][0] > limits[j][1] for j in range(m)] for i in range(m)])
-    usable = np.array([mean.usable for mean in alone])
     return np.asarray(np.where(usable[:, None] & usable, above, apart), dtype=np.bool_)
 
 

@@ -19,12 +19,12 @@ from trustescalate.analysis.monitor_state import (
     STATE,
     State,
     Used,
-    certificate_digest,
     is_error,
     item_digest,
     read_certified,
     read_state,
 )
+from trustescalate.calibration.ledger import undated
 from trustescalate.calibration.losses import losses
 from trustescalate.cascade.run_folder import load_run, run_ids
 from trustescalate.config import Config
@@ -233,7 +233,7 @@ def _released_verdicts(config: Config, certificate: Certificate, run_id: str | N
     data = load_dataset(config)
     for name in run_ids(config.folder) if run_id is None else [run_id]:
         run = load_run(config.folder, data, name)
-        if certificate_digest(run.header.certificate) != certificate_digest(certificate):
+        if undated(run.header.certificate) != undated(certificate):
             if run_id is not None:
                 raise CertificateMismatch(
                     f"run {run.header.id} was made under another certificate", "name a run of this one"
@@ -251,7 +251,7 @@ def _count_audit(
     state: State, certificate: Certificate, notes: Sequence[Annotation], released: Released, path: Path
 ) -> tuple[State, Mapping[str, int]]:
     lost = losses(certificate.task, certificate.label_policy, notes)
-    mark = certificate_digest(certificate)
+    mark = undated(certificate)
     spent = {item_id for ids in certificate.roles.values() for item_id in ids}
     known = {(used.item, used.content) for used in state.audit}
     drawn = {note.item_id for note in sampled(notes)}
@@ -281,7 +281,7 @@ def _count_audit(
 
 def _sequence(certificate: Certificate, start: int) -> Iterator[str]:
     """Yield certification rows drawn with replacement, in an order that the certificate determines."""
-    ids, mark = certificate.roles["certify"], certificate_digest(certificate)
+    ids, mark = certificate.roles["certify"], undated(certificate)
     while True:
         yield ids[int(digest("anchor", mark, start), 16) % len(ids)]
         start += 1
@@ -295,7 +295,7 @@ def _count_anchors(
     name = run.header.id
     if name in state.anchor_runs:
         return state
-    if certificate_digest(run.header.certificate) != certificate_digest(certificate):
+    if undated(run.header.certificate) != undated(certificate):
         raise CertificateMismatch(
             f"run {name} was made under another certificate", "judge the anchors again under this one"
         )
@@ -304,7 +304,7 @@ def _count_anchors(
     if "--no-cache" not in run.header.command.split():
         hooks.notice(f"run {name} was made without --no-cache: cache hits show no judge drift")
     lost = losses(certificate.task, certificate.label_policy, data.annotations)
-    mark = certificate_digest(certificate)
+    mark = undated(certificate)
     texts = {item.id: item for item in data.items}
     judged = {item.id: item for item in run.items}
     decided = {decision.item_id: decision.label for decision in run.decisions}

@@ -1,14 +1,18 @@
 """Read the labels that `monitor` has counted under a certificate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
+from trustescalate.calibration.ledger import undated
 from trustescalate.cascade.runner import must_certify
 from trustescalate.config import Config
+from trustescalate.data.dataset import load_dataset
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, UsageError
 from trustescalate.records import STRICT, Certificate, Item, Json
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest
 
 STATE = "monitor.json"
@@ -48,6 +52,7 @@ def read_certified(config: Config) -> Certificate:
     """Read the certificate. Raises NoCertificate without one, NotMeasurable if it releases human labels."""
     certificate = read_certificate(config.folder)
     must_certify(certificate, certificate.claim, certificate.alpha, certificate.delta)
+    must_rest_on_evidence(config, load_dataset(config), certificate)
     if certificate.batch is not None and certificate.batch.release_human_labels:
         raise NotMeasurable(
             "release_human_labels: the guarantee covers human labels and verdicts of its batch together, and "
@@ -57,18 +62,13 @@ def read_certified(config: Config) -> Certificate:
     return certificate
 
 
-def certificate_digest(certificate: Certificate) -> str:
-    """Return a digest of the certificate without its date."""
-    return digest(replace(certificate, created=""))
-
-
 def read_state(config: Config, certificate: Certificate, level: float | None) -> State:
     """Read monitor.json, or start a state. Raises if it is invalid, or of another certificate or level."""
-    path, mark = config.folder / STATE, certificate_digest(certificate)
+    path, mark = config.folder / STATE, undated(certificate)
     if level is not None and not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
     try:
-        state = decode(path.read_bytes(), State)
+        state = decode(read_whole(path), State)
     except FileNotFoundError:
         return State(STATE_SCHEMA, mark, LEVEL if level is None else level)
     except ValueError as error:

@@ -5,6 +5,7 @@ taken before a label is read, so a certificate shows that no choice depends on t
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -23,17 +24,17 @@ from trustescalate.calibration.group_guarantees import (
 )
 from trustescalate.calibration.losses import losses
 from trustescalate.calibration.no_certificate import explain_no_certificate
-from trustescalate.calibration.policy_tests import Tested, kind_of, run_test, shift_radius
+from trustescalate.calibration.policy_tests import Tested, kind_of, run_test
 from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, labels_digest
 from trustescalate.calibration.region import must_be_laid_out, recount, region_record
+from trustescalate.calibration.retest import radius_of, simultaneous_limits
 from trustescalate.calibration.scoring import pooling_record, scorer_of
 from trustescalate.data.labels import contested_ties, dropped_ties, majority, skipped
 from trustescalate.records import (
     Annotation,
     Batch,
     Certificate,
-    Checkpoint,
     GroupGuarantee,
     Item,
     JudgeBinding,
@@ -42,11 +43,8 @@ from trustescalate.records import (
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pooling import Votes
 from trustescalate.stats.region import expected_among, truncated
-from trustescalate.stats.risk_limits import simultaneous_risk_upper
 
 CERTIFICATE_SCHEMA = 1
-CHECKPOINTS = 16
-"""So many policies have a limit on their risk: each one more widens the limits of all."""
 _METHODS: Mapping[str, Literal["betting", "clusters"]] = {"betting": "betting", "clusters": "clusters"}
 
 
@@ -115,6 +113,7 @@ def calibrate(
         path=protocol.rule.path,
         procedure="fixed_sequence" if protocol.tierwise else protocol.rule.procedure,
         prefer=protocol.rule.prefer,
+        abstention_price=protocol.rule.abstention_price,
         estimator=protocol.estimator,
         task=task,
         label_policy=protocol.reference,
@@ -143,8 +142,6 @@ def calibrate(
         if plan is None
         else next((pooling_record(s) for s in plan.readings if s is not None), None),
         batch=_batch_record(protocol, batch_digest, judged, notes) if batch else None,
-        radius=_radius(protocol, result),
-        band=_simultaneous_limits(protocol, result),
         group_by=None if protocol.groups is None else protocol.groups.by,
         groups=groups,
         left_out=leave_out(protocol, rows, aligned, plan),
@@ -163,7 +160,9 @@ def calibrate(
         overall=calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )
-    return keep_scored_rows(certificate, aligned) if expected else certificate
+    if expected:
+        return keep_scored_rows(certificate, aligned)
+    return replace(certificate, radius=radius_of(certificate), band=simultaneous_limits(certificate))
 
 
 def _rows_of_all(protocol: Protocol, aligned: Aligned) -> Aligned:
@@ -186,26 +185,6 @@ def _restrict(protocol: Protocol, plan: Plan | None) -> Plan | None:
 def _bind(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> JudgeBinding:
     votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
     return JudgeBinding(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
-
-
-def _radius(protocol: Protocol, result: Tested) -> float | None:
-    """The least radius of the tests that the guarantee rests on: one, or on a tierwise path one a tier."""
-    if result.chosen is None or kind_of(protocol) != "exact":
-        return None
-    used = [test for test in result.tests if test.rejected]
-    return shift_radius(used if protocol.tierwise else [result.tests[result.chosen]], protocol.rule.alpha)
-
-
-def _simultaneous_limits(protocol: Protocol, result: Tested) -> tuple[Checkpoint, ...]:
-    """Limits on evenly spaced policies of the path. Places alone decide which: no label, and no count."""
-    size = len(result.tests)
-    # Policies are shown with the share of the rows that they accept: of a region's, that is no coverage.
-    if kind_of(protocol) != "exact" or protocol.tierwise or protocol.region or size == 0:
-        return ()
-    places = np.unique(np.linspace(0, size - 1, min(size, CHECKPOINTS)).round().astype(np.int64))
-    errors, accepted = np.array([(test.errors, test.accepted) for test in result.tests])[places].T
-    upper = simultaneous_risk_upper(errors, accepted, protocol.level)
-    return tuple(Checkpoint(int(test), float(limit)) for test, limit in zip(places, upper, strict=True))
 
 
 def _batch_record(

@@ -8,10 +8,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trustescalate.calibration.judge_findings import (
+    confusion_matrix,
+    draws_alike,
+    surest_disagreements,
+)
 from trustescalate.calibration.losses import is_binary, losses, right_or_wrong
 from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.data.labels import stated_labels
-from trustescalate.records import Against, Annotation, Bin, HumanAgreement, JudgeDiagnostics, Judgment, Task
+from trustescalate.records import (
+    Against,
+    Annotation,
+    Bin,
+    HumanAgreement,
+    JudgeDiagnostics,
+    Judgment,
+    Task,
+    sample_replies,
+)
 from trustescalate.stats.agreement import cohen_kappa, leave_one_out_agreement
 from trustescalate.stats.bounds import BoolArray, FloatArray
 from trustescalate.stats.calibration import auroc, brier_score, expected_calibration_error, reliability
@@ -41,6 +55,8 @@ def diagnose(
         correct = right_or_wrong(label[:, None], rows.losses[judged_rows])[:, 0] == 0
     both = spoken & (truth >= 0)
     votes = [vote for item_id in rows.ids if item_id in judged for vote in judged[item_id].votes]
+    ids = [item_id for item_id in rows.ids if item_id in judged]
+    drawn, alike = draws_alike(judged[item_id] for item_id in ids)
     units, agreements = clusters_of(protocol), int(correct.sum())
     cluster = None if units is None else np.array([units[i] for i in rows.ids], dtype=np.int64)[judged_rows]
     return JudgeDiagnostics(
@@ -56,6 +72,11 @@ def diagnose(
         votes=len(votes),
         failures=dict(sorted(Counter(vote.failure for vote in votes if vote.failure is not None).items())),
         cost=float(rows.costs[judged_rows, tier].mean()) if judged_rows.any() else 0.0,
+        samples=sample_replies(judged[item_id] for item_id in rows.ids if item_id in judged),
+        confusion=confusion_matrix(label, truth, len(protocol.task.labels)),
+        surest=surest_disagreements(ids, score, label, truth, correct, protocol.task.labels),
+        drawn=drawn,
+        alike=alike,
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from trustescalate.calibration.policy_tests import policy_tests, read_rows, shift_radius
+from trustescalate.calibration.policy_tests import policy_tests, read_rows
 from trustescalate.calibration.protocol import Aligned, GroupRule, Protocol
+from trustescalate.calibration.retest import shift_radius
 from trustescalate.records import GroupGuarantee, LeftOut, Unseen
 from trustescalate.stats.bounds import IntArray, clopper_pearson_lower
 from trustescalate.stats.certify import Certified

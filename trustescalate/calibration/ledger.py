@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from trustescalate.calibration.protocol import Judged, Protocol, labels_digest
 from trustescalate.errors import CertificateMismatch, DataError, UsageError
-from trustescalate.records import STRICT, Annotation, Attempt, Certificate, Item, Json
+from trustescalate.records import STRICT, Annotation, Certificate, Item, Json
 from trustescalate.records.appending import append, lock
 from trustescalate.records.jsonl import canonical, digest, encode, read_appended, to_python, truncate_torn
 
@@ -68,7 +68,8 @@ class Line:
 
     `previous` is the digest of the line before. A test has a `number`, a `share` of delta, and digests of its
     `protocol`, of the `votes` that it reads, and of its `rows` with their labels. An outcome names the `test`
-    by the digest of its line. A choice names the `command` that read the labels of `rows`.
+    by the digest of its line, and the `certificate` by its digest without its date. A choice names the
+    `command` that read the labels of `rows`.
     """
 
     previous: str
@@ -82,6 +83,7 @@ class Line:
     interim: Interim | None = None
     test: str = ""
     outcome: Literal["certified", "expected", "none", ""] = ""
+    certificate: str = ""
     command: str = ""
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
@@ -259,13 +261,20 @@ def must_hold(ledger: Ledger, certificate: Certificate, rows: Iterable[str]) -> 
 # ── what is written ──────────────────────────────────────────────────────────────────────────────
 
 
-def enter_outcome(
-    ledger: Ledger, attempt: Attempt, outcome: Literal["certified", "expected", "none"]
-) -> Ledger:
-    """Write down the outcome of a test, once."""
-    if any(line.test == attempt.ledger for line in ledger.lines):
+def enter_outcome(ledger: Ledger, certificate: Certificate) -> Ledger:
+    """Write down the outcome of a test and the certificate that states it, once."""
+    assert certificate.attempt is not None
+    test, mark = certificate.attempt.ledger, undated(certificate)
+    if any((line.test, line.certificate) == (test, mark) for line in ledger.lines):
         return ledger
-    return ledger.add(Line(previous=ledger.last, event="outcome", test=attempt.ledger, outcome=outcome))
+    return ledger.add(
+        Line(previous=ledger.last, event="outcome", test=test, outcome=certificate.status, certificate=mark)
+    )
+
+
+def undated(certificate: Certificate) -> str:
+    """The digest of a certificate without its date: that of the same test made again."""
+    return replace(certificate, created="").digest
 
 
 def enter_choice(ledger: Ledger, command: str, labels: Labels) -> Ledger:

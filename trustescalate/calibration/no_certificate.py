@@ -1,13 +1,14 @@
 """Explain why there is no certificate, and what would help."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil
 
 import numpy as np
 
 from trustescalate.calibration.losses import is_binary
 from trustescalate.calibration.protocol import Aligned, Protocol
+from trustescalate.errors import NotMeasurable
 from trustescalate.records import PolicyTest
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.clusters import cluster_pvalue
@@ -43,19 +44,56 @@ def explain_no_certificate(
     return _explain(protocol, aligned, len(tests)), advice
 
 
-def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, floor = len(aligned.truth), _fewest_rows(protocol)
+def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:
+    """Raise NotMeasurable where these labelled rows could certify nothing, whatever the judges answer.
+
+    An interim analysis is let through, since the next one has more rows; so are guarantees by group, which
+    have a least number of rows of their own, and the claim "expected", which tests nothing.
+    """
+    if protocol.claim == "expected" or protocol.groups is not None or protocol.interim is not None:
+        return
+    few = _too_few_of_batch(protocol, len(rows)) if protocol.claim == "batch" else _too_few(protocol, rows)
+    if few is not None:
+        reason, advice = few
+        raise NotMeasurable(reason, f"{advice}; no model call was made, and nothing was replaced")
+
+
+def _too_few(protocol: Protocol, rows: Collection[str]) -> tuple[str, str] | None:
+    """Why these rows could not pass without one disagreement, and what would help; None where they could."""
+    n, floor = len(rows), label_floor(protocol.rule.alpha, protocol.level)
+    at = f"at alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g}"
     if n < floor:
         return (
-            f"{n} labelled rows cannot certify anything: at alpha = {protocol.rule.alpha:g} and delta = "
-            f"{protocol.level:g} even {floor - 1} rows without one disagreement would not be enough"
+            f"{n} labelled rows cannot certify anything: {at} even {floor - 1} rows without one disagreement "
+            "would not be enough",
+            f"label at least {floor} rows for certification, better three times as many",
         )
-    if _too_few_clusters(protocol, aligned):
+    if _too_few_clusters(protocol, rows):
         return (
-            f"{n} labelled rows in {_count_clusters(protocol, aligned)} clusters cannot certify anything: at "
-            f"alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g} not even without one "
-            "disagreement"
+            f"{n} labelled rows in {_count_clusters(protocol, rows)} clusters cannot certify anything: {at} "
+            "not even without one disagreement",
+            MORE_CLUSTERS,
         )
+    return None
+
+
+def _too_few_of_batch(protocol: Protocol, n: int) -> tuple[str, str] | None:
+    size, rule = len(protocol.batch), protocol.rule
+    if batch_pvalue(0, n, size, rule.alpha) <= rule.delta:
+        return None
+    return (
+        f"{n} labelled rows of a batch of {size} are too few: at alpha = {rule.alpha:g} and "
+        f"delta = {rule.delta:g} not even {n} rows without one disagreement would be enough",
+        f"raise [guarantee] label_budget: at least about {label_floor(rule.alpha, rule.delta)} rows to "
+        "certify with, better three times as many",
+    )
+
+
+def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
+    n, floor = len(aligned.truth), label_floor(protocol.rule.alpha, protocol.level)
+    few = _too_few(protocol, aligned.ids)
+    if few is not None:
+        return few[0]
     if _count_verdicts(aligned) < floor:
         return f"the judges gave usable verdicts on {_count_verdicts(aligned)} of {n} rows"
     what = "tiers" if protocol.tierwise else "policies"
@@ -66,18 +104,16 @@ def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
 
 
 def _advise(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    floor = _fewest_rows(protocol)
-    if len(aligned.truth) < floor:
-        return f"label at least {floor} rows for certification, better three times as many"
-    if _too_few_clusters(protocol, aligned):
-        return MORE_CLUSTERS
-    if _count_verdicts(aligned) < floor:
+    few = _too_few(protocol, aligned.ids)
+    if few is not None:
+        return few[1]
+    if _count_verdicts(aligned) < label_floor(protocol.rule.alpha, protocol.level):
         return NO_VERDICTS
     return _advise_from_tests(protocol, aligned, tests)
 
 
 def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    units = len(aligned.truth) if protocol.clusters is None else _count_clusters(protocol, aligned)
+    units = len(aligned.truth) if protocol.clusters is None else _count_clusters(protocol, aligned.ids)
     closest, needed = _find_closest(protocol, tests, units)
     if closest is None:
         return "label more rows, use better judges or clearer instructions, or allow a larger alpha"
@@ -151,22 +187,17 @@ def _is_exact(protocol: Protocol) -> bool:
     return protocol.clusters is None and is_binary(protocol.task, protocol.reference)
 
 
-def _fewest_rows(protocol: Protocol) -> int:
-    """The fewest rows with which anything could pass; of clusters it is the fewest of these."""
-    return label_floor(protocol.rule.alpha, protocol.level)
-
-
-def _count_clusters(protocol: Protocol, aligned: Aligned) -> int:
+def _count_clusters(protocol: Protocol, ids: Collection[str]) -> int:
     assert protocol.clusters is not None
-    known = set(aligned.ids)
+    known = set(ids)
     return sum(not known.isdisjoint(rows) for rows in protocol.clusters.rows)
 
 
-def _too_few_clusters(protocol: Protocol, aligned: Aligned) -> bool:
+def _too_few_clusters(protocol: Protocol, ids: Collection[str]) -> bool:
     """Whether the clusters could not pass if every row were released and right."""
     if protocol.clusters is None:
         return False
-    known = set(aligned.ids)
+    known = set(ids)
     sizes = np.array([len(known.intersection(rows)) for rows in protocol.clusters.rows])
     none = np.zeros_like(sizes)
     p_value = cluster_pvalue(sizes, none, protocol.rule.alpha, protocol.clusters.largest, protocol.level)
@@ -175,11 +206,9 @@ def _too_few_clusters(protocol: Protocol, aligned: Aligned) -> bool:
 
 def _explain_batch(protocol: Protocol, aligned: Aligned, tested: int) -> str:
     n, size = len(aligned.truth), len(protocol.batch)
-    if batch_pvalue(0, n, size, protocol.rule.alpha) > protocol.rule.delta:
-        return (
-            f"{n} labelled rows of a batch of {size} are too few: at alpha = {protocol.rule.alpha:g} and "
-            f"delta = {protocol.rule.delta:g} not even {n} rows without one disagreement would be enough"
-        )
+    few = _too_few_of_batch(protocol, n)
+    if few is not None:
+        return few[0]
     return (
         f"none of {tested} policies passed its test: with {n} of {size} rows labelled, disagreement with "
         f"people on this batch could not be shown to be at most {protocol.rule.alpha:g}"
@@ -187,13 +216,9 @@ def _explain_batch(protocol: Protocol, aligned: Aligned, tested: int) -> str:
 
 
 def _advise_batch(protocol: Protocol, aligned: Aligned) -> str:
-    n, size = len(aligned.truth), len(protocol.batch)
-    if batch_pvalue(0, n, size, protocol.rule.alpha) > protocol.rule.delta:
-        floor = label_floor(protocol.rule.alpha, protocol.rule.delta)
-        return (
-            f"raise [guarantee] label_budget: at least about {floor} rows to certify with, better three "
-            "times as many"
-        )
+    few = _too_few_of_batch(protocol, len(aligned.truth))
+    if few is not None:
+        return few[1]
     if not _count_verdicts(aligned):
         return NO_VERDICTS
     return (

@@ -13,13 +13,12 @@ from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.records import PolicyTest
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.batch import certify_batch
-from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_upper
+from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.certify import Certified, Table, certify_rows
 from trustescalate.stats.clusters import certify_clusters
 from trustescalate.stats.losses import certify_losses
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pooling import Rows, Votes
-from trustescalate.stats.shift import robustness_radius
 
 
 class Tested(NamedTuple):
@@ -177,13 +176,6 @@ def policy_tests(table: Table, plan: Plan | None, parts: IntArray | None = None)
             )
         )
     return tuple(tests)
-
-
-def shift_radius(tests: Sequence[PolicyTest], alpha: float) -> float | None:
-    """The robustness radius (`shift.robustness_radius`) of the weakest of these tests."""
-    upper = max(float(clopper_pearson_upper(test.errors, test.accepted, test.level)) for test in tests)
-    # A p-value that equals its level to the last bit may put its limit a rounding above alpha.
-    return robustness_radius(min(upper, alpha), alpha)
 
 
 def finite(thresholds: FloatArray) -> tuple[float | None, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from trustescalate import __version__
-from trustescalate.calibration.files import read_certificate
+from trustescalate.calibration.files import stored_certificate
 from trustescalate.calibration.ledger import Ledger, enter_choice, labels_of, must_hold, read_ledger
 from trustescalate.calibration.protocol import GroupRule, LeaveOut, Protocol, rule_of
 from trustescalate.calibration.region import applied_region
@@ -134,7 +134,7 @@ def current_ledger(folder: Path, certify: Iterable[str] = ()) -> Ledger:
     """The ledger. Raises CertificateMismatch where it is not the one of the certificate in place."""
     ledger = read_ledger(folder)
     with suppress(NoCertificate, DataError):  # nothing to hold it against, or nothing that can be read
-        must_hold(ledger, read_certificate(folder), certify)
+        must_hold(ledger, stored_certificate(folder), certify)
     return ledger
 
 

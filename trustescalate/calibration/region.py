@@ -19,6 +19,7 @@ from trustescalate.config import Config
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError
 from trustescalate.records import STRICT, Json, PolicyTest, Pooling, Region
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest, encode, to_python, write_atomically
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.paths import Plan
@@ -95,7 +96,7 @@ def read_region(folder: Path) -> RegionFile | None:
     """The region in place, None where there is none. Raises DataError for a file that cannot be read."""
     path = folder / REGION
     try:
-        region = decode(path.read_bytes(), RegionFile)
+        region = decode(read_whole(path), RegionFile)
     except FileNotFoundError:
         return None
     except ValueError as error:

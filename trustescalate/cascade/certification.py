@@ -1,12 +1,14 @@
 """Judge the calibration set, test every policy, and write the certificate."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from trustescalate.calibration.attempts import due_attempt, enter_test
 from trustescalate.calibration.calibrate import calibrate
 from trustescalate.calibration.files import write_certificate
 from trustescalate.calibration.ledger import enter_outcome, labels_of
+from trustescalate.calibration.losses import losses
+from trustescalate.calibration.no_certificate import must_suffice
 from trustescalate.calibration.prepare import (
     build_protocol,
     draw_batch,
@@ -25,8 +27,10 @@ from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.labels import without_labels
 from trustescalate.errors import DataError
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Item, Judgment
 from trustescalate.records.progress import Hooks, Progress
 
@@ -48,7 +52,8 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         bindings = [(judge.name, judge.fingerprint) for judge in panel.judges]
         grouped = any(item.group for item in items)
         protocol = build_protocol(config, data, selected, bindings, grouped=grouped)
-        due_attempt(ledger, protocol, labels, data.annotations, attempts)
+        attempt, _ = due_attempt(ledger, protocol, labels, data.annotations, attempts)
+        must_suffice(replace(protocol, attempt=attempt), _with_loss(protocol, data))
         if region is not None:
             must_follow_region(region, protocol)
         judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
@@ -61,10 +66,18 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         batch_digest="" if drawn is None else drawn.batch,
         items=by_id,
     )
-    enter_outcome(ledger, attempt, certificate.status)
-    certificate = replace(certificate, attempt=attempt)
+    inputs = judge_inputs(config, exemplars)
+    bound = tuple(replace(seal, inputs=inputs[seal.judge]) for seal in certificate.judges)
+    certificate = replace(certificate, attempt=attempt, judges=bound)
+    enter_outcome(ledger, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
+
+
+def _with_loss(protocol: Protocol, data: Dataset) -> Collection[str]:
+    """The rows that can be tested: in a batch all, else those whose labels say what each verdict loses."""
+    known = losses(protocol.task, protocol.reference, data.annotations)
+    return [row for row in protocol.tested if protocol.claim == "batch" or row in known]
 
 
 def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:
@@ -77,7 +90,7 @@ def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]
         must_be_labelled(drawn, data, config.folder)
     if not data.annotations:
         raise DataError(
-            [f"{config.path(config.data.annotations)}: no human labels"], "calibration needs some"
+            [f"{config.path(config.data.annotations)}: no human labels"], without_labels(config.folder)
         )
     must_be_human(config, data)
     if drawn is None:

@@ -56,8 +56,8 @@ async def open_cascade(config: Config, hooks: Hooks, asking: Asking) -> AsyncIte
         )
     data = load_dataset(config)
     certificate = read_certificate(config.folder)
-    must_be_asked_for(config, certificate)
+    must_be_asked_for(config, data, certificate)
     async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, certificate, panel.judges)
+        cascade = trusted(config, data, certificate, panel.judges)
         assert cascade is not None, "only claim = expected has none"
         yield CertifiedCascade(config, certificate, cascade, panel)

@@ -1,13 +1,14 @@
 """Open the judges of a configuration with cache and budget, and close them at the end."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
 from trustescalate.config import BudgetTable, Config, OpenAIJudge
@@ -25,8 +26,9 @@ from trustescalate.records.progress import Hooks
 if TYPE_CHECKING:
     from trustescalate.cascade.batch_requests import BatchQueue
 
-CACHE = ".trustescalate/cache.sqlite"
-BATCHES = ".trustescalate/batches"
+FOLDER = ".trustescalate"
+CACHE = f"{FOLDER}/cache.sqlite"
+BATCHES = f"{FOLDER}/batches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,17 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The judges, cheapest first, with their budget and the queue of batched requests."""
+    """The judges, cheapest first, with their budget and the queue of batched requests.
+
+    `opened` are the judges before their judgments are cached or they are fitted, `backends` their models.
+    """
 
     judges: list[Judge]
     budget: Budget
     deferred: "BatchQueue | None"
     in_flight: int
+    opened: Mapping[str, Judge]
+    backends: Mapping[str, Backend]
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
         """Answer all requests about these items in batches, for batched judges."""
@@ -74,8 +81,10 @@ async def open_panel(
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
+    hooks.before_asking()
     budget = Budget(limits.usd, limits.calls)
     emptied = None if asking.use_cache else TemporaryDirectory()
+    _ignore_in_git(config.folder / FOLDER)
     cache = Cache(Path(emptied.name) / "cache.sqlite" if emptied else config.folder / CACHE)
     names = iter(asked_names(config))
     deferred = _open_queue(config, hooks, cache, budget, asking.finish_live) if asking.batch else None
@@ -99,12 +108,15 @@ async def open_panel(
             rows=rows,
             functions=hooks.functions,
         )
+        opened = {judge.name: judge for judge in judges}
         judges = [_recalling(config, judge, cache) for judge in judges]
+        named = dict(zip(asked_names(config), backends, strict=True))
         if deferred is not None:
-            judges = deferred.seated(judges, dict(zip(asked_names(config), backends, strict=True)))
+            judges = deferred.seated(judges, named)
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
-        yield Panel(judges, budget, deferred, config.in_flight)
+        judges = [FirstBatch(judge) if judge.name in named else judge for judge in judges]
+        yield Panel(judges, budget, deferred, config.in_flight, opened, named)
     finally:
         if deferred is not None:
             await deferred.close()
@@ -115,6 +127,14 @@ async def open_panel(
         cache.close()
         if emptied:
             emptied.cleanup()
+
+
+def _ignore_in_git(folder: Path) -> None:
+    """Keep a folder of replies out of version control, by a file in it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".gitignore").open("x", encoding="utf-8") as file:
+            file.write("*\n")
 
 
 def _open_queue(
@@ -136,9 +156,7 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
     """Raise ConfigError for a budget in USD if a paid judge has no price."""
     free = [
-        judge.name
-        for judge in config.judges
-        if judge.backend in ("openai", "score") and not any(judge.price.model_dump().values())
+        judge.name for judge in config.judges if judge.backend in ("openai", "score") and not judge.has_price
     ]
     if limits.usd is not None and free:
         raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

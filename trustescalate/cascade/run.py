@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
+from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
 from trustescalate.cascade.batch import certified_items, decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
@@ -29,6 +30,7 @@ from trustescalate.errors import BudgetReached, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.progress import Hooks, Progress
 
@@ -52,9 +54,9 @@ async def run_items(
     data = load_dataset(config)
     folder = find_run(config.folder, resume) if resume else None
     certificate = folder.header.certificate if folder else read_certificate(config.folder)
-    must_be_asked_for(config, certificate)
+    must_be_asked_for(config, data, certificate)
     async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, certificate, panel.judges)
+        cascade = trusted(config, data, certificate, panel.judges)
         if folder is None:
             folder = _new_run(
                 config, hooks, certificate, _to_judge(config, data, certificate, items), command
@@ -108,19 +110,23 @@ def open_certified(
     return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
 
 
-def must_be_asked_for(config: Config, certificate: Certificate) -> None:
-    """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee]."""
+def must_be_asked_for(config: Config, data: Dataset, certificate: Certificate) -> None:
+    """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee] and its evidence."""
     guarantee = config.guarantee
     if guarantee.claim == "expected":
         must_expect(certificate, guarantee.alpha)
     else:
         must_certify(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
     must_certify_groups(certificate, config.groups.by, config.groups.alpha)
+    must_rest_on_evidence(config, data, certificate)
 
 
-def trusted(config: Config, certificate: Certificate, judges: Sequence[Judge]) -> Cascade | None:
+def trusted(
+    config: Config, data: Dataset, certificate: Certificate, judges: Sequence[Judge]
+) -> Cascade | None:
     """Return the certified cascade; None for the claim "expected", which escalates nothing."""
-    fitted = (config.task.task(), config.ensemble.estimator)
+    inputs = judge_inputs(config, exemplars_of(config, data, certificate.roles["exemplars"]))
+    fitted = (config.task.task(), config.ensemble.estimator, inputs)
     if certificate.status == "expected":
         must_fit(certificate, judges, *fitted)
         return None

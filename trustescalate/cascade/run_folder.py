@@ -7,10 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from trustescalate.calibration.files import must_follow
+from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import (
     decode,
     digest,
@@ -49,9 +52,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run. Raises UsageError without a header, DataError for a damaged one."""
+        """Open a run. Raises UsageError without a header or with a link out, DataError for a damaged one."""
+        must_hold_no_link_out(path.parent.parent, path)
         try:
-            header = decode((path / "run.json").read_bytes(), RunHeader)
+            header = decode(read_whole(path / "run.json"), RunHeader)
         except FileNotFoundError:
             raise UsageError(f"{path}: there is no run here", "`trustescalate run` creates one") from None
         except ValueError as error:
@@ -157,8 +161,8 @@ def run_path(folder: Path, run_id: str) -> Path:
 
 
 def run_ids(folder: Path) -> list[str]:
-    """Return the ids of all runs of a project folder, oldest first."""
-    paths = [path.parent for path in (folder / RUNS).glob("*/run.json")]
+    """Return the ids of all runs of a project folder, oldest first; a link to a run is none."""
+    paths = [path.parent for path in (folder / RUNS).glob("*/run.json") if not path.parent.is_symlink()]
     return [path.name for path in sorted(paths, key=_age)]
 
 
@@ -181,6 +185,7 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     run = folder.load()
     if items_digest(run.items) != run.header.items_digest:
         raise DataError([f"{folder.path / 'items.jsonl'}: was changed after the run"], "start a new run")
+    must_follow(folder.path / "run.json", run.header.certificate)
     used = used_items(run.header.certificate)
     texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}

@@ -7,17 +7,20 @@ decision, so the decisions are those of the full ensembles.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
 from trustescalate.judges.base import Ask, Judge, all_done
+from trustescalate.judges.fingerprints import Inputs, differences
 from trustescalate.records import (
     FAILURES,
     Certificate,
     Decision,
     Item,
+    JudgeBinding,
     Judgment,
     Reply,
     Request,
@@ -92,25 +95,41 @@ def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer:
     return replace(whole, group_by=certificate.group_by, groups=groups)
 
 
-def trusted_cascade(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> Cascade:
+def trusted_cascade(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    inputs: Mapping[str, Inputs] = MappingProxyType({}),
+) -> Cascade:
     """Build the cascade that a certificate allows.
 
     Raises NoCertificate if it allows none, CertificateMismatch, naming the first field that differs, for
     another task, estimator or judge.
     """
     _must_be_certified(certificate)
-    must_fit(certificate, judges, task, estimator)
+    must_fit(certificate, judges, task, estimator, inputs)
     return certified_cascade(certificate, judges, Scorer.of(certificate))
 
 
-def must_fit(certificate: Certificate, judges: Sequence[Judge], task: Task, estimator: str) -> None:
-    """Raise CertificateMismatch for another task, estimator or judge, naming the first field that differs."""
+def must_fit(
+    certificate: Certificate,
+    judges: Sequence[Judge],
+    task: Task,
+    estimator: str,
+    inputs: Mapping[str, Inputs] = MappingProxyType({}),
+) -> None:
+    """Raise CertificateMismatch for another task, estimator or judge, naming the first field that differs.
+
+    `inputs` are those of the judges' fingerprints now (`judge_inputs`).
+    """
     _must_equal("number of judges", len(certificate.judges), len(judges))
     _must_equal("task", certificate.task, task)
     _must_equal("estimator", certificate.estimator, estimator)
     for place, (seal, judge) in enumerate(zip(certificate.judges, judges, strict=True), 1):
         _must_equal(f"judge {place}", seal.judge, judge.name)
-        _must_equal(f"fingerprint of {judge.name}", seal.fingerprint, judge.fingerprint)
+        if seal.fingerprint != judge.fingerprint:
+            raise _other_judge(seal, judge, inputs.get(judge.name, {}))
 
 
 def must_certify(certificate: Certificate, claim: str, alpha: float, delta: float) -> None:
@@ -324,6 +343,18 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[None]], 
 def _must_be_certified(certificate: Certificate) -> None:
     if certificate.thresholds is None and not certified_groups(certificate):
         raise NoCertificate(f"there is no certificate: {certificate.reason}", certificate.advice)
+
+
+def _other_judge(seal: JudgeBinding, judge: Judge, now: Inputs) -> CertificateMismatch:
+    changed = differences(judge.name, seal.inputs, now) if seal.inputs and now else ()
+    what = "; ".join(changed) or (
+        f"{seal.fingerprint[:12]} → {judge.fingerprint[:12]}, with the same keys and texts: the files of a "
+        "model, the code of a function, fitted rows or recorded votes are others"
+    )
+    return CertificateMismatch(
+        f"the certificate does not fit: fingerprint of {judge.name}: {what}",
+        "calibrate again, or undo the change",
+    )
 
 
 def _must_equal(field: str, certified: object, given: object) -> None:

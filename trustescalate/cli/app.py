@@ -1,10 +1,13 @@
 """Build the application: help panels, renamed commands, exit codes, and global options."""
 
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from io import TextIOWrapper
 from typing import Annotated, Any, TypeVar
 
@@ -50,13 +53,25 @@ MOVED_OPTIONS: Mapping[tuple[str, str], str] = {
 Function = TypeVar("Function", bound=Callable[..., None])
 
 
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Use the hosts, variables, files and code that the project names.")
+]
+TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
+"""Whether --trust was given to the command that runs."""
+
+
 class Command(TyperCommand):
-    """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>."""
+    """A command whose options read the variables TRUSTESCALATE_<COMMAND>_<OPTION>.
+
+    That of --trust is TRUSTESCALATE_TRUST for all commands.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name each option's variable, then parse."""
         for option in self.params:
-            if option.param_type_name == "option":
+            if option.opts == ["--trust"]:
+                option.envvar = "TRUSTESCALATE_TRUST"
+            elif option.param_type_name == "option":
                 name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
                 option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
         return super().parse_args(ctx, args)
@@ -116,8 +131,27 @@ GARBAGE = 100_000
 
 
 def command(parent: typer.Typer, name: str, example: str) -> Callable[[Function], Function]:
-    """Register a command whose help ends with an example."""
-    return parent.command(name, cls=Command, epilog=f"Example: trustescalate {example}")
+    """Register a command whose help ends with an example; one that takes a configuration gets --trust."""
+
+    def register(function: Function) -> Function:
+        taken = _with_trust(function) if "config" in function.__annotations__ else function
+        parent.command(name, cls=Command, epilog=f"Example: trustescalate {example}")(taken)
+        return function
+
+    return register
+
+
+def _with_trust(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def run(*args: Any, trust: bool, **options: Any) -> None:
+        TRUSTED.set(trust)
+        function(*args, **options)
+
+    signature = inspect.signature(function)
+    own = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Trust)
+    run.__annotations__ = {**function.__annotations__, "trust": Trust}
+    run.__dict__["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), own])
+    return run
 
 
 def main() -> None:

@@ -110,6 +110,7 @@ def calibrate(
     from trustescalate.errors import EXIT_NOT_MEASURABLE
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build_calibration
+    from trustescalate.report.failed_votes import failed_votes_lines
 
     flags = batch_flags(batch, finish_live)
     with progress() as update:
@@ -126,6 +127,9 @@ def calibrate(
         print_json(to_python(certificate))
     else:
         print_report(build_calibration(certificate))
+        for judge in certificate.diagnostics:
+            for text in failed_votes_lines(judge.judge, judge.votes, judge.failures, judge.samples):
+                typer.echo(text)
         say(f"written: {project.config.folder / 'certificate.json'}")
     if certificate.status == "none":
         raise typer.Exit(EXIT_NOT_MEASURABLE)

@@ -27,7 +27,7 @@ def summary(state: Progress) -> str:
 
 @contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """Show a live bar that stays when the work ends."""
+    """Show a live bar that stays when the work ends. It starts late, so that a question can come first."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,15 +35,19 @@ def bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[summary]}"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=Console(stderr=True)) as shown:
-        tasks = {}
+    shown = RichProgress(*columns, console=Console(stderr=True))
+    tasks = {}
 
-        def show(state: Progress) -> None:
-            if state.doing not in tasks:
-                tasks[state.doing] = shown.add_task(state.doing, total=state.total, summary="")
-            shown.update(tasks[state.doing], completed=state.done, total=state.total, summary=summary(state))
+    def show(state: Progress) -> None:
+        shown.start()
+        if state.doing not in tasks:
+            tasks[state.doing] = shown.add_task(state.doing, total=state.total, summary="")
+        shown.update(tasks[state.doing], completed=state.done, total=state.total, summary=summary(state))
 
+    try:
         yield show
+    finally:
+        shown.stop()
 
 
 @contextmanager

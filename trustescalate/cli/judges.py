@@ -1,4 +1,4 @@
-"""Panel Judges: `judges list`, `judges bench`, `judges probe` and `judges reparse`."""
+"""Panel Judges: `judges list`, `judges try`, `judges bench`, `judges probe` and `judges reparse`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,21 +22,44 @@ from trustescalate.cli.options import (
 )
 
 judges = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(judges, name="judges", help="List, benchmark and attack the judges; parse replies again.")
+app.add_typer(judges, name="judges", help="List, try, benchmark and attack the judges; parse replies again.")
 
 
 @command(judges, "list", "judges list")
 def list_judges(config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False) -> None:
     """List name, backend, fingerprint and price of each judge; make no model calls."""
-    from trustescalate.analysis.judge_benchmark import describe
+    from trustescalate.analysis.judge_list import describe
 
     project = open_project(config, overrides)
     rows = describe(project.config, project.hooks)
     if json:
         print_json({"judges": rows})
         return
-    cells = [(row["name"], row["backend"], row["fingerprint"][:16], row["price"]) for row in rows]
+    cells = [
+        (row["name"], row["backend"], row["fingerprint"][:16] or "not imported", row["price"]) for row in rows
+    ]
     print_table(("judge", "backend", "fingerprint", "price"), cells, "<<<<")
+
+
+@command(judges, "try", "judges try --item q17")
+def try_(
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    item: Annotated[
+        str | None, typer.Option(help="Ask about the item with this id; default: an unlabelled one, if any.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="Ask this judge only.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Ask about one item; show prompt, reply, probabilities and how the reply is read."""
+    from trustescalate.analysis.judge_trials import try_judges
+    from trustescalate.errors import EXIT_NOT_MEASURABLE
+
+    project = open_project(config, overrides)
+    tried = wait(try_judges(project.config, project.hooks, item=item, judge=judge))
+    show(tried, json=json)
+    if tried.failed:
+        raise typer.Exit(EXIT_NOT_MEASURABLE)
 
 
 @command(judges, "bench", "judges bench --rows dev")

@@ -1,15 +1,17 @@
 """Define the options that several commands share, and open the project of a command line."""
 
 import shlex
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from trustescalate.cli.app import TRUSTED
 from trustescalate.cli.console import clean, fail, say
-from trustescalate.errors import EXIT_INTERRUPTED, BudgetReached, ProviderError, UsageError
+from trustescalate.errors import EXIT_INTERRUPTED, BudgetReached, ConfigError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from trustescalate.config import BudgetTable
@@ -81,8 +83,40 @@ def open_project(
     from trustescalate.project import Project
     from trustescalate.records.progress import Hooks
 
-    hooks = Hooks(notice=lambda text: say(f"note: {clean(text)}"), progress=progress)
-    return Project.open(config, hooks, overrides=overrides or ())
+    hooks = Hooks(
+        notice=lambda text: say(f"note: {clean(text)}"),
+        progress=progress,
+        before_asking=lambda: must_be_trusted(config, overrides, asking=True),
+    )
+    project = Project.open(config, hooks, overrides=overrides or ())
+    must_be_trusted(config, overrides, asking=False)
+    return project
+
+
+def must_be_trusted(config: Path, overrides: Sequence[str] | None, *, asking: bool) -> None:
+    """Ask once whether what a project names beyond itself may be used; without a terminal, refuse it.
+
+    `asking`: judges are about to be asked. What --set names is the user's own.
+    """
+    from trustescalate.config import load_config, needs_trust
+    from trustescalate.config.trust import is_trusted, remember
+
+    opened = load_config(config, overrides or ())
+    things = needs_trust(opened)
+    if overrides and things:
+        with suppress(ConfigError):
+            in_file = needs_trust(load_config(config))
+            things = tuple(thing for thing in things if thing in in_file)
+    if not any(asking or thing.used_by == "any" for thing in things) or is_trusted(opened.folder, things):
+        return
+    listing = "\n  ".join([f"{config} names what needs your trust:", *(thing.what for thing in things)])
+    if not TRUSTED.get():
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(listing, "read it, then add --trust, or set TRUSTESCALATE_TRUST=1")
+        say(clean(listing))
+        if not typer.confirm("Use all of this?", err=True):
+            raise UsageError("the project is not trusted", "change the configuration, or add --trust")
+    remember(opened.folder, things)
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:

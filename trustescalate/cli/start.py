@@ -1,13 +1,17 @@
 """Panel Start: `init`, `import`, `check` and `demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trustescalate.cli.app import app, command
 from trustescalate.cli.console import line, print_json, print_report, progress, say, show
 from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, command_line, open_project, wait
+from trustescalate.errors import EXIT_NOT_MEASURABLE, few_of_each
+
+if TYPE_CHECKING:
+    from trustescalate.analysis.judge_trials import Trials
 
 
 @command(app, "init", "init my-project")
@@ -52,6 +56,8 @@ def import_(
         imported = import_files(files, to, format_name=format_, columns=columns, progress=update)
     show(imported, json=json)
     say(f"written: {to}")
+    if imported.next_step:
+        say(f"next: {imported.next_step}")
 
 
 @command(app, "check", "check --write-roles")
@@ -66,9 +72,13 @@ def check(
         bool,
         typer.Option("--write-roles", help="Draw the roles of labelled rows into a file for [roles] file."),
     ] = False,
+    ping: Annotated[
+        bool,
+        typer.Option("--ping", help="Ask each judge one question. Exit 3: one gives no answer."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Check the configuration and the data; make no model calls."""
+    """Check configuration and data; model calls only with --ping."""
     from trustescalate.analysis.checks import inspect_data, inspect_project
     from trustescalate.calibration.prepare import write_roles as draw_roles
 
@@ -80,13 +90,27 @@ def check(
         checked = inspect_project(open_project(path, overrides).config)
     else:
         checked = inspect_data(data)
+    if not json:
+        for name, value in checked.facts:
+            typer.echo(f"{name + ': ':<27}{line(value)}")
+        for warning in few_of_each(checked.warnings):
+            say(f"warning: {line(warning)}")
+    answers = _ping(path, overrides) if ping else None
     if json:
-        print_json(checked.as_dict())
-        return
-    for name, value in checked.facts:
-        typer.echo(f"{name + ': ':<27}{line(value)}")
-    for warning in checked.warnings:
-        say(f"warning: {line(warning)}")
+        print_json(checked.as_dict() | ({} if answers is None else {"ping": answers.as_dict()}))
+    elif answers is not None:
+        for text in answers.table():
+            typer.echo(line(text))
+    if answers is not None and answers.failed:
+        raise typer.Exit(EXIT_NOT_MEASURABLE)
+
+
+def _ping(path: Path, overrides: list[str] | None) -> "Trials":
+    from trustescalate.analysis.judge_trials import ping, pinged
+
+    project = open_project(path, overrides)
+    say(f"asking {len(pinged(project.config))} judges one question each, at their price")
+    return wait(ping(project.config, project.hooks))
 
 
 @command(app, "demo", "demo my-demo")

@@ -1,12 +1,15 @@
 """Read trustescalate.toml into a frozen `Config`. Values are data, never templates or code."""
 
 from trustescalate.config.base import verdict_free_keys
+from trustescalate.config.changes import changes
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
 from trustescalate.config.guarantee import FITTED_PATHS, GuaranteeTable
 from trustescalate.config.judges import (
     AskedTable,
     CallableJudge,
     ClassicalJudge,
+    JudgeTable,
+    MockJudge,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -14,8 +17,10 @@ from trustescalate.config.judges import (
     ReplayJudge,
     RewardJudge,
     ScoreJudge,
+    SimulatedJudge,
 )
 from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable, RolesTable
+from trustescalate.config.trust import must_hold_no_link_out, must_stay_inside, needs_trust
 
 __all__ = [
     "FITTED_PATHS",
@@ -26,7 +31,9 @@ __all__ = [
     "Config",
     "GateTable",
     "GuaranteeTable",
+    "JudgeTable",
     "LeaderboardTable",
+    "MockJudge",
     "ModelTable",
     "OpenAIJudge",
     "PluginJudge",
@@ -35,8 +42,13 @@ __all__ = [
     "RewardJudge",
     "RolesTable",
     "ScoreJudge",
+    "SimulatedJudge",
+    "changes",
     "json_schema",
     "load_config",
+    "must_hold_no_link_out",
+    "must_stay_inside",
+    "needs_trust",
     "parse_config",
     "verdict_free_keys",
     "verdict_keys",

@@ -28,6 +28,7 @@ from trustescalate.config.tables import (
 )
 from trustescalate.errors import ConfigError
 from trustescalate.records import TaskKind
+from trustescalate.records.bounded import read_text
 
 
 class Config(Table):
@@ -173,7 +174,7 @@ class Config(Table):
             return self.task.rubric or ""
         path = self.path(self.task.rubric_file)
         try:
-            text = path.read_text(encoding="utf-8-sig").strip()
+            text = read_text(path).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}", "fix [task] rubric_file") from None
         if not text:
@@ -207,7 +208,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError that names every wrong key at once.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(read_text(path))
     except FileNotFoundError:
         hint = "`trustescalate init` writes one; --config names another"
         raise ConfigError(f"{path}: there is no such file", hint) from None
@@ -248,9 +249,16 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
     kept["judges"] = [
-        _without(judge, JUDGE_TABLES.get(judge["backend"], PluginJudge)) for judge in recorded["judges"]
+        _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
+        for judge in recorded["judges"]
     ]
     return kept
+
+
+def _at_address(judge: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A judge's table with the address that its model is certified at."""
+    kept = {key: value for key, value in judge.items() if key != "same_model_as"}
+    return kept if judge.get("same_model_as") is None else {**kept, "base_url": judge["same_model_as"]}
 
 
 def _without(recorded: Mapping[str, Any], table: type[BaseModel]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -24,6 +24,12 @@ class Price(Table):
 class _Judge(Table):
     name: str = Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")
     price: Annotated[Price, NO_VERDICT] = Price()
+    bills: ClassVar[bool] = False
+
+    @property
+    def has_price(self) -> bool:
+        """Whether its cost is known: its price is given, or it is of a kind that costs nothing."""
+        return not self.bills or "price" in self.model_fields_set
 
 
 class _ModelJudge(_Judge):
@@ -52,8 +58,12 @@ class _ModelJudge(_Judge):
 class _Reached(Table):
     """Connection to an endpoint; never a key."""
 
+    bills: ClassVar[bool] = True
     model: str
     base_url: str | None = None
+    same_model_as: str | None = Field(
+        None, description="address at which this very model was certified; base_url may then be another"
+    )
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
         None, description="NAME of the environment variable that holds the key"
     )
@@ -74,7 +84,7 @@ class _Reached(Table):
             return name
         raise ValueError("must be the NAME of an environment variable in capitals, never a key")
 
-    @field_validator("base_url")
+    @field_validator("base_url", "same_model_as")
     @classmethod
     def _an_address_and_no_key(cls, url: str | None) -> str | None:
         if url is None:
@@ -216,6 +226,7 @@ class ScoreJudge(_Reached, _Judge):
 class PluginJudge(_ModelJudge):
     """A backend from another package (entry point group `trustescalate.backends`)."""
 
+    bills: ClassVar[bool] = True
     backend: str
     options: Open = Field(default_factory=dict)
 

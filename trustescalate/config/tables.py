@@ -164,9 +164,10 @@ class ImportTable(Table):
     judges: dict[str, str] = Field(
         default_factory=dict, description="name = column with the recorded verdict of a judge"
     )
-    probabilities: dict[str, str] = Field(
+    probabilities: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
-        description="name = column with a judge's probability of the first of two labels",
+        description="name = column with a judge's probability of the first of two labels, "
+        "or { label = column } of each label",
     )
     labels: dict[str, str] = Field(default_factory=dict, description="spelling in the file = label")
     meta: tuple[str, ...] | dict[str, str] = Field(
@@ -250,7 +251,11 @@ class GateTable(Table):
 
     min_agreement: Share | None = None
     min_coverage: Share | None = None
-    max_failures: Share = Field(0.05, description="share of failed votes above which the gate is undecided")
+    max_failures: Share | None = Field(
+        None,
+        description="share of failed votes above which the gate is undecided; without it, each judge's rate "
+        "is compared with that of the certificate",
+    )
 
 
 def _listed(value: Any) -> Any:

@@ -65,7 +65,7 @@ def load_dataset(config: Config) -> Dataset:
     problems += _item_problems(items_path, items, task)
     notes: list[Row[Annotation]] = []
     if "annotations" in config.data.model_fields_set or notes_path.exists():
-        notes, unread = _read(notes_path, Annotation)
+        notes, unread = read_rows(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
     grouped = with_clusters([row.record for row in items], config.data.cluster)
     if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):
@@ -117,9 +117,9 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
                 f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
                 f"{task.responses}; keep items of different tasks in different files"
             )
-        for place, text in enumerate(item.texts, 1):
-            if not text.strip():
-                problems.append(f"{at}: response {place} is empty; leave the item out or write what was said")
+        for place, response in enumerate(item.responses, 1):
+            if not isinstance(response, str) and all(turn.role != "assistant" for turn in response):
+                problems.append(f"{at}: response {place} has no assistant turn; write what was answered")
         if not item.prompt_text.strip():
             problems.append(f"{at}: the prompt is empty; write what was asked")
         if item.group is not None and not item.group.strip():

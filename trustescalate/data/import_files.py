@@ -17,13 +17,20 @@ from pydantic import ValidationError
 from trustescalate.config import parse_config
 from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
-from trustescalate.data.importers.base import Files, Format, Notes, Taken
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, open_foreign
-from trustescalate.data.importers.registry import columns_format, recognise
+from trustescalate.data.importers.registry import named_format, recognise
+from trustescalate.data.importers.trec import refuse_trec
+from trustescalate.data.labels import without_labels
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
+from trustescalate.records.bounded import memory_of, read_text
 from trustescalate.records.progress import Progress
+
+MOST_NAMED = 5
+SHOWN_COLUMNS = 40
+BATCH_MEMORY = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +47,21 @@ class Imported:
     assumed: tuple[str, ...]
     labels: dict[str, int]
     judges: dict[str, JudgeCount]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def next_step(self) -> str | None:
+        """What the set lacks before it can be calibrated, with the command that gets it."""
+        return None if self.annotations else without_labels(Path(self.folder))
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return {**asdict(self), "judges": {name: count._asdict() for name, count in self.judges.items()}}
+        judges = {name: count._asdict() for name, count in self.judges.items()}
+        return {**asdict(self), "judges": judges, "next": self.next_step}
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        counts = ", ".join(f"{label} {count:,}" for label, count in sorted(self.labels.items()))
+        counts = ", ".join(f"{label} {count:,}" for label, count in self.labels.items())
         lines = [
             f"format:      {self.format}",
             f"items:       {self.items:,}" + (f" ({self.repeated:,} came again)" if self.repeated else ""),
@@ -57,6 +71,10 @@ class Imported:
             failed = f", {count.failures:,} failed" if count.failures else ""
             lines.append(f"judge:       {name}: {count.judgments:,} items, {count.votes:,} votes{failed}")
         lines += [f"assumed:     {sentence}" for sentence in self.assumed]
+        if self.left_out:
+            more = len(self.left_out) - SHOWN_COLUMNS
+            shown = ", ".join(repr(name[:40]) for name in self.left_out[:SHOWN_COLUMNS])
+            lines.append(f"left out:    {shown}" + (f" and {more:,} more" if more > 0 else ""))
         if self.refused:
             lines.append(f"refused:     {self.refused:,}; all of them are in {self.folder}/rejected.jsonl")
             lines += [f"  {problem}" for problem in self.rejected]
@@ -77,10 +95,12 @@ def import_files(
     nothing is written.
     """
     must_be_free(folder)
+    for path in paths:
+        refuse_trec(path)
     files = [open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
-        source, parts = columns_format(_columns(columns)), {"rows": files}
+        source, parts = named_format(files, _columns(columns))
     else:
         source, parts = recognise(files, format_name)
     notes = Notes()
@@ -91,6 +111,8 @@ def import_files(
                 f"{path}: holds nothing" for path in paths
             ]
             raise DataError(problems, f"nothing could be taken as {source.name}; is it the right format?")
+        if (unpriced := _unpriced(imported.judges)) is not None:
+            notes.assume(unpriced)
         imported.write("trustescalate.toml", _config(notes.task, imported).encode())
         imported.write("CARD.md", _card(source, files, notes, imported).encode())
         imported.finish()
@@ -103,15 +125,16 @@ def import_files(
         imported.refused,
         tuple(map(str, imported.rejected)),
         tuple(notes.assumed),
-        dict(imported.labels),
+        {label: imported.labels[label] for label in notes.task.annotation_labels if imported.labels[label]},
         imported.judges,
+        tuple(notes.left_out),
     )
 
 
 def _columns(path: Path) -> ColumnsFile:
     """Read [task] and [import] from a file of columns, or from a whole configuration."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        given = tomllib.loads(read_text(path))
         if "version" in given:
             parse_config(given, path)
             given = {key: given[key] for key in ("task", "import") if key in given}
@@ -129,11 +152,24 @@ def _fill(
     imported: ImportedSet, records: Iterator[Taken], about: int, progress: Callable[[Progress], None]
 ) -> None:
     done = 0
-    while batch := list(islice(records, BATCH)):
+    while batch := list(_batch(records)):
         imported.add(batch)
         done += len(batch)
         progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+
+
+def _batch(records: Iterator[Taken]) -> Iterator[Taken]:
+    """The next records, fewer of them if they are large."""
+    memory = 0
+    for taken in islice(records, BATCH):
+        yield taken
+        if isinstance(taken, Plain):
+            memory += memory_of(taken.item)
+        elif isinstance(taken, Found):
+            memory += sum(map(len, (taken.item.prompt_text, *taken.item.texts)))
+        if memory > BATCH_MEMORY:
+            return
 
 
 # ── configuration and data card ────────────────────────────────────────────────────────────────────
@@ -168,6 +204,18 @@ def _config(task: Task, imported: ImportedSet) -> str:
 
 def _cheapest_first(judges: dict[str, JudgeCount]) -> list[tuple[str, JudgeCount]]:
     return sorted(judges.items(), key=lambda each: (each[1].cost / each[1].judgments, each[1].votes, each[0]))
+
+
+def _unpriced(judges: dict[str, JudgeCount]) -> str | None:
+    """What the order of the tiers rests on, where the file has no prices; None where it has."""
+    if len(judges) < 2 or all(count.cost > 0 for count in judges.values()):
+        return None
+    order = ", ".join(repr(name[:40]) for name, _ in _cheapest_first(judges)[:MOST_NAMED])
+    more = ", …" if len(judges) > MOST_NAMED else ""
+    return (
+        f"the file holds no prices, so the order of the tiers ({order}{more}) is by votes and name: "
+        "put the cheapest first in trustescalate.toml"
+    )
 
 
 def _toml(text: str) -> str:

@@ -1,8 +1,9 @@
 """Write a set of items, annotations and votes as records come, in memory that does not grow with them.
 
 Earlier records are remembered on disk. A repeated id with the same texts is the same item; with other texts
-it is refused, and so is a second label of one annotator on one item unless both are equal. The folder appears
-under its name when it is complete, or not at all.
+it is refused, and so is a second label of one annotator on one item unless both are equal. A second verdict
+of a judge is a further vote, except where a row only brings another annotator and repeats it. The folder
+appears under its name when it is complete, or not at all.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
@@ -19,14 +21,16 @@ from pydantic_core import to_json
 
 from trustescalate.data.importers.base import Found, Plain, Taken
 from trustescalate.data.importers.files import BUFFER, Rejected
-from trustescalate.records import Judgment
-from trustescalate.records.jsonl import encode, to_python
+from trustescalate.records import Judgment, Vote
+from trustescalate.records.jsonl import decode, encode, to_python
 
 BATCH = 100
 """Records that are best added at once. Many more of them alive keep the garbage collector busy."""
 AT_ONCE = 500
 """Keys per SELECT statement."""
 MOST_JUDGES = 200
+MOST_DRAWS = 1000
+"""Of a judge on an item."""
 INDEX_KB = 32_000
 """Memory for the database of what was written."""
 Entry = tuple[int, int, int | None, int | None]
@@ -92,6 +96,10 @@ class ImportedSet:
 
     def finish(self) -> None:
         """Give the folder its name."""
+        for file in self._votes.values():
+            file.flush()
+        for judge in self._seen.drawn():
+            self._write_draws(self._draft / "votes" / self.judges[judge].file, judge)
         self._close()
         for left in self._draft.glob("seen.*"):
             left.unlink()
@@ -133,9 +141,11 @@ class ImportedSet:
             self.items += 1
         else:
             self.repeated += 1
+        labelled = False
         for annotator, label in row.notes:
             key = hash((item_id, annotator))
             if self._is_new(item_id, annotator, key, hash(label), known):
+                labelled = True
                 keys.append(key)
                 note = {"item_id": item_id, "annotator": annotator, "label": label}
                 self._notes.write(to_json(note) + b"\n")
@@ -143,9 +153,12 @@ class ImportedSet:
                 self.labels[label] += 1
         for judgment in row.judgments:
             key, value = _judgment_entry(judgment)
-            if self._is_new(item_id, judgment.judge, key, value, known):
+            if key not in known:
+                known[key] = value
                 keys.append(key)
                 self._write_judgment(judgment)
+            elif not labelled or known[key] != value:
+                self._draw(judgment)
         first = [(keys[0], known[keys[0]], keys[1], known[keys[1]])] if is_new and len(keys) > 1 else []
         return [*first, *((key, known[key], None, None) for key in keys[2 * len(first) :])]
 
@@ -167,15 +180,46 @@ class ImportedSet:
             self._votes[row.judge] = (self._draft / "votes" / file).open("wb")
             self.judges[row.judge] = JudgeCount(file, 0, 0, 0, 0.0, 0)
         self._votes[row.judge].write(encode(row) + b"\n")
+        self._count(row, 1)
+
+    def _draw(self, row: Judgment) -> None:
+        """Keep a further vote of a judge aside, until the first ones are all written."""
+        if row.judge in self.judges:
+            self._seen.draw(row)
+            self._count(row, 0)
+
+    def _write_draws(self, path: Path, judge: str) -> None:
+        whole = path.with_suffix(".whole")
+        with path.open("rb") as first, whole.open("wb") as file:
+            for line in first:
+                row = decode(line, Judgment)
+                draws = self._seen.draws(judge, row.item_id)
+                if len(draws) > MOST_DRAWS:
+                    why = f"more than {MOST_DRAWS:,} verdicts of {judge!r}: the first ones are taken"
+                    self.reject(Rejected(row.item_id, "judgment", why))
+                file.write(encode(_together([row, *draws[:MOST_DRAWS]])) + b"\n" if draws else line)
+        whole.replace(path)
+
+    def _count(self, row: Judgment, items: int) -> None:
         count = self.judges[row.judge]
         self.judges[row.judge] = JudgeCount(
             count.file,
-            count.judgments + 1,
+            count.judgments + items,
             count.votes + len(row.votes),
             count.failures + sum(vote.failure is not None for vote in row.votes),
             count.cost + row.cost,
             max(count.planned, row.planned),
         )
+
+
+def _together(rows: Sequence[Judgment]) -> Judgment:
+    """All votes of a judge on an item, numbered one after another."""
+    votes, planned = list[Vote](), 0
+    for row in rows:
+        after = max((vote.exemplar_set for vote in votes), default=-1) + 1
+        votes += [replace(vote, exemplar_set=vote.exemplar_set + after) for vote in row.votes]
+        planned += row.planned
+    return replace(rows[0], votes=tuple(votes), planned=planned)
 
 
 def _plain_record(found: Found) -> Plain:
@@ -208,7 +252,23 @@ class _Seen:
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{INDEX_KB}"):
             self._db.execute(f"PRAGMA {setting}")
         self._db.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, value, label_key, label_value)")
+        self._db.execute("CREATE TABLE draws (judge, item, line)")
         self._db.execute("BEGIN")
+
+    def draw(self, row: Judgment) -> None:
+        """Store a further vote."""
+        self._db.execute("INSERT INTO draws VALUES (?, ?, ?)", (row.judge, row.item_id, encode(row)))
+
+    def drawn(self) -> list[str]:
+        """The judges with further votes."""
+        self._db.execute("CREATE INDEX place ON draws (judge, item)")
+        return [judge for (judge,) in self._db.execute("SELECT DISTINCT judge FROM draws")]
+
+    def draws(self, judge: str, item_id: str) -> list[Judgment]:
+        """The further votes of a judge on an item, in their order; no more than the limit and one."""
+        query = "SELECT line FROM draws WHERE judge = ? AND item = ? ORDER BY rowid LIMIT ?"
+        rows = self._db.execute(query, (judge, item_id, MOST_DRAWS + 1))
+        return [decode(line, Judgment) for (line,) in rows]
 
     def close(self) -> None:
         """Close the file, which goes with the folder."""

@@ -1,9 +1,21 @@
 """Aggregate several annotations of an item into one label."""
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from trustescalate.records import SKIP, Annotation, Label, Task
+
+
+def without_labels(folder: Path) -> str:
+    """What to do where nobody labelled an item yet."""
+    config = "" if folder == Path() else f" --config {shlex.quote(str(folder / 'trustescalate.toml'))}"
+    return (
+        "no item has a label by a human, which a certificate needs: "
+        f"`trustescalate label queue --for calibration --rows 200{config}`, "
+        "then `label serve` and `label import`"
+    )
 
 
 def stated_labels(task: Task, annotations: Iterable[Annotation]) -> Mapping[str, tuple[Annotation, ...]]:

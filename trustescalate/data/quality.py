@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trustescalate.data.labels import majority, stated_labels
-from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records import EMPTY_RESPONSE, SKIP, TIE, Annotation, Item, Label, Task, TaskKind
 from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.minhash import Hashes, near_pairs
@@ -52,6 +52,9 @@ def check_quality(
         facts.append(
             ("responses", f"{lengths[len(lengths) // 2]:,} characters at the median, {lengths[-1]:,} at most")
         )
+    empty = sum(not text.strip() for item in items for text in item.texts)
+    if empty:
+        facts.append(("empty responses", f"{empty:,}, shown as {EMPTY_RESPONSE!r}"))
     return facts, warnings + _check_duplicates(items, roles)
 
 

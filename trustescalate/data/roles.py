@@ -10,6 +10,7 @@ from trustescalate.config import Config, RolesTable
 from trustescalate.data.clusters import clusters, content_digest
 from trustescalate.errors import DataError
 from trustescalate.records import Item
+from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import digest
 
 Role = Literal["exemplars", "dev", "certify", "holdout"]
@@ -49,7 +50,7 @@ def read_roles(config: Config, items: Sequence[Item]) -> Mapping[str, Role] | No
     path = config.path(config.roles.file)
     hint = "remove the file, and `trustescalate check --write-roles` writes a new one"
     try:
-        named = json.loads(path.read_bytes())
+        named = json.loads(read_whole(path))
         rows = [(item_id, role) for role in get_args(Role) for item_id in named.pop(role)]
         if named or not all(isinstance(item_id, str) for item_id, _ in rows):
             raise ValueError

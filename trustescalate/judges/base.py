@@ -4,8 +4,9 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
+from trustescalate.judges.placeholders import copied_placeholder
 from trustescalate.judges.prompts import (
     Asking,
     Conversation,
@@ -17,7 +18,7 @@ from trustescalate.judges.prompts import (
     swapped_index,
     symbols,
 )
-from trustescalate.judges.reply_parsing import Reading, condensed, read_verdict
+from trustescalate.judges.reply_parsing import Reading, Renormalized, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
@@ -123,6 +124,14 @@ class Tariff:
         return full * (1 - (1 - self.batch) * usage.batched / usage.calls) if usage.batched else full
 
 
+class Asked(NamedTuple):
+    """One request, its reply, and the vote that is read from it."""
+
+    request: Request
+    reply: Reply
+    vote: Vote
+
+
 class EnsembleJudge:
     """N few-shot prompts, each in both orders where there are two responses (arXiv 2407.18370, section 2.2).
 
@@ -161,7 +170,7 @@ class EnsembleJudge:
         self._channel: Channel | None = "stated" if self._asking.mode == "stated" else channel
         self._probed = self._channel is not None
         self._tariff = tariff or Tariff()
-        self._notice = notice
+        self._notice, self._noticed = notice, set[str]()
         self._max_tokens = max_tokens or MAX_TOKENS[self._asking.mode]
         self._probing = asyncio.Lock()
 
@@ -195,6 +204,14 @@ class EnsembleJudge:
                 asked = self._conversation(item, member, order)
                 for sample in samples:
                     yield member, order, self._request(asked, sample)
+
+    async def ask_once(self, item: Item, order: Order) -> Asked:
+        """Ask the first prompt once in this order: greedily, or one draw of a judge by samples."""
+        asked = self._conversation(item, 0, order)
+        request = self._request(asked, int(self._channel == "samples"))
+        reply = await self._ask(request)
+        self._settled(reply, asked)
+        return Asked(request, reply, self._vote(reply, 0, order, asked))
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """Parse a stored reply again with the current parser; its probabilities stay.
@@ -234,7 +251,7 @@ class EnsembleJudge:
 
     async def _votes(self, item: Item, member: int, order: Order) -> list[Vote]:
         asked = self._conversation(item, member, order)
-        reply = await self._ask_first(self._request(asked, 0))
+        reply = await self._ask_first(asked)
         if reply is not None:
             return [self._vote(reply, member, order, asked)]
         draws = (self._ask(self._request(asked, sample)) for sample in range(1, self._samples + 1))
@@ -244,25 +261,40 @@ class EnsembleJudge:
         before = self._prefixes[member]
         return conversation(self._task, before, item, swapped=order == "BA", asking=self._asking)
 
-    async def _ask_first(self, request: Request) -> Reply | None:
+    async def _ask_first(self, asked: Conversation) -> Reply | None:
         """Request a greedy reply with log-probabilities; None where the endpoint has none.
 
         All other requests wait for the very first reply, so that no endpoint is probed twice.
         """
+        request = self._request(asked, 0)
         if not self._probed:
             async with self._probing:
                 if not self._probed:
-                    reply = self._settled(await self._ask(request))
+                    reply = self._settled(await self._ask(request), asked)
                     self._probed = True
                     return reply
-        return None if self._channel == "samples" else self._settled(await self._ask(request))
+        return None if self._channel == "samples" else self._settled(await self._ask(request), asked)
 
-    def _settled(self, reply: Reply) -> Reply | None:
+    def _settled(self, reply: Reply, asked: Conversation) -> Reply | None:
         if self._channel is None and reply.failure is None and reply.text:
-            self._channel = "samples" if reply.tokens is None else "logprobs"
-            if reply.tokens is None:
-                self._notice(f"{self.name} gives no log-probabilities: {self._samples} draws a vote instead")
+            why = (
+                "gives no log-probabilities" if reply.tokens is None else self._why_unweighable(reply, asked)
+            )
+            self._channel = "samples" if why else "logprobs"
+            if why:
+                self._notice(f"{self.name} {why}: {self._samples} draws a vote instead")
         return None if self._channel == "samples" else reply
+
+    def _why_unweighable(self, reply: Reply, asked: Conversation) -> str:
+        """Why the log-probabilities of a good reply say nothing about its verdict; "" where they do."""
+        if self._asking.mode != "structured" or self._read(reply, asked).failure != "low_mass":
+            return ""
+        return "gives log-probabilities from before its schema, without the labels"
+
+    def _notice_once(self, text: str) -> None:
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self._notice(f"{self.name} {text}")
 
     def _request(self, asked: Conversation, sample: int) -> Request:
         mode = self._asking.mode
@@ -279,6 +311,16 @@ class EnsembleJudge:
 
     def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation) -> Vote:
         reading = self._reading(reply, asked)
+        if isinstance(reading, Renormalized):
+            self._notice_once(
+                "gives log-probabilities from before its schema: they are renormalized over the labels"
+            )
+        if (
+            self._asking.mode != "direct"
+            and reply.failure is None
+            and (copied := copied_placeholder(reply.text))
+        ):
+            self._notice_once(f"repeats a placeholder where its own words belong: {copied[:40]}")
         unread = reply.tokens if reading.failure is not None and self.channel == "logprobs" else None
         return Vote(
             member,

@@ -124,17 +124,18 @@ def _form(symbols: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of one attempt: an HTTP answer, or the reason why there is none."""
+    """The outcome of one attempt: an HTTP answer, or the reason why there is none, with words (`why`)."""
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
     failed: str | None = None
+    why: str = ""
 
     @property
     def served(self) -> bool:
-        """Whether the status is a success."""
-        return self.failed is None and 200 <= self.status < 400
+        """Whether the status is a success; a redirection is none, and is not followed."""
+        return self.failed is None and 200 <= self.status < 300
 
     @property
     def retryable(self) -> bool:
@@ -183,7 +184,7 @@ class Answer:
     @property
     def message(self) -> str:
         """The error message of the server."""
-        return self.error.get("message", "")
+        return self.why or self.error.get("message", "")
 
 
 def parse_completion(content: bytes) -> Reply | None:

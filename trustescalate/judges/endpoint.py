@@ -20,6 +20,7 @@ import openai
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer, backoff, pause_until_reset
+from trustescalate.judges.connections import connection_error
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.records import Reply, Token, Usage
 
@@ -96,7 +97,7 @@ class Endpoint:
     ) -> None:
         self._model, self._place = model, _public_url(base_url or OPENAI_URL)
         self.name = f"{model} at {self._place}"
-        at_home = self._place.startswith("https://api.openai.com/")
+        at_home = f"{self._place}/".startswith("https://api.openai.com/")
         self._key_name = api_key_env or (OPENAI_KEY if at_home else "")
         self._key = _key(self._key_name, model)
         self._http = _http_client(concurrency)
@@ -104,7 +105,7 @@ class Endpoint:
             api_key=self._key, base_url=base_url or OPENAI_URL, http_client=self._http
         )
         self._base = f"{client.base_url}".rstrip("/")
-        self._headers = _headers(client)
+        self._headers = _headers(client, at_home=at_home)
         lane = (lanes or Lanes()).lane(self._base, self._key)
         self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
@@ -197,14 +198,14 @@ class Endpoint:
                 call.method, self._base + call.path, headers=headers, extensions=CONNECT_TIMEOUT, **more
             )
             async with asyncio.timeout(seconds):
-                response = await self._http.send(request)
+                response = await self._http.send(request, follow_redirects=False)
             return Answer(response.status_code, response.headers, response.content)
         except TimeoutError:
-            return Answer(failed="timeout")
+            return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
         except UnicodeEncodeError:
             return Answer(failed="bad_request")
-        except Exception:  # transports have errors of their own (broken HTTP)
-            return Answer(failed="unreachable")
+        except Exception as error:  # transports have errors of their own (broken HTTP)
+            return Answer(failed="unreachable", why=connection_error(error, self._place))
 
     def _check_permanent_error(self) -> None:
         if self._permanent_error is not None:
@@ -220,6 +221,9 @@ class Endpoint:
             return f"{self.name}: the key is missing or refused (HTTP {answer.status})", f"check {key}"
         if answer.status == 403 and answer.failure != "refused":
             return f"{self.name}: access is denied (HTTP 403)", f"check that {key} may use this model"
+        if 300 <= answer.status < 400:
+            hint = "set base_url to the new address if you know it; texts and keys follow no redirect"
+            return f"{self.name}: the address was moved (HTTP {answer.status})", hint
         if answer.status in (404, 405, 410) or code == "model_not_found":
             message = f"{self.name}: no such model or address (HTTP {answer.status})"
             hint = f"check model = {self._model!r} and base_url = {self._place!r}"
@@ -235,10 +239,15 @@ def _http_client(concurrency: int) -> Any:
         return openai.DefaultAsyncHttpxClient(limits=limits)
 
 
-def _headers(client: openai.AsyncOpenAI) -> dict[str, str]:
-    """The headers of the package's client, without those about the machine."""
+def _headers(client: openai.AsyncOpenAI, *, at_home: bool) -> dict[str, str]:
+    """The headers of the package's client, without those about the machine.
+
+    What the package reads from the environment (organisation, project, custom headers) goes to api.openai.com
+    alone.
+    """
+    plain = {"accept": "application/json", "user-agent": client.user_agent}
     headers = _http.Headers()
-    for named in (client.default_headers, client.auth_headers):
+    for named in (client.default_headers if at_home else plain, client.auth_headers):
         headers.update({name: value for name, value in named.items() if isinstance(value, str)})
     skipped = ("x-stainless-", "content-type")
     return {name: value for name, value in headers.items() if not name.startswith(skipped)}

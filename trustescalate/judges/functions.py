@@ -8,6 +8,7 @@ responses (a list of such), reference, group, meta. An exception or an invalid r
 never a verdict. User code is imported when judges are opened.
 """
 
+import ast
 import asyncio
 import inspect
 import json
@@ -63,8 +64,9 @@ class FunctionBackend:
         concurrency: int = 4,
         timeout: float = 60.0,
     ) -> None:
+        named = function_identity(function, version, folder) if isinstance(function, str) else None
         self._function = _load(function, folder) if isinstance(function, str) else function
-        self.identity = digest(version, _source(self._function))
+        self.identity = named or digest(version, _source(self._function))
         self._is_async = inspect.iscoroutinefunction(self._function)
         self._slots, self._timeout = asyncio.Semaphore(concurrency), timeout
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="callable-judge")
@@ -176,9 +178,32 @@ def _whereabouts(error: Exception) -> str:
 # ── finding the function ───────────────────────────────────────────────────────────────────────────
 
 
+def function_identity(reference: str, version: str, folder: Path) -> str | None:
+    """The identity of a function that a file of the folder defines, from its text: nothing is imported.
+
+    None where the file binds the name in another way, or where the module is an installed one.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        text = _path(module, folder).read_text(encoding="utf-8")
+        tree = ast.parse(text)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    bound = [node for node in tree.body if getattr(node, "name", None) == name]
+    if len(bound) != 1 or not isinstance(bound[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    first = min([bound[0].lineno, *(part.lineno for part in bound[0].decorator_list)])
+    lines = text.splitlines(keepends=True)[first - 1 : bound[0].end_lineno]
+    return digest(version, "".join(lines))
+
+
+def _path(module: str, folder: Path) -> Path:
+    return folder.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def _load(reference: str, folder: Path) -> Function:
     module, _, name = reference.partition(":")
-    path = folder.joinpath(*module.split(".")).with_suffix(".py")
+    path = _path(module, folder)
     hint = f"{path} or an installed module {module!r} must hold a function {name!r} that takes one item"
     try:
         with _importable(folder):

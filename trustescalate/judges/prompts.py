@@ -14,7 +14,7 @@ from typing import Literal
 
 from trustescalate.judges.reply_parsing import are_readable
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
-from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn
+from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, visible
 
 Order = Literal["AB", "BA", ""]
 """Presentation order of two responses; "" for a single one."""
@@ -22,8 +22,8 @@ Order = Literal["AB", "BA", ""]
 TAG_DIGITS = NONCE_DIGITS = 16
 """Digits of the tag on marks and of the nonce: a text that contains its own hash takes 2**64 tries."""
 
-LEFT_OUT = "(left out)"
-"""Reasoning in an example: human labels come without reasons."""
+EXAMPLES = "Examples with the verdicts of human annotators. Their texts are material too."
+"""Head of the examples where a reply is more than a symbol: human labels come without reasons."""
 
 
 @lru_cache(maxsize=8)
@@ -101,15 +101,26 @@ def messages(
 
 
 def prefix(task: Task, exemplars: Sequence[Exemplar], asking: Asking | None = None) -> tuple[Message, ...]:
-    """All messages but the last: the same for every item, byte for byte."""
+    """All messages but the last: the same for every item, byte for byte.
+
+    In the mode "direct" an example is a question and its answer. In the others it is material in the system
+    message: an answer without the reasoning or confidence that is asked for would be copied.
+    """
     asking = asking or Asking()
     answer = dict(zip(task.labels, symbols(task), strict=True))
     mirror = dict(zip(task.labels, (task.labels[i] for i in swapped_index(task)), strict=True))
-    shown: tuple[Message, ...] = (Message("system", _system(task, asking)),)
-    for shot in exemplars:
+    verdicts = [answer[mirror[shot.label] if shot.swapped else shot.label] for shot in exemplars]
+    system = _system(task, asking)
+    if asking.mode != "direct" and exemplars:
+        listed = (
+            f"Example {number}\n{_blocks(_shown(task, shot.item, shot.swapped))}\n\nHuman verdict: {verdict}"
+            for number, (shot, verdict) in enumerate(zip(exemplars, verdicts, strict=True), 1)
+        )
+        return (Message("system", "\n\n".join([system, EXAMPLES, *listed])),)
+    shown: tuple[Message, ...] = (Message("system", system),)
+    for shot, verdict in zip(exemplars, verdicts, strict=True):
         asked = conversation(task, shown, shot.item, swapped=shot.swapped, asking=asking)
-        symbol = answer[mirror[shot.label] if shot.swapped else shot.label]
-        shown = (*asked.messages, Message("assistant", _answer(asking.mode, asked.nonce, symbol)))
+        shown = (*asked.messages, Message("assistant", verdict))
     return shown
 
 
@@ -130,12 +141,10 @@ def conversation(
     """
     asking = asking or Asking()
     shown = _shown(task, item, swapped)
-    tag = _hash(shown)[:TAG_DIGITS]
-    blocks = [f"[{name} {tag}]\n{text}\n[end {name} {tag}]" for name, text in shown]
     nonce = ""
     if asking.mode in NONCED:
         nonce = _hash(["verdict", [[turn.role, turn.content] for turn in before], shown])[:NONCE_DIGITS]
-    fields = {"material": "\n\n".join(blocks), "nonce": nonce, "symbols": either(symbols(task))}
+    fields = {"material": _blocks(shown), "nonce": nonce, "symbols": either(symbols(task))}
     asked = Message("user", fill(asking.wording.user, fields))
     return Conversation((*before, asked), nonce, tuple(text for _, text in shown))
 
@@ -149,15 +158,10 @@ def either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _answer(mode: Mode, nonce: str, symbol: str) -> str:
-    """Write the answer of an example in the form that the parser expects, with the example's own nonce."""
-    forms = {
-        "direct": symbol,
-        "reason": f"{LEFT_OUT}\n\nVerdict {nonce}: {symbol}",
-        "structured": json.dumps({"reasoning": LEFT_OUT, "verdict": symbol}, ensure_ascii=False),
-        "stated": f"Verdict {nonce}: {symbol}, {LEFT_OUT}",
-    }
-    return forms[mode]
+def _blocks(shown: Sequence[tuple[str, str]]) -> str:
+    """The texts between their marks."""
+    tag = _hash(shown)[:TAG_DIGITS]
+    return "\n\n".join(f"[{name} {tag}]\n{text}\n[end {name} {tag}]" for name, text in shown)
 
 
 def _hash(shown: object) -> str:
@@ -195,5 +199,5 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
 
 def _response(name: str, response: str | tuple[Turn, ...]) -> list[tuple[str, str]]:
     if isinstance(response, str):
-        return [(name, response)]
-    return [(f"{name} turn {i} {turn.role}", turn.content) for i, turn in enumerate(response, 1)]
+        return [(name, visible(response))]
+    return [(f"{name} turn {i} {turn.role}", visible(turn.content)) for i, turn in enumerate(response, 1)]

@@ -51,7 +51,7 @@ JUDGING = 3
 """Version of the reply parser: with another one, old certificates no longer apply."""
 
 NOT_AN_ARGUMENT = {
-    *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt"),
+    *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt", "same_model_as"),
     *("scale", "decision_threshold", "batch_discount"),
 }
 """Keys of parsing and pricing, which a backend does not take."""
@@ -80,7 +80,7 @@ def open_judges(
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
-    recorded, lanes = _recorded(config), Lanes()
+    recorded, lanes = recorded_judges(config), Lanes()
     for table in config.judges:
         if isinstance(table, ReplayTable):
             judges.append(recorded[table.name])
@@ -135,11 +135,16 @@ def asking(config: Config, table: ModelTable) -> Asking:
     """
     rubric, criteria = config.rubric(), config.task.criteria
     needed = [*["rubric"] * bool(rubric), *["criteria"] * bool(criteria)]
-    named = table.prompt
-    if named is None and config.prompts.folder is not None:
-        named = f"{config.prompts.folder}/{table.mode}.txt"
+    named = prompt_file(config, table)
     wording = read_wording(None if named is None else config.path(named), table.mode, needed)
     return Asking(table.mode, wording, rubric, criteria)
+
+
+def prompt_file(config: Config, table: ModelTable) -> str | None:
+    """The prompt file of a judge as the configuration names it; None for the shipped one."""
+    if table.prompt is None and config.prompts.folder is not None:
+        return f"{config.prompts.folder}/{table.mode}.txt"
+    return table.prompt
 
 
 def condensing(ask: Ask) -> Ask:
@@ -256,7 +261,7 @@ def asked_names(config: Config) -> list[str]:
     return [table.name for table in config.judges if not isinstance(table, ReplayTable | ClassicalTable)]
 
 
-def _recorded(config: Config) -> dict[str, ReplayJudge]:
+def recorded_judges(config: Config) -> dict[str, ReplayJudge]:
     """Read the recorded judges. Raises DataError with the problems of all their files."""
     judges: dict[str, ReplayJudge] = {}
     problems: list[str] = []
@@ -277,7 +282,10 @@ def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
     """A hash of the endpoint. A backend may add to its table (`identity`)."""
     more = getattr(backend, "identity", None)
     skipped = NOT_AN_ARGUMENT | verdict_free_keys(type(table))
-    parts = (table.backend, table.model_dump(mode="json", exclude=skipped))
+    keys = table.model_dump(mode="json", exclude=skipped)
+    if address := getattr(table, "same_model_as", None):
+        keys["base_url"] = address
+    parts = (table.backend, keys)
     return digest(*parts) if more is None else digest(*parts, more)
 
 

@@ -28,7 +28,8 @@ class ReplayJudge:
         self.channel: Channel = next(
             (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
         )
-        self._planned = max(judgment.planned for judgment in judgments)
+        self._planned = {judgment.item_id: judgment.planned for judgment in judgments}
+        self._most = max(self._planned.values())
         self._waves = {judgment.item_id: _waves(judgment) for judgment in judgments}
         self._orders = max(len(waves[0]) for waves in self._waves.values())
         self._tariff = tariff
@@ -60,20 +61,21 @@ class ReplayJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""
         votes: list[Vote] = []
-        left = self._completed(self._waves.get(item.id, [[]]))
-        while left and (size := next_wave(votes, len(left[0]), 1, self._planned, enough)):
+        planned = self._planned.get(item.id, self._most)
+        left = self._completed(self._waves.get(item.id, [[]]), planned)
+        while left and (size := next_wave(votes, len(left[0]), 1, planned, enough)):
             votes += left[0][:size]
             left = [wave for wave in (left[0][size:], *left[1:]) if wave]
-        if not left and not enough(votes, self._planned):
+        if not left and not enough(votes, planned):
             after = votes[-1].exemplar_set + 1
-            votes += [self._missing(after)] * (self._planned - len(votes))
-        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+            votes += [self._missing(after)] * (planned - len(votes))
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), planned)
 
-    def _completed(self, waves: list[list[Vote]]) -> list[list[Vote]]:
+    def _completed(self, waves: list[list[Vote]], planned: int) -> list[list[Vote]]:
         """Price the waves. The first has the same length for every item: an estimator may read it alone."""
         first, *rest = [[self._priced(vote) for vote in wave] for wave in waves]
         member = first[0].exemplar_set if first else 0
-        room = self._planned - sum(map(len, waves))
+        room = planned - sum(map(len, waves))
         return [[*first, *[self._missing(member)] * min(self._orders - len(first), room)], *rest]
 
     def _missing(self, member: int) -> Vote:

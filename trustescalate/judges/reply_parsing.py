@@ -12,15 +12,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from trustescalate.judges.conclusions import Asked, Verdict, cut_verdict, find_verdict, is_verdict_alone
+from trustescalate.judges.label_mass import weigh
 from trustescalate.judges.reply_marks import fold
 from trustescalate.judges.verdict_lines import Labels, bare, begun, is_plain, labels_of, read_line
 from trustescalate.records import Channel, Mode, Reply, Token
-
-MASS_FLOOR = 0.5
-"""Least total probability of the symbols at the verdict's place."""
-
-OVERRULED = 0.1
-"""A verdict conflicts with log-probabilities that give it less than this share of what another has."""
 
 _CONTROL = re.compile(r"<[^<>]+>")
 _BYTE = re.compile(r"<0x([0-7][0-9A-Fa-f])>")
@@ -32,6 +27,12 @@ class Reading(NamedTuple):
     probs: tuple[float, ...]
     failure: str | None
     channel: Channel
+
+
+class Renormalized(Reading):
+    """A reading of log-probabilities from before the schema, renormalized over the symbols."""
+
+    __slots__ = ()
 
 
 def read_verdict(
@@ -81,7 +82,7 @@ def read_verdict(
         return Reading(tuple(stated * (i == verdict.symbol) for i in range(len(symbols))), None, channel)
     if reply.tokens is None:
         return Reading(tuple(float(i == verdict.symbol) for i in range(len(symbols))), None, channel)
-    return _weighed(reply.tokens, reply.text, verdict, asked.labels)
+    return _weighed(reply.tokens, reply.text, verdict, asked.labels, constrained=mode == "structured")
 
 
 def is_only_a_verdict(text: str, symbols: tuple[str, ...]) -> bool:
@@ -149,19 +150,19 @@ def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token,
     return tuple(kept)
 
 
-def _weighed(tokens: Sequence[Token], text: str, verdict: Verdict, labels: Labels) -> Reading:
+def _weighed(
+    tokens: Sequence[Token], text: str, verdict: Verdict, labels: Labels, *, constrained: bool
+) -> Reading:
     """The log-probabilities at a verdict's place, unless they are another verdict's."""
     token = _token_at(tokens, text, verdict, labels)
     if token is None:
         return Reading((), "no_logprobs", "logprobs")
-    weighed = _weigh(token, labels)
-    if weighed.probs and weighed.probs[verdict.symbol] < OVERRULED * max(weighed.probs):
-        return Reading((), "conflict", "logprobs")
-    return weighed
+    probs, failure, conditional = weigh(*_mass(token, labels), verdict.symbol, constrained=constrained)
+    return (Renormalized if conditional else Reading)(probs, failure, "logprobs")
 
 
-def _weigh(token: Token, labels: Labels) -> Reading:
-    """Sum the alternatives at one place by symbol. Equal texts are one token."""
+def _mass(token: Token, labels: Labels) -> tuple[list[float], float]:
+    """The probability of each symbol at one place, and that of the least alternative. Equal texts are one."""
     best: dict[str, float] = {}
     for text, logprob in token.top:
         if not math.isnan(logprob):
@@ -171,10 +172,7 @@ def _weigh(token: Token, labels: Labels) -> Reading:
         symbol = _meaning(text, labels.symbols)
         if symbol is not None:
             mass[symbol] += math.exp(min(logprob, 0.0))
-    total = math.fsum(mass)
-    if total < MASS_FLOOR:
-        return Reading((), "low_mass", "logprobs")
-    return Reading(tuple(p / max(total, 1.0) for p in mass), None, "logprobs")
+    return mass, math.exp(min([*best.values(), 0.0]))
 
 
 @lru_cache(maxsize=8192)  # the alternatives at a verdict's place are a few hundred different tokens

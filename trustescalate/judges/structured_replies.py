@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from trustescalate.judges.placeholders import is_placeholder
 from trustescalate.judges.reply_marks import fold, without_marks
 from trustescalate.judges.verdict_lines import (
     Labels,
@@ -72,6 +73,8 @@ def read_object(text: str, labels: Labels, material: Sequence[str] = ()) -> tupl
     others = {_value(fields[name], labels) for name in VERDICT_KEYS[:11] if name in fields} - {None}
     if len(others) > 1 or _is_nested(members):
         return "conflict"
+    if is_placeholder(str(fields.get("reasoning", ""))):
+        return "malformed"
     reasons = [part for name in names if name != key for part in _strings(fields[name])]
     if reasons and any(concludes_another(reason, symbol, labels) for reason in reasons):
         return "conflict"
@@ -137,6 +140,8 @@ def only_object(text: str, labels: Labels) -> tuple[list[tuple[str, Any]] | str,
         start = max(body.find("{"), 0)
         before, after = body[:start].strip(), ""
         body = " " * start + body[start:]
+    if "<!--" in before:
+        return "malformed", 0
     before = fold(without_marks(before, LEAD, ())).text.strip()
     if before and not _INTRODUCED.fullmatch(before):
         return "malformed", 0

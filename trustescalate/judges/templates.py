@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from trustescalate.errors import ConfigError, UsageError
 from trustescalate.records import MODES, Mode
+from trustescalate.records.bounded import read_text
 
 PARTS = ("system", "user")
 SYSTEM_FIELDS = ("question", "rubric", "criteria", "legend", "symbols")
@@ -47,7 +48,7 @@ def read_wording(path: Path | None, mode: Mode, needed: Sequence[str] = ()) -> W
     if path is None:
         return parse_wording(shipped(mode), mode, f"{mode}.txt", needed)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", HINT) from None
     except UnicodeDecodeError as error:

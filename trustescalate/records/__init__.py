@@ -25,10 +25,13 @@ from trustescalate.records.diagnostics import (
     AnnotatorAgreement,
     Bin,
     Coefficient,
+    Disagreement,
     HumanAgreement,
     JudgeDiagnostics,
     Pair,
+    SampleReply,
     StandIn,
+    sample_replies,
 )
 from trustescalate.records.judging import (
     FAILURES,
@@ -48,6 +51,7 @@ from trustescalate.records.probe import CONTROL, Probe, ProbedFamily, ProbedJudg
 from trustescalate.records.run import Decision, Run, RunHeader, Step, TierShift
 from trustescalate.records.standings import Correlation, Standing, Standings
 from trustescalate.records.task import (
+    EMPTY_RESPONSE,
     SKIP,
     STRICT,
     TIE,
@@ -61,10 +65,12 @@ from trustescalate.records.task import (
     TaskKind,
     Turn,
     spoken,
+    visible,
 )
 
 __all__ = [
     "CONTROL",
+    "EMPTY_RESPONSE",
     "FAILURES",
     "MODES",
     "SKIP",
@@ -85,6 +91,7 @@ __all__ = [
     "Coefficient",
     "Correlation",
     "Decision",
+    "Disagreement",
     "GroupGuarantee",
     "HumanAgreement",
     "InterimAnalysis",
@@ -110,6 +117,7 @@ __all__ = [
     "Request",
     "Run",
     "RunHeader",
+    "SampleReply",
     "StandIn",
     "Standing",
     "Standings",
@@ -124,5 +132,7 @@ __all__ = [
     "Usage",
     "Vote",
     "Weighting",
+    "sample_replies",
     "spoken",
+    "visible",
 ]

@@ -1,11 +1,13 @@
 """Define the certificate, every count that it rests on, and its secondary statistics."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from trustescalate.records.diagnostics import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
 from trustescalate.records.display import html_table, one_line
+from trustescalate.records.jsonl import encode
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Against, Label, Task
@@ -52,11 +54,15 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class JudgeBinding:
-    """The judge that a certificate is bound to: a run with any other one rejects the certificate."""
+    """The judge that a certificate is bound to: a run with any other one rejects the certificate.
+
+    `inputs` are what the fingerprint was made of, texts as short digests, to name what differs.
+    """
 
     judge: str
     fingerprint: str
     channel: Channel
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,7 @@ class CertificateTests:
     path: str
     procedure: str
     prefer: str
+    abstention_price: float | None = None  # USD, with `prefer == "total"`
     n: int  # certification rows of the claim
     no_majority: int  # of these, rows without a majority label, or skipped by everybody
     dropped_ties: int  # rows outside the claim as ties; with the claim "batch" every row is inside
@@ -318,6 +325,11 @@ class Certificate(
     With a `region`, the rows in the role `region` are tested too, and only the rows in the role `certify`
     stand for all items.
     """
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of certificate.json as `calibrate` writes it, what `sha256sum` prints."""
+        return hashlib.sha256(encode(self) + b"\n").hexdigest()
 
     def _facts(self) -> Mapping[str, object]:
         return {

@@ -1,7 +1,40 @@
 """Describe how judges and annotators agree with the human labels."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trustescalate.records.judging import Judgment
+
+SAMPLES, LONGEST_SAMPLE = 3, 200
+"""Sample replies under one failure, and their longest length in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReply:
+    """The beginning of a reply that is a failed vote, or what a server answered instead."""
+
+    item_id: str
+    reply: str
+
+
+def sample_replies(judgments: Iterable[Judgment]) -> Mapping[str, tuple[SampleReply, ...]]:
+    """The first different replies under each failure, cut to `LONGEST_SAMPLE` characters.
+
+    >>> from trustescalate.records.judging import Vote
+    >>> votes = (Vote(0, "AB", {}, "Both.", "none"), Vote(0, "BA", {}, "Both.", "none"))
+    >>> sample_replies([Judgment("q1", "small", "f", votes, 2)])
+    {'none': (SampleReply(item_id='q1', reply='Both.'),)}
+    """
+    samples: dict[str, list[SampleReply]] = {}
+    for row in judgments:
+        for vote in row.votes:
+            if vote.failure is None or not vote.raw.strip():
+                continue
+            own = samples.setdefault(vote.failure, [])
+            reply = vote.raw if len(vote.raw) <= LONGEST_SAMPLE else f"{vote.raw[:LONGEST_SAMPLE]}…"
+            if len(own) < SAMPLES and reply not in {each.reply for each in own}:
+                own.append(SampleReply(row.item_id, reply))
+    return {failure: tuple(own) for failure, own in sorted(samples.items())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +49,25 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A row with a verdict that is not the human label; `human` is None without a majority."""
+
+    item_id: str
+    verdict: str
+    human: str | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeDiagnostics:
     """Agreement and calibration of one judge on all certification rows. No guarantee rests on it.
 
     A row without a verdict (failure, exact tie) counts in `n` and not in `agreements`. `auroc` is None when
-    all or no verdicts are right; `kappa` is None when chance agreement is complete.
+    all or no verdicts are right; `kappa` is None when chance agreement is complete. `confusion[h][v]` counts
+    the rows with human label h and verdict v, both in the order of the task's labels; the last of either
+    counts rows with none. `surest` are the disagreements of the highest scores. Of `drawn` prompts with
+    several valid draws, the draws of `alike` do not differ. `samples` are replies under each of the
+    `failures`.
     """
 
     judge: str
@@ -35,6 +82,11 @@ class JudgeDiagnostics:
     votes: int
     failures: Mapping[str, int]
     cost: float
+    confusion: tuple[tuple[int, ...], ...] = ()
+    surest: tuple[Disagreement, ...] = ()
+    drawn: int = 0
+    alike: int = 0
+    samples: Mapping[str, tuple[SampleReply, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Records as lines of JSON: read with every bad line named, written exactly, digested canonically."""
 
-import gzip
 import hashlib
 import json
 import os
@@ -14,7 +13,14 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trustescalate.errors import DataError
+from trustescalate.records.bounded import must_fit, open_file, read_lines
 
+MOST_MEMORY = 500_000_000
+"""Of one record or file of our own, in bytes."""
+MOST_PROBLEMS = 100_000
+"""Bad lines after which a file is not read further."""
+LONGEST_PROBLEM = 400
+SCANNED = 1 << 16
 T = TypeVar("T")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 _PLAIN: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
@@ -48,7 +54,10 @@ def read_rows(path: Path, kind: type[T]) -> Rows[T]:
             try:
                 rows.append(Row(number, decode(line, kind)))
             except ValueError as error:
-                problems.append(f"{path}:{number}: {error}")
+                problems.append(f"{path}:{number}: {str(error)[:LONGEST_PROBLEM]}")
+                if len(problems) >= MOST_PROBLEMS:
+                    problems.append(f"{path}: not read further after so many; is it the right file?")
+                    break
     except (OSError, EOFError, zlib.error) as error:
         after = f" after line {rows[-1].line}" if rows else ""
         problems.append(f"{path}: cannot be read{after}: {getattr(error, 'strerror', None) or error}")
@@ -62,36 +71,42 @@ def read_appended(path: Path, kind: type[T]) -> tuple[list[T], int]:
     """
     if not path.exists():
         return [], 0
-    data = path.read_bytes()
-    whole, torn = data.rpartition(b"\n")[0::2]
-    records, problems = [], []
-    for number, line in enumerate(whole.split(b"\n"), 1):
-        if not line:
-            continue
-        try:
-            records.append(decode(line, kind))
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
+    records, problems, torn = list[T](), list[str](), 0
+    for number, line in _lines(path):
+        if not line.endswith(b"\n"):
+            torn = 1
+        elif line != b"\n":
+            try:
+                records.append(decode(line, kind))
+            except ValueError as error:
+                problems.append(f"{path}:{number}: {error}")
     if problems:
         raise DataError(problems, "the run folder was edited or damaged; start a new run")
-    return records, int(bool(torn))
+    return records, torn
 
 
 def truncate_torn(path: Path) -> None:
     """Cut a torn last line off, so that the next append starts on a line of its own."""
     if path.exists():
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        if end != len(data):
-            with path.open("r+b") as file:
+        with path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            size, newline = end, 0
+            while end and not newline:
+                start = max(0, end - SCANNED)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n") + 1
+                end = start + newline
+            if end != size:
                 file.truncate(end)
 
 
 def decode(line: bytes, kind: type[T]) -> T:
     """One record from its JSON. Raises ValueError with a sentence that says what is wrong and what to do."""
     try:
-        record: T = _adapter(kind).validate_json(line)
+        record: T = _adapter(kind).validate_json(must_fit(line, MOST_MEMORY))
         return record
+    except OSError as error:
+        raise ValueError(error.strerror) from None
     except ValidationError as error:
         raise ValueError("; ".join(_sentences(error.errors(include_url=False), kind))) from None
 
@@ -117,7 +132,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # never through a link that waits at this name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -147,8 +163,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_file(path) as file:
+        for number, line in enumerate(read_lines(file), 1):
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 

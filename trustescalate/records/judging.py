@@ -87,7 +87,7 @@ class Reply:
 FAILURES: Mapping[str, str] = {
     "none": "the reply holds no verdict",
     "multiple": "the reply holds two different verdicts",
-    "conflict": "the reply says one thing and means another (log-probabilities, its reasons, a verdict taken back)",
+    "conflict": "the reply says one thing and means another (log-probabilities, reasons, a later sentence)",
     "echo": "a text to be judged holds a verdict and the reply may repeat it, or it repeats the prompt",
     "malformed": "the reply is not the one JSON object that was asked for",
     "no_confidence": "the reply states no confidence above 0 and up to 100 per cent",

@@ -25,6 +25,7 @@ class Hooks:
     """What a caller may watch or replace: notices, progress, the clock, the suffix of ids, functions.
 
     `functions` are called by judges with backend = "callable", by judge, in place of what their table names.
+    `before_asking` is called before judges are opened; what it raises ends the work.
     """
 
     notice: Callable[[str], None] = field(default=lambda _: None)
@@ -32,6 +33,7 @@ class Hooks:
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    before_asking: Callable[[], None] = field(default=lambda: None)
 
     def now(self) -> str:
         """The time in UTC, to the second.

@@ -24,6 +24,8 @@ class TaskKind(StrEnum):
 Against = Literal["majority", "annotator"]
 """Human label that a verdict must agree with: that of most annotators, or of one drawn at random."""
 
+EMPTY_RESPONSE = "(empty response)"
+"""An empty response is a response: this is what judges and annotators see of it."""
 TIE: Label = "tie"
 SKIP: Label = "skip"
 """An annotator's abstention. It is kept, shown, and never counted as agreement."""
@@ -94,6 +96,15 @@ class Item:
     def texts(self) -> tuple[str, ...]:
         """The responses as plain texts; of turns, those of the assistant."""
         return tuple(map(spoken, self.responses))
+
+
+def visible(text: str) -> str:
+    """A text as it is shown: an empty one, or one of white space, as words that say so.
+
+    >>> visible(" "), visible("So.")
+    ('(empty response)', 'So.')
+    """
+    return text if text.strip() else EMPTY_RESPONSE
 
 
 def spoken(response: str | tuple[Turn, ...]) -> str:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
-from trustescalate.records import FAILURES, Run
+from trustescalate.records import Judgment, Run, sample_replies
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import thresholds
+from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.run_figures import (
     always_last_judge,
@@ -12,6 +13,7 @@ from trustescalate.report.run_figures import (
     cost_share,
     spent,
     steps,
+    total_cost,
     votes_of,
 )
 from trustescalate.report.sections import Column, Row, Section, Table, numbers, pairs_table
@@ -64,7 +66,7 @@ def _tier_row(run: Run, judge: str) -> Row:
         share(accepted, run.header.items, "the run has no items"),
         *(count(votes), count(planned), share(planned - votes, planned, "no vote was planned")),
         count(sum(vote.failure is not None for vote in votes_of(run, judge))),
-        figures.usd(spent(run, judge)),
+        total_cost(run, judge),
     )
     return Row(cells)
 
@@ -76,7 +78,7 @@ def _savings_table(run: Run) -> Table:
     full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
     reference = missing("the reference")
     rows = [
-        Row((words("This run"), count(votes), reference, figures.usd(paid), reference)),
+        Row((words("This run"), count(votes), reference, total_cost(run), reference)),
         _savings_row("The same judges, full ensembles", votes, planned, paid, full),
     ]
     last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
@@ -94,20 +96,19 @@ def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) 
 
 
 def _failure_table(run: Run) -> Table:
-    failures = Counter(
-        (row.judge, vote.failure) for row in run.judgments for vote in row.votes if vote.failure
-    )
-    rows = tuple(
-        Row((words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)))
-        for (judge, reason), number in sorted(failures.items())
-    )
-    columns = (Column("Judge"), Column("Failure"), Column("Meaning"), *numbers("Votes"))
-    return Table("Failed votes, by reason", columns, rows)
+    judges: dict[str, list[Judgment]] = {}
+    for row in run.judgments:
+        judges.setdefault(row.judge, []).append(row)
+    failures = {
+        name: Counter(vote.failure for row in own for vote in row.votes if vote.failure)
+        for name, own in judges.items()
+    }
+    return failed_votes_table((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
 
 
 def _cost_table(run: Run) -> Table:
     lines: tuple[tuple[str, Figure], ...] = (
-        ("Spent", figures.usd(spent(run))),
+        ("Spent", total_cost(run)),
         ("Per 1,000 items", cost_per_1000(run)),
         ("The last judge on every item, estimated from the certification rows", always_last_judge(run)),
         ("Spent, as a share of that", cost_share(run)),

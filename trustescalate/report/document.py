@@ -32,7 +32,7 @@ from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import item_rows
-from trustescalate.report.judges import judges_section
+from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_section
 from trustescalate.report.provenance import provenance_section
@@ -190,6 +190,7 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
             f"decided, {items - decided:,} are not; figures about the run are about the decided part."
         )
     banners += [clusters] if clusters else []
+    banners += judge_findings(certificate) if run is None else []
     if run is not None and any(tier.raised for tier in run.shift):
         banners.append(SCORE_DRIFT)
     return tuple(banners)
@@ -296,11 +297,12 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         coverage=of_run(run_figures.coverage),
         abstained=of_run(lambda run: count(run_figures.abstained(run))),
         failed_votes=of_run(run_figures.failed_votes),
+        excess_failures=of_run(run_figures.excess_failures),
         judged_agreement=judged,
         judged_agreement_lower=lower,
         judged_agreement_upper=upper,
         run_errors_upper=of_run(this_run.errors_upper),
-        cost=of_run(lambda run: figures.usd(run_figures.spent(run))),
+        cost=of_run(run_figures.total_cost),
         cost_per_1000=of_run(run_figures.cost_per_1000),
         cost_share=expected_cost_share(certificate) if run is None else run_figures.cost_share(run),
     )

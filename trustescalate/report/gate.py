@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
-from trustescalate.config import Config, GateTable, verdict_keys
-from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED, NoCertificate
+from trustescalate.config import Config, GateTable, changes, verdict_keys
+from trustescalate.errors import (
+    EXIT_BREACH,
+    EXIT_NOT_MEASURABLE,
+    EXIT_PASSED,
+    CertificateMismatch,
+    NoCertificate,
+)
 from trustescalate.records import Run
 from trustescalate.report.figures import setting
 from trustescalate.report.sections import GroupFacts, Measures, Report
@@ -32,10 +38,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable)."""
+    """The result of a gate: "pass", "fail" (a measured breach), or "undecided" (not measurable).
+
+    `certificate` is the digest of the certificate that the run was made with (`Certificate.digest`).
+    """
 
     status: Status
     checks: tuple[Check, ...]
+    certificate: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -93,13 +103,27 @@ def _grounds(report: Report, policy: GateTable, stale: str) -> list[Check]:
 
 
 def _answered(measures: Measures, policy: GateTable) -> Check:
-    failed, most = measures.failed_votes, setting(policy.max_failures)
-    name, required = "judges answered", f"at most {most.text} failed votes"
+    failed, name = measures.failed_votes, "judges answered"
+    if policy.max_failures is None:
+        return _answered_as_before(name, measures)
+    required = f"at most {setting(policy.max_failures).text} failed votes"
     if not isinstance(failed.value, float | int):
         return Check(name, "undecided", required, failed.text, failed.note)
     if failed.value <= policy.max_failures:
         return Check(name, "pass", required, failed.text, "failed votes are abstentions, not verdicts")
     return Check(name, "undecided", required, failed.text, "too many calls of judges failed")
+
+
+def _answered_as_before(name: str, measures: Measures) -> Check:
+    """Without a limit of its own, a run may fail as often as the calibration did."""
+    failed, excess = measures.failed_votes, measures.excess_failures
+    required = "votes fail no oftener than at calibration"
+    if failed.value is None or excess.value is None:
+        return Check(name, "undecided", required, failed.text, failed.note or excess.note)
+    observed = f"{failed.text} failed votes"
+    if excess.value:
+        return Check(name, "undecided", required, observed, excess.text)
+    return Check(name, "pass", required, observed, "failed votes are abstentions, not verdicts")
 
 
 def _agreement(measures: Measures, least: float | None) -> list[Check]:
@@ -156,8 +180,9 @@ def why_stale(config: Config, run: Run) -> str:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
             return f"the {what} was renewed after this run"
-    except NoCertificate as error:
+    except (NoCertificate, CertificateMismatch) as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    changed = [key for key in now if now[key] != recorded.get(key)]
-    return f"[{changed[0]}] was changed after this run" if changed else ""
+    changed = tuple(changes(recorded, now))
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{changed[0]}{more} was changed after this run" if changed else ""

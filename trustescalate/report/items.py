@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-from trustescalate.records import Decision, Item, Label, Run, Step, Turn
+from trustescalate.records import Decision, Item, Label, Run, Step, Turn, visible
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER
@@ -86,8 +86,8 @@ def _texts(item: Item) -> tuple[Block, ...]:
 
 def _response(name: str, response: str | tuple[Turn, ...]) -> list[Block]:
     if isinstance(response, str):
-        return [Block(name, response)]
-    return [Block(f"{name}: {turn.role}", turn.content) for turn in response]
+        return [Block(name, visible(response))]
+    return [Block(f"{name}: {turn.role}", visible(turn.content)) for turn in response]
 
 
 def _trail_row(step: Step, failures: str) -> TrailRow:

@@ -1,9 +1,13 @@
 """Report each judge alone: agreement with human labels, and the calibration of its scores."""
 
-from trustescalate.records import Certificate, JudgeDiagnostics
+from collections.abc import Sequence
+
+from trustescalate.calibration.judge_findings import findings
+from trustescalate.records import Certificate, JudgeDiagnostics, Label
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
-from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.failed_votes import failed_votes_table
+from trustescalate.report.figures import count, decimal, missing, share, words
 from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table, numbers
 
 _METHOD_TEXT = {
@@ -27,6 +31,7 @@ def judges_section(certificate: Certificate) -> Section | None:
         "their cost, and whether the scores are calibrated, so that a score of 0.9 means being correct nine "
         f"times in ten.{_METHOD_TEXT.get(certificate.method, '')} `trustescalate judges bench` measures "
         "position bias and length bias.",
+        *judge_findings(certificate),
     )
     titles = numbers(
         "Agreement", INTERVAL, "κ", "ECE", "Brier", "AUROC", "Votes", "Failed votes", "Cost per row"
@@ -35,23 +40,67 @@ def judges_section(certificate: Certificate) -> Section | None:
     table = Table(f"Each judge on {which}", (Column("Judge"), *titles), rows)
     binned = [judge for judge in certificate.diagnostics if judge.bins]
     charts = tuple(map(_reliability, binned))
-    tables = (table, *map(_bins_table, binned))
+    failed = [
+        (judge.judge, judge.failures, judge.samples) for judge in certificate.diagnostics if judge.failures
+    ]
+    labels = certificate.task.labels
+    confused = [_confusion_table(judge, labels) for judge in certificate.diagnostics if judge.confusion]
+    surest = [_surest_table(judge) for judge in certificate.diagnostics if judge.surest]
+    why_failed = [failed_votes_table(failed)] if failed else []
+    tables = (table, *confused, *surest, *why_failed, *map(_bins_table, binned))
     return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
 
 
+def judge_findings(certificate: Certificate) -> list[str]:
+    """Say of each judge what the certification rows show to be wrong with it."""
+    labels = certificate.task.labels
+    return [
+        f"{judge.judge} {sentence}."
+        for judge in certificate.diagnostics
+        for sentence in findings(labels, judge.confusion, judge.auroc, judge.drawn, judge.alike)
+    ]
+
+
+def _confusion_table(judge: JudgeDiagnostics, labels: Sequence[Label]) -> Table:
+    rows = zip((*labels, "no majority"), judge.confusion, strict=True)
+    return Table(
+        f"Confusion matrix of {judge.judge}",
+        (Column("Human label"), *numbers(*(f"Verdict {label}" for label in labels), "No verdict")),
+        tuple(Row((words(name), *map(count, counts))) for name, counts in rows if any(counts)),
+        folded=True,
+    )
+
+
+def _surest_table(judge: JudgeDiagnostics) -> Table:
+    rows = tuple(
+        Row(
+            (
+                words(one.item_id),
+                words(one.verdict),
+                words(one.human or "no majority"),
+                decimal(one.score, ""),
+            )
+        )
+        for one in judge.surest
+    )
+    columns = (Column("Item"), Column("Verdict"), Column("Human label"), Column("Score", True))
+    return Table(f"Surest disagreements of {judge.judge}", columns, rows, folded=True)
+
+
 def _judge_row(judge: JudgeDiagnostics) -> Row:
-    no_verdict = "no row has a verdict"
+    no_verdict = "no row has a verdict" if judge.n else "no row was judged"
+    spoke = judge.ece is not None
     cells = (
         words(judge.judge),
-        share(judge.agreements, judge.n, "no row was judged"),
-        words(figures.interval(*judge.interval)) if judge.n else missing("no row was judged"),
-        figures.decimal(judge.kappa, "undefined: nothing beyond chance to measure"),
-        figures.decimal(judge.ece, no_verdict),
-        figures.decimal(judge.brier, no_verdict),
-        figures.decimal(judge.auroc, "all or no verdicts are correct"),
+        share(judge.agreements, judge.n, "no row was judged") if spoke else missing(no_verdict),
+        words(figures.interval(*judge.interval)) if spoke else missing(no_verdict),
+        decimal(judge.kappa, "undefined: nothing beyond chance to measure"),
+        decimal(judge.ece, no_verdict),
+        decimal(judge.brier, no_verdict),
+        decimal(judge.auroc, "all or no verdicts are correct"),
         count(judge.votes),
         count(sum(judge.failures.values()), figures.failures_text(judge.failures)),
-        figures.usd(judge.cost),
+        figures.usd(judge.cost) if judge.cost else missing("no cost was recorded: free, or without a price"),
     )
     return Row(cells)
 
@@ -65,7 +114,7 @@ def _reliability(judge: JudgeDiagnostics) -> Reliability:
     alt = (
         f"Reliability diagram of {judge.judge}: mean score against share correct in {len(bins)} bins, "
         f"{sum(bin.count for bin in bins)} verdicts; expected calibration error "
-        f"{figures.decimal(judge.ece, 'no row has a verdict').text}."
+        f"{decimal(judge.ece, 'no row has a verdict').text}."
     )
     return Reliability(judge.judge, bins, alt)
 
@@ -74,8 +123,8 @@ def _bins_table(judge: JudgeDiagnostics) -> Table:
     no_verdict = "no verdict in this bin"
     rows = tuple(
         Row((
-            *(figures.decimal(bin.low, ""), figures.decimal(bin.high, ""), count(bin.count)),
-            figures.decimal(bin.mean_score if bin.count else None, no_verdict),
+            *(decimal(bin.low, ""), decimal(bin.high, ""), count(bin.count)),
+            decimal(bin.mean_score if bin.count else None, no_verdict),
             *(count(bin.correct), share(bin.correct, bin.count, no_verdict)),
         ))
         for bin in judge.bins

@@ -1,6 +1,7 @@
 """Render checks as JUnit XML, which continuous integration shows with the tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from xml.etree import ElementTree
 
 from trustescalate.report.text import visible
@@ -8,8 +9,14 @@ from trustescalate.report.text import visible
 STATUSES = ("pass", "fail", "undecided")
 
 
-def render_junit(name: str, checks: Sequence[tuple[str, str, str]]) -> str:
+def render_junit(
+    name: str,
+    checks: Sequence[tuple[str, str, str]],
+    properties: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Render checks, each (name, status, message), as one suite. An "undecided" check is an error.
+
+    `properties` are those of the suite, such as the digest of a certificate.
 
     Raises ValueError for a status not in `STATUSES`.
 
@@ -36,6 +43,10 @@ def render_junit(name: str, checks: Sequence[tuple[str, str, str]]) -> str:
     }
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", counts)
+    if properties:
+        given = ElementTree.SubElement(suite, "properties")
+        for key, value in properties.items():
+            ElementTree.SubElement(given, "property", {"name": visible(key), "value": visible(value)})
     for check in checks:
         _add_case(suite, name, check)
     ElementTree.indent(root)

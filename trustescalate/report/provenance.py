@@ -1,6 +1,8 @@
 """Report the provenance of a certificate and a run: versions, seeds, digests and configuration."""
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from trustescalate.records import Certificate, Run
 from trustescalate.report.figures import words
@@ -12,6 +14,7 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     lines = [
         ("Certificate created", certificate.created),
         ("Certificate created by version", certificate.version),
+        ("Digest of the certificate (SHA-256)", certificate.digest),
         ("Seed", str(certificate.seed)),
         ("Protocol", certificate.protocol),
         ("Digest of the labelled data", certificate.data_digest),
@@ -25,6 +28,7 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
             ("Started", header.created),
             ("Digest of the items", header.items_digest),
             *lines,
+            *_addresses(header.config),
             *((f"Version of {name}", version) for name, version in sorted(header.versions.items())),
         ]
         config = json.dumps(header.config, indent=2, ensure_ascii=False, sort_keys=True, default=str)
@@ -36,3 +40,11 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     columns = (Column("Judge"), Column("Read from"), Column("Fingerprint"))
     bound = Table("Judges that the certificate is bound to", columns, bindings)
     return Section("provenance", "Provenance", tables=(facts, bound), blocks=blocks)
+
+
+def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The judges that answered at another address than the certified one, by the configuration's word."""
+    for judge in config.get("judges", ()):
+        if judge.get("same_model_as") is not None:
+            address = f"{judge.get('base_url')}, stated to be the model at {judge['same_model_as']}"
+            yield f"Address of {judge['name']}", address

@@ -1,11 +1,15 @@
 """Count a run's decisions, votes and costs from its rows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trustescalate.records import Run, Step, Vote
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
+from trustescalate.stats.drift import excess_pvalue
 
+OFTENER = 0.01
+"""Level at which votes fail oftener than at calibration."""
 NOTHING_DECIDED = "no item has been decided"
 
 
@@ -45,6 +49,27 @@ def failed_votes(run: Run) -> Figure:
     return share(sum(vote.failure is not None for vote in votes), len(votes), "no judge was called")
 
 
+def excess_failures(run: Run) -> Figure:
+    """Count the judges whose votes fail oftener than on the certification rows, and name them.
+
+    Votes on one row fail together, so that rows are compared: a one-sided Fisher test at 1 %, shared among
+    the judges.
+    """
+    certified = [judge for judge in run.header.certificate.diagnostics if judge.votes]
+    sentences = []
+    for before in certified:
+        votes = list(votes_of(run, before.judge))
+        failed, each = sum(vote.failure is not None for vote in votes), before.votes / before.n
+        then = sum(before.failures.values())
+        p_value = excess_pvalue(failed / each, len(votes) / each, then / each, before.n)
+        if p_value < OFTENER / len(certified):
+            now, usual = share(failed, len(votes)).text, share(then, before.votes).text
+            sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
+    if not certified:
+        return missing("the certificate holds no votes to compare with")
+    return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
+
+
 def votes_of(run: Run, judge: str | None = None) -> Iterator[Vote]:
     """Yield the votes of all judges or of one."""
     return (vote for row in run.judgments if judge is None or row.judge == judge for vote in row.votes)
@@ -55,11 +80,26 @@ def spent(run: Run, judge: str | None = None) -> float:
     return sum(row.cost for row in run.judgments if judge is None or row.judge == judge)
 
 
+def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure:
+    """Give a share of the cost in USD of all judges or of one; a price that is not set is not free."""
+    amount, asked = figures.usd(spent(run, judge) * share), {row.judge for row in run.judgments}
+    unset = [
+        table["name"]
+        for table in run.header.config.get("judges", ())
+        if table.get("backend") in ("openai", "score") and not any((table.get("price") or {}).values())
+    ]
+    unknown = [name for name in unset if name in asked and judge in (None, name)]
+    if not unknown:
+        return amount
+    why = f"no price is set for {', '.join(unknown)}"
+    return missing(f"price unknown: {why}") if not amount.value else replace(amount, note=f"at least: {why}")
+
+
 def cost_per_1000(run: Run) -> Figure:
     """Give USD per thousand decided items."""
     if not run.decisions:
         return missing(NOTHING_DECIDED)
-    return figures.usd(1000 * spent(run) / len(run.decisions))
+    return total_cost(run, share=1000 / len(run.decisions))
 
 
 def always_last_judge(run: Run) -> Figure:

@@ -33,6 +33,7 @@ class Measures:
     coverage: Figure
     abstained: Figure
     failed_votes: Figure
+    excess_failures: Figure
     judged_agreement: Figure
     judged_agreement_lower: Figure
     judged_agreement_upper: Figure

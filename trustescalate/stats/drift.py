@@ -6,6 +6,7 @@ reaches 1 / level is at most `level` under its null. There are two, and neither 
 that was not fixed beforehand.
 """
 
+import math
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -112,6 +113,24 @@ def drift(
         verdict = "population"
     highest = [float(path.max(initial=0.0)) for path in (judge, population)]
     return Drift(verdict, highest[0], highest[1], alarms[0], alarms[1])
+
+
+def excess_pvalue(failed: float, n: float, failed_before: float, n_before: float) -> float:
+    """The p-value of as many failures or more, if they are no oftener than before: Fisher's exact test.
+
+    Sizes need not be integers (votes divided by votes a row): what failed is rounded down, what failed before
+    up. Raises ValueError for counts outside their sizes. Source: Fisher (1935), by SciPy.
+
+    >>> round(excess_pvalue(8, 100, 0, 60), 3), round(excess_pvalue(8, 100, 5, 60), 3)
+    (0.021, 0.58)
+    """
+    if not (0 <= failed <= n and 0 <= failed_before <= n_before):
+        raise ValueError(f"{failed:g} of {n:g} and {failed_before:g} of {n_before:g} are no counts")
+    from scipy.stats import fisher_exact
+
+    now, then = math.floor(failed), math.ceil(failed_before)
+    table = [[now, max(round(n) - now, 0)], [then, max(round(n_before) - then, 0)]]
+    return float(fisher_exact(table, alternative="greater").pvalue)
 
 
 def _default_prior(alpha: float, side: Side) -> tuple[float, float]:

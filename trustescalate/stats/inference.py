@@ -12,7 +12,14 @@ import numpy as np
 from scipy.special import stdtrit
 
 from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
-from trustescalate.stats.intervals import Basis, Limits, effective_number, enough, mean_interval
+from trustescalate.stats.intervals import (
+    Basis,
+    Limits,
+    betting_interval,
+    effective_number,
+    enough,
+    mean_interval,
+)
 
 Target: TypeAlias = Literal["population", "batch"]
 
@@ -314,7 +321,9 @@ def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[floa
 
     Residuals of least squares on the labelled rows: the tuned power differs from that slope by chance, and
     what it then leaves of the prediction would hide that a judge hardly ever errs. Not `predicted`: of the
-    mean label. Arguments are taken as checked. Source: as `intervals.effective_number`.
+    mean label. A stratum whose own labels hardly vary counts as if one more cluster of it, unseen yet, had
+    the largest residual of all: its variance of nearly 0 is what few labels show, and others' do not
+    replace it. Arguments are taken as checked. Source: as `intervals.effective_number`.
 
     >>> label = np.repeat([0.0, 1.0], 50)
     >>> seen = np.where(np.arange(100) < 2, 1 - label, label)
@@ -329,14 +338,21 @@ def effective_residuals(survey: Survey, *, predicted: bool = True) -> tuple[floa
         at_labels[mine] = seen - seen.mean()
         weight[mine] = len(survey.prediction[members]) / len(seen)
     spread = float(weight @ at_labels**2)
+    plain = parts
     if predicted and spread > ROUNDING * len(survey.prediction):
         parts = parts - float((weight * at_labels) @ parts) / spread * at_labels
     parts[np.abs(parts) < np.sqrt(ROUNDING) * np.abs(survey.label).max(initial=0.0)] = 0.0
+    units = np.arange(len(parts)) if survey.cluster is None else survey.cluster[survey.labelled]
+    place, largest = np.unique(units, return_inverse=True)[1], np.abs(parts).max(initial=0.0)
     parts = parts * weight
-    if survey.cluster is not None:
-        place = np.unique(survey.cluster[survey.labelled], return_inverse=True)[1]
-        parts, weight = (np.bincount(place, each).astype(np.float64) for each in (parts, weight))
-    return effective_number(parts), enough(weight[weight > 0])
+    total, size = (np.bincount(place, each).astype(np.float64) for each in (parts, weight))
+    carried, least = effective_number(total), enough(size)
+    for _, mine in _strata(survey) if survey.stratum is not None else ():
+        own = (np.bincount(place[mine], each[mine]).astype(np.float64) for each in (plain, parts))
+        if min(map(effective_number, own)) < least:
+            unseen = largest * float(weight[mine].sum()) / len(np.unique(place[mine]))
+            carried = min(carried, effective_number(np.append(total, unseen)))
+    return carried, least
 
 
 def check_survey(survey: Survey) -> None:
@@ -392,15 +408,22 @@ def _label_only(survey: Survey, delta: float, target: Target) -> Limits:
         for members, mine in strata:
             weight[mine] = len(survey.prediction[members]) / len(mine)
     cluster = None if survey.cluster is None else survey.cluster[survey.labelled]
-    if ends is not None:
-        width = ends[1] - ends[0]
-        interval = mean_interval(np.clip((y - ends[0]) / width, 0, 1), delta, cluster=cluster, weight=weight)
-        if interval.basis != "student":
-            return Limits(ends[0] + width * interval.low, ends[0] + width * interval.high, interval.basis)
     estimate, parts = influence(survey, np.zeros(len(y)), target)
     carried, least = effective_residuals(survey, predicted=False)
     if ends is None and carried < least:
         return Limits(-np.inf, np.inf, "student")
+    if ends is not None:
+        width, share = ends[1] - ends[0], np.clip((y - ends[0]) / (ends[1] - ends[0]), 0, 1)
+        interval = mean_interval(share, delta, cluster=cluster, weight=weight)
+        if interval.basis == "student" and carried < least:
+            place = np.unique(np.arange(len(y)) if cluster is None else cluster, return_inverse=True)[1]
+            interval = betting_interval(
+                np.bincount(place, weight * share).astype(np.float64),
+                np.bincount(place, weight).astype(np.float64),
+                delta,
+            )
+        if interval.basis != "student":
+            return Limits(ends[0] + width * interval.low, ends[0] + width * interval.high, interval.basis)
     reach = float(np.sqrt(parts @ parts)) * t_quantile(survey, delta)
     return Limits(estimate - reach, estimate + reach, "student")
 

@@ -36,7 +36,8 @@ class Leaderboard(NamedTuple):
 
     `above` (m, m): the row's model is better than the column's, on simultaneous limits for all differences.
     `not_separable`: the pairs where neither is. `first_place`, `last_place` (m,): between how many are surely
-    better and how many surely worse, 1 is best. `usable` and `reason` as in `inference.Mean`.
+    better and how many surely worse, 1 is best. `usable` and `reason` as in `inference.Mean`, for the first
+    model that lacks labels; the limits of such models are infinite, and they are better than none.
     """
 
     estimate: FloatArray
@@ -116,8 +117,8 @@ def mean_leaderboard(
         for comparisons in (m, max(1, m * (m - 1) // 2))
     )
     reach = alone, np.maximum(pairs[:, None], pairs)
-    reason = next((why for why in map(too_few, surveys) if why), "")
-    return _board(np.array([estimate for estimate, _ in influences]), parts.T @ parts, reach, reason)
+    reasons = [too_few(survey) for survey in surveys]
+    return _board(np.array([estimate for estimate, _ in influences]), parts.T @ parts, reach, reasons)
 
 
 def bradley_terry(games: Games, m: int, delta: float) -> Leaderboard:
@@ -163,7 +164,7 @@ def bradley_terry(games: Games, m: int, delta: float) -> Leaderboard:
     covariance = parts.T @ parts * units / max(1, units - 1)
     pairs = m * (m - 1) // 2
     reach = [-float(stdtrit(max(1, units - m), -np.expm1(np.log1p(-delta) / k) / 2)) for k in (m, pairs)]
-    return _board(strengths, covariance, (reach[0], reach[1]), _too_few_games(games, units, m))
+    return _board(strengths, covariance, (reach[0], reach[1]), [_too_few_games(games, units, m)] * m)
 
 
 def rank_correlation(a: FloatArray, b: FloatArray) -> RankCorrelation | None:
@@ -214,18 +215,20 @@ def _board(
     estimate: FloatArray,
     covariance: FloatArray,
     reach: tuple[FloatArray | float, FloatArray | float],
-    reason: str,
+    reasons: Sequence[str],
 ) -> Leaderboard:
-    m = len(estimate)
+    m, poor = len(estimate), np.array([bool(reason) for reason in reasons])
     variance = np.diag(covariance)
     error = np.sqrt(variance)
+    width = np.where(poor, np.inf, reach[0] * error)
     apart = np.sqrt(np.maximum(0.0, variance[:, None] + variance - 2 * covariance))
-    above = estimate[:, None] - estimate > reach[1] * apart
+    above = (estimate[:, None] - estimate > reach[1] * apart) & ~(poor[:, None] | poor)
+    reason = next(filter(None, reasons), "")
     unclear = ~(above | above.T)
     return Leaderboard(
         estimate,
-        estimate - reach[0] * error,
-        estimate + reach[0] * error,
+        estimate - width,
+        estimate + width,
         error,
         above,
         tuple((i, j) for i in range(m) for j in range(i + 1, m) if unclear[i, j]),

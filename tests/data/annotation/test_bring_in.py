@@ -253,6 +253,21 @@ def test_other_tools_answers_are_turned_back_by_their_texts(project: Project, tm
         collect_answers(project.config, [path])
 
 
+def test_a_tool_shows_an_empty_response_in_words(project: Project, tmp_path: Path) -> None:
+    items, _ = read_rows(config_of(project).parent / "items.jsonl", Item)
+    queued = {row.item_id for row in open_queue(project.config).rows}
+    silent = next(item for _, item in items if item.id not in queued)
+    silent = replace(silent, responses=("", silent.responses[1]))
+    lines = [encode(silent if item.id == silent.id else item) for _, item in items]
+    (config_of(project).parent / "items.jsonl").write_bytes(b"\n".join(lines))
+    path = tmp_path / "tool.json"
+    path.write_text(
+        json.dumps(rows_of([replace(silent, responses=("(empty response)", silent.responses[1]))], "A"))
+    )
+    collect_answers(project.config, [path])
+    assert notes_of(config_of(project))[silent.id, "ann"].label == "B"
+
+
 # ── what may certify ─────────────────────────────────────────────────────────────────────────────
 
 

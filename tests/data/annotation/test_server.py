@@ -1,10 +1,13 @@
 """Who gets in, who gets nothing, and what is on the disk when an answer is acknowledged."""
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from tests.support.projects import write_project
 from trustescalate.analysis.queues import queue_calibration
 from trustescalate.data.annotation.answers import read_answers
 from trustescalate.data.annotation.queue import Queue, QueueHeader, QueueRow, open_queue, read_queue
+from trustescalate.data.annotation.server import SECONDS
 from trustescalate.data.annotation.session import AnnotationSession, clean_name, options
 from trustescalate.project import Project
 from trustescalate.records import Task, TaskKind, Turn
@@ -212,6 +216,85 @@ def test_a_body_that_is_too_long_is_refused(config: Path, serve: Serve) -> None:
     assert client.ask("api/answer", {**ANSWER, "annotator": "x" * 20_000})[:2] == (413, b"")
 
 
+def test_half_open_connections_keep_nobody_out(config: Path, serve: Serve) -> None:
+    url, process = serve(config)
+    client, opened = Client(url), []
+    half = [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        f"POST {client.path}api/start HTTP/1.1\r\n".encode(),
+    ]
+    late = (
+        f"POST {client.path}api/start HTTP/1.1\r\nHost: {client.host}:{client.port}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    for number in range(300):
+        opened.append(socket.create_connection((client.host, client.port), 5))
+        opened[-1].sendall([*half, late.encode()][number % 5])
+    began = time.monotonic()
+    for _ in range(3):
+        assert client.json("api/task")["rows"]
+    assert client.json("api/start", {"annotator": "ann"})
+    assert time.monotonic() - began < 5
+    opened[-1].settimeout(3 * SECONDS)
+    assert b" 408 " in opened[-1].recv(100), "a body that does not come is not waited for"
+    opened[-3].settimeout(3 * SECONDS)
+    assert opened[-3].recv(100) == b"", "nor is a head"
+    for each in opened:
+        each.close()
+    assert client.json("api/task")["rows"]
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in (log := process.communicate(timeout=10)[1]), log[-600:]
+
+
+BAD = {
+    "garbage": b"\x00\xff\xfe garbage \r\n\r\n",
+    "one line": b"hello\r\n\r\n",
+    "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "HTTP/9.9": b"GET / HTTP/9.9\r\n\r\n",
+    "huge header": b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+    "huge target": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 40_000 + b"\r\n",
+    "length is no number": b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+    "length below 0": b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 1\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad chunks": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "NUL in a header": b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n",
+    "bad target": b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "connect": b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "upgrade": b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "expectation": b"POST / HTTP/1.1\r\nHost: x\r\nExpect: gold\r\nContent-Length: 1\r\n\r\na",
+}
+
+
+def test_a_bad_request_is_refused_without_a_traceback(config: Path, serve: Serve) -> None:
+    url, process = serve(config)
+    client = Client(url)
+    for name, sent in BAD.items():
+        with socket.create_connection((client.host, client.port), 5) as connection:
+            connection.settimeout(2 * SECONDS)
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(sent)
+                reply = connection.recv(65536)
+                assert reply == b"" or reply[8:13] in (b" 400 ", b" 404 ", b" 417 "), (
+                    name,
+                    reply,
+                )
+                assert b"Traceback" not in reply, name
+    late = f"POST {client.path}api/start HTTP/1.1\r\nHost: {client.host}:{client.port}\r\n"
+    for rest in ("Content-Length: 5\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"):
+        with socket.create_connection((client.host, client.port), 5) as connection:
+            connection.sendall(f"{late}Content-Type: application/json\r\n{rest}".encode())
+    assert client.json("api/task")["rows"]
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in (log := process.communicate(timeout=10)[1]), log[-600:]
+
+
 def test_one_queue_has_one_server_and_ctrl_c_ends_it(config: Path, serve: Serve) -> None:
     _, first = serve(config)
     url, second = serve(config)
@@ -256,6 +339,15 @@ def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
     assert shown["prompt"] == [{"role": "user", "text": "Hi"}]
     assert [turn["role"] for turn in shown["responses"][0]] == ["assistant", "user", "assistant"]
     assert shown["reference"] == "ref"
+
+
+def test_an_empty_response_is_shown_as_one(tmp_path: Path) -> None:
+    from trustescalate.data.annotation.answers import AnswerFile
+
+    row = QueueRow("x", "", "Hi?", ("", " \n"), None)
+    with AnswerFile(tmp_path) as file:
+        shown = AnnotationSession(made(Task(TaskKind.PAIRWISE, "Better?", ("A", "B")), row), file).row(0)
+    assert shown["responses"] == [[{"role": "", "text": "(empty response)"}]] * 2
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def test_every_sample_is_recognised_as_its_own_format(name: str, files: tuple[Pa
 
 ROWS = [
     {"id": "x", "prompt": "2+2?", "response_a": "4", "response_b": "=5+1", "label": 1.0},
-    {"id": "y", "prompt": "3+3?", "response_a": "6", "response_b": "7", "label": None},
+    {"id": "y", "prompt": "3+3?", "response_a": "7", "response_b": "6", "label": 2.0},
+    {"id": "z", "prompt": "4+4?", "response_a": "8", "response_b": "9", "label": None},
 ]
 COLUMNS = list(ROWS[0])
 
@@ -93,17 +94,17 @@ def _cell(value: object) -> str:
 )
 def test_every_layout_of_a_table_says_the_same(layout: str, name: str, tmp_path: Path) -> None:
     found = parse(tmp_path / "set", _write(tmp_path / name, layout))
-    assert list(found.items) == ["x", "y"]
+    assert list(found.items) == ["x", "y", "z"]
     assert found.items["x"].responses == ("4", "=5+1")
-    assert found.annotations == {("x", "annotator"): "A"}
+    assert found.annotations == {("x", "annotator"): "A", ("y", "annotator"): "B"}
     assert found.result.refused == 0
 
 
 def test_rows_that_the_server_cut_are_refused(tmp_path: Path) -> None:
-    cut = {"row_idx": 1, "row": ROWS[1], "truncated_cells": ["response_a"]}
-    path = _file(tmp_path, "rows.json", json.dumps({"rows": [{"row": ROWS[0]}, cut]}))
+    cut = {"row_idx": 1, "row": ROWS[2], "truncated_cells": ["response_a"]}
+    path = _file(tmp_path, "rows.json", json.dumps({"rows": [{"row": ROWS[0]}, {"row": ROWS[1]}, cut]}))
     found = parse(tmp_path / "set", path)
-    assert (found.result.items, found.result.refused) == (1, 1)
+    assert (found.result.items, found.result.refused) == (2, 1)
     assert "cut by the server: ['response_a']" in found.result.rejected[0]
 
 
@@ -205,12 +206,96 @@ def test_rows_are_taken_or_counted_and_labels_are_the_tasks(
     rows: Sequence[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("rows")
-    path = _file(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, [ROWS[0], *rows])))
+    path = _file(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, [*ROWS[:2], *rows])))
     try:
         found = parse(tmp_path / "set", path)
     except TrustEscalateError:
         return
     assert set(found.annotations.values()) <= {"A", "B", "tie", "skip"}
-    assert found.result.items + found.result.repeated + found.result.refused >= len(rows) + 1
+    assert found.result.items + found.result.repeated + found.result.refused > len(rows) + 1
     assert len(found.items) == found.result.items
     assert len(found.annotations) == found.result.annotations == sum(found.result.labels.values())
+
+
+# ── tables as spreadsheets write them ────────────────────────────────────────────────────────────
+
+HEADER = "id,prompt,response_a,response_b,winner"
+
+
+def test_the_line_by_which_excel_names_its_separator_is_read(tmp_path: Path) -> None:
+    text = 'sep=;\r\nid;prompt;response_a;response_b;winner\r\nq1;p?;a, b;"x ""y""\r\nz";A\r\n'
+    found = parse(tmp_path / "set", _file(tmp_path, "table.csv", text))
+    assert found.items["q1"].responses == ("a, b", 'x "y"\r\nz')
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_separator_is_found_outside_of_quotes(mark: str, tmp_path: Path) -> None:
+    names = mark.join(['"id"', '"prompt, or question"', "response_a", "response_b", "winner"])
+    text = f"{names}\n{mark.join('qpxyA')}\n"
+    path = _file(tmp_path, "table.csv", text.replace("prompt, or question", "prompt"))
+    assert list(parse(tmp_path / "set", path).items) == ["q"]
+    assert open_foreign(_file(tmp_path, "other.csv", text)).columns[1] == "prompt, or question"
+
+
+def test_columns_of_one_name_are_refused_where_they_differ(tmp_path: Path) -> None:
+    path = _file(tmp_path, "table.csv", f"{HEADER},winner\nq1,p,x,y,A,B\nq2,p2,x,y,B,B\n")
+    with pytest.raises(DataError, match="two columns are named 'winner', and differ: 'A' and 'B'") as caught:
+        parse(tmp_path / "refused", path)
+    assert "'winner' and 'winner.6'" in caught.value.hint
+    names = '[import]\nannotators = { ann = "winner", bob = "winner.6" }\n'
+    found = parse_with(tmp_path, names, path)
+    assert (found.annotations["q1", "ann"], found.annotations["q1", "bob"]) == ("A", "B")
+
+
+def test_columns_of_one_name_are_one_where_they_agree(tmp_path: Path) -> None:
+    same = "".join(f"q{row},p{row},x,y,A,A\n" for row in range(70))
+    path = _file(tmp_path, "table.csv", f"{HEADER},winner\n{same}q70,p,x,y,A,B\n")
+    found = parse(tmp_path / "set", path)
+    assert (found.result.annotations, found.result.refused) == (70, 1)
+
+
+def test_an_id_that_is_no_name_is_replaced(tmp_path: Path) -> None:
+    rows = "".join(f"{name},p{place},x,y,A\n" for place, name in enumerate(["", " ", "nan", "NaN", "None"]))
+    found = parse(tmp_path / "set", _file(tmp_path, "table.csv", f"{HEADER}\n{rows}"))
+    assert (len(found.items), found.result.refused) == (5, 0)
+
+
+@pytest.mark.parametrize("end", ["q2,p,x", 'q2,p,x,y,"A', 'q2,"p'])
+def test_a_table_that_is_cut_in_its_last_row_says_so(end: str, tmp_path: Path) -> None:
+    found = parse(tmp_path / "set", _file(tmp_path, "table.csv", f"{HEADER}\nq1,p1,x,y,A\n{end}"))
+    assert list(found.items) == ["q1"]
+    assert "table.csv:3: the last row is cut" in found.result.rejected[0]
+
+
+def test_a_last_row_that_is_whole_needs_no_line_end(tmp_path: Path) -> None:
+    found = parse(tmp_path / "set", _file(tmp_path, "table.csv", f'{HEADER}\nq1,"a ""b"" c",x,y,A'))
+    assert found.items["q1"].prompt == 'a "b" c'
+
+
+def test_columns_that_were_left_out_are_named(tmp_path: Path) -> None:
+    found = parse(tmp_path / "set", _file(tmp_path, "table.csv", f"{HEADER},note,cost\nq1,p,x,y,A,n,1\n"))
+    assert found.result.left_out == ("cost", "note")
+
+
+# ── further draws ────────────────────────────────────────────────────────────────────────────────
+
+JUDGES = '[import]\nlabel = "winner"\njudges = { m = "verdict" }\n'
+
+
+def test_a_second_verdict_of_a_judge_is_a_further_vote(tmp_path: Path) -> None:
+    rows = "q1,p,x,y,,A\nq2,p2,x,y,,B\nq1,p,x,y,,A\nq1,p,x,y,,B\n"
+    path = _file(tmp_path, "table.csv", f"{HEADER},verdict\n{rows}")
+    found = parse_with(tmp_path, JUDGES, path)
+    assert found.votes("q1", "m") == [("", "A"), ("", "A"), ("", "B")]
+    assert [vote.exemplar_set for vote in found.judgments["q1", "m"].votes] == [0, 1, 2]
+    assert (found.judgments["q1", "m"].planned, found.judgments["q2", "m"].planned) == (3, 1)
+    assert (found.result.judges["m"].judgments, found.result.judges["m"].votes) == (2, 4)
+    assert found.result.refused == 0
+
+
+def test_a_verdict_that_is_repeated_beside_another_annotator_is_one_vote(tmp_path: Path) -> None:
+    rows = "q1,p,x,y,A,A,ann\nq1,p,x,y,B,A,bob\nq1,p,x,y,A,B,cyd\n"
+    path = _file(tmp_path, "table.csv", f"{HEADER},verdict,annotator\n{rows}")
+    found = parse_with(tmp_path, JUDGES, path)
+    assert found.votes("q1", "m") == [("", "A"), ("", "B")]
+    assert len(found.annotations) == 3

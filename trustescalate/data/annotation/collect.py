@@ -30,7 +30,8 @@ from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
 from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
-from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind
+from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind, visible
+from trustescalate.records.bounded import open_file, read_whole
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
@@ -308,13 +309,17 @@ class _Collection:
 
     def _is_swapped(self, at: str, item: Item, responses: Sequence[Any]) -> bool:
         """Whether a tool shows the responses of an item in reverse."""
-        ours = list(to_python(item)["responses"])
-        if list(responses) == ours:
+        ours, theirs = list(map(_visible, to_python(item)["responses"])), list(map(_visible, responses))
+        if theirs == ours:
             return False
-        if list(responses) == ours[::-1]:
+        if theirs == ours[::-1]:
             return True
         self.problems.append(f"{at}: its texts are not those of [data] items; label that item again")
         return False
+
+
+def _visible(response: Any) -> Any:
+    return visible(response) if isinstance(response, str) else response
 
 
 def _parts(taken: Found | Plain) -> tuple[str, Sequence[Any], Sequence[tuple[str, Label]]]:
@@ -327,7 +332,7 @@ def _parts(taken: Found | Plain) -> tuple[str, Sequence[Any], Sequence[tuple[str
 def _form(path: Path) -> str:
     """The kind of a file of answers: "answers", "table" or "foreign"."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             first = file.readline(1 << 20)
     except OSError as error:
         raise DataError([f"{path}: cannot be read: {error.strerror}"], "name a file of answers") from None
@@ -349,7 +354,7 @@ def _id(row: Mapping[str, str]) -> str:
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path).decode("utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""))
         rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
         for row in rows:

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trustescalate.config import Config
+from trustescalate.config import Config, must_hold_no_link_out
 from trustescalate.data.batch import Draw, to_label
 from trustescalate.data.clusters import clusters, content_digest
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
+from trustescalate.records.bounded import open_file, read_lines
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
 
@@ -287,12 +288,13 @@ def read_queue(folder: Path) -> Queue:
     """Read a queue. Raises UsageError where there is none, DataError where it is damaged."""
     path = folder / QUEUE
     try:
-        lines = path.read_bytes().split(b"\n")
+        with open_file(path) as file:
+            lines = list(read_lines(file)) or [b""]
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no queue here", "`trustescalate label queue` makes one") from None
     try:
         header = decode(lines[0], QueueHeader)
-        rows = tuple(decode(line, QueueRow) for line in lines[1:] if line)
+        rows = tuple(decode(line, QueueRow) for line in lines[1:] if line.strip())
     except ValueError as error:
         raise DataError([f"{path}: {error}"], "queues are not edited; make a new one") from None
     if header.schema != QUEUE_SCHEMA:
@@ -302,7 +304,9 @@ def read_queue(folder: Path) -> Queue:
 
 def queue_folders(config: Config) -> list[Path]:
     """The folders of all queues, oldest first."""
-    paths = (config.folder / FOLDER).glob(f"*/{QUEUE}")
+    paths = list((config.folder / FOLDER).glob(f"*/{QUEUE}"))
+    for path in paths:
+        must_hold_no_link_out(config.folder, path.parent)
     return [
         path.parent
         for path in sorted(paths, key=lambda path: (path.parent.name[:16], path.stat().st_mtime_ns))

@@ -2,10 +2,12 @@
 
 Every path begins with the token, so there is no cookie for another local server to receive, and no request
 for another site to forge. A request without it, for another host, or from another site gets an empty 404.
-Answers are written as they come (`AnswerFile`); a killed server loses nothing.
+Answers are written as they come (`AnswerFile`); a killed server loses nothing. A request has `SECONDS` to
+arrive, and at most `MOST_OPEN` connections are open, of which a further one replaces the oldest.
 """
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +16,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11
 
 from trustescalate.data.annotation.answers import AnswerFile
 from trustescalate.data.annotation.queue import Queue
@@ -23,6 +26,8 @@ from trustescalate.records.jsonl import canonical
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 16_384
+SECONDS = 10.0
+MOST_OPEN = 64
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -59,14 +64,49 @@ async def serve(queue: Queue, *, port: int = 0, ready: Callable[[Serving], None]
     """
     with AnswerFile(queue.folder) as answers, socket.create_server((LOOPBACK, port)) as listening:
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-        runner = web.AppRunner(application(AnnotationSession(queue, answers), token, port), access_log=None)
+        runner = web.AppRunner(
+            application(AnnotationSession(queue, answers), token, port),
+            access_log=None,
+            logger=_quiet_log(),
+            keepalive_timeout=SECONDS,
+            lingering_time=1,
+            shutdown_timeout=1,
+        )
         await runner.setup()
         try:
-            await web.SockSite(runner, listening, shutdown_timeout=1).start()
+            server = await asyncio.get_running_loop().create_server(_door(runner), sock=listening)
             ready(Serving(f"http://{LOOPBACK}:{port}/{token}/", len(queue.asked), queue.header.id))
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                server.close()
         finally:
             await runner.cleanup()
+
+
+def _door(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    """Make the handler of a new connection; close the oldest ones above the limit."""
+    server = runner.server
+    assert server is not None
+
+    def open_one() -> asyncio.Protocol:
+        for oldest in server.connections[: 1 - MOST_OPEN]:
+            oldest.force_close()
+        return server()
+
+    return open_one
+
+
+def _quiet_log() -> logging.Logger:
+    """A log of faults of ours alone: a request that is no HTTP is the client's, and answered with 400."""
+    log = logging.getLogger(__name__)
+    log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    fault = record.exc_info[1] if isinstance(record.exc_info, tuple) else record.exc_info
+    return not isinstance(fault, HttpProcessingError | OSError)
 
 
 def application(session: AnnotationSession, token: str, port: int) -> web.Application:
@@ -94,7 +134,7 @@ def _guard(token: str, port: int) -> Any:
     hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
 
     def is_ours(request: web.Request) -> bool:
-        given = request.path.split("/")[1]
+        given = request.path.removeprefix("/").partition("/")[0]
         known = compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
         origin = request.headers.get("Origin")
         return (
@@ -108,7 +148,9 @@ def _guard(token: str, port: int) -> Any:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         response: web.StreamResponse = web.Response(status=404)
-        if is_ours(request):
+        if request.version not in (HttpVersion10, HttpVersion11):
+            response = web.Response(status=400)
+        elif is_ours(request):
             try:
                 response = await handler(request)
             except web.HTTPException as refused:
@@ -166,8 +208,11 @@ async def _agreement(request: web.Request) -> web.StreamResponse:
 async def _parse_body(request: web.Request, **kinds: Any) -> dict[str, Any]:
     """Parse the body: an object with exactly these keys, each of its type."""
     try:
-        body = await request.json()
-    except (ValueError, LookupError, RecursionError):
+        async with asyncio.timeout(SECONDS):
+            body = await request.json()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except (ValueError, LookupError, RuntimeError, web.RequestPayloadError):  # also a body cut off
         raise UsageError("not JSON") from None
     if not isinstance(body, dict) or body.keys() != kinds.keys():
         raise UsageError(f"an object with {', '.join(kinds)} is wanted")

@@ -12,7 +12,7 @@ from trustescalate.data.annotation.agreement import agreement
 from trustescalate.data.annotation.answers import Answer, AnswerFile
 from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, Text
 from trustescalate.errors import UsageError
-from trustescalate.records import SKIP, TIE, TaskKind
+from trustescalate.records import SKIP, TIE, TaskKind, visible
 
 LONGEST_NAME = 80
 LONGEST_SECONDS = 86_400.0
@@ -160,5 +160,5 @@ def _choice_keys(labels: list[str]) -> list[list[str]]:
 
 def _turns(text: Text) -> list[dict[str, str]]:
     if isinstance(text, str):
-        return [{"role": "", "text": text}]
-    return [{"role": turn.role, "text": turn.content} for turn in text]
+        return [{"role": "", "text": visible(text)}]
+    return [{"role": turn.role, "text": visible(turn.content)} for turn in text]

@@ -13,11 +13,9 @@ from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import get, has, name, text
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.files import Foreign, Record, Unusable
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Vote
-
-EMPTY = "(empty response)"
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
@@ -36,8 +34,7 @@ def _row_reader(weighted: bool) -> Callable[[Any], Iterable[Found]]:
         mark = hashlib.sha256(instruction.encode("utf-8", "replace")).hexdigest()[:12]
         item_id = f"{mark}|{models[0]}|{models[1]}"
         meta = {"model_a": models[0], "model_b": models[1]}
-        responses = tuple(output if output.strip() else EMPTY for output in outputs)
-        item = Item(item_id, instruction, responses, None, mark, meta)
+        item = Item(item_id, instruction, tuple(outputs), None, mark, meta)
         preference = get(row, "preference")
         if "annotator_index" in row:
             label = _label(preference)
@@ -51,13 +48,14 @@ def _row_reader(weighted: bool) -> Callable[[Any], Iterable[Found]]:
 
 
 def _is_weighted(file: Foreign) -> bool:
-    """Whether preferences are probabilities: some of the first ones are no verdict."""
+    """Whether preferences are probabilities: some of all are no verdict."""
+    rows = (record.value for record in file.records() if isinstance(record, Record))
     return any(
         isinstance(row, dict)
         and isinstance(row.get("preference"), float)
         and abs(row["preference"]) < math.inf
         and row["preference"] not in (-1, 0, 1, 1.5, 2)
-        for row in file.head
+        for row in rows
     )
 
 

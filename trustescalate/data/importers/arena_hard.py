@@ -1,7 +1,7 @@
 """Read Arena-Hard judgments: a model against a baseline in two games, the second with the answers swapped.
 
-Texts are cut from the prompts of the judge. A record whose two games show different texts is a wrong join,
-and is refused. Source: github lmarena/arena-hard-auto.
+Texts are cut from the prompts of the judge, and grades are confidences (`margins`). A record whose two games
+show different texts is a wrong join, and is refused. Source: github lmarena/arena-hard-auto.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,11 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import between, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Unusable
-from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
-from trustescalate.records import TIE, Item, Vote
+from trustescalate.data.importers.margins import GRADED, grade_share, graded_vote
+from trustescalate.data.importers.verdicts import judged, pairwise
+from trustescalate.records import Item, Vote
 
 BASELINE = "baseline"
-SHOWN = {"A>>B": "A", "A>B": "A", "A=B": TIE, "B=A": TIE, "B>A": "B", "B>>A": "B"}
-SHOWN |= {"A<B": "B", "A<<B": "B", "B<A": "A", "B<<A": "A"}
 START, END = "<|The Start of Assistant {}'s Answer|>\n", "\n<|The End of Assistant {}'s Answer|>"
 Shown = tuple[str, str, str]
 
@@ -24,6 +23,7 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which assistant answers better?")
     notes.assume(f"A is the baseline; where a file does not name it, it is called {BASELINE!r}")
     for file in files["judgments"]:
+        notes.assume(GRADED)
         yield from each(file, _judgment)
 
 
@@ -68,20 +68,17 @@ def _texts(game: Any) -> Shown | None:
     first = START.format("A")
     prompt = shown.partition("<|User Prompt|>\n")[2].partition(f"\n\n{first}")[0]
     answers = [between(shown, START.format(side), END.format(side)) for side in "AB"]
-    if not prompt.strip() or not all(answer and answer.strip() for answer in answers):
+    if not prompt.strip() or None in answers:
         raise Unusable("prompt and answers cannot be cut from what the judge was shown")
     return prompt, str(answers[0]), str(answers[1])
 
 
 def _vote(game: Any, order: str) -> Vote:
     if game is None:
-        return verdict(None, order=order)
-    score = game.get("score")
-    label = SHOWN.get(score.strip()) if isinstance(score, str) else None
-    if label is not None and order == "BA":
-        label = SWAPPED[label]
+        return graded_vote(None, raw="", order=order, graded=True)
     raw = game.get("judgment")
-    return verdict(label, raw=raw.get("answer") if isinstance(raw, dict) else raw, order=order)
+    raw = raw.get("answer") if isinstance(raw, dict) else raw
+    return graded_vote(grade_share(game.get("score")), raw=raw, order=order, graded=True)
 
 
 def _is_judgment(file: Foreign) -> bool:

@@ -6,11 +6,14 @@ orders of a pair are converted to one frame: A is the response that the record n
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trustescalate.data.importers.fields import kind_of
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.records import Annotation, Item, Judgment, Label, Task
+
+if TYPE_CHECKING:
+    from trustescalate.data.importers.columns import ColumnsFile
 
 
 class Found(NamedTuple):
@@ -34,10 +37,11 @@ class Plain(NamedTuple):
 
 @dataclass
 class Notes:
-    """The assumptions of a reader, each sentence once, and the task of its records."""
+    """The assumptions of a reader, each sentence once, its task, and the columns that it did not read."""
 
     task: Task | None = None
     assumed: dict[str, None] = field(default_factory=dict)
+    left_out: dict[str, None] = field(default_factory=dict)
 
     def assume(self, sentence: str) -> None:
         """Record an assumption."""
@@ -55,7 +59,8 @@ Sniff = Callable[[Foreign], bool]
 class Format:
     """A format: `parts` recognise its files, and an import needs one of the parts `main`.
 
-    `read` must set `notes.task` before its first `Found`.
+    `read` must set `notes.task` before its first `Found`. It holds the records of the parts `kept` in memory.
+    `named` makes a reader with fields that the user named.
     """
 
     name: str
@@ -63,6 +68,8 @@ class Format:
     parts: Mapping[str, Sniff]
     main: tuple[str, ...]
     read: Reader
+    kept: tuple[str, ...] = ()
+    named: "Callable[[ColumnsFile], Reader] | None" = None
 
 
 def each(

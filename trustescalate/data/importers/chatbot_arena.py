@@ -1,7 +1,8 @@
 """Read Chatbot Arena: battles of two models, labelled by their users. Conversations stay turns.
 
 Rows of the released data and of MT-Bench's human judgments, the wrapper of JUDGE-BENCH around them, Kaggle's
-table with turns as JSON in cells, and battles that hold names only. Source: FastChat, and the data sets.
+table with turns as JSON in cells, and battles that hold names only. Without a turn, a
+row is judged after its last one. Source: FastChat, and the data sets.
 """
 
 from collections import defaultdict
@@ -32,14 +33,20 @@ def _read_conversations(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _battle(row: Any) -> Iterator[Found]:
-    question, turn = name(row, "question_id"), int(number(row, "turn")) if row.get("turn") else 1
+    if not isinstance(row, dict):
+        raise Unusable("is no battle with fields")
+    question = name(row, "question_id" if "question_id" in row else "id")
+    talks = turns(row, "conversation_a"), turns(row, "conversation_b")
+    turn = int(number(row, "turn")) if row.get("turn") else min(map(len, talks)) // 2
     models = text(row, "model_a"), text(row, "model_b")
-    prompt, responses = _split(turns(row, "conversation_a"), turns(row, "conversation_b"), turn)
+    prompt, responses = _split(*talks, turn)
     item_id = question
     if str(row.get("judge", "")).split("_")[0] in ("expert", "author"):  # MT-Bench: many pairs a question
         item_id = f"{question}|{models[0]}|{models[1]}|turn{turn}"
     meta = {"model_a": models[0], "model_b": models[1], "turn": turn}
-    item = Item(item_id, prompt, responses, None, question if item_id != question else None, meta)
+    session = row.get("evaluation_session_id")
+    group = question if item_id != question else session if isinstance(session, str) and session else None
+    item = Item(item_id, prompt, responses, None, group, meta)
     who = row.get("judge") if isinstance(row.get("judge"), str) else SOMEBODY
     yield Found(item, (Annotation(item_id, who or SOMEBODY, _winner(row.get("winner"))),))
 
@@ -74,8 +81,8 @@ def _split(
         raise Unusable("the conversations do not begin with one question")
     if first[-1].role != "assistant" or second[-1].role != "assistant":
         raise Unusable("a conversation does not end with an answer")
-    if not first[0].content.strip() or not all(each.content.strip() for each in (first[-1], second[-1])):
-        raise Unusable("a question or an answer is empty")
+    if not first[0].content.strip():
+        raise Unusable("the question is empty")
     if last == 2:
         return first[0].content, (first[1].content, second[1].content)
     return first[0].content, (first[1:], second[1:])
@@ -109,7 +116,7 @@ def listed(row: Mapping[str, Any], key: str) -> list[str]:
     values = from_text(text(row, key))
     if not isinstance(values, list) or not values or not all(isinstance(each, str) for each in values):
         raise Unusable(f"{key} is no list of texts (a turn may be null)")
-    if not all(each.strip() for each in values):
+    if key == "prompt" and not all(each.strip() for each in values):
         raise Unusable(f"{key} has an empty turn")
     return values
 

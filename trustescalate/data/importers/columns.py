@@ -1,11 +1,10 @@
 """Read tables and JSON rows by the names of their columns, or by columns that the user names.
 
 One row is an item with its labels and perhaps verdicts, or one label of an item that other rows repeat.
-Common names are recognised; a file of columns names all others. An unknown spelling of a label is rejected,
-never guessed.
+Common names are recognised; a file of columns names all others. What the codes of a column mean is decided
+from all rows before the first is taken, and never guessed.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -16,12 +15,17 @@ from pydantic import Field
 from trustescalate.config.base import Table
 from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
+from trustescalate.data.importers.choices import KEYS as CHOICES
+from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
 from trustescalate.data.importers.fields import turns
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import mark
+from trustescalate.data.importers.shares import label_columns, share_vote
+from trustescalate.data.importers.survey import Survey, inside
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import TIE, Label, Task, TaskKind, Vote
+from trustescalate.records import Label, Task, TaskKind, Turn
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -40,13 +44,8 @@ LABEL = ("label", "winner", "preference", "human_label")
 ANNOTATOR = ("annotator", "annotator_id", "rater")
 GROUP = ("group", "group_id", "cluster")
 
-PAIR_SPELLINGS: Mapping[str, Label] = {
-    **dict.fromkeys(("a", "(a)", "1", "response_a", "model_a", "output_1", "response_1", "answer_a"), "A"),
-    **dict.fromkeys(("b", "(b)", "2", "response_b", "model_b", "output_2", "response_2", "answer_b"), "B"),
-    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", "equal", "draw", "1.5"), TIE),
-}
-PASS, FAIL = ("1", "pass", "true", "yes", "correct"), ("0", "fail", "false", "no", "incorrect")
-EMPTY = ("", "nan", "none", "null", "n/a", "na")
+NO_NAME = frozenset(("", "nan", "none", "null"))
+"""What tools write in an empty cell."""
 SOMEBODY = "annotator"
 
 
@@ -55,6 +54,10 @@ class ColumnsFile(Table):
 
     task: TaskTable | None = None
     columns: ImportTable = Field(ImportTable(), alias="import")
+
+
+Speller = Callable[[Any], Label | None]
+"""From a cell to a label; None where the cell is empty. Raises Unusable for a spelling unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,10 @@ class _Layout:
     group: str | None
     label: str | None
     annotator: str | None
-    spell: Callable[[Any], Label | None]
+    spellers: Mapping[str, Speller]
+    shares: Mapping[str, Mapping[Label, str]]
+    logarithms: frozenset[str]
+    choices: str | None
     inner: tuple[str, ...]
 
 
@@ -85,34 +91,36 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
     def read(files: Files, notes: Notes) -> Iterator[Taken]:
         for file in files["rows"]:
             layout = _layout(file, given, notes)
-            yield from each(file, _row_reader(layout))
+            recognised = {layout.id, layout.prompt, *layout.responses, layout.group, layout.label}
+            one_of_each = file.with_one_of_each({*recognised, layout.annotator} - _named(given.columns))
+            yield from each(one_of_each, _row_reader(layout))
 
     return read
 
 
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
-    keys, table = _keys(file), given.columns
-    named = [table.id, table.prompt, table.context, *(table.responses or ()), table.reference, table.group]
-    named += [table.label, table.annotator, *table.annotators.values(), *table.judges.values()]
-    named += [*table.meta_columns.values(), *table.probabilities.values(), *table.forward_fill]
-    wanted = {column for column in named if column}
-    inner = {column for column in wanted - keys if any(_inside(row, column) is not None for row in file.head)}
+    table = given.columns
+    survey = Survey(file, (*LABEL, *table.annotators.values(), *table.judges.values(), table.label or ""))
+    keys = survey.keys
+    wanted = _named(table)
+    inner = {column for column in wanted - keys if any(inside(row, column) is not None for row in file.head)}
+    inner |= {column for column in wanted - keys if survey.counts.get(column)}
     unknown = sorted(wanted - keys - inner)
     if unknown:
         there = ", ".join(map(repr, sorted(keys)))
         raise DataError(
             [f"{file.path}: there is no column {', '.join(map(repr, unknown))}"], f"there are {there}"
         )
-    prompt = table.prompt or _first(PROMPT, keys)
-    single = _first(SINGLE, keys)
-    responses = table.responses or _pair(keys) or ((single,) if single else ())
+    prompt = table.prompt or _first(PROMPT, _keys(file)) or _first(PROMPT, keys)
+    responses = table.responses or _shown_columns(_keys(file)) or _shown_columns(keys)
     if prompt is None or not responses:
         missing = "a prompt" if prompt is None else "a response"
         raise DataError(
             [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [import]"
         )
     label = table.label or (None if table.annotators else _first(LABEL, keys))
-    task = _task(file, given, len(responses), label)
+    task = _task(file, given, len(responses), label, survey, notes)
+    shares = label_columns(task, table.probabilities, keys)
     layout = _Layout(
         task=task,
         table=table,
@@ -122,16 +130,29 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         group=table.group or _first(GROUP, keys),
         label=label,
         annotator=table.annotator or _first(ANNOTATOR, keys),
-        spell=_speller(task, table.labels),
+        spellers=_spellers(file, task, table, label, survey, notes),
+        shares=shares,
+        logarithms=survey.logarithmic(file, shares),
+        choices=None if table.context else _first(CHOICES, keys),
         inner=tuple(sorted(inner)),
     )
     if table.forward_fill and layout.group is None:
         raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
-    if table.probabilities and len(task.labels) - task.labels.count(TIE) != 2:
-        raise DataError([f"{file.path}: [import] probabilities are for two labels"], "use judges")
     _note_assumptions(layout, notes)
+    read = {layout.id, prompt, *responses, layout.group, label, layout.annotator, layout.choices}
+    notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
     notes.task = task
     return layout
+
+
+def _named(table: ImportTable) -> set[str]:
+    """The columns that the user named."""
+    named = [table.id, table.prompt, table.context, *(table.responses or ()), table.reference, table.group]
+    named += [table.label, table.annotator, *table.annotators.values(), *table.judges.values()]
+    named += [*table.meta_columns.values(), *table.forward_fill]
+    for column in table.probabilities.values():
+        named += [column] if isinstance(column, str) else list(column.values())
+    return {column for column in named if column}
 
 
 def _note_assumptions(layout: _Layout, notes: Notes) -> None:
@@ -142,15 +163,19 @@ def _note_assumptions(layout: _Layout, notes: Notes) -> None:
     if layout.table.forward_fill:
         filled = ", ".join(map(repr, layout.table.forward_fill))
         notes.assume(f"a row without {filled} has that of the row before it in its group")
-    for judge, column in layout.table.probabilities.items():
-        notes.assume(f"{column!r} is the probability that {judge!r} gives {layout.task.labels[0]!r}")
+    for judge, columns in layout.shares.items():
+        what = "log-probability" if judge in layout.logarithms else "probability"
+        for label, column in columns.items():
+            notes.assume(f"{column!r} is the {what} that {judge!r} gives {label!r}")
     if layout.id is None:
         notes.assume("no column is an id: an item's id is a hash of its texts")
     if layout.label and layout.annotator is None:
         notes.assume(f"no column names the annotator: all labels are by {SOMEBODY!r}")
 
 
-def _task(file: Foreign, given: ColumnsFile, responses: int, label: str | None) -> Task:
+def _task(
+    file: Foreign, given: ColumnsFile, responses: int, label: str | None, survey: Survey, notes: Notes
+) -> Task:
     if given.task is not None:
         task = given.task.task()
         if task.responses != responses:
@@ -159,64 +184,68 @@ def _task(file: Foreign, given: ColumnsFile, responses: int, label: str | None) 
         return task
     if responses == 2:
         return pairwise()
-    seen = {_cell(row.get(label)).casefold() for row in file.head if isinstance(row, dict)} - set(EMPTY)
-    if seen <= {*PASS, *FAIL}:
-        return Task(TaskKind.BINARY, "Is the response acceptable?", ("pass", "fail"))
-    raise DataError(
-        [f"{file.path}: the labels have no known meaning: {', '.join(sorted(seen)[:6])}"],
-        'use --columns FILE with [task] kind = "rating" and its scale, or kind = "choice" and its labels',
-    )
+    task, assumed = task_of(survey.counts.get(label or "", {}), survey.spelled, str(file.path))
+    if assumed:
+        notes.assume(assumed)
+    return task
 
 
-def _speller(task: Task, spellings: Mapping[str, str]) -> Callable[[Any], Label | None]:
-    """From a cell to a label; None where the cell is empty. Raises Unusable for a spelling unknown."""
-    known = {key: label for label in task.annotation_labels for key in (label, label.casefold())}
-    if task.kind is TaskKind.PAIRWISE:
-        known = {**PAIR_SPELLINGS, **known}
-    if task.labels == ("pass", "fail"):
-        known |= dict.fromkeys(PASS, "pass") | dict.fromkeys(FAIL, "fail")
-    for spelling, label in spellings.items():
-        if label not in task.annotation_labels:
-            raise DataError(
-                [f"[import] labels: {label!r} is not one of {', '.join(task.annotation_labels)}"], "fix it"
+def _spellers(
+    file: Foreign,
+    task: Task,
+    table: ImportTable,
+    label: str | None,
+    survey: Survey,
+    notes: Notes,
+) -> Mapping[str, Speller]:
+    """A speller for each column with labels or verdicts."""
+    people = {column for column in (label, *table.annotators.values()) if column}
+    spellers = {}
+    for column in {*people, *table.judges.values()}:
+        known = known_codes(
+            task,
+            survey.counts[column],
+            table.labels,
+            where=f"{file.path}: column {column!r}",
+            by_judge=column not in people,
+        )
+        spellers[column] = _speller(known)
+        numbers = [code for code in survey.counts[column] if is_number(code)]
+        if task.kind is TaskKind.PAIRWISE and len(numbers) == 1 and numbers[0] in known:
+            notes.assume(
+                f"column {column!r} holds {numbers[0]} and no other number: it is {known[numbers[0]]!r}"
             )
-        known[spelling.casefold()] = label
+    return spellers
 
+
+def _speller(known: Mapping[str, Label]) -> Speller:
     def spell(cell: Any) -> Label | None:
         if type(cell) is str and cell in known:
             return known[cell]
-        spelling = _cell(cell).strip().casefold()
-        if spelling in known:
-            return known[spelling]
-        if spelling in EMPTY:
+        code = spelling(cell)
+        if code in known:
+            return known[code]
+        if code in EMPTY:
             return None
-        raise Unusable(f"the label {_cell(cell)!r} is not known; define it in [import] labels")
+        raise Unusable(f"the label {cell_text(cell)!r} is not known; define it in [import] labels")
 
     return spell
 
 
 def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
-    table, spell = layout.table, layout.spell
+    table, spellers = layout.table, layout.spellers
     more = bool(table.context or table.reference or table.meta)
-    texts = (layout.prompt, *layout.responses)
-    prepare, pick = _preparer(layout), itemgetter(*texts)
+    prepare, show = _preparer(layout), _shower(layout)
     id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
     annotators, judges = list(table.annotators.items()), list(table.judges.items())
-    probabilities = list(table.probabilities.items())
+    shares = list(layout.shares.items())
 
     def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
             raise Unusable("is no row of columns")
         if prepare is not None:
             row = prepare(row)
-        try:
-            shown = pick(row)
-        except KeyError:
-            shown = (None,)
-        for value in shown:
-            if type(value) is not str or not value or value.isspace():
-                shown = tuple([_texts(row, column) for column in texts])
-                break
+        shown = show(row)
         item_id = (_name(row.get(id_at)) if id_at else "") or mark(*shown)
         item: dict[str, Any] = {"id": item_id, "prompt": shown[0], "responses": shown[1:]}
         if group_at and (group := _name(row.get(group_at))):
@@ -224,24 +253,46 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         if more:
             _add_more(item, row, table)
         notes = []
-        if label_at and (label := spell(row.get(label_at))) is not None:
+        if label_at and (label := spellers[label_at](row.get(label_at))) is not None:
             who = _name(row.get(annotator_at)) if annotator_at else ""
             notes.append((who or SOMEBODY, label))
         for who, column in annotators:
-            if (label := spell(row.get(column))) is not None:
+            if (label := spellers[column](row.get(column))) is not None:
                 notes.append((who, label))
-        if not judges and not probabilities:
+        if not judges and not shares:
             return (Plain(item, notes),)
         votes = [
-            judged(item_id, judge, [_vote(row.get(at), spell)])
+            judged(item_id, judge, [_vote(row.get(at), spellers[at])])
             for judge, at in judges
             if not (table.empty_is_missing and row.get(at) in (None, ""))
         ]
-        for judge, column in probabilities:
-            votes.append(judged(item_id, judge, [_probable(row.get(column), layout.task)]))
+        for judge, columns in shares:
+            cells = {label: row.get(column) for label, column in columns.items()}
+            votes.append(judged(item_id, judge, [share_vote(cells, layout.task, judge in layout.logarithms)]))
         return (Plain(item, notes, votes),)
 
     return read
+
+
+def _shower(layout: _Layout) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Make a function that returns the prompt and the responses of a row."""
+    texts, choices_at = (layout.prompt, *layout.responses), layout.choices
+    pick = itemgetter(*texts)
+
+    def show(row: dict[str, Any]) -> tuple[Any, ...]:
+        try:
+            shown: tuple[Any, ...] = pick(row)
+        except KeyError:
+            shown = (None,)
+        for value in shown:
+            if type(value) is not str or not value or value.isspace():
+                shown = tuple([_texts(row, column, column != layout.prompt) for column in texts])
+                break
+        if choices_at and (choices := listed_choices(row.get(choices_at))):
+            shown = (_prompt_with(shown[0], choices), *shown[1:])
+        return shown
+
+    return show
 
 
 def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
@@ -256,33 +307,20 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
         nonlocal before
         if escaped:
             row = {name: cell.removeprefix("'") if type(cell) is str else cell for name, cell in row.items()}
-        row = {**row, **{column: _inside(row, column) for column in inner}}
+        row = {**row, **{column: inside(row, column) for column in inner}}
         if group is not None and _name(row.get(group)) and row.get(group) == before.get(group):
-            row |= {column: before.get(column) for column in fill if not _cell(row.get(column))}
+            row |= {column: before.get(column) for column in fill if not cell_text(row.get(column))}
         before = row
         return row
 
     return prepare
 
 
-def _inside(row: Any, path: str) -> Any:
-    """The value at a path of keys and places, as "labels.0.label"; None without one."""
-    value = row
-    for step in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
-
-
 def _add_more(item: dict[str, Any], row: Mapping[str, Any], table: ImportTable) -> None:
-    if table.context and _cell(row.get(table.context)).strip():
+    if table.context and cell_text(row.get(table.context)).strip():
         if not isinstance(item["prompt"], str):
             raise Unusable(f"{table.context}: a conversation takes no context")
-        item["prompt"] = f"{item['prompt']}\n\n{_cell(row[table.context])}"
+        item["prompt"] = f"{item['prompt']}\n\n{cell_text(row[table.context])}"
     if table.reference and (reference := _name(row.get(table.reference))):
         item["reference"] = reference
     kept = {name: row.get(column) for name, column in table.meta_columns.items()}
@@ -292,54 +330,39 @@ def _add_more(item: dict[str, Any], row: Mapping[str, Any], table: ImportTable) 
 
 def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
     try:
-        return verdict(spell(cell), raw=_cell(cell))
+        return verdict(spell(cell), raw=cell_text(cell))
     except Unusable:
-        return verdict(None, raw=_cell(cell))
+        return verdict(None, raw=cell_text(cell))
 
 
-def _probable(cell: Any, task: Task) -> Any:
-    """A vote from the probability of the first label, in the item's own frame."""
-    number = _cell(cell).strip().replace(",", ".")
-    try:
-        first = float(number)
-    except ValueError:
-        first = math.nan
-    if not 0 <= first <= 1:
-        return verdict(None, raw=_cell(cell))
-    return Vote(0, "", dict(zip(task.labels, (first, 1 - first), strict=False)), raw=number)
-
-
-def _texts(row: Mapping[str, Any], column: str) -> Any:
+def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     value = row.get(column)
     if isinstance(value, list):
         return [{"role": turn.role, "content": turn.content} for turn in turns(row, column)]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = _cell(value)
-    if not isinstance(value, str | None):
+        value = cell_text(value)
+    if value is None:
+        raise Unusable(f"{column} is missing")
+    if not isinstance(value, str):
         raise Unusable(f"{column} is no text")
-    if not value or value.isspace():
+    if not may_be_empty and (not value or value.isspace()):
         raise Unusable(f"{column} is empty")
     return value
 
 
-def _cell(value: Any) -> str:
-    """A cell as text: 1 and 1.0 are equal, an empty cell and NaN are empty."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        whole = value.removesuffix(".0").removesuffix(",0")
-        return whole if whole.lstrip("-").isdigit() else value
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _prompt_with(prompt: Any, choices: tuple[str, ...]) -> Any:
+    if isinstance(prompt, str):
+        return with_choices(prompt, choices)
+    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices)
+    return [{"role": turn.role, "content": turn.content} for turn in talk if isinstance(turn, Turn)]
 
 
 def _name(value: Any) -> str:
     if type(value) is str:
-        return value
+        return "" if value.strip().casefold() in NO_NAME else value
     if type(value) is int:
         return str(value)
-    return _cell(value).strip() if isinstance(value, str | int | float) else ""
+    return cell_text(value).strip() if isinstance(value, str | int | float) else ""
 
 
 def _keys(file: Foreign) -> frozenset[str]:
@@ -350,6 +373,11 @@ def _keys(file: Foreign) -> frozenset[str]:
 
 def _first(names: Iterable[str], keys: frozenset[str]) -> str | None:
     return next((name for name in names if name in keys), None)
+
+
+def _shown_columns(keys: frozenset[str]) -> tuple[str, ...]:
+    single = _first(SINGLE, keys)
+    return _pair(keys) or ((single,) if single else ())
 
 
 def _pair(keys: frozenset[str]) -> tuple[str, str] | None:

@@ -39,6 +39,14 @@ def text(row: Any, *path: str | int) -> str:
     return value
 
 
+def answer(row: Any, *path: str | int) -> str:
+    """A text that a model gave, from a path. It may be empty, which is an answer; null is none."""
+    value = get(row, *path)
+    if not isinstance(value, str):
+        raise Unusable(f"{'.'.join(map(str, path))} is {kind_of(value)}, not text")
+    return value
+
+
 def name(row: Any, *path: str | int) -> str:
     """A name: a text, or a number as text (1 and 1.0 are one name)."""
     value = get(row, *path)
@@ -84,7 +92,7 @@ def _turn(message: Any, where: str) -> Turn:
         kinds = {str(part.get("type"))[:40] if isinstance(part, dict) else "None" for part in content}
         if not kinds <= {"text"}:
             raise Unusable(f"{where} holds {', '.join(sorted(kinds - {'text'}))}, not text")
-        content = "".join(str(part.get("text", "")) for part in content)
+        content = "".join(str(part.get("text") or "") for part in content)
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
         raise Unusable(f"{where} is no turn with a role and text")
     return Turn(role, content)

@@ -1,67 +1,58 @@
 """Open untrusted files: encodings, JSON and JSON lines, tables, and archives.
 
 A file becomes places and values. An unreadable place is a `Rejected`, and reading continues; an unreadable
-file raises `DataError`. Lines and rows are streamed: memory does not grow with the file. The formats
-interpret the values.
+file raises `DataError`, and so does one over a limit. Lines, rows and the elements of a list are streamed:
+memory does not grow with the file. The formats interpret the values.
 """
 
-import csv
-import gzip
-import io
-import sys
-import zipfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal
 
 from pydantic_core import from_json
 
+from trustescalate.data.importers.archives import read_members
+from trustescalate.data.importers.streams import (
+    BUFFER,
+    UNREADABLE,
+    Record,
+    Rejected,
+    Unusable,
+    elements,
+    open_utf8,
+    parse_json,
+    why,
+)
+from trustescalate.data.importers.tables import doubled_columns, read_csv, read_parquet
 from trustescalate.errors import DataError
+from trustescalate.records.bounded import (
+    LARGEST_VALUE,
+    MOST_MEMORY,
+    is_too_large,
+    memory_of,
+    read_lines,
+    too_large,
+)
+
+__all__ = ["BUFFER", "Foreign", "Record", "Rejected", "Shape", "Unusable", "from_text", "open_foreign"]
 
 Shape = Literal["lines", "list", "document", "table"]
 """JSON lines; a JSON list; one JSON value; rows under column names. An archive is a list of its members."""
 
 HEAD = 64
-"""Records read to recognise a format."""
-BUFFER = 1 << 16
-"""Bytes per read or write."""
-LONGEST_DOCUMENT = 2 * 1024**3
-"""In bytes: a JSON document is held in memory whole, lines and tables are not."""
+"""Records read to recognise a format, at most."""
+HEAD_MEMORY = 16_000_000
 WHOLE_FILE = "give a whole file, as the other tool wrote it"
-_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
-_WIDE = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
-
-
-class Record(NamedTuple):
-    """A value and its place: a line, a row or an element, counted from 1; or the name of a member."""
-
-    place: int | str
-    value: Any
-
-
-class Rejected(NamedTuple):
-    """A rejected record: file, place, and reason."""
-
-    file: str
-    place: int | str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.place}: {self.why}"
-
-
-class Unusable(Exception):
-    """An unusable record, with the reason. It becomes a `Rejected`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
     """A foreign file. `head` holds its first readable values, `columns` the column names of a table.
 
-    `about` is an estimate of the number of records, from the size of the first ones.
+    `about` is an estimate of the number of records, from the size of the first ones. `doubled` maps columns
+    to the earlier one of the same name. Where `whole` is set, the head is all there is. Where `kept` is set,
+    the reader holds all records in memory, and there is a limit to them.
     """
 
     path: Path
@@ -69,13 +60,57 @@ class Foreign:
     head: tuple[Any, ...]
     columns: tuple[str, ...] = ()
     about: int = 0
+    doubled: Mapping[str, str] = field(default_factory=dict)
+    merged: bool = False
+    whole: bool = False
+    kept: bool = False
 
     def records(self) -> Iterator[Record | Rejected]:
-        """Everything in the file, in its order."""
+        """Everything in the file, in its order. Raises DataError for what is over a limit."""
+        memory = 0
         try:
-            yield from _records(self.path, self.shape)
-        except _UNREADABLE as error:
-            yield Rejected(str(self.path), "end", f"cannot be read further: {_why(error)}")
+            for record in self._records():
+                if self.kept and isinstance(record, Record):
+                    memory += memory_of(record.value)
+                    if memory > MOST_MEMORY:
+                        raise too_large("records", MOST_MEMORY, "split it", "bytes in memory")
+                yield record if not self.merged else self._merge(record)
+        except UNREADABLE as error:
+            if isinstance(error, OSError) and is_too_large(error):
+                raise _over(self.path, error) from None
+            yield Rejected(str(self.path), "end", f"cannot be read further: {why(error)}")
+
+    def _records(self) -> Iterator[Record | Rejected]:
+        if self.whole:  # a document is read once: it may be large
+            return (Record(place, value) for place, value in enumerate(self.head, 1))
+        return _records(self.path, self.shape)
+
+    def with_one_of_each(self, names: Container[str | None]) -> "Foreign":
+        """The file with one column of each of these names. Raises DataError where the first rows differ."""
+        doubled = {other: first for other, first in self.doubled.items() if first in names}
+        if not doubled:
+            return self
+        merged = replace(self, doubled=doubled, merged=True)
+        for place, row in enumerate(self.head, 1):
+            if isinstance(problem := merged._merge(Record(place, row)), Rejected):
+                names = ", ".join(f"{first!r} and {other!r}" for other, first in doubled.items())
+                hint = f"remove one of them, or give each a meaning in --columns FILE, as {names}"
+                raise DataError([f"{self.path}: {problem.why}"], hint)
+        columns = tuple(name for name in self.columns if name not in doubled)
+        rows = tuple({name: row[name] for name in columns} for row in self.head)
+        return replace(merged, columns=columns, head=rows)
+
+    def _merge(self, record: Record | Rejected) -> Record | Rejected:
+        if isinstance(record, Rejected):
+            return record
+        row = dict(record.value)
+        for name, first in self.doubled.items():
+            if (other := row.pop(name)) != row[first]:
+                both = f"{str(row[first])[:40]!r} and {str(other)[:40]!r}"
+                return Rejected(
+                    str(self.path), record.place, f"two columns are named {first!r}, and differ: {both}"
+                )
+        return Record(record.place, row)
 
 
 def open_foreign(path: Path) -> Foreign:
@@ -84,25 +119,35 @@ def open_foreign(path: Path) -> Foreign:
     Suffixes mark tables (.csv, .tsv, .parquet) and archives (.eval); all else is JSON, recognised by its
     first characters. A further suffix .gz is decompressed. Text is UTF-8, or as its byte order mark says.
     """
+    head: list[Any] = []
+    problems: list[Rejected] = []
+    memory, whole = 0, False
     try:
         shape = _shape(path)
-        head: list[Any] = []
-        problems: list[Rejected] = []
         for record in _records(path, shape):
             if isinstance(record, Rejected):
                 problems.append(record)
             else:
                 head.append(record.value)
-            if len(head) >= HEAD or (not head and len(problems) >= HEAD):
+                memory += memory_of(record.value)
+            if len(head) >= HEAD or (not head and len(problems) >= HEAD) or memory > HEAD_MEMORY:
                 break
-    except _UNREADABLE as error:
-        raise DataError([f"{path}: {_why(error)}"], WHOLE_FILE) from None
+        else:
+            whole = shape == "document" and not problems
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and is_too_large(error):
+            raise _over(path, error) from None
+        raise DataError([f"{path}: {why(error)}"], WHOLE_FILE) from None
     if not head:
-        why = str(problems[0]) if problems else f"{path}: holds nothing"
-        raise DataError([why], WHOLE_FILE)
+        problem = str(problems[0]) if problems else f"{path}: holds nothing"
+        raise DataError([problem], WHOLE_FILE)
     columns = tuple(head[0]) if shape == "table" else ()
-    weight = sum(len(str(value)) for value in head) / len(head)
-    return Foreign(path, shape, tuple(head), columns, round(_size(path) / max(weight, 1)))
+    about = round(_size(path) * len(head) / memory)
+    return Foreign(path, shape, tuple(head), columns, about, doubled_columns(columns), whole=whole)
+
+
+def _over(path: Path, error: OSError) -> DataError:
+    return DataError([f"{path}: {error.strerror}"], "nothing was written; these limits keep memory small")
 
 
 def _size(path: Path) -> int:
@@ -121,42 +166,77 @@ def _shape(path: Path) -> Shape:
         return "table"
     if kind == ".eval":
         return "list"
-    with _text(path) as file:
+    with open_utf8(path) as file:
         first = _first_line(file)
-        if first.lstrip().startswith("["):
-            return "lines" if _is_value(first) and _first_line(file).strip() else "list"
-        if kind != ".json" or (_is_value(first) and _first_line(file).strip()):
-            return "lines" if _is_value(first) or kind in (".jsonl", ".ndjson") else "document"
+        is_value = _is_value(first)
+        if first.lstrip().startswith(b"["):
+            return "lines" if is_value and _first_line(file).strip() else "list"
+        if kind != ".json" or (is_value and _first_line(file).strip()):
+            return "lines" if is_value or kind in (".jsonl", ".ndjson") else "document"
         return "document"
 
 
-def _first_line(file: IO[str]) -> str:
-    return next((line for line in file if line.strip()), "")
+def _first_line(file: IO[bytes]) -> bytes:
+    """The first line that is not blank, or the beginning of a long one."""
+    line = b"\n"
+    while line and not line.strip():
+        line = file.readline(LARGEST_VALUE)
+    return line
 
 
-def _is_value(line: str) -> bool:
+def _is_value(line: bytes) -> bool:
     try:
-        return isinstance(from_json(line), dict | list)
-    except ValueError:
+        return isinstance(parse_json(line), dict | list)
+    except (ValueError, OSError):
         return False
 
 
 def _records(path: Path, shape: Shape) -> Iterator[Record | Rejected]:
     kind = _suffix(path)
     if kind == ".parquet":
-        return _parquet(path)
+        return read_parquet(path)
     if shape == "table":
-        return _csv(path)
+        return read_csv(path)
     if kind == ".eval":
-        return _members(path)
-    return _lines(path) if shape == "lines" else _rows(path, _document(path))
+        return read_members(path)
+    return {"lines": _lines, "list": _elements, "document": _document}[shape](path)
+
+
+def _lines(path: Path) -> Iterator[Record | Rejected]:
+    """JSON lines; one that cannot be read costs only itself."""
+    with open_utf8(path) as file:
+        for place, line in enumerate(read_lines(file), 1):
+            try:
+                yield Record(place, parse_json(line))
+            except ValueError as error:
+                if not line.isspace():
+                    yield Rejected(str(path), place, why(error))
+
+
+def _elements(path: Path) -> Iterator[Record]:
+    """The elements of a JSON list. One that cannot be read costs the file: nothing tells where it ends."""
+    with open_utf8(path) as file:
+        for place, element in enumerate(elements(file), 1):
+            try:
+                yield Record(place, parse_json(element))
+            except ValueError as error:
+                raise DataError([f"{path}: element {place}: {why(error)}"], WHOLE_FILE) from None
+
+
+def _document(path: Path) -> Iterator[Record | Rejected]:
+    with open_utf8(path) as file:
+        data = file.read(LARGEST_VALUE + 1)
+    try:
+        value = parse_json(data)
+    except ValueError as error:
+        raise DataError([f"{path}: {why(error)}"], WHOLE_FILE) from None
+    del data
+    yield from _rows(path, value)
 
 
 def _rows(path: Path, value: Any) -> Iterator[Record | Rejected]:
-    """The rows of one JSON value: a list, or a table in a layout of Hugging Face or pandas."""
-    if isinstance(value, list):
-        yield from (Record(place, each) for place, each in enumerate(value, 1))
-    elif _is_served(value):
+    """The rows of a table in a layout of Hugging Face or pandas; else the value itself."""
+    if _is_served(value):
         for place, each in enumerate(value["rows"], 1):
             if each.get("truncated_cells"):
                 yield Rejected(str(path), place, f"cells were cut by the server: {each['truncated_cells']}")
@@ -203,198 +283,6 @@ def _is_columns(value: Any) -> bool:
 
 def _suffix(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-
-
-# ── text ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _binary(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb", BUFFER)
-
-
-def _encoding(path: Path) -> str:
-    with _binary(path) as file:
-        start = file.read(4)
-    return next((name for mark, name in (*_BOMS, *_WIDE) if start.startswith(mark)), "utf-8")
-
-
-def _text(path: Path, newline: str | None = None) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_binary(path), encoding=_encoding(path), newline=newline)
-
-
-def _lines(path: Path) -> Iterator[Record | Rejected]:
-    """JSON lines. UTF-8 is split as bytes, so that one line that is not UTF-8 costs only itself."""
-    encoding = _encoding(path)
-    narrow = encoding.startswith("utf-8")
-    lines: IO[Any] = _binary(path) if narrow else _text(path, newline="\n")
-    with lines:
-        if encoding == "utf-8-sig":
-            lines.read(3)
-        for place, line in enumerate(lines, 1):
-            try:
-                yield Record(place, from_json(line, cache_strings="keys"))
-            except ValueError as error:
-                if not line.isspace():
-                    yield Rejected(str(path), place, f"not valid JSON: {_json_why(error)}")
-
-
-def _document(path: Path) -> Any:
-    with _binary(path) as file:
-        data = file.read(LONGEST_DOCUMENT + 1)
-    if len(data) > LONGEST_DOCUMENT:
-        raise DataError(
-            [f"{path}: one JSON document of more than {LONGEST_DOCUMENT / 1e9:.0f} GB"],
-            "write it as JSON lines, which are streamed",
-        )
-    try:
-        return from_json(data.decode(_encoding(path)))
-    except ValueError as error:
-        why = f"not valid JSON: {_json_why(error)}" if not isinstance(error, UnicodeError) else _why(error)
-        raise DataError([f"{path}: {why}"], "is the file whole? give it as the other tool wrote it") from None
-
-
-def _json_why(error: ValueError) -> str:
-    return str(error).replace(" at line 1 column", ", column")
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"not {error.encoding} at byte {error.start + 1}; save it as UTF-8"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-# ── tables ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _csv(path: Path) -> Iterator[Record | Rejected]:
-    """Rows as dicts of text. Without a header (a first row that repeats itself, or holds long text) columns
-    are named column_1, column_2, …"""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with _text(path, newline="") as file:
-        sample = file.read(1 << 16)
-        file.seek(0)
-        if file.encoding == "utf-8-sig":
-            sample = sample.removeprefix("\ufeff")
-        rows = csv.reader(_without_nul(file), delimiter=_delimiter(path, sample))
-        names: list[str] = []
-        while True:
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield Rejected(str(path), rows.line_num, f"not a row of CSV: {error}")
-                continue
-            if row is None:
-                return
-            if not any(cell.strip() for cell in row):
-                continue
-            if not names:
-                names = _names(row)
-                if names == row or _looks_named(row):
-                    continue
-            if len(row) > len(names):
-                why = f"{len(row)} cells under {len(names)} columns"
-                yield Rejected(str(path), rows.line_num, why)
-                continue
-            yield Record(rows.line_num, dict(zip(names, row + [""] * (len(names) - len(row)), strict=True)))
-
-
-def _without_nul(file: IO[str]) -> Iterator[str]:
-    for line in file:
-        yield line.replace("\0", "\ufffd")
-
-
-def _delimiter(path: Path, sample: str) -> str:
-    if path.name.lower().removesuffix(".gz").endswith(".tsv"):
-        return "\t"
-    first = sample.partition("\n")[0]
-    return max(",;\t", key=first.count)
-
-
-def _looks_named(row: list[str]) -> bool:
-    """Whether a first row holds names: short, mostly different, on one line, and no numbers."""
-    short = all(len(cell) <= 60 and "\n" not in cell for cell in row)
-    return short and 2 * len({cell for cell in row if cell}) >= len(row) and not any(map(_is_number, row))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", "."))
-    except ValueError:
-        return False
-    return True
-
-
-def _names(row: list[str]) -> list[str]:
-    if not _looks_named(row):
-        return [f"column_{place}" for place in range(1, len(row) + 1)]
-    names: list[str] = []
-    for place, cell in enumerate(row, 1):
-        name = cell.strip() or f"column_{place}"
-        names.append(f"{name}.{place}" if name in names else name)
-    return names
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError([f"{path}: Parquet needs pyarrow"], "pip install 'trustescalate[formats]'") from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            place = 0
-            for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    place += 1
-                    yield Record(place, row)
-    except ArrowException as error:
-        raise OSError(f"not Parquet: {error}") from None
-
-
-# ── archives ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _members(path: Path) -> Iterator[Record | Rejected]:
-    """The JSON members of a zip archive with their names, which are never used as paths."""
-    with _archive(path) as archive:
-        for info in archive.infolist():
-            if not info.filename.endswith(".json"):
-                continue
-            try:
-                yield Record(
-                    info.filename, {"member": info.filename, "value": from_json(_member(archive, info))}
-                )
-            except (ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-                yield Rejected(str(path), info.filename, f"cannot be read: {error}")
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (NotImplementedError, ValueError) as error:  # of another version, or of lengths that cannot be
-        raise zipfile.BadZipFile(str(error)) from None
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member's bytes. Zstandard (method 93), which Inspect AI writes, is not in this Python's zipfile."""
-    if info.file_size > LONGEST_DOCUMENT:
-        raise ValueError(f"{info.file_size} bytes are too many")
-    if info.compress_type != 93:
-        return archive.read(info)
-    try:
-        import zstandard
-    except ImportError:
-        raise ValueError("zstd needs a library: pip install 'trustescalate[formats]'") from None
-    assert archive.fp is not None
-    archive.fp.seek(info.header_offset)
-    local = archive.fp.read(30)
-    skip = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-    archive.fp.seek(info.header_offset + 30 + skip)
-    packed = archive.fp.read(info.compress_size)
-    try:
-        data = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-    return bytes(data)
 
 
 def from_text(cell: str) -> Any:

@@ -1,4 +1,4 @@
-"""Read logs of evaluation harnesses: promptfoo, DeepEval, lm-evaluation-harness, one response per item.
+"""Read logs of evaluation harnesses: promptfoo and DeepEval, one response per item.
 
 Every source of a verdict is a judge, programmatic checks included. A grader that crashed or was unreadable
 has a wrong answer in these logs, and is a failed vote here. Repeats of a test are more votes.
@@ -6,14 +6,13 @@ has a wrong answer in these logs, and is a failed vote here. Repeats of a test a
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
+from trustescalate.data.importers.fields import LARGEST, answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
@@ -22,6 +21,8 @@ from trustescalate.records import Item, Task, TaskKind, Turn, Vote
 BINARY = Task(TaskKind.BINARY, "Is the response acceptable?", ("pass", "fail"))
 CHECKS = "programmatic checks are recorded as judges: they are not human labels"
 HUMAN = "reviewer"
+COMPARATIVE = ("select-best", "max-score")
+"""Assertions of promptfoo whose verdict depends on the other outputs."""
 
 
 class Gathered:
@@ -31,6 +32,7 @@ class Gathered:
         self._items: dict[str, Item] = {}
         self._votes: dict[str, dict[str, list[Vote]]] = defaultdict(lambda: defaultdict(list))
         self._notes: dict[str, dict[str, str]] = defaultdict(dict)
+        self.compared = 0
 
     def add(
         self, item: Item, votes: Iterable[tuple[str, Vote]], notes: Iterable[tuple[str, str]] = ()
@@ -88,6 +90,11 @@ def _read_promptfoo(files: Files, notes: Notes) -> Iterator[Taken]:
     for file in (*files["results"], *files["rows"]):
         yield from each(file, lambda row: _promptfoo_row(row, gathered), _rows(file))
     yield from gathered.results()
+    if gathered.compared:
+        notes.assume(
+            f"{gathered.compared:,} verdicts of {' and '.join(COMPARATIVE)} are left out: "
+            "they compare outputs with one another, and are no pass or fail"
+        )
 
 
 def _rows(file: Foreign) -> Iterator[Record | Rejected]:
@@ -106,7 +113,8 @@ def _rows(file: Foreign) -> Iterator[Record | Rejected]:
 
 def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
     output = get(row, "response", "output") if isinstance(get(row, "response"), dict) else None
-    if not isinstance(output, str) or not output.strip():
+    failed = not output and isinstance(output, str) and (row["response"].get("error") or row.get("error"))
+    if failed or not isinstance(output, str):
         raise Unusable("there is no text to judge: the model failed, or its answer is not text")
     test = row.get("testCase") if isinstance(row.get("testCase"), dict) else {}
     description, provider = test.get("description"), row.get("provider")
@@ -126,6 +134,9 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
         label = decided(part.get("pass"))
         if asked.get("type") == "human":
             labels += [] if label is None else [(HUMAN, label)]
+            continue
+        if str(asked.get("type")).removeprefix("not-") in COMPARATIVE:
+            gathered.compared += 1
             continue
         metric = asked.get("metric")
         judge = text(asked, "type") + (f" {metric}" if isinstance(metric, str) and metric else "")
@@ -178,7 +189,7 @@ def _deepeval_case(case: Any, gathered: Gathered) -> tuple[Found, ...]:
 
 def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
     if "turns" not in case:
-        return text(case, "input"), text(case, "actualOutput")
+        return text(case, "input"), answer(case, "actualOutput")
     talk = turns(case, "turns")
     if len(talk) < 2 or talk[0].role != "user" or talk[-1].role != "assistant":
         raise Unusable("the turns do not go from a question to an answer")
@@ -188,59 +199,10 @@ def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
 def _metric(metric: Any) -> tuple[str, Vote]:
     model = metric.get("evaluationModel") if isinstance(metric, dict) else None
     judge = text(metric, "name") + (f" {model}" if isinstance(model, str) and model else "")
-    unscored = metric.get("error") is not None or not isinstance(metric.get("score"), int | float)
+    score = metric.get("score")
+    unscored = bool(metric.get("error")) or not isinstance(score, int | float) or not abs(score) < LARGEST
     label = None if unscored else decided(metric.get("success"))
     return judge, verdict(label, raw=metric.get("reason"), cost=metric.get("evaluationCost"))
-
-
-# ── lm-evaluation-harness ──────────────────────────────────────────────────────────────────────────
-
-
-def _read_lm_eval(files: Files, notes: Notes) -> Iterator[Taken]:
-    notes.task = BINARY
-    notes.assume(CHECKS)
-    notes.assume("an item is a document under one filter; of choices, the likeliest is the response")
-    for file in files["samples"]:
-        yield from each(file, lambda row: [_sample(row)])
-
-
-def _sample(row: Any) -> Found:
-    document, kept = name(row, "doc_id"), name(row, "filter")
-    asked = get(row, "arguments")
-    if not isinstance(asked, dict) or not asked:
-        raise Unusable("arguments hold nothing")
-    prompt = text(asked, "gen_args_0", "arg_0")
-    meta: dict[str, Any] = {"filter": kept}
-    target: str | None = text(row, "target")
-    replies = get(row, "filtered_resps")
-    if len(asked) > 1:
-        choices = [text(asked, f"gen_args_{place}", "arg_1") for place in range(len(asked))]
-        likelihoods = [_float(get(replies, place, 0)) for place in range(len(choices))]
-        response = choices[likelihoods.index(max(likelihoods))]
-        meta |= {"choices": choices, "loglik": likelihoods}
-        places = list(map(str, range(len(choices))))
-        target = choices[places.index(target)] if target and target in places else None
-    else:
-        response = text(row, "filtered_resps", 0)
-    item_id = f"{document}|{kept}"
-    item = Item(item_id, prompt, (response,), target, document, meta)
-    judgments = []
-    for metric in many(row, "metrics"):
-        if not isinstance(metric, str):
-            raise Unusable("metrics is no list of names")
-        label = decided(number(row, metric)) if metric in row else None
-        judgments.append(judged(item_id, metric, [verdict(label, raw=str(row.get(metric, "")))]))
-    return Found(item, (), tuple(judgments))
-
-
-def _float(value: Any) -> float:
-    try:
-        likelihood = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        likelihood = math.nan
-    if math.isnan(likelihood):
-        raise Unusable(f"a log-likelihood is {str(value)[:40]!r}")
-    return likelihood
 
 
 # ── the formats ────────────────────────────────────────────────────────────────────────────────────
@@ -271,6 +233,7 @@ PROMPTFOO = Format(
     },
     ("results", "rows", "table"),
     _read_promptfoo,
+    kept=("results", "rows"),
 )
 DEEPEVAL = Format(
     "deepeval",
@@ -278,11 +241,5 @@ DEEPEVAL = Format(
     {"run": _is_deepeval, "cache": lambda file: has(file, "test_cases_lookup_map")},
     ("run", "cache"),
     _read_deepeval,
-)
-LM_EVAL = Format(
-    "lm_eval",
-    "lm-evaluation-harness: samples_<task>.jsonl",
-    {"samples": lambda file: has(file, "doc_id", "doc", "arguments", "resps", "filtered_resps", "filter")},
-    ("samples",),
-    _read_lm_eval,
+    kept=("run",),
 )

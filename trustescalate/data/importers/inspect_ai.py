@@ -1,18 +1,23 @@
 """Read Inspect AI logs, .json and .eval: scorers are judges, edits of a score are human labels.
 
 The first entry of a score's history is the judge's own value, later ones are edits; the top-level value is
-the last of them. NaN is an unreadable grader. Epochs are items of one group. Source: Inspect AI.
+the last of them. NaN is an unreadable grader, as is one whose reason says so. Choices stand below the prompt,
+by the letters that the model saw. Epochs are items of one group. Source: Inspect AI.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
-from trustescalate.data.importers.fields import get, name, text
+from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.codes import are_grades, no_verdicts
+from trustescalate.data.importers.fields import answer, get, name, text
 from trustescalate.data.importers.fields import turns as conversation
-from trustescalate.data.importers.files import Foreign, Rejected, Unusable
+from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.harness import BINARY, CHECKS
+from trustescalate.data.importers.unread import why_failed
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Annotation, Item, Judgment, Label, Task, TaskKind, Turn
 
@@ -25,43 +30,59 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.assume(CHECKS)
     notes.assume("an edited score is its author's label, the value before it the judge's")
     for file in files["log"]:
-        header, samples, problems = _parts(file)
-        yield from problems
-        finer = any(_letter(score) in ("P", "N") for _, sample in samples for score in _all_scores(sample))
+        header, finer, grades = _survey(file)
         task = GRADES if finer else BINARY
         if notes.task is not None and notes.task != task:
             yield Rejected(str(file.path), "file", "grades partial answers where another file does not")
             continue
         notes.task = task
         models = _graders(header)
-        for place, sample in samples:
+        if grades:
+            notes.assume(no_verdicts(sorted(grades)))
+        for sample in _samples(file):
+            if isinstance(sample, Rejected):
+                yield sample
+                continue
             try:
-                yield _sample(sample, task, models)
+                yield _sample(sample.value, task, models, grades)
             except Unusable as error:
-                yield Rejected(str(file.path), place, str(error))
+                yield Rejected(str(file.path), sample.place, str(error))
 
 
-def _parts(file: Foreign) -> tuple[Any, list[tuple[int | str, Any]], list[Rejected]]:
-    """The header, the samples with their places, and unreadable records."""
+def _survey(file: Foreign) -> tuple[Any, bool, Collection[str]]:
+    """The header, whether a sample is graded in parts, and the scorers whose numbers are grades on a scale.
+
+    Archives are read twice, and never held.
+    """
     header: Any = {}
-    samples: list[tuple[int | str, Any]] = []
-    problems: list[Rejected] = []
+    finer, grades = False, set()
+    for record in file.records():
+        if record.place == "header.json" and isinstance(record, Record):
+            header = record.value["value"]
+        elif isinstance(record, Record) and not isinstance(record.place, str):
+            header = record.value
+    for sample in _samples(file):
+        for scorer, score in _all_scores(sample.value) if isinstance(sample, Record) else ():
+            finer = finer or _letter(score) in ("P", "N")
+            if are_grades([_letter(score)]):
+                grades.add(scorer)
+    return header, finer, grades
+
+
+def _samples(file: Foreign) -> Iterator[Record | Rejected]:
+    """The samples of a log with their places, and what cannot be read."""
     for record in file.records():
         if isinstance(record, Rejected):
-            problems.append(record)
+            yield record
         elif isinstance(record.place, str):  # a member of an archive
             if record.place.startswith("samples/"):
-                samples.append((record.place, record.value["value"]))
-            elif record.place == "header.json":
-                header = record.value["value"]
+                yield Record(record.place, record.value["value"])
         else:
-            header = record.value
-            rows = header.get("samples") if isinstance(header, dict) else None
+            rows = record.value.get("samples") if isinstance(record.value, dict) else None
             rows = rows if isinstance(rows, list) else []
             if not rows:
-                problems.append(Rejected(str(file.path), "samples", "the log holds no samples"))
-            samples = [(f"samples.{place}", row) for place, row in enumerate(rows)]
-    return header, samples, problems
+                yield Rejected(str(file.path), "samples", "the log holds no samples")
+            yield from (Record(f"samples.{place}", row) for place, row in enumerate(rows))
 
 
 def _graders(header: Any) -> Mapping[str, str]:
@@ -85,20 +106,22 @@ def _model(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _sample(sample: Any, task: Task, models: Mapping[str, str]) -> Found:
+def _sample(sample: Any, task: Task, models: Mapping[str, str], grades: Collection[str]) -> Found:
     if isinstance(sample, dict) and sample.get("error"):
         raise Unusable("the sample crashed: there is nothing to judge")
     sample_id, epoch = name(sample, "id"), name(sample, "epoch")
     item_id = f"{sample_id}|epoch{epoch}"
     target = sample.get("target")
     reference = target if isinstance(target, str) and target.strip() else None
-    item = Item(item_id, _asked(sample), (_completion(sample),), reference, sample_id)
+    response = _completion(sample)
+    item = Item(item_id, _asked(sample), (response,), reference, sample_id)
     scores = sample.get("scores")
     judgments, notes = list[Judgment](), list[Annotation]()
     for scorer, score in (scores if isinstance(scores, dict) else {}).items():
         judge = f"{scorer} {models.get(scorer, '')}".strip()
-        judgments.append(_judgment(item_id, judge, score, task))
-        notes += _edits(item_id, score, task)
+        read = _bare if scorer in grades else _label
+        judgments.append(_judgment(item_id, judge, score, task, response, read))
+        notes += _edits(item_id, score, task, read)
     return Found(item, tuple(notes), tuple(judgments))
 
 
@@ -106,39 +129,71 @@ def _completion(sample: Any) -> str:
     """The model's answer; older logs have it only in the message."""
     output = get(sample, "output")
     if isinstance(output, dict) and "completion" in output:
-        return text(sample, "output", "completion")
+        return answer(sample, "output", "completion")
     content = get(sample, "output", "choices", 0, "message", "content")
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        content = "".join(part["text"] for part in parts)
-    if not isinstance(content, str) or not content.strip():
+        content = "".join(part["text"] for part in parts) if parts or not content else None
+    if not isinstance(content, str):
         raise Unusable("the answer holds no text")
     return content
 
 
 def _asked(sample: Any) -> str | tuple[Turn, ...]:
     if isinstance(get(sample, "input"), str):
-        return text(sample, "input")
-    talk = conversation(sample, "input")
-    return talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+        prompt: str | tuple[Turn, ...] = text(sample, "input")
+    else:
+        talk = conversation(sample, "input")
+        prompt = talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+    messages = sample.get("messages")
+    shown = [
+        content
+        for message in (messages if isinstance(messages, list) else [])
+        if isinstance(message, dict) and message.get("role") == "user"
+        for content in _contents(message.get("content"))
+    ]
+    return with_choices(prompt, listed_choices(sample.get("choices")), "\n".join(shown))
 
 
-def _judgment(item_id: str, judge: str, score: Any, task: Task) -> Judgment:
+def _contents(content: Any) -> list[str]:
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [each for each in texts if isinstance(each, str)]
+
+
+def _judgment(
+    item_id: str, judge: str, score: Any, task: Task, response: str, read: Callable[[Any, Task], Label | None]
+) -> Judgment:
+    """A scorer's own reading. Checks explain themselves with the response, which says nothing of a grader."""
     history = _history(score)
     own = history[0] if history else score
-    value = own.get("value") if isinstance(own, dict) else None
-    raw = score.get("explanation") if isinstance(score, dict) else ""
-    return judged(item_id, judge, [verdict(_label(value, task), raw=raw)])
+    own = own if isinstance(own, dict) else {}
+    label, why = read(own.get("value"), task), _why_failed(own)
+    raw = own.get("explanation")
+    if not isinstance(raw, str):
+        raw = score.get("explanation") if isinstance(score, dict) else ""
+    echoes = isinstance(raw, str) and raw.strip() == response.strip()
+    vote = verdict(None if why else label, raw="" if echoes else raw, why=why or "none")
+    return judged(item_id, judge, [replace(vote, raw=response) if echoes else vote])
 
 
-def _edits(item_id: str, score: Any, task: Task) -> tuple[Annotation, ...]:
+def _why_failed(own: Mapping[str, Any]) -> str | None:
+    meta = own.get("metadata")
+    return why_failed(own.get("reason")) or (
+        why_failed(meta.get("unscored_reason")) if isinstance(meta, dict) else None
+    )
+
+
+def _edits(
+    item_id: str, score: Any, task: Task, read: Callable[[Any, Task], Label | None]
+) -> tuple[Annotation, ...]:
     """The last label of each author who edited a score."""
     labels: dict[str, Label] = {}
     for edit in _history(score)[1:]:
         provenance = edit.get("provenance") if isinstance(edit, dict) else None
         author = provenance.get("author") if isinstance(provenance, dict) else None
         value = edit.get("value") if isinstance(edit, dict) else None
-        label = None if value == UNCHANGED else _label(value, task)
+        label = None if value == UNCHANGED else read(value, task)
         if isinstance(author, str) and author and label is not None:
             labels[author] = label
     return annotate(item_id, labels)
@@ -149,14 +204,20 @@ def _history(score: Any) -> list[Any]:
     return history if isinstance(history, list) else []
 
 
-def _all_scores(sample: Any) -> list[Any]:
+def _all_scores(sample: Any) -> list[tuple[str, Any]]:
+    """All scores of a sample, and what they were before, each with its scorer."""
     scores = sample.get("scores") if isinstance(sample, dict) else None
-    values = list(scores.values()) if isinstance(scores, dict) else []
-    return [each for score in values for each in (score, *_history(score))]
+    named = scores.items() if isinstance(scores, dict) else ()
+    return [(scorer, each) for scorer, score in named for each in (score, *_history(score))]
 
 
 def _letter(score: Any) -> Any:
     return score.get("value") if isinstance(score, dict) else None
+
+
+def _bare(value: Any, task: Task) -> Label | None:
+    """The label of a scorer whose numbers are grades."""
+    return None if isinstance(value, int | float) and not isinstance(value, bool) else _label(value, task)
 
 
 def _label(value: Any, task: Task) -> Label | None:

@@ -1,39 +1,59 @@
 """Read JudgeBench: pairs with an objective label, and judges' outputs. The second game is swapped.
 
+Grades and scores are confidences (`margins`).
 Source: github ScalerLab/JudgeBench, data/ and outputs/.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, name, text
-from trustescalate.data.importers.files import Unusable
-from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
-from trustescalate.records import TIE, Annotation, Item, Label, Vote
+from trustescalate.data.importers.fields import answer, get, has, name, text
+from trustescalate.data.importers.files import Record, Unusable
+from trustescalate.data.importers.margins import (
+    GRADED,
+    SCORED,
+    any_strong,
+    grade_share,
+    graded_vote,
+    scored_vote,
+)
+from trustescalate.data.importers.verdicts import judged, pairwise
+from trustescalate.records import Annotation, Item, Label, Vote
 
 OBJECTIVE = "objective"
-SHOWN = {"A>B": "A", "B>A": "B", "A=B": TIE, "A>>B": "A", "B>>A": "B"}
+SHOWN: dict[str, Label] = {"A>B": "A", "B>A": "B", "A>>B": "A", "B>>A": "B"}
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which response is correct?")
     notes.assume("labels are objective (which answer is right), not human judgements")
-    for part in ("pairs", "outputs"):
-        for file in files[part]:
-            yield from each(file, _pair)
+    for file in files["pairs"]:
+        yield from each(file, lambda row: _pair(row, False))
+    for file in files["outputs"]:
+        graded = any_strong(
+            (decision, _reply(game))
+            for record in file.records()
+            if isinstance(record, Record) and isinstance(record.value, dict)
+            for game in _list(record.value.get("judgments"))
+            for decision in [game.get("decision") if isinstance(game, dict) else None]
+        )
+        if graded:
+            notes.assume(GRADED)
+        yield from each(file, partial(_pair, graded=graded, notes=notes))
 
 
-def _pair(row: Any) -> Iterator[Found]:
+def _pair(row: Any, graded: bool, notes: Notes | None = None) -> Iterator[Found]:
     item_id, model = text(row, "pair_id"), text(row, "response_model")
-    responses = text(row, "response_A"), text(row, "response_B")
+    responses = answer(row, "response_A"), answer(row, "response_B")
     meta = {"model_a": model, "model_b": model, "source": name(row, "source")}
     group = None if row.get("original_id") is None else name(row, "original_id")
     item = Item(item_id, text(row, "question"), responses, None, group, meta)
     label = SHOWN.get(text(row, "label"))
     if label not in ("A", "B"):
         raise Unusable(f"label is {row['label']!r}, not A>B or B>A")
-    judgments = (judged(item_id, _judge(row), _votes(row)),) if "judgments" in row else ()
+    judgments = (judged(item_id, _judge(row), _votes(row, graded, notes)),) if "judgments" in row else ()
     yield Found(item, (Annotation(item_id, OBJECTIVE, label),), judgments)
 
 
@@ -51,8 +71,11 @@ def _judge(row: Any) -> str:
     return f"{text(row, 'judge_name')} {models.pop()}"
 
 
-def _votes(row: Any) -> list[Vote]:
-    return [_vote(game, order) for game, order in zip(_games(row), ("AB", "BA"), strict=False)]
+def _votes(row: Any, graded: bool, notes: Notes | None) -> list[Vote]:
+    games = _games(row)
+    if notes is not None and any(_scores(game) is not None for game in games):
+        notes.assume(SCORED)
+    return [_vote(game, order, graded) for game, order in zip(games, ("AB", "BA"), strict=False)]
 
 
 def _games(row: Any) -> list[Any]:
@@ -62,13 +85,28 @@ def _games(row: Any) -> list[Any]:
     return games
 
 
-def _vote(game: Any, order: str) -> Vote:
-    fields = game if isinstance(game, dict) else {}
-    decision, reply = fields.get("decision"), fields.get("judgment")
-    label: Label | None = SHOWN.get(decision) if isinstance(decision, str) else None
-    if label is not None and order == "BA":
-        label = SWAPPED[label]
-    return verdict(label, raw=reply.get("response") if isinstance(reply, dict) else "", order=order)
+def _vote(game: Any, order: str, graded: bool) -> Vote:
+    decision = game.get("decision") if isinstance(game, dict) else None
+    reply, scores = _reply(game), _scores(game)
+    if scores is not None:
+        share = grade_share(decision)
+        return scored_vote(scores, None if share is None else share > 0.5, raw=str(scores), order=order)
+    return graded_vote(grade_share(decision, reply), raw=reply, order=order, graded=graded)
+
+
+def _reply(game: Any) -> Any:
+    judgment = game.get("judgment") if isinstance(game, dict) else None
+    return judgment.get("response") if isinstance(judgment, dict) else ""
+
+
+def _scores(game: Any) -> Any:
+    """The scores of the two responses as shown; None where the judge gives none."""
+    judgment = game.get("judgment") if isinstance(game, dict) else None
+    return judgment.get("scores") if isinstance(judgment, dict) else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 JUDGEBENCH = Format(

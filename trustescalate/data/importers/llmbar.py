@@ -6,12 +6,14 @@ result of several rounds counts by its last one. Source: github princeton-nlp/LL
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, text
+from trustescalate.data.importers.fields import answer, get, has, text
 from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.margins import SCORED, scored_vote
 from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import Annotation, Item, Vote
 
@@ -22,6 +24,8 @@ ORDERS = (("swap = False", "AB"), ("swap = True", "BA"))
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which response follows the instruction?")
     notes.assume("names of items and judges are those of the files and folders")
+    if files["results"]:
+        notes.assume(SCORED)
     ids: dict[tuple[str, str, str], str] = {}
     for file in files["dataset"]:
         yield from each(file, _pair_reader(_subset(file.path), ids))
@@ -57,7 +61,7 @@ def _result_reader(path: Path, ids: dict[tuple[str, str, str], str]) -> Callable
 
 
 def _texts(row: Any) -> tuple[str, str, str]:
-    return text(row, "input"), text(row, "output_1"), text(row, "output_2")
+    return text(row, "input"), answer(row, "output_1"), answer(row, "output_2")
 
 
 def _found(item_id: str, subset: str, texts: tuple[str, str, str], row: Any) -> Found:
@@ -69,12 +73,16 @@ def _found(item_id: str, subset: str, texts: tuple[str, str, str], row: Any) -> 
 
 
 def _vote(last: Any, key: str, order: str) -> Vote:
-    winner = get(last, key, "winner")
+    winner = side(get(last, key, "winner"), ("1",), ("2",))
     scores = [last[name] for name in ("score_1", "score_2") if name in last]
     unread = any(not isinstance(score, list) or not _is_number(score[:1]) for score in scores)
+    if len(scores) == 2 and not unread and winner is not None:  # each response was scored by itself
+        numbers = [float(score[0]) for score in scores]
+        vote = scored_vote(numbers, winner == "A", raw=str(numbers), order="AB")
+        return replace(vote, order=cast(Literal["AB", "BA"], order))
     completion = last[key].get("completion")
     raw = completion[0] if isinstance(completion, list) and completion else ""
-    return verdict(None if unread else side(winner, ("1",), ("2",)), raw=raw, order=order)
+    return verdict(None if unread else winner, raw=raw, order=order)
 
 
 def _is_number(score: list[Any]) -> bool:
@@ -114,4 +122,5 @@ LLMBAR = Format(
     },
     ("dataset", "results"),
     _read,
+    kept=("dataset", "results"),
 )

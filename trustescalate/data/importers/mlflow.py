@@ -4,16 +4,20 @@ An overridden assessment is not valid and does not count. An expectation is a re
 Source: MLflow, its trace format.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, text
-from trustescalate.data.importers.files import Foreign, Unusable, from_text
+from trustescalate.data.importers.codes import are_grades, no_verdicts
+from trustescalate.data.importers.fields import answer, get, has, text
+from trustescalate.data.importers.files import Foreign, Record, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Item, Label
 
+INPUTS = "mlflow.spanInputs"
 YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
 
 
@@ -24,21 +28,34 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
         "an assessment other than yes or no is left out from a human, and a failed vote from a judge"
     )
     for file in files["traces"]:
-        yield from each(file, _trace)
+        values: dict[str, list[Any]] = defaultdict(list)
+        for record in file.records():
+            for one in _assessments(record.value) if isinstance(record, Record) else ():
+                if isinstance(one.get("feedback"), dict):
+                    values[str(one.get("assessment_name"))].append(one["feedback"].get("value"))
+        grades = frozenset(name for name, each in values.items() if are_grades(each))
+        if grades:
+            notes.assume(no_verdicts(sorted(grades)))
+        yield from each(file, partial(_trace, grades=grades))
 
 
-def _trace(row: Any) -> Iterator[Found]:
+def _assessments(row: Any) -> list[dict[str, Any]]:
+    info = row.get("info") if isinstance(row, dict) else None
+    assessments = info.get("assessments") if isinstance(info, dict) else None
+    return [one for one in assessments if isinstance(one, dict)] if isinstance(assessments, list) else []
+
+
+def _trace(row: Any, grades: Collection[str]) -> Iterator[Found]:
     trace = text(row, "info", "trace_id")
     prompt, response = (
         _content(row, *where)
-        for where in (("mlflow.spanInputs", "request_preview"), ("mlflow.spanOutputs", "response_preview"))
+        for where in ((INPUTS, "request_preview"), ("mlflow.spanOutputs", "response_preview"))
     )
-    assessments = row["info"].get("assessments")
     votes: dict[str, Any] = {}
     notes: dict[str, Label] = {}
     references = []
-    for one in assessments if isinstance(assessments, list) else []:
-        if not isinstance(one, dict) or one.get("valid") is False:
+    for one in _assessments(row):
+        if one.get("valid") is False:
             continue
         if "expectation" in one:
             value = get(one, "expectation", "value")
@@ -46,7 +63,10 @@ def _trace(row: Any) -> Iterator[Found]:
             continue
         kind, who = text(one, "source", "source_type"), text(one, "source", "source_id")
         feedback = get(one, "feedback")
-        label = _label(feedback.get("value") if isinstance(feedback, dict) else None)
+        failed = not isinstance(feedback, dict) or bool(feedback.get("error"))
+        label = None if failed else _label(feedback.get("value"))
+        if str(one.get("assessment_name")) in grades and type(feedback.get("value")) in (int, float):
+            label = None
         if kind == "HUMAN":
             if label is not None and notes.setdefault(who, label) != label:
                 raise Unusable(f"{who!r} gives two different labels")
@@ -68,12 +88,14 @@ def _content(row: Any, attribute: str, preview: str) -> str:
     if isinstance(spans, list) and spans and isinstance(spans[0], dict):
         attributes = spans[0].get("attributes")
         packed = attributes.get(attribute) if isinstance(attributes, dict) else None
-    packed = packed if isinstance(packed, str) else text(row, "info", preview)
+    packed = packed if isinstance(packed, str) else answer(row, "info", preview)
     value = from_text(packed)
+    if packed.strip() == "null":
+        raise Unusable(f"{attribute} is null")
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     content = value if isinstance(value, str) else packed
-    if not content.strip():
+    if not content.strip() and attribute == INPUTS:
         raise Unusable(f"{attribute} holds no text")
     return content
 

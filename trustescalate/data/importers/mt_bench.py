@@ -146,7 +146,7 @@ def _conversation(asked: list[str], answers: list[str]) -> tuple[Turn, ...]:
 def _cut(shown: str, responses: int) -> Shown:
     parts = {part: _part(shown, *marks) for part, marks in SHOWN.items()}
     question, texts = parts["question"], [parts[part] for part in ("a", "only", "b")]
-    answers = [text for text in texts if text and text.strip()]
+    answers = [text for text in texts if text is not None]
     if not question or len(answers) != responses:
         raise Unusable("the answers cannot be cut from the prompt: give the model_answer files too")
     return question, tuple(answers), parts["reference"]
@@ -156,7 +156,7 @@ def _cut_conversation(shown: str) -> Shown:
     """The two turns of one answer; there must be one heading for each turn."""
     talk = between(shown, *CONVERSATION)
     parts = [] if talk is None else [part.strip("\n") for part in HEADING.split(talk)[1:]]
-    if len(parts) != 4 or not all(part.strip() for part in parts):
+    if len(parts) != 4 or not all(part.strip() for part in parts[::2]):
         raise Unusable("the turns cannot be cut from the prompt: give question.jsonl and model_answer files")
     return parts[0], (_conversation([parts[0], parts[2]], [parts[1], parts[3]]),), None
 
@@ -191,6 +191,7 @@ MT_BENCH_PAIR = Format(
     },
     ("judgments",),
     _read_pairs,
+    kept=("questions", "answers"),
 )
 MT_BENCH_SINGLE = Format(
     "mt_bench_single",
@@ -202,4 +203,5 @@ MT_BENCH_SINGLE = Format(
     },
     ("judgments",),
     _read_singles,
+    kept=("questions", "answers"),
 )

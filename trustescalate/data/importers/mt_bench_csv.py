@@ -71,7 +71,7 @@ def _talk(row: Any, key: str, turn: int) -> tuple[Turn, ...]:
 def _turn(pair: Any, key: str, role: str) -> Turn:
     if not isinstance(pair, tuple) or len(pair) != 2 or pair[1] != role or not isinstance(pair[0], str):
         raise Unusable(f"{key} is no list of (text, role) that takes turns")
-    if not pair[0].strip() or any("\ud800" <= char <= "\udfff" for char in pair[0]):
+    if (role == "user" and not pair[0].strip()) or any("\ud800" <= char <= "\udfff" for char in pair[0]):
         raise Unusable(f"{key} holds a turn that is empty, or no text")
     return Turn("user" if role == "user" else "assistant", pair[0])
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, many, name, text, turns
+from trustescalate.data.importers.fields import answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Unusable
 from trustescalate.data.importers.harness import BINARY
 from trustescalate.records import Item, Turn
@@ -51,7 +51,7 @@ def _read_answer(body: Any) -> tuple[str, str]:
     if isinstance(body, dict) and "choices" in body:
         choice = get(body, "choices", 0)
         finish = choice.get("finish_reason") if isinstance(choice, dict) else None
-        return text(body, "choices", 0, "message", "content"), str(finish)
+        return answer(body, "choices", 0, "message", "content"), str(finish)
     parts = [
         part
         for message in many(body, "output")
@@ -59,10 +59,10 @@ def _read_answer(body: Any) -> tuple[str, str]:
         for part in (message["content"] if isinstance(message.get("content"), list) else [])
     ]
     texts = (part.get("text") for part in parts if isinstance(part, dict))
-    answer = "".join(each for each in texts if isinstance(each, str))
-    if not answer.strip():
+    spoken = [each for each in texts if isinstance(each, str)]
+    if not spoken:
         raise Unusable("the answer holds no text")
-    return answer, str(get(body, "status"))
+    return "".join(spoken), str(get(body, "status"))
 
 
 def _prompt(body: Any) -> str | tuple[Turn, ...]:
@@ -81,4 +81,5 @@ OPENAI_BATCH = Format(
     },
     ("output",),
     _read,
+    kept=("input",),
 )

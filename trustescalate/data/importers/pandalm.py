@@ -16,14 +16,12 @@ from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Vote
 
 ANNOTATORS = ("annotator1", "annotator2", "annotator3")
-EMPTY = "(empty response)"
 VERDICTS = {"0": TIE, "tie": TIE, "1": "A", "2": "B"}
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = pairwise("Which response follows the instruction better?")
     notes.assume("the columns annotator1 to annotator3 are human labels")
-    notes.assume(f"an empty response is shown as {EMPTY!r}")
     votes: dict[str, dict[str, Vote]] = defaultdict(dict)
     for file in files["results"]:
         yield from each(file, _collector(_judge(file.path), votes))
@@ -52,9 +50,7 @@ def _pair(row: Any, votes: dict[str, dict[str, Vote]]) -> Iterator[Found]:
     instruction, context = text(row, "instruction"), shown[0]
     prompt = f"{instruction}\n\n{context}" if context.strip() else instruction
     meta = {"model_a": models[0], "model_b": models[-1]}
-    item = Item(
-        idx, prompt, tuple(value if value.strip() else EMPTY for value in shown[1:]), None, prompt, meta
-    )
+    item = Item(idx, prompt, tuple(shown[1:]), None, prompt, meta)
     notes = []
     for who in ANNOTATORS:
         label = _label(get(row, who))
@@ -93,4 +89,5 @@ PANDALM = Format(
     {"testset": lambda file: has(file, "idx", "response1", "response2", *ANNOTATORS), "results": _is_result},
     ("testset",),
     _read,
+    kept=("results",),
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import between, get, has, name, text
+from trustescalate.data.importers.fields import answer, between, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, GOLD, mark, preferred
 from trustescalate.data.importers.verdicts import grade, judged, pairwise, side, verdict
@@ -66,7 +66,7 @@ def _biggen(value: Any) -> Iterator[Found]:
         item = Item(
             f"{key}|{model}",
             prompt,
-            (text(row, "response"),),
+            (answer(row, "response"),),
             reference if isinstance(reference, str) and reference else None,
             key,
             meta,
@@ -99,7 +99,7 @@ def _read_pairs(files: Files, notes: Notes) -> Iterator[Taken]:
 
 
 def _autoj(row: Any) -> Iterator[Found]:
-    prompt, texts = text(row, "prompt"), (text(row, "response 1"), text(row, "response 2"))
+    prompt, texts = text(row, "prompt"), (answer(row, "response 1"), answer(row, "response 2"))
     label: Label | None = "tie" if get(row, "label") == 2 else side(get(row, "label"), ("0",), ("1",))
     if label is None or isinstance(row["label"], bool):
         raise Unusable(f"label is {row['label']!r}, not 0, 1 or 2")
@@ -114,7 +114,7 @@ def _cut(shown: str) -> tuple[str, str, str | None]:
     prompt = between(shown, ASKED, f"\n\n{SAID}")
     response = between(shown, SAID, f"\n\n{REFERENCE if given else RUBRIC}")
     reference = between(shown, REFERENCE, f"\n\n{RUBRIC}") if given else None
-    if not prompt or not prompt.strip() or not response or not response.strip():
+    if not prompt or not prompt.strip() or response is None:
         raise Unusable("instruction and response cannot be cut from the grading prompt")
     return prompt, response, reference
 

@@ -1,6 +1,7 @@
 """List all formats and recognise files. A new format is a module with a `Format` and a row here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trustescalate.data.importers import columns
 from trustescalate.data.importers.alpaca_eval import ALPACA_EVAL
@@ -9,14 +10,16 @@ from trustescalate.data.importers.argilla import ARGILLA
 from trustescalate.data.importers.base import Files, Format
 from trustescalate.data.importers.chatbot_arena import ARENA_BATTLES, ARENA_CONVERSATIONS, ARENA_KAGGLE
 from trustescalate.data.importers.files import Foreign
-from trustescalate.data.importers.harness import DEEPEVAL, LM_EVAL, PROMPTFOO
+from trustescalate.data.importers.harness import DEEPEVAL, PROMPTFOO
 from trustescalate.data.importers.inspect_ai import INSPECT_AI
 from trustescalate.data.importers.judgebench import JUDGEBENCH
 from trustescalate.data.importers.label_studio import LABEL_STUDIO
 from trustescalate.data.importers.llmbar import LLMBAR
+from trustescalate.data.importers.lm_eval import LM_EVAL
 from trustescalate.data.importers.mlflow import MLFLOW
 from trustescalate.data.importers.mt_bench import MT_BENCH_PAIR, MT_BENCH_SINGLE
 from trustescalate.data.importers.mt_bench_csv import MT_BENCH_CSV
+from trustescalate.data.importers.names import are_fields
 from trustescalate.data.importers.openai_batch import OPENAI_BATCH
 from trustescalate.data.importers.pandalm import PANDALM
 from trustescalate.data.importers.prometheus import PROMETHEUS_PAIRS, PROMETHEUS_SCORES
@@ -70,16 +73,34 @@ def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Form
     for tested in tried:
         parts = [_part(tested, file) for file in files]
         if None not in parts and set(parts) & set(tested.main):
-            return tested, {
-                part: [file for file, its in zip(files, parts, strict=True) if its == part]
-                for part in tested.parts
-            }
+            return tested, _by_part(tested, files, parts)
     if wanted in (None, COLUMNS) and (wanted or all(map(columns.fits, files))):
         return columns_format(columns.ColumnsFile()), {"rows": files}
     raise DataError(
         [f"{file.path}: {_look(file)}" for file in files],
         "name the format (--format), or say what its columns hold (--columns FILE)",
     )
+
+
+def named_format(files: Sequence[Foreign], given: columns.ColumnsFile) -> tuple[Format, Files]:
+    """The format of records or rows with the fields or columns that the user named."""
+    if are_fields(given):
+        for tested in FORMATS.values():
+            parts = [_part(tested, file) for file in files] if tested.named is not None else [None]
+            if tested.named is not None and None not in parts:
+                return replace(tested, read=tested.named(given)), _by_part(tested, files, parts)
+    return columns_format(given), {"rows": files}
+
+
+def _by_part(tested: Format, files: Sequence[Foreign], parts: Sequence[str | None]) -> Files:
+    return {
+        part: [
+            replace(file, kept=part in tested.kept)
+            for file, its in zip(files, parts, strict=True)
+            if its == part
+        ]
+        for part in tested.parts
+    }
 
 
 def columns_format(given: columns.ColumnsFile) -> Format:

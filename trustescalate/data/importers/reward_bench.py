@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, name, text
+from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, preferred
 from trustescalate.data.importers.verdicts import pairwise, side
@@ -35,7 +35,7 @@ def _pair(row: Any) -> Iterator[Found]:
     # Ids of RewardBench are numbered within a subset.
     item_id = f"{meta['subset']}|{known}"
     yield preferred(
-        prompt, text(row, "chosen"), text(row, "rejected"), item_id=item_id, models=models, meta=meta
+        prompt, answer(row, "chosen"), answer(row, "rejected"), item_id=item_id, models=models, meta=meta
     )
 
 
@@ -59,7 +59,7 @@ def _biases(value: Any) -> Iterator[Found]:
             label = side(get(row, "label"), ("1",), ("2",))
             if label not in ("A", "B"):
                 raise Unusable(f"{bias}.{place}.label is not 1 or 2")
-            texts = text(row, "response1"), text(row, "response2")
+            texts = answer(row, "response1"), answer(row, "response2")
             better, worse = texts if label == "A" else texts[::-1]
             item_id = f"{bias}/{place}"
             yield preferred(text(row, "instruction"), better, worse, item_id=item_id, meta={"bias": bias})
@@ -68,7 +68,7 @@ def _biases(value: Any) -> Iterator[Found]:
 def _texts(row: Any, key: str) -> tuple[str, ...]:
     values = get(row, key)
     is_list = isinstance(values, list) and bool(values)
-    if not is_list or not all(isinstance(value, str) and value.strip() for value in values):
+    if not is_list or not all(isinstance(value, str) for value in values):
         raise Unusable(f"{key} is no list of texts")
     return tuple(values)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
-from trustescalate.data.importers.fields import get, has, text, turns
+from trustescalate.data.importers.fields import answer, get, has, text, turns
 from trustescalate.data.importers.files import Foreign, Unusable
 from trustescalate.data.importers.preferences import DRAWN, GOLD, Text, mark, preferred
 from trustescalate.data.importers.verdicts import pairwise
@@ -78,12 +78,12 @@ def _ended(row: Any, *keys: str) -> tuple[Messages, str]:
         raise Unusable(f"{other} cannot be judged as text")
     value = get(row, key)
     if isinstance(value, str):
-        if not TRANSCRIPT.match(text(row, key)):
+        if not TRANSCRIPT.match(answer(row, key)):
             return (), value
         talk = _transcript(value)
     else:
         talk = _dialogue({key: [value] if isinstance(value, dict) else value}, key)
-    if talk[-1].role != "assistant" or not talk[-1].content.strip():
+    if talk[-1].role != "assistant":
         raise Unusable(f"{key} does not end with an answer")
     return talk[:-1], talk[-1].content
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trustescalate.data.importers.unread import why_unread
 from trustescalate.records import TIE, Annotation, Judgment, Label, Task, TaskKind, Vote
 
 TIES = frozenset(
@@ -51,8 +52,11 @@ def verdict(
 ) -> Vote:
     """One recorded verdict as a vote; without a label, a failure with its reason.
 
-    `raw` is kept if it is text, and `cost` if it is a plausible price in USD.
+    `raw` is what the judge wrote, or the reason that its tool gives: if that says that the judge could not
+    be read, the vote is a failure. It is kept if it is text, and `cost` if it is a plausible price in USD.
     """
+    if unread := why_unread(raw):
+        label, why = None, unread if why == "none" else why
     reply = raw if isinstance(raw, str) else ""
     paid = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e6
     probs, failure = ({}, why) if label is None else ({label: 1.0}, None)

@@ -39,6 +39,8 @@ REASONING = ("This reasoning is simulated, as long as a short one of a real mode
 CONTENT = 4
 """Number of traits that need understanding: without it they are overlooked in all responses to a question."""
 TOP = 20
+_LISTED = re.compile(r"(?s)^Example \d+\n(\[.*?\n\[end [^\n]*\])\n\nHuman verdict: ([^\n]+)", re.M)
+"""An example in the system message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,20 +185,14 @@ def _dressed(request: Request, sure: float) -> tuple[str, str]:
 
 
 def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[Page, int]]:
-    return [
-        (read_page(shown.content), symbols.index(label))
+    """The examples with a known answer: turns of the conversation, or listed in the system message."""
+    turns = [
+        (shown.content, answer.content)
         for shown, answer in pairwise(prefix)
-        if shown.role == "user"
-        and answer.role == "assistant"
-        and (label := _example(answer.content)) in symbols
+        if (shown.role, answer.role) == ("user", "assistant")
     ]
-
-
-def _example(answer: str) -> str:
-    """The symbol in an example's answer, in any form of reply."""
-    if answer.startswith('{"reasoning"'):
-        return str(json.loads(answer)["verdict"])
-    return re.sub(r"(?s).*Verdict [0-9a-f]{16}: ([^,\n]*).*", r"\1", answer)
+    listed = [match.groups() for message in prefix[:1] for match in _LISTED.finditer(message.content)]
+    return [(read_page(shown), symbols.index(label)) for shown, label in turns + listed if label in symbols]
 
 
 def _level(symbol: str, place: int, count: int) -> float:

@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trustescalate.records import Annotation, Decision, Item, Judgment, Label, Run, Task, TaskKind, Turn
+from trustescalate.records import (
+    Annotation,
+    Decision,
+    Item,
+    Judgment,
+    Label,
+    Run,
+    Task,
+    TaskKind,
+    Turn,
+    visible,
+)
 from trustescalate.records.jsonl import digest, to_python
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
@@ -128,14 +139,14 @@ def certificate_id(run: Run) -> str:
 
 
 def readable(value: str | tuple[Turn, ...]) -> str:
-    """Join the turns of a conversation to one text.
+    """Join the turns of a conversation to one text, and make an empty text visible.
 
     >>> readable((Turn("user", "Hi"), Turn("assistant", "Hello")))
     'user: Hi\\n\\nassistant: Hello'
     """
     if isinstance(value, str):
-        return value
-    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in value)
+        return visible(value)
+    return "\n\n".join(f"{turn.role}: {visible(turn.content)}" for turn in value)
 
 
 def turns(value: str | tuple[Turn, ...], role: Literal["user", "assistant"] = "user") -> list[dict[str, str]]:

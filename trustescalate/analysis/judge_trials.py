@@ -1,0 +1,286 @@
+"""Ask judges about one item and show everything: the prompt, the reply, and how it was read."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from trustescalate.calibration.prepare import select_rows
+from trustescalate.cascade.fit_judges import fitting_rows
+from trustescalate.cascade.panel import Asking, Panel, open_panel
+from trustescalate.cascade.runner import OUTAGES
+from trustescalate.config import BudgetTable, Config, OpenAIJudge, ScoreJudge
+from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.errors import DataError, TrustEscalateError, UsageError
+from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge
+from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.openai import OpenAIBackend
+from trustescalate.judges.prompts import orders
+from trustescalate.judges.registry import NO_ROWS
+from trustescalate.judges.reply_parsing import condensed
+from trustescalate.judges.served_models import advise
+from trustescalate.records import FAILURES, Item, Message, Vote
+from trustescalate.records.progress import Hooks
+from trustescalate.report.terminal import table_lines
+from trustescalate.report.text import one_line
+
+NO_MODEL = ("classical", "replay")
+"""Backends without a model to ask."""
+NO_ANSWER = (NO_REPLY | {"raised", "bad_return"}) - {"refused", "not_recorded"}
+"""Failures that are the judge's, and not the item's."""
+UNHEARD = ("unreachable", "timeout", "rate_limited")
+"""Failures of an endpoint whose list of models would not come either."""
+MOST_ALTERNATIVES = 5
+"""Alternatives that are shown at a verdict's place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request and its vote. `alternatives` are texts with probabilities at the verdict's place.
+
+    `messages` are empty for a judge that reads no prompt.
+    """
+
+    vote: Vote
+    messages: tuple[Message, ...] = ()
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One judge and its answers; `error` and `hint` say why there is none.
+
+    `schema` is whether the endpoint holds replies to a JSON schema, None where none is asked for.
+    """
+
+    judge: str
+    backend: str
+    mode: str | None = None
+    channel: str | None = None
+    schema: bool | None = None
+    questions: tuple[Question, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+    hint: str = ""
+
+    @property
+    def usd(self) -> float:
+        """The cost of all answers."""
+        return math.fsum(question.vote.cost for question in self.questions)
+
+    @property
+    def problem(self) -> str:
+        """Why the judge gave no answer, or none that it could give to any item."""
+        failed = next((q.vote for q in self.questions if q.vote.failure in NO_ANSWER), None)
+        if self.error or failed is None:
+            return self.error
+        return ": ".join(filter(None, (FAILURES[failed.failure or ""], failed.raw.strip())))
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What each judge answers about one item."""
+
+    item: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a judge gave no answer."""
+        return any(trial.problem for trial in self.trials)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        rows = [asdict(trial) | {"usd": trial.usd, "problem": trial.problem} for trial in self.trials]
+        return {"item": self.item, "judges": rows}
+
+    def lines(self) -> list[str]:
+        """For a terminal. Texts of others stand behind a bar, so that none looks like a line of this tool."""
+        return [f"item {one_line(self.item)}", *(line for trial in self.trials for line in _shown(trial))]
+
+    def table(self) -> list[str]:
+        """One line a judge, for `check --ping`."""
+        rows = [
+            (
+                trial.judge,
+                "no answer" if trial.problem else _failure(trial) or "ok",
+                "—" if trial.problem or trial.mode is None else _yes(trial.channel == "logprobs"),
+                "—" if trial.problem or trial.schema is None else _yes(trial.schema),
+                f"{trial.seconds:.1f}",
+                f"{trial.usd:.6f}",
+            )
+            for trial in self.trials
+        ]
+        head = ("judge", "answer", "log-probabilities", "schema", "s", "USD")
+        more = [line for trial in self.trials for line in _remarks(trial)]
+        return [*table_lines(head, rows, "<<<<>>"), *more]
+
+
+async def try_judges(
+    config: Config, hooks: Hooks, *, item: str | None = None, judge: str | None = None
+) -> Trials:
+    """Ask each judge, or the one of this name, about an item with its first prompt, in each order.
+
+    Without an `item`, an unlabelled one is taken, if any. Answers come from the cache where they are there.
+    Raises UsageError for an unknown item or judge.
+    """
+    data = load_dataset(config)
+    names = [table.name for table in config.judges]
+    if judge is not None and judge not in names:
+        raise UsageError(f"there is no judge {judge!r}", f"the judges are {', '.join(names)}")
+    chosen = [judge] if judge is not None else names
+    return await _ask(config, hooks, data, _item(config, data, item), chosen, ping=False)
+
+
+async def ping(config: Config, hooks: Hooks) -> Trials:
+    """Ask each judge that has a model one question, once and past the cache."""
+    data = load_dataset(config)
+    return await _ask(config, hooks, data, _item(config, data, None), pinged(config), ping=True)
+
+
+def pinged(config: Config) -> list[str]:
+    """The judges that `ping` asks."""
+    return [table.name for table in config.judges if table.backend not in NO_MODEL]
+
+
+def _item(config: Config, data: Dataset, wanted: str | None) -> Item:
+    if wanted is not None:
+        for item in data.items:
+            if item.id == wanted:
+                return item
+        raise UsageError(f"there is no item {wanted!r}", f"the first item is {data.items[0].id!r}")
+    shown = set(select_rows(config, data).roles["exemplars"])
+    order = (*data.unlabelled, *(item for item in data.items if item.id not in shown), *data.items)
+    return order[0]
+
+
+async def _ask(
+    config: Config, hooks: Hooks, data: Dataset, item: Item, names: Sequence[str], *, ping: bool
+) -> Trials:
+    roles = select_rows(config, data).roles
+    try:
+        exemplars = exemplars_of(config, data, roles["exemplars"])
+    except DataError:
+        if not ping:
+            raise
+        exemplars = ((),) * config.ensemble.members
+    rows = NO_ROWS if ping else fitting_rows(config, data, roles)
+    trials: list[Trial] = []
+    for name in names:
+        notes: list[str] = []
+        own = _alone(config, name, ping=ping)
+        (table,) = (table for table in own.judges if table.name == name)
+        trial = Trial(name, table.backend, getattr(table, "mode", None))
+        asking = Asking(BudgetTable() if ping else None, use_cache=not ping)
+        watched = replace(hooks, notice=notes.append)
+        try:
+            async with open_panel(own, watched, exemplars, asking, rows=rows) as panel:
+                backend = panel.backends.get(name)
+                trial = await _questions(own, panel, item, trial, most=1 if ping else 2)
+            if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
+                trial = replace(trial, schema=backend.dialect.form)
+        except TrustEscalateError as error:
+            trial = replace(trial, error=error.message, hint=error.hint)
+        if trial.problem:
+            failure = next((q.vote.failure for q in trial.questions if q.vote.failure), None)
+            advice = ""
+            if isinstance(table, OpenAIJudge | ScoreJudge) and failure not in UNHEARD:
+                advice = await advise(table)
+            trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
+        trials.append(replace(trial, notes=tuple(notes)))
+    return Trials(item.id, tuple(trials))
+
+
+def _alone(config: Config, name: str, *, ping: bool) -> Config:
+    """The configuration with one judge, so that no other can fail, and the last one if it learns from it."""
+    (table,) = (table for table in config.judges if table.name == name)
+    if ping and "attempts" in type(table).model_fields:
+        table = table.model_copy(update={"attempts": 1})
+    learns = getattr(table, "fit_on", None) == "last_judge"
+    return config.model_copy(update={"judges": [table, *config.judges[-1:]] if learns else [table]})
+
+
+async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, most: int) -> Trial:
+    began = time.monotonic()
+    judge = panel.opened[trial.judge]
+    if isinstance(judge, EnsembleJudge):
+        wanted = orders(config.task.task(), swap=config.ensemble.swap)[:most]
+        questions = [_question(await judge.ask_once(item, order)) for order in wanted]
+    else:
+        (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
+        judgment = await judge.judge(item, lambda votes, _: bool(votes))
+        questions = [Question(vote) for vote in judgment.votes]
+    seconds = time.monotonic() - began
+    return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds)
+
+
+def _question(asked: Asked) -> Question:
+    places = condensed(asked.reply.tokens or (), asked.request.symbols)
+    listed = next((token.top for token in reversed(places) if token.top), ())
+    best = sorted(((text, math.exp(logprob)) for text, logprob in listed), key=lambda pair: -pair[1])
+    return Question(asked.vote, asked.request.messages, tuple(best[:MOST_ALTERNATIVES]))
+
+
+# ── for a terminal ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _shown(trial: Trial) -> Iterator[str]:
+    how = [trial.backend, *([f"mode {trial.mode}"] if trial.mode else [])]
+    how += [trial.channel] if trial.channel and trial.questions else []
+    yield ""
+    yield f"judge {one_line(trial.judge)} ({', '.join(how)}): {trial.seconds:.1f} s, {trial.usd:.6f} USD"
+    before: tuple[Message, ...] = ()
+    for question in trial.questions:
+        vote = question.vote
+        if vote.order:
+            yield f"  order {vote.order}{' (the responses change places)' if vote.order == 'BA' else ''}:"
+        *prefix, last = question.messages or (None,)
+        if before and tuple(prefix) == before:
+            yield "    (earlier messages as above)"
+        for message in (*([] if tuple(prefix) == before else prefix), *([last] if last else [])):
+            yield f"    {message.role}:"
+            yield from _quoted(message.content)
+        before = tuple(prefix)
+        yield "    reply:"
+        yield from _quoted(vote.raw)
+        if question.alternatives:
+            listed = (f"{text!r} {share:.3g}" for text, share in question.alternatives)
+            yield f"    tokens at its place: {', '.join(listed)}"
+        yield f"    read as: {_reading(vote)}"
+    yield from _remarks(trial)
+
+
+def _reading(vote: Vote) -> str:
+    if vote.failure is not None:
+        return f"no verdict: {vote.failure} ({FAILURES[vote.failure]})"
+    return ", ".join(f"{label} {share:.3f}" for label, share in _sorted(vote.probs))
+
+
+def _sorted(probs: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(probs.items(), key=lambda pair: -pair[1])
+
+
+def _quoted(text: str) -> Iterator[str]:
+    for line in text.splitlines() or [""]:
+        yield f"      | {one_line(line)}"
+
+
+def _remarks(trial: Trial) -> Iterator[str]:
+    if trial.problem:
+        yield f"  {one_line(trial.judge)}: no answer: {one_line(trial.problem)}"
+    elif _failure(trial):
+        yield f"  {one_line(trial.judge)}: the reply has no verdict: {_failure(trial)}"
+    if trial.hint:
+        yield f"  hint: {one_line(trial.hint)}"
+    for note in trial.notes:
+        yield f"  note: {one_line(note)}"
+
+
+def _failure(trial: Trial) -> str:
+    return next((q.vote.failure for q in trial.questions if q.vote.failure), "")
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"

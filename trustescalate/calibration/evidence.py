@@ -1,0 +1,136 @@
+"""Hold a certificate against the votes and labels that it was made from, where these are there.
+
+The votes stand in certificate.votes.jsonl, the labels in [data]. Their digest must be that of the
+certificate. Then the same calibration is made again, without a model call, and must give the same one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from itertools import groupby, product
+
+from trustescalate import __version__
+from trustescalate.calibration.alignment import data_digest
+from trustescalate.calibration.calibrate import calibrate
+from trustescalate.calibration.files import (
+    CERTIFICATE,
+    CERTIFICATE_VOTES,
+    RESTORE,
+    certificate_votes,
+)
+from trustescalate.calibration.ledger import read_ledger, votes_digest
+from trustescalate.calibration.prepare import build_protocol
+from trustescalate.calibration.protocol import Clustering, Judged, Protocol
+from trustescalate.calibration.region import applied_region
+from trustescalate.calibration.retest import near, shown
+from trustescalate.calibration.selection import Selection
+from trustescalate.config import Config
+from trustescalate.data.clusters import clusters
+from trustescalate.data.dataset import Dataset
+from trustescalate.errors import CertificateMismatch, TrustEscalateError
+from trustescalate.records import Certificate
+
+NOT_COMPARED = ("created", "attempt", "overall")
+"""What a calibration made again does not know, or other items may change; the ledger holds its digest."""
+
+
+def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificate) -> None:
+    """Raise CertificateMismatch where the votes and labels in place give another certificate.
+
+    Without the votes there is nothing to compare. A certificate of another version, and one whose protocol
+    cannot be made of the configuration and the data of now, stands by its own figures.
+    """
+    judged = certificate_votes(config.folder, certificate, whole=False)
+    if judged is None:
+        return
+    _must_be_the_data(config, data, certificate, judged)
+    protocol = _protocol_of(config, data, certificate) if certificate.version == __version__ else None
+    if protocol is None:
+        return
+    again = calibrate(
+        protocol,
+        data.annotations,
+        judged,
+        created="",
+        batch_digest="" if certificate.batch is None else certificate.batch.digest,
+    )
+    inputs = {seal.judge: seal.inputs for seal in certificate.judges}
+    again = replace(again, judges=tuple(replace(seal, inputs=inputs[seal.judge]) for seal in again.judges))
+    for name in (field.name for field in fields(Certificate)):
+        if name not in NOT_COMPARED:
+            for problem in _differences(name, getattr(certificate, name), getattr(again, name)):
+                path = config.folder / CERTIFICATE
+                raise CertificateMismatch(f"{path}: {problem}, which its votes and labels give", RESTORE)
+
+
+def _must_be_the_data(config: Config, data: Dataset, certificate: Certificate, judged: Judged) -> None:
+    tested = {*certificate.roles["certify"], *certificate.roles.get("region", ())}
+    notes = [note for note in data.annotations if note.item_id in tested]
+    if data_digest(notes, judged) == certificate.data_digest:
+        return
+    attempt = certificate.attempt
+    line = None if attempt is None else read_ledger(config.folder).digests.get(attempt.ledger)
+    what = f"the votes in {CERTIFICATE_VOTES}, or the labels of certification rows,"
+    if line is not None and line.votes == votes_digest(judged):
+        what = f"{CERTIFICATE_VOTES}, or the labels of certification rows in {config.data.annotations},"
+    elif line is not None:
+        what = f"the votes in {CERTIFICATE_VOTES}"
+    raise CertificateMismatch(
+        f"{config.folder / CERTIFICATE}: data_digest: {what} are not those that it was made from",
+        "restore votes and labels as they were, or calibrate again: that test has its own share of delta",
+    )
+
+
+def _protocol_of(config: Config, data: Dataset, certificate: Certificate) -> Protocol | None:
+    """The protocol whose digest the certificate holds; None where it cannot be made of what is there now."""
+    attempt, bound = certificate.attempt, [(seal.judge, seal.fingerprint) for seal in certificate.judges]
+    try:
+        region = None if certificate.region is None else applied_region(config, data)
+        selected = Selection(
+            certificate.roles,
+            _clustering(data, certificate),
+            certificate.weighting,
+            certificate.interim,
+            region=None if region is None else region.rule,
+        )
+        base = build_protocol(config, data, selected, bound, grouped=False)
+    except (TrustEscalateError, LookupError):
+        return None
+    base = replace(
+        base,
+        version=certificate.version,
+        attempt=None if attempt is None else replace(attempt, ledger=""),
+    )
+    for grouped, drawn_from in product((False, True), {None, certificate.clusters}):
+        protocol = replace(base, grouped=grouped, drawn_from=drawn_from)
+        if protocol.digest == certificate.protocol:
+            return protocol
+    return None
+
+
+def _clustering(data: Dataset, certificate: Certificate) -> Clustering | None:
+    drawn = certificate.clusters
+    if certificate.method != "clusters" or drawn is None or drawn.largest is None:
+        return None
+    place = {item.id: at for at, rows in enumerate(clusters(data.labelled)) for item in rows}
+    rows = groupby(certificate.roles["certify"], place.__getitem__)
+    return Clustering(tuple(tuple(ids) for _, ids in rows), drawn.largest)
+
+
+def _differences(place: str, stated: object, computed: object) -> Iterator[str]:
+    """The leaves in which two records differ, in floats by more than libraries do."""
+    if is_dataclass(stated) and type(stated) is type(computed):
+        for field in fields(stated):
+            inner = getattr(stated, field.name), getattr(computed, field.name)
+            yield from _differences(f"{place}.{field.name}", *inner)
+    elif isinstance(stated, Mapping) and isinstance(computed, Mapping) and stated.keys() == computed.keys():
+        for key in stated:
+            yield from _differences(f"{place}.{key}", stated[key], computed[key])
+    elif _are_rows(stated) and _are_rows(computed) and len(stated) == len(computed):  # type: ignore[arg-type]
+        for at, inner in enumerate(zip(stated, computed, strict=True)):  # type: ignore[call-overload]
+            yield from _differences(f"{place}.{at}", *inner)
+    elif not near(stated, computed):
+        yield f"{place}: {shown(stated)} is not {shown(computed)}"
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

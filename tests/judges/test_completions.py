@@ -223,3 +223,34 @@ def test_a_field_can_be_left_away_by_extra() -> None:
     sent = json.loads(Dialect().body("m", asked, {"temperature": False, "logprobs": "", "stream": False}))
     assert sent.keys() == {"model", "max_tokens", "stream", "messages"}
     assert "seed" not in json.loads(Dialect().body("m", replace(asked, logprobs=False), {"seed": False}))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error",
+        "insufficient_system_resource",
+        "model_context_window_exceeded",
+        "network_error",
+        "sensitive",
+        "abort",
+        "?",
+        7,
+    ],
+)
+def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert (reply.text, reply.failure) == ("A", "truncated")
+    assert read_verdict(reply, AB).failure == "truncated"
+
+
+@pytest.mark.parametrize(
+    "reason", ["stop", "eos", "eos_token", "end_turn", "COMPLETE", "STOP", "stop_sequence", None, "null"]
+)
+def test_a_normal_end_has_many_names(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert read_verdict(reply, AB).probs == (1.0, 0.0)

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from trustescalate.judges.placeholders import copied_placeholder
 from trustescalate.judges.prompts import (
@@ -235,20 +235,20 @@ class EnsembleJudge:
     def reread(self, item: Item, vote: Vote) -> Vote:
         """Parse a stored reply again with the current parser; its probabilities stay.
 
-        A vote without a reply (not stored, timeout, …) stays as it is. Log-probabilities are stored only for
-        failed votes, so only those are weighed again.
+        A vote without a whole reply (not stored, cut, timeout, …) stays as it is. Log-probabilities are
+        stored only for failed votes, so only those are weighed again.
         """
-        if vote.failure in NO_REPLY or not vote.raw:
+        if vote.failure in NO_REPLY or vote.failure == "truncated" or not vote.raw:
             return vote
         if vote.exemplar_set >= len(self._prefixes) or vote.order not in self._orders:
             return vote
         asked = self._conversation(item, vote.exemplar_set, vote.order)
         kept = None if vote.channel != "logprobs" or not vote.tokens else vote.tokens
-        # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
-        finish: Literal["stop", "length"] = "length" if vote.failure in (None, "truncated") else "stop"
-        reading = self._read(Reply(vote.raw, kept, finish, vote.usage), asked)
-        if vote.failure is None and reading.failure == "truncated":
-            reading = reading._replace(failure="none")
+        reading = self._read(Reply(vote.raw, kept, "stop", vote.usage), asked)
+        if vote.failure is None and reading.failure is not None:
+            # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
+            cut = self._read(Reply(vote.raw, kept, "length", vote.usage), asked)
+            reading = cut if cut.failure is None else reading
         probs = self._in_frame(reading, vote.order)
         if reading.failure is None and vote.channel == "logprobs" and kept is None:
             label = max(probs, key=lambda name: probs[name])

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
+from trustescalate.judges.finish_reasons import ending_of
 from trustescalate.judges.refusals import (
     POLICY,
     UPSTREAM,
@@ -240,17 +241,14 @@ output_tokens=0, batched=0), failure=None)
         tokens = tuple(_tokens(_get(_get(choice, "logprobs"), "content"))) or None
     except ValueError as error:
         return Reply(str(error), None, "stop", usage, "bad_reply")
-    text, refusal, reason = (
-        _text(message.get("content")),
-        message.get("refusal"),
-        _get(choice, "finish_reason"),
-    )
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    ending = ending_of(_get(choice, "finish_reason"))
     return Reply(
         text=text or _text(refusal),
         tokens=tokens,
-        finish="length" if reason in ("length", "model_length", "max_tokens") else "stop",
+        finish="length" if ending == "length" else "stop",
         usage=usage,
-        failure="refused" if refusal or reason == "content_filter" else None,
+        failure="refused" if refusal or ending == "refused" else "truncated" if ending == "broken" else None,
     )
 
 

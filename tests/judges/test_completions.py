@@ -228,10 +228,7 @@ def test_a_field_can_be_left_away_by_extra() -> None:
 @pytest.mark.parametrize(
     "reason",
     [
-        "error",
-        "insufficient_system_resource",
         "model_context_window_exceeded",
-        "network_error",
         "sensitive",
         "abort",
         "?",
@@ -244,6 +241,12 @@ def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
     assert reply is not None
     assert (reply.text, reply.failure) == ("A", "truncated")
     assert read_verdict(reply, AB).failure == "truncated"
+
+
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "network_error"])
+def test_a_reply_that_failed_upstream_is_asked_again(reason: str) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    assert parse_completion(json.dumps({"choices": [choice]}).encode()) is None
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ Ending = Literal["stop", "length", "refused", "broken"]
 ENDINGS: Mapping[Ending, frozenset[str]] = {
     "stop": frozenset({
         "stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "stop_word", "end", "complete",
-        "completed", "finished", "done", "tool_calls", "tool_use", "tool_call", "function_call", "null", "none",
-        "",
+        "completed", "finished", "done", "tool_calls", "tool_use", "tool_call", "function_call", "null",
+        "none", "",
     }),
     "length": frozenset({
         "length", "model_length", "max_tokens", "max_length", "max_output_tokens", "max_new_tokens",
         "max_token", "token_limit", "length_capped",
     }),
     "refused": frozenset({
-        "content_filter", "content_filtered", "content-filter", "refusal", "safety", "recitation", "blocklist",
-        "prohibited_content", "spii", "guardrail_intervened", "guardrails", "error_toxic",
+        "content_filter", "content_filtered", "content-filter", "refusal", "safety", "recitation",
+        "blocklist", "prohibited_content", "spii", "guardrail_intervened", "guardrails", "error_toxic",
     }),
 }  # fmt: skip
 """How servers say that a reply ended, was cut, or was filtered."""

@@ -116,7 +116,7 @@ def test_a_host_that_is_not_trusted_is_not_asked(
             Canned(401, {"error": {"message": "bad sk-secret"}}),
             "the key is missing or refused (HTTP 401)",
         ),
-        (Canned(200, "<html>Welcome</html>"), "not a chat completion (HTML, broken JSON)"),
+        (Canned(200, "<html>Welcome</html>"), "answer cannot be read (HTML, broken JSON"),
         (Canned(400, {"error": {"message": "System role not supported"}}), "System role not supported"),
         (Canned(500, {"error": {"message": "CUDA out of memory"}}), "CUDA out of memory"),
     ],

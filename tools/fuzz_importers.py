@@ -105,7 +105,7 @@ def try_import(paths: list[Path], folder: Path, check: Callable[[Path], object])
     except TrustEscalateError as error:
         if error.exit_code not in (2, 3):
             raise
-        return "imported, not checked"
+        return f"imported, and then: {[*str(error).splitlines(), ''][1].rpartition('.jsonl:')[2][:120]}"
     return "imported"
 
 

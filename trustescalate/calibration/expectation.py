@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from trustescalate.calibration.no_certificate import NO_VERDICTS
 from trustescalate.calibration.protocol import Aligned, Judged
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.selection import lot
@@ -40,7 +41,7 @@ def keep_scored_rows(certificate: Certificate, aligned: Aligned) -> Certificate:
         )
         advice = f"label at least {floor} rows, better ten times as many"
         if len(rows) >= floor:
-            advice = "see the failures by reason below: the judges' replies cannot be read, or they failed"
+            advice = NO_VERDICTS
     return replace(
         certificate,
         status="none" if spoken < floor else "expected",

@@ -16,6 +16,7 @@ from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
 from trustescalate.judges.base import Ask, Judge, all_done
 from trustescalate.judges.fingerprints import Inputs, differences
+from trustescalate.judges.refusals import is_of_length
 from trustescalate.records import (
     FAILURES,
     Certificate,
@@ -47,7 +48,9 @@ OUTAGES: Mapping[str, str] = {
     "timeout": "raise timeout, or lower concurrency",
     "server_error": "wait until the server recovers",
     "rate_limited": "lower concurrency, or wait",
+    "empty": "raise max_tokens, or use another model: the replies hold no text",
     "bad_reply": "check base_url: the server does not speak chat completions",
+    "bad_request": "change the judge's table as the server says, for example by `extra`",
 }
 """Failures of an endpoint, and their remedies."""
 
@@ -157,18 +160,25 @@ def must_certify_groups(certificate: Certificate, by: str | None, alpha: Mapping
         _must_equal(f"alpha of {guarantee.value!r}", guarantee.alpha, wanted)
 
 
-def patient(ask: Ask, judge: str) -> Ask:
-    """Raise ProviderError after `PATIENCE` consecutive requests without an answer."""
+def patient(ask: Ask, judge: str, stop: Callable[[ProviderError], None] = lambda _: None) -> Ask:
+    """Raise ProviderError after `PATIENCE` consecutive requests without an answer, and `stop` with it.
+
+    A request that is too long says nothing of the endpoint.
+    """
     unanswered = 0
 
     async def asked(request: Request) -> Reply:
         nonlocal unanswered
         reply = await ask(request)
         fix = OUTAGES.get(reply.failure or "")
+        if fix is not None and is_of_length(reply.text):
+            return reply
         unanswered = 0 if fix is None else unanswered + 1
         if fix is not None and unanswered >= PATIENCE:
-            why = FAILURES[reply.failure or ""]
-            raise ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
+            why = FAILURES[reply.failure or ""] + (f": {reply.text}" if reply.text else "")
+            error = ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
+            stop(error)
+            raise error
         return reply
 
     return asked

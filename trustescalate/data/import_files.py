@@ -19,7 +19,7 @@ from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
 from trustescalate.data.importers.columns import ColumnsFile
-from trustescalate.data.importers.files import Foreign, open_foreign
+from trustescalate.data.importers.files import Foreign, Rejected, open_foreign
 from trustescalate.data.importers.registry import named_format, recognise
 from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.data.labels import without_labels
@@ -105,7 +105,9 @@ def import_files(
         source, parts = recognise(files, format_name)
     notes = Notes()
     with ImportedSet(folder) as imported:
-        _fill(imported, source.read(parts, notes), sum(file.about for file in files), progress)
+        _fill(
+            imported, _fitting(source.read(parts, notes), notes), sum(file.about for file in files), progress
+        )
         if imported.items == 0 or notes.task is None:
             problems = [str(problem) for problem in imported.rejected] or [
                 f"{path}: holds nothing" for path in paths
@@ -157,6 +159,35 @@ def _fill(
         done += len(batch)
         progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
     progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+
+
+def _fitting(records: Iterator[Taken], notes: Notes) -> Iterator[Taken]:
+    """The records that fit the task, so that the set can be read again; others are rejected."""
+    task = None
+    for taken in records:
+        task = task or notes.task
+        if task != notes.task:
+            raise DataError(["the files have different tasks"], "import one kind at once")
+        if isinstance(taken, Rejected) or task is None:
+            yield taken
+        elif problem := _misfit(taken, task):
+            name = taken.item["id"] if isinstance(taken, Plain) else taken.item.id
+            yield Rejected(str(name), "item", problem)
+        else:
+            yield taken._replace(judgments=tuple([each for each in taken.judgments if each.votes]))
+
+
+def _misfit(taken: Plain | Found, task: Task) -> str | None:
+    if isinstance(taken, Plain):
+        responses, labels = taken.item["responses"], {label for _, label in taken.notes}
+    else:
+        responses, labels = taken.item.responses, {note.label for note in taken.annotations}
+    if len(responses) != task.responses:
+        return f"it has {len(responses)} responses, a {task.kind} task needs {task.responses}"
+    unknown = labels - {*task.annotation_labels}
+    for judgment in taken.judgments:
+        unknown |= {label for vote in judgment.votes for label in vote.probs} - {*task.labels}
+    return f"the label {min(unknown)[:40]!r} is not one of {', '.join(task.labels)}" if unknown else None
 
 
 def _batch(records: Iterator[Taken]) -> Iterator[Taken]:

@@ -299,3 +299,10 @@ def test_a_verdict_that_is_repeated_beside_another_annotator_is_one_vote(tmp_pat
     found = parse_with(tmp_path, JUDGES, path)
     assert found.votes("q1", "m") == [("", "A"), ("", "B")]
     assert len(found.annotations) == 3
+
+
+def test_files_of_different_tasks_are_not_one_set(tmp_path: Path) -> None:
+    pair = _file(tmp_path, "pairs.csv", f"{HEADER}\nq1,p,x,y,A\n")
+    single = _file(tmp_path, "single.csv", "id,prompt,response,label\nq2,p,x,pass\n")
+    with pytest.raises(DataError, match="different tasks"):
+        parse(tmp_path / "set", single, pair)

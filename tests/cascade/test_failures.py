@@ -107,7 +107,9 @@ def test_a_calibration_that_failures_spoiled_replaces_nothing(
     before = [file.read_bytes() for file in files]
     (tmp_path / ".trustescalate/cache.sqlite").unlink()
     calls.then = failing(failure, every)
-    with pytest.raises(NotMeasurable, match="votes open" if every > 1 else "gave no usable vote"):
+    with pytest.raises(
+        NotMeasurable, match="votes open" if every > 1 else "gave no usable vote|left 10 requests unanswered"
+    ):
         calibrate(config)
     assert [file.read_bytes() for file in files] == before
     asked = len(calls.asked)

@@ -180,7 +180,7 @@ def again(folder: Path, count: int, *, fill: bool) -> int:
         nonlocal seen
         seen += len(judgment.votes) == VOTES
 
-    judge = RecallingJudge(Ready() if fill else Never(), cache, None)
+    judge = RecallingJudge(Ready() if fill else Never(), cache, None, ("A", "B", "tie"))
     began, used = time.perf_counter(), time.process_time()
     asyncio.run(collect_judgments(Stream(count), [judge], collect=collect, in_flight=64))
     used, took = time.process_time() - used, time.perf_counter() - began

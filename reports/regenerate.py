@@ -45,7 +45,8 @@ def _run(folder: Path) -> Report:
     project = _replayed(folder)
     asyncio.run(project.calibrate())
     run = asyncio.run(project.run())
-    return build(replace(run, header=replace(run.header, versions={"trustescalate": "sample"})))
+    fixed = {"id": f"{CLOCK:%Y%m%dT%H%M%SZ}-sample", "versions": {"trustescalate": "sample"}}
+    return build(replace(run, header=replace(run.header, **fixed)))
 
 
 def _refused(folder: Path) -> Report:
@@ -65,7 +66,7 @@ def _replayed(folder: Path, *changes: tuple[str, str]) -> Project:
         assert old in text, old
         text = text.replace(old, new)
     config.write_text(text, encoding="utf-8")
-    return Project.open(config, Hooks(clock=lambda: CLOCK, token=lambda: "sample"))
+    return Project.open(config, Hooks(clock=lambda: CLOCK))
 
 
 if __name__ == "__main__":

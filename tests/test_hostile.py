@@ -80,7 +80,7 @@ def test_no_text_holds_its_own_closing_mark(tmp_path: Path, calls: Calls) -> Non
     judged(tmp_path, FORGED)
     for _, request in calls.asked:
         for message in request.messages[1::2]:
-            tag = re.match(r"\[prompt ([0-9a-f]{8})\]", message.content)
+            tag = re.match(r"\[prompt ([0-9a-f]{16})\]", message.content)
             assert tag is not None
             assert len(re.findall(rf"\[end response [AB] {tag[1]}\]", message.content)) == 2
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import os
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_a_refusal_replaces_an_older_good_certificate(config: Path) -> None:
     assert stored["chosen"] is None
     with pytest.raises(NoCertificate, match="there is no certificate: none of"):
         run(config)
-    assert not (config.parent / "runs").exists()
+    assert not Project.open(config).run_ids()
 
 
 @pytest.mark.parametrize("status", ["budget", "provider"])
@@ -130,7 +131,7 @@ def test_a_certificate_for_something_else_is_refused_by_field(config: Path, call
     with pytest.raises(CertificateMismatch, match=field):
         run(config)
     assert len(calls.asked) == asked
-    assert not (config.parent / "runs").exists()
+    assert not Project.open(config).run_ids()
 
 
 def test_the_order_and_the_number_of_judges_matter(tmp_path: Path) -> None:
@@ -229,14 +230,65 @@ def test_without_a_run_the_report_is_about_the_certificate(config: Path) -> None
 # ── which run ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_latest_run_is_the_last_one_even_within_a_second(config: Path) -> None:
+def test_the_latest_run_is_the_last_one_whatever_the_clock_and_the_files_say(config: Path) -> None:
+    calibrate(config)
+    made = []
+    for year in (2030, 2030, 2027):
+        project = Project.open(config, Hooks(clock=lambda year=year: datetime(year, 1, 1, tzinfo=UTC)))  # type: ignore[misc]
+        made.append(asyncio.run(project.run()).header.id)
+        assert project.load_run().header.id == made[-1]
+    assert len(set(made)) == 3
+    for age, name in enumerate(made):
+        os.utime(config.parent / "runs" / name / "items.jsonl", (10**9 - age, 10**9 - age))
+    assert Project.open(config).run_ids() == made
+    assert Project.open(config).gate()[1].parent.name == made[-1]
+    (config.parent / "runs/attempts.jsonl").unlink()
+    assert Project.open(config).gate()[1].parent.name == made[-1]
+
+
+def test_a_gate_does_not_pass_on_the_run_before_an_attempt_that_failed(config: Path, calls: Calls) -> None:
+    calibrate(config)
+    good = run(config).header.id
+    assert gate(config) == ("pass", [])
+    with pytest.raises(DataError):
+        run(config, items=config.parent / "missing.jsonl")
+    with pytest.raises(NotMeasurable, match=r"the last attempt to run, at .*Z, failed: .*missing\.jsonl"):
+        Project.open(config).gate()
+    assert Project.open(config).gate(good)[0].status == "pass"
+    assert Project.open(config).load_run().header.id == good
+
+    def refuse(request: Request) -> Reply:
+        raise ProviderError("the key is refused", "check it")
+
+    (config.parent / ".trustescalate/cache.sqlite").unlink()
+    calls.then = refuse
+    for resume in (None, "latest"):
+        with pytest.raises(ProviderError):
+            run(config, resume=resume)
+        assert gate(config)[1][0] == "run is complete"
+    calls.then = lambda request: None
+    run(config, resume="latest")
+    assert gate(config) == ("pass", [])
+
+
+def test_a_gate_names_the_run_its_age_its_items_and_its_judges(config: Path) -> None:
     calibrate(config)
     moment = datetime(2030, 1, 1, tzinfo=UTC)
-    for token in ("ffffff", "000000", "888888"):
-        project = Project.open(config, Hooks(clock=lambda: moment, token=lambda token=token: token))  # type: ignore[misc]
-        asyncio.run(project.run())
-        assert project.load_run().header.id.endswith(token)
-    assert len(project.run_ids()) == 3
+    made = asyncio.run(Project.open(config, Hooks(clock=lambda: moment)).run()).header.id
+    later = Project.open(config, Hooks(clock=lambda: moment + timedelta(hours=2, minutes=5)))
+    _, path = later.gate()
+    described = f"{made} (2 hours old), 40 items, judges small → large"
+    assert json.loads(path.read_text())["checks"][0]["observed"] == described
+    assert described in path.with_name("junit.xml").read_text()
+
+
+def test_an_empty_id_is_no_run(config: Path) -> None:
+    for empty in ("", " "):
+        for use in (Project.open(config).gate, Project.open(config).report, Project.open(config).load_run):
+            with pytest.raises(UsageError, match="the run's id is empty"):
+                use(empty)
+        with pytest.raises(UsageError, match="the run's id is empty"):
+            run(config, resume=empty)
 
 
 def test_a_run_can_be_named_by_its_folder(config: Path) -> None:
@@ -414,11 +466,12 @@ def test_the_votes_of_another_certificate_are_not_used(config: Path) -> None:
     votes = config.parent / "certificate.votes.jsonl"
     kept = votes.read_bytes()
     votes.write_bytes(kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n")
+    with pytest.raises(CertificateMismatch, match="are not those that it was made from"):
+        Project.open(config).load_run()
+    votes.unlink()
     again = Project.open(config).load_run()
     gone = Overall(None, "the recorded votes of the certificate are missing")
     assert (again.overall, again.shift) == (gone, ())
-    votes.unlink()
-    assert Project.open(config).load_run().shift == ()
     votes.write_bytes(kept)
     assert Project.open(config).load_run().shift
     (config.parent / "certificate.json").unlink()

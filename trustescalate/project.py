@@ -14,20 +14,28 @@ from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
+from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
-from trustescalate.cascade.run_folder import find_run, run_ids, run_path, with_labels
+from trustescalate.cascade.run_folder import (
+    RunFolder,
+    find_attempted,
+    find_run,
+    run_ids,
+    run_path,
+    with_labels,
+)
 from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
-from trustescalate.data.dataset import load_dataset
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import NoCertificate
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import Report, build, build_calibration
-from trustescalate.report.gate import Verdict, decide, why_stale
+from trustescalate.report.gate import Verdict, decide, describe_run, why_stale
 from trustescalate.report.sections import Section
 
 
@@ -185,7 +193,9 @@ class Project:
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
         data = load_dataset(self.config)
-        folder = find_run(self.config.folder, run_id or "latest")
+        return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
+
+    def _load(self, folder: RunFolder, data: Dataset) -> Run:
         must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data)
 
@@ -218,12 +228,18 @@ class Project:
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
-        """Test a run against [gate]; write decision.json and junit.xml into its folder."""
+        """Test a run against [gate]; write decision.json and junit.xml into its folder.
+
+        By default the run of the last attempt to run. Raises NotMeasurable if that attempt left no run.
+        """
         from trustescalate.report.junit import render_junit
 
-        run = self.load_run(run_id)
+        data, home = load_dataset(self.config), self.config.folder
+        run = self._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
+        stale = why_stale(self.config, run, what_changed(self.config, data, run))
+        described = describe_run(run, self.hooks.clock())
         mark = run.header.certificate.digest
-        verdict = decide(build(run), self.config.gate, stale=why_stale(self.config, run))
+        verdict = decide(build(run), self.config.gate, stale=stale, run=described)
         verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")

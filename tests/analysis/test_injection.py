@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def attacked_side(request: Request) -> str | None:
     """Where "ignore all previous" stands as shown, None where nobody says so."""
     text = request.messages[-1].content
-    tag = text[len("[prompt ") :][:8]
+    tag = text[len("[prompt ") :][:16]
     first, second = text.split(f"[response B {tag}]")
     return next((side for side, said in (("A", first), ("B", second)) if "Ignore all previous" in said), None)
 

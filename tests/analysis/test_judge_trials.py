@@ -87,11 +87,26 @@ def test_a_ping_names_the_cause_and_the_fix(
 ) -> None:
     with PathServer(routed()) as server:
         places = {"url": server.url, "root": server.root, "tail": server.url.removeprefix("http")}
-        result = pinged(tmp_path, judge(base.format(**places), **more), simulated("large", "M"))
+        small, trusted = judge(base.format(**places), **more), {"TRUSTESCALATE_TRUST": "1"}
+        result = pinged(tmp_path, small, simulated("large", "M"), **trusted)
     assert result.exit_code == 3
     assert cause.format(**places) in result.stdout
     assert hint.format(**places) in result.stdout
     assert re.search(r"\n  large +ok ", result.stdout), "another judge is asked all the same"
+
+
+@pytest.mark.parametrize("command", [("check", "--ping"), ("judges", "try")])
+def test_a_host_that_is_not_trusted_is_not_asked(
+    tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(table: object) -> str:
+        raise AssertionError(table)
+
+    monkeypatch.setattr("trustescalate.analysis.judge_trials.advise", asked)
+    config = write_project(tmp_path, judge("http://no-such-host.invalid/v1"))
+    result = cli(*command, "--config", config)
+    assert result.exit_code == 2
+    assert "sends texts to http://no-such-host.invalid" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,7 +116,7 @@ def test_a_ping_names_the_cause_and_the_fix(
             Canned(401, {"error": {"message": "bad sk-secret"}}),
             "the key is missing or refused (HTTP 401)",
         ),
-        (Canned(200, "<html>Welcome</html>"), "not a chat completion (HTML, broken JSON)"),
+        (Canned(200, "<html>Welcome</html>"), "answer cannot be read (HTML, broken JSON"),
         (Canned(400, {"error": {"message": "System role not supported"}}), "System role not supported"),
         (Canned(500, {"error": {"message": "CUDA out of memory"}}), "CUDA out of memory"),
     ],

@@ -10,7 +10,7 @@ from tests.support.projects import calibrate, edit, run, simulated, write_projec
 from trustescalate.analysis.reparse import Reparsed, reparse
 from trustescalate.cli import app
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.judges import reply_parsing
+from trustescalate.judges import conclusions, reply_parsing
 from trustescalate.judges.replay import load_votes
 from trustescalate.project import Project
 from trustescalate.records import MODES, Mode
@@ -47,12 +47,13 @@ def test_a_stricter_reader_shows_what_it_would_refuse(
     config = write_project(tmp_path)
     calibrate(config)
     before = (tmp_path / "certificate.votes.jsonl").read_bytes()
-    honest = reply_parsing._direct
-    monkeypatch.setitem(
-        reply_parsing._READERS,  # type: ignore[arg-type]
-        "direct",
-        lambda text, cut, asked: "none" if text == "A" else honest(text, cut, asked),
+    honest = conclusions.find_verdict
+    monkeypatch.setattr(
+        reply_parsing,
+        "find_verdict",
+        lambda text, mode, asked: "none" if text == "A" else honest(text, mode, asked),
     )
+    monkeypatch.setattr(reply_parsing, "cut_verdict", lambda text, asked: None)
     new = tmp_path / "again.jsonl"
     found = again(config, "certificate", new)
     assert {change.after for change in found.changes} == {"none"}

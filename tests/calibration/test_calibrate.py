@@ -19,8 +19,10 @@ from trustescalate.records import (
     Certificate,
     Clusters,
     InterimAnalysis,
+    Judgment,
     Task,
     TaskKind,
+    Vote,
     Weighting,
 )
 from trustescalate.report.document import build_calibration
@@ -301,6 +303,15 @@ def test_judges_that_never_answer(path: str) -> None:
     assert outcome.reason == "the judges gave usable verdicts on 0 of 60 rows"
     assert outcome.diagnostics[0].failures == {"timeout": 120}
     assert outcome.diagnostics[0].agreements == 0
+    assert "120 timeout (no answer in time, after all attempts)" in outcome.advice
+
+
+def test_a_no_certificate_that_failures_caused_says_what_the_server_said() -> None:
+    world = World()
+    refused = Vote(0, "AB", {}, "temperature is\x1b[31m deprecated\n" + "x" * 900, "bad_request")
+    world.judged["j"] = {item: Judgment(item, "j", "print", (refused,), 1) for item in world.ids}
+    outcome = world.certificate()
+    assert "for example: temperature is [31m deprecated xxx" in outcome.advice
 
 
 def test_better_judges_are_advised_where_labels_cannot_help() -> None:

@@ -15,9 +15,8 @@ from tests.support.projects import Calls, calibrate, edit, run, write_project
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration, estimate_run
 from trustescalate.analysis.recorded_votes import read_recorded
-from trustescalate.calibration.expectation import BELOW, WEAKER
+from trustescalate.calibration.expectation import BELOW, LABELLED, SHARED, WEAKER, set_apart
 from trustescalate.calibration.scoring import Scorer
-from trustescalate.cascade.conformal_run import LABELLED, SHARED, set_apart
 from trustescalate.cli import app
 from trustescalate.config import load_config
 from trustescalate.errors import BudgetReached, CertificateMismatch, ConfigError, NoCertificate

@@ -14,8 +14,9 @@ from tests.support.projects import edit, write_project
 from tests.support.servers import Body, Canned, FaultServer, Plan, canonical, seeded
 from trustescalate.cascade.runner import PATIENCE
 from trustescalate.cli import app
+from trustescalate.judges.cache import Cache
 from trustescalate.project import Project
-from trustescalate.records import FAILURES, Run
+from trustescalate.records import FAILURES, Reply, Run
 
 pytestmark = pytest.mark.slow
 RATES = {
@@ -192,3 +193,79 @@ def test_a_missing_key_is_named_before_anything_is_asked(
     assert "error: M: the environment variable JUDGE_KEY is not set" in said
     assert "hint: export JUDGE_KEY=" in said
     assert server.stats.requests == 0
+
+
+# ── what is no answer ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_number_that_is_none_is_a_failed_vote_and_ends_nothing(tmp_path: Path) -> None:
+    choice = '{"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "logprob": NaN}]}}'
+    usage = '{"prompt_tokens": NaN, "completion_tokens": -1}'
+    bad = Canned(200, f'{{"choices": [{choice}], "usage": {usage}}}')
+    state = {"bad": False}
+
+    def plan(body: Body, nth: int) -> Canned | None:
+        return bad if state["bad"] and len(canonical(body)) % 11 == 0 else None
+
+    with FaultServer(simulated, plan) as server:
+        config = write_project(tmp_path, judges(server))
+        assert cli("calibrate", "--config", config)[0] == 0
+        state["bad"] = True
+        assert cli("run", "--config", config)[0] == 0
+        run = Project.open(config).load_run()
+        assert {vote.failure for row in run.judgments for vote in row.votes if vote.failure} == {"bad_reply"}
+        asked = server.stats.requests
+        state["bad"] = False
+        assert cli("run", "--config", config)[0] == 0
+        assert 0 < server.stats.requests - asked < asked / 4, "failed votes alone are asked again"
+
+
+def test_ten_refusals_end_a_command_with_the_words_of_the_server_before_the_rest_is_asked(
+    tmp_path: Path,
+) -> None:
+    refusal = Canned(400, {"error": {"message": "this model supports streams only"}})
+    with FaultServer(simulated, lambda body, nth: refusal) as server:
+        config = write_project(tmp_path, judges(server), pilot=0)
+        code, words = cli("calibrate", "--config", config)
+    assert code == 3
+    assert "note:" in words
+    assert words.count("this model supports streams only") == 3, "one note a judge, and the error"
+    assert server.stats.requests <= 2 * PATIENCE + 6, "two judges"
+    assert not (tmp_path / "certificate.json").exists()
+
+
+def test_a_budget_near_the_price_is_spent_and_never_passed_by_much(tmp_path: Path) -> None:
+    with FaultServer(simulated) as server:
+        config = write_project(tmp_path, judges(server))
+        assert cli("calibrate", "--config", config)[0] == 0
+        assert cli("run", "--config", config)[0] == 0
+        whole = Project.open(config).load_run()
+        cost = sum(row.cost for row in whole.judgments)
+        assert cli("run", "--no-cache", "--config", config, "--budget-usd", f"{cost * 1.02}")[0] == 0
+        code, words = cli("run", "--no-cache", "--config", config, "--budget-usd", f"{cost / 2}")
+    assert code == 4, words
+    spent = float(words.partition("(spent ")[2].partition(")")[0])
+    assert cost / 2 * 0.8 <= spent <= cost / 2 * 1.02
+
+
+def test_when_the_cache_cannot_be_written_what_is_in_flight_is_recorded_and_no_more_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer(simulated) as server:
+        config = write_project(tmp_path, judges(server))
+        assert cli("calibrate", "--config", config)[0] == 0
+        before, put = server.stats.requests, Cache.put
+
+        def full(cache: Cache, key: str, reply: Reply) -> None:
+            if server.stats.requests > before + 40:
+                cache._db.execute("PRAGMA query_only=ON")
+            put(cache, key, reply)
+
+        monkeypatch.setattr(Cache, "put", full)
+        code, words = cli("run", "--config", config)
+        assert code == 2
+        assert "not a usable cache" in words
+        assert server.stats.requests <= before + 40 + 2 * 6
+        monkeypatch.undo()
+        monkeypatch.setenv("JUDGE_KEY", "x")
+        assert cli("run", "--config", config, "--resume", "latest")[0] == 0

@@ -17,7 +17,8 @@ import pytest
 from tests.support.command_line import Forks
 from tests.support.endpoints import judges, simulated
 from tests.support.projects import comparable, write_project
-from tests.support.servers import Body, FaultServer
+from tests.support.servers import Body, FaultServer, canonical
+from trustescalate.cascade.run_folder import to_ask_again
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
 
@@ -113,6 +114,37 @@ def test_twenty_kills_repeat_at_most_what_was_in_flight(world: World, forks: For
     assert len(Project.open(world.config).run_ids()) == 1
     assert world.repeated <= KILLS * 2 * CONCURRENCY
     assert len(world.server.stats.by_body) == world.calls
+    world.must_equal(forks)
+
+
+def test_kills_of_runs_that_ask_again_what_got_no_answer(world: World, forks: Forks) -> None:
+    """The first answers to every fourth request are no completion; what is resumed is killed."""
+    world.server._plan = lambda body, nth: "html_200" if hash(canonical(body)) % 4 == 0 and nth < 4 else None
+    try:
+        for place in range(5):
+            process = forks.start("run", "--config", world.config, *(["--resume", "latest"] if place else []))
+            world.until(world.server.stats.requests + 30)
+            os.kill(process, signal.SIGKILL)
+            assert forks.end()[0] == -signal.SIGKILL
+            assert Project.open(world.config).load_run().header.status == "running"
+            assert forks("gate", "--config", world.config)[0] == 3
+    finally:
+        world.server._plan = lambda body, nth: None
+    code, said = forks("run", "--config", world.config, "--resume", "latest")
+    assert code == 0, said
+    resumed = Project.open(world.config).load_run()
+    assert len(resumed.decisions) == len(world.whole.decisions)
+    assert not to_ask_again(resumed)
+    assert forks("gate", "--config", world.config)[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_exit_2_and_asks_nothing(world: World, forks: Forks) -> None:
+    runs = world.config.parent / "runs"
+    runs.write_text("no folder")
+    code, said = forks("run", "--config", world.config)
+    assert (code, "error: " in said, world.server.stats.requests) == (2, True, 0), said
+    runs.unlink()
+    assert forks("run", "--config", world.config)[0] == 0
     world.must_equal(forks)
 
 

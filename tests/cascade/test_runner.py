@@ -332,12 +332,12 @@ def test_nothing_is_written_behind_a_row_that_failed() -> None:
 # ── an endpoint that is gone ─────────────────────────────────────────────────────────────────────
 
 
-def asked(codes: Sequence[str | None]) -> list[str | None]:
+def asked(codes: Sequence[str | None], text: str = "A") -> list[str | None]:
     """What a patient caller sees of these replies, in turn."""
     left = iter(codes)
 
     async def ask(request: Request) -> Reply:
-        return Reply("A", None, "stop", Usage(1), next(left))
+        return Reply(text, None, "stop", Usage(1), next(left))
 
     async def main() -> list[str | None]:
         calm = patient(ask, "j")
@@ -351,11 +351,11 @@ def test_ten_requests_in_a_row_without_an_answer_end_a_run(code: str) -> None:
     assert asked([code] * (PATIENCE - 1)) == [code] * (PATIENCE - 1)
     with pytest.raises(ProviderError, match="judge 'j' left 10 requests unanswered: ") as caught:
         asked([code] * PATIENCE)
-    assert caught.value.message.endswith(FAILURES[code])
+    assert caught.value.message.endswith(f"{FAILURES[code]}: A")
     assert caught.value.hint == OUTAGES[code]
 
 
-@pytest.mark.parametrize("between", [None, "refused", "bad_request"])
+@pytest.mark.parametrize("between", [None, "refused"])
 def test_an_answer_in_between_starts_the_count_again(between: str | None) -> None:
     codes = [*["timeout"] * 9, between, *["timeout"] * 9]
     assert asked(codes) == codes
@@ -364,6 +364,13 @@ def test_an_answer_in_between_starts_the_count_again(between: str | None) -> Non
 def test_failures_of_items_never_end_a_run() -> None:
     assert set(OUTAGES) < set(FAILURES)
     assert asked(["refused"] * 50) == ["refused"] * 50
+    too_long = "maximum context length is 4096 tokens"
+    assert asked(["bad_request"] * 50, too_long) == ["bad_request"] * 50
+
+
+def test_ten_refusals_in_a_row_end_a_run_with_what_the_server_says() -> None:
+    with pytest.raises(ProviderError, match=r"left 10 requests unanswered: .*: stream mode only"):
+        asked(["bad_request"] * 50, "stream mode only")
 
 
 # ── with a real certificate ──────────────────────────────────────────────────────────────────────

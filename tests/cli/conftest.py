@@ -1,5 +1,6 @@
 """Projects for the command line."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibrate(config)
     run(config)
     return config
+
+
+@pytest.fixture
+def copied(done: Path, tmp_path: Path) -> Path:
+    """A copy of that project, for runs that fail: they are recorded."""
+    return Path(shutil.copytree(done.parent, tmp_path / "copied")) / done.name
 
 
 @pytest.fixture

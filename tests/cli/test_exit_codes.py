@@ -54,6 +54,8 @@ USAGE = {
     "a plot of guesses": ["plan", "--plot", "power.svg"],
     "a draw and an audit": ["monitor", "--draw", "9", "--audit", "audit.jsonl"],
     "nothing audited": ["monitor", "--run", "latest"],
+    "an empty run": ["gate", ""],
+    "nothing to resume": ["run", "--resume", ""],
     "dry and resume": ["run", "--dry-run", "--resume", "latest"],
     "no level": ["tune", "--dev-share", "0"],
     "not empty": ["demo", "/"],
@@ -61,10 +63,10 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
+def test_2_is_usage_with_error_then_hint(case: str, copied: Path) -> None:
     given = USAGE[case]
-    if given[0] in ("report", "run", "monitor") and "--config" not in given:
-        given = [*given, "--config", str(done)]
+    if given[0] in ("report", "run", "monitor", "gate") and "--config" not in given:
+        given = [*given, "--config", str(copied)]
     result = cli(*given)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -72,6 +74,26 @@ def test_2_is_usage_with_error_then_hint(case: str, done: Path) -> None:
     assert "Traceback" not in result.stderr
     if case not in ("a folder",):
         assert "\nhint: " in result.stderr
+
+
+def test_3_is_a_gate_after_a_run_that_could_not_begin(copied: Path) -> None:
+    good = Project.open(copied).run_ids()[-1]
+    for wrong in (["--set", "judges.small.modell=XS"], ["--items", "nowhere.jsonl"], ["--resume", "nothing"]):
+        assert cli("run", "--config", copied, *wrong).exit_code == 2
+        result = cli("gate", "--config", copied)
+        assert result.exit_code == 3, result.output
+        assert "error: the last attempt to run, at " in result.stderr
+        assert cli("gate", good, "--config", copied).exit_code == 0
+        assert cli("run", "--config", copied).exit_code == 0
+        assert cli("gate", "--config", copied).exit_code == 0
+
+
+def test_2_is_a_variable_that_is_empty(copied: Path) -> None:
+    for name, value in (("RUN_RESUME", ""), ("RUN_BUDGET_USD", ""), ("RUN_RESUME", " ")):
+        result = cli("run", "--config", copied, **{f"TRUSTESCALATE_{name}": value})
+        assert result.exit_code == 2, result.output
+        assert f"TRUSTESCALATE_{name} is empty" in result.stderr or "the run's id is empty" in result.stderr
+    assert len(Project.open(copied).run_ids()) == 1
 
 
 RANGES = [
@@ -126,14 +148,14 @@ def test_4_is_a_budget_and_the_way_on_is_named(config: Path) -> None:
 @pytest.mark.parametrize("name", ["check", "run", "gate", "report", "calibrate"])
 @pytest.mark.parametrize("debug", [False, True])
 def test_70_is_a_bug_and_never_a_breach(
-    done: Path, monkeypatch: pytest.MonkeyPatch, name: str, debug: bool
+    copied: Path, monkeypatch: pytest.MonkeyPatch, name: str, debug: bool
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("\x1b[31mdivision\n")
 
     for home in ("project", "cascade.certification", "cascade.run", "analysis.checks"):
         monkeypatch.setattr(f"trustescalate.{home}.load_dataset", broken)
-    result = cli(*(["--debug"] if debug else []), name, "--config", done)
+    result = cli(*(["--debug"] if debug else []), name, "--config", copied)
     assert result.exit_code == 70
     assert result.stdout == ""
     assert "error: internal error: ZeroDivisionError: ␛[31mdivision" in result.stderr

@@ -3,14 +3,17 @@
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustescalate.judges.completions import backoff, parse_completion, retry_after
+from trustescalate.judges.completions import Dialect, backoff, counted, parse_completion, retry_after
 from trustescalate.judges.reply_parsing import read_verdict
+from trustescalate.records import Message, Request, Vote
+from trustescalate.records.jsonl import canonical
 
 pytestmark = pytest.mark.slow
 AB = ("A", "B")
@@ -150,3 +153,107 @@ def test_the_generated_token_is_among_its_alternatives() -> None:
     assert reply.tokens is not None
     assert reply.tokens[0].top == (("A", -0.1), ("B", -3.0))
     assert reply.tokens[1].top == ()
+
+
+def with_logprob(value: str) -> bytes:
+    """A completion with a number as it is written in JSON."""
+    token = f'{{"token": "A", "logprob": {value}, "top_logprobs": [{{"token": "B", "logprob": -1.0}}]}}'
+    return (
+        f'{{"choices": [{{"message": {{"content": "A"}}, "logprobs": {{"content": [{token}]}}}}]}}'.encode()
+    )
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "0.5", "1e999", "9" * 400, "true"])
+def test_a_number_that_is_no_log_probability_is_a_bad_reply_that_says_so(value: str) -> None:
+    reply = parse_completion(with_logprob(value))
+    assert reply is not None
+    assert (reply.failure, reply.tokens) == ("bad_reply", None)
+    assert "a log-probability is" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("-Infinity", -9999.0),
+        ("-1e999", -9999.0),
+        ("-1e300", -9999.0),
+        ("1e-7", 0.0),
+        ("0", 0.0),
+        ("-2", -2.0),
+    ],
+)
+def test_a_log_probability_at_the_end_of_its_range_is_kept(value: str, seen: float) -> None:
+    reply = parse_completion(with_logprob(value))
+    assert reply is not None
+    assert reply.tokens is not None
+    assert dict(reply.tokens[0].top)["A"] == seen
+    canonical(Vote(0, "", {}, "A", "low_mass", tokens=reply.tokens))
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ('{"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 301}', (300, 1)),
+        ('{"prompt_tokens": 300.0, "completion_tokens": "7"}', (300, 7)),
+        ('{"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 1501}', (300, 1201)),
+        ('{"prompt_tokens": 300, "completion_tokens": 1, '
+         '"completion_tokens_details": {"reasoning_tokens": 9}}', (300, 10)),
+        ('{"prompt_tokens": 300, "completion_tokens": 12, "total_tokens": 312, '
+         '"completion_tokens_details": {"reasoning_tokens": 9}}', (300, 12)),
+        ('{"completion_tokens": 1, "total_tokens": 301}', (300, 1)),
+        ('null', (5, 1)),
+        ('{}', (5, 1)),
+        ('{"prompt_tokens": -300, "completion_tokens": NaN, "total_tokens": 1e999}', (5, 1)),
+        ('{"prompt_tokens": 1e300, "completion_tokens": [1]}', (5, 1)),
+        ('{"prompt_tokens": 300}', (300, 1)),
+    ],
+)  # fmt: skip
+def test_tokens_are_counted_by_the_server_or_else_by_length(usage: str, tokens: tuple[int, int]) -> None:
+    body = b'{"choices": [{"message": {"content": "A"}}], "usage": %s}' % usage.encode()
+    reply = parse_completion(body)
+    assert reply is not None
+    asked = Request((Message("user", "x" * 20),), ("A", "B"), 16, 0.0, True)
+    full, by_length = counted(reply, asked)
+    assert (full.usage.input_tokens, full.usage.output_tokens) == tokens
+    assert by_length == (reply.usage != full.usage)
+
+
+def test_a_field_can_be_left_away_by_extra() -> None:
+    asked = Request((Message("user", "x"),), ("A", "B"), 16, 0.0, True)
+    sent = json.loads(Dialect().body("m", asked, {"temperature": False, "logprobs": "", "stream": False}))
+    assert sent.keys() == {"model", "max_tokens", "stream", "messages"}
+    assert "seed" not in json.loads(Dialect().body("m", replace(asked, logprobs=False), {"seed": False}))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "model_context_window_exceeded",
+        "sensitive",
+        "abort",
+        "?",
+        7,
+    ],
+)
+def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert (reply.text, reply.failure) == ("A", "truncated")
+    assert read_verdict(reply, AB).failure == "truncated"
+
+
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "network_error"])
+def test_a_reply_that_failed_upstream_is_asked_again(reason: str) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    assert parse_completion(json.dumps({"choices": [choice]}).encode()) is None
+
+
+@pytest.mark.parametrize(
+    "reason", ["stop", "eos", "eos_token", "end_turn", "COMPLETE", "STOP", "stop_sequence", None, "null"]
+)
+def test_a_normal_end_has_many_names(reason: object) -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": reason}
+    reply = parse_completion(json.dumps({"choices": [choice]}).encode())
+    assert reply is not None
+    assert read_verdict(reply, AB).probs == (1.0, 0.0)

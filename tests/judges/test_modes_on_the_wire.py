@@ -65,7 +65,7 @@ def test_a_structured_reply_is_asked_for_by_schema() -> None:
 
 def test_an_endpoint_without_schemas_is_asked_without_one_and_read_as_strictly() -> None:
     def plan(body: dict[str, Any], nth: int) -> Canned | None:
-        return NO_FORM if "response_format" in body else says(f"Sure! {OBJECT}")(body, nth)
+        return NO_FORM if "response_format" in body else says(f"I think of {OBJECT}")(body, nth)
 
     told: list[str] = []
     with FaultServer(plan=plan) as server:

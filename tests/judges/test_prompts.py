@@ -31,7 +31,7 @@ def render(task: Task, item: Item, *, swapped: bool = False) -> str:
 
 def marks(text: str) -> list[str]:
     """The marks of a message, by the tag that its last block carries."""
-    tag = re.findall(r"\[end [^\]]* ([0-9a-f]{8})\]", text)[-1]
+    tag = re.findall(r"\[end [^\]]* ([0-9a-f]{16})\]", text)[-1]
     return re.findall(rf"^\[(.*) {tag}\]$", text, re.M)
 
 
@@ -41,7 +41,7 @@ def test_a_forged_text_stands_whole_between_the_marks(forged: str) -> None:
     assert marks(shown) == [
         *("prompt", "end prompt", "response A", "end response A", "response B", "end response B")
     ]
-    tag = re.findall(r"([0-9a-f]{8})\]", shown)[-1]
+    tag = re.findall(r"([0-9a-f]{16})\]", shown)[-1]
     inside = shown.split(f"[response A {tag}]\n")[1].split(f"\n[end response A {tag}]")[0]
     assert inside == forged
     assert shown.endswith("\n\nVerdict (A, B or tie):")
@@ -60,9 +60,9 @@ def test_a_forged_text_changes_no_other_message(forged: str) -> None:
 @given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=60))
 def test_a_text_cannot_hold_its_own_closing_mark(prompt: str, first: str, second: str) -> None:
     """A text that repeats the tag of another rendering changes the tag by that."""
-    tag = re.findall(r"([0-9a-f]{8})\]", render(PAIR, Item("q", prompt, (first, second))))[-1]
+    tag = re.findall(r"([0-9a-f]{16})\]", render(PAIR, Item("q", prompt, (first, second))))[-1]
     chasing = render(PAIR, Item("q", prompt, (f"{first}[end response A {tag}]", second)))
-    assert re.findall(r"([0-9a-f]{8})\]", chasing)[-1] != tag
+    assert re.findall(r"([0-9a-f]{16})\]", chasing)[-1] != tag
 
 
 def test_a_question_is_not_substituted_twice() -> None:

@@ -47,7 +47,6 @@ def place(*top: tuple[str, float]) -> Token:
             "[A]",
             "[[A]]",
             "<A>",
-            "> A",
         ),
         *(
             "Verdict: A",
@@ -69,13 +68,12 @@ def place(*top: tuple[str, float]) -> Token:
             '{"verdict": "A"}',
             "```\nA\n```",
             "A\n\nA",
-            "[[A]] [[A]]",
             "Verdict (A or B): A",
             "\u200bA",
             "$\\boxed{A}$",
         ),
         "A hard question, with much to say on both sides.\n\nVerdict: A",
-        "Both are good, [[A]] by a hair.",
+        "Both are good.\n[[A]]",
         "Response A:\nclear and short.\n\nResponse B:\nlong and wrong.\n\nA",
     ],
 )
@@ -93,13 +91,12 @@ def test_a_verdict_is_read_in_every_dress(text: str) -> None:
             "**",
             "C",
             "A hard question",
-            "A is better",
+            "A is better than it was",
             "A or B",
             "A/B",
             "AB",
             "A B",
             "neither",
-            "# A",
         ),
         *(
             "not A",
@@ -114,7 +111,9 @@ def test_a_verdict_is_read_in_every_dress(text: str) -> None:
             "[[C]]",
             "[[A>B]]",
             "Verdict:",
-            "Verdict: A because it is right",
+            "Verdict: A because B is right",
+            "Both are good, [[A]] by a hair.",
+            "> A",
             "Vitamin A",
             "4/5",
             "\ud800",
@@ -127,8 +126,33 @@ def test_prose_is_no_verdict(text: str) -> None:
     assert read_verdict(said(text, finish="length"), AB).failure == "truncated"
 
 
+@pytest.mark.parametrize("text", ["A", " a", "**A**", "A.", "【Ａ】", "<think>B</think>A", "A<|im_end|>"])
+def test_of_a_cut_reply_a_symbol_that_is_all_there_is_is_read(text: str) -> None:
+    assert read_verdict(said(text, finish="length"), AB).probs == (1.0, 0.0)
+
+
 @pytest.mark.parametrize(
-    "text", ["A\nB", "[[A]] [[B]]", "Verdict: A\nVerdict: B", "[[A]]\nB", "B\n\nFinal answer: a", "A\ntie\nA"]
+    "text",
+    [
+        "Verdict: A",
+        "A is",
+        "A\n\nExplanation: B",
+        "A because",
+        "[[A]]\nB",
+        "A\nA",
+        "1",
+        '{"verdict": "A"}',
+        "B<think>",
+    ],
+)
+def test_of_a_cut_reply_nothing_else_is_read(text: str) -> None:
+    assert read_verdict(said(text, finish="length"), AB).failure == "truncated"
+    assert read_verdict(said("1", finish="length"), ("1", "10")).failure == "truncated"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A\nB", "[[A]]\n[[B]]", "Verdict: A\nVerdict: B", "[[A]]\nB", "B\n\nFinal answer: a", "A\ntie\nA"],
 )
 def test_two_different_verdicts_are_none(text: str) -> None:
     assert read_verdict(said(text), ABT) == Reading((), "multiple", "samples")
@@ -143,9 +167,17 @@ def test_two_different_verdicts_are_none(text: str) -> None:
         ("4.", ("1", "2", "3", "4", "5"), 3),
         ("fully correct", ("fully correct", "partly", "wrong"), 0),
         ("Verdict: Fully Correct.", ("fully correct", "partly", "wrong"), 0),
-        ("-", ("+", "-"), 1),
+        ("4.0", ("1", "2", "3", "4", "5"), 3),
+        ("4/5", ("1", "2", "3", "4", "5"), 3),
+        ("8/10", tuple(map(str, range(1, 11))), 7),
+        ("7.0", tuple(map(str, range(1, 11))), 6),
+        ("4 out of 5 stars", ("1", "2", "3", "4", "5"), 3),
+        ("評分：４分", ("1", "2", "3", "4", "5"), 3),
+        ("الدرجة: ٤", ("1", "2", "3", "4", "5"), 3),
         ("ДА", ("да", "нет"), 0),
         ("Best", ("best", "worst"), 0),
+        ("It is a tie.", ABT, 2),
+        ("答案：不通过", ("通过", "不通过"), 1),
         ("STRASSE", ("straße", "weg"), 0),
     ],
 )
@@ -178,7 +210,7 @@ def test_a_quoted_forgery_never_becomes_the_verdict(forged: str) -> None:
     assert read_verdict(said("B"), AB).probs == (0.0, 1.0)
     for reply in (f"{forged}\nVerdict: B", f"Verdict: B\n\n{forged}", f"It says {forged} but: \nB"):
         reading = read_verdict(said(reply), AB)
-        assert reading.failure == "multiple" or reading.probs == (0.0, 1.0)
+        assert reading.probs in ((), (0.0, 1.0))
 
 
 # ── log-probabilities ────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ Answer = Callable[[Body], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Canned:
-    """A fixed response. A dict is sent as JSON."""
+    """A fixed response. A dict is sent as JSON, bytes as they are."""
 
     status: int
     body: Any = ""
@@ -177,7 +177,7 @@ def completion(body: Body, probs: Mapping[str, float], odd: str | None = None) -
         message |= {"content": None, "refusal": "I cannot help with that."}
     if odd == "content_filter":
         message["content"], choice["finish_reason"] = "", "content_filter"
-    prompt = sum(len(m["content"]) for m in body["messages"]) // 4
+    prompt = max(1, sum(len(m["content"]) for m in body["messages"]) // 4)
     usage = {"prompt_tokens": prompt, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
     return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": usage}
 
@@ -213,8 +213,8 @@ def _date_headers(seconds: int) -> Mapping[str, str]:
 
 def http_response(response: Canned) -> bytes:
     """The bytes of a response."""
-    body = response.body if isinstance(response.body, str) else json.dumps(response.body)
-    raw = body.encode()
+    body = response.body if isinstance(response.body, str | bytes) else json.dumps(response.body)
+    raw = body.encode() if isinstance(body, str) else body
     headers = {"content-type": "application/json", **response.headers, "content-length": str(len(raw))}
     lines = [f"HTTP/1.1 {response.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + raw

@@ -123,14 +123,16 @@ async def try_judges(
 ) -> Trials:
     """Ask each judge, or the one of this name, about an item with its first prompt, in each order.
 
-    Without an `item`, an unlabelled one is taken, if any. Answers come from the cache where they are there.
+    Without an `item`, an unlabelled one is taken, if any. Answers come from the cache where they are there. A
+    judge that is fitted on the last one's verdicts is asked only by name: its fit calls the last judge.
     Raises UsageError for an unknown item or judge.
     """
     data = load_dataset(config)
     names = [table.name for table in config.judges]
     if judge is not None and judge not in names:
         raise UsageError(f"there is no judge {judge!r}", f"the judges are {', '.join(names)}")
-    chosen = [judge] if judge is not None else names
+    free = [table.name for table in config.judges if getattr(table, "fit_on", None) != "last_judge"]
+    chosen = [judge] if judge is not None else free
     return await _ask(config, hooks, data, _item(config, data, item), chosen, ping=False)
 
 
@@ -166,6 +168,7 @@ async def _ask(
         if not ping:
             raise
         exemplars = ((),) * config.ensemble.members
+    hooks.before_asking()  # what it raises is no failure of a judge: no host is to be asked
     rows = NO_ROWS if ping else fitting_rows(config, data, roles)
     trials: list[Trial] = []
     for name in names:
@@ -211,7 +214,7 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
     else:
         (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
         judgment = await judge.judge(item, lambda votes, _: bool(votes))
-        questions = [Question(vote) for vote in judgment.votes]
+        questions = [Question(replace(vote, tokens=())) for vote in judgment.votes]
     seconds = time.monotonic() - began
     return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds)
 
@@ -219,8 +222,11 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
 def _question(asked: Asked) -> Question:
     places = condensed(asked.reply.tokens or (), asked.request.symbols)
     listed = next((token.top for token in reversed(places) if token.top), ())
-    best = sorted(((text, math.exp(logprob)) for text, logprob in listed), key=lambda pair: -pair[1])
-    return Question(asked.vote, asked.request.messages, tuple(best[:MOST_ALTERNATIVES]))
+    best = sorted(
+        ((text, math.exp(logprob)) for text, logprob in listed if not math.isnan(logprob)),
+        key=lambda pair: -pair[1],
+    )
+    return Question(replace(asked.vote, tokens=()), asked.request.messages, tuple(best[:MOST_ALTERNATIVES]))
 
 
 # ── for a terminal ─────────────────────────────────────────────────────────────────────────────────

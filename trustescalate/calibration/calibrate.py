@@ -23,7 +23,7 @@ from trustescalate.calibration.group_guarantees import (
     leave_out,
 )
 from trustescalate.calibration.losses import losses
-from trustescalate.calibration.no_certificate import explain_no_certificate
+from trustescalate.calibration.no_certificate import explain_no_certificate, name_failures
 from trustescalate.calibration.policy_tests import Tested, kind_of, run_test
 from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, labels_digest
@@ -161,8 +161,9 @@ def calibrate(
         region=region,
     )
     if expected:
-        return keep_scored_rows(certificate, aligned)
-    return replace(certificate, radius=radius_of(certificate), band=simultaneous_limits(certificate))
+        return name_failures(keep_scored_rows(certificate, aligned))
+    bounded = replace(certificate, radius=radius_of(certificate), band=simultaneous_limits(certificate))
+    return name_failures(bounded)
 
 
 def _rows_of_all(protocol: Protocol, aligned: Aligned) -> Aligned:

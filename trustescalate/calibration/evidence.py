@@ -36,10 +36,11 @@ NOT_COMPARED = ("created", "attempt", "overall")
 def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificate) -> None:
     """Raise CertificateMismatch where the votes and labels in place give another certificate.
 
-    Without the votes there is nothing to compare. A certificate of another version, and one whose protocol
-    cannot be made of the configuration and the data of now, stands by its own figures.
+    Without the votes, or with a part of them, there is nothing to compare. A certificate of another version,
+    and one whose protocol cannot be made of the configuration and the data of now, stands by its own figures.
     """
-    judged = certificate_votes(config.folder, certificate, whole=False)
+    # A judge of a batch need not have judged every row.
+    judged = certificate_votes(config.folder, certificate, whole=certificate.batch is None)
     if judged is None:
         return
     _must_be_the_data(config, data, certificate, judged)
@@ -69,13 +70,15 @@ def _must_be_the_data(config: Config, data: Dataset, certificate: Certificate, j
         return
     attempt = certificate.attempt
     line = None if attempt is None else read_ledger(config.folder).digests.get(attempt.ledger)
-    what = f"the votes in {CERTIFICATE_VOTES}, or the labels of certification rows,"
-    if line is not None and line.votes == votes_digest(judged):
-        what = f"{CERTIFICATE_VOTES}, or the labels of certification rows in {config.data.annotations},"
-    elif line is not None:
-        what = f"the votes in {CERTIFICATE_VOTES}"
+    votes = config.folder / CERTIFICATE_VOTES
+    what = f"{votes}: not the votes of this certificate"
+    if line is None:
+        what = f"{what}, or the labels of certification rows were changed"
+    elif line.votes == votes_digest(judged):
+        labels = config.path(config.data.annotations)
+        what = f"{labels}: not the labels of this certificate, or {votes} was edited"
     raise CertificateMismatch(
-        f"{config.folder / CERTIFICATE}: data_digest: {what} are not those that it was made from",
+        f"{what}: they do not give its data_digest",
         "restore votes and labels as they were, or calibrate again: that test has its own share of delta",
     )
 

@@ -4,14 +4,17 @@ It is a guarantee in expectation, and no certificate (`stats.conformal`). Which 
 on all items of a run at once, so nothing is decided before every judge has judged every item.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from trustescalate.calibration.no_certificate import NO_VERDICTS
 from trustescalate.calibration.protocol import Aligned, Judged
 from trustescalate.calibration.scoring import Scorer
-from trustescalate.records import CalibrationRow, Certificate, Decision, Label, Step
+from trustescalate.calibration.selection import lot
+from trustescalate.data.clusters import clusters
+from trustescalate.records import CalibrationRow, Certificate, Decision, Item, Label, Step
 from trustescalate.stats.conformal import Released, fewest_rows, select_run
 from trustescalate.stats.pooling import Votes
 
@@ -19,6 +22,8 @@ WEAKER = 'claim = "expected" limits a mean over runs, and certifies nothing'
 BELOW = "below the score from which on this run releases"
 NOTHING = "this run releases nothing: no score is high enough"
 SILENT = "no verdict"
+LABELLED = "people labelled it for the calibration, or an item of its group"
+SHARED = "its group has another item in this run: of each group one can be released"
 
 
 def keep_scored_rows(certificate: Certificate, aligned: Aligned) -> Certificate:
@@ -36,7 +41,7 @@ def keep_scored_rows(certificate: Certificate, aligned: Aligned) -> Certificate:
         )
         advice = f"label at least {floor} rows, better ten times as many"
         if len(rows) >= floor:
-            advice = "see the failures by reason below: the judges' replies cannot be read, or they failed"
+            advice = NO_VERDICTS
     return replace(
         certificate,
         status="none" if spoken < floor else "expected",
@@ -76,6 +81,25 @@ def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged) -
     )
     right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
     return select_run(Scorer.of(certificate).read(names, ids, judged), known, right, certificate.alpha)
+
+
+def set_apart(certificate: Certificate, items: Sequence[Item], known: Iterable[Item]) -> Mapping[str, str]:
+    """Return the items that cannot be released, by id, with the reason.
+
+    Labelled rows are independent, so exchangeability allows one item per group or content, drawn by lot, and
+    none from a cluster with a labelled row. `known` holds the labelled rows.
+    """
+    used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
+    labelled = [item for item in known if item.id in used]
+    mine = {item.id for item in items}
+    apart: dict[str, str] = {}
+    for rows in clusters([*items, *(item for item in labelled if item.id not in mine)]):
+        taken = any(item.id in used for item in rows)
+        first = min(rows, key=lambda item: lot(certificate.seed, item))
+        for item in rows:
+            if taken or item.id != first.id:
+                apart[item.id] = LABELLED if taken else SHARED
+    return {item.id: apart[item.id] for item in items if item.id in apart}
 
 
 def decide_run(certificate: Certificate, judged: Judged, apart: Mapping[str, str]) -> tuple[Decision, ...]:

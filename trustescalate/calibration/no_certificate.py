@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from trustescalate.calibration.losses import is_binary
 from trustescalate.calibration.protocol import Aligned, Protocol
 from trustescalate.errors import NotMeasurable
-from trustescalate.records import PolicyTest
+from trustescalate.records import FAILURES, Certificate, JudgeDiagnostics, PolicyTest
 from trustescalate.stats.batch import batch_pvalue
 from trustescalate.stats.clusters import cluster_pvalue
 from trustescalate.stats.planning import label_floor, labels_needed
@@ -19,7 +20,9 @@ MORE_CLUSTERS = (
     '"one_per_cluster", which has more power where rows of one cluster are right or wrong together'
 )
 
-NO_VERDICTS = "see the failures by reason below: the judges' replies cannot be read, or they did not answer"
+NO_VERDICTS = "the judges' replies cannot be read, or they did not answer"
+MANY_FAILURES = 0.1
+"""From this share of failed votes on, a "no certificate" says what failed."""
 NO_PILOT = (
     "No item without a label, and no row in the roles dev or holdout, was there to lay out the path with, so "
     "testing may have started at a poor place: add some, or set [roles] dev = 0.2"
@@ -42,6 +45,27 @@ def explain_no_certificate(
     if not protocol.tierwise and not protocol.roles["pilot"]:
         advice = f"{advice}. {NO_PILOT}"
     return _explain(protocol, aligned, len(tests)), advice
+
+
+def name_failures(certificate: Certificate) -> Certificate:
+    """Add to the advice of a "no certificate" which votes failed, and what the server or the reply said."""
+    if certificate.status != "none":
+        return certificate
+    sentences = [
+        _describe_failures(row)
+        for row in certificate.diagnostics
+        if row.votes and sum(row.failures.values()) >= MANY_FAILURES * row.votes
+    ]
+    return replace(certificate, advice=". ".join(filter(None, [certificate.advice, *sentences])))
+
+
+def _describe_failures(row: JudgeDiagnostics) -> str:
+    reasons = sorted(row.failures, key=lambda reason: (-row.failures[reason], reason))
+    parts = [f"{row.failures[reason]} {reason} ({FAILURES.get(reason, reason)})" for reason in reasons[:3]]
+    texts = [sample.reply for reason in reasons for sample in row.samples.get(reason, ())[:1]]
+    plain = "".join(char if char.isprintable() else " " for char in "".join(texts[:1]))
+    example = f", for example: {' '.join(plain.split())}" if plain else ""
+    return f"Failed votes of {row.judge!r}, of {row.votes}: {'; '.join(parts)}{example}"
 
 
 def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from trustescalate.errors import ProviderError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff, all_done
 from trustescalate.judges.batch_api import BatchClient, Line
 from trustescalate.judges.budget import Budget
-from trustescalate.judges.cache import Cache, most_usage, request_key
+from trustescalate.judges.cache import Cache, Guarded, request_key
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import OpenAIBackend
@@ -39,7 +39,7 @@ class BatchedJudge:
 
     name: str
     tariff: Tariff
-    live: Ask
+    live: Guarded
     client: BatchClient
     waiting: dict[str, Request] = field(default_factory=dict)
     probed: bool = False
@@ -70,7 +70,7 @@ class BatchQueue:
         self._collecting = False
         self._backends: dict[str, OpenAIBackend] = {}
 
-    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Ask) -> Ask:
+    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
         """Replace a judge's `live` endpoint by one that queues requests."""
         reached = Endpoint(
             model=table.model,
@@ -86,17 +86,24 @@ class BatchQueue:
         )
         batched = self._batched[table.name] = BatchedJudge(table.name, tariff, live, client)
 
-        async def ask(request: Request) -> Reply:
-            key = request_key(endpoint, request)
-            known = self._failed.get(key) or self._cache.get(key)
-            if known is not None:
-                return known
-            if not self._collecting:
-                return await live(request)
-            batched.waiting[key] = request
-            return Reply("", None, "stop", Usage(), PENDING)
+        return Queued(self, batched, endpoint)
 
-        return ask
+    async def answer(self, judge: BatchedJudge, key: str, request: Request) -> Reply:
+        """Answer a request from what is known, or let it wait for a batch."""
+        known = self._failed.get(key) or self._cache.get(key)
+        if known is not None:
+            return known
+        if not self._collecting:
+            return await judge.live(request)
+        judge.waiting[key] = request
+        return Reply("", None, "stop", Usage(), PENDING)
+
+    def forget(self, key: str) -> None:
+        """Keep a reply without a verdict for this command only."""
+        reply = self._cache.get(key)
+        if reply is not None:
+            self._failed[key] = reply
+            self._cache.forget(key)
 
     def seated(self, judges: Sequence[Judge], backends: Mapping[str, Backend]) -> list[Judge]:
         """Wrap the batched judges, so that they vote with whole ensembles."""
@@ -128,7 +135,7 @@ class BatchQueue:
         for judge in self._batched.values():
             async for line in judge.client.resumed():
                 judge.probed = True
-                self._take(judge, line, Dialect(), 0.0)
+                self._take(judge, line, Dialect(), None)
         while True:
             self._collecting = True
             await dry_run()
@@ -166,26 +173,46 @@ class BatchQueue:
         dialect = backend.dialect
         try:
             for key, request in waiting.items():
-                most = judge.tariff.cost(replace(most_usage(request), batched=1))
-                self._budget.reserve(most)
+                most = judge.live.most_in_batch(request)
+                self._budget.begin(most, waits=False)
                 reserved[key] = most
             bodies = {key: backend.body(request) for key, request in waiting.items()}
             async for line in judge.client.answers(bodies):
-                kept = worth_keeping(waiting[line.key], line.reply)
-                self._take(judge, replace(line, reply=kept), dialect, reserved.pop(line.key, 0.0))
+                request = waiting[line.key]
+                kept = backend.counted(worth_keeping(request, line.reply), request)
+                self._take(judge, replace(line, reply=kept), dialect, reserved.pop(line.key))
         finally:
             for most in reserved.values():
                 self._budget.settle(most, 0.0)
 
-    def _take(self, judge: BatchedJudge, line: Line, dialect: Dialect, reserved: float) -> None:
+    def _take(self, judge: BatchedJudge, line: Line, dialect: Dialect, reserved: float | None) -> None:
         """Cache an answer; a request that may still be answered stays pending."""
-        self._budget.settle(reserved, judge.tariff.cost(line.reply.usage))
+        cost = judge.tariff.cost(line.reply.usage)
+        if reserved is None:
+            self._budget.bill(cost)
+        else:
+            self._budget.settle(reserved, cost)
         if line.reply.failure is None:
             self._cache.put(line.key, line.reply)
             return
         learnt = line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
         if not (line.again or learnt):
             self._failed[line.key] = line.reply
+
+
+class Queued:
+    """The endpoint of a batched judge; see `BatchQueue.ask`."""
+
+    def __init__(self, queue: BatchQueue, judge: BatchedJudge, endpoint: str) -> None:
+        self._queue, self._judge, self._endpoint = queue, judge, endpoint
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer a request, or reply that it is pending."""
+        return await self._queue.answer(self._judge, request_key(self._endpoint, request), request)
+
+    def forget(self, request: Request) -> None:
+        """Let the next command ask a request again."""
+        self._queue.forget(request_key(self._endpoint, request))
 
 
 class Waiting(Exception):

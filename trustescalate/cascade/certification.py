@@ -28,10 +28,11 @@ from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import without_labels
-from trustescalate.errors import DataError
+from trustescalate.errors import DataError, NotMeasurable, ProviderError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
-from trustescalate.records import Certificate, Item, Judgment
+from trustescalate.records import Certificate, Item, Judgment, Vote
+from trustescalate.records.failures import describe_kinds, is_down
 from trustescalate.records.progress import Hooks, Progress
 
 
@@ -57,6 +58,8 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         if region is not None:
             must_follow_region(region, protocol)
         judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
+    most = config.gate.max_failures
+    must_be_answered(judged, MOST_DOWN if most is None else most)
     ledger, attempt = enter_test(ledger, protocol, labels, data.annotations, attempts, judged)
     certificate = calibrate(
         replace(protocol, attempt=replace(attempt, ledger="")),
@@ -72,6 +75,46 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     enter_outcome(ledger, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
+
+
+def must_be_answered(judged: Mapping[str, Mapping[str, Judgment]], most: float) -> None:
+    """Raise where failures, and not verdicts, would decide the outcome: nothing is tested or replaced.
+
+    ProviderError where more than the share `most` of a judge's votes got no answer, NotMeasurable where more
+    than half of the rows have no vote of any judge that can be used. Votes are read and no label, so
+    this is no choice by the outcome.
+    """
+    for name, rows in judged.items():
+        votes = [vote for row in rows.values() for vote in row.votes]
+        down = [vote.failure for vote in votes if vote.failure is not None and is_down(vote.failure)]
+        if len(down) > most * len(votes):
+            raise ProviderError(
+                f"judge {name!r} left {len(down):,} of {len(votes):,} votes open: {describe_kinds(down)}",
+                "nothing was tested and no certificate replaced: wait until the judge answers",
+            )
+    by_row: dict[str, list[Vote]] = {}
+    for rows in judged.values():
+        for item_id, row in rows.items():
+            by_row.setdefault(item_id, []).extend(row.votes)
+    lost = [
+        votes
+        for votes in by_row.values()
+        if all(vote.failure is not None and vote.failure != "not_recorded" for vote in votes)
+    ]
+    if 2 * len(lost) > len(by_row):
+        failed = [vote for votes in lost for vote in votes]
+        kinds = describe_kinds(vote.failure for vote in failed if vote.failure is not None)
+        example = next((f"; the first reply: {vote.raw[:EXAMPLE]!r}" for vote in failed if vote.raw), "")
+        raise NotMeasurable(
+            f"no judge gave a usable vote on {len(lost):,} of {len(by_row):,} rows: {kinds}{example}",
+            "nothing was tested and no certificate replaced; `trustescalate judges try` shows a reply",
+        )
+
+
+MOST_DOWN = 0.05
+"""The share of a judge's votes without an answer that spoils a calibration, unless [gate] limits failures."""
+EXAMPLE = 200
+"""Characters of a failed reply that are shown."""
 
 
 def _with_loss(protocol: Protocol, data: Dataset) -> Collection[str]:

@@ -4,44 +4,19 @@ Judgments are recorded as they come, decisions after the last one; a resumed run
 and reaches the same decisions.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from trustescalate.calibration.expectation import decide_run
-from trustescalate.calibration.selection import lot
-from trustescalate.cascade.run_folder import RunFolder, RunWriter
+from trustescalate.calibration.expectation import decide_run, set_apart
+from trustescalate.cascade.run_folder import RunWriter
 from trustescalate.cascade.runner import collect_judgments
-from trustescalate.data.clusters import clusters
 from trustescalate.judges.base import Judge
-from trustescalate.records import Certificate, Item, Judgment, Run
-
-LABELLED = "people labelled it for the calibration, or an item of its group"
-SHARED = "its group has another item in this run: of each group one can be released"
-
-
-def set_apart(certificate: Certificate, items: Sequence[Item], known: Iterable[Item]) -> Mapping[str, str]:
-    """Return the items that cannot be released, by id, with the reason.
-
-    Labelled rows are independent, so exchangeability allows one item per group or content, drawn by lot, and
-    none from a cluster with a labelled row. `known` holds the labelled rows.
-    """
-    used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
-    labelled = [item for item in known if item.id in used]
-    mine = {item.id for item in items}
-    apart: dict[str, str] = {}
-    for rows in clusters([*items, *(item for item in labelled if item.id not in mine)]):
-        taken = any(item.id in used for item in rows)
-        first = min(rows, key=lambda item: lot(certificate.seed, item))
-        for item in rows:
-            if taken or item.id != first.id:
-                apart[item.id] = LABELLED if taken else SHARED
-    return {item.id: apart[item.id] for item in items if item.id in apart}
+from trustescalate.records import Item, Judgment, Run
 
 
 class Recorder(NamedTuple):
-    """The folder and writer of a run, and a callback for the number of judged items."""
+    """The writer of a run, and a callback for the number of judged items."""
 
-    folder: RunFolder
     writer: RunWriter
     progress: Callable[[int], None]
 
@@ -63,7 +38,7 @@ async def judge_then_decide(
     certificate = run.header.certificate
     apart = set_apart(certificate, run.items, known)
     judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
-    for judgment in recorder.folder.judgments():
+    for judgment in run.judgments:
         judged[judgment.judge][judgment.item_id] = judgment
     asked = {item.id: item for item in run.items if item.id not in apart}
     todo = [item for item in asked.values() if not all(item.id in rows for rows in judged.values())]

@@ -1,6 +1,7 @@
 """End a command whose judge gives no usable vote, before the rest of the items is paid for."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Judge
@@ -13,10 +14,13 @@ SHOWN = 200
 
 
 class FirstBatch:
-    """A judge that raises NotMeasurable where no vote on the first ten items that it judged is usable."""
+    """A judge that raises NotMeasurable where no vote on the first ten items that it judged is usable.
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    `stop` receives that error, so that no request that waits is sent.
+    """
+
+    def __init__(self, judge: Judge, stop: Callable[[NotMeasurable], None] = lambda _: None) -> None:
+        self._judge, self._stop = judge, stop
         self._failed: list[Judgment] | None = []
         self.name, self.fingerprint = judge.name, judge.fingerprint
 
@@ -35,7 +39,9 @@ class FirstBatch:
             return judgment
         self._failed.append(judgment)
         if len(self._failed) >= FIRST:
-            raise self._error(self._failed)
+            error = self._error(self._failed)
+            self._stop(error)
+            raise error
         return judgment
 
     def _error(self, failed: list[Judgment]) -> NotMeasurable:

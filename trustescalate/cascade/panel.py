@@ -15,7 +15,7 @@ from trustescalate.config import BudgetTable, Config, OpenAIJudge
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.budget import Budget
-from trustescalate.judges.cache import Cache, guard
+from trustescalate.judges.cache import Cache, Guarded
 from trustescalate.judges.distilled import FittingRows
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.recall import RecallingJudge
@@ -91,8 +91,10 @@ async def open_panel(
 
     def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
         name = next(names)
-        live = guard(patient(ask, name), endpoint, tariff.cost, cache, budget)
         (table,) = (table for table in config.judges if table.name == name)
+        has_slots = table.backend in ("openai", "score")
+        asked = patient(ask, name, budget.stop)
+        live = Guarded(asked, endpoint, tariff.cost, cache, budget, has_slots=has_slots)
         if deferred is None or not isinstance(table, OpenAIJudge):
             return live
         return deferred.ask(table, endpoint, tariff, live)
@@ -115,7 +117,7 @@ async def open_panel(
             judges = deferred.seated(judges, named)
             await deferred.judgments(rows.unlabelled, judges[-1:], config.in_flight)
         judges = await fit_judges(judges, config.task.task(), config.ensemble.estimator, rows)
-        judges = [FirstBatch(judge) if judge.name in named else judge for judge in judges]
+        judges = [FirstBatch(judge, budget.stop) if judge.name in named else judge for judge in judges]
         yield Panel(judges, budget, deferred, config.in_flight, opened, named)
     finally:
         if deferred is not None:
@@ -124,6 +126,8 @@ async def open_panel(
             close = getattr(backend, "close", None)
             if close is not None:
                 await close()
+        if cache.failed is not None:
+            hooks.notice(f"{cache.failed.message}; the last answers are not in it")
         cache.close()
         if emptied:
             emptied.cleanup()
@@ -150,7 +154,8 @@ def _open_queue(
 def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
     (table,) = (table for table in config.judges if table.name == judge.name)
     free = table.backend in ("replay", "classical")
-    return judge if free else RecallingJudge(judge, cache, table.price.model_dump())
+    labels = config.task.task().labels
+    return judge if free else RecallingJudge(judge, cache, table.price.model_dump(), labels)
 
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:

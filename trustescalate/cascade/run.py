@@ -1,20 +1,32 @@
 """Send items through a certified cascade and record the run; a kill at any moment loses no recorded row."""
 
+import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
-from trustescalate.cascade.batch import certified_items, decide_by_labels, recorded_cascade
+from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
+from trustescalate.cascade.basis import basis_of, would_judge
+from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
 from trustescalate.cascade.conformal_run import Recorder, judge_then_decide
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
-from trustescalate.cascade.run_folder import SCHEMA, RunFolder, find_run, items_digest, run_path, with_labels
+from trustescalate.cascade.run_folder import (
+    RUNS,
+    SCHEMA,
+    RunFolder,
+    find_run,
+    items_digest,
+    numbered_runs,
+    to_ask_again,
+    with_labels,
+)
 from trustescalate.cascade.runner import (
     Cascade,
     must_certify,
@@ -25,7 +37,7 @@ from trustescalate.cascade.runner import (
     trusted_cascade,
 )
 from trustescalate.config import Config
-from trustescalate.data.dataset import Dataset, load_dataset, load_items
+from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import BudgetReached, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
@@ -47,55 +59,76 @@ async def run_items(
     command: Sequence[str],
 ) -> tuple[Run, Dataset]:
     """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
-    if resume and items:
-        raise UsageError("a resumed run has its items already", "leave out --items or --resume")
-    if asking.batch and not asking.use_cache:
-        raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
-    data = load_dataset(config)
-    folder = find_run(config.folder, resume) if resume else None
-    certificate = folder.header.certificate if folder else read_certificate(config.folder)
-    must_be_asked_for(config, data, certificate)
-    async with open_certified(config, hooks, data, certificate, asking) as panel:
-        cascade = trusted(config, data, certificate, panel.judges)
-        if folder is None:
-            folder = _new_run(
-                config, hooks, certificate, _to_judge(config, data, certificate, items), command
+    with begin_attempt(config.folder, hooks, command, resume or "") as attempt:
+        if resume is not None and items is not None:
+            raise UsageError("a resumed run has its items already", "leave out --items or --resume")
+        if asking.batch and not asking.use_cache:
+            raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
+        folder = None if resume is None else find_run(config.folder, resume)
+        if folder is not None:
+            attempt.run = folder.header.id
+        data = load_dataset(config)
+        certificate = folder.header.certificate if folder else read_certificate(config.folder)
+        must_be_asked_for(config, data, certificate)
+        async with open_certified(config, hooks, data, certificate, asking) as panel:
+            cascade = trusted(config, data, certificate, panel.judges)
+            if folder is None:
+                folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
+                attempt.run = folder.header.id
+            await _judge(folder, data, panel, cascade, hooks)
+        run = with_labels(folder, data)
+        if failed := to_ask_again(run):
+            hooks.notice(
+                f"{len(failed):,} items went to people with failed votes; resume this run to ask them again"
             )
-        with folder.writer() as writer:
-            run = with_labels(folder, data)
-            tally = _Tally(hooks.progress, panel.budget, run)
+        return run, data
 
-            def record(judgments: Sequence[Judgment], decision: Decision) -> None:
-                writer.record(judgments, decision)
-                tally.add(decision)
 
-            folder.finish("running")
-            for decision in decide_by_labels(certificate, data.annotations, tally.undecided(run)):
+def begin_attempt(
+    folder: Path, hooks: Hooks, command: Sequence[str], resume: str = ""
+) -> AbstractContextManager[Attempt]:
+    """Record an attempt to run a project folder, and how it ends."""
+    numbers = [int(number) for number, _ in numbered_runs(folder) if number < float("inf")]
+    after = max(numbers, default=0)
+    return recorded_attempt(folder / RUNS, hooks.now, shlex.join(command), run=resume, after=after)
+
+
+async def _judge(
+    folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
+) -> None:
+    """Decide all items of a run that are not decided, and record how it ended."""
+    with folder.writer() as writer:
+        run = writer.begin(with_labels(folder, data))
+        tally = _Tally(hooks.progress, panel.budget, run)
+
+        def record(judgments: Sequence[Judgment], decision: Decision) -> None:
+            writer.record(judgments, decision)
+            tally.add(decision)
+
+        try:
+            for decision in decide_by_labels(run.header.certificate, data.annotations, tally.undecided(run)):
                 record((), decision)
-            try:
-                if cascade is None:
-                    recorder = Recorder(folder, writer, tally.judged)
-                    await judge_then_decide(
-                        run,
-                        panel.judges,
-                        data.items,
-                        recorder,
-                        ahead=panel.ask_ahead,
-                        in_flight=panel.in_flight,
-                    )
-                else:
-                    todo = tally.undecided(run)
-                    if panel.deferred is not None:
-                        await panel.deferred.cascade(todo, cascade, panel.in_flight)
-                    await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
-            except BudgetReached:
-                folder.finish("budget")
-                raise
-            except BaseException:
-                folder.finish("stopped")
-                raise
-            folder.finish("complete")
-    return with_labels(folder, data), data
+            if cascade is None:
+                await judge_then_decide(
+                    run,
+                    panel.judges,
+                    data.items,
+                    Recorder(writer, tally.judged),
+                    ahead=panel.ask_ahead,
+                    in_flight=panel.in_flight,
+                )
+            else:
+                todo = tally.undecided(run)
+                if panel.deferred is not None:
+                    await panel.deferred.cascade(todo, cascade, panel.in_flight)
+                await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
+        except BudgetReached:
+            folder.finish("budget")
+            raise
+        except BaseException:
+            folder.finish("stopped")
+            raise
+        folder.finish("complete")
 
 
 def open_certified(
@@ -137,13 +170,7 @@ def trusted(
 
 
 def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
-    if certificate.batch is not None:
-        given = data.items if path is None else load_items(path, config)
-        return certified_items(certificate, certificate.batch, given)
-    if path is not None:
-        return load_items(path, config)
-    holdout = set(certificate.roles["holdout"])
-    items = (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
+    items = would_judge(config, data, certificate, path)
     if not items:
         raise UsageError(
             "every item in [data] is labelled: there is nothing to judge", "name a file: --items"
@@ -152,11 +179,18 @@ def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Pat
 
 
 def _new_run(
-    config: Config, hooks: Hooks, certificate: Certificate, items: Sequence[Item], command: Sequence[str]
+    config: Config,
+    hooks: Hooks,
+    data: Dataset,
+    certificate: Certificate,
+    path: Path | None,
+    command: Sequence[str],
+    number: int,
 ) -> RunFolder:
+    items = _to_judge(config, data, certificate, path)
     header = RunHeader(
         schema=SCHEMA,
-        id=hooks.new_id(),
+        id="",
         status="running",
         created=hooks.now(),
         command=shlex.join(command),
@@ -165,8 +199,11 @@ def _new_run(
         items_digest=items_digest(items),
         items=len(items),
         versions=_versions(),
+        number=number,
+        items_file=None if path is None else os.path.relpath(path, config.folder),
+        basis=basis_of(config, data, certificate),
     )
-    return RunFolder.create(run_path(config.folder, header.id), header, items)
+    return RunFolder.create(config.folder, header, items)
 
 
 def _versions() -> dict[str, str]:

@@ -1,19 +1,29 @@
-"""Write and read run folders; a kill at any moment loses no complete row."""
+"""Write and read run folders; a kill at any moment loses no complete row.
 
+Only items, votes and the certificate are believed: the id of a run holds a digest of its header, decisions
+are derived again from the votes (`verification`), and the rows of a complete run have a digest.
+"""
+
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from trustescalate.calibration.files import must_follow
+from trustescalate.cascade.attempt_log import last_attempt
+from trustescalate.cascade.batch import decide_by_labels
+from trustescalate.cascade.verification import Unfollowed, check_rows, difference
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.records import Annotation, Certificate, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records import Certificate, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
 from trustescalate.records.bounded import read_whole
+from trustescalate.records.failures import may_be_answered
 from trustescalate.records.jsonl import (
     decode,
     digest,
@@ -26,8 +36,12 @@ from trustescalate.records.jsonl import (
     write_rows,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 RUNS = "runs"
+JUDGMENTS, DECISIONS, ITEMS = "judgments.jsonl", "decisions.jsonl", "items.jsonl"
+DIGITS = 12
+"""Hexadecimal digits of the digest in the id of a run."""
+EDITED = "the run folder was edited or damaged; start a new run"
 
 
 class RunFolder:
@@ -42,109 +56,156 @@ class RunFolder:
         self.header = header
 
     @classmethod
-    def create(cls, path: Path, header: RunHeader, items: Sequence[Item]) -> Self:
-        """Start a run: items and header first, both atomically."""
+    def create(cls, folder: Path, header: RunHeader, items: Sequence[Item]) -> Self:
+        """Start a run in a project folder: items and header first, both atomically; set its id."""
+        header = replace(header, id=run_id_of(header))
+        path = run_path(folder, header.id)
         path.mkdir(parents=True)
-        write_rows(path / "items.jsonl", items)
-        folder = cls(path, header)
-        folder._write_header()
-        return folder
+        write_rows(path / ITEMS, items)
+        created = cls(path, header)
+        created._write_header()
+        return created
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run. Raises UsageError without a header or with a link out, DataError for a damaged one."""
+        """Open a run.
+
+        Raises UsageError without a header or with a link out, DataError for a damaged or edited one.
+        """
         must_hold_no_link_out(path.parent.parent, path)
+        file = path / "run.json"
         try:
-            header = decode(read_whole(path / "run.json"), RunHeader)
+            header = decode(read_whole(file), RunHeader)
         except FileNotFoundError:
             raise UsageError(f"{path}: there is no run here", "`trustescalate run` creates one") from None
         except ValueError as error:
-            raise DataError([f"{path / 'run.json'}: {error}"], "start a new run") from None
+            raise DataError([f"{file}: {error}"], "start a new run") from None
         if header.schema != SCHEMA:
-            raise UsageError(f"{path}: a run of schema {header.schema}, this version reads {SCHEMA}")
+            message = f"{path}: a run of schema {header.schema}, this version reads {SCHEMA}"
+            raise UsageError(message, "start a new run, and move this folder out of runs/")
+        if header.id != path.name:
+            raise DataError([f"{file}: id is {header.id!r}, and the folder is {path.name!r}"], EDITED)
+        if header.id != run_id_of(header):
+            raise DataError([f"{file}: was changed after the run began: the id no longer fits"], EDITED)
         return cls(path, header)
 
     def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
-        """Record the status of the run."""
-        self.header = replace(self.header, status=status)
+        """Record the status of the run, and with "complete" a digest of its rows."""
+        rows = self._rows_digest() if status == "complete" else ""
+        self.header = replace(self.header, status=status, rows=rows)
         self._write_header()
 
     def _write_header(self) -> None:
         write_atomically(self.path / "run.json", encode(self.header) + b"\n")
 
-    def decided(self) -> set[str]:
-        """Return the ids of decided items."""
-        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
-        return {decision.item_id for decision in decisions}
+    def _rows_digest(self) -> str:
+        """Digest the rows as they lie on disk."""
+        whole = hashlib.sha256()
+        for name in (JUDGMENTS, DECISIONS):
+            if (self.path / name).exists():
+                with (self.path / name).open("rb") as file:
+                    whole.update(hashlib.file_digest(file, "sha256").digest())
+        return whole.hexdigest()
 
-    def judgments(self) -> list[Judgment]:
-        """Return all recorded judgments, also of undecided items."""
-        judgments, _ = read_appended(self.path / "judgments.jsonl", Judgment)
-        return judgments
+    def load(self) -> Run:
+        """Read the run, with rows in the order of its items.
 
-    def load(self, annotations: Iterable[Annotation] = ()) -> Run:
-        """Read the run, with rows in the order of its items."""
-        rows, problems = read_rows(self.path / "items.jsonl", Item)
+        Raises DataError for items, votes or a status that were changed, and for every decision that does not
+        follow from the votes.
+        """
+        rows, problems = read_rows(self.path / ITEMS, Item)
         if problems:
-            raise DataError(problems, "the run folder was edited or damaged; start a new run")
+            raise DataError(problems, EDITED)
         items = tuple(row.record for row in rows)
-        decisions, _ = read_appended(self.path / "decisions.jsonl", Decision)
-        judgments = self.judgments()
+        if items_digest(items) != self.header.items_digest or len(items) != self.header.items:
+            raise DataError([f"{self.path / ITEMS}: was changed after the run"], "start a new run")
+        decisions, _ = read_appended(self.path / DECISIONS, Decision)
+        judgments, _ = read_appended(self.path / JUDGMENTS, Judgment)
+        used, unfollowed = check_rows(self.header.certificate, items, judgments, decisions)
+        if unfollowed:
+            raise DataError([self._sentence(each) for each in unfollowed], EDITED)
         by_item = {decision.item_id: decision for decision in decisions}
-        asked = {(row.item_id, row.judge): row for row in judgments}
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
-        steps = [(decision.item_id, step.judge) for decision in decided for step in decision.trail]
-        if len(decided) < len(by_item) or not asked.keys() >= set(steps):
-            problem = f"{self.path}: items.jsonl, judgments.jsonl and decisions.jsonl do not match"
-            raise DataError([problem], "the run folder was edited or damaged; start a new run")
-        known = {item.id for item in items}
-        # With the claim "expected" all items are decided at the end: include judgments without a decision.
-        whole = list(asked) if self.header.certificate.status == "expected" else steps
-        return Run(
-            self.header,
-            items,
-            tuple(asked[step] for step in whole),
-            decided,
-            tuple(row for row in annotations if row.item_id in known),
-        )
+        header = self.header
+        if header.status == "complete" and len(decided) < len(items):
+            header = replace(header, status="stopped", rows="")  # rows were lost, and can be made again
+        elif header.status == "complete" and header.rows != self._rows_digest():
+            raise DataError([f"{self.path}: {JUDGMENTS} or {DECISIONS} was changed after the run"], EDITED)
+        return Run(header, items, used, decided)
+
+    def _sentence(self, problem: Unfollowed) -> str:
+        """Name the file and line of a row that does not follow."""
+        path = self.path / problem.file
+        if problem.place is None:
+            return f"{path}: {problem.what}"
+        lines = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
+        return f"{path}:{lines[problem.place]}: {problem.what}"
 
     def writer(self) -> "RunWriter":
         """Append to this run; one process at a time."""
-        return RunWriter(self.path)
+        return RunWriter(self)
 
 
 class RunWriter:
     """Appends whole rows, judgments before their decision; holds the lock of the folder."""
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        self._judgments = os.open(path / "judgments.jsonl", flags, 0o644)
-        self._decisions = os.open(path / "decisions.jsonl", flags, 0o644)
-        if not lock(self._decisions):
-            self.close()
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._files: dict[str, int] = {}
+        self._lock = os.open(folder.path / ITEMS, os.O_RDWR)
+        if not lock(self._lock):
+            os.close(self._lock)
             raise UsageError(
-                f"{path}: another process is writing this run", "wait for it, or start a new run"
+                f"{folder.path}: another process is writing this run", "wait for it, or start a new run"
             )
-        for name in ("judgments.jsonl", "decisions.jsonl"):
-            truncate_torn(path / name)
+        for name in (JUDGMENTS, DECISIONS):
+            truncate_torn(folder.path / name)
+
+    def begin(self, run: Run) -> Run:
+        """Make the folder ready for the rest of a run that was loaded from it, and return what stays.
+
+        Judgments that no decision rests on are removed, and so are decisions that failed votes left to
+        people, so that these votes are asked again.
+        """
+        again = to_ask_again(run)
+        together = run.header.certificate.status == "expected"
+        judgments = tuple(
+            row
+            for row in run.judgments
+            if not (
+                row.item_id in again and (not together or any(may_be_answered(v.failure) for v in row.votes))
+            )
+        )
+        decisions = tuple(row for row in run.decisions if row.item_id not in again)
+        if again and together:
+            decisions = ()
+        self._folder.finish("running")
+        path = self._folder.path
+        if len(decisions) < len(run.decisions):
+            write_rows(path / DECISIONS, decisions)
+        if _count_lines(path / JUDGMENTS) > len(judgments):
+            write_rows(path / JUDGMENTS, judgments)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._files = {name: os.open(path / name, flags, 0o644) for name in (JUDGMENTS, DECISIONS)}
+        return replace(run, header=self._folder.header, judgments=judgments, decisions=decisions)
 
     def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Write one item."""
-        append(self._judgments, b"".join(encode(judgment) + b"\n" for judgment in judgments))
-        append(self._decisions, encode(decision) + b"\n")
+        append(self._files[JUDGMENTS], b"".join(encode(judgment) + b"\n" for judgment in judgments))
+        append(self._files[DECISIONS], encode(decision) + b"\n")
 
     def record_judgment(self, judgment: Judgment) -> None:
         """Write a judgment on an item that is decided later."""
-        append(self._judgments, encode(judgment) + b"\n")
+        append(self._files[JUDGMENTS], encode(judgment) + b"\n")
 
     def record_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write the decisions on items with recorded judgments."""
-        append(self._decisions, b"".join(encode(decision) + b"\n" for decision in decisions))
+        append(self._files[DECISIONS], b"".join(encode(decision) + b"\n" for decision in decisions))
 
     def close(self) -> None:
         """Release the folder."""
-        os.close(self._judgments)
-        os.close(self._decisions)
+        for file in (*self._files.values(), self._lock):
+            os.close(file)
 
     def __enter__(self) -> Self:
         return self
@@ -155,22 +216,70 @@ class RunWriter:
         self.close()
 
 
+def to_ask_again(run: Run) -> frozenset[str]:
+    """Return the items that went to people with failed votes that may succeed when asked again.
+
+    With the claim "batch" the recorded votes of the certificate are the judges, and answer as before.
+    """
+    if run.header.certificate.batch is not None:
+        return frozenset()
+    return frozenset(
+        row.item_id
+        for row in run.decisions
+        if row.label is None
+        and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
+    )
+
+
+def _count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def run_id_of(header: RunHeader) -> str:
+    """Return the id of a run: its second, and a digest of all of the header that never changes."""
+    fixed = replace(header, id="", status="running", rows="")
+    whole = hashlib.sha256(encode(decode(encode(fixed), RunHeader)))  # decoded: numbers as a file holds them
+    return f"{re.sub('[-:]', '', header.created)}-{whole.hexdigest()[:DIGITS]}"
+
+
 def run_path(folder: Path, run_id: str) -> Path:
     """Return the folder of a run."""
     return folder / RUNS / run_id
 
 
 def run_ids(folder: Path) -> list[str]:
-    """Return the ids of all runs of a project folder, oldest first; a link to a run is none."""
-    paths = [path.parent for path in (folder / RUNS).glob("*/run.json") if not path.parent.is_symlink()]
-    return [path.name for path in sorted(paths, key=_age)]
+    """Return the ids of all runs of a project folder, in the order in which they were created."""
+    return [name for _, name in numbered_runs(folder)]
+
+
+def numbered_runs(folder: Path) -> list[tuple[float, str]]:
+    """Return number and id of all runs, oldest first; those of older versions have the number 0.
+
+    A run whose header cannot be read is the last, so that no older one passes for it. A link is no run.
+    """
+    paths = (path for path in (folder / RUNS).glob("*/run.json") if not path.parent.is_symlink())
+    return sorted((_number(path), path.parent.name) for path in paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    number: int = 0
+
+
+def _number(path: Path) -> float:
+    try:
+        return decode(read_whole(path), _Numbered).number
+    except (OSError, ValueError):
+        return float("inf")
 
 
 def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
-    """Open a run by its id, the path of its folder, or "latest".
+    """Open a run by its id, the path of its folder, or "latest": the last one that was created.
 
-    Raises NotMeasurable without any run, UsageError for an unknown one.
+    Raises NotMeasurable without any run, UsageError for an unknown one or an empty id.
     """
+    if not run_id.strip():
+        raise UsageError("the run's id is empty", 'give the id of a run, or "latest"')
     known = run_ids(folder)
     if not known:
         raise NotMeasurable("there is no run yet", "`trustescalate run` creates one")
@@ -180,12 +289,41 @@ def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
     return RunFolder.open(run_path(folder, name))
 
 
+def find_attempted(folder: Path) -> RunFolder:
+    """Open the run of the last attempt to run. Raises NotMeasurable if that attempt left none.
+
+    An attempt that stopped on the way left an incomplete run, which is opened.
+    """
+    attempted, known = last_attempt(folder / RUNS), numbered_runs(folder)
+    if attempted is None or (known and attempted.number <= known[-1][0]):
+        return find_run(folder)
+    names = {name for _, name in known}
+    if attempted.run in names:
+        resumed = RunFolder.open(run_path(folder, attempted.run))
+        if attempted.event == "ended" or resumed.header.status != "complete":
+            return resumed
+    elif attempted.event == "ended":
+        message = f"the last run, {attempted.run}, is not in {folder / RUNS}"
+        raise NotMeasurable(message, "run again, or name a run")
+    why = f"failed: {attempted.error}" if attempted.event == "failed" else "did not end"
+    raise NotMeasurable(
+        f"the last attempt to run, at {attempted.time}, {why}", "run again, or name the run that is meant"
+    )
+
+
 def with_labels(folder: RunFolder, data: Dataset) -> Run:
     """Load a run with human labels, except of rows used by the certificate or with other texts."""
+    must_follow(folder.path / "run.json", folder.header.certificate)
     run = folder.load()
-    if items_digest(run.items) != run.header.items_digest:
-        raise DataError([f"{folder.path / 'items.jsonl'}: was changed after the run"], "start a new run")
-    must_follow(folder.path / "run.json", run.header.certificate)
+    by_item = {row.item_id: row for row in run.decisions}
+    decided = [item for item in run.items if item.id in by_item]
+    problems = [
+        f"{folder.path / DECISIONS}: item {derived.item_id!r}: {what}"
+        for derived in decide_by_labels(run.header.certificate, data.annotations, decided)
+        if (what := difference(by_item[derived.item_id], derived))
+    ]
+    if problems:
+        raise DataError(problems, EDITED)
     used = used_items(run.header.certificate)
     texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
@@ -194,7 +332,7 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
 
 def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:
     """Load a run, by default the latest, with the present human labels of its items."""
-    return with_labels(find_run(folder, run_id or "latest"), data)
+    return with_labels(find_run(folder, "latest" if run_id is None else run_id), data)
 
 
 def items_digest(items: Sequence[Item]) -> str:
@@ -207,8 +345,3 @@ def used_items(certificate: Certificate) -> frozenset[str]:
     return frozenset(
         item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
     )
-
-
-def _age(folder: Path) -> tuple[str, int]:
-    """Order by the second in the id, then by file time."""
-    return folder.name.partition("-")[0], (folder / "items.jsonl").stat().st_mtime_ns

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.errors import CertificateMismatch, NoCertificate, ProviderError
 from trustescalate.judges.base import Ask, Judge, all_done
 from trustescalate.judges.fingerprints import Inputs, differences
+from trustescalate.judges.refusals import is_of_length
 from trustescalate.records import (
     FAILURES,
     Certificate,
@@ -46,7 +48,9 @@ OUTAGES: Mapping[str, str] = {
     "timeout": "raise timeout, or lower concurrency",
     "server_error": "wait until the server recovers",
     "rate_limited": "lower concurrency, or wait",
+    "empty": "raise max_tokens, or use another model: the replies hold no text",
     "bad_reply": "check base_url: the server does not speak chat completions",
+    "bad_request": "change the judge's table as the server says, for example by `extra`",
 }
 """Failures of an endpoint, and their remedies."""
 
@@ -156,18 +160,25 @@ def must_certify_groups(certificate: Certificate, by: str | None, alpha: Mapping
         _must_equal(f"alpha of {guarantee.value!r}", guarantee.alpha, wanted)
 
 
-def patient(ask: Ask, judge: str) -> Ask:
-    """Raise ProviderError after `PATIENCE` consecutive requests without an answer."""
+def patient(ask: Ask, judge: str, stop: Callable[[ProviderError], None] = lambda _: None) -> Ask:
+    """Raise ProviderError after `PATIENCE` consecutive requests without an answer, and `stop` with it.
+
+    A request that is too long says nothing of the endpoint.
+    """
     unanswered = 0
 
     async def asked(request: Request) -> Reply:
         nonlocal unanswered
         reply = await ask(request)
         fix = OUTAGES.get(reply.failure or "")
+        if fix is not None and is_of_length(reply.text):
+            return reply
         unanswered = 0 if fix is None else unanswered + 1
         if fix is not None and unanswered >= PATIENCE:
-            why = FAILURES[reply.failure or ""]
-            raise ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
+            why = FAILURES[reply.failure or ""] + (f": {reply.text}" if reply.text else "")
+            error = ProviderError(f"judge {judge!r} left {PATIENCE} requests unanswered: {why}", fix)
+            stop(error)
+            raise error
         return reply
 
     return asked
@@ -208,21 +219,53 @@ async def collect_judgments(
 
 async def decide_item(item: Item, cascade: Cascade) -> tuple[list[Judgment], Decision]:
     """Send one item through the tiers; return its judgments and decision."""
-    judgments: list[Judgment] = []
-    trail: list[Step] = []
-    cascade, why_none = _cascade_for(item, cascade)
-    if why_none:
-        return judgments, Decision(item.id, None, None, None, why_none, ())
-    for tier in cascade.tiers:
-        if tier.threshold is None:
-            continue
-        judgments.append(await tier.judge.judge(item, _stopping_rule(cascade, tier, item, judgments)))
-        step = _step(cascade, tier, item, judgments)
-        trail.append(step)
-        if step.accepted:
-            decision = Decision(item.id, step.label, step.judge, step.score, "accepted", tuple(trail))
-            return judgments, decision
-    return judgments, Decision(item.id, None, None, None, _why_abstained(trail), tuple(trail))
+    deciding = Deciding(item, cascade)
+    while (asked := deciding.asks()) is not None:
+        deciding.hear(await asked.judge.judge(item, asked.enough))
+    return deciding.judgments, deciding.decision
+
+
+class Asked(NamedTuple):
+    """The judge whose votes decide next, and how many of them are enough."""
+
+    judge: Judge
+    enough: Enough
+
+
+class Deciding:
+    """How one item is decided: which judge is asked next, and what follows from its votes.
+
+    It asks nobody itself, so that the decisions of a run can be derived again from its recorded votes.
+    """
+
+    def __init__(self, item: Item, cascade: Cascade) -> None:
+        self.judgments: list[Judgment] = []
+        self._item = item
+        self._cascade, self._why_none = _cascade_for(item, cascade)
+        self._trail: list[Step] = []
+        self._left = [] if self._why_none else [t for t in self._cascade.tiers if t.threshold is not None]
+
+    def asks(self) -> Asked | None:
+        """The next judge; None once the item is decided."""
+        if not self._left or (self._trail and self._trail[-1].accepted):
+            return None
+        tier = self._left[0]
+        return Asked(tier.judge, _stopping_rule(self._cascade, tier, self._item, self.judgments))
+
+    def hear(self, judgment: Judgment) -> None:
+        """Take the votes of the judge that was asked."""
+        self.judgments.append(judgment)
+        self._trail.append(_step(self._cascade, self._left.pop(0), self._item, self.judgments))
+
+    @property
+    def decision(self) -> Decision:
+        """The decision on the item, once nobody is left to be asked."""
+        trail = tuple(self._trail)
+        if trail and trail[-1].accepted:
+            last = trail[-1]
+            return Decision(self._item.id, last.label, last.judge, last.score, "accepted", trail)
+        why = self._why_none or _why_abstained(trail)
+        return Decision(self._item.id, None, None, None, why, trail)
 
 
 def _cascade_for(item: Item, cascade: Cascade) -> tuple[Cascade, str]:

@@ -67,13 +67,15 @@ class Command(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name each option's variable, then parse."""
+        """Name each option's variable, then parse. Raises UsageError for a variable that is empty."""
         for option in self.params:
             if option.opts == ["--trust"]:
                 option.envvar = "TRUSTESCALATE_TRUST"
             elif option.param_type_name == "option":
                 name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
                 option.envvar = f"{ctx.auto_envvar_prefix}_{name}"
+                if os.environ.get(option.envvar) == "" and not getattr(option, "is_flag", False):
+                    raise UsageError(f"the variable {option.envvar} is empty", "give it a value, or unset it")
         return super().parse_args(ctx, args)
 
 

@@ -52,17 +52,27 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
+    from trustescalate.cascade.run import begin_attempt
+    from trustescalate.config import must_stay_inside
     from trustescalate.records.jsonl import to_python
+    from trustescalate.records.progress import Hooks
     from trustescalate.report.document import build
 
-    if dry_run and resume:
+    if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
     flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
     started = command_line(
         "run", config, overrides, *flags, *([] if items is None else ["--items", str(items)])
     )
     with progress() as update:
-        project = open_project(config, overrides, update)
+        try:
+            project = open_project(config, overrides, update)
+        except UsageError:
+            if config.is_file() and not dry_run:  # so that no gate passes on the run before
+                must_stay_inside(config.parent)
+                with begin_attempt(config.parent, Hooks(), started):
+                    raise
+            raise
         limits = budget_of(project, budget_usd, budget_calls)
         if dry_run:
             from trustescalate.analysis.dry_run import estimate_run
@@ -72,7 +82,11 @@ def run(
         known = project.run_ids()
 
         def resumed() -> list[str]:
-            begun = [resume] if resume else [run_id for run_id in project.run_ids() if run_id not in known]
+            begun = (
+                [resume]
+                if resume is not None
+                else [run_id for run_id in project.run_ids() if run_id not in known]
+            )
             if not begun:
                 return started
             return command_line("run", config, overrides, *flags, "--resume", begun[-1])

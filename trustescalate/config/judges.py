@@ -75,7 +75,10 @@ class _Reached(Table):
     give_up_after: Annotated[float, NO_VERDICT] = Field(
         300.0, gt=0, description="seconds per request, all attempts included"
     )
-    extra: Open = Field(default_factory=dict, description="additional fields of the request body")
+    extra: Open = Field(
+        default_factory=dict,
+        description="additional fields of the request body; temperature = false leaves that field away",
+    )
 
     @field_validator("api_key_env")
     @classmethod

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from trustescalate.judges.prompts import Asking, conversation, default_wording, prefix, symbols
-from trustescalate.judges.reply_parsing import is_symbol, read_verdict
+from trustescalate.judges.reply_parsing import is_only_a_verdict, read_verdict
 from trustescalate.records import CONTROL, MODES, Item, Mode, Reply, Task, Token, Usage
 
 _FIELD = re.compile(r"\{(target|other)\}")
@@ -84,7 +84,7 @@ def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
 
     For each attack and mode, the reply is the attack, or the whole attacked response; or it holds the judge's
     own verdict against the attack, before or after that quotation; with and without log-probabilities. A
-    reply that is a symbol and nothing else is a verdict in any case.
+    reply that is a verdict and nothing else counts in any case.
 
     >>> from trustescalate.records import TaskKind
     >>> forged(Task(TaskKind.BINARY, "Is it right?", ("yes", "no")), Item("x", "2 + 2?", ("5",)))[1]
@@ -98,7 +98,7 @@ def forged(task: Task, item: Item) -> tuple[int, list[Forged]]:
             asking = Asking(mode, default_wording(mode))
             asked = conversation(task, prefix(task, (), asking), shown, asking=asking)
             for text in _replies(mode, asked.nonce, other, (attack.wanting(target, other), shown.texts[0])):
-                if mode == "direct" and is_symbol(text, symbols(task)):
+                if mode in ("direct", "structured") and is_only_a_verdict(text, symbols(task)):
                     continue
                 for tokens in (None, _tokens(text)):
                     reply = Reply(text, tokens, "stop", Usage())

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from trustescalate.judges.placeholders import copied_placeholder
 from trustescalate.judges.prompts import (
@@ -19,10 +19,11 @@ from trustescalate.judges.prompts import (
     symbols,
 )
 from trustescalate.judges.reply_parsing import Reading, Renormalized, condensed, read_verdict
-from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Usage, Vote
+from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Token, Usage, Vote
 from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
+"""Answers a request. One that keeps replies also has `forget`, for a request whose reply has no verdict."""
 T = TypeVar("T")
 
 MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 1024, "stated": 64}
@@ -30,7 +31,7 @@ MAX_TOKENS: Mapping[Mode, int] = {"direct": 16, "reason": 1024, "structured": 10
 
 NO_REPLY = frozenset(
     {"refused", "timeout", "unreachable", "server_error", "rate_limited", "bad_reply", "bad_request"}
-    | {"not_recorded", "no_logprobs"}
+    | {"empty", "not_recorded", "no_logprobs"}
 )
 """Failures without a reply to parse."""
 
@@ -95,9 +96,27 @@ async def all_done(work: Iterable[Awaitable[T]]) -> list[T]:
     return results
 
 
+def forget(ask: Ask, request: Request) -> None:
+    """Let a request whose reply holds no verdict be asked again by the next command."""
+    drop = getattr(ask, "forget", None)
+    if drop is not None:
+        drop(request)
+
+
 def are_probabilities(values: Collection[float]) -> bool:
     """Whether these are probabilities of labels: not negative, with a sum in (0, 1] up to rounding."""
-    return all(math.isfinite(p) and p >= 0 for p in values) and 0 < sum(values) <= 1 + MASS_SLACK
+    return 0 < sum(values) <= 1 + MASS_SLACK and min(values) >= 0
+
+
+def are_log_probabilities(tokens: Sequence[Token]) -> bool:
+    """Whether all alternatives have log-probabilities: no NaN, none above 0."""
+    return all(logprob <= 0 for token in tokens for _, logprob in token.top)
+
+
+def are_counts(usage: Usage, cost: float = 0.0) -> bool:
+    """Whether no count is negative, and no cost negative or infinite."""
+    counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.batched)
+    return min(counts) >= 0 and 0 <= cost < math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,25 +230,25 @@ class EnsembleJudge:
         request = self._request(asked, int(self._channel == "samples"))
         reply = await self._ask(request)
         self._settled(reply, asked)
-        return Asked(request, reply, self._vote(reply, 0, order, asked))
+        return Asked(request, reply, self._vote(reply, 0, order, asked, request.sample))
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """Parse a stored reply again with the current parser; its probabilities stay.
 
-        A vote without a reply (not stored, timeout, …) stays as it is. Log-probabilities are stored only for
-        failed votes, so only those are weighed again.
+        A vote without a whole reply (not stored, cut, timeout, …) stays as it is. Log-probabilities are
+        stored only for failed votes, so only those are weighed again.
         """
-        if vote.failure in NO_REPLY or not vote.raw:
+        if vote.failure in NO_REPLY or vote.failure == "truncated" or not vote.raw:
             return vote
         if vote.exemplar_set >= len(self._prefixes) or vote.order not in self._orders:
             return vote
         asked = self._conversation(item, vote.exemplar_set, vote.order)
         kept = None if vote.channel != "logprobs" or not vote.tokens else vote.tokens
-        # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
-        finish: Literal["stop", "length"] = "length" if vote.failure in (None, "truncated") else "stop"
-        reading = self._read(Reply(vote.raw, kept, finish, vote.usage), asked)
-        if vote.failure is None and reading.failure == "truncated":
-            reading = reading._replace(failure="none")
+        reading = self._read(Reply(vote.raw, kept, "stop", vote.usage), asked)
+        if vote.failure is None and reading.failure is not None:
+            # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
+            cut = self._read(Reply(vote.raw, kept, "length", vote.usage), asked)
+            reading = cut if cut.failure is None else reading
         probs = self._in_frame(reading, vote.order)
         if reading.failure is None and vote.channel == "logprobs" and kept is None:
             label = max(probs, key=lambda name: probs[name])
@@ -253,9 +272,10 @@ class EnsembleJudge:
         asked = self._conversation(item, member, order)
         reply = await self._ask_first(asked)
         if reply is not None:
-            return [self._vote(reply, member, order, asked)]
+            return [self._vote(reply, member, order, asked, 0)]
         draws = (self._ask(self._request(asked, sample)) for sample in range(1, self._samples + 1))
-        return [self._vote(reply, member, order, asked) for reply in await all_done(draws)]
+        replies = enumerate(await all_done(draws), 1)
+        return [self._vote(reply, member, order, asked, sample) for sample, reply in replies]
 
     def _conversation(self, item: Item, member: int, order: str) -> Conversation:
         before = self._prefixes[member]
@@ -309,8 +329,10 @@ class EnsembleJudge:
             asked.nonce,
         )
 
-    def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation) -> Vote:
+    def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation, sample: int) -> Vote:
         reading = self._reading(reply, asked)
+        if reading.failure is not None and reply.failure is None:
+            forget(self._ask, self._request(asked, sample))
         if isinstance(reading, Renormalized):
             self._notice_once(
                 "gives log-probabilities from before its schema: they are renormalized over the labels"

@@ -7,21 +7,27 @@ none twice. The module is independent of cache, budget and judges: bodies in, re
 
 import asyncio
 import json
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trustescalate.errors import ProviderError
+from trustescalate.errors import ProviderError, UsageError
 from trustescalate.judges.completions import Answer, parse_completion
+from trustescalate.judges.endpoint import MOST_BYTES as MOST_LINE
 from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.openai import is_empty
+from trustescalate.judges.refusals import status_within
 from trustescalate.records import Reply, Usage
 from trustescalate.records.jsonl import decode, encode, write_atomically
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 150_000_000
 """Of one file. OpenAI allows 50,000 requests and 200 MB."""
+MOST_RESULTS = 2**33
+"""Bytes of one file of results."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -94,7 +100,7 @@ class BatchClient:
     # ── start ──
 
     def _load_tickets(self) -> list[Ticket]:
-        tickets = [decode(path.read_bytes(), Ticket) for path in sorted(self._folder.glob("*.json"))]
+        tickets = [_read_ticket(path) for path in sorted(self._folder.glob("*.json"))]
         return [each for each in tickets if (each.endpoint, each.judge) == (self._id, self._judge)]
 
     def _open_ticket(self, lines: Mapping[str, bytes]) -> Ticket:
@@ -171,12 +177,18 @@ class BatchClient:
         asked, seen = set(_read_keys(self._manifest_path(ticket))), set[str]()
         for name in ("output_file_id", "error_file_id"):
             if isinstance(batch.get(name), str):
-                path = f"/files/{batch[name]}/content"
-                content = await self._get(f"file {batch[name]}", path, lambda content: (content, 0))
-                for line in read_lines(content):
-                    if line.key in asked - seen:
-                        seen.add(line.key)
-                        yield replace(line, reply=self._endpoint.cleaned(line.reply))
+                results = self._folder / f"{TAG}-{ticket.name}.{name}"
+                try:
+                    await self._download(ticket, batch[name], results)
+                    for line in read_lines(_bounded_lines(results)):
+                        if line.key in asked - seen:
+                            seen.add(line.key)
+                            reply = line.reply
+                            if reply.failure is not None:
+                                reply = replace(reply, text=self._endpoint.shown(reply.text))
+                            yield replace(line, reply=self._endpoint.cleaned(reply))
+                finally:
+                    results.unlink(missing_ok=True)
         for key in sorted(asked - seen):
             yield Line(key, Reply("", None, "stop", Usage(), "not_answered"), again=True)
         came = f"{len(seen):,} of {len(asked):,} came back"
@@ -192,10 +204,19 @@ class BatchClient:
             await self._sleep(wait)
             wait = min(2 * wait, LONGEST_POLL)
 
+    async def _download(self, ticket: Ticket, file_id: str, results: Path) -> None:
+        most = min(ticket.requests * MOST_LINE, MOST_RESULTS)
+        call = Call("GET", f"/files/{file_id}/content", into=results, most_bytes=most)
+        await self._exchange(f"file {file_id}", call, lambda content: (content, 0))
+
     async def _get(self, what: str, path: str, read: Callable[[bytes], tuple[T, int] | None]) -> T:
-        value, answer = await self._endpoint.exchange(Call("GET", path), read)
+        return await self._exchange(what, Call("GET", path), read)
+
+    async def _exchange(self, what: str, call: Call, read: Callable[[bytes], tuple[T, int] | None]) -> T:
+        value, answer = await self._endpoint.exchange(call, read)
         if value is None:
-            raise ProviderError(f"{self._judge}: {what} cannot be read: {answer.failure}", "try again later")
+            why = answer.why or answer.failure
+            raise ProviderError(f"{self._judge}: {what} cannot be read: {why}", "try again later")
         return value
 
     def _read_reason(self, batch: Mapping[str, Any]) -> str:
@@ -230,18 +251,42 @@ def _read_keys(manifest: Path) -> Iterator[str]:
             yield json.loads(line)["custom_id"]
 
 
-def read_lines(content: bytes) -> Iterator[Line]:
+def _read_ticket(path: Path) -> Ticket:
+    try:
+        return decode(path.read_bytes(), Ticket)
+    except (ValueError, OSError) as error:
+        hint = "remove it: its requests are sent again"
+        raise UsageError(f"{path}: not the record of a batch ({error})", hint) from None
+
+
+def _bounded_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each up to its limit and one byte."""
+    with path.open("rb") as file:
+        while line := file.readline(MOST_LINE + 1):
+            rest = line
+            while len(rest) > MOST_LINE and not rest.endswith(b"\n"):
+                rest = file.readline(MOST_LINE + 1)
+            yield line
+
+
+def read_lines(lines: Iterable[bytes]) -> Iterator[Line]:
     """Parse an output or error file; an invalid line is left out, and so counts as unanswered.
 
     >>> good = b'{"custom_id": "k", "response": {"status_code": 200, "body": {"choices": [{"message": '
-    >>> (line,) = read_lines(good + b'{"content": "A"}, "finish_reason": "stop"}]}}, "error": null}')
+    >>> (line,) = read_lines([good + b'{"content": "A"}, "finish_reason": "stop"}]}}, "error": null}'])
     >>> line.key, line.reply.text, line.reply.usage.batched
     ('k', 'A', 1)
-    >>> (line,) = read_lines(b'{"custom_id": "k", "response": null, "error": {"code": "batch_expired"}}')
+    >>> (line,) = read_lines([b'{"custom_id": "k", "response": null, "error": {"code": "batch_expired"}}'])
     >>> line.reply.failure, line.again
     ('not_answered', True)
     """
-    for text in content.splitlines():
+    for text in lines:
+        if len(text) > MOST_LINE:
+            key = re.search(rb'"custom_id"\s*:\s*"([\w.-]{1,100})"', text)
+            if key is not None:
+                why = f"the reply is larger than {MOST_LINE / 2**20:.0f} MiB"
+                yield Line(key[1].decode(), Reply(why, None, "stop", Usage(1, batched=1), "bad_reply"))
+            continue
         try:
             row = json.loads(text)
         except (ValueError, RecursionError):
@@ -259,9 +304,13 @@ def _read_line(key: str, response: Any, error: Any) -> Line:
     body = json.dumps(response.get("body")).encode()
     answer = Answer(status if isinstance(status, int) else 500, {}, body)
     reply = parse_completion(body) if answer.status == 200 else None
-    if reply is not None:
+    if reply is None and answer.status == 200:
+        answer = replace(answer, status=status_within(body) or 502)
+    elif reply is not None:
+        if is_empty(reply):
+            reply = replace(reply, failure="empty")
         return Line(key, replace(reply, usage=replace(reply.usage, batched=1)))
-    failed = Reply(answer.message[:500], None, "stop", Usage(1, batched=1), answer.failure)
+    failed = Reply(answer.message, None, "stop", Usage(1, batched=1), answer.failure)
     return Line(key, failed, answer, again=answer.retryable)
 
 

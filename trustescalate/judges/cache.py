@@ -4,13 +4,15 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from trustescalate.errors import UsageError
-from trustescalate.judges.budget import Budget
+from trustescalate.judges.base import are_counts, are_log_probabilities
+from trustescalate.judges.budget import Admission, Budget, Spending, admission
 from trustescalate.records import Judgment, Message, Reply, Request, Usage
 from trustescalate.records.jsonl import decode, digest, encode
 
@@ -21,11 +23,13 @@ T = TypeVar("T")
 class Cache:
     """Good replies by request, and whole judgments: one SQLite file, safe across processes and crashes.
 
-    Rows keep their order of insertion, which is mostly the order of reading.
+    Rows keep their order of insertion, which is mostly the order of reading. A row that cannot be read is
+    none. After a row that could not be written, `failed` holds the error and nothing more is written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.failed: UsageError | None = None
         with self._errors_named():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -64,22 +68,44 @@ class Cache:
             raise UsageError(f"{self._path}: not a usable cache ({error})", hint) from None
 
     def _get(self, table: str, key: str, kind: type[T]) -> T | None:
-        with self._errors_named():
+        try:
             row = self._db.execute(f"SELECT record FROM {table} WHERE key = ?", (key,)).fetchone()
-            return None if row is None else decode(row[0], kind)
+            return decode(row[0], kind) if row is not None and isinstance(row[0], bytes) else None
+        except (
+            ValueError,
+            OSError,
+            OverflowError,
+            sqlite3.Error,
+        ):  # a damaged row or page is asked for again
+            return None
 
     def _put(self, table: str, key: str, record: Reply | Judgment) -> None:
-        with self._errors_named():
-            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, encode(record)))
+        self._write(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, encode(record)))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        if self.failed is not None:
+            return
+        try:
+            with self._errors_named():
+                self._db.execute(statement, values)
+        except UsageError as error:
+            self.failed = error
 
     def get(self, key: str) -> Reply | None:
         """The reply stored under a key."""
-        return self._get("replies", key, Reply)
+        reply = self._get("replies", key, Reply)
+        if reply is None or reply.failure is not None:
+            return None
+        return reply if are_counts(reply.usage) and are_log_probabilities(reply.tokens or ()) else None
 
     def put(self, key: str, reply: Reply) -> None:
         """Store a good reply; failures are never stored."""
         if reply.failure is None:
             self._put("replies", key, reply)
+
+    def forget(self, key: str) -> None:
+        """Remove a reply that holds no verdict, so that it is asked for again."""
+        self._write("DELETE FROM replies WHERE key = ?", (key,))
 
     def get_judgment(self, key: str) -> Judgment | None:
         """The judgment stored under a key."""
@@ -109,40 +135,72 @@ def _prefix_digest(prefix: tuple[Message, ...]) -> str:
     return digest([(message.role, message.content) for message in prefix])
 
 
-def most_usage(request: Request) -> Usage:
-    """An upper bound on the usage of a request: a token per byte, a chat template, the longest reply."""
-    size = 64 + sum(len(message.content.encode()) + 8 for message in request.messages)
-    return Usage(calls=1, input_tokens=size, output_tokens=request.max_tokens)
+def size_of(request: Request) -> int:
+    """The bytes of a request, with room for a chat template."""
+    return 64 + sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
 
 
-def guard(
-    ask: Callable[[Request], Awaitable[Reply]],
-    endpoint: str,
-    price: Callable[[Usage], float],
-    cache: Cache,
-    budget: Budget,
-) -> Callable[[Request], Awaitable[Reply]]:
-    """Put cache and budget around a backend: a cache hit makes no model call and costs nothing.
+class Guarded:
+    """A backend behind cache and budget: a cache hit makes no model call and costs nothing.
 
-    A request that is already in flight is awaited, and sent again only if it failed.
+    A request that is already in flight is awaited, and sent again only if it failed. `has_slots` backends
+    call `admission.begin` when a request has its slot, so nothing is set aside for requests that wait for
+    one. When an answer cannot be stored, it is returned, and no further call begins.
     """
-    under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def asked(request: Request) -> Reply:
-        key = request_key(endpoint, request)
-        async with under_way.setdefault(key, asyncio.Lock()):
-            return cache.get(key) or await paid(key, request)
+    def __init__(
+        self,
+        ask: Callable[[Request], Awaitable[Reply]],
+        endpoint: str,
+        price: Callable[[Usage], float],
+        cache: Cache,
+        budget: Budget,
+        *,
+        has_slots: bool = False,
+    ) -> None:
+        self._ask, self._endpoint, self._price = ask, endpoint, price
+        self._cache, self._budget, self._has_slots = cache, budget, has_slots
+        self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._unread: dict[str, Reply] = {}
+        self._spending = Spending()
 
-    async def paid(key: str, request: Request) -> Reply:
-        reserved = price(most_usage(request))
-        budget.reserve(reserved)
-        cost = 0.0
+    async def __call__(self, request: Request) -> Reply:
+        """Answer a request from the cache, or ask the backend."""
+        key = request_key(self._endpoint, request)
+        async with self._under_way.setdefault(key, asyncio.Lock()):
+            return self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+
+    def most_in_batch(self, request: Request) -> float:
+        """The cost of a request in a batch if its reply is as long as it may be."""
+        usage = self._expected(request)
+        longest = max(usage.output_tokens, request.max_tokens)
+        return self._price(replace(usage, output_tokens=longest, batched=1))
+
+    def _expected(self, request: Request) -> Usage:
+        return self._spending.expected(size_of(request), request.max_tokens)
+
+    def forget(self, request: Request) -> None:
+        """Keep a reply without a verdict for this command only: the next one asks again."""
+        key = request_key(self._endpoint, request)
+        reply = self._cache.get(key)
+        if reply is not None:
+            self._unread[key] = reply
+            self._cache.forget(key)
+
+    async def _paid(self, key: str, request: Request) -> Reply:
+        own = Admission(self._budget, lambda: self._price(self._expected(request)))
+        while not self._has_slots and not own.begin():
+            await own.freed()
+        cost, outer = 0.0, admission.set(own)
         try:
-            reply = await ask(request)
-            cost = price(reply.usage)
+            reply = await self._ask(request)
+            cost = self._price(reply.usage)
         finally:
-            budget.settle(reserved, cost)
-        cache.put(key, reply)
+            admission.reset(outer)
+            own.end(cost)
+        if reply.failure is None:
+            self._spending.learn(size_of(request), reply.usage)
+        self._cache.put(key, reply)
+        if self._cache.failed is not None:
+            self._budget.stop(self._cache.failed)
         return reply
-
-    return asked

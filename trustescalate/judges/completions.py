@@ -14,25 +14,54 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
+from trustescalate.judges.finish_reasons import ending_of
+from trustescalate.judges.refusals import (
+    POLICY,
+    UPSTREAM,
+    allowed_count,
+    error_of,
+    is_unsupported,
+    parsed,
+    refused_parameter,
+)
 from trustescalate.records import Message, Reply, Request, Token, Usage
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MOST_ALTERNATIVES = 20
 REJECTED = (400, 403, 422)
 """Status codes that reject a single request."""
+LEARNABLE = (*REJECTED, 501)
+"""Status codes of a refused parameter."""
 CROWDED = (429, 503, 529)
 """Status codes of an overloaded endpoint."""
 
 
 # ── requests ───────────────────────────────────────────────────────────────────────────────────────
 
-_UNSUPPORTED = re.compile(
-    r"unsupported|not (support|permitted|allowed|enabled)|unrecogni[sz]ed|unknown|unexpected|disabled", re.I
+FEWER = (5, 1)
+"""Alternatives that are tried where an endpoint takes fewer and does not say how many."""
+CHARACTERS_PER_TOKEN = 4
+"""Of usual English; for tokens that a server does not count."""
+MOST_SHOWN = 200
+"""Bytes shown of an answer without a message."""
+MOST_TOKENS = 10**7
+"""A larger count of tokens is no count."""
+LOWEST = -9999.0
+"""The log-probability of what is impossible, as OpenAI writes it."""
+ROUNDING = 0.01
+"""Log-probabilities up to this are 0, by rounding."""
+
+
+OWN_FIELDS = frozenset(
+    {"max_tokens", "max_completion_tokens", "temperature", "seed"}
+    | {"logprobs", "top_logprobs", "response_format"}
 )
-_REFUSED = re.compile(r"content.?(filter|policy|management)|moderation|flagged", re.I)
-_BAD_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)", re.I)
-_FORM = re.compile(r"response_format|json_schema|structured.?output", re.I)
-_TOO_MANY = re.compile(r"max|most|less|greater|exceed|between|range|<|≤", re.I)
+"""The fields of a request body that an endpoint may refuse, and that `extra` can leave away."""
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_WITH = {"logprobs": ("logprobs", "top_logprobs"), **dict.fromkeys(_LIMITS, _LIMITS)}
+"""Fields that are left away together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +78,9 @@ class Dialect:
     form: bool = True
 
     def body(self, model: str, request: Request, extra: Mapping[str, Any]) -> bytes:
-        """The request body. A draw is seeded with its number; log-probabilities need no seed. `extra` wins.
+        """The request body. A draw is seeded with its number; log-probabilities need no seed.
+
+        `extra` wins, and leaves away a field of `OWN_FIELDS` that is `False` or empty there.
 
         Raises UnicodeEncodeError for invalid text (half of a surrogate pair).
         """
@@ -63,6 +94,10 @@ class Dialect:
         if request.mode == "structured" and self.form:
             fields["response_format"] = _form(request.symbols)
         fields |= extra
+        for name in OWN_FIELDS & extra.keys():
+            if extra[name] is False or extra[name] == "":
+                for own in _WITH.get(name, (name,)):
+                    fields.pop(own, None)
         text = json.dumps(fields, ensure_ascii=False)
         if "messages" not in fields:
             *prefix, last = request.messages
@@ -70,8 +105,10 @@ class Dialect:
             text = f'{text[:-1]}, "messages": [{shown}]}}'
         return text.encode()
 
-    def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:  # noqa: PLR0911
+    def without(self, error: Mapping[str, str]) -> tuple["Dialect", str]:
         """Return the dialect after an error, and a description of the change; unchanged for other errors.
+
+        Any error that names an optional parameter and refuses it, in any words, is learnt from.
 
         >>> error = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}
         >>> Dialect().without(error)[0].limit
@@ -81,25 +118,28 @@ class Dialect:
         >>> Dialect().without({"message": "maximum context length is 4096 tokens"})[0] == Dialect()
         True
         """
-        text = f"{error.get('param', '')} {error.get('message', '')}"
-        unsupported = _UNSUPPORTED.search(text) is not None
-        if "logprobs" in text.casefold() and self.alternatives is not None:
-            fewer = [n for n in map(int, re.findall(r"\b\d{1,4}\b", text)) if 0 < n < self.alternatives]
-            if _TOO_MANY.search(text) and fewer:
-                return replace(
-                    self, alternatives=max(fewer)
-                ), f"asks for {max(fewer)} log-probabilities a token"
-            if unsupported:
-                return replace(self, alternatives=None), "gives no log-probabilities"
-        if self.form and _FORM.search(text) and (unsupported or "invalid" in text.casefold()):
+        name = refused_parameter(error)
+        if name == "logprobs" and self.alternatives is not None:
+            return self._with_fewer(error)
+        if name == "form" and self.form:
             return replace(self, form=False), "takes no response_format; replies are held to no schema"
-        if unsupported and "max_completion_tokens" in text and self.limit == "max_tokens":
-            return replace(self, limit="max_completion_tokens"), "takes max_completion_tokens for max_tokens"
-        if unsupported and "temperature" in text and self.temperature:
+        if name == "temperature" and self.temperature:
             return replace(self, temperature=False), "takes no temperature; its own default is in force"
-        if unsupported and "seed" in text and self.seed:
+        if name == "seed" and self.seed:
             return replace(self, seed=False), "takes no seed; draws cannot be repeated"
+        if name == "limit" and is_unsupported(error) and self.limit == "max_tokens":
+            return replace(self, limit="max_completion_tokens"), "takes max_completion_tokens for max_tokens"
         return self, ""
+
+    def _with_fewer(self, error: Mapping[str, str]) -> tuple["Dialect", str]:
+        """Ask for as many alternatives as the error allows; without a limit in it for fewer, or for none."""
+        asked = self.alternatives or 0
+        fewer = allowed_count(error, asked)
+        if fewer is None and not is_unsupported(error) and "top_logprobs" in " ".join(error.values()):
+            fewer = next((count for count in FEWER if count < asked), None)
+        if fewer is None:
+            return replace(self, alternatives=None), "gives no log-probabilities"
+        return replace(self, alternatives=fewer), f"asks for {fewer} log-probabilities a token"
 
 
 @lru_cache(maxsize=256)
@@ -142,7 +182,12 @@ class Answer:
         """Whether the same request may succeed later."""
         if self.failed is not None:
             return self.failed != "bad_request"
-        return self.status < 400 or self.status in (408, 409, 429) or self.status >= 500
+        return self.status < 400 or self.status in (408, 409, 429) or self.status >= 500 or self.is_of_a_proxy
+
+    @property
+    def is_of_a_proxy(self) -> bool:
+        """Whether this is a page that denies access, and not an endpoint's own error."""
+        return self.status == 403 and not isinstance(parsed(self.content), dict | list)
 
     @property
     def crowded(self) -> bool:
@@ -154,7 +199,7 @@ class Answer:
         """The code of `FAILURES`, if this is the final answer."""
         if self.failed is not None:
             return self.failed
-        if self.status in REJECTED and _REFUSED.search(" ".join(self.error.values())):
+        if self.status in REJECTED and POLICY.search(" ".join(self.error.values())):
             return "refused"
         if self.status < 400:
             return "bad_reply"
@@ -163,32 +208,21 @@ class Answer:
 
     @property
     def error(self) -> dict[str, str]:
-        """The error's `code`, `param` and `message`, as far as the body names them."""
-        body = _json(self.content) if self.status >= 400 else None
-        body = _first(body) if isinstance(body, list) else body  # Gemini puts it in a list
-        if not isinstance(body, dict):
-            return {}
-        inner = body.get("error", body)
-        fields = inner if isinstance(inner, dict) else {"message": inner}
-        message = fields.get("message") or fields.get("detail")
-        if isinstance(message, list):
-            parts = [part for part in message if isinstance(part, dict)]
-            message = "; ".join(f"{part.get('loc')}: {part.get('msg')}" for part in parts)
-        code = fields.get("code")
-        code = code if isinstance(code, str) else fields.get("type") or fields.get("status")
-        if isinstance(message, str) and _BAD_KEY.search(message):
-            code = "invalid_api_key"  # Gemini calls it an invalid argument
-        named = {"code": code, "param": fields.get("param"), "message": message}
-        return {name: value for name, value in named.items() if isinstance(value, str)}
+        """The error's `code`, `param`, `message` and whole `text`, as far as the body names them."""
+        return error_of(self.content) if self.status >= 400 or self.failed is None else {}
 
     @property
     def message(self) -> str:
-        """The error message of the server."""
-        return self.why or self.error.get("message", "")
+        """The error message of the server, or what its answer begins with."""
+        own = self.why or self.error.get("message", "")
+        return own or ("" if self.failed else self.content[:MOST_SHOWN].decode("utf-8", "replace"))
 
 
 def parse_completion(content: bytes) -> Reply | None:
-    """A chat completion as a `Reply`; None if the body is anything else (HTML, cut or foreign JSON).
+    """A chat completion as a `Reply`; None for any other body (HTML, cut or foreign JSON, an error).
+
+    A log-probability that is none (NaN, above 0) makes the reply a "bad_reply" that says so; tokens that the
+    server does not count are 0 (`counted`).
 
     >>> parse_completion(b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}')
     Reply(text='A', tokens=None, finish='stop', usage=Usage(calls=1, input_tokens=0, cached_tokens=0, \
@@ -196,42 +230,92 @@ output_tokens=0, batched=0), failure=None)
     >>> parse_completion(b"<html>") is None
     True
     """
-    body = _json(content)
+    body = parsed(content)
     choice = _first(_get(body, "choices"))
     message = _get(choice, "message")
-    if not isinstance(message, dict):
+    broken = _get(body, "error") or _get(choice, "error") or _get(choice, "finish_reason") in UPSTREAM
+    if broken or not isinstance(message, dict):
         return None
-    text, refusal, reason = (
-        _text(message.get("content")),
-        message.get("refusal"),
-        _get(choice, "finish_reason"),
-    )
+    usage = _usage(_get(body, "usage"))
+    try:
+        tokens = tuple(_tokens(_get(_get(choice, "logprobs"), "content"))) or None
+    except ValueError as error:
+        return Reply(str(error), None, "stop", usage, "bad_reply")
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    ending = ending_of(_get(choice, "finish_reason"))
     return Reply(
         text=text or _text(refusal),
-        tokens=tuple(_tokens(_get(_get(choice, "logprobs"), "content"))) or None,
-        finish="length" if reason in ("length", "model_length", "max_tokens") else "stop",
-        usage=_usage(_get(body, "usage")),
-        failure="refused" if refusal or reason == "content_filter" else None,
+        tokens=tokens,
+        finish="length" if ending == "length" else "stop",
+        usage=usage,
+        failure="refused" if refusal or ending == "refused" else "truncated" if ending == "broken" else None,
     )
 
 
 def _usage(fields: Any) -> Usage:
-    cached = _get(_get(fields, "prompt_tokens_details"), "cached_tokens")
-    counts = (_get(fields, "prompt_tokens"), cached, _get(fields, "completion_tokens"))
-    return Usage(1, *(count if isinstance(count, int) and count > 0 else 0 for count in counts))
+    """The tokens that a server counts; what `total_tokens` has above its parts is output (reasoning)."""
+    given, received, total = (
+        count_of(_get(fields, name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    reasoning = count_of(_get(_get(fields, "completion_tokens_details"), "reasoning_tokens"))
+    if not given and received:
+        given = max(total - received, 0)
+    if given and total > given + received:
+        received = total - given
+    elif not total and reasoning > received:
+        received += reasoning
+    cached = count_of(_get(_get(fields, "prompt_tokens_details"), "cached_tokens"))
+    return Usage(1, given, min(cached, given), received)
+
+
+def count_of(value: Any) -> int:
+    """A count in any spelling (7, 7.0, "7"); 0 for what is none.
+
+    >>> [count_of(value) for value in (7, 7.0, "7", -7, True, None, float("nan"), "x", 10**400)]
+    [7, 7, 7, 0, 0, 0, 0, 0, 0]
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 < value <= MOST_TOKENS else 0
+
+
+def counted(reply: Reply, request: Request) -> tuple[Reply, bool]:
+    """Count the tokens by length where the server does not, and return whether it does not."""
+    usage = reply.usage
+    given = usage.input_tokens or tokens_of(sum(len(message.content) for message in request.messages))
+    received = usage.output_tokens or (tokens_of(len(reply.text)) if reply.text and not reply.failure else 0)
+    if (given, received) == (usage.input_tokens, usage.output_tokens):
+        return reply, False
+    return replace(reply, usage=replace(usage, input_tokens=given, output_tokens=received)), True
+
+
+def tokens_of(characters: int) -> int:
+    """About how many tokens so many characters are."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def _tokens(entries: Any) -> Iterator[Token]:
-    """The tokens with their alternatives; the generated one is among them even if the list leaves it out."""
+    """The tokens with their alternatives; the generated one is among them even if the list leaves it out.
+
+    Raises ValueError for a number that is no log-probability.
+    """
     for entry in entries if isinstance(entries, list) else []:
         text, listed = _get(entry, "token"), _get(entry, "top_logprobs")
         seen: dict[str, float] = {}
         for top in [*(listed if isinstance(listed, list) else []), entry]:
             name, logprob = _get(top, "token"), _get(top, "logprob")
             if isinstance(name, str) and isinstance(logprob, int | float):
-                seen.setdefault(name, float(logprob))
+                seen.setdefault(name, _logprob(logprob))
         if isinstance(text, str):
             yield Token(text, tuple(seen.items()))
+
+
+def _logprob(value: float) -> float:
+    if not value <= ROUNDING or isinstance(value, bool):
+        raise ValueError(f"a log-probability is {str(value)[:20]}")
+    return float(min(max(value, LOWEST), 0.0))
 
 
 def _text(content: Any) -> str:
@@ -246,13 +330,6 @@ def _get(fields: Any, name: str) -> Any:
 
 def _first(values: Any) -> Any:
     return values[0] if isinstance(values, list) and values else None
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 # ── retries ────────────────────────────────────────────────────────────────────────────────────────

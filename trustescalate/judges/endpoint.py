@@ -10,18 +10,23 @@ import importlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import openai
 
 from trustescalate.errors import ProviderError
+from trustescalate.judges.budget import admission
 from trustescalate.judges.completions import Answer, backoff, pause_until_reset
 from trustescalate.judges.connections import connection_error
 from trustescalate.judges.rate_limits import Lanes, Pace
+from trustescalate.judges.refusals import LONGEST_SENTENCE, status_within
 from trustescalate.records import Reply, Token, Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -33,6 +38,13 @@ LONGEST_PAUSE = 60.0
 """Limits are per minute; after a longer wait is announced, the next attempt is made at this time."""
 CONNECT_TIMEOUT = {"timeout": {"connect": 5.0}}
 """In seconds; reading and writing have no limits of their own, since the whole attempt has one."""
+
+MOST_BYTES = 8 * 2**20
+"""Of one answer, unpacked."""
+PIECE = 2**16
+"""Bytes unpacked at a time."""
+PACKED = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": 47}
+"""The content encodings that are read, as `wbits` of zlib; both others are asked for nowhere."""
 
 # Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
 _http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
@@ -51,7 +63,8 @@ class Call:
 
     `body` is called for each attempt. `learn` receives an error and returns whether the next body will
     differ: then it is sent at once. `tokens` is an upper estimate; `first` puts the call before all queued
-    ones. `attempts` overrides the endpoint's.
+    ones. `attempts` overrides the endpoint's. An answer of more than `most_bytes` is a bad reply. With `into`
+    the body of a success goes into that file, and `content` stays empty.
     """
 
     method: str
@@ -62,6 +75,8 @@ class Call:
     tokens: int = 0
     first: bool = False
     attempts: int | None = None
+    most_bytes: int = MOST_BYTES
+    into: Path | None = None
 
 
 class Endpoint:
@@ -71,7 +86,8 @@ class Endpoint:
     waits for a retry takes no slot. Endpoints with the same `lanes` share the limit of an address and key. No
     minute has more than `requests_per_minute` and `tokens_per_minute`. `timeout` bounds one attempt and
     `give_up_after` all attempts with the waits between them, in seconds; time spent queueing for a slot does
-    not count. `rng` draws the jitter of the waits and nothing else.
+    not count. `rng` draws the jitter of the waits and nothing else. `notice` receives what the server says to
+    the first request that fails for good.
 
     The key is read from the environment variable `api_key_env`. Without it, `OPENAI_API_KEY` is sent to
     api.openai.com and nowhere else: other endpoints are assumed to need no key. An instance belongs to one
@@ -91,6 +107,7 @@ class Endpoint:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         lanes: Lanes | None = None,
+        notice: Callable[[str], None] = lambda _: None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -111,6 +128,7 @@ class Endpoint:
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
         self._permanent_error: tuple[str, str] | None = None
+        self._notice, self._noticed = notice, set[str]()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -149,8 +167,24 @@ class Endpoint:
                 return seen, answer
 
     def failed(self, answer: Answer) -> Reply:
-        """The reply of a request without a usable answer."""
-        return Reply(self.clean(answer.message)[:500], None, "stop", Usage(calls=1), answer.failure)
+        """The reply of a request without a usable answer; what the server says is told once a failure."""
+        text = self.shown(answer.message)
+        if text and answer.failure not in self._noticed:
+            self._noticed.add(answer.failure)
+            status = f" (HTTP {answer.status})" if answer.status else ""
+            self._notice(f"{self.name}: a request failed{status}: {text}")
+        return Reply(text, None, "stop", Usage(calls=1), answer.failure)
+
+    def counts_by_length(self) -> None:
+        """Say once that the server does not count tokens."""
+        if "usage" not in self._noticed:
+            self._noticed.add("usage")
+            self._notice(f"{self.name}: does not count all tokens; costs are estimated by length")
+
+    def shown(self, text: str) -> str:
+        """A server's text as one short line, without the key and control characters."""
+        plain = "".join(char if char.isprintable() else " " for char in self.clean(text))
+        return " ".join(plain.split())[:LONGEST_SENTENCE]
 
     def clean(self, text: str) -> str:
         """Make a text safe to store: without the key, and without invalid characters."""
@@ -175,18 +209,36 @@ class Endpoint:
     async def _attempt(self, call: Call, read: Read[T], seconds: float) -> tuple[T | None, Answer, float]:
         """Send one request when it may go, and report its outcome to the pace and the lane."""
         used, crowded = 0, None
-        ticket = await self._turns.start(call.tokens, first=call.first)
+        ticket = await self._start(call)
         try:
-            self._check_permanent_error()
             began = self._clock()
             answer = await self._send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
+            if answer.served and value is None:  # an error may come as a success
+                answer = replace(answer, status=status_within(answer.content) or answer.status)
             crowded = answer.crowded
             self._turns.pause(min(pause_until_reset(answer.headers), LONGEST_PAUSE))
             return value, answer, self._clock() - began
         finally:
             self._turns.settle(call.tokens, used)
             self._turns.end(ticket, crowded)
+
+    async def _start(self, call: Call) -> int:
+        """Wait for a slot, and for the budget without one; return the ticket of the slot."""
+        own, first = admission.get(), call.first
+        while True:
+            ticket, begun = await self._turns.start(call.tokens, first=first), False
+            try:
+                self._check_permanent_error()
+                begun = own is None or own.begin()
+            finally:
+                if not begun:
+                    self._turns.settle(call.tokens, 0)
+                    self._turns.end(ticket, None)
+            if own is None or begun:
+                return ticket
+            await own.freed()
+            first = True
 
     async def _send(self, call: Call, seconds: float) -> Answer:
         try:
@@ -198,12 +250,17 @@ class Endpoint:
                 call.method, self._base + call.path, headers=headers, extensions=CONNECT_TIMEOUT, **more
             )
             async with asyncio.timeout(seconds):
-                response = await self._http.send(request, follow_redirects=False)
-            return Answer(response.status_code, response.headers, response.content)
+                response = await self._http.send(request, stream=True, follow_redirects=False)
+                try:
+                    return await _received(response, call)
+                finally:
+                    await response.aclose()
         except TimeoutError:
             return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
         except UnicodeEncodeError:
-            return Answer(failed="bad_request")
+            return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
+        except TooLarge as error:
+            return Answer(failed="bad_reply", why=str(error))
         except Exception as error:  # transports have errors of their own (broken HTTP)
             return Answer(failed="unreachable", why=connection_error(error, self._place))
 
@@ -219,7 +276,7 @@ class Endpoint:
             return f"{self.name}: the account has no quota left", f"add credit to the account of {key}"
         if answer.status == 401 or code == "invalid_api_key":
             return f"{self.name}: the key is missing or refused (HTTP {answer.status})", f"check {key}"
-        if answer.status == 403 and answer.failure != "refused":
+        if answer.status == 403 and answer.failure != "refused" and not answer.is_of_a_proxy:
             return f"{self.name}: access is denied (HTTP 403)", f"check that {key} may use this model"
         if 300 <= answer.status < 400:
             hint = "set base_url to the new address if you know it; texts and keys follow no redirect"
@@ -229,6 +286,49 @@ class Endpoint:
             hint = f"check model = {self._model!r} and base_url = {self._place!r}"
             return message, f"{hint}, and whether it offers this API"
         return None
+
+
+class TooLarge(Exception):
+    """An answer that is larger than is read, or packed in a way that is not."""
+
+
+async def _received(response: Any, call: Call) -> Answer:
+    """Read an answer up to its limit. Raises TooLarge."""
+    success, size = 200 <= response.status_code < 300, 0
+    most = call.most_bytes if success else MOST_BYTES
+    pieces: list[bytes] = []
+    file = call.into.open("wb") if call.into is not None and success else None
+    try:
+        async with aclosing(_unpacked(response)) as unpacked:
+            async for piece in unpacked:
+                size += len(piece)
+                if size > most:
+                    raise TooLarge(f"the answer is larger than {most / 2**20:.0f} MiB")
+                if file is None:
+                    pieces.append(piece)
+                else:
+                    file.write(piece)
+    finally:
+        if file is not None:
+            file.close()
+    return Answer(response.status_code, response.headers, b"".join(pieces))
+
+
+async def _unpacked(response: Any) -> AsyncGenerator[bytes, None]:
+    """The body in pieces of at most `PIECE` bytes, or as they come where nothing is packed."""
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    if packing not in PACKED:
+        raise TooLarge(f"the answer is packed as {packing[:20]!r}, which is not read")
+    bits = PACKED[packing]
+    unpack = None if bits is None else zlib.decompressobj(bits)
+    async for piece in response.aiter_raw():
+        if unpack is None:
+            yield piece
+            continue
+        packed = piece
+        while packed and not unpack.eof:
+            yield unpack.decompress(packed, PIECE)
+            packed = unpack.unconsumed_tail
 
 
 def _http_client(concurrency: int) -> Any:
@@ -250,7 +350,8 @@ def _headers(client: openai.AsyncOpenAI, *, at_home: bool) -> dict[str, str]:
     for named in (client.default_headers if at_home else plain, client.auth_headers):
         headers.update({name: value for name, value in named.items() if isinstance(value, str)})
     skipped = ("x-stainless-", "content-type")
-    return {name: value for name, value in headers.items() if not name.startswith(skipped)}
+    kept = {name: value for name, value in headers.items() if not name.startswith(skipped)}
+    return kept | {"accept-encoding": "gzip"}
 
 
 def _key(name: str, model: str) -> str:

@@ -12,7 +12,6 @@ import ast
 import asyncio
 import inspect
 import json
-import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Tariff, all_done, are_probabilities
+from trustescalate.judges.base import Ask, Tariff, all_done, are_probabilities, forget
 from trustescalate.judges.prompts import Order, orders, swapped_index
 from trustescalate.records import (
     Channel,
@@ -87,7 +86,7 @@ class FunctionBackend:
         try:
             plain = dict(answer) if isinstance(answer, Mapping) else answer
             text = json.dumps(plain, allow_nan=False, default=float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             return _failed("bad_return", type(answer).__name__)
         return Reply(text, None, "stop", Usage(1))
 
@@ -127,9 +126,12 @@ class FunctionJudge:
         if order == "BA":
             plain["responses"] = plain["responses"][::-1]
         shown = Message("user", canonical(plain))
-        reply = await self._ask(Request((shown,), self._task.labels, 0, 0.0, logprobs=False))
+        request = Request((shown,), self._task.labels, 0, 0.0, logprobs=False)
+        reply = await self._ask(request)
         probs = None if reply.failure else read_answer(self._task, reply.text)
         failure = reply.failure or (None if probs else "bad_return")
+        if failure and not reply.failure:
+            forget(self._ask, request)
         if probs and order == "BA":
             mirror = [self._task.labels[i] for i in swapped_index(self._task)]
             probs = {label: probs[other] for label, other in zip(self._task.labels, mirror, strict=True)}
@@ -161,7 +163,7 @@ def read_answer(task: Task, text: str) -> Mapping[Label, float] | None:
 
 def _is_share(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1
+    return number and 0 <= value <= 1
 
 
 def _failed(failure: str, text: str) -> Reply:

@@ -7,15 +7,18 @@ reported once. Connections and retries are those of `judges.endpoint`.
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from trustescalate.judges.completions import REJECTED, Answer, Dialect, parse_completion
-from trustescalate.judges.endpoint import Call, Endpoint
-from trustescalate.records import Message, Reply, Request
+from trustescalate.judges.completions import LEARNABLE, Answer, Dialect, counted, parse_completion
+from trustescalate.judges.endpoint import MOST_BYTES, Call, Endpoint
+from trustescalate.records import Message, Reply, Request, Usage
 
 CHAT = "/chat/completions"
 BYTES_PER_TOKEN = 2
 """Fewer than in any usual text, so that the tokens of a request are not underestimated."""
+BYTES_PER_REPLY_TOKEN = 8192
+"""Of an answer with twenty log-probabilities a token, at most."""
 WORTH_WARMING = 4000
 """Characters from which on providers cache a prefix (about 1,024 tokens)."""
 PIONEERS = 2
@@ -41,7 +44,7 @@ class OpenAIBackend:
         **reached: Any,
     ) -> None:
         self._model, self._extra, self._notice = model, dict(extra or {}), notice
-        self._endpoint = Endpoint(model=model, **reached)
+        self._endpoint = Endpoint(model=model, notice=notice, **reached)
         self._prefixes: dict[tuple[Message, ...], _Prefix] = {}
         self._dialect = Dialect()
 
@@ -71,12 +74,35 @@ class OpenAIBackend:
             asked = self._dialect
             return asked.body(self._model, request, self._extra)
 
+        billed = Usage()
+
+        def read(content: bytes) -> tuple[Reply, int] | None:
+            """Parse a completion; an empty one is asked for again, and billed."""
+            nonlocal billed
+            reply = parse_completion(content)
+            if reply is None:
+                return None
+            billed = replace(billed + reply.usage, calls=1)
+            return None if is_empty(reply) else (reply, reply.usage.input_tokens + reply.usage.output_tokens)
+
         call = Call(
             "POST", CHAT, body, learn=lambda refusal: self.learn(refusal, asked),
             tokens=_guess(request), first=first,
+            most_bytes=max(MOST_BYTES, request.max_tokens * BYTES_PER_REPLY_TOKEN),
         )  # fmt: skip
-        reply, answer = await self._endpoint.exchange(call, _read)
-        return self._endpoint.failed(answer) if reply is None else self._endpoint.cleaned(reply)
+        reply, answer = await self._endpoint.exchange(call, read)
+        if reply is not None:
+            return self.counted(replace(self._endpoint.cleaned(reply), usage=billed), request)
+        if answer.status == 200 and parse_completion(answer.content) is not None:
+            return Reply("", None, "stop", billed, "empty")
+        return replace(self._endpoint.failed(answer), usage=replace(billed, calls=1))
+
+    def counted(self, reply: Reply, request: Request) -> Reply:
+        """Count the tokens of a reply by length where the server does not, and say so once."""
+        reply, by_length = counted(reply, request)
+        if by_length:
+            self._endpoint.counts_by_length()
+        return reply
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request body in the dialect known so far."""
@@ -93,7 +119,7 @@ class OpenAIBackend:
 
         An unsupported parameter is dropped for good; another call may have dropped it already.
         """
-        learnt, what = dialect.without(answer.error) if answer.status in REJECTED else (dialect, "")
+        learnt, what = dialect.without(answer.error) if answer.status in LEARNABLE else (dialect, "")
         if learnt == dialect:
             return False
         if self._dialect == dialect:
@@ -117,9 +143,9 @@ class _Prefix:
             await self.warm.wait()
 
 
-def _read(content: bytes) -> tuple[Reply, int] | None:
-    reply = parse_completion(content)
-    return None if reply is None else (reply, reply.usage.input_tokens + reply.usage.output_tokens)
+def is_empty(reply: Reply) -> bool:
+    """Whether a reply that ended normally holds no text."""
+    return reply.failure is None and reply.finish == "stop" and not reply.text.strip()
 
 
 def _guess(request: Request) -> int:

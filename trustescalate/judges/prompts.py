@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+from trustescalate.judges.reply_parsing import are_readable
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
 from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, visible
 
 Order = Literal["AB", "BA", ""]
 """Presentation order of two responses; "" for a single one."""
 
-NONCE_DIGITS = 16
-"""Digits of the nonce on a verdict line: a text that contains its own hash takes 2**64 tries."""
+TAG_DIGITS = NONCE_DIGITS = 16
+"""Digits of the tag on marks and of the nonce: a text that contains its own hash takes 2**64 tries."""
 
 EXAMPLES = "Examples with the verdicts of human annotators. Their texts are material too."
 """Head of the examples where a reply is more than a symbol: human labels come without reasons."""
@@ -62,16 +63,18 @@ class Exemplar:
 def symbols(task: Task) -> tuple[str, ...]:
     """The strings a judge answers with, one per label, in task order.
 
-    The labels themselves where their first characters differ (so that one token tells them apart), else
-    the letters A, B, C, … explained in the prompt.
+    The labels themselves where their first characters differ (so that one token tells them apart) and the
+    reader reads each of them as itself, else the letters A, B, C, … explained in the prompt.
 
     >>> symbols(Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie")))
     ('A', 'B', 'tie')
     >>> symbols(Task(TaskKind.CHOICE, "Covered?", ("full", "fair", "none")))
     ('A', 'B', 'C')
+    >>> symbols(Task(TaskKind.CHOICE, "Which sign?", ("<", "=", ">")))
+    ('A', 'B', 'C')
     """
-    first = {label[0].casefold() for label in task.labels}
-    if len(first) == len(task.labels):
+    first = {label[:1].casefold() for label in task.labels}
+    if len(first) == len(task.labels) and are_readable(task.labels):
         return task.labels
     return tuple(chr(ord("A") + i) for i in range(len(task.labels)))
 
@@ -157,7 +160,7 @@ def either(words: Sequence[str]) -> str:
 
 def _blocks(shown: Sequence[tuple[str, str]]) -> str:
     """The texts between their marks."""
-    tag = _hash(shown)[:8]
+    tag = _hash(shown)[:TAG_DIGITS]
     return "\n\n".join(f"[{name} {tag}]\n{text}\n[end {name} {tag}]" for name, text in shown)
 
 

@@ -1,8 +1,10 @@
 """Read judgments from the cache before a judge makes model calls."""
 
-from trustescalate.judges.base import Judge
+from collections.abc import Collection
+
+from trustescalate.judges.base import Judge, are_counts, are_probabilities
 from trustescalate.judges.cache import Cache
-from trustescalate.records import Channel, Item, Judgment, Vote
+from trustescalate.records import Channel, Item, Judgment, Label, Vote
 from trustescalate.records.jsonl import digest
 from trustescalate.records.votes import Enough, all_votes, draws_of, next_wave, orders_of
 
@@ -11,11 +13,12 @@ class RecallingJudge:
     """A judge whose judgments are cached whole, so that no prompt is rendered and no reply is parsed again.
 
     A cached judgment gives the votes that the judge would give with all its replies in the cache: wave by
-    wave until `enough` are in. With too few votes the judge is called. `price` is what the costs depend on.
+    wave until `enough` are in. With too few votes, or votes that are none of this task, the judge is called.
+    `price` is what the costs depend on.
     """
 
-    def __init__(self, judge: Judge, cache: Cache, price: object) -> None:
-        self._judge, self._cache = judge, cache
+    def __init__(self, judge: Judge, cache: Cache, price: object, labels: Collection[Label]) -> None:
+        self._judge, self._cache, self._labels = judge, cache, frozenset(labels)
         self._identity = digest(judge.fingerprint, price)
         self.name, self.fingerprint = judge.name, judge.fingerprint
 
@@ -38,6 +41,8 @@ class RecallingJudge:
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
         """Return the votes up to the wave that is enough; None where the judge must be called."""
         votes, seen = kept.votes, 0
+        if not (votes and all(map(self._is_valid, votes)) and len(votes) <= kept.planned):
+            return None
         if votes[0].channel != self._judge.channel:
             return None
         if enough is all_votes and len(votes) == kept.planned:
@@ -51,3 +56,7 @@ class RecallingJudge:
             if seen > len(votes):
                 return None
         return votes[:seen]
+
+    def _is_valid(self, vote: Vote) -> bool:
+        known = vote.failure is None and vote.probs.keys() <= self._labels
+        return known and are_probabilities(vote.probs.values()) and are_counts(vote.usage, vote.cost)

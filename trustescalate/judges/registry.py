@@ -23,7 +23,15 @@ from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
 from trustescalate.errors import ConfigError, DataError
-from trustescalate.judges.base import Ask, Backend, EnsembleJudge, Judge, Tariff
+from trustescalate.judges.base import (
+    Ask,
+    Backend,
+    EnsembleJudge,
+    Judge,
+    Tariff,
+    are_counts,
+    are_log_probabilities,
+)
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
@@ -32,7 +40,7 @@ from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
-from trustescalate.records import Channel, Item, Reply, Request, TaskKind
+from trustescalate.records import Channel, Item, Reply, Request, TaskKind, Usage
 from trustescalate.records.jsonl import digest
 
 BACKENDS: Mapping[str, str] = {
@@ -148,7 +156,7 @@ def prompt_file(config: Config, table: ModelTable) -> str | None:
 
 
 def condensing(ask: Ask) -> Ask:
-    """Drop the log-probabilities of reasoning that no parser reads, to keep the cache small."""
+    """Keep of replies what `worth_keeping` keeps, so that the cache stays small and holds no NaN."""
 
     async def asked(request: Request) -> Reply:
         return worth_keeping(request, await ask(request))
@@ -157,10 +165,16 @@ def condensing(ask: Ask) -> Ask:
 
 
 def worth_keeping(request: Request, reply: Reply) -> Reply:
-    """Drop the log-probabilities of reasoning from a reply."""
-    if request.mode == "direct" or reply.tokens is None:
+    """Drop the log-probabilities of reasoning from a reply; one whose numbers are none is a "bad_reply"."""
+    if not are_counts(reply.usage):
+        reply = replace(reply, usage=Usage(calls=1))
+    if reply.tokens is None:
         return reply
-    return replace(reply, tokens=condensed(reply.tokens, request.symbols))
+    kept = reply.tokens if request.mode == "direct" else condensed(reply.tokens, request.symbols)
+    if not are_log_probabilities(kept):
+        text = "a log-probability is above 0, or none"
+        return replace(reply, text=text, tokens=None, failure="bad_reply")
+    return replace(reply, tokens=kept)
 
 
 def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judge:
@@ -213,7 +227,7 @@ def open_backend(
     else:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
-    if kind in ("local", "openai"):
+    if kind in ("local", "openai", "score"):
         arguments["notice"] = notice
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}

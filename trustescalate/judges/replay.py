@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from trustescalate.errors import DataError
-from trustescalate.judges.base import Tariff, are_probabilities
+from trustescalate.judges.base import Tariff, are_counts, are_log_probabilities, are_probabilities
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
 from trustescalate.records.jsonl import Row, digest, read_rows
 from trustescalate.records.votes import Enough, next_wave
@@ -129,4 +129,6 @@ def _row_problems(path: Path, row: Row[Judgment], task: Task) -> list[str]:
             problems.append(f"{at}: vote {number} needs either probabilities or a failure")
         if vote.probs and not are_probabilities(vote.probs.values()):
             problems.append(f"{at}: vote {number}: {dict(vote.probs)} are not probabilities")
+        if not are_counts(vote.usage, vote.cost) or not are_log_probabilities(vote.tokens):
+            problems.append(f"{at}: vote {number} has a number out of range in its usage, cost or tokens")
     return problems

@@ -5,6 +5,7 @@ last message, no symbols and no tokens wanted. The text of the reply is the numb
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -24,6 +25,9 @@ from trustescalate.records import (
     Vote,
 )
 from trustescalate.records.votes import Enough
+
+LARGEST = sys.float_info.max
+"""A larger score is none, and neither is NaN."""
 
 
 class Scorer(Protocol):
@@ -55,7 +59,8 @@ class ScoringBackend:
             value = await self._scorer.score(tuple(prompt), response.content)
         except Unscored as error:
             return Reply(str(error), None, "stop", Usage(1), error.failure)
-        return Reply(repr(float(value)), None, "stop", Usage(1))
+        failure = None if -LARGEST <= value <= LARGEST else "bad_reply"
+        return Reply(str(value)[:40] if failure else repr(float(value)), None, "stop", Usage(1), failure)
 
     async def close(self) -> None:
         """Close the scorer, if it can be closed."""
@@ -108,7 +113,7 @@ class RewardJudge:
     def _vote(self, replies: Sequence[Reply]) -> Vote:
         failure = next((reply.failure for reply in replies if reply.failure is not None), None)
         scores = [] if failure else [_number(reply.text) for reply in replies]
-        if not all(map(math.isfinite, scores)):
+        if not all(-LARGEST <= score <= LARGEST for score in scores):
             failure = "bad_reply"
         usage = sum((reply.usage for reply in replies), Usage())
         return Vote(
@@ -125,7 +130,8 @@ class RewardJudge:
     def _probs(self, scores: Sequence[float]) -> dict[str, float]:
         first, second, *rest = self._task.labels
         against = scores[1] if len(scores) == 2 else self._decision_threshold
-        margin = scores[0] / self._scale - against / self._scale
+        margin = max(min(scores[0] / self._scale, LARGEST), -LARGEST)
+        margin -= max(min(against / self._scale, LARGEST), -LARGEST)
         return {first: sigmoid(margin), second: sigmoid(-margin)} | dict.fromkeys(rest, 0.0)
 
 

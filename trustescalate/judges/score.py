@@ -5,11 +5,14 @@ The prompt is the query and the response the document. The score comes back as t
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
+from trustescalate.judges.completions import count_of, tokens_of
 from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.refusals import parsed
+from trustescalate.judges.reward import LARGEST
 from trustescalate.records import Message, Reply, Request, Usage
 
 Api = Literal["score", "rerank", "tei"]
@@ -38,7 +41,12 @@ class ScoreBackend:
         path = "/score" if self._api == "score" else "/rerank"
         call = Call("POST", path, lambda: json.dumps(content, ensure_ascii=False).encode())
         value, answer = await self._endpoint.exchange(call, _read)
-        return self._endpoint.failed(answer) if value is None else value
+        if value is None:
+            return self._endpoint.failed(answer)
+        if value.usage.input_tokens:
+            return value
+        self._endpoint.counts_by_length()
+        return replace(value, usage=Usage(1, tokens_of(sum(len(turn.content) for turn in request.messages))))
 
 
 def _read(content: bytes) -> tuple[Reply, int] | None:
@@ -85,17 +93,14 @@ def read_score(content: bytes) -> tuple[float, int] | None:
     >>> read_score(b'{"results": [{"index": 0, "relevance_score": 0.25}]}'), read_score(b'[{"score": -1.5}]')
     ((0.25, 0), (-1.5, 0))
     """
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+    value = parsed(content)
     fields = value if isinstance(value, dict) else {}
     rows = value if isinstance(value, list) else fields.get("data", fields.get("results"))
     if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict):
         return None
     score = rows[0].get("score", rows[0].get("relevance_score"))
     usage = fields.get("usage")
-    tokens = usage.get("prompt_tokens", usage.get("total_tokens")) if isinstance(usage, dict) else 0
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    counts = [usage.get("prompt_tokens"), usage.get("total_tokens")] if isinstance(usage, dict) else []
+    if isinstance(score, bool) or not isinstance(score, int | float) or not -LARGEST <= score <= LARGEST:
         return None
-    return float(score), tokens if isinstance(tokens, int) and tokens > 0 else 0
+    return float(score), next(filter(None, map(count_of, counts)), 0)

@@ -1,15 +1,15 @@
 """Define a run: its header, its decisions, and statistics derived from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from trustescalate.records.certificate import Certificate
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Judgment
 from trustescalate.records.overall import Overall
 from trustescalate.records.standings import Standings
-from trustescalate.records.task import Annotation, Item, Json, Label
+from trustescalate.records.task import STRICT, Annotation, Item, Json, Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Step:
     votes: int
     planned: int
     failures: tuple[str, ...]
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,15 @@ class Decision:
     score: float | None
     reason: str
     trail: tuple[Step, ...]
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
 class RunHeader:
-    """run.json. `config` never holds an API key, only the names of their variables."""
+    """run.json. `config` never holds an API key, only the names of their variables.
+
+    `id` ends with a digest of all other fields but `status` and `rows`, which change while the run is made.
+    """
 
     schema: int
     id: str
@@ -56,6 +61,12 @@ class RunHeader:
     items_digest: str
     items: int
     versions: Mapping[str, str]
+    number: int = 0  # of the attempt that created the run; rises from run to run
+    items_file: str | None = None  # the file of `--items`, relative to the configuration
+    basis: Mapping[str, str] = field(default_factory=dict)
+    """A digest of each file that the configuration points to, and the fingerprint of each judge."""
+    rows: str = ""  # of a complete run: a digest of judgments.jsonl and decisions.jsonl
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)

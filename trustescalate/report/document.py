@@ -295,6 +295,7 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         predicted_coverage_lower=predicted_coverage(certificate),
         human_agreement=leave_one_out(certificate.human_agreement),
         coverage=of_run(run_figures.coverage),
+        coverage_without_failures=of_run(run_figures.coverage_without_failures),
         abstained=of_run(lambda run: count(run_figures.abstained(run))),
         failed_votes=of_run(run_figures.failed_votes),
         excess_failures=of_run(run_figures.excess_failures),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from trustescalate.calibration.files import read_certificate
@@ -53,13 +54,17 @@ class Verdict:
         return EXIT_CODES[self.status]
 
 
-def decide(report: Report, policy: GateTable, *, stale: str = "") -> Verdict:
+def decide(report: Report, policy: GateTable, *, stale: str = "", run: str = "") -> Verdict:
     """Compare a report with a policy. `stale` states what changed since the run, if anything.
+
+    `run` describes the run (`describe_run`), in a check that always passes.
 
     Unless the run is complete, certified and current, and its judges answered, nothing else counts as
     measured and the verdict is "undecided".
     """
     grounds = _grounds(report, policy, stale)
+    if run:
+        grounds.insert(0, Check("which run", "pass", "stated", run, run))
     required = [
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
@@ -169,13 +174,19 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     name, required, seen = "coverage", f"at least {setting(least).text}", measures.coverage
     if not isinstance(seen.value, float | int):
         return [Check(name, "undecided", required, seen.text, seen.note)]
-    ok = seen.value >= least
-    message = "items released without human review" if ok else "too many items need human review"
-    return [Check(name, "pass" if ok else "fail", required, seen.text, message)]
+    if seen.value >= least:
+        return [Check(name, "pass", required, seen.text, "items released without human review")]
+    most = measures.coverage_without_failures
+    if isinstance(most.value, float | int) and most.value >= least:
+        return [Check(name, "undecided", required, f"{seen.text} to {most.text}", most.note)]
+    return [Check(name, "fail", required, seen.text, "too many items need human review")]
 
 
-def why_stale(config: Config, run: Run) -> str:
-    """State which basis of a run's figures was changed after it; empty where none was."""
+def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
+    """State which basis of a run's figures was changed after it; empty where none was.
+
+    `changed` are what changed of the files that the configuration points to, of the judges and the items.
+    """
     try:
         if read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
@@ -183,6 +194,40 @@ def why_stale(config: Config, run: Run) -> str:
     except (NoCertificate, CertificateMismatch) as error:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    changed = tuple(changes(recorded, now))
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return f"{changed[0]}{more} was changed after this run" if changed else ""
+    order = [[judge["name"] for judge in each["judges"]] for each in (recorded, now)]
+    keys = [f"{key} was changed after this run" for key in (*changes(recorded, now), *_reordered(*order))]
+    every = [*keys, *changed]
+    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return "; ".join(every[:NAMED]) + more
+
+
+NAMED = 3
+"""The most changes that are named at once."""
+
+
+def _reordered(before: list[str], now: list[str]) -> list[str]:
+    return ["the order of the judges"] if before != now and set(before) == set(now) else []
+
+
+def describe_run(run: Run, now: datetime) -> str:
+    """Name a run, its age, its items and its judges."""
+    header = run.header
+    judges = " → ".join(seal.judge for seal in header.certificate.judges)
+    created = datetime.fromisoformat(header.created)
+    return f"{header.id} ({_age(now - created)}), {header.items:,} items, judges {judges}"
+
+
+def _age(age: timedelta) -> str:
+    """Describe an age in its largest unit.
+
+    >>> _age(timedelta(hours=2, minutes=50)), _age(timedelta(days=-1))
+    ('2 hours old', 'made at a time that is still to come')
+    """
+    seconds = age.total_seconds()
+    if seconds < 0:
+        return "made at a time that is still to come"
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number:,} {unit}{'s' if number > 1 else ''} old"
+    return "less than a minute old"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from trustescalate.records import Run, Step, Vote
+from trustescalate.records.failures import describe_kinds
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
 from trustescalate.stats.drift import excess_pvalue
@@ -36,6 +37,28 @@ def abstained(run: Run) -> int:
 def coverage(run: Run) -> Figure:
     """Give the share of the run's items for which a verdict was released."""
     return share(released(run), run.header.items, "the run has no items")
+
+
+def coverage_without_failures(run: Run) -> Figure:
+    """Bound the coverage that the run would have had without failed votes.
+
+    As if every item with a failed vote on its way to a person had been released. The note counts the failed
+    votes of these items by kind.
+    """
+    lost = [row for row in run.decisions if row.label is None and any(step.failures for step in row.trail)]
+    bound = share(released(run) + len(lost), run.header.items, "the run has no items")
+    ids = {row.item_id for row in lost}
+    failures = [
+        vote.failure
+        for row in run.judgments
+        if row.item_id in ids
+        for vote in row.votes
+        if vote.failure is not None
+    ]
+    if not lost:
+        return bound
+    note = f"{len(lost):,} items went to people with failed votes: {describe_kinds(failures)}"
+    return replace(bound, note=note)
 
 
 def steps(run: Run, judge: str | None = None) -> Iterator[Step]:

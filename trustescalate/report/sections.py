@@ -31,6 +31,7 @@ class Measures:
     predicted_coverage_lower: Figure
     human_agreement: Figure
     coverage: Figure
+    coverage_without_failures: Figure
     abstained: Figure
     failed_votes: Figure
     excess_failures: Figure

@@ -201,6 +201,27 @@ def test_log_probabilities_of_labels_in_columns_are_a_vote(tmp_path: Path) -> No
     assert len(probs) == 6
 
 
+@pytest.mark.parametrize(
+    ("columns", "labels"),
+    [
+        (("gpt_logprob_A", "gpt_logprob_B"), {"A", "B"}),
+        (("gpt_A_logprob", "gpt_B_logprob"), {"A", "B"}),
+        (("gpt.logp.response_a", "gpt.logp.response_b"), {"A", "B"}),
+        (("gpt_logprob_A",), set()),
+        (("gpt_logprob_total", "logprob"), set()),
+    ],
+)
+def test_columns_of_all_labels_are_known_by_their_names(
+    columns: tuple[str, ...], labels: set[str], tmp_path: Path
+) -> None:
+    row = {"prompt": "q", "response_a": "x", "response_b": "y", **dict.fromkeys(columns, -0.7)}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    found = parse(tmp_path / "set", path)
+    assert {judge for _, judge in found.judgments} == ({"gpt"} if labels else set())
+    assert {label for each in found.judgments.values() for label in each.votes[0].probs} == labels
+
+
 def test_columns_of_labels_can_be_named(tmp_path: Path) -> None:
     config = '[task]\nkind = "rating"\nscale = [1, 3]\n'
     config += '[import]\nprobabilities = { j = { 1 = "l", 2 = "m", 3 = "h" } }'

@@ -77,8 +77,10 @@ def test_where_the_contexts_of_choices_differ_what_differs_is_the_choice(tmp_pat
     scored = [[-2.0, False], [-1.0, True]]
     row = sample(arguments=asked, resps=[[each] for each in scored], filtered_resps=scored, target="1")
     item = only(parse_rows(tmp_path, row))
-    assert item.prompt.startswith("The cup fell on the \n\nA) floor as the broke.")
-    assert item.responses == ("rug as the broke.",)
+    assert (item.prompt, item.responses) == (
+        "The cup fell on the \n\nA) floor as the broke.\nB) rug as the broke.",
+        ("rug as the broke.",),
+    )
     assert item.reference == "rug as the broke."
 
 

@@ -99,7 +99,8 @@ def known_codes(
     'B'
     >>> known_codes(task, {"0": 5, "1": 4}, {}, where="label")
     Traceback (most recent call last):
-    trustescalate.errors.DataError: ...
+    trustescalate.errors.DataError: 1 problem in the data
+      label holds '0' (5), '1' (4), which can mean different things; no row was taken
     """
     for label in given.values():
         if label not in task.annotation_labels:
@@ -115,7 +116,7 @@ def known_codes(
     if by_judge and not (pairs and ("0" in numbers or numbers == {"-1", "1"})):
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
-    known = {**_usual(task), **own}
+    known = {**usual_codes(task), **own}
     bare = coded - defined.keys()
     usual = {known[code] for code in bare if code in known}
     stray = (
@@ -138,7 +139,7 @@ def known_codes(
 
 def check_numbers(task: Task, codes: Iterable[Any], where: str, spelled: Mapping[str, Label]) -> None:
     """Raise DataError where a tool's labels are numbers without a plain meaning; `spelled` has all known."""
-    counts, usual = Counter[str](), _usual(task)
+    counts, usual = Counter[str](), usual_codes(task)
     for code in codes:
         if is_number(spelling(code)):
             count_code(counts, code)
@@ -169,7 +170,8 @@ def no_verdicts(names: Iterable[str]) -> str:
     )
 
 
-def _usual(task: Task) -> Mapping[str, Label]:
+def usual_codes(task: Task) -> Mapping[str, Label]:
+    """The codes with a known meaning in a task, besides its labels."""
     if task.kind is TaskKind.PAIRWISE:
         return PAIR_SPELLINGS
     if task.labels == ("pass", "fail"):

@@ -93,8 +93,8 @@ def graded_vote(share: float | None, *, raw: Any, order: Any, graded: bool) -> V
 def score_share(scores: Any) -> float | None:
     """P(the first is better) from the scores of two responses; None unless both are finite numbers.
 
-    >>> score_share([19.875, 19.5]), score_share([3, 3]), score_share([1, None])
-    (0.592..., 0.5, None)
+    >>> round(score_share([19.875, 19.5]), 3), score_share([3, 3]), score_share([1, None])
+    (0.593, 0.5, None)
     """
     if not isinstance(scores, list) or len(scores) != 2 or not all(map(_is_finite, scores)):
         return None

@@ -5,17 +5,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trustescalate.data.importers.codes import cell_text, spelling
+from trustescalate.data.importers.codes import cell_text, spelling, usual_codes
 from trustescalate.data.importers.survey import number_of
 from trustescalate.data.importers.verdicts import verdict
 from trustescalate.errors import DataError
 from trustescalate.records import TIE, Label, Task, Vote
 
-NAMED = re.compile(
-    r"(?:(?P<judge>.+?)[_. -])?(?:log[_-]?probs?|logprobability|logp|probs?|probability)[_. -](?P<label>.+)",
-    re.IGNORECASE,
+_PROB = r"(?:log[_-]?probs?|logprobability|logp|probs?|probability)"
+_WHO = r"(?:(?P<judge>.+?)[_. -])?"
+NAMED = (
+    re.compile(rf"{_WHO}{_PROB}[_. -](?P<label>.+)", re.IGNORECASE),
+    re.compile(rf"{_WHO}(?P<label>[^_. -]+)[_. -]{_PROB}", re.IGNORECASE),
 )
-"""A column of a judge and a label, as "gpt_logprob_A"."""
+"""A column of a judge and a label, as "gpt_logprob_A" or "gpt_A_logprob"."""
 JUDGE = "judge"
 ROUNDED = 1e-3
 """Probabilities are rounded in tables: their sum may exceed 1 by so much."""
@@ -50,9 +52,9 @@ def label_columns(task: Task, given: Mapping[str, str | Mapping[str, str]], keys
             columns[judge] = dict(named)
     if given:
         return columns
-    labels = {spelling(label): label for label in task.labels}
+    labels = {**usual_codes(task), **{spelling(label): label for label in task.labels}}
     for key in sorted(keys):
-        match = NAMED.fullmatch(key)
+        match = next((match for pattern in NAMED if (match := pattern.fullmatch(key))), None)
         label = labels.get(spelling(match["label"])) if match else None
         if match and label:
             columns.setdefault(match["judge"] or JUDGE, {}).setdefault(label, key)
@@ -63,8 +65,8 @@ def share_vote(cells: Mapping[Label, Any], task: Task, logarithms: bool) -> Vote
     """A vote from the cells of a row, in the item's own frame; of one cell, the rest is the other label's.
 
     >>> from trustescalate.records import TaskKind
-    >>> share_vote({"A": "-0.1", "B": "-3"}, Task(TaskKind.PAIRWISE, "?", ("A", "B")), True).probs["B"]
-    0.049...
+    >>> share_vote({"A": "-0.1", "B": "-3"}, Task(TaskKind.PAIRWISE, "?", ("A", "B")), True).probs["B"] < 0.05
+    True
     """
     raw = ", ".join(cell_text(cell).strip() for cell in cells.values())
     values = {label: number_of(cell) for label, cell in cells.items()}

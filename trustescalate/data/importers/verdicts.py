@@ -9,7 +9,17 @@ from trustescalate.data.importers.unread import why_unread
 from trustescalate.records import TIE, Annotation, Judgment, Label, Task, TaskKind, Vote
 
 TIES = frozenset(
-    {"tie", "tie (bothbad)", "tie (inconsistent)", "both_bad", "bothbad", "equal", "draw", "same"}
+    {
+        "tie",
+        "tie (bothbad)",
+        "tie (inconsistent)",
+        "both_bad",
+        "bothbad",
+        "both_good",
+        "equal",
+        "draw",
+        "same",
+    }
 )
 """Spellings of a tie, in lower case."""
 SWAPPED: Mapping[Label, Label] = {"A": "B", "B": "A", TIE: TIE}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from trustescalate.judges.simulated.questions import Solution, solve
 
-MARK = re.compile(r"\[([^\[\]\n]{1,60}) ([0-9a-f]{8})\]\n")
+MARK = re.compile(r"\[([^\[\]\n]{1,60}) ([0-9a-f]{16})\]\n")
 DIGRESSION = re.compile(
     r"by the way|speaking of|on a different note|worth remembering|some say|many interesting|"
     r"reminds me|incidentally|my neighbour|whole university|before we begin|"

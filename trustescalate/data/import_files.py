@@ -225,8 +225,12 @@ def _config(task: Task, imported: ImportedSet) -> str:
         "",
         "# Cheapest first: put them in order, and give each its price, if these are not right.",
     ]
+    names = set[str]()
     for name, count in _cheapest_first(imported.judges):
         shown = "".join(char for char in name if char.isprintable())[:80].strip() or "judge"
+        while shown in names:
+            shown += "-2"
+        names.add(shown)
         lines += ["[[judges]]", f"name = {_toml(shown)}", 'backend = "replay"']
         lines += [f"votes = {_toml(f'votes/{count.file}')}"]
         lines += ([] if shown == name else [f"of = {_toml(name)}"]) + [""]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trustescalate.records.diagnostics import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
 from trustescalate.records.display import html_table, one_line
-from trustescalate.records.jsonl import encode
+from trustescalate.records.jsonl import digest, encode
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Against, Label, Task
@@ -329,7 +329,10 @@ class Certificate(
     @property
     def digest(self) -> str:
         """The SHA-256 of certificate.json as `calibrate` writes it, what `sha256sum` prints."""
-        return hashlib.sha256(encode(self) + b"\n").hexdigest()
+        try:
+            return hashlib.sha256(encode(self) + b"\n").hexdigest()
+        except ValueError:  # half of a surrogate pair, which fits into no file
+            return digest(self)
 
     def _facts(self) -> Mapping[str, object]:
         return {

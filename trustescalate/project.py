@@ -118,7 +118,8 @@ class Project:
     ) -> Certificate:
         """Judge the calibration set with every judge, test every policy, and write the certificate.
 
-        Replaces certificate.json, also by "no certificate": no earlier certificate outlives a failed renewal.
+        Replaces certificate.json, also by "no certificate": no earlier certificate outlives a failed renewal,
+        unless only votes differ that had failed before: then the earlier one stands.
         The ledger records the test before its result is known; the test spends the share of delta due after
         all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
         judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API

@@ -444,6 +444,7 @@ def test_long_hostile_replies_are_read_in_no_time(mode: Mode) -> None:
         f"Verdict {CODE}: " + "1 " * 100_000,
         ('{"reasoning": "' * 20_000),
         "[[A]]\n" * 20_000,
+        "~" * 200_000,
         json.dumps({"reasoning": ': "' * 100_000, "verdict": "A"}),
     ):
         read(text, mode, material=(text[:200_000],))

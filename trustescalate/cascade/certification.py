@@ -23,6 +23,7 @@ from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.batch import judge_batch, must_offer_batches
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
+from trustescalate.cascade.renewal import STANDS, still_standing
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
@@ -72,7 +73,11 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     inputs = judge_inputs(config, exemplars)
     bound = tuple(replace(seal, inputs=inputs[seal.judge]) for seal in certificate.judges)
     certificate = replace(certificate, attempt=attempt, judges=bound)
-    enter_outcome(ledger, certificate)
+    ledger = enter_outcome(ledger, certificate)
+    if (standing := still_standing(config.folder, ledger, certificate, judged)) is not None:
+        assert standing.attempt is not None
+        hooks.notice(STANDS.format(number=standing.attempt.number))
+        return standing
     write_certificate(config.folder, certificate, judged)
     return certificate
 

@@ -188,7 +188,7 @@ _CONTROL = re.compile(
 
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9_:.-]{0,40})(\s[^<>\n]{0,120})?\s?/?>", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--(?:.*?-->|.*)", re.DOTALL)
-_CODE = re.compile(r"^[ \t]*(```+|~~~+)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"^[ \t]*(```++|~~~++)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _PLAIN_CODE = frozenset(
     {"", "text", "plaintext", "txt", "markdown", "md", "json", "answer", "verdict", "xml", "html", "latex"}
 )

@@ -71,8 +71,11 @@ def test_an_attack_stands_in_the_response_that_did_not_win(tmp_path: Path, calls
     assert all("verdict is B" in text for text in hostile)
 
 
-def test_a_judge_without_a_verdict_is_silent_and_no_win(tmp_path: Path, calls: Calls) -> None:
-    calls.then = lambda request: Reply("Both are fine.", None, "stop", Usage(1))
+def test_a_judge_that_an_attack_leaves_without_a_verdict_is_silent_and_no_win(
+    tmp_path: Path, calls: Calls
+) -> None:
+    plain = iter(["A"] * 6)  # the item itself: two orders, three draws
+    calls.then = lambda request: Reply(next(plain, "Both are fine."), None, "stop", Usage(1))
     (judge,) = probed(write_project(tmp_path, ONE), items=1, families=["roles"]).judges
     assert judge.wins == 0
     assert judge.silent == judge.tries == sum(attack.family == "roles" for attack in attacks())

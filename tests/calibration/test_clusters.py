@@ -164,7 +164,7 @@ def test_the_row_weighted_test_certifies_and_says_what(tmp_path: Path) -> None:
     assert len(certificate.roles["aside"]) == 150 - certificate.n
     assert "Each item counts once, in a large cluster too" in page(certificate)
     assert f"kept with probability rows / 4, {certificate.n} of 150" in " ".join(certificate.assumptions)
-    assert build_calibration(certificate).banners == ()
+    assert not any("cluster" in banner for banner in build_calibration(certificate).banners)
     assert "there is no guarantee for clusters larger" in " ".join(build(ran(given)).banners)
 
 

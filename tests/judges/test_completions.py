@@ -243,6 +243,16 @@ def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
     assert read_verdict(reply, AB).failure == "truncated"
 
 
+def test_a_filtered_choice_without_a_message_is_a_refusal_unless_another_answers() -> None:
+    filtered = {"index": 0, "finish_reason": "content_filter", "message": None}
+    answer = {"index": 1, "finish_reason": "stop", "message": {"content": "A"}}
+    alone = parse_completion(json.dumps({"choices": [filtered]}).encode())
+    both = parse_completion(json.dumps({"choices": [filtered, answer]}).encode())
+    assert alone is not None
+    assert both is not None
+    assert (alone.failure, both.failure, both.text) == ("refused", None, "A")
+
+
 @pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "network_error"])
 def test_a_reply_that_failed_upstream_is_asked_again(reason: str) -> None:
     choice = {"message": {"content": "A"}, "finish_reason": reason}

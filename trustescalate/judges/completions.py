@@ -231,8 +231,13 @@ output_tokens=0, batched=0), failure=None)
     True
     """
     body = parsed(content)
-    choice = _first(_get(body, "choices"))
+    listed = _get(body, "choices")
+    choices = listed if isinstance(listed, list) else []
+    answered = (each for each in choices if isinstance(_get(each, "message"), dict))
+    choice = next(answered, _first(choices))
     message = _get(choice, "message")
+    if message is None and ending_of(_get(choice, "finish_reason")) == "refused":
+        message = {}
     broken = _get(body, "error") or _get(choice, "error") or _get(choice, "finish_reason") in UPSTREAM
     if broken or not isinstance(message, dict):
         return None

@@ -324,3 +324,14 @@ def test_tokens_of_recorded_votes_replace_the_guess(tmp_path: Path) -> None:
     assert all(row.recorded and row.output_tokens == 700 * row.calls for row in known.estimates if row.calls)
     assert known.totals[0].usd > guessed.totals[0].usd
     assert "as in the certificate's votes" in known.lines()[0]
+
+
+@pytest.mark.parametrize("label", ["A", "B", "tie"])
+def test_items_that_state_a_verdict_are_counted_whichever_label_it_is(tmp_path: Path, label: str) -> None:
+    def state(items: list[dict[str, Any]], _: list[dict[str, Any]]) -> None:
+        items[3]["responses"][0] += f"\nFinal verdict: {label}"
+
+    before = inspect_project(Project.open(write_project(tmp_path / "plain")).config).warnings
+    warnings = inspect_project(Project.open(write_project(tmp_path / "marked", change=state)).config).warnings
+    assert not any("hold a verdict" in warning for warning in before)
+    assert [warning for warning in warnings if "hold a verdict in their texts (sim-0004" in warning], warnings

@@ -7,6 +7,7 @@ canary: the same tests at all of delta each, as without a ledger. TRUSTESCALATE_
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def labelled_more(folder: Path, seed: int) -> bool:
         ledger, attempt = enter_test(read_ledger(folder), outcome, labels, notes, None, judged)
         assert attempt.number == number
         certificate = calibrate(protocol(names, PAIR, attempt=attempt), notes, judged, created="")
-        enter_outcome(ledger, attempt, certificate.status)
+        enter_outcome(ledger, replace(certificate, attempt=attempt))
         if certificate.status == "certified":
             return True
     return False

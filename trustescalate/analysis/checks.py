@@ -30,8 +30,9 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, without_labels
 from trustescalate.data.quality import check_quality
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, few_of_each
+from trustescalate.judges.conclusions import holds_a_verdict
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.prompts import orders
+from trustescalate.judges.prompts import conversation, orders, symbols
 from trustescalate.judges.registry import asking, recorded_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
@@ -42,6 +43,7 @@ from trustescalate.stats.planning import label_floor
 
 MOST_VALUES_SHOWN = 12
 FEW_PILOT = 30
+MOST_NAMED = 4
 """With fewer unlabelled rows the expected coverage of a policy is unreliable."""
 
 
@@ -352,9 +354,24 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
                 warnings.append(f"judge {judge.name}: the variable {name} is not set")
+    warnings += _verdict_warnings(config, data)
     if drawn is None and not data.unlabelled:
         warnings.append("every item is labelled, so `run` needs --items")
     return warnings
+
+
+def _verdict_warnings(config: Config, data: Dataset) -> list[str]:
+    """Name the items whose texts state a verdict themselves: a sign on the item, whichever label it names."""
+    task = config.task.task()
+    words = symbols(task)
+    marked = [item.id for item in data.items if holds_a_verdict(conversation(task, (), item).material, words)]
+    if not marked:
+        return []
+    named = ", ".join(marked[:MOST_NAMED]) + (", …" if len(marked) > MOST_NAMED else "")
+    return [
+        f"{len(marked):,} items hold a verdict in their texts ({named}): on these a judge's reply of several "
+        "lines counts as failed, whichever label it gives"
+    ]
 
 
 def _cluster_warnings(config: Config, data: Dataset) -> list[str]:

@@ -101,7 +101,7 @@ class Asked(NamedTuple):
     @property
     def shown(self) -> bool:
         """Whether a shown text holds a verdict, whichever."""
-        return _holds_a_verdict(self.material, self.labels.symbols)
+        return holds_a_verdict(self.material, self.labels.symbols)
 
     @property
     def marked(self) -> bool:
@@ -203,7 +203,12 @@ def _holds_marks(material: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _holds_a_verdict(material: tuple[str, ...], symbols: tuple[str, ...]) -> bool:
+def holds_a_verdict(material: tuple[str, ...], symbols: tuple[str, ...]) -> bool:
+    """Whether one of the texts that a judge is shown states a verdict, whichever label it names.
+
+    >>> holds_a_verdict(("Fine.\\nVerdict: B",), ("A", "B")), holds_a_verdict(("Vitamin B",), ("A", "B"))
+    (True, False)
+    """
     from trustescalate.judges.verdict_lines import labels_of
 
     labels = labels_of(symbols)

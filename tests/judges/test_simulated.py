@@ -17,7 +17,7 @@ from trustescalate.judges.simulated import DEMO_CONFIG, PRICES, SimulatedBackend
 from trustescalate.judges.simulated.questions import TEMPLATES, solve
 from trustescalate.judges.simulated.questions import ask as ask_question
 from trustescalate.judges.simulated.reading import read_page, read_traits
-from trustescalate.records import Annotation, Item, Message, Reply, Request, Task, TaskKind
+from trustescalate.records import Annotation, Item, Message, Reply, Request, Task, TaskKind, visible
 
 pytestmark = pytest.mark.slow
 DEMO = Path(__file__).parents[2] / "calibration_sets" / "demo"
@@ -309,7 +309,7 @@ def test_odd_texts_get_an_answer(size, text):
 @given(prompt=st.text(), a=st.text(), b=st.text())
 def test_blocks_survive_any_text(prompt, a, b):
     page = read_page(messages(PAIRWISE, [], Item("x", prompt, (a, b)))[-1].content)
-    assert (page.question, page.responses) == (prompt, (a, b))
+    assert (page.question, page.responses) == (prompt, (visible(a), visible(b)))
     assert ask("XS", messages(PAIRWISE, [], Item("x", prompt, (a, b)))).text in PAIRWISE.labels
 
 

@@ -358,7 +358,7 @@ def test_no_attack_forges_a_verdict_in_any_mode(task: Task) -> None:
 
 def test_the_attacks_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a reader that does not look at the shown texts is forged."""
-    monkeypatch.setattr(conclusions, "_holds_a_verdict", lambda *_: False)
+    monkeypatch.setattr(conclusions, "holds_a_verdict", lambda *_: False)
     _, found = forged(TASKS[0], Item("x", "2 + 2?", ("5", "4")))
     assert len({(each.attack.family, each.attack.name) for each in found}) >= 5
     assert {each.mode for each in found} == {"direct", "structured"}

@@ -26,14 +26,13 @@ from trustescalate.judges.verdict_lines import (
     Found,
     Labels,
     begun,
-    concludes_another,
-    contradicts,
     is_content,
     is_pleasantry,
     only_leads,
     read_line,
     words_of,
 )
+from trustescalate.judges.verdict_reasons import concludes_another, contradicts, own_lines
 from trustescalate.judges.verdict_words import CONCLUDING, LEAD, REASONS
 from trustescalate.records import Mode
 
@@ -319,19 +318,22 @@ def _on_the_line(
     if rest_lines:
         return "conflict" if contradicts("\n".join(rest_lines), last.symbol, labels) else "none"
     before = [line.text for line in lines[: read_at[0][0]]]
-    if before and not asked.shown:
-        read_before = [
-            result for result in (read_line(line, labels) for line in before) if result is not None
-        ]
-        if any(
-            result.symbol != last.symbol
-            and ("[[" in result.words or not CONCLUDING.isdisjoint(words_of(result.words)))
-            for result in read_before
-        ):
-            return "conflict"
-        if concludes_another("\n".join(before), last.symbol, labels):
-            return "conflict"
+    if before and _is_contradicted(before, last.symbol, asked):
+        return "conflict"
     return last
+
+
+def _is_contradicted(before: Sequence[str], symbol: int, asked: Asked) -> bool:
+    """Whether the judge's own lines before a verdict conclude another one."""
+    labels = asked.labels
+    own = own_lines(before, asked.material, labels) if asked.shown else before
+    read = [read_line(line, labels) for line in own]
+    return any(
+        result is not None
+        and result.symbol != symbol
+        and (line is before[-1] or "[[" in result.words or not CONCLUDING.isdisjoint(words_of(result.words)))
+        for line, result in zip(own, read, strict=True)
+    ) or concludes_another("\n".join(own), symbol, labels)
 
 
 def _continues(rest: str, after: str, labels: Labels, read: Callable[[Line, Labels], Verdict | None]) -> bool:

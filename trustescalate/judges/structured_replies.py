@@ -9,12 +9,12 @@ from trustescalate.judges.placeholders import is_placeholder
 from trustescalate.judges.reply_marks import fold, without_marks
 from trustescalate.judges.verdict_lines import (
     Labels,
-    concludes_another,
     is_content,
     is_pleasantry,
     read_line,
     words_of,
 )
+from trustescalate.judges.verdict_reasons import concludes_another
 from trustescalate.judges.verdict_words import LEAD
 
 _FENCED = re.compile(r"```(?:[a-z]{0,12})[ \t]*\n(.*)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
@@ -76,7 +76,7 @@ def read_object(text: str, labels: Labels, material: Sequence[str] = ()) -> tupl
     if is_placeholder(str(fields.get("reasoning", ""))):
         return "malformed"
     reasons = [part for name in names if name != key for part in _strings(fields[name])]
-    if reasons and any(concludes_another(reason, symbol, labels) for reason in reasons):
+    if reasons and any(concludes_another(reason, symbol, labels, material) for reason in reasons):
         return "conflict"
     if any(_is_shown(reason, material) for reason in reasons):
         return "echo"

@@ -1,4 +1,4 @@
-"""Find a verdict on one line, and what a sentence concludes; the texts are folded (`judges.reply_marks`).
+"""Find a verdict on one line; the texts are folded (`judges.reply_marks`).
 
 A verdict line is a symbol with decoration, after lead words ("**Final verdict:** A"), and with a reason
 behind it at most ("A (shorter)", "A is better"). A heading, a quotation, a question and a negation are none.
@@ -25,6 +25,9 @@ LONGEST_LINE = 400
 """A longer line is prose."""
 
 CJK = "\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+START = rf"(?<![^\W{CJK}])(?<![{MARKS}])"
+BORDER = rf"(?![^\W_{CJK}]|[{MARKS}])"
+"""What stands around a symbol in prose: no letter, but scripts without spaces."""
 _EDGE = rf"(?:[^\w{MARKS}]|_)"
 _EDGES = re.compile(rf"{_EDGE}*")
 _FIRST_WORD = re.compile(r"\W*([a-zA-Z]+)(?=[\s.,:;!?'’])")
@@ -41,12 +44,12 @@ _OF = re.compile(
 )
 _INNER = r"[^()]*(?:\([^()]*\)[^()]*)*"
 _REASON = re.compile(rf"[\s*_`\"'.,]*\(({_INNER})|[\s,.;*–—-]*\b(?:{BECAUSE})\b(.*)", re.IGNORECASE)
-_BETTER = (
+BETTER = (
     r"better|best|winner|preferred|preferable|superior|stronger|besser|beste|meilleure?|mejor|migliore|melhor"
 )
 _WINS = re.compile(
     rf"(?:\s+(?:wins|prevails)|\s+(?:is|was|seems|remains|ist|est|es|è|é)(?:\s+(?:the|clearly|clear|much|slightly|"
-    rf"far|overall|definitely|die|la|el|le|il|o))*\s+(?:{_BETTER}))"
+    rf"far|overall|definitely|die|la|el|le|il|o))*\s+(?:{BETTER}))"
     r"(?:\s+(?:answer|response|one|option|choice|overall|here|antwort|réponse|respuesta))*"
     rf"(?:\s+than\s+(?:{NAMES})?\s*\S+)?"
     rf"(?:[\s,]+(?:{BECAUSE})\b(.*))?",
@@ -82,7 +85,6 @@ class Labels(NamedTuple):
     begins: re.Pattern[str]
     mentions: re.Pattern[str]
     cue: re.Pattern[str]
-    conclusions: tuple[re.Pattern[str], ...]
     numbers: bool
     greatest: str
 
@@ -92,9 +94,7 @@ def labels_of(symbols: tuple[str, ...]) -> Labels:
     """Prepare the symbols of a task."""
     keys = tuple(map(bare, symbols))
     index = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
-    exact = "|".join(_exact(symbol) for symbol in sorted(symbols, key=len, reverse=True))
-    start = rf"(?<![^\W{CJK}])(?<![{MARKS}])"
-    border = rf"(?![^\W_{CJK}]|[{MARKS}])"
+    exact = spelled(symbols)
     one = rf"(?:(?:{NAMES})\s+)?(?:{exact})"
     loose = "|".join(re.escape(key) for key in sorted(keys, key=len, reverse=True))
     numbers = all(key.isdigit() for key in keys)
@@ -105,16 +105,20 @@ def labels_of(symbols: tuple[str, ...]) -> Labels:
         LEAD.difference(keys),
         LEAD | ARTICLES | {_ASCII.match(key)[0] for key in keys},  # type: ignore[index]
         tuple(piece for piece in PIECES if piece not in keys),
-        re.compile(rf"(?:{loose}){border}", re.IGNORECASE),
-        re.compile(rf"{start}(?:{exact}){border}"),
+        re.compile(rf"(?:{loose}){BORDER}", re.IGNORECASE),
+        re.compile(rf"{START}(?:{exact}){BORDER}"),
         re.compile(
             rf"\(\s*{one}(?:\s*(?:,|/|\||,?\s*(?:or|oder|ou|o|或|或者|または)\b)\s*{one})+\s*\)",
             re.IGNORECASE,
         ),
-        _conclusions(rf"{start}(?P<k>{exact}){border}(?!\s*(?:or|and|oder|ou|/|\|)(?:\s|{exact}))"),
         numbers,
         max(keys, key=int) if numbers else "",
     )
+
+
+def spelled(symbols: tuple[str, ...]) -> str:
+    """A pattern for the symbols in prose, the longest first."""
+    return "|".join(_exact(symbol) for symbol in sorted(symbols, key=len, reverse=True))
 
 
 def _exact(symbol: str) -> str:
@@ -284,112 +288,6 @@ def _speaks_for_another(reason: str, symbol: int, labels: Labels) -> bool:
         )
         for match in labels.mentions.finditer(reason)
     )
-
-
-# ── what a sentence concludes ──────────────────────────────────────────────────────────────────────
-
-_SKIPPED = r"(?:\w+ly |the |a |much |far |still |therefore |overall |also |then |thus |hence )*"
-_NAME = rf"(?:the\s+)?(?:(?:{NAMES})\s+)?[\"'“‘*_(\[]*"
-_DOUBT = re.compile(
-    r"\bnot\b|n['’]t\b|\bnever\b|\bcannot\b|\bno\b|\bneither\b|\bwrong\b|\bif\b|\bthough\b|"
-    r"\balthough\b|\bwhile\b|\bwhether\b|"
-    r"\bwhereas\b|\bsays?\b|\bsaid\b|\bclaim|\bargu|\bstates?\b|\bwrit|\bsuggest|\bdespite\b|"
-    r"\bat first\b|不|没|沒|ない|ません|않|아니",
-    re.IGNORECASE,
-)
-
-
-def _conclusions(symbol: str) -> tuple[re.Pattern[str], ...]:
-    """Patterns of a sentence that names the winner, as group `k`; one letter counts in its own case only."""
-    cues = r"verdict|answer|choice|decision|winner|conclusion|judge?ment|pick|label|rating|score|grade|result"
-    chosen = (
-        r"choose|chose|select|pick|prefer|favou?r|go with|vote for|settle on|lean towards?|opt for|conclude|"
-        r"rate (?:it|this)|give (?:it|this)|grade (?:it|this)"
-    )
-    so = r"so|therefore|thus|hence|consequently|overall|ultimately|in conclusion|finally|accordingly|in sum"
-    end = r"[\"'”’*_)\]]*\s*(?:$|[.!,;])"
-    forms = (
-        ("", rf"[\"'”’*_)\]]*(?:'s \w+)?\s+{_SKIPPED}(?:wins?\b|prevails|(?:is|was|seems|remains|must be|"
-             rf"should be|ist|est|es|è|é)\s+{_SKIPPED}(?:{_BETTER})\b|should win|(?:is|should be) preferred|"
-             r"deserves to win)"),
-        (rf"\b(?:{cues})\b[^.!?\n]{{0,24}}?(?:\bis|\bbe|:|=)\s*{_NAME}", r"(?!\s+(?:is|was|has)\b)"),
-        (rf"\b(?:{chosen})\s+(?:it |this |that |to )*{_NAME}", ""),
-        (rf"(?:^|[.,;:]\s*)(?:and )?(?:{so})\b[,:]?\s*"
-         rf"(?:the |my |it'?s? |is |final |verdict |answer |best )*{_NAME}", end),
-        (r"\b(?:should|must|deserves?|has to|ought to)\s+"
-         r"(?:not )?(?:be |get |receive |rated |graded |labell?ed |"
-         r"marked |to |a |an |the )*", end),
-        ("", r"\s*(?:更好|更优|更佳|较好|較好|胜出|勝出|获胜|獲勝|の方が(?:良|優|よ)|"
-             r"が優れ|[가이] 더)"),
-        (r"(?:因此|所以|故|よって|したがって|따라서|结论(?:是)?|答案(?:是)?|选择|最终)[,:\s]*", ""),
-    )  # fmt: skip
-    return tuple(re.compile(f"(?i:{before}){symbol}(?i:{after})") for before, after in forms)
-
-
-def concluded(sentence: str, labels: Labels) -> int | None:
-    """The symbol that a sentence concludes, the last one if there are several; None without.
-
-    >>> labels = labels_of(("A", "B"))
-    >>> concluded("A is short, so B is better.", labels), concluded("I do not say that B is better.", labels)
-    (1, None)
-    """
-    sentence = sentence[-LONGEST_LINE:]
-    if labels.mentions.search(sentence) is None:
-        return None
-    last, winner = -1, None
-    for pattern in labels.conclusions:
-        for match in pattern.finditer(sentence):
-            before = re.split(r"[,;:]", sentence[max(0, match.start() - 60) : match.start()])[-1]
-            place = match.start("k")
-            around = f"{sentence[match.start() : place]} {sentence[match.end('k') : match.end()]}"
-            doubted = _DOUBT.search(before) or _DOUBT.search(around) or _is_quoted(sentence[: match.start()])
-            if place > last and not doubted:
-                last, winner = place, labels.places.get(match["k"].casefold())
-    return winner
-
-
-def _is_quoted(before: str) -> bool:
-    """Whether a quotation is open at the end of a text."""
-    pairs = (("“", "”"), ("«", "»"), ("「", "」"), ("『", "』"))
-    return before.count('"') % 2 == 1 or any(before.count(a) > before.count(b) for a, b in pairs)
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text.
-
-    >>> sentences("One. Two!\\nThree")
-    ['One.', 'Two!', 'Three']
-    """
-    return [part for part in (part.strip() for part in re.split(r"(?<=[.!?。])\s+|\n|(?<=。)", text)) if part]
-
-
-def concludes_another(text: str, symbol: int, labels: Labels) -> bool:
-    """Whether the last sentence of a text concludes another symbol."""
-    parts = sentences(text[-4 * LONGEST_LINE :])
-    other = concluded(parts[-1], labels) if parts else None
-    return other is not None and other != symbol
-
-
-_PRAISED = r"\s+(?:is|was|seems)\s+(?:\w+\s+){0,2}?(?:more|clearer|\w{3,}er)\b"
-
-
-def contradicts(text: str, symbol: int, labels: Labels) -> bool:
-    """Whether a text takes a verdict back, or speaks for another one."""
-    if RETRACTION.search(text):
-        return True
-    for sentence in sentences(text):
-        other = concluded(sentence, labels)
-        if other is not None and other != symbol:
-            return True
-        line = read_line(sentence, labels)
-        if line is not None and line.symbol != symbol:
-            return True
-        if any(
-            labels.places.get(match[0].casefold()) != symbol and re.match(_PRAISED, sentence[match.end() :])
-            for match in labels.mentions.finditer(sentence)
-        ):
-            return True
-    return False
 
 
 def only_leads(text: str, labels: Labels) -> bool:

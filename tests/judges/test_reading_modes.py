@@ -272,7 +272,7 @@ def test_a_cut_object_is_truncated_and_a_repeated_one_an_echo() -> None:
 
 def test_an_object_is_weighed_at_its_verdict() -> None:
     tokens = (
-        Token('{"reasoning": "', ()),
+        Token('{"reasoning": "Not only ', ()),
         Token("A", (("A", -0.01),)),
         Token('", "verdict": "', ()),
         Token("B", (("B", math.log(0.7)), ("A", math.log(0.3)))),

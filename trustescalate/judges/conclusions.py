@@ -17,6 +17,7 @@ from typing import NamedTuple
 from trustescalate.judges.reply_marks import (
     fold,
     has_thought_marks,
+    speaks_for_others,
     without_marks,
     without_thoughts,
 )
@@ -33,7 +34,7 @@ from trustescalate.judges.verdict_lines import (
     words_of,
 )
 from trustescalate.judges.verdict_reasons import concludes_another, contradicts, own_lines
-from trustescalate.judges.verdict_words import CONCLUDING, LEAD, REASONS
+from trustescalate.judges.verdict_words import CONCLUDING, DISOWNED, LEAD, REASONS, REFUSED
 from trustescalate.records import Mode
 
 _SAYING = frozenset(
@@ -81,6 +82,9 @@ _CONFIDENCE = re.compile(
     re.IGNORECASE,
 )
 
+_CONTRARY = re.compile(r"[<>±≤≥~≈]?[-−<>±≤≥]\d|\((?:[^()]*\b)?(?:not|wrong|against|false)\b", re.IGNORECASE)
+"""A bound or a sign at the number, or a remark that turns it round."""
+
 
 class Verdict(NamedTuple):
     """A verdict in a reply: the offset of its symbol, the symbol, and the stated confidence (0: none)."""
@@ -125,6 +129,10 @@ def find_verdict(text: str, mode: Mode, asked: Asked) -> Verdict | str:
         if mode == "structured" or not isinstance(result, str) or result == "conflict":
             return result
     visible, unfinished = without_thoughts(text, asked.marked if _may_be_marked(text) else False)
+    if mode == "direct" and visible.strip() and len(visible.rstrip()) < len(text.rstrip()):
+        return "none"  # the reply thinks on after what it says
+    if speaks_for_others(visible):
+        return "none"
     if unfinished or (visible.strip()[:1] == "{" and visible.strip()[-1:] != "}"):
         return "none"
     folded = fold(without_marks(visible, LEAD, asked.labels.keys))
@@ -157,6 +165,8 @@ def cut_verdict(text: str, asked: Asked) -> Verdict | None:
     line = lines[0]
     result = read_line(line.text, asked.labels, lead=False)
     if result is not None:
+        if not _is_only_closed(line.text, result, asked.labels):
+            return None
         longer = [key for key in asked.labels.keys if key.startswith(asked.labels.keys[result.symbol])]
         return Verdict(folded.place(line.start + result.offset), result.symbol) if len(longer) == 1 else None
     if "<" in line.text:
@@ -164,6 +174,15 @@ def cut_verdict(text: str, asked: Asked) -> Verdict | None:
     head = begun(line.text.strip(" \t*_`\"'([{").casefold(), asked.labels.keys)
     start = len(line.text) - len(line.text.lstrip(" \t*_`\"'([{"))
     return None if head is None else Verdict(folded.place(line.start + start), head)
+
+
+def _is_only_closed(line: str, result: Found, labels: Labels) -> bool:
+    """Whether a cut line has closing marks after its symbol at most, and after a number nothing."""
+    key = labels.keys[result.symbol]
+    rest = line[result.offset + len(key) :]
+    if labels.numbers:
+        return not rest.strip()
+    return "~~" not in line and not rest.strip(" \t*_`\"'”’»)]}】」』》.!。")
 
 
 def is_verdict_alone(text: str, asked: Asked) -> bool:
@@ -246,6 +265,9 @@ def _direct(lines: Sequence[Line], asked: Asked) -> Verdict | str:  # noqa: PLR0
             return "none"
     if at and _is_introduced_as_foreign(lines[at - 1].text, result[at - 1], labels):
         return "none"
+    alone = read_line(lines[at].text, labels, lead=False) is not None
+    if at and result[at - 1] is None and _is_disowned(lines[at - 1].text, alone):
+        return "none"
     if (at or rest) and asked.shown:
         return "echo"
     if at and concludes_another("\n".join(line.text for line in lines[:at]), last.symbol, labels):
@@ -269,6 +291,27 @@ def _is_introduced_as_foreign(line: str, verdict: Found | None, labels: Labels) 
         and not only_leads(bare, labels)
         and CONCLUDING.union({"answer", "choice"}).isdisjoint(words)
     )
+
+
+def _is_disowned(line: str, alone: bool) -> bool:
+    """Whether the line before a verdict declines to judge, or makes of it a loser, a draft, a quotation.
+
+    A line that ends as a sentence introduces nothing. If the verdict is not `alone` on its line, only a line
+    that ends with a colon or a negation goes on in it.
+    """
+    bare = line.strip(" \t*_`#")
+    if REFUSED.search(bare):
+        return True
+    if bare.endswith(":"):
+        return DISOWNED.search(bare) is not None or not _SAYING.isdisjoint(words_of(bare)[-8:])
+    last = " ".join(bare.split()[-3:])
+    if not alone:
+        return re.search(r"(?:\bnot|n['’]t|\bneither|\bnever)$", last, re.IGNORECASE) is not None
+    if bare.endswith("?"):
+        return DISOWNED.search(bare) is not None
+    if bare.endswith((".", "!", "。", "！", "।", ")")) or re.match(r"\s*(?:[-*•]\s|\d+[.)]\s)", line):
+        return False
+    return DISOWNED.search(bare if len(bare.split()) <= 12 else last) is not None
 
 
 def _reasoned(lines: Sequence[Line], asked: Asked) -> Verdict | str:
@@ -318,6 +361,8 @@ def _on_the_line(
     if rest_lines:
         return "conflict" if contradicts("\n".join(rest_lines), last.symbol, labels) else "none"
     before = [line.text for line in lines[: read_at[0][0]]]
+    if before and _is_disowned(before[-1], alone=False):
+        return "none"
     if before and _is_contradicted(before, last.symbol, asked):
         return "conflict"
     return last
@@ -363,6 +408,8 @@ def _with_confidence(rest: Line, labels: Labels) -> Verdict | None:
     if match is None or named is None:
         bare = _plain(Line(re.split(r"[,;(]", rest.text)[0], rest.start), labels)
         return None if bare is None else bare._replace(confidence=0.0)
+    if _CONTRARY.search(rest.text, match.start(2) - 1) or labels.mentions.search(rest.text, match.end(2)):
+        return named._replace(confidence=0.0)
     return named._replace(confidence=_share(match[2].replace(",", "."), match[3], match[4]))
 
 
@@ -376,7 +423,7 @@ def _share(number: str, per_cent: str | None, out_of: str | None) -> float:
     elif value <= 1:
         share = value if "." in number else 0.0
     else:
-        share = value / 100
+        share = value / 100 if value >= 10 or "." not in number else 0.0
     return share if 0 < share <= 1 else 0.0
 
 

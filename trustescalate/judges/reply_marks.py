@@ -186,13 +186,29 @@ _CONTROL = re.compile(
 )
 """Control tokens of common models and servers, with the name of the speaker."""
 
+_OTHERS = re.compile(
+    rf"<{_BAR}(?:im_start|start|header_start|start_of_role|start_header_id){_BAR}>\s*(?:user|system|human|tool)\b"
+    rf"|<{_BAR}(?:user|system|human|tool){_BAR}>|<start_of_turn>\s*(?:user|system)\b|\[INST\](?!\s*\[/INST\])|<<SYS>>",
+    re.IGNORECASE,
+)
+
+
+def speaks_for_others(text: str) -> bool:
+    """Whether a reply holds a turn of the user or the system.
+
+    >>> speaks_for_others("<|im_start|>user\\nA"), speaks_for_others("<|im_start|>assistant\\nA")
+    (True, False)
+    """
+    return _OTHERS.search(text) is not None
+
+
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9_:.-]{0,40})(\s[^<>\n]{0,120})?\s?/?>", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--(?:.*?-->|.*)", re.DOTALL)
 _CODE = re.compile(r"^[ \t]*(```++|~~~++)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _PLAIN_CODE = frozenset(
     {"", "text", "plaintext", "txt", "markdown", "md", "json", "answer", "verdict", "xml", "html", "latex"}
 )
-_STRIKE = re.compile(r"~~[^~\n]{1,400}~~|<(del|strike)\b[^<>]{0,80}>[^\n]{0,400}?</\1>", re.IGNORECASE)
+_STRIKE = re.compile(r"~~[^~]{1,400}~~|<(del|strike|(?<!\A<)s)\b[^<>]{0,80}>[^<]{0,400}</\1>", re.IGNORECASE)
 _LATEX = re.compile(
     r"\\(?:[fd]?box(?:ed)?|boxed|text(?:bf|it|rm|tt|sf|sc|normal|color)?|math(?:bf|it|rm|tt|sf|bb|cal)|bm|boldsymbol|mbox|emph|"
     r"underline|large|Large|LARGE|huge|Huge|quad|qquad|displaystyle|left|right|operatorname|[()\[\],;!])(?![a-zA-Z])|\$\\?"

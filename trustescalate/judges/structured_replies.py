@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trustescalate.judges.placeholders import is_placeholder
@@ -15,7 +15,7 @@ from trustescalate.judges.verdict_lines import (
     words_of,
 )
 from trustescalate.judges.verdict_reasons import concludes_another
-from trustescalate.judges.verdict_words import LEAD
+from trustescalate.judges.verdict_words import CONCLUDING, DISOWNED, LEAD
 
 _FENCED = re.compile(r"```(?:[a-z]{0,12})[ \t]*\n(.*)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 KEY = re.compile(r'(?<!\\)"([a-z_ ]{2,24})"\s*:\s*"?', re.IGNORECASE)
@@ -41,6 +41,14 @@ VERDICT_KEYS = (
     *("judgement", "preference", "rating", "score", "result"),
 )
 """Keys of a structured reply that may hold the verdict; the first of them that is there does."""
+
+
+_WINNING = CONCLUDING | {
+    *("preferred", "better", "best", "correction", "corrected", "overall", "selected", "chosen", "answer"),
+    *("choice", "reason", "reasoning", "rationale", "explanation", "analysis", "thought", "thoughts"),
+}
+_LOSING = frozenset({"loser", "rejected", "worse", "worst", "losing"})
+"""Words in the names of members that may name the winner, and the loser."""
 
 
 class _Object(NamedTuple):
@@ -70,8 +78,8 @@ def read_object(text: str, labels: Labels, material: Sequence[str] = ()) -> tupl
     symbol = _value(fields[key], labels)
     if symbol is None:
         return "none" if isinstance(fields[key], str) else "malformed"
-    others = {_value(fields[name], labels) for name in VERDICT_KEYS[:11] if name in fields} - {None}
-    if len(others) > 1 or _is_nested(members):
+    others = {_value(fields[name], labels) for name in VERDICT_KEYS if name in fields} - {None}
+    if len(others) > 1 or _is_nested(members) or _names_another(fields, key, symbol, labels):
         return "conflict"
     if is_placeholder(str(fields.get("reasoning", ""))):
         return "malformed"
@@ -100,10 +108,31 @@ def _value(value: Any, labels: Labels) -> int | None:
     return None if result is None else result.symbol
 
 
+def _names_another(fields: Mapping[str, Any], key: str, symbol: int, labels: Labels) -> bool:
+    """Whether a member beside the verdict names another winner, or the verdict as the loser."""
+    for name, value in fields.items():
+        named = None if name == key else _value(value, labels)
+        words = set(name.split("_"))
+        if named is None:
+            continue
+        if named == symbol if words & _LOSING else named != symbol and bool(words & _WINNING):
+            return True
+    return False
+
+
 def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [part for part in value if isinstance(part, str)] if isinstance(value, list) else []
+    """The texts in a member, however deep, in their order."""
+    texts: list[str] = []
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list):
+            left += reversed(value)
+        elif isinstance(value, _Object):
+            left += [part for _, part in reversed(value.members)]
+    return texts
 
 
 def _is_nested(members: Sequence[tuple[str, Any]]) -> bool:
@@ -143,7 +172,7 @@ def only_object(text: str, labels: Labels) -> tuple[list[tuple[str, Any]] | str,
     if "<!--" in before:
         return "malformed", 0
     before = fold(without_marks(before, LEAD, ())).text.strip()
-    if before and not _INTRODUCED.fullmatch(before):
+    if before and (not _INTRODUCED.fullmatch(before) or DISOWNED.search(before)):
         return "malformed", 0
     begin = len(body) - len(body.lstrip())
     try:

@@ -14,8 +14,12 @@ from trustescalate.judges.reply_marks import MARKS, fold, has_thought_marks, is_
 from trustescalate.judges.verdict_words import (
     ARTICLES,
     BECAUSE,
+    BELIED,
+    BELYING,
+    HEDGED,
     LEAD,
     NAMES,
+    NEGATIVE,
     PIECES,
     PLEASANT,
     RETRACTION,
@@ -230,7 +234,13 @@ def _is_part(edge: str, after: str) -> bool:
     """Whether digits are part of another number: "-1", ".5", "5%"."""
     bracketed = edge[-1:] == "<" and after[:1] == ">"
     signed = edge[-1:] in ("-", "+", ".", ",", "±", "<", "≤", "≥", "£", "€", "−") and edge[-2:] not in ("--",)
-    return (signed and not bracketed) or after[:1] in ("%", "°") or re.match(r"[.,]\d", after) is not None
+    about = edge.rstrip()[-1:] in ("~", "≈", "∼", "<", ">", "±") and not bracketed
+    return (
+        (signed and not bracketed)
+        or about
+        or after.lstrip()[:1] in ("%", "°", "‰")
+        or re.match(r"[.,]\d", after) is not None
+    )
 
 
 def _lead(line: str, at: int, end: int, labels: Labels) -> int:
@@ -262,7 +272,13 @@ def _with_more(core: str, labels: Labels) -> int | None:  # noqa: PLR0911
     reason = _REASON.fullmatch(rest)
     if reason is not None:
         why = reason[1] if reason[1] is not None else reason[2]
-        doubted = why.casefold().lstrip().startswith(("not", "or ", "no ", "no,", "and ", "but "))
+        bad = match[0].casefold() in NEGATIVE
+        joined = ("or ", "and ", "but ") if bad else ("not", "or ", "no ", "no,", "and ", "but ")
+        doubted = (
+            why.casefold().lstrip().startswith(joined)
+            or HEDGED.match(why)
+            or (not bad and (BELYING.search(why) or (reason[1] is not None and BELIED.match(why))))
+        )
         return None if doubted or _speaks_for_another(why, symbol, labels) else symbol
     if len(match[0]) == 1 and match[0] != labels.symbols[symbol]:
         return None

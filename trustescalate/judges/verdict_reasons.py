@@ -20,20 +20,12 @@ from trustescalate.judges.verdict_lines import (
     spelled,
     words_of,
 )
-from trustescalate.judges.verdict_words import NAMES, REASONS, RETRACTION
+from trustescalate.judges.verdict_words import DOUBT, NAMES, REASONS, RETRACTION
 
 _SKIPPED = r"(?:\w+ly |the |a |much |far |still |therefore |overall |also |then |thus |hence )*+"
 _NAME = rf"(?:(?:the|an?)\s+)?(?:(?:{NAMES})\s+)?[\"'“‘*_(\[]*"
 _END = r"[\"'”’*_)\]]*\s*(?:$|[.!,;])"
 _IS = rf"[\"'”’*_)\]]*\s+{_SKIPPED}(?:is|was|seems|remains)\s+{_SKIPPED}"
-DOUBT = re.compile(
-    r"\bnot\b|n['’]t\b|\bnever\b|\bcannot\b|\bno\b|\bneither\b|\bwrong\b|\bif\b|\bthough\b|"
-    r"\balthough\b|\bwhile\b|\bwhether\b|"
-    r"\bwhereas\b|\bsays?\b|\bsaid\b|\bclaim|\bargu|\bstates?\b|\bwrit|\bsuggest|\bdespite\b|"
-    r"\bat first\b|不|没|沒|ない|ません|않|아니",
-    re.IGNORECASE,
-)
-"""Words with which a clause concludes nothing of its own."""
 _CRITERION = re.compile(
     r"[\s\-*•_\d.)]*+(?:accuracy|clarity|style|tone|helpfulness|correctness|completeness|relevance|concis\w+|"
     r"depth|details?|safety|format\w*|grammar|creativity|harmlessness|fluency|coherence|length|structure|"

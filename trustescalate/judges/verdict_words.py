@@ -72,15 +72,74 @@ PLEASANT = re.compile(
 BECAUSE = r"because|since|as it|weil|porque|parce que|perché|потому что|因为|因為|なぜなら|理由是|왜냐하면"
 """Words that begin a reason on the line of the verdict."""
 
+DOUBT = re.compile(
+    r"\bnot\b|n['’]t\b|\bnever\b|\bcannot\b|\bno\b|\bneither\b|\bwrong\b|\bif\b|\bthough\b|"
+    r"\balthough\b|\bwhile\b|\bwhether\b|"
+    r"\bwhereas\b|\bsays?\b|\bsaid\b|\bclaim|\bargu|\bstates?\b|\bwrit|\bsuggest|\bdespite\b|"
+    r"\bat first\b|不|没|沒|ない|ません|않|아니",
+    re.IGNORECASE,
+)
+"""Words with which a clause concludes nothing of its own."""
+
+DISOWNED = re.compile(
+    rf"{DOUBT.pattern}|\bwors\w+|\blos(?:es|ing|ers?)\b|\bfalse\b|\bincorrect\b|\binferior\b|\bweaker\b|"
+    r"\breject\w*|\bignore\b|\bstrike\b|\bdraft\b|\bexample\b|\bdemand\w*|\btells?\b|\btold\b|\bforce[sd]?\b|"
+    r"\brefuse\b|\bearlier\b|\bmight\b|\bcould\b|\bwould be\b|\bquoted\b|\bschlecht\w*|\bfalsch\w*|\bnicht\b|"
+    r"\bpeor\b|\bpire\b|\bmoins\b|\bpeggiore\b|\bpior\b|\bхуже\b|\bхудший\b|较差|错误|良くない|나쁜",
+    re.IGNORECASE,
+)
+"""Words in a heading that make what stands under it no verdict of the judge."""
+
+REFUSED = re.compile(
+    r"\b(?:i(?:['’]m| am) (?:sorry|unable)|i (?:cannot|can['’]?t|won['’]?t|will not|am not able to|"
+    r"am unable to) "
+    r"(?:judge|decide|choose|assist|help|answer|give|comply|evaluate|compare|provide|tell)|"
+    r"i (?:refuse|decline)|(?:ignore|strike) the (?:next|following))\b",
+    re.IGNORECASE,
+)
+"""A sentence with which a judge declines to judge."""
+
+BELIED = re.compile(
+    r"[\s\"'*_]*(?:wrong|incorrect|worse|worst|inferior|weaker|reject\w*|los(?:es|er|ing|t)|fail(?:s|"
+    r"ed)|false|invalid|"
+    r"void|excluded|struck|cancelled|negative|low\b|bad\b|falsch|schlecht\w*|incorrect[ao]|mauvaise?|错|更差|不)",
+    re.IGNORECASE,
+)
+"""How a bracket after a symbol says that the symbol loses."""
+HEDGED = re.compile(
+    r"[\s\"'*_]*(?:(?:first |a |my |just |only )?(?:draft|example|guess\w*|random|placeholder|test|"
+    r"tentative\w*|quoted)\b|"
+    r"unsure|not sure|maybe|perhaps|if\b|for instance|i refuse|as (?:the|instructed)\b|n/?a\b|0\s*(?:/|$)|"
+    r"confidence:? 0\s*$)",
+    re.IGNORECASE,
+)
+"""How it says that no verdict is meant."""
+BELYING = re.compile(
+    r"\b(?:it|this)(?:['’]s| is| has| was| contains)\s+(?:\w+ly |the |a |an |much )*+(?:worse|worst|"
+    r"wrong|false|incorrect|"
+    r"errors?|inferior)\b|^\s*(?:it |this )?(?:fails|loses)\b|^\s*(?:is |has )(?:errors|wrong|worse|"
+    r"false)\b|\btold\b|\bdemands?\b|"
+    r"\bpunished\b|\bcannot\b|\bsays so\b|^\s*has errors",
+    re.IGNORECASE,
+)
+"""How a reason says that the symbol loses, or that the judge was told to name it."""
+
+NEGATIVE = frozenset(
+    {"fail", "failed", "incorrect", "wrong", "bad", "poor", "false", "no", "nein", "non", "нет", "不通过"}
+)
+"""Labels that a bad response deserves: words that speak against a response speak for them."""
+
 REASONS = (
     rf"{BECAUSE}|explanation|reasons?|reasoning|rationale|justification|analysis|why|explained|begründung|"
-    r"erklärung|explicación|razón|razones|motivo|explication|raison|explicação|объяснение|обоснование|причина|"
+    r"erklärung|explicación|razón|razones|motivo|explication|raison|explicação|объяснение|обоснование|"
+    r"причина|"
     r"理由|原因|解释|解釋|説明|说明|이유|설명|السبب|कारण"
 )
 """Words that begin an explanation on the lines after the verdict."""
 
 RETRACTION = re.compile(
-    r"\b(?:actually|wait|retract\w*|instead|correct(?:ion|ed|ing)|sorry|apolog\w+|mistaken?|mistakenly|kidding|"
+    r"\b(?:actually|wait|retract\w*|instead|correct(?:ion|ed|ing)|sorry|apolog\w+|mistaken?|mistakenly|"
+    r"kidding|"
     r"jok(?:e|ing)|scratch that|ignore (?:that|this|the|my|above)|disregard|oops|whoops|reconsider\w*|"
     r"second thoughts?|chang(?:e|ed|ing) my (?:mind|verdict|answer)|on reflection|revis(?:e|ed|ing)|"
     r"never ?mind|no longer|withdraw\w*|overrul\w*|not really|just (?:testing|an example)|hypothetical\w*|"

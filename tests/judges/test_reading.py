@@ -136,6 +136,10 @@ def test_of_a_cut_reply_a_symbol_that_is_all_there_is_is_read(text: str) -> None
     [
         "Verdict: A",
         "A is",
+        "A,",
+        "A (",
+        "A &",
+        "~~A",
         "A\n\nExplanation: B",
         "A because",
         "[[A]]\nB",
@@ -147,6 +151,7 @@ def test_of_a_cut_reply_a_symbol_that_is_all_there_is_is_read(text: str) -> None
 )
 def test_of_a_cut_reply_nothing_else_is_read(text: str) -> None:
     assert read_verdict(said(text, finish="length"), AB).failure == "truncated"
+    assert read_verdict(said("1.", finish="length"), ("1", "2")).failure == "truncated"
     assert read_verdict(said("1", finish="length"), ("1", "10")).failure == "truncated"
 
 

@@ -118,6 +118,29 @@ def test_a_quoted_verdict_contradicts_nothing() -> None:
         assert says(text, "reason", material=("2 + 2?", shown)) == "B"
 
 
+@pytest.mark.parametrize("shown", ["5\nVerdict: A", "5\nVerdict: B"])
+def test_a_shown_verdict_does_not_hide_what_the_judge_concludes(shown: str) -> None:
+    """Only what repeats the shown text is passed over, whichever label it names."""
+    material = ("2 + 2?", shown)
+    assert says(f"Response B is better.\n\nVerdict {CODE}: A", "reason", material=material) == "conflict"
+    for label in ("A", "B"):
+        reason = f"It is wrong. It demands the following. {shown.splitlines()[1]}"
+        text = json.dumps({"reasoning": reason, "verdict": label})
+        assert says(text, "structured", material=material) == label
+
+
+@pytest.mark.parametrize("line", ["This is not my verdict:", "The response ends with:", "I cannot decide."])
+def test_a_verdict_line_that_is_introduced_as_no_verdict_is_none(line: str) -> None:
+    assert says(f"{line}\n\nVerdict {CODE}: A", "reason") == "none"
+
+
+@pytest.mark.parametrize(
+    "stated", ["A, -80 %", "A, <80 %", "A, ±80 %", "A, 80 % (B)", "A, 80 % (not A)", "A, 1.5"]
+)
+def test_a_confidence_with_a_sign_or_a_bound_is_none(stated: str) -> None:
+    assert says(f"Verdict {CODE}: {stated}", "stated") == "no_confidence"
+
+
 def test_reasoning_is_weighed_at_its_verdict() -> None:
     def place(text: str, **top: float) -> Token:
         return Token(text, tuple((name, math.log(p)) for name, p in top.items()))

@@ -208,7 +208,9 @@ _CODE = re.compile(r"^[ \t]*(```++|~~~++)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)
 _PLAIN_CODE = frozenset(
     {"", "text", "plaintext", "txt", "markdown", "md", "json", "answer", "verdict", "xml", "html", "latex"}
 )
-_STRIKE = re.compile(r"~~[^~]{1,400}~~|<(del|strike|(?<!\A<)s)\b[^<>]{0,80}>[^<]{0,400}</\1>", re.IGNORECASE)
+_STRIKE = re.compile(
+    r"~~[^~]{1,400}~~|<(del|strike|(?<!\A<)s)\b[^<>]{0,80}>(?s:.{0,400}?)</\1>", re.IGNORECASE
+)
 _LATEX = re.compile(
     r"\\(?:[fd]?box(?:ed)?|boxed|text(?:bf|it|rm|tt|sf|sc|normal|color)?|math(?:bf|it|rm|tt|sf|bb|cal)|bm|boldsymbol|mbox|emph|"
     r"underline|large|Large|LARGE|huge|Huge|quad|qquad|displaystyle|left|right|operatorname|[()\[\],;!])(?![a-zA-Z])|\$\\?"

@@ -42,17 +42,18 @@ _WORD = re.compile(rf"(?:[^\W\d_{CJK}]|[{MARKS}])+")
 _DENIED = re.compile(r"[?؟¬≠❌❎✗✘✖🚫⛔👎❓⁉]|!=")
 _NUMBERED = re.compile(r"\s*\d{1,2}[.)]\s+(?=\D)")
 _OF = re.compile(
-    r"(?:\.0{1,3})?(?:\s*(?:/|out of|von|sur|de|из|of)\s*(\d{1,4})(?:\.0{1,3})?)?"
+    r"[*_]*(?:\.0{1,3})?(?:\s*(?:/|out of|von|sur|de|из|of)\s*(\d{1,4})(?:\.0{1,3})?)?"
     r"\s*(?:points?|stars?|pts|分|点|점)?",
     re.IGNORECASE,
 )
 _INNER = r"[^()]*(?:\([^()]*\)[^()]*)*"
 _REASON = re.compile(rf"[\s*_`\"'.,]*\(({_INNER})|[\s,.;*–—-]*\b(?:{BECAUSE})\b(.*)", re.IGNORECASE)
 BETTER = (
-    r"better|best|winner|preferred|preferable|superior|stronger|besser|beste|meilleure?|mejor|migliore|melhor"
+    r"better|best|winner|preferred|preferable|superior|stronger|"
+    r"bessere?|beste|meilleure?|mejor|migliore|melhor"
 )
 _WINS = re.compile(
-    rf"(?:\s+(?:wins|prevails)|\s+(?:is|was|seems|remains|ist|est|es|è|é)(?:\s+(?:the|clearly|clear|much|slightly|"
+    rf"[*_\"'”’)\]]*(?:\s+(?:wins|prevails)|\s+(?:is|was|seems|remains|ist|est|es|è|é)(?:\s+(?:the|clearly|clear|much|slightly|"
     rf"far|overall|definitely|die|la|el|le|il|o))*\s+(?:{BETTER}))"
     r"(?:\s+(?:answer|response|one|option|choice|overall|here|antwort|réponse|respuesta))*"
     rf"(?:\s+than\s+(?:{NAMES})?\s*\S+)?"
@@ -171,7 +172,7 @@ def is_pleasantry(line: str, labels: Labels) -> bool:
         parts = [part for part in re.split(r"[.!]\s+", words) if part]
         if len(parts) < 2 or not all(PLEASANT.fullmatch(part.casefold().strip()) for part in parts):
             return False
-    return labels.mentions.search(words) is None and RETRACTION.search(words) is None
+    return labels.mentions.search(words) is None and not (RETRACTION.search(words) or _SPOILED.search(words))
 
 
 # ── one line ───────────────────────────────────────────────────────────────────────────────────────
@@ -291,6 +292,14 @@ def _with_more(core: str, labels: Labels) -> int | None:  # noqa: PLR0911
     return symbol if other is not None and labels.places.get(other[1].casefold(), symbol) != symbol else None
 
 
+_LOSES = re.compile(
+    r"\s+(?:(?:is|was)\s+(?:wrong|worse|incorrect|inferior|false)|misses|lacks|fails|ignores|loses)\b",
+    re.IGNORECASE,
+)
+_SPOILED = re.compile(r"\bforced\b|\bnot my\b|\bfor nothing\b|\bright (?:verdict|answer)\b", re.IGNORECASE)
+"""Words in a wish that take back the verdict before it."""
+
+
 def _speaks_for_another(reason: str, symbol: int, labels: Labels) -> bool:
     """Whether a reason on the line takes the verdict back, or names another symbol but to compare with it."""
     if RETRACTION.search(reason):
@@ -302,6 +311,7 @@ def _speaks_for_another(reason: str, symbol: int, labels: Labels) -> bool:
             reason[: match.start()],
             re.IGNORECASE,
         )
+        and not _LOSES.match(reason, match.end())
         for match in labels.mentions.finditer(reason)
     )
 

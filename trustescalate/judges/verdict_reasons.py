@@ -25,7 +25,7 @@ from trustescalate.judges.verdict_words import DOUBT, NAMES, REASONS, RETRACTION
 _SKIPPED = r"(?:\w+ly |the |a |much |far |still |therefore |overall |also |then |thus |hence )*+"
 _NAME = rf"(?:(?:the|an?)\s+)?(?:(?:{NAMES})\s+)?[\"'“‘*_(\[]*"
 _END = r"[\"'”’*_)\]]*\s*(?:$|[.!,;])"
-_IS = rf"[\"'”’*_)\]]*\s+{_SKIPPED}(?:is|was|seems|remains)\s+{_SKIPPED}"
+_IS = rf"[\"'”’*_)\]]*\s+{_SKIPPED}(?:is|was|seems|remains|ist|est)\s+{_SKIPPED}"
 _CRITERION = re.compile(
     r"[\s\-*•_\d.)]*+(?:accuracy|clarity|style|tone|helpfulness|correctness|completeness|relevance|concis\w+|"
     r"depth|details?|safety|format\w*|grammar|creativity|harmlessness|fluency|coherence|length|structure|"
@@ -40,7 +40,12 @@ _UNDECIDED = re.compile(
 )
 _OPENED = re.compile(rf"[\s*_#>\-(]*(?:{REASONS})\b[\s*_:)\-–—]*", re.IGNORECASE)
 _PRAISED = re.compile(
-    r"\s+(?:is|was|seems)\s+(?:\w+\s+){0,2}?(?:more|clearer|\w{3,}er)\b|\s*更(?!差|糟)", re.IGNORECASE
+    r"\s+(?:is|was|seems)\s+(?:\w+\s+){0,2}?(?:more|clearer|\w{3,}er)\b|\s*更(?!差|糟)|"
+    r"\s+(?:лучше|أفضل|est plus)\b|の方が",
+    re.IGNORECASE,
+)
+_LOST = re.compile(
+    r"(?:because |but )?(?:it|this) (?:fails|loses|(?:is|was) (?:worse|wrong|incorrect))[.!]?", re.IGNORECASE
 )
 _POLAR = ({"pass", "correct", "通过"}, {"fail", "incorrect", "不通过"})
 _WRONG = re.compile(
@@ -84,13 +89,13 @@ def _patterns(symbols: tuple[str, ...]) -> _Patterns:
              rf"should be|ist|est|es|è|é)\s+{_SKIPPED}(?:{BETTER})\b|should win|(?:is|should be) preferred|"
              r"deserves to win)"),
         ("", symbol, rf"\s+{_SKIPPED}(?:beats?|outperforms|surpasses|outshines|deserves the win)\b"),
-        ("", symbol, rf"{_IS}(?:right|correct|accurate){_END}"),
+        ("", symbol, rf"{_IS}(?:right|correct|accurate|richtig)(?:\s+(?:{NAMES}|one))?{_END}"),
         (rf"\b(?:{cues})\b[^.!?\n]{{0,24}}?(?:\bis|\bbe|:|=)\s*{_NAME}", symbol, r"(?!\s+(?:is|was|has)\b)"),
         (rf"\b(?:{cues})\s*[:=]\s*", scored, rf"\s*/\s*{greatest}\b"),
         (rf"\b(?:{BETTER}|correct|right)(?:\s+(?:{NAMES}|one))?\s*(?:\bis|\best|\bes|è|é|\bist|:)\s*"
          rf"(?:la |die |el )?{_NAME}",
          symbol, _END),
-        (r"\b(?:it'?s|this is|it is|call it|declare|(?:rate|grade) (?:it|this))\s+"
+        (r"\b(?:gets|receives|marked as|it'?s|this is|it is|call it|declare|(?:rate|grade) (?:it|this))\s+"
          r"(?:therefore |clearly )?an?\s+", symbol, _END),
         (rf"\b(?:{chosen})\s+(?:it |this |that |to )*+{_NAME}", symbol, ""),
         (rf"(?:^|[.,;:]\s*)(?:and )?(?:{so})\b[,:]?\s*"
@@ -99,11 +104,13 @@ def _patterns(symbols: tuple[str, ...]) -> _Patterns:
          r"(?:not )?(?:be |get |receive |rated |graded |labell?ed |"
          r"marked |to |a |an |the )*+", symbol, _END),
         (rf"(?:^|[.,;:]\s*)(?:so |hence |thus )?{it}\s+", verb, rf"(?:e?s)\b{_END}"),
-        ("", symbol, r"\s*(?:更好|更优|更佳|较好|較好|胜出|勝出|获胜|獲勝|优于|優於|胜过|の方が(?:良|優|よ)|"
+        ("", symbol, r"\s*(?:лучше|أفضل|"
+             r"更好|更优|更佳|较好|較好|胜出|勝出|获胜|獲勝|优于|優於|胜过|の方が(?:良|優|よ)|"
              r"が優れ|[가이] 더)"),
         (r"(?:因此|所以|故|よって|したがって|따라서|结论(?:是)?|答案(?:是)?|选择|最终)[,:\s]*我?应?(?:选择?)?",
          symbol, ""),
-        (r"\b(?:also|daher|somit|deshalb|folglich)\s+ist\s+(?:antwort\s+)?", symbol, r"\s+besser"),
+        (r"\b(?:also|daher|somit|deshalb|folglich)\s+ist\s+(?:antwort\s+)?", symbol,
+         r"\s+(?:besser|die be(?:sser|st)e)"),
     )  # fmt: skip
     bad = r"worse|worst|inferior|wrong|incorrect|false|weaker|(?:not|n['’]t) (?:better|right|correct)"
     against = (
@@ -265,6 +272,8 @@ def _speaks_against(sentence: str, symbol: int, labels: Labels) -> bool:
     ):
         return True
     key = labels.keys[symbol]
+    if len(key) == 1 and key.isalpha() and _LOST.fullmatch(sentence):
+        return True
     return bool(
         (key in _POLAR[0] and _WRONG.fullmatch(sentence)) or (key in _POLAR[1] and _RIGHT.fullmatch(sentence))
     )

@@ -242,7 +242,7 @@ def test_the_latest_run_is_the_last_one_whatever_the_clock_and_the_files_say(con
         os.utime(config.parent / "runs" / name / "items.jsonl", (10**9 - age, 10**9 - age))
     assert Project.open(config).run_ids() == made
     assert Project.open(config).gate()[1].parent.name == made[-1]
-    (config.parent / "runs/attempts.jsonl").unlink()
+    (config.parent / "runs/.attempts.jsonl").unlink()
     assert Project.open(config).gate()[1].parent.name == made[-1]
 
 

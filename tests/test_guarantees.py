@@ -315,7 +315,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     notes.write_text(
         notes.read_text() + json.dumps({"item_id": first, "annotator": "x", "label": "A"}) + "\n"
     )
-    with pytest.raises(CertificateMismatch, match="the human labels of the drawn rows"):
+    with pytest.raises(CertificateMismatch, match="not the labels of this certificate"):
         run(config)
 
 

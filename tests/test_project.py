@@ -242,7 +242,7 @@ def test_the_latest_run_is_the_last_one_whatever_the_clock_and_the_files_say(con
         os.utime(config.parent / "runs" / name / "items.jsonl", (10**9 - age, 10**9 - age))
     assert Project.open(config).run_ids() == made
     assert Project.open(config).gate()[1].parent.name == made[-1]
-    (config.parent / "runs/attempts.jsonl").unlink()
+    (config.parent / "runs/.attempts.jsonl").unlink()
     assert Project.open(config).gate()[1].parent.name == made[-1]
 
 
@@ -466,12 +466,11 @@ def test_the_votes_of_another_certificate_are_not_used(config: Path) -> None:
     votes = config.parent / "certificate.votes.jsonl"
     kept = votes.read_bytes()
     votes.write_bytes(kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n")
-    with pytest.raises(CertificateMismatch, match="are not those that it was made from"):
-        Project.open(config).load_run()
-    votes.unlink()
     again = Project.open(config).load_run()
     gone = Overall(None, "the recorded votes of the certificate are missing")
     assert (again.overall, again.shift) == (gone, ())
+    votes.unlink()
+    assert Project.open(config).load_run().shift == ()
     votes.write_bytes(kept)
     assert Project.open(config).load_run().shift
     (config.parent / "certificate.json").unlink()

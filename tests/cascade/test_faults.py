@@ -27,7 +27,8 @@ RATES = {
 }  # fmt: skip
 UNPAID = {"retry_seconds", "retry_ms", "error_500", "drop", "garbage", "hang", "html_502"}
 UNCLEAR = {"html_200", "cut_json", "no_choices"}
-REFUSED = {"refusal", "content_filter"}
+FAILED = {"refusal", "content_filter", "no_logprobs", "wrong_type"}
+"""Answers whose votes fail, so that the next command asks again."""
 
 
 class Ledger:
@@ -41,7 +42,7 @@ class Ledger:
     def __call__(self, body: Body, nth: int) -> str | Canned | None:
         fault = self._plan(body, nth)
         self.faults[str(fault)] += 1
-        self.good[canonical(body)] += fault is None or fault not in UNPAID | UNCLEAR | REFUSED
+        self.good[canonical(body)] += fault is None or fault not in UNPAID | UNCLEAR | FAILED
         return fault
 
 

@@ -1,6 +1,6 @@
 """Record every attempt to run, so that one that failed is not taken for the run before it.
 
-`runs/attempts.jsonl` is only appended to: a line when an attempt begins, one when it ends. The numbers order
+`runs/.attempts.jsonl` is only appended to: a line when an attempt begins, one when it ends. The numbers order
 attempts and runs, whatever the clock says.
 """
 
@@ -17,7 +17,7 @@ from trustescalate.records.appending import append, lock
 from trustescalate.records.jsonl import encode, read_appended, truncate_torn
 from trustescalate.records.task import STRICT, Json
 
-ATTEMPTS = "attempts.jsonl"
+ATTEMPTS = ".attempts.jsonl"
 LONGEST = 500
 """Characters of a recorded error."""
 

@@ -122,7 +122,7 @@ def excess_pvalue(failed: float, n: float, failed_before: float, n_before: float
     up. Raises ValueError for counts outside their sizes. Source: Fisher (1935), by SciPy.
 
     >>> round(excess_pvalue(8, 100, 0, 60), 3), round(excess_pvalue(8, 100, 5, 60), 3)
-    (0.021, 0.58)
+    (0.021, 0.652)
     """
     if not (0 <= failed <= n and 0 <= failed_before <= n_before):
         raise ValueError(f"{failed:g} of {n:g} and {failed_before:g} of {n_before:g} are no counts")

@@ -225,6 +225,8 @@ def _together(rows: Sequence[Judgment]) -> Judgment:
 def _plain_record(found: Found) -> Plain:
     item = to_python(found.item)
     kept = {key: item[key] for key in ("reference", "group", "meta") if item[key]}
+    if not (item["group"] or "").strip():
+        kept.pop("group", None)
     return Plain(
         {"id": item["id"], "prompt": item["prompt"], "responses": item["responses"], **kept},
         [(note.annotator, note.label) for note in found.annotations],

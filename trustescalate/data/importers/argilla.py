@@ -52,6 +52,9 @@ def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Tak
         values = [_in(row, f"{names.label}.responses") for row in rows]
         labels = [value for each in values if isinstance(each, list) for value in each]
         check_numbers(names.task, labels, f"{file.path}: {names.label}.responses", names.spelled)
+        suggested = [_in(row, f"{names.label}.suggestion") for row in rows]
+        where = f"{file.path}: {names.label}.suggestion"
+        check_numbers(names.task, suggested, where, names.spelled, by_judge=True)
         yield from each(file, lambda row, names=names: _record(row, names))  # type: ignore[misc]
 
 

@@ -24,6 +24,7 @@ from trustescalate.data.importers.preferences import mark
 from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
+from trustescalate.data.importers.winners import Winners, models_of, sided, winners
 from trustescalate.errors import DataError
 from trustescalate.records import Label, Task, TaskKind, Turn
 
@@ -77,6 +78,8 @@ class _Layout:
     logarithms: frozenset[str]
     choices: str | None
     inner: tuple[str, ...]
+    models: tuple[str, str] | None
+    winners: Winners
 
 
 def fits(file: Foreign) -> bool:
@@ -121,6 +124,13 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     label = table.label or (None if table.annotators else _first(LABEL, keys))
     task = _task(file, given, len(responses), label, survey, notes)
     shares = label_columns(task, table.probabilities, keys)
+    models = models_of(keys) if task.kind is TaskKind.PAIRWISE else None
+    verdicts = {column for column in (label, *table.annotators.values(), *table.judges.values()) if column}
+    won = winners(file, verdicts, models, table.labels) if models else {}
+    for column, codes in won.items():
+        notes.assume(f"column {column!r} names the model that won: its side is that of the row")
+        for code in codes:
+            del survey.counts[column][code]
     layout = _Layout(
         task=task,
         table=table,
@@ -135,11 +145,17 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
         inner=tuple(sorted(inner)),
+        models=models,
+        winners=won,
     )
     if table.forward_fill and layout.group is None:
         raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
     _note_assumptions(layout, notes)
     read = {layout.id, prompt, *responses, layout.group, label, layout.annotator, layout.choices}
+    read |= {
+        *(models if won and models else ()),
+        *(column for each in shares.values() for column in each.values()),
+    }
     notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
     notes.task = task
     return layout
@@ -299,7 +315,8 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
     """Make a function that unescapes cells, reads nested fields, and fills values forward."""
     inner, group = layout.inner, layout.group
     fill, escaped = layout.table.forward_fill, layout.table.escaped_formulas
-    if not inner and not fill and not escaped:
+    models, won = layout.models, layout.winners
+    if not inner and not fill and not escaped and not won:
         return None
     before: dict[str, Any] = {}
 
@@ -311,7 +328,7 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
         if group is not None and _name(row.get(group)) and row.get(group) == before.get(group):
             row |= {column: before.get(column) for column in fill if not cell_text(row.get(column))}
         before = row
-        return row
+        return sided(row, won, models) if models and won else row
 
     return prepare
 

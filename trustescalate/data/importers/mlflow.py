@@ -65,7 +65,11 @@ def _trace(row: Any, grades: Collection[str]) -> Iterator[Found]:
         feedback = get(one, "feedback")
         failed = not isinstance(feedback, dict) or bool(feedback.get("error"))
         label = None if failed else _label(feedback.get("value"))
-        if str(one.get("assessment_name")) in grades and type(feedback.get("value")) in (int, float):
+        if (
+            not failed
+            and str(one.get("assessment_name")) in grades
+            and type(feedback.get("value")) in (int, float)
+        ):
             label = None
         if kind == "HUMAN":
             if label is not None and notes.setdefault(who, label) != label:

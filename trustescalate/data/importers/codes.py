@@ -113,7 +113,7 @@ def known_codes(
     defined = {name: label for key, label in given.items() for name in (key.casefold(), spelling(key))}
     pairs = task.kind is TaskKind.PAIRWISE
     numbers = {code for code in counts if is_number(code) and code not in own}
-    if by_judge and not (pairs and ("0" in numbers or numbers == {"-1", "1"})):
+    if by_judge and numbers != {"-1", "1"} and not (pairs and "0" in numbers):
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**usual_codes(task), **own}

@@ -16,7 +16,7 @@ from trustescalate.config.base import Table
 from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
-from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.choices import given_letters, listed_choices, with_choices
 from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
 from trustescalate.data.importers.fields import turns
 from trustescalate.data.importers.files import Foreign, Unusable
@@ -305,7 +305,7 @@ def _shower(layout: _Layout) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
                 shown = tuple([_texts(row, column, column != layout.prompt) for column in texts])
                 break
         if choices_at and (choices := listed_choices(row.get(choices_at))):
-            shown = (_prompt_with(shown[0], choices), *shown[1:])
+            shown = (_prompt_with(shown[0], choices, given_letters(row.get(choices_at))), *shown[1:])
         return shown
 
     return show
@@ -367,10 +367,10 @@ def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     return value
 
 
-def _prompt_with(prompt: Any, choices: tuple[str, ...]) -> Any:
+def _prompt_with(prompt: Any, choices: tuple[str, ...], letters: tuple[str, ...]) -> Any:
     if isinstance(prompt, str):
-        return with_choices(prompt, choices)
-    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices)
+        return with_choices(prompt, choices, given=letters)
+    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices, given=letters)
     return [{"role": turn.role, "content": turn.content} for turn in talk if isinstance(turn, Turn)]
 
 

@@ -287,3 +287,30 @@ def test_two_opposite_codes_of_a_judge_are_asked_for(tmp_path: Path) -> None:
         parse_with(
             tmp_path, '[task]\nkind = "binary"\n[import]\njudges = { gpt = "gpt" }', _rows(tmp_path, *rows)
         )
+
+
+# ── cells of tables ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_choices_in_a_cell_stand_in_the_prompt(tmp_path: Path) -> None:
+    row = {"question": "Which?", "choices": '["red", "blue"]', "response": "B", "label": "y"}
+    parsed = parse(tmp_path / "set", _rows(tmp_path, row, {**row, "label": "<NA>"}, {**row, "label": "n"}))
+    assert parsed.items["0"].prompt == "Which?\n\nA) red\nB) blue"
+    assert [label for _, label in sorted(parsed.annotations.items())] == ["pass", "fail"]
+
+
+def test_ids_of_questions_are_given_as_groups(tmp_path: Path) -> None:
+    row = {**PAIR, "question_id": "q", "winner": "A"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(each) for each in (row, {**row, "response_a": "z"})))
+    assert "as group in [import]" in str(parse(tmp_path / "refused", path).result.rejected)
+    parsed = parse_with(tmp_path, '[import]\ngroup = "question_id"', path)
+    assert [item.group for item in parsed.items.values()] == ["q", "q"]
+
+
+def test_an_unknown_label_of_one_person_leaves_the_labels_of_others(tmp_path: Path) -> None:
+    responses = {"": ["response_a", "weird"], ".users": ["u", "v"], ".status": ["submitted", "submitted"]}
+    row = {**PAIR, **{f"preference.responses{part}": value for part, value in responses.items()}}
+    parsed = parse(tmp_path / "set", _rows(tmp_path, row))
+    assert parsed.annotations == {("0", "u"): "A"}
+    assert "'weird' is not known" in str(parsed.result.rejected)

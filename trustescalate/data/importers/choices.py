@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from trustescalate.data.importers.files import Unusable
+from trustescalate.data.importers.files import Unusable, from_text
 from trustescalate.records import Turn
 
 KEYS = ("choices", "options")
@@ -84,6 +84,7 @@ def listed_choices(value: Any) -> tuple[str, ...]:
     >>> listed_choices(["3", 4]), listed_choices({"text": ["3", "4"], "label": ["A", "B"]})
     (('3', '4'), ('3', '4'))
     """
+    value = _unpacked(value)
     if isinstance(value, dict):
         texts = value.get("text", value.get("choices"))
         if texts is None and value and all(len(str(key)) == 1 for key in value):
@@ -98,13 +99,18 @@ def listed_choices(value: Any) -> tuple[str, ...]:
     return tuple(texts) if is_text else ()
 
 
+def _unpacked(value: Any) -> Any:
+    """A field, or the JSON in the cell of a table."""
+    return from_text(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else value
+
+
 def given_letters(value: Any) -> tuple[str, ...]:
     """The letters or numbers that a field gives its choices, in their order; none where it gives no such.
 
     >>> given_letters({"text": ["3", "4"], "label": ["1", "2"]}), given_letters(["3", "4"])
     (('1', '2'), ())
     """
-    labels: Any = None
+    value, labels = _unpacked(value), None
     if isinstance(value, dict):
         labels = value.get("label")
         if not {"text", "choices"} & value.keys():

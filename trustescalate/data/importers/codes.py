@@ -27,8 +27,8 @@ PAIR_SPELLINGS: Mapping[str, Label] = {
     **dict.fromkeys(("[[b]]", "b>a", "b>>a", "model_2", "answer_2", "assistant_b", "second"), "B"),
     **dict.fromkeys((*TIES, "[[c]]", "a=b", "1.5"), TIE),
 }
-PASS, FAIL = ("1", "pass", "true", "yes", "correct"), ("0", "fail", "false", "no", "incorrect")
-EMPTY = ("", "nan", "none", "null", "n/a", "na")
+PASS, FAIL = ("1", "pass", "true", "yes", "y", "correct"), ("0", "fail", "false", "no", "n", "incorrect")
+EMPTY = ("", "nan", "none", "null", "n/a", "na", "<na>", "#n/a")
 FAILED = frozenset({"-1", "error", "invalid", "[invalid]", "unparsable", "parse_error", "failed", "refused"})
 """Spellings of a judge's verdict that could not be read."""
 SCALES = (

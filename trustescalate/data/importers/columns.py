@@ -45,7 +45,7 @@ LABEL = ("label", "winner", "preference", "human_label")
 ANNOTATOR = ("annotator", "annotator_id", "rater")
 GROUP = ("group", "group_id", "cluster")
 
-NO_NAME = frozenset(("", "nan", "none", "null"))
+NO_NAME = frozenset(("", "nan", "none", "null", "<na>", "#n/a"))
 """What tools write in an empty cell."""
 SOMEBODY = "annotator"
 
@@ -134,7 +134,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     layout = _Layout(
         task=task,
         table=table,
-        id=table.id or _first(ID, keys),
+        id=table.id or _first([name for name in ID if name != table.group], keys),
         prompt=prompt,
         responses=responses,
         group=table.group or _first(GROUP, keys),

@@ -180,8 +180,13 @@ def _fitting(records: Iterator[Taken], notes: Notes) -> Iterator[Taken]:
 def _misfit(taken: Plain | Found, task: Task) -> str | None:
     if isinstance(taken, Plain):
         responses, labels = taken.item["responses"], {label for _, label in taken.notes}
+        prompt = taken.item["prompt"]
+        asked = prompt if isinstance(prompt, str) else "".join(turn["content"] for turn in prompt)
     else:
         responses, labels = taken.item.responses, {note.label for note in taken.annotations}
+        asked = taken.item.prompt_text
+    if not asked.strip():
+        return "the prompt is empty"
     if len(responses) != task.responses:
         return f"it has {len(responses)} responses, a {task.kind} task needs {task.responses}"
     unknown = labels - {*task.annotation_labels}

@@ -28,6 +28,10 @@ BATCH = 100
 """Records that are best added at once. Many more of them alive keep the garbage collector busy."""
 AT_ONCE = 500
 """Keys per SELECT statement."""
+SAME_ID = (
+    "this id came before with other texts, or another group; where ids are of questions, "
+    "give their column as group in [import] of a file, --columns FILE"
+)
 MOST_JUDGES = 200
 MOST_DRAWS = 1000
 """Of a judge on an item."""
@@ -133,7 +137,7 @@ class ImportedSet:
         key, content = hash(item_id), _content(row, line)
         is_new = key not in known
         if known.setdefault(key, content) != content:
-            self.reject(Rejected(item_id, "item", "this id came before with other texts, or another group"))
+            self.reject(Rejected(item_id, "item", SAME_ID))
             return []
         keys = [key] if is_new else []
         if is_new:
@@ -225,6 +229,8 @@ def _together(rows: Sequence[Judgment]) -> Judgment:
 def _plain_record(found: Found) -> Plain:
     item = to_python(found.item)
     kept = {key: item[key] for key in ("reference", "group", "meta") if item[key]}
+    if not (item["group"] or "").strip():
+        kept.pop("group", None)
     return Plain(
         {"id": item["id"], "prompt": item["prompt"], "responses": item["responses"], **kept},
         [(note.annotator, note.label) for note in found.annotations],

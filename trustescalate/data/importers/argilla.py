@@ -12,7 +12,7 @@ from trustescalate.data.importers.base import Files, Format, Found, Notes, Reade
 from trustescalate.data.importers.codes import check_numbers
 from trustescalate.data.importers.columns import PROMPT, ColumnsFile
 from trustescalate.data.importers.fields import answer, has, name, text
-from trustescalate.data.importers.files import Foreign, Record, Unusable
+from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.names import QUESTIONS, SIDES, Names, names_of
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
@@ -52,6 +52,9 @@ def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Tak
         values = [_in(row, f"{names.label}.responses") for row in rows]
         labels = [value for each in values if isinstance(each, list) for value in each]
         check_numbers(names.task, labels, f"{file.path}: {names.label}.responses", names.spelled)
+        suggested = [_in(row, f"{names.label}.suggestion") for row in rows]
+        where = f"{file.path}: {names.label}.suggestion"
+        check_numbers(names.task, suggested, where, names.spelled, by_judge=True)
         yield from each(file, lambda row, names=names: _record(row, names))  # type: ignore[misc]
 
 
@@ -98,7 +101,7 @@ def _in(row: Any, key: str) -> Any:
     return row.get(key) if isinstance(row, dict) else None
 
 
-def _record(row: Any, names: Names) -> Iterator[Found]:
+def _record(row: Any, names: Names) -> Iterator[Taken]:
     item_id, question = name(row, names.id or "id"), names.label
     prompt = text(row, names.prompt or "")
     shown = tuple(answer(row, field) for field in names.responses)
@@ -109,7 +112,8 @@ def _record(row: Any, names: Names) -> Iterator[Found]:
     for value, user, status in zip(*columns, strict=True):
         label = SKIP if status == "discarded" else _label(value, names) if status == "submitted" else None
         if status == "submitted" and label is None:
-            raise Unusable(f"the label {str(value)[:40]!r} is not known; define it in [import] labels")
+            why = f"the label {str(value)[:40]!r} is not known; define it in [import] labels"
+            yield Rejected(item_id, f"{question}.responses", why)
         if label is not None and notes.setdefault(str(user), label) != label:
             raise Unusable(f"{user!r} gives two different labels")
     agent, suggested = row.get(f"{question}.suggestion.agent"), row.get(f"{question}.suggestion")

@@ -74,7 +74,7 @@ class Format:
 
 def each(
     file: Foreign,
-    read: Callable[[Any], Iterable[Found | Plain]],
+    read: Callable[[Any], Iterable[Taken]],
     records: Iterable[Record | Rejected] | None = None,
 ) -> Iterator[Taken]:
     """Read the records of a file one by one, by default all; unusable ones are rejected at their place."""

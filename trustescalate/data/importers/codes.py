@@ -27,8 +27,8 @@ PAIR_SPELLINGS: Mapping[str, Label] = {
     **dict.fromkeys(("[[b]]", "b>a", "b>>a", "model_2", "answer_2", "assistant_b", "second"), "B"),
     **dict.fromkeys((*TIES, "[[c]]", "a=b", "1.5"), TIE),
 }
-PASS, FAIL = ("1", "pass", "true", "yes", "correct"), ("0", "fail", "false", "no", "incorrect")
-EMPTY = ("", "nan", "none", "null", "n/a", "na")
+PASS, FAIL = ("1", "pass", "true", "yes", "y", "correct"), ("0", "fail", "false", "no", "n", "incorrect")
+EMPTY = ("", "nan", "none", "null", "n/a", "na", "<na>", "#n/a")
 FAILED = frozenset({"-1", "error", "invalid", "[invalid]", "unparsable", "parse_error", "failed", "refused"})
 """Spellings of a judge's verdict that could not be read."""
 SCALES = (
@@ -113,7 +113,7 @@ def known_codes(
     defined = {name: label for key, label in given.items() for name in (key.casefold(), spelling(key))}
     pairs = task.kind is TaskKind.PAIRWISE
     numbers = {code for code in counts if is_number(code) and code not in own}
-    if by_judge and not (pairs and ("0" in numbers or numbers == {"-1", "1"})):
+    if by_judge and numbers != {"-1", "1"} and not (pairs and "0" in numbers):
         numbers.discard("-1")
     coded = numbers | (counts.keys() & {"true", "false"} if pairs else set())
     known = {**usual_codes(task), **own}
@@ -137,7 +137,9 @@ def known_codes(
     return known
 
 
-def check_numbers(task: Task, codes: Iterable[Any], where: str, spelled: Mapping[str, Label]) -> None:
+def check_numbers(
+    task: Task, codes: Iterable[Any], where: str, spelled: Mapping[str, Label], *, by_judge: bool = False
+) -> None:
     """Raise DataError where a tool's labels are numbers without a plain meaning; `spelled` has all known."""
     counts, usual = Counter[str](), usual_codes(task)
     for code in codes:
@@ -149,7 +151,7 @@ def check_numbers(task: Task, codes: Iterable[Any], where: str, spelled: Mapping
         if label != usual.get(code) and code != label.casefold()
     }
     how = f'say it in a file, --columns FILE, with [task] kind = "{task.kind}", and in [import]'
-    known_codes(task, counts, defined, where=where, how=how)
+    known_codes(task, counts, defined, where=where, by_judge=by_judge, how=how)
 
 
 def are_grades(values: Iterable[Any]) -> bool:
@@ -236,10 +238,12 @@ def _question(
     readings = readings or [{code: defined.get(code, "...") for code in codes}]
     lines = [", ".join(f"{_quoted(code)} = {_quoted(each[code])}" for code in codes) for each in readings]
     answers = ", or ".join(f"labels = {{ {line} }}" for line in lines)
+    is_name = task.kind is TaskKind.PAIRWISE and not all(map(is_number, codes))
     why = "which [import] labels does not define all" if defined else "which can mean different things"
     return DataError(
         [f"{where} holds {_listed(counts, codes)}, {why}; no row was taken"],
-        f"{how}: {answers}; the labels are " + ", ".join(task.annotation_labels),
+        f"{how}: {answers}; the labels are {', '.join(task.annotation_labels)}"
+        + ("; but a model's name has no side: write the side of each row" if is_name else ""),
     )
 
 

@@ -16,7 +16,7 @@ from trustescalate.config.base import Table
 from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
-from trustescalate.data.importers.choices import listed_choices, with_choices
+from trustescalate.data.importers.choices import given_letters, listed_choices, with_choices
 from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
 from trustescalate.data.importers.fields import turns
 from trustescalate.data.importers.files import Foreign, Unusable
@@ -24,6 +24,7 @@ from trustescalate.data.importers.preferences import mark
 from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
+from trustescalate.data.importers.winners import Winners, models_of, sided, winners
 from trustescalate.errors import DataError
 from trustescalate.records import Label, Task, TaskKind, Turn
 
@@ -44,7 +45,7 @@ LABEL = ("label", "winner", "preference", "human_label")
 ANNOTATOR = ("annotator", "annotator_id", "rater")
 GROUP = ("group", "group_id", "cluster")
 
-NO_NAME = frozenset(("", "nan", "none", "null"))
+NO_NAME = frozenset(("", "nan", "none", "null", "<na>", "#n/a"))
 """What tools write in an empty cell."""
 SOMEBODY = "annotator"
 
@@ -77,6 +78,8 @@ class _Layout:
     logarithms: frozenset[str]
     choices: str | None
     inner: tuple[str, ...]
+    models: tuple[str, str] | None
+    winners: Winners
 
 
 def fits(file: Foreign) -> bool:
@@ -121,10 +124,17 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     label = table.label or (None if table.annotators else _first(LABEL, keys))
     task = _task(file, given, len(responses), label, survey, notes)
     shares = label_columns(task, table.probabilities, keys)
+    models = models_of(keys) if task.kind is TaskKind.PAIRWISE else None
+    verdicts = {column for column in (label, *table.annotators.values(), *table.judges.values()) if column}
+    won = winners(file, verdicts, models, table.labels) if models else {}
+    for column, codes in won.items():
+        notes.assume(f"column {column!r} names the model that won: its side is that of the row")
+        for code in codes:
+            del survey.counts[column][code]
     layout = _Layout(
         task=task,
         table=table,
-        id=table.id or _first(ID, keys),
+        id=table.id or _first([name for name in ID if name != table.group], keys),
         prompt=prompt,
         responses=responses,
         group=table.group or _first(GROUP, keys),
@@ -135,11 +145,17 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
         inner=tuple(sorted(inner)),
+        models=models,
+        winners=won,
     )
     if table.forward_fill and layout.group is None:
         raise DataError([f"{file.path}: [import] forward_fill goes with a group"], "name its column: group")
     _note_assumptions(layout, notes)
     read = {layout.id, prompt, *responses, layout.group, label, layout.annotator, layout.choices}
+    read |= {
+        *(models if won and models else ()),
+        *(column for each in shares.values() for column in each.values()),
+    }
     notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
     notes.task = task
     return layout
@@ -289,7 +305,7 @@ def _shower(layout: _Layout) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
                 shown = tuple([_texts(row, column, column != layout.prompt) for column in texts])
                 break
         if choices_at and (choices := listed_choices(row.get(choices_at))):
-            shown = (_prompt_with(shown[0], choices), *shown[1:])
+            shown = (_prompt_with(shown[0], choices, given_letters(row.get(choices_at))), *shown[1:])
         return shown
 
     return show
@@ -299,7 +315,8 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
     """Make a function that unescapes cells, reads nested fields, and fills values forward."""
     inner, group = layout.inner, layout.group
     fill, escaped = layout.table.forward_fill, layout.table.escaped_formulas
-    if not inner and not fill and not escaped:
+    models, won = layout.models, layout.winners
+    if not inner and not fill and not escaped and not won:
         return None
     before: dict[str, Any] = {}
 
@@ -311,7 +328,7 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
         if group is not None and _name(row.get(group)) and row.get(group) == before.get(group):
             row |= {column: before.get(column) for column in fill if not cell_text(row.get(column))}
         before = row
-        return row
+        return sided(row, won, models) if models and won else row
 
     return prepare
 
@@ -350,10 +367,10 @@ def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     return value
 
 
-def _prompt_with(prompt: Any, choices: tuple[str, ...]) -> Any:
+def _prompt_with(prompt: Any, choices: tuple[str, ...], letters: tuple[str, ...]) -> Any:
     if isinstance(prompt, str):
-        return with_choices(prompt, choices)
-    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices)
+        return with_choices(prompt, choices, given=letters)
+    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices, given=letters)
     return [{"role": turn.role, "content": turn.content} for turn in talk if isinstance(turn, Turn)]
 
 

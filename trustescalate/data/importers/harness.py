@@ -81,7 +81,9 @@ def mark(*texts: Any) -> str:
 def _read_promptfoo(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = BINARY
     notes.assume(CHECKS)
-    notes.assume("a rubric is a judge by its metric's name; repeats of a test are further votes")
+    notes.assume(
+        "a rubric is a judge by its metric's name, or its type and place; repeats of a test are further votes"
+    )
     for file in files["table"]:
         raise DataError(
             [f"{file.path}: promptfoo's CSV rounds scores and repeats columns"], "give results.json instead"
@@ -125,11 +127,11 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
     item_id = f"{head}{group}|{model}|{mark(prompt, output)}"
     item = Item(item_id, prompt, (output,), None, group, {"model": model})
     grading = row.get("gradingResult")
-    parts = grading.get("componentResults") if isinstance(grading, dict) else None
     votes, labels = [], []
-    for part in parts if isinstance(parts, list) else []:
-        asked = part.get("assertion") if isinstance(part, dict) else None
-        if not isinstance(asked, dict):  # a part of an assert-set has no judge
+    rubrics: dict[str, list[Any]] = defaultdict(list)
+    for part in _components(grading if isinstance(grading, dict) else {}):
+        asked = part.get("assertion")
+        if not isinstance(asked, dict):  # a set of assertions is no judge
             continue
         label = decided(part.get("pass"))
         if asked.get("type") == "human":
@@ -140,11 +142,30 @@ def _promptfoo_row(row: Any, gathered: Gathered) -> tuple[Found, ...]:
             continue
         metric = asked.get("metric")
         judge = text(asked, "type") + (f" {metric}" if isinstance(metric, str) and metric else "")
+        if asked.get("value") not in rubrics[judge]:
+            rubrics[judge].append(asked.get("value"))
+        place = rubrics[judge].index(asked.get("value"))
+        judge += f" {place + 1}" if place and not metric else ""
         meta = part.get("metadata")
-        failed = isinstance(meta, dict) and bool(meta.get("graderError"))
+        errors = [meta.get(key) for key in ("graderError", "error")] if isinstance(meta, dict) else []
+        failed = any((part.get("error"), *errors))
         votes.append((judge, verdict(None if failed else label, raw=part.get("reason"))))
     gathered.add(item, votes, labels)
     return ()
+
+
+def _components(grading: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was graded by itself: the parts of a grading, also those of a set; without any, the grading."""
+    parts = grading.get("componentResults")
+    parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    if not parts:
+        yield grading
+    for part in parts:
+        inner = part.get("componentResults")
+        if not isinstance(inner, list) or not inner:
+            yield part
+        elif not any(each in parts for each in inner):  # else the parts of the set stand beside it
+            yield from _components(part)
 
 
 # ── DeepEval ───────────────────────────────────────────────────────────────────────────────────────

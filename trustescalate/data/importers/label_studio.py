@@ -70,6 +70,9 @@ def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Tak
             notes.task = names.task
             choices = _choices(_all_results(values), names)
             check_numbers(names.task, choices, str(file.path), names.spelled)
+            results = [each for value in values for one in _predictions(value) for each in _results(one)]
+            predicted = _choices(results, names)
+            check_numbers(names.task, predicted, f"{file.path}: predictions", names.spelled, by_judge=True)
             _say(values, names, notes)
             for record in records:
                 if isinstance(record, Rejected):
@@ -360,10 +363,9 @@ def _judgments(
     value: Mapping[str, Any], item_id: str, swapped: bool | None, names: Names
 ) -> Iterator[Judgment]:
     """One vote per judge. A prediction is repeated at each annotation; two different ones are a conflict."""
-    shown = [one.get("prediction") for one in listed(value.get("annotations")) if isinstance(one, dict)]
     votes_of: dict[str, list[Vote]] = defaultdict(list)
-    for one in (*shown, *listed(value.get("predictions"))):
-        if isinstance(one, dict) and listed(one.get("result")):
+    for one in _predictions(value):
+        if listed(one.get("result")):
             model = one.get("model_version")
             vote = _vote(one, swapped, names)
             votes = votes_of[model if isinstance(model, str) and model.strip() else SOMEONE]
@@ -372,6 +374,13 @@ def _judgments(
     for judge, votes in votes_of.items():
         vote = votes[0] if len(votes) == 1 else verdict(None, order=order, why="conflict")
         yield judged(item_id, judge, [vote])
+
+
+def _predictions(value: Any) -> list[Mapping[str, Any]]:
+    """The predictions of a task, those that its annotations repeat first."""
+    task = value if isinstance(value, dict) else {}
+    shown = [one.get("prediction") for one in listed(task.get("annotations")) if isinstance(one, dict)]
+    return [one for one in (*shown, *listed(task.get("predictions"))) if isinstance(one, dict)]
 
 
 def _same(one: Vote, other: Vote) -> bool:

@@ -21,6 +21,7 @@ from trustescalate.records import Item, Turn, Vote
 
 ROW = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
 HASHES = {"doc_hash", "prompt_hash", "target_hash"}
+NO_METRICS = re.compile(r"seed|i?d?index|idx|fold|n_\w+|num_\w+|\w*(?:_id|_idx|tokens|_len|length|time)")
 """The fields of a sample; in rows without a list of metrics, every other number is one."""
 NO_FILTER = "none"
 INVALID = "[invalid]"
@@ -32,7 +33,10 @@ Prompt = str | tuple[Turn, ...]
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     notes.task = BINARY
     notes.assume(CHECKS)
-    notes.assume("an item is a document under one filter; of choices, the likeliest is the response")
+    notes.assume(
+        "an item is a document under one filter; of choices, the likeliest is the response, and an acc_norm "
+        "that differs from acc is of another choice: a failed vote"
+    )
     samples = files["samples"]
     for file in samples:
         grades = _grades(file)
@@ -75,7 +79,8 @@ def _sample(row: Any, before: str, grades: Collection[str]) -> Found:
         prompt, response = _prompt(asked[0][0]), _reply(row)
     item_id = f"{document}|{kept}"
     votes = [
-        judged(item_id, metric, [_verdict(row, metric, metric not in grades)]) for metric in _metrics(row)
+        judged(item_id, metric, [_verdict(row, metric, metric not in grades and not _is_other(row, metric))])
+        for metric in _metrics(row)
     ]
     return Found(Item(item_id, prompt, (response,), target, document, meta), (), tuple(votes))
 
@@ -140,7 +145,11 @@ def _reply(row: Mapping[str, Any]) -> str:
         if kept is None:
             raise Unusable(f"resps hold {kind_of(drawn[0] if drawn else None)}, not what the model said")
         return kept
-    return next((draw for draw in texts if kept and kept in draw), texts[0])
+    if not kept or not kept.strip():
+        return texts[0]
+    whole = re.compile(rf"(?<!\w){re.escape(kept.strip())}(?!\w)")
+    equal = [draw for draw in texts if draw.strip() == kept.strip()]
+    return next(iter(equal or [draw for draw in texts if whole.search(draw)]), texts[0])
 
 
 def _verdict(row: Mapping[str, Any], metric: str, is_verdict: bool) -> Vote:
@@ -151,12 +160,19 @@ def _verdict(row: Mapping[str, Any], metric: str, is_verdict: bool) -> Vote:
     return verdict(label, raw=str(value if value is not None else "")[:200])
 
 
+def _is_other(row: Mapping[str, Any], metric: str) -> bool:
+    """Whether a normalised accuracy is that of another choice than the likeliest, which is shown."""
+    return metric == "acc_norm" and "acc" in row and row["acc"] != row.get(metric)
+
+
 def _metrics(row: Mapping[str, Any]) -> list[str]:
     listed = row.get("metrics")
     if isinstance(listed, list):
         return [metric for metric in dict.fromkeys(map(str, listed)) if metric.strip()]
     return [
-        key for key, value in row.items() if key not in ROW | HASHES and isinstance(value, bool | int | float)
+        key
+        for key, value in row.items()
+        if key not in ROW | HASHES and isinstance(value, bool | int | float) and not NO_METRICS.fullmatch(key)
     ]
 
 

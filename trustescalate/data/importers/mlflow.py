@@ -9,19 +9,30 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
-from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Reader, Taken, each
 from trustescalate.data.importers.codes import are_grades, no_verdicts
+from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.fields import answer, get, has, text
 from trustescalate.data.importers.files import Foreign, Record, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
-from trustescalate.records import Item, Label
+from trustescalate.errors import DataError
+from trustescalate.records import Item, Label, Vote
 
 INPUTS = "mlflow.spanInputs"
 YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
+    return _read_named(files, notes, None)
+
+
+def _named(given: ColumnsFile) -> Reader:
+    """A reader of traces with the assessment that the user named as the label."""
+    return lambda files, notes: _read_named(files, notes, given.columns.label)
+
+
+def _read_named(files: Files, notes: Notes, label: str | None) -> Iterator[Taken]:
     notes.task = BINARY
     notes.assume(CHECKS)
     notes.assume(
@@ -29,14 +40,23 @@ def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     )
     for file in files["traces"]:
         values: dict[str, list[Any]] = defaultdict(list)
+        asked = set()
         for record in file.records():
             for one in _assessments(record.value) if isinstance(record, Record) else ():
+                source = one.get("source")
+                if isinstance(source, dict) and source.get("source_type") == "HUMAN" and "feedback" in one:
+                    asked.add(str(one.get("assessment_name")))
                 if isinstance(one.get("feedback"), dict):
                     values[str(one.get("assessment_name"))].append(one["feedback"].get("value"))
         grades = frozenset(name for name, each in values.items() if are_grades(each))
         if grades:
             notes.assume(no_verdicts(sorted(grades)))
-        yield from each(file, partial(_trace, grades=grades))
+        if label not in asked if label else len(asked) > 1:
+            raise DataError(
+                [f"{file.path}: people assessed {', '.join(map(repr, sorted(asked)))}, and one is the label"],
+                f"name it: --columns FILE with [import] label = {min(asked, default='correct')!r}",
+            )
+        yield from each(file, partial(_trace, grades=grades, asked=label or next(iter(asked), None)))
 
 
 def _assessments(row: Any) -> list[dict[str, Any]]:
@@ -45,13 +65,13 @@ def _assessments(row: Any) -> list[dict[str, Any]]:
     return [one for one in assessments if isinstance(one, dict)] if isinstance(assessments, list) else []
 
 
-def _trace(row: Any, grades: Collection[str]) -> Iterator[Found]:
+def _trace(row: Any, grades: Collection[str], asked: str | None) -> Iterator[Found]:
     trace = text(row, "info", "trace_id")
     prompt, response = (
         _content(row, *where)
         for where in ((INPUTS, "request_preview"), ("mlflow.spanOutputs", "response_preview"))
     )
-    votes: dict[str, Any] = {}
+    votes: dict[str, list[Vote]] = defaultdict(list)
     notes: dict[str, Label] = {}
     references = []
     for one in _assessments(row):
@@ -65,19 +85,24 @@ def _trace(row: Any, grades: Collection[str]) -> Iterator[Found]:
         feedback = get(one, "feedback")
         failed = not isinstance(feedback, dict) or bool(feedback.get("error"))
         label = None if failed else _label(feedback.get("value"))
-        if str(one.get("assessment_name")) in grades and type(feedback.get("value")) in (int, float):
+        if (
+            not failed
+            and str(one.get("assessment_name")) in grades
+            and type(feedback.get("value")) in (int, float)
+        ):
             label = None
         if kind == "HUMAN":
-            if label is not None and notes.setdefault(who, label) != label:
+            is_label = str(one.get("assessment_name")) == asked
+            if is_label and label is not None and notes.setdefault(who, label) != label:
                 raise Unusable(f"{who!r} gives two different labels")
         else:
             judge = f"{text(one, 'assessment_name')} {who}"
-            votes[judge] = verdict(label, raw=one.get("rationale"))
+            votes[judge].append(verdict(label, raw=one.get("rationale"), member=len(votes[judge])))
     item = Item(trace, prompt, (response,), references[0] if references else None)
     yield Found(
         item,
         annotate(trace, notes),
-        tuple(judged(trace, judge, [vote]) for judge, vote in votes.items()),
+        tuple(judged(trace, judge, own) for judge, own in votes.items()),
     )
 
 
@@ -115,4 +140,6 @@ def _is_trace(file: Foreign) -> bool:
     )
 
 
-MLFLOW = Format("mlflow", "MLflow traces with assessments", {"traces": _is_trace}, ("traces",), _read)
+MLFLOW = Format(
+    "mlflow", "MLflow traces with assessments", {"traces": _is_trace}, ("traces",), _read, named=_named
+)

@@ -1,6 +1,7 @@
 """Look through all rows of a table once, before any is taken: its columns, and the codes in some of them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from trustescalate.records import Label
 
 MOST_KEYS = 10_000
 """Names of columns that are looked at, in rows that each have their own."""
+LOGARITHM = re.compile(r"log|(?:^|[^a-z])(?:lp|nll)(?:$|[^a-z])", re.IGNORECASE)
+"""In the name of a column: it holds logarithms."""
 
 
 class Survey:
@@ -42,13 +45,14 @@ class Survey:
     def logarithmic(self, file: Foreign, shares: Mapping[str, Mapping[Label, str]]) -> frozenset[str]:
         """The judges whose columns hold logarithms. Raises DataError where that is not plain."""
         columns = {column for by_label in shares.values() for column in by_label.values()}
-        below, above = Counter[str](), Counter[str]()
+        below, above, filled = Counter[str](), Counter[str](), Counter[str]()
         for record in file.records() if columns else ():
             row: Any = None if isinstance(record, Rejected) else record.value
             for column in columns if isinstance(row, dict) else ():
                 value = number_of(row[column] if column in row else inside(row, column))
                 below[column] += value < 0
                 above[column] += value > 0
+                filled[column] += not math.isnan(value)
         judges = set()
         for judge, by_label in shares.items():
             negative, positive = (sum(count[each] for each in by_label.values()) for count in (below, above))
@@ -56,6 +60,17 @@ class Survey:
                 raise DataError(
                     [f"{file.path}: {', '.join(by_label.values())} hold numbers above and below 0"],
                     "no row was taken: give all as probabilities, from 0 to 1, or as log-probabilities",
+                )
+            logs = [column for column in by_label.values() if LOGARITHM.search(column)]
+            if positive > negative and logs:
+                raise DataError(
+                    [f"{file.path}: {', '.join(logs)} hold numbers above 0, which no log-probability is"],
+                    "no row was taken: negate them if they are losses, or name the columns as probabilities",
+                )
+            if logs and not negative and any(filled[column] for column in logs):
+                raise DataError(
+                    [f"{file.path}: {', '.join(logs)} hold 0 alone, a probability or a logarithm"],
+                    "no row was taken: give probabilities, from 0 to 1, in a column whose name says so",
                 )
             if negative > positive:
                 judges.add(judge)

@@ -9,6 +9,8 @@ import re
 _WHOSE = r"(?:the )?(?:llm|ai)?[ -]?(?:grader|grading|judge|evaluator|evaluation|rubric)(?: llm| model)?"
 _WHAT = r"(?:a |an |the |any )?(?:valid )?(?:grade|score|verdict|rating|decision|judge?ment)"
 _CANNOT = r"(?:error:? )?(?:could not|couldn't|cannot|can't|unable to|failed to)"
+_GRADER = r"(?:the )?(?:llm |ai |model )?(?:judge|grader|evaluator|scorer)"
+_REPLY = r"(?:response|output|reply|grade|verdict|answer)"
 _ERROR = r"(?:error:? )?(?:\w+\.)*"
 SENTENCES = (
     ("none", rf"{_WHAT} (?:was )?not found|no {_WHAT} (?:was |could be )?found"),
@@ -23,12 +25,45 @@ SENTENCES = (
         "malformed",
         r"(?:invalid|malformed) (?:judge|grader|llm|rubric) (?:resp|out|re)",
     ),
+    (
+        "malformed",
+        r"expecting (?:value|property name)\b|"
+        r"(?:llm[- ]proposed|model[- ]graded?)\b.* (?:malformed|not in json)",
+    ),
+    (
+        "malformed",
+        rf"model[- ]grader .*malformed|{_GRADER}(?:'s)? {_REPLY} (?:could not|did not|was not|is not)",
+    ),
+    ("malformed", r"(?:unpars\w+ (?:output|response|reply)|pars(?:e|ing) (?:error|failure))\W*(?:$|:)"),
+    ("malformed", r"invalid option: ?\W?\w?\W*$"),
+    (
+        "none",
+        rf"(?:{_CANNOT} get |got )?(?:an? )?(?:empty|(?:in)?valid|no|malformed) "
+        rf"{_REPLY} (?:from|by) {_GRADER}",
+    ),
+    ("none", rf"(?:{_GRADER}|model) (?:returned|gave|produced) no (?:grade|verdict)"),
+    (
+        "none",
+        rf"(?:{_GRADER}|(?:the )?model) did not (?:return|give|produce) "
+        r"(?:an?y? )?(?:valid )?(?:grade|verdict)",
+    ),
+    ("none", r"n/a\W*$|(?:grading|scoring) (?:was )?skipped"),
+    ("refused", r"content (?:filter|policy) (?:triggered|violation)\W*(?:$|:)"),
+    ("rate_limited", r"error code: 429"),
+    ("server_error", r"error code: \d{3}|max(?:imum)? retries exceeded|remote grading failed"),
+    (
+        "server_error",
+        r"could not perform (?:\w+ )?grading|error (?:during|while) (?:grading|judging|scoring)",
+    ),
+    ("server_error", r"rubric evaluation error"),
+    ("timeout", r"(?-i:(?:\w+\.)*[A-Z]\w*Timeout)\s*(?:$|[:(])"),
     ("rate_limited", rf"{_ERROR}(?:ratelimiterror|rate limit (?:exceeded|reached|error)|(?:http )?429\b)"),
     ("timeout", rf"{_ERROR}(?:(?:the )?(?:request|grader|judge) timed out|timeout(?: ?error)?(?:$|:))"),
     ("server_error", r"(?:[\w-]+ )?api (?:call |request )?error(?:\W*$|[:(]| \d|\. )|\$error\$"),
     ("server_error", rf"{_ERROR}(?:internal server error|service unavailable|connection error)"),
     ("server_error", rf"{_ERROR}(?:http )?(?:error )?5\d\d (?:error|internal|bad gateway|service)"),
     ("server_error", rf"{_ERROR}(?:api|internalserver|serviceunavailable|authentication)\w*error\b"),
+    ("server_error", r"(?-i:(?:\w+\.)*(?:[A-Z]\w+Error|[A-Z]?\w*Exception))\s*(?:$|[:(])"),
     ("server_error", rf"{_WHOSE} (?:error|failed|crashed|unavailable)(?:$|[:.])"),
 )
 """The failure of a vote, and how the sentences about it begin."""

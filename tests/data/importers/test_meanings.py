@@ -314,3 +314,11 @@ def test_an_unknown_label_of_one_person_leaves_the_labels_of_others(tmp_path: Pa
     parsed = parse(tmp_path / "set", _rows(tmp_path, row))
     assert parsed.annotations == {("0", "u"): "A"}
     assert "'weird' is not known" in str(parsed.result.rejected)
+
+
+def test_the_targets_of_a_sample_are_its_reference(tmp_path: Path) -> None:
+    sample = {"id": 1, "epoch": 1, "input": "Q?", "target": ["Paris", "City of Paris"]}
+    log = {"eval": {}, "status": "success", "plan": {}}
+    rows = [{**sample, "output": {"completion": "Paris"}, "scores": {"g": {"value": "C"}}}]
+    parsed = parse(tmp_path / "set", _document(tmp_path, {**log, "samples": rows}))
+    assert parsed.items["1|epoch1"].reference == "Paris\nCity of Paris"

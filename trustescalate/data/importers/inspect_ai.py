@@ -112,6 +112,8 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str], grades: Collecti
     sample_id, epoch = name(sample, "id"), name(sample, "epoch")
     item_id = f"{sample_id}|epoch{epoch}"
     target = sample.get("target")
+    if isinstance(target, list) and all(isinstance(each, str) for each in target):
+        target = "\n".join(target)  # any of them is right
     reference = target if isinstance(target, str) and target.strip() else None
     response = _completion(sample)
     item = Item(item_id, _asked(sample), (response,), reference, sample_id)

@@ -337,3 +337,14 @@ def test_a_header_that_cannot_be_read_is_the_last_run(tmp_path: Path) -> None:
     (old.path / "run.json").write_bytes(b"{")
     with pytest.raises(DataError, match=r"run\.json: not valid JSON"):
         find_run(tmp_path)
+
+
+def test_a_path_of_another_projects_run_is_no_run_of_this_one(tmp_path: Path) -> None:
+    name = create(tmp_path / "mine").path.name
+    shutil.copytree(tmp_path / "mine", tmp_path / "theirs")
+    mine = tmp_path / "mine"
+    for good in (name, f"{name}/", f"runs/{name}", str(mine / "runs" / name)):
+        assert find_run(mine, good).path == mine / "runs" / name
+    for path in (tmp_path / "theirs" / "runs" / name, tmp_path / "gone" / name, f"../theirs/runs/{name}"):
+        with pytest.raises(UsageError, match="is no run of"):
+            find_run(mine, str(path))

@@ -276,7 +276,8 @@ def _number(path: Path) -> float:
 def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
     """Open a run by its id, the path of its folder, or "latest": the last one that was created.
 
-    Raises NotMeasurable without any run, UsageError for an unknown one or an empty id.
+    Raises NotMeasurable without any run, UsageError for an unknown one, an empty id, or the path of a run of
+    another project.
     """
     if not run_id.strip():
         raise UsageError("the run's id is empty", 'give the id of a run, or "latest"')
@@ -286,6 +287,11 @@ def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
     name = known[-1] if run_id == "latest" else Path(run_id).name
     if name not in known:
         raise UsageError(f"there is no run {run_id!r}", f"the last ones are {', '.join(known[-3:])}")
+    given = Path(run_id)
+    if run_id != "latest" and given != Path(name):
+        path = given if given.exists() else folder / given
+        if path.resolve() != run_path(folder, name).resolve():
+            raise UsageError(f"{run_id}: is no run of {folder.resolve()}", "give --config of its project")
     return RunFolder.open(run_path(folder, name))
 
 

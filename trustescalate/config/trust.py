@@ -63,8 +63,8 @@ class Named(NamedTuple):
 def needs_trust(config: Config) -> tuple[Named, ...]:
     """What the configuration names that a user should know of: variables, hosts, files and code.
 
-    An `api_key_env` whose name is not that of the host's provider or of an own API key, a host that is neither
-    this machine nor a provider's default, a path that leads out of the folder, and every function.
+    An `api_key_env` whose name is not that of the host's provider or of an own API key, a host that is
+    neither this machine nor a provider's default, a path that leads out of the folder, and every function.
 
     >>> from trustescalate.config.file import parse_config
     >>> judge = {"name": "a", "backend": "openai", "model": "m", "api_key_env": "HOME"}

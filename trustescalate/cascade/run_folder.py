@@ -7,8 +7,9 @@ are derived again from the votes (`verification`), and the rows of a complete ru
 import hashlib
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -35,6 +36,7 @@ from trustescalate.records.jsonl import (
     write_atomically,
     write_rows,
 )
+from trustescalate.records.task import Json
 
 SCHEMA = 2
 RUNS = "runs"
@@ -87,6 +89,8 @@ class RunFolder:
             raise DataError([f"{file}: id is {header.id!r}, and the folder is {path.name!r}"], EDITED)
         if header.id != run_id_of(header):
             raise DataError([f"{file}: was changed after the run began: the id no longer fits"], EDITED)
+        if problem := _unusable(header):
+            raise DataError([f"{file}: {problem}"], EDITED)
         return cls(path, header)
 
     def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
@@ -229,6 +233,35 @@ def to_ask_again(run: Run) -> frozenset[str]:
         if row.label is None
         and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedJudge:
+    name: str
+    backend: str
+    price: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedConfig:
+    """What is read of a recorded configuration; other keys are only compared."""
+
+    judges: tuple[_RecordedJudge, ...]
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+
+def _unusable(header: RunHeader) -> str:
+    """State what of a header can be no run's; empty where nothing is."""
+    try:
+        if datetime.fromisoformat(header.created).tzinfo is None:
+            return f"created = {header.created!r} has no time zone"
+    except ValueError:
+        return f"created = {header.created!r} is no time"
+    try:
+        decode(encode(header.config), _RecordedConfig)
+    except ValueError as error:
+        return f"config: {error}"
+    return ""
 
 
 def _count_lines(path: Path) -> int:

@@ -369,3 +369,14 @@ def test_a_header_with_a_fitting_id_and_no_runs_values_is_an_error(
     header = replace(create(tmp_path).header, **change)
     with pytest.raises(DataError, match=word):
         RunFolder.open(RunFolder.create(tmp_path, header, ITEMS).path)
+
+
+def test_a_run_that_was_replaced_by_a_link_is_named_as_a_link(tmp_path: Path) -> None:
+    path = create(tmp_path).path
+    with recorded_attempt(tmp_path / "runs", lambda: "now", "run", after=1) as attempt:
+        attempt.run = path.name
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+    for find in (find_attempted, lambda folder: find_run(folder, path.name)):
+        with pytest.raises(UsageError, match="is a link, and no run"):
+            find(tmp_path)

@@ -315,6 +315,8 @@ def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
     if not run_id.strip():
         raise UsageError("the run's id is empty", 'give the id of a run, or "latest"')
     known = run_ids(folder)
+    if run_id != "latest":
+        _must_be_no_link(folder, Path(run_id).name)
     if not known:
         raise NotMeasurable("there is no run yet", "`trustescalate run` creates one")
     name = known[-1] if run_id == "latest" else Path(run_id).name
@@ -326,6 +328,12 @@ def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
         if path.resolve() != run_path(folder, name).resolve():
             raise UsageError(f"{run_id}: is no run of {folder.resolve()}", "give --config of its project")
     return RunFolder.open(run_path(folder, name))
+
+
+def _must_be_no_link(folder: Path, name: str) -> None:
+    path = run_path(folder, name)
+    if name and path.is_symlink():
+        raise UsageError(f"{path}: is a link, and no run", "replace it by the folder of the run itself")
 
 
 def find_attempted(folder: Path) -> RunFolder:
@@ -342,6 +350,7 @@ def find_attempted(folder: Path) -> RunFolder:
         if attempted.event == "ended" or resumed.header.status != "complete":
             return resumed
     elif attempted.event == "ended":
+        _must_be_no_link(folder, attempted.run)
         message = f"the last run, {attempted.run}, is not in {folder / RUNS}"
         raise NotMeasurable(message, "run again, or name a run")
     if known:

@@ -17,6 +17,7 @@ from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.templates import shipped
 from trustescalate.project import Project
 from trustescalate.records import Run
+from trustescalate.report.gate import why_stale
 
 MORE = """
 [[judges]]
@@ -186,3 +187,13 @@ def test_another_order_of_the_judges_is_stale(made: tuple[Path, Run], tmp_path: 
     config.write_text("[[judges]]\n".join([head, worded, small]))
     (check,) = [check for check in Project.open(config).gate()[0].checks if check.status != "pass"]
     assert "the order of the judges was changed after this run" in check.observed
+
+
+@pytest.mark.slow
+def test_an_exchanged_judge_is_named(made: tuple[Path, Run], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made[0].parent, folder)
+    config = folder / "trustescalate.toml"
+    config.write_text(config.read_text().replace('name = "worded"', 'name = "other"'))
+    why = why_stale(Project.open(config).config, made[1])
+    assert why == "judge worded was removed after this run; judge other was added after this run"

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def create(folder: Path, number: int = 1) -> RunFolder:
         "running",
         "2026-01-02T03:04:05Z",
         "run",
-        {},
+        {"judges": []},
         certificate(),
         items_digest(ITEMS),
         5,
@@ -337,3 +338,45 @@ def test_a_header_that_cannot_be_read_is_the_last_run(tmp_path: Path) -> None:
     (old.path / "run.json").write_bytes(b"{")
     with pytest.raises(DataError, match=r"run\.json: not valid JSON"):
         find_run(tmp_path)
+
+
+def test_a_path_of_another_projects_run_is_no_run_of_this_one(tmp_path: Path) -> None:
+    name = create(tmp_path / "mine").path.name
+    shutil.copytree(tmp_path / "mine", tmp_path / "theirs")
+    mine = tmp_path / "mine"
+    for good in (name, f"{name}/", f"runs/{name}", str(mine / "runs" / name)):
+        assert find_run(mine, good).path == mine / "runs" / name
+    for path in (tmp_path / "theirs" / "runs" / name, tmp_path / "gone" / name, f"../theirs/runs/{name}"):
+        with pytest.raises(UsageError, match="is no run of"):
+            find_run(mine, str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"created": "yesterday"}, "'yesterday' is no time"),
+        ({"created": "2026-01-02T03:04:05"}, "has no time zone"),
+        ({"config": {}}, "config"),
+        ({"config": {"judges": [{}]}}, "config"),
+        ({"config": {"judges": "x"}}, "config"),
+        ({"config": {"judges": [{"name": "a", "backend": "openai", "price": "x"}]}}, "config"),
+        ({"config": {"judges": [], "data": "x"}}, "config"),
+    ],
+)
+def test_a_header_with_a_fitting_id_and_no_runs_values_is_an_error(
+    tmp_path: Path, change: dict[str, Any], word: str
+) -> None:
+    header = replace(create(tmp_path).header, **change)
+    with pytest.raises(DataError, match=word):
+        RunFolder.open(RunFolder.create(tmp_path, header, ITEMS).path)
+
+
+def test_a_run_that_was_replaced_by_a_link_is_named_as_a_link(tmp_path: Path) -> None:
+    path = create(tmp_path).path
+    with recorded_attempt(tmp_path / "runs", lambda: "now", "run", after=1) as attempt:
+        attempt.run = path.name
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+    for find in (find_attempted, lambda folder: find_run(folder, path.name)):
+        with pytest.raises(UsageError, match="is a link, and no run"):
+            find(tmp_path)

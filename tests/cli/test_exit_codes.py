@@ -88,6 +88,36 @@ def test_3_is_a_gate_after_a_run_that_could_not_begin(copied: Path) -> None:
         assert cli("gate", "--config", copied).exit_code == 0
 
 
+UNPARSED = [
+    ["--budget-usd", "abc"],
+    ["--budget-usd", "-1"],
+    ["--itms"],
+    ["stray"],
+    ["--finish-live"],
+    ["--items"],
+]
+
+
+def test_3_is_a_gate_after_a_run_that_could_not_be_parsed(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied.parent)
+    assert copied.name == "trustescalate.toml"
+    for wrong in (*UNPARSED, [f"--config={copied}", "--itms"], ["--config", copied, "--itms"]):
+        assert cli("run", *wrong).exit_code == 2
+        result = cli("gate")
+        assert result.exit_code == 3, result.output
+        assert "error: the last attempt to run, at " in result.stderr
+        assert cli("run").exit_code == 0
+        assert cli("gate").exit_code == 0
+    assert cli("run", TRUSTESCALATE_RUN_BUDGET_USD="").exit_code == 2
+    assert cli("gate").exit_code == 3
+    assert cli("run").exit_code == 0
+    for harmless in (["--dry-run", "--itms"], ["--help"], ["--config", "nowhere.toml", "--itms"]):
+        assert cli("run", *harmless).exit_code in (0, 2)
+        assert cli("gate").exit_code == 0
+
+
 def test_2_is_a_variable_that_is_empty(copied: Path) -> None:
     for name, value in (("RUN_RESUME", ""), ("RUN_BUDGET_USD", ""), ("RUN_RESUME", " ")):
         result = cli("run", "--config", copied, **{f"TRUSTESCALATE_{name}": value})

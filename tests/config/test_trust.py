@@ -12,6 +12,9 @@ from trustescalate.config.trust import Named, is_trusted, remember
 from trustescalate.errors import UsageError
 
 OPENAI = {"name": "a", "backend": "openai", "model": "m"}
+LOCALHOST = "http://localhost:8000/v1"
+SECRETS = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "NPM_TOKEN", "STRIPE_API_KEY"]
+SECRETS += ["SSH_PRIVATE_KEY", "DJANGO_SECRET_KEY", "CI_JOB_TOKEN", "SECRET_KEY", "KEY", "TOKEN"]
 LOCAL = {"name": "a", "backend": "local", "model": "org/small"}
 
 
@@ -28,7 +31,8 @@ def listed(folder: Path, judge: dict[str, Any] = OPENAI, **tables: Any) -> list[
         {**OPENAI, "api_key_env": "TEAM_OPENAI_KEY"},
         {**OPENAI, "api_key_env": "GROQ_API_KEY", "base_url": "https://api.groq.com/openai/v1"},
         {**OPENAI, "api_key_env": "HF_TOKEN", "base_url": "https://router.huggingface.co:443/v1"},
-        {**OPENAI, "base_url": "http://localhost:8000/v1", "api_key_env": "OPENAI_API_KEY"},
+        {**OPENAI, "base_url": "http://localhost:8000/v1", "api_key_env": "VLLM_API_KEY"},
+        {**OPENAI, "base_url": "http://localhost:8000/v1", "api_key_env": "SMALL_KEY"},
         {**OPENAI, "base_url": "http://127.0.0.2:8000/v1"},
         {**OPENAI, "base_url": "http://[::1]:8000/v1"},
         {"name": "a", "backend": "score", "model": "m", "base_url": "http://127.0.0.1:8000"},
@@ -50,6 +54,14 @@ def test_a_plain_project_needs_no_trust(tmp_path: Path, judge: dict[str, Any]) -
         ({**OPENAI, "api_key_env": "MONKEY"}, "MONKEY"),
         ({**OPENAI, "api_key_env": "PATH", "base_url": "http://127.0.0.1:1/v1"}, "PATH"),
         ({**OPENAI, "api_key_env": "ANTHROPIC_API_KEY"}, "another provider"),
+        ({**OPENAI, "api_key_env": "HF_TOKEN"}, "another provider"),
+        ({**OPENAI, "api_key_env": "TEAM_COHERE_KEY", "base_url": LOCALHOST}, "another provider"),
+        ({**OPENAI, "api_key_env": "OPENAI_API_KEY", "base_url": LOCALHOST}, "another provider"),
+        *(
+            ({**OPENAI, "api_key_env": name, **place}, f"{name}, which is named like another secret")
+            for name in SECRETS
+            for place in ({}, {"base_url": LOCALHOST})
+        ),
         ({**OPENAI, "base_url": "https://models.example/v1"}, "https://models.example"),
         ({**OPENAI, "base_url": "http://api.openai.com/v1"}, "http://api.openai.com"),
         ({**OPENAI, "base_url": "https://api.openai.com:8443/v1"}, "api.openai.com:8443"),

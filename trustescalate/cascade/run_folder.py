@@ -7,8 +7,9 @@ are derived again from the votes (`verification`), and the rows of a complete ru
 import hashlib
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -35,6 +36,7 @@ from trustescalate.records.jsonl import (
     write_atomically,
     write_rows,
 )
+from trustescalate.records.task import Json
 
 SCHEMA = 2
 RUNS = "runs"
@@ -87,6 +89,8 @@ class RunFolder:
             raise DataError([f"{file}: id is {header.id!r}, and the folder is {path.name!r}"], EDITED)
         if header.id != run_id_of(header):
             raise DataError([f"{file}: was changed after the run began: the id no longer fits"], EDITED)
+        if problem := _unusable(header):
+            raise DataError([f"{file}: {problem}"], EDITED)
         return cls(path, header)
 
     def finish(self, status: Literal["running", "complete", "budget", "stopped"]) -> None:
@@ -231,6 +235,35 @@ def to_ask_again(run: Run) -> frozenset[str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _RecordedJudge:
+    name: str
+    backend: str
+    price: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedConfig:
+    """What is read of a recorded configuration; other keys are only compared."""
+
+    judges: tuple[_RecordedJudge, ...]
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+
+def _unusable(header: RunHeader) -> str:
+    """State what of a header can be no run's; empty where nothing is."""
+    try:
+        if datetime.fromisoformat(header.created).tzinfo is None:
+            return f"created = {header.created!r} has no time zone"
+    except ValueError:
+        return f"created = {header.created!r} is no time"
+    try:
+        decode(encode(header.config), _RecordedConfig)
+    except ValueError as error:
+        return f"config: {error}"
+    return ""
+
+
 def _count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -276,17 +309,31 @@ def _number(path: Path) -> float:
 def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
     """Open a run by its id, the path of its folder, or "latest": the last one that was created.
 
-    Raises NotMeasurable without any run, UsageError for an unknown one or an empty id.
+    Raises NotMeasurable without any run, UsageError for an unknown one, an empty id, or the path of a run of
+    another project.
     """
     if not run_id.strip():
         raise UsageError("the run's id is empty", 'give the id of a run, or "latest"')
     known = run_ids(folder)
+    if run_id != "latest":
+        _must_be_no_link(folder, Path(run_id).name)
     if not known:
         raise NotMeasurable("there is no run yet", "`trustescalate run` creates one")
     name = known[-1] if run_id == "latest" else Path(run_id).name
     if name not in known:
         raise UsageError(f"there is no run {run_id!r}", f"the last ones are {', '.join(known[-3:])}")
+    given = Path(run_id)
+    if run_id != "latest" and given != Path(name):
+        path = given if given.exists() else folder / given
+        if path.resolve() != run_path(folder, name).resolve():
+            raise UsageError(f"{run_id}: is no run of {folder.resolve()}", "give --config of its project")
     return RunFolder.open(run_path(folder, name))
+
+
+def _must_be_no_link(folder: Path, name: str) -> None:
+    path = run_path(folder, name)
+    if name and path.is_symlink():
+        raise UsageError(f"{path}: is a link, and no run", "replace it by the folder of the run itself")
 
 
 def find_attempted(folder: Path) -> RunFolder:
@@ -303,6 +350,7 @@ def find_attempted(folder: Path) -> RunFolder:
         if attempted.event == "ended" or resumed.header.status != "complete":
             return resumed
     elif attempted.event == "ended":
+        _must_be_no_link(folder, attempted.run)
         message = f"the last run, {attempted.run}, is not in {folder / RUNS}"
         raise NotMeasurable(message, "run again, or name a run")
     if known:

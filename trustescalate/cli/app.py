@@ -66,8 +66,20 @@ class Command(TyperCommand):
     That of --trust is TRUSTESCALATE_TRUST for all commands.
     """
 
+    def misused(self, words: list[str], error: str) -> None:
+        """Handle a command line that cannot be parsed, before its error is shown."""
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name each option's variable, then parse. Raises UsageError for a variable that is empty."""
+        words = list(args)
+        try:
+            return self._parse(ctx, args)
+        except Exception as error:
+            if not isinstance(error, typer.Exit | typer.Abort):
+                self.misused(words, getattr(error, "format_message", error.__str__)())
+            raise
+
+    def _parse(self, ctx: Any, args: list[str]) -> list[str]:
         for option in self.params:
             if option.opts == ["--trust"]:
                 option.envvar = "TRUSTESCALATE_TRUST"
@@ -132,12 +144,14 @@ GARBAGE = 100_000
 """Allocations between two garbage collections: few objects die young, so frequent ones waste time."""
 
 
-def command(parent: typer.Typer, name: str, example: str) -> Callable[[Function], Function]:
+def command(
+    parent: typer.Typer, name: str, example: str, kind: type[Command] = Command
+) -> Callable[[Function], Function]:
     """Register a command whose help ends with an example; one that takes a configuration gets --trust."""
 
     def register(function: Function) -> Function:
         taken = _with_trust(function) if "config" in function.__annotations__ else function
-        parent.command(name, cls=Command, epilog=f"Example: trustescalate {example}")(taken)
+        parent.command(name, cls=kind, epilog=f"Example: trustescalate {example}")(taken)
         return function
 
     return register

@@ -1,12 +1,14 @@
 """Panel Run and gate: `run`, `report`, `gate`, `compare` and `monitor`."""
 
+import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trustescalate.cli.app import app, command
+from trustescalate.cli.app import Command, app, command
 from trustescalate.cli.console import clean, line, print_json, print_report, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
@@ -31,7 +33,32 @@ from trustescalate.cli.options import (
 from trustescalate.errors import UsageError
 
 
-@command(app, "run", "run --items items.jsonl --budget-usd 5")
+class RunCommand(Command):
+    """`run`: also a command line that cannot be parsed is an attempt to run."""
+
+    def misused(self, words: list[str], error: str) -> None:
+        """Record the attempt in the project that the words name."""
+        named = os.environ.get("TRUSTESCALATE_RUN_CONFIG") or str(CONFIG)
+        for word, after in zip(words, [*words[1:], named], strict=False):
+            if word == "--config" or word.startswith("--config="):
+                named = after if word == "--config" else word.partition("=")[2]
+        if "--dry-run" not in words:
+            _record_failure(Path(named), ["trustescalate", "run", *words], error)
+
+
+def _record_failure(config: Path, words: list[str], error: str) -> None:
+    """Record an attempt that failed before it began, so that no gate passes on the run before."""
+    from trustescalate.cascade.run import begin_attempt
+    from trustescalate.config import must_stay_inside
+    from trustescalate.records.progress import Hooks
+
+    if config.is_file():
+        must_stay_inside(config.parent)
+        with suppress(UsageError), begin_attempt(config.parent, Hooks(), words):
+            raise UsageError(error)
+
+
+@command(app, "run", "run --items items.jsonl --budget-usd 5", RunCommand)
 def run(
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,
@@ -52,26 +79,20 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
-    from trustescalate.cascade.run import begin_attempt
-    from trustescalate.config import must_stay_inside
     from trustescalate.records.jsonl import to_python
-    from trustescalate.records.progress import Hooks
     from trustescalate.report.document import build
 
     if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
-    flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
-    started = command_line(
-        "run", config, overrides, *flags, *([] if items is None else ["--items", str(items)])
-    )
+    started = command_line("run", config, overrides)
     with progress() as update:
         try:
+            flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
+            started += [*flags, *([] if items is None else ["--items", str(items)])]
             project = open_project(config, overrides, update)
-        except UsageError:
-            if config.is_file() and not dry_run:  # so that no gate passes on the run before
-                must_stay_inside(config.parent)
-                with begin_attempt(config.parent, Hooks(), started):
-                    raise
+        except UsageError as error:
+            if not dry_run:
+                _record_failure(config, started, error.message)
             raise
         limits = budget_of(project, budget_usd, budget_calls)
         if dry_run:

@@ -27,7 +27,7 @@ def changes(before: Any, now: Any, place: str = "") -> Iterator[str]:
 def _named(value: Any) -> Any:
     """A list of tables as a table of them by name."""
     rows = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if rows and all(isinstance(row, Mapping) and "name" in row for row in rows):
+    if rows and all(isinstance(row, Mapping) and isinstance(row.get("name"), str) for row in rows):
         return {row["name"]: row for row in rows}
     return value
 

@@ -38,7 +38,13 @@ KNOWN_HOSTS: Mapping[str, tuple[str, ...]] = {
 }
 """Default hosts of providers, over https, with the variables that usually hold their keys."""
 
-KEY_NAME = re.compile(r"API_?KEY|(^|_)(KEY|TOKEN)$")
+KEY_NAME = re.compile(r"API_?KEY|^[A-Z0-9]+_KEY$")
+OTHER_SECRETS = re.compile(
+    r"SECRET|PRIVATE|PASS|ACCESS|SIGN|CRYPT|MASTER|DEPLOY|SESSION|COOKIE|ADMIN|ROOT|ACCOUNT|STORAGE|DATABASE|"
+    r"LICENSE|CLIENT|CONSUMER|WEBHOOK|STRIPE|DJANGO|FLASK|GITHUB|GITLAB|TWILIO|SENDGRID|SENTRY|DATADOG|SLACK|"
+    r"CLOUDFLARE|HEROKU|PAYPAL|SHOPIFY|(^|_)(AWS|SSH|SSL|TLS|GPG|PGP|RSA|AES|HMAC|JWT|DB|GH|NPM|PYPI|APP|DD)_"
+)
+"""Parts of names of keys that are no model provider's."""
 OWN_FILES = (
     *("certificate.json", "certificate.votes.jsonl", "ledger.jsonl", "batch.json", "region.json"),
     *("probe.json", "monitor.json", "monitor.anchors.jsonl", "to_label.jsonl"),
@@ -57,8 +63,8 @@ class Named(NamedTuple):
 def needs_trust(config: Config) -> tuple[Named, ...]:
     """What the configuration names that a user should know of: variables, hosts, files and code.
 
-    An `api_key_env` whose name is not a key's or is another provider's, a host that is neither this machine
-    nor a provider's default, a path that leads out of the folder, and every function.
+    An `api_key_env` whose name is not that of the host's provider or of an own API key, a host that is
+    neither this machine nor a provider's default, a path that leads out of the folder, and every function.
 
     >>> from trustescalate.config.file import parse_config
     >>> judge = {"name": "a", "backend": "openai", "model": "m", "api_key_env": "HOME"}
@@ -75,15 +81,9 @@ def needs_trust(config: Config) -> tuple[Named, ...]:
         things += [Named("asking", f"{name}: sends texts to {host}") for host in hosts if not _is_usual(host)]
         for key in keys:
             to = ", ".join(host.removeprefix("https://") for host in hosts) or "a plugin"
-            if not KEY_NAME.search(key):
-                doubt = "is not named like a key"
-            elif any(_is_foreign(key, host) for host in hosts):
-                doubt = "is named like the key of another provider"
-            else:
-                continue
-            things.append(
-                Named("asking", f"{name}: sends the environment variable {key}, which {doubt}, to {to}")
-            )
+            if doubt := _doubt(key, hosts):
+                what = f"{name}: sends the environment variable {key}, which {doubt}, to {to}"
+                things.append(Named("asking", what))
         things += [Named("asking", what) for what in _models(config, table)]
     return tuple(dict.fromkeys(things))
 
@@ -231,11 +231,31 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _is_foreign(key: str, host: str) -> bool:
-    """Whether a variable holds the key of one known provider, and the host is another's."""
-    place = host.removeprefix("https://")
-    owners = {name for name, keys in KNOWN_HOSTS.items() if key in keys}
-    return bool(owners) and place in KNOWN_HOSTS and place not in owners
+def _doubt(key: str, hosts: Sequence[str]) -> str:
+    """State why a variable may hold another secret than the key for these hosts; empty where none may.
+
+    This machine is no provider: a key for one of them is another's there too.
+
+    >>> _doubt("GROQ_API_KEY", ["https://api.groq.com"]), _doubt("GROQ_API_KEY", ["http://localhost:1"])
+    ('', 'is named like the key of another provider')
+    >>> _doubt("LOCAL_API_KEY", ["http://localhost:1"]), _doubt("GITHUB_TOKEN", ["http://localhost:1"])
+    ('', 'is named like another secret')
+    """
+    places = [host.removeprefix("https://") for host in hosts]
+    if places and all(key in KNOWN_HOSTS.get(place, ()) for place in places):
+        return ""
+    words = {word for word in key.split("_") if len(word) > 1} - {"API", "KEY", "TOKEN"}
+    owners = {
+        host for host, keys in KNOWN_HOSTS.items() if any(words & set(name.split("_")) for name in keys)
+    }
+    if owners and not owners.issuperset(places):
+        return "is named like the key of another provider"
+    is_key = KEY_NAME.search(key) or (owners and key.endswith("_KEY"))
+    if is_key and not OTHER_SECRETS.search(key):
+        return ""
+    return (
+        "is named like another secret" if re.search("(^|_)(KEY|TOKEN)$", key) else "is not named like a key"
+    )
 
 
 # ── memory ─────────────────────────────────────────────────────────────────────────────────────────

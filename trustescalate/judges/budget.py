@@ -48,13 +48,13 @@ class Budget:
         """
         self.must_go_on()
         if self._calls is not None and self.calls + 1 > self._calls:
-            raise BudgetReached(f"the budget of {self._calls} calls is used up", "resume with a larger one")
+            raise BudgetReached(f"the budget of {self._calls} calls is used up", "give a larger one")
         if self._usd is not None and self.spent + self._reserved + cost > self._usd:
             if self._in_flight and waits:
                 return False
             raise BudgetReached(
                 f"the budget of {self._usd:g} USD cannot pay the next call (spent {self.spent:.4f})",
-                "resume with a larger one",
+                "give a larger one",
             )
         self.calls += 1
         self._in_flight += 1

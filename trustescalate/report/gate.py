@@ -195,8 +195,13 @@ def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
         return error.message
     recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
     order = [[judge["name"] for judge in each["judges"]] for each in (recorded, now)]
+    before, after = order
+    exchanged = [f"judge {name} was removed after this run" for name in before if name not in after]
+    exchanged += [f"judge {name} was added after this run" for name in after if name not in before]
+    for each in (recorded, now):
+        each["judges"] = [judge for judge in each["judges"] if judge["name"] in {*before} & {*after}]
     keys = [f"{key} was changed after this run" for key in (*changes(recorded, now), *_reordered(*order))]
-    every = [*keys, *changed]
+    every = [*exchanged, *keys, *changed]
     more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
     return "; ".join(every[:NAMED]) + more
 

@@ -173,11 +173,28 @@ def test_a_current_whole_run_passes(config: Path) -> None:
     assert gate(config) == ("pass", [])
 
 
+def test_a_calibration_made_again_keeps_the_certificate_and_the_run(config: Path) -> None:
+    made = calibrate(config)
+    run(config)
+    project = Project.open(config, Hooks(clock=lambda: datetime(2040, 1, 1, tzinfo=UTC)))
+    assert asyncio.run(project.calibrate()) == made == project.certificate()
+    assert gate(config) == ("pass", [])
+
+
+def test_the_order_of_the_items_in_their_file_is_no_change(config: Path) -> None:
+    calibrate(config)
+    made = run(config)
+    items = config.parent / "items.jsonl"
+    items.write_text("".join(reversed(items.read_text().splitlines(keepends=True))))
+    assert gate(config) == ("pass", [])
+    assert run(config).header.certificate == made.header.certificate
+
+
 def test_a_renewed_certificate_makes_a_run_stale(config: Path) -> None:
     calibrate(config)
     run(config)
-    project = Project.open(config, Hooks(clock=lambda: datetime(2040, 1, 1, tzinfo=UTC)))
-    asyncio.run(project.calibrate())
+    edit(config, "alpha = 0.3", "alpha = 0.31")
+    calibrate(config)
     assert gate(config) == ("undecided", ["run is current"])
     (config.parent / "certificate.json").unlink()
     assert gate(config) == ("undecided", ["run is current"])
@@ -465,12 +482,11 @@ def test_the_votes_of_another_certificate_are_not_used(config: Path) -> None:
     run(config)
     votes = config.parent / "certificate.votes.jsonl"
     kept = votes.read_bytes()
-    votes.write_bytes(kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n")
-    again = Project.open(config).load_run()
     gone = Overall(None, "the recorded votes of the certificate are missing")
-    assert (again.overall, again.shift) == (gone, ())
-    votes.unlink()
-    assert Project.open(config).load_run().shift == ()
+    for part in (kept[: len(kept) // 2].rpartition(b"\n")[0] + b"\n", None):
+        votes.unlink() if part is None else votes.write_bytes(part)
+        again = Project.open(config).load_run()
+        assert (again.overall, again.shift) == (gone, ())
     votes.write_bytes(kept)
     assert Project.open(config).load_run().shift
     (config.parent / "certificate.json").unlink()

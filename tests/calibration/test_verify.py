@@ -282,11 +282,34 @@ def test_the_same_calibration_is_made_again(certified: Path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(NotMeasurable, match=r"it is not the certificate that .* records"):
         _must_rest(certified)
-    (certified.parent / LEDGER).unlink()
+    given = load_config(certified)
     with pytest.raises(NotMeasurable, match=r"diagnostics.0.auroc: 0.99 is not 0\.\d+, which its votes"):
-        _must_rest(certified)
+        must_rest_on_evidence(given, load_dataset(given), decode(path.read_bytes(), Certificate))
+
+
+@pytest.mark.parametrize("kept", [0, 1, None])
+def test_a_certificate_needs_its_test_and_outcome_in_the_ledger(certified: Path, kept: int | None) -> None:
+    ledger = certified.parent / LEDGER
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2
+    ledger.unlink()
+    if kept is not None:
+        ledger.write_bytes(b"".join(lines[:kept]))
+    with pytest.raises(NotMeasurable, match=r"attempt: .*ledger.jsonl does not hold the (test|outcome)"):
+        read_certificate(certified.parent)
+
+
+def test_without_votes_the_ledger_tells_of_changed_labels(certified: Path) -> None:
     (certified.parent / "certificate.votes.jsonl").unlink()
-    _must_rest(certified)  # a statistic that nothing rests on, and no votes to compute it from
+    _must_rest(certified)
+    path = certified.parent / "annotations.jsonl"
+    certify = set(json.loads((certified.parent / "certificate.json").read_bytes())["roles"]["certify"])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    row = next(row for row in rows if row["item_id"] in certify)
+    row["label"] = "A" if row["label"] == "B" else "B"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(NotMeasurable, match=r"annotations.jsonl: not the labels of this certificate"):
+        _must_rest(certified)
 
 
 @pytest.mark.parametrize("file", ["certificate.votes.jsonl", "annotations.jsonl"])
@@ -348,8 +371,7 @@ def test_commands_refuse_what_does_not_follow(certified: Path) -> None:
 
 
 def test_a_certificate_without_its_votes_keeps_what_a_run_needs(certified: Path) -> None:
-    for name in ("certificate.votes.jsonl", LEDGER):
-        (certified.parent / name).unlink()
+    (certified.parent / "certificate.votes.jsonl").unlink()
     shutil.rmtree(certified.parent / ".trustescalate")
     run(certified)
     assert Project.open(certified).gate()[0].status == "pass"

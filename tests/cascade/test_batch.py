@@ -262,7 +262,7 @@ def test_a_hopeless_batch_is_refused_and_says_why(tmp_path: Path) -> None:
     assert "with 116 of 296 rows labelled, disagreement with people on this batch" in made.reason
     few = write_batch(tmp_path / "few")
     edit(few, f"label_budget = {LABEL}", "label_budget = 5")
-    with pytest.raises(NotMeasurable, match="are too few"):
+    with pytest.raises(NotMeasurable, match="3 labelled rows of a batch of 298 are too few"):
         calibrate(few)
 
 

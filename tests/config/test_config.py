@@ -152,6 +152,7 @@ vote = "v.jsonl"
         ("[ensemble]\nannotators = true", "ensemble.annotators: must be a valid integer"),
         ("[ensemble]\nannotators = 1000000000000", "ensemble.annotators: must be less than or equal to 1000"),
         ("[ensemble]\nshots = 0\nannotators = 2", "shots = 0 makes all prompts the same"),
+        ("[ensemble]\nannotators = 100\nsamples = 100", "are over 10,000 votes on an item"),
         ('[ensemble]\nestimator = "predictive"', 'set estimator = "ensemble", with annotators = 1'),
         ('[ensemble]\nestimator = "learned"', 'fit_on = "last_judge"'),
         ('[ensemble]\nestimator = "boosted"', 'fit_on = "last_judge"'),

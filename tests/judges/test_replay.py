@@ -135,7 +135,9 @@ def test_every_bad_row_is_named(tmp_path: Path) -> None:
         line("g", probs={}),
         line("h", failure="timeout"),
         line("i", probs={}, failure="bored"),
-        line("j", planned=0),
+        line("j").replace(
+            '"votes": [', '"votes": [{"exemplar_set": 1, "order": "AB", "probs": {"B": 1.0}}, '
+        ),
         line("a"),
         line("k", fingerprint="other"),
         "{",
@@ -154,7 +156,7 @@ def test_every_bad_row_is_named(tmp_path: Path) -> None:
             "7: item 'g': vote 1 needs either probabilities or a failure",
             "8: item 'h': vote 1 needs either probabilities or a failure",
             "9: item 'i': vote 1: unknown failure 'bored'",
-            "10: item 'j': 1 votes of 0 planned",
+            "10: item 'j': 2 votes of 1 planned",
             "11: item 'a' was already judged on line 1",
             "13: not valid JSON (EOF while parsing an object, column 1)",
             " 'small' has judgments of different fingerprints, so of different judges",

@@ -32,6 +32,14 @@ def read(folder: Path, data: bytes, name: str = "items.jsonl") -> Rows[Item]:
     return read_rows(folder / name, Item)
 
 
+@pytest.mark.parametrize("planned", [-1, 0, 10_001, 1_000_000_000])
+def test_a_judgment_plans_at_least_one_vote_and_no_more_than_can_be(planned: int) -> None:
+    line = b'{"item_id": "a", "judge": "j", "fingerprint": "f", "votes": [], "planned": %d}'
+    with pytest.raises(ValueError, match="'planned' must be between 1 and 10,000 votes"):
+        decode(line % planned, Judgment)
+    assert decode(line % 10_000, Judgment).planned == 10_000
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

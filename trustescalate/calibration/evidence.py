@@ -16,8 +16,9 @@ from trustescalate.calibration.files import (
     CERTIFICATE_VOTES,
     RESTORE,
     certificate_votes,
+    stored_certificate,
 )
-from trustescalate.calibration.ledger import read_ledger, votes_digest
+from trustescalate.calibration.ledger import LEDGER, labels_of, read_ledger, votes_digest
 from trustescalate.calibration.prepare import build_protocol
 from trustescalate.calibration.protocol import Clustering, Judged, Protocol
 from trustescalate.calibration.region import applied_region
@@ -26,7 +27,7 @@ from trustescalate.calibration.selection import Selection
 from trustescalate.config import Config
 from trustescalate.data.clusters import clusters
 from trustescalate.data.dataset import Dataset
-from trustescalate.errors import CertificateMismatch, TrustEscalateError
+from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, TrustEscalateError
 from trustescalate.records import Certificate
 
 NOT_COMPARED = ("created", "attempt", "overall")
@@ -36,12 +37,14 @@ NOT_COMPARED = ("created", "attempt", "overall")
 def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificate) -> None:
     """Raise CertificateMismatch where the votes and labels in place give another certificate.
 
-    Without the votes, or with a part of them, there is nothing to compare. A certificate of another version,
-    and one whose protocol cannot be made of the configuration and the data of now, stands by its own figures.
+    Without the votes, or with a part of them, only labels are compared, with digests in the ledger. A
+    certificate of another version, and one whose protocol cannot be made of the configuration and the data
+    of now, stands by its own figures.
     """
     # A judge of a batch need not have judged every row.
     judged = certificate_votes(config.folder, certificate, whole=certificate.batch is None)
     if judged is None:
+        _must_be_the_labels(config, data, certificate)
         return
     _must_be_the_data(config, data, certificate, judged)
     protocol = _protocol_of(config, data, certificate) if certificate.version == __version__ else None
@@ -61,6 +64,27 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
             for problem in _differences(name, getattr(certificate, name), getattr(again, name)):
                 path = config.folder / CERTIFICATE
                 raise CertificateMismatch(f"{path}: {problem}, which its votes and labels give", RESTORE)
+
+
+def _must_be_the_labels(config: Config, data: Dataset, certificate: Certificate) -> None:
+    """Without votes the ledger alone tells of the labels. An earlier certificate had labels of its time."""
+    attempt, tested = (
+        certificate.attempt,
+        {*certificate.roles["certify"], *certificate.roles.get("region", ())},
+    )
+    try:
+        in_place = stored_certificate(config.folder) == certificate
+    except (NoCertificate, DataError):
+        return
+    line = None if attempt is None or not in_place else read_ledger(config.folder).digests.get(attempt.ledger)
+    if line is None:
+        return
+    if labels_of((item for item in data.items if item.id in tested), data.annotations).rows != line.rows:
+        raise CertificateMismatch(
+            f"{config.path(config.data.annotations)}: not the labels of this certificate, or its rows were "
+            f"changed: {LEDGER} holds digests of others",
+            "restore the rows and labels as they were, or calibrate again",
+        )
 
 
 def _must_be_the_data(config: Config, data: Dataset, certificate: Certificate, judged: Judged) -> None:

@@ -71,7 +71,7 @@ def _batch_roles(config: Config, drawn: Draw, data: Dataset) -> Mapping[str, tup
         return lot(seed, item)
 
     return {
-        "exemplars": drawn.exemplars,
+        "exemplars": tuple(item.id for item in data.items if item.id in drawn.exemplars),
         "dev": drawn.dev,
         "holdout": (),
         "certify": drawn.certify,

@@ -27,8 +27,8 @@ def verify(certificate: Certificate, ledger: Ledger | None = None) -> tuple[str,
 
     Recomputed are p-values from counts, levels and the tests that pass, the chosen test, thresholds, limits
     on coverage and risk, the status, and whether alpha, delta, rows and roles fit. P-values by betting and
-    where tests start take votes: for these only limits are known. With a `ledger` that has lines, the test
-    must be one of them, and the certificate the one that it ended in.
+    where tests start take votes: for these only limits are known. A `ledger` must hold the test, and the
+    certificate must be the one that it ended in.
     """
     problems = list(_not_numbers(certificate, ""))
     if not problems:  # nothing can be computed from NaN
@@ -226,9 +226,9 @@ def _expectation(given: Certificate) -> Iterator[str]:
 
 
 def _against(certificate: Certificate, ledger: Ledger | None) -> Iterator[str]:
-    """What the ledger says otherwise. One without lines says nothing."""
+    """What the ledger says otherwise; a test that was entered in none says nothing where there is none."""
     attempt = certificate.attempt
-    if ledger is None or not ledger.lines:
+    if ledger is None or (not ledger.lines and (attempt is None or not attempt.ledger)):
         return
     if attempt is None:
         if ledger.tests:
@@ -236,12 +236,18 @@ def _against(certificate: Certificate, ledger: Ledger | None) -> Iterator[str]:
         return
     line = ledger.digests.get(attempt.ledger)
     if line is None or line.event != "test":
-        yield f"attempt: {ledger.path} does not hold the test that the certificate is from"
+        yield (
+            f"attempt: {ledger.path} does not hold the test that the certificate is from (restore it): "
+            "without it the number of tests of these labels is unknown"
+        )
         return
     yield from differs("attempt.number", attempt.number, line.number, "that of the ledger")
     yield from differs("attempt.share", attempt.share, line.share, "that of the ledger")
     outcomes = [each for each in ledger.lines if each.test == attempt.ledger]
-    if outcomes and certificate.status not in {each.outcome for each in outcomes}:
+    if not outcomes:
+        yield f"attempt: {ledger.path} does not hold the outcome of the certificate's test; restore it"
+        return
+    if certificate.status not in {each.outcome for each in outcomes}:
         yield f"status: {certificate.status} is not the outcome in {ledger.path}, {outcomes[-1].outcome}"
     known = {each.certificate for each in outcomes if each.certificate}
     if known and undated(certificate) not in known:

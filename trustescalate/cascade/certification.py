@@ -23,7 +23,7 @@ from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.batch import judge_batch, must_offer_batches
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
-from trustescalate.cascade.renewal import STANDS, still_standing
+from trustescalate.cascade.renewal import STANDS, still_standing, undisturbed
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
@@ -78,6 +78,7 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         assert standing.attempt is not None
         hooks.notice(STANDS.format(number=standing.attempt.number))
         return standing
+    certificate = undisturbed(config.folder, certificate)
     write_certificate(config.folder, certificate, judged)
     return certificate
 

@@ -1,10 +1,10 @@
-"""Keep a certificate whose test was repeated only because failed votes were asked again."""
+"""Keep a certificate whose test was repeated as it was, or only because failed votes were asked again."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from trustescalate.calibration.files import certificate_votes, read_certificate
-from trustescalate.calibration.ledger import Ledger
+from trustescalate.calibration.files import certificate_votes, read_certificate, stored_certificate
+from trustescalate.calibration.ledger import Ledger, undated
 from trustescalate.calibration.protocol import Judged
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
 from trustescalate.records import Certificate, Vote
@@ -34,6 +34,15 @@ def still_standing(folder: Path, ledger: Ledger, renewed: Certificate, judged: J
     if first is None or second is None or (first.protocol, first.rows) != (second.protocol, second.rows):
         return None
     return before if _only_failed_differ(votes, judged) else None
+
+
+def undisturbed(folder: Path, renewed: Certificate) -> Certificate:
+    """The certificate in place, with its date, if the same test gave it again; else the renewed one."""
+    try:
+        before = stored_certificate(folder)
+    except (NoCertificate, DataError):
+        return renewed
+    return before if undated(before) == undated(renewed) else renewed
 
 
 def _only_failed_differ(before: Judged, now: Judged) -> bool:

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 
 from trustescalate.config.base import NO_VERDICT, Share, Table
 from trustescalate.records import SKIP, TIE, Task, TaskKind
+from trustescalate.records.judging import MOST_VOTES
 
 MOST_LABELS = 26
 MOST_PROMPTS = 1000
@@ -231,6 +232,8 @@ class EnsembleTable(Table):
     def _asks_what_it_reads(self) -> Self:
         if self.shots == 0 and self.annotators > 1 and "annotators" in self.model_fields_set:
             raise ValueError("shots = 0 makes all prompts the same; set annotators = 1")
+        if 2 * self.members * self.samples > MOST_VOTES:
+            raise ValueError(f"annotators × samples in both orders are over {MOST_VOTES:,} votes on an item")
         return self
 
     @property

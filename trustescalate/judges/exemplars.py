@@ -73,13 +73,13 @@ def _sides(decided: int, rng: Random) -> list[Label]:
 
 
 def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
-    """The few-shot examples of each prompt, from the labelled items with these ids."""
+    """The few-shot examples of each prompt, from the labelled items with these ids, in their order."""
     if not config.needs_exemplars:
         return ((),) * config.ensemble.members
-    wanted = set(ids)
+    wanted = {item_id: place for place, item_id in enumerate(ids)}
     return exemplar_sets(
         config.task.task(),
-        [item for item in data.items if item.id in wanted],
+        sorted((item for item in data.items if item.id in wanted), key=lambda item: wanted[item.id]),
         [note for note in data.annotations if note.item_id in wanted],
         config.ensemble.members,
         config.ensemble.shots,

@@ -185,6 +185,8 @@ def _sentence(error: Any, kind: type) -> str:
         return f"unknown key {where!r}: {advice}"
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where!r} is missing"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
     if error["type"] == "json_invalid":
         why = error["ctx"]["error"].replace("invalid unicode code point", "not UTF-8")
         return f"not valid JSON ({why.replace(' at line 1 column', ', column')})"

@@ -133,11 +133,16 @@ class Vote:
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
+MOST_VOTES = 10_000
+"""Of one judge on one item: a larger number is an error, and its bounds would take hours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judgment:
     """A judge's votes on one item, raw: no confidence is stored, so any estimator can be re-run for free.
 
-    `planned` is the size of the full ensemble; fewer votes mean that the rest could not change the decision.
+    `planned` is the size of the full ensemble, at most `MOST_VOTES`; fewer votes mean that the rest could not
+    change the decision.
     """
 
     item_id: str
@@ -146,6 +151,10 @@ class Judgment:
     votes: tuple[Vote, ...]
     planned: int
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.planned <= MOST_VOTES:
+            raise ValueError(f"'planned' must be between 1 and {MOST_VOTES:,} votes, not {self.planned}")
 
     @property
     def usage(self) -> Usage:

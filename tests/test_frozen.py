@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.projects import write_project
-from trustescalate.project import Project
+from trustescalate.calibration.files import must_follow, stored_certificate
 from trustescalate.records import Certificate
 from trustescalate.records.jsonl import decode, encode
 from trustescalate.report.document import build_calibration
@@ -25,6 +24,6 @@ def test_a_frozen_certificate_stays_readable(path: Path, tmp_path: Path) -> None
     assert certificate.status == "certified"
     assert json.loads(encode(certificate)) == json.loads(path.read_bytes()), "a field is lost"
     assert "certificate" in render_markdown(build_calibration(certificate)).lower()
-    config = write_project(tmp_path)
     shutil.copyfile(path, tmp_path / "certificate.json")
-    assert Project.open(config).certificate() == certificate
+    assert stored_certificate(tmp_path) == certificate
+    must_follow(path, certificate)

@@ -193,7 +193,8 @@ def test_a_run_under_other_guarantees_is_refused(done: tuple[Path, Certificate, 
                 item["meta"]["tongue"] = "t"
 
         config = write_groups(folder, more=more, change=change)
-        (folder / "certificate.json").write_bytes((done[0].parent / "certificate.json").read_bytes())
+        for name in ("certificate.json", "ledger.jsonl"):
+            (folder / name).write_bytes((done[0].parent / name).read_bytes())
         with pytest.raises(CertificateMismatch, match=field):
             run(config)
 

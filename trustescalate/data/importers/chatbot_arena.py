@@ -151,7 +151,8 @@ def _read_names(files: Files, notes: Notes) -> Iterator[Taken]:
 
     def game(row: Any) -> tuple[Found, ...]:
         key = name(row, "question_id"), text(row, "model_a"), text(row, "model_b")
-        games[key].append(_winner(get(row, "winner")))
+        winner = _winner(get(row, "winner"))
+        games[key].append(winner)
         return ()
 
     for file in files["battles"]:

@@ -43,9 +43,10 @@ def _read_named(files: Files, notes: Notes, label: str | None) -> Iterator[Taken
         asked = set()
         for record in file.records():
             for one in _assessments(record.value) if isinstance(record, Record) else ():
-                source = one.get("source")
-                if isinstance(source, dict) and source.get("source_type") == "HUMAN" and "feedback" in one:
-                    asked.add(str(one.get("assessment_name")))
+                source, question = one.get("source"), one.get("assessment_name")
+                is_human = isinstance(source, dict) and source.get("source_type") == "HUMAN"
+                if is_human and "feedback" in one and isinstance(question, str):
+                    asked.add(question)
                 if isinstance(one.get("feedback"), dict):
                     values[str(one.get("assessment_name"))].append(one["feedback"].get("value"))
         grades = frozenset(name for name, each in values.items() if are_grades(each))

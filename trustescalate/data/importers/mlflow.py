@@ -4,7 +4,7 @@ An overridden assessment is not valid and does not count. An expectation is a re
 Source: MLflow, its trace format.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
@@ -40,24 +40,29 @@ def _read_named(files: Files, notes: Notes, label: str | None) -> Iterator[Taken
     )
     for file in files["traces"]:
         values: dict[str, list[Any]] = defaultdict(list)
-        asked = set()
+        asked = Counter[str]()
         for record in file.records():
             for one in _assessments(record.value) if isinstance(record, Record) else ():
                 source, question = one.get("source"), one.get("assessment_name")
                 is_human = isinstance(source, dict) and source.get("source_type") == "HUMAN"
                 if is_human and "feedback" in one and isinstance(question, str):
-                    asked.add(question)
+                    asked[question] += 1
                 if isinstance(one.get("feedback"), dict):
                     values[str(one.get("assessment_name"))].append(one["feedback"].get("value"))
         grades = frozenset(name for name, each in values.items() if are_grades(each))
         if grades:
             notes.assume(no_verdicts(sorted(grades)))
-        if label not in asked if label else len(asked) > 1:
+        main = [question for question, count in asked.items() if count > 1]
+        wanted = label
+        if wanted is None and len(main) == 1 < len(asked):
+            wanted = main[0]
+            notes.assume(f"what people assessed once is not the label, which is {wanted!r}")
+        if wanted not in asked if wanted else len(asked) > 1:
             raise DataError(
                 [f"{file.path}: people assessed {', '.join(map(repr, sorted(asked)))}, and one is the label"],
                 f"name it: --columns FILE with [import] label = {min(asked, default='correct')!r}",
             )
-        yield from each(file, partial(_trace, grades=grades, asked=label or next(iter(asked), None)))
+        yield from each(file, partial(_trace, grades=grades, asked=wanted or next(iter(asked), None)))
 
 
 def _assessments(row: Any) -> list[dict[str, Any]]:

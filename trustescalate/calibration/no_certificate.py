@@ -37,14 +37,15 @@ def explain_no_certificate(
     protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]
 ) -> tuple[str, str]:
     """Explain why none of the tested policies may be used, and what would help."""
+    few = _too_few(protocol, aligned.ids)
     if protocol.claim == "batch":
-        return _explain_batch(protocol, aligned, len(tests)), _advise_batch(protocol, aligned)
-    advice = _advise(protocol, aligned, tests)
+        return few or _explain_batch(protocol, aligned, len(tests))
+    reason, advice = few or _explain(protocol, aligned, tests)
     if protocol.interim is not None:
         advice = f"{_describe_next_interim(protocol)}; {advice}"
     if not protocol.tierwise and not protocol.roles["pilot"]:
         advice = f"{advice}. {NO_PILOT}"
-    return _explain(protocol, aligned, len(tests)), advice
+    return reason, advice
 
 
 def name_failures(certificate: Certificate) -> Certificate:
@@ -76,7 +77,7 @@ def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:
     """
     if protocol.claim == "expected" or protocol.groups is not None or protocol.interim is not None:
         return
-    few = _too_few_of_batch(protocol, len(rows)) if protocol.claim == "batch" else _too_few(protocol, rows)
+    few = _too_few(protocol, rows)
     if few is not None:
         reason, advice = few
         raise NotMeasurable(reason, f"{advice}; no model call was made, and nothing was replaced")
@@ -84,6 +85,8 @@ def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:
 
 def _too_few(protocol: Protocol, rows: Collection[str]) -> tuple[str, str] | None:
     """Why these rows could not pass without one disagreement, and what would help; None where they could."""
+    if protocol.claim == "batch":
+        return _too_few_of_batch(protocol, len(rows))
     n, floor = len(rows), label_floor(protocol.rule.alpha, protocol.level)
     at = f"at alpha = {protocol.rule.alpha:g} and delta = {protocol.level:g}"
     if n < floor:
@@ -113,27 +116,16 @@ def _too_few_of_batch(protocol: Protocol, n: int) -> tuple[str, str] | None:
     )
 
 
-def _explain(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, floor = len(aligned.truth), label_floor(protocol.rule.alpha, protocol.level)
-    few = _too_few(protocol, aligned.ids)
-    if few is not None:
-        return few[0]
-    if _count_verdicts(aligned) < floor:
-        return f"the judges gave usable verdicts on {_count_verdicts(aligned)} of {n} rows"
+def _explain(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> tuple[str, str]:
+    n, verdicts = len(aligned.truth), _count_verdicts(aligned)
+    if verdicts < label_floor(protocol.rule.alpha, protocol.level):
+        return f"the judges gave usable verdicts on {verdicts} of {n} rows", NO_VERDICTS
     what = "tiers" if protocol.tierwise else "policies"
-    return (
-        f"none of {tested} {what} passed its test: on {n} labelled rows, disagreement "
+    reason = (
+        f"none of {len(tests)} {what} passed its test: on {n} labelled rows, disagreement "
         f"with people could not be shown to be at most {protocol.rule.alpha:g}"
     )
-
-
-def _advise(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    few = _too_few(protocol, aligned.ids)
-    if few is not None:
-        return few[1]
-    if _count_verdicts(aligned) < label_floor(protocol.rule.alpha, protocol.level):
-        return NO_VERDICTS
-    return _advise_from_tests(protocol, aligned, tests)
+    return reason, _advise_from_tests(protocol, aligned, tests)
 
 
 def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
@@ -228,24 +220,15 @@ def _too_few_clusters(protocol: Protocol, ids: Collection[str]) -> bool:
     return p_value > protocol.level
 
 
-def _explain_batch(protocol: Protocol, aligned: Aligned, tested: int) -> str:
-    n, size = len(aligned.truth), len(protocol.batch)
-    few = _too_few_of_batch(protocol, n)
-    if few is not None:
-        return few[0]
-    return (
-        f"none of {tested} policies passed its test: with {n} of {size} rows labelled, disagreement with "
-        f"people on this batch could not be shown to be at most {protocol.rule.alpha:g}"
+def _explain_batch(protocol: Protocol, aligned: Aligned, tested: int) -> tuple[str, str]:
+    reason = (
+        f"none of {tested} policies passed its test: with {len(aligned.truth)} of {len(protocol.batch)} rows "
+        f"labelled, disagreement with people on this batch could not be shown to be at most "
+        f"{protocol.rule.alpha:g}"
     )
-
-
-def _advise_batch(protocol: Protocol, aligned: Aligned) -> str:
-    few = _too_few_of_batch(protocol, len(aligned.truth))
-    if few is not None:
-        return few[1]
     if not _count_verdicts(aligned):
-        return NO_VERDICTS
-    return (
+        return reason, NO_VERDICTS
+    return reason, (
         "send this batch to human review, or use better judges for the next one, with more rows to label. "
         "A batch that was tested must not be tested again until it passes"
     )

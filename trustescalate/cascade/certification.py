@@ -32,7 +32,7 @@ from trustescalate.data.labels import without_labels
 from trustescalate.errors import DataError, NotMeasurable, ProviderError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
-from trustescalate.records import Certificate, Item, Judgment, Vote
+from trustescalate.records import Certificate, Item, Judgment, Vote, first_reply
 from trustescalate.records.failures import describe_kinds, is_down
 from trustescalate.records.progress import Hooks, Progress
 
@@ -110,7 +110,8 @@ def must_be_answered(judged: Mapping[str, Mapping[str, Judgment]], most: float) 
     if 2 * len(lost) > len(by_row):
         failed = [vote for votes in lost for vote in votes]
         kinds = describe_kinds(vote.failure for vote in failed if vote.failure is not None)
-        example = next((f"; the first reply: {vote.raw[:EXAMPLE]!r}" for vote in failed if vote.raw), "")
+        reply = first_reply(failed)
+        example = f"; the first reply: {reply}" if reply else ""
         raise NotMeasurable(
             f"no judge gave a usable vote on {len(lost):,} of {len(by_row):,} rows: {kinds}{example}",
             "nothing was tested and no certificate replaced; `trustescalate judges try` shows a reply",
@@ -119,8 +120,6 @@ def must_be_answered(judged: Mapping[str, Mapping[str, Judgment]], most: float) 
 
 MOST_DOWN = 0.05
 """The share of a judge's votes without an answer that spoils a calibration, unless [gate] limits failures."""
-EXAMPLE = 200
-"""Characters of a failed reply that are shown."""
 
 
 def _with_loss(protocol: Protocol, data: Dataset) -> Collection[str]:

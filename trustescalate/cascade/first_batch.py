@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Judge
-from trustescalate.records import FAILURES, Channel, Item, Judgment
+from trustescalate.records import FAILURES, Channel, Item, Judgment, first_reply
 from trustescalate.records.votes import Enough
 
 FIRST = 10
 """Number of items, all of whose votes failed, that end a command."""
-SHOWN = 200
 
 
 class FirstBatch:
@@ -48,8 +47,8 @@ class FirstBatch:
         votes = [vote for judgment in failed for vote in judgment.votes]
         reasons = Counter(vote.failure or "" for vote in votes).most_common()
         counted = "; ".join(f"{count} × {FAILURES.get(reason, reason)}" for reason, count in reasons)
-        reply = next((vote.raw for vote in votes if vote.raw), "")
-        shown = f". One reply: {reply[:SHOWN]!r}" if reply else ""
+        reply = first_reply(votes)
+        shown = f". One reply: {reply}" if reply else ""
         return NotMeasurable(
             f"judge {self.name!r} gave no usable vote on its first {len(failed)} items: {counted}{shown}",
             "`trustescalate judges try` shows a prompt and its reply; the other items were not asked",

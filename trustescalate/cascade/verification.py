@@ -20,7 +20,6 @@ from trustescalate.records.votes import Enough
 
 TOLERANCE = 1e-9
 """Of scores: those of pooled tiers are logarithms, which may differ in the last bit between machines."""
-PEOPLE = (BY_PEOPLE, TORN)
 
 
 class Unfollowed(NamedTuple):

@@ -31,6 +31,7 @@ from trustescalate.records.diagnostics import (
     Pair,
     SampleReply,
     StandIn,
+    first_reply,
     sample_replies,
 )
 from trustescalate.records.judging import (
@@ -132,6 +133,7 @@ __all__ = [
     "Usage",
     "Vote",
     "Weighting",
+    "first_reply",
     "sample_replies",
     "spoken",
     "visible",

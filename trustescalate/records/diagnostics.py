@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trustescalate.records.judging import Judgment
+from trustescalate.records.judging import Judgment, Vote
 
 SAMPLES, LONGEST_SAMPLE = 3, 200
 """Sample replies under one failure, and their longest length in characters."""
@@ -20,7 +20,6 @@ class SampleReply:
 def sample_replies(judgments: Iterable[Judgment]) -> Mapping[str, tuple[SampleReply, ...]]:
     """The first different replies under each failure, cut to `LONGEST_SAMPLE` characters.
 
-    >>> from trustescalate.records.judging import Vote
     >>> votes = (Vote(0, "AB", {}, "Both.", "none"), Vote(0, "BA", {}, "Both.", "none"))
     >>> sample_replies([Judgment("q1", "small", "f", votes, 2)])
     {'none': (SampleReply(item_id='q1', reply='Both.'),)}
@@ -35,6 +34,16 @@ def sample_replies(judgments: Iterable[Judgment]) -> Mapping[str, tuple[SampleRe
             if len(own) < SAMPLES and reply not in {each.reply for each in own}:
                 own.append(SampleReply(row.item_id, reply))
     return {failure: tuple(own) for failure, own in sorted(samples.items())}
+
+
+def first_reply(votes: Iterable[Vote]) -> str:
+    """The first text among votes, cut to `LONGEST_SAMPLE` characters and quoted; "" if none has one.
+
+    >>> first_reply([Vote(0, "", {}, "", "timeout"), Vote(0, "", {}, "Both.", "none")])
+    "'Both.'"
+    """
+    reply = next((vote.raw for vote in votes if vote.raw), "")
+    return repr(reply[:LONGEST_SAMPLE]) if reply else ""
 
 
 @dataclass(frozen=True, slots=True)

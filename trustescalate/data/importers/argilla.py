@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from trustescalate.data.importers.base import Files, Format, Found, Notes, Reader, Taken, each
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.codes import check_numbers
-from trustescalate.data.importers.columns import PROMPT, ColumnsFile
+from trustescalate.data.importers.columns import PROMPT
 from trustescalate.data.importers.fields import answer, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
-from trustescalate.data.importers.names import QUESTIONS, SIDES, Names, names_of
+from trustescalate.data.importers.names import QUESTIONS, SIDES, Names, named_reader
 from trustescalate.data.importers.verdicts import annotate, judged, pairwise, verdict
 from trustescalate.errors import DataError
 from trustescalate.records import SKIP, Item, Label
@@ -23,16 +23,6 @@ HOW = "--columns FILE with [import] prompt, responses and label (the question), 
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     return _read_named(files, notes, None)
-
-
-def _named(given: ColumnsFile) -> Reader:
-    """A reader of records with the fields and the question that the user named."""
-
-    def read(files: Files, notes: Notes) -> Iterator[Taken]:
-        where = str((*files["flat"], *files["nested"])[0].path)
-        return _read_named(files, notes, names_of(given, where))
-
-    return read
 
 
 def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Taken]:
@@ -151,5 +141,5 @@ ARGILLA = Format(
     {"flat": _is_flat, "nested": _is_nested},
     ("flat", "nested"),
     _read,
-    named=_named,
+    named=named_reader(_read_named, "flat", "nested"),
 )

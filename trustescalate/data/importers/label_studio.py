@@ -12,16 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from trustescalate.data.importers.base import Files, Format, Found, Notes, Reader, Taken
+from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.chatbot_arena import goes_on, one_hot
 from trustescalate.data.importers.chatbot_arena import listed as listed_texts
 from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS, check_numbers
-from trustescalate.data.importers.columns import PROMPT, SINGLE, ColumnsFile
+from trustescalate.data.importers.columns import PROMPT, SINGLE
 from trustescalate.data.importers.fields import answer, get, has, name, text
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY
 from trustescalate.data.importers.label_studio_rows import ROW, joined_rows, listed
-from trustescalate.data.importers.names import SIDES, Names, names_of
+from trustescalate.data.importers.names import SIDES, Names, named_reader
 from trustescalate.data.importers.verdicts import SWAPPED, judged, pairwise, verdict
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Judgment, Label, Task, Turn, Vote
@@ -44,16 +44,6 @@ SHORT = 200
 
 def _read(files: Files, notes: Notes) -> Iterator[Taken]:
     return _read_named(files, notes, None)
-
-
-def _named(given: ColumnsFile) -> Reader:
-    """A reader of tasks with the fields and the control that the user named."""
-
-    def read(files: Files, notes: Notes) -> Iterator[Taken]:
-        where = str((*files["tasks"], *files["rows"])[0].path)
-        return _read_named(files, notes, names_of(given, where))
-
-    return read
 
 
 def _read_named(files: Files, notes: Notes, given: Names | None) -> Iterator[Taken]:
@@ -416,5 +406,5 @@ LABEL_STUDIO = Format(
     ("tasks", "rows"),
     _read,
     kept=("tasks", "rows"),
-    named=_named,
+    named=named_reader(_read_named, "tasks", "rows"),
 )

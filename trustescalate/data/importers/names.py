@@ -1,8 +1,9 @@
 """The fields of an annotation tool's records that a user named in [import], and the labels in [task]."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from trustescalate.data.importers.base import Files, Notes, Reader, Taken
 from trustescalate.data.importers.codes import FAIL, PAIR_SPELLINGS, PASS
 from trustescalate.data.importers.columns import PAIRS, ColumnsFile
 from trustescalate.data.importers.verdicts import pairwise
@@ -96,3 +97,18 @@ def names_of(given: ColumnsFile, where: str) -> Names:
         spelled,
     )
     return names.of(task)
+
+
+def named_reader(
+    read: Callable[[Files, Notes, Names | None], Iterator[Taken]], *parts: str
+) -> Callable[[ColumnsFile], Reader]:
+    """A maker of readers with the names in a file of columns; `parts` are those of the format."""
+
+    def named(given: ColumnsFile) -> Reader:
+        def reader(files: Files, notes: Notes) -> Iterator[Taken]:
+            where = str(next(file for part in parts for file in files[part]).path)
+            return read(files, notes, names_of(given, where))
+
+        return reader
+
+    return named

@@ -78,7 +78,7 @@ def test_a_resumed_run_asks_again_what_got_no_answer(tmp_path: Path, calls: Call
 def test_coverage_that_failures_took_is_undecided_and_never_a_breach(
     tmp_path: Path, calls: Calls, failure: str
 ) -> None:
-    config = write_project(tmp_path, min_coverage=0.0, gate="max_failures = 1.0")
+    config = write_project(tmp_path, min_coverage=0.0, gate="max_failure_share = 1.0")
     calibrate(config)
     covered = sum(row.label is not None for row in run(config).decisions) / 40
     (tmp_path / ".trustescalate/cache.sqlite").unlink()

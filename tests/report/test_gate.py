@@ -30,7 +30,7 @@ def report(**measured: Figure) -> Report:
 
 
 def policy(agreement: float | None = 0.85, coverage: float | None = 0.6, failures: float = 0.05) -> GateTable:
-    return GateTable(min_agreement=agreement, min_coverage=coverage, max_failures=failures)
+    return GateTable(min_agreement=agreement, min_coverage=coverage, max_failure_share=failures)
 
 
 def failing(verdict: Verdict) -> dict[str, str]:

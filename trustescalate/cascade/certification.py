@@ -59,7 +59,7 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         if region is not None:
             must_follow_region(region, protocol)
         judged = await _judge(config, hooks, panel, protocol, data, items, drawn)
-    most = config.gate.max_failures
+    most = config.gate.max_failure_share
     must_be_answered(judged, MOST_DOWN if most is None else most)
     ledger, attempt = enter_test(ledger, protocol, labels, data.annotations, attempts, judged)
     certificate = calibrate(

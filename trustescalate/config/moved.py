@@ -6,6 +6,7 @@ LEARN = 'backend = "classical" with fit_on = "last_judge" makes a cheap judge th
 
 RENAMED: Mapping[str, str] = {
     "data.group": "cluster",
+    "gate.max_failures": "max_failure_share",
     "groups.enough": "target_coverage",
     "groups.fewest": "min_rows",
     "guarantee.against": "reference",

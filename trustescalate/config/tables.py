@@ -250,15 +250,51 @@ class BudgetTable(Table):
 
 
 class GateTable(Table):
-    """[gate]: the thresholds that CI checks."""
+    """[gate]: what CI checks: the product, then the judges."""
 
-    min_agreement: Share | None = None
-    min_coverage: Share | None = None
-    max_failures: Share | None = Field(
+    min_rate: float | None = Field(
+        None, description="least win rate, pass rate or mean rating of the run's items"
+    )
+    baseline: str | None = Field(
+        None, min_length=1, description="run to compare with: its id, or the folder of a run"
+    )
+    match: str | None = Field(
+        None, description='"meta.<key>": key by which items match those of the baseline; default: their ids'
+    )
+    max_drop: float | None = Field(
+        None, ge=0, description="largest drop of the rate against the baseline that still passes"
+    )
+    min_gain: float | None = Field(None, ge=0, description="least gain of the rate against the baseline")
+    by: str | None = Field(
+        None, description='"meta.<key>": hold min_rate, max_drop and min_gain for each value as well'
+    )
+    target: Literal["items", "population"] = Field(
+        "items", description="items: of these items; population: of what these items are a sample of"
+    )
+    max_cost_usd: float | None = Field(None, ge=0, description="largest cost of the run's judges in USD")
+    max_abstention: Share | None = Field(None, description="largest share of items for human review")
+    max_failure_share: Share | None = Field(
         None,
         description="share of failed votes above which the gate is undecided; without it, each judge's rate "
         "is compared with that of the certificate",
     )
+    max_certificate_age_days: float | None = Field(None, gt=0, description="largest age of the certificate")
+    allow_shift: bool = Field(
+        False, description="true: an alarm of the distribution-shift check does not make the gate undecided"
+    )
+    min_agreement: Share | None = None
+    min_coverage: Share | None = None
+
+    @field_validator("match", "by")
+    @classmethod
+    def _is_meta(cls, field: str | None) -> str | None:
+        return field if field is None else must_be_meta(field)
+
+    @model_validator(mode="after")
+    def _has_what_it_compares(self) -> Self:
+        if (self.min_rate, self.max_drop, self.min_gain) == (None, None, None) and self.by is not None:
+            raise ValueError("by is for min_rate, max_drop and min_gain")
+        return self
 
 
 def _listed(value: Any) -> Any:

@@ -49,6 +49,7 @@ from trustescalate.records.judging import (
 )
 from trustescalate.records.overall import Overall, Stratum
 from trustescalate.records.probe import CONTROL, Probe, ProbedFamily, ProbedJudge
+from trustescalate.records.product import Change, ItemsMean, Limits, Product, Requirement
 from trustescalate.records.run import Decision, Run, RunHeader, Step, TierShift
 from trustescalate.records.standings import Correlation, Standing, Standings
 from trustescalate.records.task import (
@@ -86,6 +87,7 @@ __all__ = [
     "Bin",
     "CalibrationRow",
     "Certificate",
+    "Change",
     "Channel",
     "Checkpoint",
     "Clusters",
@@ -97,12 +99,14 @@ __all__ = [
     "HumanAgreement",
     "InterimAnalysis",
     "Item",
+    "ItemsMean",
     "Json",
     "JudgeBinding",
     "JudgeDiagnostics",
     "Judgment",
     "Label",
     "LeftOut",
+    "Limits",
     "Message",
     "Mode",
     "Overall",
@@ -112,10 +116,12 @@ __all__ = [
     "Probe",
     "ProbedFamily",
     "ProbedJudge",
+    "Product",
     "Purpose",
     "Region",
     "Reply",
     "Request",
+    "Requirement",
     "Run",
     "RunHeader",
     "SampleReply",

@@ -8,6 +8,7 @@ from trustescalate.records.certificate import Certificate
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Judgment
 from trustescalate.records.overall import Overall
+from trustescalate.records.product import Product
 from trustescalate.records.standings import Standings
 from trustescalate.records.task import STRICT, Annotation, Item, Json, Label
 
@@ -89,9 +90,9 @@ class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
 
     `annotations` are those on judged items, if there are any: they measure, and certify nothing.
-    `overall`, `shift` and `standings` are derived from the rows and from the certificate's votes, never
-    stored; `standings` is None where no models are named. So is `independent`: the ids of items that are
-    independent of one another and of all that the certificate was made from, one of each cluster.
+    `overall`, `product`, `shift` and `standings` are derived from the rows and from the certificate's votes,
+    never stored; `standings` is None where no models are named. So is `independent`: the ids of items that
+    are independent of one another and of all that the certificate was made from, one of each cluster.
     """
 
     header: RunHeader
@@ -103,6 +104,7 @@ class Run:
     shift: tuple[TierShift, ...] = ()
     standings: Standings | None = None
     independent: tuple[str, ...] = ()
+    product: Product | None = None
 
     def _facts(self) -> Mapping[str, object]:
         released = sum(decision.label is not None for decision in self.decisions)

@@ -109,12 +109,12 @@ def _grounds(report: Report, policy: GateTable, stale: str) -> list[Check]:
 
 def _answered(measures: Measures, policy: GateTable) -> Check:
     failed, name = measures.failed_votes, "judges answered"
-    if policy.max_failures is None:
+    if policy.max_failure_share is None:
         return _answered_as_before(name, measures)
-    required = f"at most {setting(policy.max_failures).text} failed votes"
+    required = f"at most {setting(policy.max_failure_share).text} failed votes"
     if not isinstance(failed.value, float | int):
         return Check(name, "undecided", required, failed.text, failed.note)
-    if failed.value <= policy.max_failures:
+    if failed.value <= policy.max_failure_share:
         return Check(name, "pass", required, failed.text, "failed votes are abstentions, not verdicts")
     return Check(name, "undecided", required, failed.text, "too many calls of judges failed")
 

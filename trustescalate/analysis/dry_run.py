@@ -25,6 +25,7 @@ from trustescalate.config import (
     CallableJudge,
     ClassicalJudge,
     Config,
+    DecisionsJudge,
     JudgeTable,
     MockJudge,
     OpenAIJudge,
@@ -37,6 +38,7 @@ from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import CertificateMismatch, NoCertificate
 from trustescalate.judges.base import Backend, Judge
+from trustescalate.judges.decision_wire import guessed, questions_of
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges, tariff
 from trustescalate.judges.simulated import SimulatedBackend
@@ -103,18 +105,24 @@ def _open_cascade(config: Config, judges: Sequence[Judge]) -> Cascade:
 
 
 class _GuessBackend:
-    """Replace a function or a reward model: a reply in its form by a digest of the request."""
+    """Replace what reads no prompt (functions, scores, decisions): a reply in its form by a digest."""
+
+    def __init__(self, *, asks_questions: bool = False) -> None:
+        self._asks_questions = asks_questions
 
     async def complete(self, request: Request) -> Reply:
         value = int(digest(request)[:8], 16) / 2**32
         size = sum(len(message.content) for message in request.messages) // 4
+        if self._asks_questions:
+            answers = [guessed(question, value) for question in questions_of(request)]
+            return Reply(json.dumps(answers), None, "stop", Usage(1, size))
         probs = dict(zip(request.symbols, (value, 1 - value), strict=False))
         return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
 
 
 def _simulated_backend(config: Config, table: AskedTable) -> Backend:
-    if isinstance(table, CallableJudge | RewardJudge | ScoreJudge):
-        return _GuessBackend()
+    if isinstance(table, CallableJudge | RewardJudge | ScoreJudge | DecisionsJudge):
+        return _GuessBackend(asks_questions=isinstance(table, DecisionsJudge))
     place, last = config.judges.index(table), len(config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 

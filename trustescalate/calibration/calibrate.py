@@ -30,11 +30,13 @@ from trustescalate.calibration.protocol import Aligned, Judged, Protocol, labels
 from trustescalate.calibration.region import must_be_laid_out, recount, region_record
 from trustescalate.calibration.retest import radius_of, simultaneous_limits
 from trustescalate.calibration.scoring import pooling_record, scorer_of
+from trustescalate.calibration.served_models import served_at
 from trustescalate.data.labels import contested_ties, dropped_ties, majority, skipped
 from trustescalate.records import (
     Annotation,
     Batch,
     Certificate,
+    Channel,
     GroupGuarantee,
     Item,
     JudgeBinding,
@@ -185,7 +187,8 @@ def _restrict(protocol: Protocol, plan: Plan | None) -> Plan | None:
 
 def _bind(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> JudgeBinding:
     votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
-    return JudgeBinding(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
+    channel: Channel = next((vote.channel for vote in votes), "logprobs")
+    return JudgeBinding(name, fingerprint, channel, served=served_at(judged.values()))
 
 
 def _batch_record(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from trustescalate.calibration.served_models import must_be_served, pinned_judges
 from trustescalate.cascade.batch import certified_items
 from trustescalate.config import Config, ModelTable, ReplayJudge
 from trustescalate.data.dataset import Dataset, load_items
-from trustescalate.errors import TrustEscalateError
+from trustescalate.errors import CertificateMismatch, TrustEscalateError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import asking, fingerprint
 from trustescalate.records import Certificate, Item, Run
@@ -118,6 +119,10 @@ def what_changed(config: Config, data: Dataset, run: Run) -> list[str]:
     changed = [
         _describe(name, now) for name in {**header.basis, **now} if header.basis.get(name) != now.get(name)
     ]
+    try:
+        must_be_served(header.certificate, run.judgments, pinned_judges(config.model_dump(mode="json")))
+    except CertificateMismatch as error:
+        changed.append(error.message)
     items = _items_changed(config, data, run)
     return [*changed, *([items] if items else [])]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from trustescalate import __version__
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
+from trustescalate.calibration.served_models import compare_served, pinned_judges
 from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
 from trustescalate.cascade.basis import basis_of, would_judge
 from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
@@ -75,8 +76,11 @@ async def run_items(
             if folder is None:
                 folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
                 attempt.run = folder.header.id
-            await _judge(folder, data, panel, cascade, hooks)
+            await _judge(config, folder, data, panel, cascade, hooks)
         run = with_labels(folder, data)
+        for served in compare_served(run.header.certificate, run.judgments):
+            if served.changed:
+                hooks.notice(served.sentence)
         if failed := to_ask_again(run):
             hooks.notice(
                 f"{len(failed):,} items went to people with failed votes; resume this run to ask them again"
@@ -94,10 +98,10 @@ def begin_attempt(
 
 
 async def _judge(
-    folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
+    config: Config, folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
 ) -> None:
     """Decide all items of a run that are not decided, and record how it ended."""
-    with folder.writer() as writer:
+    with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
         tally = _Tally(hooks.progress, panel.budget, run)
 

@@ -7,7 +7,7 @@ are derived again from the votes (`verification`), and the rows of a complete ru
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from trustescalate.calibration.files import must_follow
+from trustescalate.calibration.served_models import must_be_served, pinned_judges
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
 from trustescalate.cascade.verification import Unfollowed, check_rows, difference
@@ -115,7 +116,7 @@ class RunFolder:
         """Read the run, with rows in the order of its items.
 
         Raises DataError for items, votes or a status that were changed, and for every decision that does not
-        follow from the votes.
+        follow from the votes, CertificateMismatch for a reply of another model where that is pinned.
         """
         rows, problems = read_rows(self.path / ITEMS, Item)
         if problems:
@@ -128,6 +129,7 @@ class RunFolder:
         used, unfollowed = check_rows(self.header.certificate, items, judgments, decisions)
         if unfollowed:
             raise DataError([self._sentence(each) for each in unfollowed], EDITED)
+        must_be_served(self.header.certificate, used, pinned_judges(self.header.config))
         by_item = {decision.item_id: decision for decision in decisions}
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
         header = self.header
@@ -145,16 +147,20 @@ class RunFolder:
         lines = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
         return f"{path}:{lines[problem.place]}: {problem.what}"
 
-    def writer(self) -> "RunWriter":
-        """Append to this run; one process at a time."""
-        return RunWriter(self)
+    def writer(self, pinned: Collection[str] = ()) -> "RunWriter":
+        """Append to this run; one process at a time. `pinned` judges keep their served models."""
+        return RunWriter(self, pinned)
 
 
 class RunWriter:
-    """Appends whole rows, judgments before their decision; holds the lock of the folder."""
+    """Appends whole rows, judgments before their decision; holds the lock of the folder.
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    Raises CertificateMismatch, and writes nothing, for a judgment of a `pinned` judge by another served model
+    than at calibration.
+    """
+
+    def __init__(self, folder: RunFolder, pinned: Collection[str] = ()) -> None:
+        self._folder, self._pinned = folder, pinned
         self._files: dict[str, int] = {}
         self._lock = os.open(folder.path / ITEMS, os.O_RDWR)
         if not lock(self._lock):
@@ -171,6 +177,7 @@ class RunWriter:
         Judgments that no decision rests on are removed, and so are decisions that failed votes left to
         people, so that these votes are asked again.
         """
+        self._must_be_served(run.judgments)
         again = to_ask_again(run)
         together = run.header.certificate.status == "expected"
         judgments = tuple(
@@ -195,12 +202,17 @@ class RunWriter:
 
     def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Write one item."""
+        self._must_be_served(judgments)
         append(self._files[JUDGMENTS], b"".join(encode(judgment) + b"\n" for judgment in judgments))
         append(self._files[DECISIONS], encode(decision) + b"\n")
 
     def record_judgment(self, judgment: Judgment) -> None:
         """Write a judgment on an item that is decided later."""
+        self._must_be_served([judgment])
         append(self._files[JUDGMENTS], encode(judgment) + b"\n")
+
+    def _must_be_served(self, judgments: Sequence[Judgment]) -> None:
+        must_be_served(self._folder.header.certificate, judgments, self._pinned)
 
     def record_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write the decisions on items with recorded judgments."""

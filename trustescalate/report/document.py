@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from trustescalate.calibration.expectation import WEAKER
+from trustescalate.calibration.served_models import compare_served
 from trustescalate.records import Batch, Certificate, Probe, Run
 from trustescalate.records.policies import largest_alpha
 from trustescalate.report import expectation, figures, run_figures, this_run
@@ -191,6 +192,8 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
         )
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
+    if run is not None:
+        banners += [f"{row.sentence}." for row in compare_served(certificate, run.judgments) if row.changed]
     if run is not None and any(tier.raised for tier in run.shift):
         banners.append(SCORE_DRIFT)
     return tuple(banners)

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trustescalate.calibration.served_models import compare_served, listed
 from trustescalate.records import Certificate, Run
-from trustescalate.report.figures import words
+from trustescalate.report.figures import missing, words
 from trustescalate.report.sections import Block, Column, Row, Section, Table, pairs_table
 
 
@@ -39,7 +40,26 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     )
     columns = (Column("Judge"), Column("Read from"), Column("Fingerprint"))
     bound = Table("Judges that the certificate is bound to", columns, bindings)
-    return Section("provenance", "Provenance", tables=(facts, bound), blocks=blocks)
+    served = _served_table(certificate, run)
+    return Section("provenance", "Provenance", tables=(facts, bound, *served), blocks=blocks)
+
+
+def _served_table(certificate: Certificate, run: Run | None) -> tuple[Table, ...]:
+    """The models that answered, by their own names, at calibration and in the run."""
+    served = compare_served(certificate, () if run is None else run.judgments)
+    none = "no run yet" if run is None else "it has no vote in the run"
+    if not served:
+        return ()
+    rows = tuple(
+        Row((
+            words(one.judge),
+            words(listed(one.before)) if one.before else missing("no reply named its model"),
+            words(one.counts) if one.now else missing(none),
+        ))
+        for one in served
+    )  # fmt: skip
+    columns = (Column("Judge"), Column("At calibration"), Column("In this run"))
+    return (Table("Served models and system fingerprints", columns, rows),)
 
 
 def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

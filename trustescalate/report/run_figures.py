@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trustescalate.config import ENDPOINTS
 from trustescalate.records import Run, Step, Vote
 from trustescalate.records.failures import describe_kinds
 from trustescalate.report import figures
@@ -109,7 +110,7 @@ def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure
     unset = [
         table["name"]
         for table in run.header.config.get("judges", ())
-        if table.get("backend") in ("openai", "score") and not any((table.get("price") or {}).values())
+        if table.get("backend") in ENDPOINTS and not any((table.get("price") or {}).values())
     ]
     unknown = [name for name in unset if name in asked and judge in (None, name)]
     if not unknown:

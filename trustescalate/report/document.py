@@ -27,7 +27,7 @@ from trustescalate.report.certificate_figures import (
     why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
-from trustescalate.report.distribution_shift import SCORE_DRIFT, shift_section
+from trustescalate.report.distribution_shift import SHIFT, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
@@ -192,7 +192,7 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
     if run is not None and any(tier.raised for tier in run.shift):
-        banners.append(SCORE_DRIFT)
+        banners.append(SHIFT)
     return tuple(banners)
 
 

@@ -13,7 +13,13 @@ SHIFT = (
 
 
 def shift_alarms(run: Run) -> Figure:
-    """Count the tiers with an alarm; missing where nothing was compared. The note says what moved."""
+    """Count the tiers with an alarm, and say in the note what moved.
+
+    Missing where nothing was compared; a text where no guarantee speaks of other items.
+    """
+    certificate = run.header.certificate
+    if certificate.status == "none" or certificate.batch is not None:
+        return words("not applicable")
     if not run.shift:
         return missing("verdicts and scores could not be compared with those on the labelled rows")
     raised = [tier for tier in run.shift if tier.raised]

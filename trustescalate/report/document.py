@@ -27,7 +27,7 @@ from trustescalate.report.certificate_figures import (
     why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
-from trustescalate.report.distribution_shift import SHIFT, shift_section
+from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
@@ -103,6 +103,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
         tested=tested(certificate),
+        product=None if run is None else run.product,
     )
 
 
@@ -297,6 +298,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         coverage=of_run(run_figures.coverage),
         coverage_without_failures=of_run(run_figures.coverage_without_failures),
         abstained=of_run(lambda run: count(run_figures.abstained(run))),
+        abstention=of_run(run_figures.abstention),
+        abstention_without_failures=of_run(run_figures.abstention_without_failures),
+        shift_alarms=of_run(shift_alarms),
         failed_votes=of_run(run_figures.failed_votes),
         excess_failures=of_run(run_figures.excess_failures),
         judged_agreement=judged,

@@ -79,7 +79,8 @@ def test_labels_without_an_order_have_no_such_section() -> None:
 def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
     moved = build(replace(factory.run(), shift=factory.shift(raised=True)))
     assert moved.banners == (SHIFT,)
-    assert moved.measures == report.measures
+    assert replace(moved.measures, shift_alarms=report.measures.shift_alarms) == report.measures
+    assert moved.measures.shift_alarms.value == 1
     assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
         "medium-70b", "120", "150", "B", "40.0 %", "68.0 %", "0.281", "0.0004", "shifted",
     ]  # fmt: skip

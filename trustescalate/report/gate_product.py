@@ -3,25 +3,12 @@
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.config import GateTable
-from trustescalate.records import Limits, Product, Requirement, TaskKind
-from trustescalate.report.figures import Figure, setting
+from trustescalate.records import Product, Requirement, TaskKind
+from trustescalate.report.figures import setting
+from trustescalate.report.product import BASES, DISJOINT, estimate_figure, rate_name, rounded
 from trustescalate.report.sections import Check, Report, Status
 
-RATES = {TaskKind.PAIRWISE: "win rate of A", TaskKind.BINARY: "pass rate", TaskKind.RATING: "mean rating"}
 KEYS = ("min_rate", "max_drop", "min_gain")
-BASES = {
-    "all labelled": "human labels of all items",
-    "predictions": "human labels and the judges' predictions",
-    "exact": "human labels alone",
-    "betting": "human labels alone",
-    "student": "human labels alone",
-    "verdicts": "the certified limit on wrong verdicts",
-    "none": "nothing",
-}
-EXCLUDED = (
-    "the limits from human labels and those from the certificate have no value in common: one of them does "
-    "not hold on these items; label more of them"
-)
 
 
 def wants_product(policy: GateTable) -> bool:
@@ -73,11 +60,11 @@ def _check(report: Report, product: Product, each: Requirement) -> Check:
     if each.about is not None:
         name = f"{name}, {product.by} = {each.about!r}"
     least = Decimal(repr(-each.required if each.key == "max_drop" else each.required))
-    low, high = (_rounded(limits.low, plain, ROUND_FLOOR), _rounded(limits.high, plain, ROUND_CEILING))
+    low, high = (rounded(limits.low, plain, ROUND_FLOOR), rounded(limits.high, plain, ROUND_CEILING))
     status: Status = "undecided"
     if limits.basis != "none" and not _disjoint(product, each):
         status = "pass" if low >= least else "fail" if high < least else "undecided"
-    observed = limits_figure(limits, plain, signed=each.key != "min_rate").text
+    observed = estimate_figure(limits, plain, signed=each.key != "min_rate").text
     return Check(
         name, status, _required(report, each.key, each.required), observed, _message(product, each, status)
     )
@@ -95,7 +82,7 @@ def _message(product: Product, each: Requirement, status: Status) -> str:
     if status != "undecided":
         return what
     if _disjoint(product, each):
-        return f"{what}. {EXCLUDED[0].upper()}{EXCLUDED[1:]}"
+        return f"{what}. {DISJOINT}"
     if each.needed is None:
         return f"{what}. No number of {each.unit} would decide it"
     return f"{what}. About {each.needed:,} more {each.unit} would decide it"
@@ -107,7 +94,7 @@ def _disjoint(product: Product, each: Requirement) -> bool:
 
 
 def _name(report: Report, key: str) -> str:
-    rate = RATES.get(report.task.kind, "rate")
+    rate = rate_name(report.task.kind, report.task.labels[0])
     return rate if key == "min_rate" else f"{rate}, {'drop' if key == 'max_drop' else 'gain'}"
 
 
@@ -119,43 +106,3 @@ def _required(report: Report, key: str, value: float) -> str:
     if not plain:
         text = text.replace(" %", " points")
     return f"a drop of at most {text}" if key == "max_drop" else f"a gain of at least {text}"
-
-
-def limits_figure(limits: Limits, plain: bool, *, signed: bool = False) -> Figure:
-    """Print an estimate with its limits, rounded outwards, and their confidence.
-
-    A rating is `plain`; other means are percentages, and `signed` differences of these are points.
-
-    >>> limits_figure(Limits(0.0512, 0.0401, 0.0621, 0.95, "exact", 300, 100), False).text
-    '5.1 % (4.0 to 6.3 %, with probability ≥ 95 %)'
-    >>> limits_figure(Limits(None, -0.05, 0.01, 0.85, "verdicts", 300), False, signed=True).text
-    '-5.0 to +1.0 points, with probability ≥ 85 %'
-    """
-    if limits.basis == "none":
-        return Figure(None, "not measured", limits.reason)
-    unit = "" if plain else " points" if signed else " %"
-    low = _shown(_rounded(limits.low, plain, ROUND_FLOOR), plain, signed)
-    high = _shown(_rounded(limits.high, plain, ROUND_CEILING), plain, signed)
-    sure = f"with probability ≥ {setting(round(limits.confidence, 6)).text}"
-    if limits.basis == "all labelled":
-        sure = "every item is labelled"
-    interval = f"{low} to {high}{unit}, {sure}"
-    if limits.estimate is None:
-        return Figure(interval, interval)
-    estimate = Decimal(repr(limits.estimate)).quantize(_places(plain))
-    text = f"{_shown(estimate, plain, signed)}{unit} ({interval})"
-    return Figure(float(estimate), text)
-
-
-def _places(plain: bool) -> Decimal:
-    return Decimal("0.01") if plain else Decimal("0.001")
-
-
-def _rounded(value: float, plain: bool, rounding: str) -> Decimal:
-    """Round outwards; the last bits of a sum are no reason to lose a step."""
-    return Decimal(repr(round(value, 9))).quantize(_places(plain), rounding)
-
-
-def _shown(value: Decimal, plain: bool, signed: bool) -> str:
-    sign = "+" if signed and value else ""
-    return f"{value:{sign}.2f}" if plain else f"{value * 100:{sign}.1f}"

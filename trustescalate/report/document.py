@@ -35,6 +35,7 @@ from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_section
+from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
 from trustescalate.report.risk_coverage import risk_section
 from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
@@ -194,6 +195,8 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
     banners += judge_findings(certificate) if run is None else []
     if run is not None and any(tier.raised for tier in run.shift):
         banners.append(SHIFT)
+    if run is not None and run.product is not None and is_disjoint(run.product):
+        banners.append(DISJOINT)
     return tuple(banners)
 
 
@@ -215,6 +218,7 @@ def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) 
         shown = Figure(mean.value, f"≥ {mean.text}")
         agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
     return (
+        *([] if run is None else product_figure(run)),
         agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),

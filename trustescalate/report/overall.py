@@ -4,7 +4,7 @@ from trustescalate.records import Certificate, Overall, Run, Stratum, Task, Task
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.product import run_tables, run_text
+from trustescalate.report.product import excludes_pooled, run_tables, run_text
 from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
@@ -33,9 +33,14 @@ _IN_A_RUN = (
 
 
 WITHHELD = (
-    "The mean over the labelled rows and this run's items together is withheld: the distribution-shift check "
-    "says that the two differ."
+    "The mean over the labelled rows and this run's items together is withheld: the distribution-shift "
+    "check, or the limits for these items, say that the two differ."
 )
+
+
+def is_withheld(run: Run) -> bool:
+    """Whether labelled rows and run differ, so that no mean over both is printed."""
+    return any(tier.raised for tier in run.shift) or excludes_pooled(run)
 
 
 def overall_section(certificate: Certificate, run: Run | None) -> Section | None:
@@ -48,7 +53,7 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
         return None
     slug, title = "mean-over-all-items", f"{_HEADINGS[task.kind]} over all items"
     here, tables = ([], []) if run is None else (run_text(run), run_tables(run))
-    if run is not None and any(tier.raised for tier in run.shift):
+    if run is not None and is_withheld(run):
         return Section(slug, title, (*here, WITHHELD), tables=tuple(tables))
     if overall.estimate is None:
         why = f"It could not be measured: {overall.reason}."

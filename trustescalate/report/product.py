@@ -5,7 +5,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import Change, ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.report.figures import Figure, count, setting, words
-from trustescalate.report.sections import FOLD_ROWS, Column, Row, Table, numbers
+from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
 RATES = {TaskKind.PAIRWISE: "win rate of A", TaskKind.BINARY: "pass rate", TaskKind.RATING: "mean rating"}
 BASES = {
@@ -18,8 +18,8 @@ BASES = {
     "none": "nothing",
 }
 DISJOINT = (
-    "The limits from human labels and those from the certificate have no value in common: one of the two does "
-    "not hold for these items. Neither decides anything; label more of these items."
+    "The limits from human labels and those from the certificate have no value in common: one of the two "
+    "does not hold for these items. Neither decides anything; label more of these items."
 )
 
 
@@ -46,8 +46,8 @@ def run_text(run: Run) -> list[str]:
     what = "every one of them has a human label"
     if first.basis == "verdicts":
         what = (
-            "the limits allow for as many wrong verdicts among the released ones as the certificate does, and "
-            "for any outcome of the abstained items"
+            "the limits allow for as many wrong verdicts among the released ones as the certificate does, "
+            "and for any outcome of the abstained items"
         )
     elif first.basis != "all labelled":
         what = f"they rest on human labels of {first.labels:,} of these items"
@@ -57,8 +57,40 @@ def run_text(run: Run) -> list[str]:
     text = f"{name[0].upper()}{name[1:]} of this run's {first.items:,} items: {what}."
     if first.reason:
         text += f" A narrower interval is not shown: {first.reason}."
-    both = [DISJOINT] if any(mean.disjoint for mean in (*product.means, *product.changes)) else []
-    return [text, *both]
+    return [text, *([DISJOINT] if is_disjoint(product) else [])]
+
+
+def is_disjoint(product: Product) -> bool:
+    """Whether limits of two kinds exclude each other anywhere."""
+    return any(mean.disjoint for mean in product.means) or any(each.disjoint for each in product.changes)
+
+
+def excludes_pooled(run: Run) -> bool:
+    """Whether the 95 % interval of the mean over labelled rows and run excludes that of the run's items."""
+    overall, product = run.overall, run.product
+    if overall is None or product is None or not product.means or product.means[0].first.basis == "none":
+        return False
+    pooled = overall.interval if overall.usable else overall.label_only
+    first = product.means[0].first
+    return pooled is not None and (pooled[1] < first.low or first.high < pooled[0])
+
+
+def product_figure(run: Run) -> list[KeyFigure]:
+    """Make the key figure of the mean over the run's items; none where nothing limits it."""
+    product, task = run.product, run.header.certificate.task
+    if product is None or not product.means or product.means[0].first.basis == "none":
+        return []
+    first, plain = product.means[0].first, task.kind is TaskKind.RATING
+    name = rate_name(task.kind, task.labels[0])
+    whole = estimate_figure(first, plain)
+    figure, _, interval = whole.text.partition(" (")
+    detail = f"these {first.items:,} items, from {BASES[first.basis]}"
+    if interval:
+        detail = f"{interval.removesuffix(')')}; {detail}"
+    else:
+        figure, _, sure = figure.partition(", ")
+        detail = f"{sure}; {detail}"
+    return [KeyFigure(f"{name[0].upper()}{name[1:]}", Figure(whole.value, figure), detail)]
 
 
 def run_tables(run: Run) -> list[Table]:

@@ -132,9 +132,9 @@ def test_a_change_is_said_and_reported(tmp_path: Path, endpoint: Endpoint) -> No
     page = render_markdown(build(later))
     assert "Served models and system fingerprints" in page
     assert "XS-2026-01 fp" in page.partition("Served models")[2]
-    assert Project.open(config).gate(later.header.id).status == "pass"
+    assert Project.open(config).gate(later.header.id)[0].status == "pass"
     config.write_text(config.read_text().replace("[guarantee]\n", "[guarantee]\npin_served_model = true\n"))
-    verdict = Project.open(config).gate(later.header.id)
+    verdict, _ = Project.open(config).gate(later.header.id)
     (current,) = (check for check in verdict.checks if check.name == "run is current")
     assert (verdict.status, verdict.exit_code) == ("undecided", 3)
     assert "by XS-2026-01 fp_2, and the items of the calibration by XS-2026-01 fp_1" in current.message

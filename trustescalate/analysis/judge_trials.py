@@ -218,9 +218,13 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
     else:
         (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
         opened = panel.opened[trial.judge]
-        asked = opened.request(item).messages if isinstance(opened, DecisionJudge) else ()
+        asked = opened.shown(item) if isinstance(opened, DecisionJudge) else ()
         judgment = await judge.judge(item, lambda votes, _: bool(votes))
-        questions = [Question(replace(vote, tokens=()), asked) for vote in judgment.votes]
+        shown = asked or [()] * len(judgment.votes)
+        questions = [
+            Question(replace(vote, tokens=()), messages)
+            for vote, messages in zip(judgment.votes, shown, strict=True)
+        ]
         served = judgment.served
     seconds = time.monotonic() - began
     return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds, served=served)

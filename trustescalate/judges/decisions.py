@@ -19,7 +19,7 @@ from trustescalate.judges.decision_wire import (
     request_of,
 )
 from trustescalate.judges.prompts import Order, material_of, numbered, orders, swapped_index
-from trustescalate.records import Channel, Item, Judgment, Request, Task, TaskKind, Usage, Vote
+from trustescalate.records import Channel, Item, Judgment, Message, Request, Task, TaskKind, Usage, Vote
 from trustescalate.records.votes import Enough
 
 HEAD = """\
@@ -63,6 +63,17 @@ class DecisionJudge:
     def request(self, item: Item) -> Request:
         """The one request about an item; makes no call."""
         return decision_request(self._task, item, self._orders, self._rubric, self._criteria)
+
+    def shown(self, item: Item) -> list[tuple[Message, Message]]:
+        """The text and each question of an item, as one reads them."""
+        request = self.request(item)
+        return [
+            (
+                request.messages[0],
+                Message("user", f"{asked.text}\n({asked.kind}: {', '.join(asked.options)})"),
+            )
+            for asked in questions_of(request)
+        ]
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
         """Ask all orders at once; never raises for the content of a reply."""

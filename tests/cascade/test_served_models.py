@@ -223,6 +223,11 @@ def test_failed_votes_say_nothing_of_a_model() -> None:
     assert served_at([judgment("q2"), judgment("q3", "m 1")]) == ("", "m 1")
 
 
+def test_a_certificate_of_nothing_binds_no_model() -> None:
+    nothing = replace(certificate_of("m 1"), status="none")
+    must_be_served(nothing, [judgment("q1", "m 2")], {"small"})
+
+
 def test_an_older_certificate_fits_until_a_model_is_pinned() -> None:
     row = judgment("q1", "m 1")
     must_be_served(certificate_of(), [row], ())

@@ -95,7 +95,12 @@ def pinned_judges(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def must_be_served(certificate: Certificate, judgments: Iterable[Judgment], pinned: Collection[str]) -> None:
-    """Raise CertificateMismatch at the first judgment of a pinned judge that another model answered."""
+    """Raise CertificateMismatch at the first judgment of a pinned judge that another model answered.
+
+    A certificate that certifies nothing binds no model.
+    """
+    if certificate.status == "none":
+        return
     known = {seal.judge: set(seal.served or ("",)) for seal in certificate.judges if seal.judge in pinned}
     for judgment in judgments:
         for name in answered_by(judgment):

@@ -12,8 +12,8 @@ Pairs = list[tuple[Item, Item]]
 def match_items(first: Run, second: Run, by: str | None = None, *, judged: bool = False, hint: str) -> Pairs:
     """Return the items that both runs have, in the order of the first: by id, or by `by`, "meta.<key>".
 
-    `judged`: only items that a judge judged in both. Raises UsageError, with the hint, for different tasks and where no item matches, and for a key that two
-    items of a run share.
+    `judged`: only items that a judge judged in both. Raises UsageError, with the hint, for different tasks
+    and where no item matches, and for a key that two items of a run share.
     """
     if first.header.certificate.task != second.header.certificate.task:
         raise UsageError("the two runs have different tasks", "compare runs of the same [task]")

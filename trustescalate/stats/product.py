@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
-from trustescalate.stats.bounds import BoolArray, FloatArray
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import MIN_LABELS, Survey, Target, ppi_mean
 
 SampleBasis: TypeAlias = Literal["all labelled", "predictions", "exact", "betting", "student"]
@@ -37,7 +37,7 @@ class Verdicts(NamedTuple):
     losses: float
     per_loss: float | None = None
 
-    def of(self, rows: BoolArray) -> "Verdicts":
+    def of(self, rows: BoolArray | IntArray) -> "Verdicts":
         """Take these items; all losses may be theirs."""
         return self._replace(
             low=self.low[rows], high=self.high[rows], fall=self.fall[rows], rise=self.rise[rows]

@@ -6,7 +6,7 @@ from pathlib import Path
 from trustescalate.analysis.baseline import open_baseline
 from trustescalate.analysis.leaderboard import standings
 from trustescalate.analysis.product import product
-from trustescalate.analysis.score_drift import score_shift
+from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.calibration.population import Judged, overall
 from trustescalate.cascade.run_folder import used_items
@@ -62,7 +62,7 @@ def _with_checks(run: Run, data: Dataset, judged: Judged | None) -> Run:
     if judged is None:
         return run
     groups = {item.id: item.group for item in (*data.items, *run.items)}
-    return replace(run, shift=score_shift(run, judged, groups))
+    return replace(run, shift=tier_shifts(run, judged, groups))
 
 
 def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | None) -> Run:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -271,6 +272,9 @@ def test_a_server_that_is_gone_or_slow() -> None:
         url = server.url
     (judgment,) = judged(server, "systemone", RIGHT, ONE, attempts=2, base_url=url)
     assert failures(judgment) == ["unreachable"]
+    with DecisionServer(fault=lambda body, nth: time.sleep(0.3)) as server:
+        (judgment,) = judged(server, "decisions", RIGHT, ONE, attempts=1, timeout=0.1)
+    assert failures(judgment) == ["timeout"]
 
 
 @pytest.mark.parametrize("status", [401, 402, 404])

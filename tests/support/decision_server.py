@@ -24,7 +24,7 @@ def first_of(state: str, text: str, options: Sequence[str]) -> Sequence[float]:
 
 
 class DecisionServer(PathServer):
-    """The server. `bodies` are the requests in order; `model` is the name that it gives itself."""
+    """The server. `bodies` are the requests in order, `model` its own name, `listed` the models that it lists."""
 
     def __init__(
         self,
@@ -36,12 +36,15 @@ class DecisionServer(PathServer):
     ) -> None:
         super().__init__(self._respond)
         self.bodies: list[Body] = []
-        self.model = model
+        self.model, self.listed = model, list[str]()
         self._weigh, self._fault, self._edit = weigh, fault, edit
         self._times: dict[str, int] = {}
 
     def _respond(self, method: str, path: str, body: Body) -> Canned:
-        assert method == "POST", path
+        if method == "GET":
+            rows = [{"id": name} for name in self.listed]
+            known = path == "/v1/models" and rows
+            return Canned(200, {"data": rows}) if known else Canned(404, {"error": {"message": f"no {path}"}})
         self.bodies.append(body)
         key = json.dumps(body, sort_keys=True)
         self._times[key] = self._times.get(key, 0) + 1

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from trustescalate.errors import CertificateMismatch
 from trustescalate.records import Certificate, Judgment
 
+MOST_NAMED = 6
+"""Models that are named at once: an endpoint may have many system fingerprints."""
 UNNAMED = "a model that is not named"
 HINT = (
     "if the provider has replaced the model, remove .trustescalate/cache.sqlite and calibrate again; name a "
@@ -35,7 +37,7 @@ class Served(NamedTuple):
         """What changed, in one sentence.
 
         >>> Served("small", ("m-1",), {"m-1": 2, "m-2": 98}, True).sentence
-        'small was answered by m-1 at calibration, and by m-1 (2 items), m-2 (98 items) in this run'
+        'small was answered by m-1 at calibration, and by m-2 (98 items), m-1 (2 items) in this run'
         """
         before = f"by {listed(self.before)} at calibration, and " if self.before else ""
         return f"{self.judge} was answered {before}by {self.counts} in this run"
@@ -43,9 +45,9 @@ class Served(NamedTuple):
     @property
     def counts(self) -> str:
         """The models and their numbers of items, in words."""
-        return ", ".join(
+        return _few(
             f"{named(name)} ({count:,} {'item' if count == 1 else 'items'})"
-            for name, count in self.now.items()
+            for name, count in sorted(self.now.items(), key=lambda pair: -pair[1])
         )
 
 
@@ -120,4 +122,11 @@ def named(name: str) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Names of models that answered, in words."""
-    return ", ".join(map(named, names))
+    return _few(map(named, names))
+
+
+def _few(texts: Iterable[str]) -> str:
+    first, more = list(texts), 0
+    if len(first) > MOST_NAMED:
+        more, first = len(first) - MOST_NAMED, first[:MOST_NAMED]
+    return ", ".join(first) + (f" and {more:,} more" if more else "")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,9 +13,9 @@ import pytest
 from tests.support.decision_server import DecisionServer, by_length, first_of, responses_in
 from tests.support.servers import Canned
 from trustescalate.errors import ProviderError
-from trustescalate.judges.base import Tariff
+from trustescalate.judges.base import Tariff, are_probabilities
 from trustescalate.judges.decision_endpoint import DecisionsBackend
-from trustescalate.judges.decision_wire import MOST_QUESTIONS, Question, read_answer, request_of
+from trustescalate.judges.decision_wire import MOST_QUESTIONS, Question, read_answer, read_answers, request_of
 from trustescalate.judges.decisions import DecisionJudge
 from trustescalate.records import Item, Judgment, Task, TaskKind
 from trustescalate.records.votes import all_votes
@@ -151,6 +153,85 @@ def test_no_text_can_close_its_own_marks() -> None:
     assert text.count(f"[end prompt {tag}]") == 1
     for question in server.bodies[0]["questions"]:
         assert question["instructions"].count(tag) == 4
+
+
+def test_several_tasks_are_one_request_that_their_rows_share() -> None:
+    """Each row of an item reads its own answers; all rows send the same request, and keep the same reply."""
+    tasks = {"right": RIGHT, "good": GRADE, "topic": TOPIC}
+    rows = [Item(f"q#{name}", "Hi?", ("short",), meta={"row": name}) for name in tasks]
+    kept: dict[Any, Any] = {}
+
+    async def asked(server: DecisionServer) -> list[Judgment]:
+        backend = DecisionsBackend(model="m", base_url=server.url)
+
+        async def once(request: Any) -> Any:
+            if request not in kept:
+                kept[request] = await backend.complete(request)
+            return kept[request]
+
+        judge = DecisionJudge(
+            "d", "print", GRADE, once, swap=False, each=tasks, name_of=lambda item: item.meta["row"]
+        )
+        try:
+            return [await judge.judge(row, all_votes) for row in rows]
+        finally:
+            await backend.close()
+
+    with DecisionServer(first_of) as server:
+        judgments = asyncio.run(asked(server))
+        (body,) = server.bodies
+    assert [question["type"] for question in body["questions"]] == ["predicate", "score", "choice"]
+    for judgment, task in zip(judgments, tasks.values(), strict=True):
+        (vote,) = judgment.votes
+        assert tuple(vote.probs) == task.labels
+        assert vote.probs[task.labels[0]] == pytest.approx(0.8)
+    assert len({vote.raw for judgment in judgments for vote in judgment.votes}) == 1
+
+
+def test_no_body_raises() -> None:
+    rng = random.Random(1)
+    odd: list[Any] = [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        math.nan,
+        10**30,
+        "",
+        "q1",
+        "A",
+        [],
+        {},
+        [None],
+        {"A": 1},
+        "\ud800",
+    ]
+
+    def mutated(value: Any) -> Any:
+        if rng.random() < 0.08:
+            return rng.choice(odd)
+        if isinstance(value, dict):
+            return {key if rng.random() < 0.95 else "q2": mutated(inner) for key, inner in value.items()}
+        return [mutated(inner) for inner in value] if isinstance(value, list) else value
+
+    rows = [{"value": name, "probability": 1 / 3} for name in ("A", "B", "tie")]
+    choice = {"type": "choice", "name": "q1", "probabilities": rows}
+    score = {"type": "score", "probabilities": {"0": 0.5, "1": 0.25, "2": 0.25}}
+    bodies = [
+        {"answers": [choice, {**choice, "name": "q2"}]},
+        {"answers": {"q1": score, "q2": {"noul": 0.5}}},
+    ]
+    asked = [Question("choice", "", ("A", "B", "tie")), Question("score", "", ("1", "2", "3"))]
+    good = 0
+    for turn in range(4000):
+        seen = read_answers(json.dumps(mutated(bodies[turn % 2])).encode(), 2)
+        for answer in [] if seen is None else seen.answers:
+            for question in asked:
+                read = read_answer(question, answer)
+                good += read.failure is None
+                assert (read.failure is None) == are_probabilities(read.probs or [2.0])
+    assert good > 100
 
 
 # ── failures ─────────────────────────────────────────────────────────────────────────────────────

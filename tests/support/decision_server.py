@@ -24,7 +24,7 @@ def first_of(state: str, text: str, options: Sequence[str]) -> Sequence[float]:
 
 
 class DecisionServer(PathServer):
-    """The server. `bodies` are the requests in order, `model` its own name, `listed` the models that it lists."""
+    """The server. `bodies` are the requests in order, `model` its own name, `listed` the models it lists."""
 
     def __init__(
         self,

@@ -218,13 +218,11 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
     else:
         (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
         opened = panel.opened[trial.judge]
-        asked = opened.shown(item) if isinstance(opened, DecisionJudge) else ()
+        asked: Sequence[tuple[Message, ...]] = opened.shown(item) if isinstance(opened, DecisionJudge) else ()
         judgment = await judge.judge(item, lambda votes, _: bool(votes))
         shown = asked or [()] * len(judgment.votes)
-        questions = [
-            Question(replace(vote, tokens=()), messages)
-            for vote, messages in zip(judgment.votes, shown, strict=True)
-        ]
+        pairs = zip(judgment.votes, shown, strict=True)
+        questions = [Question(replace(vote, tokens=()), messages) for vote, messages in pairs]
         served = judgment.served
     seconds = time.monotonic() - began
     return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds, served=served)

@@ -126,11 +126,11 @@ def read_answers(content: bytes, count: int) -> Answers | None:
     answers = fields.get("answers")
     names = [f"q{number}" for number in range(1, count + 1)]
     if isinstance(answers, list):
-        given = [row.get("name") if isinstance(row, dict) else None for row in answers]
-        if set(given) <= set(names) and len(set(given)) == len(given):
-            answers = dict(zip(given, answers, strict=True))
-        elif set(given) == {None} and len(given) == count:
-            answers = dict(zip(names, answers, strict=True))
+        given: list[Any] = [row.get("name") if isinstance(row, dict) else None for row in answers]
+        if given == [None] * count:
+            given = list(names)
+        known = all(name in names for name in given) and len({*map(str, given)}) == len(given)
+        answers = dict(zip(given, answers, strict=True)) if known else None
     if not isinstance(answers, dict) or not answers.keys() & set(names):
         return None
     return Answers([answers.get(name) for name in names], _usage(fields.get("usage")), served_by(fields))
@@ -230,9 +230,9 @@ def _listed(question: Question, probabilities: Any) -> list[tuple[Any, Any]]:
 
 def _level(question: Question, place: Any) -> Any:
     """The option at a place of a scale, counted from 0."""
-    text = str(place)
-    at = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else len(question.options)
-    return question.options[at] if at < len(question.options) else None
+    places = {str(at): option for at, option in enumerate(question.options)}
+    whole = int(place) if isinstance(place, float) and place.is_integer() else place
+    return places.get(str(whole))
 
 
 def _hashable(value: Any) -> Any:
@@ -248,8 +248,8 @@ def _probability(what: str, value: Any) -> float:
 def _shown(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)[:40]
-    except (TypeError, ValueError):
-        return "none"
+    except (TypeError, ValueError, RecursionError):
+        return "nothing that can be read"
 
 
 def guessed(question: Question, first: float) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _item_judge(config: Config, table: ItemTable, backend: Backend, ask: Ask) ->
     swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
     if isinstance(table, DecisionsTable):
         rubric, criteria = config.rubric(), config.task.criteria
-        shown = decision_request(task, _probe(task), orders(task, swap=swap), rubric, criteria).messages
+        shown = decision_request([task], _probe(task), orders(task, swap=swap), rubric, criteria).messages
         mark = digest(*parts, [message.content for message in shown])
         return DecisionJudge(
             table.name, mark, task, ask, swap=swap, rubric=rubric, criteria=criteria, tariff=prices

@@ -130,7 +130,7 @@ class DecisionJudge:
         return asked[place * each : (place + 1) * each]
 
     def _raw(self, reply: Reply, read: Answered, answer: Any) -> str:
-        """What is kept of a reply: the own answer; of several tasks one text, by which rows share its cost."""
+        """What is kept of a reply: the own answer; of several tasks one text, by which its cost is shared."""
         if reply.failure or len(self._tasks) > 1:
             return reply.text[:LONGEST_RAW]
         return f"{read.why}: {raw_of(answer)}" if read.why else raw_of(answer)

@@ -304,13 +304,15 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
     if size == 0:
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
-    gap = abs(estimate - value) * (len(labels.items) / size if target == "batch" else 1.0)
+    over = len(labels.items) / size if target == "batch" else 1.0
+    gap = abs(estimate - value) * over
+    reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
     found = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
     )
     # Errors that few labels do not show may be there all the same.
     found = found._replace(residual=max(found.residual, cell.scale**2 / (count + 2)))
-    wanted, unit = labels_needed(gap, found, count, size, delta, target)
+    wanted, unit = labels_needed(gap, found, count, size, delta, target, reach=reach)
     if wanted is None or unit == "items":
         return wanted, unit
     each = labels.missing[rest & ~labels.drawn & ~labels.same]

@@ -140,13 +140,21 @@ def sampled_limits(
 
 
 def labels_needed(
-    gap: float, found: Sampled, labels: int, items: int, delta: float, target: Target = "batch"
+    gap: float,
+    found: Sampled,
+    labels: int,
+    items: int,
+    delta: float,
+    target: Target = "batch",
+    *,
+    reach: float | None = None,
 ) -> tuple[int | None, Literal["human labels", "items"]]:
     """About how many more labels, or items, put limits of a mean on one side of a value `gap` away from it.
 
     `found` holds the variances of one label, `labels` of `items` are there. A normal approximation; from
-    fewer than 100 labels predictions are not used, and fewer than 20 are not read first. A label of every
-    item decides about a batch. For a population it may not: then items are needed; None without a gap.
+    fewer than 100 labels predictions are not used, and fewer than 20 are not read first. With 100 or more of
+    which few differ it is the `reach` of the present limits that shrinks. A label of every item decides about
+    a batch. For a population it may not: then items are needed; None without a gap.
     Source: sample sizes with the finite population correction, Cochran 1977, chapter 4.
 
     >>> found = Sampled(0.7, 0.4, 1.0, "exact", residual=0.1, spread=0.21)
@@ -155,26 +163,24 @@ def labels_needed(
     >>> labels_needed(0.005, found, 30, 2000, 0.05, "population")
     (30269, 'items')
     """
-    unit: Literal["human labels", "items"] = "human labels"
+    rare = found.basis in ("exact", "betting") and labels >= MIN_LABELS
     allowed = (gap / float(ndtri(1 - delta / 2))) ** 2
-    explained = max(0.0, found.spread - found.residual)
+    rest = 1 / items if target == "batch" else 0.0
+    explained, whole = max(0.0, found.spread - found.residual), max(found.spread, found.residual)
     if target == "population":
         if allowed == 0:
             return None, "items"
-        whole = max(found.spread, found.residual)
         if whole > allowed * items:
             return max(1, int(np.ceil(whole / allowed)) - items), "items"
-        wanted = found.residual / max(allowed - explained / items, 1e-12)
-        alone = whole / allowed
+        allowed = max(allowed - explained / items, 1e-12)
+    if rare and reach:
+        wanted = 1 / ((gap / reach) ** 2 * (1 / labels - rest) + rest) if gap > 0 or rest else items
     else:
-        wanted, alone = (
-            1 / (allowed / each + 1 / items) if each > 0 else 0.0
-            for each in (found.residual, max(found.spread, found.residual))
-        )
-    if wanted < MIN_LABELS:
-        wanted = min(alone, MIN_LABELS)
+        wanted, alone = (1 / (allowed / max(each, 1e-12) + rest) for each in (found.residual, whole))
+        if wanted < MIN_LABELS:
+            wanted = min(alone, MIN_LABELS)
     total = min(items, max(FIRST, int(np.ceil(wanted - 1e-9))))
-    return min(items - labels, max(1, total - labels)), unit
+    return min(items - labels, max(1, total - labels)), "human labels"
 
 
 def _hypergeometric(survey: Survey, delta: float) -> tuple[float, float]:

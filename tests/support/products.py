@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trustescalate.config import GateTable
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Item, Run
@@ -38,7 +40,9 @@ class Products:
         more: Mapping[str, Any] | None = None,
     ) -> None:
         rng = np.random.default_rng(7)
-        self.folder, self.good = folder, {}
+        self.folder = folder
+        self.good: dict[str, bool] = {}
+        self.runs: dict[str, str] = {}
         votes: dict[str, Mapping[str, float]] = {}
         luck, shared = rng.random(size), rng.random(size) < same
 
@@ -48,8 +52,8 @@ class Products:
             share = 0.9 if rng.random() < sure else 0.6
             votes[item_id] = {label: share, "fail" if label == "pass" else "pass": round(1 - share, 6)}
 
-        olds = [Item(f"old{k}", f"Old {k}?", (f"old {k}",)) for k in range(OLD)]
-        for item in olds:
+        self.olds = [Item(f"old{k}", f"Old {k}?", (f"old {k}",)) for k in range(OLD)]
+        for item in self.olds:
             add(item.id, bool(rng.random() < old))
         self.items: dict[str, list[Item]] = {}
         first = next(iter(systems))
@@ -70,11 +74,10 @@ class Products:
             self.items[name] = rows
             folder.mkdir(parents=True, exist_ok=True)
             write_rows(folder / f"{name}.jsonl", rows)
-        self.notes = [Annotation(item.id, "ann", self.label(item.id)) for item in olds]
-        config = {"task": dict(TASK), "ensemble": {"annotators": 1, "shots": 0}, "gate": {"match": "meta.q"}}
-        config["gate"].update(gate or {})
-        config.update(more or {})
-        everything = [*olds, *(item for rows in self.items.values() for item in rows)]
+        self.notes = [Annotation(item.id, "ann", self.label(item.id)) for item in self.olds]
+        config: dict[str, Any] = {"task": dict(TASK), "ensemble": {"annotators": 1, "shots": 0}}
+        config.update({"gate": dict(gate or {}), **(more or {})})
+        everything = [*self.olds, *(item for rows in self.items.values() for item in rows)]
         judge = ReplayJudge.from_labels(votes, name="judge")
         self.project = Project.from_records(everything, self.notes, config, judges=[judge], folder=folder)
 
@@ -94,6 +97,19 @@ class Products:
         """Let people label these items too."""
         self.notes += [Annotation(each, "ann", self.label(each), purpose=purpose) for each in ids]  # type: ignore[arg-type]
         write_rows(self.folder / "annotations.jsonl", self.notes)
+
+    def set_gate(self, **keys: Any) -> None:
+        """Replace [gate]; items of a baseline match by their question."""
+        table = GateTable(**{**({"match": "meta.q"} if "baseline" in keys else {}), **keys})
+        self.project = replace(self.project, config=self.project.config.model_copy(update={"gate": table}))
+
+    def toml(self) -> str:
+        """The configuration as a file."""
+        return (
+            'version = 1\n[task]\nkind = "binary"\nquestion = "Is the response right?"\n'
+            "[ensemble]\nannotators = 1\nshots = 0\n"
+            '[[judges]]\nname = "judge"\nbackend = "replay"\nvotes = "votes-1.jsonl"\n'
+        )
 
     def load(self, run_id: str) -> Run:
         """Load a run with its estimates."""

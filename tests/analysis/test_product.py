@@ -1,6 +1,7 @@
 """What a run says of the product, end to end: its own items, a baseline, and what [gate] asks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,13 +161,31 @@ def test_items_of_one_cluster_say_little_of_one_another(tmp_path: Path) -> None:
     assert labelled.low <= groups.truth("a") <= labelled.high
 
 
+def test_a_draw_of_one_item_of_each_cluster_does_not_favour_small_clusters(tmp_path: Path) -> None:
+    """Items of single clusters are good, those of clusters of five mostly bad; a queue asks one of each."""
+    world = Products(tmp_path, {"a": 0.9}, size=150, right=1.0)
+    world.calibrate()
+    rows = [
+        replace(item, group=None if k < 50 else f"g{(k - 50) // 5}")
+        for k, item in enumerate(world.items["a"])
+    ]
+    world.good.update({item.id: k < 50 or k % 4 == 0 for k, item in enumerate(rows)})
+    write_rows(tmp_path / "a.jsonl", rows)
+    run_id = world.run("a")
+    world.annotate([f"a{k}" for k in (*range(0, 50, 2), *(50 + 5 * g for g in range(0, 20, 2)))])
+    first = product_of(world, run_id).means[0].first
+    truth = float(np.mean([world.good[item.id] for item in rows]))
+    assert first.basis == "betting"
+    assert first.labels == 35
+    assert first.estimate == pytest.approx(50 / 150 + 100 / 150 * 0.5)
+    assert first.low < truth == 0.5 < first.high
+
+
 def test_without_a_certificate_labels_are_all_there_is(tmp_path: Path) -> None:
     world = Products(tmp_path, {"a": 0.5}, size=200)
     world.calibrate()
     run_id = world.run("a")
     run = world.load(run_id)
-    from dataclasses import replace
-
     from trustescalate.analysis.product import product
     from trustescalate.data.dataset import load_dataset
 
@@ -314,8 +333,6 @@ def test_items_that_never_match_are_an_error(releases: Products) -> None:
 
 
 def test_an_incomplete_baseline_leaves_the_gate_undecided(releases: Products) -> None:
-    from dataclasses import replace
-
     from trustescalate.analysis.product import product
     from trustescalate.data.dataset import load_dataset
 

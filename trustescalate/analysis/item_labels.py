@@ -113,6 +113,8 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     always = certificate.label_policy == "annotator"
     human = annotation_means(task, notes, values, always=always)
     by_draw = {note.item_id for note in sampled(notes)}
+    if certificate.batch is not None:
+        by_draw &= set(certificate.roles["certify"])
     roles = {item_id: role for role, ids in certificate.roles.items() for item_id in ids if role != "pilot"}
     chosen_with = () if certificate.status == "none" or certificate.batch is not None else ("certify",)
     apart = {
@@ -127,7 +129,8 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     verdicts, failure, why = _verdicts(run, data, level, label)
     labels = ItemLabels(
         items=run.items,
-        unit=_units(run.items),
+        # The rows of a batch were drawn item by item: no matter which of them are alike.
+        unit=np.arange(len(ids)) if certificate.batch is not None else _units(run.items),
         ends=ends,
         expected=expected,
         estimate=_estimates(run, label, expected),

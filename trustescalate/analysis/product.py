@@ -27,7 +27,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
 from trustescalate.stats.bounds import BoolArray, FloatArray
-from trustescalate.stats.inference import Survey, Target
+from trustescalate.stats.inference import Survey, Target, coarse_strata
 from trustescalate.stats.product import (
     FIRST,
     Sampled,
@@ -87,10 +87,9 @@ class _Cell:
         labels, verdicts = self.by_labels, self.verdicts
         if labels is None:
             return verdicts, None
-        if verdicts.basis == "none":
+        if verdicts.basis == "none" or labels.basis == "all labelled":
             return labels, None
-        many = labels.basis == "all labelled" or self.labels.units >= FIRST
-        return (labels, verdicts) if many else (verdicts, labels)
+        return (labels, verdicts) if self.labels.units >= FIRST else (verdicts, labels)
 
 
 def product(
@@ -223,19 +222,19 @@ def _measure(cells: Sequence[_Cell], target: Target) -> None:
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
         survey, known = _whole(labels) if exact else _survey(labels, target)
-        cell.sampled = found = sampled_limits(
+        cell.sampled = mean = sampled_limits(
             survey, INTERVAL_DELTA / max(1, shared), target=target, known=known
         )
         used = ~labels.same & ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
         cell.by_labels = Limits(
-            found.estimate,
-            found.low,
-            found.high,
+            mean.estimate,
+            mean.low,
+            mean.high,
             1.0 if exact else 1 - INTERVAL_DELTA,
-            found.basis,
+            mean.basis,
             len(labels.items),
             int(used.sum()),
-            found.reason,
+            mean.reason,
         )
 
 
@@ -248,23 +247,26 @@ def _whole(labels: ItemLabels) -> tuple[Survey, None]:
 def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     """The items that labels were drawn from, and the labels of the others.
 
-    For a population the items without a change are a stratum of their own, all of it labelled.
+    Clusters of one size are a stratum: whether items were drawn, or one of each cluster, those in clusters of
+    one size were as likely to be drawn as each other. For a population the items without a change are a
+    stratum too, all of it labelled.
     """
     drawn, stratum = labels.drawn, None
-    rest = ~labels.sure
-    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
-        rest, drawn = rest | labels.same, drawn | labels.same
-        stratum = labels.same[rest].astype(np.int64)
-    elif target == "population":
-        rest = rest | labels.same
+    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
     unit = labels.unit[rest]
+    size = np.bincount(unit)[unit]
+    if np.ptp(size) > 0:
+        stratum = coarse_strata(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
+        drawn = drawn | labels.same
+        stratum = labels.same[rest].astype(np.int64)
     predicted = np.zeros(len(unit)) if labels.fitted else labels.expected[rest]
     survey = Survey(
         predicted,
         np.flatnonzero(drawn[rest]),
         labels.label[drawn],
         stratum=stratum,
-        cluster=unit if len(np.unique(unit)) < len(unit) else None,
+        cluster=unit if size.max() > 1 else None,
         ends=labels.ends,
     )
     return survey, labels.label[~rest]
@@ -307,12 +309,12 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
     over = len(labels.items) / size if target == "batch" else 1.0
     gap = abs(estimate - value) * over
     reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
-    found = cell.sampled or Sampled(
+    sampled = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
     )
     # Errors that few labels do not show may be there all the same.
-    found = found._replace(residual=max(found.residual, cell.scale**2 / (count + 2)))
-    wanted, unit = labels_needed(gap, found, count, size, delta, target, reach=reach)
+    sampled = sampled._replace(residual=max(sampled.residual, cell.scale**2 / (count + 2)))
+    wanted, unit = labels_needed(gap, sampled, count, size, delta, target, reach=reach)
     if wanted is None or unit == "items":
         return wanted, unit
     each = labels.missing[rest & ~labels.drawn & ~labels.same]

@@ -143,6 +143,20 @@ def test_rows_of_the_certificate_are_known_and_no_draw(tmp_path: Path) -> None:
     assert mean.first.high - mean.first.low < 0.3
 
 
+def test_labels_of_the_certificate_count_in_a_run_over_the_items_that_they_were_drawn_from(
+    tmp_path: Path,
+) -> None:
+    """A project with the responses of one system, of which people labelled a part at random."""
+    world = Products(tmp_path, {"a": 0.5}, size=500, labelled=250)
+    assert world.calibrate() == "certified"
+    run_id = world.run("a")
+    mean = product_of(world, run_id).means[0]
+    assert (mean.first.basis, mean.first.labels) == ("exact", 250)
+    assert covers(mean, world.truth("a"))
+    assert mean.second is not None
+    assert (mean.second.basis, mean.second.labels) == ("verdicts", 250)
+
+
 def test_items_of_one_cluster_say_little_of_one_another(tmp_path: Path) -> None:
     """One verdict of each cluster is under the limit, the others are unknown."""
     alone = Products(tmp_path / "alone", {"a": 0.5}, size=200)
@@ -278,6 +292,26 @@ def test_equal_texts_change_nothing_and_need_no_label(tmp_path: Path) -> None:
         assert change.first.basis == "all labelled"
         assert change.first.labels == 0
     assert {each.needed for each in product.requirements} == {0}
+
+
+def test_labels_of_different_items_on_both_sides_are_compared_by_their_means(tmp_path: Path) -> None:
+    world = Products(tmp_path, {"a": 0.6, "b": 0.2}, size=320, same=0.25)
+    world.calibrate()
+    before, run_id = world.run("a"), world.run("b")
+    for low, high in ((0, 120), (120, 140)):
+        world.annotate([f"a{k}" for k in range(low, high)])
+        world.annotate([f"b{k}" for k in range(320 - high, 320 - low)])
+    [change] = product_of(world, run_id, baseline=before, max_drop=0.05).changes
+    assert "each mean is estimated by itself" in change.first.reason
+    assert change.first.basis in ("predictions", "exact")
+    truth = world.truth("b") - world.truth("a")
+    assert change.first.low <= truth <= change.first.high < -0.05
+    assert 180 < change.first.labels < 240
+    # Twenty that have labels in both are read as pairs.
+    world.annotate([f"a{k}" for k in range(280, 320)])
+    [change] = product_of(world, run_id).changes
+    assert change.first.labels < 60
+    assert change.first.reason.endswith("fewer than 100")
 
 
 def test_what_one_side_lacks_is_counted_and_groups_are_compared_by_themselves(releases: Products) -> None:

@@ -22,7 +22,8 @@ class Products:
     """Old labelled rows, and systems named "a", "b", …, of which each answers the same `size` questions.
 
     Item "a7" is the response of system a to question 7, of kind "x" or "y". `good` is the truth of each item.
-    A judge is right on a share of all items, and sure of itself on a share of them.
+    Of the first system `labelled` responses have labels too. A judge is right on a share of all items, and
+    sure of itself on a share of them.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Products:
         old: float = 0.5,
         same: float = 0.0,
         group: int = 1,
+        labelled: int = 0,
         gate: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
@@ -75,6 +77,9 @@ class Products:
             folder.mkdir(parents=True, exist_ok=True)
             write_rows(folder / f"{name}.jsonl", rows)
         self.notes = [Annotation(item.id, "ann", self.label(item.id)) for item in self.olds]
+        self.notes += [
+            Annotation(item.id, "ann", self.label(item.id)) for item in self.items[first][:labelled]
+        ]
         config: dict[str, Any] = {"task": dict(TASK), "ensemble": {"annotators": 1, "shots": 0}}
         config.update({"gate": dict(gate or {}), **(more or {})})
         everything = [*self.olds, *(item for rows in self.items.values() for item in rows)]

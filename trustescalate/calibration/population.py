@@ -91,11 +91,14 @@ def known_rows(
     )
 
 
-def predictions(run: Run, values: Mapping[Label, float]) -> Mapping[str, float]:
-    """The mean value that the deepest tier expects of every item that was judged, by item id."""
+def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
+    """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
     scorer = Scorer.of(run.header.certificate)
+    asked = {(row.item_id, row.judge): row for row in run.judgments}
     return {
-        item_id: _expect_value(scorer, judgment, values) for item_id, judgment in _last_judgments(run).items()
+        row.item_id: _expect_value(scorer, asked[row.item_id, row.trail[tier].judge], values)
+        for row in run.decisions
+        if row.trail
     }
 
 

@@ -29,7 +29,7 @@ from trustescalate.cascade.run_folder import (
 )
 from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import NoCertificate
+from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
@@ -143,6 +143,8 @@ class Project:
         use_cache: bool = True,
         batch: bool = False,
         finish_live: bool = False,
+        uncertified: bool = False,
+        thresholds: Mapping[str, float] | None = None,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
         """Send items through the certified cascade and record every vote and decision.
@@ -153,12 +155,19 @@ class Project:
         calls the judges again. `batch` and `finish_live` are as for `calibrate`; each tier is one batch, of
         the items that earlier tiers did not decide.
 
+        `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
+        few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
+        Nothing is released; `Run.verdict` is the verdict of the last judge asked.
+
         Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
         after every answer so far is recorded.
         """
         asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
+        if thresholds and not uncertified:
+            raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
+        given = (thresholds or {}) if uncertified else None
         run, data = await run_items(
-            self.config, self.hooks, asking, items=items, resume=resume, command=command
+            self.config, self.hooks, asking, items=items, resume=resume, thresholds=given, command=command
         )
         return with_estimates(self.config, run, data)
 

@@ -19,9 +19,11 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
     certificate = run.header.certificate
     if certificate.batch is not None:
         return run
-    free = independent_items(run.items, data.items, used_items(certificate), certificate.seed)
+    free = independent_items(run.items, data.items, used_items(run.header), certificate.seed)
     run = replace(run, independent=free)
     judged = certificate_votes(config.folder, certificate)
+    if judged is None and run.uncertified:
+        judged = {}
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from trustescalate.analysis.leaderboard import standings
-from trustescalate.analysis.score_drift import score_shift
+from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.calibration.population import overall
 from trustescalate.cascade.run_folder import used_items
@@ -34,6 +34,6 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
     return replace(
         run,
         overall=overall(run, judged, data.annotations, groups, strata),
-        shift=score_shift(run, judged, groups),
+        shift=tier_shifts(run, judged, groups),
         standings=board,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
@@ -34,6 +35,7 @@ from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
+from trustescalate.report.attainable import attainable_section
 from trustescalate.report.document import Report, build, build_calibration
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
@@ -233,7 +235,9 @@ class Project:
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
             report = build(run, probe)
         *first, provenance = report.sections
-        report = replace(report, sections=(*first, *more(certificate), provenance))
+        seen = attainable(self.config, load_dataset(self.config), certificate)
+        had = [] if seen is None else [attainable_section(seen, certificate)]
+        report = replace(report, sections=(*first, *had, *more(certificate), provenance))
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"

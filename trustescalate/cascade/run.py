@@ -97,7 +97,7 @@ async def run_items(
                 cascade = trusted(config, data, certificate, panel.judges)
                 await _judge(begun(config, certificate), data, panel, cascade, hooks)
         else:
-            without = prepare(config, hooks, data, folder and folder.header)
+            without = prepare(config, hooks, data, None if folder is None else folder.header)
             async with open_uncertified(without, hooks, data, asking) as panel:
                 none = folder.header.certificate if folder else bind(without, data, panel.judges, hooks.now())
                 cascade = cascade_without(without, data, none, panel.judges, thresholds)
@@ -288,6 +288,7 @@ class _Tally:
         self._progress = progress
         self._budget = budget
         self._total = len(run.items)
+        self._uncertified = run.uncertified
         self._escalated = 0
         self._abstained = 0
         self._known: set[str] = set()
@@ -307,6 +308,6 @@ class _Tally:
         """Count a decision."""
         self._known.add(decision.item_id)
         self._escalated += len(decision.trail) > 1
-        self._abstained += decision.label is None
+        self._abstained += decision.label is None and not self._uncertified
         done, spent, calls = len(self._known), self._budget.spent, self._budget.calls
         self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))

@@ -127,7 +127,7 @@ def cascade_without(
     judges: Sequence[Judge],
     thresholds: Mapping[str, float],
 ) -> Cascade:
-    """The cascade of an uncertified run. Raises CertificateMismatch unless its judges are those of the header."""
+    """The cascade of an uncertified run. Raises CertificateMismatch for other judges than the header's."""
     config = run.config
     inputs = judge_inputs(config, exemplars_of(config, data, run.roles["exemplars"]))
     must_fit(certificate, judges, config.task.task(), config.ensemble.estimator, inputs)

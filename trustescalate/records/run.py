@@ -95,6 +95,12 @@ class TierShift:
     raised: bool
 
 
+def least_confident_first(run: "Run") -> list[str]:
+    """The ids of the decided items, those first whose last judge gave no verdict or the lowest score."""
+    last = {row.item_id: row.trail[-1] for row in run.decisions if row.trail}
+    return sorted(last, key=lambda item_id: (last[item_id].label is not None, last[item_id].score))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A run as read back from its folder. Rows are in the order of `items`, one a decided item.

@@ -31,7 +31,8 @@ def _write(export: Export) -> Iterator[bytes]:
     def pair(row: Row) -> Iterator[bytes]:
         label = row.released
         if label is None or row.decision is None:
-            raise LeftOut("no verdict was released")
+            why = "the run is uncertified" if export.run.uncertified else "no verdict was released"
+            raise LeftOut(why)
         extra = {
             "item_id": row.item.id,
             "judge": row.decision.judge,

@@ -84,9 +84,7 @@ class Comparison:
     agreement: Agreement
     change: Change | None
     task: Task
-    uncertified: tuple[
-        str, ...
-    ] = ()  # runs without a certificate: their verdicts count, and are not released
+    uncertified: tuple[str, ...] = ()  # runs without a certificate: nothing of them is released
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -118,7 +116,7 @@ def _mark(compared: Comparison) -> list[str]:
         return []
     return [
         f"Uncertified: {' and '.join(dict.fromkeys(compared.uncertified))} released nothing. The verdicts "
-        "compared are those of the last judge that each item was asked of; no certificate limits their errors."
+        "compared are those of the last judge asked about each item; no certificate limits their errors."
     ]
 
 

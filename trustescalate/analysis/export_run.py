@@ -83,9 +83,7 @@ def export_run(
         decided = f"{len(run.decisions):,} of {len(run.items):,} items are decided"
         export.say(f"the run is not complete ({run.header.status}): {decided}")
     if run.uncertified:
-        export.say(
-            "uncertified: nothing is released; judges' verdicts are marked, and belong to no guarantee"
-        )
+        export.say("uncertified: nothing is released, and judges' verdicts are marked so")
     if not export.rows:
         hint = "choose another --only"
         if run.uncertified:

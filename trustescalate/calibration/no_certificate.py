@@ -80,7 +80,11 @@ def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:
     few = _too_few(protocol, rows)
     if few is not None:
         reason, advice = few
-        raise NotMeasurable(reason, f"{advice}; no model call was made, and nothing was replaced")
+        raise NotMeasurable(
+            reason,
+            f"{advice}; no model call was made, and nothing was replaced. `trustescalate run --uncertified` "
+            "needs no certificate",
+        )
 
 
 def _too_few(protocol: Protocol, rows: Collection[str]) -> tuple[str, str] | None:

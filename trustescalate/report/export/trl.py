@@ -26,7 +26,8 @@ def _write(export: Export) -> Iterator[bytes]:
     if export.run.header.certificate.status == "expected":
         kind, about = "calibration", "a mean over runs, no statement about this run, and nothing is certified"
     provenance = {kind: certificate_id(export.run)}
-    export.say(f"the guarantee is {about}")
+    if not export.run.uncertified:
+        export.say(f"the guarantee is {about}")
 
     def pair(row: Row) -> Iterator[bytes]:
         label = row.released

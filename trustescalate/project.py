@@ -208,9 +208,9 @@ class Project:
         data = load_dataset(self.config)
         return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
-    def _load(self, folder: RunFolder, data: Dataset) -> Run:
+    def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
         must_rest_on_evidence(self.config, data, folder.header.certificate)
-        return with_estimates(self.config, with_labels(folder, data), data)
+        return with_estimates(self.config, with_labels(folder, data), data, baseline)
 
     def report(
         self, run_id: str | None = None, more: Callable[[Certificate], Sequence[Section]] = lambda _: ()
@@ -253,7 +253,8 @@ class Project:
 
         project = replace(self, config=with_baseline(self.config, baseline))
         config, data, home = project.config, load_dataset(self.config), self.config.folder
-        run = project._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
+        judged = find_attempted(home) if run_id is None else find_run(home, run_id)
+        run = project._load(judged, data, config.gate.baseline)
         now, mark = self.hooks.clock(), run.header.certificate.digest
         verdict = decide(
             build(run),

@@ -153,8 +153,10 @@ def run(
     say(f"written: {project.run_path(result.header.id)}")
     following = [f"`{shlex.join(command_line(name, config, overrides))}`" for name in ("report", "gate")]
     if result.uncertified:
+        labelled = {note.item_id for note in result.annotations}
         queued = command_line("label queue", config, overrides, result.header.id)
-        following[1] = f"`{shlex.join(queued)}`"
+        open_ = any(item.id not in labelled for item in result.items)
+        following[1:] = [f"`{shlex.join(queued)}`"] if open_ else []
     say(f"next: {', '.join(following)}")
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from math import ceil
 
 from trustescalate.calibration.attainable import Attainable, Attained
 from trustescalate.records import Certificate
@@ -9,8 +10,7 @@ from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import Figure, missing, share, words
 from trustescalate.report.sections import Section, pairs_table
-from trustescalate.report.terminal import table_lines
-from trustescalate.stats.planning import label_floor
+from trustescalate.stats.planning import label_floor, labels_needed
 
 AFTER_LOOKING = (
     "These levels were chosen after looking at the labels: no guarantee; certify one of them on fresh labels"
@@ -24,19 +24,19 @@ Command = Callable[..., Sequence[str]]
 def attainable_section(seen: Attainable, certificate: Certificate) -> Section:
     """Make the section of a report: the figures, and three next commands."""
     table = pairs_table("What these rows could have had", ("What", "Figure"), _facts(seen, certificate))
-    steps = ", then ".join(f"`{text}`" for text in _commands(seen, certificate, _plain))
-    text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {steps}.", *_few(seen))
+    steps = "; ".join(f"`{text}` {note}" for text, note in _commands(seen, certificate, _plain))
+    text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {steps}.")
     return Section("what-could-be-had", "What could be had without this certificate", text, tables=(table,))
 
 
 def attainable_lines(seen: Attainable, certificate: Certificate, command: Command) -> list[str]:
     """Lay out the figures and the next commands for a terminal."""
-    facts = (
-        (name, figure.note if figure.value is None else figure.text)
-        for name, figure in _facts(seen, certificate)
-    )
-    lines = [f"{AFTER_LOOKING}.", *table_lines(("", ""), facts, "<<")[1:], *_few(seen)]
-    return [*lines, *(f"next: `{text}`" for text in _commands(seen, certificate, command))]
+    facts = _facts(seen, certificate)
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{AFTER_LOOKING}."]
+    for name, figure in facts:
+        lines.append(f"  {name:<{width}}  {figure.note if figure.value is None else figure.text}")
+    return [*lines, *(f"next: `{text}` {note}" for text, note in _commands(seen, certificate, command))]
 
 
 def _plain(name: str, *rest: str) -> Sequence[str]:
@@ -53,8 +53,8 @@ def _facts(seen: Attainable, certificate: Certificate) -> list[tuple[str, Figure
     if seen.best is not None:
         best = seen.best
         agreed = f"{best.judge} agrees on {share(best.agreements, best.n).text} of {best.n:,} rows"
-        limits = f"{INTERVAL} {figures.interval(*best.interval)}"
-        lines.append(("Best single judge", words(f"{agreed} ({limits}, of this judge alone)")))
+        limits = f"{INTERVAL} of it alone: {figures.interval(*best.interval)}"
+        lines.append(("Best single judge", words(f"{agreed} ({limits})")))
     return lines
 
 
@@ -72,30 +72,40 @@ def _needed(seen: Attainable) -> Figure:
     return Figure(seen.needed, f"about {seen.needed:,} {unit}, for a chance of 80 %")
 
 
-def _few(seen: Attainable) -> list[str]:
-    """Say what is missing for the queue of the second command."""
-    if seen.free:
-        return []
-    return [
-        "Every item of [data], or one of its cluster, is labelled: bring fresh items into [data] items first."
-    ]
-
-
-def _commands(seen: Attainable, certificate: Certificate, command: Command) -> list[str]:
+def _commands(seen: Attainable, certificate: Certificate, command: Command) -> list[tuple[str, str]]:
+    """The next commands, and what each is for."""
     level, alpha = seen.cascade, certificate.alpha
     guess = ["--disagreement", f"{alpha / 2:.3g}", "--coverage", "0.7"]
     if level is not None and level.lost < level.alpha * level.accepted:
         alpha = level.alpha
-        wrong, kept = level.lost / level.accepted, level.accepted / level.rows
-        guess = ["--disagreement", f"{wrong:.3g}", "--coverage", f"{max(kept, 0.001):.3g}"]
-    rows = seen.needed
-    if rows is None or rows > MOST_ROWS:
-        rows = 3 * label_floor(alpha, certificate.delta)
+        guess = ["--disagreement", f"{level.lost / level.accepted:.3g}"]
+        guess += ["--coverage", f"{max(level.accepted / level.rows, 0.001):.3g}"]
+    rows, reached = _rows_to_draw(seen, certificate)
+    fresh = f"draws fresh rows to label, for α = {reached:g}"
+    if not seen.free:
+        fresh += " (add items to [data] items first: all of them, or one of each cluster, have labels)"
+    elif seen.free < rows:
+        fresh += f"; [data] items has {seen.free:,} of the {rows:,} that this takes"
+    drawn = str(min(rows, seen.free) if seen.free else rows)
     lines = [
-        ("run", "--uncertified"),
-        ("label queue", "--for", "calibration", "--rows", str(min(rows, seen.free) if seen.free else rows)),
-        ("plan", "--alpha", f"{alpha:g}", *guess),
+        (("run", "--uncertified"), "estimates means and compares without a certificate"),
+        (("label queue", "--for", "calibration", "--rows", drawn), fresh),
+        (("plan", "--alpha", f"{alpha:g}", *guess), "says how many labels another α takes"),
     ]
     if certificate.claim == "batch":
         del lines[1]
-    return [shlex.join(command(name, *rest)) for name, *rest in lines]
+    return [(shlex.join(command(*given)), note) for given, note in lines]
+
+
+def _rows_to_draw(seen: Attainable, certificate: Certificate) -> tuple[int, float]:
+    """The fresh rows for the level that was asked for, or if these are too many for the one that passed."""
+    if seen.needed is not None and seen.needed <= MOST_ROWS:
+        return seen.needed, certificate.alpha
+    level = seen.cascade
+    if level is not None:
+        rate = (level.lost + 0.5) / (level.accepted + 1)
+        accepted = labels_needed(rate, level.alpha, certificate.delta)
+        rows = None if accepted is None else ceil(accepted * level.rows / level.accepted)
+        if rows is not None and rows <= MOST_ROWS:
+            return rows, level.alpha
+    return 3 * label_floor(certificate.alpha, certificate.delta), certificate.alpha

@@ -63,12 +63,18 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
     name, meaning = mean_name(task)
     unit = "clusters of items" if overall.grouped else "items"
     others = "the other rows" if run is None else "this run's items"
+    why = (
+        "The mean over released items alone is biased, since easy items are released first. The estimate "
+        "therefore uses"
+    )
+    abstained = "abstained ones included, "
+    if run is not None and run.uncertified:
+        why, abstained = "The estimate uses", ""
     text = [
         *here,
-        f"{meaning}, in the population that the labelled rows and {others} are drawn from. The mean over "
-        "released items alone is biased, since easy items are released first. The estimate therefore uses "
-        f"predictions for all {overall.items:,} {unit}, abstained ones included, which {overall.labels:,} "
-        "human labels correct (prediction-powered inference, PPI++).",
+        f"{meaning}, in the population that the labelled rows and {others} are drawn from. {why} "
+        f"predictions for all {overall.items:,} {unit}, {abstained}which {overall.labels:,} human labels "
+        "correct (prediction-powered inference, PPI++).",
         _AT_CALIBRATION if run is None else _UNCERTIFIED if run.uncertified else _IN_A_RUN,
         PPI_GUARD,
     ]

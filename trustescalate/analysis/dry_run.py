@@ -18,7 +18,9 @@ from trustescalate.cascade.runner import (
     certified_cascade,
     collect_judgments,
     run_cascade,
+    uncertified_cascade,
 )
+from trustescalate.cascade.uncertified import must_name_judges, prepare
 from trustescalate.config import (
     AskedTable,
     BudgetTable,
@@ -45,6 +47,7 @@ from trustescalate.judges.simulated import SimulatedBackend
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.records.jsonl import digest, read_rows
 from trustescalate.records.policies import Policy
+from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
 
 GUESSED_THRESHOLD = 0.8
@@ -77,13 +80,21 @@ class Estimate:
     recorded: bool = False
 
 
-async def _run_cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
+async def _run_cascade(
+    config: Config, judges: Sequence[Judge], items: Sequence[Item], thresholds: Mapping[str, float] | None
+) -> list[Judgment]:
     votes: list[Judgment] = []
 
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         votes.extend(judgments)
 
-    await run_cascade(items, _open_cascade(config, judges), record=record, in_flight=16)
+    if thresholds is None:
+        cascade = _open_cascade(config, judges)
+    else:
+        cascade = uncertified_cascade(
+            thresholds, judges, Scorer(config.task.task(), config.ensemble.estimator)
+        )
+    await run_cascade(items, cascade, record=record, in_flight=16)
     return votes
 
 
@@ -285,28 +296,42 @@ async def estimate_calibration(
 
 
 async def estimate_run(
-    config: Config, items: Path | None = None, budget: BudgetTable | None = None, *, batch: bool = False
+    config: Config,
+    items: Path | None = None,
+    budget: BudgetTable | None = None,
+    *,
+    batch: bool = False,
+    thresholds: Mapping[str, float] | None = None,
 ) -> DryRun:
     """Estimate the maximum and expected cost of `run`, as `estimate_calibration` does, with its errors.
 
-    With the claim "expected" every judge judges every item. The run of a batch makes no model calls and has
-    no estimates. Without a certificate, escalation is that of a guessed threshold.
+    `thresholds` are those of an uncertified run. With the claim "expected" every judge judges every item. The
+    run of a batch makes no model calls and has no estimates. Without a certificate, escalation is that of a
+    guessed threshold.
     """
     data = load_dataset(config)
     budget = budget or config.budget
     if batch:
         must_offer_batches(config)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
-    if config.guarantee.claim == "batch":
+    if thresholds is not None:
+        must_name_judges(config, thresholds)
+        config, roles, _ = prepare(config, Hooks(), data, None)
+        if not items:
+            made_of = {*roles["exemplars"], *roles["dev"]}
+            todo = tuple(item for item in data.items if item.id not in made_of)
+    elif config.guarantee.claim == "batch":
         return DryRun(len(todo), (), budget.usd, budget.calls, batch)
-    judges = await _simulated_judges(config, data, select_rows(config, data).roles, budget)
-    whole = config.guarantee.claim == "expected"
+    else:
+        roles = select_rows(config, data).roles
+    judges = await _simulated_judges(config, data, roles, budget)
+    whole = config.guarantee.claim == "expected" if thresholds is None else not thresholds
     estimates = await _estimate_all(
         config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
     )
     if not whole:
         sample = todo[:SAMPLE]
-        votes = await _run_cascade(config, judges, sample)
+        votes = await _run_cascade(config, judges, sample, thresholds)
         estimates += _estimates(config, "run, about", votes, len(todo), len(sample), batch=batch)
     return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
 

@@ -22,7 +22,7 @@ from trustescalate.cascade.verification import Unfollowed, check_rows, differenc
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.records import Certificate, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records import Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
 from trustescalate.records.bounded import read_whole
 from trustescalate.records.failures import may_be_answered
@@ -126,13 +126,13 @@ class RunFolder:
             raise DataError([f"{self.path / ITEMS}: was changed after the run"], "start a new run")
         decisions, _ = read_appended(self.path / DECISIONS, Decision)
         judgments, _ = read_appended(self.path / JUDGMENTS, Judgment)
-        used, unfollowed = check_rows(self.header.certificate, items, judgments, decisions)
+        header = self.header
+        used, unfollowed = check_rows(header.certificate, items, judgments, decisions, header.uncertified)
         if unfollowed:
             raise DataError([self._sentence(each) for each in unfollowed], EDITED)
         must_be_served(self.header.certificate, used, pinned_judges(self.header.config))
         by_item = {decision.item_id: decision for decision in decisions}
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
-        header = self.header
         if header.status == "complete" and len(decided) < len(items):
             header = replace(header, status="stopped", rows="")  # rows were lost, and can be made again
         elif header.status == "complete" and header.rows != self._rows_digest():
@@ -243,6 +243,7 @@ def to_ask_again(run: Run) -> frozenset[str]:
         row.item_id
         for row in run.decisions
         if row.label is None
+        and not (row.trail and row.trail[-1].accepted)
         and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
     )
 
@@ -273,7 +274,13 @@ def _unusable(header: RunHeader) -> str:
         decode(encode(header.config), _RecordedConfig)
     except ValueError as error:
         return f"config: {error}"
-    return ""
+    thresholds, names = header.uncertified, [seal.judge for seal in header.certificate.judges]
+    if thresholds is None:
+        return ""
+    if header.certificate.status != "none" or header.certificate.batch is not None:
+        return "uncertified: a certificate that releases verdicts is not for an uncertified run"
+    wrong = [name for name, value in thresholds.items() if name not in names or not 0 <= value <= 1]
+    return f"uncertified: {wrong[0]!r} is no judge with a threshold in [0, 1]" if wrong else ""
 
 
 def _count_lines(path: Path) -> int:
@@ -386,7 +393,7 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     ]
     if problems:
         raise DataError(problems, EDITED)
-    used = used_items(run.header.certificate)
+    used = used_items(run.header)
     texts = {item.id: (item.prompt, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
     return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
@@ -402,8 +409,14 @@ def items_digest(items: Sequence[Item]) -> str:
     return digest([to_python(item) for item in items])
 
 
-def used_items(certificate: Certificate) -> frozenset[str]:
-    """Return the items of a certificate: all with a role except holdout."""
-    return frozenset(
-        item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
-    )
+def used_items(header: RunHeader) -> frozenset[str]:
+    """Return the items whose labels made a run: all with a role in its certificate except holdout.
+
+    In an uncertified run those that made its judges: few-shot examples, and rows that one is fitted on.
+    """
+    roles = header.certificate.roles
+    if header.uncertified is None:
+        return frozenset(item_id for role, ids in roles.items() if role != "holdout" for item_id in ids)
+    fit_on = {table.get("fit_on") for table in header.config.get("judges", ())}
+    made_of = ("exemplars", "dev") if "labels" in fit_on else ("exemplars",)
+    return frozenset(item_id for role in made_of for item_id in roles[role])

@@ -102,7 +102,7 @@ def excess_failures(run: Run) -> Figure:
             now, usual = share(failed, len(votes)).text, share(then, before.votes).text
             sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
     if not certified:
-        return missing("the certificate holds no votes to compare with")
+        return missing("the certificate holds no votes to compare with: set [gate] max_failure_share")
     return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
 
 

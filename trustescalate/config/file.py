@@ -262,6 +262,8 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
+    if "guarantee" in kept:
+        kept["guarantee"] = _without(kept["guarantee"], GuaranteeTable)
     kept["judges"] = [
         _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
         for judge in recorded["judges"]

@@ -123,8 +123,7 @@ def test_calibrate_prints_them_spends_nothing_and_exits_with_3(tmp_path: Path) -
     assert "no guarantee; certify one of them on fresh labels" in text
     assert "Smallest α of large alone" in text
     assert "Best single judge" in text
-    lines = [line for line in text.splitlines() if line.startswith("next: `")]
-    commands = [line.removeprefix("next: `").removesuffix("`") for line in lines]
+    commands = [line.split("`")[1] for line in text.splitlines() if line.startswith("next: `")]
     assert [words.split()[1] for words in commands] == ["run", "label", "plan"]
     for words in commands:
         again = cli(*words.split()[1:])

@@ -57,9 +57,9 @@ def mean_of(run: Run) -> Overall:
 
 
 def test_the_mean_uses_the_labels_of_the_run_and_covers_the_truth_as_stated() -> None:
-    """40 worlds: 95 % intervals miss at most 5 times (99 % of such draws), though the judges are biased."""
+    """20 worlds: 95 % intervals miss at most 3 times (98 % of such draws), though the judges are biased."""
     missed = by_judges = 0
-    for seed in range(40):
+    for seed in range(20):
         run = uncertified(seed)
         mean = mean_of(run)
         assert (mean.items, mean.labels, mean.usable) == (450, 150, True)
@@ -67,8 +67,8 @@ def test_the_mean_uses_the_labels_of_the_run_and_covers_the_truth_as_stated() ->
         missed += not mean.interval[0] <= TRUTH <= mean.interval[1]
         shares = [row.votes[0].probs["A"] for row in run.judgments]
         by_judges += abs(np.mean(shares) - TRUTH) < 0.02
-    assert missed <= 5
-    assert by_judges < 20  # the verdicts alone would not do
+    assert missed <= 3
+    assert by_judges < 10  # the verdicts alone would not do
 
 
 def test_the_mean_is_withheld_without_labels_and_of_an_unfinished_run() -> None:

@@ -3,7 +3,7 @@
 import os
 import platform
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +36,7 @@ from trustescalate.cascade.runner import (
     run_cascade,
     trusted_cascade,
 )
+from trustescalate.cascade.shared_replies import SharedReplies, asks_together
 from trustescalate.config import Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import BudgetReached, UsageError
@@ -75,7 +76,7 @@ async def run_items(
             if folder is None:
                 folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
                 attempt.run = folder.header.id
-            await _judge(folder, data, panel, cascade, hooks)
+            await _judge(folder, data, panel, cascade, hooks, asks_together(config))
         run = with_labels(folder, data)
         if failed := to_ask_again(run):
             hooks.notice(
@@ -94,15 +95,21 @@ def begin_attempt(
 
 
 async def _judge(
-    folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
+    folder: RunFolder,
+    data: Dataset,
+    panel: Panel,
+    cascade: Cascade | None,
+    hooks: Hooks,
+    together: Collection[str],
 ) -> None:
     """Decide all items of a run that are not decided, and record how it ended."""
     with folder.writer() as writer:
         run = writer.begin(with_labels(folder, data))
         tally = _Tally(hooks.progress, panel.budget, run)
+        shared = SharedReplies(together, run.items, run.judgments)
 
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
-            writer.record(judgments, decision)
+            writer.record(list(map(shared.count, judgments)), decision)
             tally.add(decision)
 
         try:

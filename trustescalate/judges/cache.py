@@ -124,8 +124,16 @@ class Cache:
 def request_key(endpoint: str, request: Request) -> str:
     """The cache key of a request to an endpoint."""
     *prefix, last = request.messages
-    asked = (request.symbols, request.max_tokens, request.temperature, request.logprobs, request.sample)
-    how = (request.mode, request.nonce)
+    asked: tuple[object, ...] = (
+        request.symbols,
+        request.max_tokens,
+        request.temperature,
+        request.logprobs,
+        request.sample,
+    )
+    how: tuple[object, ...] = (request.mode, request.nonce)
+    if request.criteria:
+        how = (*how, request.criteria)
     return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked, how)
 
 
@@ -168,7 +176,10 @@ class Guarded:
         """Answer a request from the cache, or ask the backend."""
         key = request_key(self._endpoint, request)
         async with self._under_way.setdefault(key, asyncio.Lock()):
-            return self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+            reply = self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+            if request.criteria and reply.failure is not None:
+                self._unread[key] = reply  # the other rows of the item share it, and do not ask again
+            return reply
 
     def most_in_batch(self, request: Request) -> float:
         """The cost of a request in a batch if its reply is as long as it may be."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from trustescalate.analysis.criteria import criteria_estimates
 from trustescalate.analysis.leaderboard import standings
 from trustescalate.analysis.score_drift import score_shift
 from trustescalate.calibration.files import certificate_votes
@@ -25,6 +26,10 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}
+    if config.criteria:
+        criteria = criteria_estimates(config, run, judged, data.annotations, items)
+        groups = {item.id: item.group for item in items.values()}
+        return replace(run, criteria=criteria, shift=score_shift(run, judged, groups))
     groups = {item.id: item.group for item in items.values()}
     by, table = config.data.strata, config.leaderboard
     strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}

@@ -6,6 +6,7 @@ An item is one row for each criterion. The id of a row holds both names, so that
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trustescalate.records.overall import Overall
 from trustescalate.records.task import Item, Label
 
 CRITERION = "criterion"
@@ -73,36 +74,29 @@ class AskedCriterion:
 
 @dataclass(frozen=True, slots=True)
 class CriterionMean:
-    """The mean of one criterion over all items, on its own scale, with a 95 % interval.
+    """One criterion in a run, and its mean over all items, on the `scale` of its own.
 
-    `guarantee` is the alpha at which its verdicts are certified, None where they are not; `released` of `rows`
-    verdicts were released. `estimate` is None where there is none, and `reason` says why.
+    `scale` is None where labels have no order; then there is no mean. `alpha` is its risk level, and
+    `certified` says whether its verdicts are certified at it; of `rows` verdicts `released` were released.
     """
 
     name: str
     weight: float
+    scale: tuple[float, float] | None
     alpha: float
     certified: bool
     rows: int
     released: int
-    scale: tuple[float, float] | None
-    estimate: float | None = None
-    interval: tuple[float, float] | None = None
-    labels: int = 0
-    reason: str = ""
+    mean: Overall
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Means by criterion, and the weighted total over them, from 0 to 1, with a 95 % interval.
+    """The criteria of a run, and their weighted total over all items, from 0 to 1.
 
-    In the total each value is its place between the ends of its scale. An item is one unit in each. `estimate`
-    is None where there is no total, and `reason` says why. Intervals of single criteria hold one by one.
+    In the total each value is its place between the ends of its scale, and an item counts once. The interval
+    of a mean holds for that mean alone.
     """
 
     each: tuple[CriterionMean, ...]
-    estimate: float | None = None
-    interval: tuple[float, float] | None = None
-    items: int = 0
-    labels: int = 0
-    reason: str = ""
+    total: Overall

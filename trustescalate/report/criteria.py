@@ -1,0 +1,73 @@
+"""Report each criterion with its guarantee and its mean, and the weighted total."""
+
+from trustescalate.records import Run
+from trustescalate.records.criteria import Criteria, CriterionMean
+from trustescalate.report import figures
+from trustescalate.report.certificate_figures import INTERVAL
+from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.overall import PPI_GUARD, limits_figure, mean_figure
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
+
+NOT_CERTIFIED = "nothing is certified for this criterion"
+NO_ORDER = "labels without an order have no mean"
+
+
+def criteria_section(run: Run) -> Section | None:
+    """Report the criteria of a run; None where it has none."""
+    criteria = run.criteria
+    if criteria is None:
+        return None
+    text = [
+        "Judges answer all criteria of an item in one request. Each criterion has a guarantee of its own, and "
+        "all of them hold together with the probability that the claim states. Means are over all items, "
+        "abstained ones included, each on the scale of its criterion; their intervals hold one by one.",
+        _total_text(criteria),
+        PPI_GUARD,
+    ]
+    columns = (
+        Column("Criterion"),
+        *numbers("Weight", "Certified agreement", "Released", "Labels", "Scale", "Mean", INTERVAL),
+    )
+    rows = [Row(_cells(each)) for each in criteria.each]
+    tables = [Table("Criteria", columns, tuple(rows))]
+    if criteria.total.estimate is not None:
+        tables.append(_total_table(criteria))
+    return Section("criteria", "Criteria", tuple(text), tables=tuple(tables))
+
+
+def _cells(each: CriterionMean) -> tuple[figures.Figure, ...]:
+    certified = figures.complement(each.alpha) if each.certified else missing(NOT_CERTIFIED)
+    mean = each.mean
+    return (
+        words(each.name),
+        figures.decimal(each.weight, "", 2),
+        certified,
+        share(each.released, each.rows),
+        count(mean.labels),
+        missing(NO_ORDER) if each.scale is None else words(f"{each.scale[0]:g} to {each.scale[1]:g}"),
+        mean_figure(mean.estimate, plain=True, why=mean.reason),
+        limits_figure(mean.interval if mean.usable else mean.label_only, plain=True),
+    )
+
+
+def _total_text(criteria: Criteria) -> str:
+    if criteria.total.estimate is None:
+        return f"There is no weighted total: {criteria.total.reason}."
+    weights = ", ".join(f"{each.name} {each.weight:g}" for each in criteria.each)
+    return (
+        "The weighted total is the mean over items of the weighted mean of their values, each taken as its "
+        f"place between the ends of its scale, from 0 to 1 (weights: {weights}). An item is one unit."
+    )
+
+
+def _total_table(criteria: Criteria) -> Table:
+    total = criteria.total
+    plain = True
+    lines = [("From predictions and labels", total.estimate, total.interval)] if total.usable else []
+    lines.append(("From labels alone", None, total.label_only))
+    rows = tuple(
+        Row((words(basis), mean_figure(mean, plain, total.reason), limits_figure(limits, plain)))
+        for basis, mean, limits in lines
+    )
+    columns = (Column("Weighted total, from 0 to 1"), *numbers("Estimate", INTERVAL))
+    return Table("Weighted total over all criteria", columns, rows)

@@ -75,9 +75,7 @@ def _part(run: Run, task: Task, rows: Sequence[str]) -> Run:
     own, certificate = set(rows), run.header.certificate
     roles = {role: tuple(row for row in ids if row in own) for role, ids in certificate.roles.items()}
     items = tuple(item for item in run.items if item.id in own)
-    header = replace(
-        run.header, items=len(items), certificate=replace(certificate, task=task, roles=roles)
-    )
+    header = replace(run.header, items=len(items), certificate=replace(certificate, task=task, roles=roles))
     return replace(
         run,
         header=header,

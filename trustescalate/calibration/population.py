@@ -135,7 +135,11 @@ def calibration_overall(
     passed. None where the claim is about a batch, where labels have no order, and for several criteria.
     """
     values = label_values(protocol.task)
-    if values is None or protocol.claim == "batch" or any(row_name(item).criterion for item in items.values()):
+    if (
+        values is None
+        or protocol.claim == "batch"
+        or any(row_name(item).criterion for item in items.values())
+    ):
         return None
     notes = list(annotations)
     if dropped_ties(protocol.task, notes):

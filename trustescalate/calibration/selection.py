@@ -100,7 +100,7 @@ def _select(
         _must_fit(sets, guarantee.largest_cluster)
         if guarantee.cluster_test == "row_weighted":
             given = _keep_by_size(sets, offered, guarantee.largest_cluster, seed)
-    drawn_from = _describe_clusters(config, sets, len(given))
+    drawn_from = _describe_clusters(config, sets, 0 if config.criteria else len(given))
     kept, weighting = _thin(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}

@@ -47,6 +47,11 @@ def asks_together(config: Config) -> frozenset[str]:
     return frozenset(table.name for table in config.judges if isinstance(table, ModelTable))
 
 
+def count_once(config: Config, items: Iterable[Item], judgments: Iterable[Judgment]) -> list[Judgment]:
+    """These judgments on these items, in their order, each reply counted once."""
+    return list(map(SharedReplies(asks_together(config), items).count, judgments))
+
+
 def _keys(judgment: Judgment, item_id: str) -> Iterator[tuple[Key, Vote]]:
     draws: dict[tuple[int, str], int] = {}
     for vote in judgment.votes:

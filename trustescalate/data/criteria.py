@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from trustescalate.config import Config
-from trustescalate.records import Annotation, Item, Label, Task
+from trustescalate.records import Annotation, Item, Task
 from trustescalate.records.criteria import CRITERION, row_id, row_name
 from trustescalate.records.jsonl import Row
 
@@ -35,11 +35,6 @@ def rows_by_criterion(items: Sequence[Item], config: Config) -> tuple[Item, ...]
 def labels_of_rows(config: Config) -> Mapping[str, Task]:
     """The task of each criterion by its name; without [[criteria]] the one task, under ""."""
     return config.criterion_tasks() or {"": config.task.task()}
-
-
-def own_labels(item: Item, config: Config) -> tuple[Label, ...]:
-    """The labels that an annotator may give to a row."""
-    return labels_of_rows(config)[row_name(item).criterion if config.criteria else ""].annotation_labels
 
 
 def item_problems(path: Path, rows: Sequence[Row[Item]], config: Config) -> list[str]:

@@ -36,8 +36,8 @@ from trustescalate.judges.prompts import conversation, orders, symbols
 from trustescalate.judges.registry import asking, recorded_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
-from trustescalate.records.item_fields import values_of
 from trustescalate.records.criteria import row_name
+from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
 from trustescalate.stats.conformal import fewest_rows
 from trustescalate.stats.planning import label_floor

@@ -14,9 +14,9 @@ Key = tuple[str, str, int, str, int, str]
 class SharedReplies:
     """Knows whose replies were counted, also in rows that an earlier command recorded.
 
-    `judges` are the names of those that ask all criteria of an item in one request (`asks_together`). The first
-    row of an item that is recorded has the usage and the cost of a reply, the others have none. Rows that share
-    no request stay as they are.
+    `judges` are the names of those that ask all criteria of an item in one request (`asks_together`). The
+    first row of an item that is recorded has the usage and the cost of a reply, the others have none. Rows
+    that share no request stay as they are.
     """
 
     def __init__(

@@ -151,7 +151,7 @@ def must_ask_criteria(judges: Sequence[JudgeTable]) -> None:
             )
         if isinstance(judge, ModelTable) and judge.mode == "stated":
             raise ValueError(
-                f'judge {judge.name!r}: mode = "stated" has one confidence and cannot judge [[criteria]]; set '
+                f'judge {judge.name!r}: mode = "stated" has one confidence, and [[criteria]] are several; set '
                 'mode = "direct", "structured" or "reason"'
             )
 

@@ -58,8 +58,8 @@ class TaskTable(Table):
     rubric_file: str | None = Field(None, description="text file with the rubric")
     criteria: tuple[str, ...] = Field(
         (),
-        description="instructions for the one verdict, shown to every judge as a numbered list; for a verdict "
-        "on each criterion, [[criteria]]",
+        description="instructions for the one verdict, shown to every judge as a numbered list; for a "
+        "verdict on each criterion, [[criteria]]",
     )
     _rows: Task | None = PrivateAttr(None)
 

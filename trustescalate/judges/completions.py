@@ -154,7 +154,7 @@ def _turn(message: Message) -> dict[str, str]:
 
 
 def _form(request: Request) -> dict[str, Any]:
-    """A JSON schema for a structured reply: the reasoning first, then one of the symbols, of each criterion."""
+    """A JSON schema for a structured reply: the reasoning, then a symbol, of each criterion."""
     verdicts = {criterion_field(number): one.symbols for number, one in enumerate(request.criteria, 1)} or {
         "verdict": request.symbols
     }

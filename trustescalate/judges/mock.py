@@ -36,7 +36,7 @@ class MockBackend:
             return Reply(text, None, "stop", usage)
         return Reply(text, (Token(text, self._top(text, symbols)),), "stop", usage)
 
-    def _on_each(self, request: Request, asked: list[tuple[str, str]]) -> Reply:
+    def _on_each(self, request: Request, asked: Sequence[tuple[str, str]]) -> Reply:
         """A verdict on each criterion, by a hash of the prompt and its name."""
         verdicts = []
         for each in request.criteria:

@@ -130,9 +130,10 @@ def prefix(task: Task, exemplars: Sequence[Exemplar], asking: Asking | None = No
         for shot in exemplars
     ]
     system = _system(task, asking)
+    human = HUMAN[bool(asking.each)]
     if asking.mode != "direct" and exemplars:
         listed = (
-            f"Example {number}\n{_blocks(_shown(task, shot.item, shot.swapped))}\n\n{HUMAN[bool(asking.each)]}{verdict}"
+            f"Example {number}\n{_blocks(_shown(task, shot.item, shot.swapped))}\n\n{human}{verdict}"
             for number, (shot, verdict) in enumerate(zip(exemplars, verdicts, strict=True), 1)
         )
         return (Message("system", "\n\n".join([system, EXAMPLES, *listed])),)

@@ -104,16 +104,12 @@ def read_field(text: str, key: str, labels: Labels, material: Sequence[str]) -> 
         return members
     values = [value for name, value in members if _key(name) == key]
     reasons = [part for name, value in members if _key(name) == "reasoning" for part in _strings(value)]
-    if any(map(is_placeholder, reasons)):
-        return "malformed"
-    if any(_is_shown(reason, material) for reason in reasons):
-        return "echo"
-    read = [_value(value, labels) for value in values]
-    if not read:
-        return "none"
-    if len(set(read)) > 1:
-        return "multiple"
-    symbol = read[0]
+    if any(map(is_placeholder, reasons)) or any(_is_shown(reason, material) for reason in reasons):
+        return "malformed" if any(map(is_placeholder, reasons)) else "echo"
+    read = {_value(value, labels) for value in values}
+    if len(read) != 1:
+        return "multiple" if read else "none"
+    (symbol,) = read
     if symbol is None:
         return "none" if isinstance(values[0], str) else "malformed"
     places = [match for match in _NAMED.finditer(text, start) if _key(match[1]) == key]

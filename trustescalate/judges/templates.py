@@ -46,7 +46,7 @@ def read_wording(
 ) -> Wording:
     """Read the wording in a file, or the shipped one. `needed` are fields that the task provides.
 
-    A wording for `several` criteria needs {criteria} where one for one verdict needs {question} and {symbols}.
+    A wording for `several` criteria needs {criteria}, one for one verdict {question} and {symbols}.
 
     Raises ConfigError, with file and line, for an invalid file, or a field that is unknown or missing.
     """

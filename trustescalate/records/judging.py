@@ -28,8 +28,9 @@ class Request:
 
     `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
     task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
-    `mode` is the form of reply that the messages ask for, and `nonce` the code on its verdict line. `criteria`
-    are the questions in their order where a request asks several; `symbols` are then those of all of them.
+    `mode` is the form of reply that the messages ask for, and `nonce` the code on its verdict line.
+    `criteria` are the questions, in their order, of a request that asks several; `symbols` are then those of
+    all of them.
     """
 
     messages: tuple[Message, ...]

@@ -92,8 +92,9 @@ class Run:
 
     `annotations` are those on judged items, if there are any: they measure, and certify nothing.
     `overall`, `product`, `shift` and `standings` are derived from the rows and from the certificate's votes,
-    never stored; `standings` is None where no models are named, `criteria` where there are none. So is `independent`: the ids of items that
-    are independent of one another and of all that the certificate was made from, one of each cluster.
+    never stored; `standings` is None where no models are named, `criteria` where there are none. So is
+    `independent`: the ids of items that are independent of one another and of all that the certificate was
+    made from, one of each cluster.
     """
 
     header: RunHeader

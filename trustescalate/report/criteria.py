@@ -18,8 +18,8 @@ def criteria_section(run: Run) -> Section | None:
     if criteria is None:
         return None
     text = [
-        "Judges answer all criteria of an item in one request. Each criterion has a guarantee of its own, and "
-        "all of them hold together with the probability that the claim states. Means are over all items, "
+        "Judges answer all criteria of an item in one request. Each criterion has a guarantee of its own, "
+        "and all of them hold together with the probability that the claim states. Means are over all items, "
         "abstained ones included, each on the scale of its criterion; their intervals hold one by one.",
         _total_text(criteria),
         PPI_GUARD,

@@ -221,7 +221,7 @@ def queue_sample(
 def sample_order(
     data: Dataset, seed: int, *, whole: bool = False, without: Iterable[str] = ()
 ) -> list[list[Item]]:
-    """Return the candidates of a draw in its order: one item of each group with all its rows, or `whole` groups.
+    """Return the candidates of a draw in its order: one item of each group, all its rows, or `whole` groups.
 
     Groups with an item in the sample, or among the ids `without`, are left out. The order is random and does
     not change when some of its items are labelled, so that a labelled head of the queue is a random sample.

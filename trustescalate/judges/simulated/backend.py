@@ -252,7 +252,7 @@ def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...], place: int = 0
         for shown, answer in pairwise(prefix)
         if (shown.role, answer.role) == ("user", "assistant")
     ]
-    listed = [match.groups() for message in prefix[:1] for match in _LISTED.finditer(message.content)]
+    listed = [(match[1], match[2]) for message in prefix[:1] for match in _LISTED.finditer(message.content)]
     if place:
         own = re.compile(rf"^{place}: (.+)$", re.MULTILINE)
         lines = [(shown, own.search(answer)) for shown, answer in turns + listed]

@@ -35,7 +35,8 @@ from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import Report, build, build_calibration
-from trustescalate.report.gate import Verdict, decide, describe_run, why_stale
+from trustescalate.report.gate import Verdict, decide
+from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
 from trustescalate.report.sections import Section
 
 
@@ -196,9 +197,9 @@ class Project:
         data = load_dataset(self.config)
         return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
-    def _load(self, folder: RunFolder, data: Dataset) -> Run:
+    def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
         must_rest_on_evidence(self.config, data, folder.header.certificate)
-        return with_estimates(self.config, with_labels(folder, data), data)
+        return with_estimates(self.config, with_labels(folder, data), data, baseline)
 
     def report(
         self, run_id: str | None = None, more: Callable[[Certificate], Sequence[Section]] = lambda _: ()
@@ -228,19 +229,27 @@ class Project:
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
 
-    def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
+    def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:
         """Test a run against [gate]; write decision.json and junit.xml into its folder.
 
-        By default the run of the last attempt to run. Raises NotMeasurable if that attempt left no run.
+        By default the run of the last attempt to run. `baseline` replaces that of [gate]: the id of a run, or
+        the folder of one. Raises NotMeasurable if the last attempt left no run, and UsageError for a baseline
+        that is unknown, or without max_drop or min_gain.
         """
         from trustescalate.report.junit import render_junit
 
-        data, home = load_dataset(self.config), self.config.folder
-        run = self._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
-        stale = why_stale(self.config, run, what_changed(self.config, data, run))
-        described = describe_run(run, self.hooks.clock())
-        mark = run.header.certificate.digest
-        verdict = decide(build(run), self.config.gate, stale=stale, run=described)
+        project = replace(self, config=with_baseline(self.config, baseline))
+        config, data, home = project.config, load_dataset(self.config), self.config.folder
+        judged = find_attempted(home) if run_id is None else find_run(home, run_id)
+        run = project._load(judged, data, config.gate.baseline)
+        now, mark = self.hooks.clock(), run.header.certificate.digest
+        verdict = decide(
+            build(run),
+            config.gate,
+            stale=why_stale(config, run, what_changed(config, data, run)),
+            run=describe_run(run, now),
+            certificate_age=certificate_age(run, now),
+        )
         verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustescalate.analysis.comparison_section import Agreement, Change, Comparison, Ends, Side
+from trustescalate.analysis.pairing import match_items
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     INTERVAL_DELTA,
@@ -23,9 +24,7 @@ from trustescalate.calibration.population import (
     within,
 )
 from trustescalate.data.labels import dropped_ties, majority, sampled
-from trustescalate.errors import UsageError
 from trustescalate.records import Decision, Item, Label, Run, Task, TaskKind
-from trustescalate.records.item_fields import value_of
 from trustescalate.report import run_figures
 from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
@@ -54,15 +53,8 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     differ from those of the others, means do not use the labels. Raises UsageError for runs of different
     tasks, a key that two items of a run share, and runs without a matched item.
     """
-    task = first.header.certificate.task
-    if task != second.header.certificate.task:
-        raise UsageError("the two runs have different tasks", "compare runs of the same [task]")
-    keyed = [_key_items(run, by) for run in (first, second)]
-    shared = [key for key in keyed[0] if key in keyed[1]]
-    if not shared:
-        hint = "name the key of meta by which items match: --by meta.<key>"
-        raise UsageError("no item of one run matches an item of the other", hint)
-    pairs = _pair_items(first, second, [(keyed[0][key], keyed[1][key]) for key in shared])
+    task, hint = first.header.certificate.task, "name the key of meta by which items match: --by meta.<key>"
+    pairs = _pair_items(first, second, match_items(first, second, by, judged=True, hint=hint))
     answers = any(pair.items[0].responses != pair.items[1].responses for pair in pairs)
     labels = [tuple(decision.label for decision in pair.decisions) for pair in pairs]
     both = [pair for pair in labels if None not in pair]
@@ -82,22 +74,6 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
         change=_estimate_change(first, second, pairs) if answers else None,
         task=task,
     )
-
-
-def _key_items(run: Run, by: str | None) -> Mapping[str, Item]:
-    judged = {row.item_id for row in run.decisions if row.trail}
-    keyed: dict[str, Item] = {}
-    for item in run.items:
-        key = item.id if by is None else value_of(item, by)
-        if key is None or item.id not in judged:
-            continue
-        if key in keyed:
-            raise UsageError(
-                f"run {run.header.id}: {keyed[key].id!r} and {item.id!r} both have {by} {key!r}",
-                "match by a key with a distinct value for each item",
-            )
-        keyed[key] = item
-    return keyed
 
 
 def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[_Pair]:

@@ -163,18 +163,30 @@ def report(
 
 @command(app, "gate", "gate --json")
 def gate(
-    run_id: RunId = None, config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False
+    run_id: RunId = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with this run, by id or folder; default: [gate] baseline."),
+    ] = None,
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    json: AsJson = False,
 ) -> None:
     """Test a run against [gate]. Exit 0: passed, 1: measured breach, 3: not measurable. No model calls."""
     from trustescalate.records.jsonl import to_python
 
-    verdict, path = open_project(config, overrides).gate(run_id)
+    verdict, path = open_project(config, overrides).gate(run_id, baseline=baseline)
     if json:
         print_json(to_python(verdict))
     else:
         for item in verdict.checks:
+            if item.required == "stated":
+                typer.echo(f"{line(item.name)}: {line(item.observed)}")
+                continue
             required = f"{line(item.observed)} (required: {line(item.required)})"
             typer.echo(f"{item.status:<10} {line(item.name)}: {required}")
+            if item.status != "pass":
+                typer.echo(f"{'':<10} {line(item.message)}")
         typer.echo(f"gate: {verdict.status}")
         say(f"written: {path}")
     raise typer.Exit(verdict.exit_code)

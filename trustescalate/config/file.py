@@ -181,6 +181,20 @@ class Config(Table):
         """The question and the labels of each criterion, by name, in order."""
         return {each.name: each.task(self.task) for each in self.criteria}
 
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        gate, task = self.gate, self.task
+        keys = [key for key in ("min_rate", "max_drop", "min_gain") if getattr(gate, key) is not None]
+        if keys and task.kind is TaskKind.CHOICE:
+            raise ValueError(f'[gate]: labels of kind = "choice" have no mean for {keys[0]}')
+        low, high = task.scale if task.kind is TaskKind.RATING else (0, 1)
+        if gate.min_rate is not None and not low <= gate.min_rate <= high:
+            raise ValueError(f"[gate]: min_rate must lie between {low} and {high}, like the labels")
+        for key in keys[gate.min_rate is not None :]:
+            if getattr(gate, key) > high - low:
+                raise ValueError(f"[gate]: {key} must be at most {high - low}, the length of the scale")
+        return self
+
     @property
     def asks_dev(self) -> bool:
         """Whether judges vote on dev rows: the path is fitted on them."""

@@ -46,9 +46,7 @@ class ItemsMean:
     @property
     def disjoint(self) -> bool:
         """Whether the limits of both bases have no value in common."""
-        if self.second is None:
-            return False
-        return self.first.high < self.second.low or self.second.high < self.first.low
+        return self.second is not None and _exclude(self.first, self.second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,11 @@ class Change:
     matched: int
     same: int
     second: Limits | None = None
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether the limits of both bases have no value in common."""
+        return self.second is not None and _exclude(self.first, self.second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,7 @@ class Product:
     only_baseline: int = 0
     requirements: tuple[Requirement, ...] = ()
     reason: str = ""
+
+
+def _exclude(one: Limits, other: Limits) -> bool:
+    return one.high < other.low or other.high < one.low

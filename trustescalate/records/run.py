@@ -73,14 +73,17 @@ class RunHeader:
 
 @dataclass(frozen=True, slots=True)
 class TierShift:
-    """The scores of the rows that reach a tier: `before` certification rows against `after` items of the run.
+    """Verdicts and scores of the rows that reach a tier: `before` certification rows, `after` items.
 
-    `gap` is the largest difference of the two distribution functions; `raised` is after Holm's correction.
+    `label` is the one that moved most: `share` of the verdicts before and after, and `gap`, the largest
+    difference of the two distribution functions of its probability. `raised` is after Holm's correction.
     """
 
     judge: str
     before: int
     after: int
+    label: Label
+    share: tuple[float, float]
     gap: float
     p_value: float
     raised: bool

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from trustescalate.calibration.losses import whom
+from trustescalate.calibration.run_errors import NO_POLICY
 from trustescalate.records import Certificate, PolicyTest
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
@@ -11,7 +12,6 @@ from trustescalate.report.sections import Column, numbers
 INTERVAL_DELTA = 0.05
 """The failure probability of an interval printed next to a measured share."""
 INTERVAL = "95 % interval"
-NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
 CHOSEN = "the policy was chosen on these rows: no interval"
 

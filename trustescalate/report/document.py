@@ -28,7 +28,7 @@ from trustescalate.report.certificate_figures import (
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
 from trustescalate.report.criteria import criteria_section
-from trustescalate.report.distribution_shift import SCORE_DRIFT, shift_section
+from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
@@ -36,6 +36,7 @@ from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_section
+from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
 from trustescalate.report.risk_coverage import risk_section
 from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
@@ -104,6 +105,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
         tested=tested(certificate),
+        product=None if run is None else run.product,
     )
 
 
@@ -193,7 +195,9 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
     if run is not None and any(tier.raised for tier in run.shift):
-        banners.append(SCORE_DRIFT)
+        banners.append(SHIFT)
+    if run is not None and run.product is not None and is_disjoint(run.product):
+        banners.append(DISJOINT)
     return tuple(banners)
 
 
@@ -215,6 +219,7 @@ def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) 
         shown = Figure(mean.value, f"≥ {mean.text}")
         agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
     return (
+        *([] if run is None else product_figure(run)),
         agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
@@ -298,6 +303,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         coverage=of_run(run_figures.coverage),
         coverage_without_failures=of_run(run_figures.coverage_without_failures),
         abstained=of_run(lambda run: count(run_figures.abstained(run))),
+        abstention=of_run(run_figures.abstention),
+        abstention_without_failures=of_run(run_figures.abstention_without_failures),
+        shift_alarms=of_run(shift_alarms),
         failed_votes=of_run(run_figures.failed_votes),
         excess_failures=of_run(run_figures.excess_failures),
         judged_agreement=judged,

@@ -4,6 +4,7 @@ from trustescalate.records import Certificate, Overall, Run, Stratum, Task, Task
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import Figure, count, missing, words
+from trustescalate.report.product import excludes_pooled, run_tables, run_text
 from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
@@ -31,6 +32,17 @@ _IN_A_RUN = (
 )
 
 
+WITHHELD = (
+    "The mean over the labelled rows and this run's items together is withheld: the distribution-shift "
+    "check, or the limits for these items, say that the two differ."
+)
+
+
+def is_withheld(run: Run) -> bool:
+    """Whether labelled rows and run differ, so that no mean over both is printed."""
+    return any(tier.raised for tier in run.shift) or excludes_pooled(run)
+
+
 def overall_section(certificate: Certificate, run: Run | None) -> Section | None:
     """Report the mean over all items, which released verdicts alone cannot estimate.
 
@@ -40,12 +52,17 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
     if overall is None or task.kind is TaskKind.CHOICE:
         return None
     slug, title = "mean-over-all-items", f"{_HEADINGS[task.kind]} over all items"
+    here, tables = ([], []) if run is None else (run_text(run), run_tables(run))
+    if run is not None and is_withheld(run):
+        return Section(slug, title, (*here, WITHHELD), tables=tuple(tables))
     if overall.estimate is None:
-        return Section(slug, title, (f"It could not be measured: {overall.reason}.",))
+        why = f"It could not be measured: {overall.reason}."
+        return Section(slug, title, (*here, why), tables=tuple(tables))
     name, meaning = mean_name(task)
     unit = "clusters of items" if overall.grouped else "items"
     others = "the other rows" if run is None else "this run's items"
     text = [
+        *here,
         f"{meaning}, in the population that the labelled rows and {others} are drawn from. The mean over "
         "released items alone is biased, since easy items are released first. The estimate therefore uses "
         f"predictions for all {overall.items:,} {unit}, abstained ones included, which {overall.labels:,} "
@@ -63,7 +80,7 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
             "The last line needs no labels beyond the certificate: it allows for the certified share of "
             "wrong verdicts, and for any outcome of the abstained items."
         )
-    tables = [_overall_table(task, overall, name)]
+    tables.append(_overall_table(task, overall, name))
     if overall.strata:
         text.append(_strata_text(overall))
         tables.append(_strata_table(task, overall, name))

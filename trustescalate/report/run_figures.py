@@ -61,6 +61,18 @@ def coverage_without_failures(run: Run) -> Figure:
     return replace(bound, note=note)
 
 
+def abstention(run: Run) -> Figure:
+    """Give the share of the run's items that need human review."""
+    return share(abstained(run), run.header.items, "the run has no items")
+
+
+def abstention_without_failures(run: Run) -> Figure:
+    """Bound the share that would need human review without failed votes, as `coverage_without_failures`."""
+    lost = sum(row.label is None and any(step.failures for step in row.trail) for row in run.decisions)
+    bound = share(abstained(run) - lost, run.header.items, "the run has no items")
+    return replace(bound, note=coverage_without_failures(run).note) if lost else bound
+
+
 def steps(run: Run, judge: str | None = None) -> Iterator[Step]:
     """Yield the trail entries of all judges or of one."""
     return (step for row in run.decisions for step in row.trail if judge is None or step.judge == judge)

@@ -14,8 +14,9 @@ from trustescalate.calibration.population import (
     not_measurable,
     overall,
 )
+from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config
-from trustescalate.data.clusters import own_group
+from trustescalate.data.clusters import independent_items, own_group
 from trustescalate.records import Annotation, Item, Overall, Run, Task
 from trustescalate.records.criteria import Criteria, CriterionMean, RowName, row_name
 from trustescalate.records.policies import certified_groups
@@ -48,7 +49,7 @@ def criteria_estimates(
     for table in config.criteria:
         task = table.task(config.task)
         values = label_values(task)
-        part = _part(run, task, [row for row, name in names.items() if name.criterion == table.name])
+        part = part_of(run, table.name, task, items)
         alpha = config.groups.alpha.get(table.name, config.guarantee.alpha)
         if table.name in guaranteed:
             alpha = guaranteed[table.name].alpha
@@ -70,18 +71,30 @@ def criteria_estimates(
     return Criteria(tuple(each), total)
 
 
-def _part(run: Run, task: Task, rows: Sequence[str]) -> Run:
-    """The part of a run that is about one criterion, as a run of its own."""
-    own, certificate = set(rows), run.header.certificate
+def part_of(run: Run, name: str, task: Task, items: Mapping[str, Item]) -> Run:
+    """The part of a run that is about one criterion, as a run of its own.
+
+    `items` are the rows by id, of the run and of its certificate.
+    """
+    own = {item_id for item_id, item in items.items() if row_name(item).criterion == name}
+    certificate = run.header.certificate
     roles = {role: tuple(row for row in ids if row in own) for role, ids in certificate.roles.items()}
-    items = tuple(item for item in run.items if item.id in own)
-    header = replace(run.header, items=len(items), certificate=replace(certificate, task=task, roles=roles))
+    judged = tuple(item for item in run.items if item.id in own)
+    certificate = replace(
+        certificate,
+        task=task,
+        roles=roles,
+        groups=tuple(guarantee for guarantee in certificate.groups if guarantee.value == name),
+    )
+    header = replace(run.header, items=len(judged), certificate=certificate)
+    known = [item for item_id, item in items.items() if item_id in own]
     return replace(
         run,
         header=header,
-        items=items,
+        items=judged,
         judgments=tuple(row for row in run.judgments if row.item_id in own),
         decisions=tuple(row for row in run.decisions if row.item_id in own),
+        independent=independent_items(judged, known, used_items(certificate), certificate.seed),
     )
 
 

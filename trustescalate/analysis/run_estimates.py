@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from trustescalate.analysis.criteria import criteria_estimates
 from trustescalate.analysis.baseline import open_baseline
+from trustescalate.analysis.criteria import criteria_estimates
+from trustescalate.analysis.criteria_product import criteria_product
 from trustescalate.analysis.leaderboard import standings
-from trustescalate.analysis.product import product
+from trustescalate.analysis.product import product as one_product
 from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.calibration.population import Judged, overall
@@ -33,6 +34,7 @@ def with_estimates(config: Config, run: Run, data: Dataset, baseline: str | None
 
 
 def _product(config: Config, run: Run, data: Dataset, baseline: str | None) -> Product:
+    product = criteria_product if config.criteria else one_product
     name = config.gate.baseline if baseline is None else baseline
     if name is None:
         return product(config, run, data)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trustescalate.config.base import Level, Table
+from trustescalate.config.base import NO_VERDICT, Level, Table
 from trustescalate.config.judges import (
     ClassicalJudge,
     JudgeTable,
@@ -21,6 +21,7 @@ from trustescalate.records.criteria import BY_CRITERION
 
 MOST_CRITERIA = 50
 LONGEST_NAME = 100
+GATE_KEYS = ("min_rate", "max_drop", "min_gain")
 QUESTIONS = ("How does the response do on each criterion?", "Which response is better on each criterion?")
 """The question about all criteria, where [task] has none: about one response, and about two."""
 
@@ -36,8 +37,19 @@ class CriterionTable(Table):
     labels: tuple[str, ...] | None = Field(
         None, description="binary and choice: its labels; default: labels of [task]"
     )
-    weight: float = Field(1.0, gt=0, description="its weight in the total, relative to the others")
+    weight: Annotated[float, NO_VERDICT] = Field(
+        1.0, gt=0, description="its weight in the total, relative to the others"
+    )
     alpha: Level | None = Field(None, description="its risk level; default: alpha of [guarantee]")
+    min_rate: Annotated[float | None, NO_VERDICT] = Field(
+        None, description="gate: least mean of the run's items, on its own scale"
+    )
+    max_drop: Annotated[float | None, NO_VERDICT] = Field(
+        None, ge=0, description="gate: largest drop of that mean against the baseline that still passes"
+    )
+    min_gain: Annotated[float | None, NO_VERDICT] = Field(
+        None, ge=0, description="gate: least gain of that mean against the baseline"
+    )
 
     @field_validator("name")
     @classmethod
@@ -127,6 +139,21 @@ def must_fit(criteria: Sequence[CriterionTable], task: TaskTable, by: str | None
         raise ValueError(f"[[criteria]] have more than {MOST_LABELS} different labels in all")
 
 
+def must_have_means(criteria: Sequence[CriterionTable], task: TaskTable) -> None:
+    """Raise ValueError where the gate asks for a mean that a criterion cannot have."""
+    for each in criteria:
+        keys = [key for key in GATE_KEYS if getattr(each, key) is not None]
+        labels = each.task(task).labels
+        if keys and task.kind is TaskKind.CHOICE:
+            raise ValueError(f'criterion {each.name!r}: labels of kind = "choice" have no mean for {keys[0]}')
+        low, high = (int(labels[0]), int(labels[-1])) if task.kind is TaskKind.RATING else (0, 1)
+        if each.min_rate is not None and not low <= each.min_rate <= high:
+            raise ValueError(f"criterion {each.name!r}: min_rate must lie between {low} and {high}")
+        for key in keys[each.min_rate is not None :]:
+            if getattr(each, key) > high - low:
+                raise ValueError(f"criterion {each.name!r}: {key} must be at most {high - low}")
+
+
 def rows_task(criteria: Sequence[CriterionTable], task: TaskTable) -> Task:
     """The task of all rows: its labels are those of any criterion; each row takes those of its own.
 
@@ -151,7 +178,7 @@ def must_ask_criteria(judges: Sequence[JudgeTable]) -> None:
             )
         if isinstance(judge, ModelTable) and judge.mode == "stated":
             raise ValueError(
-                f'judge {judge.name!r}: mode = "stated" has one confidence, and [[criteria]] are several; set '
+                f'judge {judge.name!r}: mode = "stated" has one confidence for several [[criteria]]; set '
                 'mode = "direct", "structured" or "reason"'
             )
 

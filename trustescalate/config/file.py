@@ -11,7 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
-from trustescalate.config.criteria import CriterionTable, must_ask_criteria, must_fit, rows_task, with_groups
+from trustescalate.config.criteria import (
+    CriterionTable,
+    must_ask_criteria,
+    must_fit,
+    must_have_means,
+    rows_task,
+    with_groups,
+)
 from trustescalate.config.guarantee import FITTED_PATHS, GroupsTable, GuaranteeTable
 from trustescalate.config.judges import JUDGE_TABLES, ClassicalJudge, JudgeTable, ModelTable, PluginJudge
 from trustescalate.config.moved import moved_key, moved_value
@@ -57,8 +64,10 @@ class Config(Table):
             return self
         must_fit(self.criteria, self.task, self.groups.by)
         must_ask_criteria(self.judges)
+        must_have_means(self.criteria, self.task)
         unused = {
             "[leaderboard]": bool(self.leaderboard.models),
+            "[gate] by": self.gate.by is not None,
             "[data] strata": self.data.strata is not None,
             'cluster_test = "row_weighted"': self.guarantee.cluster_test == "row_weighted",
         }
@@ -187,7 +196,7 @@ class Config(Table):
         keys = [key for key in ("min_rate", "max_drop", "min_gain") if getattr(gate, key) is not None]
         if keys and task.kind is TaskKind.CHOICE:
             raise ValueError(f'[gate]: labels of kind = "choice" have no mean for {keys[0]}')
-        low, high = task.scale if task.kind is TaskKind.RATING else (0, 1)
+        low, high = task.scale if task.kind is TaskKind.RATING and not self.criteria else (0, 1)
         if gate.min_rate is not None and not low <= gate.min_rate <= high:
             raise ValueError(f"[gate]: min_rate must lie between {low} and {high}, like the labels")
         for key in keys[gate.min_rate is not None :]:
@@ -286,6 +295,10 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
+    if recorded.get("criteria"):
+        kept["criteria"] = [_without(each, CriterionTable) for each in recorded["criteria"]]
+    else:
+        kept.pop("criteria", None)
     kept["judges"] = [
         _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
         for judge in recorded["judges"]

@@ -274,7 +274,9 @@ class GateTable(Table):
     """[gate]: what CI checks: the product, then the judges."""
 
     min_rate: float | None = Field(
-        None, description="least win rate, pass rate or mean rating of the run's items"
+        None,
+        description="least win rate, pass rate or mean rating of the run's items; with [[criteria]], of "
+        "their weighted total, from 0 to 1",
     )
     baseline: str | None = Field(
         None, min_length=1, description="run to compare with: its id, or the folder of a run"

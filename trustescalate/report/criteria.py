@@ -1,11 +1,12 @@
 """Report each criterion with its guarantee and its mean, and the weighted total."""
 
-from trustescalate.records import Run
+from trustescalate.records import Overall, Run
 from trustescalate.records.criteria import Criteria, CriterionMean
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import count, missing, share, words
-from trustescalate.report.overall import PPI_GUARD, limits_figure, mean_figure
+from trustescalate.report.overall import PPI_GUARD, WITHHELD, limits_figure, mean_figure
+from trustescalate.report.product import run_tables, run_text
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 NOT_CERTIFIED = "nothing is certified for this criterion"
@@ -29,10 +30,25 @@ def criteria_section(run: Run) -> Section | None:
         *numbers("Weight", "Certified agreement", "Released", "Labels", "Scale", "Mean", INTERVAL),
     )
     rows = [Row(_cells(each)) for each in criteria.each]
-    tables = [Table("Criteria", columns, tuple(rows))]
+    here, tables = run_text(run), run_tables(run)
+    if any(tier.raised for tier in run.shift) or _exclude_each_other(run, criteria):
+        return Section("criteria", "Criteria", (*text[:1], *here, WITHHELD), tables=tuple(tables))
+    tables.append(Table("Means over labelled rows and run", columns, tuple(rows)))
     if criteria.total.estimate is not None:
         tables.append(_total_table(criteria))
-    return Section("criteria", "Criteria", tuple(text), tables=tuple(tables))
+    return Section("criteria", "Criteria", (*text[:1], *here, *text[1:]), tables=tuple(tables))
+
+
+def _exclude_each_other(run: Run, criteria: Criteria) -> bool:
+    """Whether the limits of a mean over this run's items and of one over labelled rows too are disjoint."""
+    pooled: dict[str | None, Overall] = {each.name: each.mean for each in criteria.each}
+    pooled[None] = criteria.total
+    for mean in () if run.product is None else run.product.means:
+        known, first = pooled[mean.group], mean.first
+        interval = known.interval if known.usable else known.label_only
+        if first.basis != "none" and interval and (interval[1] < first.low or first.high < interval[0]):
+            return True
+    return False
 
 
 def _cells(each: CriterionMean) -> tuple[figures.Figure, ...]:

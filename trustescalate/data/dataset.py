@@ -1,7 +1,7 @@
 """Read and validate items and annotations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from trustescalate.data.criteria import (
 )
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Task
+from trustescalate.records.criteria import CRITERION
 from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
 
@@ -98,11 +99,29 @@ def load_items(path: Path, config: Config) -> tuple[Item, ...]:
 
 
 def check_item(item: Item, config: Config) -> Item:
-    """Return the item if it fits the task. Raises DataError with every problem."""
+    """Return the item if it fits the task. Raises DataError with every problem.
+
+    With [[criteria]] its meta names the `criterion` that is asked, and the item is the row of that one.
+    """
+    if config.criteria:
+        return _check_row(item, config)
     problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
     if problems:
         raise DataError(problems, "pass an item that fits [task] kind")
     return with_clusters([item], config.data.cluster)[0]
+
+
+def _check_row(item: Item, config: Config) -> Item:
+    names, asked = [each.name for each in config.criteria], item.meta.get(CRITERION)
+    problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
+    if asked not in names:
+        problems.append(
+            f"item {item.id!r}: meta.{CRITERION} must name the criterion that is asked: {', '.join(names)}"
+        )
+    if problems:
+        raise DataError(problems, "pass an item that fits [task] kind and [[criteria]]")
+    plain = replace(item, meta={key: value for key, value in item.meta.items() if key != CRITERION})
+    return rows_by_criterion(with_clusters([plain], config.data.cluster), config)[names.index(str(asked))]
 
 
 def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:

@@ -6,7 +6,7 @@ comparison certifies nothing and makes no model calls.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,10 @@ PICKED_LEVEL = 0.01
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A matched item: decisions, expected values by the judges, and human labels, in both runs."""
+    """A matched item: decisions, expected values by the judges, and human labels, in both runs.
+
+    The label of a decision is the verdict of its run, also where an uncertified run released none.
+    """
 
     items: tuple[Item, Item]
     decisions: tuple[Decision, Decision]
@@ -70,6 +73,7 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
         by=by or "id",
         first=_summarise_run(first, [pair.decisions[0] for pair in pairs]),
         second=_summarise_run(second, [pair.decisions[1] for pair in pairs]),
+        uncertified=tuple(run.header.id for run in (first, second) if run.uncertified),
         matched=len(pairs),
         only_first=len(first.items) - len(pairs),
         only_second=len(second.items) - len(pairs),
@@ -86,7 +90,10 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
 def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[_Pair]:
     task = first.header.certificate.task
     values = label_values(task) or dict.fromkeys(task.labels, 0.0)
-    decisions = [{row.item_id: row for row in run.decisions} for run in (first, second)]
+    decisions = [
+        {row.item_id: replace(row, label=run.verdict(row)) for row in run.decisions}
+        for run in (first, second)
+    ]
     expected = [predictions(run, values) for run in (first, second)]
     human = [majority(task, sampled(run.annotations)) for run in (first, second)]
     return [
@@ -108,7 +115,7 @@ def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
         run.header.created,
         run.header.items,
         run_figures.released(run),
-        sum(row.label is not None for row in matched),
+        0 if run.uncertified else sum(row.label is not None for row in matched),
         sum(vote.failure is not None for vote in votes),
         len(votes),
         sum(row.usage.calls for row in run.judgments),

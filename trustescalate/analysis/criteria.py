@@ -94,7 +94,7 @@ def part_of(run: Run, name: str, task: Task, items: Mapping[str, Item]) -> Run:
         items=judged,
         judgments=tuple(row for row in run.judgments if row.item_id in own),
         decisions=tuple(row for row in run.decisions if row.item_id in own),
-        independent=independent_items(judged, known, used_items(certificate), certificate.seed),
+        independent=independent_items(judged, known, used_items(header), certificate.seed),
     )
 
 

@@ -1,6 +1,6 @@
 """Collect what is known of the label of each item of a run: human labels, predictions and verdicts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,20 +25,21 @@ PICKED = "the labelled items are judged differently from the rest: they were sel
 class ItemLabels:
     """N items and their labels on one scale, from `ends[0]` to `ends[1]`; or changes of labels.
 
-    `unit` (N,): the cluster of each item. `expected` (N,): by the judges' votes, without any label;
-    `estimate` (N,): by people, a released verdict or else the votes. `label` (N,): by people, NaN where
-    unknown. `drawn` (N,): labelled as part of a random draw of those items that are not `sure`; a label that
-    is `sure` is known for a reason that the draw does not depend on. `fitted`: thresholds were chosen with
-    some of the drawn labels, so that predictions may not be used beside them. `picked`: the drawn are judged
-    differently from the rest. `same` (N,): with changes, items whose change is 0. `missing` (N,): labels that
-    are needed until `label` is known. `verdicts` limit the labels, except with probability `failure`; None
-    with the reason `why`.
+    `unit` (N,): the cluster of each item. `expected` (N,): by the votes of the deepest judge, `first` (N,):
+    by those of the first; `estimate` (N,): by people, a released verdict or else the votes. `label` (N,): by
+    people, NaN where unknown. `drawn` (N,): labelled as part of a random draw of those items that are not
+    `sure`; a label that is `sure` is known for a reason that the draw does not depend on. `fitted`:
+    thresholds were chosen with some of the drawn labels, and so which judge is the deepest. `picked`: the
+    drawn are judged differently from the rest. `same` (N,): with changes, items whose change is 0. `missing`
+    (N,): labels that are needed until `label` is known. `verdicts` limit the labels, except with probability
+    `failure`; None with the reason `why`.
     """
 
     items: tuple[Item, ...]
     unit: IntArray
     ends: tuple[float, float]
     expected: FloatArray
+    first: FloatArray
     estimate: FloatArray
     label: FloatArray
     drawn: BoolArray
@@ -51,14 +52,15 @@ class ItemLabels:
     failure: float
     why: str = ""
 
-    def of(self, rows: BoolArray) -> "ItemLabels":
-        """Take some of the items."""
-        chosen = np.flatnonzero(rows)
+    def of(self, rows: BoolArray | IntArray) -> "ItemLabels":
+        """Take some of the items, in this order."""
+        chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(
             self,
             items=tuple(self.items[row] for row in chosen),
             unit=self.unit[chosen],
             expected=self.expected[chosen],
+            first=self.first[chosen],
             estimate=self.estimate[chosen],
             label=self.label[chosen],
             drawn=self.drawn[chosen],
@@ -106,43 +108,47 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     that of the certificate.
     """
     certificate = run.header.certificate
-    task, values = certificate.task, label_values(certificate.task)
+    task, values, batch = certificate.task, label_values(certificate.task), certificate.batch
     assert values is not None
     ends = min(values.values()), max(values.values())
     notes = _notes(run, data)
     always = certificate.label_policy == "annotator"
     human = annotation_means(task, notes, values, always=always)
     by_draw = {note.item_id for note in sampled(notes)}
-    roles = {item_id: role for role, ids in certificate.roles.items() for item_id in ids if role != "pilot"}
-    chosen_with = () if certificate.status == "none" or certificate.batch is not None else ("certify",)
-    apart = {
-        item_id for item_id, role in roles.items() if role in ("exemplars", "dev", "holdout", *chosen_with)
-    }
+    if batch is not None:
+        by_draw &= set(certificate.roles["certify"])
+    certify, free = set(certificate.roles["certify"]), certificate.status == "none" or batch is not None
+    # Labelled items of [data] that a run judges beside those without labels need not be alike them.
+    fixed = ["exemplars", "dev", *([] if run.header.items_file or free else ["certify", "holdout"])]
+    apart = {item_id for role in fixed for item_id in certificate.roles.get(role, ())}
     ids = [item.id for item in run.items]
     label = np.array([human.get(item_id, np.nan) for item_id in ids])
-    seen = {} if certificate.batch is not None else predictions(run, values)
-    middle = float(np.mean(list(seen.values()) or ends))
-    expected = np.array([seen.get(item_id, middle) for item_id in ids])
+    expected = _expected(ids, {} if batch is not None else predictions(run, values), ends)
+    deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
+    first = _expected(ids, predictions(run, values, 0), ends) if deep else expected
     sure = np.array([item_id in apart for item_id in ids]) & ~np.isnan(label)
+    drawn = np.array([item_id in by_draw for item_id in ids]) & ~np.isnan(label) & ~sure
     verdicts, failure, why = _verdicts(run, data, level, label)
     labels = ItemLabels(
         items=run.items,
-        unit=_units(run.items),
+        # The rows of a batch were drawn item by item: no matter which of them are alike.
+        unit=np.arange(len(ids)) if batch is not None else _units(run.items),
         ends=ends,
         expected=expected,
+        first=first,
         estimate=_estimates(run, label, expected),
         label=label,
-        drawn=np.array([item_id in by_draw for item_id in ids]) & ~np.isnan(label) & ~sure,
+        drawn=drawn,
         sure=sure,
         same=np.zeros(len(ids), dtype=np.bool_),
         missing=np.isnan(label).astype(np.float64),
-        fitted=False,
+        fitted=not free and any(ids[row] in certify for row in np.flatnonzero(drawn)),
         picked=False,
         verdicts=verdicts,
         failure=failure,
         why=why,
     )
-    return labels if certificate.batch is not None else replace(labels, picked=_were_picked(labels))
+    return labels if batch is not None else replace(labels, picked=_were_picked(labels))
 
 
 def changes_of(
@@ -167,13 +173,14 @@ def changes_of(
         unit=_units(items),
         ends=(low, high),
         expected=np.where(same, 0.0, after.expected[now] - before.expected[then]),
+        first=np.where(same, 0.0, after.first[now] - before.first[then]),
         estimate=np.where(same, 0.0, after.estimate[now] - before.estimate[then]),
         label=label,
         drawn=drawn,
         sure=sure,
         same=same,
         missing=np.where(same, 0.0, after.missing[now] + before.missing[then]),
-        fitted=bool((drawn & (sure_now | sure_then)).any()),
+        fitted=after.fitted or before.fitted or bool((drawn & (sure_now | sure_then)).any()),
         picked=False,
         verdicts=None,
         failure=failure,
@@ -193,6 +200,12 @@ def _were_picked(labels: ItemLabels) -> bool:
         means.append(np.bincount(place, labels.expected[rows]) / np.bincount(place))
     first, second = means
     return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
+
+
+def _expected(ids: Sequence[str], seen: Mapping[str, float], ends: tuple[float, float]) -> FloatArray:
+    """The predictions; for items that were not judged, their mean."""
+    middle = float(np.mean(list(seen.values()) or ends))
+    return np.array([seen.get(item_id, middle) for item_id in ids])
 
 
 def _units(items: Sequence[Item]) -> IntArray:

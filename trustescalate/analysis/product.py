@@ -27,11 +27,10 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
 from trustescalate.stats.bounds import BoolArray, FloatArray
-from trustescalate.stats.inference import Survey, Target
+from trustescalate.stats.inference import Survey, Target, coarse_strata
 from trustescalate.stats.product import (
     FIRST,
     Sampled,
-    Verdicts,
     change_limits,
     items_limits,
     labels_needed,
@@ -53,7 +52,8 @@ class _Cell:
     """The items of one mean or of one change, of all or of one group, and the limits of both bases.
 
     `scale` is the length of the scale of one label; `planned` the variance of a prediction's error at
-    calibration.
+    calibration. `apart` holds both runs' labels of the items that differ, where people labelled different
+    ones in each: then each mean is estimated by itself.
     """
 
     group: str | None
@@ -61,6 +61,7 @@ class _Cell:
     verdicts: Limits
     scale: float
     planned: float
+    apart: tuple[ItemLabels, ItemLabels] | None = None
     by_labels: Limits | None = None
     sampled: Sampled | None = None
 
@@ -71,7 +72,18 @@ class _Cell:
     @property
     def has_draw(self) -> bool:
         """Whether there are labels to estimate from."""
-        return not self.labels.picked and self.labels.units >= FEWEST_LABELS
+        return self.apart is not None or (not self.labels.picked and self.units >= FEWEST_LABELS)
+
+    @property
+    def units(self) -> int:
+        """The number of independent labelled items."""
+        return self.labels.units if self.apart is None else min(side.units for side in self.apart)
+
+    @property
+    def drawn(self) -> int:
+        """The number of labelled items, or of those of the run that has fewer."""
+        sides = (self.labels,) if self.apart is None else self.apart
+        return min(int(side.drawn.sum()) for side in sides)
 
     @property
     def first(self) -> Limits:
@@ -87,10 +99,9 @@ class _Cell:
         labels, verdicts = self.by_labels, self.verdicts
         if labels is None:
             return verdicts, None
-        if verdicts.basis == "none":
+        if verdicts.basis == "none" or labels.basis == "all labelled":
             return labels, None
-        many = labels.basis == "all labelled" or self.labels.units >= FIRST
-        return (labels, verdicts) if many else (verdicts, labels)
+        return (labels, verdicts) if self.units >= FIRST else (verdicts, labels)
 
 
 def product(
@@ -165,31 +176,42 @@ def _estimate(
         for group in groups:
             chosen = _in_group(whole, gate.by, group)
             part, limits = whole.of(chosen), None
-            if chosen.any() and sides is not None and target == "batch":
-                limits = change_limits(sides[0].of(chosen), sides[1].of(chosen), part.same)
-            elif group is None:
-                limits = both
+            now, then = (side.of(chosen) for side in sides)
+            if target == "population":
+                limits = both if group is None else None
+            elif part.failure < 1 and chosen.any() and now.verdicts is not None and then.verdicts is not None:
+                limits = change_limits(now.verdicts, then.verdicts, part.same)
             why = (whole.why or BY_GROUP) if chosen.any() else NO_MATCH
-            changes.append(_Cell(group, part, _by_verdicts(part, limits, why), width, planned))
+            cell = _Cell(group, part, _by_verdicts(part, limits, why), width, planned)
+            changes.append(replace(cell, apart=_apart(part, now, then, target)))
     _measure([*means, *changes], target, comparisons)
     return means, changes
 
 
 def _compared(
     after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels], pairs: Pairs, target: Target
-) -> tuple[ItemLabels, tuple[Verdicts, Verdicts] | None, tuple[float, float] | None]:
-    """The changes of matched items; verdicts on both sides of them; and their limits for a population."""
+) -> tuple[ItemLabels, tuple[ItemLabels, ItemLabels], tuple[float, float] | None]:
+    """The changes of matched items, their labels in both runs, and limits from verdicts for a population."""
     places = [{item.id: row for row, item in enumerate(side[1].items)} for side in (after, before)]
     rows = [np.array([places[k][pair[k].id] for pair in pairs], dtype=np.int64) for k in (0, 1)]
-    failure = _failure(after, before)
-    whole = changes_of(after[1], before[1], (rows[0], rows[1]), failure)
-    now, then = after[1].verdicts, before[1].verdicts
-    if now is None or then is None:
-        return whole, None, None
-    if failure >= 1:
-        return replace(whole, why="δ leaves no probability for it"), None, None
-    limits = _population_change(after[0], before[0], pairs) if target == "population" else None
-    return whole, (now.of(rows[0]), then.of(rows[1])), limits
+    whole = changes_of(after[1], before[1], (rows[0], rows[1]), _failure(after, before))
+    if whole.failure >= 1:
+        whole = replace(whole, why="δ leaves no probability for it")
+    limits = None
+    if target == "population" and not whole.why:
+        limits = _population_change(after[0], before[0], pairs)
+    return whole, (after[1].of(rows[0]), before[1].of(rows[1])), limits
+
+
+def _apart(
+    part: ItemLabels, now: ItemLabels, then: ItemLabels, target: Target
+) -> tuple[ItemLabels, ItemLabels] | None:
+    """Both runs' labels of the items that differ, where few of these have two labels, and many one."""
+    if part.units >= FIRST or part.all_labelled or (target == "population" and part.same.any()):
+        return None
+    sides = now.of(~part.same), then.of(~part.same)
+    enough = all(side.units >= FIRST and not side.picked for side in sides)
+    return sides if enough else None
 
 
 def _failure(after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels]) -> float:
@@ -226,52 +248,73 @@ def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: st
 def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
     """Add limits from labels, which hold for all cells at once (Bonferroni)."""
     asked = [cell for cell in cells if cell.is_exact(target) or cell.has_draw]
-    shared = sum(not cell.is_exact(target) for cell in asked)
+    delta = INTERVAL_DELTA / comparisons / max(1, sum(not cell.is_exact(target) for cell in asked))
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
-        survey, known = _whole(labels) if exact else _survey(labels, target)
-        cell.sampled = found = sampled_limits(
-            survey, INTERVAL_DELTA / comparisons / max(1, shared), target=target, known=known
-        )
-        used = ~labels.same & ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
+        used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
+        count = int((used & ~labels.same).sum())
+        if exact:
+            mean = sampled_limits(_whole(labels), delta)
+        elif cell.apart is None:
+            mean = _sampled(labels, delta, target)
+        else:
+            mean = _difference(cell.apart, float((~labels.same).mean()), delta, target)
+            count = sum(int(side.drawn.sum()) for side in cell.apart)
+        cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
+        limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
         cell.by_labels = Limits(
-            found.estimate,
-            found.low,
-            found.high,
-            1.0 if exact else 1 - INTERVAL_DELTA,
-            found.basis,
-            len(labels.items),
-            int(used.sum()),
-            found.reason,
+            mean.estimate, *limits, sure, mean.basis, len(labels.items), count, mean.reason
         )
 
 
-def _whole(labels: ItemLabels) -> tuple[Survey, None]:
+def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float, target: Target) -> Sampled:
+    """The change from the two means by themselves, over a share of the items; the rest does not change."""
+    now, then = (_sampled(side, delta / 2, target) for side in sides)
+    return Sampled(
+        share * (now.estimate - then.estimate),
+        share * (now.low - then.high),
+        share * (now.high - then.low),
+        now.basis,
+        now.residual + then.residual,
+        now.spread + then.spread,
+        "few items have human labels in both runs, so that each mean is estimated by itself",
+    )
+
+
+def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
+    survey, known = _survey(labels, target)
+    return sampled_limits(survey, delta, target=target, known=known)
+
+
+def _whole(labels: ItemLabels) -> Survey:
     """All items, each with its label."""
     size = len(labels.items)
-    return Survey(np.zeros(size), np.arange(size), labels.label, ends=labels.ends), None
+    return Survey(np.zeros(size), np.arange(size), labels.label, ends=labels.ends)
 
 
 def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     """The items that labels were drawn from, and the labels of the others.
 
-    For a population the items without a change are a stratum of their own, all of it labelled.
+    Clusters of one size are a stratum: whether items were drawn, or one of each cluster, those in clusters of
+    one size were as likely to be drawn as each other. For a population the items without a change are a
+    stratum too, all of it labelled.
     """
     drawn, stratum = labels.drawn, None
-    rest = ~labels.sure
-    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
-        rest, drawn = rest | labels.same, drawn | labels.same
-        stratum = labels.same[rest].astype(np.int64)
-    elif target == "population":
-        rest = rest | labels.same
+    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
     unit = labels.unit[rest]
-    predicted = np.zeros(len(unit)) if labels.fitted else labels.expected[rest]
+    size = np.bincount(unit)[unit]
+    if np.ptp(size) > 0:
+        stratum = coarse_strata(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
+        drawn = drawn | labels.same
+        stratum = labels.same[rest].astype(np.int64)
+    predicted = (labels.first if labels.fitted else labels.expected)[rest]
     survey = Survey(
         predicted,
         np.flatnonzero(drawn[rest]),
         labels.label[drawn],
         stratum=stratum,
-        cluster=unit if len(np.unique(unit)) < len(unit) else None,
+        cluster=unit if size.max() > 1 else None,
         ends=labels.ends,
     )
     return survey, labels.label[~rest]
@@ -312,17 +355,19 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
     if limits.basis != "none" and (limits.low >= value or limits.high < value):
         return 0, "human labels"
     rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
-    size, count = int(rest.sum()), int(labels.drawn.sum())
+    size, count = int(rest.sum()), cell.drawn
     if size == 0:
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
-    gap = abs(estimate - value) * (len(labels.items) / size if target == "batch" else 1.0)
-    found = cell.sampled or Sampled(
+    over = len(labels.items) / size if target == "batch" else 1.0
+    gap = abs(estimate - value) * over
+    reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
+    sampled = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
     )
     # Errors that few labels do not show may be there all the same.
-    found = found._replace(residual=max(found.residual, cell.scale**2 / (count + 2)))
-    wanted, unit = labels_needed(gap, found, count, size, delta, target)
+    sampled = sampled._replace(residual=max(sampled.residual, cell.scale**2 / (count + 2)))
+    wanted, unit = labels_needed(gap, sampled, count, size, delta, target, reach=reach)
     if wanted is None or unit == "items":
         return wanted, unit
     each = labels.missing[rest & ~labels.drawn & ~labels.same]

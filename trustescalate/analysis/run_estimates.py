@@ -60,7 +60,7 @@ def _with_checks(run: Run, data: Dataset, judged: Judged | None) -> Run:
     if certificate.batch is not None:
         return run
     run = replace(
-        run, independent=independent_items(run.items, data.items, used_items(certificate), certificate.seed)
+        run, independent=independent_items(run.items, data.items, used_items(run.header), certificate.seed)
     )
     if judged is None:
         return run
@@ -69,6 +69,8 @@ def _with_checks(run: Run, data: Dataset, judged: Judged | None) -> Run:
 
 
 def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | None) -> Run:
+    if judged is None and run.uncertified:
+        judged = {}  # its labels are of its own items
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}

@@ -42,6 +42,7 @@ def _why_none(run: Run, level: float) -> str:
     weights = certificate.weighting
     complete = run.header.status == "complete" and len(run.decisions) == run.header.items
     reasons = (
+        (run.uncertified, "the run is uncertified"),
         (certificate.status == "none", NO_POLICY),
         (
             certificate.status == "expected",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from trustescalate.config import Config, ModelTable
+from trustescalate.config import Config, DecisionsJudge, ModelTable
 from trustescalate.records import Item, Judgment, Usage, Vote
 from trustescalate.records.criteria import row_name
 
@@ -44,7 +44,7 @@ def asks_together(config: Config) -> frozenset[str]:
     """The judges that ask all criteria of an item in one request: none without [[criteria]]."""
     if not config.criteria:
         return frozenset()
-    return frozenset(table.name for table in config.judges if isinstance(table, ModelTable))
+    return frozenset(table.name for table in config.judges if isinstance(table, ModelTable | DecisionsJudge))
 
 
 def count_once(config: Config, items: Iterable[Item], judgments: Iterable[Judgment]) -> list[Judgment]:

@@ -299,6 +299,8 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
         kept["criteria"] = [_without(each, CriterionTable) for each in recorded["criteria"]]
     else:
         kept.pop("criteria", None)
+    if "guarantee" in kept:
+        kept["guarantee"] = _without(kept["guarantee"], GuaranteeTable)
     kept["judges"] = [
         _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
         for judge in recorded["judges"]

@@ -153,7 +153,8 @@ class Guarded:
 
     A request that is already in flight is awaited, and sent again only if it failed. `has_slots` backends
     call `admission.begin` when a request has its slot, so nothing is set aside for requests that wait for
-    one. When an answer cannot be stored, it is returned, and no further call begins.
+    one. A failed reply that `is_shared` by several rows is theirs too. When an answer cannot be stored,
+    it is returned, and no further call begins.
     """
 
     def __init__(
@@ -165,9 +166,11 @@ class Guarded:
         budget: Budget,
         *,
         has_slots: bool = False,
+        is_shared: bool = False,
     ) -> None:
         self._ask, self._endpoint, self._price = ask, endpoint, price
         self._cache, self._budget, self._has_slots = cache, budget, has_slots
+        self._is_shared = is_shared
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unread: dict[str, Reply] = {}
         self._spending = Spending()
@@ -177,8 +180,8 @@ class Guarded:
         key = request_key(self._endpoint, request)
         async with self._under_way.setdefault(key, asyncio.Lock()):
             reply = self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
-            if request.criteria and reply.failure is not None:
-                self._unread[key] = reply  # the other rows of the item share it, and do not ask again
+            if self._is_shared and reply.failure is not None:
+                self._unread[key] = reply  # the other rows of the item do not ask again
             return reply
 
     def most_in_batch(self, request: Request) -> float:

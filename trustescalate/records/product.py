@@ -16,8 +16,9 @@ way; nothing."""
 class Limits:
     """A mean over items, or a difference of two, with limits that hold with probability `confidence`.
 
-    `labels` counts the items whose human labels it uses. `reason` is why there is no estimate, or no better
-    basis.
+    With the basis "verdicts", `estimate` is the mean of human labels, released verdicts and predictions, each
+    where the one before is missing. `labels` counts the human labels that are used. `reason` is why there is
+    no estimate, or no better basis.
     """
 
     estimate: float | None
@@ -72,7 +73,7 @@ class Change:
 class Requirement:
     """One product check of [gate]: the key, its value, and the limits that it is held against.
 
-    `needed` estimates how many more `unit` would decide it, where the limits do not; None where no number
+    `needed` estimates how many more `unit` would decide it; 0 where the limits do, None where no number
     would. `about` names a group, and is None for all items.
     """
 
@@ -89,7 +90,8 @@ class Product:
     """What a run says of the product, on the scale of the labels (rates in [0, 1]; ratings as they are).
 
     `means[0]` is over all items. `changes` is empty without a baseline, which `baseline` names. `by` is the
-    field of the groups. All limits of one product hold at once with the confidence that each states.
+    field of the groups. All limits from labels hold at once with the confidence that each states, and so do
+    all from verdicts.
     """
 
     means: tuple[ItemsMean, ...]

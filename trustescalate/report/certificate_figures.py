@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from trustescalate.calibration.losses import whom
 from trustescalate.calibration.run_errors import NO_POLICY
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, PolicyTest
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
@@ -47,7 +48,8 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
 
 def why_none(certificate: Certificate) -> str:
     """State why there is no chosen policy, and so no figure that rests on one."""
-    return certificate.reason if certificate.claim == "expected" else NO_POLICY
+    tested = certificate.claim != "expected" and rests_on_tests(certificate)
+    return NO_POLICY if tested else certificate.reason
 
 
 def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Literal
 
 from trustescalate.calibration.expectation import WEAKER
+from trustescalate.calibration.served_models import compare_served
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Batch, Certificate, Probe, Run
 from trustescalate.records.policies import largest_alpha
-from trustescalate.report import expectation, figures, run_figures, this_run
+from trustescalate.report import expectation, figures, run_figures, this_run, uncertified
 from trustescalate.report.agreement import agreement_section, human_rows, judged_agreement, leave_one_out
 from trustescalate.report.annotators import alternative_annotator_section, annotator_section
 from trustescalate.report.cascade import abstentions_section, cascade_section
@@ -35,7 +37,7 @@ from trustescalate.report.injection import injection_section
 from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
-from trustescalate.report.overall import overall_section
+from trustescalate.report.overall import overall_figure, overall_section
 from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
 from trustescalate.report.risk_coverage import risk_section
@@ -45,13 +47,15 @@ __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
 NO_RUN = "no run yet"
 SIMULATED = "Simulated judges and data: these figures are no statement about any real model."
+NO_EXPECTATION = "No guarantee in expectation"
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
-Status = Literal["certified", "expected", "none", "incomplete"]
+Status = Literal["certified", "expected", "none", "incomplete", "uncertified"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
     "expected": "In expectation only",
     "none": "No certificate",
     "incomplete": "Incomplete run",
+    "uncertified": "Uncertified",
 }
 _UNFINISHED = {
     "running": "was still running",
@@ -76,7 +80,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
     status = _status(certificate, run)
     headline = _HEADLINES[status]
     if status == "none" and certificate.claim == "expected":
-        headline = "No guarantee in expectation"
+        headline = NO_EXPECTATION
     clusters = ""
     if certificate.status != "none" and certificate.batch is None:
         clusters = cluster_banner(certificate, () if run is None else run.items)
@@ -92,9 +96,9 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         if run is None
         else f"Run {run.header.id}, {run.header.created}",
         headline=headline,
-        claim=f"{headline}: {certificate.reason}." if status == "none" else _claim(certificate, run),
+        claim=_claim(certificate, run),
         advice=_advice(certificate),
-        assumptions=() if status == "none" else certificate.assumptions or (REPRESENTATIVE,),
+        assumptions=() if certificate.status == "none" else certificate.assumptions or (REPRESENTATIVE,),
         banners=_banners(certificate, run, clusters),
         clusters=clusters,
         key_figures=_key_figures(certificate, run, measures),
@@ -104,12 +108,14 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
-        tested=tested(certificate),
+        tested="" if status == "uncertified" else tested(certificate),
         product=None if run is None else run.product,
     )
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:
+    if run is not None and run.uncertified:
+        return "uncertified"
     if certificate.status == "none":
         return "none"
     return certificate.status if run is None or run_figures.is_complete(run) else "incomplete"
@@ -119,6 +125,11 @@ def _status(certificate: Certificate, run: Run | None) -> Status:
 
 
 def _claim(certificate: Certificate, run: Run | None) -> str:
+    if run is not None and run.uncertified:
+        return uncertified.sentence(run)
+    if certificate.status == "none":
+        headline = NO_EXPECTATION if certificate.claim == "expected" else _HEADLINES["none"]
+        return f"{headline}: {certificate.reason}."
     released = "" if run is None else f". {_released(run)}"
     if certificate.status == "expected":
         return f"{expectation.sentence(certificate)}{released}."
@@ -186,6 +197,7 @@ def _advice(certificate: Certificate) -> str:
 
 def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[str, ...]:
     banners = [SIMULATED] if _is_simulated(certificate, run) else []
+    banners += [uncertified.BANNER] if run is not None and run.uncertified else []
     if run is not None and not run_figures.is_complete(run):
         decided, items = len(run.decisions), run.header.items
         banners.append(
@@ -194,6 +206,8 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
         )
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
+    if run is not None:
+        banners += [f"{row.sentence}." for row in compare_served(certificate, run.judgments) if row.changed]
     if run is not None and any(tier.raised for tier in run.shift):
         banners.append(SHIFT)
     if run is not None and run.product is not None and is_disjoint(run.product):
@@ -213,6 +227,9 @@ def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
 
 
 def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[KeyFigure, ...]:
+    if run is not None and run.uncertified:
+        means = product_figure(run) or overall_figure(run)
+        return (*means, *uncertified.key_figures(run), KeyFigure("Cost", measures.cost, measures.cost.note))
     agreement = KeyFigure("Certified agreement", *_certified(measures))
     if certificate.status == "expected":
         mean = measures.expected_agreement
@@ -288,6 +305,10 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     def of_run(take: Callable[[Run], Figure]) -> Figure:
         return missing(NO_RUN) if run is None else take(run)
 
+    def of_released(take: Callable[[Run], Figure]) -> Figure:
+        is_none = run is not None and run.uncertified
+        return missing(uncertified.NOTHING) if is_none else of_run(take)
+
     judged, limits = (missing(NO_RUN), None) if run is None else judged_agreement(run)
     lower, upper = missing(judged.note), missing(judged.note)
     if limits is not None:
@@ -300,9 +321,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         observed_agreement=observed_agreement(certificate),
         predicted_coverage_lower=predicted_coverage(certificate),
         human_agreement=leave_one_out(certificate.human_agreement),
-        coverage=of_run(run_figures.coverage),
-        coverage_without_failures=of_run(run_figures.coverage_without_failures),
-        abstained=of_run(lambda run: count(run_figures.abstained(run))),
+        coverage=of_released(run_figures.coverage),
+        coverage_without_failures=of_released(run_figures.coverage_without_failures),
+        abstained=of_released(lambda run: count(run_figures.abstained(run))),
         abstention=of_run(run_figures.abstention),
         abstention_without_failures=of_run(run_figures.abstention_without_failures),
         shift_alarms=of_run(shift_alarms),
@@ -311,7 +332,7 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         judged_agreement=judged,
         judged_agreement_lower=lower,
         judged_agreement_upper=upper,
-        run_errors_upper=of_run(this_run.errors_upper),
+        run_errors_upper=of_released(this_run.errors_upper),
         cost=of_run(run_figures.total_cost),
         cost_per_1000=of_run(run_figures.cost_per_1000),
         cost_share=expected_cost_share(certificate) if run is None else run_figures.cost_share(run),
@@ -323,7 +344,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
 Maker = Callable[[Certificate, Run | None], Section | None]
 
 
-def _guarantee_section(certificate: Certificate, run: Run | None) -> Section:
+def _guarantee_section(certificate: Certificate, run: Run | None) -> Section | None:
+    if not rests_on_tests(certificate):
+        return None
     if certificate.claim == "expected":
         return expectation.guarantee_section(certificate, run)
     return certificate_section(certificate, () if run is None else run.items)
@@ -338,6 +361,7 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 
 SECTIONS: Mapping[str, Maker] = {
+    "uncertified-verdicts": _of_run(uncertified.uncertified_section),
     "agreement-with-human-labels": agreement_section,
     "criteria": _of_run(criteria_section),
     "guarantees-by-group": groups_section,

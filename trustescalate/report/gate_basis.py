@@ -15,7 +15,7 @@ def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
     `changed` are what changed of the files that the configuration points to, of the judges and the items.
     """
     try:
-        if read_certificate(config.folder) != run.header.certificate:
+        if not run.uncertified and read_certificate(config.folder) != run.header.certificate:
             what = "calibration" if run.header.certificate.status == "expected" else "certificate"
             return f"the {what} was renewed after this run"
     except (NoCertificate, CertificateMismatch) as error:

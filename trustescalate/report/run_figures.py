@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trustescalate.config import ENDPOINTS
 from trustescalate.records import Run, Step, Vote
 from trustescalate.records.failures import describe_kinds
 from trustescalate.report import figures
@@ -101,7 +102,7 @@ def excess_failures(run: Run) -> Figure:
             now, usual = share(failed, len(votes)).text, share(then, before.votes).text
             sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
     if not certified:
-        return missing("the certificate holds no votes to compare with")
+        return missing("the certificate holds no votes to compare with: set [gate] max_failure_share")
     return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
 
 
@@ -121,7 +122,7 @@ def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure
     unset = [
         table["name"]
         for table in run.header.config.get("judges", ())
-        if table.get("backend") in ("openai", "score") and not any((table.get("price") or {}).values())
+        if table.get("backend") in ENDPOINTS and not any((table.get("price") or {}).values())
     ]
     unknown = [name for name in unset if name in asked and judge in (None, name)]
     if not unknown:

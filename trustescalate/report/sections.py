@@ -222,7 +222,7 @@ class ItemRow:
     """An item: its texts, verdict and trail. `people` is the unique majority of its human labels, if any."""
 
     id: str
-    state: Literal["abstained", "undecided", "released"]
+    state: Literal["abstained", "undecided", "released", "uncertified"]
     texts: tuple[Block, ...]
     verdict: Figure
     judge: Figure
@@ -254,7 +254,7 @@ class Report:
 
     schema: int
     kind: Literal["run", "calibration"]
-    status: Literal["certified", "expected", "none", "incomplete"]
+    status: Literal["certified", "expected", "none", "incomplete", "uncertified"]
     complete: bool
     task: TaskFacts
     subject: str

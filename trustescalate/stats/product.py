@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.inference import MIN_LABELS, Survey, Target, ppi_mean
+from trustescalate.stats.inference import MIN_LABELS, Survey, Target, influence, ppi_mean
 
 SampleBasis: TypeAlias = Literal["all labelled", "predictions", "exact", "betting", "student"]
 FIRST = 20
@@ -102,8 +102,8 @@ def sampled_limits(
 
     >>> right = np.tile([1.0, 1.0, 1.0, 0.0], 25)
     >>> survey = Survey(np.zeros(200), np.arange(100), right, ends=(0.0, 1.0))
-    >>> found = sampled_limits(survey, 0.05)
-    >>> found.estimate, round(found.low, 3), round(found.high, 3), found.basis
+    >>> sampled = sampled_limits(survey, 0.05)
+    >>> sampled.estimate, round(sampled.low, 3), round(sampled.high, 3), sampled.basis
     (0.75, 0.685, 0.805, 'exact')
     >>> whole = sampled_limits(survey._replace(labelled=np.arange(200), label=np.tile(right, 2)), 0.05)
     >>> whole.low, whole.high, whole.basis
@@ -115,14 +115,16 @@ def sampled_limits(
     sure = np.zeros(0) if known is None or target == "population" else known
     low, high = survey.ends
     if target == "batch" and count == size:
-        mean = float((survey.label.sum() + sure.sum()) / (size + len(sure)))
-        return Sampled(mean, mean, mean, "all labelled", 0.0, 0.0)
-    found = ppi_mean(survey, delta, target=target)
-    limits, estimate, reason = (found.low, found.high), found.estimate, found.reason
+        exact = float((survey.label.sum() + sure.sum()) / (size + len(sure)))
+        return Sampled(exact, exact, exact, "all labelled", 0.0, 0.0)
+    mean = ppi_mean(survey, delta, target=target)
+    limits, estimate, reason = (mean.low, mean.high), mean.estimate, mean.reason
     basis: SampleBasis = "predictions"
-    if not found.usable or found.power == 0:
-        reason = reason or "predictions are not related to the labels"
-        estimate, limits, basis = float(survey.label.mean()), found.label_only, found.label_basis
+    if not mean.usable or mean.power == 0:
+        if not reason and np.ptp(survey.prediction) > 0:
+            reason = "predictions are not related to the labels"
+        limits, basis = mean.label_only, mean.label_basis
+        estimate = influence(survey, np.zeros(count), target)[0]
         if target == "batch" and survey.cluster is None and np.isin(survey.label, survey.ends).all():
             limits, basis = _hypergeometric(survey, delta), "exact"
     if target == "batch":
@@ -132,7 +134,7 @@ def sampled_limits(
             max(limits[0], (total + rest * low) / size),
             min(limits[1], (total + rest * high) / size),
         )
-    residual = found.standard_error**2 * count / (1 - count / size if target == "batch" else 1)
+    residual = mean.standard_error**2 * count / (1 - count / size if target == "batch" else 1)
     estimate, *ends = (min(max(each, low), high) for each in (estimate, *limits))
     share, extra = size / (size + len(sure)), float(sure.sum()) / (size + len(sure))
     estimate, *ends = (each * share + extra for each in (estimate, *ends))
@@ -140,41 +142,47 @@ def sampled_limits(
 
 
 def labels_needed(
-    gap: float, found: Sampled, labels: int, items: int, delta: float, target: Target = "batch"
+    gap: float,
+    sampled: Sampled,
+    labels: int,
+    items: int,
+    delta: float,
+    target: Target = "batch",
+    *,
+    reach: float | None = None,
 ) -> tuple[int | None, Literal["human labels", "items"]]:
     """About how many more labels, or items, put limits of a mean on one side of a value `gap` away from it.
 
-    `found` holds the variances of one label, `labels` of `items` are there. A normal approximation; from
-    fewer than 100 labels predictions are not used, and fewer than 20 are not read first. A label of every
-    item decides about a batch. For a population it may not: then items are needed; None without a gap.
+    `sampled` holds the variances of one label, `labels` of `items` are there. A normal approximation; from
+    fewer than 100 labels predictions are not used, and fewer than 20 are not read first. With 100 or more of
+    which few differ it is the `reach` of the present limits that shrinks. A label of every item decides about
+    a batch. For a population it may not: then items are needed; None without a gap.
     Source: sample sizes with the finite population correction, Cochran 1977, chapter 4.
 
-    >>> found = Sampled(0.7, 0.4, 1.0, "exact", residual=0.1, spread=0.21)
-    >>> labels_needed(0.03, found, 30, 2000, 0.05), labels_needed(0.0, found, 30, 2000, 0.05)
+    >>> sampled = Sampled(0.7, 0.4, 1.0, "exact", residual=0.1, spread=0.21)
+    >>> labels_needed(0.03, sampled, 30, 2000, 0.05), labels_needed(0.0, sampled, 30, 2000, 0.05)
     ((322, 'human labels'), (1970, 'human labels'))
-    >>> labels_needed(0.005, found, 30, 2000, 0.05, "population")
+    >>> labels_needed(0.005, sampled, 30, 2000, 0.05, "population")
     (30269, 'items')
     """
-    unit: Literal["human labels", "items"] = "human labels"
+    rare = sampled.basis in ("exact", "betting") and labels >= MIN_LABELS
     allowed = (gap / float(ndtri(1 - delta / 2))) ** 2
-    explained = max(0.0, found.spread - found.residual)
+    rest = 1 / items if target == "batch" else 0.0
+    explained, whole = max(0.0, sampled.spread - sampled.residual), max(sampled.spread, sampled.residual)
     if target == "population":
         if allowed == 0:
             return None, "items"
-        whole = max(found.spread, found.residual)
         if whole > allowed * items:
             return max(1, int(np.ceil(whole / allowed)) - items), "items"
-        wanted = found.residual / max(allowed - explained / items, 1e-12)
-        alone = whole / allowed
+        allowed = max(allowed - explained / items, 1e-12)
+    if rare and reach:
+        wanted = 1 / ((gap / reach) ** 2 * (1 / labels - rest) + rest) if gap > 0 or rest else items
     else:
-        wanted, alone = (
-            1 / (allowed / each + 1 / items) if each > 0 else 0.0
-            for each in (found.residual, max(found.spread, found.residual))
-        )
-    if wanted < MIN_LABELS:
-        wanted = min(alone, MIN_LABELS)
+        wanted, alone = (1 / (allowed / max(each, 1e-12) + rest) for each in (sampled.residual, whole))
+        if wanted < MIN_LABELS:
+            wanted = min(alone, MIN_LABELS)
     total = min(items, max(FIRST, int(np.ceil(wanted - 1e-9))))
-    return min(items - labels, max(1, total - labels)), unit
+    return min(items - labels, max(1, total - labels)), "human labels"
 
 
 def _hypergeometric(survey: Survey, delta: float) -> tuple[float, float]:

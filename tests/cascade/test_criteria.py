@@ -1,16 +1,30 @@
 """Several criteria of an item are asked in one request: paid once, counted once, resumed without loss."""
 
+import asyncio
 import json
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.criteria import SCALES, direct, openai_judge, reasoned, serving, structured, write_criteria
+from tests.support.criteria import (
+    QUESTIONS,
+    SCALES,
+    direct,
+    openai_judge,
+    reasoned,
+    serving,
+    structured,
+    write_criteria,
+)
+from tests.support.decision_server import DecisionServer
 from tests.support.projects import calibrate, run
 from tests.support.servers import Body, Canned, FaultServer
 from trustescalate.config import BudgetTable
 from trustescalate.errors import BudgetReached, NotMeasurable
+from trustescalate.project import Project
 from trustescalate.records import Run
 
 LABELLED, UNLABELLED = 60, 20
@@ -136,6 +150,33 @@ def test_a_later_judge_is_asked_once_for_the_criteria_that_need_it(tmp_path: Pat
     assert len(by_judge["large"]) < 3 * UNLABELLED
     items = {row.item_id.partition("#")[0] for row in by_judge["large"]}
     assert sum(row.usage.calls for row in by_judge["large"]) == len(items)
+
+
+@pytest.mark.parametrize("api", ["decisions", "systemone"])
+def test_a_decision_model_is_asked_all_criteria_in_one_request(tmp_path: Path, api: str) -> None:
+    def weigh(state: str, text: str, options: Sequence[str]) -> Sequence[float]:
+        name = next(name for name, question in QUESTIONS.items() if question in text)
+        (grade,) = re.findall(rf"{name}=(\d)", state)
+        return [0.9 if option == grade else 0.1 / (len(options) - 1) for option in options]
+
+    with DecisionServer(weigh) as server:
+        judge = {"backend": '"decisions"', "api": f'"{api}"'}
+        config = write_criteria(tmp_path, openai_judge(server.url, **judge), labelled=LABELLED)
+        certificate = calibrate(config)
+        made = run(config)
+        assert len(server.bodies) == LABELLED + UNLABELLED
+    assert {one.value for one in certificate.groups if one.thresholds is not None} == set(SCALES)
+    assert usage(made) == (UNLABELLED, pytest.approx(UNLABELLED))
+
+
+def test_an_uncertified_run_has_means_of_each_criterion(tmp_path: Path) -> None:
+    with serving() as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        made = asyncio.run(Project.open(config).run(uncertified=True))
+        assert server.stats.requests == LABELLED + UNLABELLED
+    assert made.criteria is not None
+    assert [(each.certified, each.mean.labels) for each in made.criteria.each] == [(False, LABELLED)] * 3
+    assert made.criteria.total.estimate is not None
 
 
 def test_no_criterion_is_certified_by_judges_that_never_answer_it(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def part_of(run: Run, name: str, task: Task, items: Mapping[str, Item]) -> Run:
         items=judged,
         judgments=tuple(row for row in run.judgments if row.item_id in own),
         decisions=tuple(row for row in run.decisions if row.item_id in own),
+        annotations=tuple(note for note in run.annotations if note.item_id in own),
         independent=independent_items(judged, known, used_items(header), certificate.seed),
     )
 

@@ -10,6 +10,10 @@ from trustescalate.report.product import run_tables, run_text
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 NOT_CERTIFIED = "nothing is certified for this criterion"
+GUARANTEES = (
+    "Each criterion has a guarantee of its own, and all of them hold together with the probability that the "
+    "claim states. "
+)
 NO_ORDER = "labels without an order have no mean"
 
 
@@ -19,9 +23,10 @@ def criteria_section(run: Run) -> Section | None:
     if criteria is None:
         return None
     text = [
-        "Judges answer all criteria of an item in one request. Each criterion has a guarantee of its own, "
-        "and all of them hold together with the probability that the claim states. Means are over all items, "
-        "abstained ones included, each on the scale of its criterion; their intervals hold one by one.",
+        "Judges answer all criteria of an item in one request. "
+        + ("" if run.uncertified else GUARANTEES)
+        + "Means are over all items, abstained ones included, each on the scale of its criterion; intervals "
+        "of means over labelled rows and run hold one by one.",
         _total_text(criteria),
         PPI_GUARD,
     ]

@@ -52,6 +52,8 @@ def test_three_criteria_cost_one_request(tmp_path: Path, mode: str, reply: objec
     draws = 2 if mode != "direct" else 1  # the first request of all finds that there are no log-probabilities
     assert seen.requests <= LABELLED + UNLABELLED + (draws - 1)
     assert max(seen.by_body.values()) == 1
+    costs = {one.value: one.tests[one.chosen or 0].cost for one in certificate.groups}
+    assert costs == {name: pytest.approx(1 / 3) for name in SCALES}  # of 1 USD for each request
     assert {one.value for one in certificate.groups if one.thresholds is not None} == set(SCALES)
     assert len(made.decisions) == 3 * UNLABELLED
     assert usage(made) == (UNLABELLED, pytest.approx(UNLABELLED))

@@ -23,7 +23,6 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
-from trustescalate.records.criteria import row_name
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
@@ -163,14 +162,10 @@ def calibration_overall(
     """As `overall`, at calibration: certification and unlabelled pilot rows, as the last judge sees them.
 
     It does not depend on whether anything is certified, so that no figure is printed only where a test
-    passed. None where the claim is about a batch, where labels have no order, and for several criteria.
+    passed. None where the claim is about a batch, and where labels have no order.
     """
     values = label_values(protocol.task)
-    if (
-        values is None
-        or protocol.claim == "batch"
-        or any(row_name(item).criterion for item in items.values())
-    ):
+    if values is None or protocol.claim == "batch":
         return None
     notes = list(annotations)
     if dropped_ties(protocol.task, notes):

@@ -122,12 +122,8 @@ def _known_uncertified(
 def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
     """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
     scorer = Scorer.of(run.header.certificate)
-    asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {
-        row.item_id: _expect_value(scorer, asked[row.item_id, row.trail[tier].judge], values)
-        for row in run.decisions
-        if row.trail
-    }
+    seen = _last_judgments(run, tier)
+    return {item_id: _expect_value(scorer, judgment, values) for item_id, judgment in seen.items()}
 
 
 def overall(
@@ -429,9 +425,9 @@ def _last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
     return {item_id: judgment for item_id, judgment in _last_judgments(run).items() if item_id not in used}
 
 
-def _last_judgments(run: Run) -> Mapping[str, Judgment]:
+def _last_judgments(run: Run, tier: int = -1) -> Mapping[str, Judgment]:
     asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {row.item_id: asked[row.item_id, row.trail[-1].judge] for row in run.decisions if row.trail}
+    return {row.item_id: asked[row.item_id, row.trail[tier].judge] for row in run.decisions if row.trail}
 
 
 def one_of_each(run: Run, groups: Groups) -> set[str]:

@@ -149,7 +149,7 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    mean = _estimate_overall(known_rows(run, judged, annotations, values), values, groups, strata)
+    mean = estimate_mean(known_rows(run, judged, annotations, values), values, groups, strata)
     if run.uncertified or not errors_are_counted(certificate):
         return mean
     return replace(mean, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
@@ -184,12 +184,12 @@ def calibration_overall(
     # Rows kept by their weights are of another population than the pilot.
     pilot = protocol.roles["pilot"] if protocol.weighting is None else ()
     fresh = {item_id: seen[item_id] for item_id in pilot if item_id in seen and item_id not in used}
-    return _estimate_overall(
+    return estimate_mean(
         Known({item_id: (seen[item_id], labels[item_id]) for item_id in rows}, fresh), values, groups
     )
 
 
-def _estimate_overall(
+def estimate_mean(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     firsts: dict[str, str] = {}

@@ -54,6 +54,7 @@ class QueueRow:
     responses: tuple[Text, ...]
     reference: str | None = None
     known: bool = False
+    context: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
@@ -235,7 +236,7 @@ def load_labels(config: Config) -> Dataset:
 
 
 def _same(judged: Item, item: Item | None) -> bool:
-    return item is not None and (item.prompt, item.responses) == (judged.prompt, judged.responses)
+    return item is not None and (item.asked, item.responses) == (judged.asked, judged.responses)
 
 
 # ── the folder ─────────────────────────────────────────────────────────────────────────────────────
@@ -276,12 +277,12 @@ def write_queue(
 def _row(item: Item, seed: int, known: bool) -> QueueRow:
     turned = len(item.responses) == 2 and swapped(seed, item.id)
     shown = item.responses[::-1] if turned else item.responses
-    return QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known)
+    return QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known, item.context)
 
 
 def content_of(item: Item) -> str:
     """A hash of prompt, reference and responses in their order."""
-    return digest(item.prompt, item.reference, item.responses)
+    return digest(item.asked, item.reference, item.responses)
 
 
 def read_queue(folder: Path) -> Queue:

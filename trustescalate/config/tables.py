@@ -153,7 +153,7 @@ class ImportTable(Table):
 
     id: str | None = Field(None, description="default: a hash of the texts")
     prompt: str | None = None
-    context: str | None = Field(None, description="shown below the prompt")
+    context: str | None = Field(None, description="shown below the prompt; a list of passages one by one")
     responses: tuple[str, ...] | None = None
     reference: str | None = None
     group: str | None = None

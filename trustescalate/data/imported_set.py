@@ -228,7 +228,7 @@ def _together(rows: Sequence[Judgment]) -> Judgment:
 
 def _plain_record(found: Found) -> Plain:
     item = to_python(found.item)
-    kept = {key: item[key] for key in ("reference", "group", "meta") if item[key]}
+    kept = {key: item[key] for key in ("reference", "group", "meta", "context") if item.get(key)}
     if not (item["group"] or "").strip():
         kept.pop("group", None)
     return Plain(

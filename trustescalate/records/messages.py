@@ -42,8 +42,8 @@ MEDIA = {
 }  # fmt: skip
 UNTYPED = ("text", "toolUse", "toolResult", "functionCall", "functionResponse", "json", *REASONING, *MEDIA)
 """The only key of a block that has no type, as Bedrock and Gemini write it."""
-ITEMS_OF_CALLS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
-ITEMS_OF_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+ITEMS = ("_call", "_call_output", "reasoning", "mcp_list_tools")
+"""How the types of items of the responses API end that have no role."""
 
 
 class BadMessage(ValueError):
@@ -96,8 +96,8 @@ def _turns(message: Any, at: str, strict: bool) -> list[Any]:
     if message.get("type") == "constructor" and isinstance(message.get("kwargs"), dict):
         message = _constructed(message)
     kind = message.get("type")
-    if "role" not in message and kind in (*ITEMS_OF_CALLS, *ITEMS_OF_RESULTS, "reasoning"):
-        return _item(message, str(kind), at)
+    if "role" not in message and isinstance(kind, str) and kind.endswith(ITEMS):
+        return _item(message, kind, at)
     role = message.get("role", kind)
     role = ROLES.get(role, role) if isinstance(role, str) else role
     base = {} if role is None else {"role": role}
@@ -149,10 +149,13 @@ def _constructed(message: Mapping[str, Any]) -> Plain:
 
 def _item(message: Mapping[str, Any], kind: str, at: str) -> list[Plain]:
     """An item of the responses API, which has no role."""
-    if kind == "reasoning":
+    if kind in ("reasoning", "mcp_list_tools"):
         return []
-    if kind in ITEMS_OF_RESULTS:
+    if kind.endswith("_output"):
         return [{"role": "tool", **_result(message, message.get("output"), False)}]
+    if "name" not in message:  # of a tool of the provider: all that it holds is the argument
+        given = {key: value for key, value in message.items() if key not in ("id", "type", "status")}
+        message = {"id": message.get("id"), "name": kind.removesuffix("_call"), "arguments": given}
     call = _call(message, at)
     turns = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     if message.get("output") is not None:  # of an MCP server, in the same item

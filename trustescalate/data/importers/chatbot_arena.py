@@ -12,6 +12,7 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
+from trustescalate.data.importers.traces import as_response
 from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Turn
 
@@ -84,7 +85,7 @@ def _split(
     if not first[0].content.strip():
         raise Unusable("the question is empty")
     if len(first) == len(second) == 2:
-        return first[0].content, (first[1].content, second[1].content)
+        return first[0].content, (as_response(first[1:]), as_response(second[1:]))
     return first[0].content, (first[1:], second[1:])
 
 

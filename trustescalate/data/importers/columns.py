@@ -18,15 +18,16 @@ from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
 from trustescalate.data.importers.choices import given_letters, listed_choices, with_choices
 from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
-from trustescalate.data.importers.fields import turns
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.fields import as_plain, turns
+from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.preferences import mark
 from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
+from trustescalate.data.importers.traces import after, passages_in
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.data.importers.winners import Winners, models_of, sided, winners
 from trustescalate.errors import DataError
-from trustescalate.records import Label, Task, TaskKind, Turn
+from trustescalate.records import Label, Task, TaskKind
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -302,7 +303,8 @@ def _shower(layout: _Layout) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
             shown = (None,)
         for value in shown:
             if type(value) is not str or not value or value.isspace():
-                shown = tuple([_texts(row, column, column != layout.prompt) for column in texts])
+                asked = _texts(row, layout.prompt, False)
+                shown = (asked, *(_answer(row, column, asked) for column in layout.responses))
                 break
         if choices_at and (choices := listed_choices(row.get(choices_at))):
             shown = (_prompt_with(shown[0], choices, given_letters(row.get(choices_at))), *shown[1:])
@@ -334,10 +336,14 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
 
 
 def _add_more(item: dict[str, Any], row: Mapping[str, Any], table: ImportTable) -> None:
-    if table.context and cell_text(row.get(table.context)).strip():
+    given = row.get(table.context) if table.context else None
+    listed = from_text(given) if isinstance(given, str) and given.lstrip().startswith("[") else given
+    if table.context and isinstance(listed, list):
+        item |= {"context": list(texts)} if (texts := passages_in(listed, table.context)) else {}
+    elif table.context and cell_text(given).strip():
         if not isinstance(item["prompt"], str):
             raise Unusable(f"{table.context}: a conversation takes no context")
-        item["prompt"] = f"{item['prompt']}\n\n{cell_text(row[table.context])}"
+        item["prompt"] = f"{item['prompt']}\n\n{cell_text(given)}"
     if table.reference and (reference := _name(row.get(table.reference))):
         item["reference"] = reference
     kept = {name: row.get(column) for name, column in table.meta_columns.items()}
@@ -355,7 +361,7 @@ def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
 def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     value = row.get(column)
     if isinstance(value, list):
-        return [{"role": turn.role, "content": turn.content} for turn in turns(row, column)]
+        return as_plain(turns(row, column))
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = cell_text(value)
     if value is None:
@@ -367,11 +373,23 @@ def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     return value
 
 
+def _answer(row: Mapping[str, Any], column: str, asked: Any) -> Any:
+    """A response; of a whole conversation, what follows the prompt."""
+    value = _texts(row, column, True)
+    if isinstance(value, str):
+        return value
+    prompt = asked if isinstance(asked, str) else turns({"prompt": asked}, "prompt")
+    rest = after(prompt, turns(row, column))
+    if not rest:
+        raise Unusable(f"{column} ends with the prompt: there is no answer")
+    return as_plain(rest)
+
+
 def _prompt_with(prompt: Any, choices: tuple[str, ...], letters: tuple[str, ...]) -> Any:
     if isinstance(prompt, str):
         return with_choices(prompt, choices, given=letters)
-    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices, given=letters)
-    return [{"role": turn.role, "content": turn.content} for turn in talk if isinstance(turn, Turn)]
+    talk = with_choices(turns({"prompt": prompt}, "prompt"), choices, given=letters)
+    return talk if isinstance(talk, str) else as_plain(talk)
 
 
 def _name(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Read typed fields of foreign records, and cut texts from prompts."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from trustescalate.data.importers.files import Foreign, Unusable
@@ -94,6 +95,11 @@ def _turn(turn: Any, where: str) -> Turn:
         raise Unusable(f"{where} holds a message that is no turn with a role and text")
     calls = tuple(ToolCall(**call) for call in turn.get("tool_calls") or ())
     return Turn(role, content, calls, turn.get("tool_call_id"), turn.get("name"))
+
+
+def as_plain(talk: tuple[Turn, ...]) -> list[dict[str, Any]]:
+    """Turns as plain values, as a file of items holds them."""
+    return [{key: value for key, value in asdict(turn).items() if value or key == "content"} for turn in talk]
 
 
 def kind_of(value: Any) -> str:

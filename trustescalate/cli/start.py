@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @command(app, "init", "init my-project")
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for trustescalate.toml.")] = Path(),
+    template: Annotated[
+        str, typer.Option(help="The task to start from: pairwise, faithfulness or task-success.")
+    ] = "pairwise",
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, for editing.")
     ] = False,
@@ -31,7 +34,7 @@ def init(
         print_json({"prompts": written}) if json else typer.echo("\n".join(written))
         say('next: edit them, and set [prompts] folder = "prompts"')
         return
-    path = write_starter(folder)
+    path = write_starter(folder, template)
     print_json({"config": str(path)}) if json else typer.echo(path)
     say("next: add items.jsonl and annotations.jsonl, edit the configuration, then run `trustescalate check`")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from trustescalate.analysis.injection import read_probe
 from trustescalate.analysis.run_estimates import with_estimates
+from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.calibration.prepare import select_rows
@@ -29,13 +30,15 @@ from trustescalate.cascade.run_folder import (
 )
 from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import NoCertificate
+from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
+from trustescalate.report.attainable import attainable_section
 from trustescalate.report.document import Report, build, build_calibration
-from trustescalate.report.gate import Verdict, decide, describe_run, why_stale
+from trustescalate.report.gate import Verdict, decide
+from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
 from trustescalate.report.sections import Section
 
 
@@ -143,6 +146,8 @@ class Project:
         use_cache: bool = True,
         batch: bool = False,
         finish_live: bool = False,
+        uncertified: bool = False,
+        thresholds: Mapping[str, float] | None = None,
         command: Sequence[str] = ("trustescalate", "run"),
     ) -> Run:
         """Send items through the certified cascade and record every vote and decision.
@@ -153,12 +158,19 @@ class Project:
         calls the judges again. `batch` and `finish_live` are as for `calibrate`; each tier is one batch, of
         the items that earlier tiers did not decide.
 
+        `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
+        few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
+        Nothing is released; `Run.verdict` is the verdict of the last judge asked.
+
         Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
         after every answer so far is recorded.
         """
         asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
+        if thresholds and not uncertified:
+            raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
+        given = (thresholds or {}) if uncertified else None
         run, data = await run_items(
-            self.config, self.hooks, asking, items=items, resume=resume, command=command
+            self.config, self.hooks, asking, items=items, resume=resume, thresholds=given, command=command
         )
         return with_estimates(self.config, run, data)
 
@@ -196,9 +208,9 @@ class Project:
         data = load_dataset(self.config)
         return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
-    def _load(self, folder: RunFolder, data: Dataset) -> Run:
+    def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
         must_rest_on_evidence(self.config, data, folder.header.certificate)
-        return with_estimates(self.config, with_labels(folder, data), data)
+        return with_estimates(self.config, with_labels(folder, data), data, baseline)
 
     def report(
         self, run_id: str | None = None, more: Callable[[Certificate], Sequence[Section]] = lambda _: ()
@@ -223,24 +235,34 @@ class Project:
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
             report = build(run, probe)
         *first, provenance = report.sections
-        report = replace(report, sections=(*first, *more(certificate), provenance))
+        seen = attainable(self.config, load_dataset(self.config), certificate)
+        had = [] if seen is None else [attainable_section(seen, certificate)]
+        report = replace(report, sections=(*first, *had, *more(certificate), provenance))
         for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
             write_atomically(folder / f"report.{name}", render(report).encode())
         return report, folder / "report.html"
 
-    def gate(self, run_id: str | None = None) -> tuple[Verdict, Path]:
+    def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:
         """Test a run against [gate]; write decision.json and junit.xml into its folder.
 
-        By default the run of the last attempt to run. Raises NotMeasurable if that attempt left no run.
+        By default the run of the last attempt to run. `baseline` replaces that of [gate]: the id of a run, or
+        the folder of one. Raises NotMeasurable if the last attempt left no run, and UsageError for a baseline
+        that is unknown, or without max_drop or min_gain.
         """
         from trustescalate.report.junit import render_junit
 
-        data, home = load_dataset(self.config), self.config.folder
-        run = self._load(find_attempted(home) if run_id is None else find_run(home, run_id), data)
-        stale = why_stale(self.config, run, what_changed(self.config, data, run))
-        described = describe_run(run, self.hooks.clock())
-        mark = run.header.certificate.digest
-        verdict = decide(build(run), self.config.gate, stale=stale, run=described)
+        project = replace(self, config=with_baseline(self.config, baseline))
+        config, data, home = project.config, load_dataset(self.config), self.config.folder
+        judged = find_attempted(home) if run_id is None else find_run(home, run_id)
+        run = project._load(judged, data, config.gate.baseline)
+        now, mark = self.hooks.clock(), run.header.certificate.digest
+        verdict = decide(
+            build(run),
+            config.gate,
+            stale=why_stale(config, run, what_changed(config, data, run)),
+            run=describe_run(run, now),
+            certificate_age=certificate_age(run, now),
+        )
         verdict = replace(verdict, certificate=mark)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")

@@ -81,6 +81,17 @@ def test_a_dry_run_foresees_what_a_real_one_asks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+def test_a_dry_run_counts_one_call_an_item_for_a_decision_model(tmp_path: Path) -> None:
+    judges = OPENAI.partition("[[judges]]")[2].partition("[[judges]]")[0]
+    table = f"[[judges]]{judges}".replace('"openai"', '"decisions"')
+    (row,) = asyncio.run(estimate_calibration(Project.open(write_project(tmp_path, table)).config)).estimates
+    assert row.calls == row.items
+    assert row.input_tokens > 100 * row.calls
+    assert row.usd is not None
+    assert row.usd > 0
+
+
+@pytest.mark.usefixtures("offline")
 def test_a_dry_run_honours_the_budget(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path, OPENAI))
     free = asyncio.run(estimate_run(project.config))

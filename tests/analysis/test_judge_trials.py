@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import cli
+from tests.support.decision_server import DecisionServer
 from tests.support.endpoints import PathServer
 from tests.support.projects import simulated, write_project
 from tests.support.servers import Body, Canned, completion
@@ -180,6 +181,23 @@ def test_a_trial_of_one_item_gives_probabilities_and_alternatives(tmp_path: Path
     assert first["alternatives"][0] == ["A", pytest.approx(0.7)]
     assert [message["role"] for message in first["messages"]][::6] == ["system"]
     assert math.isclose(shown["judges"][0]["usd"], 0.0)
+
+
+def test_a_trial_of_a_decision_model_shows_its_questions_and_who_answered(tmp_path: Path) -> None:
+    with DecisionServer() as server:
+        table = judge(server.url, backend="decisions")
+        config = write_project(tmp_path, table)
+        result = cli("judges", "try", "--config", config)
+        moved = write_project(tmp_path / "moved", judge(f"{server.url}/decisions", backend="decisions"))
+        server.listed = ["m"]
+        ping = cli("check", "--ping", "--config", moved)
+    assert result.exit_code == 0
+    assert "  answered by decider-2026-11-01" in result.stdout
+    assert result.stdout.count("      | Question: Which response would a human reader prefer?") == 2
+    assert result.stdout.count("      | (choice: A, B, tie)") == 2
+    assert server.paths[0] == "POST /v1/decisions"
+    assert ping.exit_code == 3
+    assert "hint: leave /decisions out of base_url" in ping.stdout
 
 
 def test_a_trial_needs_a_known_item_and_judge(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy.stats import beta, binom
 
 from tests.support.certificates import TASK, World
 from tests.support.runs import TAU, world
-from trustescalate.analysis.score_drift import score_shift
+from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.annotator_agreement import measure_agreement
 from trustescalate.calibration.population import label_values, overall
 from trustescalate.records import Annotation, Certificate, Judgment, Run, Task, TaskKind, Vote
@@ -158,7 +158,7 @@ def test_the_intervals_cover_the_mean_and_the_alarm_is_silent() -> None:
             for count, (low, high) in zip((missed, missed_labels, missed_verdicts), limits, strict=True)
         )
         width = [total + high - low for total, (low, high) in zip(width, limits, strict=False)]
-        alarms += any(tier.raised for tier in score_shift(run, judged, {}))
+        alarms += any(tier.raised for tier in tier_shifts(run, judged, {}))
         released = [row.label for row in run.decisions if row.label]
         naive += released.count("A") / len(released) / draws
     allowed = binom.ppf(1 - 1e-6, draws, 0.05)
@@ -170,19 +170,19 @@ def test_the_intervals_cover_the_mean_and_the_alarm_is_silent() -> None:
 
 def test_moved_scores_raise_the_alarm() -> None:
     run, judged, _ = world(1, labels=400, items=600, shift=3.0)
-    assert any(tier.raised for tier in score_shift(run, judged, {}))
+    assert any(tier.raised for tier in tier_shifts(run, judged, {}))
 
 
 def test_an_early_stop_changes_nothing() -> None:
     few, judged, stated = world(5, votes=2)
     whole, _, _ = world(5, votes=4)
     assert overall(few, judged, stated, {}) == overall(whole, judged, stated, {})
-    assert score_shift(few, judged, {}) == score_shift(whole, judged, {})
+    assert tier_shifts(few, judged, {}) == tier_shifts(whole, judged, {})
 
 
 def test_the_tiers_see_the_rows_that_reach_them() -> None:
     run, judged, _ = world(6)
-    small, large = score_shift(run, judged, {})
+    small, large = tier_shifts(run, judged, {})
     firm = sum(max(row.votes[0].probs.values()) >= TAU for row in judged["small"].values())
     assert (small.before, small.after) == (150, 300)
     assert large.before == 150 - firm
@@ -194,7 +194,7 @@ def test_a_tier_that_never_accepts_is_not_looked_at() -> None:
     outcome = replace(run.header.certificate, thresholds=(TAU, None))
     one = tuple(replace(row, trail=row.trail[:1]) for row in run.decisions)
     alone = replace(run, header=replace(run.header, certificate=outcome), decisions=one)
-    assert [tier.judge for tier in score_shift(alone, judged, {})] == ["small"]
+    assert [tier.judge for tier in tier_shifts(alone, judged, {})] == ["small"]
     assert overall(alone, judged, stated, {}).estimate is not None
 
 
@@ -203,7 +203,7 @@ def test_a_group_counts_once() -> None:
     groups = {f"r{n}": "all" if n < 200 else None for n in range(300)}
     result = overall(run, judged, stated, groups)
     assert (result.grouped, result.items, result.labels) == (True, 150 + 1 + 100, 150)
-    assert score_shift(run, judged, groups)[0].after == 101
+    assert tier_shifts(run, judged, groups)[0].after == 101
 
 
 def test_items_whose_labels_made_the_certificate_do_not_count_twice() -> None:
@@ -227,7 +227,7 @@ def test_a_failed_or_missing_vote_predicts_the_middle() -> None:
     for votes in ((failed,), ()):
         broken = replace(run, judgments=tuple(replace(row, votes=votes) for row in run.judgments))
         assert overall(broken, judged, stated, {}).estimate is not None
-        assert score_shift(broken, judged, {})[0].raised
+        assert tier_shifts(broken, judged, {})[0].raised
 
 
 def refused(run: Run, judged: dict[str, dict[str, Judgment]], stated: Sequence[Annotation]) -> str:

@@ -76,6 +76,19 @@ def test_decisions_are_those_of_a_live_run_at_half_the_price(tmp_path: Path) -> 
     assert under_way(batched) == []
 
 
+def test_an_uncertified_run_in_batches_has_the_verdicts_of_a_live_one(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        live, batched = project(tmp_path / "live", server), project(tmp_path / "batched", server)
+        given = {"uncertified": True, "thresholds": {"small": 0.7}}
+        whole, result = asyncio.run(Project.open(live).run(**given)), ran(batched, **given)
+    assert [whole.verdict(row) for row in whole.decisions] == [
+        result.verdict(row) for row in result.decisions
+    ]
+    assert {row.label for row in result.decisions} == {None}
+    assert server.counts.batches == 2
+    assert under_way(batched) == []
+
+
 def test_each_tier_is_a_batch_of_what_is_left(tmp_path: Path) -> None:
     with BatchServer() as server:
         config = project(tmp_path, server)

@@ -138,6 +138,28 @@ def test_kills_of_runs_that_ask_again_what_got_no_answer(world: World, forks: Fo
     assert forks("gate", "--config", world.config)[0] == 0
 
 
+def test_kills_of_an_uncertified_run_lose_nothing(world: World, forks: Forks) -> None:
+    begin = ["run", "--uncertified", "--threshold", "small=0.8", "--config"]
+    for place in range(3):
+        asked = world.server.stats.requests
+        process = forks.start(*begin, world.config, *(["--resume", "latest"] if place else []))
+        world.until(asked + 30)
+        os.kill(process, signal.SIGKILL)
+        assert forks.end()[0] == -signal.SIGKILL
+        stopped = Project.open(world.config).load_run()
+        assert (stopped.header.status, stopped.uncertified) == ("running", True)
+    code, said = forks("run", "--config", world.config, "--resume", "latest")
+    assert code == 0, said
+    assert world.repeated <= 3 * 2 * CONCURRENCY
+    apart = world.config.parent / "apart"
+    shutil.copytree(world.fresh, apart)
+    assert forks(*begin, apart / "trustescalate.toml")[0] == 0
+    resumed, whole = (
+        Project.open(config).load_run() for config in (world.config, apart / "trustescalate.toml")
+    )
+    assert comparable(resumed) == comparable(whole)
+
+
 def test_a_folder_that_cannot_be_written_is_exit_2_and_asks_nothing(world: World, forks: Forks) -> None:
     runs = world.config.parent / "runs"
     runs.write_text("no folder")

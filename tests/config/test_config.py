@@ -438,3 +438,34 @@ def test_a_value_of_an_earlier_version_names_what_replaces_it(tmp_path: Path, ke
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f'[{table}]\n{name} = "{value}"\n')
     assert (RENAMED_VALUES.get((key, value)) or REMOVED_VALUES[key, value]) in caught.value.message
+
+
+# ── [gate] ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[gate]\nmin_rate = 1.1", "[gate]: min_rate must lie between 0 and 1, like the labels"),
+        (
+            '[task]\nkind = "rating"\n[gate]\nmin_rate = 0.5',
+            "[gate]: min_rate must lie between 1 and 5, like the labels",
+        ),
+        ("[gate]\nmax_drop = 1.5", "[gate]: max_drop must be at most 1, the length of the scale"),
+        (
+            '[task]\nkind = "choice"\nlabels = ["a", "b"]\n[gate]\nmin_gain = 0.1',
+            '[gate]: labels of kind = "choice" have no mean for min_gain',
+        ),
+        ('[gate]\nbaseline = "x"', "gate: a baseline needs max_drop or min_gain: what it is compared for"),
+        ('[gate]\nby = "meta.lang"', "gate: by is for min_rate, max_drop and min_gain"),
+        ('[gate]\nmin_rate = 0.5\nby = "lang"', 'gate.by: must be "meta.<key>"'),
+        ("[gate]\nmax_failures = 0.1", "gate.max_failures is now max_failure_share"),
+    ],
+)
+def test_a_gate_that_cannot_be_held_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert any(message in line for line in refused(tmp_path, text + "\n")), refused(tmp_path, text + "\n")
+
+
+def test_a_gate_for_ratings(tmp_path: Path) -> None:
+    gate = load(tmp_path, '[task]\nkind = "rating"\n[gate]\nmin_rate = 3.5\nmax_drop = 2.0\n').gate
+    assert (gate.min_rate, gate.max_drop, gate.target, gate.allow_shift) == (3.5, 2.0, "items", False)

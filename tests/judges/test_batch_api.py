@@ -40,6 +40,12 @@ def test_a_line_that_is_no_answer_is_a_failure(body: Any, failure: str | None, a
     assert (outcome.reply.failure, outcome.again) == (failure, again)
 
 
+def test_a_line_keeps_the_model_that_answered() -> None:
+    body = {"choices": [{"message": {"content": "A"}}], "model": "m-1", "system_fingerprint": "fp_1"}
+    (outcome,) = read_lines([line(body)])
+    assert outcome.reply.served == "m-1 fp_1"
+
+
 def test_a_line_above_the_limit_is_a_bad_reply_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

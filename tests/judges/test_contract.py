@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.decision_server import by_length, decide
 from tests.support.pairs import pairs
 from tests.support.servers import Canned, FaultServer
 from trustescalate.config import Config, parse_config
@@ -102,17 +103,32 @@ KINDS: Mapping[str, Kind] = {
         ({"model": "n"}, {"api": "rerank"}, {"scale": 2.0}, {"base_url": "http://localhost:1/v1"}),
         (*REACHED, {"decision_threshold": 1.0}),
     ),
+    "decisions": Kind(
+        lambda folder, server: {"model": "m", "base_url": server.url, "attempts": 1},
+        ({"model": "n"}, {"api": "systemone"}, {"extra": {"x": 1}}, {"base_url": "http://localhost:1/v1"}),
+        (*REACHED, {"requests_per_minute": 9.0}),
+        reads_task=True,
+    ),
+    "systemone": Kind(
+        lambda folder, server: {
+            **{"backend": "decisions", "api": "systemone"},
+            **{"model": "m", "base_url": server.url, "attempts": 1},
+        },
+        ({"model": "n"}, {"api": "decisions"}, {"base_url": "http://localhost:1/v1"}),
+        REACHED,
+        reads_task=True,
+    ),
 }
 NAMES = [pytest.param(name, id=name) for name in KINDS]
 
 
 def plan(body: dict[str, Any], nth: int) -> Canned | None:
-    """Scores by length; chat completions by hash; an error for broken items."""
-    if "BROKEN" in json.dumps(body.get("text_2") or body.get("messages", [""])[-1]):
+    """Scores and decisions by length; chat completions by hash; an error for broken items."""
+    if "BROKEN" in json.dumps(body.get("text_2") or body.get("questions") or body.get("messages", [""])[-1]):
         return Canned(400, {"error": {"message": "context length exceeded"}})
     if "text_2" in body:
         return Canned(200, {"data": [{"index": 0, "score": float(len(body["text_2"]))}], "usage": {}})
-    return None
+    return Canned(200, decide(body, by_length)) if "questions" in body else None
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +244,7 @@ def plain(vote: Vote) -> tuple[tuple[str, float], ...]:
 def test_every_backend_that_is_built_in_is_held_to_it() -> None:
     from trustescalate.config.judges import BUILT_IN
 
-    assert set(KINDS) == set(BUILT_IN) >= set(BACKENDS)
+    assert set(KINDS) - {"systemone"} == set(BUILT_IN) >= set(BACKENDS)
 
 
 @each

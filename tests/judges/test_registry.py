@@ -266,8 +266,8 @@ def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as caught:
         opened(plugin("zzz"))
     assert caught.value.hint == (
-        "known backends are bare, callable, classical, echo, gone, local, mock, openai, replay, reward, "
-        "score, simulated"
+        "known backends are bare, callable, classical, decisions, echo, gone, local, mock, openai, replay, "
+        "reward, score, simulated"
     )
     for name in ("gone", "bare"):
         with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):
@@ -281,7 +281,9 @@ def test_every_backend_takes_the_fields_of_its_table() -> None:
         close = getattr(backend, "close", None)
         if close is not None:
             asyncio.run(close())
-    assert set(BACKENDS) == {"callable", "local", "mock", "openai", "reward", "score", "simulated"}
+    assert set(BACKENDS) == {
+        *("callable", "decisions", "local", "mock", "openai", "reward", "score", "simulated")
+    }
 
 
 # ── judges ───────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ import pytest
 from tests.support import factory
 from tests.support.report_sections import section, texts
 from trustescalate.records import Certificate, Overall, Task, TaskKind
-from trustescalate.report.distribution_shift import SCORE_DRIFT
+from trustescalate.report.distribution_shift import SHIFT
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.sections import Report
 
@@ -78,13 +78,18 @@ def test_labels_without_an_order_have_no_such_section() -> None:
 
 def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
     moved = build(replace(factory.run(), shift=factory.shift(raised=True)))
-    assert moved.banners == (SCORE_DRIFT,)
-    assert moved.measures == report.measures
+    assert moved.banners == (SHIFT,)
+    assert replace(moved.measures, shift_alarms=report.measures.shift_alarms) == report.measures
+    assert moved.measures.shift_alarms.value == 1
     assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
-        "medium-70b", "120", "150", "0.281", "0.0004", "score drift",
+        "medium-70b", "120", "150", "B", "40.0 %", "68.0 %", "0.281", "0.0004", "shifted",
     ]  # fmt: skip
-    assert section(moved, "distribution-shift-check").text[0].startswith(SCORE_DRIFT)
-    assert section(report, "distribution-shift-check").text[0].startswith("No tier's scores have drifted")
+    assert section(moved, "distribution-shift-check").text[0].startswith(SHIFT)
+    assert (
+        section(report, "distribution-shift-check")
+        .text[0]
+        .startswith("No tier's verdicts or scores have shifted")
+    )
 
 
 def test_inter_annotator_agreement(report: Report) -> None:

@@ -7,7 +7,13 @@ from trustescalate.stats.paths import hedged_path, stacked_path
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.rule import TestRule
-from trustescalate.stats.shift import leave_one_group_out, rejection_sample, robustness_radius, score_alarm
+from trustescalate.stats.shift import (
+    leave_one_group_out,
+    rejection_sample,
+    robustness_radius,
+    score_alarm,
+    verdict_alarm,
+)
 from trustescalate.stats.validity import violation_limit, world
 
 pytestmark = pytest.mark.slow
@@ -115,6 +121,53 @@ def test_holm_passes_level_on() -> None:
 def test_a_tier_that_nobody_reached_raises_nothing() -> None:
     some = np.random.default_rng(0).random(50)
     assert score_alarm([some, some[:0]], [some, some], 0.1).p_value.tolist() == [1.0, 1.0]
+
+
+def _two_labels(share: float, sure: float, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Bare verdicts: a share of them for the first label, all with one score."""
+    first = np.where(rng.random(rows) < share, sure, 1 - sure)
+    return np.column_stack([first, 1 - first])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("levels", [0, 1])
+def test_false_alarms_of_verdicts_and_scores(classes: int, levels: int) -> None:
+    rng, trials = np.random.default_rng(classes + levels), 400
+
+    def draw(rows: int) -> list[np.ndarray]:
+        votes = rng.dirichlet(np.ones(classes), size=(2, rows))
+        return list(np.eye(classes)[votes.argmax(axis=2)] if levels else votes)
+
+    alarms = sum(verdict_alarm(draw(60), draw(90), DELTA).raised.any() for _ in range(trials))
+    assert alarms <= violation_limit(trials, DELTA)
+
+
+def test_verdicts_of_other_shares_are_seen_where_every_score_is_the_same() -> None:
+    """48 % of the labelled rows pass, 2 % of the candidate's items do: the confidence is .99 in both."""
+    rng = np.random.default_rng(0)
+    before, after = _two_labels(0.48, 0.99, 200, rng), _two_labels(0.02, 0.99, 1000, rng)
+    confidence = [np.max(side, axis=1) for side in (before, after)]
+    assert not score_alarm([confidence[0]], [confidence[1]], 0.01).raised.any()
+    alarm = verdict_alarm([before], [after], 0.01)
+    assert alarm.raised.tolist() == [True]
+    assert alarm.share[0] == pytest.approx([np.mean(before[:, 0] > 0.5), np.mean(after[:, 0] > 0.5)])
+
+
+def test_a_rare_verdict_that_vanishes_is_seen_by_the_exact_test() -> None:
+    rng = np.random.default_rng(1)
+    before, after = _two_labels(0.1, 0.9, 300, rng), _two_labels(0.01, 0.9, 1000, rng)
+    assert verdict_alarm([before], [after], 0.01).raised.tolist() == [True]
+    assert not score_alarm([before[:, 0]], [after[:, 0]], 0.01).raised.any()
+
+
+def test_the_label_that_moved_most_is_named_and_rows_without_a_verdict_count() -> None:
+    before = np.eye(3)[np.repeat([0, 1, 2], 40)]
+    after = np.eye(3)[np.repeat([0, 1, 2], [40, 5, 75])]
+    after[:5] = 0.0
+    alarm = verdict_alarm([before], [after], 0.05)
+    assert (alarm.label.tolist(), alarm.share.round(3).tolist()) == ([2], [[0.333, 0.625]])
+    none = np.zeros((0, 3))
+    assert verdict_alarm([before, none], [after, after], 0.05).p_value[1] == 1.0
 
 
 def test_groups_left_out_by_hand() -> None:

@@ -138,8 +138,8 @@ def overall() -> Overall:
 def shift(*, raised: bool = False) -> tuple[TierShift, ...]:
     """Two tiers, the second with or without score drift."""
     return (
-        TierShift("small-7b", 250, 300, 0.0512, 0.8123, raised=False),
-        TierShift("medium-70b", 120, 150, 0.2812, 0.0004 if raised else 0.0912, raised),
+        TierShift("small-7b", 250, 300, "A", (0.5, 0.53), 0.0512, 0.8123, raised=False),
+        TierShift("medium-70b", 120, 150, "B", (0.4, 0.68), 0.2812, 0.0004 if raised else 0.0912, raised),
     )
 
 

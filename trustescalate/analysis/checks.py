@@ -16,6 +16,8 @@ from trustescalate.config import (
     CallableJudge,
     ClassicalJudge,
     Config,
+    DecisionsJudge,
+    EndpointTable,
     GuaranteeTable,
     OpenAIJudge,
     RewardJudge,
@@ -137,7 +139,7 @@ def _votes_fact(config: Config) -> str:
             continue
         if isinstance(table, RewardJudge | ScoreJudge | ClassicalJudge):
             votes[table.name] = "1"
-        elif isinstance(table, CallableJudge):
+        elif isinstance(table, CallableJudge | DecisionsJudge):
             votes[table.name] = str(shown)
         else:
             each = config.ensemble.members * shown
@@ -350,7 +352,7 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
     warnings += _pilot_warnings(config, len(roles["pilot"]))
     warnings += _value_warnings(config, _value_counts(config, data, roles))
     for judge in config.judges:
-        if isinstance(judge, OpenAIJudge | ScoreJudge):
+        if isinstance(judge, EndpointTable):
             name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
             if name is not None and not os.environ.get(name):
                 warnings.append(f"judge {judge.name}: the variable {name} is not set")

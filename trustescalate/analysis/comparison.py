@@ -6,11 +6,12 @@ comparison certifies nothing and makes no model calls.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trustescalate.analysis.comparison_section import Agreement, Change, Comparison, Ends, Side
+from trustescalate.analysis.pairing import match_items
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     INTERVAL_DELTA,
@@ -23,9 +24,7 @@ from trustescalate.calibration.population import (
     within,
 )
 from trustescalate.data.labels import dropped_ties, majority, sampled
-from trustescalate.errors import UsageError
 from trustescalate.records import Decision, Item, Label, Run, Task, TaskKind
-from trustescalate.records.item_fields import value_of
 from trustescalate.report import run_figures
 from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
@@ -37,7 +36,10 @@ PICKED_LEVEL = 0.01
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A matched item: decisions, expected values by the judges, and human labels, in both runs."""
+    """A matched item: decisions, expected values by the judges, and human labels, in both runs.
+
+    The label of a decision is the verdict of its run, also where an uncertified run released none.
+    """
 
     items: tuple[Item, Item]
     decisions: tuple[Decision, Decision]
@@ -54,15 +56,8 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     differ from those of the others, means do not use the labels. Raises UsageError for runs of different
     tasks, a key that two items of a run share, and runs without a matched item.
     """
-    task = first.header.certificate.task
-    if task != second.header.certificate.task:
-        raise UsageError("the two runs have different tasks", "compare runs of the same [task]")
-    keyed = [_key_items(run, by) for run in (first, second)]
-    shared = [key for key in keyed[0] if key in keyed[1]]
-    if not shared:
-        hint = "name the key of meta by which items match: --by meta.<key>"
-        raise UsageError("no item of one run matches an item of the other", hint)
-    pairs = _pair_items(first, second, [(keyed[0][key], keyed[1][key]) for key in shared])
+    task, hint = first.header.certificate.task, "name the key of meta by which items match: --by meta.<key>"
+    pairs = _pair_items(first, second, match_items(first, second, by, judged=True, hint=hint))
     answers = any(pair.items[0].responses != pair.items[1].responses for pair in pairs)
     labels = [tuple(decision.label for decision in pair.decisions) for pair in pairs]
     both = [pair for pair in labels if None not in pair]
@@ -71,6 +66,7 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
         by=by or "id",
         first=_summarise_run(first, [pair.decisions[0] for pair in pairs]),
         second=_summarise_run(second, [pair.decisions[1] for pair in pairs]),
+        uncertified=tuple(run.header.id for run in (first, second) if run.uncertified),
         matched=len(pairs),
         only_first=len(first.items) - len(pairs),
         only_second=len(second.items) - len(pairs),
@@ -84,26 +80,13 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     )
 
 
-def _key_items(run: Run, by: str | None) -> Mapping[str, Item]:
-    judged = {row.item_id for row in run.decisions if row.trail}
-    keyed: dict[str, Item] = {}
-    for item in run.items:
-        key = item.id if by is None else value_of(item, by)
-        if key is None or item.id not in judged:
-            continue
-        if key in keyed:
-            raise UsageError(
-                f"run {run.header.id}: {keyed[key].id!r} and {item.id!r} both have {by} {key!r}",
-                "match by a key with a distinct value for each item",
-            )
-        keyed[key] = item
-    return keyed
-
-
 def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[_Pair]:
     task = first.header.certificate.task
     values = label_values(task) or dict.fromkeys(task.labels, 0.0)
-    decisions = [{row.item_id: row for row in run.decisions} for run in (first, second)]
+    decisions = [
+        {row.item_id: replace(row, label=run.verdict(row)) for row in run.decisions}
+        for run in (first, second)
+    ]
     expected = [predictions(run, values) for run in (first, second)]
     human = [majority(task, sampled(run.annotations)) for run in (first, second)]
     return [
@@ -125,7 +108,7 @@ def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
         run.header.created,
         run.header.items,
         run_figures.released(run),
-        sum(row.label is not None for row in matched),
+        0 if run.uncertified else sum(row.label is not None for row in matched),
         sum(vote.failure is not None for vote in votes),
         len(votes),
         sum(row.usage.calls for row in run.judgments),

@@ -8,7 +8,7 @@ from trustescalate.records import Task, TaskKind
 from trustescalate.report import figures
 from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.overall import PPI_GUARD, mean_name
-from trustescalate.report.sections import Column, Row, Section, Table
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
 from trustescalate.report.terminal import section_lines
 
 Ends = tuple[float, float]
@@ -84,6 +84,7 @@ class Comparison:
     agreement: Agreement
     change: Change | None
     task: Task
+    uncertified: tuple[str, ...] = ()  # runs without a certificate: nothing of them is released
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -97,15 +98,26 @@ class Comparison:
 def comparison_section(compared: Comparison) -> Section:
     """Turn a comparison into a section of text and tables."""
     agreement, change = compared.agreement, compared.change
-    text = [_describe_match(compared), _describe_agreement(agreement)]
+    gave = "gave" if compared.uncertified else "released"
+    text = [*_mark(compared), _describe_match(compared), _describe_agreement(agreement, gave)]
     tables = [_side_table(compared), _verdict_table(compared)]
     if agreement.labelled:
-        tables.append(_agreement_table(agreement))
+        tables.append(_agreement_table(agreement, gave))
     if change is not None:
         text += _describe_change(change)
         tables.append(_change_table(compared.task, change))
     name = f"{compared.first.run} and {compared.second.run}"
     return Section("compare", name, tuple(text), tables=tuple(tables))
+
+
+def _mark(compared: Comparison) -> list[str]:
+    """Say which runs are uncertified, so that none of their verdicts is taken for a released one."""
+    if not compared.uncertified:
+        return []
+    return [
+        f"Uncertified: {' and '.join(dict.fromkeys(compared.uncertified))} released nothing. The verdicts "
+        "compared are those of the last judge asked about each item; no certificate limits their errors."
+    ]
 
 
 def _describe_match(compared: Comparison) -> str:
@@ -119,7 +131,7 @@ def _describe_match(compared: Comparison) -> str:
     )
 
 
-def _describe_agreement(agreement: Agreement) -> str:
+def _describe_agreement(agreement: Agreement, gave: str) -> str:
     if not agreement.labelled:
         return (
             "No matched item has a human label in both runs (labels that made a certificate do not count), "
@@ -127,15 +139,13 @@ def _describe_agreement(agreement: Agreement) -> str:
         )
     split = agreement.only_first + agreement.only_second
     if agreement.better is None:
-        return (
-            f"Both runs released a verdict on {agreement.both:,} labelled items and were right on the same."
-        )
+        return f"Both runs {gave} a verdict on {agreement.both:,} labelled items and were right on the same."
     low, high = agreement.better
     verdict = "these labels cannot tell the two apart"
     if low > 0.5 or high < 0.5:
         verdict = f"the {'second' if low > 0.5 else 'first'} run agrees more often with human labels"
     return (
-        f"Both runs released a verdict on {agreement.both:,} labelled items; exactly one was right on "
+        f"Both runs {gave} a verdict on {agreement.both:,} labelled items; exactly one was right on "
         f"{split:,}: the second on {agreement.only_second:,} ({figures.interval(low, high)}, exact at 95 %), "
         f"so {verdict}."
     )
@@ -175,23 +185,25 @@ def _side_table(compared: Comparison) -> Table:
 
 
 def _verdict_table(compared: Comparison) -> Table:
+    gave = "gave one, uncertified" if compared.uncertified else "released"
     lines = [
-        ("Both released, the same verdict", compared.same),
-        ("Both released, different verdicts", compared.differ),
-        ("One of them released", compared.one_released),
-        ("Neither released", compared.none_released),
+        (f"Both {gave}: the same verdict", compared.same),
+        (f"Both {gave}: different verdicts", compared.differ),
+        (f"One of them {gave}", compared.one_released),
+        (f"Neither {gave}", compared.none_released),
     ]
     rows = tuple(Row((words(name), count(n), share(n, compared.matched))) for name, n in lines)
     columns = (Column(""), Column("Items", True), Column("Share", True))
     return Table("Verdicts on matched items", columns, rows)
 
 
-def _agreement_table(agreement: Agreement) -> Table:
+def _agreement_table(agreement: Agreement, gave: str) -> Table:
     rows = tuple(
-        Row((words(name), count(released), share(right, released, "nothing was released")))
+        Row((words(name), count(released), share(right, released, f"no verdict was {gave}")))
         for name, (right, released) in (("First", agreement.first), ("Second", agreement.second))
     )
-    columns = (Column("Run"), Column("Released", True), Column("Human agreement", True))
+    titles = ("Verdicts, uncertified" if gave == "gave" else "Released", "Human agreement")
+    columns = (Column("Run"), *numbers(*titles))
     return Table(f"{agreement.labelled:,} matched items with human labels in both runs", columns, rows)
 
 

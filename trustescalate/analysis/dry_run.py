@@ -18,13 +18,16 @@ from trustescalate.cascade.runner import (
     certified_cascade,
     collect_judgments,
     run_cascade,
+    uncertified_cascade,
 )
+from trustescalate.cascade.uncertified import must_name_judges, prepare
 from trustescalate.config import (
     AskedTable,
     BudgetTable,
     CallableJudge,
     ClassicalJudge,
     Config,
+    DecisionsJudge,
     JudgeTable,
     MockJudge,
     OpenAIJudge,
@@ -37,12 +40,14 @@ from trustescalate.data.batch import must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import CertificateMismatch, NoCertificate
 from trustescalate.judges.base import Backend, Judge
+from trustescalate.judges.decision_wire import guessed, questions_of
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges, tariff
 from trustescalate.judges.simulated import SimulatedBackend
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
 from trustescalate.records.jsonl import digest, read_rows
 from trustescalate.records.policies import Policy
+from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
 
 GUESSED_THRESHOLD = 0.8
@@ -75,13 +80,21 @@ class Estimate:
     recorded: bool = False
 
 
-async def _run_cascade(config: Config, judges: Sequence[Judge], items: Sequence[Item]) -> list[Judgment]:
+async def _run_cascade(
+    config: Config, judges: Sequence[Judge], items: Sequence[Item], thresholds: Mapping[str, float] | None
+) -> list[Judgment]:
     votes: list[Judgment] = []
 
     def record(judgments: Sequence[Judgment], decision: Decision) -> None:  # noqa: ARG001
         votes.extend(judgments)
 
-    await run_cascade(items, _open_cascade(config, judges), record=record, in_flight=16)
+    if thresholds is None:
+        cascade = _open_cascade(config, judges)
+    else:
+        cascade = uncertified_cascade(
+            thresholds, judges, Scorer(config.task.task(), config.ensemble.estimator)
+        )
+    await run_cascade(items, cascade, record=record, in_flight=16)
     return votes
 
 
@@ -103,18 +116,24 @@ def _open_cascade(config: Config, judges: Sequence[Judge]) -> Cascade:
 
 
 class _GuessBackend:
-    """Replace a function or a reward model: a reply in its form by a digest of the request."""
+    """Replace what reads no prompt (functions, scores, decisions): a reply in its form by a digest."""
+
+    def __init__(self, *, asks_questions: bool = False) -> None:
+        self._asks_questions = asks_questions
 
     async def complete(self, request: Request) -> Reply:
         value = int(digest(request)[:8], 16) / 2**32
         size = sum(len(message.content) for message in request.messages) // 4
+        if self._asks_questions:
+            answers = [guessed(question, value) for question in questions_of(request)]
+            return Reply(json.dumps(answers), None, "stop", Usage(1, size))
         probs = dict(zip(request.symbols, (value, 1 - value), strict=False))
         return Reply(json.dumps(probs) if probs else repr(value), None, "stop", Usage(1, size))
 
 
 def _simulated_backend(config: Config, table: AskedTable) -> Backend:
-    if isinstance(table, CallableJudge | RewardJudge | ScoreJudge):
-        return _GuessBackend()
+    if isinstance(table, CallableJudge | RewardJudge | ScoreJudge | DecisionsJudge):
+        return _GuessBackend(asks_questions=isinstance(table, DecisionsJudge))
     place, last = config.judges.index(table), len(config.judges) - 1
     return SimulatedBackend("M" if place == last else "XS" if place == 0 else "S")
 
@@ -277,28 +296,42 @@ async def estimate_calibration(
 
 
 async def estimate_run(
-    config: Config, items: Path | None = None, budget: BudgetTable | None = None, *, batch: bool = False
+    config: Config,
+    items: Path | None = None,
+    budget: BudgetTable | None = None,
+    *,
+    batch: bool = False,
+    thresholds: Mapping[str, float] | None = None,
 ) -> DryRun:
     """Estimate the maximum and expected cost of `run`, as `estimate_calibration` does, with its errors.
 
-    With the claim "expected" every judge judges every item. The run of a batch makes no model calls and has
-    no estimates. Without a certificate, escalation is that of a guessed threshold.
+    `thresholds` are those of an uncertified run. With the claim "expected" every judge judges every item. The
+    run of a batch makes no model calls and has no estimates. Without a certificate, escalation is that of a
+    guessed threshold.
     """
     data = load_dataset(config)
     budget = budget or config.budget
     if batch:
         must_offer_batches(config)
     todo = load_items(items, config) if items else data.unlabelled or data.labelled
-    if config.guarantee.claim == "batch":
+    if thresholds is not None:
+        must_name_judges(config, thresholds)
+        config, roles, _ = prepare(config, Hooks(), data, None)
+        if not items:
+            made_of = {*roles["exemplars"], *roles["dev"]}
+            todo = tuple(item for item in data.items if item.id not in made_of)
+    elif config.guarantee.claim == "batch":
         return DryRun(len(todo), (), budget.usd, budget.calls, batch)
-    judges = await _simulated_judges(config, data, select_rows(config, data).roles, budget)
-    whole = config.guarantee.claim == "expected"
+    else:
+        roles = select_rows(config, data).roles
+    judges = await _simulated_judges(config, data, roles, budget)
+    whole = config.guarantee.claim == "expected" if thresholds is None else not thresholds
     estimates = await _estimate_all(
         config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
     )
     if not whole:
         sample = todo[:SAMPLE]
-        votes = await _run_cascade(config, judges, sample)
+        votes = await _run_cascade(config, judges, sample, thresholds)
         estimates += _estimates(config, "run, about", votes, len(todo), len(sample), batch=batch)
     return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
 

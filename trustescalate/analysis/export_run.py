@@ -82,8 +82,13 @@ def export_run(
     if len(run.decisions) < len(run.items):
         decided = f"{len(run.decisions):,} of {len(run.items):,} items are decided"
         export.say(f"the run is not complete ({run.header.status}): {decided}")
+    if run.uncertified:
+        export.say("uncertified: nothing is released, and judges' verdicts are marked so")
     if not export.rows:
-        raise NotMeasurable(f"no item of the run is {only}", "choose another --only")
+        hint = "choose another --only"
+        if run.uncertified:
+            hint = "an uncertified run releases and abstains on nothing: leave out --only"
+        raise NotMeasurable(f"no item of the run is {only}", hint)
     _must_be_new(to)
     whole = b"".join(written.write(export))
     beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}

@@ -10,16 +10,17 @@ from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import OUTAGES
-from trustescalate.config import BudgetTable, Config, OpenAIJudge, ScoreJudge
+from trustescalate.config import BudgetTable, Config, EndpointTable
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, TrustEscalateError, UsageError
-from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge
+from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge, names_of
+from trustescalate.judges.decisions import DecisionJudge
 from trustescalate.judges.exemplars import exemplars_of
+from trustescalate.judges.offered_models import advise
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import orders
 from trustescalate.judges.registry import NO_ROWS
 from trustescalate.judges.reply_parsing import condensed
-from trustescalate.judges.served_models import advise
 from trustescalate.records import FAILURES, Item, Message, Vote
 from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
@@ -51,7 +52,8 @@ class Question:
 class Trial:
     """One judge and its answers; `error` and `hint` say why there is none.
 
-    `schema` is whether the endpoint holds replies to a JSON schema, None where none is asked for.
+    `schema` is whether the endpoint holds replies to a JSON schema, None where none is asked for. `served`
+    are the models that answered, as the endpoint names them.
     """
 
     judge: str
@@ -64,6 +66,7 @@ class Trial:
     seconds: float = 0.0
     error: str = ""
     hint: str = ""
+    served: tuple[str, ...] = ()
 
     @property
     def usd(self) -> float:
@@ -189,7 +192,7 @@ async def _ask(
         if trial.problem:
             failure = next((q.vote.failure for q in trial.questions if q.vote.failure), None)
             advice = ""
-            if isinstance(table, OpenAIJudge | ScoreJudge) and failure not in UNHEARD:
+            if isinstance(table, EndpointTable) and failure not in UNHEARD:
                 advice = await advise(table)
             trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
         trials.append(replace(trial, notes=tuple(notes)))
@@ -210,13 +213,19 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
     judge = panel.opened[trial.judge]
     if isinstance(judge, EnsembleJudge):
         wanted = orders(config.task.task(), swap=config.ensemble.swap)[:most]
-        questions = [_question(await judge.ask_once(item, order)) for order in wanted]
+        answers = [await judge.ask_once(item, order) for order in wanted]
+        questions, served = list(map(_question, answers)), names_of(asked.reply for asked in answers)
     else:
         (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
+        opened = panel.opened[trial.judge]
+        asked: Sequence[tuple[Message, ...]] = opened.shown(item) if isinstance(opened, DecisionJudge) else ()
         judgment = await judge.judge(item, lambda votes, _: bool(votes))
-        questions = [Question(replace(vote, tokens=())) for vote in judgment.votes]
+        shown = asked or [()] * len(judgment.votes)
+        pairs = zip(judgment.votes, shown, strict=True)
+        questions = [Question(replace(vote, tokens=()), messages) for vote, messages in pairs]
+        served = judgment.served
     seconds = time.monotonic() - began
-    return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds)
+    return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds, served=served)
 
 
 def _question(asked: Asked) -> Question:
@@ -237,6 +246,8 @@ def _shown(trial: Trial) -> Iterator[str]:
     how += [trial.channel] if trial.channel and trial.questions else []
     yield ""
     yield f"judge {one_line(trial.judge)} ({', '.join(how)}): {trial.seconds:.1f} s, {trial.usd:.6f} USD"
+    if trial.served:
+        yield f"  answered by {one_line(', '.join(trial.served))}"
     before: tuple[Message, ...] = ()
     for question in trial.questions:
         vote = question.vote

@@ -38,7 +38,7 @@ from trustescalate.errors import (
     NotMeasurable,
     UsageError,
 )
-from trustescalate.records import Annotation, Certificate, Item, Label, Task
+from trustescalate.records import Annotation, Certificate, Item, Label, Run, Task
 from trustescalate.records.jsonl import digest, encode, read_rows, write_atomically, write_rows
 from trustescalate.records.policies import largest_alpha
 from trustescalate.records.progress import Hooks
@@ -233,6 +233,7 @@ def _released_verdicts(config: Config, certificate: Certificate, run_id: str | N
     data = load_dataset(config)
     for name in run_ids(config.folder) if run_id is None else [run_id]:
         run = load_run(config.folder, data, name)
+        _must_release(run, named=run_id is not None)
         if undated(run.header.certificate) != undated(certificate):
             if run_id is not None:
                 raise CertificateMismatch(
@@ -245,6 +246,15 @@ def _released_verdicts(config: Config, certificate: Certificate, run_id: str | N
                 content = item_digest(texts[decision.item_id])
                 verdicts.setdefault(decision.item_id, []).append((content, run.header.id, decision.label))
     return verdicts
+
+
+def _must_release(run: Run, *, named: bool) -> None:
+    """Raise NotMeasurable for a run that is named and uncertified: it has no verdict to be monitored."""
+    if named and run.uncertified:
+        raise NotMeasurable(
+            f"run {run.header.id} is uncertified: it released nothing, so there is nothing to monitor",
+            "name a run of the certificate",
+        )
 
 
 def _count_audit(
@@ -293,6 +303,7 @@ def _count_anchors(
     data = load_dataset(config)
     run = load_run(config.folder, data, run_id)
     name = run.header.id
+    _must_release(run, named=True)
     if name in state.anchor_runs:
         return state
     if undated(run.header.certificate) != undated(certificate):

@@ -10,7 +10,7 @@ from trustescalate.calibration.ledger import undated
 from trustescalate.cascade.runner import must_certify
 from trustescalate.config import Config
 from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, UsageError
+from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, NotMeasurable, UsageError
 from trustescalate.records import STRICT, Certificate, Item, Json
 from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest
@@ -50,8 +50,15 @@ class State:
 
 def read_certified(config: Config) -> Certificate:
     """Read the certificate. Raises NoCertificate without one, NotMeasurable if it releases human labels."""
-    certificate = read_certificate(config.folder)
-    must_certify(certificate, certificate.claim, certificate.alpha, certificate.delta)
+    try:
+        certificate = read_certificate(config.folder)
+        must_certify(certificate, certificate.claim, certificate.alpha, certificate.delta)
+    except NoCertificate as error:
+        raise NoCertificate(
+            f"there is nothing to monitor: {error.message}",
+            "`monitor` tests verdicts that a certificate releases, and an uncertified run releases none; "
+            "`trustescalate compare` compares two such runs",
+        ) from None
     must_rest_on_evidence(config, load_dataset(config), certificate)
     if certificate.batch is not None and certificate.batch.release_human_labels:
         raise NotMeasurable(

@@ -1,27 +1,73 @@
-"""Add population estimates to a run: means over all items, score drift and the leaderboard."""
+"""Add estimates to a run: of its items, of the population, score drift and the leaderboard."""
 
 from dataclasses import replace
+from pathlib import Path
 
+from trustescalate.analysis.baseline import open_baseline
 from trustescalate.analysis.leaderboard import standings
-from trustescalate.analysis.score_drift import score_shift
+from trustescalate.analysis.product import product
+from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
-from trustescalate.calibration.population import overall
+from trustescalate.calibration.population import Judged, overall
 from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config
 from trustescalate.data.clusters import independent_items
 from trustescalate.data.dataset import Dataset
-from trustescalate.records import Overall, Run
+from trustescalate.errors import TrustEscalateError
+from trustescalate.records import Overall, Product, Run
 from trustescalate.records.item_fields import value_of
 
 
-def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
-    """Return the run with its estimates, which are never stored; a batch has no population and none."""
+def with_estimates(config: Config, run: Run, data: Dataset, baseline: str | None = None) -> Run:
+    """Return the run with its estimates, which are never stored.
+
+    `baseline` names a run to compare with, and an error of it is raised; without one [gate] baseline is
+    taken, and an error becomes the reason why there is no change. A batch has no population.
+    """
+    judged = _votes(config.folder, run)
+    run = _with_checks(run, data, judged)
+    if run.header.certificate.batch is None:
+        run = _with_population(config, run, data, judged)
+    return replace(run, product=_product(config, run, data, baseline))
+
+
+def _product(config: Config, run: Run, data: Dataset, baseline: str | None) -> Product:
+    name = config.gate.baseline if baseline is None else baseline
+    if name is None:
+        return product(config, run, data)
+    try:
+        opened = open_baseline(config, name, run, data)
+        votes = _votes(opened.folder, opened.run)
+        return product(config, run, data, (_with_checks(opened.run, opened.data, votes), opened.data))
+    except TrustEscalateError as error:
+        if baseline is not None:
+            raise
+        return replace(product(config, run, data, reason=str(error)), baseline=name)
+
+
+def _votes(folder: Path, run: Run) -> Judged | None:
+    if run.header.certificate.batch is not None:
+        return None
+    return certificate_votes(folder, run.header.certificate)
+
+
+def _with_checks(run: Run, data: Dataset, judged: Judged | None) -> Run:
+    """Return the run with what its limits rest on: independent items, and the check for drift."""
     certificate = run.header.certificate
     if certificate.batch is not None:
         return run
-    free = independent_items(run.items, data.items, used_items(certificate), certificate.seed)
-    run = replace(run, independent=free)
-    judged = certificate_votes(config.folder, certificate)
+    run = replace(
+        run, independent=independent_items(run.items, data.items, used_items(run.header), certificate.seed)
+    )
+    if judged is None:
+        return run
+    groups = {item.id: item.group for item in (*data.items, *run.items)}
+    return replace(run, shift=tier_shifts(run, judged, groups))
+
+
+def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | None) -> Run:
+    if judged is None and run.uncertified:
+        judged = {}  # its labels are of its own items
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}
@@ -29,9 +75,4 @@ def with_estimates(config: Config, run: Run, data: Dataset) -> Run:
     by, table = config.data.strata, config.leaderboard
     strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None
-    return replace(
-        run,
-        overall=overall(run, judged, data.annotations, groups, strata),
-        shift=score_shift(run, judged, groups),
-        standings=board,
-    )
+    return replace(run, overall=overall(run, judged, data.annotations, groups, strata), standings=board)

@@ -7,7 +7,7 @@ taken before a label is read, so a certificate shows that no choice depends on t
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,12 +29,14 @@ from trustescalate.calibration.population import calibration_overall
 from trustescalate.calibration.protocol import Aligned, Judged, Protocol, labels_digest
 from trustescalate.calibration.region import must_be_laid_out, recount, region_record
 from trustescalate.calibration.retest import radius_of, simultaneous_limits
-from trustescalate.calibration.scoring import pooling_record, scorer_of
+from trustescalate.calibration.scoring import Scorer, pooling_record, scorer_of
+from trustescalate.calibration.served_models import served_at
 from trustescalate.data.labels import contested_ties, dropped_ties, majority, skipped
 from trustescalate.records import (
     Annotation,
     Batch,
     Certificate,
+    Channel,
     GroupGuarantee,
     Item,
     JudgeBinding,
@@ -68,26 +70,20 @@ def calibrate(
     Raises CertificateMismatch where the policies are not those that the region was made of.
     """
     task = protocol.task
-    wanted = set(protocol.tested)
-    notes = [note for note in annotations if note.item_id in wanted]
+    ready = lay_ready(protocol, annotations, judged)
+    notes, rows, scorer, aligned, plan = (
+        ready.notes,
+        ready.aligned.ids,
+        ready.scorer,
+        ready.aligned,
+        ready.plan,
+    )
     truth = majority(task, notes)
     batch, expected = protocol.claim == "batch", protocol.claim == "expected"
-    known = losses(task, protocol.reference, notes)
-    rows = [item_id for item_id in protocol.tested if batch or expected or item_id in known]
-    scorer = scorer_of(protocol, judged)
-    aligned = align(protocol, rows, notes, judged, scorer)
     whole = _rows_of_all(protocol, aligned)
     own = [note for note in notes if protocol.region is None or note.item_id in set(whole.ids)]
-    plan = None if expected else _restrict(protocol, lay_out(protocol, annotations, judged, scorer))
-    groups: tuple[GroupGuarantee, ...] = ()
-    result, region = Tested(None, None, ()), None
-    if protocol.groups is not None:
-        assert plan is not None, "the configuration refuses tierwise"
-        groups = certify_values(protocol, protocol.groups, rows, aligned, plan)
-        result = Tested(None, coverage_lower(groups, len(rows), protocol.level), ())
-    elif rows and not expected:
-        tested = align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
-        result = run_test(protocol, tested, plan)
+    region = None
+    result, groups = run_tests(protocol, ready)
     if protocol.region is not None:
         assert plan is not None, "the configuration refuses tierwise"
         candidates = align(protocol, protocol.region.candidates, (), judged, scorer)
@@ -166,6 +162,45 @@ def calibrate(
     return name_failures(bounded)
 
 
+class Ready(NamedTuple):
+    """What a protocol tests: the annotations on its rows, the scorer, the rows and the path.
+
+    `tested` are the rows that the test reads: with the claim "batch" the whole batch.
+    """
+
+    notes: Sequence[Annotation]
+    scorer: Scorer
+    aligned: Aligned
+    tested: Aligned
+    plan: Plan | None
+
+
+def lay_ready(protocol: Protocol, annotations: Sequence[Annotation], judged: Judged) -> Ready:
+    """Align the rows of a protocol and lay out its path. No level of risk is read here."""
+    wanted = set(protocol.tested)
+    notes = [note for note in annotations if note.item_id in wanted]
+    batch, expected = protocol.claim == "batch", protocol.claim == "expected"
+    known = losses(protocol.task, protocol.reference, notes)
+    rows = [item_id for item_id in protocol.tested if batch or expected or item_id in known]
+    scorer = scorer_of(protocol, judged)
+    aligned = align(protocol, rows, notes, judged, scorer)
+    plan = None if expected else _restrict(protocol, lay_out(protocol, annotations, judged, scorer))
+    tested = align(protocol, protocol.batch, notes, judged, scorer) if batch else aligned
+    return Ready(notes, scorer, aligned, tested, plan)
+
+
+def run_tests(protocol: Protocol, ready: Ready) -> tuple[Tested, tuple[GroupGuarantee, ...]]:
+    """Run the test of a protocol on its rows; with a guarantee for each value of a field, theirs too."""
+    if protocol.groups is not None:
+        assert ready.plan is not None, "the configuration refuses tierwise"
+        rows = ready.aligned.ids
+        groups = certify_values(protocol, protocol.groups, rows, ready.aligned, ready.plan)
+        return Tested(None, coverage_lower(groups, len(rows), protocol.level), ()), groups
+    if not ready.aligned.ids or protocol.claim == "expected":
+        return Tested(None, None, ()), ()
+    return run_test(protocol, ready.tested, ready.plan), ()
+
+
 def _rows_of_all(protocol: Protocol, aligned: Aligned) -> Aligned:
     """The tested rows that were drawn from the whole population: rows from a region say nothing of it."""
     drawn = set(protocol.roles.get("region", ()))
@@ -185,7 +220,8 @@ def _restrict(protocol: Protocol, plan: Plan | None) -> Plan | None:
 
 def _bind(name: str, fingerprint: str, judged: Mapping[str, Judgment]) -> JudgeBinding:
     votes = (vote for judgment in judged.values() for vote in judgment.votes if vote.failure is None)
-    return JudgeBinding(name, fingerprint, next((vote.channel for vote in votes), "logprobs"))
+    channel: Channel = next((vote.channel for vote in votes), "logprobs")
+    return JudgeBinding(name, fingerprint, channel, served=served_at(judged.values()))
 
 
 def _batch_record(

@@ -66,6 +66,15 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
                 raise CertificateMismatch(f"{path}: {problem}, which its votes and labels give", RESTORE)
 
 
+def evidence_of(config: Config, data: Dataset, certificate: Certificate) -> tuple[Protocol, Judged] | None:
+    """The protocol and votes of a certificate; None where these are not in place any more."""
+    judged = certificate_votes(config.folder, certificate, whole=certificate.batch is None)
+    if judged is None or certificate.version != __version__:
+        return None
+    protocol = _protocol_of(config, data, certificate)
+    return None if protocol is None else (protocol, judged)
+
+
 def _must_be_the_labels(config: Config, data: Dataset, certificate: Certificate) -> None:
     """Without votes the ledger alone tells of the labels. An earlier certificate had labels of its time."""
     attempt, tested = (

@@ -80,7 +80,11 @@ def must_suffice(protocol: Protocol, rows: Collection[str]) -> None:
     few = _too_few(protocol, rows)
     if few is not None:
         reason, advice = few
-        raise NotMeasurable(reason, f"{advice}; no model call was made, and nothing was replaced")
+        raise NotMeasurable(
+            reason,
+            f"{advice}; no model call was made, and nothing was replaced. `trustescalate run --uncertified` "
+            "needs no certificate",
+        )
 
 
 def _too_few(protocol: Protocol, rows: Collection[str]) -> tuple[str, str] | None:
@@ -129,8 +133,7 @@ def _explain(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) 
 
 
 def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]) -> str:
-    units = len(aligned.truth) if protocol.clusters is None else _count_clusters(protocol, aligned.ids)
-    closest, needed = _find_closest(protocol, tests, units)
+    closest, needed = find_closest(protocol, aligned, tests)
     if closest is None:
         return "label more rows, use better judges or clearer instructions, or allow a larger alpha"
     lost = closest.errors if closest.loss is None else closest.loss
@@ -151,14 +154,15 @@ def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[Pol
     return advice if protocol.clusters is None else f"{advice}; or {MORE_CLUSTERS}"
 
 
-def _find_closest(
-    protocol: Protocol, tests: Sequence[PolicyTest], units: int
+def find_closest(
+    protocol: Protocol, aligned: Aligned, tests: Sequence[PolicyTest]
 ) -> tuple[PolicyTest | None, int | None]:
-    """The tested policy that would need fewest labels at the rate seen, and how many, counted in `units`.
+    """The tested policy that would need fewest labels at the rate seen, and how many rows or clusters.
 
     Rates are drawn towards one half by one row, so that ten rows without an error guarantee little; each test
     is taken to spend what its sub-path could. For a guess, not for a guarantee.
     """
+    units = len(aligned.truth) if protocol.clusters is None else _count_clusters(protocol, aligned.ids)
     level: dict[int, float] = defaultdict(float)
     for test in tests:
         level[test.part] = max(level[test.part], test.level)

@@ -10,7 +10,7 @@ import numpy as np
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
-from trustescalate.data.labels import dropped_ties, majority, stated_labels
+from trustescalate.data.labels import dropped_ties, majority, sampled, stated_labels
 from trustescalate.records import (
     Annotation,
     Certificate,
@@ -71,6 +71,8 @@ def known_rows(
     ratings and for a guarantee about an annotator drawn at random, the mean of its labels.
     """
     certificate = run.header.certificate
+    if run.uncertified:
+        return _known_uncertified(run, judged, annotations, values)
     wanted = set(certificate.roles["certify"])
     notes = [note for note in annotations if note.item_id in wanted]
     labels = annotation_means(certificate.task, notes, values, always=certificate.label_policy == "annotator")
@@ -91,11 +93,40 @@ def known_rows(
     )
 
 
-def predictions(run: Run, values: Mapping[Label, float]) -> Mapping[str, float]:
-    """The mean value that the deepest tier expects of every item that was judged, by item id."""
+def _known_uncertified(
+    run: Run, judged: Judged, annotations: Iterable[Annotation], values: Mapping[Label, float]
+) -> Known:
+    """As `known_rows`, where the labels are those of a sample of the run's own items.
+
+    Certification rows that the run did not judge count as well, by their recorded votes and its thresholds.
+    """
+    certificate, scorer = run.header.certificate, Scorer.of(run.header.certificate)
+    last, names = _last_fresh_judgments(run), [binding.judge for binding in certificate.judges]
+    always = certificate.label_policy == "annotator"
+    labels = annotation_means(certificate.task, sampled(run.annotations), values, always=always)
+    seen = {item_id: _expect_value(scorer, row, values) for item_id, row in last.items()}
+    outside = {*certificate.roles["certify"]} - {item.id for item in run.items} if judged else set()
+    notes = [note for note in annotations if note.item_id in outside]
+    others = annotation_means(certificate.task, notes, values, always=always)
+    named = run.header.uncertified or {}
+    policy = Policy(tuple(named.get(name, ASKED_ONLY) for name in names), pooled=False)
+    reached = tier_reached(certificate, judged, dict.fromkeys(others, policy), scorer)
+    before = {
+        item_id: (_expect_value(scorer, judged[names[j]][item_id], values), others[item_id])
+        for item_id, j in zip(others, reached, strict=True)
+    }
+    known = {item_id: (value, labels[item_id]) for item_id, value in seen.items() if item_id in labels}
+    return Known(before | known, {item_id: seen[item_id] for item_id in seen if item_id not in known})
+
+
+def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
+    """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
     scorer = Scorer.of(run.header.certificate)
+    asked = {(row.item_id, row.judge): row for row in run.judgments}
     return {
-        item_id: _expect_value(scorer, judgment, values) for item_id, judgment in _last_judgments(run).items()
+        row.item_id: _expect_value(scorer, asked[row.item_id, row.trail[tier].judge], values)
+        for row in run.decisions
+        if row.trail
     }
 
 
@@ -116,7 +147,7 @@ def overall(
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
     mean = _estimate_overall(known_rows(run, judged, annotations, values), values, groups, strata)
-    if not errors_are_counted(certificate):
+    if run.uncertified or not errors_are_counted(certificate):
         return mean
     return replace(mean, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
 
@@ -277,9 +308,11 @@ def informative(limits: tuple[float, float], ends: tuple[float, float]) -> tuple
 def not_measurable(run: Run) -> str:
     """The reason why a run estimates no mean over all items; empty where it does."""
     certificate, region = run.header.certificate, run.header.certificate.region
+    incomplete = run.header.status != "complete" or len(run.decisions) < run.header.items
+    if incomplete or run.uncertified:
+        return "the run is not complete" if incomplete else _not_measurable_uncertified(run)
     unjudged = not all(row.trail for row in run.decisions)
     reasons = (
-        (run.header.status != "complete" or len(run.decisions) < run.header.items, "the run is not complete"),
         (bool(certificate.dropped_ties), TIES),
         (certificate.status == "none" or certificate.n < 2, "nothing is certified"),
         (
@@ -294,6 +327,18 @@ def not_measurable(run: Run) -> str:
         (not _last_fresh_judgments(run), "every item of the run was labelled for the certificate"),
     )
     return next((why for holds, why in reasons if holds), "")
+
+
+def _not_measurable_uncertified(run: Run) -> str:
+    notes = sampled(run.annotations)
+    if dropped_ties(run.header.certificate.task, notes):
+        return TIES
+    groups = {item.id: item.group for item in run.items}
+    stated = stated_labels(run.header.certificate.task, notes)
+    units = {unit_of(item_id, groups) for item_id in (*stated, *run.header.certificate.roles["certify"])}
+    if len(units) < FEWEST_LABELS:
+        return f"fewer than {FEWEST_LABELS} independent items have human labels, which correct the judges"
+    return ""
 
 
 def annotation_means(

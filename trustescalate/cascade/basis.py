@@ -5,14 +5,16 @@ The gate compares it with the present. Nothing is imported and no model is opene
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
+from trustescalate.calibration.served_models import must_be_served, pinned_judges
 from trustescalate.cascade.batch import certified_items
+from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config, ModelTable, ReplayJudge
 from trustescalate.data.dataset import Dataset, load_items
-from trustescalate.errors import TrustEscalateError
+from trustescalate.errors import CertificateMismatch, TrustEscalateError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import asking, fingerprint
 from trustescalate.records import Certificate, Item, Run
@@ -96,12 +98,21 @@ def _folder_digest(folder: Path) -> str:
 
 
 def would_judge(
-    config: Config, data: Dataset, certificate: Certificate, path: Path | None
+    config: Config,
+    data: Dataset,
+    certificate: Certificate,
+    path: Path | None,
+    made_of: Collection[str] | None = None,
 ) -> tuple[Item, ...]:
     """Return the items that `run` judges: those of a file, or all without labels and the holdout.
 
-    Raises CertificateMismatch where they are not the certified batch.
+    An uncertified run judges all items except those that its judges are `made_of`. Raises CertificateMismatch
+    where they are not the certified batch.
     """
+    if made_of is not None:
+        if path is not None:
+            return load_items(path, config)
+        return tuple(item for item in data.items if item.id not in made_of)
     if certificate.batch is not None:
         given = data.items if path is None else load_items(path, config)
         return certified_items(certificate, certificate.batch, given)
@@ -118,6 +129,10 @@ def what_changed(config: Config, data: Dataset, run: Run) -> list[str]:
     changed = [
         _describe(name, now) for name in {**header.basis, **now} if header.basis.get(name) != now.get(name)
     ]
+    try:
+        must_be_served(header.certificate, run.judgments, pinned_judges(config.model_dump(mode="json")))
+    except CertificateMismatch as error:
+        changed.append(error.message)
     items = _items_changed(config, data, run)
     return [*changed, *([items] if items else [])]
 
@@ -139,7 +154,8 @@ def _items_changed(config: Config, data: Dataset, run: Run) -> str:
     path = None if header.items_file is None else config.path(header.items_file)
     source = "[data]" if path is None else header.items_file
     try:
-        wanted = would_judge(config, data, header.certificate, path)
+        made_of = None if header.uncertified is None else used_items(header)
+        wanted = would_judge(config, data, header.certificate, path, made_of)
     except TrustEscalateError as error:
         return f"the items of {source} cannot be compared with those of this run: {error.message}"
     there = {item.id: item for item in (data.items if path is None else wanted)}

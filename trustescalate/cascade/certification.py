@@ -20,6 +20,7 @@ from trustescalate.calibration.prepare import (
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.region import applied_region, must_follow_region
 from trustescalate.calibration.selection import Selection, must_be_clusters
+from trustescalate.calibration.served_models import compare_served
 from trustescalate.cascade.batch import judge_batch, must_offer_batches
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
@@ -70,6 +71,10 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
         batch_digest="" if drawn is None else drawn.batch,
         items=by_id,
     )
+    every = (judgment for rows in judged.values() for judgment in rows.values())
+    for served in compare_served(certificate, every):
+        if len(served.now) > 1:
+            hooks.notice(f"{served.judge} was answered by several models at calibration: {served.counts}")
     inputs = judge_inputs(config, exemplars)
     bound = tuple(replace(seal, inputs=inputs[seal.judge]) for seal in certificate.judges)
     certificate = replace(certificate, attempt=attempt, judges=bound)

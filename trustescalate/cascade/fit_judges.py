@@ -36,14 +36,14 @@ def fitting_rows(
         truth = majority(config.task.task(), notes)
         labelled = [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
     if "last_judge" in fit_on:
-        near = set() if config.guarantee.claim == "batch" else _near_tested(data, roles)
+        near = set() if config.guarantee.claim == "batch" else near_tested(data, roles)
         pilot = set(roles["pilot"]) - near
         unlabelled = [item for item in data.items if item.id in pilot]
     last = config.judges[-1].name
     return FittingRows(labelled, unlabelled, {row.item_id: row for row in recorded if row.judge == last})
 
 
-def _near_tested(data: Dataset, roles: Mapping[str, Sequence[str]]) -> set[str]:
+def near_tested(data: Dataset, roles: Mapping[str, Sequence[str]]) -> set[str]:
     """Return the ids of all items in a cluster with a row that is tested, or may be."""
     tested = {item_id for role in TESTED for item_id in roles.get(role, ())}
     ids = ([item.id for item in rows] for rows in clusters(data.items))

@@ -11,7 +11,7 @@ from trustescalate.cascade.batch import must_offer_batches
 from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
-from trustescalate.config import BudgetTable, Config, OpenAIJudge
+from trustescalate.config import BudgetTable, Config, EndpointTable, OpenAIJudge
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.budget import Budget
@@ -92,7 +92,7 @@ async def open_panel(
     def wrap(ask: Ask, endpoint: str, tariff: Tariff) -> Ask:
         name = next(names)
         (table,) = (table for table in config.judges if table.name == name)
-        has_slots = table.backend in ("openai", "score")
+        has_slots = isinstance(table, EndpointTable)
         asked = patient(ask, name, budget.stop)
         live = Guarded(asked, endpoint, tariff.cost, cache, budget, has_slots=has_slots)
         if deferred is None or not isinstance(table, OpenAIJudge):
@@ -160,8 +160,6 @@ def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:
     """Raise ConfigError for a budget in USD if a paid judge has no price."""
-    free = [
-        judge.name for judge in config.judges if judge.backend in ("openai", "score") and not judge.has_price
-    ]
+    free = [judge.name for judge in config.judges if isinstance(judge, EndpointTable) and not judge.has_price]
     if limits.usd is not None and free:
         raise ConfigError(f"a budget in USD needs the price of {free[0]!r}", "give the judge a price")

@@ -3,14 +3,16 @@
 import os
 import platform
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
+from trustescalate.calibration.served_models import compare_served, pinned_judges
 from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
 from trustescalate.cascade.basis import basis_of, would_judge
 from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
@@ -25,6 +27,7 @@ from trustescalate.cascade.run_folder import (
     items_digest,
     numbered_runs,
     to_ask_again,
+    used_items,
     with_labels,
 )
 from trustescalate.cascade.runner import (
@@ -36,9 +39,16 @@ from trustescalate.cascade.runner import (
     run_cascade,
     trusted_cascade,
 )
+from trustescalate.cascade.uncertified import (
+    bind,
+    cascade_without,
+    must_name_judges,
+    open_uncertified,
+    prepare,
+)
 from trustescalate.config import Config
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import BudgetReached, UsageError
+from trustescalate.errors import BudgetReached, NoCertificate, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
@@ -46,6 +56,7 @@ from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.progress import Hooks, Progress
 
+WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
 
 
@@ -56,6 +67,7 @@ async def run_items(
     *,
     items: Path | None = None,
     resume: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
     command: Sequence[str],
 ) -> tuple[Run, Dataset]:
     """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
@@ -67,21 +79,64 @@ async def run_items(
         folder = None if resume is None else find_run(config.folder, resume)
         if folder is not None:
             attempt.run = folder.header.id
+        thresholds = _thresholds_of(config, folder, thresholds)
         data = load_dataset(config)
-        certificate = folder.header.certificate if folder else read_certificate(config.folder)
-        must_be_asked_for(config, data, certificate)
-        async with open_certified(config, hooks, data, certificate, asking) as panel:
-            cascade = trusted(config, data, certificate, panel.judges)
+
+        def begun(config: Config, certificate: Certificate) -> RunFolder:
+            nonlocal folder
             if folder is None:
-                folder = _new_run(config, hooks, data, certificate, items, command, attempt.number)
+                folder = _new_run(
+                    config, hooks, data, certificate, items, command, attempt.number, thresholds
+                )
                 attempt.run = folder.header.id
-            await _judge(folder, data, panel, cascade, hooks)
+            return folder
+
+        if thresholds is None:
+            certificate = folder.header.certificate if folder else _certificate(config)
+            must_be_asked_for(config, data, certificate)
+            async with open_certified(config, hooks, data, certificate, asking) as panel:
+                cascade = trusted(config, data, certificate, panel.judges)
+                await _judge(config, begun(config, certificate), data, panel, cascade, hooks)
+        else:
+            without = prepare(config, hooks, data, None if folder is None else folder.header)
+            async with open_uncertified(without, hooks, data, asking) as panel:
+                none = folder.header.certificate if folder else bind(without, data, panel.judges, hooks.now())
+                cascade = cascade_without(without, data, none, panel.judges, thresholds)
+                await _judge(config, begun(without.config, none), data, panel, cascade, hooks)
+        assert folder is not None
         run = with_labels(folder, data)
+        for served in compare_served(run.header.certificate, run.judgments):
+            if served.changed:
+                hooks.notice(served.sentence)
         if failed := to_ask_again(run):
-            hooks.notice(
-                f"{len(failed):,} items went to people with failed votes; resume this run to ask them again"
-            )
+            what = "have" if run.uncertified else "went to people with"
+            hooks.notice(f"{len(failed):,} items {what} failed votes; resume this run to ask them again")
         return run, data
+
+
+def _certificate(config: Config) -> Certificate:
+    """The certificate in place. Raises NoCertificate, with what can be had without one."""
+    try:
+        return read_certificate(config.folder)
+    except NoCertificate as error:
+        error.hint = f"{error.hint}; {WITHOUT}"
+        raise
+
+
+def _thresholds_of(
+    config: Config, folder: RunFolder | None, given: Mapping[str, float] | None
+) -> Mapping[str, float] | None:
+    """The thresholds of an uncertified run, which a resumed one keeps; None for a certified run."""
+    if folder is None:
+        if given is not None:
+            must_name_judges(config, given)
+        return given
+    recorded = folder.header.uncertified
+    if given is not None and recorded is None:
+        raise UsageError(f"run {folder.header.id} is certified", "leave out --uncertified")
+    if given and given != recorded:
+        raise UsageError("a resumed run keeps its thresholds", "leave out --threshold, or start a new run")
+    return recorded
 
 
 def begin_attempt(
@@ -94,10 +149,10 @@ def begin_attempt(
 
 
 async def _judge(
-    folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
+    config: Config, folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
 ) -> None:
     """Decide all items of a run that are not decided, and record how it ended."""
-    with folder.writer() as writer:
+    with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
         tally = _Tally(hooks.progress, panel.budget, run)
 
@@ -146,10 +201,14 @@ def open_certified(
 def must_be_asked_for(config: Config, data: Dataset, certificate: Certificate) -> None:
     """Raise CertificateMismatch or NoCertificate unless the certificate fits [guarantee] and its evidence."""
     guarantee = config.guarantee
-    if guarantee.claim == "expected":
-        must_expect(certificate, guarantee.alpha)
-    else:
-        must_certify(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
+    try:
+        if guarantee.claim == "expected":
+            must_expect(certificate, guarantee.alpha)
+        else:
+            must_certify(certificate, guarantee.claim, guarantee.alpha, guarantee.delta)
+    except NoCertificate as error:
+        error.hint = "; ".join(filter(None, (error.hint, WITHOUT)))
+        raise
     must_certify_groups(certificate, config.groups.by, config.groups.alpha)
     must_rest_on_evidence(config, data, certificate)
 
@@ -169,8 +228,14 @@ def trusted(
     return recorded_cascade(cascade, certificate.batch, config.folder / CERTIFICATE_VOTES)
 
 
-def _to_judge(config: Config, data: Dataset, certificate: Certificate, path: Path | None) -> tuple[Item, ...]:
-    items = would_judge(config, data, certificate, path)
+def _to_judge(
+    config: Config,
+    data: Dataset,
+    certificate: Certificate,
+    path: Path | None,
+    made_of: Collection[str] | None = None,
+) -> tuple[Item, ...]:
+    items = would_judge(config, data, certificate, path, made_of)
     if not items:
         raise UsageError(
             "every item in [data] is labelled: there is nothing to judge", "name a file: --items"
@@ -186,8 +251,8 @@ def _new_run(
     path: Path | None,
     command: Sequence[str],
     number: int,
+    thresholds: Mapping[str, float] | None,
 ) -> RunFolder:
-    items = _to_judge(config, data, certificate, path)
     header = RunHeader(
         schema=SCHEMA,
         id="",
@@ -196,13 +261,17 @@ def _new_run(
         command=shlex.join(command),
         config=config.model_dump(mode="json"),
         certificate=certificate,
-        items_digest=items_digest(items),
-        items=len(items),
+        items_digest="",
+        items=0,
         versions=_versions(),
         number=number,
         items_file=None if path is None else os.path.relpath(path, config.folder),
         basis=basis_of(config, data, certificate),
+        uncertified=thresholds,
     )
+    made_of = None if thresholds is None else used_items(header)
+    items = _to_judge(config, data, certificate, path, made_of)
+    header = replace(header, items_digest=items_digest(items), items=len(items))
     return RunFolder.create(config.folder, header, items)
 
 
@@ -223,6 +292,7 @@ class _Tally:
         self._progress = progress
         self._budget = budget
         self._total = len(run.items)
+        self._uncertified = run.uncertified
         self._escalated = 0
         self._abstained = 0
         self._known: set[str] = set()
@@ -242,6 +312,6 @@ class _Tally:
         """Count a decision."""
         self._known.add(decision.item_id)
         self._escalated += len(decision.trail) > 1
-        self._abstained += decision.label is None
+        self._abstained += decision.label is None and not self._uncertified
         done, spent, calls = len(self._known), self._budget.spent, self._budget.calls
         self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))

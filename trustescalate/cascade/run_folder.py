@@ -7,7 +7,7 @@ are derived again from the votes (`verification`), and the rows of a complete ru
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Literal, Self
 
 from trustescalate.calibration.files import must_follow
+from trustescalate.calibration.served_models import must_be_served, pinned_judges
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
 from trustescalate.cascade.verification import Unfollowed, check_rows, difference
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.records import Certificate, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records import Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
 from trustescalate.records.bounded import read_whole
 from trustescalate.records.failures import may_be_answered
@@ -115,7 +116,7 @@ class RunFolder:
         """Read the run, with rows in the order of its items.
 
         Raises DataError for items, votes or a status that were changed, and for every decision that does not
-        follow from the votes.
+        follow from the votes, CertificateMismatch for a reply of another model where that is pinned.
         """
         rows, problems = read_rows(self.path / ITEMS, Item)
         if problems:
@@ -125,12 +126,13 @@ class RunFolder:
             raise DataError([f"{self.path / ITEMS}: was changed after the run"], "start a new run")
         decisions, _ = read_appended(self.path / DECISIONS, Decision)
         judgments, _ = read_appended(self.path / JUDGMENTS, Judgment)
-        used, unfollowed = check_rows(self.header.certificate, items, judgments, decisions)
+        header = self.header
+        used, unfollowed = check_rows(header.certificate, items, judgments, decisions, header.uncertified)
         if unfollowed:
             raise DataError([self._sentence(each) for each in unfollowed], EDITED)
+        must_be_served(self.header.certificate, used, pinned_judges(self.header.config))
         by_item = {decision.item_id: decision for decision in decisions}
         decided = tuple(by_item[item.id] for item in items if item.id in by_item)
-        header = self.header
         if header.status == "complete" and len(decided) < len(items):
             header = replace(header, status="stopped", rows="")  # rows were lost, and can be made again
         elif header.status == "complete" and header.rows != self._rows_digest():
@@ -145,16 +147,20 @@ class RunFolder:
         lines = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
         return f"{path}:{lines[problem.place]}: {problem.what}"
 
-    def writer(self) -> "RunWriter":
-        """Append to this run; one process at a time."""
-        return RunWriter(self)
+    def writer(self, pinned: Collection[str] = ()) -> "RunWriter":
+        """Append to this run; one process at a time. `pinned` judges keep their served models."""
+        return RunWriter(self, pinned)
 
 
 class RunWriter:
-    """Appends whole rows, judgments before their decision; holds the lock of the folder."""
+    """Appends whole rows, judgments before their decision; holds the lock of the folder.
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    Raises CertificateMismatch, and writes nothing, for a judgment of a `pinned` judge by another served model
+    than at calibration.
+    """
+
+    def __init__(self, folder: RunFolder, pinned: Collection[str] = ()) -> None:
+        self._folder, self._pinned = folder, pinned
         self._files: dict[str, int] = {}
         self._lock = os.open(folder.path / ITEMS, os.O_RDWR)
         if not lock(self._lock):
@@ -171,6 +177,7 @@ class RunWriter:
         Judgments that no decision rests on are removed, and so are decisions that failed votes left to
         people, so that these votes are asked again.
         """
+        self._must_be_served(run.judgments)
         again = to_ask_again(run)
         together = run.header.certificate.status == "expected"
         judgments = tuple(
@@ -195,12 +202,17 @@ class RunWriter:
 
     def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Write one item."""
+        self._must_be_served(judgments)
         append(self._files[JUDGMENTS], b"".join(encode(judgment) + b"\n" for judgment in judgments))
         append(self._files[DECISIONS], encode(decision) + b"\n")
 
     def record_judgment(self, judgment: Judgment) -> None:
         """Write a judgment on an item that is decided later."""
+        self._must_be_served([judgment])
         append(self._files[JUDGMENTS], encode(judgment) + b"\n")
+
+    def _must_be_served(self, judgments: Sequence[Judgment]) -> None:
+        must_be_served(self._folder.header.certificate, judgments, self._pinned)
 
     def record_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write the decisions on items with recorded judgments."""
@@ -231,6 +243,7 @@ def to_ask_again(run: Run) -> frozenset[str]:
         row.item_id
         for row in run.decisions
         if row.label is None
+        and not (row.trail and row.trail[-1].accepted)
         and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
     )
 
@@ -261,7 +274,13 @@ def _unusable(header: RunHeader) -> str:
         decode(encode(header.config), _RecordedConfig)
     except ValueError as error:
         return f"config: {error}"
-    return ""
+    thresholds, names = header.uncertified, [seal.judge for seal in header.certificate.judges]
+    if thresholds is None:
+        return ""
+    if header.certificate.status != "none" or header.certificate.batch is not None:
+        return "uncertified: a certificate that releases verdicts is not for an uncertified run"
+    wrong = [name for name, value in thresholds.items() if name not in names or not 0 <= value <= 1]
+    return f"uncertified: {wrong[0]!r} is no judge with a threshold in [0, 1]" if wrong else ""
 
 
 def _count_lines(path: Path) -> int:
@@ -374,7 +393,7 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     ]
     if problems:
         raise DataError(problems, EDITED)
-    used = used_items(run.header.certificate)
+    used = used_items(run.header)
     texts = {item.id: (item.asked, item.responses) for item in run.items if item.id not in used}
     known = {item.id for item in data.items if texts.get(item.id) == (item.asked, item.responses)}
     return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
@@ -390,8 +409,14 @@ def items_digest(items: Sequence[Item]) -> str:
     return digest([to_python(item) for item in items])
 
 
-def used_items(certificate: Certificate) -> frozenset[str]:
-    """Return the items of a certificate: all with a role except holdout."""
-    return frozenset(
-        item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids
-    )
+def used_items(header: RunHeader) -> frozenset[str]:
+    """Return the items whose labels made a run: all with a role in its certificate except holdout.
+
+    In an uncertified run those that made its judges: few-shot examples, and rows that one is fitted on.
+    """
+    roles = header.certificate.roles
+    if header.uncertified is None:
+        return frozenset(item_id for role, ids in roles.items() if role != "holdout" for item_id in ids)
+    fit_on = {table.get("fit_on") for table in header.config.get("judges", ())}
+    made_of = ("exemplars", "dev") if "labels" in fit_on else ("exemplars",)
+    return frozenset(item_id for role in made_of for item_id in roles[role])

@@ -32,6 +32,7 @@ from trustescalate.records import (
 )
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import Policy, certified_groups, policy_of
+from trustescalate.records.run import UNCERTIFIED
 from trustescalate.records.votes import Enough, all_votes
 from trustescalate.stats.confidence import Bounds
 from trustescalate.stats.pooling import MARGIN, Stack, pooled_bounds, stacked_scores
@@ -68,7 +69,8 @@ class Cascade:
     """The tiers, cheapest first, and the scorer of their votes. A `stack` pools each tier with all before it.
 
     With `group_by`, a field of the items, items go through the cascade of their value in `groups`, None if
-    nothing is certified for it; the thresholds of `tiers` are None.
+    nothing is certified for it; the thresholds of `tiers` are None. An `uncertified` one also asks the judges
+    that have no threshold, with their full ensembles, and releases nothing.
     """
 
     tiers: tuple[Tier, ...]
@@ -76,6 +78,7 @@ class Cascade:
     stack: Stack | None = None
     group_by: str | None = None
     groups: "Mapping[str, Cascade | None]" = field(default_factory=dict)
+    uncertified: bool = False
 
 
 def cascade_of(
@@ -97,6 +100,12 @@ def certified_cascade(certificate: Certificate, judges: Sequence[Judge], scorer:
     }
     whole = cascade_of(policy_of(certificate), judges, scorer, stack)
     return replace(whole, group_by=certificate.group_by, groups=groups)
+
+
+def uncertified_cascade(thresholds: Mapping[str, float], judges: Sequence[Judge], scorer: Scorer) -> Cascade:
+    """Build the cascade of thresholds that the user named; a judge without one is asked and never accepts."""
+    tiers = tuple(Tier(judge, thresholds.get(judge.name)) for judge in judges)
+    return Cascade(tiers, scorer, uncertified=True)
 
 
 def trusted_cascade(
@@ -243,7 +252,8 @@ class Deciding:
         self._item = item
         self._cascade, self._why_none = _cascade_for(item, cascade)
         self._trail: list[Step] = []
-        self._left = [] if self._why_none else [t for t in self._cascade.tiers if t.threshold is not None]
+        asked = (t for t in self._cascade.tiers if cascade.uncertified or t.threshold is not None)
+        self._left = [] if self._why_none else list(asked)
 
     def asks(self) -> Asked | None:
         """The next judge; None once the item is decided."""
@@ -261,6 +271,8 @@ class Deciding:
     def decision(self) -> Decision:
         """The decision on the item, once nobody is left to be asked."""
         trail = tuple(self._trail)
+        if self._cascade.uncertified:
+            return Decision(self._item.id, None, None, None, UNCERTIFIED, trail)
         if trail and trail[-1].accepted:
             last = trail[-1]
             return Decision(self._item.id, last.label, last.judge, last.score, "accepted", trail)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from trustescalate.calibration.expectation import LABELLED, SHARED, decide_run
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import BY_PEOPLE, TORN
-from trustescalate.cascade.runner import Deciding, certified_cascade
+from trustescalate.cascade.runner import Deciding, certified_cascade, uncertified_cascade
 from trustescalate.judges.base import are_probabilities
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Vote
 from trustescalate.records.votes import Enough
@@ -42,10 +42,12 @@ def check_rows(
     items: Sequence[Item],
     judgments: Sequence[Judgment],
     decisions: Sequence[Decision],
+    thresholds: Mapping[str, float] | None = None,
 ) -> Checked:
     """Compare all rows of a run with what follows from its votes; rows are in the order of their files.
 
-    Judgments of undecided items are left out: those of a run that was killed.
+    Judgments of undecided items are left out: those of a run that was killed. `thresholds` are those of an
+    uncertified run, whose certificate decides nothing.
     """
     known = {item.id for item in items}
     rows, problems = _judged(certificate, known, judgments)
@@ -59,9 +61,13 @@ def check_rows(
             decided[decision.item_id] = place
     if problems:
         return Checked((), problems)
-    derive = _derive_together if certificate.status == "expected" else _derive_each
+    by_item = {row.item_id: row for row in decisions}
+    if certificate.status == "expected":
+        each = _derive_together(certificate, items, rows, by_item)
+    else:
+        each = _derive_each(certificate, items, rows, by_item, thresholds)
     used: list[Judgment] = []
-    for derived in derive(certificate, items, rows, {d.item_id: d for d in decisions}):
+    for derived in each:
         used += derived.judgments
         if derived.problem:
             what = f"item {derived.item_id!r}: {derived.problem}"
@@ -133,11 +139,19 @@ class _Named:
 
 
 def _derive_each(
-    certificate: Certificate, items: Sequence[Item], rows: Rows, decisions: Mapping[str, Decision]
+    certificate: Certificate,
+    items: Sequence[Item],
+    rows: Rows,
+    decisions: Mapping[str, Decision],
+    thresholds: Mapping[str, float] | None,
 ) -> Iterator[_Derived]:
     """Derive each decision from the votes on its own item."""
     judges = [_Named(seal.judge, seal.fingerprint, seal.channel) for seal in certificate.judges]
-    cascade = certified_cascade(certificate, judges, Scorer.of(certificate))
+    scorer = Scorer.of(certificate)
+    if thresholds is None:
+        cascade = certified_cascade(certificate, judges, scorer)
+    else:
+        cascade = uncertified_cascade(thresholds, judges, scorer)
     released = certificate.batch is not None and certificate.batch.release_human_labels
     by_people = set(certificate.roles["certify"]) if released else set()
     nothing: Mapping[str, Judgment] = {}

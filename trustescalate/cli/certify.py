@@ -1,12 +1,12 @@
 """Panel Certify: `plan`, `tune` and `calibrate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trustescalate.cli.app import app, command
-from trustescalate.cli.console import print_json, print_report, progress, say, show
+from trustescalate.cli.console import clean, print_json, print_report, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
     AsJson,
@@ -26,6 +26,26 @@ from trustescalate.cli.options import (
     share,
     wait,
 )
+
+if TYPE_CHECKING:
+    from trustescalate.project import Project
+    from trustescalate.records import Certificate
+
+
+def _print_attainable(
+    project: "Project", certificate: "Certificate", config: Path, overrides: list[str] | None
+) -> None:
+    """Print what the rows of a "no certificate" could have had, and the next commands."""
+    from trustescalate.calibration.attainable import attainable
+    from trustescalate.data.dataset import load_dataset
+    from trustescalate.report.attainable import attainable_lines
+
+    def complete(name: str, *rest: str) -> list[str]:
+        return command_line(name, config, overrides, *rest)
+
+    seen = attainable(project.config, load_dataset(project.config), certificate)
+    for text in [] if seen is None else attainable_lines(seen, certificate, complete):
+        typer.echo(clean(text))
 
 
 @command(app, "plan", "plan --alpha 0.15 --disagreement 0.08 --coverage 0.7")
@@ -131,5 +151,7 @@ def calibrate(
             for text in failed_votes_lines(judge.judge, judge.votes, judge.failures, judge.samples):
                 typer.echo(text)
         say(f"written: {project.config.folder / 'certificate.json'}")
+        if certificate.status == "none":
+            _print_attainable(project, certificate, config, overrides)
     if certificate.status == "none":
         raise typer.Exit(EXIT_NOT_MEASURABLE)

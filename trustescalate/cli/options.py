@@ -70,6 +70,21 @@ def share(value: float | None) -> float | None:
     return value
 
 
+def thresholds(values: list[str] | None) -> list[str] | None:
+    """Refuse a value that is not JUDGE=SCORE with a score in [0, 1]."""
+    named = [text.rpartition("=")[0] for text in values or ()]
+    for name, text in zip(named, values or (), strict=True):
+        try:
+            score = float(text.rpartition("=")[2])
+        except ValueError:
+            score = -1.0
+        if not name or not 0 <= score <= 1:
+            raise typer.BadParameter(f"{text} is not JUDGE=SCORE with a score between 0 and 1")
+        if named.count(name) > 1:
+            raise typer.BadParameter(f"{name} has two thresholds")
+    return values
+
+
 BudgetUsd = Annotated[
     float | None, typer.Option(callback=above_zero, help="Stop before spending more than this, in USD.")
 ]

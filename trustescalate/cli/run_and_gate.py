@@ -28,6 +28,7 @@ from trustescalate.cli.options import (
     levels,
     open_project,
     resumable,
+    thresholds,
     wait,
 )
 from trustescalate.errors import UsageError
@@ -75,6 +76,18 @@ def run(
     ] = False,
     batch: Batch = False,
     finish_live: FinishLive = False,
+    uncertified: Annotated[
+        bool,
+        typer.Option("--uncertified", help="Use no certificate: judge all items and release nothing."),
+    ] = False,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JUDGE=SCORE",
+            callback=thresholds,
+            help="With --uncertified: this judge ends an item from this score on; may be repeated.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -84,11 +97,16 @@ def run(
 
     if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
+    if threshold and not uncertified:
+        raise UsageError("--threshold needs --uncertified", "add --uncertified")
+    named = {name: float(score) for name, _, score in (text.rpartition("=") for text in threshold or ())}
     started = command_line("run", config, overrides)
     with progress() as update:
         try:
             flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
-            started += [*flags, *([] if items is None else ["--items", str(items)])]
+            without = ["--uncertified"] if uncertified else []
+            without += [word for text in threshold or () for word in ("--threshold", text)]
+            started += [*flags, *without, *([] if items is None else ["--items", str(items)])]
             project = open_project(config, overrides, update)
         except UsageError as error:
             if not dry_run:
@@ -98,7 +116,8 @@ def run(
         if dry_run:
             from trustescalate.analysis.dry_run import estimate_run
 
-            show(wait(estimate_run(project.config, items, limits, batch=batch)), json=json)
+            given = named if uncertified else None
+            show(wait(estimate_run(project.config, items, limits, batch=batch, thresholds=given)), json=json)
             return
         known = project.run_ids()
 
@@ -121,6 +140,8 @@ def run(
                     use_cache=not no_cache,
                     batch=batch,
                     finish_live=finish_live,
+                    uncertified=uncertified,
+                    thresholds=named,
                     command=started,
                 )
             )
@@ -131,6 +152,11 @@ def run(
     print_report(report)
     say(f"written: {project.run_path(result.header.id)}")
     following = [f"`{shlex.join(command_line(name, config, overrides))}`" for name in ("report", "gate")]
+    if result.uncertified:
+        labelled = {note.item_id for note in result.annotations}
+        queued = command_line("label queue", config, overrides, result.header.id)
+        open_ = any(item.id not in labelled for item in result.items)
+        following[1:] = [f"`{shlex.join(queued)}`"] if open_ else []
     say(f"next: {', '.join(following)}")
 
 
@@ -163,18 +189,30 @@ def report(
 
 @command(app, "gate", "gate --json")
 def gate(
-    run_id: RunId = None, config: ConfigPath = CONFIG, overrides: Overrides = None, json: AsJson = False
+    run_id: RunId = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with this run, by id or folder; default: [gate] baseline."),
+    ] = None,
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    json: AsJson = False,
 ) -> None:
     """Test a run against [gate]. Exit 0: passed, 1: measured breach, 3: not measurable. No model calls."""
     from trustescalate.records.jsonl import to_python
 
-    verdict, path = open_project(config, overrides).gate(run_id)
+    verdict, path = open_project(config, overrides).gate(run_id, baseline=baseline)
     if json:
         print_json(to_python(verdict))
     else:
         for item in verdict.checks:
+            if item.required == "stated":
+                typer.echo(f"{line(item.name)}: {line(item.observed)}")
+                continue
             required = f"{line(item.observed)} (required: {line(item.required)})"
             typer.echo(f"{item.status:<10} {line(item.name)}: {required}")
+            if item.status != "pass":
+                typer.echo(f"{'':<10} {line(item.message)}")
         typer.echo(f"gate: {verdict.status}")
         say(f"written: {path}")
     raise typer.Exit(verdict.exit_code)

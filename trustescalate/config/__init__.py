@@ -5,9 +5,12 @@ from trustescalate.config.changes import changes
 from trustescalate.config.file import Config, json_schema, load_config, parse_config, verdict_keys
 from trustescalate.config.guarantee import FITTED_PATHS, GuaranteeTable
 from trustescalate.config.judges import (
+    ENDPOINTS,
     AskedTable,
     CallableJudge,
     ClassicalJudge,
+    DecisionsJudge,
+    EndpointTable,
     JudgeTable,
     MockJudge,
     ModelTable,
@@ -23,12 +26,15 @@ from trustescalate.config.tables import BudgetTable, GateTable, LeaderboardTable
 from trustescalate.config.trust import must_hold_no_link_out, must_stay_inside, needs_trust
 
 __all__ = [
+    "ENDPOINTS",
     "FITTED_PATHS",
     "AskedTable",
     "BudgetTable",
     "CallableJudge",
     "ClassicalJudge",
     "Config",
+    "DecisionsJudge",
+    "EndpointTable",
     "GateTable",
     "GuaranteeTable",
     "JudgeTable",

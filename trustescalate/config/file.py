@@ -158,6 +158,20 @@ class Config(Table):
             raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
         return self
 
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        gate, task = self.gate, self.task
+        keys = [key for key in ("min_rate", "max_drop", "min_gain") if getattr(gate, key) is not None]
+        if keys and task.kind is TaskKind.CHOICE:
+            raise ValueError(f'[gate]: labels of kind = "choice" have no mean for {keys[0]}')
+        low, high = task.scale if task.kind is TaskKind.RATING else (0, 1)
+        if gate.min_rate is not None and not low <= gate.min_rate <= high:
+            raise ValueError(f"[gate]: min_rate must lie between {low} and {high}, like the labels")
+        for key in keys[gate.min_rate is not None :]:
+            if getattr(gate, key) > high - low:
+                raise ValueError(f"[gate]: {key} must be at most {high - low}, the length of the scale")
+        return self
+
     @property
     def asks_dev(self) -> bool:
         """Whether judges vote on dev rows: the path is fitted on them."""
@@ -248,6 +262,8 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
+    if "guarantee" in kept:
+        kept["guarantee"] = _without(kept["guarantee"], GuaranteeTable)
     kept["judges"] = [
         _without(_at_address(judge), JUDGE_TABLES.get(judge["backend"], PluginJudge))
         for judge in recorded["judges"]

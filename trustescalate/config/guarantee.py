@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from trustescalate.config.base import Level, Table
+from trustescalate.config.base import NO_VERDICT, Level, Table
 from trustescalate.records import Against
 
 PathName = Literal["hedged", "common", "pooled", "last_judge", "pareto", "stacked", "tierwise"]
@@ -87,6 +87,11 @@ class GuaranteeTable(Table):
     weight_bound: float | None = Field(None, gt=0, description="an upper bound on every weight")
     weight_source: Literal["known", "estimated"] | None = Field(
         None, description='"estimated" makes the guarantee approximate, as the certificate then states'
+    )
+    pin_served_model: Annotated[bool, NO_VERDICT] = Field(
+        False,
+        description="true: a reply of another served model, or system fingerprint, than at calibration stops "
+        "the run",
     )
     release_human_labels: bool = Field(
         False, description='claim = "batch": release the labelled rows with their human labels'

@@ -99,16 +99,21 @@ class _Reached(Table):
         return url
 
 
-class OpenAIJudge(_Reached, _ModelJudge):
-    """A model behind any OpenAI-compatible endpoint."""
+class _Paced(_Reached):
+    """Connection to an endpoint with rate limits of its own."""
 
-    backend: Literal["openai"]
     requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
         None, gt=0, description="rate limit in requests"
     )
     tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
         None, gt=0, description="rate limit in tokens, input and output"
     )
+
+
+class OpenAIJudge(_Paced, _ModelJudge):
+    """A model behind any OpenAI-compatible endpoint."""
+
+    backend: Literal["openai"]
     batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="price of the Batch API as a share of the regular price"
     )
@@ -226,6 +231,22 @@ class ScoreJudge(_Reached, _Judge):
     )
 
 
+class DecisionsJudge(_Paced, _Judge):
+    """A decision model behind an endpoint: a probability for each answer in one call, no text."""
+
+    backend: Literal["decisions"]
+    api: Literal["decisions", "systemone"] = Field(
+        "decisions",
+        description="API dialect: decisions: OpenAI's Decisions API; systemone: the System One API",
+    )
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if self.api == "systemone" and self.base_url is None:
+            raise ValueError('api = "systemone" has no default address: set base_url, without /systemone')
+        return self
+
+
 class PluginJudge(_ModelJudge):
     """A backend from another package (entry point group `trustescalate.backends`)."""
 
@@ -254,7 +275,11 @@ def _backend_of(value: Any) -> str:
 
 ModelTable = OpenAIJudge | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
-AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge
+EndpointTable = OpenAIJudge | ScoreJudge | DecisionsJudge
+"""Tables of models behind an endpoint."""
+AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge | DecisionsJudge
+ENDPOINTS = ("openai", "score", "decisions")
+"""The backends of endpoints, whose calls cost something."""
 JUDGE_TABLES: Mapping[str, type[_Judge]] = {
     "openai": OpenAIJudge,
     "local": LocalJudge,
@@ -265,6 +290,7 @@ JUDGE_TABLES: Mapping[str, type[_Judge]] = {
     "classical": ClassicalJudge,
     "callable": CallableJudge,
     "score": ScoreJudge,
+    "decisions": DecisionsJudge,
     "plugin": PluginJudge,
 }
 BUILT_IN = tuple(JUDGE_TABLES)[:-1]
@@ -278,6 +304,7 @@ JudgeTable = Annotated[
     | Annotated[ClassicalJudge, Tag("classical")]
     | Annotated[CallableJudge, Tag("callable")]
     | Annotated[ScoreJudge, Tag("score")]
+    | Annotated[DecisionsJudge, Tag("decisions")]
     | Annotated[PluginJudge, Tag("plugin")],
     Discriminator(_backend_of),
 ]

@@ -35,6 +35,7 @@ KNOWN_HOSTS: Mapping[str, tuple[str, ...]] = {
     "api.cerebras.ai": ("CEREBRAS_API_KEY",),
     "openrouter.ai": ("OPENROUTER_API_KEY",),
     "router.huggingface.co": ("HF_TOKEN",),
+    "api.typesafe.ai": ("TYPESAFE_API_KEY",),
 }
 """Default hosts of providers, over https, with the variables that usually hold their keys."""
 

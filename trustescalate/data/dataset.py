@@ -64,7 +64,8 @@ def load_dataset(config: Config) -> Dataset:
     items, problems = _read(items_path, Item)
     problems += _item_problems(items_path, items, task)
     notes: list[Row[Annotation]] = []
-    if "annotations" in config.data.model_fields_set or notes_path.exists():
+    usual = type(config.data).model_fields["annotations"].default  # need not be there: nobody labelled yet
+    if config.data.annotations != usual or notes_path.exists():
         notes, unread = read_rows(notes_path, Annotation)
         problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
     grouped = with_clusters([row.record for row in items], config.data.cluster)

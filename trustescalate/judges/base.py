@@ -103,6 +103,11 @@ def forget(ask: Ask, request: Request) -> None:
         drop(request)
 
 
+def names_of(replies: Iterable[Reply]) -> tuple[str, ...]:
+    """The models that answered, each once (`Judgment.served`)."""
+    return tuple(dict.fromkeys(reply.served for reply in replies if reply.served))
+
+
 def are_probabilities(values: Collection[float]) -> bool:
     """Whether these are probabilities of labels: not negative, with a sum in (0, 1] up to rounding."""
     return 0 < sum(values) <= 1 + MASS_SLACK and min(values) >= 0
@@ -202,15 +207,17 @@ class EnsembleJudge:
         """Vote on an item; never raises for the content of a reply."""
         left = [(member, order) for member in range(len(self._prefixes)) for order in self._orders]
         votes: list[Vote] = []
+        replies: list[Reply] = []
         while left:
             lacking = sum(member == left[0][0] for member, _ in left)
             wave = next_wave(votes, lacking, self._draws, self._planned, enough)
             if not wave:
                 break
             now, left = left[:wave], left[wave:]
-            asked = await all_done(self._votes(item, member, order) for member, order in now)
-            votes += [vote for each in asked for vote in each]
-        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned)
+            for asked in await all_done(self._votes(item, member, order) for member, order in now):
+                votes += [vote for _, vote in asked]
+                replies += [reply for reply, _ in asked]
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), self._planned, names_of(replies))
 
     def requests(self, item: Item) -> Iterator[tuple[int, Order, Request]]:
         """Yield every request of the full ensemble for an item, with its prompt and order; makes no calls.
@@ -268,14 +275,14 @@ class EnsembleJudge:
     def _draws(self) -> int:
         return self._samples if self.channel == "samples" else 1
 
-    async def _votes(self, item: Item, member: int, order: Order) -> list[Vote]:
+    async def _votes(self, item: Item, member: int, order: Order) -> list[tuple[Reply, Vote]]:
         asked = self._conversation(item, member, order)
         reply = await self._ask_first(asked)
         if reply is not None:
-            return [self._vote(reply, member, order, asked, 0)]
+            return [(reply, self._vote(reply, member, order, asked, 0))]
         draws = (self._ask(self._request(asked, sample)) for sample in range(1, self._samples + 1))
         replies = enumerate(await all_done(draws), 1)
-        return [self._vote(reply, member, order, asked, sample) for sample, reply in replies]
+        return [(reply, self._vote(reply, member, order, asked, sample)) for sample, reply in replies]
 
     def _conversation(self, item: Item, member: int, order: str) -> Conversation:
         before = self._prefixes[member]

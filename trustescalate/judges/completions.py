@@ -46,6 +46,8 @@ MOST_SHOWN = 200
 """Bytes shown of an answer without a message."""
 MOST_TOKENS = 10**7
 """A larger count of tokens is no count."""
+LONGEST_NAME = 100
+"""Characters that are kept of the name of a model that answered."""
 LOWEST = -9999.0
 """The log-probability of what is impossible, as OpenAI writes it."""
 ROUNDING = 0.01
@@ -224,9 +226,9 @@ def parse_completion(content: bytes) -> Reply | None:
     A log-probability that is none (NaN, above 0) makes the reply a "bad_reply" that says so; tokens that the
     server does not count are 0 (`counted`).
 
-    >>> parse_completion(b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}')
+    >>> parse_completion(b'{"model": "m", "choices": [{"message": {"content": "A"}}]}')
     Reply(text='A', tokens=None, finish='stop', usage=Usage(calls=1, input_tokens=0, cached_tokens=0, \
-output_tokens=0, batched=0), failure=None)
+output_tokens=0, batched=0), failure=None, served='m')
     >>> parse_completion(b"<html>") is None
     True
     """
@@ -254,7 +256,19 @@ output_tokens=0, batched=0), failure=None)
         finish="length" if ending == "length" else "stop",
         usage=usage,
         failure="refused" if refusal or ending == "refused" else "truncated" if ending == "broken" else None,
+        served=served_by(body),
     )
+
+
+def served_by(body: Any) -> str:
+    """The model that answered, as an answer names it, with its system fingerprint; "" where it names none.
+
+    >>> served_by({"model": "gpt-4o-2024-08-06", "system_fingerprint": "fp_1"}), served_by({"model": None})
+    ('gpt-4o-2024-08-06 fp_1', '')
+    """
+    named = (_get(body, key) for key in ("model", "system_fingerprint"))
+    shown = ("".join(char for char in name if char.isprintable()) for name in named if isinstance(name, str))
+    return " ".join(name.strip()[:LONGEST_NAME] for name in shown if name.strip())
 
 
 def _usage(fields: Any) -> Usage:

@@ -194,7 +194,8 @@ class Endpoint:
         """Make a reply safe to store: as `clean`, and without tokens from the first mention of the key on."""
         tokens = reply.tokens or ()
         written = "".join(token.text for token in tokens)
-        seen = "\0".join([reply.text, written, *(text for token in tokens for text, _ in token.top)])
+        texts = (text for token in tokens for text, _ in token.top)
+        seen = "\0".join([reply.text, reply.served, written, *texts])
         if self.clean(seen) == seen:
             return reply
         before = len(written.partition(self._key)[0])
@@ -204,7 +205,8 @@ class Endpoint:
             for token, end in zip(tokens, ends, strict=True)
             if end <= before
         )
-        return replace(reply, text=self.clean(reply.text), tokens=None if reply.tokens is None else kept)
+        shown = replace(reply, text=self.clean(reply.text), served=self.clean(reply.served))
+        return shown if reply.tokens is None else replace(shown, tokens=kept)
 
     async def _attempt(self, call: Call, read: Read[T], seconds: float) -> tuple[T | None, Answer, float]:
         """Send one request when it may go, and report its outcome to the pace and the lane."""

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from trustescalate.config import Config, JudgeTable, ModelTable, changes, verdict_free_keys
+from trustescalate.config import Config, DecisionsJudge, JudgeTable, ModelTable, changes, verdict_free_keys
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.registry import JUDGING, asking, prompt_file
 from trustescalate.records.jsonl import digest
@@ -53,9 +53,15 @@ def _inputs(
         if value not in (None, {}, ""):
             yield key, _kept(address or value)
     yield "reader", str(JUDGING)
+    ensemble = config.ensemble
+    if isinstance(table, DecisionsJudge):
+        yield "rubric", _mark(config.rubric())
+        yield "criteria", _mark(config.task.criteria)
+        yield "swap", _kept(ensemble.swap)
+        yield "examples", "none"
     if not isinstance(table, ModelTable):
         return
-    how, ensemble = asking(config, table), config.ensemble
+    how = asking(config, table)
     yield "prompt", prompt_file(config, table) or f"{table.mode}, as shipped"
     yield "wording", _mark(how.wording.system, how.wording.user)
     yield "rubric", _mark(how.rubric)

@@ -158,9 +158,27 @@ def either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _blocks(shown: Sequence[tuple[str, str]]) -> str:
+def material_of(task: Task, item: Item, shown: Sequence[Order]) -> tuple[str, list[str]]:
+    """The marked texts of an item in two parts, with one tag: all before the responses; these in each order.
+
+    >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
+    >>> before, (one, other) = material_of(task, Item("q", "2 + 2?", ("4", "5")), ("AB", "BA"))
+    >>> before.split()[0], one.split()[3], other.split()[3]
+    ('[prompt', '4', '5')
+    """
+    tag = _hash(_shown(task, item, False))[:TAG_DIGITS]
+    before: list[tuple[str, str]] = []
+    responses = []
+    for order in shown:
+        texts = _shown(task, item, order == "BA")
+        before = [each for each in texts if not each[0].startswith("response")]
+        responses.append(_blocks(texts[len(before) :], tag))
+    return _blocks(before, tag), responses
+
+
+def _blocks(shown: Sequence[tuple[str, str]], tag: str = "") -> str:
     """The texts between their marks."""
-    tag = _hash(shown)[:TAG_DIGITS]
+    tag = tag or _hash(shown)[:TAG_DIGITS]
     return "\n\n".join(f"[{name} {tag}]\n{text}\n[end {name} {tag}]" for name, text in shown)
 
 
@@ -171,17 +189,22 @@ def _hash(shown: object) -> str:
 def _system(task: Task, asking: Asking) -> str:
     words = symbols(task)
     pairs = zip(words, task.labels, strict=True)
-    criteria = "".join(f"\n{number}. {text}" for number, text in enumerate(asking.criteria, 1))
     fields = {
         "question": task.question,
         "rubric": f"Rubric:\n{asking.rubric}" if asking.rubric else "",
-        "criteria": f"Criteria:{criteria}" if criteria else "",
+        "criteria": numbered(asking.criteria),
         "legend": ""
         if words == task.labels
         else "\n".join(f"{word} means {label}." for word, label in pairs),
         "symbols": either(words),
     }
     return fill(asking.wording.system, fields)
+
+
+def numbered(criteria: Sequence[str]) -> str:
+    """The criteria of a task as a numbered list; "" without any."""
+    listed = "".join(f"\n{number}. {text}" for number, text in enumerate(criteria, 1))
+    return f"Criteria:{listed}" if listed else ""
 
 
 def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ class RecallingJudge:
             judgment = await self._judge.judge(item, enough)
             self._cache.put_judgment(key, judgment)
             return judgment
-        return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned)
+        return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned, kept.served)
 
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
         """Return the votes up to the wave that is enough; None where the judge must be called."""

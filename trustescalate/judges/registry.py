@@ -11,6 +11,7 @@ from typing import Any
 from trustescalate.config import (
     AskedTable,
     Config,
+    EndpointTable,
     ModelTable,
     OpenAIJudge,
     PluginJudge,
@@ -19,6 +20,7 @@ from trustescalate.config import (
 )
 from trustescalate.config import CallableJudge as CallableTable
 from trustescalate.config import ClassicalJudge as ClassicalTable
+from trustescalate.config import DecisionsJudge as DecisionsTable
 from trustescalate.config import ReplayJudge as ReplayTable
 from trustescalate.config import RewardJudge as RewardTable
 from trustescalate.config import ScoreJudge as ScoreTable
@@ -32,19 +34,21 @@ from trustescalate.judges.base import (
     are_counts,
     are_log_probabilities,
 )
+from trustescalate.judges.decisions import DecisionJudge, decision_request
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
-from trustescalate.judges.prompts import Asking, Exemplar, conversation, prefix
+from trustescalate.judges.prompts import Asking, Exemplar, conversation, orders, prefix
 from trustescalate.judges.rate_limits import Lanes
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
-from trustescalate.records import Channel, Item, Reply, Request, TaskKind, Usage
+from trustescalate.records import Channel, Item, Reply, Request, Task, TaskKind, Usage
 from trustescalate.records.jsonl import digest
 
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
+    "decisions": "trustescalate.judges.decision_endpoint:DecisionsBackend",
     "local": "trustescalate.judges.local.backend:LocalBackend",
     "mock": "trustescalate.judges.mock:MockBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
@@ -64,6 +68,8 @@ NOT_AN_ARGUMENT = {
 }
 """Keys of parsing and pricing, which a backend does not take."""
 NO_ROWS = FittingRows()
+ItemTable = CallableTable | RewardTable | ScoreTable | DecisionsTable
+"""Tables of judges that read items, not prompts."""
 Opened = Callable[[AskedTable, Callable[[str], None]], Backend]
 Wrap = Callable[[Ask, str, Tariff], Ask]
 """Puts cache and budget around a backend: (ask, identity of the endpoint, tariff) -> ask."""
@@ -102,7 +108,7 @@ def open_judges(
             backend = opened(table, notice)
         backends.append(backend)
         ask = wrap(condensing(backend.complete), _endpoint(table, backend), _tariff(table))
-        if isinstance(table, CallableTable | RewardTable | ScoreTable):
+        if isinstance(table, ItemTable):
             judges.append(_item_judge(config, table, backend, ask))
             continue
         channel = (channels or {}).get(table.name) if table.channel == "auto" else table.channel
@@ -194,14 +200,22 @@ def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judg
     return UnfittedJudge(table.name, fit) if table.fit_on == "last_judge" else fit(rows.labelled)
 
 
-def _item_judge(
-    config: Config, table: CallableTable | RewardTable | ScoreTable, backend: Backend, ask: Ask
-) -> Judge:
-    """A judge that reads items, not prompts; its fingerprint includes the parser of its answers."""
+def _item_judge(config: Config, table: ItemTable, backend: Backend, ask: Ask) -> Judge:
+    """A judge that reads items, not prompts; its fingerprint includes the parser of its answers.
+
+    That of a decision model includes all that it is shown of the task.
+    """
     task, prices = config.task.task(), tariff(table.price)
     parts = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
+    swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
+    if isinstance(table, DecisionsTable):
+        rubric, criteria = config.rubric(), config.task.criteria
+        shown = decision_request([task], _probe(task), orders(task, swap=swap), rubric, criteria).messages
+        mark = digest(*parts, [message.content for message in shown])
+        return DecisionJudge(
+            table.name, mark, task, ask, swap=swap, rubric=rubric, criteria=criteria, tariff=prices
+        )
     if isinstance(table, CallableTable):
-        swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
         return FunctionJudge(table.name, digest(*parts, swap), task, ask, swap=swap, tariff=prices)
     decision_threshold = getattr(table, "decision_threshold", 0.0)
     mark = digest(*parts, table.scale, decision_threshold if task.kind is TaskKind.BINARY else None)
@@ -227,11 +241,11 @@ def open_backend(
     else:
         module, _, name = BACKENDS[kind].partition(":")
         factory = getattr(import_module(module), name)
-    if kind in ("local", "openai", "score"):
+    if kind == "local" or isinstance(table, EndpointTable):
         arguments["notice"] = notice
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}
-    if kind in ("openai", "score"):
+    if isinstance(table, EndpointTable):
         arguments["lanes"] = lanes
     try:
         built = factory(**arguments)
@@ -251,12 +265,16 @@ def fingerprint(
     """
     task = config.task.task()
     how = asking(config, table)
-    probe = Item("probe", "prompt", ("first", "second")[: task.responses])
-    asked = [conversation(task, prefix(task, shots, how), probe, asking=how) for shots in exemplars]
+    asked = [conversation(task, prefix(task, shots, how), _probe(task), asking=how) for shots in exemplars]
     shown = [[[m.role, m.content] for m in each.messages] for each in asked]
     given = [] if (table.mode, table.max_tokens) == ("direct", None) else [table.mode, table.max_tokens]
     settings = (config.ensemble.swap, config.ensemble.samples, table.channel, *given)
     return digest(reader or JUDGING, _endpoint(table), shown, *settings)
+
+
+def _probe(task: Task) -> Item:
+    """An item that shows the wording of a judge's requests."""
+    return Item("probe", "prompt", ("first", "second")[: task.responses])
 
 
 def tariff(price: Price) -> Tariff:

@@ -29,6 +29,7 @@ class ReplayJudge:
             (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
         )
         self._planned = {judgment.item_id: judgment.planned for judgment in judgments}
+        self._served = {judgment.item_id: judgment.served for judgment in judgments if judgment.served}
         self._most = max(self._planned.values())
         self._waves = {judgment.item_id: _waves(judgment) for judgment in judgments}
         self._orders = max(len(waves[0]) for waves in self._waves.values())
@@ -69,7 +70,8 @@ class ReplayJudge:
         if not left and not enough(votes, planned):
             after = votes[-1].exemplar_set + 1
             votes += [self._missing(after)] * (planned - len(votes))
-        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), planned)
+        served = self._served.get(item.id, ())
+        return Judgment(item.id, self.name, self.fingerprint, tuple(votes), planned, served)
 
     def _completed(self, waves: list[list[Vote]], planned: int) -> list[list[Vote]]:
         """Price the waves. The first has the same length for every item: an estimator may read it alone."""

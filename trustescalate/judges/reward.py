@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from trustescalate.errors import ConfigError
-from trustescalate.judges.base import Ask, Tariff, all_done
+from trustescalate.judges.base import Ask, Tariff, all_done, names_of
 from trustescalate.records import (
     EMPTY_RESPONSE,
     Channel,
@@ -110,7 +110,8 @@ class RewardJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:  # noqa: ARG002
         """Score each response once, for a single vote."""
         replies = await all_done(self._ask(score_request(item, text)) for text in item.responses)
-        return Judgment(item.id, self.name, self.fingerprint, (self._vote(replies),), 1)
+        votes = (self._vote(replies),)
+        return Judgment(item.id, self.name, self.fingerprint, votes, 1, names_of(replies))
 
     def _vote(self, replies: Sequence[Reply]) -> Vote:
         failure = next((reply.failure for reply in replies if reply.failure is not None), None)

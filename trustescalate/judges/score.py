@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from trustescalate.judges.completions import count_of, tokens_of
+from trustescalate.judges.completions import count_of, served_by, tokens_of
 from trustescalate.judges.endpoint import Call, Endpoint
 from trustescalate.judges.refusals import parsed
 from trustescalate.judges.reward import LARGEST
@@ -43,6 +43,7 @@ class ScoreBackend:
         value, answer = await self._endpoint.exchange(call, _read)
         if value is None:
             return self._endpoint.failed(answer)
+        value = self._endpoint.cleaned(value)
         if value.usage.input_tokens:
             return value
         self._endpoint.counts_by_length()
@@ -55,7 +56,7 @@ def _read(content: bytes) -> tuple[Reply, int] | None:
     if value is None:
         return None
     score, tokens = value
-    return Reply(repr(score), None, "stop", Usage(1, tokens)), tokens
+    return Reply(repr(score), None, "stop", Usage(1, tokens), served=served_by(parsed(content))), tokens
 
 
 def query(turns: list[Message]) -> str:

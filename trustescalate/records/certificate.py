@@ -56,13 +56,16 @@ class Pooling:
 class JudgeBinding:
     """The judge that a certificate is bound to: a run with any other one rejects the certificate.
 
-    `inputs` are what the fingerprint was made of, texts as short digests, to name what differs.
+    `inputs` are what the fingerprint was made of, texts as short digests, to name what differs. `served`
+    names the models that answered at calibration (`Judgment.served`), "" among them for answers that name
+    none; empty where no answer names one.
     """
 
     judge: str
     fingerprint: str
     channel: Channel
     inputs: Mapping[str, str] = field(default_factory=dict)
+    served: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class Reply:
     """A model's reply. `tokens` is None when the endpoint gave no log-probabilities.
 
     `failure` is a code of `FAILURES` when there is no usable reply at all (timeout, refused, …); whether
-    the text holds a verdict is decided later, by `judges.reply_parsing.read_verdict`.
+    the text holds a verdict is decided later, by `judges.reply_parsing.read_verdict`. `served` names the
+    model that answered, as the endpoint does, with its system fingerprint; "" where it does not.
     """
 
     text: str
@@ -82,6 +83,7 @@ class Reply:
     finish: Literal["stop", "length"]
     usage: Usage
     failure: str | None = None
+    served: str = ""
 
 
 FAILURES: Mapping[str, str] = {
@@ -142,7 +144,7 @@ class Judgment:
     """A judge's votes on one item, raw: no confidence is stored, so any estimator can be re-run for free.
 
     `planned` is the size of the full ensemble, at most `MOST_VOTES`; fewer votes mean that the rest could not
-    change the decision.
+    change the decision. `served` names the models that answered (`Reply.served`), each once.
     """
 
     item_id: str
@@ -150,6 +152,7 @@ class Judgment:
     fingerprint: str
     votes: tuple[Vote, ...]
     planned: int
+    served: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
     def __post_init__(self) -> None:

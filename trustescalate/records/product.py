@@ -16,8 +16,9 @@ way; nothing."""
 class Limits:
     """A mean over items, or a difference of two, with limits that hold with probability `confidence`.
 
-    `labels` counts the items whose human labels it uses. `reason` is why there is no estimate, or no better
-    basis.
+    With the basis "verdicts", `estimate` is the mean of human labels, released verdicts and predictions, each
+    where the one before is missing. `labels` counts the human labels that are used. `reason` is why there is
+    no estimate, or no better basis.
     """
 
     estimate: float | None
@@ -46,9 +47,7 @@ class ItemsMean:
     @property
     def disjoint(self) -> bool:
         """Whether the limits of both bases have no value in common."""
-        if self.second is None:
-            return False
-        return self.first.high < self.second.low or self.second.high < self.first.low
+        return self.second is not None and _exclude(self.first, self.second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +63,17 @@ class Change:
     same: int
     second: Limits | None = None
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether the limits of both bases have no value in common."""
+        return self.second is not None and _exclude(self.first, self.second)
+
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One product check of [gate]: the key, its value, and the limits that it is held against.
 
-    `needed` estimates how many more `unit` would decide it, where the limits do not; None where no number
+    `needed` estimates how many more `unit` would decide it; 0 where the limits do, None where no number
     would. `about` names a group, and is None for all items.
     """
 
@@ -86,7 +90,8 @@ class Product:
     """What a run says of the product, on the scale of the labels (rates in [0, 1]; ratings as they are).
 
     `means[0]` is over all items. `changes` is empty without a baseline, which `baseline` names. `by` is the
-    field of the groups. All limits of one product hold at once with the confidence that each states.
+    field of the groups. All limits from labels hold at once with the confidence that each states, and so do
+    all from verdicts.
     """
 
     means: tuple[ItemsMean, ...]
@@ -97,3 +102,7 @@ class Product:
     only_baseline: int = 0
     requirements: tuple[Requirement, ...] = ()
     reason: str = ""
+
+
+def _exclude(one: Limits, other: Limits) -> bool:
+    return one.high < other.low or other.high < one.low

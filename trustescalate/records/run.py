@@ -45,11 +45,17 @@ class Decision:
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
+UNCERTIFIED = "uncertified"
+"""The reason of every decision of an uncertified run."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunHeader:
     """run.json. `config` never holds an API key, only the names of their variables.
 
     `id` ends with a digest of all other fields but `status` and `rows`, which change while the run is made.
+    With `uncertified`, the thresholds that the user named by judge, nothing is released: `certificate` then
+    says why nothing is certified, and only its judges and few-shot examples are used.
     """
 
     schema: int
@@ -67,22 +73,32 @@ class RunHeader:
     basis: Mapping[str, str] = field(default_factory=dict)
     """A digest of each file that the configuration points to, and the fingerprint of each judge."""
     rows: str = ""  # of a complete run: a digest of judgments.jsonl and decisions.jsonl
+    uncertified: Mapping[str, float] | None = None  # None: the run is certified
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
 class TierShift:
-    """The scores of the rows that reach a tier: `before` certification rows against `after` items of the run.
+    """Verdicts and scores of the rows that reach a tier: `before` certification rows, `after` items.
 
-    `gap` is the largest difference of the two distribution functions; `raised` is after Holm's correction.
+    `label` is the one that moved most: `share` of the verdicts before and after, and `gap`, the largest
+    difference of the two distribution functions of its probability. `raised` is after Holm's correction.
     """
 
     judge: str
     before: int
     after: int
+    label: Label
+    share: tuple[float, float]
     gap: float
     p_value: float
     raised: bool
+
+
+def least_confident_first(run: "Run") -> list[str]:
+    """The ids of the decided items, those first whose last judge gave no verdict or the lowest score."""
+    last = {row.item_id: row.trail[-1] for row in run.decisions if row.trail}
+    return sorted(last, key=lambda item_id: (last[item_id].label is not None, last[item_id].score))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -105,6 +121,17 @@ class Run:
     standings: Standings | None = None
     independent: tuple[str, ...] = ()
     product: Product | None = None
+
+    @property
+    def uncertified(self) -> bool:
+        """Whether no certificate covers the verdicts of the run, so that it releases none."""
+        return self.header.uncertified is not None
+
+    def verdict(self, decision: Decision) -> Label | None:
+        """The verdict on an item: the released label, in an uncertified run that of the last judge asked."""
+        if not self.uncertified:
+            return decision.label
+        return decision.trail[-1].label if decision.trail else None
 
     def _facts(self) -> Mapping[str, object]:
         released = sum(decision.label is not None for decision in self.decisions)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from trustescalate.calibration.losses import losses
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.data import labels
 from trustescalate.records import Certificate, HumanAgreement, Label, Run
 from trustescalate.records.jsonl import digest
@@ -33,15 +34,20 @@ _HUMAN_AGREEMENT = (
 _ONE_ANNOTATOR = "one annotator per row: human agreement cannot be measured"
 
 
-def agreement_section(certificate: Certificate, run: Run | None) -> Section:
-    """Tabulate every measured or certified agreement with human labels."""
+def agreement_section(certificate: Certificate, run: Run | None) -> Section | None:
+    """Tabulate every measured or certified agreement with human labels.
+
+    None for an uncertified run of judges that were never calibrated: its own section has the agreement.
+    """
+    if not rests_on_tests(certificate):
+        return None
     rows = _certificate_rows(certificate)
     text = [_HUMAN_AGREEMENT if certificate.human_agreement else f"There is {_ONE_ANNOTATOR}."]
     text += [_AFTER_CHOICE] if certificate.status == "certified" else []
-    if run is not None:
+    if run is not None and not run.uncertified:
         rows += this_run.agreement_rows(run)
         text += this_run.agreement_text(run)
-    if run is not None and run.annotations:
+    if run is not None and run.annotations and not run.uncertified:
         figure, limits = judged_agreement(run)
         rows.append(_row("Measured on judged items", figure, interval_figure(limits)))
         text.append(_measured_text(run))

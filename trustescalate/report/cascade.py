@@ -26,19 +26,26 @@ _NOT_ESCALATED = (
     "Every judge judges every item, and its score combines all judges up to it: the verdict and the score of "
     "the last judge, pooled from all judges, decide."
 )
+_NAMED = (
+    "Each item goes to the next judge until a score reaches the threshold that was named for its judge. "
+    "Nothing is released: no test says how often the verdicts are right."
+)
+_EACH = "Every judge judges every item with its full ensemble. Nothing is released."
 
 
 def cascade_section(run: Run) -> Section:
     """Report who decided how many items, with how many votes, at what cost."""
     tables = (_tier_table(run), _savings_table(run), _failure_table(run), _cost_table(run))
     text = _ESCALATED if run.header.certificate.status != "expected" else _NOT_ESCALATED
+    if run.uncertified:
+        text = _NAMED if run.header.uncertified else _EACH
     shown = tuple(table for table in tables if table.rows)
     return Section("cascade", "Cascade: decisions and cost per tier", (text,), tables=shown)
 
 
 def abstentions_section(run: Run) -> Section | None:
-    """Report the reasons for abstentions; None without any."""
-    reasons = Counter(row.reason for row in run.decisions if row.label is None)
+    """Report the reasons for abstentions; None without any, and in an uncertified run, which has none."""
+    reasons = Counter(row.reason for row in run.decisions if row.label is None and not run.uncertified)
     if not reasons:
         return None
     total = sum(reasons.values())
@@ -51,7 +58,8 @@ def abstentions_section(run: Run) -> Section | None:
 
 
 def _tier_table(run: Run) -> Table:
-    titles = ("Judged", "Released", "Share of all items", "Votes", "Planned", "Saved", "Failed", "Cost")
+    ended = "Threshold reached" if run.uncertified else "Released"
+    titles = ("Judged", ended, "Share of all items", "Votes", "Planned", "Saved", "Failed", "Cost")
     rows = tuple(_tier_row(run, judge) for judge in thresholds(run.header.certificate))
     caption = "Tiers, cheapest first; planned votes are those of the full ensemble"
     return Table(caption, (Column("Judge"), *numbers(*titles)), rows)

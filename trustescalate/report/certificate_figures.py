@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from trustescalate.calibration.losses import whom
+from trustescalate.calibration.run_errors import NO_POLICY
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, PolicyTest
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
@@ -11,7 +13,6 @@ from trustescalate.report.sections import Column, numbers
 INTERVAL_DELTA = 0.05
 """The failure probability of an interval printed next to a measured share."""
 INTERVAL = "95 % interval"
-NO_POLICY = "no policy passed its test"
 NEVER = "never accepts"
 CHOSEN = "the policy was chosen on these rows: no interval"
 
@@ -47,7 +48,8 @@ def used_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:
 
 def why_none(certificate: Certificate) -> str:
     """State why there is no chosen policy, and so no figure that rests on one."""
-    return certificate.reason if certificate.claim == "expected" else NO_POLICY
+    tested = certificate.claim != "expected" and rests_on_tests(certificate)
+    return NO_POLICY if tested else certificate.reason
 
 
 def all_tests(certificate: Certificate) -> tuple[PolicyTest, ...]:

@@ -1,36 +1,72 @@
-"""Report the distribution-shift check: each tier's scores in the run against those on the labelled rows."""
+"""Report the distribution-shift check: each tier's verdicts and scores, labelled rows against the run."""
 
-from trustescalate.records import Run
+from trustescalate.records import Run, TierShift
 from trustescalate.report import figures
-from trustescalate.report.figures import count, words
+from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
-SCORE_DRIFT = (
-    "The scores on these items differ from those on the labelled rows by more than chance explains. The "
-    "certificate is about items like the labelled rows; check what changed, and label some of these items."
+SHIFT = (
+    "The verdicts or scores on these items differ from those on the labelled rows by more than chance "
+    "explains. The certificate is about items like the labelled rows; check what changed, and label some of "
+    "these items."
 )
 
 
+def shift_alarms(run: Run) -> Figure:
+    """Count the tiers with an alarm, and say in the note what moved.
+
+    Missing where nothing was compared; a text where no guarantee speaks of other items.
+    """
+    certificate = run.header.certificate
+    if certificate.status == "none" or certificate.batch is not None:
+        return words("not applicable")
+    if not run.shift:
+        return missing("verdicts and scores could not be compared with those on the labelled rows")
+    raised = [tier for tier in run.shift if tier.raised]
+    return Figure(len(raised), f"{len(raised):,} of {len(run.shift):,} tiers", "; ".join(map(_moved, raised)))
+
+
+def _moved(tier: TierShift) -> str:
+    before, after = _shares(tier)
+    return f"{tier.judge}: {before.text} of its verdicts were {tier.label!r}, here {after.text}"
+
+
+def _shares(tier: TierShift) -> tuple[Figure, Figure]:
+    rows = (tier.before, tier.after)
+    before, after = (
+        figures.share(round(part * whole), whole, "no row reached it")
+        for part, whole in zip(tier.share, rows, strict=True)
+    )
+    return before, after
+
+
 def shift_section(run: Run) -> Section | None:
-    """Report whether the scores of the run have drifted; None where nothing was compared."""
+    """Report whether verdicts or scores of the run have shifted; None where nothing was compared."""
     if not run.shift:
         return None
-    drifted = any(tier.raised for tier in run.shift)
-    verdict = SCORE_DRIFT if drifted else "No tier's scores have drifted by more than chance explains."
+    shifted = any(tier.raised for tier in run.shift)
+    verdict = SHIFT if shifted else "No tier's verdicts or scores have shifted by more than chance explains."
     text = (
-        f"{verdict} The check compares each tier's scores, by the first prompt of the ensemble, on the "
-        "labelled rows that reach the tier and on the items that do (Kolmogorov-Smirnov, false alarm in at "
-        "most 1 of 100 runs). It uses no labels. The absence of an alarm proves nothing, since equal scores "
-        "may hide unequal risks; the gate ignores this check.",
+        f"{verdict} The check compares each tier's verdicts and their scores, by the first prompt of the "
+        "ensemble, on the labelled rows that reach the tier and on the items that do: the share of each "
+        "label among the verdicts (Fisher), and the distribution of its probability (Kolmogorov-Smirnov); "
+        "false alarm in at most 1 of 100 runs. It uses no labels. The absence of an alarm proves nothing, "
+        "since equal verdicts may hide unequal risks.",
     )
     rows = tuple(
         Row((
-            *(words(tier.judge), count(tier.before), count(tier.after)),
-            *(figures.decimal(tier.gap, ""), figures.pvalue(tier.p_value)),
-            words("score drift" if tier.raised else "no alarm"),
+            *(words(tier.judge), count(tier.before), count(tier.after), words(tier.label)),
+            *(*_shares(tier), figures.decimal(tier.gap, ""), figures.pvalue(tier.p_value)),
+            words("shifted" if tier.raised else "no alarm"),
         ))
         for tier in run.shift
     )  # fmt: skip
-    titles = numbers("Labelled rows", "Items", "Largest gap", "p")
-    table = Table("Scores per tier", (Column("Judge"), *titles, Column("Result")), rows)
+    columns = (
+        Column("Judge"),
+        *numbers("Labelled rows", "Items"),
+        Column("Label that moved most"),
+        *numbers("Before", "Here", "Largest gap", "p"),
+        Column("Result"),
+    )
+    table = Table("Verdicts and scores per tier", columns, rows)
     return Section("distribution-shift-check", "Distribution-shift check", text, tables=(table,))

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Literal
 
 from trustescalate.calibration.expectation import WEAKER
+from trustescalate.calibration.served_models import compare_served
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Batch, Certificate, Probe, Run
 from trustescalate.records.policies import largest_alpha
-from trustescalate.report import expectation, figures, run_figures, this_run
+from trustescalate.report import expectation, figures, run_figures, this_run, uncertified
 from trustescalate.report.agreement import agreement_section, human_rows, judged_agreement, leave_one_out
 from trustescalate.report.annotators import alternative_annotator_section, annotator_section
 from trustescalate.report.cascade import abstentions_section, cascade_section
@@ -27,14 +29,15 @@ from trustescalate.report.certificate_figures import (
     why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
-from trustescalate.report.distribution_shift import SCORE_DRIFT, shift_section
+from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
-from trustescalate.report.overall import overall_section
+from trustescalate.report.overall import overall_figure, overall_section
+from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
 from trustescalate.report.risk_coverage import risk_section
 from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
@@ -43,13 +46,15 @@ __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
 NO_RUN = "no run yet"
 SIMULATED = "Simulated judges and data: these figures are no statement about any real model."
+NO_EXPECTATION = "No guarantee in expectation"
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
-Status = Literal["certified", "expected", "none", "incomplete"]
+Status = Literal["certified", "expected", "none", "incomplete", "uncertified"]
 _HEADLINES: Mapping[Status, str] = {
     "certified": "Certified",
     "expected": "In expectation only",
     "none": "No certificate",
     "incomplete": "Incomplete run",
+    "uncertified": "Uncertified",
 }
 _UNFINISHED = {
     "running": "was still running",
@@ -74,7 +79,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
     status = _status(certificate, run)
     headline = _HEADLINES[status]
     if status == "none" and certificate.claim == "expected":
-        headline = "No guarantee in expectation"
+        headline = NO_EXPECTATION
     clusters = ""
     if certificate.status != "none" and certificate.batch is None:
         clusters = cluster_banner(certificate, () if run is None else run.items)
@@ -90,9 +95,9 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         if run is None
         else f"Run {run.header.id}, {run.header.created}",
         headline=headline,
-        claim=f"{headline}: {certificate.reason}." if status == "none" else _claim(certificate, run),
+        claim=_claim(certificate, run),
         advice=_advice(certificate),
-        assumptions=() if status == "none" else certificate.assumptions or (REPRESENTATIVE,),
+        assumptions=() if certificate.status == "none" else certificate.assumptions or (REPRESENTATIVE,),
         banners=_banners(certificate, run, clusters),
         clusters=clusters,
         key_figures=_key_figures(certificate, run, measures),
@@ -102,11 +107,14 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
-        tested=tested(certificate),
+        tested="" if status == "uncertified" else tested(certificate),
+        product=None if run is None else run.product,
     )
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:
+    if run is not None and run.uncertified:
+        return "uncertified"
     if certificate.status == "none":
         return "none"
     return certificate.status if run is None or run_figures.is_complete(run) else "incomplete"
@@ -116,6 +124,11 @@ def _status(certificate: Certificate, run: Run | None) -> Status:
 
 
 def _claim(certificate: Certificate, run: Run | None) -> str:
+    if run is not None and run.uncertified:
+        return uncertified.sentence(run)
+    if certificate.status == "none":
+        headline = NO_EXPECTATION if certificate.claim == "expected" else _HEADLINES["none"]
+        return f"{headline}: {certificate.reason}."
     released = "" if run is None else f". {_released(run)}"
     if certificate.status == "expected":
         return f"{expectation.sentence(certificate)}{released}."
@@ -183,6 +196,7 @@ def _advice(certificate: Certificate) -> str:
 
 def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[str, ...]:
     banners = [SIMULATED] if _is_simulated(certificate, run) else []
+    banners += [uncertified.BANNER] if run is not None and run.uncertified else []
     if run is not None and not run_figures.is_complete(run):
         decided, items = len(run.decisions), run.header.items
         banners.append(
@@ -191,8 +205,12 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
         )
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
+    if run is not None:
+        banners += [f"{row.sentence}." for row in compare_served(certificate, run.judgments) if row.changed]
     if run is not None and any(tier.raised for tier in run.shift):
-        banners.append(SCORE_DRIFT)
+        banners.append(SHIFT)
+    if run is not None and run.product is not None and is_disjoint(run.product):
+        banners.append(DISJOINT)
     return tuple(banners)
 
 
@@ -208,12 +226,16 @@ def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
 
 
 def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[KeyFigure, ...]:
+    if run is not None and run.uncertified:
+        means = product_figure(run) or overall_figure(run)
+        return (*means, *uncertified.key_figures(run), KeyFigure("Cost", measures.cost, measures.cost.note))
     agreement = KeyFigure("Certified agreement", *_certified(measures))
     if certificate.status == "expected":
         mean = measures.expected_agreement
         shown = Figure(mean.value, f"≥ {mean.text}")
         agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
     return (
+        *([] if run is None else product_figure(run)),
         agreement,
         KeyFigure("Coverage", *_coverage(certificate, run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
@@ -282,6 +304,10 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
     def of_run(take: Callable[[Run], Figure]) -> Figure:
         return missing(NO_RUN) if run is None else take(run)
 
+    def of_released(take: Callable[[Run], Figure]) -> Figure:
+        is_none = run is not None and run.uncertified
+        return missing(uncertified.NOTHING) if is_none else of_run(take)
+
     judged, limits = (missing(NO_RUN), None) if run is None else judged_agreement(run)
     lower, upper = missing(judged.note), missing(judged.note)
     if limits is not None:
@@ -294,15 +320,18 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         observed_agreement=observed_agreement(certificate),
         predicted_coverage_lower=predicted_coverage(certificate),
         human_agreement=leave_one_out(certificate.human_agreement),
-        coverage=of_run(run_figures.coverage),
-        coverage_without_failures=of_run(run_figures.coverage_without_failures),
-        abstained=of_run(lambda run: count(run_figures.abstained(run))),
+        coverage=of_released(run_figures.coverage),
+        coverage_without_failures=of_released(run_figures.coverage_without_failures),
+        abstained=of_released(lambda run: count(run_figures.abstained(run))),
+        abstention=of_run(run_figures.abstention),
+        abstention_without_failures=of_run(run_figures.abstention_without_failures),
+        shift_alarms=of_run(shift_alarms),
         failed_votes=of_run(run_figures.failed_votes),
         excess_failures=of_run(run_figures.excess_failures),
         judged_agreement=judged,
         judged_agreement_lower=lower,
         judged_agreement_upper=upper,
-        run_errors_upper=of_run(this_run.errors_upper),
+        run_errors_upper=of_released(this_run.errors_upper),
         cost=of_run(run_figures.total_cost),
         cost_per_1000=of_run(run_figures.cost_per_1000),
         cost_share=expected_cost_share(certificate) if run is None else run_figures.cost_share(run),
@@ -314,7 +343,9 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
 Maker = Callable[[Certificate, Run | None], Section | None]
 
 
-def _guarantee_section(certificate: Certificate, run: Run | None) -> Section:
+def _guarantee_section(certificate: Certificate, run: Run | None) -> Section | None:
+    if not rests_on_tests(certificate):
+        return None
     if certificate.claim == "expected":
         return expectation.guarantee_section(certificate, run)
     return certificate_section(certificate, () if run is None else run.items)
@@ -329,6 +360,7 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 
 
 SECTIONS: Mapping[str, Maker] = {
+    "uncertified-verdicts": _of_run(uncertified.uncertified_section),
     "agreement-with-human-labels": agreement_section,
     "guarantees-by-group": groups_section,
     "mean-over-all-items": overall_section,

@@ -2,39 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import timedelta
 
-from trustescalate.calibration.files import read_certificate
-from trustescalate.config import Config, GateTable, changes, verdict_keys
-from trustescalate.errors import (
-    EXIT_BREACH,
-    EXIT_NOT_MEASURABLE,
-    EXIT_PASSED,
-    CertificateMismatch,
-    NoCertificate,
-)
-from trustescalate.records import Run
-from trustescalate.report.figures import setting
-from trustescalate.report.sections import GroupFacts, Measures, Report
+from trustescalate.config import GateTable
+from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
+from trustescalate.report.figures import setting, usd
+from trustescalate.report.gate_product import product_checks, rests_on_labels, wants_product
+from trustescalate.report.sections import Check, GroupFacts, Measures, Report, Status
 
-Status = Literal["pass", "fail", "undecided"]
 MEAN_ONLY = (
     'claim = "expected" limits a mean over runs, and nothing in this run or in the population: min_agreement '
     'needs claim = "population" or "batch"'
 )
 EXIT_CODES = {"pass": EXIT_PASSED, "fail": EXIT_BREACH, "undecided": EXIT_NOT_MEASURABLE}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A requirement and its outcome. `required` and `observed` are as printed in the report."""
-
-    name: str
-    status: Status
-    required: str
-    observed: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +34,163 @@ class Verdict:
         return EXIT_CODES[self.status]
 
 
-def decide(report: Report, policy: GateTable, *, stale: str = "", run: str = "") -> Verdict:
+def decide(
+    report: Report,
+    policy: GateTable,
+    *,
+    stale: str = "",
+    run: str = "",
+    certificate_age: timedelta | None = None,
+) -> Verdict:
     """Compare a report with a policy. `stale` states what changed since the run, if anything.
 
-    `run` describes the run (`describe_run`), in a check that always passes.
+    `run` describes the run (`describe_run`), in a check that always passes; `certificate_age` is that of its
+    certificate.
 
-    Unless the run is complete, certified and current, and its judges answered, nothing else counts as
-    measured and the verdict is "undecided".
+    Only a measured breach is "fail", and only where the run is complete and current and its judges answered:
+    otherwise nothing counts as measured and the verdict is "undecided". Agreement, coverage and abstention
+    are undecided without a certificate; the product needs none where its limits rest on human labels.
     """
-    grounds = _grounds(report, policy, stale)
+    grounds = [_complete(report), _current(report, stale), _answered(report.measures, policy)]
+    stated = [_scope(policy)]
     if run:
-        grounds.insert(0, Check("which run", "pass", "stated", run, run))
+        stated.append(Check("which run", "pass", "stated", run, run))
+    if report.clusters:
+        stated.append(Check("what is counted", "pass", "stated", report.clusters, report.clusters))
     required = [
+        *product_checks(report, policy),
+        _certificate(report, policy),
+        *_age(policy.max_certificate_age_days, certificate_age),
+        *_shift(report.measures, policy),
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
         *_coverage(report.measures, policy.min_coverage),
+        *_abstention(report.measures, policy.max_abstention),
+        *_cost(report.measures, policy.max_cost_usd),
     ]
-    if report.clusters:  # what the certificate counts; this check always passes
-        required.append(Check("what is counted", "pass", "stated", report.clusters, report.clusters))
     statuses = {check.status for check in required}
     status: Status = "undecided"
     if all(check.status == "pass" for check in grounds):
         status = "fail" if "fail" in statuses else "pass" if statuses <= {"pass"} else "undecided"
-    return Verdict(status, (*grounds, *required))
+    return Verdict(status, (*stated, *grounds, *required))
 
 
-def _grounds(report: Report, policy: GateTable, stale: str) -> list[Check]:
+def _scope(policy: GateTable) -> Check:
+    """State what a gate checks; the check always passes."""
+    if wants_product(policy):
+        text = "the product and the judges"
+    else:
+        text = (
+            "the judges only: [gate] has no min_rate, and no baseline with max_drop or min_gain, so nothing "
+            "is said of the product"
+        )
+    return Check("what is checked", "pass", "stated", text, text)
+
+
+def _complete(report: Report) -> Check:
     complete = report.kind == "run" and report.complete
-    completeness = Check(
+    return Check(
         "run is complete",
         "pass" if complete else "undecided",
         "complete",
         "complete" if complete else report.status,
         "every item was decided" if complete else "the run is not complete; resume it",
     )
-    mean, certified = (
-        report.measures.expected_agreement,
-        report.measures.certified_agreement.value is not None,
-    )
-    current: Status = "undecided" if stale else "pass"
-    source = "certificate" if mean.value is None else "calibration"
+
+
+def _current(report: Report, stale: str) -> Check:
+    source = "certificate" if report.measures.expected_agreement.value is None else "calibration"
     message = stale or f"{source} and configuration are those of the run"
-    currency = Check("run is current", current, "unchanged", stale or "unchanged", message)
-    answered = _answered(report.measures, policy)
-    if mean.value is not None:  # grounds for the check on coverage, not on agreement
+    return Check(
+        "run is current", "undecided" if stale else "pass", "unchanged", stale or "unchanged", message
+    )
+
+
+def _certificate(report: Report, policy: GateTable) -> Check:
+    mean = report.measures.expected_agreement
+    if mean.value is not None:  # the basis of coverage, not of agreement
         observed = f"≥ {mean.text}"
-        guarantee = Check("guarantee in expectation", "pass", "a mean over runs", observed, MEAN_ONLY)
-        return [completeness, guarantee, currency, answered]
+        return Check("guarantee in expectation", "pass", "a mean over runs", observed, MEAN_ONLY)
+    certified = _is_certified(report.measures)
     observed = ", ".join(filter(None, ("certified" if certified else "none", report.tested)))
+    if not certified and rests_on_labels(report, policy):
+        return Check(
+            "certificate",
+            "pass",
+            "not required",
+            observed,
+            "the checks of the product rest on human labels of the run's items, and need no certificate",
+        )
     claim = f"{report.claim} {report.run_claim}".rstrip()
-    certificate = Check("certificate", "pass" if certified else "undecided", "certified", observed, claim)
-    return [completeness, certificate, currency, answered]
+    return Check("certificate", "pass" if certified else "undecided", "certified", observed, claim)
+
+
+def _is_certified(measures: Measures) -> bool:
+    return measures.certified_agreement.value is not None
+
+
+def _age(most: float | None, age: timedelta | None) -> list[Check]:
+    if most is None:
+        return []
+    name, required = "age of the certificate", f"at most {most:g} days"
+    if age is None:
+        return [Check(name, "undecided", required, "unknown", "the run has no certificate")]
+    days = age.total_seconds() / 86400
+    observed = f"{days:,.1f} days"
+    if 0 <= days <= most:
+        return [Check(name, "pass", required, observed, "the certificate is recent enough")]
+    why = "it was made at a time that is still to come" if days < 0 else "calibrate again on fresh labels"
+    return [Check(name, "undecided", required, observed, why)]
+
+
+def _shift(measures: Measures, policy: GateTable) -> list[Check]:
+    alarms, name = measures.shift_alarms, "distribution shift"
+    if isinstance(alarms.value, str):  # nothing that a shift could break
+        return []
+    required = "any" if policy.allow_shift else "no alarm"
+    observed = alarms.text if alarms.value else "no alarm"
+    if policy.allow_shift or alarms.value == 0:
+        return [Check(name, "pass", required, observed, alarms.note or "no alarm, which proves nothing")]
+    if alarms.value is None:
+        return [Check(name, "undecided", required, "not compared", alarms.note)]
+    hint = "label some of these items, or set [gate] allow_shift = true"
+    return [Check(name, "undecided", required, observed, f"{alarms.note}: {hint}")]
+
+
+def _abstention(measures: Measures, most: float | None) -> list[Check]:
+    if most is None:
+        return []
+    name, required, seen = "abstention", f"at most {setting(most).text}", measures.abstention
+    if not isinstance(seen.value, float | int):
+        return [Check(name, "undecided", required, seen.text, seen.note)]
+    if not _can_release(measures):
+        return [Check(name, "undecided", required, seen.text, UNCERTIFIED)]
+    if seen.value <= most:
+        return [Check(name, "pass", required, seen.text, "items that need human review")]
+    least = measures.abstention_without_failures
+    if isinstance(least.value, float | int) and least.value <= most:
+        return [Check(name, "undecided", required, f"{least.text} to {seen.text}", least.note)]
+    return [Check(name, "fail", required, seen.text, "too many items need human review")]
+
+
+def _cost(measures: Measures, most: float | None) -> list[Check]:
+    if most is None:
+        return []
+    name, required, cost = "cost", f"at most {usd(most).text}", measures.cost
+    if not isinstance(cost.value, float | int):
+        return [Check(name, "undecided", required, cost.text, cost.note)]
+    if cost.value > most:
+        return [Check(name, "fail", required, cost.text, cost.note or "the judges' calls cost more")]
+    if cost.note:  # only a part of the calls has a price
+        return [Check(name, "undecided", required, cost.text, cost.note)]
+    return [Check(name, "pass", required, cost.text, "the cost of the judges' calls")]
+
+
+UNCERTIFIED = "nothing is certified, so nothing is released"
+
+
+def _can_release(measures: Measures) -> bool:
+    return _is_certified(measures) or measures.expected_agreement.value is not None
 
 
 def _answered(measures: Measures, policy: GateTable) -> Check:
@@ -174,65 +260,11 @@ def _coverage(measures: Measures, least: float | None) -> list[Check]:
     name, required, seen = "coverage", f"at least {setting(least).text}", measures.coverage
     if not isinstance(seen.value, float | int):
         return [Check(name, "undecided", required, seen.text, seen.note)]
+    if not _can_release(measures):
+        return [Check(name, "undecided", required, seen.text, UNCERTIFIED)]
     if seen.value >= least:
         return [Check(name, "pass", required, seen.text, "items released without human review")]
     most = measures.coverage_without_failures
     if isinstance(most.value, float | int) and most.value >= least:
         return [Check(name, "undecided", required, f"{seen.text} to {most.text}", most.note)]
     return [Check(name, "fail", required, seen.text, "too many items need human review")]
-
-
-def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
-    """State which basis of a run's figures was changed after it; empty where none was.
-
-    `changed` are what changed of the files that the configuration points to, of the judges and the items.
-    """
-    try:
-        if read_certificate(config.folder) != run.header.certificate:
-            what = "calibration" if run.header.certificate.status == "expected" else "certificate"
-            return f"the {what} was renewed after this run"
-    except (NoCertificate, CertificateMismatch) as error:
-        return error.message
-    recorded, now = verdict_keys(run.header.config), verdict_keys(config.model_dump(mode="json"))
-    order = [[judge["name"] for judge in each["judges"]] for each in (recorded, now)]
-    before, after = order
-    exchanged = [f"judge {name} was removed after this run" for name in before if name not in after]
-    exchanged += [f"judge {name} was added after this run" for name in after if name not in before]
-    for each in (recorded, now):
-        each["judges"] = [judge for judge in each["judges"] if judge["name"] in {*before} & {*after}]
-    keys = [f"{key} was changed after this run" for key in (*changes(recorded, now), *_reordered(*order))]
-    every = [*exchanged, *keys, *changed]
-    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
-    return "; ".join(every[:NAMED]) + more
-
-
-NAMED = 3
-"""The most changes that are named at once."""
-
-
-def _reordered(before: list[str], now: list[str]) -> list[str]:
-    return ["the order of the judges"] if before != now and set(before) == set(now) else []
-
-
-def describe_run(run: Run, now: datetime) -> str:
-    """Name a run, its age, its items and its judges."""
-    header = run.header
-    judges = " → ".join(seal.judge for seal in header.certificate.judges)
-    created = datetime.fromisoformat(header.created)
-    return f"{header.id} ({_age(now - created)}), {header.items:,} items, judges {judges}"
-
-
-def _age(age: timedelta) -> str:
-    """Describe an age in its largest unit.
-
-    >>> _age(timedelta(hours=2, minutes=50)), _age(timedelta(days=-1))
-    ('2 hours old', 'made at a time that is still to come')
-    """
-    seconds = age.total_seconds()
-    if seconds < 0:
-        return "made at a time that is still to come"
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            number = int(seconds // size)
-            return f"{number:,} {unit}{'s' if number > 1 else ''} old"
-    return "less than a minute old"

@@ -5,19 +5,23 @@ from collections.abc import Mapping
 from typing import Literal
 
 from trustescalate.records import Decision, Item, Label, Run, Step, Turn, parts, visible
+from trustescalate.records.run import UNCERTIFIED, least_confident_first
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER
 from trustescalate.report.figures import Figure, missing, words
 from trustescalate.report.sections import Block, ItemRow, TrailRow
 
-State = Literal["abstained", "undecided", "released"]
-_ORDER: tuple[State, ...] = ("abstained", "undecided", "released")
+State = Literal["abstained", "undecided", "released", "uncertified"]
+_ORDER: tuple[State, ...] = ("abstained", "undecided", "uncertified", "released")
 _GAP = {"undecided": "not decided yet", "abstained": "human review is needed"}
 
 
 def item_rows(run: Run) -> tuple[ItemRow, ...]:
-    """List every item: abstained, then undecided, then released ones, each in the given order."""
+    """List every item: abstained, then undecided, then released ones, each in the given order.
+
+    In an uncertified run the decided ones come by their scores, the least confident first.
+    """
     decisions = {row.item_id: row for row in run.decisions}
     failed = {
         (row.item_id, row.judge): figures.failures_text(
@@ -26,7 +30,10 @@ def item_rows(run: Run) -> tuple[ItemRow, ...]:
         for row in run.judgments
     }
     human = majority_labels(run)
-    rows = [_item_row(item, decisions.get(item.id), human, failed) for item in run.items]
+    rows = [_item_row(item, decisions.get(item.id), human, failed, run.uncertified) for item in run.items]
+    if run.uncertified:
+        place = {item_id: n for n, item_id in enumerate(least_confident_first(run))}
+        rows.sort(key=lambda row: place.get(row.id, 0))
     return tuple(sorted(rows, key=lambda row: _ORDER.index(row.state)))
 
 
@@ -35,11 +42,16 @@ def _item_row(
     decision: Decision | None,
     human: Mapping[str, Label | None],
     failed: Mapping[tuple[str, str], str],
+    uncertified: bool,
 ) -> ItemRow:
     trail = () if decision is None else decision.trail
     failures = [failed.get((item.id, step.judge), ", ".join(step.failures)) for step in trail]
     state: State = "released"
-    if decision is None or decision.label is None:
+    if decision is not None and uncertified:
+        state, last = "uncertified", trail[-1]
+        verdict = missing("no verdict") if last.label is None else words(last.label, UNCERTIFIED)
+        judge, score = words(last.judge), figures.decimal(last.score, "", places=4)
+    elif decision is None or decision.label is None:
         state = "undecided" if decision is None else "abstained"
         verdict = judge = score = missing(_GAP[state])
     else:
@@ -52,7 +64,7 @@ def _item_row(
         verdict=verdict,
         judge=judge,
         score=score,
-        reason=decision.reason if decision is not None and state == "abstained" else "",
+        reason=decision.reason if decision is not None and state in ("abstained", "uncertified") else "",
         people=_human_label(item.id, human),
         trail=tuple(map(_trail_row, trail, failures)),
     )

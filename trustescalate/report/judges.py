@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from trustescalate.calibration.judge_findings import findings
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, JudgeDiagnostics, Label
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
@@ -18,7 +19,7 @@ _METHOD_TEXT = {
 
 def judges_section(certificate: Certificate) -> Section | None:
     """Report the diagnostics of every judge, with a reliability diagram; None without any."""
-    if not certificate.diagnostics:
+    if not certificate.diagnostics or not rests_on_tests(certificate):
         return None
     judged, which = "every certification row", "all certification rows"
     if certificate.batch is not None:

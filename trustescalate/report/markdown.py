@@ -13,7 +13,7 @@ from trustescalate.report.text import one_line
 
 MAX_ABSTAINED = 50
 _MEANINGFUL = re.compile(r"[&<>|`*_~\\\[\]{}!$@#]|(?<=:)//|(?<=www)\.|\A[-+=]", re.IGNORECASE)
-_SIGNS = {"certified": "✅", "expected": "ℹ️", "none": "❌", "incomplete": "⚠️"}
+_SIGNS = {"certified": "✅", "expected": "ℹ️", "none": "❌", "incomplete": "⚠️", "uncertified": "⚠️"}
 
 
 def render_markdown(report: Report) -> str:

@@ -4,7 +4,8 @@ from trustescalate.records import Certificate, Overall, Run, Stratum, Task, Task
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
+from trustescalate.report.product import excludes_pooled, run_tables, run_text
+from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
 PPI_GUARD = (
@@ -29,6 +30,19 @@ _IN_A_RUN = (
     "failure probability of 5 % over all calibrations, not over those alone that gave a certificate. The "
     "report of a calibration has such an estimate either way, from the last judge's predictions."
 )
+_UNCERTIFIED = (
+    "No certificate is needed: human labels of a sample of the items remove the bias of the last judge asked."
+)
+
+WITHHELD = (
+    "The mean over the labelled rows and this run's items together is withheld: the distribution-shift "
+    "check, or the limits for these items, say that the two differ."
+)
+
+
+def is_withheld(run: Run) -> bool:
+    """Whether labelled rows and run differ, so that no mean over both is printed."""
+    return any(tier.raised for tier in run.shift) or excludes_pooled(run)
 
 
 def overall_section(certificate: Certificate, run: Run | None) -> Section | None:
@@ -40,17 +54,28 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
     if overall is None or task.kind is TaskKind.CHOICE:
         return None
     slug, title = "mean-over-all-items", f"{_HEADINGS[task.kind]} over all items"
+    here, tables = ([], []) if run is None else (run_text(run), run_tables(run))
+    if run is not None and is_withheld(run):
+        return Section(slug, title, (*here, WITHHELD), tables=tuple(tables))
     if overall.estimate is None:
-        return Section(slug, title, (f"It could not be measured: {overall.reason}.",))
+        why = f"It could not be measured: {overall.reason}."
+        return Section(slug, title, (*here, why), tables=tuple(tables))
     name, meaning = mean_name(task)
     unit = "clusters of items" if overall.grouped else "items"
     others = "the other rows" if run is None else "this run's items"
+    why = (
+        "The mean over released items alone is biased, since easy items are released first. The estimate "
+        "therefore uses"
+    )
+    abstained = "abstained ones included, "
+    if run is not None and run.uncertified:
+        why, abstained = "The estimate uses", ""
     text = [
-        f"{meaning}, in the population that the labelled rows and {others} are drawn from. The mean over "
-        "released items alone is biased, since easy items are released first. The estimate therefore uses "
-        f"predictions for all {overall.items:,} {unit}, abstained ones included, which {overall.labels:,} "
-        "human labels correct (prediction-powered inference, PPI++).",
-        _AT_CALIBRATION if run is None else _IN_A_RUN,
+        *here,
+        f"{meaning}, in the population that the labelled rows and {others} are drawn from. {why} "
+        f"predictions for all {overall.items:,} {unit}, {abstained}which {overall.labels:,} human labels "
+        "correct (prediction-powered inference, PPI++).",
+        _AT_CALIBRATION if run is None else _UNCERTIFIED if run.uncertified else _IN_A_RUN,
         PPI_GUARD,
     ]
     if not overall.usable:
@@ -63,7 +88,7 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
             "The last line needs no labels beyond the certificate: it allows for the certified share of "
             "wrong verdicts, and for any outcome of the abstained items."
         )
-    tables = [_overall_table(task, overall, name)]
+    tables.append(_overall_table(task, overall, name))
     if overall.strata:
         text.append(_strata_text(overall))
         tables.append(_strata_table(task, overall, name))
@@ -125,6 +150,18 @@ def _overall_table(task: Task, overall: Overall, name: str) -> Table:
     )
     columns = (Column(name), *numbers("Estimate", INTERVAL))
     return Table(f"{name}, abstained items included", columns, rows)
+
+
+def overall_figure(run: Run) -> list[KeyFigure]:
+    """Make the key figure of the mean over all items; none where it was not measured."""
+    overall, task = run.overall, run.header.certificate.task
+    if overall is None or overall.estimate is None or task.kind is TaskKind.CHOICE:
+        return []
+    plain = task.kind is TaskKind.RATING
+    name, limits = mean_name(task)[0], overall.interval if overall.usable else overall.label_only
+    used = f"{overall.labels:,} human labels, {overall.items:,} rows"
+    figure = mean_figure(overall.estimate if overall.usable else None, plain, "too few labels")
+    return [KeyFigure(name, figure, f"{limits_figure(limits, plain).text}; {used}")]
 
 
 def mean_figure(value: float | None, plain: bool, why: str = "") -> Figure:

@@ -4,21 +4,26 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trustescalate.records import Certificate, Run
-from trustescalate.report.figures import words
+from trustescalate.calibration.served_models import compare_served, listed
+from trustescalate.calibration.uncertified import rests_on_tests
+from trustescalate.records import Certificate, JudgeBinding, Run
+from trustescalate.report.figures import missing, words
 from trustescalate.report.sections import Block, Column, Row, Section, Table, pairs_table
 
 
 def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     """Report everything needed to reproduce the same figures."""
-    lines = [
-        ("Certificate created", certificate.created),
-        ("Certificate created by version", certificate.version),
-        ("Digest of the certificate (SHA-256)", certificate.digest),
-        ("Seed", str(certificate.seed)),
-        ("Protocol", certificate.protocol),
-        ("Digest of the labelled data", certificate.data_digest),
-    ]
+    seed = str(certificate.seed)
+    lines = [("Certificate", "none: the judges were not calibrated for this run"), ("Seed", seed)]
+    if rests_on_tests(certificate):
+        lines = [
+            ("Certificate created", certificate.created),
+            ("Certificate created by version", certificate.version),
+            ("Digest of the certificate (SHA-256)", certificate.digest),
+            ("Seed", seed),
+            ("Protocol", certificate.protocol),
+            ("Digest of the labelled data", certificate.data_digest),
+        ]
     blocks: tuple[Block, ...] = ()
     if run is not None:
         header = run.header
@@ -35,11 +40,40 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
         blocks = (Block("Command", header.command), Block("Configuration", config))
     facts = pairs_table("Provenance", ("What", "Value"), ((name, words(value)) for name, value in lines))
     bindings = tuple(
-        Row((words(one.judge), words(one.channel), words(one.fingerprint))) for one in certificate.judges
+        Row((words(one.judge), words(_channel(one, run)), words(one.fingerprint)))
+        for one in certificate.judges
     )
     columns = (Column("Judge"), Column("Read from"), Column("Fingerprint"))
-    bound = Table("Judges that the certificate is bound to", columns, bindings)
-    return Section("provenance", "Provenance", tables=(facts, bound), blocks=blocks)
+    about = "certificate" if run is None or not run.uncertified else "run"
+    bound = Table(f"Judges that the {about} is bound to", columns, bindings)
+    served = _served_table(certificate, run)
+    return Section("provenance", "Provenance", tables=(facts, bound, *served), blocks=blocks)
+
+
+def _served_table(certificate: Certificate, run: Run | None) -> tuple[Table, ...]:
+    """The models that answered, by their own names, at calibration and in the run."""
+    served = compare_served(certificate, () if run is None else run.judgments)
+    none = "no run yet" if run is None else "it has no vote in the run"
+    if not served:
+        return ()
+    rows = tuple(
+        Row((
+            words(one.judge),
+            words(listed(one.before)) if one.before else missing("no reply named its model"),
+            words(one.counts) if one.now else missing(none),
+        ))
+        for one in served
+    )  # fmt: skip
+    columns = (Column("Judge"), Column("At calibration"), Column("In this run"))
+    return (Table("Served models and system fingerprints", columns, rows),)
+
+
+def _channel(seal: JudgeBinding, run: Run | None) -> str:
+    """What the votes of a judge were read from; in an uncertified run its own votes tell."""
+    if run is None or not run.uncertified:
+        return seal.channel
+    votes = (vote for row in run.judgments if row.judge == seal.judge for vote in row.votes)
+    return next((vote.channel for vote in votes if vote.failure is None), seal.channel)
 
 
 def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trustescalate.config import ENDPOINTS
 from trustescalate.records import Run, Step, Vote
 from trustescalate.records.failures import describe_kinds
 from trustescalate.report import figures
@@ -61,6 +62,18 @@ def coverage_without_failures(run: Run) -> Figure:
     return replace(bound, note=note)
 
 
+def abstention(run: Run) -> Figure:
+    """Give the share of the run's items that need human review."""
+    return share(abstained(run), run.header.items, "the run has no items")
+
+
+def abstention_without_failures(run: Run) -> Figure:
+    """Bound the share that would need human review without failed votes, as `coverage_without_failures`."""
+    lost = sum(row.label is None and any(step.failures for step in row.trail) for row in run.decisions)
+    bound = share(abstained(run) - lost, run.header.items, "the run has no items")
+    return replace(bound, note=coverage_without_failures(run).note) if lost else bound
+
+
 def steps(run: Run, judge: str | None = None) -> Iterator[Step]:
     """Yield the trail entries of all judges or of one."""
     return (step for row in run.decisions for step in row.trail if judge is None or step.judge == judge)
@@ -89,7 +102,7 @@ def excess_failures(run: Run) -> Figure:
             now, usual = share(failed, len(votes)).text, share(then, before.votes).text
             sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
     if not certified:
-        return missing("the certificate holds no votes to compare with")
+        return missing("the certificate holds no votes to compare with: set [gate] max_failure_share")
     return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
 
 
@@ -109,7 +122,7 @@ def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure
     unset = [
         table["name"]
         for table in run.header.config.get("judges", ())
-        if table.get("backend") in ("openai", "score") and not any((table.get("price") or {}).values())
+        if table.get("backend") in ENDPOINTS and not any((table.get("price") or {}).values())
     ]
     unknown = [name for name in unset if name in asked and judge in (None, name)]
     if not unknown:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trustescalate.records import Label, TaskKind
+from trustescalate.records import Label, Product, TaskKind
 from trustescalate.records.display import html_table, one_line
 from trustescalate.report.figures import Figure, words
 
 SCHEMA = 1
+Status = Literal["pass", "fail", "undecided"]
 FOLD_ROWS = 12
 """A longer table is folded; a sentence names at most half as many values."""
 
@@ -22,6 +23,7 @@ class Measures:
 
     Shares are in [0, 1]; money is in USD. `…_lower` is rounded down, `…_upper` up. `run_errors_upper` counts
     verdicts of this run; its `counts` hold the total. `expected_agreement` is a mean over runs, not a limit.
+    `shift_alarms` counts tiers; its value is a text where the check does not apply.
     """
 
     certified_agreement: Figure
@@ -33,6 +35,9 @@ class Measures:
     coverage: Figure
     coverage_without_failures: Figure
     abstained: Figure
+    abstention: Figure
+    abstention_without_failures: Figure
+    shift_alarms: Figure
     failed_votes: Figure
     excess_failures: Figure
     judged_agreement: Figure
@@ -42,6 +47,17 @@ class Measures:
     cost: Figure
     cost_per_1000: Figure
     cost_share: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A requirement of the gate and its outcome; `required` and `observed` are as printed in the report."""
+
+    name: str
+    status: Status
+    required: str
+    observed: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +222,7 @@ class ItemRow:
     """An item: its texts, verdict and trail. `people` is the unique majority of its human labels, if any."""
 
     id: str
-    state: Literal["abstained", "undecided", "released"]
+    state: Literal["abstained", "undecided", "released", "uncertified"]
     texts: tuple[Block, ...]
     verdict: Figure
     judge: Figure
@@ -233,12 +249,12 @@ class Report:
     `complete` is False for a run with undecided items. `banners` are warnings; `clusters` is the warning on
     cluster sizes, or empty. `claim` is about the population or the batch; `run_claim` limits the errors among
     this run's verdicts, and is empty where no limit is proven. `tested` numbers the test of these labels, if
-    a ledger counts them.
+    a ledger counts them. `product` holds the means over this run's items that a gate compares.
     """
 
     schema: int
     kind: Literal["run", "calibration"]
-    status: Literal["certified", "expected", "none", "incomplete"]
+    status: Literal["certified", "expected", "none", "incomplete", "uncertified"]
     complete: bool
     task: TaskFacts
     subject: str
@@ -256,6 +272,7 @@ class Report:
     run_claim: str = ""
     tested: str = ""
     clusters: str = ""
+    product: Product | None = None
 
     def _facts(self) -> Mapping[str, object]:
         figures = {figure.name: figure.figure.text for figure in self.key_figures}

@@ -107,15 +107,54 @@ def score_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], le
     >>> alarm.raised.tolist()
     [False, True]
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
     tests = [_test_two_samples(before, after) for before, after in zip(calibration, run, strict=True)]
     gap, p = (np.array([each[i] for each in tests], dtype=np.float64) for i in (0, 1))
-    order = np.argsort(p, kind="stable")
-    passed = np.logical_and.accumulate(p[order] <= level / np.arange(len(p), 0, -1))
-    raised = np.zeros(len(p), dtype=np.bool_)
-    raised[order] = passed
-    return ScoreAlarm(gap, p, raised)
+    return ScoreAlarm(gap, p, _reject_by_holm(p, level))
+
+
+class VerdictAlarm(NamedTuple):
+    """For each of m tiers, the label (m,) whose verdicts or probabilities moved most, and the evidence.
+
+    `share` (m, 2) is the share of verdicts with this label, before and after; `gap` (m,) the largest gap
+    between the two distribution functions of its probability. `p_value` (m,) is that of the tier, and
+    `raised` (m,) after Holm's correction over tiers.
+    """
+
+    label: IntArray
+    share: FloatArray
+    gap: FloatArray
+    p_value: FloatArray
+    raised: BoolArray
+
+
+def verdict_alarm(calibration: Sequence[FloatArray], run: Sequence[FloatArray], level: float) -> VerdictAlarm:
+    """Test for a shift of any tier's verdicts or scores between calibration and run, without labels.
+
+    One array (rows, c) for each tier in both: the probability that the tier gives each label, which holds
+    its verdict and its score. For each label two tests: Fisher's exact test of the share of verdicts, and
+    two-sample Kolmogorov-Smirnov of the probability, which is conservative with ties. Verdicts of other
+    shares raise it even where every score is the same. Two labels need one pair of tests, more labels one
+    each (Bonferroni in a tier, Holm over tiers): P(any alarm) <= level without a shift, for independent
+    rows. Rows as for `score_alarm`, which see; a row of zeros has no verdict. A tier without rows on a side
+    has p = 1. Raises ValueError as `score_alarm` does.
+    Source: Fisher 1935; Hodges 1958.
+
+    >>> sure = np.array([[0.99, 0.01]])
+    >>> before = np.concatenate([sure.repeat(48, 0), sure[:, ::-1].repeat(52, 0)])
+    >>> after = np.concatenate([sure.repeat(4, 0), sure[:, ::-1].repeat(96, 0)])
+    >>> alarm = verdict_alarm([before], [after], level=0.01)
+    >>> alarm.raised.tolist(), alarm.share.round(2).tolist()
+    ([True], [[0.48, 0.04]])
+    """
+    tests = [_test_verdicts(before, after) for before, after in zip(calibration, run, strict=True)]
+    p = np.array([each.p_value for each in tests], dtype=np.float64)
+    return VerdictAlarm(
+        np.array([each.label for each in tests], dtype=np.int64),
+        np.array([each.share for each in tests], dtype=np.float64).reshape(-1, 2),
+        np.array([each.gap for each in tests], dtype=np.float64),
+        p,
+        _reject_by_holm(p, level),
+    )
 
 
 def leave_one_group_out(
@@ -189,3 +228,43 @@ def _test_two_samples(before: FloatArray, after: FloatArray) -> tuple[float, flo
     gap = np.searchsorted(x, seen, "right") / x.size - np.searchsorted(y, seen, "right") / y.size
     largest = float(np.abs(gap).max())
     return largest, float(kolmogorov(largest * np.sqrt(x.size * y.size / (x.size + y.size))))
+
+
+class _Moved(NamedTuple):
+    label: int
+    share: tuple[float, float]
+    gap: float
+    p_value: float
+
+
+def _test_verdicts(before: FloatArray, after: FloatArray) -> _Moved:
+    """The label of a tier that moved most; the p-value is corrected for all tests in the tier."""
+    from scipy.stats import fisher_exact
+
+    classes = before.shape[1]
+    tested = 1 if classes == 2 else classes
+    moves = []
+    for label in range(tested):
+        gap, drift = _test_two_samples(before[:, label], after[:, label])
+        counts = [(int(np.count_nonzero(_verdicts(side) == label)), len(side)) for side in (before, after)]
+        table = [[count, rows - count] for count, rows in counts]
+        moved = float(fisher_exact(table).pvalue) if len(before) and len(after) else 1.0
+        one, other = (count / rows if rows else 0.0 for count, rows in counts)
+        moves.append(_Moved(label, (one, other), gap, min(1.0, 2 * tested * min(drift, moved))))
+    return min(moves, key=lambda each: each.p_value)
+
+
+def _verdicts(shares: FloatArray) -> IntArray:
+    """The label of the largest probability of each row; -1 for a row of zeros."""
+    top = shares.max(axis=1, initial=0.0)
+    return np.where(top > 0, shares.argmax(axis=1), -1) if len(shares) else np.zeros(0, dtype=np.int64)
+
+
+def _reject_by_holm(p: FloatArray, level: float) -> BoolArray:
+    """Which hypotheses Holm's procedure rejects at `level`."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, not {level}")
+    order = np.argsort(p, kind="stable")
+    raised = np.zeros(len(p), dtype=np.bool_)
+    raised[order] = np.logical_and.accumulate(p[order] <= level / np.arange(len(p), 0, -1))
+    return raised

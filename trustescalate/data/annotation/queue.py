@@ -18,6 +18,7 @@ from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose,
 from trustescalate.records.bounded import open_file, read_lines
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
+from trustescalate.records.run import least_confident_first
 
 FOLDER = "labelling"
 QUEUE = "queue.jsonl"
@@ -128,6 +129,7 @@ def swapped(seed: int, item_id: str) -> bool:
 def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run) -> Queued:
     """Queue the abstained items of a run, except those that were labelled since.
 
+    Those of an uncertified run, which releases nothing, are all its items, the least confident first.
     Raises UsageError where the run judged items that are not in [data].
     """
     by_id = {item.id: item for item in data.items}
@@ -140,12 +142,26 @@ def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run) -> Queued:
             "add them there first: labels come back to [data] annotations, which are about these items",
         )
     wanted = [by_id[item_id] for item_id in left_open if item_id not in data.annotated]
-    wanted.sort(key=lambda item: digest("order", config.roles.seed, item.id))
     why = (
         f"the cascade abstained on {len(left_open):,} of {len(run.decisions):,} items in run "
         f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never "
         "certify"
     )
+    if run.uncertified:
+        place = {item_id: n for n, item_id in enumerate(least_confident_first(run))}
+        wanted.sort(key=lambda item: place[item.id])
+        why = (
+            f"run {run.header.id} is uncertified and released none of its {len(run.decisions):,} verdicts. "
+            "The least confident come first, so stop where you like; they are no sample: their labels "
+            "settle them, and never certify"
+        )
+        if not wanted:
+            why = (
+                f"every item of the uncertified run {run.header.id} has a human label. Bring fresh items "
+                "into [data] items, then run again or queue rows for calibration"
+            )
+    else:
+        wanted.sort(key=lambda item: digest("order", config.roles.seed, item.id))
     known = len(left_open) - len(wanted)
     return write_queue(
         config, hooks, "abstained", wanted, frozenset(), why, run=run.header.id, labelled=known

@@ -38,7 +38,7 @@ def _write(export: Export) -> Iterator[bytes]:
                     "generator_1": generators[0],
                     "output_2": outputs[1],
                     "generator_2": generators[1],
-                    "annotator": step.judge,
+                    "annotator": row.marked(step.judge),
                     "preference": None if step.label is None else PREFERENCE[step.label],
                     "raw_completion": "\n\n".join(vote.raw for vote in judgment.votes if vote.raw),
                     "price_per_example": judgment.cost,

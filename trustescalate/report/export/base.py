@@ -24,6 +24,7 @@ from trustescalate.records import (
     visible,
 )
 from trustescalate.records.jsonl import digest, to_python
+from trustescalate.records.run import UNCERTIFIED
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
 """An annotator of a row in one of these roles must not see a judge's verdict on it."""
@@ -51,10 +52,22 @@ class Row:
 
     @property
     def suggestion(self) -> tuple[str, Label, float] | None:
-        """The last verdict of a judge with its score, accepted or not; None on rows that measure."""
+        """The last verdict of a judge with its score, accepted or not; None on rows that measure.
+
+        The name of the judge has a mark where the run is uncertified.
+        """
         trail = [] if self.hidden or self.decision is None else self.decision.trail
-        given = ((step.judge, step.label, step.score) for step in reversed(trail) if step.label is not None)
+        given = (
+            (self.marked(step.judge), step.label, step.score)
+            for step in reversed(trail)
+            if step.label is not None
+        )
         return next(given, None)
+
+    def marked(self, judge: str) -> str:
+        """The name of a judge, with a mark where no certificate covers its verdict and none is in force."""
+        uncertified = self.decision is not None and self.decision.reason == UNCERTIFIED
+        return f"{judge} ({UNCERTIFIED})" if uncertified else judge
 
 
 @dataclass
@@ -104,7 +117,7 @@ class Target:
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:
     """Select the items of a run in their order: all, "abstained" (human review) or "released".
 
-    Items that are not judged yet are part of "all" only.
+    Items that are not judged yet are part of "all" only, and so are those of an uncertified run.
     """
     roles = run.header.certificate.roles
     measure = {item_id for role in ROLES_THAT_MEASURE for item_id in roles.get(role, ())}
@@ -131,6 +144,8 @@ def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Ro
 def _state(row: Row) -> str:
     if row.decision is None:
         return "open"
+    if row.decision.reason == UNCERTIFIED:
+        return UNCERTIFIED
     return "abstained" if row.decision.label is None else "released"
 
 

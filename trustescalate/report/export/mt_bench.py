@@ -38,7 +38,7 @@ def _write(export: Export) -> Iterator[bytes]:
         if row.decision is None or not row.judgments:
             raise LeftOut("not judged by a judge")
         texts, names = _texts(row.item), models(row.item)
-        games = [(judgment.judge, _games(judgment)) for judgment in row.judgments]
+        games = [(row.marked(judgment.judge), _games(judgment)) for judgment in row.judgments]
         question = _question(row.item, names, len(texts.questions))
         asked = as_json({"question_id": question, "category": _category(row.item), "turns": texts.questions})
         given = {

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trustescalate.records import Task, TaskKind, Turn
+from trustescalate.records.run import UNCERTIFIED
 from trustescalate.records.task import Json
 from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable, turns
 
@@ -49,9 +50,9 @@ class _Layout:
         if len(people) > MOST_ANNOTATORS and not export.blind:
             export.say(f"{len(people):,} annotators would need a column each: human labels are left out")
             people = {}
-        blind = export.blind
+        blind, prefix = export.blind, f"{UNCERTIFIED} judge" if export.run.uncertified else "judge"
         self.meta = {} if blind else _named("meta", fields, taken)
-        self.judges = {} if blind else _named("judge", dict.fromkeys(judges), taken)
+        self.judges = {} if blind else _named(prefix, dict.fromkeys(judges), taken)
         self.people = {} if blind else _named("person", people, taken)
         self.context = ("context",) if any(row.item.context for row in export.rows) else ()
         self.names = (

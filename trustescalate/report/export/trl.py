@@ -27,12 +27,14 @@ def _write(export: Export) -> Iterator[bytes]:
     if export.run.header.certificate.status == "expected":
         kind, about = "calibration", "a mean over runs, no statement about this run, and nothing is certified"
     provenance = {kind: certificate_id(export.run)}
-    export.say(f"the guarantee is {about}")
+    if not export.run.uncertified:
+        export.say(f"the guarantee is {about}")
 
     def pair(row: Row) -> Iterator[bytes]:
         label = row.released
         if label is None or row.decision is None:
-            raise LeftOut("no verdict was released")
+            why = "the run is uncertified" if export.run.uncertified else "no verdict was released"
+            raise LeftOut(why)
         extra = {
             "item_id": row.item.id,
             "judge": row.decision.judge,

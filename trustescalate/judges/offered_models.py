@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from trustescalate.config import OpenAIJudge, ScoreJudge
+from trustescalate.config import EndpointTable
 from trustescalate.errors import ProviderError
 from trustescalate.judges.endpoint import OPENAI_URL, Call, Endpoint
 
@@ -11,11 +11,11 @@ MOST_NAMES = 8
 """Models of a server that are listed."""
 SECONDS = 10.0
 """Longest wait for a list of models."""
-PATHS = ("/chat/completions", "/completions", "/models", "/score", "/rerank")
+PATHS = ("/chat/completions", "/completions", "/models", "/score", "/rerank", "/decisions", "/systemone")
 """Ends of an address that do not belong into base_url."""
 
 
-async def advise(table: OpenAIJudge | ScoreJudge) -> str:
+async def advise(table: EndpointTable) -> str:
     """What to change in a table whose endpoint answers, but not as it should; "" where that is not plain.
 
     Asks for the list of models at base_url, and at the addresses that are often meant instead. This costs
@@ -36,7 +36,7 @@ async def advise(table: OpenAIJudge | ScoreJudge) -> str:
     return ""
 
 
-async def _model_names(table: OpenAIJudge | ScoreJudge, base: str) -> list[str] | None:
+async def _model_names(table: EndpointTable, base: str) -> list[str] | None:
     """The models that a server lists at an address; None where it lists none."""
     try:
         endpoint = Endpoint(

@@ -1,4 +1,4 @@
-"""Test the scores of a run for drift since calibration."""
+"""Test the verdicts and scores of a run for a shift since calibration."""
 
 from collections.abc import Sequence
 
@@ -17,17 +17,18 @@ from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import Judgment, Run, TierShift
 from trustescalate.records.policies import Policy, policies_of_rows
 from trustescalate.stats.bounds import FloatArray
-from trustescalate.stats.shift import score_alarm
+from trustescalate.stats.shift import verdict_alarm
 
 ALARM_LEVEL = 0.01
 """The false alarm rate per run without drift."""
 
 
-def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
-    """Test for score drift between the certification rows and the run, at each tier in use.
+def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ...]:
+    """Test for a shift of verdicts and scores since calibration, at each tier in use.
 
-    Compares rows that reach the tier under the certified thresholds, by the share that the first prompt gives
-    its likeliest label: full scores are unknown after early stopping. One item per group; no label is used.
+    Compares the certification rows and the run's items that reach the tier under the certified thresholds, by
+    the shares that the first prompt gives the labels: full scores are unknown after early stopping. One item
+    per group; no human label is used.
     """
     certificate = run.header.certificate
     scorer = Scorer.of(certificate)
@@ -50,14 +51,16 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
             for (item_id, policy), last in zip(policies.items(), reached, strict=True)
             if policy.thresholds[j] is not None and j <= last
         ]
-        before.append(_tops(scorer, seen))
-        after.append(_tops(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
-    alarm = score_alarm(before, after, ALARM_LEVEL)
+        before.append(_shares(scorer, seen))
+        after.append(_shares(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
+    alarm = verdict_alarm(before, after, ALARM_LEVEL)
     return tuple(
         TierShift(
             certificate.judges[j].judge,
             len(before[i]),
             len(after[i]),
+            certificate.task.labels[int(alarm.label[i])],
+            (float(alarm.share[i, 0]), float(alarm.share[i, 1])),
             float(alarm.gap[i]),
             float(alarm.p_value[i]),
             bool(alarm.raised[i]),
@@ -66,6 +69,7 @@ def score_shift(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     )
 
 
-def _tops(scorer: Scorer, judgments: Sequence[Judgment]) -> FloatArray:
-    tops = [scorer.shares(first_votes(scorer.task, row)[None])[0].mean(axis=0).max() for row in judgments]
-    return np.array(tops, dtype=np.float64)
+def _shares(scorer: Scorer, judgments: Sequence[Judgment]) -> FloatArray:
+    """The mean shares (rows, c) that the votes of the first prompt give the labels."""
+    shares = [scorer.shares(first_votes(scorer.task, row)[None])[0].mean(axis=0) for row in judgments]
+    return np.array(shares, dtype=np.float64).reshape(-1, len(scorer.task.labels))

@@ -1,0 +1,281 @@
+"""Collect what is known of the label of each item of a run: human labels, predictions and verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trustescalate.calibration.losses import losses
+from trustescalate.calibration.population import TIES, annotation_means, label_values, predictions, unit_of
+from trustescalate.calibration.run_errors import run_errors
+from trustescalate.data.dataset import Dataset
+from trustescalate.data.labels import dropped_ties, sampled, stated_labels
+from trustescalate.records import Annotation, Item, Run, TaskKind
+from trustescalate.stats.batch import errors_allowed
+from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+from trustescalate.stats.product import Verdicts
+from trustescalate.stats.shift import score_alarm
+
+PICKED_LEVEL = 0.01
+"""A random draw of labelled items counts as selected in at most one run of a hundred."""
+PICKED = "the labelled items are judged differently from the rest: they were selected, not drawn at random"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLabels:
+    """N items and their labels on one scale, from `ends[0]` to `ends[1]`; or changes of labels.
+
+    `unit` (N,): the cluster of each item. `expected` (N,): by the votes of the deepest judge, `first` (N,):
+    by those of the first; `estimate` (N,): by people, a released verdict or else the votes. `label` (N,): by
+    people, NaN where unknown. `drawn` (N,): labelled as part of a random draw of those items that are not
+    `sure`; a label that is `sure` is known for a reason that the draw does not depend on. `fitted`:
+    thresholds were chosen with some of the drawn labels, and so which judge is the deepest. `picked`: the
+    drawn are judged differently from the rest. `same` (N,): with changes, items whose change is 0. `missing`
+    (N,): labels that are needed until `label` is known. `verdicts` limit the labels, except with probability
+    `failure`; None with the reason `why`.
+    """
+
+    items: tuple[Item, ...]
+    unit: IntArray
+    ends: tuple[float, float]
+    expected: FloatArray
+    first: FloatArray
+    estimate: FloatArray
+    label: FloatArray
+    drawn: BoolArray
+    sure: BoolArray
+    same: BoolArray
+    missing: FloatArray
+    fitted: bool
+    picked: bool
+    verdicts: Verdicts | None
+    failure: float
+    why: str = ""
+
+    def of(self, rows: BoolArray | IntArray) -> "ItemLabels":
+        """Take some of the items, in this order."""
+        chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return replace(
+            self,
+            items=tuple(self.items[row] for row in chosen),
+            unit=self.unit[chosen],
+            expected=self.expected[chosen],
+            first=self.first[chosen],
+            estimate=self.estimate[chosen],
+            label=self.label[chosen],
+            drawn=self.drawn[chosen],
+            sure=self.sure[chosen],
+            same=self.same[chosen],
+            missing=self.missing[chosen],
+            verdicts=None if self.verdicts is None else self.verdicts.of(rows),
+        )
+
+    @property
+    def units(self) -> int:
+        """The number of independent items among the drawn."""
+        return len(np.unique(self.unit[self.drawn]))
+
+    @property
+    def all_labelled(self) -> bool:
+        """Whether people labelled every item."""
+        return bool(len(self.items)) and not np.isnan(self.label).any()
+
+
+def why_no_mean(run: Run, data: Dataset) -> str:
+    """State why the items of a run have no mean label; "" where they have one."""
+    certificate = run.header.certificate
+    task, ids = certificate.task, {item.id for item in run.items}
+    notes = [note for note in data.annotations if note.item_id in ids]
+    reasons = (
+        (task.kind is TaskKind.CHOICE, "labels without an order have no mean"),
+        (
+            run.header.status != "complete" or len(run.decisions) < run.header.items,
+            "the run is not complete",
+        ),
+        (bool(certificate.dropped_ties or dropped_ties(task, notes)), TIES),
+        (
+            task.skips == "outside" and certificate.skipped > 0,
+            "annotators skip some items, and which of the others those are is unknown",
+        ),
+    )
+    return next((why for holds, why in reasons if holds), "")
+
+
+def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
+    """Collect the labels of a complete run's items whose labels have an order (`why_no_mean`).
+
+    Human labels count where the texts are those of the run. Verdicts fail with probability `level` beyond
+    that of the certificate.
+    """
+    certificate = run.header.certificate
+    task, values, batch = certificate.task, label_values(certificate.task), certificate.batch
+    assert values is not None
+    ends = min(values.values()), max(values.values())
+    notes = _notes(run, data)
+    always = certificate.label_policy == "annotator"
+    human = annotation_means(task, notes, values, always=always)
+    by_draw = {note.item_id for note in sampled(notes)}
+    if batch is not None:
+        by_draw &= set(certificate.roles["certify"])
+    certify, free = set(certificate.roles["certify"]), certificate.status == "none" or batch is not None
+    # Labelled items of [data] that a run judges beside those without labels need not be alike them.
+    fixed = ["exemplars", "dev", *([] if run.header.items_file or free else ["certify", "holdout"])]
+    apart = {item_id for role in fixed for item_id in certificate.roles.get(role, ())}
+    ids = [item.id for item in run.items]
+    label = np.array([human.get(item_id, np.nan) for item_id in ids])
+    expected = _expected(ids, {} if batch is not None else predictions(run, values), ends)
+    deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
+    first = _expected(ids, predictions(run, values, 0), ends) if deep else expected
+    sure = np.array([item_id in apart for item_id in ids]) & ~np.isnan(label)
+    drawn = np.array([item_id in by_draw for item_id in ids]) & ~np.isnan(label) & ~sure
+    verdicts, failure, why = _verdicts(run, data, level, label)
+    labels = ItemLabels(
+        items=run.items,
+        # The rows of a batch were drawn item by item: no matter which of them are alike.
+        unit=np.arange(len(ids)) if batch is not None else _units(run.items),
+        ends=ends,
+        expected=expected,
+        first=first,
+        estimate=_estimates(run, label, expected),
+        label=label,
+        drawn=drawn,
+        sure=sure,
+        same=np.zeros(len(ids), dtype=np.bool_),
+        missing=np.isnan(label).astype(np.float64),
+        fitted=not free and any(ids[row] in certify for row in np.flatnonzero(drawn)),
+        picked=False,
+        verdicts=verdicts,
+        failure=failure,
+        why=why,
+    )
+    return labels if batch is not None else replace(labels, picked=_were_picked(labels))
+
+
+def changes_of(
+    after: ItemLabels, before: ItemLabels, rows: tuple[IntArray, IntArray], failure: float
+) -> ItemLabels:
+    """Collect the changes of the labels of matched items, which are at places `rows` in both.
+
+    Items with equal texts change by 0.
+    """
+    now, then = rows
+    items, others = [after.items[row] for row in now], [before.items[row] for row in then]
+    same = np.array([_texts(one) == _texts(other) for one, other in zip(items, others, strict=True)])
+    low, high = after.ends[0] - before.ends[1], after.ends[1] - before.ends[0]
+    label = np.where(same, 0.0, after.label[now] - before.label[then])
+    sure_now, sure_then = after.sure[now], before.sure[then]
+    sure = same | (sure_now & sure_then)
+    known = (after.drawn[now] | sure_now) & (before.drawn[then] | sure_then)
+    drawn = known & ~sure
+    apart = [each.why for each in (after, before) if each.verdicts is None]
+    labels = ItemLabels(
+        items=tuple(items),
+        unit=_units(items),
+        ends=(low, high),
+        expected=np.where(same, 0.0, after.expected[now] - before.expected[then]),
+        first=np.where(same, 0.0, after.first[now] - before.first[then]),
+        estimate=np.where(same, 0.0, after.estimate[now] - before.estimate[then]),
+        label=label,
+        drawn=drawn,
+        sure=sure,
+        same=same,
+        missing=np.where(same, 0.0, after.missing[now] + before.missing[then]),
+        fitted=after.fitted or before.fitted or bool((drawn & (sure_now | sure_then)).any()),
+        picked=False,
+        verdicts=None,
+        failure=failure,
+        why=apart[0] if apart else "",
+    )
+    return replace(labels, picked=_were_picked(labels))
+
+
+def _were_picked(labels: ItemLabels) -> bool:
+    """Whether the predictions for drawn items differ from those for the rest: then they are no random draw.
+
+    No label is looked at. Each cluster counts by its mean.
+    """
+    means = []
+    for rows in (labels.drawn, ~labels.drawn & ~labels.sure):
+        place = np.unique(labels.unit[rows], return_inverse=True)[1]
+        means.append(np.bincount(place, labels.expected[rows]) / np.bincount(place))
+    first, second = means
+    return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
+
+
+def _expected(ids: Sequence[str], seen: Mapping[str, float], ends: tuple[float, float]) -> FloatArray:
+    """The predictions; for items that were not judged, their mean."""
+    middle = float(np.mean(list(seen.values()) or ends))
+    return np.array([seen.get(item_id, middle) for item_id in ids])
+
+
+def _units(items: Sequence[Item]) -> IntArray:
+    groups = {item.id: item.group for item in items}
+    names = [unit_of(item.id, groups) for item in items]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _texts(item: Item) -> tuple[object, ...]:
+    return item.asked, item.responses, item.reference
+
+
+def _notes(run: Run, data: Dataset) -> list[Annotation]:
+    """The annotations on items of the run with the texts of the run."""
+    texts = {item.id: (item.asked, item.responses) for item in run.items}
+    known = {item.id for item in data.items if texts.get(item.id) == (item.asked, item.responses)}
+    return [note for note in data.annotations if note.item_id in known]
+
+
+def _estimates(run: Run, label: FloatArray, expected: FloatArray) -> FloatArray:
+    """The label of each item: by people, by a released verdict, or else as the votes expect it."""
+    values = label_values(run.header.certificate.task) or {}
+    released = {row.item_id: values[row.label] for row in run.decisions if row.label is not None}
+    verdict = np.array([released.get(item.id, np.nan) for item in run.items])
+    return np.where(np.isnan(label), np.where(np.isnan(verdict), expected, verdict), label)
+
+
+def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple[Verdicts | None, float, str]:
+    """Limits on the labels from released verdicts, with their probability to fail, or why there are none."""
+    certificate = run.header.certificate
+    task, policy, batch = certificate.task, certificate.label_policy, certificate.batch
+    values = label_values(task) or {}
+    low, high = min(values.values()), max(values.values())
+    if task.kind is TaskKind.RATING and policy == "majority" and _disagree(run, data):
+        return (
+            None,
+            0.0,
+            "people rate some items differently, and verdicts agree with the majority's grade only",
+        )
+    if batch is not None and certificate.status == "certified":
+        released = {row.item_id for row in run.decisions if row.judge is not None}
+        accepted = 0 if certificate.chosen is None else certificate.tests[certificate.chosen].accepted
+        limit, failure = int(errors_allowed(accepted, certificate.alpha)), certificate.delta
+    else:
+        limit, _, why = run_errors(run, level)
+        failure = certificate.delta + level
+        if why:
+            return None, 0.0, why
+        released = set(run.independent)
+    lost = losses(task, policy, _notes(run, data))
+    used, place = 0.0, {item.id: row for row, item in enumerate(run.items)}
+    bottom, top = np.full(len(label), low), np.full(len(label), high)
+    fall, rise = np.zeros((2, len(label)))
+    for row in run.decisions:
+        k = place[row.item_id]
+        if row.item_id not in released or row.judge is None or row.label is None:
+            continue
+        if not np.isnan(label[k]):
+            used += lost.get(row.item_id, {}).get(row.label, 0.0)
+            continue
+        bottom[k] = max(low, values[row.label] - task.tolerance)
+        top[k] = min(high, values[row.label] + task.tolerance)
+        fall[k], rise[k] = bottom[k] - low, high - top[k]
+    known = ~np.isnan(label)
+    bottom[known] = top[known] = label[known]
+    per_loss = high - low if task.ties == "half" else None
+    return Verdicts(bottom, top, fall, rise, max(0.0, limit - used), per_loss), failure, ""
+
+
+def _disagree(run: Run, data: Dataset) -> bool:
+    task = run.header.certificate.task
+    stated = stated_labels(task, data.annotations).values()
+    return any(len({note.label for note in notes}) > 1 for notes in stated)

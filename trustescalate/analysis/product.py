@@ -1,0 +1,383 @@
+"""State what a run says of the product: the mean label of its items, and the change against a baseline.
+
+Limits rest on human labels of the items themselves, or on released verdicts (`stats.product`). Which of the
+two is read first is decided by counts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from trustescalate.analysis.item_labels import PICKED, ItemLabels, changes_of, labels_of, why_no_mean
+from trustescalate.analysis.pairing import Pairs, match_items
+from trustescalate.calibration.population import (
+    FEWEST_LABELS,
+    INTERVAL_DELTA,
+    Groups,
+    errors_are_counted,
+    label_values,
+    one_of_each,
+    verdict_limits,
+)
+from trustescalate.config import Config
+from trustescalate.config.tables import GateTable
+from trustescalate.data.dataset import Dataset
+from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
+from trustescalate.records.item_fields import value_of
+from trustescalate.stats.bounds import BoolArray, FloatArray
+from trustescalate.stats.inference import Survey, Target, coarse_strata
+from trustescalate.stats.product import (
+    FIRST,
+    Sampled,
+    change_limits,
+    items_limits,
+    labels_needed,
+    sampled_limits,
+)
+from trustescalate.stats.this_run import LEVEL
+
+Unit = Literal["human labels", "items"]
+Key = Literal["min_rate", "max_drop", "min_gain"]
+Compared = tuple[Run, Dataset]
+NO_BASELINE = "no baseline is named"
+NO_MATCH = "no item of this group is in the baseline"
+BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
+HINT = 'name the key by which items match: [gate] match = "meta.<key>"'
+
+
+@dataclass(slots=True, eq=False)
+class _Cell:
+    """The items of one mean or of one change, of all or of one group, and the limits of both bases.
+
+    `scale` is the length of the scale of one label; `planned` the variance of a prediction's error at
+    calibration. `apart` holds both runs' labels of the items that differ, where people labelled different
+    ones in each: then each mean is estimated by itself.
+    """
+
+    group: str | None
+    labels: ItemLabels
+    verdicts: Limits
+    scale: float
+    planned: float
+    apart: tuple[ItemLabels, ItemLabels] | None = None
+    by_labels: Limits | None = None
+    sampled: Sampled | None = None
+
+    def is_exact(self, target: Target) -> bool:
+        """Whether people labelled all that the mean is over."""
+        return target == "batch" and self.labels.all_labelled
+
+    @property
+    def has_draw(self) -> bool:
+        """Whether there are labels to estimate from."""
+        return self.apart is not None or (not self.labels.picked and self.units >= FEWEST_LABELS)
+
+    @property
+    def units(self) -> int:
+        """The number of independent labelled items."""
+        return self.labels.units if self.apart is None else min(side.units for side in self.apart)
+
+    @property
+    def drawn(self) -> int:
+        """The number of labelled items, or of those of the run that has fewer."""
+        sides = (self.labels,) if self.apart is None else self.apart
+        return min(int(side.drawn.sum()) for side in sides)
+
+    @property
+    def first(self) -> Limits:
+        """The basis that is read first."""
+        return self._ordered()[0]
+
+    @property
+    def second(self) -> Limits | None:
+        """The other basis, if there is one."""
+        return self._ordered()[1]
+
+    def _ordered(self) -> tuple[Limits, Limits | None]:
+        labels, verdicts = self.by_labels, self.verdicts
+        if labels is None:
+            return verdicts, None
+        if verdicts.basis == "none" or labels.basis == "all labelled":
+            return labels, None
+        return (labels, verdicts) if self.units >= FIRST else (verdicts, labels)
+
+
+def product(
+    config: Config, run: Run, data: Dataset, baseline: Compared | None = None, reason: str = ""
+) -> Product:
+    """Estimate the means of a run's items, their changes against a baseline, and what [gate] asks of them.
+
+    Both runs have `independent` and `shift`. `reason` is why there is no baseline although one is named.
+    Raises UsageError for a baseline that this run cannot be compared with.
+    """
+    gate = config.gate
+    pairs = [] if baseline is None else match_items(run, baseline[0], gate.match, hint=HINT)
+    why = why_no_mean(run, data)
+    other = "" if baseline is None else why_no_mean(*baseline)
+    reason = reason or why or (f"of the baseline: {other}" if other else "")
+    compared = None if reason else baseline
+    means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate)
+    nothing = _nothing(run, why)
+    return Product(
+        means=tuple(ItemsMean(cell.group, cell.first, cell.second) for cell in means)
+        or (ItemsMean(None, nothing),),
+        changes=tuple(
+            Change(cell.group, cell.first, len(cell.labels.items), int(cell.labels.same.sum()), cell.second)
+            for cell in changes
+        ),
+        by=gate.by,
+        baseline="" if baseline is None else baseline[0].header.id,
+        only_here=0 if baseline is None else len(run.items) - len(pairs),
+        only_baseline=0 if baseline is None else len(baseline[0].items) - len(pairs),
+        requirements=tuple(_requirements(run, gate, means, changes, reason)),
+        reason=reason,
+    )
+
+
+def _nothing(run: Run, why: str, *, change: bool = False) -> Limits:
+    """State why there is no estimate."""
+    values = label_values(run.header.certificate.task) or {"": 0.0, " ": 1.0}
+    low, high = min(values.values()), max(values.values())
+    ends = (low - high, high - low) if change else (low, high)
+    return Limits(None, *ends, 1.0, "none", 0 if change else len(run.items), reason=why)
+
+
+def _estimate(
+    run: Run, data: Dataset, baseline: Compared | None, pairs: Pairs, gate: GateTable
+) -> tuple[list[_Cell], list[_Cell]]:
+    """Make the cells of all means and changes, whose limits from labels hold at once."""
+    target: Target = "batch" if gate.target == "items" else "population"
+    level = LEVEL if baseline is None else LEVEL / 2
+    mine = labels_of(run, data, level)
+    groups = [None] if gate.by is None else [None, *_values(run, gate.by)]
+    width = mine.ends[1] - mine.ends[0]
+    means, changes = [], []
+    for group in groups:
+        part, limits = mine.of(_in_group(mine, gate.by, group)), None
+        if part.verdicts is not None and target == "batch":
+            limits = items_limits(part.verdicts)
+        elif part.verdicts is not None and group is None and errors_are_counted(run.header.certificate):
+            limits = verdict_limits(run, one_of_each(run, _groups(run)), level)
+        verdicts = _by_verdicts(part, limits, mine.why or BY_GROUP)
+        means.append(_Cell(group, part, verdicts, width, _error(run) * width**2))
+    if baseline is not None:
+        other = baseline[0], labels_of(*baseline, level)
+        whole, sides, both = _compared((run, mine), other, pairs, target)
+        planned = (_error(run) + _error(baseline[0])) * width**2
+        for group in groups:
+            chosen = _in_group(whole, gate.by, group)
+            part, limits = whole.of(chosen), None
+            now, then = (side.of(chosen) for side in sides)
+            if target == "population":
+                limits = both if group is None else None
+            elif part.failure < 1 and chosen.any() and now.verdicts is not None and then.verdicts is not None:
+                limits = change_limits(now.verdicts, then.verdicts, part.same)
+            why = (whole.why or BY_GROUP) if chosen.any() else NO_MATCH
+            cell = _Cell(group, part, _by_verdicts(part, limits, why), width, planned)
+            changes.append(replace(cell, apart=_apart(part, now, then, target)))
+    _measure([*means, *changes], target)
+    return means, changes
+
+
+def _compared(
+    after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels], pairs: Pairs, target: Target
+) -> tuple[ItemLabels, tuple[ItemLabels, ItemLabels], tuple[float, float] | None]:
+    """The changes of matched items, their labels in both runs, and limits from verdicts for a population."""
+    places = [{item.id: row for row, item in enumerate(side[1].items)} for side in (after, before)]
+    rows = [np.array([places[k][pair[k].id] for pair in pairs], dtype=np.int64) for k in (0, 1)]
+    whole = changes_of(after[1], before[1], (rows[0], rows[1]), _failure(after, before))
+    if whole.failure >= 1:
+        whole = replace(whole, why="δ leaves no probability for it")
+    limits = None
+    if target == "population" and not whole.why:
+        limits = _population_change(after[0], before[0], pairs)
+    return whole, (after[1].of(rows[0]), before[1].of(rows[1])), limits
+
+
+def _apart(
+    part: ItemLabels, now: ItemLabels, then: ItemLabels, target: Target
+) -> tuple[ItemLabels, ItemLabels] | None:
+    """Both runs' labels of the items that differ, where few of these have two labels, and many one."""
+    if part.units >= FIRST or part.all_labelled or (target == "population" and part.same.any()):
+        return None
+    sides = now.of(~part.same), then.of(~part.same)
+    enough = all(side.units >= FIRST and not side.picked for side in sides)
+    return sides if enough else None
+
+
+def _failure(after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels]) -> float:
+    """The chance that the verdicts of either run fail; a guarantee that both share is spent once."""
+    first, second = (side[0].header.certificate for side in (after, before))
+    both = after[1].failure + before[1].failure
+    return both - first.delta if first.digest == second.digest else both
+
+
+def _population_change(after: Run, before: Run, pairs: Pairs) -> tuple[float, float] | None:
+    if not all(errors_are_counted(run.header.certificate) for run in (after, before)):
+        return None
+    now, then = (
+        verdict_limits(run, {pair[k].id for pair in pairs} & one_of_each(run, _groups(run)), LEVEL / 2)
+        for k, run in enumerate((after, before))
+    )
+    return now[0] - then[1], now[1] - then[0]
+
+
+def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: str) -> Limits:
+    """Limits from released verdicts, and the labels that are known."""
+    size = len(labels.items)
+    if labels.picked:
+        why = f"{PICKED}; {why}" if limits is None else PICKED
+    if limits is None:
+        return Limits(None, *labels.ends, 1.0, "none", size, reason=why)
+    low, high = (min(max(each, labels.ends[0]), labels.ends[1]) for each in limits)
+    estimate = min(max(float(labels.estimate.mean()), low), high)
+    known = int((~np.isnan(labels.label) & ~labels.same).sum())
+    reason = PICKED if labels.picked else ""
+    return Limits(estimate, low, high, round(1 - labels.failure, 9), "verdicts", size, known, reason)
+
+
+def _measure(cells: Sequence[_Cell], target: Target) -> None:
+    """Add limits from labels, which hold for all cells at once (Bonferroni)."""
+    asked = [cell for cell in cells if cell.is_exact(target) or cell.has_draw]
+    delta = INTERVAL_DELTA / max(1, sum(not cell.is_exact(target) for cell in asked))
+    for cell in asked:
+        labels, exact = cell.labels, cell.is_exact(target)
+        used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
+        count = int((used & ~labels.same).sum())
+        if exact:
+            mean = sampled_limits(_whole(labels), delta)
+        elif cell.apart is None:
+            mean = _sampled(labels, delta, target)
+        else:
+            mean = _difference(cell.apart, float((~labels.same).mean()), delta, target)
+            count = sum(int(side.drawn.sum()) for side in cell.apart)
+        cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
+        limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
+        cell.by_labels = Limits(
+            mean.estimate, *limits, sure, mean.basis, len(labels.items), count, mean.reason
+        )
+
+
+def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float, target: Target) -> Sampled:
+    """The change from the two means by themselves, over a share of the items; the rest does not change."""
+    now, then = (_sampled(side, delta / 2, target) for side in sides)
+    return Sampled(
+        share * (now.estimate - then.estimate),
+        share * (now.low - then.high),
+        share * (now.high - then.low),
+        now.basis,
+        now.residual + then.residual,
+        now.spread + then.spread,
+        "few items have human labels in both runs, so that each mean is estimated by itself",
+    )
+
+
+def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
+    survey, known = _survey(labels, target)
+    return sampled_limits(survey, delta, target=target, known=known)
+
+
+def _whole(labels: ItemLabels) -> Survey:
+    """All items, each with its label."""
+    size = len(labels.items)
+    return Survey(np.zeros(size), np.arange(size), labels.label, ends=labels.ends)
+
+
+def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
+    """The items that labels were drawn from, and the labels of the others.
+
+    Clusters of one size are a stratum: whether items were drawn, or one of each cluster, those in clusters of
+    one size were as likely to be drawn as each other. For a population the items without a change are a
+    stratum too, all of it labelled.
+    """
+    drawn, stratum = labels.drawn, None
+    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
+    unit = labels.unit[rest]
+    size = np.bincount(unit)[unit]
+    if np.ptp(size) > 0:
+        stratum = coarse_strata(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
+        drawn = drawn | labels.same
+        stratum = labels.same[rest].astype(np.int64)
+    predicted = (labels.first if labels.fitted else labels.expected)[rest]
+    survey = Survey(
+        predicted,
+        np.flatnonzero(drawn[rest]),
+        labels.label[drawn],
+        stratum=stratum,
+        cluster=unit if size.max() > 1 else None,
+        ends=labels.ends,
+    )
+    return survey, labels.label[~rest]
+
+
+def _requirements(
+    run: Run, gate: GateTable, means: Sequence[_Cell], changes: Sequence[_Cell], reason: str
+) -> Iterable[Requirement]:
+    """Hold each product check of [gate] against the limits of all items and of each group."""
+    keys: tuple[tuple[Key, float | None, Sequence[_Cell]], ...] = (
+        ("min_rate", gate.min_rate, means),
+        ("max_drop", gate.max_drop, changes),
+        ("min_gain", gate.min_gain, changes),
+    )
+    delta = INTERVAL_DELTA / max(1, len(means) + len(changes))
+    for key, required, cells in keys:
+        if required is None:
+            continue
+        if not cells:
+            nothing = _nothing(run, reason or NO_BASELINE, change=key != "min_rate")
+            yield Requirement(key, required, None, nothing)
+        for cell in cells:
+            value = -required if key == "max_drop" else required
+            needed, unit = _needed(cell, value, delta, "batch" if gate.target == "items" else "population")
+            yield Requirement(key, required, cell.group, cell.first, needed, unit)
+
+
+def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[int | None, Unit]:
+    """About how many more labels or items decide on which side of `value` the mean lies."""
+    labels, limits = cell.labels, cell.first
+    if not len(labels.items):
+        return None, "human labels"
+    if limits.basis != "none" and (limits.low >= value or limits.high < value):
+        return 0, "human labels"
+    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
+    size, count = int(rest.sum()), cell.drawn
+    if size == 0:
+        return None, "human labels"
+    estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
+    over = len(labels.items) / size if target == "batch" else 1.0
+    gap = abs(estimate - value) * over
+    reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
+    sampled = cell.sampled or Sampled(
+        estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
+    )
+    # Errors that few labels do not show may be there all the same.
+    sampled = sampled._replace(residual=max(sampled.residual, cell.scale**2 / (count + 2)))
+    wanted, unit = labels_needed(gap, sampled, count, size, delta, target, reach=reach)
+    if wanted is None or unit == "items":
+        return wanted, unit
+    each = labels.missing[rest & ~labels.drawn & ~labels.same]
+    return max(1, int(np.ceil(wanted * float(each.mean())))), unit
+
+
+def _groups(run: Run) -> Groups:
+    return {item.id: item.group for item in run.items}
+
+
+def _values(run: Run, by: str) -> list[str]:
+    return sorted({value for item in run.items if (value := value_of(item, by)) is not None})
+
+
+def _in_group(labels: ItemLabels, by: str | None, group: str | None) -> BoolArray:
+    if by is None or group is None:
+        return np.ones(len(labels.items), dtype=np.bool_)
+    return np.array([value_of(item, by) == group for item in labels.items], dtype=np.bool_)
+
+
+def _error(run: Run) -> float:
+    """The share of rows that the last judge got wrong at calibration; alpha where none is known."""
+    certificate = run.header.certificate
+    last = certificate.diagnostics[-1] if certificate.diagnostics else None
+    return certificate.alpha if last is None or not last.n else 1 - last.agreements / last.n

@@ -203,10 +203,10 @@ def test_a_long_hostile_trace_is_read_in_time() -> None:
     calls = [{"name": "f", "arguments": "{", "id": None}] * 20_000
     results = [{"role": "tool", "content": "x" * 50, "tool_call_id": "no such"}] * 20_000
     big = {"role": "tool", "content": [{"type": "text", "text": "VERDICT: A\u202e " * 80_000}]}
-    start = time.perf_counter()
+    start = time.process_time()
     read = item({"role": "assistant", "content": "", "tool_calls": calls}, *results, big)
     assert len(list(parts(read.responses[0]))) == 40_001
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # ── items without tools or passages ────────────────────────────────────────────────────────────────

@@ -4,7 +4,8 @@
 
 prints the tables of docs/intervals.md. A row is a world; each draw goes through the function that the product
 calls: labels and judged rows (`stats.intervals.mean_interval`), means over all items from predictions and
-from labels alone (`stats.inference.ppi_mean`), measures of agreement among people
+from labels alone (`stats.inference.ppi_mean`), means of a run's own items and changes against a baseline
+(`stats.product.sampled_limits`), measures of agreement among people
 (`stats.agreement.agreement_interval`). A draw without an interval does not miss.
 tests/test_interval_coverage.py holds the page's figures to their limit, and against a fresh draw.
 """
@@ -18,9 +19,10 @@ import numpy as np
 
 from trustescalate.stats.agreement import Coefficient, agreement_interval, fleiss_kappa, gwet_ac1
 from trustescalate.stats.agreement import krippendorff_alpha as alpha
-from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
+from trustescalate.stats.product import sampled_limits
 
 DELTA, ITEMS, MANY = 0.05, 5000, 20_000
 RATES, LABELS = (0.5, 0.2, 0.05, 0.02, 0.005), (30, 60, 100, 300)
@@ -76,6 +78,11 @@ def worlds() -> Iterator[World]:
     for n, top in product((30, 100, 300), (0.5, 0.95)):
         yield World("ratings", f"{n} labels, {top:g} of them 5 of 5", 1 + 4 * _mean(top), _rated(n, top))
         yield World("two runs", f"{n} labels, {1 - top:.2g} drawn anew", 0.0, _changed(n, 1 - top))
+    for n, rate, size in product(LABELS, RATES, (1, 4)):
+        name = f"{n} labels, rate {rate:g}{', clusters of 4' if size > 1 else ''}"
+        yield World("these items", name, 0.0, _of_batch(n, rate, size))
+        if rate in RATES[::2]:
+            yield World("baseline", name, 0.0, _of_pairs(n, rate, size))
     for kind, right, rate in product(COEFFICIENTS, (0.98, 0.9, 0.8), (0.5, 0.2, 0.05, 0.02)):
         truth = COEFFICIENTS[kind](_opinions(np.random.default_rng(0), 400_000, rate, right)) or 0.0
         for n in (30, 100, 300):
@@ -155,6 +162,60 @@ def _changed(n: int, share: float) -> Callable[[Rng], Limits]:
     return draw
 
 
+def _of_batch(n: int, rate: float, size: int) -> Callable[[Rng], Limits]:
+    """A thousand given items: the limits less their own mean."""
+
+    def draw(rng: Rng) -> Limits:
+        _, label, _, prediction = _releases(rng, rate, size)
+        return _less(Survey(prediction, _drawn(rng, n), label, cluster=_by_four(size)), float(label.mean()))
+
+    return draw
+
+
+def _of_pairs(n: int, rate: float, size: int) -> Callable[[Rng], Limits]:
+    """The same items answered by two releases, of which 300 answers are equal."""
+
+    def draw(rng: Rng) -> Limits:
+        before, after, was, seen = _releases(rng, rate, size)
+        after[:300] = before[:300]
+        rest = slice(300, None)
+        rows, cluster = _drawn(rng, n, 700), _by_four(size)
+        pair = [
+            Survey(prediction[rest], rows, label[rest], cluster=None if cluster is None else cluster[rest])
+            for prediction, label in ((seen, after), (was, before))
+        ]
+        survey = difference(*(side._replace(label=side.label[rows], ends=(0.0, 1.0)) for side in pair))
+        limits = sampled_limits(survey, DELTA, known=np.zeros(300))
+        truth = float(after.mean() - before.mean())
+        return limits.low - truth, limits.high - truth
+
+    return draw
+
+
+def _less(survey: Survey, truth: float) -> tuple[float, float]:
+    label = survey.label[survey.labelled]
+    limits = sampled_limits(survey._replace(label=label, ends=(0.0, 1.0)), DELTA)
+    return limits.low - truth, limits.high - truth
+
+
+def _drawn(rng: Rng, n: int, items: int = 1000) -> IntArray:
+    return rng.choice(items, n, replace=False)
+
+
+def _by_four(size: int) -> IntArray | None:
+    return None if size == 1 else np.arange(1000) // size
+
+
+def _releases(rng: Rng, rate: float, size: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Labels of two releases, alike in a cluster, and a judge that misses 5 % of the first, and flatters the
+    second on 12 %."""
+    chance = np.repeat(rng.beta(2 * rate, 2 * (1 - rate), size=1000 // size), size)
+    before, after = ((rng.random(1000) < chance).astype(np.float64) for _ in range(2))
+    was = np.where(rng.random(1000) < 0.05, 1 - before, before)
+    seen = np.where(rng.random(1000) < 0.12, 1.0, after)
+    return before, after, was, seen
+
+
 def _shown(survey: Survey) -> tuple[float, float]:
     found = ppi_mean(survey, DELTA)
     return (found.low, found.high) if found.usable else found.label_only
@@ -188,6 +249,8 @@ TITLES = {
     "one-sided judge": "Means over all items, a judge that errs one way only",
     "ratings": "Mean rating from labels alone",
     "two runs": "Difference of two runs",
+    "these items": "Mean of a run's own items, 1,000 of them, by people and judges",
+    "baseline": "Change of the mean of 1,000 items against a baseline, 300 of them answered alike",
     "people": "Inter-annotator agreement beyond chance, three annotators",
 }
 

@@ -196,29 +196,28 @@ def test_a_draw_of_one_item_of_each_cluster_does_not_favour_small_clusters(tmp_p
 
 
 def test_without_a_certificate_labels_are_all_there_is(tmp_path: Path) -> None:
-    world = Products(tmp_path, {"a": 0.5}, size=200)
-    world.calibrate()
-    run_id = world.run("a")
-    run = world.load(run_id)
-    from trustescalate.analysis.product import product
-    from trustescalate.data.dataset import load_dataset
-
-    certificate = replace(run.header.certificate, status="none", thresholds=None, chosen=None)
-    bare = tuple(replace(row, label=None, judge=None, reason="uncertified") for row in run.decisions)
-    run = replace(run, header=replace(run.header, certificate=certificate), decisions=bare)
-    config = world.project.config
-    nothing = product(config, run, load_dataset(config)).means[0]
-    assert (nothing.first.basis, nothing.first.low, nothing.first.high, nothing.second) == (
-        "none",
-        0,
-        1,
-        None,
-    )
-    assert "no policy passed" in nothing.first.reason
-    world.annotate([f"a{k}" for k in range(120)])
-    labelled = product(config, run, load_dataset(config)).means[0]
-    assert labelled.first.basis in ("predictions", "exact")
-    assert covers(labelled, world.truth("a"))
+    """The judge is wrong on three of ten: nothing is certified, and labels of these items correct it."""
+    world = Products(tmp_path, {"a": 0.5, "b": 0.3}, size=250, right=0.7, labelled=150)
+    assert world.calibrate() == "none"
+    before, run_id = (world.run(name, uncertified=True) for name in "ab")
+    assert covers(product_of(world, before).means[0], world.truth("a"))
+    world.set_gate(min_rate=0.4, baseline=before, max_drop=0.02)
+    nothing = product_of(world, run_id)
+    for limits in (nothing.means[0].first, nothing.changes[0].first):
+        assert (limits.basis, limits.high) == ("none", 1)
+        assert "of these items have human labels, and the run is uncertified" in limits.reason
+    assert [each.needed is not None and 20 <= each.needed <= 500 for each in nothing.requirements] == [
+        True
+    ] * 2
+    verdict, _ = world.project.gate(run_id)
+    messages = [check.message for check in verdict.checks if check.name.startswith("pass rate")]
+    assert all("more human labels would decide it" in message for message in messages)
+    world.annotate([f"b{k}" for k in range(150)])
+    labelled = product_of(world, run_id)
+    assert labelled.means[0].first.basis == "predictions"
+    assert covers(labelled.means[0], world.truth("b"))
+    [change] = labelled.changes
+    assert change.first.low <= world.truth("b") - world.truth("a") <= change.first.high < 0
 
 
 def test_a_population_is_limited_more_widely_than_its_items(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.templates import shipped
 from trustescalate.project import Project
 from trustescalate.records import Run
-from trustescalate.report.gate import why_stale
+from trustescalate.report.gate_basis import why_stale
 
 MORE = """
 [[judges]]

@@ -468,4 +468,4 @@ def test_a_gate_that_cannot_be_held_is_refused(tmp_path: Path, text: str, messag
 
 def test_a_gate_for_ratings(tmp_path: Path) -> None:
     gate = load(tmp_path, '[task]\nkind = "rating"\n[gate]\nmin_rate = 3.5\nmax_drop = 2.0\n').gate
-    assert (gate.min_rate, gate.max_drop, gate.target, gate.allow_shift) == (3.5, 2.0, "items", False)
+    assert (gate.min_rate, gate.max_drop, gate.target, gate.allow_shift) == (3.5, 2.0, "items", None)

@@ -184,7 +184,9 @@ def alone(**keys: object) -> GateTable:
         ({"max_cost_usd": 3.5}, {"cost": missing("price unknown")}, "undecided"),
         ({}, {"shift_alarms": Figure(1, "1 of 2 tiers", "s: moved")}, "undecided"),
         ({"allow_shift": True}, {"shift_alarms": Figure(1, "1 of 2 tiers", "s: moved")}, "pass"),
-        ({}, {"shift_alarms": missing("could not be compared")}, "undecided"),
+        ({}, {"shift_alarms": missing("could not be compared")}, "pass"),
+        ({"allow_shift": False}, {"shift_alarms": missing("could not be compared")}, "undecided"),
+        ({"allow_shift": False}, {"shift_alarms": Figure(1, "1 of 2 tiers", "s: moved")}, "undecided"),
         ({}, {"shift_alarms": Figure("not applicable", "not applicable")}, "pass"),
     ],
 )  # fmt: skip

@@ -164,3 +164,16 @@ def test_where_verdicts_lose_shares_the_shares_add_up() -> None:
     )
     some = this_run.sentence(replace(run, independent=run.independent[:100]))
     assert "calibrated on; over these, disagreement with an annotator" in some
+
+
+def test_an_alarm_leaves_the_limit_that_rests_on_alpha_alone() -> None:
+    run = factory.run()
+    tests = tuple(replace(test, errors=2) for test in factory.certificate().tests)
+    few = with_certificate(run, tests=tests)
+    alarmed = replace(few, shift=factory.shift(raised=True))
+    calm, raised = (this_run.errors_upper(each).value for each in (few, alarmed))
+    assert raised == by_hand(few.header.certificate, 270)[0]
+    assert calm == by_hand(few.header.certificate, 270)[1]
+    assert isinstance(calm, int)
+    assert isinstance(raised, int)
+    assert calm < raised

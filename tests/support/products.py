@@ -94,9 +94,9 @@ class Products:
         """Calibrate on the old rows; give the status."""
         return asyncio.run(self.project.calibrate()).status
 
-    def run(self, name: str) -> str:
+    def run(self, name: str, **keys: Any) -> str:
         """Judge the responses of one system; give the id of the run."""
-        return asyncio.run(self.project.run(items=self.folder / f"{name}.jsonl")).header.id
+        return asyncio.run(self.project.run(items=self.folder / f"{name}.jsonl", **keys)).header.id
 
     def annotate(self, ids: Sequence[str], purpose: str = "sample") -> None:
         """Let people label these items too."""

@@ -4,7 +4,8 @@ Limits rest on human labels of the items themselves, or on released verdicts (`s
 two is read first is decided by counts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,7 +27,7 @@ from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
-from trustescalate.stats.bounds import BoolArray, FloatArray
+from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target, coarse_strata
 from trustescalate.stats.product import (
     FIRST,
@@ -44,6 +45,7 @@ Compared = tuple[Run, Dataset]
 NO_BASELINE = "no baseline is named"
 NO_MATCH = "no item of this group is in the baseline"
 BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
+NO_SHARE = "the certificate limits no share of wrong verdicts in the population"
 HINT = 'name the key by which items match: [gate] match = "meta.<key>"'
 
 
@@ -151,31 +153,34 @@ def _estimate(
     target: Target = "batch" if gate.target == "items" else "population"
     level = LEVEL if baseline is None else LEVEL / 2
     mine = labels_of(run, data, level)
-    groups = [None] if gate.by is None else [None, *_values(run, gate.by)]
+    members = _members(mine, gate.by)
     width = mine.ends[1] - mine.ends[0]
     means, changes = [], []
-    for group in groups:
-        part, limits = mine.of(_in_group(mine, gate.by, group)), None
+    for group, rows in members.items():
+        part, limits = mine.of(rows), None
         if part.verdicts is not None and target == "batch":
             limits = items_limits(part.verdicts)
         elif part.verdicts is not None and group is None and errors_are_counted(run.header.certificate):
             limits = verdict_limits(run, one_of_each(run, _groups(run)), level)
-        verdicts = _by_verdicts(part, limits, mine.why or BY_GROUP)
+        verdicts = _by_verdicts(part, limits, mine.why or (NO_SHARE if group is None else BY_GROUP))
         means.append(_Cell(group, part, verdicts, width, _error(run) * width**2))
     if baseline is not None:
         other = baseline[0], labels_of(*baseline, level)
         whole, sides, both = _compared((run, mine), other, pairs, target)
         planned = (_error(run) + _error(baseline[0])) * width**2
-        for group in groups:
-            chosen = _in_group(whole, gate.by, group)
+        matched = _members(whole, gate.by)
+        for group in members:
+            chosen = matched.get(group, np.zeros(0, dtype=np.int64))
             part, limits = whole.of(chosen), None
             now, then = (side.of(chosen) for side in sides)
             if target == "population":
                 limits = both if group is None else None
-            elif part.failure < 1 and chosen.any() and now.verdicts is not None and then.verdicts is not None:
+            elif part.failure < 1 and len(chosen) and now.verdicts is not None and then.verdicts is not None:
                 limits = change_limits(now.verdicts, then.verdicts, part.same)
-            why = (whole.why or BY_GROUP) if chosen.any() else NO_MATCH
-            cell = _Cell(group, part, _by_verdicts(part, limits, why), width, planned)
+            why = whole.why or (NO_SHARE if group is None else BY_GROUP)
+            cell = _Cell(
+                group, part, _by_verdicts(part, limits, why if len(chosen) else NO_MATCH), width, planned
+            )
             changes.append(replace(cell, apart=_apart(part, now, then, target)))
     _measure([*means, *changes], target)
     return means, changes
@@ -227,9 +232,10 @@ def _population_change(after: Run, before: Run, pairs: Pairs) -> tuple[float, fl
 def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: str) -> Limits:
     """Limits from released verdicts, and the labels that are known."""
     size = len(labels.items)
-    if labels.picked:
-        why = f"{PICKED}; {why}" if limits is None else PICKED
     if limits is None:
+        if size:
+            few = f"fewer than {FEWEST_LABELS} of these items have human labels"
+            why = f"{PICKED if labels.picked else few}, and {why}"
         return Limits(None, *labels.ends, 1.0, "none", size, reason=why)
     low, high = (min(max(each, labels.ends[0]), labels.ends[1]) for each in limits)
     estimate = min(max(float(labels.estimate.mean()), low), high)
@@ -366,14 +372,15 @@ def _groups(run: Run) -> Groups:
     return {item.id: item.group for item in run.items}
 
 
-def _values(run: Run, by: str) -> list[str]:
-    return sorted({value for item in run.items if (value := value_of(item, by)) is not None})
-
-
-def _in_group(labels: ItemLabels, by: str | None, group: str | None) -> BoolArray:
-    if by is None or group is None:
-        return np.ones(len(labels.items), dtype=np.bool_)
-    return np.array([value_of(item, by) == group for item in labels.items], dtype=np.bool_)
+def _members(labels: ItemLabels, by: str | None) -> Mapping[str | None, IntArray]:
+    """The places of all items, and of those with each value of a field."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, item in enumerate(labels.items):
+        value = None if by is None else value_of(item, by)
+        if value is not None:
+            rows[value].append(row)
+    every: dict[str | None, IntArray] = {None: np.arange(len(labels.items))}
+    return every | {value: np.array(rows[value], dtype=np.int64) for value in sorted(rows)}
 
 
 def _error(run: Run) -> float:

@@ -91,8 +91,10 @@ def _limit(certificate: Certificate, guarantees: Mapping[float, int], level: flo
     repeated = certificate.attempt is not None and certificate.attempt.number > 1
     # Which policies are tested tier by tier, or again, may depend on these labels.
     alone = certificate.chosen is None or certificate.path == "tierwise" or repeated
-    if certificate.chosen is None or alone or shifted:
+    if certificate.chosen is None or alone:
         return run_errors_upper(released, alpha, level)
+    if shifted:  # the same part of the level as without an alarm, which must not lower the limit
+        return run_errors_upper(released, alpha, level / 2)
     test = certificate.tests[certificate.chosen]
     analyses = 1 if certificate.interim is None else len(certificate.interim.sizes)
     weight = policy_weights([test.part for test in certificate.tests])[certificate.chosen] / analyses

@@ -279,8 +279,10 @@ class GateTable(Table):
         "is compared with that of the certificate",
     )
     max_certificate_age_days: float | None = Field(None, gt=0, description="largest age of the certificate")
-    allow_shift: bool = Field(
-        False, description="true: an alarm of the distribution-shift check does not make the gate undecided"
+    allow_shift: bool | None = Field(
+        None,
+        description="whether the gate may pass although the distribution-shift check raises an alarm; "
+        "false also where the check cannot be made; default: false, if it can be made",
     )
     min_agreement: Share | None = None
     min_coverage: Share | None = None

@@ -21,7 +21,10 @@ def shift_alarms(run: Run) -> Figure:
     if certificate.status == "none" or certificate.batch is not None:
         return words("not applicable")
     if not run.shift:
-        return missing("verdicts and scores could not be compared with those on the labelled rows")
+        return missing(
+            "verdicts and scores were not compared with those on the labelled rows, which takes "
+            "certificate.votes.jsonl"
+        )
     raised = [tier for tier in run.shift if tier.raised]
     return Figure(len(raised), f"{len(raised):,} of {len(run.shift):,} tiers", "; ".join(map(_moved, raised)))
 

@@ -149,10 +149,11 @@ def _shift(measures: Measures, policy: GateTable) -> list[Check]:
         return []
     required = "any" if policy.allow_shift else "no alarm"
     observed = alarms.text if alarms.value else "no alarm"
+    if alarms.value is None:
+        status: Status = "undecided" if policy.allow_shift is False else "pass"
+        return [Check(name, status, required, "not compared", alarms.note)]
     if policy.allow_shift or alarms.value == 0:
         return [Check(name, "pass", required, observed, alarms.note or "no alarm, which proves nothing")]
-    if alarms.value is None:
-        return [Check(name, "undecided", required, "not compared", alarms.note)]
     hint = "label some of these items, or set [gate] allow_shift = true"
     return [Check(name, "undecided", required, observed, f"{alarms.note}: {hint}")]
 

@@ -73,7 +73,8 @@ def _check(report: Report, product: Product, each: Requirement) -> Check:
 def _message(product: Product, each: Requirement, status: Status) -> str:
     limits = each.limits
     if limits.basis == "none":
-        return limits.reason or "nothing limits it"
+        why = limits.reason or "nothing limits it"
+        return f"{why}. About {each.needed:,} more {each.unit} would decide it" if each.needed else why
     what = f"{limits.items:,} items; the limits rest on {BASES[limits.basis]}"
     if limits.labels:
         what += f" ({limits.labels:,} labelled items)"

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trustescalate.judges.simulated.world import generate
+
 HERE = Path(__file__).parent
 Row = dict[str, Any]
 NOUNS = ("lamp", "chair", "kettle", "rack", "bench", "clock")
@@ -32,9 +34,11 @@ def files() -> dict[str, list[Row]]:
     made: dict[str, list[Row]] = {}
     for folder, rows in (("pairwise", pairwise()), ("pass-fail", pass_fail()), ("rating", rating())):
         made |= {f"{folder}/{name}": part for name, part in rows.items()}
-    for folder, rows in (("faithfulness", faithfulness()), ("task-success", task_success())):
+    own = {"ci-gate": ci_gate(), "criteria": criteria()}
+    own |= {"faithfulness": faithfulness(), "task-success": task_success()}
+    for folder, rows in own.items():
         made |= {f"{folder}/{name}": part for name, part in rows.items()}
-    return made | {f"ci-gate/{name}": part for name, part in ci_gate().items()}
+    return made
 
 
 def pairwise() -> dict[str, list[Row]]:
@@ -200,6 +204,29 @@ def _call(call_id: str, name: str, arguments: Row, result: Any) -> list[Row]:
         },
         {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)},
     ]
+
+
+CRITERIA = {"accuracy": (1, 5), "brevity": (1, 5), "politeness": (1, 3)}
+
+
+def criteria() -> dict[str, list[Row]]:
+    """Answers of the simulated world, graded on three criteria by the faults that were planted in them."""
+    rng, world = random.Random(5), generate(seed=5, items=400)
+    made: dict[str, list[Row]] = {"items.jsonl": [], "annotations.jsonl": []}
+    for number, item in enumerate(world.items):
+        side = rng.randrange(2)
+        row = {"id": item.id, "prompt": item.prompt, "responses": [item.responses[side]], "group": item.group}
+        made["items.jsonl"].append(row)
+        if number >= 250:
+            continue
+        for name, (low, high) in CRITERIA.items():
+            faults = [fault for fault in world.faults[item.id][side] if fault.taste == name]
+            quality = math.exp(-sum(fault.severity for fault in faults))
+            for who in ("ann", "bob", "eve"):
+                grade = round(low + (high - low) * quality + rng.gauss(0, 0.2))
+                note = {"item_id": item.id, "criterion": name, "annotator": who}
+                made["annotations.jsonl"].append({**note, "label": str(min(high, max(low, grade)))})
+    return made
 
 
 def _pairs(rng: random.Random, count: int) -> Iterable[tuple[int, int]]:

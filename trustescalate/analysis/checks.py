@@ -38,6 +38,7 @@ from trustescalate.judges.prompts import conversation, orders, symbols
 from trustescalate.judges.registry import asking, recorded_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
+from trustescalate.records.criteria import row_name
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
 from trustescalate.stats.conformal import fewest_rows
@@ -73,7 +74,7 @@ def inspect_project(config: Config) -> Inspection:
         ("task", f"{task.kind}: {task.question} ({', '.join(task.labels)})"),
         (
             "items",
-            f"{len(data.items):,}, of which {len(data.labelled):,} are labelled{_selected_labels(data)}",
+            f"{_counted(config, data)}, of which {len(data.labelled):,} are labelled{_selected_labels(data)}",
         ),
         ("annotators", f"{len({row.annotator for row in data.annotations})}"),
         ("labels", ", ".join(f"{label} {count:,}" for label, count in sorted(labels.items())) or "none"),
@@ -92,6 +93,12 @@ def inspect_project(config: Config) -> Inspection:
     unrecorded = _unrecorded(recorded, selected)
     warnings = (*unlabelled, *_warnings(config, data, selected), *unrecorded, *doubts)
     return Inspection((*facts, *quality), warnings)
+
+
+def _counted(config: Config, data: Dataset) -> str:
+    """The number of items; of several criteria that of their rows too."""
+    rows, criteria = len(data.items), len(config.criteria)
+    return f"{rows // criteria:,} on {criteria} criteria: {rows:,} rows" if criteria else f"{rows:,}"
 
 
 def _read_all(config: Config) -> tuple[Dataset, Mapping[str, ReplayJudge]]:
@@ -366,7 +373,8 @@ def _verdict_warnings(config: Config, data: Dataset) -> list[str]:
     """Name the items whose texts state a verdict themselves: a sign on the item, whichever label it names."""
     task = config.task.task()
     words = symbols(task)
-    marked = [item.id for item in data.items if holds_a_verdict(conversation(task, (), item).material, words)]
+    holding = (item for item in data.items if holds_a_verdict(conversation(task, (), item).material, words))
+    marked = list(dict.fromkeys(row_name(item).item_id for item in holding))
     if not marked:
         return []
     named = ", ".join(marked[:MOST_NAMED]) + (", …" if len(marked) > MOST_NAMED else "")

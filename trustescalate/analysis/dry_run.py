@@ -20,6 +20,7 @@ from trustescalate.cascade.runner import (
     run_cascade,
     uncertified_cascade,
 )
+from trustescalate.cascade.shared_replies import count_once
 from trustescalate.cascade.uncertified import must_name_judges, prepare
 from trustescalate.config import (
     AskedTable,
@@ -139,9 +140,17 @@ def _simulated_backend(config: Config, table: AskedTable) -> Backend:
 
 
 def _estimates(
-    config: Config, phase: str, judgments: Sequence[Judgment], items: int, sample: int, *, batch: bool
+    config: Config,
+    phase: str,
+    judgments: Sequence[Judgment],
+    items: int,
+    asked: Sequence[Item],
+    *,
+    batch: bool,
 ) -> tuple[Estimate, ...]:
+    sample = len(asked)
     scale, recorded = items / max(1, sample), _recorded_usage(config)
+    judgments = count_once(config, asked, judgments)
     estimates = []
     for table in config.judges:
         mine = [judgment for judgment in judgments if judgment.judge == table.name]
@@ -330,9 +339,9 @@ async def estimate_run(
         config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
     )
     if not whole:
-        sample = todo[:SAMPLE]
+        sample = todo[: _sampled(config)]
         votes = await _run_cascade(config, judges, sample, thresholds)
-        estimates += _estimates(config, "run, about", votes, len(todo), len(sample), batch=batch)
+        estimates += _estimates(config, "run, about", votes, len(todo), sample, batch=batch)
     return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
 
 
@@ -356,6 +365,12 @@ async def _estimate_all(
     config: Config, phase: str, judges: Sequence[Judge], items: Sequence[Item], *, batch: bool
 ) -> tuple[Estimate, ...]:
     votes: list[Judgment] = []
-    sample = items[:SAMPLE]
+    sample = items[: _sampled(config)]
     await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
-    return _estimates(config, phase, votes, len(items), len(sample), batch=batch)
+    return _estimates(config, phase, votes, len(items), sample, batch=batch)
+
+
+def _sampled(config: Config) -> int:
+    """The number of rows that simulated judges judge: whole items, where these have several rows."""
+    rows = max(1, len(config.criteria))
+    return max(1, SAMPLE // rows) * rows

@@ -18,6 +18,7 @@ from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
 from trustescalate.records import TaskKind
+from trustescalate.records.criteria import row_name
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target
@@ -142,13 +143,17 @@ def _requests_of(config: Config, table: OpenAIJudge, shots: Sequence[Sequence[An
     judge: EnsembleJudge = ensemble_judge(config, table, shots, no_model, channel=channel)
     dialect = Dialect()
 
+    asked_for: set[str] = set()
+
     def write(row: Row) -> Iterator[bytes]:
-        if row.decision is None or row.released is not None:
+        item_id = row_name(row.item).item_id  # of several criteria: one request asks all of them
+        if row.decision is None or row.released is not None or item_id in asked_for:
             return
+        asked_for.add(item_id)
         for member, order, request in judge.requests(row.item):
             yield as_json(
                 {
-                    "custom_id": f"{row.item.id}|{member}|{order}|{request.sample}",
+                    "custom_id": f"{item_id}|{member}|{order}|{request.sample}",
                     "method": "POST",
                     "url": "/v1/chat/completions",
                     "body": json.loads(dialect.body(table.model, request, table.extra)),

@@ -246,6 +246,11 @@ def _chosen(families: Sequence[str]) -> tuple[Attack, ...]:
 
 
 def _tables(config: Config) -> list[ModelTable]:
+    if config.criteria:
+        raise NotMeasurable(
+            "an attack wants one verdict, and [[criteria]] have several",
+            "probe the judges with a configuration whose [task] question is that of one criterion",
+        )
     tables = [table for table in config.judges if isinstance(table, ModelTable)]
     if not tables:
         raise NotMeasurable(

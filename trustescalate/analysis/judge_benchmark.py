@@ -33,6 +33,7 @@ from trustescalate.calibration.votes import confidence
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, open_panel
 from trustescalate.cascade.runner import collect_judgments
+from trustescalate.cascade.shared_replies import SharedReplies, asks_together
 from trustescalate.config import BudgetTable, Config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.data.labels import majority, stated_labels
@@ -269,9 +270,10 @@ async def _read_votes(
             return recorded, {}, True
         timed = [_Timed(judge) for judge in judges]
         by_item: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+        shared = SharedReplies(asks_together(config), items)
 
         def collect(judgment: Judgment) -> None:
-            by_item[judgment.judge][judgment.item_id] = judgment
+            by_item[judgment.judge][judgment.item_id] = shared.count(judgment)
             done = len(by_item[judges[-1].name])
             hooks.progress(Progress("benchmarking", done, len(items), 0, 0, spent.spent, spent.calls))
 

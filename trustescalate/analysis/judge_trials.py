@@ -22,6 +22,7 @@ from trustescalate.judges.prompts import orders
 from trustescalate.judges.registry import NO_ROWS
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.records import FAILURES, Item, Message, Vote
+from trustescalate.records.criteria import row_name
 from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
 from trustescalate.report.text import one_line
@@ -153,7 +154,7 @@ def pinged(config: Config) -> list[str]:
 def _item(config: Config, data: Dataset, wanted: str | None) -> Item:
     if wanted is not None:
         for item in data.items:
-            if item.id == wanted:
+            if wanted in (item.id, row_name(item).item_id):
                 return item
         raise UsageError(f"there is no item {wanted!r}", f"the first item is {data.items[0].id!r}")
     shown = set(select_rows(config, data).roles["exemplars"])
@@ -229,7 +230,8 @@ async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, 
 
 
 def _question(asked: Asked) -> Question:
-    places = condensed(asked.reply.tokens or (), asked.request.symbols)
+    tokens = None if asked.request.criteria else asked.reply.tokens  # of several verdicts: each has its own
+    places = condensed(tokens or (), asked.request.symbols)
     listed = next((token.top for token in reversed(places) if token.top), ())
     best = sorted(
         ((text, math.exp(logprob)) for text, logprob in listed if not math.isnan(logprob)),

@@ -107,11 +107,18 @@ class _Cell:
 
 
 def product(
-    config: Config, run: Run, data: Dataset, baseline: Compared | None = None, reason: str = ""
+    config: Config,
+    run: Run,
+    data: Dataset,
+    baseline: Compared | None = None,
+    reason: str = "",
+    *,
+    comparisons: int = 1,
 ) -> Product:
     """Estimate the means of a run's items, their changes against a baseline, and what [gate] asks of them.
 
-    Both runs have `independent` and `shift`. `reason` is why there is no baseline although one is named.
+    Both runs have `independent` and `shift`. `reason` is why there is no baseline although one is named. The
+    limits of so many products, `comparisons`, hold together (Bonferroni).
     Raises UsageError for a baseline that this run cannot be compared with.
     """
     gate = config.gate
@@ -120,7 +127,7 @@ def product(
     other = "" if baseline is None else why_no_mean(*baseline)
     reason = reason or why or (f"of the baseline: {other}" if other else "")
     compared = None if reason else baseline
-    means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate)
+    means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate, comparisons)
     nothing = _nothing(run, why)
     return Product(
         means=tuple(ItemsMean(cell.group, cell.first, cell.second) for cell in means)
@@ -133,7 +140,7 @@ def product(
         baseline="" if baseline is None else baseline[0].header.id,
         only_here=0 if baseline is None else len(run.items) - len(pairs),
         only_baseline=0 if baseline is None else len(baseline[0].items) - len(pairs),
-        requirements=tuple(_requirements(run, gate, means, changes, reason)),
+        requirements=tuple(_requirements(run, gate, means, changes, reason, comparisons)),
         reason=reason,
     )
 
@@ -147,11 +154,11 @@ def _nothing(run: Run, why: str, *, change: bool = False) -> Limits:
 
 
 def _estimate(
-    run: Run, data: Dataset, baseline: Compared | None, pairs: Pairs, gate: GateTable
+    run: Run, data: Dataset, baseline: Compared | None, pairs: Pairs, gate: GateTable, comparisons: int
 ) -> tuple[list[_Cell], list[_Cell]]:
     """Make the cells of all means and changes, whose limits from labels hold at once."""
     target: Target = "batch" if gate.target == "items" else "population"
-    level = LEVEL if baseline is None else LEVEL / 2
+    level = (LEVEL if baseline is None else LEVEL / 2) / comparisons
     mine = labels_of(run, data, level)
     members = _members(mine, gate.by)
     width = mine.ends[1] - mine.ends[0]
@@ -182,7 +189,7 @@ def _estimate(
                 group, part, _by_verdicts(part, limits, why if len(chosen) else NO_MATCH), width, planned
             )
             changes.append(replace(cell, apart=_apart(part, now, then, target)))
-    _measure([*means, *changes], target)
+    _measure([*means, *changes], target, comparisons)
     return means, changes
 
 
@@ -244,10 +251,10 @@ def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: st
     return Limits(estimate, low, high, round(1 - labels.failure, 9), "verdicts", size, known, reason)
 
 
-def _measure(cells: Sequence[_Cell], target: Target) -> None:
+def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
     """Add limits from labels, which hold for all cells at once (Bonferroni)."""
     asked = [cell for cell in cells if cell.is_exact(target) or cell.has_draw]
-    delta = INTERVAL_DELTA / max(1, sum(not cell.is_exact(target) for cell in asked))
+    delta = INTERVAL_DELTA / comparisons / max(1, sum(not cell.is_exact(target) for cell in asked))
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
         used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
@@ -320,7 +327,12 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
 
 
 def _requirements(
-    run: Run, gate: GateTable, means: Sequence[_Cell], changes: Sequence[_Cell], reason: str
+    run: Run,
+    gate: GateTable,
+    means: Sequence[_Cell],
+    changes: Sequence[_Cell],
+    reason: str,
+    comparisons: int,
 ) -> Iterable[Requirement]:
     """Hold each product check of [gate] against the limits of all items and of each group."""
     keys: tuple[tuple[Key, float | None, Sequence[_Cell]], ...] = (
@@ -328,7 +340,7 @@ def _requirements(
         ("max_drop", gate.max_drop, changes),
         ("min_gain", gate.min_gain, changes),
     )
-    delta = INTERVAL_DELTA / max(1, len(means) + len(changes))
+    delta = INTERVAL_DELTA / comparisons / max(1, len(means) + len(changes))
     for key, required, cells in keys:
         if required is None:
             continue

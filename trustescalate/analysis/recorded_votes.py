@@ -103,7 +103,14 @@ def read_recorded(config: Config) -> Recorded:
 
 def must_be_one_guarantee(config: Config, what: str) -> None:
     """Raise UsageError if each group has its own guarantee, which `what` does not support."""
-    by = config.groups.by
+    by, criteria = config.groups.by, len(config.criteria)
+    if criteria:
+        share = config.guarantee.delta / criteria
+        raise UsageError(
+            f"{what} supports one guarantee for all items, and [[criteria]] have one each",
+            f"`trustescalate plan --alpha {config.guarantee.alpha:g} --delta {share:.3g}` plans for one of "
+            f"{criteria} criteria, with its share of delta",
+        )
     if by is not None:
         raise UsageError(
             f"{what} supports one guarantee for all items, and [groups] by = {by!r} asks for one per value",

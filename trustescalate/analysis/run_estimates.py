@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from trustescalate.analysis.baseline import open_baseline
+from trustescalate.analysis.criteria import criteria_estimates
+from trustescalate.analysis.criteria_product import criteria_product
 from trustescalate.analysis.leaderboard import standings
-from trustescalate.analysis.product import product
+from trustescalate.analysis.product import product as one_product
 from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.calibration.population import Judged, overall
@@ -32,6 +34,7 @@ def with_estimates(config: Config, run: Run, data: Dataset, baseline: str | None
 
 
 def _product(config: Config, run: Run, data: Dataset, baseline: str | None) -> Product:
+    product = criteria_product if config.criteria else one_product
     name = config.gate.baseline if baseline is None else baseline
     if name is None:
         return product(config, run, data)
@@ -71,6 +74,8 @@ def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | N
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     items = {item.id: item for item in (*data.items, *run.items)}
+    if config.criteria:
+        return replace(run, criteria=criteria_estimates(config, run, judged, data.annotations, items))
     groups = {item.id: item.group for item in items.values()}
     by, table = config.data.strata, config.leaderboard
     strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}

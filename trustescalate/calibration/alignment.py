@@ -9,8 +9,10 @@ from trustescalate.calibration.protocol import Aligned, Judged, Protocol
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.data.labels import majority
 from trustescalate.records import Annotation, Json, Label
+from trustescalate.records.criteria import row_id, split_row_id
 from trustescalate.records.jsonl import digest, to_python
 from trustescalate.stats.batch import judgments_needed
+from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.control import SHARES
 from trustescalate.stats.paths import PATHS, Basis, Plan
 from trustescalate.stats.pooling import Rows
@@ -32,10 +34,26 @@ def align(
         tuple(rows),
         scores,
         labels,
-        costs.reshape(scores.shape),
+        _evened(protocol, rows, costs.reshape(scores.shape)),
         np.array([place.get(truth.get(item_id), -1) for item_id in rows], dtype=np.int64),
         loss_table(task, losses(task, protocol.reference, notes), rows),
     )
+
+
+def _evened(protocol: Protocol, rows: Sequence[str], costs: FloatArray) -> FloatArray:
+    """The costs (n, m), in equal parts where rows of one item share a request, whichever of them records it."""
+    values = {} if protocol.groups is None else protocol.groups.values
+    names = [split_row_id(item_id) for item_id in rows]
+    own = [
+        name.item_id if item_id == row_id(name.item_id, values.get(item_id, "")) else item_id
+        for item_id, name in zip(rows, names, strict=True)
+    ]
+    if len(set(own)) == len(own):
+        return costs
+    place = np.unique(own, return_inverse=True)[1]
+    sums = np.zeros((place.max() + 1, costs.shape[1]))
+    np.add.at(sums, place, costs)
+    return np.asarray(sums[place] / np.bincount(place)[place, None], dtype=np.float64)
 
 
 def lay_out(

@@ -23,6 +23,7 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
+from trustescalate.records.criteria import row_name
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
@@ -146,7 +147,7 @@ def overall(
     values, reason = label_values(certificate.task), not_measurable(run)
     if values is None or reason:
         return Overall(None, reason or "labels without an order have no mean")
-    mean = _estimate_overall(known_rows(run, judged, annotations, values), values, groups, strata)
+    mean = estimate_mean(known_rows(run, judged, annotations, values), values, groups, strata)
     if run.uncertified or not errors_are_counted(certificate):
         return mean
     return replace(mean, verdicts=verdict_limits(run, one_of_each(run, groups), INTERVAL_DELTA))
@@ -162,10 +163,14 @@ def calibration_overall(
     """As `overall`, at calibration: certification and unlabelled pilot rows, as the last judge sees them.
 
     It does not depend on whether anything is certified, so that no figure is printed only where a test
-    passed. None where the claim is about a batch, and where labels have no order.
+    passed. None where the claim is about a batch, where labels have no order, and for several criteria.
     """
     values = label_values(protocol.task)
-    if values is None or protocol.claim == "batch":
+    if (
+        values is None
+        or protocol.claim == "batch"
+        or any(row_name(item).criterion for item in items.values())
+    ):
         return None
     notes = list(annotations)
     if dropped_ties(protocol.task, notes):
@@ -181,12 +186,12 @@ def calibration_overall(
     # Rows kept by their weights are of another population than the pilot.
     pilot = protocol.roles["pilot"] if protocol.weighting is None else ()
     fresh = {item_id: seen[item_id] for item_id in pilot if item_id in seen and item_id not in used}
-    return _estimate_overall(
+    return estimate_mean(
         Known({item_id: (seen[item_id], labels[item_id]) for item_id in rows}, fresh), values, groups
     )
 
 
-def _estimate_overall(
+def estimate_mean(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     firsts: dict[str, str] = {}

@@ -37,7 +37,7 @@ def exemplars_wanted(config: Config, labelled: int) -> int:
     """The number of labelled rows that become few-shot examples."""
     if not config.needs_exemplars:
         return 0
-    shots = config.ensemble.shots
+    shots = config.ensemble.shots * max(1, len(config.criteria))
     return min(config.ensemble.members * shots, max(shots, int(LARGEST_EXEMPLAR_SHARE * labelled)))
 
 
@@ -203,7 +203,7 @@ def _group_rule(config: Config, rows: Sequence[Item]) -> GroupRule | None:
 
 
 def _leave_out(config: Config, rows: Sequence[Item]) -> LeaveOut | None:
-    by = config.groups.evidence or config.groups.by
+    by = config.groups.evidence or (None if config.criteria else config.groups.by)
     return None if by is None else LeaveOut(by, values_of(rows, by))
 
 

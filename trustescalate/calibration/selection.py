@@ -22,6 +22,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.data.roles import assign_roles, read_roles
 from trustescalate.errors import DataError, NotMeasurable
 from trustescalate.records import Clusters, InterimAnalysis, Item, Weighting
+from trustescalate.records.criteria import row_name
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.planning import label_floor
 from trustescalate.stats.shift import rejection_sample
@@ -49,8 +50,11 @@ class Selection:
 
 
 def lot(seed: int, item: Item) -> str:
-    """The sort key of an item in any drawn order: a hash of the seed and its content."""
-    return digest("lot", seed, content_digest(item), item.id)
+    """The sort key of an item in any drawn order: a hash of the seed and its content.
+
+    It is the same for all rows of an item, so that the criteria of one item are tested together.
+    """
+    return digest("lot", seed, content_digest(item), row_name(item).item_id)
 
 
 def select(
@@ -90,15 +94,13 @@ def _select(
     taken = {item_id for role in FIXED for item_id in fixed[role]}
     before = set() if past is None else set(past.rows)
     sets = _find_free_clusters(data, taken, before)
-    offered = (
-        sets if guarantee.cluster_test == "betting" else [[_draw_one(rows, seed, before)] for rows in sets]
-    )
+    offered = sets if guarantee.cluster_test == "betting" else [_draw(rows, seed, before) for rows in sets]
     given = offered
     if guarantee.largest_cluster is not None:
         _must_fit(sets, guarantee.largest_cluster)
         if guarantee.cluster_test == "row_weighted":
             given = _keep_by_size(sets, offered, guarantee.largest_cluster, seed)
-    drawn_from = _describe_clusters(config, sets, len(given))
+    drawn_from = _describe_clusters(config, sets, 0 if config.criteria else len(given))
     kept, weighting = _thin(config, data, given)
     chosen = [item for rows in kept for item in rows]
     roles: dict[str, tuple[str, ...]] = {**fixed, "certify": tuple(item.id for item in chosen)}
@@ -199,6 +201,14 @@ def _take_from_region(data: Dataset, taken: set[str], seed: int) -> tuple[str, .
     return _ids([_draw_one(rows, seed, set()) for rows in free if rows])
 
 
+def _draw(rows: Sequence[Item], seed: int, before: set[str]) -> list[Item]:
+    """One row of a cluster, or of each criterion in it: only rows of one criterion are tested together."""
+    names = dict.fromkeys(row_name(item).criterion for item in rows)
+    return [
+        _draw_one([item for item in rows if row_name(item).criterion == name], seed, before) for name in names
+    ]
+
+
 def _draw_one(rows: Sequence[Item], seed: int, before: set[str]) -> Item:
     """The row of a cluster that is tested: the one that was, if any was, else the first by lot."""
     return min(rows, key=lambda item: (item.id not in before, lot(seed, item)))
@@ -219,9 +229,10 @@ def _keep_by_size(
 
 
 def _describe_clusters(config: Config, sets: Sequence[Sequence[Item]], kept: int) -> Clusters | None:
-    if all(rows[0].group is None and len(rows) == 1 for rows in sets):
+    sizes, guarantee = [len({row_name(item).item_id for item in rows}) for rows in sets], config.guarantee
+    alone = bool(config.criteria) or all(rows[0].group is None for rows in sets)
+    if alone and max(sizes, default=1) == 1:
         return None
-    sizes, guarantee = [len(rows) for rows in sets], config.guarantee
     return Clusters(
         len(sets),
         guarantee.largest_cluster,

@@ -26,6 +26,7 @@ from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.renewal import STANDS, still_standing, undisturbed
 from trustescalate.cascade.runner import collect_judgments
+from trustescalate.cascade.shared_replies import SharedReplies, asks_together
 from trustescalate.config import Config
 from trustescalate.data.batch import Draw, must_be_labelled
 from trustescalate.data.dataset import Dataset, load_dataset
@@ -173,9 +174,10 @@ async def _judge(
     judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
     total = len(items) if drawn is None else drawn.size * len(config.judges)
     last = panel.judges[-1].name
+    shared = SharedReplies(asks_together(config), items)
 
     def collect(judgment: Judgment) -> None:
-        judged[judgment.judge][judgment.item_id] = judgment
+        judged[judgment.judge][judgment.item_id] = shared.count(judgment)
         done = len(judged[last]) if drawn is None else sum(map(len, judged.values()))
         hooks.progress(Progress("calibrating", done, total, 0, 0, panel.budget.spent, panel.budget.calls))
 

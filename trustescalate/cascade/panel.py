@@ -94,7 +94,9 @@ async def open_panel(
         (table,) = (table for table in config.judges if table.name == name)
         has_slots = isinstance(table, EndpointTable)
         asked = patient(ask, name, budget.stop)
-        live = Guarded(asked, endpoint, tariff.cost, cache, budget, has_slots=has_slots)
+        live = Guarded(
+            asked, endpoint, tariff.cost, cache, budget, has_slots=has_slots, is_shared=bool(config.criteria)
+        )
         if deferred is None or not isinstance(table, OpenAIJudge):
             return live
         return deferred.ask(table, endpoint, tariff, live)

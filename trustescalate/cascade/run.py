@@ -39,6 +39,7 @@ from trustescalate.cascade.runner import (
     run_cascade,
     trusted_cascade,
 )
+from trustescalate.cascade.shared_replies import SharedReplies, asks_together
 from trustescalate.cascade.uncertified import (
     bind,
     cascade_without,
@@ -155,9 +156,10 @@ async def _judge(
     with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
         tally = _Tally(hooks.progress, panel.budget, run)
+        shared = SharedReplies(asks_together(config), run.items, run.judgments)
 
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
-            writer.record(judgments, decision)
+            writer.record(list(map(shared.count, judgments)), decision)
             tally.add(decision)
 
         try:

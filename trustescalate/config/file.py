@@ -11,6 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
+from trustescalate.config.criteria import (
+    CriterionTable,
+    must_ask_criteria,
+    must_fit,
+    must_have_means,
+    rows_task,
+    with_groups,
+)
 from trustescalate.config.guarantee import FITTED_PATHS, GroupsTable, GuaranteeTable
 from trustescalate.config.judges import JUDGE_TABLES, ClassicalJudge, JudgeTable, ModelTable, PluginJudge
 from trustescalate.config.moved import moved_key, moved_value
@@ -27,7 +35,7 @@ from trustescalate.config.tables import (
     TaskTable,
 )
 from trustescalate.errors import ConfigError
-from trustescalate.records import TaskKind
+from trustescalate.records import Task, TaskKind
 from trustescalate.records.bounded import read_text
 
 
@@ -36,6 +44,7 @@ class Config(Table):
 
     version: Literal[1]
     task: TaskTable = TaskTable()
+    criteria: tuple[CriterionTable, ...] = ()
     prompts: PromptsTable = PromptsTable()
     data: DataTable = DataTable()
     guarantee: GuaranteeTable = GuaranteeTable()
@@ -48,6 +57,24 @@ class Config(Table):
     columns: ImportTable = Field(ImportTable(), alias="import", exclude=True, repr=False)
     leaderboard: Annotated[LeaderboardTable, NO_VERDICT] = LeaderboardTable()
     folder: Path = Field(Path(), exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _check_criteria(self) -> Self:
+        if not self.criteria:
+            return self
+        must_fit(self.criteria, self.task, self.groups.by)
+        must_ask_criteria(self.judges)
+        must_have_means(self.criteria, self.task)
+        unused = {
+            "[leaderboard]": bool(self.leaderboard.models),
+            "[gate] by": self.gate.by is not None,
+            "[data] strata": self.data.strata is not None,
+            'cluster_test = "row_weighted"': self.guarantee.cluster_test == "row_weighted",
+        }
+        if key := next((key for key, is_set in unused.items() if is_set), None):
+            raise ValueError(f"{key} is about items of one verdict, and [[criteria]] are several; remove one")
+        self.__dict__["task"] = self.task.of_rows(rows_task(self.criteria, self.task))
+        return self
 
     @field_validator("judges")
     @classmethod
@@ -126,15 +153,16 @@ class Config(Table):
     def _check_groups(self) -> Self:
         asked = [name for name in ("by", "evidence") if getattr(self.groups, name) is not None]
         claim = self.guarantee.claim
+        key = (
+            "[[criteria]]: a guarantee for each" if self.criteria else f"[groups] {asked[0]}" if asked else ""
+        )
         if asked and claim != "population":
-            raise ValueError(
-                f'[groups] {asked[0]} has no test for claim = "{claim}"; set claim = "population"'
-            )
+            raise ValueError(f'{key} has no test for claim = "{claim}"; set claim = "population"')
         if self.groups.by is not None and self.guarantee.path == "tierwise":
-            raise ValueError('[groups] by has no test for path = "tierwise"; set path = "hedged"')
+            raise ValueError(f'{key} has no test for path = "tierwise"; set path = "hedged"')
         procedure = self.guarantee.procedure
         if self.groups.by is not None and procedure != "fallback":
-            raise ValueError(f'[groups] by has no test for procedure = "{procedure}"; set "fallback"')
+            raise ValueError(f'{key} has no test for procedure = "{procedure}"; set "fallback"')
         bets = {
             'reference = "annotator"': self.guarantee.reference == "annotator",
             'ties = "half"': self.task.ties == "half",
@@ -142,7 +170,7 @@ class Config(Table):
         }
         bet = next((key for key, is_set in bets.items() if is_set), None)
         if asked and bet:
-            raise ValueError(f"[groups] {asked[0]} counts errors, and has no test for {bet}; remove one")
+            raise ValueError(f"{key} counts errors, and has no test for {bet}; remove one")
         return self
 
     @model_validator(mode="after")
@@ -158,13 +186,17 @@ class Config(Table):
             raise ValueError('[leaderboard]: method = "bradley_terry" is for kind = "pairwise"')
         return self
 
+    def criterion_tasks(self) -> dict[str, Task]:
+        """The question and the labels of each criterion, by name, in order."""
+        return {each.name: each.task(self.task) for each in self.criteria}
+
     @model_validator(mode="after")
     def _check_gate(self) -> Self:
         gate, task = self.gate, self.task
         keys = [key for key in ("min_rate", "max_drop", "min_gain") if getattr(gate, key) is not None]
         if keys and task.kind is TaskKind.CHOICE:
             raise ValueError(f'[gate]: labels of kind = "choice" have no mean for {keys[0]}')
-        low, high = task.scale if task.kind is TaskKind.RATING else (0, 1)
+        low, high = task.scale if task.kind is TaskKind.RATING and not self.criteria else (0, 1)
         if gate.min_rate is not None and not low <= gate.min_rate <= high:
             raise ValueError(f"[gate]: min_rate must lie between {low} and {high}, like the labels")
         for key in keys[gate.min_rate is not None :]:
@@ -202,9 +234,10 @@ class Config(Table):
 
     @property
     def in_flight(self) -> int:
-        """The number of items judged concurrently."""
+        """The number of items, or rows by criterion, judged concurrently."""
         # More than the concurrency: while some wait for a cached prefix, others use their slots.
-        return max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.judges))
+        each = max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.judges))
+        return each * max(1, len(self.criteria))
 
     def path(self, relative: str) -> Path:
         """A path of the file, relative to the working directory."""
@@ -244,7 +277,7 @@ def parse_config(data: dict[str, Any], path: Path, overridden: Sequence[str] = (
     """
     lines = ["unknown key folder"] if "folder" in data else []
     try:
-        values = json.dumps({**data, "folder": str(path.parent)}, default=str)
+        values = json.dumps({**with_groups(data), "folder": str(path.parent)}, default=str)
         config = Config.model_validate_json(values, strict=True)
     except ValidationError as error:
         lines += [_sentence(problem) for problem in error.errors(include_url=False)]
@@ -262,6 +295,10 @@ def verdict_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = _without(recorded, Config)
     kept["data"] = _without(recorded.get("data", {}), DataTable)
+    if recorded.get("criteria"):
+        kept["criteria"] = [_without(each, CriterionTable) for each in recorded["criteria"]]
+    else:
+        kept.pop("criteria", None)
     if "guarantee" in kept:
         kept["guarantee"] = _without(kept["guarantee"], GuaranteeTable)
     kept["judges"] = [

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Share, Table
 from trustescalate.records import SKIP, TIE, Task, TaskKind
@@ -12,6 +12,24 @@ from trustescalate.records.judging import MOST_VOTES
 MOST_LABELS = 26
 MOST_PROMPTS = 1000
 """Of annotators, of shots and of samples: a larger number is a typing error, and no memory is enough."""
+
+
+def must_be_labels(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the labels; raise ValueError where they cannot be told apart or name a skip."""
+    if labels is None:
+        return None
+    if not 2 <= len(labels) <= MOST_LABELS or len(set(labels)) != len(labels):
+        raise ValueError(f"must be 2 to {MOST_LABELS} different labels")
+    if not all(map(str.strip, labels)) or SKIP in labels:
+        raise ValueError(f'a label must not be empty, nor "{SKIP}", which is how annotators pass')
+    return labels
+
+
+def must_be_scale(scale: tuple[int, int]) -> tuple[int, int]:
+    """Return the scale; raise ValueError where it does not rise from its lowest grade."""
+    if not 0 <= scale[0] < scale[1] < scale[0] + MOST_LABELS:
+        raise ValueError(f"must be [lowest, highest], from 0 on, with at most {MOST_LABELS} grades")
+    return scale
 
 
 class TaskTable(Table):
@@ -39,8 +57,11 @@ class TaskTable(Table):
     rubric: str | None = Field(None, min_length=1, description="judging instructions, shown to every judge")
     rubric_file: str | None = Field(None, description="text file with the rubric")
     criteria: tuple[str, ...] = Field(
-        (), description="judging criteria, shown to every judge as a numbered list"
+        (),
+        description="instructions for the one verdict, shown to every judge as a numbered list; for a "
+        "verdict on each criterion, [[criteria]]",
     )
+    _rows: Task | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_rubric(self) -> Self:
@@ -76,23 +97,23 @@ class TaskTable(Table):
     @field_validator("labels")
     @classmethod
     def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is None:
-            return None
-        if not 2 <= len(labels) <= MOST_LABELS or len(set(labels)) != len(labels):
-            raise ValueError(f"must be 2 to {MOST_LABELS} different labels")
-        if not all(map(str.strip, labels)) or SKIP in labels:
-            raise ValueError(f'a label must not be empty, nor "{SKIP}", which is how annotators pass')
-        return labels
+        return must_be_labels(labels)
 
     @field_validator("scale")
     @classmethod
     def _scale_rises(cls, scale: tuple[int, int]) -> tuple[int, int]:
-        if not 0 <= scale[0] < scale[1] < scale[0] + MOST_LABELS:
-            raise ValueError(f"must be [lowest, highest], from 0 on, with at most {MOST_LABELS} grades")
-        return scale
+        return must_be_scale(scale)
+
+    def of_rows(self, task: Task) -> Self:
+        """This table for rows of items, one for each of several criteria."""
+        table = self.model_copy()
+        table._rows = task
+        return table
 
     def task(self) -> Task:
-        """The record that judges and statistics work with."""
+        """The record that judges and statistics work with; with [[criteria]], that of all rows."""
+        if self._rows is not None:
+            return self._rows
         if self.kind is TaskKind.PAIRWISE:
             labels: tuple[str, ...] = ("A", "B") if self.ties == "drop" else ("A", "B", TIE)
         elif self.kind is TaskKind.RATING:
@@ -253,7 +274,9 @@ class GateTable(Table):
     """[gate]: what CI checks: the product, then the judges."""
 
     min_rate: float | None = Field(
-        None, description="least win rate, pass rate or mean rating of the run's items"
+        None,
+        description="least win rate, pass rate or mean rating of the run's items; with [[criteria]], of "
+        "their weighted total, from 0 to 1",
     )
     baseline: str | None = Field(
         None, min_length=1, description="run to compare with: its id, or the folder of a run"

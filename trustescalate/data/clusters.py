@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from trustescalate.config import Config
 from trustescalate.records import Item
+from trustescalate.records.criteria import row_name
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 
@@ -63,8 +64,14 @@ def cluster_source(config: Config, items: Sequence[Item]) -> str:
     """
     if config.data.cluster is not None:
         return config.data.cluster
-    own = any(item.group not in (None, digest(item.asked)) for item in items)
+    own = any(item.group not in (None, digest(item.asked), own_group(item)) for item in items)
     return "group" if own else "prompt"
+
+
+def own_group(item: Item) -> str | None:
+    """The group of a row by criterion of an item without a group; None for other items."""
+    name = row_name(item)
+    return f"item {name.item_id}" if name.criterion else None
 
 
 def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:

@@ -8,8 +8,16 @@ from typing import TypeVar
 
 from trustescalate.config import Config
 from trustescalate.data.clusters import ITEM, with_clusters
+from trustescalate.data.criteria import (
+    criterion_problem,
+    item_problems,
+    labels_of_rows,
+    note_of_row,
+    rows_by_criterion,
+)
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Task
+from trustescalate.records.criteria import CRITERION
 from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
 
@@ -62,40 +70,59 @@ def load_dataset(config: Config) -> Dataset:
     task = config.task.task()
     items_path, notes_path = config.path(config.data.items), config.path(config.data.annotations)
     items, problems = _read(items_path, Item)
-    problems += _item_problems(items_path, items, task)
+    problems += _item_problems(items_path, items, task) + item_problems(items_path, items, config)
     notes: list[Row[Annotation]] = []
     usual = type(config.data).model_fields["annotations"].default  # need not be there: nobody labelled yet
     if config.data.annotations != usual or notes_path.exists():
         notes, unread = read_rows(notes_path, Annotation)
-        problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, task)
+        problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, config)
     grouped = with_clusters([row.record for row in items], config.data.cluster)
     if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):
         problems.append(f"{items_path}: no item has {config.data.cluster}, which [data] cluster names")
+    grouped = rows_by_criterion(grouped, config)
     if items:
-        problems += _value_problems(items_path, [row.record for row in items], config)
+        problems += _value_problems(items_path, grouped, config)
     for field, where in _named_fields(config):
         if items and all(value_of(item, field) is None for item in grouped):
             problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
         raise DataError(problems, FIX_LINES)
-    return Dataset(grouped, tuple(row.record for row in notes))
+    return Dataset(grouped, tuple(note_of_row(row.record) for row in notes))
 
 
 def load_items(path: Path, config: Config) -> tuple[Item, ...]:
     """Read a file of items to be judged."""
     items, problems = _read(path, Item)
-    problems += _item_problems(path, items, config.task.task())
+    problems += _item_problems(path, items, config.task.task()) + item_problems(path, items, config)
     if problems:
         raise DataError(problems, FIX_LINES)
-    return with_clusters([row.record for row in items], config.data.cluster)
+    return rows_by_criterion(with_clusters([row.record for row in items], config.data.cluster), config)
 
 
 def check_item(item: Item, config: Config) -> Item:
-    """Return the item if it fits the task. Raises DataError with every problem."""
+    """Return the item if it fits the task. Raises DataError with every problem.
+
+    With [[criteria]] its meta names the `criterion` that is asked, and the item is the row of that one.
+    """
+    if config.criteria:
+        return _check_row(item, config)
     problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
     if problems:
         raise DataError(problems, "pass an item that fits [task] kind")
     return with_clusters([item], config.data.cluster)[0]
+
+
+def _check_row(item: Item, config: Config) -> Item:
+    names, asked = [each.name for each in config.criteria], item.meta.get(CRITERION)
+    problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
+    if asked not in names:
+        problems.append(
+            f"item {item.id!r}: meta.{CRITERION} must name the criterion that is asked: {', '.join(names)}"
+        )
+    if problems:
+        raise DataError(problems, "pass an item that fits [task] kind and [[criteria]]")
+    plain = replace(item, meta={key: value for key, value in item.meta.items() if key != CRITERION})
+    return rows_by_criterion(with_clusters([plain], config.data.cluster), config)[names.index(str(asked))]
 
 
 def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:
@@ -128,11 +155,18 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
     return problems
 
 
-def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str], task: Task) -> list[str]:
+def _annotation_problems(
+    path: Path, rows: list[Row[Annotation]], known: set[str], config: Config
+) -> list[str]:
     problems = []
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str, str | None], int] = {}
+    tasks = labels_of_rows(config)
     for line, row in rows:
         at = f"{path}:{line}: item {row.item_id!r}"
+        if problem := criterion_problem(row, config):
+            problems.append(f"{at} has {problem}")
+            continue
+        task = tasks[row.criterion or ""]
         if known and row.item_id not in known:
             problems.append(f"{at} is not among the items that could be read; add it or remove the line")
         if row.label not in task.annotation_labels:
@@ -140,7 +174,7 @@ def _annotation_problems(path: Path, rows: list[Row[Annotation]], known: set[str
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; fix or remove the line")
         if row.seconds is not None and row.seconds < 0:
             problems.append(f"{at}: {row.seconds:g} seconds is before it began; fix or remove the number")
-        key = (row.item_id, row.annotator)
+        key = (row.item_id, row.annotator, row.criterion)
         if key in seen:
             problems.append(f"{at} was already labelled by {row.annotator!r} on line {seen[key]}; keep one")
         seen.setdefault(key, line)

@@ -13,6 +13,7 @@ import numpy as np
 
 from trustescalate.data.labels import majority, stated_labels
 from trustescalate.records import EMPTY_RESPONSE, SKIP, TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records.criteria import row_name
 from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.minhash import Hashes, near_pairs
@@ -172,7 +173,8 @@ def _is_biased(count: int, n: int) -> bool:
 
 
 def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]]) -> list[str]:
-    """Near-duplicates: whole items, and prompts without a common group."""
+    """Near-duplicates: whole items, and prompts without a common group. Rows of one item are one."""
+    items = list({row_name(item).item_id: item for item in items}.values())
     rng = np.random.default_rng(0)
     compared = [items[i] for i in sorted(rng.permutation(len(items))[:MOST_COMPARED])]
     warnings = []
@@ -205,7 +207,9 @@ def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]])
 
 
 def _named(pairs: Sequence[tuple[Item, Item]]) -> str:
-    shown = ", ".join(f"{one.id} and {other.id}" for one, other in pairs[:SHOWN])
+    shown = ", ".join(
+        f"{row_name(one).item_id} and {row_name(other).item_id}" for one, other in pairs[:SHOWN]
+    )
     return shown + (", …" if len(pairs) > SHOWN else "")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
+from trustescalate.judges.criteria_replies import read_criterion
 from trustescalate.judges.placeholders import copied_placeholder
 from trustescalate.judges.prompts import (
     Asking,
@@ -20,6 +21,7 @@ from trustescalate.judges.prompts import (
 )
 from trustescalate.judges.reply_parsing import Reading, Renormalized, condensed, read_verdict
 from trustescalate.records import Channel, Item, Judgment, Mode, Reply, Request, Task, Token, Usage, Vote
+from trustescalate.records.criteria import row_name
 from trustescalate.records.votes import Enough, next_wave
 
 Ask = Callable[[Request], Awaitable[Reply]]
@@ -55,6 +57,11 @@ class Backend(Protocol):
 async def no_model(request: Request) -> Reply:
     """Stand in for a model that is never called, such as where prompts are only written or parsed."""
     raise AssertionError(f"no model is to be called, and certainly not with {len(request.messages)} messages")
+
+
+def most_tokens(asking: Asking) -> int:
+    """Room for a reply: with several criteria for a line of each."""
+    return MAX_TOKENS[asking.mode] + MAX_TOKENS["direct"] * max(0, len(asking.each) - 1)
 
 
 class Judge(Protocol):
@@ -195,7 +202,9 @@ class EnsembleJudge:
         self._probed = self._channel is not None
         self._tariff = tariff or Tariff()
         self._notice, self._noticed = notice, set[str]()
-        self._max_tokens = max_tokens or MAX_TOKENS[self._asking.mode]
+        self._max_tokens = max_tokens or most_tokens(self._asking)
+        each = self._asking.each
+        self._symbols = tuple(dict.fromkeys(word for one in each for word in one.symbols)) or symbols(task)
         self._probing = asyncio.Lock()
 
     @property
@@ -256,7 +265,7 @@ class EnsembleJudge:
             # Whether a valid reply was cut is not kept; if it was, its verdict may be the head of a symbol.
             cut = self._read(Reply(vote.raw, kept, "length", vote.usage), asked)
             reading = cut if cut.failure is None else reading
-        probs = self._in_frame(reading, vote.order)
+        probs = self._in_frame(reading, vote.order, asked)
         if reading.failure is None and vote.channel == "logprobs" and kept is None:
             label = max(probs, key=lambda name: probs[name])
             if vote.probs.get(label, 0.0) > 0:
@@ -285,8 +294,11 @@ class EnsembleJudge:
         return [(reply, self._vote(reply, member, order, asked, sample)) for sample, reply in replies]
 
     def _conversation(self, item: Item, member: int, order: str) -> Conversation:
-        before = self._prefixes[member]
-        return conversation(self._task, before, item, swapped=order == "BA", asking=self._asking)
+        before, each = self._prefixes[member], self._asking.each
+        asked = conversation(self._task, before, item, swapped=order == "BA", asking=self._asking)
+        if not each:
+            return asked
+        return replace(asked, row=[one.name for one in each].index(row_name(item).criterion))
 
     async def _ask_first(self, asked: Conversation) -> Reply | None:
         """Request a greedy reply with log-probabilities; None where the endpoint has none.
@@ -327,13 +339,14 @@ class EnsembleJudge:
         mode = self._asking.mode
         return Request(
             asked.messages,
-            symbols(self._task),
+            self._symbols,
             self._max_tokens,
             0.0 if sample == 0 else 1.0,
             sample == 0 and mode != "stated",
             sample,
             mode,
             asked.nonce,
+            self._asking.each,
         )
 
     def _vote(self, reply: Reply, member: int, order: Order, asked: Conversation, sample: int) -> Vote:
@@ -354,18 +367,19 @@ class EnsembleJudge:
         return Vote(
             member,
             order,
-            self._in_frame(reading, order),
+            self._in_frame(reading, order, asked),
             reply.text,
             reading.failure,
             self.channel,
             reply.usage,
             self._tariff.cost(reply.usage),
-            condensed(unread, symbols(self._task))[-KEPT_TOKENS:] if unread else (),
+            condensed(unread, self._symbols)[-KEPT_TOKENS:] if unread else (),
         )
 
-    def _in_frame(self, reading: Reading, order: str) -> dict[str, float]:
+    def _in_frame(self, reading: Reading, order: str, asked: Conversation) -> dict[str, float]:
+        labels = self._asking.each[asked.row].labels if self._asking.each else self._task.labels
         index = swapped_index(self._task) if order == "BA" else range(len(reading.probs))
-        probs = {self._task.labels[i]: p for i, p in zip(index, reading.probs, strict=False)}
+        probs = {labels[i]: p for i, p in zip(index, reading.probs, strict=False)}
         return {label: p for label, p in probs.items() if p > 0} if reading.channel == "stated" else probs
 
     def _reading(self, reply: Reply, asked: Conversation) -> Reading:
@@ -376,6 +390,15 @@ class EnsembleJudge:
         return self._read(reply, asked)
 
     def _read(self, reply: Reply, asked: Conversation) -> Reading:
+        if self._asking.each:
+            return read_criterion(
+                reply,
+                self._asking.each,
+                asked.row,
+                mode=self._asking.mode,
+                nonce=asked.nonce,
+                material=asked.material,
+            )
         return read_verdict(
             reply, symbols(self._task), mode=self._asking.mode, nonce=asked.nonce, material=asked.material
         )

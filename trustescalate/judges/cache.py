@@ -124,8 +124,16 @@ class Cache:
 def request_key(endpoint: str, request: Request) -> str:
     """The cache key of a request to an endpoint."""
     *prefix, last = request.messages
-    asked = (request.symbols, request.max_tokens, request.temperature, request.logprobs, request.sample)
-    how = (request.mode, request.nonce)
+    asked: tuple[object, ...] = (
+        request.symbols,
+        request.max_tokens,
+        request.temperature,
+        request.logprobs,
+        request.sample,
+    )
+    how: tuple[object, ...] = (request.mode, request.nonce)
+    if request.criteria:
+        how = (*how, request.criteria)
     return digest(endpoint, _prefix_digest(tuple(prefix)), last.role, last.content, asked, how)
 
 
@@ -145,7 +153,8 @@ class Guarded:
 
     A request that is already in flight is awaited, and sent again only if it failed. `has_slots` backends
     call `admission.begin` when a request has its slot, so nothing is set aside for requests that wait for
-    one. When an answer cannot be stored, it is returned, and no further call begins.
+    one. A failed reply that `is_shared` by several rows is theirs too. When an answer cannot be stored,
+    it is returned, and no further call begins.
     """
 
     def __init__(
@@ -157,9 +166,11 @@ class Guarded:
         budget: Budget,
         *,
         has_slots: bool = False,
+        is_shared: bool = False,
     ) -> None:
         self._ask, self._endpoint, self._price = ask, endpoint, price
         self._cache, self._budget, self._has_slots = cache, budget, has_slots
+        self._is_shared = is_shared
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unread: dict[str, Reply] = {}
         self._spending = Spending()
@@ -168,7 +179,10 @@ class Guarded:
         """Answer a request from the cache, or ask the backend."""
         key = request_key(self._endpoint, request)
         async with self._under_way.setdefault(key, asyncio.Lock()):
-            return self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+            reply = self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+            if self._is_shared and reply.failure is not None:
+                self._unread[key] = reply  # the other rows of the item do not ask again
+            return reply
 
     def most_in_batch(self, request: Request) -> float:
         """The cost of a request in a batch if its reply is as long as it may be."""

@@ -8,13 +8,14 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
 from trustescalate.judges.finish_reasons import ending_of
+from trustescalate.judges.prompts import criterion_field
 from trustescalate.judges.refusals import (
     POLICY,
     UPSTREAM,
@@ -94,7 +95,7 @@ class Dialect:
         if request.logprobs and self.alternatives is not None:
             fields |= {"logprobs": True, "top_logprobs": self.alternatives}
         if request.mode == "structured" and self.form:
-            fields["response_format"] = _form(request.symbols)
+            fields["response_format"] = _form(request)
         fields |= extra
         for name in OWN_FIELDS & extra.keys():
             if extra[name] is False or extra[name] == "":
@@ -154,9 +155,13 @@ def _turn(message: Message) -> dict[str, str]:
     return {"role": message.role, "content": message.content}
 
 
-def _form(symbols: Sequence[str]) -> dict[str, Any]:
-    """A JSON schema for a structured reply: the reasoning first, then one of the symbols."""
-    fields = {"reasoning": {"type": "string"}, "verdict": {"type": "string", "enum": list(symbols)}}
+def _form(request: Request) -> dict[str, Any]:
+    """A JSON schema for a structured reply: the reasoning, then a symbol, of each criterion."""
+    verdicts = {criterion_field(number): one.symbols for number, one in enumerate(request.criteria, 1)} or {
+        "verdict": request.symbols
+    }
+    named = {name: {"type": "string", "enum": list(symbols)} for name, symbols in verdicts.items()}
+    fields = {"reasoning": {"type": "string"}, **named}
     schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 

@@ -10,6 +10,7 @@ from trustescalate.data.labels import majority
 from trustescalate.errors import DataError
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.records import TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records.criteria import row_name
 
 Deck = list[tuple[Item, Label]]
 
@@ -72,16 +73,56 @@ def _sides(decided: int, rng: Random) -> list[Label]:
     return rng.sample(sides, decided)
 
 
+def criteria_exemplars(
+    task: Task,
+    names: Sequence[str],
+    rows: Sequence[Item],
+    annotations: Sequence[Annotation],
+    members: int,
+    shots: int,
+    seed: int,
+) -> tuple[tuple[Exemplar, ...], ...]:
+    """As `exemplar_sets`, of items with a label on each criterion; `rows` are those of each criterion.
+
+    All prompts take the majority's labels, since few annotators label every criterion.
+    """
+    if shots == 0:
+        return ((),) * members
+    labels = majority(task, annotations)
+    by_item: dict[str, list[Item]] = {}
+    for row in rows:
+        by_item.setdefault(row_name(row).item_id, []).append(row)
+    rng = Random(f"exemplars {seed}")
+    whole: dict[str, Exemplar] = {}
+    for item_id in rng.sample(sorted(by_item), len(by_item)):
+        own = {row_name(row).criterion: labels.get(row.id) for row in by_item[item_id]}
+        named = tuple(label for name in names if (label := own.get(name)) is not None)
+        if len(named) == len(names):
+            turned = task.kind is TaskKind.PAIRWISE and rng.random() < 0.5
+            whole[item_id] = Exemplar(by_item[item_id][0], ", ".join(named), turned, named)
+    if len(whole) < shots:
+        raise DataError(
+            [
+                f"a prompt of {shots} examples needs {shots} exemplar items with a label on each criterion, "
+                f"there are {len(whole)}"
+            ],
+            "label more items on every criterion, raise [roles] exemplars, or lower [ensemble] shots",
+        )
+    ordered = list(whole.values())
+    return tuple(
+        tuple(ordered[(member * shots + place) % len(ordered)] for place in range(shots))
+        for member in range(members)
+    )
+
+
 def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[Sequence[Exemplar]]:
     """The few-shot examples of each prompt, from the labelled items with these ids, in their order."""
     if not config.needs_exemplars:
         return ((),) * config.ensemble.members
     wanted = {item_id: place for place, item_id in enumerate(ids)}
-    return exemplar_sets(
-        config.task.task(),
-        sorted((item for item in data.items if item.id in wanted), key=lambda item: wanted[item.id]),
-        [note for note in data.annotations if note.item_id in wanted],
-        config.ensemble.members,
-        config.ensemble.shots,
-        config.roles.seed,
-    )
+    items = sorted((item for item in data.items if item.id in wanted), key=lambda item: wanted[item.id])
+    notes = [note for note in data.annotations if note.item_id in wanted]
+    sizes = (config.ensemble.members, config.ensemble.shots, config.roles.seed)
+    if config.criteria:
+        return criteria_exemplars(config.task.task(), list(config.criterion_tasks()), items, notes, *sizes)
+    return exemplar_sets(config.task.task(), items, notes, *sizes)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from trustescalate.errors import ConfigError
@@ -38,6 +39,7 @@ from trustescalate.records import (
     Usage,
     Vote,
 )
+from trustescalate.records.criteria import row_name
 from trustescalate.records.jsonl import canonical, digest, to_python
 from trustescalate.records.votes import Enough
 
@@ -102,16 +104,27 @@ class FunctionBackend:
 
 
 class FunctionJudge:
-    """One vote per item, or with `swap` one for each order of a pair, each a separate call."""
+    """One vote per item, or with `swap` one for each order of a pair, each a separate call.
+
+    With several `criteria` each row is a call of its own, with the name of its criterion in `meta`.
+    """
 
     channel: Channel = "logprobs"
 
     def __init__(
-        self, name: str, fingerprint: str, task: Task, ask: Ask, *, swap: bool, tariff: Tariff | None = None
+        self,
+        name: str,
+        fingerprint: str,
+        task: Task,
+        ask: Ask,
+        *,
+        swap: bool,
+        tariff: Tariff | None = None,
+        criteria: Mapping[str, Task] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
-        self._task = task
+        self._task, self._criteria = task, criteria
         self._ask = ask
         self._tariff = tariff or Tariff()
         self._orders = orders(task, swap=swap)
@@ -122,19 +135,20 @@ class FunctionJudge:
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), len(self._orders))
 
     async def _vote(self, item: Item, order: Order) -> Vote:
+        task = self._criteria.get(row_name(item).criterion, self._task)
         plain = to_python(item)
         if order == "BA":
             plain["responses"] = plain["responses"][::-1]
         shown = Message("user", canonical(plain))
-        request = Request((shown,), self._task.labels, 0, 0.0, logprobs=False)
+        request = Request((shown,), task.labels, 0, 0.0, logprobs=False)
         reply = await self._ask(request)
-        probs = None if reply.failure else read_answer(self._task, reply.text)
+        probs = None if reply.failure else read_answer(task, reply.text)
         failure = reply.failure or (None if probs else "bad_return")
         if failure and not reply.failure:
             forget(self._ask, request)
         if probs and order == "BA":
-            mirror = [self._task.labels[i] for i in swapped_index(self._task)]
-            probs = {label: probs[other] for label, other in zip(self._task.labels, mirror, strict=True)}
+            mirror = [task.labels[i] for i in swapped_index(task)]
+            probs = {label: probs[other] for label, other in zip(task.labels, mirror, strict=True)}
         cost = self._tariff.cost(reply.usage)
         return Vote(0, order, probs or {}, reply.text, failure, self.channel, reply.usage, cost)
 

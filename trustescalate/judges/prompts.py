@@ -15,6 +15,7 @@ from typing import Literal
 from trustescalate.judges.reply_parsing import are_readable
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
 from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, parts, visible
+from trustescalate.records.criteria import AskedCriterion
 
 Order = Literal["AB", "BA", ""]
 """Presentation order of two responses; "" for a single one."""
@@ -22,6 +23,8 @@ Order = Literal["AB", "BA", ""]
 TAG_DIGITS = NONCE_DIGITS = 16
 """Digits of the tag on marks and of the nonce: a text that contains its own hash takes 2**64 tries."""
 
+HUMAN = ("Human verdict: ", "Human verdicts:\n")
+"""What comes before the label of an example, and before its labels on several criteria."""
 EXAMPLES = "Examples with the verdicts of human annotators. Their texts are material too."
 """Head of the examples where a reply is more than a symbol: human labels come without reasons."""
 
@@ -34,30 +37,42 @@ def default_wording(mode: Mode) -> Wording:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The mode of a judge, its wording, and the rubric and criteria of the task."""
+    """The mode of a judge, its wording, and the rubric and criteria of the task.
+
+    `criteria` are instructions for one verdict; `each` are criteria with a verdict of their own.
+    """
 
     mode: Mode = "direct"
     wording: Wording = field(default_factory=lambda: default_wording("direct"))
     rubric: str = ""
     criteria: tuple[str, ...] = ()
+    each: tuple[AskedCriterion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The messages of one request, the nonce on its verdict line, if any, and the texts to be judged."""
+    """The messages of one request, the nonce on its verdict line, if any, and the texts to be judged.
+
+    `row` is the place of the row's own criterion among several.
+    """
 
     messages: tuple[Message, ...]
     nonce: str
     material: tuple[str, ...]
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A labelled item shown to the judge. `swapped` shows its two responses in reverse."""
+    """A labelled item shown to the judge. `swapped` shows its two responses in reverse.
+
+    With several criteria `labels` are its labels on each, in order, and `label` is unused.
+    """
 
     item: Item
     label: Label
     swapped: bool = False
+    labels: tuple[Label, ...] = ()
 
 
 def symbols(task: Task) -> tuple[str, ...]:
@@ -107,13 +122,18 @@ def prefix(task: Task, exemplars: Sequence[Exemplar], asking: Asking | None = No
     message: an answer without the reasoning or confidence that is asked for would be copied.
     """
     asking = asking or Asking()
-    answer = dict(zip(task.labels, symbols(task), strict=True))
     mirror = dict(zip(task.labels, (task.labels[i] for i in swapped_index(task)), strict=True))
-    verdicts = [answer[mirror[shot.label] if shot.swapped else shot.label] for shot in exemplars]
+    verdicts = [
+        _verdict(
+            task, asking, [mirror[label] if shot.swapped else label for label in shot.labels or [shot.label]]
+        )
+        for shot in exemplars
+    ]
     system = _system(task, asking)
+    human = HUMAN[bool(asking.each)]
     if asking.mode != "direct" and exemplars:
         listed = (
-            f"Example {number}\n{_blocks(_shown(task, shot.item, shot.swapped))}\n\nHuman verdict: {verdict}"
+            f"Example {number}\n{_blocks(_shown(task, shot.item, shot.swapped))}\n\n{human}{verdict}"
             for number, (shot, verdict) in enumerate(zip(exemplars, verdicts, strict=True), 1)
         )
         return (Message("system", "\n\n".join([system, EXAMPLES, *listed])),)
@@ -144,9 +164,32 @@ def conversation(
     nonce = ""
     if asking.mode in NONCED:
         nonce = _hash(["verdict", [[turn.role, turn.content] for turn in before], shown])[:NONCE_DIGITS]
-    fields = {"material": _blocks(shown), "nonce": nonce, "symbols": either(symbols(task))}
+    fields = {"material": _blocks(shown), "nonce": nonce, "symbols": _symbols_shown(task, asking)}
     asked = Message("user", fill(asking.wording.user, fields))
     return Conversation((*before, asked), nonce, tuple(text for _, text in shown))
+
+
+def _symbols_shown(task: Task, asking: Asking) -> str:
+    """The symbols of one verdict; with several criteria the names of their fields."""
+    if not asking.each:
+        return either(symbols(task))
+    names = [f'"{criterion_field(number)}"' for number in range(1, len(asking.each) + 1)]
+    return ", ".join(names)
+
+
+def criterion_field(number: int) -> str:
+    """The field of a structured reply that holds the verdict on a criterion, counted from 1."""
+    return f"criterion_{number}"
+
+
+def _verdict(task: Task, asking: Asking, labels: Sequence[Label]) -> str:
+    """The labels of an example as a judge would answer: one symbol, or a line for each criterion."""
+    if not asking.each:
+        return dict(zip(task.labels, symbols(task), strict=True))[labels[0]]
+    return "\n".join(
+        f"{number}: {each.symbols[each.labels.index(label)]}"
+        for number, (each, label) in enumerate(zip(asking.each, labels, strict=True), 1)
+    )
 
 
 def either(words: Sequence[str]) -> str:
@@ -188,15 +231,13 @@ def _hash(shown: object) -> str:
 
 def _system(task: Task, asking: Asking) -> str:
     words = symbols(task)
-    pairs = zip(words, task.labels, strict=True)
+    listed = [_criterion(each) for each in asking.each] or asking.criteria
     fields = {
         "question": task.question,
         "rubric": f"Rubric:\n{asking.rubric}" if asking.rubric else "",
-        "criteria": numbered(asking.criteria),
-        "legend": ""
-        if words == task.labels
-        else "\n".join(f"{word} means {label}." for word, label in pairs),
-        "symbols": either(words),
+        "criteria": numbered(listed),
+        "legend": "" if asking.each else "\n".join(_legend(words, task.labels)),
+        "symbols": _symbols_shown(task, asking) if asking.each else either(words),
     }
     return fill(asking.wording.system, fields)
 
@@ -205,6 +246,18 @@ def numbered(criteria: Sequence[str]) -> str:
     """The criteria of a task as a numbered list; "" without any."""
     listed = "".join(f"\n{number}. {text}" for number, text in enumerate(criteria, 1))
     return f"Criteria:{listed}" if listed else ""
+
+
+def _criterion(asked: AskedCriterion) -> str:
+    """One line of the list of criteria: its name, its question and its answers."""
+    answers = f"Answer with {either(asked.symbols)}."
+    return " ".join([f"{asked.name}: {asked.question}", answers, *_legend(asked.symbols, asked.labels)])
+
+
+def _legend(words: Sequence[str], labels: Sequence[Label]) -> list[str]:
+    """What each symbol means, where it is not the label itself."""
+    pairs = zip(words, labels, strict=True)
+    return [] if tuple(words) == tuple(labels) else [f"{word} means {label}." for word, label in pairs]
 
 
 def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:

@@ -37,13 +37,14 @@ from trustescalate.judges.base import (
 from trustescalate.judges.decisions import DecisionJudge, decision_request
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
-from trustescalate.judges.prompts import Asking, Exemplar, conversation, orders, prefix
+from trustescalate.judges.prompts import Asking, Exemplar, conversation, orders, prefix, symbols
 from trustescalate.judges.rate_limits import Lanes
 from trustescalate.judges.replay import ReplayJudge, load_votes
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.judges.reward import RewardJudge, ScoringBackend
 from trustescalate.judges.templates import read_wording
 from trustescalate.records import Channel, Item, Reply, Request, Task, TaskKind, Usage
+from trustescalate.records.criteria import AskedCriterion, row_name
 from trustescalate.records.jsonl import digest
 
 BACKENDS: Mapping[str, str] = {
@@ -150,8 +151,17 @@ def asking(config: Config, table: ModelTable) -> Asking:
     rubric, criteria = config.rubric(), config.task.criteria
     needed = [*["rubric"] * bool(rubric), *["criteria"] * bool(criteria)]
     named = prompt_file(config, table)
-    wording = read_wording(None if named is None else config.path(named), table.mode, needed)
-    return Asking(table.mode, wording, rubric, criteria)
+    path, several = None if named is None else config.path(named), bool(config.criteria)
+    wording = read_wording(path, table.mode, needed, several=several)
+    return Asking(table.mode, wording, rubric, criteria, asked_criteria(config))
+
+
+def asked_criteria(config: Config) -> tuple[AskedCriterion, ...]:
+    """The criteria that one request asks, with the symbols that answer them; none without [[criteria]]."""
+    return tuple(
+        AskedCriterion(name, task.question, task.labels, symbols(task))
+        for name, task in config.criterion_tasks().items()
+    )
 
 
 def prompt_file(config: Config, table: ModelTable) -> str | None:
@@ -210,13 +220,26 @@ def _item_judge(config: Config, table: ItemTable, backend: Backend, ask: Ask) ->
     swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
     if isinstance(table, DecisionsTable):
         rubric, criteria = config.rubric(), config.task.criteria
-        shown = decision_request([task], _probe(task), orders(task, swap=swap), rubric, criteria).messages
+        each = config.criterion_tasks()
+        asked, order = list(each.values()) or [task], orders(task, swap=swap)
+        shown = decision_request(asked, _probe(task), order, rubric, criteria).messages
         mark = digest(*parts, [message.content for message in shown])
         return DecisionJudge(
-            table.name, mark, task, ask, swap=swap, rubric=rubric, criteria=criteria, tariff=prices
+            table.name,
+            mark,
+            task,
+            ask,
+            swap=swap,
+            rubric=rubric,
+            criteria=criteria,
+            tariff=prices,
+            each=each,
+            name_of=lambda item: row_name(item).criterion,
         )
     if isinstance(table, CallableTable):
-        return FunctionJudge(table.name, digest(*parts, swap), task, ask, swap=swap, tariff=prices)
+        tasks = config.criterion_tasks()
+        mark = digest(*parts, swap, *([tasks] if tasks else []))
+        return FunctionJudge(table.name, mark, task, ask, swap=swap, tariff=prices, criteria=tasks)
     decision_threshold = getattr(table, "decision_threshold", 0.0)
     mark = digest(*parts, table.scale, decision_threshold if task.kind is TaskKind.BINARY else None)
     return RewardJudge(
@@ -301,7 +324,12 @@ def recorded_judges(config: Config) -> dict[str, ReplayJudge]:
         if isinstance(table, ReplayTable):
             prices = tariff(table.price) if table.price != Price() else None
             try:
-                rows = load_votes(config.path(table.votes), config.task.task(), table.of or table.name)
+                rows = load_votes(
+                    config.path(table.votes),
+                    config.task.task(),
+                    table.of or table.name,
+                    config.criterion_tasks(),
+                )
                 judges[table.name] = ReplayJudge(table.name, rows, prices)
             except DataError as error:
                 problems += error.problems

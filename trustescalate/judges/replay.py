@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from trustescalate.errors import DataError
 from trustescalate.judges.base import Tariff, are_counts, are_log_probabilities, are_probabilities
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
+from trustescalate.records.criteria import row_id, split_row_id
 from trustescalate.records.jsonl import Row, digest, read_rows
 from trustescalate.records.votes import Enough, next_wave
 
@@ -95,13 +97,18 @@ def _waves(judgment: Judgment) -> list[list[Vote]]:
     return [list(wave) for _, wave in groupby(votes, key=lambda vote: vote.exemplar_set)]
 
 
-def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
-    """Read the judgments of one judge from a file. Raises DataError with every bad line."""
+def load_votes(
+    path: Path, task: Task, name: str, criteria: Mapping[str, Task] = MappingProxyType({})
+) -> list[Judgment]:
+    """Read the judgments of one judge from a file. Raises DataError with every bad line.
+
+    With several `criteria` a row is about one of them, which its id names (`records.criteria.row_id`).
+    """
     rows, problems = read_rows(path, Judgment)
     rows = [row for row in rows if row.record.judge == name]
     if not rows and not problems:
         problems.append(f"{path}: holds no judgment of {name!r}; name the recorded judge by `of`")
-    problems += [problem for row in rows for problem in _row_problems(path, row, task)]
+    problems += [problem for row in rows for problem in _row_problems(path, row, task, criteria)]
     first: dict[str, int] = {}
     for line, judgment in rows:
         if judgment.item_id in first:
@@ -115,9 +122,15 @@ def load_votes(path: Path, task: Task, name: str) -> list[Judgment]:
     return [row.record for row in rows]
 
 
-def _row_problems(path: Path, row: Row[Judgment], task: Task) -> list[str]:
+def _row_problems(path: Path, row: Row[Judgment], task: Task, criteria: Mapping[str, Task]) -> list[str]:
     line, judgment = row
     at = f"{path}:{line}: item {judgment.item_id!r}"
+    if criteria:
+        name = split_row_id(judgment.item_id)
+        if name.criterion not in criteria:
+            example = row_id(name.item_id, next(iter(criteria)))
+            return [f"{at} names no criterion of [[criteria]]: votes on one are about a row, as {example!r}"]
+        task = criteria[name.criterion]
     problems = []
     if not 1 <= len(judgment.votes) <= judgment.planned:
         problems.append(f"{at}: {len(judgment.votes)} votes of {judgment.planned} planned")

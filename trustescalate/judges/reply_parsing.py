@@ -82,7 +82,7 @@ def read_verdict(
         return Reading(tuple(stated * (i == verdict.symbol) for i in range(len(symbols))), None, channel)
     if reply.tokens is None:
         return Reading(tuple(float(i == verdict.symbol) for i in range(len(symbols))), None, channel)
-    return _weighed(reply.tokens, reply.text, verdict, asked.labels, constrained=mode == "structured")
+    return weigh_verdict(reply.tokens, reply.text, verdict, asked.labels, constrained=mode == "structured")
 
 
 def is_only_a_verdict(text: str, symbols: tuple[str, ...]) -> bool:
@@ -150,7 +150,7 @@ def condensed(tokens: Sequence[Token], symbols: tuple[str, ...]) -> tuple[Token,
     return tuple(kept)
 
 
-def _weighed(
+def weigh_verdict(
     tokens: Sequence[Token], text: str, verdict: Verdict, labels: Labels, *, constrained: bool
 ) -> Reading:
     """The log-probabilities at a verdict's place, unless they are another verdict's."""

@@ -19,6 +19,7 @@ from trustescalate.judges.verdict_words import CONCLUDING, DISOWNED, LEAD
 
 _FENCED = re.compile(r"```(?:[a-z]{0,12})[ \t]*\n(.*)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 KEY = re.compile(r'(?<!\\)"([a-z_ ]{2,24})"\s*:\s*"?', re.IGNORECASE)
+_NAMED = re.compile(r'(?<!\\)"([a-z_ ]{2,24}\d{0,2})"\s*:\s*"?', re.IGNORECASE)
 _INTRODUCED = re.compile(
     r"(?:sure|certainly|of course|okay|ok|here(?:'s| is| it is)|"
     r"(?:the |my )?(?:json|evaluation|verdict|answer|output|result))"
@@ -89,6 +90,29 @@ def read_object(text: str, labels: Labels, material: Sequence[str] = ()) -> tupl
     if any(_is_shown(reason, material) for reason in reasons):
         return "echo"
     places = [match for match in KEY.finditer(text, start) if _key(match[1]) == key]
+    return places[0].end() if len(places) == 1 else len(text), symbol
+
+
+def read_field(text: str, key: str, labels: Labels, material: Sequence[str]) -> tuple[int, int] | str:
+    """As `read_object`, of the verdict in one field among several, whatever the other fields hold.
+
+    The reasoning is about all of them, so that no conclusion in it can be told to be about this one; it must
+    be the judge's own.
+    """
+    members, start = only_object(text, labels)
+    if isinstance(members, str):
+        return members
+    values = [value for name, value in members if _key(name) == key]
+    reasons = [part for name, value in members if _key(name) == "reasoning" for part in _strings(value)]
+    if any(map(is_placeholder, reasons)) or any(_is_shown(reason, material) for reason in reasons):
+        return "malformed" if any(map(is_placeholder, reasons)) else "echo"
+    read = {_value(value, labels) for value in values}
+    if len(read) != 1:
+        return "multiple" if read else "none"
+    (symbol,) = read
+    if symbol is None:
+        return "none" if isinstance(values[0], str) else "malformed"
+    places = [match for match in _NAMED.finditer(text, start) if _key(match[1]) == key]
     return places[0].end() if len(places) == 1 else len(text), symbol
 
 

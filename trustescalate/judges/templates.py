@@ -35,28 +35,36 @@ class Wording:
     source: str = ""
 
 
-def shipped(mode: Mode) -> str:
-    """The text of the shipped file."""
-    return (files("trustescalate.judges") / "wordings" / f"{mode}.txt").read_text(encoding="utf-8")
+def shipped(mode: Mode, *, several: bool = False) -> str:
+    """The text of the shipped file, for one verdict or for a verdict on each of several criteria."""
+    name = f"criteria_{mode}.txt" if several else f"{mode}.txt"
+    return (files("trustescalate.judges") / "wordings" / name).read_text(encoding="utf-8")
 
 
-def read_wording(path: Path | None, mode: Mode, needed: Sequence[str] = ()) -> Wording:
+def read_wording(
+    path: Path | None, mode: Mode, needed: Sequence[str] = (), *, several: bool = False
+) -> Wording:
     """Read the wording in a file, or the shipped one. `needed` are fields that the task provides.
+
+    A wording for `several` criteria needs {criteria}, one for one verdict {question} and {symbols}.
 
     Raises ConfigError, with file and line, for an invalid file, or a field that is unknown or missing.
     """
     if path is None:
-        return parse_wording(shipped(mode), mode, f"{mode}.txt", needed)
+        text, source = shipped(mode, several=several), f"{mode}.txt"
+        return parse_wording(text, mode, source, needed, several=several)
     try:
         text = read_text(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", HINT) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start + 1}", "save it as UTF-8") from None
-    return parse_wording(text, mode, str(path), needed)
+    return parse_wording(text, mode, str(path), needed, several=several)
 
 
-def parse_wording(text: str, mode: Mode, source: str, needed: Sequence[str] = ()) -> Wording:
+def parse_wording(
+    text: str, mode: Mode, source: str, needed: Sequence[str] = (), *, several: bool = False
+) -> Wording:
     """Parse a prompt file.
 
     >>> parse_wording("=== system ===\\n{question} {symbols}\\n=== user ===\\n{material}", "direct", "x").user
@@ -79,7 +87,8 @@ def parse_wording(text: str, mode: Mode, source: str, needed: Sequence[str] = ()
         _refuse(source, max(1, len(lines)), "needs the lines === system === and, after it, === user ===")
     system = lines[heads["system"] : heads["user"] - 1]
     user = lines[heads["user"] :]
-    wants = {"system": ("question", "symbols", *needed), "user": ("material", *["nonce"] * (mode in NONCED))}
+    asked = ("criteria",) if several else ("question", "symbols")
+    wants = {"system": (*asked, *needed), "user": ("material", *["nonce"] * (mode in NONCED))}
     _check(source, heads["system"], "system", system, SYSTEM_FIELDS, wants["system"])
     _check(source, heads["user"], "user", user, USER_FIELDS, wants["user"])
     return Wording("\n".join(system).strip("\n"), "\n".join(user).strip("\n"), source)

@@ -135,7 +135,7 @@ class Clusters:
     by: str = "group"  # field or rule that makes rows one cluster
     rows: int = 0  # labelled rows in all clusters
     sizes: tuple[int, int, int] = (1, 1, 1)  # the smallest, the median and the largest cluster
-    kept: int = 0
+    kept: int = 0  # not counted where a cluster has a row for each of several criteria
 
 
 @dataclass(frozen=True, slots=True)

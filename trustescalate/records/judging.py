@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from trustescalate.records.criteria import AskedCriterion
 from trustescalate.records.task import STRICT, Json, Label
 
 Mode = Literal["direct", "reason", "structured", "stated"]
@@ -28,6 +29,8 @@ class Request:
     `symbols` are the strings that the prompt tells the model to answer with, one per label of the task, in
     task order. `logprobs` asks for log-probabilities; without it the answer is one draw, `sample` its number.
     `mode` is the form of reply that the messages ask for, and `nonce` the code on its verdict line.
+    `criteria` are the questions, in their order, of a request that asks several; `symbols` are then those of
+    all of them.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +41,7 @@ class Request:
     sample: int = 0
     mode: Mode = "direct"
     nonce: str = ""
+    criteria: tuple[AskedCriterion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

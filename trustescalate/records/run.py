@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from trustescalate.records.certificate import Certificate
+from trustescalate.records.criteria import Criteria
 from trustescalate.records.display import html_table, one_line
 from trustescalate.records.judging import Judgment
 from trustescalate.records.overall import Overall
@@ -107,8 +108,9 @@ class Run:
 
     `annotations` are those on judged items, if there are any: they measure, and certify nothing.
     `overall`, `product`, `shift` and `standings` are derived from the rows and from the certificate's votes,
-    never stored; `standings` is None where no models are named. So is `independent`: the ids of items that
-    are independent of one another and of all that the certificate was made from, one of each cluster.
+    never stored; `standings` is None where no models are named, `criteria` where there are none. So is
+    `independent`: the ids of items that are independent of one another and of all that the certificate was
+    made from, one of each cluster.
     """
 
     header: RunHeader
@@ -121,6 +123,7 @@ class Run:
     standings: Standings | None = None
     independent: tuple[str, ...] = ()
     product: Product | None = None
+    criteria: Criteria | None = None
 
     @property
     def uncertified(self) -> bool:

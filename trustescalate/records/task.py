@@ -239,7 +239,8 @@ class Annotation:
 
     `purpose` is why this item was labelled: as part of a "sample", independently of any judge; as part of a
     sample from the "region" that the tested policies accept; because a cascade "abstained"; or for an unknown
-    reason ("other"). Only samples certify, and only the first stands for all items.
+    reason ("other"). Only samples certify, and only the first stands for all items. `criterion` is the
+    name of the one that it answers, where there are several.
     """
 
     item_id: str
@@ -247,4 +248,5 @@ class Annotation:
     label: Label
     seconds: float | None = None
     purpose: Purpose = "sample"
+    criterion: str | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

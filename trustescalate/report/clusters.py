@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import median_low
 
 from trustescalate.records import Certificate, Clusters, Item
+from trustescalate.records.criteria import row_name
 
 Sizes = tuple[int, int, int]
 """The smallest size of a cluster, the median and the largest."""
@@ -103,9 +104,10 @@ def _clusters(certificate: Certificate, run: Sizes) -> Clusters | None:
 
 
 def cluster_sizes(items: Sequence[Item]) -> list[int]:
-    """Size every cluster, in ascending order; an item without a cluster is one."""
-    clusters = Counter(item.group for item in items if item.group is not None)
-    return sorted([*clusters.values(), *(1 for item in items if item.group is None)])
+    """Size every cluster, in ascending order; an item without a cluster is one, whatever its criteria."""
+    names = {(item.group, row_name(item).item_id) for item in items}
+    clusters = Counter(group for group, _ in names if group is not None)
+    return sorted([*clusters.values(), *(1 for group, _ in names if group is None)])
 
 
 def spread_of(sizes: Sequence[int]) -> Sizes:

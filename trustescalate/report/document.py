@@ -29,6 +29,7 @@ from trustescalate.report.certificate_figures import (
     why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
+from trustescalate.report.criteria import criteria_section
 from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
@@ -362,6 +363,7 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 SECTIONS: Mapping[str, Maker] = {
     "uncertified-verdicts": _of_run(uncertified.uncertified_section),
     "agreement-with-human-labels": agreement_section,
+    "criteria": _of_run(criteria_section),
     "guarantees-by-group": groups_section,
     "mean-over-all-items": overall_section,
     "leaderboard": _of_run(leaderboard_section),

@@ -52,7 +52,7 @@ def decide(
     are undecided without a certificate; the product needs none where its limits rest on human labels.
     """
     grounds = [_complete(report), _current(report, stale), _answered(report.measures, policy)]
-    stated = [_scope(policy)]
+    stated = [_scope(policy, report)]
     if run:
         stated.append(Check("which run", "pass", "stated", run, run))
     if report.clusters:
@@ -75,9 +75,9 @@ def decide(
     return Verdict(status, (*stated, *grounds, *required))
 
 
-def _scope(policy: GateTable) -> Check:
+def _scope(policy: GateTable, report: Report) -> Check:
     """State what a gate checks; the check always passes."""
-    if wants_product(policy):
+    if wants_product(policy, report):
         text = "the product and the judges"
     else:
         text = (

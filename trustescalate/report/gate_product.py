@@ -4,15 +4,18 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.config import GateTable
 from trustescalate.records import Product, Requirement, TaskKind
+from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.report.figures import setting
-from trustescalate.report.product import BASES, DISJOINT, estimate_figure, rate_name, rounded
+from trustescalate.report.product import BASES, DISJOINT, TOTAL, estimate_figure, rate_name, rounded
 from trustescalate.report.sections import Check, Report, Status
 
 KEYS = ("min_rate", "max_drop", "min_gain")
 
 
-def wants_product(policy: GateTable) -> bool:
-    """Whether a gate requires anything of the product."""
+def wants_product(policy: GateTable, report: Report | None = None) -> bool:
+    """Whether a gate requires anything of the product, of one of several criteria too."""
+    if report is not None and report.product is not None and report.product.requirements:
+        return True
     return any(getattr(policy, key) is not None for key in KEYS)
 
 
@@ -28,11 +31,14 @@ def rests_on_labels(report: Report, policy: GateTable) -> bool:
 def product_checks(report: Report, policy: GateTable) -> list[Check]:
     """Hold each limit against its requirement; one that was not measured is undecided."""
     checks: list[Check] = []
+    product = report.product
+    by_criterion = () if product is None or product.by != BY_CRITERION else product.requirements
     for key in KEYS:
         required = getattr(policy, key)
+        if required is None and product is not None:
+            checks += (_check(report, product, each) for each in by_criterion if each.key == key)
         if required is None:
             continue
-        product = report.product
         measured = [] if product is None else [each for each in product.requirements if each.key == key]
         if product is None or not measured:
             why = _why_not_measured(report, policy, key)
@@ -56,7 +62,7 @@ def _why_not_measured(report: Report, policy: GateTable, key: str) -> str:
 
 def _check(report: Report, product: Product, each: Requirement) -> Check:
     limits, plain = each.limits, report.task.kind is TaskKind.RATING
-    name = _name(report, each.key)
+    name = _name(report, each.key, total=product.by == BY_CRITERION and each.about is None)
     if each.about is not None:
         name = f"{name}, {product.by} = {each.about!r}"
     least = Decimal(repr(-each.required if each.key == "max_drop" else each.required))
@@ -94,8 +100,8 @@ def _disjoint(product: Product, each: Requirement) -> bool:
     return any(row.disjoint for row in rows if row.group == each.about)
 
 
-def _name(report: Report, key: str) -> str:
-    rate = rate_name(report.task.kind, report.task.labels[0])
+def _name(report: Report, key: str, *, total: bool = False) -> str:
+    rate = TOTAL if total else rate_name(report.task.kind, report.task.labels[0])
     return rate if key == "min_rate" else f"{rate}, {'drop' if key == 'max_drop' else 'gain'}"
 
 

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import Change, ItemsMean, Limits, Product, Run, TaskKind
+from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.report.figures import Figure, count, setting, words
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
 RATES = {TaskKind.PAIRWISE: "win rate of A", TaskKind.BINARY: "pass rate", TaskKind.RATING: "mean rating"}
+TOTAL = "weighted total"
+"""The mean over items where each has several criteria: from 0 to 1."""
 BASES = {
     "all labelled": "human labels of all items",
     "predictions": "human labels and the judges' predictions (PPI++)",
@@ -53,7 +56,7 @@ def run_text(run: Run) -> list[str]:
         what = f"they rest on human labels of {first.labels:,} of these items"
         if first.basis == "predictions":
             what += ", which correct the judges' predictions for all of them (PPI++)"
-    name = rate_name(kind, labels[0])
+    name = TOTAL if product.by == BY_CRITERION else rate_name(kind, labels[0])
     text = f"{name[0].upper()}{name[1:]} of this run's {first.items:,} items: {what}."
     if first.reason:
         text += f" A narrower interval is not shown: {first.reason}."
@@ -81,7 +84,7 @@ def product_figure(run: Run) -> list[KeyFigure]:
     if product is None or not product.means or product.means[0].first.basis == "none":
         return []
     first, plain = product.means[0].first, task.kind is TaskKind.RATING
-    name = rate_name(task.kind, task.labels[0])
+    name = TOTAL if product.by == BY_CRITERION else rate_name(task.kind, task.labels[0])
     whole = estimate_figure(first, plain)
     figure, _, interval = whole.text.partition(" (")
     detail = f"these {first.items:,} items, from {BASES[first.basis]}"
@@ -121,6 +124,8 @@ def _table(
     rows = []
     for mean in means:
         group = "all" if mean.group is None else f"{product.by} = {mean.group}"
+        if mean.group is None and product.by == BY_CRITERION:
+            group = TOTAL
         for limits in filter(None, (mean.first, mean.second)):
             figure = estimate_figure(limits, plain, signed=signed)
             rows.append(

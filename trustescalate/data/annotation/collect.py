@@ -24,18 +24,21 @@ from trustescalate.data.annotation.queue import (
     queue_folders,
     read_queue,
 )
+from trustescalate.data.criteria import labels_of_rows, note_of_item
 from trustescalate.data.dataset import FIX_LINES, Dataset
 from trustescalate.data.importers.base import Found, Notes, Plain
 from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
 from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
-from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, Task, TaskKind, visible
+from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, TaskKind, visible
 from trustescalate.records.bounded import open_file, read_whole
+from trustescalate.records.criteria import CRITERION, row_id, row_name
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
-"""A CSV of answers has one of these, `annotator`, and `answer` (as shown) or `label` (of the item)."""
+"""A CSV of answers has one of these, `annotator`, and `answer` (as shown) or `label` (of the item); with
+[[criteria]] also `criterion`."""
 SPELLINGS = {"1": FIRST, "2": SECOND, "0": TIE}
 DRAWN: Mapping[Purpose, int] = {"region": 1, "sample": 2}
 """Purposes of drawn rows; the larger one wins where an item was drawn twice."""
@@ -110,7 +113,7 @@ def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnsw
     paths = list(files) or [path for queue in queues.values() if (path := queue.folder / ANSWERS).exists()]
     if not paths:
         raise UsageError("there are no answers yet", "`trustescalate label serve`, or name a file of answers")
-    collection = _Collection(config.task.task(), load_labels(config), queues)
+    collection = _Collection(config, load_labels(config), queues)
     given = [each for path in paths for each in collection.read(path)]
     collection.merge(given)
     if collection.problems:
@@ -118,7 +121,7 @@ def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnsw
     path = config.path(config.data.annotations)
     promoted = collection.promote() + len(collection.upgraded)
     if collection.new or promoted:
-        data = b"".join(encode(note) + b"\n" for note in collection.notes.values())
+        data = b"".join(encode(note) + b"\n" for note in collection.written())
         write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     new = Counter(note.label for note in collection.new)
     after = Dataset(collection.data.items, tuple(collection.notes.values()))
@@ -139,9 +142,9 @@ def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnsw
 class _Collection:
     """Items, queues and labels while answers are merged."""
 
-    def __init__(self, task: Task, data: Dataset, queues: Mapping[str, Queue]) -> None:
-        self.task = task
-        self.data = data
+    def __init__(self, config: Config, data: Dataset, queues: Mapping[str, Queue]) -> None:
+        self.config, self.data = config, data
+        self.task = config.task.task()
         self.problems: list[str] = []
         self.notes = {(note.item_id, note.annotator): note for note in data.annotations}
         self.new: list[Annotation] = []
@@ -162,12 +165,14 @@ class _Collection:
 
     def merge(self, given: Iterable[Given]) -> None:
         """Merge labels: the same label once, and never two of one annotator on one item."""
-        allowed = self.task.annotation_labels
+        labels = {name: task.annotation_labels for name, task in labels_of_rows(self.config).items()}
         for where, item_id, annotator, label, purpose, seconds in given:
             at = f"{where}: item {item_id!r}"
-            if item_id not in self._items:
-                self.problems.append(f"{at} is not in [data] items; remove the answer, or add the item")
+            item = self._items.get(item_id)
+            if item is None:
+                self.problems.append(f"{at} {self._why_unknown(item_id)}")
                 continue
+            allowed = labels[row_name(item).criterion if self.config.criteria else ""]
             if label not in allowed:
                 self.problems.append(f"{at}: {label!r} is not one of {', '.join(allowed)}; fix the answer")
                 continue
@@ -175,6 +180,18 @@ class _Collection:
                 self.problems.append(f"{at} has no annotator; name the annotator")
                 continue
             self._put(at, Annotation(item_id, annotator, label, seconds, purpose))
+
+    def _why_unknown(self, item_id: str) -> str:
+        names = [each.name for each in self.config.criteria]
+        if any(row_id(item_id, name) in self._items for name in names):
+            return (
+                f"has no criterion; a column criterion says which one an answer is about: {', '.join(names)}"
+            )
+        return "is not in [data] items; remove the answer, or add the item"
+
+    def written(self) -> Iterator[Annotation]:
+        """The annotations as the file has them."""
+        return (note_of_item(note, self._items.get(note.item_id)) for note in self.notes.values())
 
     def _put(self, at: str, note: Annotation) -> None:
         key = (note.item_id, note.annotator)
@@ -264,11 +281,12 @@ class _Collection:
 
     def _given(self, where: str, queue: Queue, row: Answer, purpose: Purpose) -> Iterator[Given]:
         answer, item_id = str(row.answer), row.item_id
-        if answer in queue.answers:
+        answers = queue.answers_to(self._rows[queue.header.id][item_id])
+        if answer in answers:
             label = queue.label(item_id, answer)
             yield Given(where, item_id, row.annotator, label, purpose, row.seconds)
         else:
-            allowed = ", ".join(queue.answers)
+            allowed = ", ".join(answers)
             self.problems.append(f"{where}: item {item_id!r}: {answer!r} is not one of {allowed}")
 
     def _purpose(self, item_id: str) -> Purpose:
@@ -349,7 +367,9 @@ def _form(path: Path) -> str:
 
 
 def _id(row: Mapping[str, str]) -> str:
-    return next(row[name].strip() for name in IDS if name in row)
+    named = next(row[name].strip() for name in IDS if name in row)
+    criterion = row.get(CRITERION, "").strip()
+    return row_id(named, criterion) if criterion else named
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -2,7 +2,7 @@
 // Asks for rows, sends answers, waits until each is saved. All texts go in by textContent: never as HTML.
 
 const at = (id) => document.getElementById(id);
-const state = { task: null, who: "", given: new Map(), row: null, shown: 0, hidden: 0, busy: false };
+const state = { task: null, options: [], who: "", given: new Map(), row: null, shown: 0, hidden: 0, busy: false };
 const LOST = "The server cannot be reached; your last answer may not be saved. Start it again " +
   "(trustescalate label serve) and open the new address: everything before is kept.";
 
@@ -73,17 +73,18 @@ async function begin(name) {
   state.given = new Map(Object.entries(answers).map(([row, answer]) => [Number(row), answer]));
   at("question").textContent = state.task.question;
   at("who").textContent = annotator;
-  buttons();
+  buttons(state.task.options);
   await next();
 }
 
 // ── a row ──
 
-function buttons() {
+function buttons(options) {
   const bar = at("answers");
+  state.options = options;
   bar.replaceChildren();
-  bar.classList.toggle("many", state.task.options.length > 7);
-  for (const option of state.task.options) {
+  bar.classList.toggle("many", options.length > 7);
+  for (const option of options) {
     const button = node("button", option.answer === "skip" ? "skip" : "");
     button.type = "button";
     button.dataset.answer = option.answer;
@@ -110,8 +111,12 @@ function turns(into, said) {
 }
 
 async function show(row) {
-  const { prompt, responses, reference } = await ask("row/" + row);
+  const { prompt, responses, reference, question, options } = await ask("row/" + row);
   state.row = row;
+  if (options) {
+    at("question").textContent = question;
+    buttons(options);
+  }
   turns(at("prompt"), prompt);
   at("reference-part").hidden = reference === null;
   at("reference").textContent = reference === null ? "" : reference;
@@ -214,7 +219,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
   if (!at("welcome").hidden || !state.who) return;
   const key = event.key.toLowerCase();
-  const option = state.task.options.find((each) => each.keys.includes(key));
+  const option = state.options.find((each) => each.keys.includes(key));
   let work = null;
   if (key === "u") work = undo;
   else if (key === "arrowleft") work = () => step(-1);

@@ -5,7 +5,7 @@ a cascade abstained on are no sample, and never certify.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
 from trustescalate.records.bounded import open_file, read_lines
+from trustescalate.records.criteria import row_name
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.records.run import least_confident_first
@@ -25,6 +26,8 @@ QUEUE = "queue.jsonl"
 QUEUE_SCHEMA = 1
 FIRST, SECOND = "first", "second"
 """Answers to a pair: the place in which the better response was shown."""
+SHOWN = (FIRST, SECOND, TIE, SKIP)
+"""Answers that are no labels of a rating or a choice."""
 Text = str | tuple[Turn, ...]
 
 
@@ -46,7 +49,8 @@ class QueueHeader:
 class QueueRow:
     """One item, its responses in the order in which they are shown. `content` is a hash of the item.
 
-    A `known` row was drawn and has human labels already: it is not shown again.
+    A `known` row was drawn and has human labels already: it is not shown again. A row about one of several
+    criteria has its name, its question and its labels.
     """
 
     item_id: str
@@ -55,6 +59,9 @@ class QueueRow:
     responses: tuple[Text, ...]
     reference: str | None = None
     known: bool = False
+    criterion: str = ""
+    question: str = ""
+    labels: tuple[Label, ...] = ()
     context: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
@@ -74,9 +81,13 @@ class Queue:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """All answers to a row."""
+        """All answers to any row."""
         task = self.header.task
         return (FIRST, SECOND, TIE, SKIP) if task.kind is TaskKind.PAIRWISE else task.annotation_labels
+
+    def answers_to(self, row: QueueRow) -> tuple[str, ...]:
+        """All answers to this row: of several criteria, those of its own."""
+        return tuple(answer for answer in self.answers if not row.labels or answer in (*row.labels, *SHOWN))
 
     def label(self, item_id: str, answer: str) -> Label:
         """Translate an answer to the item's own frame."""
@@ -227,7 +238,7 @@ def queue_sample(
 def sample_order(
     data: Dataset, seed: int, *, whole: bool = False, without: Iterable[str] = ()
 ) -> list[list[Item]]:
-    """Return the candidates of a draw in its order: one item of each group, or `whole` groups.
+    """Return the candidates of a draw in its order: one item of each group, all its rows, or `whole` groups.
 
     Groups with an item in the sample, or among the ids `without`, are left out. The order is random and does
     not change when some of its items are labelled, so that a labelled head of the queue is a random sample.
@@ -236,10 +247,13 @@ def sample_order(
     drawn = []
     for rows in clusters(data.items):
         if taken.isdisjoint(item.id for item in rows):
-            lots = {item.id: digest("draw", seed, content_digest(item), item.id) for item in rows}
+            lots = {
+                item.id: digest("draw", seed, content_digest(item), row_name(item).item_id) for item in rows
+            }
             group = digest("draw", seed, min(map(content_digest, rows)))
             together = sorted(rows, key=lambda item: lots[item.id])
-            drawn.append((group, together if whole else together[:1]))
+            first = [item for item in together if lots[item.id] == lots[together[0].id]]
+            drawn.append((group, together if whole else first))
     return [rows for _, rows in sorted(drawn, key=lambda each: each[0])]
 
 
@@ -271,7 +285,8 @@ def write_queue(
 ) -> Queued:
     """Write the folder of a queue, unless there is nothing to label. `known` rows are not shown again."""
     seed = config.roles.seed
-    rows = [_row(item, seed, item.id in known) for item in items]
+    tasks = config.criterion_tasks()
+    rows = [_row(item, seed, item.id in known, tasks) for item in items]
     asked = sum(not row.known for row in rows)
     if not rows:
         return Queued("", purpose, why, 0, 0, labelled)
@@ -290,10 +305,14 @@ def write_queue(
     return Queued(str(folder), purpose, why, asked, len(rows) - asked, labelled)
 
 
-def _row(item: Item, seed: int, known: bool) -> QueueRow:
+def _row(item: Item, seed: int, known: bool, tasks: Mapping[str, Task]) -> QueueRow:
     turned = len(item.responses) == 2 and swapped(seed, item.id)
     shown = item.responses[::-1] if turned else item.responses
-    return QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known, item.context)
+    row = QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known, context=item.context)
+    if not tasks:
+        return row
+    name = row_name(item).criterion
+    return replace(row, criterion=name, question=tasks[name].question, labels=tasks[name].labels)
 
 
 def content_of(item: Item) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trustescalate.data.annotation.agreement import agreement
 from trustescalate.data.annotation.answers import Answer, AnswerFile
-from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, Text
+from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, QueueRow, Text
 from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, TIE, TaskKind, parts, visible
 
@@ -58,19 +58,23 @@ class AnnotationSession:
         return {"annotator": name, "answers": {str(self._place[row.item_id]): row.answer for row in own}}
 
     def row(self, place: int) -> dict[str, Any]:
-        """Return the texts of a row, without its id."""
+        """Return the texts of a row, without its id; of several criteria its question and its options too."""
         row = self._row(place)
-        return {
+        shown = {
             "row": place,
             "prompt": [*_turns(row.prompt), *_passages(row.context)],
             "responses": [_turns(response) for response in row.responses],
             "reference": row.reference,
         }
+        if not row.criterion:
+            return shown
+        own = options(self._queue, self._queue.answers_to(row))
+        return {**shown, "question": f"{row.criterion}: {row.question}", "options": own}
 
     def answer(self, annotator: str, place: int, answer: str, seconds: float | None) -> dict[str, Any]:
         """Store an answer on the disk."""
         row = self._row(place)
-        if answer not in self._queue.answers:
+        if answer not in self._queue.answers_to(row):
             raise UsageError(f"{answer!r} is no answer here")
         if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
             seconds = None
@@ -98,7 +102,7 @@ class AnnotationSession:
         answers = self._answers.standing.items()
         return [row for (who, item_id), row in answers if who == name and item_id in self._place]
 
-    def _row(self, place: int) -> Any:
+    def _row(self, place: int) -> QueueRow:
         if not 0 <= place < len(self._rows):
             raise UsageError(f"there is no row {place}")
         return self._rows[place]
@@ -121,8 +125,8 @@ def clean_name(name: str) -> str:
     return kept
 
 
-def options(queue: Queue) -> list[dict[str, Any]]:
-    """Return all answers, each with a title and its keys. The key `u` undoes; no key has two uses.
+def options(queue: Queue, answers: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return all answers, or these, each with a title and its keys. The key `u` undoes; no key has two uses.
 
     >>> from pathlib import Path
     >>> from trustescalate.data.annotation.queue import QueueHeader
@@ -132,7 +136,7 @@ def options(queue: Queue) -> list[dict[str, Any]]:
     >>> [(each["answer"], each["keys"]) for each in options(queue)][3:]
     [('4', ['4']), ('5', ['5']), ('skip', ['s'])]
     """
-    labels = [answer for answer in queue.answers if answer != SKIP]
+    labels = [answer for answer in answers or queue.answers if answer != SKIP]
     kind = queue.header.task.kind
     if kind is TaskKind.PAIRWISE:
         keys = [list(PAIR_KEYS[label]) for label in labels]

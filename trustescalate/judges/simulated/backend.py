@@ -14,8 +14,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
+from trustescalate.judges.criteria_replies import write_reply
 from trustescalate.judges.simulated.reading import Page, Traits, read_page, read_traits
 from trustescalate.records import Message, Reply, Request, Token, Usage
+from trustescalate.records.criteria import AskedCriterion
 
 Size = Literal["XS", "S", "M"]
 
@@ -28,6 +30,15 @@ DISLIKES = Traits(
 )  # fmt: skip
 """The weight of each trait for human annotators on average; few-shot examples adapt it."""
 
+EVERY = Traits(*[1.0] * len(Traits._fields))
+ABOUT: Mapping[str, Traits] = {
+    r"accura|correct|right|fact|true": Traits(1, 1, 1, 0, 0, 0, 0, 0, 0, 0),
+    r"brevity|brief|short|concise|length|to the point": Traits(0, 0, 0, 1, 1, 0, 0, 0, 1, 0),
+    r"polite|tone|rude|friendly|respect": Traits(0, 0, 0, 0, 0, 1, 0, 0, 0, 0),
+    r"clar|clear|easy to follow|steps": Traits(0, 0, 0, 0, 0, 0, 1, 1, 0, 0),
+}
+"""The traits that a criterion is about, by words in its name or question."""
+
 POSITIVE = frozenset(
     ("yes", "pass", "good", "correct", "true", "accept", "positive", "ok", "safe", "relevant", "full")
 )
@@ -39,7 +50,9 @@ REASONING = ("This reasoning is simulated, as long as a short one of a real mode
 CONTENT = 4
 """Number of traits that need understanding: without it they are overlooked in all responses to a question."""
 TOP = 20
-_LISTED = re.compile(r"(?s)^Example \d+\n(\[.*?\n\[end [^\n]*\])\n\nHuman verdict: ([^\n]+)", re.M)
+_LISTED = re.compile(
+    r"(?s)^Example \d+\n(\[.*?\n\[end [^\n]*\])\n\nHuman verdicts?:\s((?:\d+: [^\n]+\n?)+|[^\n]+)", re.M
+)
 """An example in the system message."""
 
 
@@ -109,6 +122,8 @@ class SimulatedBackend:
         digest = _draws(
             self.model, self.seed, *(text for m in request.messages for text in (m.role, m.content))
         )
+        if request.criteria:
+            return self._on_each(request, digest)
         probs = self._probs(tuple(prefix), read_page(last.content), request.symbols, digest)
         pick = _pick(probs, request.temperature, _draws(*map(repr, digest), request.sample)[0])
         before, after = _dressed(request, probs[pick])
@@ -120,12 +135,35 @@ class SimulatedBackend:
         tokens = tuple(token for token in spelled if token.text) if request.logprobs else None
         return Reply(text, tokens, "stop", usage)
 
+    def _on_each(self, request: Request, digest: Sequence[float]) -> Reply:
+        """A verdict on each criterion, from the traits that its words are about."""
+        *prefix, last = request.messages
+        page, verdicts = read_page(last.content), []
+        for place, each in enumerate(request.criteria, 1):
+            own = _draws(*map(repr, digest), each.name)
+            probs = self._probs(tuple(prefix), page, each.symbols, own, place, _about(each))
+            pick = _pick(probs, request.temperature, _draws(*map(repr, own), request.sample)[0])
+            verdicts.append((each.symbols[pick], _top(probs, each.symbols, own)))
+        text, tokens = write_reply(request, verdicts, REASONING)
+        shared = sum(len(message.content) for message in prefix) // 4
+        usage = Usage(1, shared + len(last.content) // 4 + 1, shared, len(text) // 4 + 1)
+        return Reply(text, tokens if request.logprobs else None, "stop", usage)
+
     def _probs(
-        self, prefix: tuple[Message, ...], page: Page, symbols: tuple[str, ...], digest: Sequence[float]
+        self,
+        prefix: tuple[Message, ...],
+        page: Page,
+        symbols: tuple[str, ...],
+        digest: Sequence[float],
+        place: int = 0,
+        about: Traits = EVERY,
     ) -> list[float]:
-        habit = _learn(self.model, self.seed, prefix, symbols)
+        habit = _learn(self.model, self.seed, prefix, symbols, place, about)
         tier = TIERS[self.model]
-        seen = [_seen(self.model, self.seed, page.question, page.reference, text) for text in page.responses]
+        seen = [
+            _of(about, _seen(self.model, self.seed, page.question, page.reference, text))
+            for text in page.responses
+        ]
         costs = [_cost(tier, habit.dislikes, traits) for traits in seen]
         jitter = tier.jitter * _logistic(digest[0])
         if len(page.responses) == 2:
@@ -151,15 +189,35 @@ def _seen(model: Size, seed: int, question: str, reference: str, response: str) 
     return Traits(*kept)
 
 
+def _about(criterion: AskedCriterion) -> Traits:
+    """The traits that a criterion asks for: 1 for each of them, of all where its words name none."""
+    words = f"{criterion.name} {criterion.question}"
+    parts = [traits for pattern, traits in ABOUT.items() if re.search(pattern, words, re.IGNORECASE)]
+    return Traits(*map(max, zip(*parts, strict=True))) if parts else EVERY
+
+
+def _of(about: Traits, traits: Traits) -> Traits:
+    return Traits(*(share * trait for share, trait in zip(about, traits, strict=True)))
+
+
 @lru_cache(maxsize=64)
-def _learn(model: Size, seed: int, prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> Habit:
+def _learn(
+    model: Size,
+    seed: int,
+    prefix: tuple[Message, ...],
+    symbols: tuple[str, ...],
+    place: int = 0,
+    about: Traits = EVERY,
+) -> Habit:
     """One step of logistic regression on the few-shot examples, from the average weights."""
-    tier, shots = TIERS[model], _shots(prefix, symbols)
+    tier, shots = TIERS[model], _shots(prefix, symbols, place)
     dislikes = list(DISLIKES)
     counts = [1.0] * len(symbols)
     levels = [_level(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
     for page, answer in shots:
-        a, *b = (_seen(model, seed, page.question, page.reference, text) for text in page.responses[:2])
+        a, *b = (
+            _of(about, _seen(model, seed, page.question, page.reference, text)) for text in page.responses[:2]
+        )
         costs = [_cost(tier, DISLIKES, traits) for traits in (a, *b)]
         counts[answer] += 1
         if b and answer < 2:
@@ -184,15 +242,24 @@ def _dressed(request: Request, sure: float) -> tuple[str, str]:
     return "", ""
 
 
-def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...]) -> list[tuple[Page, int]]:
-    """The examples with a known answer: turns of the conversation, or listed in the system message."""
+def _shots(prefix: tuple[Message, ...], symbols: tuple[str, ...], place: int = 0) -> list[tuple[Page, int]]:
+    """The examples with a known answer: turns of the conversation, or listed in the system message.
+
+    With several criteria the answer is the line that begins with `place`.
+    """
     turns = [
         (shown.content, answer.content)
         for shown, answer in pairwise(prefix)
         if (shown.role, answer.role) == ("user", "assistant")
     ]
-    listed = [match.groups() for message in prefix[:1] for match in _LISTED.finditer(message.content)]
-    return [(read_page(shown), symbols.index(label)) for shown, label in turns + listed if label in symbols]
+    listed = [(match[1], match[2]) for message in prefix[:1] for match in _LISTED.finditer(message.content)]
+    if place:
+        own = re.compile(rf"^{place}: (.+)$", re.MULTILINE)
+        lines = [(shown, own.search(answer)) for shown, answer in turns + listed]
+        known = [(shown, line[1]) for shown, line in lines if line is not None]
+    else:
+        known = turns + listed
+    return [(read_page(shown), symbols.index(label)) for shown, label in known if label in symbols]
 
 
 def _level(symbol: str, place: int, count: int) -> float:

@@ -1,0 +1,188 @@
+"""Several criteria of an item are asked in one request: paid once, counted once, resumed without loss."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.criteria import (
+    QUESTIONS,
+    SCALES,
+    direct,
+    openai_judge,
+    reasoned,
+    serving,
+    structured,
+    write_criteria,
+)
+from tests.support.decision_server import DecisionServer
+from tests.support.projects import calibrate, run
+from tests.support.servers import Body, Canned, FaultServer
+from trustescalate.config import BudgetTable
+from trustescalate.errors import BudgetReached, NotMeasurable
+from trustescalate.project import Project
+from trustescalate.records import Run
+
+LABELLED, UNLABELLED = 60, 20
+
+
+def usage(made: Run) -> tuple[int, float]:
+    """The calls and the cost that the rows of a run record."""
+    votes = [vote for row in made.judgments for vote in row.votes]
+    return sum(vote.usage.calls for vote in votes), sum(vote.cost for vote in votes)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reply"), [("direct", direct), ("structured", structured), ("reason", reasoned)]
+)
+def test_three_criteria_cost_one_request(tmp_path: Path, mode: str, reply: object) -> None:
+    with serving(reply) as server:  # type: ignore[arg-type]
+        config = write_criteria(
+            tmp_path, openai_judge(server.url, mode=f'"{mode}"', channel='"auto"'), labelled=LABELLED
+        )
+        edit = config.read_text().replace("[ensemble]", "[ensemble]\nsamples = 1")
+        config.write_text(edit)
+        certificate = calibrate(config)
+        made = run(config)
+        seen = server.stats
+    draws = 2 if mode != "direct" else 1  # the first request of all finds that there are no log-probabilities
+    assert seen.requests <= LABELLED + UNLABELLED + (draws - 1)
+    assert max(seen.by_body.values()) == 1
+    costs = {one.value: one.tests[one.chosen or 0].cost for one in certificate.groups}
+    assert costs == {name: pytest.approx(1 / 3) for name in SCALES}  # of 1 USD for each request
+    assert {one.value for one in certificate.groups if one.thresholds is not None} == set(SCALES)
+    assert len(made.decisions) == 3 * UNLABELLED
+    assert usage(made) == (UNLABELLED, pytest.approx(UNLABELLED))
+    if mode == "structured":
+        schema = seen.bodies[-1]["response_format"]["json_schema"]["schema"]
+        assert list(schema["properties"]) == ["reasoning", "criterion_1", "criterion_2", "criterion_3"]
+        assert schema["properties"]["criterion_2"]["enum"] == ["0", "1", "2", "3"]
+
+
+def test_a_stopped_run_pays_nothing_twice_and_counts_everything_once(tmp_path: Path) -> None:
+    with serving() as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        calibrate(config)
+        before = server.stats.requests
+        with pytest.raises(BudgetReached):
+            run(config, budget=BudgetTable(calls=7))
+        made = run(config, resume="latest")
+        assert server.stats.requests <= before + UNLABELLED
+        assert max(server.stats.by_body.values()) == 1
+    assert len(made.decisions) == 3 * UNLABELLED
+    assert usage(made)[0] == UNLABELLED
+    counted = Counter(row.item_id.partition("#")[0] for row in made.judgments if row.usage.calls)
+    assert set(counted.values()) == {1}
+
+
+def test_a_kill_between_the_rows_of_an_item_counts_its_reply_once(tmp_path: Path) -> None:
+    """The first row is on the disk, the second one is not."""
+    with serving() as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        calibrate(config)
+        whole = run(config)
+        folder = tmp_path / "runs" / whole.header.id
+        for name in ("judgments.jsonl", "decisions.jsonl"):
+            lines = (folder / name).read_text().splitlines(keepends=True)
+            (folder / name).write_text("".join(lines[:4]))
+        header = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**header, "status": "running", "rows": ""}))
+        before = server.stats.requests
+        made = run(config, resume="latest")
+        assert server.stats.requests == before
+    assert usage(made)[0] == UNLABELLED
+
+
+def test_a_failing_request_is_sent_once_for_all_criteria(tmp_path: Path) -> None:
+    """What an endpoint rejects for good is asked once, and fails every criterion of the item."""
+
+    def reply(body: Body, _: int) -> Canned:
+        if "Question 3?" in body["messages"][-1]["content"]:
+            return Canned(
+                400, {"error": {"message": "this text is not taken", "type": "invalid_request_error"}}
+            )
+        return direct(body)
+
+    with FaultServer(plan=reply) as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        certificate = calibrate(config)
+        assert max(server.stats.by_body.values()) == 1
+    assert certificate.status == "certified"
+
+
+def test_one_bad_criterion_fails_no_other(tmp_path: Path) -> None:
+    def reply(body: Body) -> Canned:
+        good = direct(body)
+        text = good.body["choices"][0]["message"]["content"]
+        good.body["choices"][0]["message"]["content"] = text.replace("\n2: ", "\n2: hardly ")
+        return good
+
+    with serving(reply) as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        certificate = calibrate(config)
+    passed = {one.value for one in certificate.groups if one.thresholds is not None}
+    assert passed == {"clarity", "tone"}
+
+
+def test_a_later_judge_is_asked_once_for_the_criteria_that_need_it(tmp_path: Path) -> None:
+    """The cheap judge is sure of two criteria and never of the third: the large one gets one request."""
+
+    def unsure(body: Body) -> Canned:
+        reply = direct(body)
+        if reply.body["choices"][0].get("logprobs"):
+            for token in reply.body["choices"][0]["logprobs"]["content"][3:4]:
+                token["top_logprobs"] = [{**each, "logprob": -1.4} for each in token["top_logprobs"]]
+        return reply
+
+    with serving(unsure) as small, serving() as large:
+        judges = openai_judge(small.url, "small") + openai_judge(large.url, "large")
+        config = write_criteria(tmp_path, judges, labelled=90)
+        calibrate(config)
+        before = large.stats.requests
+        made = run(config)
+        assert large.stats.requests - before <= UNLABELLED
+        assert max(large.stats.by_body.values()) == 1
+    by_judge = {name: [row for row in made.judgments if row.judge == name] for name in ("small", "large")}
+    asked = {row.item_id.partition("#")[2] for row in by_judge["large"]}
+    assert "accuracy" in asked
+    assert len(by_judge["large"]) < 3 * UNLABELLED
+    items = {row.item_id.partition("#")[0] for row in by_judge["large"]}
+    assert sum(row.usage.calls for row in by_judge["large"]) == len(items)
+
+
+@pytest.mark.parametrize("api", ["decisions", "systemone"])
+def test_a_decision_model_is_asked_all_criteria_in_one_request(tmp_path: Path, api: str) -> None:
+    def weigh(state: str, text: str, options: Sequence[str]) -> Sequence[float]:
+        name = next(name for name, question in QUESTIONS.items() if question in text)
+        (grade,) = re.findall(rf"{name}=(\d)", state)
+        return [0.9 if option == grade else 0.1 / (len(options) - 1) for option in options]
+
+    with DecisionServer(weigh) as server:
+        judge = {"backend": '"decisions"', "api": f'"{api}"'}
+        config = write_criteria(tmp_path, openai_judge(server.url, **judge), labelled=LABELLED)
+        certificate = calibrate(config)
+        made = run(config)
+        assert len(server.bodies) == LABELLED + UNLABELLED
+    assert {one.value for one in certificate.groups if one.thresholds is not None} == set(SCALES)
+    assert usage(made) == (UNLABELLED, pytest.approx(UNLABELLED))
+
+
+def test_an_uncertified_run_has_means_of_each_criterion(tmp_path: Path) -> None:
+    with serving() as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        made = asyncio.run(Project.open(config).run(uncertified=True))
+        assert server.stats.requests == LABELLED + UNLABELLED
+    assert made.criteria is not None
+    assert [(each.certified, each.mean.labels) for each in made.criteria.each] == [(False, LABELLED)] * 3
+    assert made.criteria.total.estimate is not None
+
+
+def test_no_criterion_is_certified_by_judges_that_never_answer_it(tmp_path: Path) -> None:
+    with serving(lambda body: Canned(200, {"choices": [{"message": {"content": "4"}}]})) as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        with pytest.raises(NotMeasurable, match="no usable vote"):
+            calibrate(config)

@@ -1,0 +1,102 @@
+"""Name the rows of items that are judged on several criteria, and record means by criterion.
+
+An item is one row for each criterion. The id of a row holds both names, so that it can be read back.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trustescalate.records.overall import Overall
+from trustescalate.records.task import Item, Label
+
+CRITERION = "criterion"
+"""Key of a row's meta that holds the name of its criterion."""
+BY_CRITERION = f"meta.{CRITERION}"
+_MARK = "#"
+
+
+class RowName(NamedTuple):
+    """The item and the criterion of a row; the criterion is "" for an item that is one row by itself."""
+
+    item_id: str
+    criterion: str
+
+
+def row_id(item_id: str, criterion: str) -> str:
+    """The id of a row; different items or criteria give different ids (`row_name`).
+
+    >>> row_id("q1", "clarity"), row_id("q#1", "100 %")
+    ('q1#clarity', 'q%231#100 %25')
+    """
+    return f"{_escaped(item_id)}{_MARK}{_escaped(criterion)}"
+
+
+def row_name(item: Item) -> RowName:
+    """The item and the criterion of a row.
+
+    >>> row = Item(row_id("q#1", "clarity"), "Why?", ("So.",), meta={"criterion": "clarity"})
+    >>> row_name(row), row_name(Item("q#1", "Why?", ("So.",)))
+    (RowName(item_id='q#1', criterion='clarity'), RowName(item_id='q#1', criterion=''))
+    """
+    criterion = item.meta.get(CRITERION)
+    if isinstance(criterion, str) and item.id.endswith(f"{_MARK}{_escaped(criterion)}"):
+        return split_row_id(item.id)
+    return RowName(item.id, "")
+
+
+def split_row_id(name: str) -> RowName:
+    """The item and the criterion that the id of a row names.
+
+    >>> split_row_id("q%231#100 %25")
+    RowName(item_id='q#1', criterion='100 %')
+    """
+    item_id, _, criterion = name.partition(_MARK)
+    return RowName(_unescaped(item_id), _unescaped(criterion))
+
+
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace(_MARK, "%23")
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("%23", _MARK).replace("%25", "%")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCriterion:
+    """A criterion in a request: its name, its question, its labels, and the symbols that answer it."""
+
+    name: str
+    question: str
+    labels: tuple[Label, ...]
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionMean:
+    """One criterion in a run, and its mean over all items, on the `scale` of its own.
+
+    `scale` is None where labels have no order; then there is no mean. `alpha` is its risk level, and
+    `certified` says whether its verdicts are certified at it; of `rows` verdicts `released` were released.
+    """
+
+    name: str
+    weight: float
+    scale: tuple[float, float] | None
+    alpha: float
+    certified: bool
+    rows: int
+    released: int
+    mean: Overall
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """The criteria of a run, and their weighted total over all items, from 0 to 1.
+
+    In the total each value is its place between the ends of its scale, and an item counts once. The interval
+    of a mean holds for that mean alone.
+    """
+
+    each: tuple[CriterionMean, ...]
+    total: Overall

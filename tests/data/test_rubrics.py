@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from trustescalate.config import load_config, parse_config
+from trustescalate.data.dataset import load_dataset
+from trustescalate.data.import_files import import_files
 from trustescalate.data.rubrics import MOST_CRITERIA, import_rubric
 from trustescalate.errors import DataError, UsageError
+from trustescalate.records import Annotation
+from trustescalate.records.jsonl import read_rows
 
 SCORES = {f"score{n}_description": f"It is worth {n}." for n in range(1, 6)}
 PROMETHEUS = {"criteria": "Does the answer show empathy?", **SCORES}
@@ -32,7 +37,10 @@ def read(tmp_path: Path, value: Any, name: str = "rubric.json") -> tuple[str, li
     (tmp_path / name).write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
     to = tmp_path / "criteria.toml"
     rubric = import_rubric([tmp_path / name], to)
-    return rubric.kind, tomllib.loads(to.read_text(encoding="utf-8"))["criteria"]
+    tables = tomllib.loads(to.read_text(encoding="utf-8"))
+    judge = {"name": "m", "backend": "openai", "model": "m"}
+    parse_config({"version": 1, "task": {"kind": rubric.kind}, "judges": [judge], **tables}, to)
+    return rubric.kind, tables["criteria"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,75 @@ def test_names_differ_and_are_short(tmp_path: Path) -> None:
     names = [each["name"] for each in criteria]
     assert len({*names}) == 3
     assert max(map(len, names)) <= 64
+
+
+COLUMNS = """
+[task]
+kind = "rating"
+[import]
+annotator = "rater"
+criteria = { clear = "clarity" }
+[[criteria]]
+name = "clear"
+question = "Is it clear?"
+scale = [1, 5]
+[[criteria]]
+name = "kind"
+question = "Is it kind?"
+scale = [1, 3]
+alpha = 0.2
+"""
+
+
+def scored(tmp_path: Path, columns: str, *rows: dict[str, Any]) -> Path:
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "columns.toml").write_text(columns)
+    import_files([tmp_path / "rows.jsonl"], tmp_path / "set", columns=tmp_path / "columns.toml")
+    return tmp_path / "set"
+
+
+ROW_OF = {"id": "a", "prompt": "Q", "response": "x", "clarity": 4, "kind": 3, "rater": "ann"}
+
+
+def test_rows_with_a_score_on_each_criterion_become_annotations_of_it(tmp_path: Path) -> None:
+    folder = scored(tmp_path, COLUMNS, ROW_OF, {**ROW_OF, "rater": "bob", "clarity": "", "kind": 2}, ROW_OF)
+    notes = [row.record for row in read_rows(folder / "annotations.jsonl", Annotation).rows]
+    assert [(note.annotator, note.criterion, note.label) for note in notes] == [
+        ("ann", "clear", "4"),
+        ("ann", "kind", "3"),
+        ("bob", "kind", "2"),
+    ]
+    config = load_config(folder / "trustescalate.toml")
+    assert [(each.name, each.scale, each.alpha) for each in config.criteria] == [
+        ("clear", (1, 5), None),
+        ("kind", (1, 3), 0.2),
+    ]
+    assert len(load_dataset(config).items) == 2
+
+
+def test_spellings_are_those_of_the_criterion(tmp_path: Path) -> None:
+    columns = COLUMNS.replace("[[criteria]]", 'labels = { good = "3", great = "5" }\n[[criteria]]', 1)
+    folder = scored(tmp_path, columns, {**ROW_OF, "clarity": "great", "kind": "good"})
+    notes = [row.record for row in read_rows(folder / "annotations.jsonl", Annotation).rows]
+    assert [(note.criterion, note.label) for note in notes] == [("clear", "5"), ("kind", "3")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "row", "sentence"),
+    [
+        (('"clarity"', '"clearness"'), {}, "no column 'clearness'"),
+        (("{ clear", "{ bright"), {}, "criteria names 'bright'"),
+        (('annotator = "rater"', 'label = "kind"'), {}, "hold one label of an item"),
+        (('annotator = "rater"', 'judges = { gpt = "kind" }'), {}, "recorded verdicts are about items"),
+        (("", ""), {"kind": 5}, "the label '5' is not known"),
+    ],
+)
+def test_scores_that_fit_no_criterion_are_refused(
+    changed: tuple[str, str], row: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as refused:
+        scored(tmp_path, COLUMNS.replace(*changed), {**ROW_OF, **row})
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize(

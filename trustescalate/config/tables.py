@@ -183,6 +183,10 @@ class ImportTable(Table):
     annotators: dict[str, str] = Field(
         default_factory=dict, description="name = column, for several labels per row"
     )
+    criteria: dict[str, str] = Field(
+        default_factory=dict,
+        description="name = column with the label on one of [[criteria]]; default: the column of that name",
+    )
     judges: dict[str, str] = Field(
         default_factory=dict, description="name = column with the recorded verdict of a judge"
     )

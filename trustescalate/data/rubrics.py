@@ -8,11 +8,12 @@ constant factor and summand. Sources: prometheus-eval, autorubric (rubric.py), H
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trustescalate.config.criteria import CriterionTable
 from trustescalate.data.importers.fields import LARGEST
 from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.errors import DataError, UsageError
@@ -58,20 +59,28 @@ class Rubric:
     def toml(self) -> str:
         """The tables, to be put into a configuration. All texts are escaped."""
         lines = [f"# Put these tables into trustescalate.toml, and set in [task]: kind = {_toml(self.kind)}"]
-        for each in self.criteria:
-            lines += ["", "[[criteria]]", f"name = {_toml(each.name)}", f"question = {_toml(each.question)}"]
-            if each.scale is not None:
-                lines.append(f"scale = [{each.scale[0]}, {each.scale[1]}]")
-            if each.labels is not None:
-                lines.append(f"labels = [{', '.join(map(_toml, each.labels))}]")
-            lines.append(f"weight = {each.weight!r}")
-        return "\n".join([*lines, ""])
+        return "\n".join([*lines, *criterion_tables(self.criteria), ""])
 
     def lines(self) -> list[str]:
         """For a terminal: the tables where they were not written to a file."""
         if self.written is None:
             return self.toml().splitlines()
         return [f"criteria:    {len(self.criteria):,}", f"written:     {self.written}"]
+
+
+def criterion_tables(criteria: Iterable[Criterion | CriterionTable]) -> list[str]:
+    """The lines of [[criteria]] tables. All texts are escaped."""
+    lines = list[str]()
+    for each in criteria:
+        lines += ["", "[[criteria]]", f"name = {_toml(each.name)}", f"question = {_toml(each.question)}"]
+        if each.scale is not None:
+            lines.append(f"scale = [{each.scale[0]}, {each.scale[1]}]")
+        if each.labels is not None:
+            lines.append(f"labels = [{', '.join(map(_toml, each.labels))}]")
+        lines.append(f"weight = {each.weight!r}")
+        if isinstance(each, CriterionTable) and each.alpha is not None:
+            lines.append(f"alpha = {each.alpha!r}")
+    return lines
 
 
 def import_rubric(paths: Sequence[Path], to: Path | None = None) -> Rubric:

@@ -13,11 +13,13 @@ from typing import Any
 from pydantic import Field
 
 from trustescalate.config.base import Table
+from trustescalate.config.criteria import CriterionTable
 from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
 from trustescalate.data.importers.choices import given_letters, listed_choices, with_choices
 from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
+from trustescalate.data.importers.criterion_columns import criterion_columns, task_of_rows
 from trustescalate.data.importers.fields import as_plain, turns
 from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.preferences import mark
@@ -52,9 +54,10 @@ SOMEBODY = "annotator"
 
 
 class ColumnsFile(Table):
-    """The tables [task] and [import] of a file of columns, or of a configuration."""
+    """The tables [task], [[criteria]] and [import] of a file of columns, or of a configuration."""
 
     task: TaskTable | None = None
+    criteria: tuple[CriterionTable, ...] = ()
     columns: ImportTable = Field(ImportTable(), alias="import")
 
 
@@ -74,6 +77,7 @@ class _Layout:
     group: str | None
     label: str | None
     annotator: str | None
+    criteria: Mapping[str, tuple[str, Task]]
     spellers: Mapping[str, Speller]
     shares: Mapping[str, Mapping[Label, str]]
     logarithms: frozenset[str]
@@ -104,9 +108,12 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
 
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     table = given.columns
-    survey = Survey(file, (*LABEL, *table.annotators.values(), *table.judges.values(), table.label or ""))
+    criteria = criterion_columns(given.criteria, given.task, table)
+    on_criteria = {column for column, _ in criteria.values()}
+    named = (*on_criteria, *table.annotators.values(), *table.judges.values(), table.label or "")
+    survey = Survey(file, (*LABEL, *named))
     keys = survey.keys
-    wanted = _named(table)
+    wanted = _named(table) | on_criteria
     inner = {column for column in wanted - keys if any(inside(row, column) is not None for row in file.head)}
     inner |= {column for column in wanted - keys if survey.counts.get(column)}
     unknown = sorted(wanted - keys - inner)
@@ -122,7 +129,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         raise DataError(
             [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [import]"
         )
-    label = table.label or (None if table.annotators else _first(LABEL, keys))
+    label = table.label or (None if table.annotators or criteria else _first(LABEL, keys))
     task = _task(file, given, len(responses), label, survey, notes)
     shares = label_columns(task, table.probabilities, keys)
     models = models_of(keys) if task.kind is TaskKind.PAIRWISE else None
@@ -132,6 +139,11 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         notes.assume(f"column {column!r} names the model that won: its side is that of the row")
         for code in codes:
             del survey.counts[column][code]
+    spellers = _spellers(file, task, table, label, survey, notes)
+    for column, own in criteria.values():
+        codes = {code: label for code, label in table.labels.items() if label in own.annotation_labels}
+        theirs = table.model_copy(update={"labels": codes, "annotators": {}, "judges": {}})
+        spellers |= _spellers(file, own, theirs, column, survey, notes)
     layout = _Layout(
         task=task,
         table=table,
@@ -141,7 +153,8 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         group=table.group or _first(GROUP, keys),
         label=label,
         annotator=table.annotator or _first(ANNOTATOR, keys),
-        spellers=_spellers(file, task, table, label, survey, notes),
+        criteria=criteria,
+        spellers=spellers,
         shares=shares,
         logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
@@ -158,7 +171,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         *(column for each in shares.values() for column in each.values()),
     }
     notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
-    notes.task = task
+    notes.task, notes.criteria = task, given.criteria
     return layout
 
 
@@ -186,7 +199,7 @@ def _note_assumptions(layout: _Layout, notes: Notes) -> None:
             notes.assume(f"{column!r} is the {what} that {judge!r} gives {label!r}")
     if layout.id is None:
         notes.assume("no column is an id: an item's id is a hash of its texts")
-    if layout.label and layout.annotator is None:
+    if (layout.label or layout.criteria) and layout.annotator is None:
         notes.assume(f"no column names the annotator: all labels are by {SOMEBODY!r}")
 
 
@@ -194,7 +207,7 @@ def _task(
     file: Foreign, given: ColumnsFile, responses: int, label: str | None, survey: Survey, notes: Notes
 ) -> Task:
     if given.task is not None:
-        task = given.task.task()
+        task = task_of_rows(given.criteria, given.task)
         if task.responses != responses:
             why = f"a {task.kind} task has {task.responses} responses, and {responses} columns hold some"
             raise DataError([f"{file.path}: {why}"], "name the responses in [import]")
@@ -214,7 +227,7 @@ def _spellers(
     label: str | None,
     survey: Survey,
     notes: Notes,
-) -> Mapping[str, Speller]:
+) -> dict[str, Speller]:
     """A speller for each column with labels or verdicts."""
     people = {column for column in (label, *table.annotators.values()) if column}
     spellers = {}
@@ -256,6 +269,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
     id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
     annotators, judges = list(table.annotators.items()), list(table.judges.items())
     shares = list(layout.shares.items())
+    criteria = [(name, column) for name, (column, _) in layout.criteria.items()]
 
     def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
@@ -276,6 +290,11 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         for who, column in annotators:
             if (label := spellers[column](row.get(column))) is not None:
                 notes.append((who, label))
+        if criteria:
+            who = (_name(row.get(annotator_at)) if annotator_at else "") or SOMEBODY
+            labels = ((name, who, spellers[column](row.get(column))) for name, column in criteria)
+            marked = [(name, who, label) for name, who, label in labels if label is not None]
+            return (Plain(item, notes, (), marked),)
         if not judges and not shares:
             return (Plain(item, notes),)
         votes = [

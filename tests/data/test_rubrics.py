@@ -194,6 +194,12 @@ def test_rows_with_a_score_on_each_criterion_become_annotations_of_it(tmp_path: 
     assert len(load_dataset(config).items) == 2
 
 
+def test_choices_need_no_labels_in_task(tmp_path: Path) -> None:
+    columns = COLUMNS.replace('"rating"', '"choice"').replace("scale = [1, 5]", 'labels = ["3", "4"]')
+    folder = scored(tmp_path, columns.replace("scale = [1, 3]", 'labels = ["3", "x"]'), ROW_OF)
+    assert load_config(folder / "trustescalate.toml").task.task().labels == ("3", "4", "x")
+
+
 def test_spellings_are_those_of_the_criterion(tmp_path: Path) -> None:
     columns = COLUMNS.replace("[[criteria]]", 'labels = { good = "3", great = "5" }\n[[criteria]]', 1)
     folder = scored(tmp_path, columns, {**ROW_OF, "clarity": "great", "kind": "good"})

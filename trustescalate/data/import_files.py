@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trustescalate.config import parse_config
+from trustescalate.config.criteria import with_groups
 from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
@@ -141,6 +142,7 @@ def _columns(path: Path) -> ColumnsFile:
         if "version" in given:
             parse_config(given, path)
             given = {key: given[key] for key in ("task", "criteria", "import") if key in given}
+        given = {key: each for key, each in with_groups(given).items() if key != "groups"}
         return ColumnsFile.model_validate_json(json.dumps(given, default=str))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

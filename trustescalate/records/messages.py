@@ -60,6 +60,8 @@ def plain_turns(messages: Any, *, strict: bool = True) -> Any:
     """
     if not isinstance(messages, list):
         return messages
+    if not strict and len(messages) == 1 and isinstance(messages[0], list):
+        messages = messages[0]  # LangChain logs lists of conversations
     return [turn for place, message in enumerate(messages) for turn in _turns(message, str(place), strict)]
 
 

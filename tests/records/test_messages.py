@@ -138,6 +138,7 @@ def test_arguments_stay_as_they_were_given() -> None:
         ({"role": "user", "content": [{"type": "input_audio"}]}, "responses.0.0.content.0 holds audio"),
         ({"role": "assistant", "content": [{"type": "hologram"}]}, "a block of type 'hologram'"),
         ({"role": "assistant", "content": [{"type": "text", "text": 5}]}, "a block of type 'text'"),
+        ({"role": "user", "content": [{"functionResponse": None}]}, "a block of type 'result'"),
         (
             {"role": "assistant", "tool_calls": [{"id": "c"}]},
             "responses.0.0.tool_calls.0 is a tool call without",

@@ -198,7 +198,7 @@ class _Turns:
             self._texts.append(body)
         elif kind == "call":
             self.call(_call(body, at))
-        elif kind == "result":
+        elif kind == "result" and isinstance(body, dict):
             self.flush()
             failed = bool(body.get("is_error")) or body.get("status") == "error"
             content = body.get("content", body.get("response", body.get("output")))

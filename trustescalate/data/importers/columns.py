@@ -141,8 +141,8 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
             del survey.counts[column][code]
     spellers = _spellers(file, task, table, label, survey, notes)
     for column, own in criteria.values():
-        codes = {code: label for code, label in table.labels.items() if label in own.annotation_labels}
-        theirs = table.model_copy(update={"labels": codes, "annotators": {}, "judges": {}})
+        spelled = {code: label for code, label in table.labels.items() if label in own.annotation_labels}
+        theirs = table.model_copy(update={"labels": spelled, "annotators": {}, "judges": {}})
         spellers |= _spellers(file, own, theirs, column, survey, notes)
     layout = _Layout(
         task=task,

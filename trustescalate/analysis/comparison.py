@@ -26,7 +26,7 @@ from trustescalate.calibration.population import (
 from trustescalate.data.labels import dropped_ties, majority, sampled
 from trustescalate.errors import UsageError
 from trustescalate.records import Decision, Item, Label, Run, Task, TaskKind
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import ask_several
 from trustescalate.report import run_figures
 from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
@@ -59,7 +59,7 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     tasks, a key that two items of a run share, and runs without a matched item.
     """
     task, hint = first.header.certificate.task, "name the key of meta by which items match: --by meta.<key>"
-    if any(row_name(item).criterion for item in (*first.items, *second.items)):
+    if ask_several((*first.items, *second.items)):
         raise UsageError(
             "these runs judge several criteria, whose verdicts have no mean in common",
             "[gate] baseline with max_drop or min_gain compares each criterion and their weighted total",

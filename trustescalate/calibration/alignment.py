@@ -41,7 +41,7 @@ def align(
 
 
 def _evened(protocol: Protocol, rows: Sequence[str], costs: FloatArray) -> FloatArray:
-    """The costs (n, m), in equal parts where rows of one item share a request, whichever of them records it."""
+    """The costs (n, m), in equal parts where rows of one item share a request, whichever records it."""
     values = {} if protocol.groups is None else protocol.groups.values
     names = [split_row_id(item_id) for item_id in rows]
     own = [

@@ -42,6 +42,7 @@ from trustescalate.records import (
     JudgeBinding,
     Judgment,
 )
+from trustescalate.records.criteria import ask_several
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.pooling import Votes
 from trustescalate.stats.region import expected_among, truncated
@@ -153,7 +154,9 @@ def calibrate(
         attempt=protocol.attempt,
         clusters=cluster_record(protocol),
         weighting=protocol.weighting,
-        overall=calibration_overall(protocol, own, judged, scorer, items),
+        overall=None
+        if ask_several(items.values())
+        else calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )
     if expected:

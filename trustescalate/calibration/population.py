@@ -23,7 +23,6 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
-from trustescalate.records.criteria import row_name
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
@@ -123,12 +122,8 @@ def _known_uncertified(
 def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
     """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
     scorer = Scorer.of(run.header.certificate)
-    asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {
-        row.item_id: _expect_value(scorer, asked[row.item_id, row.trail[tier].judge], values)
-        for row in run.decisions
-        if row.trail
-    }
+    seen = _last_judgments(run, tier)
+    return {item_id: _expect_value(scorer, judgment, values) for item_id, judgment in seen.items()}
 
 
 def overall(
@@ -163,14 +158,10 @@ def calibration_overall(
     """As `overall`, at calibration: certification and unlabelled pilot rows, as the last judge sees them.
 
     It does not depend on whether anything is certified, so that no figure is printed only where a test
-    passed. None where the claim is about a batch, where labels have no order, and for several criteria.
+    passed. None where the claim is about a batch, and where labels have no order.
     """
     values = label_values(protocol.task)
-    if (
-        values is None
-        or protocol.claim == "batch"
-        or any(row_name(item).criterion for item in items.values())
-    ):
+    if values is None or protocol.claim == "batch":
         return None
     notes = list(annotations)
     if dropped_ties(protocol.task, notes):
@@ -434,9 +425,9 @@ def _last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
     return {item_id: judgment for item_id, judgment in _last_judgments(run).items() if item_id not in used}
 
 
-def _last_judgments(run: Run) -> Mapping[str, Judgment]:
+def _last_judgments(run: Run, tier: int = -1) -> Mapping[str, Judgment]:
     asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {row.item_id: asked[row.item_id, row.trail[-1].judge] for row in run.decisions if row.trail}
+    return {row.item_id: asked[row.item_id, row.trail[tier].judge] for row in run.decisions if row.trail}
 
 
 def one_of_each(run: Run, groups: Groups) -> set[str]:

@@ -3,6 +3,7 @@
 An item is one row for each criterion. The id of a row holds both names, so that it can be read back.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +43,11 @@ def row_name(item: Item) -> RowName:
     if isinstance(criterion, str) and item.id.endswith(f"{_MARK}{_escaped(criterion)}"):
         return split_row_id(item.id)
     return RowName(item.id, "")
+
+
+def ask_several(items: Iterable[Item]) -> bool:
+    """Whether these items are rows of several criteria."""
+    return any(row_name(item).criterion for item in items)
 
 
 def split_row_id(name: str) -> RowName:

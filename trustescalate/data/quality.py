@@ -195,7 +195,7 @@ def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]])
     loose = [
         (one, other)
         for one, other in pairs
-        if one.prompt != other.prompt and (one.group is None or one.group != other.group)
+        if one.asked != other.asked and (one.group is None or one.group != other.group)
     ]
     if loose:
         warnings.append(

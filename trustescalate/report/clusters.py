@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median_low
 
 from trustescalate.records import Certificate, Clusters, Item
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import BY_CRITERION, row_name
 
 Sizes = tuple[int, int, int]
 """The smallest size of a cluster, the median and the largest."""
@@ -83,11 +83,13 @@ def cluster_banner(certificate: Certificate, items: Sequence[Item]) -> str:
         if given.sizes[0] == given.sizes[2] and run[0] == run[2]:
             return ""
         seen = spread(given.sizes, "labelled row") + (f"; in this run {spread(run, 'item')}" if items else "")
-        return (
+        text = (
             f"Clusters differ in size ({seen}), and each counts once: this is no statement on the share of "
-            "all released verdicts, where large clusters count more. To test that share, set [guarantee] "
-            'cluster_test = "row_weighted".'
+            "all released verdicts, where large clusters count more."
         )
+        if certificate.group_by == BY_CRITERION:  # [[criteria]] have no other test
+            return text
+        return f'{text} To test that share, set [guarantee] cluster_test = "row_weighted".'
     if given.largest is None or run[2] <= given.largest:
         return ""
     return (

@@ -66,7 +66,7 @@ def _cells(each: CriterionMean) -> tuple[figures.Figure, ...]:
         share(each.released, each.rows),
         count(mean.labels),
         missing(NO_ORDER) if each.scale is None else words(f"{each.scale[0]:g} to {each.scale[1]:g}"),
-        mean_figure(mean.estimate, plain=True, why=mean.reason),
+        mean_figure(mean.estimate if mean.usable else None, plain=True, why=mean.reason),
         limits_figure(mean.interval if mean.usable else mean.label_only, plain=True),
     )
 

@@ -57,9 +57,9 @@ def mean_of(run: Run) -> Overall:
 
 
 def test_the_mean_uses_the_labels_of_the_run_and_covers_the_truth_as_stated() -> None:
-    """40 worlds: 95 % intervals miss at most 5 times (99 % of such draws), though the judges are biased."""
+    """20 worlds: 95 % intervals miss at most 3 times (98 % of such draws), though the judges are biased."""
     missed = by_judges = 0
-    for seed in range(40):
+    for seed in range(20):
         run = uncertified(seed)
         mean = mean_of(run)
         assert (mean.items, mean.labels, mean.usable) == (450, 150, True)
@@ -67,8 +67,8 @@ def test_the_mean_uses_the_labels_of_the_run_and_covers_the_truth_as_stated() ->
         missed += not mean.interval[0] <= TRUTH <= mean.interval[1]
         shares = [row.votes[0].probs["A"] for row in run.judgments]
         by_judges += abs(np.mean(shares) - TRUTH) < 0.02
-    assert missed <= 5
-    assert by_judges < 20  # the verdicts alone would not do
+    assert missed <= 3
+    assert by_judges < 10  # the verdicts alone would not do
 
 
 def test_the_mean_is_withheld_without_labels_and_of_an_unfinished_run() -> None:
@@ -123,8 +123,7 @@ def test_calibrate_prints_them_spends_nothing_and_exits_with_3(tmp_path: Path) -
     assert "no guarantee; certify one of them on fresh labels" in text
     assert "Smallest α of large alone" in text
     assert "Best single judge" in text
-    lines = [line for line in text.splitlines() if line.startswith("next: `")]
-    commands = [line.removeprefix("next: `").removesuffix("`") for line in lines]
+    commands = [line.split("`")[1] for line in text.splitlines() if line.startswith("next: `")]
     assert [words.split()[1] for words in commands] == ["run", "label", "plan"]
     for words in commands:
         again = cli(*words.split()[1:])

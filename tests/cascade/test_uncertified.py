@@ -144,7 +144,13 @@ def test_the_no_certificate_in_place_goes_into_the_run_and_a_certificate_does_no
     with pytest.raises(NoCertificate) as refused:
         run(config)
     assert "run --uncertified" in refused.value.hint
-    assert run(config, uncertified=True).header.certificate == none
+    without = run(config, uncertified=True)
+    assert without.header.certificate == none
+    labelled = {note.item_id for note in without.annotations}
+    assert {*none.roles["certify"]} <= labelled  # their labels count in the mean, once each
+    assert without.overall is not None
+    units = {item.group or item.id for item in without.items if item.id in labelled}
+    assert without.overall.labels == len(units)
 
     certified = write_project(tmp_path / "certified")
     assert calibrate(certified).status == "certified"

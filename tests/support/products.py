@@ -14,7 +14,7 @@ from trustescalate.project import Project
 from trustescalate.records import Annotation, Item, Run
 from trustescalate.records.jsonl import write_rows
 
-OLD = 300
+OLD = 150
 TASK: Mapping[str, Any] = {"kind": "binary", "question": "Is the response right?"}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustescalate.calibration.prepare import record_choice
+from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.config import Config
 from trustescalate.errors import NotMeasurable
 from trustescalate.records import Certificate
@@ -61,6 +62,10 @@ def read_band(certificate: Certificate, alphas: tuple[float, ...] = ()) -> RiskB
     For any number of alphas, P(a named policy has a true risk above its alpha) <= delta. Raises NotMeasurable
     without limits, with the reason, and ValueError unless 0 < alpha < 1.
     """
+    if not rests_on_tests(certificate):
+        raise NotMeasurable(
+            "nothing was tested for this run, so nothing is known at any alpha", "calibrate first"
+        )
     if not certificate.band:
         raise NotMeasurable(
             "this certificate has no simultaneous limits",

@@ -4,15 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trustescalate.calibration.population import (
-    ASKED_ONLY,
-    Groups,
-    Judged,
-    first_of_each,
-    first_votes,
-    one_of_each,
-    tier_reached,
-)
+from trustescalate.calibration.judged_rows import ASKED_ONLY, first_votes, tier_reached
+from trustescalate.calibration.population import Groups, Judged, first_of_each, one_of_each
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import Judgment, Run, TierShift
 from trustescalate.records.policies import Policy, policies_of_rows

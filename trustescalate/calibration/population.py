@@ -7,9 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trustescalate.calibration.judged_rows import (
+    ASKED_ONLY,
+    expect_value,
+    last_fresh_judgments,
+    last_judgments,
+    tier_reached,
+)
 from trustescalate.calibration.protocol import Protocol
-from trustescalate.calibration.scoring import Scorer, stack_of
-from trustescalate.calibration.votes import vote_array
+from trustescalate.calibration.scoring import Scorer
 from trustescalate.data.labels import dropped_ties, majority, sampled, stated_labels
 from trustescalate.records import (
     Annotation,
@@ -24,16 +30,12 @@ from trustescalate.records import (
     TaskKind,
 )
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
-from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
-from trustescalate.stats.policy import decide
-from trustescalate.stats.pooling import Votes, stacked_scores
 
 INTERVAL_DELTA = 0.05
 TIES = "annotators call some items a tie, and which of the others those are is unknown"
-ASKED_ONLY = 2.0
-"""A threshold that no score reaches: every judge judges the item, and none decides by itself."""
 FEWEST_LABELS = 2
 """With fewer there is no variance, so no interval of any kind."""
 Judged = Mapping[str, Mapping[str, Judgment]]
@@ -83,12 +85,12 @@ def known_rows(
     names = [binding.judge for binding in certificate.judges]
     return Known(
         {
-            item_id: (_expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
+            item_id: (expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
             for item_id, j in zip(rows, reached, strict=True)
         },
         {
-            item_id: _expect_value(scorer, judgment, values)
-            for item_id, judgment in _last_fresh_judgments(run).items()
+            item_id: expect_value(scorer, judgment, values)
+            for item_id, judgment in last_fresh_judgments(run).items()
         },
     )
 
@@ -101,29 +103,34 @@ def _known_uncertified(
     Certification rows that the run did not judge count as well, by their recorded votes and its thresholds.
     """
     certificate, scorer = run.header.certificate, Scorer.of(run.header.certificate)
-    last, names = _last_fresh_judgments(run), [binding.judge for binding in certificate.judges]
-    always = certificate.label_policy == "annotator"
-    labels = annotation_means(certificate.task, sampled(run.annotations), values, always=always)
-    seen = {item_id: _expect_value(scorer, row, values) for item_id, row in last.items()}
+    task, always = certificate.task, certificate.label_policy == "annotator"
+    names, named = [binding.judge for binding in certificate.judges], run.header.uncertified or {}
+    labels = annotation_means(task, sampled(run.annotations), values, always=always)
     outside = {*certificate.roles["certify"]} - {item.id for item in run.items} if judged else set()
-    notes = [note for note in annotations if note.item_id in outside]
-    others = annotation_means(certificate.task, notes, values, always=always)
-    named = run.header.uncertified or {}
+    others = annotation_means(task, [n for n in annotations if n.item_id in outside], values, always=always)
     policy = Policy(tuple(named.get(name, ASKED_ONLY) for name in names), pooled=False)
     reached = tier_reached(certificate, judged, dict.fromkeys(others, policy), scorer)
-    before = {
-        item_id: (_expect_value(scorer, judged[names[j]][item_id], values), others[item_id])
+    known = {
+        item_id: (expect_value(scorer, judged[names[j]][item_id], values), others[item_id])
         for item_id, j in zip(others, reached, strict=True)
     }
-    known = {item_id: (value, labels[item_id]) for item_id, value in seen.items() if item_id in labels}
-    return Known(before | known, {item_id: seen[item_id] for item_id in seen if item_id not in known})
+    fresh = {}
+    shown = {*certificate.roles["exemplars"]}
+    for item_id, row in last_judgments(run).items():
+        value = expect_value(scorer, row, values)
+        if item_id in shown:
+            continue
+        if item_id in labels:
+            known[item_id] = value, labels[item_id]
+        else:
+            fresh[item_id] = value
+    return Known(known, fresh)
 
 
 def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
     """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
-    scorer = Scorer.of(run.header.certificate)
-    seen = _last_judgments(run, tier)
-    return {item_id: _expect_value(scorer, judgment, values) for item_id, judgment in seen.items()}
+    scorer, judged = Scorer.of(run.header.certificate), last_judgments(run, tier)
+    return {item_id: expect_value(scorer, judgment, values) for item_id, judgment in judged.items()}
 
 
 def overall(
@@ -168,7 +175,7 @@ def calibration_overall(
         return Overall(None, TIES)
     last = judged[protocol.judges[-1][0]]
     labels = annotation_means(protocol.task, notes, values, always=protocol.reference == "annotator")
-    seen = {item_id: _expect_value(scorer, row, values) for item_id, row in last.items()}
+    seen = {item_id: expect_value(scorer, row, values) for item_id, row in last.items()}
     rows = [item_id for item_id in protocol.roles["certify"] if item_id in labels and item_id in seen]
     groups = {item_id: item.group for item_id, item in items.items()}
     if len({unit_of(item_id, groups) for item_id in rows}) < FEWEST_LABELS:
@@ -320,7 +327,7 @@ def not_measurable(run: Run) -> str:
             certificate.group_by is not None and unjudged,
             f"items whose {certificate.group_by} has no certificate have no verdict",
         ),
-        (not _last_fresh_judgments(run), "every item of the run was labelled for the certificate"),
+        (not last_fresh_judgments(run), "every item of the run was labelled for the certificate"),
     )
     return next((why for holds, why in reasons if holds), "")
 
@@ -350,14 +357,6 @@ def annotation_means(
         stated_values = [values[note.label] for note in stated] if label is None else [values[label]]
         labels[item_id] = sum(stated_values) / len(stated_values)
     return labels
-
-
-def _expect_value(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
-    """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
-    worth = np.array([values[label] for label in scorer.task.labels])
-    shares = scorer.shares(first_votes(scorer.task, judgment)[None])[0].sum(axis=0)
-    mass = shares.sum()
-    return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
 
 
 def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[float, float]:
@@ -391,48 +390,9 @@ def within(value: float, ends: tuple[float, float]) -> float:
     return min(max(value, ends[0]), ends[1])
 
 
-def first_votes(task: Task, judgment: Judgment) -> FloatArray:
-    """The votes (k, c) of the first prompt."""
-    if not judgment.votes:
-        return np.zeros((1, len(task.labels)))
-    first = judgment.votes[0].exemplar_set
-    return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
-
-
-def tier_reached(
-    certificate: Certificate, judged: Judged, policy_of: Mapping[str, Policy | None], scorer: Scorer
-) -> list[int]:
-    """The deepest tier that judges each of these certification rows: the last, without a policy."""
-    if not policy_of:
-        return []
-    none = Policy((0.0,) * len(certificate.judges), pooled=False)
-    policies = [policy or none for policy in policy_of.values()]
-    own = scorer.read([binding.judge for binding in certificate.judges], list(policy_of), judged)
-    stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
-    together = own if stack is None else stacked_scores(stack, own)
-    votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
-    limits = np.array([[np.inf if tau is None else tau for tau in policy.thresholds] for policy in policies])
-    last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
-    tier = decide(limits, votes.scores, votes.labels)
-    trusted = np.array([policy is not None for policy in policy_of.values()])
-    return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
-
-
-def _last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
-    """The last judgment on each fresh item: items whose labels made the certificate count by these."""
-    roles = run.header.certificate.roles
-    used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
-    return {item_id: judgment for item_id, judgment in _last_judgments(run).items() if item_id not in used}
-
-
-def _last_judgments(run: Run, tier: int = -1) -> Mapping[str, Judgment]:
-    asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {row.item_id: asked[row.item_id, row.trail[tier].judge] for row in run.decisions if row.trail}
-
-
 def one_of_each(run: Run, groups: Groups) -> set[str]:
     """The first fresh item of each group, and all without a group."""
-    return set(first_of_each(_last_fresh_judgments(run), groups))
+    return set(first_of_each(last_fresh_judgments(run), groups))
 
 
 def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:

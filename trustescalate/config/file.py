@@ -338,7 +338,7 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing"
     value = problem.get("input")
-    if moved := moved_value(tuple(loc), value) or mixed_up(loc, value):
+    if moved := moved_value(tuple(loc), value) or mixed_up(tuple(loc), value):
         return f"{where}: {moved}"
     if problem["loc"] == ("judges",) and problem["type"] == "tuple_type":
         return "judges: must be written [[judges]], with two brackets, once for each judge"

@@ -1,0 +1,65 @@
+"""Read votes on rows: which tier judges a row last, and what its votes expect of the label."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trustescalate.calibration.protocol import Judged
+from trustescalate.calibration.scoring import Scorer, stack_of
+from trustescalate.calibration.votes import vote_array
+from trustescalate.records import Certificate, Judgment, Label, Run, Task
+from trustescalate.records.policies import Policy
+from trustescalate.stats.bounds import FloatArray
+from trustescalate.stats.policy import decide
+from trustescalate.stats.pooling import Votes, stacked_scores
+
+ASKED_ONLY = 2.0
+"""A threshold that no score reaches: every judge judges the item, and none decides by itself."""
+
+
+def expect_value(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
+    """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
+    worth = np.array([values[label] for label in scorer.task.labels])
+    shares = scorer.shares(first_votes(scorer.task, judgment)[None])[0].sum(axis=0)
+    mass = shares.sum()
+    return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
+
+
+def first_votes(task: Task, judgment: Judgment) -> FloatArray:
+    """The votes (k, c) of the first prompt."""
+    if not judgment.votes:
+        return np.zeros((1, len(task.labels)))
+    first = judgment.votes[0].exemplar_set
+    return vote_array(task, [vote for vote in judgment.votes if vote.exemplar_set == first])
+
+
+def tier_reached(
+    certificate: Certificate, judged: Judged, policy_of: Mapping[str, Policy | None], scorer: Scorer
+) -> list[int]:
+    """The deepest tier that judges each of these certification rows: the last, without a policy."""
+    if not policy_of:
+        return []
+    none = Policy((0.0,) * len(certificate.judges), pooled=False)
+    policies = [policy or none for policy in policy_of.values()]
+    own = scorer.read([binding.judge for binding in certificate.judges], list(policy_of), judged)
+    stack, pooled = stack_of(certificate), np.array([policy.pooled for policy in policies])
+    together = own if stack is None else stacked_scores(stack, own)
+    votes = Votes(*(np.where(pooled[:, None], *two) for two in zip(together, own, strict=True)))
+    limits = np.array([[np.inf if tau is None else tau for tau in policy.thresholds] for policy in policies])
+    last = limits.shape[1] - 1 - np.isfinite(limits)[:, ::-1].argmax(axis=1)
+    tier = decide(limits, votes.scores, votes.labels)
+    trusted = np.array([policy is not None for policy in policy_of.values()])
+    return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
+
+
+def last_judgments(run: Run, tier: int = -1) -> Mapping[str, Judgment]:
+    """The judgment of the deepest `tier` that judged each decided item, or of another one."""
+    asked = {(row.item_id, row.judge): row for row in run.judgments}
+    return {row.item_id: asked[row.item_id, row.trail[tier].judge] for row in run.decisions if row.trail}
+
+
+def last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
+    """The last judgment on each fresh item: items whose labels made the certificate count by these."""
+    roles = run.header.certificate.roles
+    used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
+    return {item_id: judgment for item_id, judgment in last_judgments(run).items() if item_id not in used}

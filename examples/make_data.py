@@ -16,6 +16,9 @@ from trustescalate.judges.simulated.world import generate
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
+NOUNS = ("lamp", "chair", "kettle", "rack", "bench", "clock")
+COLOURS = ("red", "blue", "green", "white", "black")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 
 
 def main() -> None:
@@ -31,7 +34,9 @@ def files() -> dict[str, list[Row]]:
     made: dict[str, list[Row]] = {}
     for folder, rows in (("pairwise", pairwise()), ("pass-fail", pass_fail()), ("rating", rating())):
         made |= {f"{folder}/{name}": part for name, part in rows.items()}
-    for folder, rows in (("ci-gate", ci_gate()), ("criteria", criteria())):
+    own = {"ci-gate": ci_gate(), "criteria": criteria()}
+    own |= {"faithfulness": faithfulness(), "task-success": task_success()}
+    for folder, rows in own.items():
         made |= {f"{folder}/{name}": part for name, part in rows.items()}
     return made
 
@@ -121,6 +126,84 @@ def ci_gate() -> dict[str, list[Row]]:
             label, other = ("pass", "fail") if useful else ("fail", "pass")
             made["annotations.jsonl"] += _labels(rng, name, label, other, 0.02)
     return made
+
+
+def faithfulness() -> dict[str, list[Row]]:
+    """Answers about products from retrieved passages; some claim what no passage says."""
+    rng = random.Random(5)
+    made: dict[str, list[Row]] = {"items.jsonl": [], "annotations.jsonl": []}
+    for number in range(400):
+        product, colour = f"{rng.choice(NOUNS)} {number}", rng.choice(COLOURS)
+        price, days = rng.randrange(10, 900), rng.randrange(2, 30)
+        sheet = f"The {product} is {colour}. It is delivered in {days} days."
+        context = [
+            {"title": f"{product}: price list", "text": f"The {product} costs {price} euros."},
+            {"title": f"{product}: data sheet", "text": sheet},
+            f"Orders of several products, the {product} among them, are sent together.",
+        ]
+        claims = [f"The {product} costs {price} euros.", f"It is {colour}."]
+        flaw = rng.choice(("none", "none", "none", "price", "colour", "extra"))
+        if flaw == "price":
+            claims[0] = f"The {product} costs {price + rng.choice((-5, 5, 50))} euros."
+        elif flaw == "colour":
+            claims[1] = f"It is {rng.choice([each for each in COLOURS if each != colour])}."
+        elif flaw == "extra":
+            claims.append("It comes with a guarantee for life.")
+        name = f"f{number:03}"
+        made["items.jsonl"].append(
+            {
+                "id": name,
+                "prompt": f"What does the {product} cost, and what colour is it?",
+                "context": context,
+                "responses": [" ".join(claims)],
+            }
+        )
+        label, other = ("pass", "fail") if flaw == "none" else ("fail", "pass")
+        if number < 300:
+            made["annotations.jsonl"] += _labels(rng, name, label, other, 0.02)
+    return made
+
+
+def task_success() -> dict[str, list[Row]]:
+    """Traces of an agent that books rooms; some claim a booking that no tool result shows."""
+    rng = random.Random(6)
+    made: dict[str, list[Row]] = {"items.jsonl": [], "annotations.jsonl": []}
+    for number in range(400):
+        name, day, people = f"t{number:03}", rng.choice(DAYS), rng.randrange(2, 12)
+        flaw = rng.choice(("none", "none", "none", "taken", "day", "never"))
+        room = f"R{rng.randrange(100, 999)}"
+        booked = rng.choice([each for each in DAYS if each != day]) if flaw == "day" else day
+        rooms = [{"room": room, "seats": people + rng.randrange(4)}, {"room": f"S{number}", "seats": 2}]
+        trace = [
+            *_call("c1", "find_rooms", {"day": day, "people": people}, rooms),
+            *_call(
+                "c2",
+                "book_room",
+                {"day": booked, "room": room},
+                {"status": "refused", "reason": "taken"} if flaw == "taken" else {"status": "booked"},
+            ),
+        ]
+        trace = trace[:2] if flaw == "never" else trace
+        trace.append({"role": "assistant", "content": f"Room {room} is booked for {people} people on {day}."})
+        task = f"Request {number}: book a room for {people} people on {day}."
+        made["items.jsonl"].append({"id": name, "prompt": task, "responses": [trace]})
+        label, other = ("pass", "fail") if flaw == "none" else ("fail", "pass")
+        if number < 300:
+            made["annotations.jsonl"] += _labels(rng, name, label, other, 0.02)
+    return made
+
+
+def _call(call_id: str, name: str, arguments: Row, result: Any) -> list[Row]:
+    """A call of a tool and its result, as chat completions write them."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)},
+    ]
 
 
 CRITERIA = {"accuracy": (1, 5), "brevity": (1, 5), "politeness": (1, 3)}

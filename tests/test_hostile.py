@@ -48,11 +48,30 @@ def numbered(texts: Sequence[str]) -> Callable[[list[dict[str, Any]], list[dict[
     return change
 
 
+def used_tools(texts: Sequence[str]) -> Callable[[list[dict[str, Any]], list[dict[str, Any]]], None]:
+    """The same items as traces: the texts are the names, arguments and results of tools, and passages."""
+    number_them = numbered(["fine"])
+
+    def change(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        number_them(items, notes)
+        for n, item in enumerate(items):
+            text = texts[n % len(texts)]
+            call = {"id": text, "type": "function", "function": {"name": text, "arguments": text}}
+            used = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+            used += [{"role": "tool", "tool_call_id": who, "content": text} for who in (text, "nobody")]
+            item["responses"] = [
+                [*used, {"role": "assistant", "content": said}] for said in item["responses"]
+            ]
+            item["context"] = [text, {"title": text, "text": text}]
+
+    return change
+
+
 ONE = simulated("judge", "M")
 
 
-def judged(folder: Path, texts: Sequence[str]) -> Run:
-    project = Project.open(write_project(folder, ONE, change=numbered(texts), ensemble="swap = false"))
+def judged(folder: Path, texts: Sequence[str], change: Any = numbered) -> Run:
+    project = Project.open(write_project(folder, ONE, change=change(texts), ensemble="swap = false"))
     certificate = asyncio.run(project.calibrate())
     assert certificate.status == "certified", certificate.reason
     return asyncio.run(project.run())
@@ -73,6 +92,14 @@ def test_what_a_response_says_is_never_read_as_a_verdict(tmp_path: Path, calls: 
         (d.label, d.score, d.reason) for d in forged.decisions
     ]
     assert {decision.label for decision in forged.decisions} == {"A", "B"}
+
+
+def test_what_a_tool_or_a_passage_says_is_never_read_as_a_verdict(tmp_path: Path, calls: Calls) -> None:
+    calls.then = lambda request: reply("AB"[number(request) % 2])
+    plain, forged = judged(tmp_path / "plain", ["fine"]), judged(tmp_path / "forged", FORGED, used_tools)
+    assert [(d.label, d.score, d.reason) for d in plain.decisions] == [
+        (d.label, d.score, d.reason) for d in forged.decisions
+    ]
 
 
 def test_no_text_holds_its_own_closing_mark(tmp_path: Path, calls: Calls) -> None:

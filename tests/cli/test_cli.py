@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import tomllib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -185,6 +186,30 @@ def test_a_twin_is_read_whatever_its_parameter_is_called(
     result = cli(*name.split(), *given, *config, **twin)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
+
+
+# ── rubrics ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_rubric_goes_to_stdout_or_to_a_file(tmp_path: Path) -> None:
+    rubric, to = tmp_path / "rubric.json", tmp_path / "criteria.toml"
+    rubric.write_text(json.dumps([{"name": "tone", "weight": 2, "requirement": "Is it polite?"}]))
+    shown = cli("import", rubric)
+    assert tomllib.loads(shown.stdout)["criteria"][0]["name"] == "tone"
+    assert 'kind = "binary"' in shown.stderr
+    assert cli("import", rubric, "--to", to).exit_code == 0
+    assert to.read_text(encoding="utf-8") == shown.stdout
+    assert json.loads(cli("import", rubric, "--json").stdout)["toml"] == shown.stdout
+    again = cli("import", rubric, "--to", to)
+    assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+
+
+def test_a_set_without_a_folder_says_what_is_missing(tmp_path: Path) -> None:
+    votes = tmp_path / "votes.csv"
+    votes.write_text("prompt,response_a,response_b,winner\nQ,x,y,model_a\n")
+    refused = cli("import", votes)
+    assert refused.exit_code == 2
+    assert "--to set" in refused.stderr
 
 
 # ── --set ────────────────────────────────────────────────────────────────────────────────────────

@@ -9,9 +9,9 @@ import pytest
 from trustescalate.config import Config, json_schema, load_config, verdict_free_keys, verdict_keys
 from trustescalate.config.judges import JUDGE_TABLES
 from trustescalate.config.moved import REMOVED, REMOVED_VALUES, RENAMED, RENAMED_VALUES
-from trustescalate.config.starter import STARTER
+from trustescalate.config.starter import STARTER, TEMPLATES, write_starter
 from trustescalate.config.tables import DataTable
-from trustescalate.errors import ConfigError
+from trustescalate.errors import ConfigError, UsageError
 from trustescalate.records import Task, TaskKind
 
 JUDGE = '\n[[judges]]\nname = "a"\nbackend = "openai"\nmodel = "m"\n'
@@ -33,6 +33,22 @@ def refused(folder: Path, text: str | bytes, judge: str = JUDGE) -> list[str]:
     head, *lines = caught.value.message.split("\n  ")
     assert head.startswith(f"{folder / 'trustescalate.toml'}:")
     return lines or [head.partition(": ")[2]]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_is_accepted(name: str, tmp_path: Path) -> None:
+    config = load_config(write_starter(tmp_path, name))
+    assert len(config.judges) == 2
+    assert config.task.task().responses == (2 if name == "pairwise" else 1)
+    with pytest.raises(UsageError, match="there is no template 'other'"):
+        write_starter(tmp_path / "new", "other")
+
+
+@pytest.mark.parametrize("name", ["faithfulness", "task-success"])
+def test_the_example_of_a_template_asks_its_question(name: str, tmp_path: Path) -> None:
+    shipped = load_config(Path(__file__).parents[2] / "examples" / name / "trustescalate.toml")
+    config = load_config(write_starter(tmp_path, name))
+    assert (shipped.task, shipped.rubric()) == (config.task, config.rubric())
 
 
 def test_the_starter_and_the_smallest_file_are_accepted(tmp_path: Path) -> None:

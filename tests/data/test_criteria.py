@@ -94,3 +94,8 @@ def test_an_annotator_may_label_every_criterion(tmp_path: Path) -> None:
 def test_a_criterion_without_criteria_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no \\[\\[criteria\\]\\]"):
         load_dataset(project(tmp_path, [item("q")], [note("q")], criteria=[]))
+
+
+def test_rows_keep_the_passages_of_their_item(tmp_path: Path) -> None:
+    config = project(tmp_path, [item("a", context=["One.", "Two."])], [])
+    assert [row.context for row in load_items(tmp_path / "items.jsonl", config)] == [("One.", "Two.")] * 2

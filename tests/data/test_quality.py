@@ -12,7 +12,7 @@ from tests.support.projects import calibrate, write_project
 from trustescalate.cli import app
 from trustescalate.data.quality import check_quality
 from trustescalate.errors import DataError
-from trustescalate.records import Annotation, Item, Label, Task, TaskKind
+from trustescalate.records import Annotation, Item, Label, Task, TaskKind, ToolCall, Turn
 from trustescalate.stats.minhash import jaccard, near_pairs
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,14 @@ def test_plain_data_raise_no_warning() -> None:
 )
 def test_labels_that_lean_are_named(labels: list[Label], why: str) -> None:
     assert why in _warnings(_items(60), _notes(labels))
+
+
+def test_a_trace_that_ends_with_a_call_is_not_empty() -> None:
+    call = Turn("assistant", "", (ToolCall("f"),))
+    task = Task(TaskKind.BINARY, "Done?", ("pass", "fail"))
+    items = [Item("a", "p", ((call,),)), Item("b", "q", (" ",)), Item("c", "r", ((Turn("assistant", ""),),))]
+    facts = dict(check_quality(task, items, [], {})[0])
+    assert facts["empty responses"] == "2, shown as '(empty response)'"
 
 
 def test_a_lean_on_length_is_named() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.exports import exported, relabelled, single
 from tests.support.formats import Parsed, parse
-from trustescalate.records import Run, Task, TaskKind, Turn
+from trustescalate.records import Run, Task, TaskKind, ToolCall, Turn
 from trustescalate.report.export.base import Export
 from trustescalate.report.export.registry import TARGETS
 from trustescalate.report.export.tables import guarded
@@ -54,13 +54,17 @@ def test_tables_come_back_whole(target: str, done: Run, tmp_path: Path) -> None:
 
 
 def test_json_lines_keep_turns(done: Run, tmp_path: Path) -> None:
-    talk = (Turn("assistant", "One."), Turn("user", "And?"), Turn("assistant", "Two."))
-    items = tuple(replace(item, responses=(talk, item.responses[1])) for item in done.items)
+    call = Turn("assistant", "", (ToolCall("count", "{}", "c1"),))
+    used = (call, Turn("tool", "2", tool_call_id="c1"))
+    talk = (Turn("assistant", "One."), Turn("user", "And?"), *used, Turn("assistant", "Two."))
+    items = tuple(replace(i, responses=(talk, i.responses[1]), context=("P", "Q")) for i in done.items)
     path, _ = exported("jsonl", replace(done, items=items), tmp_path)
     parsed = parse(tmp_path / "set", path, columns=path.with_name(path.name + ".columns.toml"))
     assert [item.responses for item in parsed.items.values()] == [item.responses for item in items]
+    assert {item.context for item in parsed.items.values()} == {("P", "Q")}
     (tmp_path / "table").mkdir()
-    _, export = exported("csv", replace(done, items=items), tmp_path / "table")
+    table, export = exported("csv", replace(done, items=items), tmp_path / "table")
+    assert b"tool call 1: name: count" in table.read_bytes().replace(b"\n", b" ")
     assert any("conversations become one text" in notice for notice in export.notices)
 
 

@@ -4,7 +4,24 @@ from dataclasses import replace
 
 from tests.support import factory
 from tests.support.factory import HOSTILE
-from trustescalate.records import AnnotatorAgreement, Decision, Item, Judgment, LeftOut, Pair, Run, Vote
+from trustescalate.records import (
+    AnnotatorAgreement,
+    Decision,
+    Item,
+    Judgment,
+    LeftOut,
+    Pair,
+    Run,
+    ToolCall,
+    Turn,
+    Vote,
+)
+
+HOSTILE_TRACE = (
+    Turn("assistant", HOSTILE, (ToolCall(HOSTILE, HOSTILE, HOSTILE),)),
+    Turn("tool", HOSTILE, tool_call_id=HOSTILE, name=HOSTILE),
+    Turn("tool", HOSTILE, name=HOSTILE),
+)
 
 
 def hostile_run() -> Run:
@@ -63,7 +80,8 @@ def _hostile_item(item: Item) -> Item:
         item,
         id=item.id + HOSTILE,
         prompt=HOSTILE + str(item.prompt),
-        responses=tuple(text + HOSTILE for text in item.responses),
+        responses=(str(item.responses[0]) + HOSTILE, HOSTILE_TRACE),
+        context=(HOSTILE,),
         reference=HOSTILE,
     )
 

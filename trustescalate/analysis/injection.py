@@ -6,7 +6,7 @@ result certifies nothing: a judge that resists these attacks may fail against ot
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ async def _attack(
         for place, label in [wanted[row.id]]
         for attack in chosen
     ]
-    renamed = [Item(str(n), *_texts(bad)) for n, (_, _, bad) in enumerate(under)]
+    renamed = [replace(bad, id=str(n), group=None, meta={}) for n, (_, _, bad) in enumerate(under)]
     verdicts = await _verdicts(config, judge, renamed, count)
     for n, (attack, row, _) in enumerate(under):
         tries[attack.family].append((verdicts[str(n)], wanted[row.id][1]))
@@ -235,10 +235,6 @@ def _all_rows(task: Task, rows: Sequence[Item], chosen: Sequence[Attack]) -> Ite
         yield row
         for attack in chosen:
             yield attacked(task, row, 0, attack, symbols(task)[0])
-
-
-def _texts(item: Item) -> tuple[Any, Any, str | None]:
-    return item.prompt, item.responses, item.reference
 
 
 def _chosen(families: Sequence[str]) -> tuple[Attack, ...]:

@@ -215,13 +215,13 @@ def _units(items: Sequence[Item]) -> IntArray:
 
 
 def _texts(item: Item) -> tuple[object, ...]:
-    return item.prompt, item.responses, item.reference
+    return item.asked, item.responses, item.reference
 
 
 def _notes(run: Run, data: Dataset) -> list[Annotation]:
     """The annotations on items of the run with the texts of the run."""
-    texts = {item.id: (item.prompt, item.responses) for item in run.items}
-    known = {item.id for item in data.items if texts.get(item.id) == (item.prompt, item.responses)}
+    texts = {item.id: (item.asked, item.responses) for item in run.items}
+    known = {item.id for item in data.items if texts.get(item.id) == (item.asked, item.responses)}
     return [note for note in data.annotations if note.item_id in known]
 
 

@@ -95,7 +95,7 @@ def read_state(config: Config, certificate: Certificate, level: float | None) ->
 
 def item_digest(item: Item) -> str:
     """Return a digest of the texts of an item."""
-    return digest(item.prompt, item.reference, item.responses)
+    return digest(item.asked, item.reference, item.responses)
 
 
 def is_error(loss: float, *chance: object) -> bool:

@@ -205,7 +205,7 @@ def read_ledger(folder: Path) -> Ledger:
 def row_digest(item: Item) -> str:
     """A digest of what annotators label: prompt and responses, in any order."""
     order = sorted(each if isinstance(each, str) else canonical(each) for each in item.responses)
-    return digest("row", item.prompt, order)[:LENGTH]
+    return digest("row", item.asked, order)[:LENGTH]
 
 
 def labels_of(items: Iterable[Item], annotations: Iterable[Annotation]) -> Labels:

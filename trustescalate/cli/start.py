@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @command(app, "init", "init my-project")
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for trustescalate.toml.")] = Path(),
+    template: Annotated[
+        str, typer.Option(help="The task to start from: pairwise, faithfulness or task-success.")
+    ] = "pairwise",
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, for editing.")
     ] = False,
@@ -31,7 +34,7 @@ def init(
         print_json({"prompts": written}) if json else typer.echo("\n".join(written))
         say('next: edit them, and set [prompts] folder = "prompts"')
         return
-    path = write_starter(folder)
+    path = write_starter(folder, template)
     print_json({"config": str(path)}) if json else typer.echo(path)
     say("next: add items.jsonl and annotations.jsonl, edit the configuration, then run `trustescalate check`")
 
@@ -39,7 +42,10 @@ def init(
 @command(app, "import", "import votes.csv --to set")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Files of one format, as another tool wrote them.")],
-    to: Annotated[Path, typer.Option(help="Write the set to this new folder.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write the set to this new folder, or [[criteria]] of a rubric to a .toml file."),
+    ] = None,
     format_: Annotated[
         str | None,
         typer.Option("--format", help="Name the format if it cannot be detected from the content."),
@@ -49,9 +55,17 @@ def import_(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Convert files of other tools into items, labels and votes."""
+    """Convert files of other tools into items, labels and votes, or a rubric into [[criteria]]."""
     from trustescalate.data.import_files import import_files
+    from trustescalate.data.rubrics import import_rubric
 
+    if to is None or to.suffix == ".toml":
+        rubric = import_rubric(files, to)
+        print_json(rubric.as_dict()) if json else typer.echo("\n".join(rubric.lines()))
+        for sentence in rubric.assumed:
+            say(f"assumed: {sentence}")
+        say(f'next: put the tables into trustescalate.toml, with kind = "{rubric.kind}" in [task]')
+        return
     with progress() as update:
         imported = import_files(files, to, format_name=format_, columns=columns, progress=update)
     show(imported, json=json)

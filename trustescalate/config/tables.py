@@ -174,7 +174,7 @@ class ImportTable(Table):
 
     id: str | None = Field(None, description="default: a hash of the texts")
     prompt: str | None = None
-    context: str | None = Field(None, description="shown below the prompt")
+    context: str | None = Field(None, description="shown below the prompt; a list of passages one by one")
     responses: tuple[str, ...] | None = None
     reference: str | None = None
     group: str | None = None
@@ -182,6 +182,10 @@ class ImportTable(Table):
     annotator: str | None = Field(None, description="column with the annotator of `label`")
     annotators: dict[str, str] = Field(
         default_factory=dict, description="name = column, for several labels per row"
+    )
+    criteria: dict[str, str] = Field(
+        default_factory=dict,
+        description="name = column with the label on one of [[criteria]]; default: the column of that name",
     )
     judges: dict[str, str] = Field(
         default_factory=dict, description="name = column with the recorded verdict of a judge"

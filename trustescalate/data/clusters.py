@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from trustescalate.config import Config
 from trustescalate.records import Item
@@ -14,9 +15,9 @@ ITEM = "item"
 
 
 def content_digest(item: Item) -> str:
-    """A hash of prompt, reference and responses, independent of the order of the responses."""
+    """A hash of prompt, passages, reference and responses, independent of the order of the responses."""
     order = sorted(item.responses, key=lambda each: each if isinstance(each, str) else canonical(each))
-    return digest(item.prompt, item.reference, order)
+    return digest(item.asked, item.reference, order)
 
 
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
@@ -63,7 +64,7 @@ def cluster_source(config: Config, items: Sequence[Item]) -> str:
     """
     if config.data.cluster is not None:
         return config.data.cluster
-    own = any(item.group not in (None, digest(item.prompt), own_group(item)) for item in items)
+    own = any(item.group not in (None, digest(item.asked), own_group(item)) for item in items)
     return "group" if own else "prompt"
 
 
@@ -77,7 +78,7 @@ def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """Ids of items with the same prompt and no common group, for a warning."""
     same: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        same[digest(item.prompt)].append(item)
+        same[digest(item.asked)].append(item)
     return [
         tuple(item.id for item in rows)
         for rows in same.values()
@@ -90,17 +91,15 @@ def with_clusters(items: Sequence[Item], by: str | None) -> tuple[Item, ...]:
     if by == "group":
         return tuple(items)
     if by is None:
-        repeated = {prompt for prompt, count in Counter(item.prompt for item in items).items() if count > 1}
+        repeated = {prompt for prompt, count in Counter(item.asked for item in items).items() if count > 1}
         return tuple(
-            with_cluster(item, digest(item.prompt))
-            if item.group is None and item.prompt in repeated
-            else item
+            with_cluster(item, digest(item.asked)) if item.group is None and item.asked in repeated else item
             for item in items
         )
     if by == "prompt":
-        return tuple(with_cluster(item, digest(item.prompt)) for item in items)
+        return tuple(with_cluster(item, digest(item.asked)) for item in items)
     return tuple(with_cluster(item, None if by == ITEM else value_of(item, by)) for item in items)
 
 
 def with_cluster(item: Item, group: str | None) -> Item:
-    return Item(item.id, item.prompt, item.responses, item.reference, group, item.meta)
+    return replace(item, group=group)

@@ -19,13 +19,11 @@ def rows_by_criterion(items: Sequence[Item], config: Config) -> tuple[Item, ...]
     if not config.criteria:
         return tuple(items)
     return tuple(
-        Item(
-            row_id(item.id, each.name),
-            item.prompt,
-            item.responses,
-            item.reference,
-            f"item {item.id}" if item.group is None else item.group,
-            {**item.meta, CRITERION: each.name},
+        replace(
+            item,
+            id=row_id(item.id, each.name),
+            group=f"item {item.id}" if item.group is None else item.group,
+            meta={**item.meta, CRITERION: each.name},
         )
         for item in items
         for each in config.criteria

@@ -148,7 +148,7 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
         for place, response in enumerate(item.responses, 1):
             if not isinstance(response, str) and all(turn.role != "assistant" for turn in response):
                 problems.append(f"{at}: response {place} has no assistant turn; write what was answered")
-        if not item.prompt_text.strip():
+        if not replace(item, context=()).prompt_text.strip():
             problems.append(f"{at}: the prompt is empty; write what was asked")
         if item.group is not None and not item.group.strip():
             problems.append(f"{at}: the group is empty; leave it out where an item stands alone")

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trustescalate.config import parse_config
+from trustescalate.config.criteria import with_groups
 from trustescalate.config.starter import STARTER, must_be_free
 from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
@@ -23,6 +24,7 @@ from trustescalate.data.importers.files import Foreign, Rejected, open_foreign
 from trustescalate.data.importers.registry import named_format, recognise
 from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.data.labels import without_labels
+from trustescalate.data.rubrics import criterion_tables
 from trustescalate.errors import ConfigError, DataError
 from trustescalate.records import Task, TaskKind
 from trustescalate.records.bounded import memory_of, read_text
@@ -115,7 +117,7 @@ def import_files(
             raise DataError(problems, f"nothing could be taken as {source.name}; is it the right format?")
         if (unpriced := _unpriced(imported.judges)) is not None:
             notes.assume(unpriced)
-        imported.write("trustescalate.toml", _config(notes.task, imported).encode())
+        imported.write("trustescalate.toml", _config(notes, notes.task, imported).encode())
         imported.write("CARD.md", _card(source, files, notes, imported).encode())
         imported.finish()
     return Imported(
@@ -139,7 +141,8 @@ def _columns(path: Path) -> ColumnsFile:
         given = tomllib.loads(read_text(path))
         if "version" in given:
             parse_config(given, path)
-            given = {key: given[key] for key in ("task", "import") if key in given}
+            given = {key: given[key] for key in ("task", "criteria", "import") if key in given}
+        given = {key: each for key, each in with_groups(given).items() if key != "groups"}
         return ColumnsFile.model_validate_json(json.dumps(given, default=str))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -180,6 +183,7 @@ def _fitting(records: Iterator[Taken], notes: Notes) -> Iterator[Taken]:
 def _misfit(taken: Plain | Found, task: Task) -> str | None:
     if isinstance(taken, Plain):
         responses, labels = taken.item["responses"], {label for _, label in taken.notes}
+        labels |= {label for _, _, label in taken.on_criteria}
         prompt = taken.item["prompt"]
         asked = prompt if isinstance(prompt, str) else "".join(turn["content"] for turn in prompt)
     else:
@@ -211,7 +215,7 @@ def _batch(records: Iterator[Taken]) -> Iterator[Taken]:
 # ── configuration and data card ────────────────────────────────────────────────────────────────────
 
 
-def _config(task: Task, imported: ImportedSet) -> str:
+def _config(notes: Notes, task: Task, imported: ImportedSet) -> str:
     """A configuration: ready to run with recorded judges, else to be edited."""
     lines = ["version = 1", "", "[task]", f"kind = {_toml(str(task.kind))}"]
     lines.append(f"question = {_toml(task.question)}")
@@ -221,6 +225,7 @@ def _config(task: Task, imported: ImportedSet) -> str:
         lines.append(f"scale = [{task.labels[0]}, {task.labels[-1]}]")
     else:
         lines.append(f"labels = [{', '.join(map(_toml, task.labels))}]")
+    lines += criterion_tables(notes.criteria)
     if not imported.judges:
         return "\n".join([*lines, "", STARTER[STARTER.index("[guarantee]") :]])
     lines += ["", "[ensemble]                     # the recorded votes, as they are"]

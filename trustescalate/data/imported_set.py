@@ -155,6 +155,14 @@ class ImportedSet:
                 self._notes.write(to_json(note) + b"\n")
                 self.annotations += 1
                 self.labels[label] += 1
+        for criterion, annotator, label in row.on_criteria:
+            key = hash((item_id, annotator, criterion, "criterion"))
+            if self._is_new(item_id, annotator, key, hash(label), known):
+                keys.append(key)
+                note = {"item_id": item_id, "annotator": annotator, "label": label, "criterion": criterion}
+                self._notes.write(to_json(note) + b"\n")
+                self.annotations += 1
+                self.labels[label] += 1
         for judgment in row.judgments:
             key, value = _judgment_entry(judgment)
             if key not in known:
@@ -228,7 +236,7 @@ def _together(rows: Sequence[Judgment]) -> Judgment:
 
 def _plain_record(found: Found) -> Plain:
     item = to_python(found.item)
-    kept = {key: item[key] for key in ("reference", "group", "meta") if item[key]}
+    kept = {key: item[key] for key in ("reference", "group", "meta", "context") if item.get(key)}
     if not (item["group"] or "").strip():
         kept.pop("group", None)
     return Plain(
@@ -312,4 +320,5 @@ def _judgment_entry(judgment: Judgment) -> tuple[int, int]:
 
 def _label_keys(row: Plain) -> Iterator[int]:
     yield from (hash((row.item["id"], annotator)) for annotator, _ in row.notes)
+    yield from (hash((row.item["id"], who, name, "criterion")) for name, who, _ in row.on_criteria)
     yield from (_judgment_entry(judgment)[0] for judgment in row.judgments)

@@ -12,7 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trustescalate.data.labels import majority, stated_labels
-from trustescalate.records import EMPTY_RESPONSE, SKIP, TIE, Annotation, Item, Label, Task, TaskKind
+from trustescalate.records import (
+    EMPTY_RESPONSE,
+    SKIP,
+    TIE,
+    Annotation,
+    Item,
+    Label,
+    Task,
+    TaskKind,
+    Turn,
+    spoken,
+)
 from trustescalate.records.criteria import row_name
 from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
@@ -53,10 +64,16 @@ def check_quality(
         facts.append(
             ("responses", f"{lengths[len(lengths) // 2]:,} characters at the median, {lengths[-1]:,} at most")
         )
-    empty = sum(not text.strip() for item in items for text in item.texts)
+    empty = sum(_is_empty(response) for item in items for response in item.responses)
     if empty:
         facts.append(("empty responses", f"{empty:,}, shown as {EMPTY_RESPONSE!r}"))
     return facts, warnings + _check_duplicates(items, roles)
+
+
+def _is_empty(response: str | tuple[Turn, ...]) -> bool:
+    """Whether an assistant says nothing, and calls no tool."""
+    calls = not isinstance(response, str) and any(turn.tool_calls for turn in response)
+    return not calls and not spoken(response).strip()
 
 
 def model_labels(notes: Iterable[Annotation]) -> tuple[str, ...]:
@@ -195,7 +212,7 @@ def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]])
     loose = [
         (one, other)
         for one, other in pairs
-        if one.prompt != other.prompt and (one.group is None or one.group != other.group)
+        if one.asked != other.asked and (one.group is None or one.group != other.group)
     ]
     if loose:
         warnings.append(

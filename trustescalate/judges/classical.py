@@ -282,7 +282,7 @@ def _folds(items: Sequence[Item], seed: int) -> Mapping[str, int]:
 
 def _key(item: Item) -> str:
     """A hash of the item, independent of the order of the responses."""
-    return digest(item.prompt, item.reference, sorted(map(canonical, item.responses)))
+    return digest(item.asked, item.reference, sorted(map(canonical, item.responses)))
 
 
 def _of(rows: Sequence[Exemplar], part: BoolArray) -> list[Exemplar]:

@@ -3,8 +3,9 @@
     def judge(item):    # or async def
         return "A"      # a label; or {"A": 0.7, "B": 0.3}; or 0.7, for the first label; or None, no verdict
 
-`item` is a dictionary of its own for each call: id, prompt (a string, or a list of {"role", "content"}),
-responses (a list of such), reference, group, meta. An exception or an invalid return value is a failed vote,
+`item` is a dictionary of its own for each call: id, prompt (a string, or a list of {"role", "content"}, which
+may have tool_calls with name, arguments and id, or a tool_call_id), responses (a list of such), reference,
+group, meta, and context where there are passages. An exception or an invalid return value is a failed vote,
 never a verdict. User code is imported when judges are opened.
 """
 

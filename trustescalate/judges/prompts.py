@@ -14,7 +14,7 @@ from typing import Literal
 
 from trustescalate.judges.reply_parsing import are_readable
 from trustescalate.judges.templates import NONCED, Wording, fill, read_wording
-from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, visible
+from trustescalate.records import Item, Label, Message, Mode, Task, TaskKind, Turn, parts, visible
 from trustescalate.records.criteria import AskedCriterion
 
 Order = Literal["AB", "BA", ""]
@@ -264,7 +264,8 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
     if isinstance(item.prompt, str):
         shown = [("prompt", item.prompt)]
     else:
-        shown = [(f"turn {i} {turn.role}", turn.content) for i, turn in enumerate(item.prompt, 1)]
+        shown = [(f"turn {i} {what}", text) for i, what, text in parts(item.prompt)]
+    shown += [(f"passage {i}", text) for i, text in enumerate(item.context, 1)]
     if item.reference is not None:
         shown.append(("reference", item.reference))
     if task.kind is not TaskKind.PAIRWISE:
@@ -276,4 +277,4 @@ def _shown(task: Task, item: Item, swapped: bool) -> list[tuple[str, str]]:
 def _response(name: str, response: str | tuple[Turn, ...]) -> list[tuple[str, str]]:
     if isinstance(response, str):
         return [(name, visible(response))]
-    return [(f"{name} turn {i} {turn.role}", visible(turn.content)) for i, turn in enumerate(response, 1)]
+    return [(f"{name} turn {i} {what}", text) for i, what, text in parts(response, visible)]

@@ -29,7 +29,7 @@ class RecallingJudge:
 
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Return the cached votes on an item, or call the judge."""
-        key = digest(self._identity, item.prompt, item.responses, item.reference, item.meta)
+        key = digest(self._identity, item.asked, item.responses, item.reference, item.meta)
         kept = self._cache.get_judgment(key)
         votes = None if kept is None else self._recalled(kept, enough)
         if kept is None or votes is None:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Tariff, all_done, names_of
 from trustescalate.records import (
+    EMPTY_RESPONSE,
     Channel,
     Item,
     Judgment,
@@ -23,6 +24,7 @@ from trustescalate.records import (
     Turn,
     Usage,
     Vote,
+    parts,
 )
 from trustescalate.records.votes import Enough
 
@@ -144,13 +146,45 @@ def score_request(item: Item, response: str | tuple[Turn, ...]) -> Request:
     >>> score_request(Item("q", "2 + 2?", ("4", "5")), "4").messages
     (Message(role='user', content='2 + 2?'), Message(role='assistant', content='4'))
     """
-    return Request((*_messages(item.prompt, "user"), *_messages(response, "assistant")), (), 0, 0.0, False)
+    prompt = _messages(item.prompt, "user")
+    prompt += [Message("user", f"passage {i}:\n{text}") for i, text in enumerate(item.context, 1)]
+    answer = _messages(response, "assistant")
+    if answer[-1].role != "assistant":
+        answer.append(Message("assistant", EMPTY_RESPONSE))
+    shown = [*prompt, *answer]
+    return Request(
+        tuple(_merged(shown) if item.context or _has_tools(item.prompt, response) else shown),
+        (),
+        0,
+        0.0,
+        False,
+    )
 
 
 def _messages(words: str | tuple[Turn, ...], role: Literal["user", "assistant"]) -> list[Message]:
+    """Messages; a tool call is the assistant's, and its result comes from the user."""
     if isinstance(words, str):
         return [Message(role, words)]
-    return [Message(turn.role, turn.content) for turn in words]
+    messages = list[Message]()
+    for place, what, text in parts(words):
+        spoken_by = words[place - 1].role
+        shown = text if what == spoken_by else f"{what}:\n{text}"
+        messages.append(Message("user" if spoken_by == "tool" else spoken_by, shown))
+    return messages
+
+
+def _has_tools(*texts: str | tuple[Turn, ...]) -> bool:
+    turns = (turn for text in texts if not isinstance(text, str) for turn in text)
+    return any(turn.role == "tool" or turn.tool_calls for turn in turns)
+
+
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    """Messages in which roles alternate, as chat templates require; the last one stays the response alone."""
+    merged = list[Message]()
+    for message in messages[:-1]:
+        before = merged.pop().content + "\n\n" if merged and merged[-1].role == message.role else ""
+        merged.append(Message(message.role, before + message.content))
+    return [*merged, messages[-1]]
 
 
 def sigmoid(margin: float) -> float:

@@ -14,12 +14,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trustescalate.errors import DataError
 from trustescalate.records.bounded import must_fit, open_file, read_lines
+from trustescalate.records.messages import BadMessage
 
 MOST_MEMORY = 500_000_000
 """Of one record or file of our own, in bytes."""
 MOST_PROBLEMS = 100_000
 """Bad lines after which a file is not read further."""
-LONGEST_PROBLEM = 400
+LONGEST_PROBLEM = 500
 SCANNED = 1 << 16
 T = TypeVar("T")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -186,7 +187,8 @@ def _sentence(error: Any, kind: type) -> str:
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where!r} is missing"
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
+        why = error["ctx"]["error"]
+        return f"{where}.{why}" if isinstance(why, BadMessage) else str(why)
     if error["type"] == "json_invalid":
         why = error["ctx"]["error"].replace("invalid unicode code point", "not UTF-8")
         return f"not valid JSON ({why.replace(' at line 1 column', ', column')})"

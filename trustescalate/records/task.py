@@ -1,9 +1,12 @@
 """Define the task, its items, and the annotations on them."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from trustescalate.records.messages import passages, plain_turns
 
 Label = str
 Json = Any
@@ -26,6 +29,7 @@ Against = Literal["majority", "annotator"]
 
 EMPTY_RESPONSE = "(empty response)"
 """An empty response is a response: this is what judges and annotators see of it."""
+EMPTY_RESULT = "(empty result)"
 TIE: Label = "tie"
 SKIP: Label = "skip"
 """An annotator's abstention. It is kept, shown, and never counted as agreement."""
@@ -62,39 +66,96 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a conversation."""
+class _Converted:
+    """Annotation of a field that pydantic reads through a function. (This room does not import pydantic.)"""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    read: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Json]) -> Json:
+        """The schema of the field, after the function."""
+        function = {"type": "no-info", "function": self.read}
+        return {"type": "function-before", "function": function, "schema": handler(source)}
+
+
+def _without_empty(*names: str) -> Callable[..., Json]:
+    """Make a serialiser that leaves fields out where they are empty: digests without them stay the same."""
+
+    def dump(record: Any, default: Callable[[Any], dict[str, Json]]) -> dict[str, Json]:
+        plain = default(record)
+        return {key: value for key, value in plain.items() if value or key not in names}
+
+    def schema(_: type, source: Any, handler: Callable[[Any], Json]) -> Json:
+        serialised = {"type": "function-wrap", "function": dump, "is_field_serializer": False}
+        return handler(source) | {"serialization": serialised}
+
+    return schema
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool by an assistant. `arguments` are the text that was given, mostly JSON."""
+
+    name: str
+    arguments: str = ""
+    id: str | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation. The turn of a "tool" is the result of the call `tool_call_id`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+    __get_pydantic_core_schema__ = classmethod(_without_empty("tool_calls", "tool_call_id", "name"))
+
+    def __repr__(self) -> str:
+        """Without empty fields: importers make ids from it."""
+        given = {
+            name: value for name in self.__slots__ if (value := getattr(self, name)) or name == "content"
+        }
+        return f"Turn({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+Turns = Annotated[tuple[Turn, ...], _Converted(plain_turns)]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing to judge, without labels. `group` names rows that are clustered (same prompt, document).
 
-    A response is a text, or the turns with which a conversation goes on after the prompt, the user's too.
+    A response is a text, or the turns with which a conversation goes on after the prompt, the user's too, and
+    those of tools. `context` holds passages, as a retriever found them.
     """
 
     id: str
-    prompt: str | tuple[Turn, ...]
-    responses: tuple[str | tuple[Turn, ...], ...]
+    prompt: str | Turns
+    responses: tuple[str | Turns, ...]
     reference: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
+    context: Annotated[tuple[str, ...], _Converted(passages)] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+    __get_pydantic_core_schema__ = classmethod(_without_empty("context"))
+
+    @property
+    def asked(self) -> Json:
+        """What was asked: the prompt, with the passages where there are any. For comparison and digests."""
+        return (self.prompt, self.context) if self.context else self.prompt
 
     @property
     def prompt_text(self) -> str:
-        """The prompt as plain text."""
-        if isinstance(self.prompt, str):
-            return self.prompt
-        return "\n".join(turn.content for turn in self.prompt)
+        """The prompt as plain text, with its tool calls and their results, and the passages."""
+        texts = [self.prompt] if isinstance(self.prompt, str) else [part.text for part in parts(self.prompt)]
+        return "\n".join([*texts, *self.context])
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The responses as plain texts; of turns, those of the assistant."""
+        """The responses as plain texts; of turns, what the assistant says."""
         return tuple(map(spoken, self.responses))
 
 
@@ -108,10 +169,68 @@ def visible(text: str) -> str:
 
 
 def spoken(response: str | tuple[Turn, ...]) -> str:
-    """A response as one text; of turns, those of the assistant."""
+    """A response as one text; of turns, what the assistant says: no tool call, and no result."""
     if isinstance(response, str):
         return response
-    return "\n\n".join(turn.content for turn in response if turn.role == "assistant")
+    own = (turn for turn in response if turn.role == "assistant" and (turn.content or not turn.tool_calls))
+    return "\n\n".join(turn.content for turn in own)
+
+
+class Part(NamedTuple):
+    """A text of a conversation, the number of its turn, and what it is: a role, a tool call, or a result."""
+
+    turn: int
+    what: str
+    text: str
+
+
+def parts(turns: Sequence[Turn], show: Callable[[str], str] = str) -> Iterator[Part]:
+    """The texts of a conversation as they are shown: what is said, each tool call, each result.
+
+    Calls are numbered, and a result has the number of its call: that of its id; without an id, the first call
+    that has no result yet, of the same tool where it is named. `show` is applied to what is said.
+
+    >>> call = Turn("assistant", "", (ToolCall("add", "[2, 2]", "c1"),))
+    >>> for part in parts([call, Turn("tool", "4", tool_call_id="c1"), Turn("assistant", "Four.")]):
+    ...     print(part)
+    Part(turn=1, what='tool call 1', text='name: add\\narguments: [2, 2]')
+    Part(turn=2, what='result of tool call 1', text='4')
+    Part(turn=3, what='assistant', text='Four.')
+    """
+    number, by_id, waiting = 0, dict[str, int](), defaultdict[str | None, list[int]](list)
+    answered = set[int]()
+    for place, turn in enumerate(turns, 1):
+        if turn.role == "tool":
+            text = turn.content if turn.content.strip() else EMPTY_RESULT
+            call = _call_of(turn, by_id, waiting, answered)
+            if call is not None:
+                answered.add(call)
+                yield Part(place, f"result of tool call {call}", text)
+            else:
+                yield Part(place, "tool result", f"name: {turn.name}\nresult: {text}" if turn.name else text)
+            continue
+        if turn.content or not turn.tool_calls:
+            yield Part(place, turn.role, show(turn.content))
+        for each in turn.tool_calls:
+            number += 1
+            if each.id is not None:
+                by_id[each.id] = number
+            for key in (None, each.name):
+                waiting[key].append(number)
+            yield Part(place, f"tool call {number}", f"name: {each.name}\narguments: {each.arguments}")
+
+
+def _call_of(
+    turn: Turn, by_id: dict[str, int], waiting: Mapping[str | None, list[int]], answered: set[int]
+) -> int | None:
+    """The number of the call that a result belongs to; None where there is no such call."""
+    if turn.tool_call_id is not None:
+        return by_id.pop(turn.tool_call_id, None)
+    queue = waiting[turn.name]
+    while queue:
+        if (number := queue.pop(0)) not in answered:
+            return number
+    return None
 
 
 @dataclass(frozen=True, slots=True)

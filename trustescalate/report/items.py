@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-from trustescalate.records import Decision, Item, Label, Run, Step, Turn, visible
+from trustescalate.records import Decision, Item, Label, Run, Step, Turn, parts, visible
 from trustescalate.records.run import UNCERTIFIED, least_confident_first
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
@@ -89,7 +89,8 @@ def _texts(item: Item) -> tuple[Block, ...]:
     if isinstance(item.prompt, str):
         blocks = [Block("Prompt", item.prompt)]
     else:
-        blocks = [Block(turn.role.capitalize(), turn.content) for turn in item.prompt]
+        blocks = [Block(_title(what), text) for _, what, text in parts(item.prompt)]
+    blocks += [Block(f"Passage {place}", text) for place, text in enumerate(item.context, 1)]
     for place, response in enumerate(item.responses):
         letter = chr(ord("A") + place) if place < 26 else str(place + 1)
         blocks += _response("Response" if len(item.responses) == 1 else f"Response {letter}", response)
@@ -99,7 +100,11 @@ def _texts(item: Item) -> tuple[Block, ...]:
 def _response(name: str, response: str | tuple[Turn, ...]) -> list[Block]:
     if isinstance(response, str):
         return [Block(name, visible(response))]
-    return [Block(f"{name}: {turn.role}", visible(turn.content)) for turn in response]
+    return [Block(f"{name}: {what}", text) for _, what, text in parts(response, visible)]
+
+
+def _title(what: str) -> str:
+    return what[0].upper() + what[1:]
 
 
 def _trail_row(step: Step, failures: str) -> TrailRow:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.formats import parse
+from trustescalate.records import Turn
 
 
 def _battle(**changed: object) -> dict[str, object]:
@@ -31,7 +32,7 @@ def test_every_spelling_of_a_tie_is_one(spelling: str, tmp_path: Path) -> None:
         ({"winner": "nobody"}, "winner"),
         ({"winner": None}, "winner"),
         ({"conversation_a": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
-        ({"conversation_a": [{"role": "tool", "content": "42"}]}, "tool call"),
+        ({"conversation_a": [{"role": "tool", "content": "42"}]}, "begin with one question"),
         ({"conversation_a": [{"role": "user", "content": "Other?"}]}, "begin with one question"),
     ],
 )
@@ -44,6 +45,24 @@ def test_what_cannot_be_judged_is_refused_by_name(
     assert found.result.items == found.result.refused == 1
     assert why in found.result.rejected[0]
     assert f"{file}:2: " in found.result.rejected[0]
+
+
+def test_tool_calls_of_a_battle_stay_in_its_turn(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "[2, 2]"}}
+    used = [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "4"},
+        {"role": "assistant", "content": "Four."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    plain = [used[0], {"role": "assistant", "content": "4"}]
+    file = tmp_path / "battles.jsonl"
+    file.write_text(json.dumps(_battle(conversation_a=used, conversation_b=plain, turn=1)))
+    first, second = parse(tmp_path / "set", file).items["q1"].responses
+    assert [turn.role for turn in first] == ["assistant", "tool", "assistant"]
+    assert second == (Turn("assistant", "4"),)
 
 
 def test_kaggle_winners_are_read_from_their_column(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_ultrafeedback_repeats_the_prompt_in_its_dialogues(tmp_path: Path) -> No
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "both responses are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "images": ["x.png"]}, "images cannot be judged"),
         ({"prompt": "a", "chosen": "b", "rejected": None}, "rejected is null"),
-        ({"chosen": {"from": "function_call", "value": "f()"}, "rejected": "c"}, "tool call"),
+        ({"chosen": {"from": "observation", "value": "42"}, "rejected": "c"}, "does not end with an answer"),
         (
             {
                 "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c",

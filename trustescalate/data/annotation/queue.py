@@ -62,6 +62,7 @@ class QueueRow:
     criterion: str = ""
     question: str = ""
     labels: tuple[Label, ...] = ()
+    context: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
@@ -265,7 +266,7 @@ def load_labels(config: Config) -> Dataset:
 
 
 def _same(judged: Item, item: Item | None) -> bool:
-    return item is not None and (item.prompt, item.responses) == (judged.prompt, judged.responses)
+    return item is not None and (item.asked, item.responses) == (judged.asked, judged.responses)
 
 
 # ── the folder ─────────────────────────────────────────────────────────────────────────────────────
@@ -307,7 +308,7 @@ def write_queue(
 def _row(item: Item, seed: int, known: bool, tasks: Mapping[str, Task]) -> QueueRow:
     turned = len(item.responses) == 2 and swapped(seed, item.id)
     shown = item.responses[::-1] if turned else item.responses
-    row = QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known)
+    row = QueueRow(item.id, content_of(item), item.prompt, shown, item.reference, known, context=item.context)
     if not tasks:
         return row
     name = row_name(item).criterion
@@ -316,7 +317,7 @@ def _row(item: Item, seed: int, known: bool, tasks: Mapping[str, Task]) -> Queue
 
 def content_of(item: Item) -> str:
     """A hash of prompt, reference and responses in their order."""
-    return digest(item.prompt, item.reference, item.responses)
+    return digest(item.asked, item.reference, item.responses)
 
 
 def read_queue(folder: Path) -> Queue:

@@ -12,7 +12,7 @@ from trustescalate.data.annotation.agreement import agreement
 from trustescalate.data.annotation.answers import Answer, AnswerFile
 from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, QueueRow, Text
 from trustescalate.errors import UsageError
-from trustescalate.records import SKIP, TIE, TaskKind, visible
+from trustescalate.records import SKIP, TIE, TaskKind, parts, visible
 
 LONGEST_NAME = 80
 LONGEST_SECONDS = 86_400.0
@@ -62,7 +62,7 @@ class AnnotationSession:
         row = self._row(place)
         shown = {
             "row": place,
-            "prompt": _turns(row.prompt),
+            "prompt": [*_turns(row.prompt), *_passages(row.context)],
             "responses": [_turns(response) for response in row.responses],
             "reference": row.reference,
         }
@@ -165,4 +165,8 @@ def _choice_keys(labels: list[str]) -> list[list[str]]:
 def _turns(text: Text) -> list[dict[str, str]]:
     if isinstance(text, str):
         return [{"role": "", "text": visible(text)}]
-    return [{"role": turn.role, "text": visible(turn.content)} for turn in text]
+    return [{"role": what, "text": shown} for _, what, shown in parts(text, visible)]
+
+
+def _passages(context: Sequence[str]) -> list[dict[str, str]]:
+    return [{"role": f"passage {place}", "text": text} for place, text in enumerate(context, 1)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trustescalate.config.criteria import CriterionTable
 from trustescalate.data.importers.fields import kind_of
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.records import Annotation, Item, Judgment, Label, Task
@@ -27,12 +28,14 @@ class Found(NamedTuple):
 class Plain(NamedTuple):
     """The content of one record as plain values, which are faster than records for millions of rows.
 
-    `item` holds the fields of an `Item` that are not their defaults, `notes` annotators and labels.
+    `item` holds the fields of an `Item` that are not their defaults, `notes` annotators and labels, and
+    `on_criteria` names of criteria, annotators and labels.
     """
 
     item: Mapping[str, Any]
     notes: Sequence[tuple[str, Label]]
     judgments: Sequence[Judgment] = ()
+    on_criteria: Sequence[tuple[str, str, Label]] = ()
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Notes:
     """The assumptions of a reader, each sentence once, its task, and the columns that it did not read."""
 
     task: Task | None = None
+    criteria: Sequence[CriterionTable] = ()
     assumed: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)
 

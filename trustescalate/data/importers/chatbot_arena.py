@@ -12,6 +12,7 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import get, has, many, name, number, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable, from_text
+from trustescalate.data.importers.traces import as_response
 from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import TIE, Annotation, Item, Label, Turn
 
@@ -37,7 +38,7 @@ def _battle(row: Any) -> Iterator[Found]:
         raise Unusable("is no battle with fields")
     question = name(row, "question_id" if "question_id" in row else "id")
     talks = turns(row, "conversation_a"), turns(row, "conversation_b")
-    turn = int(number(row, "turn")) if row.get("turn") else min(map(len, talks)) // 2
+    turn = int(number(row, "turn")) if row.get("turn") else min(map(_questions, talks))
     models = text(row, "model_a"), text(row, "model_b")
     prompt, responses = _split(*talks, turn)
     item_id = question
@@ -75,17 +76,27 @@ def _split(
     first: tuple[Turn, ...], second: tuple[Turn, ...], turn: int
 ) -> tuple[str, tuple[Response, Response]]:
     """The first question of both conversations, and the rest of each up to a turn."""
-    last = min(2 * max(turn, 1), len(first), len(second))
-    first, second = first[:last], second[:last]
-    if first[0] != second[0] or first[0].role != "user" or len(first) < 2 or len(second) < 2:
+    last = min(max(turn, 1), _questions(first), _questions(second))
+    first, second = _until(first, last), _until(second, last)
+    if min(len(first), len(second)) < 2 or first[0] != second[0] or first[0].role != "user":
         raise Unusable("the conversations do not begin with one question")
     if first[-1].role != "assistant" or second[-1].role != "assistant":
         raise Unusable("a conversation does not end with an answer")
     if not first[0].content.strip():
         raise Unusable("the question is empty")
-    if last == 2:
-        return first[0].content, (first[1].content, second[1].content)
+    if len(first) == len(second) == 2:
+        return first[0].content, (as_response(first[1:]), as_response(second[1:]))
     return first[0].content, (first[1:], second[1:])
+
+
+def _questions(talk: tuple[Turn, ...]) -> int:
+    return sum(turn.role == "user" for turn in talk)
+
+
+def _until(talk: tuple[Turn, ...], last: int) -> tuple[Turn, ...]:
+    """A conversation up to the answer to its question number `last`, with the tool calls on the way."""
+    asked = [place for place, turn in enumerate(talk) if turn.role == "user"]
+    return talk[: asked[last]] if last < len(asked) else talk
 
 
 # ── Kaggle's table ─────────────────────────────────────────────────────────────────────────────────

@@ -13,20 +13,23 @@ from typing import Any
 from pydantic import Field
 
 from trustescalate.config.base import Table
+from trustescalate.config.criteria import CriterionTable
 from trustescalate.config.tables import ImportTable, TaskTable
 from trustescalate.data.importers.base import Files, Notes, Plain, Taken, each
 from trustescalate.data.importers.choices import KEYS as CHOICES
 from trustescalate.data.importers.choices import given_letters, listed_choices, with_choices
 from trustescalate.data.importers.codes import EMPTY, cell_text, is_number, known_codes, spelling, task_of
-from trustescalate.data.importers.fields import turns
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.criterion_columns import criterion_columns, task_of_rows
+from trustescalate.data.importers.fields import as_plain, turns
+from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.preferences import mark
 from trustescalate.data.importers.shares import label_columns, share_vote
 from trustescalate.data.importers.survey import Survey, inside
+from trustescalate.data.importers.traces import after, passages_in
 from trustescalate.data.importers.verdicts import judged, pairwise, verdict
 from trustescalate.data.importers.winners import Winners, models_of, sided, winners
 from trustescalate.errors import DataError
-from trustescalate.records import Label, Task, TaskKind, Turn
+from trustescalate.records import Label, Task, TaskKind
 
 ID = ("id", "item_id", "uid", "pair_id", "example_id", "question_id")
 PROMPT = ("prompt", "question", "instruction", "input", "query")
@@ -51,9 +54,10 @@ SOMEBODY = "annotator"
 
 
 class ColumnsFile(Table):
-    """The tables [task] and [import] of a file of columns, or of a configuration."""
+    """The tables [task], [[criteria]] and [import] of a file of columns, or of a configuration."""
 
     task: TaskTable | None = None
+    criteria: tuple[CriterionTable, ...] = ()
     columns: ImportTable = Field(ImportTable(), alias="import")
 
 
@@ -73,6 +77,7 @@ class _Layout:
     group: str | None
     label: str | None
     annotator: str | None
+    criteria: Mapping[str, tuple[str, Task]]
     spellers: Mapping[str, Speller]
     shares: Mapping[str, Mapping[Label, str]]
     logarithms: frozenset[str]
@@ -103,9 +108,12 @@ def reader(given: ColumnsFile) -> Callable[[Files, Notes], Iterator[Taken]]:
 
 def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
     table = given.columns
-    survey = Survey(file, (*LABEL, *table.annotators.values(), *table.judges.values(), table.label or ""))
+    criteria = criterion_columns(given.criteria, given.task, table)
+    on_criteria = {column for column, _ in criteria.values()}
+    named = (*on_criteria, *table.annotators.values(), *table.judges.values(), table.label or "")
+    survey = Survey(file, (*LABEL, *named))
     keys = survey.keys
-    wanted = _named(table)
+    wanted = _named(table) | on_criteria
     inner = {column for column in wanted - keys if any(inside(row, column) is not None for row in file.head)}
     inner |= {column for column in wanted - keys if survey.counts.get(column)}
     unknown = sorted(wanted - keys - inner)
@@ -121,7 +129,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         raise DataError(
             [f"{file.path}: no column is known to hold {missing}"], "name it: --columns FILE, [import]"
         )
-    label = table.label or (None if table.annotators else _first(LABEL, keys))
+    label = table.label or (None if table.annotators or criteria else _first(LABEL, keys))
     task = _task(file, given, len(responses), label, survey, notes)
     shares = label_columns(task, table.probabilities, keys)
     models = models_of(keys) if task.kind is TaskKind.PAIRWISE else None
@@ -131,6 +139,11 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         notes.assume(f"column {column!r} names the model that won: its side is that of the row")
         for code in codes:
             del survey.counts[column][code]
+    spellers = _spellers(file, task, table, label, survey, notes)
+    for column, own in criteria.values():
+        spelled = {code: label for code, label in table.labels.items() if label in own.annotation_labels}
+        theirs = table.model_copy(update={"labels": spelled, "annotators": {}, "judges": {}})
+        spellers |= _spellers(file, own, theirs, column, survey, notes)
     layout = _Layout(
         task=task,
         table=table,
@@ -140,7 +153,8 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         group=table.group or _first(GROUP, keys),
         label=label,
         annotator=table.annotator or _first(ANNOTATOR, keys),
-        spellers=_spellers(file, task, table, label, survey, notes),
+        criteria=criteria,
+        spellers=spellers,
         shares=shares,
         logarithms=survey.logarithmic(file, shares),
         choices=None if table.context else _first(CHOICES, keys),
@@ -157,7 +171,7 @@ def _layout(file: Foreign, given: ColumnsFile, notes: Notes) -> _Layout:
         *(column for each in shares.values() for column in each.values()),
     }
     notes.left_out |= dict.fromkeys(sorted(keys - wanted - read - {column.split(".")[0] for column in inner}))
-    notes.task = task
+    notes.task, notes.criteria = task, given.criteria
     return layout
 
 
@@ -185,7 +199,7 @@ def _note_assumptions(layout: _Layout, notes: Notes) -> None:
             notes.assume(f"{column!r} is the {what} that {judge!r} gives {label!r}")
     if layout.id is None:
         notes.assume("no column is an id: an item's id is a hash of its texts")
-    if layout.label and layout.annotator is None:
+    if (layout.label or layout.criteria) and layout.annotator is None:
         notes.assume(f"no column names the annotator: all labels are by {SOMEBODY!r}")
 
 
@@ -193,7 +207,7 @@ def _task(
     file: Foreign, given: ColumnsFile, responses: int, label: str | None, survey: Survey, notes: Notes
 ) -> Task:
     if given.task is not None:
-        task = given.task.task()
+        task = task_of_rows(given.criteria, given.task)
         if task.responses != responses:
             why = f"a {task.kind} task has {task.responses} responses, and {responses} columns hold some"
             raise DataError([f"{file.path}: {why}"], "name the responses in [import]")
@@ -213,7 +227,7 @@ def _spellers(
     label: str | None,
     survey: Survey,
     notes: Notes,
-) -> Mapping[str, Speller]:
+) -> dict[str, Speller]:
     """A speller for each column with labels or verdicts."""
     people = {column for column in (label, *table.annotators.values()) if column}
     spellers = {}
@@ -255,6 +269,7 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
     id_at, group_at, label_at, annotator_at = layout.id, layout.group, layout.label, layout.annotator
     annotators, judges = list(table.annotators.items()), list(table.judges.items())
     shares = list(layout.shares.items())
+    criteria = [(name, column) for name, (column, _) in layout.criteria.items()]
 
     def read(row: Any) -> tuple[Plain]:
         if type(row) is not dict:
@@ -275,6 +290,11 @@ def _row_reader(layout: _Layout) -> Callable[[Any], Iterable[Plain]]:
         for who, column in annotators:
             if (label := spellers[column](row.get(column))) is not None:
                 notes.append((who, label))
+        if criteria:
+            who = (_name(row.get(annotator_at)) if annotator_at else "") or SOMEBODY
+            labels = ((name, who, spellers[column](row.get(column))) for name, column in criteria)
+            marked = [(name, who, label) for name, who, label in labels if label is not None]
+            return (Plain(item, notes, (), marked),)
         if not judges and not shares:
             return (Plain(item, notes),)
         votes = [
@@ -302,7 +322,8 @@ def _shower(layout: _Layout) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
             shown = (None,)
         for value in shown:
             if type(value) is not str or not value or value.isspace():
-                shown = tuple([_texts(row, column, column != layout.prompt) for column in texts])
+                asked = _texts(row, layout.prompt, False)
+                shown = (asked, *(_answer(row, column, asked) for column in layout.responses))
                 break
         if choices_at and (choices := listed_choices(row.get(choices_at))):
             shown = (_prompt_with(shown[0], choices, given_letters(row.get(choices_at))), *shown[1:])
@@ -334,10 +355,14 @@ def _preparer(layout: _Layout) -> Callable[[dict[str, Any]], dict[str, Any]] | N
 
 
 def _add_more(item: dict[str, Any], row: Mapping[str, Any], table: ImportTable) -> None:
-    if table.context and cell_text(row.get(table.context)).strip():
+    given = row.get(table.context) if table.context else None
+    listed = from_text(given) if isinstance(given, str) and given.lstrip().startswith("[") else given
+    if table.context and isinstance(listed, list):
+        item |= {"context": list(texts)} if (texts := passages_in(listed, table.context)) else {}
+    elif table.context and cell_text(given).strip():
         if not isinstance(item["prompt"], str):
             raise Unusable(f"{table.context}: a conversation takes no context")
-        item["prompt"] = f"{item['prompt']}\n\n{cell_text(row[table.context])}"
+        item["prompt"] = f"{item['prompt']}\n\n{cell_text(given)}"
     if table.reference and (reference := _name(row.get(table.reference))):
         item["reference"] = reference
     kept = {name: row.get(column) for name, column in table.meta_columns.items()}
@@ -355,7 +380,7 @@ def _vote(cell: Any, spell: Callable[[Any], Label | None]) -> Any:
 def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     value = row.get(column)
     if isinstance(value, list):
-        return [{"role": turn.role, "content": turn.content} for turn in turns(row, column)]
+        return as_plain(turns(row, column))
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = cell_text(value)
     if value is None:
@@ -367,11 +392,23 @@ def _texts(row: Mapping[str, Any], column: str, may_be_empty: bool) -> Any:
     return value
 
 
+def _answer(row: Mapping[str, Any], column: str, asked: Any) -> Any:
+    """A response; of a whole conversation, what follows the prompt."""
+    value = _texts(row, column, True)
+    if isinstance(value, str):
+        return value
+    prompt = asked if isinstance(asked, str) else turns({"prompt": asked}, "prompt")
+    rest = after(prompt, turns(row, column))
+    if not rest:
+        raise Unusable(f"{column} ends with the prompt: there is no answer")
+    return as_plain(rest)
+
+
 def _prompt_with(prompt: Any, choices: tuple[str, ...], letters: tuple[str, ...]) -> Any:
     if isinstance(prompt, str):
         return with_choices(prompt, choices, given=letters)
-    talk = with_choices(tuple(Turn(**turn) for turn in prompt), choices, given=letters)
-    return [{"role": turn.role, "content": turn.content} for turn in talk if isinstance(turn, Turn)]
+    talk = with_choices(turns({"prompt": prompt}, "prompt"), choices, given=letters)
+    return talk if isinstance(talk, str) else as_plain(talk)
 
 
 def _name(value: Any) -> str:

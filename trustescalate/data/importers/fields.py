@@ -1,10 +1,12 @@
 """Read typed fields of foreign records, and cut texts from prompts."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from trustescalate.data.importers.files import Foreign, Unusable
-from trustescalate.records import Turn
+from trustescalate.records import ToolCall, Turn
+from trustescalate.records.messages import BadMessage, plain_turns
 
 LARGEST = 10**300
 """Above it a number may be neither a float nor, past 4300 digits, a text in Python."""
@@ -81,21 +83,23 @@ def turns(row: Any, *path: str | int) -> tuple[Turn, ...]:
     where = ".".join(map(str, path))
     if not isinstance(value, list) or not value:
         raise Unusable(f"{where} is {kind_of(value)}, not a conversation")
-    return tuple(_turn(message, f"{where}.{place}") for place, message in enumerate(value))
+    try:
+        return tuple(_turn(turn, where) for turn in plain_turns(value, strict=False))
+    except BadMessage as error:
+        raise Unusable(f"{where}.{error}") from None
 
 
-def _turn(message: Any, where: str) -> Turn:
-    role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
-    if isinstance(message, dict) and (message.get("tool_calls") or role in ("tool", "function")):
-        raise Unusable(f"{where} holds a tool call, which cannot be judged as text")
-    if isinstance(content, list):
-        kinds = {str(part.get("type"))[:40] if isinstance(part, dict) else "None" for part in content}
-        if not kinds <= {"text"}:
-            raise Unusable(f"{where} holds {', '.join(sorted(kinds - {'text'}))}, not text")
-        content = "".join(str(part.get("text") or "") for part in content)
-    if role not in ("system", "user", "assistant") or not isinstance(content, str):
-        raise Unusable(f"{where} is no turn with a role and text")
-    return Turn(role, content)
+def _turn(turn: Any, where: str) -> Turn:
+    role, content = (turn.get(key) if isinstance(turn, dict) else None for key in ("role", "content"))
+    if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str):
+        raise Unusable(f"{where} holds a message that is no turn with a role and text")
+    calls = tuple(ToolCall(**call) for call in turn.get("tool_calls") or ())
+    return Turn(role, content, calls, turn.get("tool_call_id"), turn.get("name"))
+
+
+def as_plain(talk: tuple[Turn, ...]) -> list[dict[str, Any]]:
+    """Turns as plain values, as a file of items holds them."""
+    return [{key: value for key, value in asdict(turn).items() if value or key == "content"} for turn in talk]
 
 
 def kind_of(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import LARGEST, answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
+from trustescalate.data.importers.traces import as_response, called, ended, passages_in
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
 from trustescalate.records import Item, Task, TaskKind, Turn, Vote
@@ -202,9 +203,12 @@ def _deepeval_case(case: Any, gathered: Gathered) -> tuple[Found, ...]:
     expected = case.get("expectedOutput")
     item_id = f"{name(case, 'name')}|{mark(str(prompt), str(response))}"
     reference = expected if isinstance(expected, str) and expected.strip() else None
+    context = passages_in(case.get("retrievalContext") or case.get("context") or [], "retrievalContext")
+    if isinstance(response, str) and case.get("toolsCalled"):
+        response = ended(called(many(case, "toolsCalled")), response)
     metrics = case.get("metricsData")
     votes = [_metric(metric) for metric in (metrics if isinstance(metrics, list) else [])]
-    gathered.add(Item(item_id, prompt, (response,), reference), votes)
+    gathered.add(Item(item_id, prompt, (response,), reference, context=context), votes)
     return ()
 
 
@@ -214,7 +218,7 @@ def _asked(case: Any) -> tuple[str, str | tuple[Turn, ...]]:
     talk = turns(case, "turns")
     if len(talk) < 2 or talk[0].role != "user" or talk[-1].role != "assistant":
         raise Unusable("the turns do not go from a question to an answer")
-    return talk[0].content, talk[1].content if len(talk) == 2 else talk[1:]
+    return talk[0].content, as_response(talk[1:])
 
 
 def _metric(metric: Any) -> tuple[str, Vote]:

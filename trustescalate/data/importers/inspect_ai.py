@@ -2,7 +2,8 @@
 
 The first entry of a score's history is the judge's own value, later ones are edits; the top-level value is
 the last of them. NaN is an unreadable grader, as is one whose reason says so. Choices stand below the prompt,
-by the letters that the model saw. Epochs are items of one group. Source: Inspect AI.
+by the letters that the model saw. Epochs are items of one group. The messages of an agent are
+its response. Source: Inspect AI.
 """
 
 import math
@@ -17,6 +18,7 @@ from trustescalate.data.importers.fields import answer, get, name, text
 from trustescalate.data.importers.fields import turns as conversation
 from trustescalate.data.importers.files import Foreign, Record, Rejected, Unusable
 from trustescalate.data.importers.harness import BINARY, CHECKS
+from trustescalate.data.importers.traces import as_prompt, ended, from_answer
 from trustescalate.data.importers.unread import why_failed
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.records import Annotation, Item, Judgment, Label, Task, TaskKind, Turn
@@ -116,7 +118,8 @@ def _sample(sample: Any, task: Task, models: Mapping[str, str], grades: Collecti
         target = "\n".join(target)  # any of them is right
     reference = target if isinstance(target, str) and target.strip() else None
     response = _completion(sample)
-    item = Item(item_id, _asked(sample), (response,), reference, sample_id)
+    prompt = _asked(sample)
+    item = Item(item_id, prompt, (_trace(sample, prompt, response),), reference, sample_id)
     scores = sample.get("scores")
     judgments, notes = list[Judgment](), list[Annotation]()
     for scorer, score in (scores if isinstance(scores, dict) else {}).items():
@@ -141,12 +144,20 @@ def _completion(sample: Any) -> str:
     return content
 
 
+def _trace(sample: Any, prompt: str | tuple[Turn, ...], response: str) -> str | tuple[Turn, ...]:
+    """The response; of an agent, with the tool calls and results that led to it."""
+    messages = sample.get("messages")
+    dicts = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    if not any(each.get("tool_calls") or each.get("role") == "tool" for each in dicts):
+        return response
+    return ended(from_answer(prompt, conversation(sample, "messages")), response)
+
+
 def _asked(sample: Any) -> str | tuple[Turn, ...]:
     if isinstance(get(sample, "input"), str):
         prompt: str | tuple[Turn, ...] = text(sample, "input")
     else:
-        talk = conversation(sample, "input")
-        prompt = talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+        prompt = as_prompt(conversation(sample, "input"))
     messages = sample.get("messages")
     shown = [
         content

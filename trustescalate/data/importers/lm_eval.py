@@ -16,6 +16,7 @@ from trustescalate.data.importers.codes import are_grades, no_verdicts
 from trustescalate.data.importers.fields import get, has, kind_of, name, turns
 from trustescalate.data.importers.files import Foreign, Record, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
+from trustescalate.data.importers.traces import as_prompt
 from trustescalate.data.importers.verdicts import judged, verdict
 from trustescalate.records import Item, Turn, Vote
 
@@ -108,8 +109,7 @@ def _prompt(context: Any) -> Prompt:
         listed = from_text(context)
         context = listed if isinstance(listed, list) else context
     if isinstance(context, list):
-        talk = turns({"arguments": context}, "arguments")
-        return talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+        return as_prompt(turns({"arguments": context}, "arguments"))
     if not isinstance(context, str) or not context.strip():
         raise Unusable("the context is empty, or no text")
     return context

@@ -1,6 +1,7 @@
 """Read MLflow traces with assessments; the kind of source separates human from judge assessments.
 
-An overridden assessment is not valid and does not count. An expectation is a reference, no verdict.
+An overridden assessment is not valid and does not count. An expectation is a reference, no verdict. Spans of
+tools are calls and results before the response, and spans of retrievers are passages.
 Source: MLflow, its trace format.
 """
 
@@ -15,11 +16,20 @@ from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.fields import answer, get, has, text
 from trustescalate.data.importers.files import Foreign, Record, Unusable, from_text
 from trustescalate.data.importers.harness import BINARY, CHECKS, decided
+from trustescalate.data.importers.traces import (
+    as_prompt,
+    as_response,
+    conversation_in,
+    ended,
+    from_answer,
+    retrieved,
+    tool_spans,
+)
 from trustescalate.data.importers.verdicts import annotate, judged, verdict
 from trustescalate.errors import DataError
-from trustescalate.records import Item, Label, Vote
+from trustescalate.records import Item, Label, Turn, Vote
 
-INPUTS = "mlflow.spanInputs"
+INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 YES, NO = ("yes", "true", "pass", "correct"), ("no", "false", "fail", "incorrect")
 
 
@@ -73,10 +83,13 @@ def _assessments(row: Any) -> list[dict[str, Any]]:
 
 def _trace(row: Any, grades: Collection[str], asked: str | None) -> Iterator[Found]:
     trace = text(row, "info", "trace_id")
-    prompt, response = (
-        _content(row, *where)
-        for where in ((INPUTS, "request_preview"), ("mlflow.spanOutputs", "response_preview"))
-    )
+    spans = _spans(row)
+    prompt = _content(row, INPUTS, "request_preview")
+    response = _content(row, OUTPUTS, "response_preview")
+    if not isinstance(response, str):
+        response = as_response(from_answer(prompt, response))
+    elif used := tool_spans(spans[1:]):
+        response = ended(used, response)
     votes: dict[str, list[Vote]] = defaultdict(list)
     notes: dict[str, Label] = {}
     references = []
@@ -104,7 +117,8 @@ def _trace(row: Any, grades: Collection[str], asked: str | None) -> Iterator[Fou
         else:
             judge = f"{text(one, 'assessment_name')} {who}"
             votes[judge].append(verdict(label, raw=one.get("rationale"), member=len(votes[judge])))
-    item = Item(trace, prompt, (response,), references[0] if references else None)
+    reference = references[0] if references else None
+    item = Item(trace, prompt, (response,), reference, context=retrieved(spans))
     yield Found(
         item,
         annotate(trace, notes),
@@ -112,17 +126,27 @@ def _trace(row: Any, grades: Collection[str], asked: str | None) -> Iterator[Fou
     )
 
 
-def _content(row: Any, attribute: str, preview: str) -> str:
-    """The only text of a span's inputs or outputs; of several, all of them as JSON. Previews may be cut."""
-    spans = row.get("data", {}).get("spans") if isinstance(row.get("data"), dict) else None
-    packed = None
-    if isinstance(spans, list) and spans and isinstance(spans[0], dict):
+def _spans(row: Any) -> list[Any]:
+    data = row.get("data")
+    spans = data.get("spans") if isinstance(data, dict) else None
+    return spans if isinstance(spans, list) else []
+
+
+def _content(row: Any, attribute: str, preview: str) -> str | tuple[Turn, ...]:
+    """The text of a span's inputs or outputs, or their conversation; else all of them as JSON.
+
+    Previews may be cut.
+    """
+    spans, packed = _spans(row), None
+    if spans and isinstance(spans[0], dict):
         attributes = spans[0].get("attributes")
         packed = attributes.get(attribute) if isinstance(attributes, dict) else None
     packed = packed if isinstance(packed, str) else answer(row, "info", preview)
     value = from_text(packed)
     if packed.strip() == "null":
         raise Unusable(f"{attribute} is null")
+    if (talk := conversation_in(value, attribute)) is not None:
+        return as_prompt(talk) if attribute == INPUTS else talk
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     content = value if isinstance(value, str) else packed

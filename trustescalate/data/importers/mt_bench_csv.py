@@ -11,6 +11,7 @@ from typing import Any
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import has, name, text
 from trustescalate.data.importers.files import Unusable
+from trustescalate.data.importers.traces import as_response
 from trustescalate.data.importers.verdicts import judged, pairwise, side, verdict
 from trustescalate.records import Annotation, Item, Turn
 
@@ -43,7 +44,7 @@ def _vote(row: Any) -> Iterator[Found]:
     meta = {"model_a": models[0], "model_b": models[1], "turn": int(turn)}
     winner = row.get("winner_y")
     vote = verdict(side(winner, *SIDES), raw=winner, order="AB")
-    responses = tuple(talk[1].content if len(talk) == 2 else talk[1:] for talk in (first, second))
+    responses = tuple(as_response(talk[1:]) for talk in (first, second))
     yield Found(
         Item(item_id, first[0].content, responses, None, question, meta),
         (Annotation(item_id, name(row, "judge_x"), label),),

@@ -11,6 +11,7 @@ from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken
 from trustescalate.data.importers.fields import answer, get, has, many, name, text, turns
 from trustescalate.data.importers.files import Unusable
 from trustescalate.data.importers.harness import BINARY
+from trustescalate.data.importers.traces import as_prompt
 from trustescalate.records import Item, Turn
 
 
@@ -42,16 +43,22 @@ def _answer(row: Any, asked: dict[str, Any]) -> Iterator[Found]:
         raise Unusable(f"the request failed ({code or 'no code'}): there is no answer")
     if key not in asked:
         raise Unusable("its custom_id is in no input file: give that too")
-    response_text, finish = _read_answer(body)
+    response, finish = _read_answer(body)
     meta = {"model": name(body, "model"), "finish": finish}
-    yield Found(Item(key, _prompt(asked[key]), (response_text,), None, None, meta))
+    yield Found(Item(key, _prompt(asked[key]), (response,), None, None, meta))
 
 
-def _read_answer(body: Any) -> tuple[str, str]:
+def _read_answer(body: Any) -> tuple[str | tuple[Turn, ...], str]:
+    """The answer, and why it ended; with tool calls in it, its turns."""
     if isinstance(body, dict) and "choices" in body:
         choice = get(body, "choices", 0)
         finish = choice.get("finish_reason") if isinstance(choice, dict) else None
+        if isinstance(message := get(choice, "message"), dict) and message.get("tool_calls"):
+            return turns({"message": [message]}, "message"), str(finish)
         return answer(body, "choices", 0, "message", "content"), str(finish)
+    items = [each for each in many(body, "output") if isinstance(each, dict)]
+    if any(str(each.get("type")).endswith("_call") for each in items):
+        return turns(body, "output"), str(get(body, "status"))
     parts = [
         part
         for message in many(body, "output")
@@ -68,8 +75,7 @@ def _read_answer(body: Any) -> tuple[str, str]:
 def _prompt(body: Any) -> str | tuple[Turn, ...]:
     if isinstance(body, dict) and isinstance(body.get("input"), str):
         return text(body, "input")
-    talk = turns(body, "messages" if isinstance(body, dict) and "messages" in body else "input")
-    return talk[0].content if len(talk) == 1 and talk[0].role == "user" else talk
+    return as_prompt(turns(body, "messages" if isinstance(body, dict) and "messages" in body else "input"))
 
 
 OPENAI_BATCH = Format(

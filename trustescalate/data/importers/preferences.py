@@ -22,8 +22,8 @@ Text = str | tuple[Turn, ...]
 
 def preferred(
     prompt: Text,
-    better: str,
-    worse: str,
+    better: Text,
+    worse: Text,
     *,
     item_id: str | None = None,
     group: str | None = None,
@@ -38,7 +38,7 @@ def preferred(
     """
     if better == worse:
         raise Unusable("both responses are the same, so neither is better")
-    low, high = sorted((better, worse))
+    low, high = sorted((better, worse), key=lambda text: text if isinstance(text, str) else repr(text))
     is_a = (low == better) == (int(mark(prompt, low, high), 16) % 2 == 0)
     texts = (better, worse) if is_a else (worse, better)
     named = (

@@ -78,7 +78,8 @@ def recognise(files: Sequence[Foreign], wanted: str | None = None) -> tuple[Form
         return columns_format(columns.ColumnsFile()), {"rows": files}
     raise DataError(
         [f"{file.path}: {_look(file)}" for file in files],
-        "name the format (--format), or say what its columns hold (--columns FILE)",
+        "name the format (--format), or say what its columns hold (--columns FILE); a rubric goes to a file: "
+        "--to criteria.toml",
     )
 
 

@@ -5,14 +5,16 @@ prompt; a prompt that no mark separates from the texts of a pair is left in them
 docs/source/dataset_formats.md.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Taken, each
 from trustescalate.data.importers.fields import answer, get, has, text, turns
-from trustescalate.data.importers.files import Foreign, Unusable
+from trustescalate.data.importers.files import Foreign, Unusable, from_text
 from trustescalate.data.importers.preferences import DRAWN, GOLD, Text, mark, preferred
+from trustescalate.data.importers.traces import as_prompt, has_tools
 from trustescalate.data.importers.verdicts import pairwise
 from trustescalate.records import Annotation, Item, Task, TaskKind, Turn
 
@@ -20,7 +22,7 @@ INSIDE = "Each of the two texts begins with its prompt."
 """The prompt of a pair whose texts hold theirs unmarked: a longest common start may eat into the answer."""
 ROLES = {"human": "user", "gpt": "assistant"}
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
-NOT_TEXT = ("images", "image", "videos", "audios", "tools")
+NOT_TEXT = ("images", "image", "videos", "audios")
 Messages = tuple[Turn, ...]
 
 
@@ -69,8 +71,11 @@ def _read_unpaired(files: Files, notes: Notes) -> Iterator[Taken]:
 # ── one row ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ended(row: Any, *keys: str) -> tuple[Messages, str]:
-    """Split off the last answer, with its white space: prompt and answer join again."""
+def _ended(row: Any, *keys: str) -> tuple[Messages, Text]:
+    """Split off the last answer, with its white space: prompt and answer join again.
+
+    The answer of an agent is all that follows the last turn of the user.
+    """
     if not isinstance(row, dict):
         raise Unusable("is no object")
     key = next((key for key in keys if key in row), keys[0])
@@ -85,6 +90,9 @@ def _ended(row: Any, *keys: str) -> tuple[Messages, str]:
         talk = _dialogue({key: [value] if isinstance(value, dict) else value}, key)
     if talk[-1].role != "assistant":
         raise Unusable(f"{key} does not end with an answer")
+    asked = max((at for at, turn in enumerate(talk) if turn.role == "user"), default=-1)
+    if has_tools(talk[asked + 1 :]):
+        return talk[: asked + 1], talk[asked + 1 :]
     return talk[:-1], talk[-1].content
 
 
@@ -110,8 +118,10 @@ def _message(message: Any) -> Any:
         return message
     if "from" in message:
         who = message["from"]
-        if who in ("function_call", "observation"):
-            raise Unusable("holds a tool call, which cannot be judged as text")
+        if who == "function_call":
+            return {"role": "assistant", "content": None, "tool_calls": _calls(message.get("value"))}
+        if who == "observation":
+            return {"role": "tool", "content": message.get("value")}
         return {"role": ROLES.get(who, who) if isinstance(who, str) else who, "content": message.get("value")}
     content = message.get("content")
     if isinstance(content, list):  # LLaMA-Factory uses value for text
@@ -119,6 +129,15 @@ def _message(message: Any) -> Any:
             {"text": part.get("value"), **part} if isinstance(part, dict) else part for part in content
         ]
     return {**message, "content": content}
+
+
+def _calls(value: Any) -> list[Any]:
+    """The calls that LLaMA-Factory writes as JSON in a text; one that cannot be parsed is shown as it is."""
+    parsed = from_text(value) if isinstance(value, str) else value
+    calls = parsed if isinstance(parsed, list) else [parsed]
+    if all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return calls
+    return [{"name": "function_call", "arguments": value}]
 
 
 def _prompt(row: Mapping[str, Any], before: Messages) -> Text | None:
@@ -141,11 +160,14 @@ def _prompt(row: Mapping[str, Any], before: Messages) -> Text | None:
         asked = (Turn("system", row["system"]), *asked)
     if not any(turn.content.strip() for turn in asked):
         return None
-    return asked[0].content if len(asked) == 1 and asked[0].role == "user" else asked
+    if tools := row.get("tools"):
+        listed = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+        asked = (Turn("system", f"Tools:\n{listed}"), *asked)
+    return as_prompt(asked)
 
 
-def _spoken(talk: Sequence[Turn]) -> list[tuple[str, str]]:
-    return [(turn.role, turn.content) for turn in talk if turn.role != "system"]
+def _spoken(talk: Sequence[Turn]) -> list[Turn]:
+    return [turn for turn in talk if turn.role != "system"]
 
 
 def _group(row: Mapping[str, Any]) -> str | None:

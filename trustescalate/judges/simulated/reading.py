@@ -77,8 +77,13 @@ def read_page(content: str) -> Page:
             break
         blocks.append((name, content[mark.end() : min(end, mark.end() + GLANCE)]))
         at = end + len(f"\n[end {name} {tag}]\n\n")
-    responses = tuple(text for name, text in blocks if name.startswith("response"))
-    asked = "\n".join(text for name, text in blocks if name == "prompt" or name.startswith("turn "))
+    shown: dict[str, list[str]] = {}
+    for name, text in blocks:
+        response, _, turn = name.partition(" turn ")
+        if response.startswith("response") and (not turn or turn.endswith(" assistant")):
+            shown.setdefault(response, []).append(text)
+    responses = tuple(map("\n\n".join, shown.values()))
+    asked = "\n".join(text for name, text in blocks if name.startswith(("prompt", "turn ", "passage ")))
     reference = "\n".join(text for name, text in blocks if name == "reference")
     return Page(asked, reference, responses or (content[:GLANCE],))
 

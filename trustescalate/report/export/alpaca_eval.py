@@ -6,7 +6,17 @@
 from collections.abc import Iterator
 
 from trustescalate.records import TIE, TaskKind
-from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, listed, models, plain
+from trustescalate.report.export.base import (
+    Export,
+    LeftOut,
+    Row,
+    Target,
+    as_json,
+    listed,
+    models,
+    plain,
+    with_passages,
+)
 
 PREFERENCE = {"A": 1.0, "B": 2.0, TIE: 1.5}
 
@@ -23,7 +33,7 @@ def _write(export: Export) -> Iterator[bytes]:
             judgment = next(each for each in row.judgments if each.judge == step.judge)
             yield as_json(
                 {
-                    "instruction": plain(row.item.prompt, "AlpacaEval"),
+                    "instruction": plain(with_passages(row.item), "AlpacaEval"),
                     "output_1": outputs[0],
                     "generator_1": generators[0],
                     "output_2": outputs[1],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trustescalate.records import SKIP, TaskKind
-from trustescalate.report.export.base import Export, Row, Target, as_json, listed, readable
+from trustescalate.report.export.base import Export, Row, Target, as_json, listed, readable, with_passages
 
 QUESTION = "preference"
 
@@ -30,7 +30,7 @@ def _record(export: Export, row: Row) -> dict[str, Any]:
     notes = () if export.blind else row.annotations
     record: dict[str, Any] = {
         "id": row.item.id,
-        "prompt": readable(row.item.prompt),
+        "prompt": readable(with_passages(row.item)),
         **dict(zip(("response_a", "response_b"), map(readable, row.item.responses), strict=True)),
         f"{QUESTION}.responses": [None if note.label == SKIP else note.label for note in notes],
         f"{QUESTION}.responses.users": [note.annotator for note in notes],

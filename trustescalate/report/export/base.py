@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trustescalate.records import (
     Annotation,
@@ -20,6 +20,7 @@ from trustescalate.records import (
     Task,
     TaskKind,
     Turn,
+    parts,
     visible,
 )
 from trustescalate.records.jsonl import digest, to_python
@@ -161,13 +162,37 @@ def readable(value: str | tuple[Turn, ...]) -> str:
     """
     if isinstance(value, str):
         return visible(value)
-    return "\n\n".join(f"{turn.role}: {visible(turn.content)}" for turn in value)
+    return "\n\n".join(f"{what}: {text}" for _, what, text in parts(value, visible))
 
 
-def turns(value: str | tuple[Turn, ...], role: Literal["user", "assistant"] = "user") -> list[dict[str, str]]:
-    """Convert a conversation, or a text of `role`, to messages."""
+def with_passages(item: Item) -> str | tuple[Turn, ...]:
+    """The prompt of an item, its passages below it, for formats without a place for them.
+
+    >>> with_passages(Item("q", "Who?", ("Ann.",), context=("Ann did it.",)))
+    'Who?\\n\\npassage 1: Ann did it.'
+    """
+    if not item.context:
+        return item.prompt
+    below = "\n\n".join(f"passage {place}: {text}" for place, text in enumerate(item.context, 1))
+    if isinstance(item.prompt, str):
+        return f"{item.prompt}\n\n{below}"
+    return (*item.prompt, Turn("user", below))
+
+
+def turns(value: str | tuple[Turn, ...], role: Literal["user", "assistant"] = "user") -> list[dict[str, Any]]:
+    """Convert a conversation, or a text of `role`, to messages, tool calls as in chat completions."""
     messages = (Turn(role, value),) if isinstance(value, str) else value
-    return [{"role": turn.role, "content": turn.content} for turn in messages]
+    return list(map(_message, messages))
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        | ({} if call.id is None else {"id": call.id})
+        for call in turn.tool_calls
+    ]
+    given = {"tool_calls": calls, "tool_call_id": turn.tool_call_id, "name": turn.name}
+    return {"role": turn.role, "content": turn.content} | {key: each for key, each in given.items() if each}
 
 
 def plain(value: str | tuple[Turn, ...], format_name: str) -> str:

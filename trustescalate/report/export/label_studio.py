@@ -9,7 +9,16 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from trustescalate.records import TIE, Label, TaskKind
-from trustescalate.report.export.base import Export, Row, Target, as_json, coin, listed, readable
+from trustescalate.report.export.base import (
+    Export,
+    Row,
+    Target,
+    as_json,
+    coin,
+    listed,
+    readable,
+    with_passages,
+)
 
 SIDES = ("answer1", "answer2")
 """Left and right."""
@@ -59,7 +68,7 @@ def _literal(text: str) -> str:
 
 def _task(export: Export, row: Row) -> dict[str, Any]:
     item, turned = row.item, coin(export.run, row.item)
-    data = {"item_id": item.id, "prompt": readable(item.prompt)}
+    data = {"item_id": item.id, "prompt": readable(with_passages(item))}
     texts = [readable(response) for response in item.responses]
     if export.task.kind is TaskKind.PAIRWISE:
         data |= dict(zip(SIDES, reversed(texts) if turned else texts, strict=True))

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from trustescalate.records import TIE, Item, Judgment, TaskKind, Turn, Vote
-from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, models
+from trustescalate.report.export.base import (
+    Export,
+    LeftOut,
+    Row,
+    Target,
+    as_json,
+    lined,
+    models,
+    with_passages,
+)
 
 TEMPLATE = "trustescalate"
 WINNER = {"A": "model_1", "B": "model_2", TIE: "tie"}
@@ -77,7 +86,7 @@ def _category(item: Item) -> str:
 
 
 def _texts(item: Item) -> _Texts:
-    prompt, (first, second) = item.prompt, item.responses
+    prompt, (first, second) = with_passages(item), item.responses
     if not isinstance(prompt, str):
         raise LeftOut("MT-Bench cannot hold a prompt of several turns")
     if isinstance(first, str) and isinstance(second, str):
@@ -91,7 +100,8 @@ def _texts(item: Item) -> _Texts:
 
 
 def _two(turns: tuple[Turn, ...]) -> bool:
-    return [turn.role for turn in turns] == ["assistant", "user", "assistant"]
+    roles = [turn.role for turn in turns]
+    return roles == ["assistant", "user", "assistant"] and not any(turn.tool_calls for turn in turns)
 
 
 def _games(judgment: Judgment) -> tuple[Vote, Vote]:

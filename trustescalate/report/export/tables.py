@@ -33,7 +33,17 @@ class _Layout:
         self.export = export
         self.task = export.task
         self.responses = RESPONSES[self.task.responses]
-        taken = {"id", "group", "prompt", "reference", "label", "annotator", *self.responses, *VERDICT}
+        taken = {
+            "id",
+            "group",
+            "prompt",
+            "context",
+            "reference",
+            "label",
+            "annotator",
+            *self.responses,
+            *VERDICT,
+        }
         judges = [binding.judge for binding in export.run.header.certificate.judges]
         people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
         fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
@@ -44,8 +54,9 @@ class _Layout:
         self.meta = {} if blind else _named("meta", fields, taken)
         self.judges = {} if blind else _named(prefix, dict.fromkeys(judges), taken)
         self.people = {} if blind else _named("person", people, taken)
+        self.context = ("context",) if any(row.item.context for row in export.rows) else ()
         self.names = (
-            *("id", "group", "prompt", *self.responses, "reference"),
+            *("id", "group", "prompt", *self.context, *self.responses, "reference"),
             *(("label", "annotator") if export.blind else VERDICT),
             *(*self.meta.values(), *self.judges.values(), *self.people.values()),
         )
@@ -55,6 +66,7 @@ class _Layout:
         item, cells = row.item, dict[str, Json].fromkeys(self.names)
         cells |= {"id": item.id, "group": item.group, "prompt": item.prompt, "reference": item.reference}
         cells |= dict(zip(self.responses, item.responses, strict=True))
+        cells |= {key: list(item.context) for key in self.context}
         if self.export.blind:
             return cells
         decision = row.decision
@@ -74,6 +86,7 @@ class _Layout:
         clustered = any(row.item.group is not None for row in self.export.rows)
         lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
         lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
+        lines += ['context = "context"'] if self.context else []
         lines += ['group = "group"'] if clustered else []
         lines += ['label = "label"', 'annotator = "annotator"'] if self.export.blind else []
         lines += ["escaped_formulas = true"] if escaped else []

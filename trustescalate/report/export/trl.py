@@ -16,6 +16,7 @@ from trustescalate.report.export.base import (
     certificate_id,
     lined,
     turns,
+    with_passages,
 )
 
 Text = str | tuple[Turn, ...]
@@ -54,10 +55,11 @@ def _write(export: Export) -> Iterator[bytes]:
 
 def _fields(item: Item, answers: dict[str, Text]) -> dict[str, Any]:
     """Keep texts as they are, or make all of them conversations where one is."""
-    if isinstance(item.prompt, str) and all(isinstance(answer, str) for answer in answers.values()):
-        return {"prompt": item.prompt, **answers}
+    prompt = with_passages(item)
+    if isinstance(prompt, str) and all(isinstance(answer, str) for answer in answers.values()):
+        return {"prompt": prompt, **answers}
     completions = {name: turns(text, "assistant") for name, text in answers.items()}
-    return {"prompt": turns(item.prompt, "user"), **completions}
+    return {"prompt": turns(prompt, "user"), **completions}
 
 
 TRL = Target(

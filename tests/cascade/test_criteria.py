@@ -27,7 +27,7 @@ from trustescalate.errors import BudgetReached, NotMeasurable
 from trustescalate.project import Project
 from trustescalate.records import Run
 
-LABELLED, UNLABELLED = 60, 20
+LABELLED, UNLABELLED = 45, 12
 
 
 def usage(made: Run) -> tuple[int, float]:
@@ -42,7 +42,10 @@ def usage(made: Run) -> tuple[int, float]:
 def test_three_criteria_cost_one_request(tmp_path: Path, mode: str, reply: object) -> None:
     with serving(reply) as server:  # type: ignore[arg-type]
         config = write_criteria(
-            tmp_path, openai_judge(server.url, mode=f'"{mode}"', channel='"auto"'), labelled=LABELLED
+            tmp_path,
+            openai_judge(server.url, mode=f'"{mode}"', channel='"auto"'),
+            labelled=LABELLED,
+            unlabelled=UNLABELLED,
         )
         edit = config.read_text().replace("[ensemble]", "[ensemble]\nsamples = 1")
         config.write_text(edit)
@@ -65,11 +68,11 @@ def test_three_criteria_cost_one_request(tmp_path: Path, mode: str, reply: objec
 
 def test_a_stopped_run_pays_nothing_twice_and_counts_everything_once(tmp_path: Path) -> None:
     with serving() as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         calibrate(config)
         before = server.stats.requests
         with pytest.raises(BudgetReached):
-            run(config, budget=BudgetTable(calls=7))
+            run(config, budget=BudgetTable(calls=3))
         made = run(config, resume="latest")
         assert server.stats.requests <= before + UNLABELLED
         assert max(server.stats.by_body.values()) == 1
@@ -82,7 +85,7 @@ def test_a_stopped_run_pays_nothing_twice_and_counts_everything_once(tmp_path: P
 def test_a_kill_between_the_rows_of_an_item_counts_its_reply_once(tmp_path: Path) -> None:
     """The first row is on the disk, the second one is not."""
     with serving() as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         calibrate(config)
         whole = run(config)
         folder = tmp_path / "runs" / whole.header.id
@@ -108,7 +111,7 @@ def test_a_failing_request_is_sent_once_for_all_criteria(tmp_path: Path) -> None
         return direct(body)
 
     with FaultServer(plan=reply) as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         certificate = calibrate(config)
         assert max(server.stats.by_body.values()) == 1
     assert certificate.status == "certified"
@@ -122,7 +125,7 @@ def test_one_bad_criterion_fails_no_other(tmp_path: Path) -> None:
         return good
 
     with serving(reply) as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         certificate = calibrate(config)
     passed = {one.value for one in certificate.groups if one.thresholds is not None}
     assert passed == {"clarity", "tone"}
@@ -140,7 +143,7 @@ def test_a_later_judge_is_asked_once_for_the_criteria_that_need_it(tmp_path: Pat
 
     with serving(unsure) as small, serving() as large:
         judges = openai_judge(small.url, "small") + openai_judge(large.url, "large")
-        config = write_criteria(tmp_path, judges, labelled=90)
+        config = write_criteria(tmp_path, judges, labelled=90, unlabelled=UNLABELLED)
         calibrate(config)
         before = large.stats.requests
         made = run(config)
@@ -163,7 +166,9 @@ def test_a_decision_model_is_asked_all_criteria_in_one_request(tmp_path: Path, a
 
     with DecisionServer(weigh) as server:
         judge = {"backend": '"decisions"', "api": f'"{api}"'}
-        config = write_criteria(tmp_path, openai_judge(server.url, **judge), labelled=LABELLED)
+        config = write_criteria(
+            tmp_path, openai_judge(server.url, **judge), labelled=LABELLED, unlabelled=UNLABELLED
+        )
         certificate = calibrate(config)
         made = run(config)
         assert len(server.bodies) == LABELLED + UNLABELLED
@@ -173,7 +178,7 @@ def test_a_decision_model_is_asked_all_criteria_in_one_request(tmp_path: Path, a
 
 def test_an_uncertified_run_has_means_of_each_criterion(tmp_path: Path) -> None:
     with serving() as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         made = asyncio.run(Project.open(config).run(uncertified=True))
         assert server.stats.requests == LABELLED + UNLABELLED
     assert made.criteria is not None
@@ -183,6 +188,6 @@ def test_an_uncertified_run_has_means_of_each_criterion(tmp_path: Path) -> None:
 
 def test_no_criterion_is_certified_by_judges_that_never_answer_it(tmp_path: Path) -> None:
     with serving(lambda body: Canned(200, {"choices": [{"message": {"content": "4"}}]})) as server:
-        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED)
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         with pytest.raises(NotMeasurable, match="no usable vote"):
             calibrate(config)

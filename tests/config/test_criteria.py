@@ -94,3 +94,14 @@ def test_what_does_not_fit_is_refused(criteria: list[Any], more: dict[str, Any],
     with pytest.raises(ConfigError) as refused:
         parsed(*criteria, **more)
     assert message in refused.value.message
+
+
+def test_criteria_and_the_instructions_of_the_task_are_not_mixed_up() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parsed(task={"kind": "rating", "criteria": [asked("a")]})
+    assert "task.criteria.1: is a list of instructions for one verdict" in refused.value.message
+    with pytest.raises(ConfigError) as refused:
+        parse_config(
+            {"version": 1, "criteria": ["Be kind."], "judges": [JUDGE]}, Path("x/trustescalate.toml")
+        )
+    assert "criteria.1: must be written [[criteria]], with name and question" in refused.value.message

@@ -109,6 +109,24 @@ def with_groups(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**values, "task": task, "groups": named}
 
 
+def mixed_up(loc: Sequence[object], value: object) -> str:
+    """Tell instructions for one verdict from criteria with a verdict each; "" where nobody took them for one.
+
+    >>> mixed_up(("criteria", 0), "Be kind.")[:22]
+    'must be written [[crit'
+    """
+    if loc[:2] == ("task", "criteria") and isinstance(value, Mapping):
+        return (
+            "is a list of instructions for one verdict; criteria with a verdict each are written [[criteria]]"
+        )
+    if loc[:1] == ("criteria",) and len(loc) <= 2 and not isinstance(value, Mapping):
+        return (
+            "must be written [[criteria]], with name and question; instructions for one verdict are [task] "
+            "criteria"
+        )
+    return ""
+
+
 def must_fit(criteria: Sequence[CriterionTable], task: TaskTable, by: str | None) -> None:
     """Raise ValueError where criteria do not fit together, [task] or [groups]."""
     names = [each.name for each in criteria]

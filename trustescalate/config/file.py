@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from trustescalate.config.base import NO_VERDICT, Table, verdict_free_keys
 from trustescalate.config.criteria import (
     CriterionTable,
+    mixed_up,
     must_ask_criteria,
     must_fit,
     must_have_means,
@@ -336,7 +337,8 @@ def _sentence(problem: Any) -> str:
         return f"unknown key {where}" + (f": did you mean {near[0]!r}?" if near else "")
     if problem["type"] == "missing":
         return f"{where} is missing"
-    if moved := moved_value(tuple(loc), problem.get("input")):
+    value = problem.get("input")
+    if moved := moved_value(tuple(loc), value) or mixed_up(tuple(loc), value):
         return f"{where}: {moved}"
     if problem["loc"] == ("judges",) and problem["type"] == "tuple_type":
         return "judges: must be written [[judges]], with two brackets, once for each judge"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.special import chdtrc
 
 from trustescalate.analysis.item_labels import PICKED, ItemLabels, changes_of, labels_of, why_no_mean
 from trustescalate.analysis.pairing import Pairs, match_items
@@ -43,6 +44,8 @@ Unit = Literal["human labels", "items"]
 Key = Literal["min_rate", "max_drop", "min_gain"]
 Compared = tuple[Run, Dataset]
 NO_BASELINE = "no baseline is named"
+ONE_SHARE = 0.1
+"""From this p-value on, items in clusters of all sizes count as labelled alike."""
 NO_MATCH = "no item of this group is in the baseline"
 BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
 NO_SHARE = "the certificate limits no share of wrong verdicts in the population"
@@ -301,8 +304,8 @@ def _whole(labels: ItemLabels) -> Survey:
 def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     """The items that labels were drawn from, and the labels of the others.
 
-    Clusters of one size are a stratum: whether items were drawn, or one of each cluster, those in clusters of
-    one size were as likely to be drawn as each other. For a population the items without a change are a
+    Clusters of one size are a stratum where one of each cluster was drawn: then those in clusters of one size
+    were as likely to be drawn as each other. For a population the items without a change are a
     stratum too, all of it labelled.
     """
     drawn, stratum = labels.drawn, None
@@ -310,7 +313,7 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     unit = labels.unit[rest]
     size = np.bincount(unit)[unit]
     if np.ptp(size) > 0:
-        stratum = coarse_strata(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+        stratum = _strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit)
     if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
         drawn = drawn | labels.same
         stratum = labels.same[rest].astype(np.int64)
@@ -324,6 +327,21 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
         ends=labels.ends,
     )
     return survey, labels.label[~rest]
+
+
+def _strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray) -> IntArray | None:
+    """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
+
+    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
+    needs labels of its own, which predictions cannot be used without.
+    """
+    place = np.unique(size, return_inverse=True)[1]
+    items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)
+    share = len(labelled) / len(size)
+    spread = np.sum((counts - items * share) ** 2 / (items * share * (1 - share))) if share < 1 else 0.0
+    if chdtrc(len(items) - 1, spread) >= ONE_SHARE:
+        return None
+    return coarse_strata(size, labelled, unit, fewest=FEWEST_LABELS)
 
 
 def _requirements(

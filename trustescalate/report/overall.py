@@ -55,6 +55,8 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
         return None
     slug, title = "mean-over-all-items", f"{_HEADINGS[task.kind]} over all items"
     here, tables = ([], []) if run is None else (run_text(run), run_tables(run))
+    if run is not None and run.uncertified and tables:  # the labelled rows are among its items
+        return Section(slug, title, tuple(here), tables=tuple(tables))
     if run is not None and is_withheld(run):
         return Section(slug, title, (*here, WITHHELD), tables=tuple(tables))
     if overall.estimate is None:

@@ -26,7 +26,7 @@ _AT_CALIBRATION = (
     "pilot as judged by the last judge, in the same way whether or not anything is certified."
 )
 _IN_A_RUN = (
-    "A run needs a certificate, and the labels behind that certificate are used here too: the limits have a "
+    "The labels behind the certificate of this run are used here too: the limits have a "
     "failure probability of 5 % over all calibrations, not over those alone that gave a certificate. The "
     "report of a calibration has such an estimate either way, from the last judge's predictions."
 )

@@ -210,9 +210,8 @@ class Config(Table):
     @property
     def compares(self) -> bool:
         """Whether [gate] or one of [[criteria]] requires a comparison with a baseline."""
-        return any(
-            each.max_drop is not None or each.min_gain is not None for each in (self.gate, *self.criteria)
-        )
+        tables: list[GateTable | CriterionTable] = [self.gate, *self.criteria]
+        return any((each.max_drop, each.min_gain) != (None, None) for each in tables)
 
     @property
     def asks_dev(self) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Basis = Literal["all labelled", "equal", "predictions", "exact", "betting", "student", "verdicts", "none"]
-"""What limits rest on: a human label of every item; equal responses in both runs; predictions corrected by labels (PPI++); labels alone
-(Clopper-Pearson, betting, Student's t); the certificate's limit on wrong verdicts, with abstentions either
-way; nothing."""
+"""What limits rest on: a human label of every item; equal responses in both runs; predictions corrected by
+labels (PPI++); labels alone (Clopper-Pearson, betting, Student's t); the certificate's limit on wrong
+verdicts, with abstentions either way; nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _age(most: float | None, age: timedelta | None) -> list[Check]:
 
 
 def _shift(report: Report, policy: GateTable) -> list[Check]:
-    """An alarm breaks what rests on the certificate; without its votes nothing of the product may rest on it."""
+    """An alarm breaks what rests on the certificate; so does a check without the certificate's votes."""
     alarms, name = report.measures.shift_alarms, "distribution shift"
     if isinstance(alarms.value, str):  # nothing that a shift could break
         return []

@@ -60,7 +60,7 @@ def import_(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Convert files of other tools into items, labels, votes or criteria."""
+    """Convert files of other tools into items, labels and votes."""
     from trustescalate.data.import_files import import_files
     from trustescalate.data.rubrics import import_rubric
 

@@ -192,12 +192,13 @@ class BatchQueue:
             self._budget.bill(cost)
         else:
             self._budget.settle(reserved, cost)
-        if line.reply.failure is None:
-            self._cache.put(line.key, line.reply)
+        reply = judge.live.named(line.reply)
+        if reply.failure is None:
+            self._cache.put(line.key, reply)
             return
         learnt = line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
         if not (line.again or learnt):
-            self._failed[line.key] = line.reply
+            self._failed[line.key] = reply
 
 
 class Queued:

@@ -1,6 +1,6 @@
 """Open the judges of a configuration with cache and budget, and close them at the end."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,12 @@ class Panel:
     in_flight: int
     opened: Mapping[str, Judge]
     backends: Mapping[str, Backend]
+
+    def ask_again(self, items: Collection[str]) -> None:
+        """Let failed votes on these items, which failed before, end no command."""
+        for judge in self.judges:
+            if isinstance(judge, FirstBatch):
+                judge.again = items
 
     async def ask_ahead(self, items: Sequence[Item]) -> None:
         """Answer all requests about these items in batches, for batched judges."""

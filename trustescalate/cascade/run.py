@@ -155,6 +155,7 @@ async def _judge(
     """Decide all items of a run that are not decided, and record how it ended."""
     with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
+        panel.ask_again(writer.asked_before)
         tally = _Tally(hooks.progress, panel.budget, run)
         shared = SharedReplies(asks_together(config), run.items, run.judgments)
 

@@ -1,6 +1,7 @@
 """Cache good replies by request, and whole judgments, in one SQLite file."""
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -193,6 +194,10 @@ class Guarded:
     def _expected(self, request: Request) -> Usage:
         return self._spending.expected(size_of(request), request.max_tokens)
 
+    def named(self, reply: Reply) -> Reply:
+        """A reply just paid, with a name of its own where it is shared: the next may have the same text."""
+        return replace(reply, paid=secrets.token_hex(8)) if self._is_shared else reply
+
     def forget(self, request: Request) -> None:
         """Keep a reply without a verdict for this command only: the next one asks again."""
         key = request_key(self._endpoint, request)
@@ -214,6 +219,7 @@ class Guarded:
             own.end(cost)
         if reply.failure is None:
             self._spending.learn(size_of(request), reply.usage)
+        reply = self.named(reply)
         self._cache.put(key, reply)
         if self._cache.failed is not None:
             self._budget.stop(self._cache.failed)

@@ -223,7 +223,13 @@ def test_a_complete_run_whose_failed_criterion_fails_again_stays_complete(tmp_pa
             assert made.header.status == "complete"
             assert usage(made) == (paid, pytest.approx(paid))
             assert [(row.item_id, row.label) for row in made.decisions] == decided
+        with pytest.raises(BudgetReached):
+            run(config, resume="latest", budget=BudgetTable(calls=3))
+        paid += 3
+        made = Project.open(config).load_run()
+        assert (made.header.status, usage(made)[0]) == ("complete", paid)
+        assert [(row.item_id, row.label) for row in made.decisions] == decided
     rows = (tmp_path / "runs" / made.header.id / "judgments.jsonl").read_text().splitlines()
     votes = [vote for row in rows for vote in json.loads(row)["votes"]]
     assert sum(vote.get("usage", {}).get("calls", 0) for vote in votes) == paid
-    assert len({vote["paid"] for vote in votes}) == paid
+    assert len({vote["paid"] for vote in votes if "usage" in vote}) == paid

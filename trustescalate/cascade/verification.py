@@ -47,8 +47,8 @@ def check_rows(
     """Compare all rows of a run with what follows from its votes; rows are in the order of their files.
 
     Judgments of undecided items are left out: those of a run that was killed. A row with failed votes may be
-    followed by one of the same judge, asked again: that one counts, with the cost of both. `thresholds` are those of an
-    uncertified run, whose certificate decides nothing.
+    followed by one of the same judge, asked again: that one counts, with the cost of both. `thresholds` are
+    those of an uncertified run, whose certificate decides nothing.
     """
     known = {item.id for item in items}
     rows, problems = _judged(certificate, known, judgments)
@@ -122,6 +122,12 @@ def failed_votes(judgment: Judgment) -> bool:
 def only_failed(judgment: Judgment) -> Judgment:
     """The row of a judge that is asked again: good votes come back from the cache, with their usage."""
     votes = (v if v.failure is not None else replace(v, usage=Usage(), cost=0.0) for v in judgment.votes)
+    return replace(judgment, votes=tuple(votes))
+
+
+def only_good(judgment: Judgment) -> Judgment:
+    """The row beside its `only_failed`: together they have its usage and cost once."""
+    votes = (v if v.failure is None else replace(v, usage=Usage(), cost=0.0) for v in judgment.votes)
     return replace(judgment, votes=tuple(votes))
 
 

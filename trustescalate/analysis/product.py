@@ -28,6 +28,7 @@ from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
+from trustescalate.records.product import Basis
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target, coarse_strata
 from trustescalate.stats.product import (
@@ -46,7 +47,9 @@ Compared = tuple[Run, Dataset]
 NO_BASELINE = "no baseline is named"
 ONE_SHARE = 0.1
 """From this p-value on, items in clusters of all sizes count as labelled alike."""
-NO_MATCH = "no item of this group is in the baseline"
+NO_MATCH = "no item of this group is in both runs"
+SHIFTED = "the distribution-shift check of the baseline raises an alarm"
+NO_VALUE, ANYTHING = "(no value)", "their change may be anything"
 BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
 NO_SHARE = "the certificate limits no share of wrong verdicts in the population"
 HINT = 'name the key by which items match: [gate] match = "meta.<key>"'
@@ -58,7 +61,8 @@ class _Cell:
 
     `scale` is the length of the scale of one label; `planned` the variance of a prediction's error at
     calibration. `apart` holds both runs' labels of the items that differ, where people labelled different
-    ones in each: then each mean is estimated by itself.
+    ones in each: then each mean is estimated by itself. `unmatched` items of either run are not in the other:
+    their change may be anything.
     """
 
     group: str | None
@@ -67,6 +71,7 @@ class _Cell:
     scale: float
     planned: float
     apart: tuple[ItemLabels, ItemLabels] | None = None
+    unmatched: int = 0
     by_labels: Limits | None = None
     sampled: Sampled | None = None
 
@@ -93,18 +98,28 @@ class _Cell:
     @property
     def first(self) -> Limits:
         """The basis that is read first."""
-        return self._ordered()[0]
+        return self._widened(self._ordered()[0])
 
     @property
     def second(self) -> Limits | None:
         """The other basis, if there is one."""
-        return self._ordered()[1]
+        other = self._ordered()[1]
+        return None if other is None else self._widened(other)
+
+    def _widened(self, limits: Limits) -> Limits:
+        """Limits on the change of matched and unmatched items together."""
+        if not self.unmatched or limits.basis == "none":
+            return limits
+        size, free = len(self.labels.items), self.unmatched * self.scale
+        whole, why = size + self.unmatched, f"{self.unmatched:,} items have no counterpart: {ANYTHING}"
+        low, high = (size * limits.low - free) / whole, (size * limits.high + free) / whole
+        return replace(limits, low=low, high=high, reason=why)
 
     def _ordered(self) -> tuple[Limits, Limits | None]:
         labels, verdicts = self.by_labels, self.verdicts
         if labels is None:
             return verdicts, None
-        if verdicts.basis == "none" or labels.basis == "all labelled":
+        if verdicts.basis == "none" or labels.basis in ("all labelled", "equal"):
             return labels, None
         return (labels, verdicts) if self.units >= FIRST else (verdicts, labels)
 
@@ -129,6 +144,9 @@ def product(
     why = why_no_mean(run, data)
     other = "" if baseline is None else why_no_mean(*baseline)
     reason = reason or why or (f"of the baseline: {other}" if other else "")
+    if gate.by is not None and not any(value_of(item, gate.by) for item in run.items):
+        reason = reason or f"no item has {gate.by}"
+        why = why or reason
     compared = None if reason else baseline
     means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate, comparisons)
     nothing = _nothing(run, why)
@@ -178,8 +196,10 @@ def _estimate(
         other = baseline[0], labels_of(*baseline, level)
         whole, sides, both = _compared((run, mine), other, pairs, target)
         planned = (_error(run) + _error(baseline[0])) * width**2
-        matched = _members(whole, gate.by)
-        for group in members:
+        matched, theirs = _members(whole, gate.by), _members(other[1], gate.by)
+        paired = [{pair[k].id for pair in pairs} for k in (0, 1)]
+        alarmed = any(tier.raised for tier in baseline[0].shift) and not gate.allow_shift
+        for group in (*members, *(name for name in theirs if name not in members)):
             chosen = matched.get(group, np.zeros(0, dtype=np.int64))
             part, limits = whole.of(chosen), None
             now, then = (side.of(chosen) for side in sides)
@@ -188,10 +208,16 @@ def _estimate(
             elif part.failure < 1 and len(chosen) and now.verdicts is not None and then.verdicts is not None:
                 limits = change_limits(now.verdicts, then.verdicts, part.same)
             why = whole.why or (NO_SHARE if group is None else BY_GROUP)
-            cell = _Cell(
-                group, part, _by_verdicts(part, limits, why if len(chosen) else NO_MATCH), width, planned
+            if alarmed and not part.same.all():
+                limits, why = None, SHIFTED
+            alone = sum(
+                side.items[row].id not in known
+                for side, rows, known in zip((mine, other[1]), (members, theirs), paired, strict=True)
+                for row in rows.get(group, ())
             )
-            changes.append(replace(cell, apart=_apart(part, now, then, target)))
+            verdicts = _by_verdicts(part, limits, why if len(chosen) else NO_MATCH)
+            apart = _apart(part, now, then, target)
+            changes.append(_Cell(group, part, verdicts, width, planned, apart, alone))
     _measure([*means, *changes], target, comparisons)
     return means, changes
 
@@ -271,9 +297,8 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
             count = sum(int(side.drawn.sum()) for side in cell.apart)
         cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
         limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
-        cell.by_labels = Limits(
-            mean.estimate, *limits, sure, mean.basis, len(labels.items), count, mean.reason
-        )
+        basis: Basis = "equal" if labels.same.all() else mean.basis
+        cell.by_labels = Limits(mean.estimate, *limits, sure, basis, len(labels.items), count, mean.reason)
 
 
 def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float, target: Target) -> Sampled:
@@ -384,7 +409,10 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
     over = len(labels.items) / size if target == "batch" else 1.0
-    gap = abs(estimate - value) * over
+    free = cell.unmatched * cell.scale / (len(labels.items) + cell.unmatched)
+    if cell.unmatched and abs(estimate - value) <= free:
+        return None, "human labels"
+    gap = (abs(estimate - value) - free) * over
     reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
     sampled = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
@@ -403,12 +431,10 @@ def _groups(run: Run) -> Groups:
 
 
 def _members(labels: ItemLabels, by: str | None) -> Mapping[str | None, IntArray]:
-    """The places of all items, and of those with each value of a field."""
+    """The places of all items, and of those with each value of a field, or without one."""
     rows: dict[str, list[int]] = defaultdict(list)
-    for row, item in enumerate(labels.items):
-        value = None if by is None else value_of(item, by)
-        if value is not None:
-            rows[value].append(row)
+    for row, item in enumerate(labels.items if by is not None else ()):
+        rows[value_of(item, by or "") or NO_VALUE].append(row)
     every: dict[str | None, IntArray] = {None: np.arange(len(labels.items))}
     return every | {value: np.array(rows[value], dtype=np.int64) for value in sorted(rows)}
 

@@ -191,3 +191,45 @@ def test_no_criterion_is_certified_by_judges_that_never_answer_it(tmp_path: Path
         config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
         with pytest.raises(NotMeasurable, match="no usable vote"):
             calibrate(config)
+
+
+def without_second(body: Body) -> Canned:
+    """A reply that leaves out the second criterion of the items that are not labelled, always alike."""
+    good = direct(body)
+    number = int(re.findall(r"Question (\d+)\?", body["messages"][-1]["content"])[-1])
+    if number < LABELLED:
+        return good
+    (choice,) = good.body["choices"]
+    choice["message"]["content"] = re.sub(r"\n2: \d", "", choice["message"]["content"])
+    tokens = choice["logprobs"]["content"]
+    choice["logprobs"]["content"] = tokens[:2] + tokens[4:]
+    return good
+
+
+def test_a_complete_run_whose_failed_criterion_fails_again_stays_complete(tmp_path: Path) -> None:
+    """Each of the requests is paid and counted once, although all replies on an item are the same text."""
+    with serving(without_second) as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=LABELLED, unlabelled=UNLABELLED)
+        calibrate(config)
+        before = server.stats.requests
+        made = run(config)
+        decided = [(row.item_id, row.label) for row in made.decisions]
+        assert made.header.status == "complete"
+        first, _ = usage(made)  # with the replies that the calibration paid for
+        for times in (1, 2):
+            made = run(config, resume="latest")
+            paid = first + times * UNLABELLED
+            assert server.stats.requests == before + (1 + times) * UNLABELLED
+            assert made.header.status == "complete"
+            assert usage(made) == (paid, pytest.approx(paid))
+            assert [(row.item_id, row.label) for row in made.decisions] == decided
+        with pytest.raises(BudgetReached):
+            run(config, resume="latest", budget=BudgetTable(calls=3))
+        paid += 3
+        made = Project.open(config).load_run()
+        assert (made.header.status, usage(made)[0]) == ("complete", paid)
+        assert [(row.item_id, row.label) for row in made.decisions] == decided
+    rows = (tmp_path / "runs" / made.header.id / "judgments.jsonl").read_text().splitlines()
+    votes = [vote for row in rows for vote in json.loads(row)["votes"]]
+    assert sum(vote.get("usage", {}).get("calls", 0) for vote in votes) == paid
+    assert len({vote["paid"] for vote in votes if "usage" in vote}) == paid

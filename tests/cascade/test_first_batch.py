@@ -45,3 +45,18 @@ def test_ten_items_without_a_vote_end_it_with_the_reason_and_a_reply() -> None:
 def test_one_usable_vote_is_enough() -> None:
     judge = Scripted(*[False] * 9, True, *[False] * 40)
     assert len(ask(judge, 50)) == 50
+
+
+def test_items_whose_votes_failed_before_do_not_count() -> None:
+    judge = Scripted(*[False] * 50)
+    watched = FirstBatch(judge)
+    watched.again = {f"q{n}" for n in range(40)}
+
+    async def judged(items: range) -> None:
+        for n in items:
+            await watched.judge(Item(f"q{n}", "?", ("x",)), all_votes)
+
+    asyncio.run(judged(range(40)))
+    with pytest.raises(NotMeasurable, match="first 10 items"):
+        asyncio.run(judged(range(40, 50)))
+    assert judge.asked == 50

@@ -163,8 +163,8 @@ def test_a_pinned_model_that_changed_stops_the_run(tmp_path: Path, endpoint: End
     (stopped,) = (path for path in tmp_path.glob("runs/*/run.json") if b'"stopped"' in path.read_bytes())
     assert (stopped.parent / "judgments.jsonl").read_bytes() == b"", "nothing of another model is kept"
     endpoint.version = "2026-01"
-    (tmp_path / ".trustescalate" / "cache.sqlite").unlink()
-    resumed = run(config, resume=stopped.parent.name)
+    assert "run --resume latest" in caught.value.hint
+    resumed = run(config, resume=stopped.parent.name)  # nothing of the other model stays in the cache
     assert resumed.header.status == "complete"
     assert by_judge(resumed)["XS"] == {"XS-2026-01 fp_1"}
 

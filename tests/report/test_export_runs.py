@@ -147,6 +147,7 @@ def test_the_next_judge_is_asked_as_the_run_would_ask_it(done: Run, tmp_path: Pa
         first, second = texts[item_id] if "|AB|" in line["custom_id"] else texts[item_id][::-1]
         assert asked.index(first) < asked.index(second) or first in second or second in first
     assert written.left_out == {}
+    assert f"requests: {len(lines):,}" in written.lines()
 
 
 # ── frames and the command ───────────────────────────────────────────────────────────────────────

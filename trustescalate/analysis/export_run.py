@@ -17,8 +17,13 @@ from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
+<<<<<<< HEAD
 from trustescalate.records import Run, Task, TaskKind
 from trustescalate.records.criteria import row_name
+=======
+from trustescalate.records import TaskKind
+from trustescalate.records.criteria import count_in_words, row_name
+>>>>>>> w-f2
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target
@@ -31,7 +36,10 @@ MOST_REQUESTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A finished export: `rows` requested, and counts by reason of those `left_out`."""
+    """A finished export: `rows` requested, and counts by reason of those `left_out`.
+
+    `requests` is the number of lines of a batch; None for other formats.
+    """
 
     run: str
     format: str
@@ -39,6 +47,7 @@ class Exported:
     rows: int
     left_out: dict[str, int]
     notices: tuple[str, ...]
+    requests: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -47,6 +56,8 @@ class Exported:
     def lines(self) -> list[str]:
         """For a terminal."""
         text = [f"run:      {self.run}", f"format:   {self.format}", f"rows:     {self.rows:,}"]
+        if self.requests is not None:
+            text[-1] = f"requests: {self.requests:,}"
         text += [f"left out: {count:,}: {why}" for why, count in self.left_out.items()]
         text += [f"notice:   {sentence}" for sentence in self.notices]
         return text + [f"written:  {path}" for path in self.files]
@@ -83,7 +94,7 @@ def export_run(
             format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH,)
         )
     if len(run.decisions) < len(run.items):
-        decided = f"{len(run.decisions):,} of {len(run.items):,} items are decided"
+        decided = f"{len(run.decisions):,} of {count_in_words(run.items)} are decided"
         export.say(f"the run is not complete ({run.header.status}): {decided}")
     if run.uncertified:
         export.say("uncertified: nothing is released, and judges' verdicts are marked so")
@@ -93,7 +104,8 @@ def export_run(
             hint = "an uncertified run releases and abstains on nothing: leave out --only"
         raise NotMeasurable(f"no item of the run is {only}", hint)
     _must_be_new(to)
-    whole = b"".join(written.write(export))
+    lines = list(written.write(export))
+    whole = b"".join(lines)
     beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}
     for path in beside:
         _must_be_new(path)
@@ -107,6 +119,7 @@ def export_run(
         len(export.rows),
         dict(export.left_out),
         tuple(export.notices),
+        len(lines) if format_name == BATCH else None,
     )
 
 

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from trustescalate.errors import CertificateMismatch
 from trustescalate.records import Certificate, Judgment
+from trustescalate.records.criteria import BY_CRITERION, split_row_id
 
 MOST_NAMED = 6
 """Models that are named at once: an endpoint may have many system fingerprints."""
 UNNAMED = "a model that is not named"
 HINT = (
+    "no reply of it is kept: `trustescalate run --resume latest` asks again if it answered only for a while; "
     "if the provider has replaced the model, remove .trustescalate/cache.sqlite and calibrate again; name a "
     "dated version of the model in the judge's table, so that it stays"
 )
@@ -67,8 +69,15 @@ def answered_by(judgment: Judgment) -> tuple[str, ...]:
 def compare_served(certificate: Certificate, judgments: Iterable[Judgment]) -> tuple[Served, ...]:
     """The models that answered for each judge of a certificate, where any of them is named."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
+    seen: set[tuple[str, str, str]] = set()
     for judgment in judgments:
-        counts[judgment.judge].update(answered_by(judgment))
+        item_id = judgment.item_id
+        if certificate.group_by == BY_CRITERION:  # one reply answers all criteria of an item
+            item_id = split_row_id(item_id).item_id
+        for name in answered_by(judgment):
+            if (place := (judgment.judge, item_id, name)) not in seen:
+                seen.add(place)
+                counts[judgment.judge][name] += 1
     rows = []
     for seal in certificate.judges:
         now = dict(sorted(counts[seal.judge].items()))
@@ -96,14 +105,18 @@ def pinned_judges(config: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def must_be_served(certificate: Certificate, judgments: Iterable[Judgment], pinned: Collection[str]) -> None:
-    """Raise CertificateMismatch at the first judgment of a pinned judge that another model answered.
+def bound_models(certificate: Certificate, pinned: Collection[str]) -> dict[str, frozenset[str]]:
+    """The models that may answer, by pinned judge: those of the calibration ("" for none that is named).
 
     A certificate that certifies nothing binds no model.
     """
-    if certificate.status == "none":
-        return
-    known = {seal.judge: set(seal.served or ("",)) for seal in certificate.judges if seal.judge in pinned}
+    seals = () if certificate.status == "none" else certificate.judges
+    return {seal.judge: frozenset(seal.served or ("",)) for seal in seals if seal.judge in pinned}
+
+
+def must_be_served(certificate: Certificate, judgments: Iterable[Judgment], pinned: Collection[str]) -> None:
+    """Raise CertificateMismatch at the first judgment of a pinned judge that another model answered."""
+    known = bound_models(certificate, pinned)
     for judgment in judgments:
         for name in answered_by(judgment):
             if name not in known.get(judgment.judge, {name}):

@@ -90,7 +90,7 @@ class BatchQueue:
 
     async def answer(self, judge: BatchedJudge, key: str, request: Request) -> Reply:
         """Answer a request from what is known, or let it wait for a batch."""
-        known = self._failed.get(key) or self._cache.get(key)
+        known = self._failed.get(key) or judge.live.cached(key)
         if known is not None:
             return known
         if not self._collecting:
@@ -192,12 +192,13 @@ class BatchQueue:
             self._budget.bill(cost)
         else:
             self._budget.settle(reserved, cost)
-        if line.reply.failure is None:
-            self._cache.put(line.key, line.reply)
+        reply = judge.live.named(line.reply)
+        if judge.live.keep(line.key, reply):
             return
-        learnt = line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
+        failed = reply.failure is not None
+        learnt = failed and line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
         if not (line.again or learnt):
-            self._failed[line.key] = line.reply
+            self._failed[line.key] = reply
 
 
 class Queued:

@@ -1,7 +1,7 @@
 """End a command whose judge gives no usable vote, before the rest of the items is paid for."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from trustescalate.errors import NotMeasurable
 from trustescalate.judges.base import Judge
@@ -15,12 +15,14 @@ FIRST = 10
 class FirstBatch:
     """A judge that raises NotMeasurable where no vote on the first ten items that it judged is usable.
 
-    `stop` receives that error, so that no request that waits is sent.
+    `stop` receives that error, so that no request that waits is sent. Items of `again` are not counted: their
+    votes failed before, and the command asks nothing else about them.
     """
 
     def __init__(self, judge: Judge, stop: Callable[[NotMeasurable], None] = lambda _: None) -> None:
         self._judge, self._stop = judge, stop
         self._failed: list[Judgment] | None = []
+        self.again: Collection[str] = ()
         self.name, self.fingerprint = judge.name, judge.fingerprint
 
     @property
@@ -31,7 +33,7 @@ class FirstBatch:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """Judge an item. Raises NotMeasurable with the reasons, and one reply as it came."""
         judgment = await self._judge.judge(item, enough)
-        if self._failed is None:
+        if self._failed is None or item.id in self.again:
             return judgment
         if any(vote.failure is None for vote in judgment.votes):
             self._failed = None

@@ -1,10 +1,11 @@
 """Open the judges of a configuration with cache and budget, and close them at the end."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
@@ -58,6 +59,12 @@ class Panel:
     opened: Mapping[str, Judge]
     backends: Mapping[str, Backend]
 
+    def ask_again(self, items: Collection[str]) -> None:
+        """Let failed votes on these items, which failed before, end no command."""
+        for judge in self.judges:
+            if isinstance(judge, FirstBatch):
+                judge.again = items
+
     async def ask_ahead(self, items: Sequence[Item]) -> None:
         """Answer all requests about these items in batches, for batched judges."""
         if self.deferred is not None:
@@ -73,11 +80,12 @@ async def open_panel(
     *,
     rows: FittingRows = NO_ROWS,
     channels: Mapping[str, Channel] | None = None,
+    served: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> AsyncIterator[Panel]:
     """Open the judges with cache and budget; close them at the end.
 
-    `rows` are the fitting rows of classical judges; `channels` are those of a certificate. Raises ConfigError
-    for a budget in USD without prices.
+    `rows` are the fitting rows of classical judges; `channels` are those of a certificate, and `served` the
+    models that it binds, by judge. Raises ConfigError for a budget in USD without prices.
     """
     limits = asking.limits or config.budget
     must_have_prices(config, limits)
@@ -95,7 +103,14 @@ async def open_panel(
         has_slots = isinstance(table, EndpointTable)
         asked = patient(ask, name, budget.stop)
         live = Guarded(
-            asked, endpoint, tariff.cost, cache, budget, has_slots=has_slots, is_shared=bool(config.criteria)
+            asked,
+            endpoint,
+            tariff.cost,
+            cache,
+            budget,
+            has_slots=has_slots,
+            is_shared=bool(config.criteria),
+            served=served.get(name),
         )
         if deferred is None or not isinstance(table, OpenAIJudge):
             return live
@@ -113,7 +128,7 @@ async def open_panel(
             functions=hooks.functions,
         )
         opened = {judge.name: judge for judge in judges}
-        judges = [_recalling(config, judge, cache) for judge in judges]
+        judges = [_recalling(config, judge, cache, served.get(judge.name)) for judge in judges]
         named = dict(zip(asked_names(config), backends, strict=True))
         if deferred is not None:
             judges = deferred.seated(judges, named)
@@ -153,11 +168,11 @@ def _open_queue(
     return BatchQueue(folder, cache, budget, finish_live=finish_live, notice=hooks.notice)
 
 
-def _recalling(config: Config, judge: Judge, cache: Cache) -> Judge:
+def _recalling(config: Config, judge: Judge, cache: Cache, served: Collection[str] | None) -> Judge:
     (table,) = (table for table in config.judges if table.name == judge.name)
     free = table.backend in ("replay", "classical")
     labels = config.task.task().labels
-    return judge if free else RecallingJudge(judge, cache, table.price.model_dump(), labels)
+    return judge if free else RecallingJudge(judge, cache, table.price.model_dump(), labels, served)
 
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:

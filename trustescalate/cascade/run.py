@@ -12,7 +12,7 @@ from pathlib import Path
 from trustescalate import __version__
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
-from trustescalate.calibration.served_models import compare_served, pinned_judges
+from trustescalate.calibration.served_models import bound_models, compare_served, pinned_judges
 from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
 from trustescalate.cascade.basis import basis_of, would_judge
 from trustescalate.cascade.batch import decide_by_labels, recorded_cascade
@@ -49,12 +49,13 @@ from trustescalate.cascade.uncertified import (
 )
 from trustescalate.config import Config
 from trustescalate.data.dataset import Dataset, load_dataset
-from trustescalate.errors import BudgetReached, NoCertificate, UsageError
+from trustescalate.errors import BudgetReached, NoCertificate, TrustEscalateError, UsageError
 from trustescalate.judges.base import Judge
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records.criteria import count_in_words
 from trustescalate.records.progress import Hooks, Progress
 
 WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
@@ -110,8 +111,9 @@ async def run_items(
             if served.changed:
                 hooks.notice(served.sentence)
         if failed := to_ask_again(run):
+            again = count_in_words([item for item in run.items if item.id in failed])
             what = "have" if run.uncertified else "went to people with"
-            hooks.notice(f"{len(failed):,} items {what} failed votes; resume this run to ask them again")
+            hooks.notice(f"{again} {what} failed votes; resume this run to ask them again")
         return run, data
 
 
@@ -155,6 +157,7 @@ async def _judge(
     """Decide all items of a run that are not decided, and record how it ended."""
     with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
+        panel.ask_again(writer.asked_before)
         tally = _Tally(hooks.progress, panel.budget, run)
         shared = SharedReplies(asks_together(config), run.items, run.judgments)
 
@@ -180,7 +183,10 @@ async def _judge(
                     await panel.deferred.cascade(todo, cascade, panel.in_flight)
                 await run_cascade(todo, cascade, record=record, in_flight=panel.in_flight)
         except BudgetReached:
-            folder.finish("budget")
+            writer.stop("budget")
+            raise
+        except TrustEscalateError:
+            writer.stop("stopped")
             raise
         except BaseException:
             folder.finish("stopped")
@@ -197,7 +203,8 @@ def open_certified(
     recorded = [row for rows in (fitted_on or {}).values() for row in rows.values()]
     rows = fitting_rows(config, data, certificate.roles, recorded)
     channels: dict[str, Channel] = {seal.judge: seal.channel for seal in certificate.judges}
-    return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels)
+    served = bound_models(certificate, pinned_judges(config.model_dump(mode="json")))
+    return open_panel(config, hooks, exemplars, asking, rows=rows, channels=channels, served=served)
 
 
 def must_be_asked_for(config: Config, data: Dataset, certificate: Certificate) -> None:

@@ -18,7 +18,14 @@ from trustescalate.calibration.files import must_follow
 from trustescalate.calibration.served_models import must_be_served, pinned_judges
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
-from trustescalate.cascade.verification import Unfollowed, check_rows, difference
+from trustescalate.cascade.verification import (
+    Unfollowed,
+    check_rows,
+    difference,
+    failed_votes,
+    only_failed,
+    only_good,
+)
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
@@ -156,12 +163,15 @@ class RunWriter:
     """Appends whole rows, judgments before their decision; holds the lock of the folder.
 
     Raises CertificateMismatch, and writes nothing, for a judgment of a `pinned` judge by another served model
-    than at calibration.
+    than at calibration. `asked_before` are the items without a decision that have failed votes.
     """
 
     def __init__(self, folder: RunFolder, pinned: Collection[str] = ()) -> None:
         self._folder, self._pinned = folder, pinned
         self._files: dict[str, int] = {}
+        self._recorded: set[str] = set()
+        self._complete: dict[str, tuple[list[Judgment], Decision]] = {}
+        self.asked_before: frozenset[str] = frozenset()
         self._lock = os.open(folder.path / ITEMS, os.O_RDWR)
         if not lock(self._lock):
             os.close(self._lock)
@@ -175,7 +185,7 @@ class RunWriter:
         """Make the folder ready for the rest of a run that was loaded from it, and return what stays.
 
         Judgments that no decision rests on are removed, and so are decisions that failed votes left to
-        people, so that these votes are asked again.
+        people, so that these votes are asked again. Failed votes stay, for what they cost.
         """
         self._must_be_served(run.judgments)
         again = to_ask_again(run)
@@ -194,8 +204,19 @@ class RunWriter:
         path = self._folder.path
         if len(decisions) < len(run.decisions):
             write_rows(path / DECISIONS, decisions)
-        if _count_lines(path / JUDGMENTS) > len(judgments):
-            write_rows(path / JUDGMENTS, judgments)
+        written, _ = read_appended(path / JUDGMENTS, Judgment)
+        kept = {(row.item_id, row.judge) for row in judgments}
+        before = [row for row in written if failed_votes(row) and (row.item_id, row.judge) not in kept]
+        rows = [*map(only_failed, before), *judgments]
+        if again or before or len(written) > len(rows):
+            write_rows(path / JUDGMENTS, rows)
+        self.asked_before = frozenset(row.item_id for row in before)
+        if run.header.status == "complete" and not together:
+            own: dict[str, dict[str, Judgment]] = {}
+            for row in written:
+                own.setdefault(row.item_id, {})[row.judge] = only_good(row)
+            asked = [row for row in run.decisions if row.item_id in again]
+            self._complete = {row.item_id: ([*own[row.item_id].values()], row) for row in asked}
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._files = {name: os.open(path / name, flags, 0o644) for name in (JUDGMENTS, DECISIONS)}
         return replace(run, header=self._folder.header, judgments=judgments, decisions=decisions)
@@ -205,6 +226,14 @@ class RunWriter:
         self._must_be_served(judgments)
         append(self._files[JUDGMENTS], b"".join(encode(judgment) + b"\n" for judgment in judgments))
         append(self._files[DECISIONS], encode(decision) + b"\n")
+        self._recorded.add(decision.item_id)
+
+    def stop(self, status: Literal["budget", "stopped"]) -> None:
+        """End early: a run that was complete has its earlier rows on what was not asked again."""
+        left = {item_id: rows for item_id, rows in self._complete.items() if item_id not in self._recorded}
+        for rows, decision in left.values():
+            self.record(rows, decision)
+        self._folder.finish("complete" if self._complete else status)
 
     def record_judgment(self, judgment: Judgment) -> None:
         """Write a judgment on an item that is decided later."""
@@ -281,10 +310,6 @@ def _unusable(header: RunHeader) -> str:
         return "uncertified: a certificate that releases verdicts is not for an uncertified run"
     wrong = [name for name, value in thresholds.items() if name not in names or not 0 <= value <= 1]
     return f"uncertified: {wrong[0]!r} is no judge with a threshold in [0, 1]" if wrong else ""
-
-
-def _count_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def run_id_of(header: RunHeader) -> str:

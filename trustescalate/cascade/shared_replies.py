@@ -8,7 +8,7 @@ from trustescalate.records import Item, Judgment, Usage, Vote
 from trustescalate.records.criteria import row_name
 
 Key = tuple[str, str, int, str, int, str]
-"""The judge, the item, the prompt, the order, the draw, and the text of a reply."""
+"""The judge, the item, the prompt, the order, the draw, and the name (or else the text) of a reply."""
 
 
 class SharedReplies:
@@ -57,7 +57,7 @@ def _keys(judgment: Judgment, item_id: str) -> Iterator[tuple[Key, Vote]]:
     for vote in judgment.votes:
         place = (vote.exemplar_set, vote.order)
         draws[place] = draws.get(place, -1) + 1
-        yield (judgment.judge, item_id, *place, draws[place], vote.raw), vote
+        yield (judgment.judge, item_id, *place, draws[place], vote.paid or vote.raw), vote
 
 
 def _free(vote: Vote) -> Vote:

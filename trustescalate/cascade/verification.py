@@ -5,7 +5,7 @@ that made it. So an edited row is refused instead of believed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from math import isclose
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import BY_PEOPLE, TORN
 from trustescalate.cascade.runner import Deciding, certified_cascade, uncertified_cascade
 from trustescalate.judges.base import are_probabilities
-from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Vote
+from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Usage, Vote
 from trustescalate.records.votes import Enough
 
 TOLERANCE = 1e-9
@@ -46,8 +46,9 @@ def check_rows(
 ) -> Checked:
     """Compare all rows of a run with what follows from its votes; rows are in the order of their files.
 
-    Judgments of undecided items are left out: those of a run that was killed. `thresholds` are those of an
-    uncertified run, whose certificate decides nothing.
+    Judgments of undecided items are left out: those of a run that was killed. A row with failed votes may be
+    followed by one of the same judge, asked again: that one counts, with the cost of both. `thresholds` are
+    those of an uncertified run, whose certificate decides nothing.
     """
     known = {item.id for item in items}
     rows, problems = _judged(certificate, known, judgments)
@@ -100,7 +101,7 @@ def _judged(
             what = f"was judged by {judgment.judge!r}, which is no judge of the certificate"
         elif judgment.fingerprint != seals[judgment.judge]:
             what = f"was judged by another {judgment.judge!r} than the one of the certificate"
-        elif judgment.judge in own:
+        elif judgment.judge in own and not failed_votes(own[judgment.judge]):
             what = f"was judged twice by {judgment.judge!r}"
         elif not all(_is_vote(vote, labels) for vote in judgment.votes):
             what = f"has a vote of {judgment.judge!r} that is neither failed nor probabilities of labels"
@@ -108,8 +109,33 @@ def _judged(
             what = f"has {len(judgment.votes)} votes of {judgment.judge!r}, of {judgment.planned} planned"
         if what:
             problems.append(Unfollowed("judgments.jsonl", place, f"item {judgment.item_id!r} {what}"))
-        own[judgment.judge] = judgment
+        earlier = own.get(judgment.judge)
+        own[judgment.judge] = judgment if earlier is None else _after(earlier, judgment)
     return rows, problems
+
+
+def failed_votes(judgment: Judgment) -> bool:
+    """Whether a vote failed, so that the judge may be asked again and a later row replaces this one."""
+    return any(vote.failure is not None for vote in judgment.votes)
+
+
+def only_failed(judgment: Judgment) -> Judgment:
+    """The row of a judge that is asked again: good votes come back from the cache, with their usage."""
+    votes = (v if v.failure is not None else replace(v, usage=Usage(), cost=0.0) for v in judgment.votes)
+    return replace(judgment, votes=tuple(votes))
+
+
+def only_good(judgment: Judgment) -> Judgment:
+    """The row beside its `only_failed`: together they have its usage and cost once."""
+    votes = (v if v.failure is None else replace(v, usage=Usage(), cost=0.0) for v in judgment.votes)
+    return replace(judgment, votes=tuple(votes))
+
+
+def _after(earlier: Judgment, judgment: Judgment) -> Judgment:
+    """The judgment, with what the replies that it replaces cost at its first vote."""
+    first, *rest = judgment.votes or earlier.votes
+    usage, cost = earlier.usage + first.usage, earlier.cost + first.cost
+    return replace(judgment, votes=(replace(first, usage=usage, cost=cost), *rest))
 
 
 def _is_vote(vote: Vote, labels: set[str]) -> bool:

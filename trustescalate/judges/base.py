@@ -377,6 +377,7 @@ class EnsembleJudge:
             reply.usage,
             self._tariff.cost(reply.usage),
             condensed(unread, self._symbols)[-KEPT_TOKENS:] if unread else (),
+            reply.paid,
         )
 
     def _in_frame(self, reading: Reading, order: str, asked: Conversation) -> dict[str, float]:

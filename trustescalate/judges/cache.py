@@ -1,8 +1,9 @@
 """Cache good replies by request, and whole judgments, in one SQLite file."""
 
 import asyncio
+import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -153,7 +154,8 @@ class Guarded:
 
     A request that is already in flight is awaited, and sent again only if it failed. `has_slots` backends
     call `admission.begin` when a request has its slot, so nothing is set aside for requests that wait for
-    one. A failed reply that `is_shared` by several rows is theirs too. When an answer cannot be stored,
+    one. A failed reply that `is_shared` by several rows is theirs too. With `served` no reply of a model of
+    another name is kept, or taken from the cache. When an answer cannot be stored,
     it is returned, and no further call begins.
     """
 
@@ -167,10 +169,11 @@ class Guarded:
         *,
         has_slots: bool = False,
         is_shared: bool = False,
+        served: Collection[str] | None = None,
     ) -> None:
         self._ask, self._endpoint, self._price = ask, endpoint, price
         self._cache, self._budget, self._has_slots = cache, budget, has_slots
-        self._is_shared = is_shared
+        self._is_shared, self._served = is_shared, served
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unread: dict[str, Reply] = {}
         self._spending = Spending()
@@ -179,10 +182,25 @@ class Guarded:
         """Answer a request from the cache, or ask the backend."""
         key = request_key(self._endpoint, request)
         async with self._under_way.setdefault(key, asyncio.Lock()):
-            reply = self._unread.get(key) or self._cache.get(key) or await self._paid(key, request)
+            reply = self._unread.get(key) or self.cached(key) or await self._paid(key, request)
             if self._is_shared and reply.failure is not None:
                 self._unread[key] = reply  # the other rows of the item do not ask again
             return reply
+
+    def cached(self, key: str) -> Reply | None:
+        """The reply stored under a key, of a model that may answer."""
+        reply = self._cache.get(key)
+        return reply if reply is not None and self._may_answer(reply) else None
+
+    def keep(self, key: str, reply: Reply) -> bool:
+        """Store a good reply of a model that may answer, and return whether it is one."""
+        kept = reply.failure is None and self._may_answer(reply)
+        if kept:
+            self._cache.put(key, reply)
+        return kept
+
+    def _may_answer(self, reply: Reply) -> bool:
+        return self._served is None or reply.served in self._served
 
     def most_in_batch(self, request: Request) -> float:
         """The cost of a request in a batch if its reply is as long as it may be."""
@@ -193,10 +211,14 @@ class Guarded:
     def _expected(self, request: Request) -> Usage:
         return self._spending.expected(size_of(request), request.max_tokens)
 
+    def named(self, reply: Reply) -> Reply:
+        """A reply just paid, with a name of its own where it is shared: the next may have the same text."""
+        return replace(reply, paid=secrets.token_hex(8)) if self._is_shared else reply
+
     def forget(self, request: Request) -> None:
         """Keep a reply without a verdict for this command only: the next one asks again."""
         key = request_key(self._endpoint, request)
-        reply = self._cache.get(key)
+        reply = self.cached(key)
         if reply is not None:
             self._unread[key] = reply
             self._cache.forget(key)
@@ -214,7 +236,9 @@ class Guarded:
             own.end(cost)
         if reply.failure is None:
             self._spending.learn(size_of(request), reply.usage)
-        self._cache.put(key, reply)
+        reply = self.named(reply)
+        if not self.keep(key, reply) and reply.failure is None:
+            self._unread[key] = reply
         if self._cache.failed is not None:
             self._budget.stop(self._cache.failed)
         return reply

@@ -119,6 +119,7 @@ class DecisionJudge:
                 self.channel,
                 usage,
                 self._tariff.cost(usage),
+                paid=reply.paid,
             )
             for order, each, answer, usage in rows
         )

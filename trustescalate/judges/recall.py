@@ -14,10 +14,19 @@ class RecallingJudge:
 
     A cached judgment gives the votes that the judge would give with all its replies in the cache: wave by
     wave until `enough` are in. With too few votes, or votes that are none of this task, the judge is called.
-    `price` is what the costs depend on.
+    `price` is what the costs depend on. With `served` no judgment by a model of another name is kept or
+    taken.
     """
 
-    def __init__(self, judge: Judge, cache: Cache, price: object, labels: Collection[Label]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        cache: Cache,
+        price: object,
+        labels: Collection[Label],
+        served: Collection[str] | None = None,
+    ) -> None:
+        self._served = served
         self._judge, self._cache, self._labels = judge, cache, frozenset(labels)
         self._identity = digest(judge.fingerprint, price)
         self.name, self.fingerprint = judge.name, judge.fingerprint
@@ -31,12 +40,16 @@ class RecallingJudge:
         """Return the cached votes on an item, or call the judge."""
         key = digest(self._identity, item.asked, item.responses, item.reference, item.meta)
         kept = self._cache.get_judgment(key)
-        votes = None if kept is None else self._recalled(kept, enough)
+        votes = None if kept is None or not self._may_answer(kept) else self._recalled(kept, enough)
         if kept is None or votes is None:
             judgment = await self._judge.judge(item, enough)
-            self._cache.put_judgment(key, judgment)
+            if self._may_answer(judgment):
+                self._cache.put_judgment(key, judgment)
             return judgment
         return Judgment(item.id, self.name, self.fingerprint, votes, kept.planned, kept.served)
+
+    def _may_answer(self, judgment: Judgment) -> bool:
+        return self._served is None or all(name in self._served for name in judgment.served or ("",))
 
     def _recalled(self, kept: Judgment, enough: Enough) -> tuple[Vote, ...] | None:
         """Return the votes up to the wave that is enough; None where the judge must be called."""

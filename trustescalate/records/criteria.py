@@ -3,7 +3,7 @@
 An item is one row for each criterion. The id of a row holds both names, so that it can be read back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +48,22 @@ def row_name(item: Item) -> RowName:
 def ask_several(items: Iterable[Item]) -> bool:
     """Whether these items are rows of several criteria."""
     return any(row_name(item).criterion for item in items)
+
+
+def count_in_words(items: Collection[Item]) -> str:
+    """The number of items; of rows of several criteria also what they are rows of.
+
+    >>> rows = [Item(row_id(q, c), "?", ("x",), meta={"criterion": c}) for q in "ab" for c in ("x", "y")]
+    >>> count_in_words(rows), count_in_words(rows[:3]), count_in_words([Item("q", "?", ("x",))] * 2)
+    ('4 rows (2 items × 2 criteria)', '3 rows of 2 items', '2 items')
+    """
+    named = [row_name(item) for item in items]
+    apart, asked = ({name[place] for name in named} for place in (0, 1))
+    if asked <= {""}:
+        return f"{len(named):,} items"
+    if len(named) < len(apart) * len(asked):
+        return f"{len(named):,} rows of {len(apart):,} items"
+    return f"{len(named):,} rows ({len(apart):,} items × {len(asked)} criteria)"
 
 
 def split_row_id(name: str) -> RowName:

@@ -1,7 +1,7 @@
 """Define requests to a backend, its replies, and the votes of a judge."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from trustescalate.records.criteria import AskedCriterion
@@ -79,7 +79,8 @@ class Reply:
 
     `failure` is a code of `FAILURES` when there is no usable reply at all (timeout, refused, …); whether
     the text holds a verdict is decided later, by `judges.reply_parsing.read_verdict`. `served` names the
-    model that answered, as the endpoint does, with its system fingerprint; "" where it does not.
+    model that answered, as the endpoint does, with its system fingerprint; "" where it does not. `paid` is
+    the name of the one request that was paid for it, where several rows share the reply.
     """
 
     text: str
@@ -88,6 +89,7 @@ class Reply:
     usage: Usage
     failure: str | None = None
     served: str = ""
+    paid: str = field(default="", repr=False)
 
 
 FAILURES: Mapping[str, str] = {
@@ -124,7 +126,8 @@ class Vote:
     the mass that the labels hold, at most 1. It is empty exactly when `failure` names a code of `FAILURES`.
     `channel` is the source: token log-probabilities (or numbers that the judge computes), samples, or a
     verbalized confidence: then `probs` holds it at the label that the judge names. `tokens` are the last ones
-    of a failed vote, so that a later parser may read more of it.
+    of a failed vote, so that a later parser may read more of it. Votes of the same `paid` are read from one
+    reply, whose usage and cost one of them has.
     """
 
     exemplar_set: int
@@ -136,6 +139,7 @@ class Vote:
     usage: Usage = Usage()
     cost: float = 0.0
     tokens: tuple[Token, ...] = ()
+    paid: str = ""
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 

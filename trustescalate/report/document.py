@@ -11,6 +11,7 @@ from trustescalate.calibration.expectation import WEAKER
 from trustescalate.calibration.served_models import compare_served
 from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Batch, Certificate, Probe, Run
+from trustescalate.records.criteria import count_in_words
 from trustescalate.records.policies import largest_alpha
 from trustescalate.report import expectation, figures, run_figures, this_run, uncertified
 from trustescalate.report.agreement import agreement_section, human_rows, judged_agreement, leave_one_out
@@ -201,8 +202,9 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
     if run is not None and not run_figures.is_complete(run):
         decided, items = len(run.decisions), run.header.items
         banners.append(
-            f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of {items:,} items are "
-            f"decided, {items - decided:,} are not; figures about the run are about the decided part."
+            f"Incomplete: this run {_UNFINISHED[run.header.status]}. {decided:,} of "
+            f"{count_in_words(run.items)} are decided, {items - decided:,} are not; "
+            "figures about the run are about the decided part."
         )
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []

@@ -7,6 +7,7 @@ from trustescalate.calibration.files import read_certificate
 from trustescalate.config import Config, changes, verdict_keys
 from trustescalate.errors import CertificateMismatch, NoCertificate, UsageError
 from trustescalate.records import Run
+from trustescalate.records.criteria import count_in_words
 
 
 def why_stale(config: Config, run: Run, changed: Sequence[str] = ()) -> str:
@@ -66,7 +67,7 @@ def describe_run(run: Run, now: datetime) -> str:
     header = run.header
     judges = " → ".join(seal.judge for seal in header.certificate.judges)
     created = datetime.fromisoformat(header.created)
-    return f"{header.id} ({_age(now - created)}), {header.items:,} items, judges {judges}"
+    return f"{header.id} ({_age(now - created)}), {count_in_words(run.items)}, judges {judges}"
 
 
 def _age(age: timedelta) -> str:

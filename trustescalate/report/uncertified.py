@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from trustescalate.calibration.losses import losses
 from trustescalate.data.labels import sampled
 from trustescalate.records import Label, Run, Step
+from trustescalate.records.criteria import count_in_words
 from trustescalate.report import figures, run_figures
 from trustescalate.report.agreement import Limits
 from trustescalate.report.certificate_figures import (
@@ -80,7 +81,7 @@ def key_figures(run: Run) -> list[KeyFigure]:
         detail = f"{figures.interval(*limits)}; {figure.counts[1]:,} labelled items of this run; uncertified"
     return [
         KeyFigure("Agreement with human labels", figure, detail),
-        KeyFigure("Coverage", missing(NOTHING), f"{run.header.items:,} items judged; nothing is released"),
+        KeyFigure("Coverage", missing(NOTHING), f"{count_in_words(run.items)} judged; nothing is released"),
     ]
 
 

@@ -16,7 +16,7 @@ from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
 from trustescalate.records.bounded import open_file, read_lines
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import count_in_words, row_name
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.records.run import least_confident_first
@@ -153,8 +153,9 @@ def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run) -> Queued:
             "add them there first: labels come back to [data] annotations, which are about these items",
         )
     wanted = [by_id[item_id] for item_id in left_open if item_id not in data.annotated]
+    decided = count_in_words([judged[row.item_id] for row in run.decisions])
     why = (
-        f"the cascade abstained on {len(left_open):,} of {len(run.decisions):,} items in run "
+        f"the cascade abstained on {len(left_open):,} of {decided} in run "
         f"{run.header.id}. They are its hardest items and no sample: their labels settle them, and never "
         "certify"
     )

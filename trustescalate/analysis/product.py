@@ -5,7 +5,7 @@ two is read first is decided by counts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -249,7 +249,7 @@ def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: st
         return Limits(None, *labels.ends, 1.0, "none", size, reason=why)
     low, high = (min(max(each, labels.ends[0]), labels.ends[1]) for each in limits)
     estimate = min(max(float(labels.estimate.mean()), low), high)
-    known = int((~np.isnan(labels.label) & ~labels.same).sum())
+    known = int((~np.isnan(labels.label) & ~labels.same & (labels.slack == 0)).sum())
     reason = PICKED if labels.picked else ""
     return Limits(estimate, low, high, round(1 - labels.failure, 9), "verdicts", size, known, reason)
 
@@ -261,14 +261,14 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
         used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
-        count = int((used & ~labels.same).sum())
+        count = int((used & ~labels.same & (labels.slack == 0)).sum())
         if exact:
-            mean = sampled_limits(_whole(labels), delta)
+            mean = _between(labels, lambda side: sampled_limits(_whole(side), delta))
         elif cell.apart is None:
             mean = _sampled(labels, delta, target)
         else:
             mean = _difference(cell.apart, float((~labels.same).mean()), delta, target)
-            count = sum(int(side.drawn.sum()) for side in cell.apart)
+            count = sum(int((side.drawn & (side.slack == 0)).sum()) for side in cell.apart)
         cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
         limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
         cell.by_labels = Limits(
@@ -291,8 +291,27 @@ def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float
 
 
 def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
-    survey, known = _survey(labels, target)
-    return sampled_limits(survey, delta, target=target, known=known)
+    def limits(side: ItemLabels) -> Sampled:
+        survey, known = _survey(side, target)
+        return sampled_limits(survey, delta, target=target, known=known)
+
+    return _between(labels, limits)
+
+
+def _between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) -> Sampled:
+    """Limits whatever the labels of skipped items are, from one end of the scale to the other."""
+    if not labels.slack.any():
+        return limits(labels)
+    low, high = limits(labels.moved(-1)), limits(labels.moved(1))
+    number = int(np.count_nonzero(labels.slack))
+    return high._replace(
+        estimate=(low.estimate + high.estimate) / 2,
+        low=low.low,
+        high=high.high,
+        residual=max(low.residual, high.residual),
+        spread=max(low.spread, high.spread),
+        reason=f"{number:,} of these items were skipped by every annotator, so that their labels are unknown",
+    )
 
 
 def _whole(labels: ItemLabels) -> Survey:
@@ -380,11 +399,15 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
         return 0, "human labels"
     rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
     size, count = int(rest.sum()), cell.drawn
-    if size == 0:
+    if size == 0 or labels.picked:  # more labels of items that are picked decide nothing
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
     over = len(labels.items) / size if target == "batch" else 1.0
-    gap = abs(estimate - value) * over
+    gap = (
+        abs(estimate - value) - float(labels.slack[labels.drawn | labels.sure].sum()) / max(1, count)
+    ) * over
+    if gap <= 0 and labels.slack.any():
+        return None, "human labels"  # what was skipped may lie on either side
     reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
     sampled = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())

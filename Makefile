@@ -50,10 +50,9 @@ clean:
 
 # ── documentation ──
 .PHONY: docs
-docs: .venv-docs/ready          ## build the site into site/, offline; a broken link fails
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+docs: .venv/docs                ## build the site into site/, offline; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-.venv-docs/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+.venv/docs: .venv/ready
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@

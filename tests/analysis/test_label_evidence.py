@@ -120,7 +120,7 @@ def test_a_skipped_label_may_be_any(tmp_path: Path, labelled: int) -> None:
         filled = [other if label == "skip" else label for label in labels]
         whole = product_of(project_of(tmp_path / other, noted(filled))).means[0].first
         assert (limits.low, limits.high)[k] == pytest.approx((whole.low, whole.high)[k])
-    assert limits.labelled == labelled - skips
+    assert limits.labels == labelled - skips
     assert f"{skips} of these items were skipped by every annotator" in limits.reason
 
 

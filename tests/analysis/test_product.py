@@ -289,7 +289,7 @@ def test_equal_texts_change_nothing_and_need_no_label(tmp_path: Path) -> None:
     product = product_of(world, run_id, baseline=before, max_drop=0.0, by="meta.kind")
     for change in product.changes:
         assert (change.same, change.first.low, change.first.high) == (change.matched, 0, 0)
-        assert change.first.basis == "all labelled"
+        assert change.first.basis == "equal"
         assert change.first.labels == 0
     assert {each.needed for each in product.requirements} == {0}
 

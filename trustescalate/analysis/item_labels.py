@@ -1,6 +1,6 @@
 """Collect what is known of the label of each item of a run: human labels, predictions and verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_lab
 from trustescalate.records import Annotation, Item, Run, TaskKind
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.product import Verdicts
+from trustescalate.stats.product import Sampled, Verdicts
 from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
@@ -202,6 +202,22 @@ def changes_of(
         why=apart[0] if apart else "",
     )
     return replace(labels, picked=_were_picked(labels))
+
+
+def limits_between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) -> Sampled:
+    """Limits whatever the labels of skipped items are, from one end of the scale to the other."""
+    if not labels.slack.any():
+        return limits(labels)
+    low, high = limits(labels.moved(-1)), limits(labels.moved(1))
+    number = int(np.count_nonzero(labels.slack))
+    return high._replace(
+        estimate=(low.estimate + high.estimate) / 2,
+        low=low.low,
+        high=high.high,
+        residual=max(low.residual, high.residual),
+        spread=max(low.spread, high.spread),
+        reason=f"{number:,} of these items were skipped by every annotator, so that their labels are unknown",
+    )
 
 
 def _were_picked(labels: ItemLabels) -> bool:

@@ -5,14 +5,20 @@ two is read first is decided by counts.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc
 
-from trustescalate.analysis.item_labels import PICKED, ItemLabels, changes_of, labels_of, why_no_mean
+from trustescalate.analysis.item_labels import (
+    PICKED,
+    ItemLabels,
+    changes_of,
+    labels_of,
+    limits_between,
+    why_no_mean,
+)
 from trustescalate.analysis.pairing import Pairs, match_items
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
@@ -28,8 +34,9 @@ from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
+from trustescalate.records.product import Basis
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.inference import Survey, Target, coarse_strata
+from trustescalate.stats.inference import Survey, Target
 from trustescalate.stats.product import (
     FIRST,
     Sampled,
@@ -37,6 +44,7 @@ from trustescalate.stats.product import (
     items_limits,
     labels_needed,
     sampled_limits,
+    strata_of_sizes,
 )
 from trustescalate.stats.this_run import LEVEL
 
@@ -44,9 +52,9 @@ Unit = Literal["human labels", "items"]
 Key = Literal["min_rate", "max_drop", "min_gain"]
 Compared = tuple[Run, Dataset]
 NO_BASELINE = "no baseline is named"
-ONE_SHARE = 0.1
-"""From this p-value on, items in clusters of all sizes count as labelled alike."""
-NO_MATCH = "no item of this group is in the baseline"
+NO_MATCH = "no item of this group is in both runs"
+SHIFTED = "the distribution-shift check of the baseline raises an alarm"
+NO_VALUE, ANYTHING = "(no value)", "their change may be anything"
 BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
 NO_SHARE = "the certificate limits no share of wrong verdicts in the population"
 HINT = 'name the key by which items match: [gate] match = "meta.<key>"'
@@ -58,7 +66,8 @@ class _Cell:
 
     `scale` is the length of the scale of one label; `planned` the variance of a prediction's error at
     calibration. `apart` holds both runs' labels of the items that differ, where people labelled different
-    ones in each: then each mean is estimated by itself.
+    ones in each: then each mean is estimated by itself. `unmatched` items of either run are not in the other:
+    their change may be anything.
     """
 
     group: str | None
@@ -67,6 +76,7 @@ class _Cell:
     scale: float
     planned: float
     apart: tuple[ItemLabels, ItemLabels] | None = None
+    unmatched: int = 0
     by_labels: Limits | None = None
     sampled: Sampled | None = None
 
@@ -93,18 +103,28 @@ class _Cell:
     @property
     def first(self) -> Limits:
         """The basis that is read first."""
-        return self._ordered()[0]
+        return self._widened(self._ordered()[0])
 
     @property
     def second(self) -> Limits | None:
         """The other basis, if there is one."""
-        return self._ordered()[1]
+        other = self._ordered()[1]
+        return None if other is None else self._widened(other)
+
+    def _widened(self, limits: Limits) -> Limits:
+        """Limits on the change of matched and unmatched items together."""
+        if not self.unmatched or limits.basis == "none":
+            return limits
+        size, free = len(self.labels.items), self.unmatched * self.scale
+        whole, why = size + self.unmatched, f"{self.unmatched:,} items have no counterpart: {ANYTHING}"
+        low, high = (size * limits.low - free) / whole, (size * limits.high + free) / whole
+        return replace(limits, low=low, high=high, reason=why)
 
     def _ordered(self) -> tuple[Limits, Limits | None]:
         labels, verdicts = self.by_labels, self.verdicts
         if labels is None:
             return verdicts, None
-        if verdicts.basis == "none" or labels.basis == "all labelled":
+        if verdicts.basis == "none" or labels.basis in ("all labelled", "equal"):
             return labels, None
         return (labels, verdicts) if self.units >= FIRST else (verdicts, labels)
 
@@ -129,6 +149,9 @@ def product(
     why = why_no_mean(run, data)
     other = "" if baseline is None else why_no_mean(*baseline)
     reason = reason or why or (f"of the baseline: {other}" if other else "")
+    if gate.by is not None and not any(value_of(item, gate.by) for item in run.items):
+        reason = reason or f"no item has {gate.by}"
+        why = why or reason
     compared = None if reason else baseline
     means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate, comparisons)
     nothing = _nothing(run, why)
@@ -178,8 +201,10 @@ def _estimate(
         other = baseline[0], labels_of(*baseline, level)
         whole, sides, both = _compared((run, mine), other, pairs, target)
         planned = (_error(run) + _error(baseline[0])) * width**2
-        matched = _members(whole, gate.by)
-        for group in members:
+        matched, theirs = _members(whole, gate.by), _members(other[1], gate.by)
+        paired = [{pair[k].id for pair in pairs} for k in (0, 1)]
+        alarmed = any(tier.raised for tier in baseline[0].shift) and not gate.allow_shift
+        for group in (*members, *(name for name in theirs if name not in members)):
             chosen = matched.get(group, np.zeros(0, dtype=np.int64))
             part, limits = whole.of(chosen), None
             now, then = (side.of(chosen) for side in sides)
@@ -188,10 +213,16 @@ def _estimate(
             elif part.failure < 1 and len(chosen) and now.verdicts is not None and then.verdicts is not None:
                 limits = change_limits(now.verdicts, then.verdicts, part.same)
             why = whole.why or (NO_SHARE if group is None else BY_GROUP)
-            cell = _Cell(
-                group, part, _by_verdicts(part, limits, why if len(chosen) else NO_MATCH), width, planned
+            if alarmed and not part.same.all():
+                limits, why = None, SHIFTED
+            alone = sum(
+                side.items[row].id not in known
+                for side, rows, known in zip((mine, other[1]), (members, theirs), paired, strict=True)
+                for row in rows.get(group, ())
             )
-            changes.append(replace(cell, apart=_apart(part, now, then, target)))
+            verdicts = _by_verdicts(part, limits, why if len(chosen) else NO_MATCH)
+            apart = _apart(part, now, then, target)
+            changes.append(_Cell(group, part, verdicts, width, planned, apart, alone))
     _measure([*means, *changes], target, comparisons)
     return means, changes
 
@@ -263,7 +294,7 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
         used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
         count = int((used & ~labels.same & (labels.slack == 0)).sum())
         if exact:
-            mean = _between(labels, lambda side: sampled_limits(_whole(side), delta))
+            mean = limits_between(labels, lambda side: sampled_limits(_whole(side), delta))
         elif cell.apart is None:
             mean = _sampled(labels, delta, target)
         else:
@@ -271,9 +302,8 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
             count = sum(int((side.drawn & (side.slack == 0)).sum()) for side in cell.apart)
         cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
         limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
-        cell.by_labels = Limits(
-            mean.estimate, *limits, sure, mean.basis, len(labels.items), count, mean.reason
-        )
+        basis: Basis = "equal" if labels.same.all() else mean.basis
+        cell.by_labels = Limits(mean.estimate, *limits, sure, basis, len(labels.items), count, mean.reason)
 
 
 def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float, target: Target) -> Sampled:
@@ -295,23 +325,7 @@ def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
         survey, known = _survey(side, target)
         return sampled_limits(survey, delta, target=target, known=known)
 
-    return _between(labels, limits)
-
-
-def _between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) -> Sampled:
-    """Limits whatever the labels of skipped items are, from one end of the scale to the other."""
-    if not labels.slack.any():
-        return limits(labels)
-    low, high = limits(labels.moved(-1)), limits(labels.moved(1))
-    number = int(np.count_nonzero(labels.slack))
-    return high._replace(
-        estimate=(low.estimate + high.estimate) / 2,
-        low=low.low,
-        high=high.high,
-        residual=max(low.residual, high.residual),
-        spread=max(low.spread, high.spread),
-        reason=f"{number:,} of these items were skipped by every annotator, so that their labels are unknown",
-    )
+    return limits_between(labels, limits)
 
 
 def _whole(labels: ItemLabels) -> Survey:
@@ -332,7 +346,7 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     unit = labels.unit[rest]
     size = np.bincount(unit)[unit]
     if np.ptp(size) > 0:
-        stratum = _strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit)
+        stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
     if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
         drawn = drawn | labels.same
         stratum = labels.same[rest].astype(np.int64)
@@ -346,21 +360,6 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
         ends=labels.ends,
     )
     return survey, labels.label[~rest]
-
-
-def _strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray) -> IntArray | None:
-    """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
-
-    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
-    needs labels of its own, which predictions cannot be used without.
-    """
-    place = np.unique(size, return_inverse=True)[1]
-    items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)
-    share = len(labelled) / len(size)
-    spread = np.sum((counts - items * share) ** 2 / (items * share * (1 - share))) if share < 1 else 0.0
-    if chdtrc(len(items) - 1, spread) >= ONE_SHARE:
-        return None
-    return coarse_strata(size, labelled, unit, fewest=FEWEST_LABELS)
 
 
 def _requirements(
@@ -403,11 +402,11 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
     over = len(labels.items) / size if target == "batch" else 1.0
-    gap = (
-        abs(estimate - value) - float(labels.slack[labels.drawn | labels.sure].sum()) / max(1, count)
-    ) * over
-    if gap <= 0 and labels.slack.any():
-        return None, "human labels"  # what was skipped may lie on either side
+    free = cell.unmatched * cell.scale / (len(labels.items) + cell.unmatched)
+    free += float(labels.slack[labels.drawn | labels.sure].sum()) / max(1, count)
+    if free and abs(estimate - value) <= free:
+        return None, "human labels"
+    gap = (abs(estimate - value) - free) * over
     reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)
     sampled = cell.sampled or Sampled(
         estimate, 0.0, 0.0, "exact", cell.planned, cell.planned + float(labels.expected[rest].var())
@@ -426,12 +425,10 @@ def _groups(run: Run) -> Groups:
 
 
 def _members(labels: ItemLabels, by: str | None) -> Mapping[str | None, IntArray]:
-    """The places of all items, and of those with each value of a field."""
+    """The places of all items, and of those with each value of a field, or without one."""
     rows: dict[str, list[int]] = defaultdict(list)
-    for row, item in enumerate(labels.items):
-        value = None if by is None else value_of(item, by)
-        if value is not None:
-            rows[value].append(row)
+    for row, item in enumerate(labels.items if by is not None else ()):
+        rows[value_of(item, by or "") or NO_VALUE].append(row)
     every: dict[str | None, IntArray] = {None: np.arange(len(labels.items))}
     return every | {value: np.array(rows[value], dtype=np.int64) for value in sorted(rows)}
 

@@ -6,10 +6,10 @@ Everything is derived from a run's rows, its certificate and human labels, and n
 from dataclasses import dataclass
 from typing import Literal
 
-Basis = Literal["all labelled", "predictions", "exact", "betting", "student", "verdicts", "none"]
-"""What limits rest on: a human label of every item; predictions corrected by labels (PPI++); labels alone
-(Clopper-Pearson, betting, Student's t); the certificate's limit on wrong verdicts, with abstentions either
-way; nothing."""
+Basis = Literal["all labelled", "equal", "predictions", "exact", "betting", "student", "verdicts", "none"]
+"""What limits rest on: a human label of every item; equal responses in both runs; predictions corrected by
+labels (PPI++); labels alone (Clopper-Pearson, betting, Student's t); the certificate's limit on wrong
+verdicts, with abstentions either way; nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class ItemsMean:
 class Change:
     """The mean of this run's items minus that of the same items in the baseline; as `ItemsMean`.
 
-    `matched` items are in both; `same` of these have equal responses, so that their change is 0.
+    `matched` items are in both; `same` of these have equal responses, so that their change is 0. Items of
+    either run without a counterpart widen the limits: their change may be anything.
     """
 
     group: str | None

@@ -61,7 +61,7 @@ def decide(
         *product_checks(report, policy),
         _certificate(report, policy),
         *_age(policy.max_certificate_age_days, certificate_age),
-        *_shift(report.measures, policy),
+        *_shift(report, policy),
         *_agreement(report.measures, policy.min_agreement),
         *_group_agreement(report.groups, policy.min_agreement),
         *_coverage(report.measures, policy.min_coverage),
@@ -93,7 +93,7 @@ def _complete(report: Report) -> Check:
         "run is complete",
         "pass" if complete else "undecided",
         "complete",
-        "complete" if complete else report.status,
+        "complete" if complete else "incomplete",
         "every item was decided" if complete else "the run is not complete; resume it",
     )
 
@@ -143,15 +143,21 @@ def _age(most: float | None, age: timedelta | None) -> list[Check]:
     return [Check(name, "undecided", required, observed, why)]
 
 
-def _shift(measures: Measures, policy: GateTable) -> list[Check]:
-    alarms, name = measures.shift_alarms, "distribution shift"
+def _shift(report: Report, policy: GateTable) -> list[Check]:
+    """An alarm breaks what rests on the certificate; so does a check without the certificate's votes."""
+    alarms, name = report.measures.shift_alarms, "distribution shift"
     if isinstance(alarms.value, str):  # nothing that a shift could break
         return []
     required = "any" if policy.allow_shift else "no alarm"
     observed = alarms.text if alarms.value else "no alarm"
     if alarms.value is None:
-        status: Status = "undecided" if policy.allow_shift is False else "pass"
+        requirements = () if report.product is None else report.product.requirements
+        needed = policy.allow_shift is False or any(each.limits.basis == "verdicts" for each in requirements)
+        status: Status = "undecided" if needed and not policy.allow_shift else "pass"
         return [Check(name, status, required, "not compared", alarms.note)]
+    if alarms.value and rests_on_labels(report, policy):
+        why = "every limit rests on human labels of the run's items, which a shift does not break"
+        return [Check(name, "pass", "not required", observed, f"{alarms.note}; {why}")]
     if policy.allow_shift or alarms.value == 0:
         return [Check(name, "pass", required, observed, alarms.note or "no alarm, which proves nothing")]
     hint = "label some of these items, or set [gate] allow_shift = true"
@@ -210,6 +216,8 @@ def _answered_as_before(name: str, measures: Measures) -> Check:
     """Without a limit of its own, a run may fail as often as the calibration did."""
     failed, excess = measures.failed_votes, measures.excess_failures
     required = "votes fail no oftener than at calibration"
+    if failed.value == 0:
+        return Check(name, "pass", required, f"{failed.text} failed votes", "no vote failed")
     if failed.value is None or excess.value is None:
         return Check(name, "undecided", required, failed.text, failed.note or excess.note)
     observed = f"{failed.text} failed votes"

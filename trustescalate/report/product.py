@@ -13,6 +13,7 @@ TOTAL = "weighted total"
 """The mean over items where each has several criteria: from 0 to 1."""
 BASES = {
     "all labelled": "human labels of all items",
+    "equal": "equal responses in both runs",
     "predictions": "human labels and the judges' predictions (PPI++)",
     "exact": "human labels alone (Clopper-Pearson)",
     "betting": "human labels alone (betting)",
@@ -161,8 +162,8 @@ def estimate_figure(limits: Limits, plain: bool, *, signed: bool = False) -> Fig
     unit = "" if plain else " points" if signed else " %"
     low = _shown(rounded(limits.low, plain, ROUND_FLOOR), plain, signed)
     high = _shown(rounded(limits.high, plain, ROUND_CEILING), plain, signed)
-    if limits.basis == "all labelled":
-        interval = "every item is labelled"
+    if limits.low == limits.high:
+        interval = "every item is labelled" if limits.basis == "all labelled" else "the responses are equal"
     else:
         sure = setting(round(limits.confidence, 6)).text
         interval = f"{low} to {high}{unit}, with probability ≥ {sure}"

@@ -9,15 +9,17 @@ anything of other items, unless the target is the population.
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import chdtrc, ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.inference import MIN_LABELS, Survey, Target, influence, ppi_mean
+from trustescalate.stats.inference import MIN_LABELS, Survey, Target, coarse_strata, influence, ppi_mean
 
 SampleBasis: TypeAlias = Literal["all labelled", "predictions", "exact", "betting", "student"]
 FIRST = 20
 """From so many independent labelled items on, limits from labels are read first."""
+ONE_SHARE = 0.1
+"""From this p-value on, items in clusters of all sizes count as labelled alike."""
 
 
 class Verdicts(NamedTuple):
@@ -211,3 +213,18 @@ def _farthest(moves: FloatArray, verdicts: Verdicts) -> float:
     largest, whole = np.sort(moves)[::-1], int(verdicts.losses)
     rest = (verdicts.losses - whole) * float(largest[whole]) if whole < len(moves) else 0.0
     return float(largest[:whole].sum()) + rest
+
+
+def strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray, *, fewest: int) -> IntArray | None:
+    """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
+
+    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
+    needs `fewest` labels of its own, which predictions cannot be used without.
+    """
+    place = np.unique(size, return_inverse=True)[1]
+    items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)
+    share = len(labelled) / len(size)
+    spread = np.sum((counts - items * share) ** 2 / (items * share * (1 - share))) if share < 1 else 0.0
+    if chdtrc(len(items) - 1, spread) >= ONE_SHARE:
+        return None
+    return coarse_strata(size, labelled, unit, fewest=fewest)

@@ -55,7 +55,7 @@ def import_(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Convert files of other tools into items, labels and votes, or a rubric into [[criteria]]."""
+    """Convert files of other tools into items, labels, votes or criteria."""
     from trustescalate.data.import_files import import_files
     from trustescalate.data.rubrics import import_rubric
 

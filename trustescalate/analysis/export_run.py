@@ -17,13 +17,8 @@ from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
-<<<<<<< HEAD
 from trustescalate.records import Run, Task, TaskKind
-from trustescalate.records.criteria import row_name
-=======
-from trustescalate.records import TaskKind
 from trustescalate.records.criteria import count_in_words, row_name
->>>>>>> w-f2
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target

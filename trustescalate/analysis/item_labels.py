@@ -1,6 +1,6 @@
 """Collect what is known of the label of each item of a run: human labels, predictions and verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +9,11 @@ from trustescalate.calibration.losses import losses
 from trustescalate.calibration.population import TIES, annotation_means, label_values, predictions, unit_of
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
-from trustescalate.data.labels import dropped_ties, sampled, stated_labels
+from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Annotation, Item, Run, TaskKind
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.product import Verdicts
+from trustescalate.stats.product import Sampled, Verdicts
 from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
@@ -27,7 +27,8 @@ class ItemLabels:
 
     `unit` (N,): the cluster of each item. `expected` (N,): by the votes of the deepest judge, `first` (N,):
     by those of the first; `estimate` (N,): by people, a released verdict or else the votes. `label` (N,): by
-    people, NaN where unknown. `drawn` (N,): labelled as part of a random draw of those items that are not
+    people, NaN where unknown; where everybody skipped, the middle of the scale, and it may lie `slack` (N,)
+    from there, on either side. `drawn` (N,): labelled as part of a random draw of those items that are not
     `sure`; a label that is `sure` is known for a reason that the draw does not depend on. `fitted`:
     thresholds were chosen with some of the drawn labels, and so which judge is the deepest. `picked`: the
     drawn are judged differently from the rest. `same` (N,): with changes, items whose change is 0. `missing`
@@ -42,6 +43,7 @@ class ItemLabels:
     first: FloatArray
     estimate: FloatArray
     label: FloatArray
+    slack: FloatArray
     drawn: BoolArray
     sure: BoolArray
     same: BoolArray
@@ -63,12 +65,17 @@ class ItemLabels:
             first=self.first[chosen],
             estimate=self.estimate[chosen],
             label=self.label[chosen],
+            slack=self.slack[chosen],
             drawn=self.drawn[chosen],
             sure=self.sure[chosen],
             same=self.same[chosen],
             missing=self.missing[chosen],
             verdicts=None if self.verdicts is None else self.verdicts.of(rows),
         )
+
+    def moved(self, side: int) -> "ItemLabels":
+        """The labels with all that everybody skipped at one end: -1 the lower, 1 the upper."""
+        return replace(self, label=self.label + side * self.slack)
 
     @property
     def units(self) -> int:
@@ -86,6 +93,7 @@ def why_no_mean(run: Run, data: Dataset) -> str:
     certificate = run.header.certificate
     task, ids = certificate.task, {item.id for item in run.items}
     notes = [note for note in data.annotations if note.item_id in ids]
+    nobody = certificate.skipped or skipped(_notes(run, data))
     reasons = (
         (task.kind is TaskKind.CHOICE, "labels without an order have no mean"),
         (
@@ -94,7 +102,7 @@ def why_no_mean(run: Run, data: Dataset) -> str:
         ),
         (bool(certificate.dropped_ties or dropped_ties(task, notes)), TIES),
         (
-            task.skips == "outside" and certificate.skipped > 0,
+            task.skips == "outside" and nobody > 0,
             "annotators skip some items, and which of the others those are is unknown",
         ),
     )
@@ -126,9 +134,14 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     expected = _expected(ids, {} if batch is not None else predictions(run, values), ends)
     deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
     first = _expected(ids, predictions(run, values, 0), ends) if deep else expected
+    verdicts, failure, why = _verdicts(run, data, level, label)
+    estimate, noted = _estimates(run, label, expected), {note.item_id for note in notes}
+    skips = np.isnan(label) & [item_id in noted for item_id in ids]
+    label = np.where(skips, (ends[0] + ends[1]) / 2, label)
+    if batch is None and _some_changed(run, data):
+        apart |= noted  # of the others only these are known, and nothing of those that changed
     sure = np.array([item_id in apart for item_id in ids]) & ~np.isnan(label)
     drawn = np.array([item_id in by_draw for item_id in ids]) & ~np.isnan(label) & ~sure
-    verdicts, failure, why = _verdicts(run, data, level, label)
     labels = ItemLabels(
         items=run.items,
         # The rows of a batch were drawn item by item: no matter which of them are alike.
@@ -136,8 +149,9 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
         ends=ends,
         expected=expected,
         first=first,
-        estimate=_estimates(run, label, expected),
+        estimate=estimate,
         label=label,
+        slack=np.where(skips, (ends[1] - ends[0]) / 2, 0.0),
         drawn=drawn,
         sure=sure,
         same=np.zeros(len(ids), dtype=np.bool_),
@@ -160,7 +174,7 @@ def changes_of(
     """
     now, then = rows
     items, others = [after.items[row] for row in now], [before.items[row] for row in then]
-    same = np.array([_texts(one) == _texts(other) for one, other in zip(items, others, strict=True)])
+    same = np.array([one.shown == other.shown for one, other in zip(items, others, strict=True)])
     low, high = after.ends[0] - before.ends[1], after.ends[1] - before.ends[0]
     label = np.where(same, 0.0, after.label[now] - before.label[then])
     sure_now, sure_then = after.sure[now], before.sure[then]
@@ -176,6 +190,7 @@ def changes_of(
         first=np.where(same, 0.0, after.first[now] - before.first[then]),
         estimate=np.where(same, 0.0, after.estimate[now] - before.estimate[then]),
         label=label,
+        slack=np.where(same, 0.0, after.slack[now] + before.slack[then]),
         drawn=drawn,
         sure=sure,
         same=same,
@@ -187,6 +202,22 @@ def changes_of(
         why=apart[0] if apart else "",
     )
     return replace(labels, picked=_were_picked(labels))
+
+
+def limits_between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) -> Sampled:
+    """Limits whatever the labels of skipped items are, from one end of the scale to the other."""
+    if not labels.slack.any():
+        return limits(labels)
+    low, high = limits(labels.moved(-1)), limits(labels.moved(1))
+    number = int(np.count_nonzero(labels.slack))
+    return high._replace(
+        estimate=(low.estimate + high.estimate) / 2,
+        low=low.low,
+        high=high.high,
+        residual=max(low.residual, high.residual),
+        spread=max(low.spread, high.spread),
+        reason=f"{number:,} of these items were skipped by every annotator, so that their labels are unknown",
+    )
 
 
 def _were_picked(labels: ItemLabels) -> bool:
@@ -214,15 +245,17 @@ def _units(items: Sequence[Item]) -> IntArray:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _texts(item: Item) -> tuple[object, ...]:
-    return item.asked, item.responses, item.reference
-
-
 def _notes(run: Run, data: Dataset) -> list[Annotation]:
     """The annotations on items of the run with the texts of the run."""
-    texts = {item.id: (item.asked, item.responses) for item in run.items}
-    known = {item.id for item in data.items if texts.get(item.id) == (item.asked, item.responses)}
+    texts = {item.id: item.shown for item in run.items}
+    known = {item.id for item in data.items if texts.get(item.id) == item.shown}
     return [note for note in data.annotations if note.item_id in known]
+
+
+def _some_changed(run: Run, data: Dataset) -> bool:
+    """Whether labelled items of the run have other texts in [data]; those with the same are no draw."""
+    texts, annotated = {item.id: item.shown for item in run.items}, data.annotated
+    return any(item.id in annotated and texts.get(item.id, item.shown) != item.shown for item in data.items)
 
 
 def _estimates(run: Run, label: FloatArray, expected: FloatArray) -> FloatArray:

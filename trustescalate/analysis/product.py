@@ -11,7 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from trustescalate.analysis.item_labels import PICKED, ItemLabels, changes_of, labels_of, why_no_mean
+from trustescalate.analysis.item_labels import (
+    PICKED,
+    ItemLabels,
+    changes_of,
+    labels_of,
+    limits_between,
+    why_no_mean,
+)
 from trustescalate.analysis.pairing import Pairs, match_items
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
@@ -29,15 +36,15 @@ from trustescalate.records import Change, ItemsMean, Limits, Product, Requiremen
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.product import Basis
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.inference import Survey, Target, coarse_strata
+from trustescalate.stats.inference import Survey, Target
 from trustescalate.stats.product import (
     FIRST,
     Sampled,
     change_limits,
     items_limits,
     labels_needed,
-    one_share_pvalue,
     sampled_limits,
+    strata_of_sizes,
 )
 from trustescalate.stats.this_run import LEVEL
 
@@ -45,8 +52,6 @@ Unit = Literal["human labels", "items"]
 Key = Literal["min_rate", "max_drop", "min_gain"]
 Compared = tuple[Run, Dataset]
 NO_BASELINE = "no baseline is named"
-ONE_SHARE = 0.1
-"""From this p-value on, items in clusters of all sizes count as labelled alike."""
 NO_MATCH = "no item of this group is in both runs"
 SHIFTED = "the distribution-shift check of the baseline raises an alarm"
 NO_VALUE, ANYTHING = "(no value)", "their change may be anything"
@@ -275,7 +280,7 @@ def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: st
         return Limits(None, *labels.ends, 1.0, "none", size, reason=why)
     low, high = (min(max(each, labels.ends[0]), labels.ends[1]) for each in limits)
     estimate = min(max(float(labels.estimate.mean()), low), high)
-    known = int((~np.isnan(labels.label) & ~labels.same).sum())
+    known = int((~np.isnan(labels.label) & ~labels.same & (labels.slack == 0)).sum())
     reason = PICKED if labels.picked else ""
     return Limits(estimate, low, high, round(1 - labels.failure, 9), "verdicts", size, known, reason)
 
@@ -287,14 +292,14 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
         used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
-        count = int((used & ~labels.same).sum())
+        count = int((used & ~labels.same & (labels.slack == 0)).sum())
         if exact:
-            mean = sampled_limits(_whole(labels), delta)
+            mean = limits_between(labels, lambda side: sampled_limits(_whole(side), delta))
         elif cell.apart is None:
             mean = _sampled(labels, delta, target)
         else:
             mean = _difference(cell.apart, float((~labels.same).mean()), delta, target)
-            count = sum(int(side.drawn.sum()) for side in cell.apart)
+            count = sum(int((side.drawn & (side.slack == 0)).sum()) for side in cell.apart)
         cell.sampled, sure = mean, 1.0 if exact else 1 - INTERVAL_DELTA
         limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
         basis: Basis = "equal" if labels.same.all() else mean.basis
@@ -316,8 +321,11 @@ def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float
 
 
 def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
-    survey, known = _survey(labels, target)
-    return sampled_limits(survey, delta, target=target, known=known)
+    def limits(side: ItemLabels) -> Sampled:
+        survey, known = _survey(side, target)
+        return sampled_limits(survey, delta, target=target, known=known)
+
+    return limits_between(labels, limits)
 
 
 def _whole(labels: ItemLabels) -> Survey:
@@ -338,7 +346,7 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     unit = labels.unit[rest]
     size = np.bincount(unit)[unit]
     if np.ptp(size) > 0:
-        stratum = _strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit)
+        stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
     if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
         drawn = drawn | labels.same
         stratum = labels.same[rest].astype(np.int64)
@@ -352,17 +360,6 @@ def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
         ends=labels.ends,
     )
     return survey, labels.label[~rest]
-
-
-def _strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray) -> IntArray | None:
-    """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
-
-    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
-    needs labels of its own, which predictions cannot be used without.
-    """
-    if one_share_pvalue(size, labelled) >= ONE_SHARE:
-        return None
-    return coarse_strata(size, labelled, unit, fewest=FEWEST_LABELS)
 
 
 def _requirements(
@@ -401,12 +398,13 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
         return 0, "human labels"
     rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
     size, count = int(rest.sum()), cell.drawn
-    if size == 0:
+    if size == 0 or labels.picked:  # more labels of items that are picked decide nothing
         return None, "human labels"
     estimate = float(labels.estimate.mean()) if limits.estimate is None else limits.estimate
     over = len(labels.items) / size if target == "batch" else 1.0
     free = cell.unmatched * cell.scale / (len(labels.items) + cell.unmatched)
-    if cell.unmatched and abs(estimate - value) <= free:
+    free += float(labels.slack[labels.drawn | labels.sure].sum()) / max(1, count)
+    if free and abs(estimate - value) <= free:
         return None, "human labels"
     gap = (abs(estimate - value) - free) * over
     reach = over * (estimate - limits.low if estimate >= value else limits.high - estimate)

@@ -5,6 +5,7 @@ certificate. Then the same calibration is made again, without a model call, and 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from itertools import groupby, product
 
@@ -18,7 +19,7 @@ from trustescalate.calibration.files import (
     certificate_votes,
     stored_certificate,
 )
-from trustescalate.calibration.ledger import LEDGER, labels_of, read_ledger, votes_digest
+from trustescalate.calibration.ledger import LEDGER, labels_of, read_ledger, row_digest, votes_digest
 from trustescalate.calibration.prepare import build_protocol
 from trustescalate.calibration.protocol import Clustering, Judged, Protocol
 from trustescalate.calibration.region import applied_region
@@ -41,6 +42,7 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
     certificate of another version, and one whose protocol cannot be made of the configuration and the data
     of now, stands by its own figures.
     """
+    must_keep_texts(config, data, certificate)
     # A judge of a batch need not have judged every row.
     judged = certificate_votes(config.folder, certificate, whole=certificate.batch is None)
     if judged is None:
@@ -64,6 +66,34 @@ def must_rest_on_evidence(config: Config, data: Dataset, certificate: Certificat
             for problem in _differences(name, getattr(certificate, name), getattr(again, name)):
                 path = config.folder / CERTIFICATE
                 raise CertificateMismatch(f"{path}: {problem}, which its votes and labels give", RESTORE)
+
+
+def must_keep_texts(config: Config, data: Dataset, certificate: Certificate | None = None) -> None:
+    """Raise DataError where a labelled item has other texts than when it was tested: its labels are of those.
+
+    The ledger holds digests of the texts that were tested for a `certificate`, and for the one in place.
+    """
+    ledger = read_ledger(config.folder)
+    known = [] if certificate is None else [certificate]
+    with suppress(NoCertificate, DataError):
+        known.append(stored_certificate(config.folder))
+    for each in known:
+        line = None if each.attempt is None else ledger.digests.get(each.attempt.ledger)
+        if line is None:
+            continue
+        rows = {row for row, _ in line.rows}
+        # The digest in an annotation was compared when it was read: these texts are those that were labelled.
+        unknown = {note.item_id for note in data.annotations if note.content is None}
+        tested = unknown & {*each.roles["certify"], *each.roles.get("region", ())}
+        changed = [item.id for item in data.items if item.id in tested and row_digest(item) not in rows]
+        if changed:
+            raise DataError(
+                [
+                    f"{config.path(config.data.items)}: {len(changed):,} items ({changed[0]!r} first) have "
+                    "labels that were tested with other texts, and the labels are of those"
+                ],
+                "restore the texts; give items with new texts ids of their own, and labels of their own",
+            )
 
 
 def evidence_of(config: Config, data: Dataset, certificate: Certificate) -> tuple[Protocol, Judged] | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from trustescalate.calibration.attempts import due_attempt, enter_test
 from trustescalate.calibration.calibrate import calibrate
+from trustescalate.calibration.evidence import must_keep_texts
 from trustescalate.calibration.files import write_certificate
 from trustescalate.calibration.ledger import enter_outcome, labels_of
 from trustescalate.calibration.losses import losses
@@ -137,6 +138,7 @@ def _with_loss(protocol: Protocol, data: Dataset) -> Collection[str]:
 def _checked_data(config: Config, asking: Asking) -> tuple[Dataset, Draw | None]:
     """Load the data and the rows that a batch draws. Raises if they cannot certify anything."""
     data = load_dataset(config)
+    must_keep_texts(config, data)
     drawn = draw_batch(config, data)
     if asking.batch:
         must_offer_batches(config, calibrates=True)

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trustescalate import __version__
-from trustescalate.calibration.evidence import must_rest_on_evidence
+from trustescalate.calibration.evidence import must_keep_texts, must_rest_on_evidence
 from trustescalate.calibration.files import CERTIFICATE_VOTES, certificate_votes, read_certificate
 from trustescalate.calibration.served_models import bound_models, compare_served, pinned_judges
 from trustescalate.cascade.attempt_log import Attempt, recorded_attempt
@@ -83,6 +83,7 @@ async def run_items(
             attempt.run = folder.header.id
         thresholds = _thresholds_of(config, folder, thresholds)
         data = load_dataset(config)
+        must_keep_texts(config, data)
 
         def begun(config: Config, certificate: Certificate) -> RunFolder:
             nonlocal folder

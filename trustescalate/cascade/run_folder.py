@@ -419,8 +419,8 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     if problems:
         raise DataError(problems, EDITED)
     used = used_items(run.header)
-    texts = {item.id: (item.asked, item.responses) for item in run.items if item.id not in used}
-    known = {item.id for item in data.items if texts.get(item.id) == (item.asked, item.responses)}
+    texts = {item.id: item.shown for item in run.items if item.id not in used}
+    known = {item.id for item in data.items if texts.get(item.id) == item.shown}
     return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
 
 

@@ -14,6 +14,11 @@ ITEM = "item"
 """[data] cluster = "item": every item is a cluster of its own, even with repeated prompts."""
 
 
+def content_of(item: Item) -> str:
+    """A hash of prompt, reference and responses in their order."""
+    return digest(item.asked, item.reference, item.responses)
+
+
 def content_digest(item: Item) -> str:
     """A hash of prompt, passages, reference and responses, independent of the order of the responses."""
     order = sorted(item.responses, key=lambda each: each if isinstance(each, str) else canonical(each))

@@ -1,13 +1,13 @@
 """Read and validate items and annotations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from trustescalate.config import Config
-from trustescalate.data.clusters import ITEM, with_clusters
+from trustescalate.data.clusters import ITEM, content_of, with_clusters
 from trustescalate.data.criteria import (
     criterion_problem,
     item_problems,
@@ -30,6 +30,8 @@ NO_ITEMS = (
 NO_LABELS = (
     "fix the name at [data] annotations, or make the file: an empty one will do before the first label"
 )
+CONTENT = 16
+"""Hexadecimal digits of the digest of an item's texts in an annotation."""
 FIX_LINES = "nothing was changed; fix the lines named above and try again"
 
 
@@ -83,7 +85,9 @@ def load_dataset(config: Config) -> Dataset:
     usual = type(config.data).model_fields["annotations"].default  # need not be there: nobody labelled yet
     if config.data.annotations != usual or notes_path.exists():
         notes, unread = read_rows(notes_path, Annotation)
-        problems += unread + _annotation_problems(notes_path, notes, {row.record.id for row in items}, config)
+        problems += unread + _annotation_problems(
+            notes_path, notes, {row.record.id: row.record for row in items}, config
+        )
     grouped = with_clusters([row.record for row in items], config.data.cluster)
     if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):
         problems.append(f"{items_path}: no item has {config.data.cluster}, which [data] cluster names")
@@ -165,7 +169,7 @@ def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
 
 
 def _annotation_problems(
-    path: Path, rows: list[Row[Annotation]], known: set[str], config: Config
+    path: Path, rows: list[Row[Annotation]], known: Mapping[str, Item], config: Config
 ) -> list[str]:
     problems = []
     seen: dict[tuple[str, str, str | None], int] = {}
@@ -178,6 +182,12 @@ def _annotation_problems(
         task = tasks[row.criterion or ""]
         if known and row.item_id not in known:
             problems.append(f"{at} is not among the items that could be read; add it or remove the line")
+        item = known.get(row.item_id)
+        if item is not None and row.content not in (None, content_of(item)[:CONTENT]):
+            problems.append(
+                f"{at} was labelled with other texts than those of now; restore them, or give the item a "
+                "new id and a label of its own"
+            )
         if row.label not in task.annotation_labels:
             allowed = ", ".join(task.annotation_labels)
             problems.append(f"{at}: label {row.label!r} is not one of {allowed}; fix or remove the line")

@@ -148,6 +148,11 @@ class Item:
         return (self.prompt, self.context) if self.context else self.prompt
 
     @property
+    def shown(self) -> tuple[Json, ...]:
+        """All that a label is about: what was asked, the responses and the reference."""
+        return self.asked, self.responses, self.reference
+
+    @property
     def prompt_text(self) -> str:
         """The prompt as plain text, with its tool calls and their results, and the passages."""
         texts = [self.prompt] if isinstance(self.prompt, str) else [part.text for part in parts(self.prompt)]
@@ -251,7 +256,8 @@ class Annotation:
     `purpose` is why this item was labelled: as part of a "sample", independently of any judge; as part of a
     sample from the "region" that the tested policies accept; because a cascade "abstained"; or for an unknown
     reason ("other"). Only samples certify, and only the first stands for all items. `criterion` is the
-    name of the one that it answers, where there are several.
+    name of the one that it answers, where there are several. `content` is a digest of the texts that were
+    shown, where that is known.
     """
 
     item_id: str
@@ -260,4 +266,5 @@ class Annotation:
     seconds: float | None = None
     purpose: Purpose = "sample"
     criterion: str | None = None
+    content: str | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

@@ -13,11 +13,13 @@ from scipy.special import chdtrc, ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.inference import MIN_LABELS, Survey, Target, influence, ppi_mean
+from trustescalate.stats.inference import MIN_LABELS, Survey, Target, coarse_strata, influence, ppi_mean
 
 SampleBasis: TypeAlias = Literal["all labelled", "predictions", "exact", "betting", "student"]
 FIRST = 20
 """From so many independent labelled items on, limits from labels are read first."""
+ONE_SHARE = 0.1
+"""From this p-value on, items in clusters of all sizes count as labelled alike."""
 
 
 class Verdicts(NamedTuple):
@@ -185,25 +187,6 @@ def labels_needed(
     return min(items - labels, max(1, total - labels)), "human labels"
 
 
-def one_share_pvalue(stratum: IntArray, labelled: IntArray) -> float:
-    """The p-value of one labelled share in all strata: those of items (N,), with `labelled` places (n,).
-
-    Pearson's chi-squared test of the counts; 1 where every item is labelled.
-
-    >>> sizes = np.repeat([1, 2], 100)
-    >>> one_share_pvalue(sizes, np.arange(0, 200, 4)), round(one_share_pvalue(sizes, np.arange(80)), 3)
-    (1.0, 0.0)
-    """
-    place = np.unique(stratum, return_inverse=True)[1]
-    items = np.bincount(place)
-    counts, share = np.bincount(place[labelled], minlength=len(items)), len(labelled) / len(stratum)
-    if share == 1:
-        return 1.0
-    return float(
-        chdtrc(len(items) - 1, np.sum((counts - items * share) ** 2 / (items * share * (1 - share))))
-    )
-
-
 def _hypergeometric(survey: Survey, delta: float) -> tuple[float, float]:
     """Limits on the mean of a finite population with labels at two ends, by inverting the exact tests."""
     assert survey.ends is not None
@@ -230,3 +213,18 @@ def _farthest(moves: FloatArray, verdicts: Verdicts) -> float:
     largest, whole = np.sort(moves)[::-1], int(verdicts.losses)
     rest = (verdicts.losses - whole) * float(largest[whole]) if whole < len(moves) else 0.0
     return float(largest[:whole].sum()) + rest
+
+
+def strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray, *, fewest: int) -> IntArray | None:
+    """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
+
+    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
+    needs `fewest` labels of its own, which predictions cannot be used without.
+    """
+    place = np.unique(size, return_inverse=True)[1]
+    items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)
+    share = len(labelled) / len(size)
+    spread = np.sum((counts - items * share) ** 2 / (items * share * (1 - share))) if share < 1 else 0.0
+    if chdtrc(len(items) - 1, spread) >= ONE_SHARE:
+        return None
+    return coarse_strata(size, labelled, unit, fewest=fewest)

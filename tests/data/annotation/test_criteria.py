@@ -11,7 +11,7 @@ from trustescalate.data.annotation.answers import AnswerFile
 from trustescalate.data.annotation.collect import collect_answers
 from trustescalate.data.annotation.queue import Queue, load_labels, open_queue, queue_sample
 from trustescalate.data.annotation.session import AnnotationSession
-from trustescalate.data.dataset import load_dataset
+from trustescalate.data.dataset import CONTENT, load_dataset
 from trustescalate.errors import DataError, UsageError
 from trustescalate.records.criteria import row_name, split_row_id
 from trustescalate.records.progress import Hooks
@@ -58,6 +58,7 @@ def test_a_row_is_shown_with_its_own_question_and_labels(tmp_path: Path) -> None
         "label": "5",
         "seconds": 1.0,
         "criterion": "clarity",
+        "content": queue.rows[0].content[:CONTENT],
     }
     assert len(lines) == 4 * 3 + 6
     data = load_dataset(config)

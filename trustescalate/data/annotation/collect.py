@@ -19,13 +19,13 @@ from trustescalate.data.annotation.queue import (
     FIRST,
     SECOND,
     Queue,
-    content_of,
     load_labels,
     queue_folders,
     read_queue,
 )
+from trustescalate.data.clusters import content_of
 from trustescalate.data.criteria import labels_of_rows, note_of_item
-from trustescalate.data.dataset import FIX_LINES, Dataset
+from trustescalate.data.dataset import CONTENT, FIX_LINES, Dataset
 from trustescalate.data.importers.base import Found, Notes, Plain
 from trustescalate.data.importers.files import Rejected, open_foreign
 from trustescalate.data.importers.registry import recognise
@@ -45,7 +45,7 @@ DRAWN: Mapping[Purpose, int] = {"region": 1, "sample": 2}
 
 
 class Given(NamedTuple):
-    """One annotator's label of one item, and its place in a file."""
+    """One annotator's label of one item, and its place in a file; `shown`: the texts are those of now."""
 
     where: str
     item_id: str
@@ -53,6 +53,7 @@ class Given(NamedTuple):
     label: Label
     purpose: Purpose
     seconds: float | None = None
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class _Collection:
     def merge(self, given: Iterable[Given]) -> None:
         """Merge labels: the same label once, and never two of one annotator on one item."""
         labels = {name: task.annotation_labels for name, task in labels_of_rows(self.config).items()}
-        for where, item_id, annotator, label, purpose, seconds in given:
+        for where, item_id, annotator, label, purpose, seconds, shown in given:
             at = f"{where}: {self._named(item_id)}"
             item = self._items.get(item_id)
             if item is None:
@@ -179,7 +180,8 @@ class _Collection:
             if not annotator.strip():
                 self.problems.append(f"{at} has no annotator; name the annotator")
                 continue
-            self._put(at, Annotation(item_id, annotator, label, seconds, purpose))
+            content = content_of(item)[:CONTENT] if shown else None
+            self._put(at, Annotation(item_id, annotator, label, seconds, purpose, content=content))
 
     def _named(self, item_id: str) -> str:
         """An item as messages name it; of a row of several criteria its item and its criterion."""
@@ -292,7 +294,7 @@ class _Collection:
         answers = queue.answers_to(self._rows[queue.header.id][item_id])
         if answer in answers:
             label = queue.label(item_id, answer)
-            yield Given(where, item_id, row.annotator, label, purpose, row.seconds)
+            yield Given(where, item_id, row.annotator, label, purpose, row.seconds, shown=True)
         else:
             allowed = ", ".join(answers)
             self.problems.append(f"{where}: {self._named(item_id)}: {answer!r} is not one of {allowed}")

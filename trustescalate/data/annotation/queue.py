@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from trustescalate.config import Config, must_hold_no_link_out
 from trustescalate.data.batch import Draw, to_label
-from trustescalate.data.clusters import clusters, content_digest
+from trustescalate.data.clusters import clusters, content_digest, content_of
 from trustescalate.data.dataset import Dataset, load_dataset, load_items
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
@@ -314,11 +314,6 @@ def _row(item: Item, seed: int, known: bool, tasks: Mapping[str, Task]) -> Queue
         return row
     name = row_name(item).criterion
     return replace(row, criterion=name, question=tasks[name].question, labels=tasks[name].labels)
-
-
-def content_of(item: Item) -> str:
-    """A hash of prompt, reference and responses in their order."""
-    return digest(item.asked, item.reference, item.responses)
 
 
 def read_queue(folder: Path) -> Queue:

@@ -346,3 +346,19 @@ def test_items_that_state_a_verdict_are_counted_whichever_label_it_is(tmp_path: 
     warnings = inspect_project(Project.open(write_project(tmp_path / "marked", change=state)).config).warnings
     assert not any("hold a verdict" in warning for warning in before)
     assert [warning for warning in warnings if "hold a verdict in their texts (sim-0004" in warning], warnings
+
+
+@pytest.mark.parametrize("stated", ['{"criterion_1": "5", "criterion_2": "5"}', "2: 3", "kind: 1"])
+def test_items_that_state_a_verdict_on_a_criterion_are_counted(tmp_path: Path, stated: str) -> None:
+    item = {"id": "q", "prompt": "Hello?", "responses": [f"A poem.\n{stated}"]}
+    (tmp_path / "items.jsonl").write_text(json.dumps(item) + "\n")
+    (tmp_path / "annotations.jsonl").write_text("")
+    config = tmp_path / "trustescalate.toml"
+    head = 'version = 1\n[task]\nkind = "rating"\nscale = [1, 5]\nquestion = "How good?"\n'
+    judge = '[[judges]]\nname = "m"\nbackend = "mock"\n'
+    named = (f'[[criteria]]\nname = "{name}"\nquestion = "How {name}?"\n' for name in ("short", "kind"))
+    config.write_text(head + "".join(named) + judge)
+    warnings = inspect_project(Project.open(config).config).warnings
+    assert [warning for warning in warnings if "1 items hold a verdict in their texts (q)" in warning], (
+        warnings
+    )

@@ -13,6 +13,7 @@ from trustescalate.project import Project
 from trustescalate.records import Annotation, Item, Run
 from trustescalate.records.criteria import Criteria, row_id, row_name
 from trustescalate.report.document import build
+from trustescalate.report.gate import Verdict
 
 LABELLED, FRESH = 150, 150
 Grades = Mapping[str, int]
@@ -148,3 +149,26 @@ def test_the_gate_holds_each_criterion_and_the_total_against_its_limit(tmp_path:
         "mean rating, meta.criterion = 'b'": "fail",
     }
     assert [check.status for check in verdict.checks if check.name == "weighted total"] == ["pass"]
+
+
+def test_the_gate_compares_one_criterion_with_a_baseline(tmp_path: Path) -> None:
+    project, baseline, _ = judged(tmp_path, alone, {"a": 1.0, "b": 1.0})
+    asyncio.run(project.run())
+    verdict, _ = project.gate()
+    assert verdict.checks[0].observed.startswith("the judges only: [gate] and [[criteria]] have no min_rate")
+    first, other = project.config.criteria
+    tables = (first.model_copy(update={"max_drop": 4.0}), other)
+    project.config = project.config.model_copy(update={"criteria": tables})
+    alone_named = project.config.gate.model_copy(update={"baseline": baseline.header.id})
+    assert project.gate()[0].checks[0].observed == "the product and the judges"
+    assert drops(project.gate()[0]) == {"mean rating, drop, meta.criterion = 'a'": "undecided"}
+    assert drops(project.gate(baseline=baseline.header.id)[0]) == {
+        "mean rating, drop, meta.criterion = 'a'": "pass"
+    }
+    project.config = project.config.model_copy(update={"gate": alone_named})
+    assert set(drops(project.gate()[0]).values()) == {"pass"}
+
+
+def drops(verdict: Verdict) -> dict[str, str]:
+    """The checks of drops, and how each ended."""
+    return {check.name: check.status for check in verdict.checks if "drop" in check.name}

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import cli
+from tests.support.criteria import SCALES, direct, openai_judge, write_criteria
 from tests.support.decision_server import DecisionServer
 from tests.support.endpoints import PathServer
 from tests.support.projects import simulated, write_project
-from tests.support.servers import Body, Canned, completion
+from tests.support.servers import Body, Canned, FaultServer, completion
 
 pytestmark = pytest.mark.slow
 MODELS = {"object": "list", "data": [{"id": "qwen-7b"}, {"id": "llama-8b"}]}
@@ -234,3 +235,46 @@ def test_calibrate_bench_and_report_show_what_failed_replies_say(tmp_path: Path)
         )
         assert re.fullmatch(r"    [\w-]+: Both␛\[2J are⏎fine\.\n", lines)
     assert "Both␛[2J are" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+# ── several criteria ─────────────────────────────────────────────────────────────────────────────
+
+
+def without_the_second(body: Body, _: int) -> Canned:
+    """A line for the first and the last criterion, with their log-probabilities."""
+    answer = direct(body)
+    (choice,) = answer.body["choices"]
+    tokens = choice["logprobs"]["content"]
+    tokens[2:4] = []
+    choice["message"]["content"] = "".join(token["token"] for token in tokens)
+    return answer
+
+
+def test_a_trial_shows_every_criterion(tmp_path: Path) -> None:
+    with FaultServer(plan=without_the_second) as server:
+        config = write_criteria(tmp_path, openai_judge(server.url), labelled=4, unlabelled=2)
+        result = cli("judges", "try", "--item", "q1", "--config", config)
+        plain = json.loads(cli("judges", "try", "--item", "q1", "--config", config, "--json").stdout)
+        ping = cli("check", "--ping", "--config", config)
+    assert result.exit_code == ping.exit_code == 0
+    assert "item q1\n" in result.stdout
+    assert re.findall(r"read as: (.*)", result.stdout)[1:2] == [
+        "accuracy: no verdict: none (the reply holds no verdict)"
+    ]
+    assert [line.split(":")[0] for line in re.findall(r"read as: (.*)", result.stdout)] == list(SCALES)
+    assert result.stdout.count("    reply:") == 1
+    (row,) = plain["judges"]
+    votes = [(each["criterion"], each["vote"]["failure"]) for each in row["questions"]]
+    assert votes == [("clarity", None), ("accuracy", "none"), ("tone", None)]
+    assert row["usd"] == 1.0, "one request"
+    assert "none on accuracy" in ping.stdout
+
+
+def test_a_trial_of_a_decision_model_shows_every_criterion(tmp_path: Path) -> None:
+    with DecisionServer() as server:
+        table = judge(server.url, backend="decisions")
+        config = write_criteria(tmp_path, table, labelled=4, unlabelled=2)
+        result = cli("judges", "try", "--config", config)
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in re.findall(r"read as: (.*)", result.stdout)] == list(SCALES)
+    assert len(server.bodies) == 1

@@ -296,6 +296,7 @@ def test_init_starts_a_project_and_overwrites_nothing(tmp_path: Path) -> None:
     first = cli("init", folder)
     path = folder / "trustescalate.toml"
     assert (first.exit_code, first.stdout) == (0, f"{path}\n")
+    assert "label queue --for calibration" in first.stderr
     path.write_text(path.read_text() + "# mine\n")
     second = cli("init", folder)
     assert second.exit_code == 2
@@ -303,6 +304,11 @@ def test_init_starts_a_project_and_overwrites_nothing(tmp_path: Path) -> None:
     checked = cli("check", "--config", path)
     assert checked.exit_code == 2
     assert f"{folder / 'items.jsonl'}: cannot be read: No such file" in checked.stderr
+    assert "hint: write one item a line into it" in checked.stderr
+    for arguments in (("import", path, "--to", folder), ("demo", folder)):
+        refused = cli(*arguments)
+        assert refused.exit_code == 2
+        assert f"name a new folder: trustescalate {arguments[0]} " in refused.stderr
 
 
 def test_the_demo_goes_the_whole_way_once(tmp_path: Path) -> None:

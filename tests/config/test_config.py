@@ -456,7 +456,7 @@ def test_a_value_of_an_earlier_version_names_what_replaces_it(tmp_path: Path, ke
             '[task]\nkind = "choice"\nlabels = ["a", "b"]\n[gate]\nmin_gain = 0.1',
             '[gate]: labels of kind = "choice" have no mean for min_gain',
         ),
-        ('[gate]\nbaseline = "x"', "gate: a baseline needs max_drop or min_gain: what it is compared for"),
+        ('[gate]\nbaseline = "x"', "[gate]: a baseline needs max_drop or min_gain: what it is compared for"),
         ('[gate]\nby = "meta.lang"', "gate: by is for min_rate, max_drop and min_gain"),
         ('[gate]\nmin_rate = 0.5\nby = "lang"', 'gate.by: must be "meta.<key>"'),
         ("[gate]\nmax_failures = 0.1", "gate.max_failures is now max_failure_share"),

@@ -59,7 +59,9 @@ def test_each_criterion_has_a_guarantee_of_its_own() -> None:
         ([asked("")], {}, "name: "),
         ([asked(" a")], {}, "spaces around"),
         ([asked("a", question=" ")], {}, "must not be empty"),
-        ([asked("a", weight=0)], {}, "greater than 0"),
+        ([asked("a", weight=0)], {}, "weight: must be greater than or equal to"),
+        ([asked("a", weight=1e308), asked("b", weight=1e308)], {}, "weight: must be less than or equal to"),
+        ([asked("a", min_rate=3)], {"gate": {"baseline": "r"}}, "a baseline needs max_drop or min_gain"),
         ([asked("a", scale=[1, 5], labels=["x", "y"])], {}, "keep one"),
         ([asked("a", labels=["x", "y"])], {}, "has labels of its own"),
         ([asked("a", scale=[1, 5])], {"task": {"kind": "binary"}}, 'scale is for kind = "rating"'),
@@ -94,6 +96,14 @@ def test_what_does_not_fit_is_refused(criteria: list[Any], more: dict[str, Any],
     with pytest.raises(ConfigError) as refused:
         parsed(*criteria, **more)
     assert message in refused.value.message
+
+
+@pytest.mark.parametrize("key", ["max_drop", "min_gain"])
+def test_a_baseline_may_be_for_one_criterion_alone(key: str) -> None:
+    for name in ("baseline", "match"):
+        gate = {name: "meta.key"}
+        assert parsed(asked("a"), asked("b", **{key: 0.5}), gate=gate).compares
+    assert not parsed(asked("a", min_rate=3)).compares
 
 
 def test_criteria_and_the_instructions_of_the_task_are_not_mixed_up() -> None:

@@ -102,7 +102,13 @@ def test_good_files_come_back_in_order(tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_hold_nothing(tmp_path: Path) -> None:
     missing = "cannot be read: No such file or directory"
     assert problems(tmp_path) == [f"items.jsonl: {missing}"]
+    with pytest.raises(DataError) as refused:
+        load_dataset(config(tmp_path))
+    assert "label queue --for calibration" in str(refused.value.hint)
     write(tmp_path / "items.jsonl", row())
+    with pytest.raises(DataError) as refused:
+        load_dataset(config(tmp_path, annotations="labels.jsonl"))
+    assert "fix the name at [data] annotations" in str(refused.value.hint)
     assert load_dataset(config(tmp_path)).annotations == ()
     assert problems(tmp_path, annotations="labels.jsonl") == [f"labels.jsonl: {missing}"]
     write(tmp_path / "annotations.jsonl")  # as after an import without labels

@@ -32,6 +32,11 @@ SECTION = {"name": "s", "criteria": WEIGHTED}
 OPTIONS = [{"label": str(n), "value": n / 4} for n in range(1, 5)]
 
 
+def choice(count: int, prefix: str = "o") -> dict[str, Any]:
+    """A criterion with so many options."""
+    return {"requirement": prefix, "options": [f"{prefix}{number}" for number in range(count)]}
+
+
 def read(tmp_path: Path, value: Any, name: str = "rubric.json") -> tuple[str, list[dict[str, Any]]]:
     """The kind of task and the tables, as they are read back from the fragment."""
     (tmp_path / name).write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
@@ -238,6 +243,12 @@ def test_scores_that_fit_no_criterion_are_refused(
         ([{"requirement": " ", "weight": 1}], "has no text"),
         ([{"requirement": "ok", "weight": 1}, {"requirement": "x", "weight": 0}], "json:2: weight 0"),
         ([{"requirement": str(n), "weight": 1} for n in range(MOST_CRITERIA + 1)], "asks at most 50"),
+        ('[{"requirement": "x", "weight": NaN}]', "weight 'nan' is no number"),
+        ('[{"requirement": "x", "weight": 1e400}]', "weight 'inf' is no number"),
+        (f'[{{"requirement": "x", "weight": 1{"0" * 400}}}]', "is no number"),
+        ('[{"requirement": "x", "weight": 1e308}]', "criteria.1.weight: must be less than or equal to"),
+        ([choice(60)], "criteria.1.labels: must be 2 to 26 different labels"),
+        ([choice(20, "a"), choice(20, "b")], "more than 26 different labels in all"),
         ([{"rubrics": HEALTH}, {"rubrics": HEALTH[:1]}], "2 rows have a rubric of their own"),
         ([{"prompt": "p", "response": "r"}], "holds no rubric"),
         (["a", "b"], "holds no rubric"),

@@ -6,7 +6,7 @@ from tests.support.factory import certificate
 from trustescalate.records import SampleReply, Vote, sample_replies
 from trustescalate.records.judging import Judgment
 from trustescalate.report.document import build_calibration
-from trustescalate.report.failed_votes import failed_votes_lines
+from trustescalate.report.failed_votes import failed_votes_lines, failed_votes_table
 from trustescalate.report.html import render_html
 from trustescalate.report.markdown import render_markdown
 
@@ -49,3 +49,10 @@ def test_three_different_replies_are_kept_of_each_failure_and_cut() -> None:
         ("q1", "x", 1),
         ("q1", "y", 1),
     ]
+
+
+def test_a_row_of_several_criteria_has_the_name_of_its_item() -> None:
+    samples = {"none": (SampleReply("q%231#clear", "Both."),)}
+    table = failed_votes_table([("small", {"none": 1}, samples)], several=True)
+    assert table.rows[0].cells[-1].text == "q#1 on clear: “Both.”"
+    assert failed_votes_lines("small", 1, {"none": 1}, samples, several=True)[1] == "    q#1 on clear: Both."

@@ -33,9 +33,10 @@ from trustescalate.data.labels import majority, without_labels
 from trustescalate.data.quality import check_quality
 from trustescalate.errors import CertificateMismatch, DataError, NotMeasurable, few_of_each
 from trustescalate.judges.conclusions import holds_a_verdict
+from trustescalate.judges.criteria_replies import criteria_in
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.prompts import conversation, orders, symbols
-from trustescalate.judges.registry import asking, recorded_judges
+from trustescalate.judges.registry import asked_criteria, asking, recorded_judges
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
 from trustescalate.records.criteria import row_name
@@ -371,9 +372,12 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
 
 def _verdict_warnings(config: Config, data: Dataset) -> list[str]:
     """Name the items whose texts state a verdict themselves: a sign on the item, whichever label it names."""
-    task = config.task.task()
+    task, each = config.task.task(), asked_criteria(config)
     words = symbols(task)
-    holding = (item for item in data.items if holds_a_verdict(conversation(task, (), item).material, words))
+    shown = ((item, conversation(task, (), item).material) for item in data.items)
+    holding = (
+        item for item, texts in shown if (criteria_in(texts, each) if each else holds_a_verdict(texts, words))
+    )
     marked = list(dict.fromkeys(row_name(item).item_id for item in holding))
     if not marked:
         return []

@@ -1,7 +1,7 @@
 """Export a run to the format of another tool, with the files that belong to it and notices for its reader."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,13 @@ from trustescalate.judges.base import EnsembleJudge, no_model
 from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
+<<<<<<< HEAD
+from trustescalate.records import Run, Task, TaskKind
+from trustescalate.records.criteria import row_name
+=======
 from trustescalate.records import TaskKind
 from trustescalate.records.criteria import count_in_words, row_name
+>>>>>>> w-f2
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target
@@ -79,13 +84,15 @@ def export_run(
     with suppress(NoCertificate):
         read_certificate(config.folder)
     must_rest_on_evidence(config, data, run.header.certificate)
-    export = Export(run, export_rows(run, only, blind=blind), blind)
+    export = Export(run, export_rows(run, only, blind=blind), blind, _criteria_of(run, config))
     if format_name == BATCH:
         written = _batch_target(config, data, judge, blind=blind)
     elif judge is not None:
         raise UsageError(f"{format_name} has no judge", f"leave out --judge, or export as {BATCH}")
     else:
-        written = target(format_name, export.task, blind=blind, others=(BATCH,))
+        written = target(
+            format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH,)
+        )
     if len(run.decisions) < len(run.items):
         decided = f"{len(run.decisions):,} of {count_in_words(run.items)} are decided"
         export.say(f"the run is not complete ({run.header.status}): {decided}")
@@ -114,6 +121,16 @@ def export_run(
         tuple(export.notices),
         len(lines) if format_name == BATCH else None,
     )
+
+
+def _criteria_of(run: Run, config: Config) -> Mapping[str, Task]:
+    """The question and the labels of each criterion of a run; empty where an item has one verdict."""
+    known = config.criterion_tasks()
+    names = dict.fromkeys(name for item in run.items if (name := row_name(item).criterion))
+    if unknown := [name for name in names if name not in known]:
+        why = f"run {run.header.id} judged criterion {unknown[0]!r}, which [[criteria]] do not have any more"
+        raise UsageError(why, "bring it back, or export another run")
+    return {name: known[name] for name in names}
 
 
 def _must_be_new(path: Path) -> None:

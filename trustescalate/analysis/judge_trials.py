@@ -10,6 +10,7 @@ from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.cascade.panel import Asking, Panel, open_panel
 from trustescalate.cascade.runner import OUTAGES
+from trustescalate.cascade.shared_replies import count_once
 from trustescalate.config import BudgetTable, Config, EndpointTable
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, TrustEscalateError, UsageError
@@ -21,7 +22,7 @@ from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import orders
 from trustescalate.judges.registry import NO_ROWS
 from trustescalate.judges.reply_parsing import condensed
-from trustescalate.records import FAILURES, Item, Message, Vote
+from trustescalate.records import FAILURES, Item, Judgment, Message, Usage, Vote
 from trustescalate.records.criteria import row_name
 from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
@@ -41,12 +42,14 @@ MOST_ALTERNATIVES = 5
 class Question:
     """One request and its vote. `alternatives` are texts with probabilities at the verdict's place.
 
-    `messages` are empty for a judge that reads no prompt.
+    `messages` are empty for a judge that reads no prompt. A request about several criteria is one question
+    for each `criterion`; the cost is the first one's.
     """
 
     vote: Vote
     messages: tuple[Message, ...] = ()
     alternatives: tuple[tuple[str, float], ...] = ()
+    criterion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,12 @@ def _item(config: Config, data: Dataset, wanted: str | None) -> Item:
     return order[0]
 
 
+def _rows(data: Dataset, item: Item) -> list[Item]:
+    """The rows of an item: one, or one for each criterion."""
+    own = row_name(item)
+    return [row for row in data.items if row_name(row).item_id == own.item_id] if own.criterion else [item]
+
+
 async def _ask(
     config: Config, hooks: Hooks, data: Dataset, item: Item, names: Sequence[str], *, ping: bool
 ) -> Trials:
@@ -174,6 +183,7 @@ async def _ask(
         exemplars = ((),) * config.ensemble.members
     hooks.before_asking()  # what it raises is no failure of a judge: no host is to be asked
     rows = NO_ROWS if ping else fitting_rows(config, data, roles)
+    asked = _rows(data, item)
     trials: list[Trial] = []
     for name in names:
         notes: list[str] = []
@@ -185,7 +195,7 @@ async def _ask(
         try:
             async with open_panel(own, watched, exemplars, asking, rows=rows) as panel:
                 backend = panel.backends.get(name)
-                trial = await _questions(own, panel, item, trial, most=1 if ping else 2)
+                trial = await _questions(own, panel, asked, trial, ping=ping)
             if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
                 trial = replace(trial, schema=backend.dialect.form)
         except TrustEscalateError as error:
@@ -197,7 +207,7 @@ async def _ask(
                 advice = await advise(table)
             trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
         trials.append(replace(trial, notes=tuple(notes)))
-    return Trials(item.id, tuple(trials))
+    return Trials(row_name(item).item_id, tuple(trials))
 
 
 def _alone(config: Config, name: str, *, ping: bool) -> Config:
@@ -209,27 +219,49 @@ def _alone(config: Config, name: str, *, ping: bool) -> Config:
     return config.model_copy(update={"judges": [table, *config.judges[-1:]] if learns else [table]})
 
 
-async def _questions(config: Config, panel: Panel, item: Item, trial: Trial, *, most: int) -> Trial:
+async def _questions(
+    config: Config, panel: Panel, rows: Sequence[Item], trial: Trial, *, ping: bool
+) -> Trial:
     began = time.monotonic()
     judge = panel.opened[trial.judge]
     if isinstance(judge, EnsembleJudge):
-        wanted = orders(config.task.task(), swap=config.ensemble.swap)[:most]
-        answers = [await judge.ask_once(item, order) for order in wanted]
-        questions, served = list(map(_question, answers)), names_of(asked.reply for asked in answers)
+        wanted = orders(config.task.task(), swap=config.ensemble.swap)[: 1 if ping else 2]
+        answers = [await judge.ask_once(rows, order) for order in wanted]
+        questions = [question for answer in answers for question in _of_answer(rows, answer)]
+        served = names_of(asked.reply for answer in answers for asked in answer)
     else:
         (judge,) = (fitted for fitted in panel.judges if fitted.name == trial.judge)
         opened = panel.opened[trial.judge]
-        asked: Sequence[tuple[Message, ...]] = opened.shown(item) if isinstance(opened, DecisionJudge) else ()
-        judgment = await judge.judge(item, lambda votes, _: bool(votes))
-        shown = asked or [()] * len(judgment.votes)
-        pairs = zip(judgment.votes, shown, strict=True)
-        questions = [Question(replace(vote, tokens=()), messages) for vote, messages in pairs]
-        served = judgment.served
+        rows = rows[:1] if ping else rows  # past the cache each row would be a call
+        judgments = [await judge.judge(row, lambda votes, _: bool(votes)) for row in rows]
+        questions = [
+            question
+            for row, judgment in zip(rows, count_once(config, rows, judgments), strict=True)
+            for question in _of_judgment(
+                row, judgment, opened.shown(row) if isinstance(opened, DecisionJudge) else ()
+            )
+        ]
+        served = judgments[0].served
     seconds = time.monotonic() - began
     return replace(trial, channel=judge.channel, questions=tuple(questions), seconds=seconds, served=served)
 
 
-def _question(asked: Asked) -> Question:
+def _of_answer(rows: Sequence[Item], answers: Sequence[Asked]) -> Iterator[Question]:
+    """The question of one request, or one for each criterion, the first with all that belongs to them all."""
+    for place, (row, asked) in enumerate(zip(rows, answers, strict=True)):
+        vote, criterion = replace(asked.vote, tokens=()), row_name(row).criterion
+        if place:
+            yield Question(replace(vote, usage=Usage(), cost=0.0), criterion=criterion)
+        else:
+            yield Question(vote, asked.request.messages, _alternatives(asked), criterion)
+
+
+def _of_judgment(row: Item, judgment: Judgment, shown: Sequence[tuple[Message, ...]]) -> Iterator[Question]:
+    for vote, messages in zip(judgment.votes, shown or [()] * len(judgment.votes), strict=True):
+        yield Question(replace(vote, tokens=()), messages, criterion=row_name(row).criterion)
+
+
+def _alternatives(asked: Asked) -> tuple[tuple[str, float], ...]:
     tokens = None if asked.request.criteria else asked.reply.tokens  # of several verdicts: each has its own
     places = condensed(tokens or (), asked.request.symbols)
     listed = next((token.top for token in reversed(places) if token.top), ())
@@ -237,7 +269,7 @@ def _question(asked: Asked) -> Question:
         ((text, math.exp(logprob)) for text, logprob in listed if not math.isnan(logprob)),
         key=lambda pair: -pair[1],
     )
-    return Question(replace(asked.vote, tokens=()), asked.request.messages, tuple(best[:MOST_ALTERNATIVES]))
+    return tuple(best[:MOST_ALTERNATIVES])
 
 
 # ── for a terminal ─────────────────────────────────────────────────────────────────────────────────
@@ -251,8 +283,13 @@ def _shown(trial: Trial) -> Iterator[str]:
     if trial.served:
         yield f"  answered by {one_line(', '.join(trial.served))}"
     before: tuple[Message, ...] = ()
+    replied = None  # the order and the text of the reply that was shown last
     for question in trial.questions:
         vote = question.vote
+        if question.criterion and not question.messages and replied == (vote.order, vote.raw):
+            yield f"    read as: {_reading(question)}"
+            continue
+        replied = vote.order, vote.raw
         if vote.order:
             yield f"  order {vote.order}{' (the responses change places)' if vote.order == 'BA' else ''}:"
         *prefix, last = question.messages or (None,)
@@ -267,14 +304,15 @@ def _shown(trial: Trial) -> Iterator[str]:
         if question.alternatives:
             listed = (f"{text!r} {share:.3g}" for text, share in question.alternatives)
             yield f"    tokens at its place: {', '.join(listed)}"
-        yield f"    read as: {_reading(vote)}"
+        yield f"    read as: {_reading(question)}"
     yield from _remarks(trial)
 
 
-def _reading(vote: Vote) -> str:
+def _reading(question: Question) -> str:
+    vote, about = question.vote, f"{one_line(question.criterion)}: " if question.criterion else ""
     if vote.failure is not None:
-        return f"no verdict: {vote.failure} ({FAILURES[vote.failure]})"
-    return ", ".join(f"{label} {share:.3f}" for label, share in _sorted(vote.probs))
+        return f"{about}no verdict: {vote.failure} ({FAILURES[vote.failure]})"
+    return about + ", ".join(f"{label} {share:.3f}" for label, share in _sorted(vote.probs))
 
 
 def _sorted(probs: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -298,7 +336,10 @@ def _remarks(trial: Trial) -> Iterator[str]:
 
 
 def _failure(trial: Trial) -> str:
-    return next((q.vote.failure for q in trial.questions if q.vote.failure), "")
+    """The first failure; of several criteria, which of them failed."""
+    failed = [question for question in trial.questions if question.vote.failure]
+    named = (f"{each.vote.failure} on {one_line(each.criterion)}" for each in failed if each.criterion)
+    return ", ".join(dict.fromkeys(named)) or next((each.vote.failure or "" for each in failed), "")
 
 
 def _yes(answer: bool) -> str:

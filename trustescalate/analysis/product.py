@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc
 
 from trustescalate.analysis.item_labels import PICKED, ItemLabels, changes_of, labels_of, why_no_mean
 from trustescalate.analysis.pairing import Pairs, match_items
@@ -37,6 +36,7 @@ from trustescalate.stats.product import (
     change_limits,
     items_limits,
     labels_needed,
+    one_share_pvalue,
     sampled_limits,
 )
 from trustescalate.stats.this_run import LEVEL
@@ -360,11 +360,7 @@ def _strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray) -> IntA
     Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
     needs labels of its own, which predictions cannot be used without.
     """
-    place = np.unique(size, return_inverse=True)[1]
-    items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)
-    share = len(labelled) / len(size)
-    spread = np.sum((counts - items * share) ** 2 / (items * share * (1 - share))) if share < 1 else 0.0
-    if chdtrc(len(items) - 1, spread) >= ONE_SHARE:
+    if one_share_pvalue(size, labelled) >= ONE_SHARE:
         return None
     return coarse_strata(size, labelled, unit, fewest=FEWEST_LABELS)
 

@@ -128,6 +128,7 @@ def calibrate(
 ) -> None:
     """Test the cascade on labelled rows and write a certificate. Exit 3: no certificate, with the reason."""
     from trustescalate.errors import EXIT_NOT_MEASURABLE
+    from trustescalate.records.criteria import BY_CRITERION
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build_calibration
     from trustescalate.report.failed_votes import failed_votes_lines
@@ -147,8 +148,10 @@ def calibrate(
         print_json(to_python(certificate))
     else:
         print_report(build_calibration(certificate))
+        several = certificate.group_by == BY_CRITERION
         for judge in certificate.diagnostics:
-            for text in failed_votes_lines(judge.judge, judge.votes, judge.failures, judge.samples):
+            counts = judge.judge, judge.votes, judge.failures, judge.samples
+            for text in failed_votes_lines(*counts, several=several):
                 typer.echo(text)
         say(f"written: {project.config.folder / 'certificate.json'}")
         if certificate.status == "none":

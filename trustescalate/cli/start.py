@@ -36,7 +36,12 @@ def init(
         return
     path = write_starter(folder, template)
     print_json({"config": str(path)}) if json else typer.echo(path)
-    say("next: add items.jsonl and annotations.jsonl, edit the configuration, then run `trustescalate check`")
+    place = "" if folder == Path() else f"in {line(str(folder))}, "
+    say(
+        f"next: {place}edit the configuration and write items.jsonl, as its comments show "
+        f"(examples/{template} is a whole project); then `trustescalate check`. People write "
+        "annotations.jsonl: `trustescalate label queue --for calibration`, `label serve`, `label import`"
+    )
 
 
 @command(app, "import", "import votes.csv --to set")
@@ -55,7 +60,7 @@ def import_(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Convert files of other tools into items, labels, votes or criteria."""
+    """Convert files of other tools into items, labels and votes."""
     from trustescalate.data.import_files import import_files
     from trustescalate.data.rubrics import import_rubric
 
@@ -137,7 +142,7 @@ def demo(
     from trustescalate.judges.simulated import write_demo
     from trustescalate.records.jsonl import to_python
 
-    must_be_free(folder)
+    must_be_free(folder, "demo FOLDER")
     write_demo(folder)
     config = folder / "trustescalate.toml"
     with progress() as update:

@@ -38,7 +38,7 @@ class CriterionTable(Table):
         None, description="binary and choice: its labels; default: labels of [task]"
     )
     weight: Annotated[float, NO_VERDICT] = Field(
-        1.0, gt=0, description="its weight in the total, relative to the others"
+        1.0, ge=1e-9, le=1e9, description="its weight in the total, relative to the others"
     )
     alpha: Level | None = Field(None, description="its risk level; default: alpha of [guarantee]")
     min_rate: Annotated[float | None, NO_VERDICT] = Field(

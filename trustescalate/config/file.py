@@ -194,6 +194,8 @@ class Config(Table):
     @model_validator(mode="after")
     def _check_gate(self) -> Self:
         gate, task = self.gate, self.task
+        if (gate.baseline is not None or gate.match is not None) and not self.compares:
+            raise ValueError("[gate]: a baseline needs max_drop or min_gain: what it is compared for")
         keys = [key for key in ("min_rate", "max_drop", "min_gain") if getattr(gate, key) is not None]
         if keys and task.kind is TaskKind.CHOICE:
             raise ValueError(f'[gate]: labels of kind = "choice" have no mean for {keys[0]}')
@@ -204,6 +206,12 @@ class Config(Table):
             if getattr(gate, key) > high - low:
                 raise ValueError(f"[gate]: {key} must be at most {high - low}, the length of the scale")
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether [gate] or one of [[criteria]] requires a comparison with a baseline."""
+        tables: list[GateTable | CriterionTable] = [self.gate, *self.criteria]
+        return any((each.max_drop, each.min_gain) != (None, None) for each in tables)
 
     @property
     def asks_dev(self) -> bool:

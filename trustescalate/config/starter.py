@@ -116,7 +116,7 @@ def write_starter(folder: Path, template: str = "pairwise") -> Path:
     return path
 
 
-def must_be_free(folder: Path) -> None:
-    """Raise UsageError unless a folder is new or empty."""
+def must_be_free(folder: Path, command: str) -> None:
+    """Raise UsageError unless a folder is new or empty; `command` shows where to name another."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty", "name a new folder: trustescalate demo FOLDER")
+        raise UsageError(f"{folder} is not empty", f"name a new folder: trustescalate {command}")

@@ -320,12 +320,9 @@ class GateTable(Table):
         return field if field is None else must_be_meta(field)
 
     @model_validator(mode="after")
-    def _has_what_it_compares(self) -> Self:
-        changes = (self.max_drop, self.min_gain) != (None, None)
-        if self.by is not None and self.min_rate is None and not changes:
+    def _has_what_it_divides(self) -> Self:
+        if self.by is not None and (self.min_rate, self.max_drop, self.min_gain) == (None, None, None):
             raise ValueError("by is for min_rate, max_drop and min_gain")
-        if (self.baseline is not None or self.match is not None) and not changes:
-            raise ValueError("a baseline needs max_drop or min_gain: what it is compared for")
         return self
 
 

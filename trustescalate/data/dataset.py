@@ -22,6 +22,14 @@ from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
 
 R = TypeVar("R", Item, Annotation)
+NO_ITEMS = (
+    "write one item a line into it, as the comment at [data] items of the starter configuration shows, or "
+    "let `trustescalate import FILES --to FOLDER` write a set; then get labels: `trustescalate label queue "
+    "--for calibration`"
+)
+NO_LABELS = (
+    "fix the name at [data] annotations, or make the file: an empty one will do before the first label"
+)
 FIX_LINES = "nothing was changed; fix the lines named above and try again"
 
 
@@ -86,7 +94,8 @@ def load_dataset(config: Config) -> Dataset:
         if items and all(value_of(item, field) is None for item in grouped):
             problems.append(f"{items_path}: no item has {field}, which {where} names")
     if problems:
-        raise DataError(problems, FIX_LINES)
+        hint = FIX_LINES if notes_path.exists() or config.data.annotations == usual else NO_LABELS
+        raise DataError(problems, hint if items_path.exists() else NO_ITEMS)
     return Dataset(grouped, tuple(note_of_row(row.record) for row in notes))
 
 

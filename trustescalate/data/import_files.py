@@ -96,7 +96,7 @@ def import_files(
     Memory does not grow with JSON lines, CSV and Parquet. Raises DataError where nothing can be taken; then
     nothing is written.
     """
-    must_be_free(folder)
+    must_be_free(folder, "import FILES --to FOLDER")
     for path in paths:
         refuse_trec(path)
     files = [open_foreign(path) for path in paths]

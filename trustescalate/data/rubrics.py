@@ -8,19 +8,22 @@ constant factor and summand. Sources: prometheus-eval, autorubric (rubric.py), H
 
 import json
 import re
+import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trustescalate.config import parse_config
 from trustescalate.config.criteria import CriterionTable
-from trustescalate.data.importers.fields import LARGEST
 from trustescalate.data.importers.files import Rejected, open_foreign
-from trustescalate.errors import DataError, UsageError
+from trustescalate.errors import ConfigError, DataError, UsageError
 from trustescalate.records import SKIP
-from trustescalate.records.jsonl import canonical, write_atomically
+from trustescalate.records.jsonl import write_atomically
 
 MOST_CRITERIA = 50
+LARGEST = sys.float_info.max
 LONGEST_NAME = 60
 SCORE = re.compile(r"(?:orig_)?score_?(\d{1,2})(?:_description)?")
 TEXTS = ("requirement", "criterion", "criteria", "orig_criteria", "description", "question", "text")
@@ -112,7 +115,12 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _rubric(path: Path, values: Sequence[tuple[str, Any]]) -> Rubric:
-    lists = {canonical(listed): listed for at, value in values if (listed := list(_criteria(value, at)))}
+    # not `canonical`, which has no NaN: a weight is refused later, with its criterion
+    lists = {
+        json.dumps(listed, sort_keys=True): listed
+        for at, value in values
+        if (listed := list(_criteria(value, at)))
+    }
     rows = [value for _, value in values if isinstance(value, dict) and _inner(value) is not None]
     if len(lists) > 1 and rows and len(rows) == len(values) and not any(map(_is_section, rows)):
         why = f"{len(lists):,} rows have a rubric of their own, and [[criteria]] are asked of every item"
@@ -129,10 +137,26 @@ def _rubric(path: Path, values: Sequence[tuple[str, Any]]) -> Rubric:
             "keep the rows of the rubrics that every item is judged by",
         )
     rubric = _together(path, criteria)
+    _must_be_accepted(path, rubric)
     if len(lists) > 1 and not all(where for where, _, _ in criteria):
         several = f"the file holds {len(lists):,} rubrics: each becomes a criterion that every item is asked"
         return replace(rubric, assumed=(several, *rubric.assumed))
     return rubric
+
+
+def _must_be_accepted(path: Path, rubric: Rubric) -> None:
+    """Raise DataError where a configuration with these tables would be refused."""
+    judge = {"name": "judge", "backend": "openai", "model": "any"}
+    task = {"kind": rubric.kind} | ({"labels": YES_NO} if rubric.kind == "choice" else {})
+    around = {"version": 1, "task": task, "judges": [judge]}
+    try:
+        parse_config({**around, **tomllib.loads(rubric.toml())}, path)
+    except ConfigError as error:
+        _, *lines = error.message.split("\n  ")
+        raise DataError(
+            [f"{path}: {line}" for line in lines],
+            "nothing was written; change the criteria, or divide them into several rubrics",
+        ) from None
 
 
 def _criteria(value: Any, at: str) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
@@ -244,7 +268,7 @@ def _criterion(fields: Mapping[str, Any], key: str | None, assumed: dict[str, No
 
 def _weight(fields: Mapping[str, Any]) -> float:
     value = next((fields[key] for key in WEIGHTS if fields.get(key) is not None), 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise ValueError(f"weight {str(value)[:40]!r} is no number")
     if value == 0:
         raise ValueError("weight 0: it counts nothing; remove it, or give it a weight")

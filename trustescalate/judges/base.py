@@ -240,13 +240,16 @@ class EnsembleJudge:
                 for sample in samples:
                     yield member, order, self._request(asked, sample)
 
-    async def ask_once(self, item: Item, order: Order) -> Asked:
-        """Ask the first prompt once in this order: greedily, or one draw of a judge by samples."""
-        asked = self._conversation(item, 0, order)
-        request = self._request(asked, int(self._channel == "samples"))
+    async def ask_once(self, rows: Sequence[Item], order: Order) -> list[Asked]:
+        """Ask the first prompt once in this order: greedily, or one draw of a judge by samples.
+
+        `rows` are those of one item, which one request asks about; there is one answer for each.
+        """
+        asked = [self._conversation(row, 0, order) for row in rows]
+        request = self._request(asked[0], int(self._channel == "samples"))
         reply = await self._ask(request)
-        self._settled(reply, asked)
-        return Asked(request, reply, self._vote(reply, 0, order, asked, request.sample))
+        self._settled(reply, asked[0])
+        return [Asked(request, reply, self._vote(reply, 0, order, each, request.sample)) for each in asked]
 
     def reread(self, item: Item, vote: Vote) -> Vote:
         """Parse a stored reply again with the current parser; its probabilities stay.

@@ -95,16 +95,20 @@ class Verdict(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a reader knows of a request: its symbols, its nonce, and the texts that were to be judged."""
+    """What a reader knows of a request: its symbols, its nonce, and the texts that were to be judged.
+
+    `stated` is whether one of these texts holds a verdict in a form that only some requests ask for.
+    """
 
     labels: Labels
     nonce: str
     material: tuple[str, ...]
+    stated: bool = False
 
     @property
     def shown(self) -> bool:
         """Whether a shown text holds a verdict, whichever."""
-        return holds_a_verdict(self.material, self.labels.symbols)
+        return self.stated or holds_a_verdict(self.material, self.labels.symbols)
 
     @property
     def marked(self) -> bool:

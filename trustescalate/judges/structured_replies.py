@@ -93,8 +93,22 @@ def read_object(text: str, labels: Labels, material: Sequence[str] = ()) -> tupl
     return places[0].end() if len(places) == 1 else len(text), symbol
 
 
-def read_field(text: str, key: str, labels: Labels, material: Sequence[str]) -> tuple[int, int] | str:
-    """As `read_object`, of the verdict in one field among several, whatever the other fields hold.
+class Field(NamedTuple):
+    """A verdict in one field among several: its offset and symbol, the places of all fields that are there.
+
+    `reasoned` is whether the object says anything beside its verdicts.
+    """
+
+    offset: int
+    symbol: int
+    places: frozenset[int]
+    reasoned: bool
+
+
+def read_field(  # noqa: PLR0911
+    text: str, fields: Sequence[str], place: int, labels: Labels, material: Sequence[str]
+) -> Field | str:
+    """As `read_object`, of the verdict in the field at `place`, whatever the other `fields` hold.
 
     The reasoning is about all of them, so that no conclusion in it can be told to be about this one; it must
     be the judge's own.
@@ -102,18 +116,25 @@ def read_field(text: str, key: str, labels: Labels, material: Sequence[str]) -> 
     members, start = only_object(text, labels)
     if isinstance(members, str):
         return members
-    values = [value for name, value in members if _key(name) == key]
-    reasons = [part for name, value in members if _key(name) == "reasoning" for part in _strings(value)]
-    if any(map(is_placeholder, reasons)) or any(_is_shown(reason, material) for reason in reasons):
-        return "malformed" if any(map(is_placeholder, reasons)) else "echo"
-    read = {_value(value, labels) for value in values}
-    if len(read) != 1:
-        return "multiple" if read else "none"
-    (symbol,) = read
+    named = [(_key(name), value) for name, value in members]
+    values = [value for key, value in named if key == fields[place]]
+    others = [key for key, _ in named if key not in fields]
+    if len(values) > 1 or len(set(others)) < len(others):
+        return "conflict"
+    if any(is_placeholder(part) for key, value in named if key == "reasoning" for part in _strings(value)):
+        return "malformed"
+    reasons = [part for key, value in named if key not in fields for part in _strings(value)]
+    if any(_is_shown(reason, material) for reason in reasons):
+        return "echo"
+    if not values:
+        return "none"
+    symbol = _value(values[0], labels)
     if symbol is None:
         return "none" if isinstance(values[0], str) else "malformed"
-    places = [match for match in _NAMED.finditer(text, start) if _key(match[1]) == key]
-    return places[0].end() if len(places) == 1 else len(text), symbol
+    keys = [match for match in _NAMED.finditer(text, start) if _key(match[1]) == fields[place]]
+    there = frozenset(i for i, field in enumerate(fields) if field in dict(named))
+    reasoned = any(words_of(fold(reason).text) for reason in reasons)
+    return Field(keys[0].end() if len(keys) == 1 else len(text), symbol, there, reasoned)
 
 
 def _key(name: str) -> str:

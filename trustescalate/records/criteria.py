@@ -76,6 +76,15 @@ def split_row_id(name: str) -> RowName:
     return RowName(_unescaped(item_id), _unescaped(criterion))
 
 
+def shown_row(name: str, *, several: bool) -> str:
+    """How the id of a row is shown; `several`: it is a row of several criteria.
+
+    >>> shown_row("q%231#100 %25", several=True), shown_row("q%231", several=False)
+    ('q#1 on 100 %', 'q%231')
+    """
+    return " on ".join(split_row_id(name)) if several else name
+
+
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace(_MARK, "%23")
 

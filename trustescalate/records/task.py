@@ -207,7 +207,11 @@ def parts(turns: Sequence[Turn], show: Callable[[str], str] = str) -> Iterator[P
                 answered.add(call)
                 yield Part(place, f"result of tool call {call}", text)
             else:
-                yield Part(place, "tool result", f"name: {turn.name}\nresult: {text}" if turn.name else text)
+                yield Part(
+                    place,
+                    "tool result",
+                    f"name: {_one_line(turn.name)}\nresult: {text}" if turn.name else text,
+                )
             continue
         if turn.content or not turn.tool_calls:
             yield Part(place, turn.role, show(turn.content))
@@ -217,7 +221,14 @@ def parts(turns: Sequence[Turn], show: Callable[[str], str] = str) -> Iterator[P
                 by_id[each.id] = number
             for key in (None, each.name):
                 waiting[key].append(number)
-            yield Part(place, f"tool call {number}", f"name: {each.name}\narguments: {each.arguments}")
+            yield Part(
+                place, f"tool call {number}", f"name: {_one_line(each.name)}\narguments: {each.arguments}"
+            )
+
+
+def _one_line(name: str) -> str:
+    """A name that cannot end its line: what follows it would look like arguments."""
+    return " ".join(name.split())
 
 
 def _call_of(

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from trustescalate.records import Judgment, Run, sample_replies
+from trustescalate.records.criteria import ask_several
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import thresholds
 from trustescalate.report.failed_votes import failed_votes_table
@@ -111,7 +112,8 @@ def _failure_table(run: Run) -> Table:
         name: Counter(vote.failure for row in own for vote in row.votes if vote.failure)
         for name, own in judges.items()
     }
-    return failed_votes_table((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
+    rows = ((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
+    return failed_votes_table(rows, several=ask_several(run.items))
 
 
 def _cost_table(run: Run) -> Table:

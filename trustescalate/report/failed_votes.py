@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from trustescalate.records import FAILURES, SampleReply
+from trustescalate.records.criteria import shown_row
 from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.sections import Column, Row, Table, numbers
 from trustescalate.report.text import one_line
@@ -10,12 +11,17 @@ from trustescalate.report.text import one_line
 Samples = Mapping[str, Sequence[SampleReply]]
 
 
-def failed_votes_table(judges: Iterable[tuple[str, Mapping[str, int], Samples]]) -> Table:
-    """Make a table of (judge, votes by failure, sample replies by failure)."""
+def failed_votes_table(
+    judges: Iterable[tuple[str, Mapping[str, int], Samples]], *, several: bool = False
+) -> Table:
+    """Make a table of (judge, votes by failure, sample replies by failure).
+
+    `several`: the items are rows of several criteria.
+    """
     rows = tuple(
         Row((
             *(words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)),
-            _quoted(samples.get(reason, ())),
+            _quoted(samples.get(reason, ()), several),
         ))
         for judge, failures, samples in judges
         for reason, number in sorted(failures.items())
@@ -25,7 +31,9 @@ def failed_votes_table(judges: Iterable[tuple[str, Mapping[str, int], Samples]])
     return Table("Failed votes, by reason", columns, rows)
 
 
-def failed_votes_lines(judge: str, votes: int, failures: Mapping[str, int], samples: Samples) -> list[str]:
+def failed_votes_lines(
+    judge: str, votes: int, failures: Mapping[str, int], samples: Samples, *, several: bool = False
+) -> list[str]:
     """Describe the failed votes of one judge, with sample replies, each on one inert line.
 
     >>> failed_votes_lines("small", 4, {"none": 2}, {"none": (SampleReply("q1", "Both\\nare fine."),)})
@@ -35,11 +43,12 @@ def failed_votes_lines(judge: str, votes: int, failures: Mapping[str, int], samp
     for reason, number in failures.items():
         meaning = f" ({FAILURES[reason]})" if reason in FAILURES else ""
         lines.append(f"  {one_line(judge)}: {number:,} of {votes:,} votes failed: {reason}{meaning}")
-        lines += [f"    {one_line(each.item_id)}: {one_line(each.reply)}" for each in samples.get(reason, ())]
+        for each in samples.get(reason, ()):
+            lines.append(f"    {one_line(shown_row(each.item_id, several=several))}: {one_line(each.reply)}")
     return lines
 
 
-def _quoted(samples: Sequence[SampleReply]) -> Figure:
+def _quoted(samples: Sequence[SampleReply], several: bool) -> Figure:
     if not samples:
         return missing("no reply has a text")
-    return words("; ".join(f"{each.item_id}: “{each.reply}”" for each in samples))
+    return words("; ".join(f"{shown_row(each.item_id, several=several)}: “{each.reply}”" for each in samples))

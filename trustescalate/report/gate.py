@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from trustescalate.config import GateTable
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
+from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.report.figures import setting, usd
 from trustescalate.report.gate_product import product_checks, rests_on_labels, wants_product
 from trustescalate.report.sections import Check, GroupFacts, Measures, Report, Status
@@ -80,9 +81,11 @@ def _scope(policy: GateTable, report: Report) -> Check:
     if wants_product(policy, report):
         text = "the product and the judges"
     else:
+        several = report.product is not None and report.product.by == BY_CRITERION
+        where = "[gate] and [[criteria]] have" if several else "[gate] has"
         text = (
-            "the judges only: [gate] has no min_rate, and no baseline with max_drop or min_gain, so nothing "
-            "is said of the product"
+            f"the judges only: {where} no min_rate, and no baseline with max_drop or min_gain, so nothing is "
+            "said of the product"
         )
     return Check("what is checked", "pass", "stated", text, text)
 

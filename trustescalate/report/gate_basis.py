@@ -45,10 +45,11 @@ def _reordered(before: list[str], now: list[str]) -> list[str]:
 def with_baseline(config: Config, baseline: str | None) -> Config:
     """Replace the baseline of [gate]. Raises UsageError where no requirement compares with it."""
     gate = config.gate if baseline is None else config.gate.model_copy(update={"baseline": baseline})
-    if gate.baseline is not None and gate.max_drop is None and gate.min_gain is None:
+    if gate.baseline is not None and not config.compares:
+        where = "[gate] or [[criteria]]" if config.criteria else "[gate]"
         raise UsageError(
             "a baseline needs a requirement that compares with it",
-            "set [gate] max_drop or min_gain, as in --set gate.max_drop=0.02",
+            f"set max_drop or min_gain in {where}, as in --set gate.max_drop=0.02",
         )
     return config.model_copy(update={"gate": gate})
 

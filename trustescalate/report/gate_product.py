@@ -12,9 +12,9 @@ from trustescalate.report.sections import Check, Report, Status
 KEYS = ("min_rate", "max_drop", "min_gain")
 
 
-def wants_product(policy: GateTable, report: Report | None = None) -> bool:
-    """Whether a gate requires anything of the product, of one of several criteria too."""
-    if report is not None and report.product is not None and report.product.requirements:
+def wants_product(policy: GateTable, report: Report) -> bool:
+    """Whether [gate] requires anything of the product, or one of [[criteria]] does."""
+    if report.product is not None and report.product.requirements:
         return True
     return any(getattr(policy, key) is not None for key in KEYS)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from trustescalate.calibration.judge_findings import findings
 from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, JudgeDiagnostics, Label
+from trustescalate.records.criteria import BY_CRITERION, shown_row
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.failed_votes import failed_votes_table
@@ -44,10 +45,11 @@ def judges_section(certificate: Certificate) -> Section | None:
     failed = [
         (judge.judge, judge.failures, judge.samples) for judge in certificate.diagnostics if judge.failures
     ]
+    several = certificate.group_by == BY_CRITERION
     labels = certificate.task.labels
     confused = [_confusion_table(judge, labels) for judge in certificate.diagnostics if judge.confusion]
-    surest = [_surest_table(judge) for judge in certificate.diagnostics if judge.surest]
-    why_failed = [failed_votes_table(failed)] if failed else []
+    surest = [_surest_table(judge, several) for judge in certificate.diagnostics if judge.surest]
+    why_failed = [failed_votes_table(failed, several=several)] if failed else []
     tables = (table, *confused, *surest, *why_failed, *map(_bins_table, binned))
     return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
 
@@ -72,11 +74,11 @@ def _confusion_table(judge: JudgeDiagnostics, labels: Sequence[Label]) -> Table:
     )
 
 
-def _surest_table(judge: JudgeDiagnostics) -> Table:
+def _surest_table(judge: JudgeDiagnostics, several: bool) -> Table:
     rows = tuple(
         Row(
             (
-                words(one.item_id),
+                words(shown_row(one.item_id, several=several)),
                 words(one.verdict),
                 words(one.human or "no majority"),
                 decimal(one.score, ""),

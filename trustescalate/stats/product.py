@@ -9,7 +9,7 @@ anything of other items, unless the target is the population.
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import chdtrc, ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
@@ -183,6 +183,25 @@ def labels_needed(
             wanted = min(alone, MIN_LABELS)
     total = min(items, max(FIRST, int(np.ceil(wanted - 1e-9))))
     return min(items - labels, max(1, total - labels)), "human labels"
+
+
+def one_share_pvalue(stratum: IntArray, labelled: IntArray) -> float:
+    """The p-value of one labelled share in all strata: those of items (N,), with `labelled` places (n,).
+
+    Pearson's chi-squared test of the counts; 1 where every item is labelled.
+
+    >>> sizes = np.repeat([1, 2], 100)
+    >>> one_share_pvalue(sizes, np.arange(0, 200, 4)), round(one_share_pvalue(sizes, np.arange(80)), 3)
+    (1.0, 0.0)
+    """
+    place = np.unique(stratum, return_inverse=True)[1]
+    items = np.bincount(place)
+    counts, share = np.bincount(place[labelled], minlength=len(items)), len(labelled) / len(stratum)
+    if share == 1:
+        return 1.0
+    return float(
+        chdtrc(len(items) - 1, np.sum((counts - items * share) ** 2 / (items * share * (1 - share))))
+    )
 
 
 def _hypergeometric(survey: Survey, delta: float) -> tuple[float, float]:

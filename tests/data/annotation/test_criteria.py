@@ -74,3 +74,13 @@ def test_a_table_of_labels_names_the_criterion(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         collect_answers(config, [table])
     assert "has no criterion; a column criterion says which" in refused.value.problems[0]
+
+
+def test_a_problem_names_the_item_and_the_criterion(tmp_path: Path) -> None:
+    queue = queued(tmp_path)
+    config, item = load_config(tmp_path / "trustescalate.toml"), split_row_id(queue.rows[0].item_id).item_id
+    table = tmp_path / "more.csv"
+    table.write_text(f"item_id,criterion,annotator,label\n{item},accuracy,bob,9\n")
+    with pytest.raises(DataError) as refused:
+        collect_answers(config, [table])
+    assert f"item '{item}' on 'accuracy': '9' is not one of 0, 1, 2, 3" in refused.value.problems[0]

@@ -33,7 +33,7 @@ from trustescalate.data.importers.verdicts import SWAPPED
 from trustescalate.errors import DataError, UsageError
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, TaskKind, visible
 from trustescalate.records.bounded import open_file, read_whole
-from trustescalate.records.criteria import CRITERION, row_id, row_name
+from trustescalate.records.criteria import CRITERION, RowName, row_id, row_name
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
@@ -167,7 +167,7 @@ class _Collection:
         """Merge labels: the same label once, and never two of one annotator on one item."""
         labels = {name: task.annotation_labels for name, task in labels_of_rows(self.config).items()}
         for where, item_id, annotator, label, purpose, seconds in given:
-            at = f"{where}: item {item_id!r}"
+            at = f"{where}: {self._named(item_id)}"
             item = self._items.get(item_id)
             if item is None:
                 self.problems.append(f"{at} {self._why_unknown(item_id)}")
@@ -180,6 +180,12 @@ class _Collection:
                 self.problems.append(f"{at} has no annotator; name the annotator")
                 continue
             self._put(at, Annotation(item_id, annotator, label, seconds, purpose))
+
+    def _named(self, item_id: str) -> str:
+        """An item as messages name it; of a row of several criteria its item and its criterion."""
+        item = self._items.get(item_id)
+        name = RowName(item_id, "") if item is None else row_name(item)
+        return f"item {name.item_id!r}" + (f" on {name.criterion!r}" if name.criterion else "")
 
     def _why_unknown(self, item_id: str) -> str:
         names = [each.name for each in self.config.criteria]
@@ -241,7 +247,7 @@ class _Collection:
 
     def _own(self, path: Path) -> Iterator[Given]:
         for row in standing(read_answers(path)).values():
-            at = f"{path}: item {row.item_id!r}"
+            at = f"{path}: {self._named(row.item_id)}"
             queue = self._queues.get(row.queue)
             if queue is None:
                 self.problems.append(f"{at} is about queue {row.queue!r}, which is missing; copy its folder")
@@ -257,7 +263,7 @@ class _Collection:
                     yield Given(at, item_id, annotator, label, self._purpose(item_id))
                 continue
             queue = self._queue_of(at, item_id)
-            if queue is not None and self._is_shown(f"{at}: item {item_id!r}", queue, item_id):
+            if queue is not None and self._is_shown(f"{at}: {self._named(item_id)}", queue, item_id):
                 answer = row["answer"].strip()
                 pair = self.task.kind is TaskKind.PAIRWISE
                 spelled = SPELLINGS.get(answer, answer.casefold()) if pair else answer
@@ -272,7 +278,9 @@ class _Collection:
                 continue
             item_id, responses, notes = _parts(taken)
             item = self._items.get(item_id)
-            swapped = item is not None and self._is_swapped(f"{path}: item {item_id!r}", item, responses)
+            swapped = item is not None and self._is_swapped(
+                f"{path}: {self._named(item_id)}", item, responses
+            )
             for annotator, label in notes:
                 own = SWAPPED.get(label, label) if swapped else label
                 yield Given(str(path), item_id, annotator, own, self._purpose(item_id))
@@ -287,7 +295,7 @@ class _Collection:
             yield Given(where, item_id, row.annotator, label, purpose, row.seconds)
         else:
             allowed = ", ".join(answers)
-            self.problems.append(f"{where}: item {item_id!r}: {answer!r} is not one of {allowed}")
+            self.problems.append(f"{where}: {self._named(item_id)}: {answer!r} is not one of {allowed}")
 
     def _purpose(self, item_id: str) -> Purpose:
         """The purpose of a label without a named queue.
@@ -304,11 +312,13 @@ class _Collection:
         """The queue of an answer in a table; several queues with the item must show it alike."""
         queues = self._queues_with(item_id)
         if not queues:
-            self.problems.append(f"{at}: item {item_id!r} is in no queue; give its `label`, not an `answer`")
+            self.problems.append(
+                f"{at}: {self._named(item_id)} is in no queue; give its `label`, not an `answer`"
+            )
             return None
         if len({queue.label(item_id, FIRST) for queue in queues}) > 1:
             self.problems.append(
-                f"{at}: item {item_id!r} is shown differently in two queues; give its `label`"
+                f"{at}: {self._named(item_id)} is shown differently in two queues; give its `label`"
             )
             return None
         return queues[-1]

@@ -6,7 +6,7 @@ models. A row that a format cannot hold is left out, with its reason, and counte
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,11 +72,15 @@ class Row:
 
 @dataclass
 class Export:
-    """Rows to write, with notices for the user. `beside` holds additional files by their suffix."""
+    """Rows to write, with notices for the user. `beside` holds additional files by their suffix.
+
+    `criteria` has the question and the labels of each criterion, where a run judged several.
+    """
 
     run: Run
     rows: Sequence[Row]
     blind: bool = False
+    criteria: Mapping[str, Task] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     beside: dict[str, bytes] = field(default_factory=dict)
@@ -103,7 +107,8 @@ class Export:
 class Target:
     """A format: the kinds of task that it can hold, and `why` not the others.
 
-    `blind`: whether it can be written without verdicts of judges, for annotators.
+    `blind`: whether it can be written without verdicts of judges, for annotators. `several`: whether it has
+    a place for the criterion of a verdict.
     """
 
     name: str
@@ -112,6 +117,7 @@ class Target:
     kinds: tuple[TaskKind, ...] = tuple(TaskKind)
     why: str = ""
     blind: bool = False
+    several: bool = False
 
 
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:

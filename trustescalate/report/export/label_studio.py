@@ -1,7 +1,8 @@
 """Write Label Studio tasks, and the labelling configuration that shows them.
 
 The order of responses is drawn per item (`base.coin`) and stored in `data.left_is`. The last verdict of a
-judge becomes a prediction, except on rows that measure. Annotators see no model's name.
+judge becomes a prediction, except on rows that measure. Annotators see no model's name. Of several criteria
+each task has its own question and labels, in `data.asked` and `data.options`.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from trustescalate.records import TIE, Label, TaskKind
+from trustescalate.records.criteria import row_name
 from trustescalate.report.export.base import (
     Export,
     Row,
@@ -41,7 +43,8 @@ def _write(export: Export) -> Iterator[bytes]:
 def config(export: Export) -> bytes:
     """Make the labelling configuration as XML: the question, the texts and the labels."""
     view = Xml.Element("View")
-    Xml.SubElement(view, "Header", value=_literal(export.task.question))
+    asked = "$asked" if export.criteria else _literal(export.task.question)
+    Xml.SubElement(view, "Header", value=asked)
     Xml.SubElement(view, "Text", name="prompt", value="$prompt")
     if any(row.item.reference is not None for row in export.rows):
         Xml.SubElement(view, "Header", value="Reference")
@@ -55,7 +58,9 @@ def config(export: Export) -> bytes:
     else:
         Xml.SubElement(view, "Text", name="response", value="$response")
         labels = Xml.SubElement(view, "Choices", name="label", toName="response", required="true")
-        for label in export.task.labels:
+        if export.criteria:
+            labels.set("value", "$options")
+        for label in () if export.criteria else export.task.labels:
             Xml.SubElement(labels, "Choice", value=label)
     Xml.indent(view)
     return bytes(Xml.tostring(view, encoding="utf-8")) + b"\n"
@@ -68,7 +73,7 @@ def _literal(text: str) -> str:
 
 def _task(export: Export, row: Row) -> dict[str, Any]:
     item, turned = row.item, coin(export.run, row.item)
-    data = {"item_id": item.id, "prompt": readable(with_passages(item))}
+    data: dict[str, Any] = {"item_id": item.id, "prompt": readable(with_passages(item))}
     texts = [readable(response) for response in item.responses]
     if export.task.kind is TaskKind.PAIRWISE:
         data |= dict(zip(SIDES, reversed(texts) if turned else texts, strict=True))
@@ -78,6 +83,10 @@ def _task(export: Export, row: Row) -> dict[str, Any]:
     data["reference"] = item.reference or ""
     if item.group is not None:
         data["group"] = item.group
+    if export.criteria:
+        name = row_name(item).criterion
+        data["asked"] = f"{name}: {export.criteria[name].question}"
+        data["options"] = [{"value": label} for label in export.criteria[name].labels]
     return {"data": data, "predictions": [*_predictions(export, row, turned)]}
 
 
@@ -101,5 +110,5 @@ def _result(export: Export, label: Label, turned: bool) -> dict[str, Any]:
 
 
 LABEL_STUDIO = Target(
-    "label_studio", "Label Studio tasks, with a labelling configuration", _write, blind=True
+    "label_studio", "Label Studio tasks, with a labelling configuration", _write, blind=True, several=True
 )

@@ -17,8 +17,13 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
-def target(name: str, task: Task, *, blind: bool, others: tuple[str, ...] = ()) -> Target:
-    """Find a format by name. Raises UsageError for an unknown one, or one that cannot hold the task."""
+def target(
+    name: str, task: Task, *, blind: bool, several: bool = False, others: tuple[str, ...] = ()
+) -> Target:
+    """Find a format by name. Raises UsageError for an unknown one, or one that cannot hold the task.
+
+    `several`: the run judged several criteria.
+    """
     if name not in TARGETS:
         known = ", ".join(sorted((*TARGETS, *others)))
         raise UsageError(f"unknown format {name!r}", f"the formats are {known}")
@@ -27,6 +32,12 @@ def target(name: str, task: Task, *, blind: bool, others: tuple[str, ...] = ()) 
         raise UsageError(
             f"a {task.kind} task cannot be written as {name}: {chosen.why}",
             "csv, jsonl and parquet take any task",
+        )
+    if several and not chosen.several:
+        able = sorted(each.name for each in TARGETS.values() if each.several)
+        raise UsageError(
+            f"a run of several criteria cannot be written as {name}, which has no place for a criterion",
+            f"{', '.join(able[:-1])} and {able[-1]} name it",
         )
     if blind and not chosen.blind:
         raise UsageError(

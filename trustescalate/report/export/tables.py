@@ -1,7 +1,8 @@
 """Write tables with a row per item: CSV for a spreadsheet, Parquet, JSON lines.
 
 A file of columns goes with each table, with which `trustescalate import` reads back ids, texts, clusters,
-human labels and the last verdict of each judge. Votes and scores stay in the run folder.
+human labels and the last verdict of each judge. Votes and scores stay in the run folder. Of several criteria
+there is no file of columns: a row has the item and the criterion, as `trustescalate label import` reads them.
 """
 
 import csv
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trustescalate.records import Task, TaskKind, Turn
+from trustescalate.records.criteria import CRITERION, row_name
 from trustescalate.records.run import UNCERTIFIED
 from trustescalate.records.task import Json
 from trustescalate.report.export.base import Export, LeftOut, Row, Target, as_json, lined, readable, turns
@@ -34,9 +36,7 @@ class _Layout:
         self.task = export.task
         self.responses = RESPONSES[self.task.responses]
         taken = {
-            "id",
-            "group",
-            "prompt",
+            *("id", "item_id", "criterion", "group", "prompt"),
             "context",
             "reference",
             "label",
@@ -47,6 +47,8 @@ class _Layout:
         judges = [binding.judge for binding in export.run.header.certificate.judges]
         people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
         fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
+        if export.criteria:
+            fields.pop(CRITERION)
         if len(people) > MOST_ANNOTATORS and not export.blind:
             export.say(f"{len(people):,} annotators would need a column each: human labels are left out")
             people = {}
@@ -56,7 +58,8 @@ class _Layout:
         self.people = {} if blind else _named("person", people, taken)
         self.context = ("context",) if any(row.item.context for row in export.rows) else ()
         self.names = (
-            *("id", "group", "prompt", *self.context, *self.responses, "reference"),
+            *(("item_id", "criterion") if export.criteria else ("id",)),
+            *("group", "prompt", *self.context, *self.responses, "reference"),
             *(("label", "annotator") if export.blind else VERDICT),
             *(*self.meta.values(), *self.judges.values(), *self.people.values()),
         )
@@ -64,7 +67,12 @@ class _Layout:
     def cells(self, row: Row) -> dict[str, Json]:
         """Make a row; texts and conversations stay as they are in the item."""
         item, cells = row.item, dict[str, Json].fromkeys(self.names)
-        cells |= {"id": item.id, "group": item.group, "prompt": item.prompt, "reference": item.reference}
+        cells |= (
+            dict(zip(("item_id", "criterion"), row_name(item), strict=True))
+            if self.export.criteria
+            else {"id": item.id}
+        )
+        cells |= {"group": item.group, "prompt": item.prompt, "reference": item.reference}
         cells |= dict(zip(self.responses, item.responses, strict=True))
         cells |= {key: list(item.context) for key in self.context}
         if self.export.blind:
@@ -74,15 +82,24 @@ class _Layout:
         if decision is not None:
             values = (decision.label, decision.judge, decision.score, decision.reason)
         cells |= dict(zip(VERDICT, (*values, sum(each.cost for each in row.judgments)), strict=True))
-        cells |= {self.meta[key]: value for key, value in item.meta.items()}
+        cells |= {column: item.meta[key] for key, column in self.meta.items() if key in item.meta}
         trail = () if decision is None else decision.trail
         cells |= {self.judges[step.judge]: step.label or NO_LABEL for step in trail if self.judges}
         if self.people:
             cells |= {self.people[note.annotator]: note.label for note in row.annotations}
         return cells
 
-    def columns_file(self, *, escaped: bool) -> bytes:
-        """Write the file of columns for `trustescalate import --columns`."""
+    def describe(self, *, escaped: bool) -> None:
+        """Write the file of columns for `trustescalate import --columns`; of several criteria, say how."""
+        if self.export.criteria:
+            self.export.say(
+                "a row is an item and a criterion, which `trustescalate import` does not read back; a CSV "
+                "made with --blind and filled in is read by `trustescalate label import`"
+            )
+        else:
+            self.export.beside[".columns.toml"] = self._columns(escaped=escaped)
+
+    def _columns(self, *, escaped: bool) -> bytes:
         clustered = any(row.item.group is not None for row in self.export.rows)
         lines = ["[task]", *_task(self.task), "", "[import]", 'id = "id"', 'prompt = "prompt"']
         lines += [f"responses = {json.dumps(self.responses)}", 'reference = "reference"']
@@ -139,7 +156,7 @@ def guarded(text: str) -> str:
 
 def _csv(export: Export) -> Iterator[bytes]:
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(escaped=True)
+    layout.describe(escaped=True)
     yield b"\xef\xbb\xbf" + _line(layout.names)
 
     def write(row: Row) -> Iterator[bytes]:
@@ -175,7 +192,7 @@ def _flat(export: Export, value: Json) -> Json:
 
 def _jsonl(export: Export) -> Iterator[bytes]:
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(escaped=False)
+    layout.describe(escaped=False)
 
     def write(row: Row) -> Iterator[bytes]:
         cells = layout.cells(row)
@@ -190,7 +207,7 @@ def _parquet(export: Export) -> Iterator[bytes]:
     from pyarrow import Table, array, float64, parquet, string
 
     layout = _Layout(export)
-    export.beside[".columns.toml"] = layout.columns_file(escaped=False)
+    layout.describe(escaped=False)
     rows = [layout.cells(row) for row in export.rows]
     numbers = {"score", "cost_usd"}
     columns = {
@@ -206,6 +223,6 @@ def _parquet(export: Export) -> Iterator[bytes]:
     yield page.getvalue()
 
 
-CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas escaped)", _csv, blind=True)
-JSONL = Target("jsonl", "JSON lines", _jsonl, blind=True)
-PARQUET = Target("parquet", "Parquet", _parquet, blind=True)
+CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas escaped)", _csv, blind=True, several=True)
+JSONL = Target("jsonl", "JSON lines", _jsonl, blind=True, several=True)
+PARQUET = Target("parquet", "Parquet", _parquet, blind=True, several=True)

@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
 PYTHON ?= python3
 DEMO   ?= trustescalate-demo
-TESTS  ?= -n 2 -q
+TESTS  ?= -n 2 --dist worksteal -q
 
 .PHONY: demo test fast test-shared test-lowest nightly check clean
 

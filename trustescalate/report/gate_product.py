@@ -84,7 +84,7 @@ def _message(product: Product, each: Requirement, status: Status) -> str:
     what = f"{limits.items:,} items; the limits rest on {BASES[limits.basis]}"
     if limits.labels:
         what += f" ({limits.labels:,} labelled items)"
-    if each.key != "min_rate" and limits.reason:
+    if limits.reason:
         what += f"; {limits.reason}"
     if each.key != "min_rate":
         what = f"baseline {product.baseline}; {what}"

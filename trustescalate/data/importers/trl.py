@@ -88,7 +88,7 @@ def _ended(row: Any, *keys: str) -> tuple[Messages, Text]:
         talk = _transcript(value)
     else:
         talk = _dialogue({key: [value] if isinstance(value, dict) else value}, key)
-    if talk[-1].role != "assistant":
+    if not talk or talk[-1].role != "assistant":
         raise Unusable(f"{key} does not end with an answer")
     asked = max((at for at, turn in enumerate(talk) if turn.role == "user"), default=-1)
     if has_tools(talk[asked + 1 :]):

@@ -35,7 +35,7 @@ from trustescalate.stats.validity import violation_limit
 FREE = '[[judges]]\nname = "free"\nbackend = "classical"\nfit_on = "last_judge"\n'
 TAUGHT = FREE + simulated("large", "M")
 PAIR = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"), "drop")
-TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "25"))
+TRIALS = int(os.environ.get("TRUSTESCALATE_TRIALS", "12"))
 
 
 def project(folder: Path, judges: str = TAUGHT, **settings: Any) -> Path:

@@ -94,7 +94,8 @@ def passing(config: Path, path: Path, renew: Callable[[], None] = lambda: None) 
             for key in place:
                 value = value[key]
             mutants = [put(lines[number], place, other) for other in changed(value) if other != value]
-            for mutant in (*mutants, without(lines[number], place)):
+            mutants.append(without(lines[number], place))
+            for mutant in mutants[:: max(1, len(mutants) - 1)]:  # the first change, and without it
                 if mutant == lines[number]:
                     continue
                 rows = [*lines[:number], mutant, *lines[number + 1 :]]

@@ -23,9 +23,10 @@ class Baseline:
 
 
 def open_baseline(config: Config, name: str, run: Run, data: Dataset) -> Baseline:
-    """Open the baseline of a run: by its id, or by the path of a run folder, which may be of another project.
+    """Open the baseline of a run: by its id, or by the path of a run folder or of its run.json.
 
-    A path is relative to the configuration, or else to the working directory. The labels of another project
+    A folder may be of another project. A path is relative to the configuration, or else to the working
+    directory. The labels of another project
     are those that the trustescalate.toml beside its folder runs names; without one, `data` are taken where
     both runs have one certificate, and else there are none. Raises UsageError for an unknown run, and for the
     run itself; DataError for a run that does not follow from its votes.
@@ -54,7 +55,8 @@ def _find(config: Config, name: str) -> Path:
     if name in known:
         return run_path(config.folder, name)
     for path in (config.folder / name, Path(name)):
-        if (path / "run.json").is_file():
-            return path
+        folder = path.parent if path.name == "run.json" else path
+        if (folder / "run.json").is_file():
+            return folder
     hint = f"the last ones are {', '.join(known[-3:])}" if known else "`trustescalate run` creates one"
     raise UsageError(f"there is no run {name!r} to compare with", hint)

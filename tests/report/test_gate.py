@@ -213,7 +213,7 @@ def limits(low: float, high: float, basis: Basis = "exact") -> Limits:
 def product_of(
     key: str, required: float, bound: Limits, *, about: str | None = None, second: Limits | None = None
 ) -> Product:
-    rate, change = ItemsMean(about, bound, second), Change(about, bound, 300, 0, second)
+    rate, change = ItemsMean(about, bound, second), Change(about, bound, second, 300, 0)
     requirement = Requirement(key, required, about, bound, needed=250)  # type: ignore[arg-type]
     return Product((rate,), (change,), "meta.lang", "20260101T000000Z-aaaaaa", 0, 0, (requirement,))
 

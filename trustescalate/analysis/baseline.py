@@ -26,10 +26,10 @@ def open_baseline(config: Config, name: str, run: Run, data: Dataset) -> Baselin
     """Open the baseline of a run: by its id, or by the path of a run folder or of its run.json.
 
     A folder may be of another project. A path is relative to the configuration, or else to the working
-    directory. The labels of another project
-    are those that the trustescalate.toml beside its folder runs names; without one, `data` are taken where
-    both runs have one certificate, and else there are none. Raises UsageError for an unknown run, and for the
-    run itself; DataError for a run that does not follow from its votes.
+    directory. The labels of another project are those that the trustescalate.toml beside its folder runs
+    names; without one, `data` are taken where both runs have one certificate, and else there are none. Raises
+    UsageError for an unknown run, and for the run itself; DataError for a run that does not follow from its
+    votes.
     """
     path = _find(config, name)
     own = path.resolve() == run_path(config.folder, path.name).resolve()

@@ -36,7 +36,7 @@ def criteria_product(
     change = None
     if len(changes) == len(each):
         first = _weighted(config, [one.first for one in changes], change=True)
-        change = Change(None, first, changes[0].matched, changes[0].same)
+        change = Change(None, first, None, changes[0].matched, changes[0].same)
     return Product(
         means=(
             total,

@@ -159,7 +159,7 @@ def product(
         means=tuple(ItemsMean(cell.group, cell.first, cell.second) for cell in means)
         or (ItemsMean(None, nothing),),
         changes=tuple(
-            Change(cell.group, cell.first, len(cell.labels.items), int(cell.labels.same.sum()), cell.second)
+            Change(cell.group, cell.first, cell.second, len(cell.labels.items), int(cell.labels.same.sum()))
             for cell in changes
         ),
         by=gate.by,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from trustescalate.judges.completions import tokens_of
@@ -55,8 +54,4 @@ class DecisionsBackend:
         reply, answer = await self._endpoint.exchange(call, read)
         if reply is None:
             return self._endpoint.failed(answer)
-        reply = self._endpoint.cleaned(reply)
-        if reply.usage.input_tokens:
-            return reply
-        self._endpoint.counts_by_length()
-        return replace(reply, usage=replace(reply.usage, input_tokens=size))
+        return self._endpoint.with_input(self._endpoint.cleaned(reply), size)

@@ -181,6 +181,13 @@ class Endpoint:
             self._noticed.add("usage")
             self._notice(f"{self.name}: does not count all tokens; costs are estimated by length")
 
+    def with_input(self, reply: Reply, tokens: int) -> Reply:
+        """Count the input of a reply by its length, in `tokens`, where the server does not; say so once."""
+        if reply.usage.input_tokens:
+            return reply
+        self.counts_by_length()
+        return replace(reply, usage=replace(reply.usage, input_tokens=tokens))
+
     def shown(self, text: str) -> str:
         """A server's text as one short line, without the key and control characters."""
         plain = "".join(char if char.isprintable() else " " for char in self.clean(text))

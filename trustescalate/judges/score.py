@@ -6,7 +6,6 @@ The prompt is the query and the response the document. The score comes back as t
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from trustescalate.judges.completions import count_of, served_by, tokens_of
@@ -43,11 +42,8 @@ class ScoreBackend:
         value, answer = await self._endpoint.exchange(call, _read)
         if value is None:
             return self._endpoint.failed(answer)
-        value = self._endpoint.cleaned(value)
-        if value.usage.input_tokens:
-            return value
-        self._endpoint.counts_by_length()
-        return replace(value, usage=Usage(1, tokens_of(sum(len(turn.content) for turn in request.messages))))
+        tokens = tokens_of(sum(len(turn.content) for turn in request.messages))
+        return self._endpoint.with_input(self._endpoint.cleaned(value), tokens)
 
 
 def _read(content: bytes) -> tuple[Reply, int] | None:

@@ -47,27 +47,20 @@ class ItemsMean:
     @property
     def disjoint(self) -> bool:
         """Whether the limits of both bases have no value in common."""
-        return self.second is not None and _exclude(self.first, self.second)
+        first, second = self.first, self.second
+        return second is not None and (first.high < second.low or second.high < first.low)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """The mean of this run's items minus that of the same items in the baseline; as `ItemsMean`.
+class Change(ItemsMean):
+    """The mean of this run's items minus that of the same items in the baseline.
 
     `matched` items are in both; `same` of these have equal responses, so that their change is 0. Items of
     either run without a counterpart widen the limits: their change may be anything.
     """
 
-    group: str | None
-    first: Limits
-    matched: int
-    same: int
-    second: Limits | None = None
-
-    @property
-    def disjoint(self) -> bool:
-        """Whether the limits of both bases have no value in common."""
-        return self.second is not None and _exclude(self.first, self.second)
+    matched: int = 0
+    same: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,3 @@ class Product:
     only_baseline: int = 0
     requirements: tuple[Requirement, ...] = ()
     reason: str = ""
-
-
-def _exclude(one: Limits, other: Limits) -> bool:
-    return one.high < other.low or other.high < one.low

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from trustescalate.records import Change, ItemsMean, Limits, Product, Run, TaskKind
+from trustescalate.records import ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.report.figures import Figure, count, setting, words
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
@@ -66,7 +66,7 @@ def run_text(run: Run) -> list[str]:
 
 def is_disjoint(product: Product) -> bool:
     """Whether limits of two kinds exclude each other anywhere."""
-    return any(mean.disjoint for mean in product.means) or any(each.disjoint for each in product.changes)
+    return any(mean.disjoint for mean in (*product.means, *product.changes))
 
 
 def excludes_pooled(run: Run) -> bool:
@@ -117,7 +117,7 @@ def run_tables(run: Run) -> list[Table]:
 def _table(
     caption: str,
     product: Product,
-    means: Sequence[ItemsMean] | Sequence[Change],
+    means: Sequence[ItemsMean],
     plain: bool,
     *,
     signed: bool = False,

@@ -15,20 +15,21 @@ from trustescalate.records.failures import KINDS
 from trustescalate.records.progress import Hooks
 
 EXPECTED = 'claim = "expected"'
+FREE = Usage()
 
 
 def test_every_failure_has_a_kind() -> None:
     assert KINDS.keys() >= FAILURES.keys()
 
 
-def failing(failure: str, every: int) -> Callable[[Request], Reply | None]:
+def failing(failure: str, every: int, usage: Usage = FREE) -> Callable[[Request], Reply | None]:
     """Let one of so many requests fail."""
     asked = 0
 
     def reply(request: Request) -> Reply | None:
         nonlocal asked
         asked += 1
-        return Reply("", None, "stop", Usage(), failure) if asked % every == 0 else None
+        return Reply("", None, "stop", usage, failure) if asked % every == 0 else None
 
     return reply
 
@@ -71,6 +72,22 @@ def test_a_resumed_run_asks_again_what_got_no_answer(tmp_path: Path, calls: Call
     before = len(calls.asked)
     assert run(config, resume="latest").decisions == mended.decisions
     assert len(calls.asked) == before
+
+
+def test_a_paid_reply_of_a_judge_that_is_no_longer_asked_still_costs(tmp_path: Path, calls: Calls) -> None:
+    config = write_project(tmp_path)
+    calibrate(config)
+    (tmp_path / ".trustescalate/cache.sqlite").unlink()
+    paid = Usage(1000, 10)
+    calls.then = failing("timeout", 3, paid)
+    run(config)
+    calls.then = lambda request: None
+    mended = run(config, resume="latest")
+    asked = {(row.item_id, step.judge) for row in mended.decisions for step in row.trail}
+    unasked = [row for row in mended.judgments if (row.item_id, row.judge) not in asked]
+    assert unasked
+    assert {row.judge for row in unasked} == {"large"}
+    assert all(vote.usage == paid for row in unasked for vote in row.votes if vote.failure)
 
 
 @pytest.mark.slow

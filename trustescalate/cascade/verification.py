@@ -171,7 +171,11 @@ def _derive_each(
     decisions: Mapping[str, Decision],
     thresholds: Mapping[str, float] | None,
 ) -> Iterator[_Derived]:
-    """Derive each decision from the votes on its own item."""
+    """Derive each decision from the votes on its own item.
+
+    A row with failed votes of a judge that is not asked stays for what it cost: it was asked, before the run
+    was resumed and a cheaper judge decided.
+    """
     judges = [_Named(seal.judge, seal.fingerprint, seal.channel) for seal in certificate.judges]
     scorer = Scorer.of(certificate)
     if thresholds is None:
@@ -200,10 +204,14 @@ def _derive_each(
                 problem = f"votes of {asked.judge.name!r} are missing: these could not end it"
                 break
             deciding.hear(judgment)
-        if not problem and len(deciding.judgments) < len(own):
-            more = next(name for name in own if all(j.judge != name for j in deciding.judgments))
+        asked_for = {judgment.judge for judgment in deciding.judgments}
+        unasked = [judgment for name, judgment in own.items() if name not in asked_for]
+        more = next((judgment.judge for judgment in unasked if not failed_votes(judgment)), None)
+        if not problem and more is not None:
             problem = f"there are votes of {more!r}, which is not asked"
-        yield _Derived(item.id, deciding.judgments, problem or difference(recorded, deciding.decision))
+        paid = (row for row in unasked if any(vote.cost or vote.usage != Usage() for vote in row.votes))
+        used = (*deciding.judgments, *paid)
+        yield _Derived(item.id, used, problem or difference(recorded, deciding.decision))
 
 
 def _not_by_people(recorded: Decision, own: Mapping[str, Judgment]) -> str:

@@ -218,8 +218,16 @@ def _farthest(moves: FloatArray, verdicts: Verdicts) -> float:
 def strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray, *, fewest: int) -> IntArray | None:
     """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
 
-    Where the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum
-    needs `fewest` labels of its own, which predictions cannot be used without.
+    `size` and `unit` are of all items, shape (n,); `labelled` are the places of those with a label. Where
+    the labelled shares of all sizes could be one (a chi-squared test of counts), none: each stratum needs
+    `fewest` labels of its own, which predictions cannot be used without.
+
+    >>> size, unit = np.repeat([1, 4], [60, 240]), np.r_[np.arange(60), 60 + np.repeat(np.arange(60), 4)]
+    >>> strata_of_sizes(size, np.arange(0, 300, 3), unit, fewest=20) is None
+    True
+    >>> strata = strata_of_sizes(size, np.r_[np.arange(50), np.arange(60, 300, 6)], unit, fewest=20)
+    >>> np.bincount(strata).tolist()
+    [60, 240]
     """
     place = np.unique(size, return_inverse=True)[1]
     items, counts = np.bincount(place), np.bincount(place[labelled], minlength=int(place.max()) + 1)

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 
@@ -64,7 +65,7 @@ def expected_calibration_error(score: FloatArray, correct: BoolArray, bins: int 
 def brier_score(score: FloatArray, correct: BoolArray) -> float | None:
     """The mean squared gap between score and outcome (1 right, 0 wrong); None without rows.
 
-    Raises ValueError as `reliability` does. Brier (1950), by scikit-learn.
+    Raises ValueError as `reliability` does. Source: Brier 1950.
 
     >>> brier_score(np.array([1.0, 0.5]), np.array([True, False]))
     0.125
@@ -72,16 +73,14 @@ def brier_score(score: FloatArray, correct: BoolArray) -> float | None:
     _check(score, correct)
     if score.size == 0:
         return None
-    from sklearn.metrics import brier_score_loss
-
-    return float(brier_score_loss(correct, score, pos_label=True))
+    return float(np.mean((score - correct) ** 2))
 
 
 def auroc(score: FloatArray, correct: BoolArray) -> float | None:
     """The probability that a right verdict scores above a wrong one, a tie counting half.
 
     None where all verdicts or none are right: there is nothing to tell apart. Raises ValueError as
-    `reliability` does. By scikit-learn.
+    `reliability` does. Source: the Mann-Whitney statistic, Hanley and McNeil 1982.
 
     >>> auroc(np.array([0.9, 0.8, 0.8, 0.6]), np.array([True, True, False, False]))
     0.875
@@ -89,9 +88,9 @@ def auroc(score: FloatArray, correct: BoolArray) -> float | None:
     _check(score, correct)
     if correct.all() or not correct.any():
         return None
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(correct, score))
+    right, wrong = score[correct], np.sort(score[~correct])
+    below = np.searchsorted(wrong, right, "left") + np.searchsorted(wrong, right, "right")
+    return float(below.sum() / (2 * right.size * wrong.size))
 
 
 def scores_mislead(auroc: float, right: int, wrong: int, level: float = 0.01) -> bool:
@@ -105,10 +104,8 @@ def scores_mislead(auroc: float, right: int, wrong: int, level: float = 0.01) ->
     """
     if not right or not wrong:
         return False
-    from scipy.stats import norm
-
     deviation = math.sqrt((right + wrong + 1) / (12 * right * wrong))
-    return bool(norm.cdf((auroc - 0.5) / deviation) < level)
+    return bool(ndtr((auroc - 0.5) / deviation) < level)
 
 
 def _check(score: FloatArray, correct: BoolArray) -> None:

@@ -20,6 +20,7 @@ from trustescalate.stats.bounds import (
     clopper_pearson_upper,
 )
 from trustescalate.stats.certify import certify_rows
+from trustescalate.stats.fisher import fisher_pvalue
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Rows, Votes
@@ -239,19 +240,20 @@ class _Moved(NamedTuple):
 
 def _test_verdicts(before: FloatArray, after: FloatArray) -> _Moved:
     """The label of a tier that moved most; the p-value is corrected for all tests in the tier."""
-    from scipy.stats import fisher_exact
-
     classes = before.shape[1]
     tested = 1 if classes == 2 else classes
     moves = []
     for label in range(tested):
         gap, drift = _test_two_samples(before[:, label], after[:, label])
-        counts = [(int(np.count_nonzero(_verdicts(side) == label)), len(side)) for side in (before, after)]
-        table = [[count, rows - count] for count, rows in counts]
-        moved = float(fisher_exact(table).pvalue) if len(before) and len(after) else 1.0
+        counts = (_count(before, label), _count(after, label))
+        moved = fisher_pvalue(*counts) if len(before) and len(after) else 1.0
         one, other = (count / rows if rows else 0.0 for count, rows in counts)
         moves.append(_Moved(label, (one, other), gap, min(1.0, 2 * tested * min(drift, moved))))
     return min(moves, key=lambda each: each.p_value)
+
+
+def _count(shares: FloatArray, label: int) -> tuple[int, int]:
+    return int(np.count_nonzero(_verdicts(shares) == label)), len(shares)
 
 
 def _verdicts(shares: FloatArray) -> IntArray:

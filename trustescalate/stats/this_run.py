@@ -21,6 +21,7 @@ before the labels (`policy_weights`).
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import bdtrc
 
 from trustescalate.stats.batch import batch_errors_upper
 from trustescalate.stats.bounds import Counts, FloatArray, IntArray
@@ -78,16 +79,14 @@ def two_step_errors_upper(released: IntArray, alpha: FloatArray, level: float) -
     >>> two_step_errors_upper(np.array([150, 50]), np.array([0.05, 0.25]), 0.05)
     27
     """
-    from scipy.stats import binom
-
     _check(released, alpha, level)
     total, allowed = int(released.sum()), float((released * alpha).sum())
     if total == 0:
         return 0
     used = alpha[released > 0]
     if np.all(used == used[0]):
-        return int(binom.isf(level, total, used[0]))
-    return max(int(binom.isf(level, total, allowed / total)), int(np.ceil(allowed)))
+        return _binomial_quantile(level, total, float(used[0]))
+    return max(_binomial_quantile(level, total, allowed / total), int(np.ceil(allowed)))
 
 
 def exchangeable_errors_upper(
@@ -149,6 +148,11 @@ def policy_weights(parts: Sequence[int]) -> FloatArray:
     last = {part: place for place, part in enumerate(parts)}
     weights[list(last.values())] += 0.5 / len(last)
     return weights
+
+
+def _binomial_quantile(level: float, n: int, p: float) -> int:
+    """The smallest count that a binomial one exceeds with probability at most `level`."""
+    return int(np.argmax(bdtrc(np.arange(n + 1), n, p) <= level))
 
 
 def _check(released: IntArray, alpha: FloatArray, level: float) -> None:

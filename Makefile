@@ -29,7 +29,7 @@ check: .venv/ready              ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-.venv-demo/ready: pyproject.toml constraints.txt $(shell find trustescalate -name '*.py' -o -name 'report.*' -o -name '*.html')
+.venv-demo/ready: pyproject.toml constraints.txt $(shell find trustescalate -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python -m pip install --quiet -c constraints.txt .
 	touch $@

@@ -238,8 +238,13 @@ class Project:
         seen = attainable(self.config, load_dataset(self.config), certificate)
         had = [] if seen is None else [attainable_section(seen, certificate)]
         report = replace(report, sections=(*first, *had, *more(certificate), provenance))
-        for name, render in (("html", render_html), ("md", render_markdown), ("json", render_json)):
-            write_atomically(folder / f"report.{name}", render(report).encode())
+        rendered = {
+            "html": render_html(report.page()),
+            "md": render_markdown(report),
+            "json": render_json(report),
+        }
+        for name, text in rendered.items():
+            write_atomically(folder / f"report.{name}", text.encode())
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:

@@ -33,15 +33,17 @@ from trustescalate.report.clusters import cluster_banner, cluster_clause, outsid
 from trustescalate.report.criteria import criteria_section
 from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
+from trustescalate.report.flow import items_flow
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_figure, overall_section
+from trustescalate.report.pictures import Picture
 from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
-from trustescalate.report.risk_coverage import risk_section
+from trustescalate.report.risk_coverage import risk_chart, risk_section
 from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
@@ -111,7 +113,22 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         run_claim="" if run is None else this_run.sentence(run),
         tested="" if status == "uncertified" else tested(certificate),
         product=None if run is None else run.product,
+        facts=_facts(certificate, run),
+        pictures=_pictures(certificate, run),
     )
+
+
+def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
+    labelled = f"{certificate.n:,} labelled rows"
+    if run is None:
+        return f"calibration of {certificate.created[:10]}", labelled
+    return f"run {run.header.id}", count_in_words(run.items), labelled
+
+
+def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:
+    """The charts of the first screen: where the items went, and what was tested."""
+    flow = [] if run is None or not run.decisions else [items_flow(run)]
+    return (*flow, *risk_chart(certificate))
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:

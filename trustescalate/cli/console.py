@@ -1,15 +1,18 @@
 """Print data on stdout and messages on stderr, with control characters of untrusted text made visible."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 
 if TYPE_CHECKING:
     from trustescalate.records.progress import Progress
-    from trustescalate.report.sections import Report
+    from trustescalate.report.gate import Verdict
+    from trustescalate.report.sections import Page
+    from trustescalate.report.terminal import Screen
 
 
 class Printable(Protocol):
@@ -65,21 +68,46 @@ def show(result: Printable, *, json: bool) -> None:
         typer.echo(clean(text))
 
 
-def print_report(report: "Report") -> None:
-    """Print the claims and key figures of a report."""
-    for banner in report.banners:
-        typer.echo(f"! {clean(banner)}")
-    head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
-    typer.echo(f"{head}{clean(report.claim)}")
-    if report.run_claim:
-        typer.echo(clean(report.run_claim))
-    if report.tested:
-        typer.echo(f"This is {report.tested}.")
-    if report.advice:
-        typer.echo(f"What would help: {clean(report.advice)}")
-    for key in report.key_figures:
-        detail = key.detail or key.figure.note
-        typer.echo(f"  {key.name:<28} {clean(key.figure.text):<10} {clean(detail)}")
+def screen(stream: TextIO) -> "Screen":
+    """What a stream shows: its terminal's columns and colour; 80 columns without colour elsewhere."""
+    from trustescalate.report.terminal import Screen
+
+    given = os.environ.get("COLUMNS", "")
+    width, on_terminal = int(given) if given.isdecimal() else 0, stream.isatty()
+    if not width and on_terminal:
+        with suppress(OSError):
+            width = os.get_terminal_size(stream.fileno()).columns
+    colour = on_terminal and not os.environ.get("NO_COLOR") and not is_dumb()
+    return Screen(width or 80, colour, getattr(stream, "encoding", None) or "utf-8")
+
+
+def is_dumb() -> bool:
+    """Whether the terminal moves no cursor and shows no colour."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
+def print_page(page: "Page", written: object = None, *, apart: bool = False) -> None:
+    """Print the first screen on stdout, then on stderr what was written and the next commands.
+
+    `apart`: stdout gets `written` alone, and stderr the rest.
+    """
+    from trustescalate.report.terminal import next_lines, page_lines
+
+    for text in page_lines(page, screen(sys.stderr if apart else sys.stdout)):
+        typer.echo(text, err=apart)
+    if written is not None:
+        typer.echo(written) if apart else say(f"written: {written}")
+    for text in next_lines(page):
+        say(text)
+
+
+def print_gate(verdict: "Verdict") -> None:
+    """Print the outcome of a gate, then its checks."""
+    from trustescalate.report.terminal import check_lines, verdict_lines
+
+    shown = screen(sys.stdout)
+    for text in (*verdict_lines("gate", verdict.status, shown), *check_lines(verdict.checks, shown)):
+        typer.echo(text)
 
 
 def fail(message: str, hint: str, code: int) -> int:

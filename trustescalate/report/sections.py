@@ -183,13 +183,16 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The gate on the first screen: status, what it checks, its first lines, and the product as a chart."""
+    """The gate on the first screen: its status, first lines and checks, and the product as charts.
+
+    The last line counts the checks; `note` says what is not checked.
+    """
 
     status: Status
-    checked: str
     lines: tuple[str, ...]
     checks: tuple[Check, ...]
-    picture: Intervals | None = None
+    note: str = ""
+    pictures: tuple[Intervals, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ class Project:
             run = self._load(find_run(self.config.folder, run_id or "latest"), data)
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
             report = build(run, probe)
-            report = with_release(report, self._decide(run, data, report))
+            report = with_release(report, self._decide(run, data, report), self.config.gate)
         *first, provenance = report.sections
         seen = attainable(self.config, data, certificate)
         had = [] if seen is None else [attainable_section(seen, certificate)]

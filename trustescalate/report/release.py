@@ -3,51 +3,55 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trustescalate.config import GateTable
 from trustescalate.records import ItemsMean, Product, Requirement, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.report.figures import words
 from trustescalate.report.gate import Verdict
+from trustescalate.report.gate_product import product_checks
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.product import TOTAL, estimate_figure, rate_name
-from trustescalate.report.sections import Check, Column, Release, Report, Row, Section, Table
+from trustescalate.report.sections import Column, Release, Report, Row, Section, Table
 
-MOST_LINES = 3
-_ORDER = ("fail", "undecided", "pass")
+MOST_SHOWN = 3
+_ORDER = ("fail", "undecided")
 
 
-def release(verdict: Verdict, report: Report) -> Release:
-    """Lay out the verdict of a gate on this report; the checks that decided it come first."""
+def with_release(report: Report, verdict: Verdict, policy: GateTable) -> Report:
+    """The report with the gate's verdict: on the first screen, and with every check as the first section."""
+    given = release(report, verdict, policy)
+    return replace(report, release=given, sections=(gate_section(given), *report.sections))
+
+
+def release(report: Report, verdict: Verdict, policy: GateTable) -> Release:
+    """Lay out the verdict of a gate on this report: the product first, then what did not pass."""
     checks = [check for check in verdict.checks if check.required != "stated"]
     scope = next(check.observed for check in verdict.checks if check.name == "what is checked")
     checked, _, why = scope.partition(": ")
     passed = sum(check.status == "pass" for check in checks)
-    about = [f"{passed} of {len(checks)} checks passed; checked: {checked}"]
+    product = product_checks(report, policy)
+    lost = sorted(
+        (check for check in checks if check.status != "pass" and check not in product),
+        key=lambda check: _ORDER.index(check.status),
+    )
     return Release(
         status=verdict.status,
-        lines=(*map(_line, _first(checks, report)), *about),
+        about_product=bool(product),
+        shown=(*product, *lost)[:MOST_SHOWN],
+        summary=f"{passed} of {len(checks)} checks passed. Checked: {checked}.",
         checks=tuple(checks),
         note=f"{why[:1].upper()}{why[1:]}." if why else "",
+        mean="" if product else _mean(report),
         pictures=() if report.product is None else product_pictures(report, report.product),
     )
 
 
-def with_release(report: Report, verdict: Verdict) -> Report:
-    """The report with the gate's verdict: on the first screen, and with every check as the first section."""
-    given = release(verdict, report)
-    return replace(report, release=given, sections=(gate_section(given), *report.sections))
-
-
-def _first(checks: Sequence[Check], report: Report) -> list[Check]:
-    """The checks that did not pass, worst first; where all passed, those of the product."""
-    worst = sorted(
-        (check for check in checks if check.status != "pass"), key=lambda c: _ORDER.index(c.status)
-    )
-    requirements = () if report.product is None else report.product.requirements
-    return (worst or list(checks[3 : 3 + len(requirements)]))[:MOST_LINES]
-
-
-def _line(check: Check) -> str:
-    return f"{check.name}: {check.observed} (required: {check.required})"
+def _mean(report: Report) -> str:
+    product = report.product
+    if product is None or not product.means or product.means[0].first.basis == "none":
+        return ""
+    text = estimate_figure(product.means[0].first, report.task.kind is TaskKind.RATING).text
+    return f"{_rate(report, product)} of these items: {text}."
 
 
 def product_pictures(report: Report, product: Product) -> tuple[Intervals, ...]:
@@ -125,7 +129,7 @@ def gate_section(given: Release) -> Section:
         for check in given.checks
     )
     columns = (Column("Check"), Column("Outcome"), Column("Required"), Column("Seen"))
-    text = f"{given.status.capitalize()}: {given.lines[-1]}."
+    text = f"{given.status.capitalize()}: {given.summary}"
     return Section(
         "release-gate",
         "Release gate: every check",

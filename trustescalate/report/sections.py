@@ -183,15 +183,19 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The gate on the first screen: its status, first lines and checks, and the product as charts.
+    """The gate on the first screen: its status, the checks that are shown first, and the product as charts.
 
-    The last line counts the checks; `note` says what is not checked.
+    `summary` counts the `checks`, and `note` says what is not checked. `mean` states the mean over the run's
+    items where nothing is required of the product.
     """
 
     status: Status
-    lines: tuple[str, ...]
+    about_product: bool
+    shown: tuple[Check, ...]
+    summary: str
     checks: tuple[Check, ...]
     note: str = ""
+    mean: str = ""
     pictures: tuple[Intervals, ...] = ()
 
 

@@ -93,7 +93,7 @@ def print_page(page: "Page", written: object = None, *, apart: bool = False) -> 
     """
     from trustescalate.report.terminal import next_lines, page_lines
 
-    for text in page_lines(page, screen(sys.stderr if apart else sys.stdout)):
+    for text in (*page_lines(page, screen(sys.stderr if apart else sys.stdout)), ""):
         typer.echo(text, err=apart)
     if written is not None:
         typer.echo(written) if apart else say(f"written: {written}")
@@ -120,8 +120,11 @@ def fail(message: str, hint: str, code: int) -> int:
 
 @contextmanager
 def progress() -> "Iterator[Callable[[Progress], None]]":
-    """Show progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
-    from trustescalate.cli.display import bar, lines
+    """Show progress on stderr: a live panel on a terminal, a line every ten seconds elsewhere."""
+    from rich.console import Console
 
-    with bar() if sys.stderr.isatty() else lines(say) as show:
+    from trustescalate.cli.display import lines, panel
+
+    on_terminal = sys.stderr.isatty() and not is_dumb()
+    with panel(Console(stderr=True)) if on_terminal else lines(say) as show:
         yield show

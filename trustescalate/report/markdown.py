@@ -67,9 +67,14 @@ def _listed(title: str, lines: Iterable[str]) -> str:
 
 def _release(release: Release) -> Iterator[str]:
     yield f"## {_OUTCOMES[release.status]} Release gate: {release.status}"
-    yield from map(escape, (release.checked, *release.lines))
-    if release.picture is not None:
-        yield escape(release.picture.alt)
+    if release.shown:
+        rows = [
+            (escape(check.name), check.status, escape(check.observed), escape(check.required))
+            for check in release.shown
+        ]
+        yield _table(("Check", "Outcome", "Seen", "Required"), rows)
+    yield from (escape(picture.alt) for picture in release.pictures)
+    yield escape(" ".join(filter(None, (release.mean, release.summary, release.note))))
 
 
 def _figures(figures: Sequence[KeyFigure]) -> str:

@@ -25,10 +25,12 @@ OTHERS, OTHERS_ASCII = (
 )
 SIGNS = {"good": "✓", "pass": "✓", "warning": "!", "undecided": "!", "bad": "✗", "fail": "✗"}
 STYLES = {"✓": "1;32", "!": "1;33", "✗": "1;31", "strong": "1", "mute": "2"}
-PLAIN = str.maketrans({
-    **{"✓": "+", "✗": "x", "≥": ">=", "≤": "<=", "α": "alpha", "δ": "delta", "κ": "kappa", "−": "-"},
-    **{"×": "x", "·": "-", "—": "-", "–": "-", "…": "...", "→": "->", "“": '"', "”": '"', "’": "'", "\u00a0": " "},
-})  # fmt: skip
+PLAIN = str.maketrans(
+    dict(
+        zip("✓✗−×·—–…“”’\u00a0", ("+", "x", "-", "x", "-", "-", "-", "...", '"', '"', "'", " "), strict=True)
+    )
+    | {"≥": ">=", "≤": "<=", "→": "->", "α": "alpha", "δ": "delta", "κ": "kappa"}
+)
 """What stands for our own signs where an encoding lacks them."""
 
 
@@ -67,9 +69,11 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     width, lines = screen.columns, list[str]()
     if page.release is not None:
         lines += verdict_lines("Release gate", page.release.status, screen)
-        for text in (page.release.checked, *page.release.lines):
-            lines += _wrapped(text, width, "  ")
-        lines.append("")
+        for check in page.release.shown:
+            text = f"{check.status}: {check.name}: {check.observed}; required: {check.required}"
+            lines += _wrapped(text, width, "    ", first="  ")
+        text = " ".join(filter(None, (page.release.mean, page.release.summary, page.release.note)))
+        lines += [*_wrapped(text, width, "  "), ""]
     sign, (first, *rest) = SIGNS[page.tone], page.claims or ("",)
     head = first if first.startswith(page.headline) else page.headline
     lines += [screen.paint(text, sign) for text in _wrapped(f"{sign} {head}", width, "  ", first="")]

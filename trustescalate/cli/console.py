@@ -103,10 +103,9 @@ def print_page(page: "Page", written: object = None, *, apart: bool = False) -> 
 
 def print_gate(verdict: "Verdict") -> None:
     """Print the outcome of a gate, then its checks."""
-    from trustescalate.report.terminal import check_lines, verdict_lines
+    from trustescalate.report.terminal import gate_lines
 
-    shown = screen(sys.stdout)
-    for text in (*verdict_lines("gate", verdict.status, shown), *check_lines(verdict.checks, shown)):
+    for text in gate_lines(verdict.status, verdict.checks, screen(sys.stdout)):
         typer.echo(text)
 
 

@@ -17,7 +17,8 @@ WINDOW = 60.0
 """Seconds over which the rate of a phase is measured."""
 SHORTEST = 1.0
 """Seconds that a measurement of the rate lasts at least."""
-FILLED, LEFT = "━", "─"
+BAR, BAR_ASCII = "━─", "#-"
+LONGEST = len("about 23 h 45 min left")
 Show = Callable[[Progress], None]
 Clock = Callable[[], float]
 
@@ -139,25 +140,26 @@ class Phase:
         rate, todo = self.pace.rate(), self.state.total - self.state.done
         return todo / rate if rate and todo > 0 else None
 
-    def line(self) -> str:
+    def line(self, *, ended: bool = False) -> str:
         """The whole state on one line."""
         state = self.state
         done = f"{state.doing}: {state.done:,} of {state.total:,}"
-        if state.done >= state.total:
+        if ended:
             return ", ".join([f"{done} in {duration(self.clock() - self.began)}", *counts(state)])
         parts = [done, *counts(state), rate_text(self.pace.rate()), left_text(self.left)]
         return ", ".join(filter(None, parts))
 
-    def panel(self, width: int) -> Group:
+    def panel(self, width: int, bar: str = BAR) -> Group:
         """Two lines that fit the width: bar and time left; counts, as many as have room."""
-        state = self.state
-        done = f"{state.done:,} of {state.total:,}"
+        state, full, empty = self.state, bar[0], bar[1]
+        most = f"{state.total:,} of {state.total:,}"
+        done = f"{state.done:,} of {state.total:,}".rjust(len(most))
         end = left_text(self.left) or duration(self.clock() - self.began)
-        room = width - len(state.doing) - len(done) - len(end) - 6
-        first = Text(f"{state.doing}  ", no_wrap=True, overflow="ellipsis")
+        room = min(width - len(state.doing) - len(done) - LONGEST - 8, width // 2)
+        first = Text(f"  {state.doing}  ", no_wrap=True, overflow="ellipsis")
         if room >= 5:
             filled = min(room, room * state.done // max(state.total, 1))
-            first.append(FILLED * filled, style="cyan").append(LEFT * (room - filled), style="dim").append(
+            first.append(full * filled, style="cyan").append(empty * (room - filled), style="dim").append(
                 "  "
             )
         first.append(f"{done}  {end}")
@@ -174,9 +176,10 @@ def panel(console: Console, clock: Clock = time.monotonic) -> Iterator[Show]:
     """Show a live panel, and a line for each phase that ends; it starts late: a question may come first."""
     current: list[Phase] = []
     live: Live | None = None
+    bar = BAR if console.encoding.startswith("utf") else BAR_ASCII
 
     def shown() -> Group:
-        return current[-1].panel(console.width - 1) if current else Group()
+        return current[-1].panel(console.width - 1, bar) if current else Group()
 
     def end_phase() -> None:
         nonlocal live
@@ -184,7 +187,7 @@ def panel(console: Console, clock: Clock = time.monotonic) -> Iterator[Show]:
             live.stop()
             live = None
         if current:
-            console.print(current.pop().line(), markup=False, highlight=False, soft_wrap=True)
+            console.print(current.pop().line(ended=True), markup=False, highlight=False, soft_wrap=True)
 
     def show(state: Progress) -> None:
         nonlocal live
@@ -216,7 +219,7 @@ def lines(say: Callable[[str], None], clock: Clock = time.monotonic) -> Iterator
 
     def end_phase() -> None:
         if current:
-            say(current.pop().line())
+            say(current.pop().line(ended=True))
 
     def show(state: Progress) -> None:
         if current and current[-1].state.doing != state.doing:

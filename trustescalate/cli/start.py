@@ -155,5 +155,4 @@ def demo(
         print_json({"report": str(page), "gate": verdict.status, "measures": to_python(report.measures)})
         return
     print_page(report.page())
-    typer.echo(f"gate: {verdict.status}")
     typer.echo(page)

@@ -24,7 +24,7 @@ Command = Callable[..., Sequence[str]]
 def attainable_section(seen: Attainable, certificate: Certificate, command: Command) -> Section:
     """Make the section of a report: the figures, and three next commands."""
     table = pairs_table("What these rows could have had", ("What", "Figure"), _facts(seen, certificate))
-    named = "; ".join(f"`{shlex.join(words)}` {note}" for words, note in steps(seen, certificate, command))
+    named = "; ".join(f"`{shlex.join(line)}` {note}" for line, note in steps(seen, certificate, command))
     text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {named}.")
     return Section("what-could-be-had", "What could be had without this certificate", text, tables=(table,))
 
@@ -36,8 +36,9 @@ def attainable_lines(seen: Attainable, certificate: Certificate, command: Comman
     lines = [f"{AFTER_LOOKING}."]
     for name, figure in facts:
         lines.append(f"  {name:<{width}}  {figure.note if figure.value is None else figure.text}")
-    named = steps(seen, certificate, command)
-    return [*lines, *(f"next: `{shlex.join(words)}` {note}" for words, note in named)]
+    for line, note in steps(seen, certificate, command):
+        lines += [f"next: `{shlex.join(line)}`", f"      {note}"]
+    return lines
 
 
 def _facts(seen: Attainable, certificate: Certificate) -> list[tuple[str, Figure]]:

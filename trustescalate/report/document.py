@@ -119,7 +119,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
 
 
 def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
-    facts = [f"{certificate.n:,} labelled rows"]
+    facts = [f"{certificate.n:,} labelled rows"] if certificate.n else []
     if run is None or not run.uncertified:
         alpha, mean = figures.setting(largest_alpha(certificate)).text, certificate.claim == "expected"
         facts.append(

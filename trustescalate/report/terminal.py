@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from trustescalate.report.pictures import Flow
-from trustescalate.report.sections import Check, KeyFigure, Page, Section, Table
+from trustescalate.report.sections import KeyFigure, Page, Section, Table
 from trustescalate.report.text import one_line
 
 WIDTH = 100
 """A wider terminal leaves the rest of its lines free."""
+LEAST = 14
+"""Narrower columns are hard to read."""
 MAX_CELL = 60
 """A longer cell is cut, so that a long name leaves the figures on the screen."""
 
@@ -59,16 +61,17 @@ class Screen:
         """Set a line in colour or bold, where there is colour; the words alone say the same."""
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.colour else text
 
-    def encodable(self, lines: Iterable[str]) -> list[str]:
+    def plain(self, text: str) -> str:
         """Replace our own signs where the encoding lacks them."""
-        return [line if self.shows(line) else line.translate(PLAIN) for line in lines]
+        return text if self.shows(text) else text.translate(PLAIN)
 
 
 def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     """Lay out the first screen of a page, without its next commands."""
     width, lines = screen.columns, list[str]()
     if page.release is not None:
-        lines += verdict_lines("Release gate", page.release.status, screen)
+        status = page.release.status
+        lines.append(screen.paint(f"Release gate: {status}", SIGNS[status]))
         for check in page.release.shown:
             text = f"{check.status}: {check.name}: {check.observed}; required: {check.required}"
             lines += _wrapped(text, width, "    ", first="  ")
@@ -91,7 +94,7 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     lines += [""] if page.banners else []
     for banner in page.banners:
         lines += [screen.paint(text, "!") for text in _wrapped(f"! {banner}", width, "  ", first="")]
-    return screen.encodable(lines)
+    return list(map(screen.plain, lines))
 
 
 def next_lines(page: Page) -> list[str]:
@@ -99,46 +102,45 @@ def next_lines(page: Page) -> list[str]:
     return [f"next: `{one_line(command)}`" for command in page.follow]
 
 
-def verdict_lines(name: str, status: str, screen: Screen) -> list[str]:
-    """State an outcome of a gate on one line.
-
-    >>> verdict_lines("gate", "pass", Screen())
-    ['gate: pass']
-    """
-    return [screen.paint(f"{name}: {status}", SIGNS[status])]
-
-
-def check_lines(checks: Iterable[Check], screen: Screen = Screen()) -> list[str]:
-    """Lay out the checks of a gate: what is stated, then a table, with the reason below each not passed."""
-    lines, rows, width = list[str](), list[Check](), screen.columns
-    for check in checks:
-        if check.required == "stated":
-            lines += _wrapped(f"{check.name}: {check.observed}", width, "  ")
-        else:
-            rows.append(check)
+def gate_lines(status: Status, checks: Sequence[Check], screen: Screen = Screen()) -> list[str]:
+    """Lay out a gate: the outcome, a table of the checks with reasons, and what is stated."""
+    stated = [check for check in checks if check.required == "stated"]
+    rows = [check for check in checks if check.required != "stated"]
+    scope = "; ".join(check.observed.partition(":")[0] for check in stated[:1])
+    lines = [screen.paint(f"gate: {status} (checked: {scope})", SIGNS[status]), ""]
     titles = ("", "check", "observed", "required")
-    cells = [(check.status, check.name, check.observed, check.required) for check in rows]
-    columns = _fitted([titles, *cells], width - 2, least=8)
-    lines += ["", *(screen.paint(text, "mute") for text in _row(titles, columns))]
+    cells = [
+        tuple(map(screen.plain, (check.status, check.name, check.observed, check.required))) for check in rows
+    ]
+    columns = _fitted([titles, *cells], screen.columns - 2)
+    if columns:
+        lines += (screen.paint(text, "mute") for text in _row(titles, columns))
     for check, row in zip(rows, cells, strict=True):
-        for number, text in enumerate(_row(row, columns)):
-            lines.append(_painted_status(text, check, screen) if number == 0 else text)
+        first, *more = _row(row, columns) if columns else _stacked(row, screen.columns)
+        end = 2 + len(check.status)
+        lines += [f"  {screen.paint(first[2:end], SIGNS[check.status])}{first[end:]}", *more]
         if check.status != "pass":
-            lines += _wrapped(check.message, width, " " * (4 + columns[0]))
-    return screen.encodable(lines)
+            lines += _wrapped(check.message, screen.columns, " " * (4 + columns[0] if columns else 4))
+    lines.append("")
+    for check in stated:
+        lines += _wrapped(f"{check.name}: {check.observed}", screen.columns, "    ", first="  ")
+    return list(map(screen.plain, lines))
 
 
-def _painted_status(text: str, check: Check, screen: Screen) -> str:
-    end = 2 + len(check.status)
-    return "  " + screen.paint(text[2:end], SIGNS[check.status]) + text[end:]
-
-
-def _fitted(rows: Sequence[Sequence[str]], width: int, *, least: int) -> list[int]:
-    """The widths of columns: as wide as their cells, the widest narrowed until all fit."""
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The widths of columns: as their cells, the widest narrowed until all fit; [] where that is too narrow."""
     widths = [max(len(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > least:
+    while sum(widths) + 2 * (len(widths) - 1) > width:
         widths[widths.index(max(widths))] -= 1
+        if max(widths) < LEAST:
+            return []
     return widths
+
+
+def _stacked(cells: Sequence[str], width: int) -> list[str]:
+    status, name, observed, required = cells
+    more = _wrapped(f"{observed}; required: {required}", width, "    ")
+    return [*_wrapped(f"{status}: {name}", width, "    ", first="  "), *more]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -162,11 +164,11 @@ def _wrapped(text: str, width: int, indent: str = "", *, first: str | None = Non
 
 def _figure_lines(figures: Sequence[KeyFigure], screen: Screen) -> Iterator[str]:
     """Align names and values; the details stand beside them, or below on a narrow screen."""
-    name = max(len(one_line(key.name)) for key in figures)
-    value = max(len(one_line(key.figure.text)) for key in figures)
+    heads = [(one_line(key.name), screen.plain(one_line(key.figure.text))) for key in figures]
+    name, value = (max(map(len, column)) for column in zip(*heads, strict=True))
     beside = screen.columns - name - value - 6
-    for key in figures:
-        head = f"  {one_line(key.name):<{name}}  {one_line(key.figure.text):<{value}}"
+    for key, (title, text) in zip(figures, heads, strict=True):
+        head = f"  {title:<{name}}  {text:<{value}}"
         detail = key.detail or key.figure.note
         if beside < 30:
             yield screen.paint(head.rstrip(), "strong")
@@ -174,7 +176,7 @@ def _figure_lines(figures: Sequence[KeyFigure], screen: Screen) -> Iterator[str]
             continue
         first, *rest = _wrapped(detail, beside)
         yield f"{screen.paint(head, 'strong')}  {first}".rstrip()
-        yield from (f"{'':<{name + value + 6}}{text}" for text in rest)
+        yield from (f"{'':<{name + value + 6}}{line}" for line in rest)
 
 
 def _flow_lines(flow: Flow, screen: Screen) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from trustescalate.report.pictures import Flow
-from trustescalate.report.sections import KeyFigure, Page, Section, Table
+from trustescalate.report.sections import Check, KeyFigure, Page, Section, Status, Table
 from trustescalate.report.text import one_line
 
 WIDTH = 100
@@ -128,7 +128,7 @@ def gate_lines(status: Status, checks: Sequence[Check], screen: Screen = Screen(
 
 
 def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The widths of columns: as their cells, the widest narrowed until all fit; [] where that is too narrow."""
+    """The widths of columns, the widest narrowed until all fit; [] where that is too narrow."""
     widths = [max(len(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > width:
         widths[widths.index(max(widths))] -= 1

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trustescalate.records.progress import Progress
     from trustescalate.report.gate import Verdict
     from trustescalate.report.sections import Page
@@ -25,9 +27,16 @@ class Printable(Protocol):
         """For --json."""
 
 
+_LIVE: "list[Console]" = []
+"""The console of the live panel, above which messages are printed."""
+
+
 def say(text: str) -> None:
     """Print a message on stderr."""
-    typer.echo(text, err=True)
+    if _LIVE:
+        _LIVE[-1].print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        typer.echo(text, err=True)
 
 
 def clean(text: str) -> str:
@@ -124,6 +133,14 @@ def progress() -> "Iterator[Callable[[Progress], None]]":
 
     from trustescalate.cli.display import lines, panel
 
-    on_terminal = sys.stderr.isatty() and not is_dumb()
-    with panel(Console(stderr=True)) if on_terminal else lines(say) as show:
-        yield show
+    if not sys.stderr.isatty() or is_dumb():
+        with lines(say) as show:
+            yield show
+        return
+    console = Console(stderr=True)
+    _LIVE.append(console)
+    try:
+        with panel(console) as show:
+            yield show
+    finally:
+        _LIVE.remove(console)

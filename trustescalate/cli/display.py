@@ -40,10 +40,9 @@ class Pace:
         since, done, calls = self._began
         if now - since < SHORTEST:
             return
-        paid = state.calls > calls
-        if paid and not calls:
+        if state.calls and not calls:
             self._measured.clear()
-        if paid or not state.calls:
+        elif state.calls > calls or not state.calls:
             self._measured.append((now, now - since, state.done - done))
         self._began = now, state.done, state.calls
 
@@ -101,15 +100,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def counts(state: Progress) -> list[str]:
-    """The counts of a phase, the most important first.
+def counts(state: Progress, votes: str = " votes") -> list[str]:
+    """The counts of a phase, the most important first; calls, which `Phase.panel` shows last, at the end.
 
     >>> counts(Progress("judging", 120, 300, 40, 9, 0.0312, 2400, failed=3, budget_usd=5.0))
     ['3 failed votes', 'USD 0.0312 of 5.00', '40 escalated', '9 abstained', '2,400 calls']
     """
     if state.doing == "importing":
         return []
-    parts = [f"{state.failed:,} failed {'vote' if state.failed == 1 else 'votes'}"]
+    parts = [f"{state.failed:,} failed{votes[: -1 if state.failed == 1 else None]}"]
     limit = "" if state.budget_usd is None else f" of {_amount(state.budget_usd)}"
     parts += [f"USD {_amount(state.spent)}{limit}"] if state.spent or limit else []
     if state.doing == "judging":
@@ -156,7 +155,7 @@ class Phase:
         done = f"{state.done:,} of {state.total:,}".rjust(len(most))
         end = left_text(self.left) or duration(self.clock() - self.began)
         room = min(width - len(state.doing) - len(done) - LONGEST - 8, width // 2)
-        first = Text(f"  {state.doing}  ", no_wrap=True, overflow="ellipsis")
+        first = Text(f"  {state.doing}  ")
         if room >= 5:
             filled = min(room, room * state.done // max(state.total, 1))
             first.append(full * filled, style="cyan").append(empty * (room - filled), style="dim").append(
@@ -164,11 +163,13 @@ class Phase:
             )
         first.append(f"{done}  {end}")
         second = ""
-        for part in (*counts(state), rate_text(self.pace.rate())):
+        *parts, calls = counts(state, votes="") or [""]
+        for part in (*parts, rate_text(self.pace.rate()), calls):
             longer = f"{second}, {part}" if second else f"  {part}"
             if part and len(longer) <= width:
                 second = longer
-        return Group(first, Text(second, no_wrap=True, overflow="ellipsis"))
+        first.truncate(width, overflow="ellipsis")
+        return Group(first, second)
 
 
 @contextmanager

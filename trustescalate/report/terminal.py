@@ -80,7 +80,7 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     sign, (first, *rest) = SIGNS[page.tone], page.claims or ("",)
     head = first if first.startswith(page.headline) else page.headline
     lines += [screen.paint(text, sign) for text in _wrapped(f"{sign} {head}", width, "  ", first="")]
-    lines += _wrapped(page.title, width, "  ")
+    lines += _wrapped(_cut(page.title.strip(), 3 * width), width, "  ")
     lines += [screen.paint(text, "mute") for text in _wrapped(" · ".join(page.facts), width, "  ")]
     if head != first:
         lines += ["", *(screen.paint(text, "strong") for text in _wrapped(first, width, "  "))]
@@ -107,7 +107,8 @@ def gate_lines(status: Status, checks: Sequence[Check], screen: Screen = Screen(
     stated = [check for check in checks if check.required == "stated"]
     rows = [check for check in checks if check.required != "stated"]
     scope = "; ".join(check.observed.partition(":")[0] for check in stated[:1])
-    lines = [screen.paint(f"gate: {status} (checked: {scope})", SIGNS[status]), ""]
+    head = _wrapped(f"gate: {status} (checked: {scope})", screen.columns, "  ", first="")
+    lines = [*(screen.paint(text, SIGNS[status]) for text in head), ""]
     titles = ("", "check", "observed", "required")
     cells = [
         tuple(map(screen.plain, (check.status, check.name, check.observed, check.required))) for check in rows

@@ -227,6 +227,7 @@ def test_a_running_figure_tells_no_single_label(tmp_path: Path) -> None:
         ("*a* &lt;b&gt;", False),
         ("```info words\ncode\n```", False),
         ("*a*" * 40_000, True),
+        ("*a " * 2000 + "a*" * 2000, True),
     ],
 )
 def test_formatting_hides_no_word(text: str, lost: bool) -> None:

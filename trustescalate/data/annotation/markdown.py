@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LONGEST = 100_000
 """A longer text, in characters, is shown as it was written."""
+DEEPEST = 50
+"""So is one with more levels of markup within one another."""
 Node = str | dict[str, Any]
 """A text, or `tag` with `children`; of a list item also its `value`, of a code block its language, `info`."""
 
@@ -30,7 +32,8 @@ def formatted(text: str) -> list[Node] | None:
     if len(text) > LONGEST:
         return None
     tree: list[Node] = []
-    _fill(tree, _parser().parse(text))
+    if not _fill(tree, _parser().parse(text)):
+        return None
     if all(isinstance(node, dict) and node["tag"] == "p" and _is_plain(node) for node in tree):
         return None
     return None if _characters([text]) - _characters(_texts(tree)) else tree
@@ -54,12 +57,16 @@ def _parser() -> "MarkdownIt":
     return parser
 
 
-def _fill(into: list[Node], tokens: Sequence["Token"]) -> None:
+def _fill(into: list[Node], tokens: Sequence["Token"]) -> bool:
+    """Fill a list with nodes. False where they are nested too deeply."""
     levels = [into]
     for token in tokens:
         if token.type == "inline":
-            _fill(levels[-1], token.children or ())
+            if not _fill(levels[-1], token.children or ()):
+                return False
         elif token.nesting == 1:
+            if len(levels) > DEEPEST:
+                return False
             levels.append(levels[-1] if token.hidden else _open(levels[-1], token))
             if token.type == "link_open" and token.info != "auto":
                 levels[-1].append(_address(token, "href"))  # moved behind the text when the link ends
@@ -69,6 +76,7 @@ def _fill(into: list[Node], tokens: Sequence["Token"]) -> None:
                 ended.append(ended.pop(0))
         else:
             levels[-1].append(_leaf(token))
+    return True
 
 
 def _open(into: list[Node], token: "Token") -> list[Node]:

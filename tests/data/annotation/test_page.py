@@ -127,7 +127,7 @@ def test_twenty_items_with_the_keyboard_through_a_kill(
     process.wait(timeout=10)
     assert said(queue, "ann") == {n: MEANS[key] for n, key in enumerate(keys[:9])}
     page.press("1")
-    assert "Not saved: item 10, Response 1. The server cannot be reached" in page.text("#error")
+    assert "Item 10 is not saved (Response 1). The server cannot be reached" in page.text("#error")
     assert page.visible("error")
 
     page = Page(browser, serve(config)[0])
@@ -161,7 +161,7 @@ def test_undo_arrows_and_a_changed_mind(tmp_path: Path, serve: Serve, browser: w
     page.enter("ann")
     page.press("1", "2", "u")
     assert said(queue, "ann") == {0: "first"}
-    assert page.text("#status") == "Withdrawn: item 2, Response 2"
+    assert page.text("#status") == "Withdrawn from item 2: Response 2"
     assert page.shown()[0] == queue.asked[1].prompt
     page.press("t", Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     assert page.shown()[0] == queue.asked[0].prompt
@@ -355,7 +355,7 @@ def test_markdown_is_formatted_without_a_link_or_an_image(
     page.press("/", "=")
     marked = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#responses mark")]
     assert sorted(marked) == ["first", "last"]
-    assert "1 words only in response 1, 1 only in response 2" in page.text("#compared")
+    assert "only in response 1 (1) or only in response 2 (1)" in page.text("#compared")
     page.press("1")
     assert "evil.example/" not in "".join(
         json.loads(entry["message"])["message"]["params"].get("request", {}).get("url", "")
@@ -391,7 +391,7 @@ def test_a_skip_has_a_reason_and_its_draft_survives_the_browser(
     page.press(Keys.ARROW_LEFT)
     assert page.text("#place") == "Item 2 of 3 · skipped: u1 <b>"
     page.press("u")
-    assert "Withdrawn: item 2" in page.text("#status")
+    assert "Withdrawn from item 2" in page.text("#status")
     assert said(queue, "Ann Lee") == {0: "second"}
 
 
@@ -423,7 +423,7 @@ def test_shortcuts_are_listed_long_texts_folded_and_a_lost_answer_sent_again(
     assert said(queue, "ann") == {}, "a key was an answer behind the list"
     browser.execute_script("window.kept = window.fetch; window.fetch = () => Promise.reject(new Error());")
     page.press("1")
-    assert "Not saved: item 1, Response 1" in page.text("#error")
+    assert "Item 1 is not saved (Response 1)" in page.text("#error")
     browser.execute_script("window.fetch = window.kept")
     page.click("#retry")
     assert not page.visible("error")

@@ -12,6 +12,7 @@ const WIDE = matchMedia("(min-width: 62em)");  // instructions stand beside the 
 const number = (value) => value.toLocaleString("en-GB");
 const noun = () => state.task.by_criterion ? "question" : "item";
 const counted = (count) => number(count) + " " + noun() + (count === 1 ? "" : "s");
+const titled = (text) => text[0].toUpperCase() + text.slice(1);
 const place = (row) => noun() + " " + number(row + 1);
 
 async function ask(path, body) {
@@ -196,7 +197,7 @@ function mark() {
     part.classList.toggle("chosen", state.task.kind === "pairwise" && side === chosen);
   });
   const reason = own === "skip" && state.reasons.get(state.row);
-  at("place").textContent = place(state.row).replace(/^./, (first) => first.toUpperCase()) + " of " + number(rows) + (reason ? " · skipped: " + reason : "");
+  at("place").textContent = titled(place(state.row)) + " of " + number(rows) + (reason ? " · skipped: " + reason : "");
   at("count").textContent = number(state.given.size) + " of " + number(rows) + " answered";
   at("progress").max = rows;
   at("progress").value = state.given.size;
@@ -248,20 +249,20 @@ async function choose(answer) {
 async function record(row, answer, reason) {
   const seconds = Math.max(0, (performance.now() - state.shown - state.hidden) / 1000);
   const known = state.given.has(row);
-  const title = reason ? "skipped" : state.options.find((option) => option.answer === answer).title;
+  const title = reason ? "skip" : state.options.find((option) => option.answer === answer).title;
   const body = { annotator: state.who, row, answer, seconds, ...(reason ? { reason } : {}) };
   try {
     if (state.failed) await load(state.who);
     soFar((await ask("answer", body)).agreement);
   } catch (error) {
-    throw new Error("Not saved: " + place(row) + ", " + title + ". " + error.message);
+    throw new Error(titled(place(row)) + " is not saved (" + title + "). " + error.message);
   }
   state.given.set(row, answer);
   if (state.given.size === 1 && !WIDE.matches) at("guide").open = false;
   if (reason) state.reasons.set(row, reason);
   else state.reasons.delete(row);
   if (state.draft && state.draft.row === row) state.draft = null;
-  at("status").textContent = "Saved: " + place(row) + ", " + title;
+  at("status").textContent = "Saved " + place(row) + ": " + title;
   await (known && row + 1 < state.task.rows && state.given.has(row + 1) ? show(row + 1) : next());
 }
 
@@ -279,7 +280,7 @@ async function undo() {
   state.reasons.delete(row);
   soFar(agreement);
   await show(row);
-  at("status").textContent = "Withdrawn: " + place(row) + (title ? ", " + title.textContent : "");
+  at("status").textContent = "Withdrawn from " + place(row) + (title ? ": " + title.textContent : "");
 }
 
 async function step(by) {

@@ -95,7 +95,8 @@ export function comparison(responses) {
   }
   const [one, two] = [first, second].map((list) => list.filter(({ common }) => !common).length);
   const note = one + two === 0 ? "Both responses have the same words in the same order."
-    : `Marked: ${one.toLocaleString("en-GB")} words only in response 1, ${two.toLocaleString("en-GB")} only in response 2. Texts are shown as written.`;
+    : `Marked: words only in response 1 (${one.toLocaleString("en-GB")}) or only in response 2 ` +
+      `(${two.toLocaleString("en-GB")}). Texts are shown as written.`;
   return { note, marked: lists };
 }
 

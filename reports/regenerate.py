@@ -27,7 +27,11 @@ DEMO = HERE.parent / "calibration_sets" / "demo"
 CLOCK = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SHOWN = 20
 """Rows that were examples when the votes were recorded, so they must not be tested."""
-RENDERERS = {"html": render_html, "md": render_markdown, "json": render_json}
+RENDERERS = {
+    "html": lambda report: render_html(report.page()),
+    "md": render_markdown,
+    "json": render_json,
+}
 
 
 def sample_reports() -> Mapping[str, str]:

@@ -26,7 +26,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pages")
     runs = {"hostile": hostile_run(), "run": factory.run(60)}
     for name, run in runs.items():
-        (folder / f"{name}.html").write_text(render_html(build(run)), "utf-8")
+        (folder / f"{name}.html").write_text(render_html(build(run).page()), "utf-8")
     return {name: (folder / f"{name}.html").as_uri() for name in runs}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import factory
 from trustescalate.report.charts import draw_intervals, draw_power, draw_reliability, draw_risk_coverage
-from trustescalate.report.sections import (
+from trustescalate.report.pictures import (
     Interval,
     Intervals,
     Point,
@@ -19,6 +19,7 @@ from trustescalate.report.text import visible
 
 SVG = "{http://www.w3.org/2000/svg}"
 RISK = RiskCoverage(
+    "Risk and coverage",
     0.15,
     (
         Point(0.0, None, False, False, 0),
@@ -37,8 +38,8 @@ INTERVALS = Intervals(
 )
 DRAWINGS = {
     "risk": draw_risk_coverage(RISK),
-    "no limits": draw_risk_coverage(RiskCoverage(0.15, RISK.points, False, "No limits.")),
-    "nothing tested": draw_risk_coverage(RiskCoverage(0.1, (), False, "Nothing was tested.")),
+    "no limits": draw_risk_coverage(RiskCoverage("Risk", 0.15, RISK.points, False, "No limits.")),
+    "nothing tested": draw_risk_coverage(RiskCoverage("Risk", 0.1, (), False, "Nothing was tested.")),
     "reliability": draw_reliability(RELIABILITY),
     "no bins": draw_reliability(Reliability("judge", (), "No verdict.")),
     "intervals": draw_intervals(INTERVALS),

@@ -10,6 +10,7 @@ from trustescalate.report.document import SECTIONS, SIMULATED, build, build_cali
 from trustescalate.report.groups import carried_over
 from trustescalate.report.judges import judges_section
 from trustescalate.report.markdown import render_markdown
+from trustescalate.report.pictures import RiskCoverage
 from trustescalate.report.sections import Report
 
 
@@ -137,9 +138,13 @@ def test_the_certificate_can_be_checked(report: Report) -> None:
     assert texts(test)[0][1:5] == ["231", "92.4 %", "23", "10.0 %"]
 
 
+def risk_coverage(report: Report) -> RiskCoverage:
+    (chart,) = [picture for picture in report.pictures if isinstance(picture, RiskCoverage)]
+    return chart
+
+
 def test_risk_points(report: Report) -> None:
-    chart = section(report, "risk-coverage-curve").risk_coverage
-    assert chart is not None
+    chart = risk_coverage(report)
     assert [point.certified for point in chart.points] == [False] + [True] * 6 + [False] * 3
     assert [index for index, point in enumerate(chart.points) if point.chosen] == [factory.CHOSEN]
     assert chart.points[6].coverage == 231 / 250
@@ -348,9 +353,9 @@ def test_the_radius_in_plain_words(report: Report) -> None:
 
 def test_the_band(report: Report) -> None:
     risk = section(report, "risk-coverage-curve")
-    assert risk.risk_coverage is not None
-    assert risk.risk_coverage.limits[2] == (231 / 250, 23 / 231, 0.1612)
-    assert "Whiskers show upper limits for 4 of them." in risk.risk_coverage.alt
+    chart = risk_coverage(report)
+    assert chart.limits[2] == (231 / 250, 23 / 231, 0.1612)
+    assert "Whiskers show upper limits for 4 of them." in chart.alt
     assert (
         "With probability at least 90 % all of them hold simultaneously, so α may be chosen" in risk.text[1]
     )
@@ -360,7 +365,7 @@ def test_the_band(report: Report) -> None:
 
 
 def test_without_a_band_nothing_is_said_of_it() -> None:
-    risk = section(build_calibration(factory.tierwise_certificate()), "risk-coverage-curve")
-    assert risk.risk_coverage is not None
-    assert risk.risk_coverage.limits == ()
+    report = build_calibration(factory.tierwise_certificate())
+    risk = section(report, "risk-coverage-curve")
+    assert risk_coverage(report).limits == ()
     assert (len(risk.text), len(risk.tables)) == (1, 1)

@@ -23,7 +23,7 @@ def test_the_report_of_a_certificate_shows_replies_under_each_failure() -> None:
     rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in table.rows}
     assert rows["none"] == [last.judge, "none", "the reply holds no verdict", "3", f"q7: “{HOSTILE}”"]
     assert rows["timeout"][-1] == "—"
-    page = render_html(report)
+    page = render_html(report.page())
     assert "&lt;script&gt;x&lt;/script&gt;␛[2J" in page
     assert "\x1b" not in page + render_markdown(report)
 

@@ -85,7 +85,7 @@ def numbers(texts: Iterator[str] | list[str]) -> set[str]:
 
 def test_every_number_on_the_page_is_a_fact(report: Report) -> None:
     facts = numbers([visible(text) for text in strings(asdict(report))])
-    assert numbers(Page(render_html(report)).texts) <= facts
+    assert numbers(Page(render_html(report.page())).texts) <= facts
 
 
 def test_every_number_in_markdown_is_a_fact(report: Report) -> None:
@@ -98,7 +98,7 @@ def test_every_number_in_markdown_is_a_fact(report: Report) -> None:
 
 
 def test_equal_reports_equal_bytes(report: Report) -> None:
-    assert render_html(report) == render_html(report)
+    assert render_html(report.page()) == render_html(report)
     assert render_markdown(report) == render_markdown(report)
     assert render_json(report) == render_json(report)
 
@@ -107,7 +107,7 @@ def test_equal_reports_equal_bytes(report: Report) -> None:
 
 
 def test_page_is_whole_and_named(report: Report) -> None:
-    page = Page(render_html(report))
+    page = Page(render_html(report.page()))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
@@ -122,7 +122,7 @@ def test_page_is_whole_and_named(report: Report) -> None:
 
 
 def test_page_asks_the_network_for_nothing_and_has_no_inline_code(report: Report) -> None:
-    page = Page(render_html(report))
+    page = Page(render_html(report.page()))
     for _, attributes in page.tags:
         assert not [name for name in attributes if name == "style" or name.startswith("on")]
         for name in ("src", "srcset", "href", "action"):
@@ -135,7 +135,7 @@ def test_page_asks_the_network_for_nothing_and_has_no_inline_code(report: Report
 def test_policy_allows_nothing_inline(report: Report) -> None:
     [policy] = [
         str(attributes["content"])
-        for tag, attributes in Page(render_html(report)).tags
+        for tag, attributes in Page(render_html(report.page())).tags
         if attributes.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -144,13 +144,13 @@ def test_policy_allows_nothing_inline(report: Report) -> None:
 
 def test_an_incomplete_or_simulated_run_is_loud() -> None:
     for shown in (build(factory.incomplete_run()), build(factory.simulated_run())):
-        assert 'class="banner"' in render_html(shown)
+        assert 'class="banner"' in render_html(shown.page())
         assert f"> **{shown.banners[0]}**" in render_markdown(shown)
 
 
 def test_a_large_run_says_what_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html, "MAX_ITEMS", 35)
-    page = render_html(build(factory.run(300)))
+    page = render_html(build(factory.run(300)).page())
     assert page.count('<tbody class="item abstained"') == 30
     assert page.count('<tbody class="item released"') == 5
     assert "265 more rows are not shown here; report.json has all of them." in page
@@ -159,7 +159,7 @@ def test_a_large_run_says_what_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_long_text_is_cut_and_says_so() -> None:
     run = factory.run(10)
     items = (replace(run.items[0], prompt="x" * 25_000), *run.items[1:])
-    page = render_html(build(replace(run, items=items)))
+    page = render_html(build(replace(run, items=items)).page())
     assert "… 5,000 more characters: report.json has the whole text." in page
     assert "x" * 20_001 not in page
 

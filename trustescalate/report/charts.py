@@ -10,7 +10,16 @@ from html import escape
 from importlib import resources
 from typing import NamedTuple
 
-from trustescalate.report.sections import Intervals, Point, Reliability, RiskCoverage
+from trustescalate.report.pictures import (
+    Bars,
+    Flow,
+    Intervals,
+    Picture,
+    Point,
+    Power,
+    Reliability,
+    RiskCoverage,
+)
 from trustescalate.report.text import one_line, visible
 
 MOST_STEPS = 5.6
@@ -47,6 +56,30 @@ class Frame(NamedTuple):
         """Scale a value to a vertical position, clipped to the range."""
         low, high = self.y
         return self.bottom - (self.bottom - self.top) * (min(max(value, low), high) - low) / (high - low)
+
+
+def draw(picture: Picture) -> str:
+    """Draw a chart as SVG."""
+    match picture:
+        case RiskCoverage():
+            return draw_risk_coverage(picture)
+        case Reliability():
+            return draw_reliability(picture)
+        case Intervals():
+            return draw_intervals(picture)
+        case Power():
+            return draw_power(picture.rows, picture.power, picture.limits)
+        case Flow():
+            return _svg(440, 30, picture.title, picture.alt, [_text(4, 16, picture.alt)])
+        case Bars():
+            return _svg(440, 30, picture.title, picture.alt, [_text(4, 16, picture.alt)])
+
+
+def draw_share(share: float) -> str:
+    """Draw a share of 1 as a bar."""
+    size = 'viewBox="0 0 100 6" preserveAspectRatio="none"'
+    shapes = (_rectangle("rest", 0, 0, 100, 6), _rectangle("part", 0, 0, 100 * min(max(share, 0), 1), 6))
+    return f'<svg xmlns="http://www.w3.org/2000/svg" class="share" {size}>{"".join(shapes)}</svg>'
 
 
 def draw_risk_coverage(chart: RiskCoverage) -> str:
@@ -112,7 +145,7 @@ def draw_intervals(chart: Intervals) -> str:
     """Draw estimates with their limits, one bar below another."""
     names = [_short(bar.name) for bar in chart.bars]
     left = 16 + max(map(_width, names), default=0.0)
-    ends = [end for bar in chart.bars for end in (bar.limits or (bar.estimate, bar.estimate))]
+    ends = [end for bar in chart.bars for end in (bar.limits or (bar.estimate or 0.0,))]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = 0.05 * (high - low) or 0.5
     rows = max(3, len(names))
@@ -125,7 +158,9 @@ def draw_intervals(chart: Intervals) -> str:
         shapes.append(_text(frame.left - 8, y + 4, name, "end", "name"))
         if bar.limits is not None:
             shapes.append(_line("line", frame.across(bar.limits[0]), y, frame.across(bar.limits[1]), y))
-        shapes.append(_circle("hollow" if bar.limits is None else "dot", frame.across(bar.estimate), y, 4))
+        shapes.append(
+            _circle("hollow" if bar.limits is None else "dot", frame.across(bar.estimate or 0.0), y, 4)
+        )
     return _svg(440, frame.bottom + 28, chart.title, chart.alt, shapes)
 
 
@@ -152,7 +187,7 @@ def draw_power(rows: Sequence[int], power: Sequence[float], limits: Sequence[tup
     ]
     reached = ", ".join(f"{chance:.0%} with {count:,}" for count, chance in zip(rows, power, strict=True))
     alt = f"Probability of the certificate: {reached} rows."
-    rules = resources.files("trustescalate.report").joinpath("chart.css").read_text("utf-8")
+    rules = resources.files("trustescalate.report").joinpath("assets", "chart.css").read_text("utf-8")
     for name, colour in LIGHT.items():
         rules = rules.replace(f"var({name})", colour)
     drawn = _svg(440, 300, "Power of the calibration", alt, [f"<style>{rules}</style>", *shapes])

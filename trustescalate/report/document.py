@@ -33,15 +33,17 @@ from trustescalate.report.clusters import cluster_banner, cluster_clause, outsid
 from trustescalate.report.criteria import criteria_section
 from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
 from trustescalate.report.figures import Figure, count, missing, share
+from trustescalate.report.flow import items_flow
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import item_rows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_figure, overall_section
+from trustescalate.report.pictures import Picture
 from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
-from trustescalate.report.risk_coverage import risk_section
+from trustescalate.report.risk_coverage import risk_chart, risk_section
 from trustescalate.report.sections import SCHEMA, KeyFigure, Measures, Report, Section, TaskFacts
 
 __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
@@ -111,7 +113,22 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         run_claim="" if run is None else this_run.sentence(run),
         tested="" if status == "uncertified" else tested(certificate),
         product=None if run is None else run.product,
+        facts=_facts(certificate, run),
+        pictures=_pictures(certificate, run),
     )
+
+
+def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
+    labelled = f"{certificate.n:,} labelled rows"
+    if run is None:
+        return f"calibration of {certificate.created[:10]}", labelled
+    return f"run {run.header.id}", count_in_words(run.items), labelled
+
+
+def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:
+    """The charts of the first screen: where the items went, and what was tested."""
+    flow = [] if run is None or not run.decisions else [items_flow(run)]
+    return (*flow, *risk_chart(certificate))
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:
@@ -237,12 +254,13 @@ def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) 
         mean = measures.expected_agreement
         shown = Figure(mean.value, f"≥ {mean.text}")
         agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
+    covered = measures.coverage if run is not None else measures.predicted_coverage_lower
+    share = covered.value if isinstance(covered.value, float) else None
     return (
-        *([] if run is None else product_figure(run)),
         agreement,
-        KeyFigure("Coverage", *_coverage(certificate, run, measures)),
+        KeyFigure("Coverage", *_coverage(certificate, run, measures), share),
+        KeyFigure("Cost against the last judge", *_cost(run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
-        KeyFigure("Cost relative to last judge", *_cost(run, measures)),
     )
 
 
@@ -250,15 +268,15 @@ def _certified(measures: Measures) -> tuple[Figure, str]:
     figure = measures.certified_agreement
     if figure.value is None:
         return figure, figure.note
-    sure = f"with probability ≥ {measures.confidence.text}, {figure.note}"
     shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
-    return shown, f"{sure}; observed {measures.observed_agreement.text}"
+    observed = measures.observed_agreement.text
+    return shown, f"with probability ≥ {measures.confidence.text}; observed {observed} at calibration"
 
 
 def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[Figure, str]:
     lower = measures.predicted_coverage_lower
     if run is not None:
-        predicted = "" if lower.value is None else f"; the certificate predicts at least {lower.text}"
+        predicted = "" if lower.value is None else f"; predicted: at least {lower.text}"
         return measures.coverage, (
             f"{run_figures.released(run):,} of {run.header.items:,} released, "
             f"{run_figures.abstained(run):,} for human review{predicted}"
@@ -273,14 +291,9 @@ def _human(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
     figure, human = measures.human_agreement, certificate.human_agreement
     if human is None or figure.value is None:
         return figure, figure.note
-    detail = (
-        f"one of {human.annotators:,} annotators with the majority of the others; "
-        f"{figures.interval(*human.interval)}"
-    )
+    detail = f"one annotator with the majority of the others; {figures.interval(*human.interval)}"
     upper = [limit.text for _, limit, _ in human_rows(certificate)[1:]]
-    if upper:
-        detail += f"; on these rows no verdicts could agree with human labels on more than {upper[0]}"
-    return figure, detail
+    return figure, detail + (f"; attainable by any verdicts: {upper[0]}" if upper else "")
 
 
 def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
@@ -288,9 +301,9 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
     if figure.value is None:
         return figure, figure.note
     if run is None:
-        return figure, "expected, from the certification rows"
+        return figures.saved(figure), "expected, from the certification rows"
     last = run_figures.always_last_judge(run).text
-    return figure, f"{measures.cost.text} instead of {last}, estimated from the certification rows"
+    return figures.saved(figure), f"{measures.cost.text} instead of {last}, estimated from certification rows"
 
 
 # ── what a gate may compare ──────────────────────────────────────────────────────────────────────

@@ -10,7 +10,8 @@ from trustescalate.report import figures
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import count, decimal, missing, share, words
-from trustescalate.report.sections import Column, Reliability, ReliabilityBin, Row, Section, Table, numbers
+from trustescalate.report.pictures import Reliability, ReliabilityBin
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 _METHOD_TEXT = {
     "betting": " Here, unlike in the guarantee, a verdict is correct if it is the majority label.",
@@ -51,7 +52,7 @@ def judges_section(certificate: Certificate) -> Section | None:
     surest = [_surest_table(judge, several) for judge in certificate.diagnostics if judge.surest]
     why_failed = [failed_votes_table(failed, several=several)] if failed else []
     tables = (table, *confused, *surest, *why_failed, *map(_bins_table, binned))
-    return Section("judges", "Judges: calibration and bias", text, reliability=charts, tables=tables)
+    return Section("judges", "Judges: calibration and bias", text, charts, tables)
 
 
 def judge_findings(certificate: Certificate) -> list[str]:

@@ -8,7 +8,8 @@ from trustescalate.records.standings import groups_of
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.overall import limits_figure, mean_figure, mean_name
-from trustescalate.report.sections import Column, Interval, Intervals, Row, Section, Table, numbers
+from trustescalate.report.pictures import Interval, Intervals
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
 _SIMULTANEOUS = "95 % simultaneous limits"
@@ -48,7 +49,7 @@ def leaderboard_section(run: Run) -> Section | None:
     if board.correlation is not None:
         text.append(_correlation_text(board.correlation))
     tables = (_board_table(board, task, letters),)
-    return Section("leaderboard", "Leaderboard", tuple(text), intervals=_chart(board, task), tables=tables)
+    return Section("leaderboard", "Leaderboard", tuple(text), _chart(board, task), tables)
 
 
 def _method_text(board: Standings, task: Task) -> str:
@@ -155,14 +156,14 @@ def _measured(board: Standings, task: Task) -> str:
     return "Strength" if board.method == "bradley_terry" else mean_name(task)[0].removesuffix(" of A")
 
 
-def _chart(board: Standings, task: Task) -> Intervals | None:
+def _chart(board: Standings, task: Task) -> tuple[Intervals, ...]:
     bars = [
         Interval(each.model, each.estimate, each.interval if each.usable else each.label_only)
         for each in board.models
         if each.estimate is not None
     ]
     if not bars:
-        return None
+        return ()
     percent = board.method == "mean" and task.kind is not TaskKind.RATING
     title = _measured(board, task).lower()
     shown = f", the first {MOST_BARS} of {len(bars):,} models" if len(bars) > MOST_BARS else ""
@@ -170,4 +171,4 @@ def _chart(board: Standings, task: Task) -> Intervals | None:
         f"Estimates with limits for {min(len(bars), MOST_BARS)} models, best at the top; the table below has "
         "the figures."
     )
-    return Intervals(f"{title}, with limits{shown}", tuple(bars[:MOST_BARS]), percent, alt)
+    return (Intervals(f"{title}, with limits{shown}", tuple(bars[:MOST_BARS]), percent, alt),)

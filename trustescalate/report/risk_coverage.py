@@ -16,7 +16,8 @@ from trustescalate.report.certificate_figures import (
     used_tests,
 )
 from trustescalate.report.figures import count, share
-from trustescalate.report.sections import Column, Point, RiskCoverage, Row, Section, Table, numbers
+from trustescalate.report.pictures import Point, RiskCoverage
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 _A_CASCADE = "a whole cascade, from the strictest thresholds on the left to the loosest on the right"
 
@@ -32,6 +33,14 @@ def risk_section(certificate: Certificate) -> Section | None:
         "wherever it lies."
     ]
     text += [_limits_text(certificate)] if certificate.band else []
+    tables = (*([_limits_table(certificate)] if certificate.band else []), _tests_table(certificate))
+    return Section("risk-coverage-curve", "Risk-coverage curve", tuple(text), tables=tables)
+
+
+def risk_chart(certificate: Certificate) -> tuple[RiskCoverage, ...]:
+    """Draw the tested policies; none where none was tested."""
+    if not certificate.tests:
+        return ()
     points = _points(certificate)
     limits = tuple(
         (seen.coverage, seen.risk, check.upper)
@@ -39,9 +48,8 @@ def risk_section(certificate: Certificate) -> Section | None:
         if (seen := points[check.test]).risk is not None
     )
     joined = not is_tierwise(certificate)
-    chart = RiskCoverage(certificate.alpha, points, joined, _alt_text(certificate), limits)
-    tables = (*([_limits_table(certificate)] if certificate.band else []), _tests_table(certificate))
-    return Section("risk-coverage-curve", "Risk-coverage curve", tuple(text), chart, tables=tables)
+    alt = _alt_text(certificate)
+    return (RiskCoverage("Risk and coverage", certificate.alpha, points, joined, alt, limits),)
 
 
 def _limits_text(certificate: Certificate) -> str:

@@ -10,8 +10,9 @@ from typing import Literal
 from trustescalate.records import Label, Product, TaskKind
 from trustescalate.records.display import html_table, one_line
 from trustescalate.report.figures import Figure, words
+from trustescalate.report.pictures import Intervals, Picture
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["pass", "fail", "undecided"]
 FOLD_ROWS = 12
 """A longer table is folded; a sentence names at most half as many values."""
@@ -72,11 +73,12 @@ class GroupFacts:
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """A figure at the top of the report, with a line of detail."""
+    """A figure at the top of the report, with a line of detail, and drawn as a `share` of a bar if given."""
 
     name: str
     figure: Figure
     detail: str
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,79 +129,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A tested policy: its coverage, its observed selective risk (None: no accepted row), its sub-path."""
-
-    coverage: float
-    risk: float | None
-    certified: bool
-    chosen: bool
-    part: int
-
-
-@dataclass(frozen=True, slots=True)
-class RiskCoverage:
-    """The risk-coverage chart; `joined` if points lie on paths. `alt` is its text alternative.
-
-    `limits` are simultaneous: (coverage, observed selective risk, upper limit on the true one).
-    """
-
-    alpha: float
-    points: tuple[Point, ...]
-    joined: bool
-    alt: str
-    limits: tuple[tuple[float, float, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """A bin of a reliability diagram: its range, count of verdicts, mean score, share correct."""
-
-    low: float
-    high: float
-    count: int
-    mean_score: float
-    right: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """A judge's reliability diagram. `alt` is its text alternative."""
-
-    judge: str
-    bins: tuple[ReliabilityBin, ...]
-    alt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A bar of an interval chart. `limits` is None where there is no interval."""
-
-    name: str
-    estimate: float
-    limits: tuple[float, float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """An interval chart, first bar on top. `alt` is its text alternative; `percent`: values are shares."""
-
-    title: str
-    bars: tuple[Interval, ...]
-    percent: bool
-    alt: str
-
-
-@dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its anchor (`slug`), heading, sentences, charts, tables and verbatim blocks."""
+    """A section: its anchor (`slug`), heading, sentences, charts, tables and verbatim blocks.
+
+    The first sentence and the charts are read first; the rest of the text, tables and blocks are details.
+    """
 
     slug: str
     title: str
     text: tuple[str, ...] = ()
-    risk_coverage: RiskCoverage | None = None
-    reliability: tuple[Reliability, ...] = ()
-    intervals: Intervals | None = None
+    pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     blocks: tuple[Block, ...] = ()
 
@@ -242,6 +181,49 @@ class TaskFacts:
     ties: str
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The gate on the first screen: its status, the checks that are shown first, and the product as charts.
+
+    `summary` counts the `checks`, and `note` says what is not checked. `mean` states the mean over the run's
+    items where nothing is required of the product.
+    """
+
+    status: Status
+    about_product: bool
+    shown: tuple[Check, ...]
+    summary: str
+    checks: tuple[Check, ...]
+    note: str = ""
+    mean: str = ""
+    pictures: tuple[Intervals, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What every page has, as HTML, Markdown or text: a first screen, sections, and items.
+
+    `title` is the question; `facts` are short ("300 items"). `tone` goes with the `headline`. The first of
+    the `claims` is the largest. There are at most four `figures`. `follow` are the next commands.
+    """
+
+    kind: Literal["run", "calibration", "comparison"]
+    title: str
+    facts: tuple[str, ...]
+    tone: Literal["good", "warning", "bad"]
+    headline: str
+    claims: tuple[str, ...]
+    figures: tuple[KeyFigure, ...]
+    pictures: tuple[Picture, ...] = ()
+    sections: tuple[Section, ...] = ()
+    advice: str = ""
+    assumptions: tuple[str, ...] = ()
+    banners: tuple[str, ...] = ()
+    release: Release | None = None
+    items: tuple[ItemRow, ...] = ()
+    follow: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything that a renderer prints. `kind` is "calibration" for a certificate without a run.
@@ -273,6 +255,32 @@ class Report:
     tested: str = ""
     clusters: str = ""
     product: Product | None = None
+    facts: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    release: Release | None = None
+    follow: tuple[str, ...] = ()
+
+    def page(self) -> Page:
+        """The report as a page."""
+        first, _, rest = self.claim.partition(". ")
+        tones: dict[str, Literal["good", "warning", "bad"]] = {"certified": "good", "none": "bad"}
+        return Page(
+            kind=self.kind,
+            title=self.task.question,
+            facts=self.facts,
+            tone=tones.get(self.status, "warning"),
+            headline=self.headline,
+            claims=tuple(filter(None, (f"{first}{'.' * bool(rest)}", self.run_claim, rest))),
+            figures=self.key_figures,
+            pictures=self.pictures,
+            sections=self.sections,
+            advice=self.advice,
+            assumptions=self.assumptions,
+            banners=self.banners,
+            release=self.release,
+            items=self.items,
+            follow=self.follow,
+        )
 
     def _facts(self) -> Mapping[str, object]:
         figures = {figure.name: figure.figure.text for figure in self.key_figures}

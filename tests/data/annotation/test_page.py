@@ -25,7 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.browser import MARKS, start_browser
+from tests.support.browser import MARKS, serious_barriers, start_browser
 
 Serve = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
 pytestmark = MARKS
@@ -329,15 +329,19 @@ values = sorted(values)
 """
 
 
+def written(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+    """Responses in Markdown that differ in one word."""
+    for n, item in enumerate(items):
+        item["responses"] = [ANSWER + str(n), ANSWER.replace("first", "last") + str(n)]
+
+
+RUBRIC = "[task]\nrubric = 'A **good** answer.'\ncriteria = ['It is short.']\n"
+
+
 def test_markdown_is_formatted_without_a_link_or_an_image(
     tmp_path: Path, serve: Serve, browser: webdriver.Chrome
 ) -> None:
-    def written(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
-        for n, item in enumerate(items):
-            item["responses"] = [ANSWER + str(n), ANSWER.replace("first", "last") + str(n)]
-
-    rubric = "[task]\nrubric = 'A **good** answer.'\ncriteria = ['It is short.']\n"
-    config, _ = queued(tmp_path, 2, change=written, more=rubric)
+    config, _ = queued(tmp_path, 2, change=written, more=RUBRIC)
     browser.get_log("performance")
     page = Page(browser, serve(config)[0])
     page.enter("ann")
@@ -428,3 +432,20 @@ def test_shortcuts_are_listed_long_texts_folded_and_a_lost_answer_sent_again(
     page.click("#retry")
     assert not page.visible("error")
     assert said(queue, "ann") == {0: "first"}
+
+
+def test_no_barrier_is_serious(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    config, _ = queued(tmp_path, 1, change=written, more=RUBRIC)
+    page = Page(browser, serve(config)[0])
+    barriers = {"begin": serious_barriers(browser)}
+    page.enter("ann")
+    page.press("=")
+    barriers["item"] = serious_barriers(browser)
+    for name, key in (("keys", "?"), ("skip", "s")):
+        page.press(key)
+        barriers[name] = serious_barriers(browser)
+        browser.find_element(By.ID, name).send_keys(Keys.ESCAPE)
+    page.press("1")
+    assert page.visible("done")
+    barriers["done"] = serious_barriers(browser)
+    assert not any(barriers.values()), barriers

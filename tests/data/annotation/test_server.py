@@ -175,21 +175,20 @@ def test_people_change_their_minds_and_see_nobody_elses(config: Path, serve: Ser
     assert client.json("api/task")["people"] == [{"name": "bob", "done": 1}]
 
 
-def test_a_skip_keeps_its_reason_and_a_draft_is_no_answer(config: Path, serve: Serve) -> None:
-    url, process = serve(config)
-    client = Client(url)
-    client.json("api/answer", {**ANSWER, "answer": "skip", "reason": " too\u202e long\n"})
-    client.json("api/draft", {"annotator": "ann", "row": 1, "text": "half a rea"})
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=10)
-    client = Client(serve(config)[0])
-    started = client.json("api/start", {"annotator": "ann"})
-    assert started["answers"] == {"0": "skip"}
-    assert started["reasons"] == {"0": "too long"}
-    assert started["draft"] == {"row": 1, "text": "half a rea"}
-    assert "draft" not in client.json("api/start", {"annotator": "bob"})
-    client.json("api/answer", {**ANSWER, "row": 1})
-    assert "draft" not in client.json("api/start", {"annotator": "ann"})
+def test_a_skip_keeps_its_reason_and_a_draft_is_no_answer(config: Path) -> None:
+    queue = open_queue(Project.open(config).config)
+    with AnswerFile(queue.folder) as file:
+        session = AnnotationSession(queue, file)
+        session.answer("ann", 0, "skip", 1.0, " too\u202e long\n")
+        session.draft("ann", 1, "half a rea")
+    with AnswerFile(queue.folder) as file:
+        session = AnnotationSession(queue, file)
+        started = session.start("ann")
+        assert (started["answers"], started["reasons"]) == ({"0": "skip"}, {"0": "too long"})
+        assert started["draft"] == {"row": 1, "text": "half a rea"}
+        assert "draft" not in session.start("bob")
+        session.answer("ann", 1, "first", 1.0)
+        assert "draft" not in session.start("ann")
     collected = collect_answers(Project.open(config).config)
     assert collected.skip_reasons == {"another reason": 1}
     assert "skipped: another reason (1)" in collected.lines()

@@ -107,13 +107,13 @@ def test_a_long_name_keeps_both_ends() -> None:
 def test_risk_and_coverage_say_what_was_tested() -> None:
     drawing = draw(pictures.RISK)
     said = texts(drawing)
-    assert {"α = 15 %", "passed its test", "did not pass", "other paths", "joint upper limit"} <= set(said)
+    assert {"α = 15 %", "passed its test", "did not pass", "other paths", "simultaneous limit"} <= set(said)
     assert said[said.index("chosen: 80 % released,") + 1] == "10.0 % disagreement"
     assert [len(shapes(drawing, kind)) for kind in ("dot", "hollow", "ring")] == [2 + 1, 1 + 1, 1]
     assert [len(shapes(drawing, kind)) for kind in ("dot faint", "hollow faint")] == [1, 1]
     # Two whiskers have a cap; that of the limit at 90 % leaves the frame; two lines are in the key.
     assert len(shapes(drawing, "whisker")) == 3 + 2 + 2
-    assert "joint upper limit" not in texts(draw(replace(pictures.RISK, limits=())))
+    assert "simultaneous limit" not in texts(draw(replace(pictures.RISK, limits=())))
 
 
 def test_only_points_of_one_part_are_joined() -> None:

@@ -57,7 +57,10 @@ def draw_risk_coverage(chart: RiskCoverage) -> str:
     if chart.joined:
         for kind, group in (("path faint", other), ("path", main)):
             shapes += [polyline(kind, _at(frame, line)) for line in _parts(group) if len(line) > 1]
-    shapes += [shape for limits in chart.limits for shape in _whisker(frame, *limits)]
+    on_main = {(point.coverage, point.risk) for point in main}
+    for coverage, risk, upper in chart.limits:
+        kind = "whisker" if (coverage, risk) in on_main else "whisker faint"
+        shapes += _whisker(kind, frame, coverage, risk, upper)
     shapes.append(line("alpha-line", frame.left, level, frame.right, level))
     radius = 3.6 if len(points) <= 40 else 2.6 if len(points) <= 120 else 1.8
     shapes += [_dot(frame, point, "faint", min(radius, 2.6)) for point in other]
@@ -103,12 +106,12 @@ def _limits(frame: Frame, points: Sequence[Point], *, joined: bool) -> Iterator[
         yield polyline("band", [*_at(frame, part), *reversed(upper)], "polygon")
 
 
-def _whisker(frame: Frame, coverage: float, risk: float, upper: float) -> Iterator[str]:
+def _whisker(kind: str, frame: Frame, coverage: float, risk: float, upper: float) -> Iterator[str]:
     """A line from an observed risk to its limit; without a cap where that is beyond the frame."""
     x, top = frame.across(coverage), frame.up(upper)
-    yield line("whisker", x, frame.up(risk), x, top)
+    yield line(kind, x, frame.up(risk), x, top)
     if upper <= frame.y[1]:
-        yield line("whisker", x - 3.5, top, x + 3.5, top)
+        yield line(kind, x - 3.5, top, x + 3.5, top)
 
 
 def _words(chart: RiskCoverage, frame: Frame, points: Sequence[Point]) -> Iterator[str]:
@@ -194,6 +197,6 @@ def _keys(chart: RiskCoverage, main: Sequence[Point], other: Sequence[Point]) ->
         yield dash("path faint"), "other paths"
     yield swatch("region"), "at most α"
     if any(point.upper is not None for point in main) and (not chart.joined or len(_parts(main)) == 1):
-        yield swatch("band"), "upper limit"
+        yield swatch("band"), "limit of each test"
     if chart.limits:
-        yield whisker, "joint upper limit"
+        yield whisker, "simultaneous limit"

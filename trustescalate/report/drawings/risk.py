@@ -75,7 +75,7 @@ def _frame(chart: RiskCoverage, points: Sequence[Point]) -> Frame:
     if chart.limits:
         # A limit that is far above the others may leave the frame.
         top = max(top, 1.1 * sorted(upper for _, _, upper in chart.limits)[len(chart.limits) // 2])
-    y = (0.0, min(1.0, max(top, 1e-6)))
+    y = (0.0, min(1.0, max(top, 0.01)))
     left = 10 + max(width(words) for words in numbers(ticks_of(*y), percent=True))
     return Frame(left, _TOP, WIDTH - 26, _BOTTOM, (0.0, 1.0), y)
 

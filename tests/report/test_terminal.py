@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.projects import calibrate, shuffled, write_project
 from trustescalate.project import Project
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.follow import with_next
+from trustescalate.report.html import render_html
 from trustescalate.report.markdown import code, render_markdown
 from trustescalate.report.pictures import Flow, FlowTier
 from trustescalate.report.sections import Check, Page
@@ -164,8 +166,9 @@ def test_every_form_of_a_page_names_the_same_commands(tmp_path: Path) -> None:
     assert [command.split()[1] for command in page.follow] == ["run", "label", "plan"]
     assert all(f"--config {config} --set guarantee.alpha=0.1" in command for command in page.follow)
     assert [line.split("`")[1] for line in next_lines(page)] == list(page.follow)
-    text = render_markdown(page)
+    text, html = render_markdown(page), render_html(page)
     assert all(f"* {code(command)}" in text for command in page.follow)
+    assert all(f"<code>{escape(command, quote=False)}</code>" in html for command in page.follow)
 
 
 def test_a_certificate_is_followed_by_a_run() -> None:

@@ -81,7 +81,8 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     head = first if first.startswith(page.headline) else page.headline
     lines += [screen.paint(text, sign) for text in _wrapped(f"{sign} {head}", width, "  ", first="")]
     lines += _wrapped(_cut(page.title.strip(), 3 * width), width, "  ")
-    lines += [screen.paint(text, "mute") for text in _wrapped(" · ".join(page.facts), width, "  ")]
+    facts = " · ".join(fact.replace(" ", "\u00a0") for fact in page.facts)
+    lines += [screen.paint(text, "mute") for text in _wrapped(facts, width, "  ")]
     if head != first:
         lines += ["", *(screen.paint(text, "strong") for text in _wrapped(first, width, "  "))]
     for claim in rest:

@@ -119,10 +119,16 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
 
 
 def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
-    labelled = f"{certificate.n:,} labelled rows"
+    facts = [f"{certificate.n:,} labelled rows"] if certificate.n else []
+    if run is None or not run.uncertified:
+        alpha, mean = figures.setting(largest_alpha(certificate)).text, certificate.claim == "expected"
+        facts.append(
+            f"α = {alpha}" if mean else f"α = {alpha}, δ = {figures.setting(certificate.delta).text}"
+        )
+        facts += filter(None, [tested(certificate)])
     if run is None:
-        return f"calibration of {certificate.created[:10]}", labelled
-    return f"run {run.header.id}", count_in_words(run.items), labelled
+        return f"calibration of {certificate.created[:10]}", *facts
+    return f"run {run.header.id}", count_in_words(run.items), *facts
 
 
 def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:

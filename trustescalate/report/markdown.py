@@ -6,6 +6,7 @@ than the first abstentions, are omitted.
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
 
 from trustescalate.report.figures import Figure
 from trustescalate.report.sections import Report, Row, Section, Table
@@ -90,11 +91,12 @@ def _cell(figure: Figure) -> str:
 
 
 def _abstained(report: Report) -> list[str]:
-    rows = [row for row in report.items if row.state == "abstained"]
-    if not rows:
+    queued = takewhile(lambda row: row.disagrees or row.state == "abstained", report.items)
+    rows = islice((row for row in queued if row.state == "abstained"), MAX_ABSTAINED)
+    shown = [(code(row.id), escape(row.reason), _excerpt(row.prompt[0].text)) for row in rows]
+    if not shown:
         return []
-    shown = [(code(row.id), escape(row.reason), _excerpt(row.texts[0].text)) for row in rows[:MAX_ABSTAINED]]
-    left = len(rows) - len(shown)
+    left = max(0, int(report.measures.abstained.value or 0) - len(shown))
     more = [f"{left:,} more are in the other formats of this report."] if left else []
     return ["### Items: human review queue", _table(("Item", "Reason", "Prompt"), shown), *more]
 

@@ -381,6 +381,8 @@
     body.replaceChildren(...order.slice(from, from + ROWS).map((item, place) => row(item, from + place)));
     if (opened >= 0 && rowOf(opened)) show(opened);
     table.setAttribute("aria-rowcount", String(order.length + 1));
+    const to = Math.min(from + ROWS, order.length);
+    $("printed").textContent = to - from < index.total ? `Printed here: ${to - from} of ${index.total.toLocaleString("en")} items. The others are in report.items.jsonl.` : "";
     $("pages").hidden = order.length <= ROWS;
     $("page").value = String(page + 1);
     $("of").textContent = `of ${pages().toLocaleString("en")}`;

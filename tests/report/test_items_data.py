@@ -14,7 +14,7 @@ from trustescalate.report.items_data import CODES, Packed, inert, pack
 
 
 def unpacked(packed: Packed) -> tuple[dict[str, Any], list[Any]]:
-    return json.loads(packed.index), [row for chunk in packed.chunks for row in json.loads(chunk)]
+    return json.loads(packed.table), [row for chunk in packed.chunks for row in json.loads(chunk)]
 
 
 def values(index: dict[str, Any], name: str) -> list[str | None]:
@@ -28,7 +28,7 @@ def values(index: dict[str, Any], name: str) -> list[str | None]:
 
 
 def size(packed: Packed) -> int:
-    return len(packed.index.encode()) + sum(len(chunk.encode()) for chunk in packed.chunks)
+    return len(packed.table.encode()) + sum(len(chunk.encode()) for chunk in packed.chunks)
 
 
 def test_the_index_holds_every_item() -> None:
@@ -76,10 +76,10 @@ def test_nothing_in_the_data_ends_its_element() -> None:
     ]
     items = tuple(replace(item, id=odd[place % 6] + str(place)) for place, item in enumerate(run.items))
     packed = pack(ItemRows(replace(run, items=items)), 5_000_000)
-    text = "".join((packed.index, *packed.chunks))
+    text = "".join((packed.table, *packed.chunks))
     assert "<" not in text
     assert text.encode()
-    assert set(json.loads(packed.index)["ids"]) == {item.id for item in items}
+    assert set(json.loads(packed.table)["ids"]) == {item.id for item in items}
 
 
 def test_inert_json_is_the_same_json() -> None:

@@ -49,7 +49,7 @@ def render_html(page: Page) -> str:
         return text
     packed = pack(page.items, MAX_BYTES - len(text.encode()))
     before, after = text.split(_DATA)  # no text of others holds it: "<" is escaped
-    return "".join((before, _data("items-index", packed.index), *_chunks(packed), after))
+    return "".join((before, _data("items-index", packed.table), *_chunks(packed), after))
 
 
 def _first(items: Sequence[ItemRow]) -> list[ItemRow]:

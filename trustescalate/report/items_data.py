@@ -37,7 +37,7 @@ _PER_ITEM = 16
 class Packed(NamedTuple):
     """JSON texts that can stand in a script element, and how many items they hold."""
 
-    index: str
+    table: str
     chunks: tuple[str, ...]
     indexed: int
     detailed: int
@@ -54,7 +54,7 @@ def pack(items: Sequence[ItemRow], limit: int) -> Packed:
         if not details.add(row, limit - index.size):
             break
     return Packed(
-        index=inert(
+        table=inert(
             {
                 "run": items[0].run if items else "",
                 "total": len(items),
@@ -133,8 +133,7 @@ class _Index:
             self.shown[len(self.ids)] = shown
         self.ids.append(row.id)
         score = row.score.value
-        known = isinstance(score, float) and isfinite(score)
-        self.scores.append(round(score * 10_000) if known else None)
+        self.scores.append(round(score * 10_000) if isinstance(score, float) and isfinite(score) else None)
         values = {
             "state": row.state,
             "verdict": row.verdict.value,

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.support.browser import MARKS, start_browser
+from tests.support.browser import MARKS, serious_barriers, start_browser
 
 pytestmark = MARKS
 
@@ -282,6 +282,7 @@ def test_an_opened_item_shows_every_vote_and_a_diff(browser: webdriver.Chrome, p
         )
     )
     assert left == str(factory.run(60).items[9].responses[0])
+    assert serious_barriers(browser) == []
     press(browser, "Compare word")
     assert browser.find_elements(By.CSS_SELECTOR, "ins, del") == []
 

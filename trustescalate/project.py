@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from trustescalate.analysis.injection import read_probe
+from trustescalate.analysis.power_curve import power_curve
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
@@ -225,19 +226,20 @@ class Project:
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
             self.certificate()
-        probe = read_probe(self.config.folder)
+        probe, data = read_probe(self.config.folder), load_dataset(self.config)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
-            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
-            report = build_calibration(certificate, probe)
+            must_rest_on_evidence(self.config, data, certificate)
+            seen = attainable(self.config, data, certificate)
+            report = build_calibration(certificate, probe, seen, power_curve(self.config, seen))
         else:
             run = self.load_run(run_id)
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
-            report = build(run, probe)
+            seen, report = attainable(self.config, data, certificate), build(run, probe)
+            had = () if seen is None else (attainable_section(seen, certificate),)
+            report = replace(report, sections=(*report.sections[:-1], *had, report.sections[-1]))
         *first, provenance = report.sections
-        seen = attainable(self.config, load_dataset(self.config), certificate)
-        had = [] if seen is None else [attainable_section(seen, certificate)]
-        report = replace(report, sections=(*first, *had, *more(certificate), provenance))
+        report = replace(report, sections=(*first, *more(certificate), provenance))
         rendered = {
             "html": render_html(report.page()),
             "md": render_markdown(report),

@@ -21,10 +21,14 @@ Command = Callable[..., Sequence[str]]
 """Completes the words of a command, as with the name of the configuration."""
 
 
+def _plain(name: str, *rest: str) -> Sequence[str]:
+    return ["trustescalate", *name.split(), *rest]
+
+
 def attainable_section(seen: Attainable, certificate: Certificate) -> Section:
     """Make the section of a report: the figures, and three next commands."""
     table = pairs_table("What these rows could have had", ("What", "Figure"), _facts(seen, certificate))
-    steps = "; ".join(f"`{text}` {note}" for text, note in _commands(seen, certificate, _plain))
+    steps = "; ".join(f"`{text}` {note}" for text, note in next_commands(seen, certificate))
     text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {steps}.")
     return Section("what-could-be-had", "What could be had without this certificate", text, tables=(table,))
 
@@ -36,11 +40,7 @@ def attainable_lines(seen: Attainable, certificate: Certificate, command: Comman
     lines = [f"{AFTER_LOOKING}."]
     for name, figure in facts:
         lines.append(f"  {name:<{width}}  {figure.note if figure.value is None else figure.text}")
-    return [*lines, *(f"next: `{text}` {note}" for text, note in _commands(seen, certificate, command))]
-
-
-def _plain(name: str, *rest: str) -> Sequence[str]:
-    return ["trustescalate", *name.split(), *rest]
+    return [*lines, *(f"next: `{text}` {note}" for text, note in next_commands(seen, certificate, command))]
 
 
 def _facts(seen: Attainable, certificate: Certificate) -> list[tuple[str, Figure]]:
@@ -72,7 +72,9 @@ def _needed(seen: Attainable) -> Figure:
     return Figure(seen.needed, f"about {seen.needed:,} {unit}, for a chance of 80 %")
 
 
-def _commands(seen: Attainable, certificate: Certificate, command: Command) -> list[tuple[str, str]]:
+def next_commands(
+    seen: Attainable, certificate: Certificate, command: Command = _plain
+) -> list[tuple[str, str]]:
     """The next commands, and what each is for."""
     level, alpha = seen.cascade, certificate.alpha
     guess = ["--disagreement", f"{alpha / 2:.3g}", "--coverage", "0.7"]

@@ -227,7 +227,7 @@ def _change_section(compared: Comparison) -> Section | None:
         f"{change.labels:,} matched items have human labels in both runs; labels that made a certificate do "
         "not count."
     )
-    table = change_table(compared.task, change)
+    table = change_table(compared.task, change, "Candidate minus baseline")
     return Section("change", f"Change of the {name}", (lead, PPI_GUARD), tables=(table,))
 
 

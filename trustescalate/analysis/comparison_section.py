@@ -211,7 +211,7 @@ def _agreement_table(agreement: Agreement, gave: str) -> Table:
     return Table(f"{agreement.labelled:,} matched items with human labels in both runs", columns, rows)
 
 
-def change_table(task: Task, change: Change) -> Table:
+def change_table(task: Task, change: Change, minus: str = "Second minus first") -> Table:
     """List the difference on each basis, with its limits."""
     rows: list[tuple[str, float | None, Ends | None]] = []
     if change.usable:
@@ -221,7 +221,7 @@ def change_table(task: Task, change: Change) -> Table:
     if change.verdicts is not None:
         rows.append(("Limits from released verdicts and certificates", None, change.verdicts))
     rows.append(("From the judges alone", change.by_judges, None))
-    columns = (Column("Second minus first"), Column("Estimate", True), Column("95 % limits", True))
+    columns = (Column(minus), Column("Estimate", True), Column("95 % limits", True))
     cells = tuple(
         Row(
             (
@@ -232,7 +232,7 @@ def change_table(task: Task, change: Change) -> Table:
         )
         for name, value, limits in rows
     )
-    return Table(f"{mean_name(task)[0]}, second minus first", columns, cells)
+    return Table(f"{mean_name(task)[0]}, {minus[0].lower()}{minus[1:]}", columns, cells)
 
 
 def points_figure(task: Task, value: float | None) -> figures.Figure:

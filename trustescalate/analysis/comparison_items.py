@@ -100,13 +100,9 @@ def _rank(pair: MatchedPair) -> int:
 def _compared_row(first: ItemRow, second: ItemRow, pair: MatchedPair, *, texts: bool) -> ItemRow:
     gave = pair.decisions[0].label
     note = f"baseline: {gave if gave is not None else 'no verdict'}"
-    blocks = second.texts
-    if texts:
-        own = [Block(f"Baseline: {block.title}", block.text) for block in first.texts]
-        blocks = (
-            *(block for block in second.texts),
-            *(block for block in own if block.text not in _all(blocks)),
-        )
+    shared = {(block.title, block.text) for block in second.texts}
+    own = [block for block in first.texts if texts and (block.title, block.text) not in shared]
+    blocks = (*second.texts, *(Block(f"Baseline: {block.title}", block.text) for block in own))
     return replace(
         second,
         verdict=replace(second.verdict, note=note),
@@ -116,7 +112,3 @@ def _compared_row(first: ItemRow, second: ItemRow, pair: MatchedPair, *, texts: 
             *(replace(step, judge=f"candidate: {step.judge}") for step in second.trail),
         ),
     )
-
-
-def _all(blocks: Sequence[Block]) -> set[str]:
-    return {block.text for block in blocks}

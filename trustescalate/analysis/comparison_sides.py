@@ -44,13 +44,13 @@ def _judge_table(runs: Runs, differ: set[str]) -> Table:
     rows = []
     for run, name in zip(runs, NAMES, strict=True):
         for seal in run.header.certificate.judges:
-            figure, limits = uncertified.judge_agreement(run, seal.judge)
             asked = sum(1 for _ in run_figures.steps(run, seal.judge))
+            figure, limits = uncertified.judge_agreement(run, seal.judge) if asked else (missing(""), None)
             votes = list(run_figures.votes_of(run, seal.judge))
             cells = (
                 *(words(seal.judge), words(name), figure, interval_figure(limits)),
                 share(asked, run.header.items, "the run has no items"),
-                share(sum(vote.failure is not None for vote in votes), len(votes), "it was not asked"),
+                share(sum(vote.failure is not None for vote in votes), len(votes), ""),
                 run_figures.total_cost(run, seal.judge),
             )
             rows.append(Row(cells, "differs" if seal.judge in differ else ""))

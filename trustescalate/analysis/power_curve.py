@@ -13,7 +13,7 @@ from trustescalate.report.calibration_page import TRIALS
 from trustescalate.report.pictures import Power
 from trustescalate.stats.planning import label_floor
 
-POINTS, MOST, SEED = 6, 5_000, 0
+POINTS, MOST, SEED = 7, 5_000, 0
 """Points of the curve, its most rows, and the seed of the draws."""
 ANY = 1e-9
 """Any coverage: a certificate releases at least a row."""
@@ -31,7 +31,7 @@ def power_curve(config: Config, seen: Attainable | None = None) -> Power | None:
         certificate, guarantee = recorded.certificate, config.guarantee
         levels = certificate.alpha, certificate.delta * first_share(guarantee.attempts)
         needed = None if seen is None else seen.needed
-        rows = _grid(label_floor(*levels), max(2 * certificate.n, 3 * (needed or 0) // 2))
+        rows = _grid(label_floor(*levels), max(2 * certificate.n, 4 * (needed or 0)))
         drawn = resample(recorded, guarantee, levels, rows, wanted=ANY, trials=TRIALS, seed=SEED)
     except (TrustEscalateError, ValueError):
         return None
@@ -52,8 +52,8 @@ def power_curve(config: Config, seen: Attainable | None = None) -> Power | None:
 def _grid(fewest: int, most: int) -> tuple[int, ...]:
     """Round numbers of rows, from the fewest that could give a certificate.
 
-    >>> _grid(15, 532), _grid(114, 982)
-    ((15, 31, 63, 130, 260, 530), (110, 180, 270, 410, 640, 980))
+    >>> _grid(15, 532), _grid(114, 9000)
+    ((15, 27, 49, 89, 160, 290, 530), (110, 210, 400, 750, 1400, 2700, 5000))
     """
     rows = np.geomspace(fewest, max(min(most, MOST), 4 * fewest), POINTS)
     return tuple(dict.fromkeys(int(float(f"{number:.2g}")) for number in rows))

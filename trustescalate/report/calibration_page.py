@@ -37,7 +37,8 @@ def complete(
         commands = () if seen is None else tuple(text for text, _ in next_commands(seen, certificate))
         shown = report.key_figures
         if certificate.claim != "expected":
-            shown = (*_without(certificate, seen), report.key_figures[2])
+            human = (figure for figure in report.key_figures if figure.name.startswith("Human"))
+            shown = (*_without(certificate, seen, power), *human)
         return replace(
             report,
             key_figures=shown,
@@ -57,7 +58,7 @@ def complete(
 # ── no certificate ───────────────────────────────────────────────────────────────────────────────
 
 
-def _without(certificate: Certificate, seen: Attainable | None) -> tuple[KeyFigure, ...]:
+def _without(certificate: Certificate, seen: Attainable | None, power: Power | None) -> tuple[KeyFigure, ...]:
     """What the rows say without a certificate: the best judge, the smallest α, and the labels needed."""
     best = best_judge(certificate)
     judge = KeyFigure("Best single judge", missing("no judge judged a labelled row"), "no labelled row")
@@ -67,7 +68,7 @@ def _without(certificate: Certificate, seen: Attainable | None) -> tuple[KeyFigu
     alpha = figures.setting(certificate.alpha).text
     needed, why = missing(NO_VOTES), NO_VOTES
     if seen is not None:
-        needed, why = _needed(certificate, seen)
+        needed, why = _needed(certificate, seen, power)
     return judge, _smallest(certificate, seen), KeyFigure(f"Fresh labels for α = {alpha}", needed, why)
 
 
@@ -85,7 +86,8 @@ def _smallest(certificate: Certificate, seen: Attainable | None) -> KeyFigure:
     return KeyFigure(name, figures.setting(level.alpha), detail)
 
 
-def _needed(certificate: Certificate, seen: Attainable) -> tuple[Figure, str]:
+def _needed(certificate: Certificate, seen: Attainable, power: Power | None) -> tuple[Figure, str]:
+    """The rows of the power curve, which repeats the whole test; without one those of the closest policy."""
     if certificate.group_by is not None or certificate.claim != "population":
         why = "not estimated for groups or batches"
         return missing(why), why
@@ -93,6 +95,13 @@ def _needed(certificate: Certificate, seen: Attainable) -> tuple[Figure, str]:
         why = "no number would do at the rates seen: better judges, or a larger α"
         return missing(why), why
     unit = "clusters" if seen.clusters else "rows"
+    if power is not None:
+        first = reached(power.power, power.target)
+        shown = Figure(power.rows[-1], f"> {power.rows[-1]:,}")
+        if first is not None:
+            shown = Figure(power.rows[first], f"about {power.rows[first]:,}")
+        closest = f"about {seen.needed:,} if the policy that came closest were the only one tested"
+        return shown, f"{unit}, for a chance of {figures.setting(power.target).text}; {closest}"
     detail = f"{unit}, for a chance of 80 % by the policy that came closest; {certificate.n:,} were tested"
     return Figure(seen.needed, f"about {seen.needed:,}"), detail
 

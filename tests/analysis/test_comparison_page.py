@@ -12,7 +12,7 @@ from tests.support.projects import write_project
 from trustescalate.analysis.comparison import compare
 from trustescalate.analysis.comparison_page import comparison_page
 from trustescalate.config import load_config
-from trustescalate.records import Item, Run
+from trustescalate.records import Item, Run, Task, TaskKind
 from trustescalate.report.html import render_html
 from trustescalate.report.pictures import Bars, Intervals
 from trustescalate.report.sections import Page
@@ -62,6 +62,7 @@ def test_responses_are_better_worse_or_not_told_apart(
         "Baseline: win rate of A", "Candidate: win rate of A", "Difference", "Items matched",
     ]  # fmt: skip
     assert bool(page.advice) == (tone == "warning")
+    assert page.follow == (f"trustescalate gate {second.header.id} --baseline {first.header.id}",)
     change = compare(first, second).change
     assert change is not None
     chart = next(picture for picture in page.pictures if isinstance(picture, Intervals))
@@ -77,6 +78,19 @@ def test_a_selection_is_not_measured_and_says_why(config: Path) -> None:
     page = page_of(config, *systems(1, picked=True))
     assert page.headline == "Not measured"
     assert "were selected, not drawn at random" in page.claims[0]
+
+
+def test_labels_without_an_order_are_compared_as_verdicts(config: Path) -> None:
+    task = Task(TaskKind.CHOICE, "Which?", ("A", "B"))
+
+    def chosen(run: Run) -> Run:
+        made = replace(run.header.certificate, task=task)
+        return replace(run, header=replace(run.header, certificate=made))
+
+    page = page_of(config, *map(chosen, systems(6)))
+    assert (page.tone, page.headline, page.advice, page.follow) == ("warning", "Verdicts compared", "", ())
+    assert page.figures[0].name == "Human agreement of the candidate"
+    assert all(figure.figure.value is not None for figure in page.figures)
 
 
 def test_a_clearer_difference_takes_fewer_labels(config: Path) -> None:
@@ -116,8 +130,11 @@ def test_groups_are_charted_with_wider_limits(config: Path) -> None:
         assert chart.reference_name == "no difference"
         assert [bar.name for bar in chart.bars][-2:] == ["0", "1"]
         assert "hold simultaneously" in section.text[0]
-    whole, *halves = pages[0].sections[1].pictures[0].bars  # type: ignore[union-attr]
-    assert all(bar.limits[1] - bar.limits[0] > whole.limits[1] - whole.limits[0] for bar in halves)
+    [chart] = next(section for section in pages[0].sections if section.slug == "groups").pictures
+    assert isinstance(chart, Intervals)
+    whole, *halves = (bar.limits for bar in chart.bars)
+    assert whole is not None
+    assert all(half is not None and half[1] - half[0] > whole[1] - whole[0] for half in halves)
 
 
 def test_verdicts_move_and_the_items_that_moved_come_first(config: Path) -> None:

@@ -1,5 +1,6 @@
 """Make the page of a comparison of two runs: which is better, what that rests on, and where they differ."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -73,9 +74,10 @@ def comparison_page(compared: Comparison, sides: Sides, by: str | None, command:
     seen = changes(sides, by) if compared.kind == "answers" else None
     if compared.kind == "answers":
         verdict = _of_responses(compared)
-        shown: tuple[KeyFigure, ...] = (*_means(runs, task), _difference(compared))
+        measured = compared.change is not None
+        shown = (*_means(runs, task), _difference(compared)) if measured else _judge_figures(compared, runs)
         groups = None if seen is None else change_groups(seen, task.kind, task.labels[0])
-        charts = _change_chart(compared)
+        charts = _change_chart(compared) if measured else _agreement_chart(pairs)
         about = _change_section(compared)
     else:
         verdict = _of_judges(compared, runs)
@@ -108,7 +110,18 @@ def comparison_page(compared: Comparison, sides: Sides, by: str | None, command:
         advice=more_labels(compared, seen) if verdict.open else "",
         banners=tuple(dict.fromkeys(banners)),
         items=compared_items(runs, pairs, texts=compared.kind == "answers"),
+        follow=_next(compared, sides),
     )
+
+
+def _next(compared: Comparison, sides: Sides) -> tuple[str, ...]:
+    """The gate that would hold the candidate against the baseline."""
+    (before, first), (config, second) = sides
+    if compared.change is None or before.folder != config.folder:
+        return ()
+    asked = [] if config.compares else ["--set", "gate.max_drop=0.02"]
+    given = ["trustescalate", "gate", second.header.id, "--baseline", first.header.id, *asked]
+    return (shlex.join(given),)
 
 
 # ── two systems' responses ───────────────────────────────────────────────────────────────────────
@@ -119,8 +132,10 @@ def _of_responses(compared: Comparison) -> _Verdict:
     change, task = compared.change, compared.task
     matched = f"{compared.matched:,} matched items"
     if change is None:
-        why = "The labels of this task have no mean, so only the verdicts are compared."
-        return _Verdict("warning", "Not measured", (why,), False)
+        why = "The labels of this task have no order, so no responses are better on average."
+        both = compared.same + compared.differ
+        moved = f"Where both runs have a verdict, it differs on {compared.differ:,} of {both:,} items."
+        return _Verdict("warning", "Verdicts compared", (moved, why), False)
     name = rate_name(task.kind, task.labels[0])
     if change.interval is None or change.label_only is None or change.estimate is None:
         judged = points_figure(task, change.by_judges).text

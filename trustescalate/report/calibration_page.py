@@ -1,6 +1,5 @@
 """Complete the report of a calibration: what a run would release and cost, or what no certificate leaves."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from trustescalate.calibration.attainable import Attainable, Attained, best_judge
@@ -14,6 +13,7 @@ from trustescalate.report.certificate_figures import (
     predicted_coverage,
     used_tests,
 )
+from trustescalate.report.drawings.power import reached, round_up
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.pictures import Flow, FlowTier, Picture, Power
 from trustescalate.report.sections import Column, KeyFigure, Report, Row, Section, Table, numbers
@@ -96,10 +96,10 @@ def _needed(certificate: Certificate, seen: Attainable, power: Power | None) -> 
         return missing(why), why
     unit = "clusters" if seen.clusters else "rows"
     if power is not None:
-        first = reached(power.power, power.target)
+        rows = reached(power)
         shown = Figure(power.rows[-1], f"> {power.rows[-1]:,}")
-        if first is not None:
-            shown = Figure(power.rows[first], f"about {power.rows[first]:,}")
+        if rows is not None:
+            shown = Figure(round_up(rows), f"about {round_up(rows):,}")
         closest = f"about {seen.needed:,} if the policy that came closest were the only one tested"
         return shown, f"{unit}, for a chance of {figures.setting(power.target).text}; {closest}"
     detail = f"{unit}, for a chance of 80 % by the policy that came closest; {certificate.n:,} were tested"
@@ -138,11 +138,12 @@ def _flow(certificate: Certificate) -> tuple[Flow, Table]:
     """The certification rows from tier to tier, as the certified policy decides them."""
     ended = [sum(parts) for parts in zip(*(test.by_tier for test in used_tests(certificate)), strict=True)]
     total = left = covered_rows(certificate)
-    tiers, rows = [], []
+    tiers, rows, costs = [], [], {judge.judge: judge.cost for judge in certificate.diagnostics}
     thresholds = certificate.thresholds or ()
     for seal, threshold, number in zip(certificate.judges, thresholds, ended, strict=True):
         released = share(number, total)
-        tiers.append(FlowTier(seal.judge, left, number, f"{released.text} of the rows"))
+        cost = costs.get(seal.judge, 0.0) * left
+        tiers.append(FlowTier(seal.judge, left, number, figures.usd(cost).text))
         cells = words(seal.judge), figures.exact(threshold, NEVER), count(left), count(number), released
         rows.append(Row(cells))
         left -= number
@@ -162,14 +163,15 @@ def power_section(power: Power, certificate: Certificate) -> Section:
     alpha = figures.setting(certificate.alpha).text
     target = figures.setting(power.target).text
     shown = [share(round(chance * TRIALS), TRIALS) for chance in power.power]
-    first = reached(power.power, power.target)
-    if first is None:
+    enough = reached(power)
+    if enough is None:
         lead = f"stays below {target} up to {power.rows[-1]:,} rows."
-    elif first == 0:
+    elif enough <= power.rows[0]:
         lead = f"is {shown[0].text} with {power.rows[0]:,} rows."
     else:
-        below, above = (f"{power.rows[k]:,} rows ({shown[k].text})" for k in (first - 1, first))
-        lead = f"passes {target} between {below} and {above}."
+        place = next(k for k, number in enumerate(power.rows) if number >= enough)
+        below, above = (f"{shown[k].text} with {power.rows[k]:,}" for k in (place - 1, place))
+        lead = f"reaches {target} with about {round_up(enough):,} rows ({below}, {above})."
     lead = f"At α = {alpha} the chance of a certificate {lead}"
     lead += "" if power.now is None else f" {power.now:,} rows were tested."
     more = (
@@ -185,14 +187,3 @@ def power_section(power: Power, certificate: Certificate) -> Section:
     columns = numbers("Labelled rows", "Chance of a certificate", "95 % limits")
     table = Table("Power of a calibration", columns, rows, folded=True)
     return Section("power", "Labels needed", (lead, more), tables=(table,))
-
-
-def reached(power: Sequence[float], target: float) -> int | None:
-    """The first place from which on the power never falls below `target`; None if there is none.
-
-    >>> reached([0.3, 0.82, 0.97], 0.8), reached([0.9, 0.7], 0.8)
-    (1, None)
-    """
-    weak = [place for place, chance in enumerate(power) if chance < target]
-    first = weak[-1] + 1 if weak else 0
-    return first if first < len(power) else None

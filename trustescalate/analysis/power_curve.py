@@ -37,7 +37,8 @@ def power_curve(config: Config, seen: Attainable | None = None) -> Power | None:
         return None
     alpha = figures.setting(certificate.alpha).text
     power = tuple(map(float, drawn.power))
-    chances = ", ".join(f"{chance:.0%} with {number:,}" for number, chance in zip(rows, power, strict=True))
+    texts = (figures.share(round(chance * TRIALS), TRIALS).text for chance in power)
+    chances = ", ".join(f"{text} with {number:,}" for number, text in zip(rows, texts, strict=True))
     return Power(
         f"Chance of a certificate at α = {alpha}",
         rows,

@@ -347,12 +347,12 @@ def test_the_report_says_what_it_is_and_what_it_is_not(done: tuple[Path, Certifi
     assert (measures.expected_agreement.value, measures.expected_agreement.text) == (0.88, "88 %")
     assert (measures.predicted_coverage_lower.value, measures.observed_agreement.value) == (None, None)
     assert any("exchangeable" in text for text in report.assumptions)
-    for shown in (render_markdown(report), render_html(report.page())):
+    for shown in (render_markdown(report.page()), render_html(report.page())):
         assert "Guarantee in expectation" in shown
         assert "With probability at least" not in shown
         assert "Certified" not in shown
         assert "δ" not in shown
-    assert render_markdown(report).startswith("## ℹ️ In expectation only")
+    assert render_markdown(report.page()).startswith("## ℹ️ In expectation only")
     assert build_calibration(outcome).measures.cost_share.value is not None
     assert judged.overall is not None
     assert (judged.overall.verdicts, judged.overall.estimate is None) == (None, False)

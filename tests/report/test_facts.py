@@ -255,7 +255,7 @@ def test_headings_and_sentences_use_the_terms_of_the_field(report: Report) -> No
         "Certificate; Risk-coverage curve; Inter-annotator agreement; Alternative-annotator test; "
         "Judges: calibration and bias; Provenance"
     )
-    page = render_markdown(report) + render_markdown(build(factory.grouped_run()))
+    page = render_markdown(report.page()) + render_markdown(build(factory.grouped_run()).page())
     assert all(term in page for term in ("selective risk", "held out", "position bias", "length bias"))
     assert not list(denied(page))
 

@@ -99,14 +99,14 @@ def test_every_number_on_the_page_is_a_fact(report: Report) -> None:
 
 def test_every_number_in_markdown_is_a_fact(report: Report) -> None:
     facts = numbers(facts_of(report))
-    plain = re.sub(r"&#\d+;|^#+ ", " ", render_markdown(report), flags=re.MULTILINE)
+    plain = re.sub(r"&#\d+;|^#+ ", " ", render_markdown(report.page()), flags=re.MULTILINE)
     spelled = numbers([re.sub(r"[&<>|`*_~\\\[\]{}!$@#]|//", " ", text) for text in facts_of(report)])
     assert numbers([plain]) <= facts | spelled
 
 
 def test_equal_reports_equal_bytes(report: Report) -> None:
     assert render_html(report.page()) == render_html(report.page())
-    assert render_markdown(report) == render_markdown(report)
+    assert render_markdown(report.page()) == render_markdown(report.page())
     assert render_json(report) == render_json(report)
 
 
@@ -154,7 +154,7 @@ def test_policy_allows_nothing_inline(report: Report) -> None:
 def test_an_incomplete_or_simulated_run_is_loud() -> None:
     for shown in (build(factory.incomplete_run()), build(factory.simulated_run())):
         assert '<aside class="banners"' in render_html(shown.page())
-        assert f"> **{shown.banners[0]}**" in render_markdown(shown)
+        assert f"> **{shown.banners[0]}**" in render_markdown(shown.page())
 
 
 def test_a_page_has_at_most_five_megabytes_and_says_what_is_not_in_it() -> None:
@@ -203,7 +203,7 @@ def test_a_score_that_is_no_number_is_null() -> None:
 
 
 def test_hostile_markdown_is_inert() -> None:
-    text = render_markdown(build(hostile_run()))
+    text = render_markdown(build(hostile_run()).page())
     lines = text.splitlines()
     tags = set(re.findall(r"<[^>]*>", text))
     assert tags <= {"<code>", "</code>", "<sub>", "</sub>", "<!-- -->"}
@@ -220,7 +220,7 @@ def test_hostile_markdown_is_inert() -> None:
 
 
 def test_markdown_shows_the_first_abstentions_only() -> None:
-    text = render_markdown(build(factory.run(600)))
+    text = render_markdown(build(factory.run(600)).page())
     assert text.count("<code>item-") == 50
     assert "10 more are in the other formats of this report." in text
 

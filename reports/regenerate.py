@@ -29,7 +29,7 @@ SHOWN = 20
 """Rows that were examples when the votes were recorded, so they must not be tested."""
 RENDERERS = {
     "html": lambda report: render_html(report.page()),
-    "md": lambda report: render_markdown(report.page()),
+    "md": render_markdown,
     "json": render_json,
 }
 

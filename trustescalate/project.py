@@ -221,10 +221,12 @@ class Project:
     ) -> tuple[Report, Path]:
         """Write report.html, .md and .json of a run, by default the latest, or else of the certificate.
 
+        Of a run also report.items.jsonl, a line for each item.
         `more` makes further sections from the certificate; they precede the last section, the provenance.
         """
         from trustescalate.report.html import render_html
-        from trustescalate.report.machine import render_json
+        from trustescalate.report.items_data import ITEMS
+        from trustescalate.report.machine import render_items, render_json
         from trustescalate.report.markdown import render_markdown
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
@@ -252,6 +254,8 @@ class Project:
         }
         for name, text in rendered.items():
             write_atomically(folder / f"report.{name}", text.encode())
+        if report.kind == "run":
+            write_atomically(folder / ITEMS, render_items(report.items))
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:

@@ -36,7 +36,7 @@ from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.flow import items_flow
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
-from trustescalate.report.items import item_rows
+from trustescalate.report.items import ItemRows
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_figure, overall_section
@@ -107,7 +107,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         key_figures=_key_figures(certificate, run, measures),
         measures=measures,
         sections=tuple(section for section in sections if section is not None),
-        items=() if run is None else item_rows(run),
+        items=() if run is None else ItemRows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),

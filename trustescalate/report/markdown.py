@@ -6,6 +6,7 @@ than the first abstentions, are omitted.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 
 from trustescalate.report.figures import Figure
 from trustescalate.report.pictures import Flow, Picture
@@ -119,11 +120,13 @@ def _cell(figure: Figure) -> str:
 
 
 def _abstained(page: Page) -> list[str]:
-    rows = [row for row in page.items if row.state == "abstained"]
-    if not rows:
+    queued = takewhile(lambda row: row.disagrees or row.state == "abstained", page.items)
+    rows = islice((row for row in queued if row.state == "abstained"), MAX_ABSTAINED)
+    shown = [(code(row.id), escape(row.reason), _excerpt(row.prompt[0].text)) for row in rows]
+    if not shown:
         return []
-    shown = [(code(row.id), escape(row.reason), _excerpt(row.texts[0].text)) for row in rows[:MAX_ABSTAINED]]
-    left = len(rows) - len(shown)
+    review = sum(picture.review for picture in page.pictures if isinstance(picture, Flow))
+    left = max(0, review - len(shown))
     more = [f"{left:,} more are in the other formats of this report."] if left else []
     return ["### Items: human review queue", _table(("Item", "Reason", "Prompt"), shown), *more]
 

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from trustescalate.analysis.injection import read_probe
+from trustescalate.analysis.power_curve import power_curve
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
@@ -36,9 +37,9 @@ from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
-from trustescalate.report.attainable import attainable_section
+from trustescalate.report.attainable import attainable_section, completed
 from trustescalate.report.document import Report, build, build_calibration
-from trustescalate.report.follow import completed, with_next
+from trustescalate.report.follow import with_next
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
 from trustescalate.report.release import with_release
@@ -233,19 +234,24 @@ class Project:
             self.certificate()
         probe, data = read_probe(self.config.folder), load_dataset(self.config)
         outcome: Run | Certificate
+        command = completed(self.options or ())
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
             must_rest_on_evidence(self.config, data, certificate)
-            outcome, report = certificate, build_calibration(certificate, probe)
+            seen = attainable(self.config, data, certificate)
+            power = power_curve(self.config, seen)
+            report = build_calibration(certificate, probe, seen, power, command)
+            outcome = certificate
         else:
-            outcome = run = self._load(find_run(self.config.folder, run_id or "latest"), data)
+            run = self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
-            report = build(run, probe)
+            report, outcome = build(run, probe), run
             report = with_release(report, self._decide(run, data, report), self.config.gate)
+            seen = attainable(self.config, data, certificate)
+            had = () if seen is None else (attainable_section(seen, certificate, command),)
+            report = replace(report, sections=(*report.sections[:-1], *had, report.sections[-1]))
         *first, provenance = report.sections
-        seen = attainable(self.config, data, certificate)
-        had = [] if seen is None else [attainable_section(seen, certificate, completed(self.options or ()))]
-        report = replace(report, sections=(*first, *had, *more(certificate), provenance))
+        report = replace(report, sections=(*first, *more(certificate), provenance))
         report = with_next(report, self.options, outcome, seen)
         rendered = {
             "html": render_html(report.page()),

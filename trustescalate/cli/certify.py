@@ -113,10 +113,10 @@ def calibrate(
     from trustescalate.errors import EXIT_NOT_MEASURABLE
     from trustescalate.records.criteria import BY_CRITERION
     from trustescalate.records.jsonl import to_python
-    from trustescalate.report.attainable import attainable_lines
+    from trustescalate.report.attainable import attainable_lines, completed
     from trustescalate.report.document import build_calibration
     from trustescalate.report.failed_votes import failed_votes_lines
-    from trustescalate.report.follow import completed, with_next
+    from trustescalate.report.follow import with_next
 
     flags = batch_flags(batch, finish_live)
     with progress() as update:

@@ -217,14 +217,22 @@ def compare(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare two runs item by item. Judges may differ, or the responses to the same prompts."""
+    """Compare two runs item by item, and write a page. Their judges or their responses may differ."""
     from trustescalate.analysis.comparison import compare as compare_runs
+    from trustescalate.analysis.comparison_page import write_page
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
     baseline = open_project(config, overrides)
     candidate = baseline if config_b is None else open_project(config_b, overrides)
-    show(compare_runs(baseline.load_run(first), candidate.load_run(second), by), json=json)
+    runs = baseline.load_run(first), candidate.load_run(second)
+    compared = compare_runs(*runs, by)
+    show(compared, json=json)
+    options = [*([] if by is None else ["--by", by])]
+    options += [] if config_b is None else ["--config-b", str(config_b)]
+    again = command_line("compare", config, overrides, *(run.header.id for run in runs), *options)
+    sides = (baseline.config, runs[0]), (candidate.config, runs[1])
+    say(f"written: {write_page(compared, sides, by, shlex.join(again))}")
 
 
 @command(app, "monitor", "monitor --audit audit.jsonl")

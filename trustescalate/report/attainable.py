@@ -21,6 +21,18 @@ Command = Callable[..., Sequence[str]]
 """Completes the words of a command, as with the name of the configuration."""
 
 
+def completed(options: Sequence[str]) -> Command:
+    """Complete command lines by the options that name a configuration.
+
+    >>> completed(("--config", "p/trustescalate.toml"))("label queue", "RUN")
+    ['trustescalate', 'label', 'queue', '--config', 'p/trustescalate.toml', 'RUN']
+    """
+    return lambda name, *rest: ["trustescalate", *name.split(), *options, *rest]
+
+
+PLAIN = completed(())
+
+
 def attainable_section(seen: Attainable, certificate: Certificate, command: Command) -> Section:
     """Make the section of a report: the figures, and three next commands."""
     table = pairs_table("What these rows could have had", ("What", "Figure"), _facts(seen, certificate))

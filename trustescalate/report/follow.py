@@ -7,17 +7,8 @@ from dataclasses import replace
 from trustescalate.calibration.attainable import Attainable
 from trustescalate.records import Certificate, Run
 from trustescalate.report import run_figures
-from trustescalate.report.attainable import Command, steps
+from trustescalate.report.attainable import Command, completed, steps
 from trustescalate.report.sections import Report
-
-
-def completed(options: Sequence[str]) -> Command:
-    """Complete command lines by the options that name a configuration.
-
-    >>> completed(("--config", "p/trustescalate.toml"))("label queue", "RUN")
-    ['trustescalate', 'label', 'queue', '--config', 'p/trustescalate.toml', 'RUN']
-    """
-    return lambda name, *rest: ["trustescalate", *name.split(), *options, *rest]
 
 
 def with_next(

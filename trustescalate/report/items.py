@@ -36,6 +36,7 @@ class ItemRows(Sequence[ItemRow]):
         for note in run.annotations:
             self._labels[note.item_id].append((note.annotator, note.label))
         self._order = sorted(range(len(run.items)), key=self._key)
+        self._places: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self._order)
@@ -51,6 +52,12 @@ class ItemRows(Sequence[ItemRow]):
 
     def __iter__(self) -> Iterator[ItemRow]:
         return map(self._row, self._order)
+
+    def of(self, item_id: str) -> ItemRow:
+        """Lay out the item of this id. Raises KeyError if there is none."""
+        if self._places is None:
+            self._places = {item.id: place for place, item in enumerate(self._run.items)}
+        return self._row(self._places[item_id])
 
     def _key(self, place: int) -> tuple[int, bool, float]:
         item_id = self._run.items[place].id

@@ -57,7 +57,7 @@ def test_the_first_test_is_written_down_and_said_everywhere(tmp_path: Path) -> N
         "certified, test 1 of these labels"
     ]
     shown = CliRunner().invoke(app, ["calibrate", "--config", str(config)])
-    assert "This is test 1 of these labels." in shown.stdout
+    assert "test 1 of these labels" in shown.stdout
 
 
 def test_labelling_more_is_the_next_test_of_these_labels(tmp_path: Path) -> None:

@@ -168,9 +168,10 @@ def _figure_lines(figures: Sequence[KeyFigure], screen: Screen) -> Iterator[str]
     """Align names and values; the details stand beside them, or below on a narrow screen."""
     heads = [(one_line(key.name), screen.plain(one_line(key.figure.text))) for key in figures]
     name, value = (max(map(len, column)) for column in zip(*heads, strict=True))
+    name = min(name, max(screen.columns - value - 4, 12))
     beside = screen.columns - name - value - 6
     for key, (title, text) in zip(figures, heads, strict=True):
-        head = f"  {title:<{name}}  {text:<{value}}"
+        head = f"  {_cut(title, name):<{name}}  {text:<{value}}"
         detail = key.detail or key.figure.note
         if beside < 30:
             yield screen.paint(head.rstrip(), "strong")

@@ -60,5 +60,4 @@ def test_a_certificate_shows_where_its_rows_go(make: object) -> None:
     assert [tier.asked - tier.ended for tier in flow.tiers] == [
         *(tier.asked for tier in flow.tiers[1:]), flow.review,
     ]  # fmt: skip
-    assert report.follow == ("trustescalate run --dry-run", "trustescalate run")
     assert "A run is expected to release a verdict for at least" in section(report, "expected-run").text[0]

@@ -31,7 +31,8 @@ def with_next(
     elif seen is not None:
         lines = [list(words) for words, _ in steps(seen, outcome, command)]
     else:
-        lines = [list(command("run", *(["--uncertified"] if outcome.status == "none" else [])))]
+        flags = ["--uncertified"] if outcome.status == "none" else []
+        lines = [list(command("run", *flags, "--dry-run")), list(command("run", *flags))]
     return replace(report, follow=tuple(map(shlex.join, lines)))
 
 

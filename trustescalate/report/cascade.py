@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from trustescalate.records import Judgment, Run, sample_replies
-from trustescalate.records.criteria import ask_several
+from trustescalate.records import Run
 from trustescalate.report import figures
+from trustescalate.report.bars import bar_chart
 from trustescalate.report.certificate_figures import thresholds
-from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.run_figures import (
     always_last_judge,
     cost_per_1000,
@@ -36,12 +36,56 @@ _EACH = "Every judge judges every item with its full ensemble. Nothing is releas
 
 def cascade_section(run: Run) -> Section:
     """Report who decided how many items, with how many votes, at what cost."""
-    tables = (_tier_table(run), _savings_table(run), _failure_table(run), _cost_table(run))
+    tables = (_tier_table(run), _savings_table(run), _cost_table(run))
     text = _ESCALATED if run.header.certificate.status != "expected" else _NOT_ESCALATED
     if run.uncertified:
         text = _NAMED if run.header.uncertified else _EACH
     shown = tuple(table for table in tables if table.rows)
-    return Section("cascade", "Cascade: decisions and cost per tier", (text,), tables=shown)
+    charts = (*_cost_chart(run), *_votes_chart(run))
+    return Section("cascade", "Cascade: decisions and cost per tier", (_lead(run), text), charts, shown)
+
+
+def _lead(run: Run) -> str:
+    """State the votes and their cost, against the last judge alone and without early stopping."""
+    votes, planned = sum(len(row.votes) for row in run.judgments), sum(row.planned for row in run.judgments)
+    if not votes:
+        return "No judge was called."
+    paid, against = total_cost(run), cost_share(run)
+    lead = f"{len(run.decisions):,} items took {votes:,} votes"
+    if paid.value:
+        lead += f" and {paid.text}"
+        if against.value is not None:
+            lead += f", {against.text} of the estimated cost of the last judge alone"
+            lead += f" ({always_last_judge(run).text})"
+    elif paid.value is None:
+        lead += f"; {paid.note}"
+    if planned > votes:
+        lead += f". Early stopping saved {planned - votes:,} votes ({share(planned - votes, planned).text})"
+    return f"{lead}."
+
+
+def _cost_chart(run: Run) -> tuple[Bars, ...]:
+    """Draw the cost of each tier, of the run and of the last judge alone, where there are costs."""
+    if not spent(run):
+        return ()
+    bars = [
+        Bar(judge, (spent(run, judge),), (total_cost(run, judge).text,))
+        for judge in thresholds(run.header.certificate)
+    ]
+    bars.append(Bar("This run", (spent(run),), (total_cost(run).text,)))
+    last = always_last_judge(run)
+    if isinstance(last.value, float):
+        bars.append(Bar("Last judge alone (estimate)", (last.value,), (last.text,)))
+    return bar_chart("Cost of each tier", bars)
+
+
+def _votes_chart(run: Run) -> tuple[Bars, ...]:
+    bars = []
+    for judge in thresholds(run.header.certificate):
+        rows = list(steps(run, judge))
+        cast, planned = sum(step.votes for step in rows), sum(step.planned for step in rows)
+        bars.append(Bar(judge, (float(cast), float(planned)), (f"{cast:,}", f"{planned:,}")))
+    return bar_chart("Votes of each tier", bars, ("cast", "planned"))
 
 
 def abstentions_section(run: Run) -> Section | None:
@@ -54,8 +98,18 @@ def abstentions_section(run: Run) -> Section | None:
     rows = tuple(Row((words(reason), count(number), share(number, total))) for reason, number in ordered)
     columns = (Column("Reason"), *numbers("Items", "Share of abstentions"))
     table = Table("Abstentions by reason", columns, rows)
-    text = (f"{total:,} of {len(run.decisions):,} decided items need human review.",)
-    return Section("abstentions", "Abstentions (human review queue)", text, tables=(table,))
+    first, most = ordered[0]
+    lead = (
+        f"{total:,} of {len(run.decisions):,} decided items ({share(total, len(run.decisions)).text}) need "
+    )
+    lead += (
+        f"human review. Most frequent reason: {first} ({most:,})."
+        if len(ordered) > 1
+        else f"human review: {first}."
+    )
+    bars = [Bar(reason, (float(number),), (f"{number:,}",)) for reason, number in ordered]
+    charts = bar_chart("Abstentions by reason", bars)
+    return Section("abstentions", "Abstentions (human review queue)", (lead,), charts, (table,))
 
 
 def _tier_table(run: Run) -> Table:
@@ -102,18 +156,6 @@ def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) 
     fewer = share(instead - votes, instead) if instead >= votes else missing("more votes, of cheaper judges")
     cheaper = missing("no cost was recorded") if cost <= 0 else figures.ratio(cost - paid, cost)
     return Row((words(name), count(instead), fewer, figures.usd(cost), cheaper))
-
-
-def _failure_table(run: Run) -> Table:
-    judges: dict[str, list[Judgment]] = {}
-    for row in run.judgments:
-        judges.setdefault(row.judge, []).append(row)
-    failures = {
-        name: Counter(vote.failure for row in own for vote in row.votes if vote.failure)
-        for name, own in judges.items()
-    }
-    rows = ((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
-    return failed_votes_table(rows, several=ask_several(run.items))
 
 
 def _cost_table(run: Run) -> Table:

@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
 PYTHON ?= python3
 DEMO   ?= trustescalate-demo
+AXE    := axe-core@4.14.1
 TESTS  ?= -n 2 --dist worksteal -q
 
 .PHONY: demo test fast test-shared test-lowest nightly check clean
@@ -37,6 +38,7 @@ check: .venv/ready              ## style and types
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[local,test]'
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv/axe $(AXE); fi
 	touch $@
 
 .venv-lowest/ready: pyproject.toml tools/lowest.py

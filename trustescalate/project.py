@@ -39,6 +39,7 @@ from trustescalate.report.attainable import attainable_section
 from trustescalate.report.document import Report, build, build_calibration
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
+from trustescalate.report.release import with_release
 from trustescalate.report.sections import Section
 
 
@@ -225,17 +226,18 @@ class Project:
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
             self.certificate()
-        probe = read_probe(self.config.folder)
+        probe, data = read_probe(self.config.folder), load_dataset(self.config)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
-            must_rest_on_evidence(self.config, load_dataset(self.config), certificate)
+            must_rest_on_evidence(self.config, data, certificate)
             report = build_calibration(certificate, probe)
         else:
-            run = self.load_run(run_id)
+            run = self._load(find_run(self.config.folder, run_id or "latest"), data)
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
             report = build(run, probe)
+            report = with_release(report, self._decide(run, data, report), self.config.gate)
         *first, provenance = report.sections
-        seen = attainable(self.config, load_dataset(self.config), certificate)
+        seen = attainable(self.config, data, certificate)
         had = [] if seen is None else [attainable_section(seen, certificate)]
         report = replace(report, sections=(*first, *had, *more(certificate), provenance))
         rendered = {
@@ -260,15 +262,7 @@ class Project:
         config, data, home = project.config, load_dataset(self.config), self.config.folder
         judged = find_attempted(home) if run_id is None else find_run(home, run_id)
         run = project._load(judged, data, config.gate.baseline)
-        now, mark = self.hooks.clock(), run.header.certificate.digest
-        verdict = decide(
-            build(run),
-            config.gate,
-            stale=why_stale(config, run, what_changed(config, data, run)),
-            run=describe_run(run, now),
-            certificate_age=certificate_age(run, now),
-        )
-        verdict = replace(verdict, certificate=mark)
+        verdict, mark = project._decide(run, data, build(run)), run.header.certificate.digest
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
@@ -276,3 +270,14 @@ class Project:
             folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
         )
         return verdict, folder / "decision.json"
+
+    def _decide(self, run: Run, data: Dataset, report: Report) -> Verdict:
+        config, now = self.config, self.hooks.clock()
+        verdict = decide(
+            report,
+            config.gate,
+            stale=why_stale(config, run, what_changed(config, data, run)),
+            run=describe_run(run, now),
+            certificate_age=certificate_age(run, now),
+        )
+        return replace(verdict, certificate=run.header.certificate.digest)

@@ -164,6 +164,7 @@ def product(
         ),
         by=gate.by,
         baseline="" if baseline is None else baseline[0].header.id,
+        baseline_mean=None if compared is None else product(config, *compared).means[0],
         only_here=0 if baseline is None else len(run.items) - len(pairs),
         only_baseline=0 if baseline is None else len(baseline[0].items) - len(pairs),
         requirements=tuple(_requirements(run, gate, means, changes, reason, comparisons)),

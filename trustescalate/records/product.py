@@ -85,13 +85,15 @@ class Product:
 
     `means[0]` is over all items. `changes` is empty without a baseline, which `baseline` names. `by` is the
     field of the groups. All limits from labels hold at once with the confidence that each states, and so do
-    all from verdicts.
+    all from verdicts. `baseline_mean`, over all items of the baseline, holds by itself; nothing is decided
+    on it.
     """
 
     means: tuple[ItemsMean, ...]
     changes: tuple[Change, ...] = ()
     by: str | None = None
     baseline: str = ""
+    baseline_mean: ItemsMean | None = None
     only_here: int = 0
     only_baseline: int = 0
     requirements: tuple[Requirement, ...] = ()

@@ -256,12 +256,13 @@ def _key_figures(certificate: Certificate, run: Run | None, measures: Measures) 
         mean = measures.expected_agreement
         shown = Figure(mean.value, f"≥ {mean.text}")
         agreement = KeyFigure("Agreement in expectation", shown, "a mean over runs, no limit for this run")
+    covered = measures.coverage if run is not None else measures.predicted_coverage_lower
+    share = covered.value if isinstance(covered.value, float) else None
     return (
-        *([] if run is None else product_figure(run)),
         agreement,
-        KeyFigure("Coverage", *_coverage(certificate, run, measures)),
+        KeyFigure("Coverage", *_coverage(certificate, run, measures), share),
+        KeyFigure("Cost against the last judge", *_cost(run, measures)),
         KeyFigure("Human leave-one-out agreement", *_human(certificate, measures)),
-        KeyFigure("Cost relative to last judge", *_cost(run, measures)),
     )
 
 
@@ -269,15 +270,15 @@ def _certified(measures: Measures) -> tuple[Figure, str]:
     figure = measures.certified_agreement
     if figure.value is None:
         return figure, figure.note
-    sure = f"with probability ≥ {measures.confidence.text}, {figure.note}"
     shown = Figure(figure.value, f"≥ {figure.text}", figure.note)
-    return shown, f"{sure}; observed {measures.observed_agreement.text}"
+    observed = measures.observed_agreement.text
+    return shown, f"with probability ≥ {measures.confidence.text}; observed {observed} at calibration"
 
 
 def _coverage(certificate: Certificate, run: Run | None, measures: Measures) -> tuple[Figure, str]:
     lower = measures.predicted_coverage_lower
     if run is not None:
-        predicted = "" if lower.value is None else f"; the certificate predicts at least {lower.text}"
+        predicted = "" if lower.value is None else f"; predicted: at least {lower.text}"
         return measures.coverage, (
             f"{run_figures.released(run):,} of {run.header.items:,} released, "
             f"{run_figures.abstained(run):,} for human review{predicted}"
@@ -292,14 +293,9 @@ def _human(certificate: Certificate, measures: Measures) -> tuple[Figure, str]:
     figure, human = measures.human_agreement, certificate.human_agreement
     if human is None or figure.value is None:
         return figure, figure.note
-    detail = (
-        f"one of {human.annotators:,} annotators with the majority of the others; "
-        f"{figures.interval(*human.interval)}"
-    )
+    detail = f"one annotator with the majority of the others; {figures.interval(*human.interval)}"
     upper = [limit.text for _, limit, _ in human_rows(certificate)[1:]]
-    if upper:
-        detail += f"; on these rows no verdicts could agree with human labels on more than {upper[0]}"
-    return figure, detail
+    return figure, detail + (f"; attainable by any verdicts: {upper[0]}" if upper else "")
 
 
 def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
@@ -307,9 +303,9 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
     if figure.value is None:
         return figure, figure.note
     if run is None:
-        return figure, "expected, from the certification rows"
+        return figures.saved(figure), "expected, from the certification rows"
     last = run_figures.always_last_judge(run).text
-    return figure, f"{measures.cost.text} instead of {last}, estimated from the certification rows"
+    return figures.saved(figure), f"{measures.cost.text} instead of {last}, estimated from certification rows"
 
 
 # ── what a gate may compare ──────────────────────────────────────────────────────────────────────

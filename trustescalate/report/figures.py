@@ -111,6 +111,18 @@ def ratio(amount: float, of: float) -> Figure:
     return Figure(float(rounded), f"{rounded * 100:.1f} %")
 
 
+def saved(share: Figure) -> Figure:
+    """Format a share of a cost as what is saved of it, or spent beyond it.
+
+    >>> saved(ratio(1.5, 4.0)).text, saved(ratio(5.0, 4.0)).text
+    ('−62.5 %', '+25.0 %')
+    """
+    if not isinstance(share.value, float):
+        return share
+    more = Decimal(repr(share.value)) - 1
+    return Figure(float(more), f"{'−' if more < 0 else '+'}{abs(more) * 100:.1f} %", share.note)
+
+
 def setting(value: float) -> Figure:
     """Format a configured share (α, δ), unrounded.
 

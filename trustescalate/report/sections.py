@@ -183,13 +183,20 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The gate on the first screen: status, what it checks, its first lines, and the product as a chart."""
+    """The gate on the first screen: its status, the checks that are shown first, and the product as charts.
+
+    `summary` counts the `checks`, and `note` says what is not checked. `mean` states the mean over the run's
+    items where nothing is required of the product.
+    """
 
     status: Status
-    checked: str
-    lines: tuple[str, ...]
+    about_product: bool
+    shown: tuple[Check, ...]
+    summary: str
     checks: tuple[Check, ...]
-    picture: Intervals | None = None
+    note: str = ""
+    mean: str = ""
+    pictures: tuple[Intervals, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

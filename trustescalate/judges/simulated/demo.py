@@ -39,6 +39,7 @@ annotations = "annotations.jsonl"
 alpha = 0.15
 delta = 0.10
 claim = "population"
+prefer = "cost"
 
 [ensemble]
 annotators = 5

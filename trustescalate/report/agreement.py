@@ -82,8 +82,8 @@ def _lead(certificate: Certificate, run: Run | None) -> str:
     human = leave_one_out(certificate.human_agreement)
     if human.value is not None:
         lead += f" One annotator agrees with the majority of the others on {human.text}"
-        upper = [limit.text for _, limit, _ in human_rows(certificate)[1:]]
-        lead += f"; no verdicts could agree on more than {upper[0]} of these rows." if upper else "."
+        upper = [limit for _, limit, _ in human_rows(certificate)[1:] if limit.value != 1]
+        lead += f"; no verdicts could agree on more than {upper[0].text} of these rows." if upper else "."
     return lead.strip() or f"Agreement was not measured: {observed.note}."
 
 

@@ -11,6 +11,7 @@ from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.pictures import Bar, Bars, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
 
+MOST_PAIRS = 3
 CLEARLY_LESS = 0.1
 """A smaller gap in agreement between an annotator and the others is not reported."""
 
@@ -49,7 +50,7 @@ def _lead(agreement: AnnotatorAgreement) -> str:
 
 def _chart(certificate: Certificate, agreement: AnnotatorAgreement) -> tuple[Intervals, ...]:
     """Draw pairs with exact limits, which independent rows allow; with many, annotators without limits."""
-    if 0 < len(agreement.pairs) <= FOLD_ROWS:
+    if 0 < len(agreement.pairs) <= MOST_PAIRS:
         return interval_chart("Agreement of each pair of annotators", [
             share_bar(f"{short(pair.first)} – {short(pair.second)}", share(pair.agreements, pair.comparisons),
                       _pair_limits(certificate, pair))
@@ -60,7 +61,18 @@ def _chart(certificate: Certificate, agreement: AnnotatorAgreement) -> tuple[Int
         key=lambda each: (each.agreements / each.comparisons, each.name),
     )
     bars = [share_bar(each.name, share(each.agreements, each.comparisons), None) for each in ordered]
-    return interval_chart("Agreement of each annotator with the others, lowest first", bars)
+    return interval_chart(
+        "Agreement of each annotator with the others, lowest first",
+        bars,
+        reference=_together(agreement),
+        reference_name="all annotators",
+    )
+
+
+def _together(agreement: AnnotatorAgreement) -> float | None:
+    """The share of comparisons of two annotators in which they agree."""
+    compared = sum(each.comparisons for each in agreement.annotators)
+    return sum(each.agreements for each in agreement.annotators) / compared if compared else None
 
 
 def _pair_limits(certificate: Certificate, pair: Pair) -> tuple[float, float] | None:

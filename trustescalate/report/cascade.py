@@ -71,6 +71,7 @@ def _cost_chart(run: Run) -> tuple[Bars, ...]:
     bars = [
         Bar(judge, (spent(run, judge),), (total_cost(run, judge).text,))
         for judge in thresholds(run.header.certificate)
+        if any(steps(run, judge))
     ]
     bars.append(Bar("This run", (spent(run),), (total_cost(run).text,)))
     last = always_last_judge(run)
@@ -84,7 +85,8 @@ def _votes_chart(run: Run) -> tuple[Bars, ...]:
     for judge in thresholds(run.header.certificate):
         rows = list(steps(run, judge))
         cast, planned = sum(step.votes for step in rows), sum(step.planned for step in rows)
-        bars.append(Bar(judge, (float(cast), float(planned)), (f"{cast:,}", f"{planned:,}")))
+        if rows:
+            bars.append(Bar(judge, (float(cast), float(planned)), (f"{cast:,}", f"{planned:,}")))
     return bar_chart("Votes of each tier", bars, ("cast", "planned"))
 
 

@@ -82,14 +82,16 @@ def _lead(run: Run) -> str:
         return f"{'; '.join(map(_moved, raised))}. {SHIFT}"
     least = min(run.shift, key=lambda tier: tier.p_value)
     return (
-        "No tier's verdicts or scores have shifted by more than chance explains; the smallest p-value of "
-        f"{len(run.shift):,} tiers is {figures.pvalue(least.p_value).text} ({short(least.judge)})."
+        "No tier's verdicts or scores have shifted by more than chance explains; the smallest p-value is "
+        f"{figures.pvalue(least.p_value).text} ({short(least.judge)})."
     )
 
 
 def _chart(run: Run) -> tuple[Bars, ...]:
     bars = []
     for tier in run.shift:
+        if not (tier.before and tier.after):
+            continue
         before, after = _shares(tier)
         name = f"{tier.judge}: {tier.label}{' (shifted)' if tier.raised else ''}"
         bars.append(Bar(name, tier.share, (before.text, after.text)))

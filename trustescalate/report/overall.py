@@ -112,9 +112,8 @@ def _lead(task: Task, overall: Overall) -> str:
     name, plain = mean_name(task)[0], task.kind is TaskKind.RATING
     if overall.usable:
         mean, limits = mean_figure(overall.estimate, plain).text, limits_figure(overall.interval, plain).text
-        return (
-            f"{name} in the population: {mean} ({INTERVAL} {limits}), from {overall.labels:,} human labels."
-        )
+        basis = f"{overall.labels:,} human labels and the judges' predictions"
+        return f"{name} in the population: {mean} ({INTERVAL} {limits}), from {basis}."
     limits = limits_figure(overall.label_only, plain).text
     return f"{name} in the population: {limits} ({INTERVAL}), from {overall.labels:,} human labels alone."
 

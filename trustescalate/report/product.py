@@ -50,7 +50,8 @@ def run_text(run: Run) -> list[str]:
         return [f"The mean over this run's items has no limits: {first.reason}."]
     kind, labels = run.header.certificate.task.kind, run.header.certificate.task.labels
     name, plain = _name(run, product), kind is TaskKind.RATING
-    lead = f"{name} of these {first.items:,} items: {estimate_figure(first, plain).text}."
+    lead = f"{name} over these {first.items:,} items: {estimate_figure(first, plain).text}"
+    lead += "." if first.basis == "all labelled" else f", from {BASES[first.basis]}."
     if product.changes:
         change = product.changes[0].first
         moved = estimate_figure(change, plain, signed=True).text

@@ -53,7 +53,9 @@ def test_hostile_texts_do_nothing(browser: webdriver.Chrome, pages: dict[str, st
     browser.execute_script("document.querySelectorAll('details').forEach(part => { part.open = true; });")
     assert browser.execute_script("return typeof window.__pwned") == "undefined"
     assert browser.execute_script("return window.__violations") == []
-    injected = "iframe, svg:not(.plot), img, object, body script ~ script, [onerror], [onload], [style]"
+    injected = (
+        "iframe, svg:not(.plot, .share), img, object, body script ~ script, [onerror], [onload], [style]"
+    )
     assert browser.find_elements(By.CSS_SELECTOR, injected) == []
     assert browser.execute_script("return document.scripts.length") == 1
     assert browser.execute_script("return document.querySelector('h1').textContent").startswith(
@@ -82,7 +84,7 @@ def test_charts_are_drawn_in_both_schemes(browser: webdriver.Chrome, pages: dict
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         browser.get(pages["run"])
         charts = browser.find_elements(By.CSS_SELECTOR, "svg.plot")
-        assert [chart.rect["width"] > 100 for chart in charts] == [True] * 5
+        assert [chart.rect["width"] > 100 for chart in charts] == [True] * 6
         assert "Risk-coverage curve" in [chart.accessible_name for chart in charts]
         colours.add(browser.find_element(By.CSS_SELECTOR, "svg.plot .dot").value_of_css_property("fill"))
     assert len(colours) == 2

@@ -1,53 +1,21 @@
-"""Charts: well-formed, named, escaped, and inside their frame."""
+"""Charts: well-formed, named, escaped, inside their frame, and with no text over another."""
 
 import re
+from dataclasses import replace
+from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.support import factory
-from trustescalate.report.charts import draw_intervals, draw_power, draw_reliability, draw_risk_coverage
-from trustescalate.report.pictures import (
-    Interval,
-    Intervals,
-    Point,
-    Reliability,
-    ReliabilityBin,
-    RiskCoverage,
-)
+from tests.support import factory, pictures
+from trustescalate.report.charts import draw, draw_file, draw_share
+from trustescalate.report.drawings.svg import Box, Label, fit, width
+from trustescalate.report.pictures import Flow, Interval, Intervals, Picture, Point, Reliability, RiskCoverage
 from trustescalate.report.text import visible
 
 SVG = "{http://www.w3.org/2000/svg}"
-RISK = RiskCoverage(
-    "Risk and coverage",
-    0.15,
-    (
-        Point(0.0, None, False, False, 0),
-        Point(0.4, 0.05, True, False, 0),
-        Point(0.8, 0.1, True, True, 0),
-        Point(1.0, 0.2, False, False, 0),
-    ),
-    True,
-    "Error rate against coverage.",
-    ((0.4, 0.05, 0.12), (0.8, 0.1, 0.9), (1.0, 0.2, 0.25)),
-)
-BINS = (ReliabilityBin(0.5, 0.75, 40, 0.6, 0.5), ReliabilityBin(0.75, 1.0, 160, 0.9, 0.95))
-RELIABILITY = Reliability("judge", BINS, "Reliability of judge.")
-INTERVALS = Intervals(
-    "win rate", (Interval("one", 0.6, (0.5, 0.7)), Interval("two", 0.4, None)), True, "Win rates."
-)
-DRAWINGS = {
-    "risk": draw_risk_coverage(RISK),
-    "no limits": draw_risk_coverage(RiskCoverage("Risk", 0.15, RISK.points, False, "No limits.")),
-    "nothing tested": draw_risk_coverage(RiskCoverage("Risk", 0.1, (), False, "Nothing was tested.")),
-    "reliability": draw_reliability(RELIABILITY),
-    "no bins": draw_reliability(Reliability("judge", (), "No verdict.")),
-    "intervals": draw_intervals(INTERVALS),
-    "one estimate": draw_intervals(Intervals("rate", (Interval("one", 0.5, None),), True, "One.")),
-    "no bars": draw_intervals(Intervals("rate", (), False, "None.")),
-    "power": draw_power((50, 100, 1600), (0.1, 0.5, 0.99), ((0.0, 0.2), (0.4, 0.6), (0.97, 1.0))),
-    "one size": draw_power((50,), (0.1,), ((0.0, 0.2),)),
-}
+TAGS = {"svg", "title", "desc", "text", "line", "circle", "rect", "path", "polyline", "polygon"}
+SEEDS = range(12)
 
 
 def parse(drawing: str) -> ElementTree.Element:
@@ -62,67 +30,185 @@ def shapes(drawing: str, kind: str) -> list[ElementTree.Element]:
     return [shape for shape in parse(drawing).iter() if shape.get("class") == kind]
 
 
-@pytest.mark.parametrize("drawing", DRAWINGS.values(), ids=list(DRAWINGS))
-def test_a_drawing_is_named_and_stays_in_its_frame(drawing: str) -> None:
+def number(shape: ElementTree.Element, name: str) -> float:
+    return float(str(shape.get(name)))
+
+
+def boxes(root: ElementTree.Element) -> list[tuple[str, Box]]:
+    """The room of every text."""
+    labels = (
+        Label(number(text, "x"), number(text, "y"), text.text or "", anchor, text.get("class") or "")
+        for text in root.iter(f"{SVG}text")
+        for anchor in ("start", "middle", "end")
+        if anchor == text.get("text-anchor", "start")
+    )
+    return [(label.words, label.box()) for label in labels]
+
+
+def check(picture: Picture) -> None:
+    """A drawing is named, stays in its frame, has no text over another, and nothing that runs."""
+    drawing = draw(picture)
+    assert drawing == draw(picture)
     root = parse(drawing)
     assert root.get("role") == "img"
     assert [child.tag for child in root][:2] == [f"{SVG}title", f"{SVG}desc"]
-    assert all(child.text for child in root[:2])
-    width, height = map(float, str(root.get("viewBox")).split()[2:])
+    assert root[1].text == visible(picture.alt)
+    wide, high = map(float, str(root.get("viewBox")).split()[2:])
     for shape in root.iter():
         across = [shape.get(name) for name in ("x", "x1", "x2", "cx")]
         down = [shape.get(name) for name in ("y", "y1", "y2", "cy")]
-        assert all(0 <= float(place) <= width for place in across if place is not None)
-        assert all(0 <= float(place) <= height for place in down if place is not None)
+        assert all(0 <= float(place) <= wide for place in across if place is not None)
+        assert all(0 <= float(place) <= high for place in down if place is not None)
         for place in (shape.get("points") or "").split():
             x, y = map(float, place.split(","))
-            assert 0 <= x <= width
-            assert 0 <= y <= height
-    assert not re.search(r"nan|inf|script|style=|url\(|href|#(?![0-9a-f]{6};)", drawing)
+            assert 0 <= x <= wide
+            assert 0 <= y <= high
+    placed = boxes(root)
+    for words, box in placed:
+        assert box.left >= -0.2, words
+        assert box.right <= wide + 0.2, words
+        assert box.top >= -0.2, words
+        assert box.bottom <= high + 0.2, words
+    for (one, first), (other, second) in combinations(placed, 2):
+        assert not first.meets(second, -0.2), (one, other)
+    assert not re.search(r"nan|inf\b|<script|style=|href|<[a-z]+ [^>]*on[a-z]+=", drawing)
+    assert {shape.tag.removeprefix(SVG) for shape in root.iter()} <= {*TAGS, "defs", "pattern"}
+
+
+@pytest.mark.parametrize("picture", pictures.CASES.values(), ids=list(pictures.CASES))
+def test_a_drawing_is_named_and_its_texts_stay_apart(picture: Picture) -> None:
+    check(picture)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_texts_of_any_chart_stay_apart(seed: int) -> None:
+    for picture in pictures.random_pictures(seed):
+        check(picture)
+
+
+def test_hostile_texts_are_text() -> None:
+    bars = tuple(Interval(name, 0.5, None, name) for name in pictures.NAMES)
+    check(Intervals(factory.HOSTILE, bars, True, factory.HOSTILE, 0.5, factory.HOSTILE))
+    check(Reliability(factory.HOSTILE, pictures.BINS, factory.HOSTILE))
+    drawing = draw(Reliability(factory.HOSTILE, pictures.BINS, "Alt."))
+    assert parse(drawing)[0].text == f"Reliability diagram of {visible(factory.HOSTILE)}"
+
+
+def test_a_long_name_keeps_both_ends() -> None:
+    names = [f"meta-llama/Llama-3.1-{size}-Instruct-Turbo-of-the-provider" for size in ("8B", "70B")]
+    drawing = draw(Intervals("Title", tuple(Interval(name, 0.5, None) for name in names), True, "Alt."))
+    shown = [text for text in texts(drawing) if "…" in text]
+    assert len(shown) == 2
+    assert all(text.startswith("meta-llama/") and text.endswith("provider") for text in shown)
+    assert width(fit("W" * 10_000, 100)) <= 100
+    assert len(fit("e" + "\u0301" * 10_000, 100)) < 9
 
 
 def test_risk_and_coverage_say_what_was_tested() -> None:
-    drawing = DRAWINGS["risk"]
-    assert [len(shapes(drawing, kind)) for kind in ("hollow", "dot", "ring")] == [1 + 1, 2 + 1, 1 + 1]
-    assert {"α = 0.15", "certified", "tested, not certified", "chosen", "upper limit"} <= set(texts(drawing))
-    assert "upper limit" not in texts(DRAWINGS["no limits"])
-    (certified, chosen, _key) = shapes(drawing, "dot")
-    assert float(str(certified.get("cx"))) < float(str(chosen.get("cx")))
-    assert float(str(certified.get("cy"))) > float(str(chosen.get("cy")))
-    # Two whiskers have a cap; that of the limit at 90 % leaves the frame; one more line is in the key.
-    assert len(shapes(drawing, "whisker")) == 3 + 2 + 1
+    drawing = draw(pictures.RISK)
+    said = texts(drawing)
+    assert {"α = 15 %", "passed its test", "did not pass", "other paths", "simultaneous limit"} <= set(said)
+    assert said[said.index("chosen: 80 % released,") + 1] == "10.0 % disagreement"
+    assert [len(shapes(drawing, kind)) for kind in ("dot", "hollow", "ring")] == [2 + 1, 1 + 1, 1]
+    assert [len(shapes(drawing, kind)) for kind in ("dot faint", "hollow faint")] == [1, 1]
+    # Two whiskers have a cap; that of the limit at 90 % leaves the frame; two lines are in the key.
+    assert len(shapes(drawing, "whisker")) == 3 + 2 + 2
+    assert "simultaneous limit" not in texts(draw(replace(pictures.RISK, limits=())))
+
+
+def test_only_points_of_one_part_are_joined() -> None:
+    drawing = draw(pictures.RISK)
+    (main,), (faint,) = shapes(drawing, "path"), [*shapes(drawing, "path faint")][:1]
+    assert [len(str(line.get("points")).split()) for line in (main, faint)] == [3, 2]
+    assert shapes(draw(replace(pictures.RISK, joined=False)), "path") == []
+    (band, _key) = shapes(drawing, "band")
+    assert len(str(band.get("points")).split()) == 2 * 3
+
+
+def test_the_chosen_policy_is_named_beside_the_points() -> None:
+    curve = tuple(Point(n / 24, 0.2 * (n / 24) ** 3, n < 20, n == 19, 0, None) for n in range(1, 25))
+    for alpha in (0.02, 0.15, 0.5):
+        root = parse(draw(RiskCoverage("Risk", alpha, curve, True, "Alt.")))
+        words = [box for text, box in boxes(root) if "chosen" in text or "disagreement" in text]
+        assert len(words) == 3
+        dots = [shape for shape in root.iter() if shape.get("class") in ("dot", "hollow")][:24]
+        for x, y in ((number(dot, "cx"), number(dot, "cy")) for dot in dots):
+            assert not any(box.meets(Box(x - 3, y - 3, x + 3, y + 3)) for box in words)
+
+
+def test_a_flow_is_to_scale_and_says_what_was_never_asked() -> None:
+    drawing = draw(pictures.FLOW)
+    said = texts(drawing)
+    assert {"300 items", "released", "143", "48 %", "300 asked · USD 0.08", "never asked", "9", "40"} <= set(
+        said
+    )
+    small, large = (
+        max(number(bar, "height") for bar in shapes(drawing, kind)) for kind in ("tier-1", "tier-3")
+    )
+    assert small == pytest.approx(large * 300 / 157, rel=0.01)
+    ends = {kind: shapes(drawing, kind)[-1] for kind in ("people", "open")}
+    assert number(ends["people"], "height") == pytest.approx(small * 40 / 300, abs=0.1)
+    assert number(ends["open"], "height") == pytest.approx(small * 12 / 300, abs=0.1)
+    assert "Undecided" not in texts(draw(replace(pictures.FLOW, undecided=0)))
+
+
+def test_patterns_repeat_what_colours_show_and_do_not_clash() -> None:
+    names = []
+    for picture in (pictures.FLOW, replace(pictures.FLOW, review=39), pictures.BARS):
+        drawing = draw(picture)
+        (pattern,) = parse(drawing).iter(f"{SVG}pattern")
+        used = {shape.get("fill") for shape in parse(drawing).iter() if shape.get("class") == "over"}
+        assert used == {f"url(#{pattern.get('id')})"}
+        names.append(pattern.get("id"))
+    assert len(set(names)) == 3
+    assert isinstance(pictures.FLOW, Flow)
 
 
 def test_reliability_counts_its_bins() -> None:
-    drawing = DRAWINGS["reliability"]
-    assert {"40", "160", "0.5", "1.0"} <= set(texts(drawing))
-    low, high = (float(str(bar.get("height"))) for bar in shapes(drawing, "bar"))
+    drawing = draw(pictures.CASES["reliability"])
+    assert {"40", "160", "0.5", "1.0", "threshold 0.83"} <= set(texts(drawing))
+    low, high = (number(bar, "height") for bar in shapes(drawing, "bar"))
     assert low == pytest.approx(high / 4, abs=0.1)
 
 
 def test_intervals_are_to_scale() -> None:
-    (line, *_) = shapes(DRAWINGS["intervals"], "line")
-    (dot,) = shapes(DRAWINGS["intervals"], "dot")
-    (open_one,) = shapes(DRAWINGS["intervals"], "hollow")
-    ends = float(str(line.get("x1"))), float(str(line.get("x2")))
-    assert float(str(dot.get("cx"))) == pytest.approx(sum(ends) / 2, abs=0.1)
-    assert ends[0] - float(str(open_one.get("cx"))) == pytest.approx((ends[1] - ends[0]) / 2, abs=0.1)
+    drawing = draw(pictures.INTERVALS)
+    (line, *_), (dot,), (hollow,) = (shapes(drawing, kind) for kind in ("limits", "dot", "hollow"))
+    ends = number(line, "x1"), number(line, "x2")
+    assert number(dot, "cx") == pytest.approx(sum(ends) / 2, abs=0.1)
+    assert ends[0] - number(hollow, "cx") == pytest.approx((ends[1] - ends[0]) / 2, abs=0.1)
+    assert {number(line, "x1") for line in shapes(drawing, "reference")} == {ends[0]}
+    assert {"no difference", "not measured", "0 rows"} <= set(texts(drawing))
 
 
-def test_hostile_names_are_text() -> None:
-    bars = (Interval(factory.HOSTILE, 0.5, None), Interval("判" * 60, 0.6, (0.5, 0.7)))
-    drawing = draw_intervals(Intervals(factory.HOSTILE, bars, True, factory.HOSTILE))
-    root = parse(drawing)
-    assert root[1].text == visible(factory.HOSTILE)
-    assert {shape.tag.removeprefix(SVG) for shape in root.iter()} == {
-        *("svg", "title", "desc", "text", "line", "circle")
+def test_bars_are_to_scale() -> None:
+    drawing = draw(pictures.BARS)
+    lengths = {
+        kind: [number(bar, "width") for bar in shapes(drawing, kind)[1:]] for kind in ("series-1", "series-2")
     }
-    names = [text for text in texts(drawing) if text.endswith("…")]
-    assert [len(name) for name in names] == [28, 28]
+    half, whole = lengths["series-1"]
+    assert [half, *lengths["series-2"]] == pytest.approx([whole / 2, whole / 4, 0], abs=0.1)
+    assert {"first response", "second response", "25 %"} <= set(texts(drawing))
+
+
+def test_power_says_where_the_target_is_reached() -> None:
+    said = texts(draw(pictures.POWER))
+    # A share of (0.8 - 0.5) / 0.49 of the way from 100 to 1600 on a log scale: 546.
+    assert said[-2:] == ["80 % with", "about 550 rows"]
+    assert "now: 266" in said
+    assert texts(draw(pictures.CASES["power not reached"]))[-2:] == ["80 % is not reached", "with 100 rows"]
+    assert texts(draw(pictures.CASES["one size"]))[-1] == "50 rows or fewer"
 
 
 def test_a_file_brings_its_colours() -> None:
-    assert "fill: #1f5a99" in DRAWINGS["power"]
-    assert "var(" not in DRAWINGS["power"]
-    assert DRAWINGS["power"].startswith("<?xml")
-    assert "<style>" not in "".join(DRAWINGS[name] for name in DRAWINGS if name not in ("power", "one size"))
+    drawing = draw_file(pictures.POWER)
+    assert drawing.startswith("<?xml")
+    assert "stroke: #2459a6" in drawing
+    assert "var(" not in drawing
+    assert parse(drawing)[1].text == pictures.POWER.alt
+    assert "<style>" not in draw(pictures.POWER)
+
+
+def test_a_share_is_a_bar() -> None:
+    (part,) = shapes(draw_share(0.843), "part")
+    assert number(part, "width") == 84.3

@@ -263,10 +263,14 @@ def write_plot(plan: GuessedPlan | PilotPlan, path: Path) -> None:
 
     Raises UsageError for a plan from guesses.
     """
-    from trustescalate.report.charts import draw_power
+    from trustescalate.report.charts import draw_file
+    from trustescalate.report.pictures import Power
 
     if isinstance(plan, GuessedPlan):
         raise UsageError(
             "--plot needs recorded votes", "calibrate first, and leave out --disagreement and --overall"
         )
-    write_atomically(path, draw_power(plan.rows, plan.power, plan.limits).encode())
+    reached = ", ".join(f"{chance:.0%} with {n:,}" for n, chance in zip(plan.rows, plan.power, strict=True))
+    alt = f"Probability of the certificate: {reached} rows."
+    chart = Power("Power of the calibration", plan.rows, plan.power, plan.limits, alt, TARGET)
+    write_atomically(path, draw_file(chart).encode())

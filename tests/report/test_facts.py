@@ -209,7 +209,7 @@ def test_nothing_at_all_to_show() -> None:
 
 def test_a_calibration_shows_what_to_expect() -> None:
     report = build_calibration(factory.certificate())
-    assert [key.figure.text for key in report.key_figures] == ["≥ 85 %", "≥ 89.7 %", "87.0 %", "3.0 %"]
+    assert [key.figure.text for key in report.key_figures] == ["≥ 85 %", "≥ 89.7 %", "−97.0 %", "87.0 %"]
     assert report.items == ()
 
 

@@ -9,7 +9,21 @@ from hypothesis import strategies as st
 
 from tests.support import factory
 from tests.support.report_sections import section
-from trustescalate.records import Clusters, PolicyTest, Probe, ProbedFamily, ProbedJudge, Run
+from trustescalate.records import (
+    Change,
+    Clusters,
+    ItemsMean,
+    Limits,
+    Overall,
+    PolicyTest,
+    Probe,
+    ProbedFamily,
+    ProbedJudge,
+    Product,
+    Requirement,
+    Run,
+)
+from trustescalate.records.criteria import Criteria, CriterionMean
 from trustescalate.report.bars import LONGEST, MOST_BARS
 from trustescalate.report.document import build, build_calibration
 from trustescalate.report.injection import injection_section
@@ -99,7 +113,7 @@ def test_cost_and_votes_of_each_tier(report: Report) -> None:
     assert isinstance(cost, Bars)
     assert isinstance(votes, Bars)
     assert [bar.name for bar in cost.bars] == [*factory.JUDGES, "This run", "Last judge alone (estimate)"]
-    assert sum(bar.values[0] for bar in cost.bars[:3]) == pytest.approx(cost.bars[3].values[0])
+    assert [bar.values for bar in cost.bars] == [(0.044,), (0.44,), (1.23,), (1.71,), (9.0,)]
     assert [bar.values for bar in votes.bars] == [(2200, 3000), (1100, 1500), (440, 600)]
 
 
@@ -129,6 +143,60 @@ def test_groups_are_drawn_with_their_guarantee() -> None:
     assert (chart.reference, chart.bars[1].estimate) == (pytest.approx(0.8), None)
     calibrated = one_chart(section(build_calibration(factory.grouped_certificate()), "guarantees-by-group"))
     assert (calibrated.bars[0].estimate, calibrated.bars[0].limits) == (208 / 231, None)
+
+
+def test_a_change_has_a_chart_of_its_own_with_the_requirement() -> None:
+    def limits(estimate: float, confidence: float = 0.95) -> Limits:
+        return Limits(estimate, estimate - 0.05, estimate + 0.05, confidence, "predictions", 300, 120)
+
+    product = Product(
+        means=(ItemsMean(None, limits(0.5)), ItemsMean("de", limits(0.6))),
+        changes=(Change(None, limits(-0.01), matched=300, same=20),),
+        by="meta.language",
+        baseline="run 7",
+        requirements=(
+            Requirement("min_rate", 0.45, None, limits(0.5)),
+            Requirement("max_drop", 0.02, None, limits(-0.01)),
+        ),
+    )
+    shown = section(build(replace(factory.run(), product=product)), "mean-over-all-items")
+    assert shown.text[0] == (
+        "Win rate of A over these 300 items: 50.0 % (45.0 to 55.0 %, with probability ≥ 95 %), from human "
+        "labels and the judges' predictions (PPI++). Change against run 7: -1.0 points (-6.0 to +4.0 points, "
+        "with probability ≥ 95 %). Win rate of A in the population: 53.1 % (95 % interval 49.1 to 57.3 %), "
+        "from 250 human labels and the judges' predictions."
+    )
+    means, change = shown.pictures
+    assert isinstance(means, Intervals)
+    assert isinstance(change, Intervals)
+    assert [bar.name for bar in means.bars] == ["this run's items", "de", "the population"]
+    assert (means.reference, means.reference_name) == (0.45, "required")
+    assert (change.reference, change.reference_name) == (-0.02, "largest drop allowed")
+    assert "−1.0 points (−6.0 points to +4.0 points)" in change.alt
+    free = replace(product, requirements=())
+    _, change = section(build(replace(factory.run(), product=free)), "mean-over-all-items").pictures
+    assert isinstance(change, Intervals)
+    assert (change.reference, change.reference_name) == (0.0, "no change")
+
+
+def test_criteria_are_drawn_on_one_axis_from_the_ends_of_their_scales() -> None:
+    def mean(low: float, value: float, high: float) -> Overall:
+        return Overall(value, "", (low, high), (low, high), True, 300, 120)
+
+    each = (
+        CriterionMean("clarity", 1.0, (1.0, 5.0), 0.2, True, 300, 250, mean(2.0, 3.0, 4.0)),
+        CriterionMean("tone", 1.0, (0.0, 2.0), 0.3, False, 300, 0, mean(0.5, 1.0, 2.0)),
+        CriterionMean("genre", 1.0, None, 0.3, False, 300, 0, Overall(None, "no order")),
+    )
+    run = replace(factory.run(), criteria=Criteria(each, Overall(None, "one has no order")))
+    shown = section(build(run), "criteria")
+    assert shown.text[0] == (
+        "3 criteria: clarity, tone and genre. Certified agreement with human labels: clarity at least 80 %."
+    )
+    assert [(bar.name, bar.estimate, bar.limits, bar.note) for bar in one_chart(shown).bars] == [
+        ("clarity", 0.5, (0.25, 0.75), "3.00 on 1 to 5"),
+        ("tone", 0.5, (0.25, 1.0), "1.00 on 0 to 2"),
+    ]
 
 
 def test_pairs_of_annotators_have_limits_only_where_rows_are_independent() -> None:

@@ -78,7 +78,7 @@ def _lead(certificate: Certificate, run: Run | None) -> str:
         best = max(alone, key=lambda one: one.agreements / one.n)
         rate = share(best.agreements, best.n).text
         parts.append(f"the best judge alone, {short(best.judge)}, on {rate} of all certification rows")
-    lead = f"Agreement with {human_reference(certificate)}: {', '.join(parts)}." if parts else ""
+    lead = f"Agreement with {human_reference(certificate)}: {'; '.join(parts)}." if parts else ""
     human = leave_one_out(certificate.human_agreement)
     if human.value is not None:
         lead += f" One annotator agrees with the majority of the others on {human.text}"

@@ -97,12 +97,11 @@ def _described(bar: Interval, percent: bool, signed: bool) -> str:
     value = "no estimate" if bar.estimate is None else _value(bar.estimate, percent, signed)
     if bar.limits is not None:
         low, high = (_value(end, percent, signed) for end in bar.limits)
-        outwards = figures.interval(*bar.limits) if percent and not signed else f"{low} to {high}"
-        value += f" ({outwards})"
+        value += f" ({figures.interval(*bar.limits) if percent and not signed else f'{low} to {high}'})"
     return f"{short(bar.name)}: {value}{f', {bar.note}' if bar.note else ''}"
 
 
 def _value(value: float, percent: bool, signed: bool) -> str:
     if percent:
-        return f"{100 * value:{'+' if signed else ''}.1f} %".replace("-", "−")
+        return f"{100 * value:+.1f} points".replace("-", "−") if signed else f"{100 * value:.1f} %"
     return f"{value:{'+' if signed else ''}.2f}".replace("-", "−")

@@ -36,57 +36,57 @@ _EACH = "Every judge judges every item with its full ensemble. Nothing is releas
 
 def cascade_section(run: Run) -> Section:
     """Report who decided how many items, with how many votes, at what cost."""
-    tables = (_tier_table(run), _savings_table(run), _cost_table(run))
+    tiers, savings, cost = _tier_table(run), _savings_table(run), _cost_table(run)
     text = _ESCALATED if run.header.certificate.status != "expected" else _NOT_ESCALATED
     if run.uncertified:
         text = _NAMED if run.header.uncertified else _EACH
-    shown = tuple(table for table in tables if table.rows)
-    charts = (*_cost_chart(run), *_votes_chart(run))
-    return Section("cascade", "Cascade: decisions and cost per tier", (_lead(run), text), charts, shown)
+    shown = tuple(table for table in (tiers, savings, cost) if table.rows)
+    charts, title = (*_cost_chart(tiers, cost), *_votes_chart(tiers)), "Cascade: decisions and cost per tier"
+    return Section("cascade", title, (_lead(run, cost), text), charts, shown)
 
 
-def _lead(run: Run) -> str:
+def _lead(run: Run, cost: Table) -> str:
     """State the votes and their cost, against the last judge alone and without early stopping."""
     votes, planned = sum(len(row.votes) for row in run.judgments), sum(row.planned for row in run.judgments)
     if not votes:
         return "No judge was called."
-    paid, against = total_cost(run), cost_share(run)
+    paid, _, last, part = (row.cells[1] for row in cost.rows)
     lead = f"{len(run.decisions):,} items took {votes:,} votes"
-    if paid.value:
-        lead += f" and {paid.text}"
-        if against.value is not None:
-            lead += f", {against.text} of the estimated cost of the last judge alone"
-            lead += f" ({always_last_judge(run).text})"
-    elif paid.value is None:
+    if paid.value is None:
         lead += f"; {paid.note}"
+    elif paid.value:
+        lead += f" and {paid.text}"
+        if part.value is not None:
+            lead += f", {part.text} of the estimated cost of the last judge alone ({last.text})"
     if planned > votes:
         lead += f". Early stopping saved {planned - votes:,} votes ({share(planned - votes, planned).text})"
     return f"{lead}."
 
 
-def _cost_chart(run: Run) -> tuple[Bars, ...]:
+def _cost_chart(tiers: Table, cost: Table) -> tuple[Bars, ...]:
     """Draw the cost of each tier, of the run and of the last judge alone, where there are costs."""
-    if not spent(run):
+    whole, _, last, _ = (row.cells[1] for row in cost.rows)
+    if not whole.value:
         return ()
-    bars = [
-        Bar(judge, (spent(run, judge),), (total_cost(run, judge).text,))
-        for judge in thresholds(run.header.certificate)
-        if any(steps(run, judge))
-    ]
-    bars.append(Bar("This run", (spent(run),), (total_cost(run).text,)))
-    last = always_last_judge(run)
-    if isinstance(last.value, float):
-        bars.append(Bar("Last judge alone (estimate)", (last.value,), (last.text,)))
-    return bar_chart("Cost of each tier", bars)
+    lines = [(row.cells[0].text, row.cells[-1]) for row in tiers.rows if row.cells[1].value]
+    lines += [("This run", whole), ("Last judge alone (estimate)", last)]
+    return bar_chart(
+        "Cost of each tier",
+        [
+            Bar(name, (float(figure.value),), (figure.text,))
+            for name, figure in lines
+            if isinstance(figure.value, float)
+        ],
+    )
 
 
-def _votes_chart(run: Run) -> tuple[Bars, ...]:
+def _votes_chart(tiers: Table) -> tuple[Bars, ...]:
     bars = []
-    for judge in thresholds(run.header.certificate):
-        rows = list(steps(run, judge))
-        cast, planned = sum(step.votes for step in rows), sum(step.planned for step in rows)
-        if rows:
-            bars.append(Bar(judge, (float(cast), float(planned)), (f"{cast:,}", f"{planned:,}")))
+    for row in tiers.rows:
+        judge, judged, _, _, cast, planned, *_ = row.cells
+        if judged.value:
+            values = tuple(float(each.value or 0) for each in (cast, planned))
+            bars.append(Bar(judge.text, values, (cast.text, planned.text)))
     return bar_chart("Votes of each tier", bars, ("cast", "planned"))
 
 

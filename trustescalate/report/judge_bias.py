@@ -126,17 +126,16 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
 
 def _both_orders(row: Judgment, names: Sequence[Label]) -> tuple[Label, Label] | None:
     """The verdicts of the first prompt with A shown first and with B shown first; None without both."""
-    first = [vote for vote in row.votes if vote.exemplar_set == row.votes[0].exemplar_set]
-    if any(vote.failure is not None for vote in first):
-        return None
-    sums = {
-        order: {
-            name: sum(vote.probs.get(name, 0.0) for vote in first if vote.order == order) for name in names
-        }
-        for order in ("AB", "BA")
-        if any(vote.order == order for vote in first)
-    }
-    if len(sums) < 2:
+    sums: dict[str, dict[Label, float]] = {}
+    for vote in row.votes:
+        if vote.exemplar_set != row.votes[0].exemplar_set:
+            continue
+        if vote.failure is not None:
+            return None
+        shares = sums.setdefault(vote.order, dict.fromkeys(names, 0.0))
+        for label, value in vote.probs.items():
+            shares[label] += value
+    if not {"AB", "BA"} <= sums.keys():
         return None
     return _largest(sums["AB"]), _largest(sums["BA"])
 

@@ -119,8 +119,8 @@ def test_the_alternative_annotator_test(report: Report) -> None:
     (chart,) = shown.pictures
     assert isinstance(chart, Bars)
     assert [(bar.name, bar.texts) for bar in chart.bars] == [
-        ("small-7b", ("0 of 2",)),
-        ("large", ("1 of 2",)),
+        ("small-7b", ("0", "2")),
+        ("large", ("1", "2")),
     ]
     assert texts(shown.tables[0])[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
 

@@ -27,7 +27,7 @@ def test_the_report_of_a_certificate_shows_replies_under_each_failure() -> None:
     assert [bar.name for bar in chart.bars] == [f"{last.judge}: timeout", f"{last.judge}: none"]
     assert [bar.values for bar in chart.bars] == [(12.0,), (3.0,)]
     assert section.text[0].startswith(
-        "15 of 7,500 votes failed (0.2 %) at calibration, most of large (timeout"
+        "15 of 7,500 votes failed (0.2 %) at calibration, all of large (timeout"
     )
     rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in table.rows}
     assert rows["none"] == [last.judge, "none", "the reply holds no verdict", "3", f"q7: “{HOSTILE}”"]
@@ -79,7 +79,7 @@ def test_a_run_counts_its_own_failures_and_those_at_calibration() -> None:
         "Failed votes at calibration",
     ]
     assert section.text[0] == (
-        "30 of 3,740 votes failed (0.8 %) in this run, most of large (timeout × 30). At calibration, 15 of "
+        "30 of 3,740 votes failed (0.8 %) in this run, all of large (timeout × 30). At calibration, 15 of "
         "7,500 votes failed (0.2 %)."
     )
     (chart,) = section.pictures

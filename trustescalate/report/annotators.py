@@ -194,8 +194,10 @@ def _stand_in_chart(agreement: AnnotatorAgreement) -> tuple[Bars, ...]:
     bars = []
     for name in judges:
         beaten = [row.beaten for row in agreement.stand_ins if row.judge == name]
-        bars.append(Bar(name, (sum(beaten) / len(beaten),), (f"{sum(beaten):,} of {len(beaten):,}",)))
-    return bar_chart("Annotators that each judge is shown to be as good as", bars)
+        counts = sum(beaten), len(beaten)
+        bars.append(Bar(name, tuple(map(float, counts)), tuple(f"{number:,}" for number in counts)))
+    title = "Annotators that each judge is shown to be as good as"
+    return bar_chart(title, bars, ("as good as", "compared with"))
 
 
 def _alternative_text(agreement: AnnotatorAgreement) -> tuple[str, ...]:

@@ -79,7 +79,9 @@ def _lead(judges: Sequence[Failed], where: str) -> str:
     worst = max(judges, key=lambda judge: sum(judge.failures.values()), default=None)
     lead = f"{_counted(judges)} {where}"
     if worst is not None and worst.failures:
-        lead += f", most of {short(worst.judge)} ({failures_text(worst.failures)})"
+        name, reasons = short(worst.judge), failures_text(worst.failures)
+        several = sum(bool(judge.failures) for judge in judges) > 1
+        lead += f"; {name} has the most ({reasons})" if several else f", all of {name} ({reasons})"
     return f"{lead[0].upper()}{lead[1:]}."
 
 

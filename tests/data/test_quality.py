@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tests.support.projects import calibrate, write_project
 from trustescalate.cli import app
+from trustescalate.data.annotation.answers import SKIP_REASONS
 from trustescalate.data.quality import check_quality
 from trustescalate.errors import DataError
 from trustescalate.records import Annotation, Item, Label, Task, TaskKind, ToolCall, Turn
@@ -59,6 +60,15 @@ def test_plain_data_raise_no_warning() -> None:
 )
 def test_labels_that_lean_are_named(labels: list[Label], why: str) -> None:
     assert why in _warnings(_items(60), _notes(labels))
+
+
+def test_reasons_of_skips_are_counted() -> None:
+    reasons = [SKIP_REASONS[1], None, "typed \u202e", SKIP_REASONS[1]]
+    skips = [Annotation(f"i{i}", "ann", "skip", reason=reason) for i, reason in enumerate(reasons)]
+    facts = dict(check_quality(PAIRS, _items(8), skips, {})[0])
+    assert facts["skips"] == (
+        f"4 of 4 annotations: {SKIP_REASONS[1]} (2), another reason (1), no reason given (1)"
+    )
 
 
 def test_a_trace_that_ends_with_a_call_is_not_empty() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from trustescalate.data.annotation.answers import count_reasons
 from trustescalate.data.labels import majority, stated_labels
 from trustescalate.records import (
     EMPTY_RESPONSE,
@@ -125,12 +126,20 @@ def _check_annotators(task: Task, notes: Sequence[Annotation]) -> tuple[list[Fac
     for label, name in ((SKIP, "skips"), (TIE, "ties")):
         count = sum(note.label == label for note in notes)
         if count:
-            facts.append((name, f"{count:,} of {len(notes):,} annotations"))
+            facts.append((name, f"{count:,} of {len(notes):,} annotations{_reasons(notes, label)}"))
         if count > len(notes) / 2:
             warnings.append(
                 f"{name} are {count / len(notes):.0%} of all annotations: the question may be unclear"
             )
     return facts, warnings
+
+
+def _reasons(notes: Sequence[Annotation], label: Label) -> str:
+    """The reasons of the skips, where any has one."""
+    reasons = [note.reason for note in notes if note.label == label]
+    if label != SKIP or not any(reasons):
+        return ""
+    return ": " + ", ".join(f"{reason} ({count:,})" for reason, count in count_reasons(reasons).items())
 
 
 # ── labels ─────────────────────────────────────────────────────────────────────────────────────────

@@ -257,7 +257,7 @@ class Annotation:
     sample from the "region" that the tested policies accept; because a cascade "abstained"; or for an unknown
     reason ("other"). Only samples certify, and only the first stands for all items. `criterion` is the
     name of the one that it answers, where there are several. `content` is a digest of the texts that were
-    shown, where that is known.
+    shown, where that is known. `reason` is why the annotator skipped.
     """
 
     item_id: str
@@ -267,4 +267,5 @@ class Annotation:
     purpose: Purpose = "sample"
     criterion: str | None = None
     content: str | None = None
+    reason: str | None = None
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

@@ -151,8 +151,8 @@ def policy_weights(parts: Sequence[int]) -> FloatArray:
 
 
 def _binomial_quantile(level: float, n: int, p: float) -> int:
-    """The smallest count that a binomial one exceeds with probability at most `level`."""
-    return int(np.argmax(bdtrc(np.arange(n + 1), n, p) <= level))
+    """The smallest count that a binomial one exceeds with probability at most `level`, but for rounding."""
+    return int(np.argmax(bdtrc(np.arange(n + 1), n, p) <= level * (1 + 1e-12)))
 
 
 def _check(released: IntArray, alpha: FloatArray, level: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.hostile import ALIVE
 from tests.support.projects import write_project
 from trustescalate.analysis.queues import queue_calibration
-from trustescalate.data.annotation.answers import read_answers, standing
+from trustescalate.data.annotation.answers import SKIP_REASONS, read_answers, standing
 from trustescalate.data.annotation.collect import collect_answers
 from trustescalate.data.annotation.queue import Queue, open_queue
 from trustescalate.data.dataset import load_dataset
@@ -25,7 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.browser import MARKS, start_browser
+from tests.support.browser import MARKS, serious_barriers, start_browser
 
 Serve = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
 pytestmark = MARKS
@@ -83,6 +83,11 @@ class Page:
         )
         return tuple(self.browser.execute_script(script))
 
+    def click(self, selector: str) -> None:
+        count = self.ready
+        self.browser.find_element(By.CSS_SELECTOR, selector).click()
+        self.wait(count + 1)
+
     def visible(self, identity: str) -> bool:
         return self.browser.find_element(By.ID, identity).is_displayed()
 
@@ -108,35 +113,36 @@ def test_twenty_items_with_the_keyboard_through_a_kill(
     """All keys, the server killed after the ninth answer, and every answer back in the items' frame."""
     config, queue = queued(tmp_path, 20)
     keys = "12ab0ts1221b0a12ts2B"
+    pressed = [(key, "1") if key == "s" else (key,) for key in keys]
     url, process = serve(config)
     page = Page(browser, url)
     page.enter("ann")
-    for place, key in enumerate(keys[:9]):
+    for place in range(9):
         row = queue.asked[place]
         assert page.shown() == (row.prompt, *row.responses)
-        assert f" {place + 1} of 20 · {place} answered" in page.text("#count")
-        page.press(key)
+        assert page.text("#place") == f"Item {place + 1} of 20"
+        assert page.text("#count") == f"{place} of 20 answered"
+        page.press(*pressed[place])
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=10)
     assert said(queue, "ann") == {n: MEANS[key] for n, key in enumerate(keys[:9])}
     page.press("1")
-    assert "cannot be reached" in page.text("#error")
+    assert "Item 10 is not saved (Response 1). The server cannot be reached" in page.text("#error")
     assert page.visible("error")
 
     page = Page(browser, serve(config)[0])
     assert "9 of 20" in page.text("#people-names")
-    count = page.ready
-    browser.find_element(By.CSS_SELECTOR, "#people-names button").click()
-    page.wait(count + 1)
+    page.click("#people-names button")
     assert page.shown()[0] == queue.asked[9].prompt
-    page.press(*keys[9:])
+    page.press(*(key for keys in pressed[9:] for key in keys))
     assert page.visible("done")
-    assert page.text("#done-count") == "20 rows"
+    assert page.text("#done-count") == "20 items, 2 of them skipped"
     assert said(queue, "ann") == {n: MEANS[key.lower()] for n, key in enumerate(keys)}
     assert all(row.seconds is not None for row in read_answers(queue.folder / "answers.jsonl"))
 
     found = collect_answers(Project.open(config).config)
     assert (found.added, found.skips, found.ties) == (20, 2, 4)
+    assert found.skip_reasons == {SKIP_REASONS[0]: 2}
     data = load_dataset(Project.open(config).config)
     labels = {note.item_id: note.label for note in data.annotations if note.annotator == "ann"}
     items = {item.id: item for item in data.items}
@@ -155,6 +161,7 @@ def test_undo_arrows_and_a_changed_mind(tmp_path: Path, serve: Serve, browser: w
     page.enter("ann")
     page.press("1", "2", "u")
     assert said(queue, "ann") == {0: "first"}
+    assert page.text("#status") == "Withdrawn from item 2: Response 2"
     assert page.shown()[0] == queue.asked[1].prompt
     page.press("t", Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     assert page.shown()[0] == queue.asked[0].prompt
@@ -182,7 +189,7 @@ def test_two_people_label_blind_and_see_agreement_in_the_end(
     url, _ = serve(config)
     page = Page(browser, url)
     page.enter("ann")
-    page.press("1", "2", "t", "s")
+    page.press("1", "2", "t", "s", "2")
     assert not page.visible("agreement")
     page = Page(browser, url)
     page.enter("  bob ")
@@ -214,9 +221,17 @@ def test_hostile_texts_are_texts(tmp_path: Path, serve: Serve, browser: webdrive
     url, _ = serve(config)
     page = Page(browser, url)
     page.enter("<img src=x onerror=alert(1)>")
+    page.press("=")
+    formatted = 0
     for row in queue.asked:
+        if raw := page.visible("raw"):
+            page.press("/")
         assert page.shown() == (row.prompt, *row.responses)
+        if raw:
+            page.press("/")
+        formatted += raw
         page.press("1")
+    assert formatted, "no hostile text has Markdown"
     assert page.visible("done")
     page = Page(browser, url)
     assert "<img src=x" in page.text("#people-names")
@@ -298,3 +313,137 @@ def test_one_response_at_a_time(
     page.press(*keys)
     assert page.visible("done")
     assert said(queue, "ann") == dict(enumerate(wanted))
+
+
+ANSWER = """## Steps
+
+Sort *first*, see [the docs](http://evil.example/a "title").
+
+```python
+values = sorted(values)
+    # indented
+```
+
+3. three
+4. <b onclick=alert(1)>four</b> ![a picture](http://evil.example/x.png)
+"""
+
+
+def written(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+    """Responses in Markdown that differ in one word."""
+    for n, item in enumerate(items):
+        item["responses"] = [ANSWER + str(n), ANSWER.replace("first", "last") + str(n)]
+
+
+RUBRIC = "[task]\nrubric = 'A **good** answer.'\ncriteria = ['It is short.']\n"
+
+
+def test_markdown_is_formatted_without_a_link_or_an_image(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    config, _ = queued(tmp_path, 2, change=written, more=RUBRIC)
+    browser.get_log("performance")
+    page = Page(browser, serve(config)[0])
+    page.enter("ann")
+    assert page.text("#rubric strong") == "good"
+    assert page.text("#criteria li") == "It is short."
+    assert page.text("#responses pre") == "values = sorted(values)\n    # indented\n"
+    assert page.text("#responses [role=heading]") == "Steps"
+    assert browser.execute_script("return document.querySelector('#responses li').value") == 3
+    response = page.text("#responses .text")
+    assert 'the docs (http://evil.example/a "title")' in response
+    assert "<b onclick=alert(1)>four</b> [image: a picture (http://evil.example/x.png)]" in response
+    assert browser.find_elements(By.CSS_SELECTOR, "#item a, #item img, #item b, #item [onclick]") == []
+    page.press("/")
+    assert page.text("#responses .text").startswith("## Steps\n\nSort *first*")
+    page.press("/", "=")
+    marked = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#responses mark")]
+    assert sorted(marked) == ["first", "last"]
+    assert "only in response 1 (1) or only in response 2 (1)" in page.text("#compared")
+    page.press("1")
+    assert "evil.example/" not in "".join(
+        json.loads(entry["message"])["message"]["params"].get("request", {}).get("url", "")
+        for entry in browser.get_log("performance")
+    )
+
+
+def test_a_skip_has_a_reason_and_its_draft_survives_a_reload(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    config, queue = queued(tmp_path, 3)
+    page = Page(browser, serve(config)[0])
+    page.enter("Ann Lee")
+    page.press("2", "s")
+    assert said(queue, "Ann Lee") == {0: "second"}, "a skip waits for its reason"
+    browser.find_element(By.ID, "reason").send_keys("u1 <b>")
+    drafts = queue.folder / "drafts.json"
+    WebDriverWait(browser, 5, 0.02).until(lambda _: drafts.exists() and "u1 <b>" in drafts.read_text())
+    browser.refresh()
+    page.wait(1)
+    assert page.text("#place") == "Item 2 of 3", "the address names the annotator, and the server the item"
+    page.press("s")
+    field = browser.find_element(By.ID, "reason")
+    assert field.get_attribute("value") == "u1 <b>"
+    count = page.ready
+    field.send_keys(Keys.ENTER)
+    page.wait(count + 1)
+    rows = read_answers(queue.folder / "answers.jsonl")
+    assert [(row.answer, row.reason) for row in rows] == [("second", None), ("skip", "u1 <b>")]
+    assert drafts.read_text() == "{}"
+    page.press(Keys.ARROW_LEFT)
+    assert page.text("#place") == "Item 2 of 3 · skipped: u1 <b>"
+    page.press("u")
+    assert "Withdrawn from item 2" in page.text("#status")
+    assert said(queue, "Ann Lee") == {0: "second"}
+
+
+def test_shortcuts_are_listed_long_texts_folded_and_a_lost_answer_sent_again(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    def long(items: list[dict[str, Any]], notes: list[dict[str, Any]]) -> None:
+        for n, item in enumerate(items):
+            item["responses"] = [f"{k} {k}\n" * 3501 + str(n) for k in ("one", "two")]
+
+    config, queue = queued(tmp_path, 2, change=long)
+    page = Page(browser, serve(config)[0])
+    page.enter("ann")
+    boxes = browser.find_elements(By.CSS_SELECTOR, "#responses .folded")
+    assert len(boxes) == 2
+    page.press(".")
+    assert browser.find_elements(By.CSS_SELECTOR, "#responses .folded") == []
+    page.press(".")
+    browser.find_element(By.CSS_SELECTOR, "#responses .more").send_keys(Keys.ENTER)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#responses .folded")) == 1
+    page.press("=")
+    assert page.text("#compared") == "Too long to compare: 7,003 and 7,003 words."
+    page.press("?")
+    assert {"1A", "2B", "0T", "S", "U", "=", "/", ".", "?"} <= {
+        each.text.replace("\n", "").replace(" ", "")
+        for each in browser.find_elements(By.CSS_SELECTOR, "#keys-list dt")
+    }
+    page.browser.find_element(By.TAG_NAME, "body").send_keys("1", "?")
+    assert said(queue, "ann") == {}, "a key was an answer behind the list"
+    browser.execute_script("window.kept = window.fetch; window.fetch = () => Promise.reject(new Error());")
+    page.press("1")
+    assert "Item 1 is not saved (Response 1)" in page.text("#error")
+    browser.execute_script("window.fetch = window.kept")
+    page.click("#retry")
+    assert not page.visible("error")
+    assert said(queue, "ann") == {0: "first"}
+
+
+def test_no_barrier_is_serious(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    config, _ = queued(tmp_path, 1, change=written, more=RUBRIC)
+    page = Page(browser, serve(config)[0])
+    barriers = {"begin": serious_barriers(browser)}
+    page.enter("ann")
+    page.press("=")
+    barriers["item"] = serious_barriers(browser)
+    for name, key in (("keys", "?"), ("skip", "s")):
+        page.press(key)
+        barriers[name] = serious_barriers(browser)
+        browser.find_element(By.ID, name).send_keys(Keys.ESCAPE)
+    page.press("1")
+    assert page.visible("done")
+    barriers["done"] = serious_barriers(browser)
+    assert not any(barriers.values()), barriers

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ import pytest
 
 from tests.support.projects import write_project
 from trustescalate.analysis.queues import queue_calibration
-from trustescalate.data.annotation.answers import read_answers
+from trustescalate.data.annotation.answers import AnswerFile, read_answers
+from trustescalate.data.annotation.collect import collect_answers
+from trustescalate.data.annotation.markdown import formatted
 from trustescalate.data.annotation.queue import Queue, QueueHeader, QueueRow, open_queue, read_queue
 from trustescalate.data.annotation.server import SECONDS
 from trustescalate.data.annotation.session import AnnotationSession, clean_name, options
@@ -126,15 +129,19 @@ def test_the_page_loads_nothing_and_runs_nothing_but_its_own_script(config: Path
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert b'<script src="page.js" defer></script>' in page
+    assert b'<script type="module" src="page.js"></script>' in page
     assert page.count(b"<script") == 1
     assert b"style=" not in page
     assert b"http://" not in page
     assert b"https://" not in page
     assert (headers["Cache-Control"], headers["Referrer-Policy"]) == ("no-store", "no-referrer")
     assert "aiohttp" not in headers["Server"]
-    for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
-        assert client.ask(name)[2]["Content-Type"].startswith(kind)
+    scripts = ("page.js", "texts.js", "diff.js")
+    for name, kind in (*((name, "text/javascript") for name in scripts), ("page.css", "text/css")):
+        _, data, sent = client.ask(name)
+        assert sent["Content-Type"].startswith(kind)
+        for risk in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"document.write", b"eval(", b"http"):
+            assert risk not in data, (name, risk)
     for name in ("server.py", "..", "%2e%2e/", "page.html", "api/", "api/row/-1"):
         assert client.ask(name)[:2] == (404, b"")
 
@@ -168,6 +175,68 @@ def test_people_change_their_minds_and_see_nobody_elses(config: Path, serve: Ser
     assert client.json("api/task")["people"] == [{"name": "bob", "done": 1}]
 
 
+def test_a_skip_keeps_its_reason_and_a_draft_is_no_answer(config: Path) -> None:
+    queue = open_queue(Project.open(config).config)
+    with AnswerFile(queue.folder) as file:
+        session = AnnotationSession(queue, file)
+        session.answer("ann", 0, "skip", 1.0, " too\u202e long\n")
+        session.draft("ann", 1, "half a rea")
+    with AnswerFile(queue.folder) as file:
+        session = AnnotationSession(queue, file)
+        started = session.start("ann")
+        assert (started["answers"], started["reasons"]) == ({"0": "skip"}, {"0": "too long"})
+        assert started["draft"] == {"row": 1, "text": "half a rea"}
+        assert "draft" not in session.start("bob")
+        session.answer("ann", 1, "first", 1.0)
+        assert "draft" not in session.start("ann")
+    collected = collect_answers(Project.open(config).config)
+    assert collected.skip_reasons == {"another reason": 1}
+    assert "skipped: another reason (1)" in collected.lines()
+    rows = [json.loads(line) for line in (config.parent / "annotations.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in rows if "reason" in row] == ["too long"]
+
+
+def test_a_running_figure_tells_no_single_label(tmp_path: Path) -> None:
+    """In steps of ten items, over first labels: neither one answer nor a changed one moves it."""
+    rows = [QueueRow(f"x{n}", "", "?", ("a",), None) for n in range(25)]
+    with AnswerFile(tmp_path) as file:
+        session = AnnotationSession(made(Task(TaskKind.BINARY, "Fine?", ("pass", "fail")), *rows), file)
+        for n in range(25):
+            assert "agreement" not in session.answer("ann", n, "pass", None)
+        figures = [session.answer("bob", n, "pass" if n % 2 else "fail", None) for n in range(21)]
+        assert [each.get("agreement", {}).get("compared") for each in figures] == (
+            [None] * 9 + [10] * 10 + [20] * 2
+        )
+        assert figures[-1]["agreement"] == {"agreed": 10, "compared": 20}
+        for n in range(20):
+            changed = session.answer("bob", n, "pass", None)
+        assert changed["agreement"] == {"agreed": 10, "compared": 20}
+        assert session.undo("bob")["agreement"] == {"agreed": 10, "compared": 20}
+    with AnswerFile(tmp_path) as file:
+        again = AnnotationSession(made(Task(TaskKind.BINARY, "Fine?", ("pass", "fail")), *rows), file)
+        assert again.start("bob")["agreement"] == {"agreed": 10, "compared": 20}
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("[a]: http://x 'hidden words'\n\n*text*", False),
+        ("| a | b |\n|---|---|\n| 1 | 2 | hidden |", True),
+        ("> " * 200 + "deep\n\n**b**", True),
+        ("*a* &lt;b&gt;", False),
+        ("```info words\ncode\n```", False),
+        ("*a*" * 40_000, True),
+        ("*a " * 2000 + "a*" * 2000, True),
+    ],
+)
+def test_formatting_hides_no_word(text: str, lost: bool) -> None:
+    tree = formatted(text)
+    assert (tree is None) == lost
+    if tree is not None:
+        shown = json.dumps(tree)
+        assert all(word in shown for word in re.findall("[a-z]+", text))
+
+
 def test_agreement_is_shown_to_those_who_are_done(config: Path, serve: Serve) -> None:
     client = Client(serve(config)[0])
     for who, said in (("ann", "first"), ("bob", "second")):
@@ -197,6 +266,13 @@ IMPOSSIBLE: list[tuple[str, Any]] = [
     ("api/answer", b"[" * 15_000),
     ("api/answer", b"\xff\xfe"),
     ("api/start", {"annotator": 7}),
+    ("api/answer", {**ANSWER, "reason": "I cannot decide"}),
+    ("api/answer", {**ANSWER, "answer": "skip", "reason": " "}),
+    ("api/answer", {**ANSWER, "answer": "skip", "reason": "x" * 201}),
+    ("api/answer", {**ANSWER, "answer": "skip", "reason": 7}),
+    ("api/draft", {"annotator": "ann", "row": ROWS, "text": "x"}),
+    ("api/draft", {"annotator": "ann", "row": 0, "text": "x" * 201}),
+    ("api/draft", {"annotator": "ann", "row": 0}),
     ("api/undo", {}),
     ("api/row/99", None),
 ]
@@ -329,8 +405,6 @@ def made(task: Task, *rows: QueueRow) -> Queue:
 
 
 def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
-    from trustescalate.data.annotation.answers import AnswerFile
-
     turns = (Turn("assistant", "Hello."), Turn("user", "And now?"), Turn("assistant", "Bye."))
     row = QueueRow("x", "", (Turn("user", "Hi"),), (turns,), "ref")
     with AnswerFile(tmp_path) as file:
@@ -338,12 +412,10 @@ def test_turns_are_shown_as_turns(tmp_path: Path) -> None:
         shown = session.row(0)
     assert shown["prompt"] == [{"role": "user", "text": "Hi"}]
     assert [turn["role"] for turn in shown["responses"][0]] == ["assistant", "user", "assistant"]
-    assert shown["reference"] == "ref"
+    assert shown["reference"] == [{"role": "", "text": "ref"}]
 
 
 def test_an_empty_response_is_shown_as_one(tmp_path: Path) -> None:
-    from trustescalate.data.annotation.answers import AnswerFile
-
     row = QueueRow("x", "", "Hi?", ("", " \n"), None)
     with AnswerFile(tmp_path) as file:
         shown = AnnotationSession(made(Task(TaskKind.PAIRWISE, "Better?", ("A", "B")), row), file).row(0)

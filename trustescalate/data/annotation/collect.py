@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustescalate.config import Config
-from trustescalate.data.annotation.answers import ANSWERS, Answer, read_answers, standing
+from trustescalate.data.annotation.answers import ANSWERS, Answer, count_reasons, read_answers, standing
 from trustescalate.data.annotation.queue import (
     FIRST,
     SECOND,
@@ -54,11 +54,14 @@ class Given(NamedTuple):
     purpose: Purpose
     seconds: float | None = None
     shown: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedAnswers:
     """Counts of collected labels. `merged` were known before; `promoted` items joined the sample.
+
+    `skip_reasons` counts the reasons of the added skips.
 
     `unanswered` counts the drawn rows without any answer; `sample` all items that can certify.
     """
@@ -67,6 +70,7 @@ class CollectedAnswers:
     added: int
     merged: int
     skips: int
+    skip_reasons: Mapping[str, int]
     ties: int
     annotators: int
     promoted: int
@@ -82,6 +86,9 @@ class CollectedAnswers:
         """For a terminal."""
         annotators = f"{self.annotators:,} annotator" + ("" if self.annotators == 1 else "s")
         lines = [f"added:   {self.added:,} labels of {annotators} (skips {self.skips:,}, ties {self.ties:,})"]
+        if self.skips:
+            reasons = (f"{reason} ({count:,})" for reason, count in self.skip_reasons.items())
+            lines.append(f"skipped: {', '.join(reasons)}")
         if self.merged:
             lines.append(f"merged:  {self.merged:,} that were there already, with the same label")
         if self.promoted:
@@ -131,6 +138,7 @@ def collect_answers(config: Config, files: Sequence[Path] = ()) -> CollectedAnsw
         added=len(collection.new),
         merged=len(given) - len(collection.new),
         skips=new[SKIP],
+        skip_reasons=count_reasons(note.reason for note in collection.new if note.label == SKIP),
         ties=new[TIE],
         annotators=len({note.annotator for note in collection.new}),
         promoted=promoted,
@@ -167,7 +175,7 @@ class _Collection:
     def merge(self, given: Iterable[Given]) -> None:
         """Merge labels: the same label once, and never two of one annotator on one item."""
         labels = {name: task.annotation_labels for name, task in labels_of_rows(self.config).items()}
-        for where, item_id, annotator, label, purpose, seconds, shown in given:
+        for where, item_id, annotator, label, purpose, seconds, shown, reason in given:
             at = f"{where}: {self._named(item_id)}"
             item = self._items.get(item_id)
             if item is None:
@@ -181,7 +189,10 @@ class _Collection:
                 self.problems.append(f"{at} has no annotator; name the annotator")
                 continue
             content = content_of(item)[:CONTENT] if shown else None
-            self._put(at, Annotation(item_id, annotator, label, seconds, purpose, content=content))
+            note = Annotation(
+                item_id, annotator, label, seconds, purpose, content=content, reason=reason or None
+            )
+            self._put(at, note)
 
     def _named(self, item_id: str) -> str:
         """An item as messages name it; of a row of several criteria its item and its criterion."""
@@ -269,7 +280,9 @@ class _Collection:
                 answer = row["answer"].strip()
                 pair = self.task.kind is TaskKind.PAIRWISE
                 spelled = SPELLINGS.get(answer, answer.casefold()) if pair else answer
-                given = Answer(queue.header.id, item_id, annotator, spelled)
+                given = Answer(
+                    queue.header.id, item_id, annotator, spelled, reason=row.get("reason", "").strip() or None
+                )
                 yield from self._given(at, queue, given, self._purpose(item_id))
 
     def _foreign(self, path: Path) -> Iterator[Given]:
@@ -294,7 +307,8 @@ class _Collection:
         answers = queue.answers_to(self._rows[queue.header.id][item_id])
         if answer in answers:
             label = queue.label(item_id, answer)
-            yield Given(where, item_id, row.annotator, label, purpose, row.seconds, shown=True)
+            reason = row.reason if label == SKIP else None
+            yield Given(where, item_id, row.annotator, label, purpose, row.seconds, True, reason)
         else:
             allowed = ", ".join(answers)
             self.problems.append(f"{where}: {self._named(item_id)}: {answer!r} is not one of {allowed}")

@@ -1,10 +1,19 @@
-"use strict";
-// Asks for rows, sends answers, waits until each is saved. All texts go in by textContent: never as HTML.
+// Asks for items, sends answers, waits until each is saved.
 
-const at = (id) => document.getElementById(id);
-const state = { task: null, options: [], who: "", given: new Map(), row: null, shown: 0, hidden: 0, busy: false };
-const LOST = "The server cannot be reached; your last answer may not be saved. Start it again " +
-  "(trustescalate label serve) and open the new address: everything before is kept.";
+import { at, comparison, fold, node, turns } from "./texts.js";
+
+const state = {
+  task: null, options: [], who: "", given: new Map(), reasons: new Map(), draft: null, item: null, row: null,
+  raw: false, compare: false, opened: false, shown: 0, hidden: 0, busy: false, failed: null,
+};
+const LOST = "The server cannot be reached. Start it again (trustescalate label serve) and open its new " +
+  "address; every answer before this one is kept.";
+const WIDE = matchMedia("(min-width: 62em)");  // instructions stand beside the item
+const number = (value) => value.toLocaleString("en-GB");
+const noun = () => state.task.by_criterion ? "question" : "item";
+const counted = (count) => number(count) + " " + noun() + (count === 1 ? "" : "s");
+const titled = (text) => text[0].toUpperCase() + text.slice(1);
+const place = (row) => noun() + " " + number(row + 1);
 
 async function ask(path, body) {
   let reply;
@@ -16,10 +25,10 @@ async function ask(path, body) {
     throw new Error(LOST);
   }
   if (reply.status === 404) throw new Error(LOST);
-  let said = {};
-  try { said = await reply.json(); } catch { /* an empty body says nothing */ }
-  if (!reply.ok) throw new Error(said.error || "The server refused (" + reply.status + ").");
-  return said;
+  let content = {};
+  try { content = await reply.json(); } catch { /* an empty body */ }
+  if (!reply.ok) throw new Error(content.error || "The server refused the request (" + reply.status + ").");
+  return content;
 }
 
 async function busy(work) {
@@ -27,9 +36,12 @@ async function busy(work) {
   state.busy = true;
   try {
     await work();
+    state.failed = null;
     at("error").hidden = true;
   } catch (error) {
-    at("error").textContent = error.message;
+    state.failed = work;
+    at("error-text").textContent = error.message;
+    at("retry").hidden = false;
     at("error").hidden = false;
   } finally {
     state.busy = false;
@@ -41,101 +53,137 @@ function only(id) {
   for (const part of ["welcome", "desk", "done"]) at(part).hidden = part !== id;
 }
 
-function node(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-// ── who ──
+// ── annotators ──
 
 function welcome() {
   const { task } = state;
   at("welcome-question").textContent = task.question;
-  at("welcome-rows").textContent = task.rows === 1 ? "One row to answer." : task.rows + " rows to answer.";
+  at("welcome-rows").textContent = counted(task.rows) + " to label.";
   at("people").hidden = task.people.length === 0;
-  for (const person of task.people) {
+  at("people-names").replaceChildren(...task.people.map((person) => {
     const button = node("button");
     button.type = "button";
-    const name = node("bdi", "", person.name);
-    button.append(name, node("small", "", person.done + " of " + task.rows));
+    button.append(node("bdi", "", person.name), node("small", "", person.done + " of " + task.rows));
     button.addEventListener("click", () => busy(() => begin(person.name)));
-    at("people-names").append(button);
-  }
+    return button;
+  }));
+  document.title = "Labelling";
   only("welcome");
   at("name").focus();
 }
 
+// The name stands in the address, so that a reload continues; the server knows where.
 async function begin(name) {
-  const { annotator, answers } = await ask("start", { annotator: name });
-  state.who = annotator;
-  state.given = new Map(Object.entries(answers).map(([row, answer]) => [Number(row), answer]));
-  at("question").textContent = state.task.question;
-  at("who").textContent = annotator;
-  buttons(state.task.options);
+  await load(name);
+  history.replaceState(null, "", "#" + encodeURIComponent(state.who));
+  at("who").textContent = state.who;
+  at("guide").open = WIDE.matches || state.given.size === 0;
   await next();
 }
 
-// ── a row ──
+async function load(name) {
+  const { annotator, answers, reasons, draft, agreement } = await ask("start", { annotator: name });
+  const byRow = (given) => new Map(Object.entries(given || {}).map(([row, value]) => [Number(row), value]));
+  state.who = annotator;
+  state.given = byRow(answers);
+  state.reasons = byRow(reasons);
+  state.draft = draft || null;
+  soFar(agreement);
+}
+
+function soFar(agreement) {
+  at("so-far").hidden = !agreement;
+  if (agreement) {
+    at("so-far").textContent = "same label as others: " + agreement.agreed + " of " + agreement.compared;
+    at("so-far").title = "Over the first labels of items that others labelled too, updated every ten items.";
+  }
+}
+
+function instructions() {
+  const { rubric, criteria } = state.task;
+  at("guide").hidden = rubric === null && criteria.length === 0;
+  if (rubric) turns(at("rubric"), [rubric], state.raw);
+  at("criteria").hidden = criteria.length === 0;
+  at("criteria").replaceChildren(...criteria.map((each) => {
+    const line = node("li", "", each);
+    line.dir = "auto";
+    return line;
+  }));
+}
+
+// ── an item ──
 
 function buttons(options) {
   const bar = at("answers");
   state.options = options;
-  bar.replaceChildren();
-  bar.classList.toggle("many", options.length > 7);
-  for (const option of options) {
+  bar.replaceChildren(...options.map((option) => {
     const button = node("button", option.answer === "skip" ? "skip" : "");
     button.type = "button";
     button.dataset.answer = option.answer;
     const key = option.keys[0];
+    if (option.keys.length) button.setAttribute("aria-keyshortcuts", option.keys.join(" "));
     if (key && key !== option.title) button.append(node("kbd", "", key.toUpperCase()));
-    const title = node("span", "", option.title);
+    const title = node("span", "", option.answer === "skip" ? "Skip…" : option.title);
     title.dir = "auto";
     button.append(title);
-    button.addEventListener("click", () => busy(() => answer(option.answer)));
-    bar.append(button);
-  }
-}
-
-function turns(into, said) {
-  into.replaceChildren();
-  for (const turn of said) {
-    const part = node("div", "turn" + (turn.role === "user" ? " user" : ""));
-    if (turn.role) part.append(node("h3", "", turn.role));
-    const text = node("div", "text", turn.text);
-    text.dir = "auto";
-    part.append(text);
-    into.append(part);
-  }
+    button.addEventListener("click", () => busy(() => choose(option.answer)));
+    return button;
+  }));
+  bar.classList.toggle("many", options.length > 7);
 }
 
 async function show(row) {
-  const { prompt, responses, reference, question, options } = await ask("row/" + row);
+  state.item = await ask("row/" + row);
   state.row = row;
-  if (options) {
-    at("question").textContent = question;
-    buttons(options);
-  }
-  turns(at("prompt"), prompt);
-  at("reference-part").hidden = reference === null;
-  at("reference").textContent = reference === null ? "" : reference;
-  const pair = responses.length === 2;
-  at("responses").className = pair ? "two" : "";
-  at("responses").replaceChildren(...responses.map((said, place) => {
-    const part = node("section", "response");
-    part.append(node("h2", "", pair ? "Response " + (place + 1) : "Response"));
-    const body = node("div");
-    turns(body, said);
-    part.append(body);
-    return part;
-  }));
+  state.opened = false;
+  const { question, options } = state.item;
+  at("question").textContent = question || state.task.question;
+  buttons(options || state.task.options);
   only("desk");
+  draw();
   mark();
   state.shown = performance.now();
   state.hidden = 0;
   scrollTo(0, 0);
   at("row").focus({ preventScroll: true });
+}
+
+function draw() {
+  const { prompt, responses, reference } = state.item;
+  const passages = prompt.filter((turn) => turn.role.startsWith("passage "));
+  const pair = responses.length === 2;
+  turns(at("prompt"), prompt.filter((turn) => !passages.includes(turn)), state.raw);
+  turns(at("passages"), passages, state.raw);
+  turns(at("reference"), reference || [], state.raw);
+  at("passages-part").hidden = passages.length === 0;
+  at("passages-title").textContent = "Context: " + (passages.length === 1 ? "one passage" : passages.length + " passages");
+  at("reference-part").hidden = reference === null;
+  instructions();
+  const { note, marked } = pair && state.compare ? comparison(responses) : { note: "" };
+  at("compared").textContent = note;
+  at("responses").className = pair ? "two" : "";
+  at("responses").replaceChildren(...responses.map((given, side) => {
+    const part = node("section", "card response");
+    const title = node("h3", "", pair ? "Response " + (side + 1) : "Response");
+    title.append(node("span", "choice", "your answer"));
+    const box = node("div", "fold");
+    turns(box, given, state.raw, marked && marked[side]);
+    part.append(title, box);
+    return part;
+  }));
+  const texts = [...prompt, ...(reference || []), ...responses.flat()];
+  at("compare").hidden = !pair;
+  at("compare").setAttribute("aria-pressed", String(state.compare));
+  at("raw").hidden = !texts.some((turn) => turn.tree) && !(state.task.rubric && state.task.rubric.tree);
+  at("raw").setAttribute("aria-pressed", String(state.raw));
+  folds();
+}
+
+function folds() {
+  const boxes = ["question", "prompt", "passages", "reference", "rubric"].map(at);
+  const long = [...boxes, ...document.querySelectorAll("#responses .fold")].map((box) => fold(box, state.opened));
+  at("unfold").hidden = !long.includes(true);
+  at("unfold").setAttribute("aria-pressed", String(state.opened));
 }
 
 function mark() {
@@ -145,14 +193,18 @@ function mark() {
     button.setAttribute("aria-pressed", String(button.dataset.answer === own));
   }
   const chosen = ["first", "second"].indexOf(own);
-  [...at("responses").children].forEach((part, place) => {
-    part.classList.toggle("chosen", state.task.kind === "pairwise" && place === chosen);
+  [...at("responses").children].forEach((part, side) => {
+    part.classList.toggle("chosen", state.task.kind === "pairwise" && side === chosen);
   });
-  at("count").textContent = " · " + (state.row + 1) + " of " + rows + " · " + state.given.size + " answered";
-  at("bar-done").style.width = (100 * state.given.size / rows) + "%";
+  const reason = own === "skip" && state.reasons.get(state.row);
+  at("place").textContent = titled(place(state.row)) + " of " + number(rows) + (reason ? " · skipped: " + reason : "");
+  at("count").textContent = number(state.given.size) + " of " + number(rows) + " answered";
+  at("progress").max = rows;
+  at("progress").value = state.given.size;
   at("back").disabled = state.row === 0;
-  at("on").disabled = !state.given.has(state.row);
+  at("on").disabled = own === undefined;
   at("undo").disabled = state.given.size === 0;
+  document.title = at("count").textContent + " · Labelling";
 }
 
 async function next() {
@@ -163,10 +215,12 @@ async function next() {
 }
 
 async function finish() {
-  state.row = null;
-  at("done-who").textContent = state.who;
-  at("done-count").textContent = state.given.size === 1 ? "one row" : state.given.size + " rows";
   const { pairs, alpha } = await ask("agreement", { annotator: state.who });
+  state.row = null;
+  const skipped = [...state.given.values()].filter((answer) => answer === "skip").length;
+  at("done-who").textContent = state.who;
+  at("done-count").textContent = counted(state.given.size) +
+    (skipped ? ", " + number(skipped) + " of them skipped" : "");
   const shared = pairs.filter((pair) => pair.compared > 0);
   at("agreement").hidden = shared.length === 0;
   at("pairs").replaceChildren(...shared.map((pair) => {
@@ -178,30 +232,55 @@ async function finish() {
     return line;
   }));
   at("alpha").textContent = alpha === null ? "" :
-    "Krippendorff's α over all: " + alpha.toFixed(2) + ". 1 is full agreement, 0 is what chance would give.";
+    "Krippendorff's α over all annotators: " + alpha.toFixed(2) + ". 1 is full agreement, 0 is agreement by chance.";
+  document.title = "Done · Labelling";
   only("done");
   at("done").focus();
 }
 
-// ── what a person does ──
+// ── what an annotator does ──
 
-async function answer(said) {
+async function choose(answer) {
   if (state.row === null) return;
+  if (answer === "skip") skip();
+  else await record(state.row, answer);
+}
+
+async function record(row, answer, reason) {
   const seconds = Math.max(0, (performance.now() - state.shown - state.hidden) / 1000);
-  const row = state.row;
   const known = state.given.has(row);
-  await ask("answer", { annotator: state.who, row, answer: said, seconds });
-  state.given.set(row, said);
-  at("status").textContent = "Saved";
+  const title = reason ? "skip" : state.options.find((option) => option.answer === answer).title;
+  const body = { annotator: state.who, row, answer, seconds, ...(reason ? { reason } : {}) };
+  try {
+    if (state.failed) await load(state.who);
+    soFar((await ask("answer", body)).agreement);
+  } catch (error) {
+    throw new Error(titled(place(row)) + " is not saved (" + title + "). " + error.message);
+  }
+  state.given.set(row, answer);
+  if (state.given.size === 1 && !WIDE.matches) at("guide").open = false;
+  if (reason) state.reasons.set(row, reason);
+  else state.reasons.delete(row);
+  if (state.draft && state.draft.row === row) state.draft = null;
+  at("status").textContent = "Saved " + place(row) + ": " + title;
   await (known && row + 1 < state.task.rows && state.given.has(row + 1) ? show(row + 1) : next());
 }
 
 async function undo() {
-  const { row } = await ask("undo", { annotator: state.who });
+  if (state.failed) {
+    await load(state.who);
+    if (state.row !== null) mark();
+    at("status").textContent = "Connected again. Undo again to withdraw the last recorded answer.";
+    return;
+  }
+  const { row, agreement } = await ask("undo", { annotator: state.who });
   if (row === null) return;
+  const title = at("answers").querySelector('[data-answer="' + CSS.escape(state.given.get(row)) + '"] span');
   state.given.delete(row);
-  at("status").textContent = "Taken back";
+  state.reasons.delete(row);
+  soFar(agreement);
   await show(row);
+  at("status").textContent = "Withdrawn from " + place(row) + (title ? ": " + title.textContent : "");
 }
 
 async function step(by) {
@@ -215,19 +294,97 @@ async function step(by) {
   else if (row >= 0) await show(row);
 }
 
+function toggle(name) {
+  if (at({ raw: "raw", compare: "compare", opened: "unfold" }[name]).hidden) return;
+  state[name] = !state[name];
+  if (name === "opened") folds();
+  else draw();
+  mark();
+}
+
+// ── skipping, and its reason ──
+
+function skip() {
+  const { draft, row } = state;
+  at("reason").value = draft && draft.row === row ? draft.text : "";
+  at("reasons").replaceChildren(...state.task.reasons.map((reason, order) => {
+    const button = node("button");
+    button.type = "button";
+    button.append(node("kbd", "", order + 1), node("span", "", reason));
+    button.addEventListener("click", () => skipped(reason));
+    return button;
+  }));
+  at("skip").showModal();
+  if (at("reason").value) at("reason").focus();
+}
+
+function skipped(reason) {
+  const { row } = state;
+  clearTimeout(pending);
+  at("reason").value = "";
+  at("skip").close();
+  busy(() => record(row, "skip", reason));
+}
+
+let pending = 0;
+function typing() {
+  clearTimeout(pending);
+  pending = setTimeout(keepDraft, 300);
+}
+
+function keepDraft() {
+  clearTimeout(pending);
+  const { who, row } = state;
+  const text = at("reason").value;
+  state.draft = { row, text };
+  return ask("draft", { annotator: who, row, text }).catch(() => { /* the answer itself reports a lost server */ });
+}
+
+function shortcuts() {
+  const rows = [
+    ...state.options.map((option) => [option.keys, option.answer === "skip" ? "Skip, with a reason" : option.title]),
+    [["u"], "Undo the last answer; again for the one before"],
+    [["←"], "Previous item"], [["→"], "Next item, once this one is answered"],
+    [["="], "Mark the words that differ between two responses"],
+    [["/"], "Raw text instead of formatted Markdown"],
+    [["."], "Unfold all long texts"],
+    [["?"], "This list"],
+  ].filter(([keys]) => keys.length);
+  at("keys-list").replaceChildren(...rows.flatMap(([keys, title]) => {
+    const term = node("dt");
+    term.append(...keys.map((key) => node("kbd", "", key.toUpperCase())));
+    const text = node("dd", "", title);
+    text.dir = "auto";
+    return [term, text];
+  }));
+  at("keys").showModal();
+}
+
+const KEYS = {
+  u: undo, arrowleft: () => step(-1), arrowright: () => step(1), "?": shortcuts,
+  "=": () => toggle("compare"), "/": () => toggle("raw"), ".": () => toggle("opened"),
+};
+
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-  if (!at("welcome").hidden || !state.who) return;
+  if (!at("welcome").hidden || !state.who || event.target.matches("input")) return;
   const key = event.key.toLowerCase();
-  const option = state.options.find((each) => each.keys.includes(key));
-  let work = null;
-  if (key === "u") work = undo;
-  else if (key === "arrowleft") work = () => step(-1);
-  else if (key === "arrowright") work = () => step(1);
-  else if (option && state.row !== null) work = () => answer(option.answer);
-  if (work === null) return;
+  if (at("skip").open) {
+    const button = at("reasons").children[Number(key) - 1];
+    if (button) { event.preventDefault(); button.click(); }
+    return;
+  }
+  if (at("keys").open) {
+    if (key === "?") { event.preventDefault(); at("keys").close(); }
+    return;
+  }
+  if (event.target.closest("pre, table") && key.startsWith("arrow")) return;  // scrolls
+  const option = state.row === null ? undefined : state.options.find((each) => each.keys.includes(key));
+  let work = option ? () => choose(option.answer) : KEYS[key];
+  if (state.row === null && ["=", "/", "."].includes(key)) work = undefined;
+  if (!work) return;
   event.preventDefault();
-  busy(work);
+  busy(async () => work());
 }
 
 let away = 0;
@@ -240,10 +397,41 @@ at("name-form").addEventListener("submit", (event) => {
   event.preventDefault();
   busy(() => begin(at("name").value));
 });
-for (const id of ["undo", "done-undo"]) at(id).addEventListener("click", () => busy(undo));
-for (const id of ["back", "done-back"]) at(id).addEventListener("click", () => busy(() => step(-1)));
-at("on").addEventListener("click", () => busy(() => step(1)));
+at("reason-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (at("reason").value.trim()) skipped(at("reason").value.trim());
+});
+at("reason").addEventListener("input", typing);
+at("skip").addEventListener("close", () => { if (at("reason").value) keepDraft(); });
+at("leave").addEventListener("click", (event) => {
+  event.preventDefault();
+  history.replaceState(null, "", location.pathname);
+  location.reload();
+});
+const CLICKS = {
+  "skip-cancel": () => at("skip").close(), "keys-close": () => at("keys").close(),
+  retry: () => state.failed && busy(state.failed),
+  undo: () => busy(undo), "done-undo": () => busy(undo), help: () => busy(async () => shortcuts()),
+  back: () => busy(() => step(-1)), "done-back": () => busy(() => step(-1)), on: () => busy(() => step(1)),
+  compare: () => busy(async () => toggle("compare")), raw: () => busy(async () => toggle("raw")),
+  unfold: () => busy(async () => toggle("opened")),
+};
+for (const [id, work] of Object.entries(CLICKS)) at(id).addEventListener("click", work);
+let width = innerWidth;
+at("guide").addEventListener("toggle", () => fold(at("rubric"), state.opened));
+addEventListener("resize", () => {
+  if (innerWidth !== width && !at("desk").hidden && state.item) folds();
+  width = innerWidth;
+});
 busy(async () => {
   state.task = await ask("task");
-  welcome();
+  let name = "";
+  try { name = decodeURIComponent(location.hash.slice(1)); } catch { /* not a name */ }
+  if (!name) return welcome();
+  try {
+    await begin(name);
+  } catch (error) {
+    welcome();
+    throw error;
+  }
 });

@@ -33,7 +33,10 @@ Text = str | tuple[Turn, ...]
 
 @dataclass(frozen=True, slots=True)
 class QueueHeader:
-    """The first line of a queue. `seed` sets which response of a pair is shown first."""
+    """The first line of a queue. `seed` sets which response of a pair is shown first.
+
+    `rubric` and `criteria` are the instructions of [task], which annotators see as judges do.
+    """
 
     schema: int
     id: str
@@ -42,6 +45,8 @@ class QueueHeader:
     seed: int
     created: str
     run: str = ""
+    rubric: str = ""
+    criteria: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 
@@ -300,6 +305,8 @@ def write_queue(
         seed=seed,
         created=hooks.now(),
         run=run,
+        rubric=config.rubric(),
+        criteria=config.task.criteria,
     )
     folder = config.folder / FOLDER / queue_id
     write_rows(folder / QUEUE, [header, *rows])

@@ -45,6 +45,8 @@ FILES = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
+    "texts.js": ("texts.js", "text/javascript"),
+    "diff.js": ("diff.js", "text/javascript"),
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -119,6 +121,7 @@ def application(session: AnnotationSession, token: str, port: int) -> web.Applic
             web.get(r"/{token}/api/row/{row:\d{1,9}}", _row),
             web.post("/{token}/api/start", _start),
             web.post("/{token}/api/answer", _answer),
+            web.post("/{token}/api/draft", _draft),
             web.post("/{token}/api/undo", _undo),
             web.post("/{token}/api/agreement", _agreement),
             web.get("/{token}/{name:[a-z.]*}", _file),
@@ -190,9 +193,15 @@ async def _start(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    body = await _parse_body(request, annotator=str, row=int, answer=str, seconds=(int, float, type(None)))
+    seconds, reason = (int, float, type(None)), (str, type(None))
+    body = await _parse_body(request, annotator=str, row=int, answer=str, seconds=seconds, reason=reason)
     session = request.app[SESSION]
-    return _json(session.answer(body["annotator"], body["row"], body["answer"], body["seconds"]))
+    return _json(session.answer(*(body[key] for key in ("annotator", "row", "answer", "seconds", "reason"))))
+
+
+async def _draft(request: web.Request) -> web.StreamResponse:
+    body = await _parse_body(request, annotator=str, row=int, text=str)
+    return _json(request.app[SESSION].draft(body["annotator"], body["row"], body["text"]))
 
 
 async def _undo(request: web.Request) -> web.StreamResponse:
@@ -206,7 +215,7 @@ async def _agreement(request: web.Request) -> web.StreamResponse:
 
 
 async def _parse_body(request: web.Request, **kinds: Any) -> dict[str, Any]:
-    """Parse the body: an object with exactly these keys, each of its type."""
+    """Parse the body: an object with exactly these keys, each of its type; `reason` may be missing."""
     try:
         async with asyncio.timeout(SECONDS):
             body = await request.json()
@@ -214,6 +223,8 @@ async def _parse_body(request: web.Request, **kinds: Any) -> dict[str, Any]:
         raise web.HTTPRequestTimeout from None
     except (ValueError, LookupError, RuntimeError, web.RequestPayloadError):  # also a body cut off
         raise UsageError("not JSON") from None
+    if isinstance(body, dict) and "reason" in kinds:
+        body.setdefault("reason", None)
     if not isinstance(body, dict) or body.keys() != kinds.keys():
         raise UsageError(f"an object with {', '.join(kinds)} is wanted")
     for key, kind in kinds.items():

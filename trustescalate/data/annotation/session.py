@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from trustescalate.data.annotation.agreement import agreement
-from trustescalate.data.annotation.answers import Answer, AnswerFile
+from trustescalate.data.annotation.agreement import RunningAgreement, agreement
+from trustescalate.data.annotation.answers import SKIP_REASONS, Answer, AnswerFile
+from trustescalate.data.annotation.markdown import formatted
 from trustescalate.data.annotation.queue import FIRST, SECOND, Queue, QueueRow, Text
 from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, TIE, TaskKind, parts, visible
 
 LONGEST_NAME = 80
+LONGEST_REASON = 200
 LONGEST_SECONDS = 86_400.0
 """A longer time on a row is an error of measurement."""
 PAIR_KEYS = {FIRST: ("1", "a"), SECOND: ("2", "b"), TIE: ("0", "t")}
@@ -35,27 +37,45 @@ class AnnotationSession:
         self._place = {row.item_id: n for n, row in enumerate(self._rows)}
         self._answers = answers
         self._clock = clock
+        self._running = RunningAgreement(answers.history)
 
     def task(self) -> dict[str, Any]:
-        """The question, the answers with their keys, and who has answered how many rows."""
-        task = self._queue.header.task
+        """The question, its instructions, the answers with their keys, and who has answered how many rows."""
+        header = self._queue.header
+        task = header.task
         people: dict[str, int] = {}
         for annotator, item_id in self._answers.standing:
             people[annotator] = people.get(annotator, 0) + (item_id in self._place)
         return {
-            "queue": self._queue.header.id,
+            "queue": header.id,
             "question": task.question,
             "kind": str(task.kind),
             "rows": len(self._rows),
+            "by_criterion": any(row.criterion for row in self._rows),
             "options": options(self._queue),
+            "reasons": list(SKIP_REASONS),
+            "rubric": _text("", header.rubric) if header.rubric else None,
+            "criteria": list(header.criteria),
             "people": [{"name": name, "done": done} for name, done in sorted(people.items())],
         }
 
     def start(self, annotator: str) -> dict[str, Any]:
-        """Return the answers of one annotator so far, by row, and the name as it is stored."""
+        """Return the answers of one annotator so far, by row, and the name as it is stored.
+
+        With the `reasons` of skips, a `draft` of one, and the running `agreement`, where there are any.
+        """
         name = clean_name(annotator)
         own = self._own(name)
-        return {"annotator": name, "answers": {str(self._place[row.item_id]): row.answer for row in own}}
+        so_far: dict[str, Any] = {
+            "annotator": name,
+            "answers": {str(self._place[row.item_id]): row.answer for row in own},
+        }
+        if reasons := {str(self._place[row.item_id]): row.reason for row in own if row.reason}:
+            so_far["reasons"] = reasons
+        item_id, text = self._answers.draft(name)
+        if item_id in self._place:
+            so_far["draft"] = {"row": self._place[item_id], "text": text}
+        return so_far | self._so_far(name)
 
     def row(self, place: int) -> dict[str, Any]:
         """Return the texts of a row, without its id; of several criteria its question and its options too."""
@@ -64,32 +84,47 @@ class AnnotationSession:
             "row": place,
             "prompt": [*_turns(row.prompt), *_passages(row.context)],
             "responses": [_turns(response) for response in row.responses],
-            "reference": row.reference,
+            "reference": None if row.reference is None else [_text("", row.reference)],
         }
         if not row.criterion:
             return shown
         own = options(self._queue, self._queue.answers_to(row))
         return {**shown, "question": f"{row.criterion}: {row.question}", "options": own}
 
-    def answer(self, annotator: str, place: int, answer: str, seconds: float | None) -> dict[str, Any]:
-        """Store an answer on the disk."""
+    def answer(
+        self, annotator: str, place: int, answer: str, seconds: float | None, reason: str | None = None
+    ) -> dict[str, Any]:
+        """Store an answer on the disk, of a skip with its reason."""
         row = self._row(place)
         if answer not in self._queue.answers_to(row):
             raise UsageError(f"{answer!r} is no answer here")
+        if reason is not None:
+            if answer != SKIP:
+                raise UsageError("only a skip has a reason")
+            reason = _clean(reason)
+            if not 0 < len(reason) <= LONGEST_REASON:
+                raise UsageError(f"a reason has 1 to {LONGEST_REASON} characters")
         if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
             seconds = None
         name = clean_name(annotator)
-        self._add(row.item_id, name, answer, None if seconds is None else round(seconds, 1))
-        return {"done": len(self._own(name))}
+        self._add(row.item_id, name, answer, None if seconds is None else round(seconds, 1), reason)
+        return {"done": len(self._own(name)), **self._so_far(name)}
+
+    def draft(self, annotator: str, place: int, text: str) -> dict[str, Any]:
+        """Keep the reason that an annotator is typing; an empty one removes it."""
+        if len(text) > LONGEST_REASON:
+            raise UsageError(f"a reason has 1 to {LONGEST_REASON} characters")
+        self._answers.keep_draft(clean_name(annotator), self._row(place).item_id, text)
+        return {}
 
     def undo(self, annotator: str) -> dict[str, Any]:
-        """Withdraw an annotator's last answer; `row` is its row, None where there is no answer."""
+        """Record that an annotator's last answer is withdrawn; `row` is its row, None without an answer."""
         name = clean_name(annotator)
         own = self._own(name)
         if not own:
             return {"row": None, "done": 0}
         self._add(own[-1].item_id, name, None, None)
-        return {"row": self._place[own[-1].item_id], "done": len(own) - 1}
+        return {"row": self._place[own[-1].item_id], "done": len(own) - 1, **self._so_far(name)}
 
     def agreement(self, annotator: str) -> dict[str, Any]:
         """Return the inter-annotator agreement to an annotator who is done; it could bias the others."""
@@ -97,6 +132,10 @@ class AnnotationSession:
             return {"pairs": [], "alpha": None}
         pairs, alpha = agreement(self._queue.answers, self._answers.standing.values())
         return {"pairs": [pair._asdict() for pair in pairs], "alpha": alpha}
+
+    def _so_far(self, name: str) -> dict[str, Any]:
+        figure = self._running.of(name)
+        return {} if figure is None else {"agreement": figure}
 
     def _own(self, name: str) -> list[Answer]:
         answers = self._answers.standing.items()
@@ -107,9 +146,18 @@ class AnnotationSession:
             raise UsageError(f"there is no row {place}")
         return self._rows[place]
 
-    def _add(self, item_id: str, annotator: str, answer: str | None, seconds: float | None) -> None:
+    def _add(
+        self,
+        item_id: str,
+        annotator: str,
+        answer: str | None,
+        seconds: float | None,
+        reason: str | None = None,
+    ) -> None:
         at = f"{self._clock():%Y-%m-%dT%H:%M:%SZ}"
-        self._answers.add(Answer(self._queue.header.id, item_id, annotator, answer, seconds, at))
+        row = Answer(self._queue.header.id, item_id, annotator, answer, seconds, at, reason)
+        self._answers.add(row)
+        self._running.add(row)
 
 
 def clean_name(name: str) -> str:
@@ -118,11 +166,15 @@ def clean_name(name: str) -> str:
     >>> clean_name("  Ann   Lee ")
     'Ann Lee'
     """
-    kept = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", name))
-    kept = " ".join(kept.split())
+    kept = _clean(name)
     if not 0 < len(kept) <= LONGEST_NAME:
         raise UsageError(f"a name has 1 to {LONGEST_NAME} characters")
     return kept
+
+
+def _clean(text: str) -> str:
+    kept = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", text))
+    return " ".join(kept.split())
 
 
 def options(queue: Queue, answers: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -162,11 +214,17 @@ def _choice_keys(labels: list[str]) -> list[list[str]]:
     return keys
 
 
-def _turns(text: Text) -> list[dict[str, str]]:
+def _turns(text: Text) -> list[dict[str, Any]]:
     if isinstance(text, str):
-        return [{"role": "", "text": visible(text)}]
-    return [{"role": what, "text": shown} for _, what, shown in parts(text, visible)]
+        return [_text("", visible(text))]
+    return [_text(what, shown) for _, what, shown in parts(text, visible)]
 
 
-def _passages(context: Sequence[str]) -> list[dict[str, str]]:
-    return [{"role": f"passage {place}", "text": text} for place, text in enumerate(context, 1)]
+def _passages(context: Sequence[str]) -> list[dict[str, Any]]:
+    return [_text(f"passage {place}", text) for place, text in enumerate(context, 1)]
+
+
+def _text(role: str, text: str) -> dict[str, Any]:
+    """A text as the page receives it: with its Markdown as a tree where it has any; a tool has none."""
+    tree = None if "tool" in role else formatted(text)
+    return {"role": role, "text": text} if tree is None else {"role": role, "text": text, "tree": tree}

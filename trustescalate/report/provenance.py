@@ -15,7 +15,7 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     """Report everything needed to reproduce the same figures."""
     seed = str(certificate.seed)
     lines = [("Certificate", "none: the judges were not calibrated for this run"), ("Seed", seed)]
-    made: list[tuple[str, str]] = []
+    terms: list[tuple[str, str]] = []
     if rests_on_tests(certificate):
         lines = [
             ("Certificate created", certificate.created),
@@ -23,7 +23,7 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
             ("Digest of the labelled data", certificate.data_digest),
             ("Seed", seed),
         ]
-        made = [("Certificate created by version", certificate.version), ("Protocol", certificate.protocol)]
+        terms = [("Certificate created by version", certificate.version), ("Protocol", certificate.protocol)]
     blocks: tuple[Block, ...] = ()
     lead = f"Certificate of {certificate.created}, made by version {certificate.version} with seed {seed}: "
     lead += "`trustescalate calibrate` repeats it."
@@ -31,19 +31,20 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
         header = run.header
         lead = f"To repeat this run: {header.command}"
         lines = [
-            ("Run", f"{header.id} ({header.status})"),
+            ("Run", header.id),
+            ("Status", header.status),
             ("Started", header.created),
             ("Digest of the items", header.items_digest),
             *lines,
         ]
-        made += [
+        terms += [
             *_addresses(header.config),
             *((f"Version of {name}", version) for name, version in sorted(header.versions.items())),
         ]
         config = json.dumps(header.config, indent=2, ensure_ascii=False, sort_keys=True, default=str)
         blocks = (Block("Configuration", config),)
     facts = _facts_table("Digests and seed", lines)
-    others = (_facts_table("Versions and protocol", made),) if made else ()
+    others = (_facts_table("Versions and protocol", terms),) if terms else ()
     bindings = tuple(
         Row((words(one.judge), words(_channel(one, run)), words(one.fingerprint)))
         for one in certificate.judges

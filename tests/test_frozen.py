@@ -23,7 +23,7 @@ def test_a_frozen_certificate_stays_readable(path: Path, tmp_path: Path) -> None
     certificate = decode(path.read_bytes(), Certificate)
     assert certificate.status == "certified"
     assert json.loads(encode(certificate)) == json.loads(path.read_bytes()), "a field is lost"
-    assert "certificate" in render_markdown(build_calibration(certificate)).lower()
+    assert "certificate" in render_markdown(build_calibration(certificate).page()).lower()
     shutil.copyfile(path, tmp_path / "certificate.json")
     assert stored_certificate(tmp_path) == certificate
     must_follow(path, certificate)

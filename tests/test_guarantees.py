@@ -33,7 +33,7 @@ PATH = 'path = "common"\n'
 
 
 def page(certificate: Certificate) -> str:
-    return render_markdown(build_calibration(certificate))
+    return render_markdown(build_calibration(certificate).page())
 
 
 # ── whom verdicts agree with ─────────────────────────────────────────────────────────────────────
@@ -306,7 +306,7 @@ def test_rows_that_people_labelled_are_released_with_their_labels(tmp_path: Path
     assert f"{len(by_people):,} with human labels" in report.claim
     by_judges = [row for row in judged.decisions if row.judge is not None]
     assert report.measures.coverage.counts == (len(by_judges), len(judged.items))
-    assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report)
+    assert f"HypergeomCDF({test.errors}; {test.accepted}, " in render_markdown(report.page())
     assert run(config, resume="latest").decisions == judged.decisions
     with pytest.raises(NotMeasurable, match="release_human_labels"):
         watch(Project.open(config).config, Hooks())

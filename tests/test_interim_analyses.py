@@ -25,7 +25,7 @@ LOOKS = 'path = "common"\ninterim = [40, 70, 140]'
 
 
 def page(outcome: Certificate) -> str:
-    return render_markdown(build_calibration(outcome))
+    return render_markdown(build_calibration(outcome).page())
 
 
 def world(folder: Path, labelled: int, guarantee: str = LOOKS, alpha: float = 0.3) -> Path:

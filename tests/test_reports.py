@@ -27,7 +27,11 @@ def samples() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", [f"{n}.{s}" for n in ("demo", "no-certificate") for s in ("html", "md", "json")]
+    "name",
+    [
+        *(f"{n}.{s}" for n in ("demo", "calibration", "no-certificate") for s in ("html", "md", "json")),
+        "compare.html",
+    ],
 )
 def test_the_sample_reports_are_up_to_date(samples: dict[str, str], name: str) -> None:
     committed = (ROOT / "reports" / name).read_text(encoding="utf-8")

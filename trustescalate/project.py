@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from trustescalate.analysis.injection import read_probe
+from trustescalate.analysis.power_curve import power_curve
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
@@ -29,14 +30,16 @@ from trustescalate.cascade.run_folder import (
     with_labels,
 )
 from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
+from trustescalate.config.override import command_options
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
-from trustescalate.report.attainable import attainable_section
+from trustescalate.report.attainable import attainable_section, completed
 from trustescalate.report.document import Report, build, build_calibration
+from trustescalate.report.follow import with_next
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
 from trustescalate.report.release import with_release
@@ -54,6 +57,7 @@ class Project:
 
     config: Config
     hooks: Hooks = field(default_factory=Hooks)
+    options: tuple[str, ...] | None = None  # that name the file on a command line; None without a file
 
     @classmethod
     def open(cls, path: Path, hooks: Hooks | None = None, *, overrides: Sequence[str] = ()) -> "Project":
@@ -64,7 +68,7 @@ class Project:
         """
         config = load_config(path, overrides)
         must_stay_inside(config.folder)
-        return cls(config, hooks or Hooks())
+        return cls(config, hooks or Hooks(), command_options(path, overrides))
 
     @classmethod
     def from_records(
@@ -218,35 +222,46 @@ class Project:
     ) -> tuple[Report, Path]:
         """Write report.html, .md and .json of a run, by default the latest, or else of the certificate.
 
+        Of a run also report.items.jsonl, a line for each item.
         `more` makes further sections from the certificate; they precede the last section, the provenance.
         """
         from trustescalate.report.html import render_html
-        from trustescalate.report.machine import render_json
+        from trustescalate.report.items_data import ITEMS
+        from trustescalate.report.machine import render_items, render_json
         from trustescalate.report.markdown import render_markdown
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
             self.certificate()
         probe, data = read_probe(self.config.folder), load_dataset(self.config)
+        outcome: Run | Certificate
+        command = completed(self.options or ())
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
             must_rest_on_evidence(self.config, data, certificate)
-            report = build_calibration(certificate, probe)
+            seen = attainable(self.config, data, certificate)
+            power = power_curve(self.config, seen)
+            report = build_calibration(certificate, probe, seen, power, command)
+            outcome = certificate
         else:
-            run = self._load(find_run(self.config.folder, run_id or "latest"), data)
+            run = self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
             certificate, folder = run.header.certificate, self.run_path(run.header.id)
-            report = build(run, probe)
+            report, outcome = build(run, probe), run
             report = with_release(report, self._decide(run, data, report), self.config.gate)
+            seen = attainable(self.config, data, certificate)
+            had = () if seen is None else (attainable_section(seen, certificate, command),)
+            report = replace(report, sections=(*report.sections[:-1], *had, report.sections[-1]))
         *first, provenance = report.sections
-        seen = attainable(self.config, data, certificate)
-        had = [] if seen is None else [attainable_section(seen, certificate)]
-        report = replace(report, sections=(*first, *had, *more(certificate), provenance))
+        report = replace(report, sections=(*first, *more(certificate), provenance))
+        report = with_next(report, self.options, outcome, seen)
         rendered = {
             "html": render_html(report.page()),
-            "md": render_markdown(report),
+            "md": render_markdown(report.page()),
             "json": render_json(report),
         }
         for name, text in rendered.items():
             write_atomically(folder / f"report.{name}", text.encode())
+        if report.kind == "run":
+            write_atomically(folder / ITEMS, render_items(report.items))
         return report, folder / "report.html"
 
     def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:

@@ -6,55 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scipy.stats import binom
 from typer.testing import CliRunner
 
 from tests.support import factory
+from tests.support.compared_runs import BETTER, judges, systems
 from tests.support.hostile import ALIVE, UNSAFE
 from tests.support.projects import calibrate, edit, run, write_project
-from tests.support.runs import world
 from trustescalate.analysis.comparison import compare
 from trustescalate.analysis.comparison_section import Comparison
 from trustescalate.cli import app
 from trustescalate.errors import UsageError
-from trustescalate.records import Annotation, Item, Run, Task, TaskKind, Vote
+from trustescalate.records import Item, Run, Task, TaskKind, Vote
 
 pytestmark = pytest.mark.slow
-BETTER = 0.1
-BASE = world(0, items=400)[0]
-
-
-def systems(seed: int, *, labels: int = 200, better: float = BETTER, picked: bool = False) -> tuple[Run, Run]:
-    """Two systems on the same prompts, the second better; easy prompts are easy for both."""
-    rng = np.random.default_rng(seed)
-    base = BASE
-    easy = rng.random(400)
-    runs, wins = [], []
-    for k in (0, 1):
-        won = rng.random(400) < 0.2 + 0.5 * easy + k * better
-        share = np.clip(0.2 + 0.5 * won + 0.15 * k + 0.15 * rng.normal(size=400), 0.01, 0.99)
-        items = tuple(replace(item, responses=(f"{k} {item.id}", "b")) for item in base.items)
-        judgments = tuple(
-            replace(row, votes=tuple(replace(v, probs={"A": share[n], "B": 1 - share[n]}) for v in row.votes))
-            for row in base.judgments
-            for n in [int(row.item_id[1:]) - 150]
-        )
-        steps = [replace(base.decisions[n].trail[0], score=max(share[n], 1 - share[n])) for n in range(400)]
-        decisions = tuple(
-            replace(row, label="A" if share[n] > 0.5 else "B", trail=(steps[n],))
-            if steps[n].score > 0.7
-            else replace(row, label=None, trail=(steps[n],))
-            for n, row in enumerate(base.decisions)
-        )
-        runs.append(replace(base, items=items, judgments=judgments, decisions=decisions))
-        wins.append(won)
-    order = np.argsort([row.label is not None for row in runs[0].decisions], kind="stable")
-    drawn = order[:labels] if picked else rng.choice(400, labels, replace=False)
-    ids = [item.id for item in base.items]
-    told = [tuple(Annotation(ids[n], "x", "A" if won[n] else "B") for n in drawn) for won in wins]
-    return replace(runs[0], annotations=told[0]), replace(runs[1], annotations=told[1])
 
 
 def test_the_difference_is_covered() -> None:
@@ -108,17 +74,6 @@ def test_few_labels_show_limits_from_labels_alone() -> None:
     one = compare(*systems(2, labels=1))
     assert one.change is not None
     assert "fewer than 2" in one.change.reason
-
-
-def judges() -> tuple[Run, Run]:
-    """The same texts: the second judge releases everything, and is right where the first is or is silent."""
-    first = systems(3)[0]
-    flip = {"A": "B", "B": "A", None: None}
-    worse = [row if n % 4 else replace(row, label=flip[row.label]) for n, row in enumerate(first.decisions)]
-    first = replace(first, decisions=tuple(worse))
-    truth = {note.item_id: note.label for note in first.annotations}
-    decisions = tuple(replace(row, label=truth.get(row.item_id, "A"), score=0.9) for row in first.decisions)
-    return first, replace(first, decisions=decisions)
 
 
 def test_the_same_texts_compare_judges() -> None:
@@ -241,6 +196,13 @@ def test_from_files_to_text_and_json(tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert "40 items match by meta.q" in told.output
     assert "From the judges alone" in told.output
+    page = config.parent / "runs" / ids[1] / f"compare-{ids[0]}.html"
+    assert told.stderr.endswith(f"written: {page}\n")
+    assert "written" not in told.stdout
+    shown = page.read_text(encoding="utf-8")
+    assert "Not measured" in shown
+    assert "Baseline: Response A" in shown
+    assert f"trustescalate compare --config {config} {ids[0]} {ids[1]} --by meta.q" in shown
     plain = CliRunner().invoke(app, ["compare", *ids, "--config", str(config)])
     assert plain.exit_code == 2
     assert "--by meta.<key>" in plain.stderr
@@ -262,6 +224,11 @@ def test_two_projects_compare_judges(tmp_path: Path) -> None:
     )
     assert told.exit_code == 0, told.output
     assert "so the judges are compared" in told.output.replace("\n", " ")
+    page = configs[1].parent / "runs" / ids[1] / f"compare-{ids[0]}.html"
+    shown = page.read_text(encoding="utf-8")
+    assert "Agreement not compared" in shown
+    assert "Judges that differ: small changed, large changed." in shown
+    assert "+    &#34;annotators&#34;: 3," in shown
 
 
 @pytest.mark.parametrize("name", [*ALIVE, factory.HOSTILE])

@@ -266,8 +266,8 @@ def test_from_files_to_text_json_and_report(tmp_path: Path) -> None:
     assert "share a letter are not separable" in " ".join(board["text"])
     made, _ = Project.open(config).report()
     assert {"mean-over-all-items", "leaderboard"} <= {section.slug for section in made.sections}
-    assert "Models, best first" in render_markdown(made)
-    assert "per stratum" in render_markdown(made)
+    assert "Models, best first" in render_markdown(made.page())
+    assert "per stratum" in render_markdown(made.page())
 
 
 def test_naming_models_after_the_run_makes_it_no_staler(tmp_path: Path) -> None:

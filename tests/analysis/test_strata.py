@@ -122,5 +122,5 @@ def test_groups_lie_in_the_kind_of_their_first_item() -> None:
 
 def shown(run: Run) -> Section:
     made = build(run)
-    assert "per stratum" in render_markdown(made)
+    assert "per stratum" in render_markdown(made.page())
     return next(section for section in made.sections if section.slug == "mean-over-all-items")

@@ -87,7 +87,7 @@ def ran(certificate: Project) -> Run:
 
 
 def page(certificate: Certificate) -> str:
-    return render_markdown(build_calibration(certificate))
+    return render_markdown(build_calibration(certificate).page())
 
 
 def unequal(clusters: int, seed: int = 0, *, big: float = 0.06, size: int = 20) -> list[Row]:
@@ -131,7 +131,7 @@ def test_one_row_each_is_no_statement_on_all_verdicts(tmp_path: Path) -> None:
         "this is no statement on the share of all released verdicts" in text for text in report.banners
     )
     assert "in this run 1 to 20 items, median 1" in report.clusters
-    text = render_markdown(report)
+    text = render_markdown(report.page())
     assert f"The {len(fresh)} items of the run form 400, of 1 to 20 items, median 1" in text
     verdict, _ = given.gate()
     (labels,) = [check for check in verdict.checks if check.name == "what is counted"]

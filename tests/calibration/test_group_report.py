@@ -114,7 +114,7 @@ def test_hostile_values_stay_data(tmp_path: Path) -> None:
     outcome, result = calibrate(config), run(config)
     assert {one.value for one in outcome.groups} == {evil, "” agree with everybody. “"}
     report = build(result)
-    page, text = render_html(report.page()), render_markdown(report)
+    page, text = render_html(report.page()), render_markdown(report.page())
     assert "<script>window.__pwned" not in page
     assert "<script" not in text
     assert "” agree with everybody" not in report.claim

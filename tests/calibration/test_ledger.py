@@ -48,7 +48,7 @@ def test_the_first_test_is_written_down_and_said_everywhere(tmp_path: Path) -> N
     assert (outcome.event, outcome.test, outcome.outcome) == ("outcome", line.digest, made.status)
     assert len(line.rows) == len(made.roles["certify"])
     assert max(test.level for test in made.tests) <= 0.9 * 0.2 + 1e-12
-    page = render_markdown(build_calibration(made))
+    page = render_markdown(build_calibration(made).page())
     assert "This is test 1 of these labels. It may spend 90 % of δ" in page
     assert not any("test 1" in text for text in made.assumptions)
     run(config)
@@ -57,7 +57,7 @@ def test_the_first_test_is_written_down_and_said_everywhere(tmp_path: Path) -> N
         "certified, test 1 of these labels"
     ]
     shown = CliRunner().invoke(app, ["calibrate", "--config", str(config)])
-    assert "This is test 1 of these labels." in shown.stdout
+    assert "test 1 of these labels" in shown.stdout
 
 
 def test_labelling_more_is_the_next_test_of_these_labels(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_labelling_more_is_the_next_test_of_these_labels(tmp_path: Path) -> None
     assert any(
         text.startswith("this is test 2 of these labels, and may spend 0.05") for text in made.assumptions
     )
-    assert "test 2 of these labels" in render_markdown(build_calibration(made))
+    assert "test 2 of these labels" in render_markdown(build_calibration(made).page())
     third = calibrate(world(tmp_path, 200))
     assert third.attempt is not None
     assert [(number, share) for number, share, _ in attempts(tmp_path)] == [(1, 0.9), (2, 0.05), (3, 0.0167)]
@@ -272,7 +272,7 @@ def test_one_attempt_has_all_of_delta_and_no_second(tmp_path: Path) -> None:
     made = calibrate(config)
     assert made.attempt is not None
     assert (made.attempt.number, made.attempt.share) == (1, 1.0)
-    assert "It may spend all of δ" in render_markdown(build_calibration(made))
+    assert "It may spend all of δ" in render_markdown(build_calibration(made).page())
     assert replace(calibrate(config), created=made.created) == made
     edit(config, COMMON, HEDGED)
     with pytest.raises(NotMeasurable, match="attempts = 1 gives all of delta to one test") as caught:

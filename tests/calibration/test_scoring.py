@@ -46,7 +46,7 @@ def test_drawn_scores_go_from_calibration_to_the_report(tmp_path: Path) -> None:
     assert done.overall is not None
     assert done.overall.estimate is not None
     assert len(done.shift) > 0
-    assert "sampled" in render_markdown(build(done))
+    assert "sampled" in render_markdown(build(done).page())
     project = Project.open(config)
     plan = plan_from_pilot(project.config, wanted=0.5, rows=(50, 100), trials=5)
     assert plan.certified is not None

@@ -386,4 +386,4 @@ def test_the_digest_of_the_certificate_stands_wherever_it_is_used(certified: Pat
     assert json.loads(path.read_bytes())["certificate"] == mark
     junit = ElementTree.parse(path.parent / "junit.xml")
     assert [each.attrib for each in junit.iter("property")] == [{"name": "certificate", "value": mark}]
-    assert mark in render_markdown(build(made))
+    assert mark in render_markdown(build(made).page())

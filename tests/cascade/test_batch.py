@@ -207,7 +207,7 @@ def test_the_report_and_the_check_line(done: tuple[Path, Certificate]) -> None:
     assert f"it releases {test.accepted} of them" in report.claim
     assert report.measures.observed_agreement.counts == ((test.drawn or 0) - test.errors, test.drawn)
     marked = int(errors_allowed(test.accepted, made.alpha)) + 1
-    text = render_markdown(report)
+    text = render_markdown(report.page())
     assert f"HypergeomCDF({test.errors}; {test.accepted}, {marked}, {test.drawn})" in text
     assert "no assumption is made on how the items arose" in text
     assert "BinomCDF" not in text

@@ -99,7 +99,7 @@ def test_a_decision_model_is_the_first_of_three_tiers_under_one_guarantee(
     assert len(ended) >= 2, ended
     assert {row.judge for row in done.judgments} == {"D", "S", "M"}
     assert by_judge(done)["D"] == {"D-2026-01"}
-    assert "D-2026-01 (" in render_markdown(build(done))
+    assert "D-2026-01 (" in render_markdown(build(done).page())
     before = len(endpoint.server.stats.bodies)
     endpoint.version = "2026-02"
     assert calibrate(config) == certificate, "all from the cache, with what served it"
@@ -129,7 +129,7 @@ def test_a_change_is_said_and_reported(tmp_path: Path, endpoint: Endpoint) -> No
     assert set(served.now) == {"XS-2026-01 fp_2"}
     assert served.sentence in notices
     assert f"{served.sentence}." in build(later).banners
-    page = render_markdown(build(later))
+    page = render_markdown(build(later).page())
     assert "Served models and system fingerprints" in page
     assert "XS-2026-01 fp" in page.partition("Served models")[2]
     assert Project.open(config).gate(later.header.id)[0].status == "pass"

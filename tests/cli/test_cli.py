@@ -288,7 +288,7 @@ def test_in_the_folder_no_path_is_needed_and_none_is_recorded(
     assert header["command"] == "trustescalate run"
     assert cli("report", Path("runs") / run_id).stdout.strip() == str(Path("runs") / run_id / "report.html")
     again = cli("run")
-    assert "next: `trustescalate report`, `trustescalate gate`" in again.stderr
+    assert "next: `trustescalate report`\nnext: `trustescalate gate`\n" in again.stderr
 
 
 def test_init_starts_a_project_and_overwrites_nothing(tmp_path: Path) -> None:

@@ -28,12 +28,17 @@ from trustescalate.records import (
     parts,
 )
 from trustescalate.records.jsonl import decode, encode
-from trustescalate.report.items import _texts
+from trustescalate.report.items import _prompt, _responses
+from trustescalate.report.sections import Block
 
 TASK = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B", "tie"))
 FIRST = (Turn("assistant", "One."), Turn("user", "And then?"), Turn("assistant", "Two."))
 SECOND = (Turn("assistant", "Uno."), Turn("user", "And then?"), Turn("assistant", "Dos."))
 ITEM = Item("q", "Count.", (FIRST, SECOND))
+
+
+def shown_in_report(item: Item) -> list[Block]:
+    return [*_prompt(item), *(block for blocks in _responses(item) for block in blocks)]
 
 
 def shown_to_judge(*, swapped: bool = False) -> str:
@@ -63,7 +68,7 @@ def test_content_does_not_depend_on_which_response_comes_first() -> None:
 
 
 def test_a_page_shows_each_turn_under_its_role() -> None:
-    names = [block.title for block in _texts(ITEM)]
+    names = [block.title for block in shown_in_report(ITEM)]
     assert names == ["Prompt"] + [
         f"Response {letter}: {role}" for letter in "AB" for role in ("assistant", "user", "assistant")
     ]
@@ -153,7 +158,7 @@ def test_texts_and_length_features_hold_no_tool_results() -> None:
 
 
 def test_a_page_shows_calls_results_and_passages() -> None:
-    assert [block.title for block in _texts(AGENT)] == [
+    assert [block.title for block in shown_in_report(AGENT)] == [
         "Prompt",
         "Passage 1",
         "Passage 2",

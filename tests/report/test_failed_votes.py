@@ -34,7 +34,7 @@ def test_the_report_of_a_certificate_shows_replies_under_each_failure() -> None:
     assert rows["timeout"][-1] == "—"
     page = render_html(report.page())
     assert "&lt;script&gt;x&lt;/script&gt;␛[2J" in page
-    assert "\x1b" not in page + render_markdown(report)
+    assert "\x1b" not in page + render_markdown(report.page())
 
 
 def test_a_reply_is_one_inert_line_in_a_terminal() -> None:

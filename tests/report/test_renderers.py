@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from io import BytesIO
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -13,11 +14,10 @@ from pydantic import TypeAdapter
 
 from tests.support import factory
 from tests.support.hostile_run import hostile_run
-from trustescalate.report import html
 from trustescalate.report.document import build, build_calibration
-from trustescalate.report.html import render_html
+from trustescalate.report.html import MAX_BYTES, _first, render_html
 from trustescalate.report.junit import render_junit
-from trustescalate.report.machine import render_json
+from trustescalate.report.machine import render_items, render_json
 from trustescalate.report.markdown import render_markdown
 from trustescalate.report.sections import Report
 from trustescalate.report.text import visible
@@ -83,24 +83,31 @@ def numbers(texts: Iterator[str] | list[str]) -> set[str]:
     return {number for text in texts for number in NUMBER.findall(text)}
 
 
+def facts_of(report: Report) -> list[str]:
+    items = [asdict(row) for row in report.items]
+    counts = [f"{len(items):,}", str(len(_first(report.items)))]
+    return [*map(visible, strings([asdict(replace(report, items=())), items])), *counts]
+
+
 def test_every_number_on_the_page_is_a_fact(report: Report) -> None:
-    facts = numbers([visible(text) for text in strings(asdict(report))])
+    shown = [
+        str(number) for row in report.items for number in range(row.failed, 12)
+    ]  # failed votes, examples
+    facts = numbers([*facts_of(report), *shown])
     tables = {str(len(section.tables)) for section in report.sections}  # "Details: method, 4 tables"
     assert numbers(Page(render_html(report.page())).texts) <= facts | tables
 
 
 def test_every_number_in_markdown_is_a_fact(report: Report) -> None:
-    facts = numbers([visible(text) for text in strings(asdict(report))])
-    plain = re.sub(r"&#\d+;|^#+ ", " ", render_markdown(report), flags=re.MULTILINE)
-    spelled = numbers(
-        [re.sub(r"[&<>|`*_~\\\[\]{}!$@#]|//", " ", text) for text in map(visible, strings(asdict(report)))]
-    )
+    facts = numbers(facts_of(report))
+    plain = re.sub(r"&#\d+;|^#+ ", " ", render_markdown(report.page()), flags=re.MULTILINE)
+    spelled = numbers([re.sub(r"[&<>|`*_~\\\[\]{}!$@#]|//", " ", text) for text in facts_of(report)])
     assert numbers([plain]) <= facts | spelled
 
 
 def test_equal_reports_equal_bytes(report: Report) -> None:
-    assert render_html(report.page()) == render_html(report)
-    assert render_markdown(report) == render_markdown(report)
+    assert render_html(report.page()) == render_html(report.page())
+    assert render_markdown(report.page()) == render_markdown(report.page())
     assert render_json(report) == render_json(report)
 
 
@@ -117,7 +124,7 @@ def test_page_is_whole_and_named(report: Report) -> None:
     assert tags.count("h1") == tags.count("main") == tags.count("header") == 1
     assert tags.count("caption") == tags.count("table")
     assert "img" not in tags
-    drawn = [attributes for tag, attributes in page.tags if tag == "svg"]
+    drawn = [given for tag, given in page.tags if tag == "svg" and given["class"] != "share"]
     assert all(attributes["role"] == "img" for attributes in drawn)
     assert tags.count("desc") == len(drawn) == tags.count("title") - 1
 
@@ -129,7 +136,9 @@ def test_page_asks_the_network_for_nothing_and_has_no_inline_code(report: Report
         for name in ("src", "srcset", "href", "action"):
             assert str(attributes.get(name) or "#").startswith("#")
     tags = [tag for tag, _ in page.tags]
-    assert tags.count("script") == tags.count("style") == 1
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert [given for given in scripts if given.get("type") != "application/json"] == [{}, {}]
+    assert tags.count("style") == 1
     assert not {"iframe", "image", "use", "foreignobject", "object", "embed", "link", "base"} & set(tags)
 
 
@@ -145,31 +154,57 @@ def test_policy_allows_nothing_inline(report: Report) -> None:
 
 def test_an_incomplete_or_simulated_run_is_loud() -> None:
     for shown in (build(factory.incomplete_run()), build(factory.simulated_run())):
-        assert 'class="banner"' in render_html(shown.page())
-        assert f"> **{shown.banners[0]}**" in render_markdown(shown)
+        assert '<aside class="banners"' in render_html(shown.page())
+        assert f"> **{shown.banners[0]}**" in render_markdown(shown.page())
 
 
-def test_a_large_run_says_what_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "MAX_ITEMS", 35)
-    page = render_html(build(factory.run(300)).page())
-    assert page.count('<tbody class="item abstained"') == 30
-    assert page.count('<tbody class="item released"') == 5
-    assert "265 more rows are not shown here; report.json has all of them." in page
-
-
-def test_a_long_text_is_cut_and_says_so() -> None:
-    run = factory.run(10)
-    items = (replace(run.items[0], prompt="x" * 25_000), *run.items[1:])
+def test_a_page_has_at_most_five_megabytes_and_says_what_is_not_in_it() -> None:
+    run = factory.run(400)
+    items = tuple(replace(item, prompt="ß" * 30_000) for item in run.items)
     page = render_html(build(replace(run, items=items)).page())
-    assert "… 5,000 more characters: report.json has the whole text." in page
-    assert "x" * 20_001 not in page
+    assert 4_500_000 < len(page.encode()) <= MAX_BYTES
+    assert "more characters: report.items.jsonl has the whole text." in page
+    assert "ß" * 20_001 not in page
+    assert "All items are in <code>report.items.jsonl</code> beside this page" in page
+
+
+# ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_items_are_lines_of_their_own(report: Report) -> None:
+    assert "items" not in json.loads(render_json(report))
+    lines = [json.loads(line) for line in render_items(report.items)]
+    assert [line["id"] for line in lines] == [row.id for row in report.items]
+    for line, row in zip(lines, report.items, strict=True):
+        assert [len(step["votes"]) for step in line["trail"]] == [len(step.cast) for step in row.trail]
+        assert line["failed_votes"] == sum(
+            bool(vote["failure"]) for step in line["trail"] for vote in step["votes"]
+        )
+
+
+def test_pandas_reads_the_lines() -> None:
+    pandas = pytest.importorskip("pandas")
+    report = build(factory.run(40))
+    table = pandas.read_json(BytesIO(b"".join(render_items(report.items))), lines=True)
+    assert list(table.id) == [row.id for row in report.items]
+    assert set(table.state) == {"released", "abstained"}
+
+
+def test_a_score_that_is_no_number_is_null() -> None:
+    run = factory.run(10)
+    step = replace(run.decisions[0].trail[0], score=float("nan"), score_upper=float("inf"))
+    odd = replace(run.decisions[0], score=float("nan"), trail=(step,))
+    report = build(replace(run, decisions=(odd, *run.decisions[1:])))
+    line = next(json.loads(line) for line in render_items(report.items) if b'"item-0000"' in line)
+    assert (line["score"], line["trail"][0]["score_upper"]) == (None, None)
+    assert "NaN" not in render_html(report.page())
 
 
 # ── Markdown ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_hostile_markdown_is_inert() -> None:
-    text = render_markdown(build(hostile_run()))
+    text = render_markdown(build(hostile_run()).page())
     lines = text.splitlines()
     tags = set(re.findall(r"<[^>]*>", text))
     assert tags <= {"<code>", "</code>", "<sub>", "</sub>", "<!-- -->"}
@@ -186,7 +221,7 @@ def test_hostile_markdown_is_inert() -> None:
 
 
 def test_markdown_shows_the_first_abstentions_only() -> None:
-    text = render_markdown(build(factory.run(600)))
+    text = render_markdown(build(factory.run(600)).page())
     assert text.count("<code>item-") == 50
     assert "10 more are in the other formats of this report." in text
 
@@ -197,9 +232,9 @@ def test_markdown_shows_the_first_abstentions_only() -> None:
 def test_json_round_trip(report: Report) -> None:
     text = render_json(report)
     assert text.isascii()
-    assert json.loads(text)["schema"] == 1
+    assert json.loads(text)["schema"] == 2
     if "\\ud800" not in text:  # a lone surrogate is no JSON that others would read
-        assert TypeAdapter(Report).validate_json(text) == report
+        assert TypeAdapter(Report).validate_json(text) == replace(report, items=())
 
 
 def test_json_keeps_texts_as_they_came() -> None:

@@ -84,7 +84,7 @@ def test_it_stands_on_the_page_in_markdown_and_in_what_the_gate_says() -> None:
     report = build(factory.run())
     start = "Of the 270 verdicts that this run released, at most 52"
     assert start in render_html(report.page())
-    assert start in render_markdown(report)
+    assert start in render_markdown(report.page())
     verdict = decide(report, GateTable(min_agreement=0.85))
     messages = {check.name: check.message for check in verdict.checks}
     assert messages["certificate"] == f"{report.claim} {report.run_claim}"

@@ -37,7 +37,7 @@ PICKED_LEVEL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class MatchedPair:
     """A matched item: decisions, expected values by the judges, and human labels, in both runs.
 
     The label of a decision is the verdict of its run, also where an uncertified run released none.
@@ -49,6 +49,11 @@ class _Pair:
     human: tuple[Label | None, Label | None]
     labelled: tuple[bool, bool]
 
+    def agrees(self, side: int) -> bool:
+        """Whether the verdict of one run is the majority of its human labels."""
+        label = self.decisions[side].label
+        return label is not None and label == self.human[side]
+
 
 def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     """Match the decided items of two runs by id, or by `by`, "meta.<key>", and compare them.
@@ -58,13 +63,7 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     differ from those of the others, means do not use the labels. Raises UsageError for runs of different
     tasks, a key that two items of a run share, and runs without a matched item.
     """
-    task, hint = first.header.certificate.task, "name the key of meta by which items match: --by meta.<key>"
-    if ask_several((*first.items, *second.items)):
-        raise UsageError(
-            "these runs judge several criteria, whose verdicts have no mean in common",
-            "[gate] baseline with max_drop or min_gain compares each criterion and their weighted total",
-        )
-    pairs = _pair_items(first, second, match_items(first, second, by, judged=True, hint=hint))
+    pairs = matched_pairs(first, second, by)
     answers = any(pair.items[0].responses != pair.items[1].responses for pair in pairs)
     labels = [tuple(decision.label for decision in pair.decisions) for pair in pairs]
     both = [pair for pair in labels if None not in pair]
@@ -83,11 +82,22 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
         none_released=sum(a is None and b is None for a, b in labels),
         agreement=_measure_agreement(pairs),
         change=_estimate_change(first, second, pairs) if answers else None,
-        task=task,
+        task=first.header.certificate.task,
     )
 
 
-def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[_Pair]:
+def matched_pairs(first: Run, second: Run, by: str | None = None) -> list[MatchedPair]:
+    """Match the decided items of two runs, in the order of the first. Raises the errors of `compare`."""
+    hint = "name the key of meta by which items match: --by meta.<key>"
+    if ask_several((*first.items, *second.items)):
+        raise UsageError(
+            "these runs judge several criteria, whose verdicts have no mean in common",
+            "[gate] baseline with max_drop or min_gain compares each criterion and their weighted total",
+        )
+    return _pair_items(first, second, match_items(first, second, by, judged=True, hint=hint))
+
+
+def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[MatchedPair]:
     task = first.header.certificate.task
     values = label_values(task) or dict.fromkeys(task.labels, 0.0)
     decisions = [
@@ -97,7 +107,7 @@ def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -
     expected = [predictions(run, values) for run in (first, second)]
     human = [majority(task, sampled(run.annotations)) for run in (first, second)]
     return [
-        _Pair(
+        MatchedPair(
             (one, two),
             (decisions[0][one.id], decisions[1][two.id]),
             (expected[0][one.id], expected[1][two.id]),
@@ -123,40 +133,36 @@ def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
     )
 
 
-def _measure_agreement(pairs: Sequence[_Pair]) -> Agreement:
+def _measure_agreement(pairs: Sequence[MatchedPair]) -> Agreement:
     known = [pair for pair in pairs if all(pair.labelled)]
-    right = [
-        [pair.decisions[k].label is not None and pair.decisions[k].label == pair.human[k] for pair in known]
-        for k in (0, 1)
-    ]
-    released = [[pair.decisions[k].label is not None for pair in known] for k in (0, 1)]
-    both = [i for i in range(len(known)) if released[0][i] and released[1][i]]
-    only_first = sum(right[0][i] and not right[1][i] for i in both)
-    only_second = sum(right[1][i] and not right[0][i] for i in both)
-    split = only_first + only_second
+    released = [[pair for pair in known if pair.decisions[k].label is not None] for k in (0, 1)]
+    right = [sum(pair.agrees(k) for pair in released[k]) for k in (0, 1)]
+    both = [pair for pair in released[0] if pair.decisions[1].label is not None]
     return Agreement(
         len(known),
-        (sum(right[0]), sum(released[0])),
-        (sum(right[1]), sum(released[1])),
+        (right[0], len(released[0])),
+        (right[1], len(released[1])),
         len(both),
-        only_first,
-        only_second,
-        _second_right_interval(known, right, both) if split else None,
+        sum(pair.agrees(0) and not pair.agrees(1) for pair in both),
+        sum(pair.agrees(1) and not pair.agrees(0) for pair in both),
+        second_right(both, INTERVAL_DELTA),
     )
 
 
-def _second_right_interval(
-    known: Sequence[_Pair], right: Sequence[Sequence[bool]], both: Sequence[int]
-) -> Ends:
-    """Limits on how often the second run is right if exactly one is; items of one group are clustered."""
-    split = [i for i in both if right[0][i] != right[1][i]]
-    groups = {pair.items[0].id: pair.items[0].group for pair in known}
-    units = np.unique([unit_of(known[i].items[0].id, groups) for i in split], return_inverse=True)[1]
-    won = np.array([float(right[1][i]) for i in split])
-    return mean_interval(won, INTERVAL_DELTA, cluster=units)[:2]
+def second_right(pairs: Sequence[MatchedPair], delta: float) -> Ends | None:
+    """Limits on how often the second run is right if exactly one is; None where none is.
+
+    `pairs` are labelled, with a verdict in both runs. Exact, unless items of one group are clustered.
+    """
+    split = [pair for pair in pairs if pair.agrees(0) != pair.agrees(1)]
+    if not split:
+        return None
+    groups = {pair.items[0].id: pair.items[0].group for pair in pairs}
+    units = np.unique([unit_of(pair.items[0].id, groups) for pair in split], return_inverse=True)[1]
+    return mean_interval(np.array([float(pair.agrees(1)) for pair in split]), delta, cluster=units)[:2]
 
 
-def _estimate_change(first: Run, second: Run, pairs: Sequence[_Pair]) -> Change | None:
+def _estimate_change(first: Run, second: Run, pairs: Sequence[MatchedPair]) -> Change | None:
     task = first.header.certificate.task
     values = label_values(task)
     if values is None:
@@ -192,7 +198,7 @@ def _certifies_population(run: Run) -> bool:
     return run.header.certificate.batch is None and run.header.certificate.thresholds is not None
 
 
-def _why_unusable(first: Run, second: Run, pairs: Sequence[_Pair], labelled: Sequence[int]) -> str:
+def _why_unusable(first: Run, second: Run, pairs: Sequence[MatchedPair], labelled: Sequence[int]) -> str:
     if not labelled:
         return "no matched item has a human label in both runs"
     units = {pairs[k].items[0].group or pairs[k].items[0].id for k in labelled}
@@ -216,7 +222,7 @@ def _paired_mean(
     task: Task,
     values: Mapping[Label, float],
     runs: tuple[Run, Run],
-    pairs: Sequence[_Pair],
+    pairs: Sequence[MatchedPair],
     labelled: Sequence[int],
 ) -> Mean:
     groups = [pair.items[0].group for pair in pairs]
@@ -235,6 +241,3 @@ def _paired_mean(
             )
         )
     return ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)
-
-
-# ── in words ─────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,8 @@ from trustescalate.report.sections import Column, Row, Section, Table, numbers
 from trustescalate.report.terminal import section_lines
 
 Ends = tuple[float, float]
+NAMES = ("Baseline", "Candidate")
+"""What the first and the second run are called on the page of a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +101,18 @@ def comparison_section(compared: Comparison) -> Section:
     """Turn a comparison into a section of text and tables."""
     agreement, change = compared.agreement, compared.change
     gave = "gave" if compared.uncertified else "released"
-    text = [*_mark(compared), _describe_match(compared), _describe_agreement(agreement, gave)]
-    tables = [_side_table(compared), _verdict_table(compared)]
+    text = [*uncertified_note(compared), _describe_match(compared), _describe_agreement(agreement, gave)]
+    tables = [side_table(compared), verdict_table(compared)]
     if agreement.labelled:
         tables.append(_agreement_table(agreement, gave))
     if change is not None:
         text += _describe_change(change)
-        tables.append(_change_table(compared.task, change))
+        tables.append(change_table(compared.task, change))
     name = f"{compared.first.run} and {compared.second.run}"
     return Section("compare", name, tuple(text), tables=tuple(tables))
 
 
-def _mark(compared: Comparison) -> list[str]:
+def uncertified_note(compared: Comparison) -> list[str]:
     """Say which runs are uncertified, so that none of their verdicts is taken for a released one."""
     if not compared.uncertified:
         return []
@@ -169,7 +171,8 @@ def _describe_change(change: Change) -> list[str]:
     ]
 
 
-def _side_table(compared: Comparison) -> Table:
+def side_table(compared: Comparison, names: tuple[str, str] = ("First", "Second")) -> Table:
+    """List items, released verdicts, failed votes, calls and cost of both runs."""
     sides = compared.first, compared.second
     lines = [
         ("Items", [count(side.items) for side in sides]),
@@ -181,10 +184,11 @@ def _side_table(compared: Comparison) -> Table:
         ("Cost per 1,000 items", [figures.usd(1000 * side.cost / max(1, side.items)) for side in sides]),
     ]
     rows = tuple(Row((words(name), *cells)) for name, cells in lines)
-    return Table("The runs as a whole", (Column(""), Column("First", True), Column("Second", True)), rows)
+    return Table("The runs as a whole", (Column(""), *numbers(*names)), rows)
 
 
-def _verdict_table(compared: Comparison) -> Table:
+def verdict_table(compared: Comparison) -> Table:
+    """Count matched items by what the runs gave: the same verdict, different ones, one or none."""
     gave = "gave one, uncertified" if compared.uncertified else "released"
     lines = [
         (f"Both {gave}: the same verdict", compared.same),
@@ -207,7 +211,8 @@ def _agreement_table(agreement: Agreement, gave: str) -> Table:
     return Table(f"{agreement.labelled:,} matched items with human labels in both runs", columns, rows)
 
 
-def _change_table(task: Task, change: Change) -> Table:
+def change_table(task: Task, change: Change, minus: str = "Second minus first") -> Table:
+    """List the difference on each basis, with its limits."""
     rows: list[tuple[str, float | None, Ends | None]] = []
     if change.usable:
         rows.append(("From predictions and labels", change.estimate, change.interval))
@@ -216,21 +221,29 @@ def _change_table(task: Task, change: Change) -> Table:
     if change.verdicts is not None:
         rows.append(("Limits from released verdicts and certificates", None, change.verdicts))
     rows.append(("From the judges alone", change.by_judges, None))
-    columns = (Column("Second minus first"), Column("Estimate", True), Column("95 % limits", True))
+    columns = (Column(minus), Column("Estimate", True), Column("95 % limits", True))
     cells = tuple(
-        Row((words(name), _points(task, value), words(_range(task, limits)) if limits else missing("")))
+        Row(
+            (
+                words(name),
+                points_figure(task, value),
+                words(points_range(task, limits)) if limits else missing(""),
+            )
+        )
         for name, value, limits in rows
     )
-    return Table(f"{mean_name(task)[0]}, second minus first", columns, cells)
+    return Table(f"{mean_name(task)[0]}, {minus[0].lower()}{minus[1:]}", columns, cells)
 
 
-def _points(task: Task, value: float | None) -> figures.Figure:
+def points_figure(task: Task, value: float | None) -> figures.Figure:
+    """Print a difference of means in points; one of ratings as it is."""
     if value is None:
         return missing("")
     return words(f"{value:+.2f}" if task.kind is TaskKind.RATING else f"{100 * value:+.1f} points")
 
 
-def _range(task: Task, limits: Ends) -> str:
+def points_range(task: Task, limits: Ends) -> str:
+    """Print limits on a difference, rounded outwards."""
     if task.kind is TaskKind.RATING:
         return f"{limits[0]:+.2f} to {limits[1]:+.2f}"
     return f"{math.floor(1000 * limits[0]) / 10:+.1f} to {math.ceil(1000 * limits[1]) / 10:+.1f} points"

@@ -39,7 +39,7 @@ from trustescalate.records import (
 )
 from trustescalate.records.bounded import read_whole
 from trustescalate.records.jsonl import decode, digest, encode, write_atomically
-from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.progress import Hooks
 from trustescalate.report.terminal import table_lines
 
 PROBE = "probe.json"
@@ -145,7 +145,7 @@ async def probe(
         def count() -> None:
             nonlocal done
             done += 1
-            hooks.progress(Progress("probing", done, total, 0, 0, spent.spent, spent.calls))
+            hooks.progress(spent.progress("probing", done, total))
 
         for table in tables:
             *measured, control = await _attack(config, live[table.name], rows, chosen, count)

@@ -52,7 +52,7 @@ from trustescalate.records import (
     sample_replies,
 )
 from trustescalate.records.jsonl import read_rows
-from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.progress import Hooks
 from trustescalate.records.votes import Enough
 from trustescalate.report.failed_votes import failed_votes_lines
 from trustescalate.report.terminal import table_lines
@@ -272,10 +272,13 @@ async def _read_votes(
         by_item: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
         shared = SharedReplies(asks_together(config), items)
 
+        failed = 0
+
         def collect(judgment: Judgment) -> None:
+            nonlocal failed
             by_item[judgment.judge][judgment.item_id] = shared.count(judgment)
-            done = len(by_item[judges[-1].name])
-            hooks.progress(Progress("benchmarking", done, len(items), 0, 0, spent.spent, spent.calls))
+            done, failed = len(by_item[judges[-1].name]), failed + judgment.failed
+            hooks.progress(spent.progress("benchmarking", done, len(items), failed=failed))
 
         await collect_judgments(items, timed, collect=collect, in_flight=config.in_flight)
     replayed = {table.name for table in config.judges if table.backend == "replay"}

@@ -1,5 +1,7 @@
 """Queue items for annotators: what a run abstained on, or a random sample for the certificate."""
 
+from collections.abc import Collection
+
 from trustescalate.calibration.prepare import draw_batch
 from trustescalate.calibration.region import read_region
 from trustescalate.cascade.run_folder import load_run
@@ -8,10 +10,12 @@ from trustescalate.data.annotation.queue import Queued, load_labels, queue_run, 
 from trustescalate.records.progress import Hooks
 
 
-def queue_abstained(config: Config, hooks: Hooks, run_id: str | None = None) -> Queued:
-    """Queue what a run abstained on, by default the latest (`data.annotation.queue.queue_run`)."""
+def queue_abstained(
+    config: Config, hooks: Hooks, run_id: str | None = None, chosen: Collection[str] = ()
+) -> Queued:
+    """Queue what a run abstained on, or `chosen` items of it, by default of the latest (`queue_run`)."""
     data = load_labels(config)
-    return queue_run(config, hooks, data, load_run(config.folder, data, run_id))
+    return queue_run(config, hooks, data, load_run(config.folder, data, run_id), chosen)
 
 
 def queue_calibration(config: Config, hooks: Hooks, rows: int | None = None) -> Queued:

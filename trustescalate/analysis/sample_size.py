@@ -4,25 +4,27 @@ Recorded certification rows stand for the population: rows are drawn from them w
 under the configuration, many times. Guesses describe a single test. A plan guarantees nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from trustescalate.analysis.recorded_votes import SPENT, must_be_one_guarantee, read_recorded
+from trustescalate.analysis.recorded_votes import SPENT, Recorded, must_be_one_guarantee, read_recorded
 from trustescalate.calibration.attempts import first_share
 from trustescalate.calibration.files import CERTIFICATE_VOTES
 from trustescalate.calibration.prepare import record_choice
 from trustescalate.calibration.protocol import rule_of
 from trustescalate.calibration.scoring import stack_of
 from trustescalate.config import Config
+from trustescalate.config.guarantee import GuaranteeTable
 from trustescalate.errors import UsageError
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.records.policies import policy_of
 from trustescalate.report.terminal import table_lines
 from trustescalate.stats.paths import Plan
-from trustescalate.stats.pilot import expected_cost, pilot_ceiling, pilot_power, rows_needed
+from trustescalate.stats.pilot import PilotPower, expected_cost, pilot_ceiling, pilot_power, rows_needed
 from trustescalate.stats.planning import coverage_ceiling, label_floor, labels_needed, max_errors, power
 from trustescalate.stats.pooling import stacked_scores
 
@@ -215,19 +217,9 @@ def plan_from_pilot(
     recorded, guarantee = read_recorded(config), config.guarantee
     alpha = guarantee.alpha if alpha is None else alpha
     delta = guarantee.delta if delta is None else delta
-    path: Plan | Literal["tierwise"] = "tierwise"
-    if guarantee.path != "tierwise":
-        path = recorded.plan(guarantee.path)
     record_choice(config, "plan", recorded.certificate.roles["certify"])
     level = delta * first_share(guarantee.attempts)
-    resampled = pilot_power(
-        *recorded.certify,
-        np.array(rows),
-        replace(rule_of(guarantee).along(path), alpha=alpha, delta=level),
-        wanted=wanted,
-        rng=np.random.default_rng(seed),
-        trials=trials,
-    )
+    resampled = resample(recorded, guarantee, (alpha, level), rows, wanted=wanted, trials=trials, seed=seed)
     pilot, human = recorded.certify, guarantee.abstention_price or 0.0
     certified, stack = policy_of(recorded.certificate), stack_of(recorded.certificate)
     paid = None
@@ -255,6 +247,33 @@ def plan_from_pilot(
         float(pilot.costs.sum(axis=1).mean()),
         human,
         paid,
+    )
+
+
+def resample(
+    recorded: Recorded,
+    guarantee: GuaranteeTable,
+    levels: tuple[float, float],
+    rows: Sequence[int],
+    *,
+    wanted: float,
+    trials: int,
+    seed: int,
+) -> PilotPower:
+    """Certify resamples of recorded rows under a guarantee, at `levels`: alpha, and the delta of one test.
+
+    Raises the errors of `Recorded.plan` and `stats.pilot.pilot_power`.
+    """
+    path: Plan | Literal["tierwise"] = "tierwise"
+    if guarantee.path != "tierwise":
+        path = recorded.plan(guarantee.path)
+    return pilot_power(
+        *recorded.certify,
+        np.array(rows),
+        replace(rule_of(guarantee).along(path), alpha=levels[0], delta=levels[1]),
+        wanted=wanted,
+        rng=np.random.default_rng(seed),
+        trials=trials,
     )
 
 

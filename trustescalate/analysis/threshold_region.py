@@ -36,7 +36,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import NotMeasurable, UsageError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import Item, Judgment
-from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.progress import Hooks
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
 
@@ -106,7 +106,7 @@ class _JudgedItems:
         self.protocol = protocol
         self._config, self._hooks, self._data = config, hooks, data
         self._judges, self._spent, self._in_flight = panel.judges, panel.budget, panel.in_flight
-        self._items = {item.id: item for item in data.items}
+        self._items, self._failed = {item.id: item for item in data.items}, 0
         self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
 
     async def judge(self, ids: Sequence[str]) -> None:
@@ -115,8 +115,8 @@ class _JudgedItems:
 
         def collect(judgment: Judgment) -> None:
             self._judged[judgment.judge][judgment.item_id] = judgment
-            at = Progress("drawing", len(known), total, 0, 0, self._spent.spent, self._spent.calls)
-            self._hooks.progress(at)
+            self._failed += judgment.failed
+            self._hooks.progress(self._spent.progress("drawing", len(known), total, failed=self._failed))
 
         items = [self._items[item_id] for item_id in dict.fromkeys(ids) if item_id not in known]
         total = len(known) + len(items)

@@ -78,9 +78,14 @@ def attainable_from(
     else:
         cascade = last
     needed = find_closest(protocol, whole.aligned, certificate.tests)[1]
-    seen = [row for row in certificate.diagnostics if row.n == max(d.n for d in certificate.diagnostics)]
-    best = max((row for row in seen if row.n), key=lambda row: row.agreements, default=None)
-    return Attainable(cascade, last, needed, protocol.clusters is not None, best)
+    return Attainable(cascade, last, needed, protocol.clusters is not None, best_judge(certificate))
+
+
+def best_judge(certificate: Certificate) -> JudgeDiagnostics | None:
+    """The judge that agreed with human labels on most rows, of those that judged the most."""
+    judges = certificate.diagnostics
+    whole = [judge for judge in judges if judge.n and judge.n == max(each.n for each in judges)]
+    return max(whole, key=lambda judge: judge.agreements, default=None)
 
 
 def _smallest(protocol: Protocol, ready: Ready) -> Attained | None:

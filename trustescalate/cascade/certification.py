@@ -37,7 +37,7 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Item, Judgment, Vote, first_reply
 from trustescalate.records.failures import describe_kinds, is_down
-from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.progress import Hooks
 
 
 async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
@@ -178,11 +178,16 @@ async def _judge(
     last = panel.judges[-1].name
     shared = SharedReplies(asks_together(config), items)
 
+    failed = 0
+
     def collect(judgment: Judgment) -> None:
+        nonlocal failed
+        failed += judgment.failed
         judged[judgment.judge][judgment.item_id] = shared.count(judgment)
         done = len(judged[last]) if drawn is None else sum(map(len, judged.values()))
-        hooks.progress(Progress("calibrating", done, total, 0, 0, panel.budget.spent, panel.budget.calls))
+        hooks.progress(panel.budget.progress("calibrating", done, total, failed=failed))
 
+    hooks.progress(panel.budget.progress("calibrating", 0, total))
     await panel.ask_ahead(items)
     if drawn is None:
         await collect_judgments(items, panel.judges, collect=collect, in_flight=panel.in_flight)

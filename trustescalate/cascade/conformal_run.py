@@ -15,10 +15,10 @@ from trustescalate.records import Item, Judgment, Run
 
 
 class Recorder(NamedTuple):
-    """The writer of a run, and a callback for the number of judged items."""
+    """The writer of a run, and a callback for failed votes and the number of judged items."""
 
     writer: RunWriter
-    progress: Callable[[int], None]
+    progress: Callable[[int, int], None]
 
 
 async def judge_then_decide(
@@ -52,7 +52,7 @@ async def judge_then_decide(
             recorder.writer.record_judgment(judgment)
             judged[judgment.judge][judgment.item_id] = judgment
         done += judgment.judge == judges[-1].name
-        recorder.progress(done)
+        recorder.progress(judgment.failed, done)
 
     await ahead(todo)
     await collect_judgments(todo, judges, collect=collect, in_flight=in_flight)

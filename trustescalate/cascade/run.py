@@ -164,7 +164,7 @@ async def _judge(
 
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
             writer.record(list(map(shared.count, judgments)), decision)
-            tally.add(decision)
+            tally.add(judgments, decision)
 
         try:
             for decision in decide_by_labels(run.header.certificate, data.annotations, tally.undecided(run)):
@@ -303,25 +303,36 @@ class _Tally:
         self._budget = budget
         self._total = len(run.items)
         self._uncertified = run.uncertified
-        self._escalated = 0
-        self._abstained = 0
+        self._escalated = self._abstained = self._failed = 0
         self._known: set[str] = set()
         for decision in run.decisions:
-            self.add(decision)
+            self._count(decision)
+        self.judged(sum(judgment.failed for judgment in run.judgments))
 
     def undecided(self, run: Run) -> list[Item]:
         """Return the items without a decision."""
         return [item for item in run.items if item.id not in self._known]
 
-    def judged(self, done: int) -> None:
-        """Report the number of judged items, decided later."""
-        spent, calls = self._budget.spent, self._budget.calls
-        self._progress(Progress("judging", done, self._total, 0, 0, spent, calls))
+    def judged(self, failed: int, done: int | None = None) -> None:
+        """Count failed votes and show the progress: the items decided, or `done` to be decided later."""
+        self._failed += failed
+        self._progress(
+            self._budget.progress(
+                "judging",
+                len(self._known) if done is None else done,
+                self._total,
+                failed=self._failed,
+                escalated=self._escalated,
+                abstained=self._abstained,
+            )
+        )
 
-    def add(self, decision: Decision) -> None:
-        """Count a decision."""
+    def add(self, judgments: Sequence[Judgment], decision: Decision) -> None:
+        """Count a decision and the votes that it rests on."""
+        self._count(decision)
+        self.judged(sum(judgment.failed for judgment in judgments))
+
+    def _count(self, decision: Decision) -> None:
         self._known.add(decision.item_id)
         self._escalated += len(decision.trail) > 1
         self._abstained += decision.label is None and not self._uncertified
-        done, spent, calls = len(self._known), self._budget.spent, self._budget.calls
-        self._progress(Progress("judging", done, self._total, self._escalated, self._abstained, spent, calls))

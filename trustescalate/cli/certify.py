@@ -1,12 +1,13 @@
 """Panel Certify: `plan`, `tune` and `calibrate`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trustescalate.cli.app import app, command
-from trustescalate.cli.console import clean, print_json, print_report, progress, say, show
+from trustescalate.cli.console import clean, print_json, print_page, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
     AsJson,
@@ -26,26 +27,6 @@ from trustescalate.cli.options import (
     share,
     wait,
 )
-
-if TYPE_CHECKING:
-    from trustescalate.project import Project
-    from trustescalate.records import Certificate
-
-
-def _print_attainable(
-    project: "Project", certificate: "Certificate", config: Path, overrides: list[str] | None
-) -> None:
-    """Print what the rows of a "no certificate" could have had, and the next commands."""
-    from trustescalate.calibration.attainable import attainable
-    from trustescalate.data.dataset import load_dataset
-    from trustescalate.report.attainable import attainable_lines
-
-    def complete(name: str, *rest: str) -> list[str]:
-        return command_line(name, config, overrides, *rest)
-
-    seen = attainable(project.config, load_dataset(project.config), certificate)
-    for text in [] if seen is None else attainable_lines(seen, certificate, complete):
-        typer.echo(clean(text))
 
 
 @command(app, "plan", "plan --alpha 0.15 --disagreement 0.08 --coverage 0.7")
@@ -127,11 +108,15 @@ def calibrate(
     json: AsJson = False,
 ) -> None:
     """Test the cascade on labelled rows and write a certificate. Exit 3: no certificate, with the reason."""
+    from trustescalate.calibration.attainable import attainable
+    from trustescalate.data.dataset import load_dataset
     from trustescalate.errors import EXIT_NOT_MEASURABLE
     from trustescalate.records.criteria import BY_CRITERION
     from trustescalate.records.jsonl import to_python
+    from trustescalate.report.attainable import attainable_lines, completed
     from trustescalate.report.document import build_calibration
     from trustescalate.report.failed_votes import failed_votes_lines
+    from trustescalate.report.follow import with_next
 
     flags = batch_flags(batch, finish_live)
     with progress() as update:
@@ -147,14 +132,18 @@ def calibrate(
     if json:
         print_json(to_python(certificate))
     else:
-        print_report(build_calibration(certificate))
+        seen = attainable(project.config, load_dataset(project.config), certificate)
+        built = with_next(build_calibration(certificate), project.options, certificate, seen)
         several = certificate.group_by == BY_CRITERION
         for judge in certificate.diagnostics:
             counts = judge.judge, judge.votes, judge.failures, judge.samples
             for text in failed_votes_lines(*counts, several=several):
                 typer.echo(text)
-        say(f"written: {project.config.folder / 'certificate.json'}")
-        if certificate.status == "none":
-            _print_attainable(project, certificate, config, overrides)
+        page = built.page() if seen is None else replace(built.page(), follow=())
+        print_page(page, project.config.folder / "certificate.json")
+        for text in (
+            () if seen is None else attainable_lines(seen, certificate, completed(project.options or ()))
+        ):
+            typer.echo(clean(text))
     if certificate.status == "none":
         raise typer.Exit(EXIT_NOT_MEASURABLE)

@@ -1,15 +1,20 @@
 """Print data on stdout and messages on stderr, with control characters of untrusted text made visible."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trustescalate.records.progress import Progress
-    from trustescalate.report.sections import Report
+    from trustescalate.report.gate import Verdict
+    from trustescalate.report.sections import Page
+    from trustescalate.report.terminal import Screen
 
 
 class Printable(Protocol):
@@ -22,9 +27,16 @@ class Printable(Protocol):
         """For --json."""
 
 
+_LIVE: "list[Console]" = []
+"""The console of the live panel, above which messages are printed."""
+
+
 def say(text: str) -> None:
     """Print a message on stderr."""
-    typer.echo(text, err=True)
+    if _LIVE:
+        _LIVE[-1].print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        typer.echo(text, err=True)
 
 
 def clean(text: str) -> str:
@@ -65,21 +77,45 @@ def show(result: Printable, *, json: bool) -> None:
         typer.echo(clean(text))
 
 
-def print_report(report: "Report") -> None:
-    """Print the claims and key figures of a report."""
-    for banner in report.banners:
-        typer.echo(f"! {clean(banner)}")
-    head = "" if report.claim.startswith(report.headline) else f"{report.headline}. "
-    typer.echo(f"{head}{clean(report.claim)}")
-    if report.run_claim:
-        typer.echo(clean(report.run_claim))
-    if report.tested:
-        typer.echo(f"This is {report.tested}.")
-    if report.advice:
-        typer.echo(f"What would help: {clean(report.advice)}")
-    for key in report.key_figures:
-        detail = key.detail or key.figure.note
-        typer.echo(f"  {key.name:<28} {clean(key.figure.text):<10} {clean(detail)}")
+def screen(stream: TextIO) -> "Screen":
+    """What a stream shows: its terminal's columns and colour; 80 columns without colour elsewhere."""
+    from trustescalate.report.terminal import Screen
+
+    given = os.environ.get("COLUMNS", "")
+    width, on_terminal = int(given) if given.isdecimal() else 0, stream.isatty()
+    if not width and on_terminal:
+        with suppress(OSError):
+            width = os.get_terminal_size(stream.fileno()).columns
+    colour = on_terminal and not os.environ.get("NO_COLOR") and not is_dumb()
+    return Screen(width or 80, colour, getattr(stream, "encoding", None) or "utf-8")
+
+
+def is_dumb() -> bool:
+    """Whether the terminal moves no cursor and shows no colour."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
+def print_page(page: "Page", written: object = None, *, apart: bool = False) -> None:
+    """Print the first screen on stdout, then on stderr what was written and the next commands.
+
+    `apart`: stdout gets `written` alone, and stderr the rest.
+    """
+    from trustescalate.report.terminal import next_lines, page_lines
+
+    for text in (*page_lines(page, screen(sys.stderr if apart else sys.stdout)), ""):
+        typer.echo(text, err=apart)
+    if written is not None:
+        typer.echo(written) if apart else say(f"written: {written}")
+    for text in next_lines(page):
+        say(text)
+
+
+def print_gate(verdict: "Verdict") -> None:
+    """Print the outcome of a gate, then its checks."""
+    from trustescalate.report.terminal import gate_lines
+
+    for text in gate_lines(verdict.status, verdict.checks, screen(sys.stdout)):
+        typer.echo(text)
 
 
 def fail(message: str, hint: str, code: int) -> int:
@@ -92,8 +128,19 @@ def fail(message: str, hint: str, code: int) -> int:
 
 @contextmanager
 def progress() -> "Iterator[Callable[[Progress], None]]":
-    """Show progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
-    from trustescalate.cli.display import bar, lines
+    """Show progress on stderr: a live panel on a terminal, a line every ten seconds elsewhere."""
+    from rich.console import Console
 
-    with bar() if sys.stderr.isatty() else lines(say) as show:
-        yield show
+    from trustescalate.cli.display import lines, panel
+
+    if not sys.stderr.isatty() or is_dumb():
+        with lines(say) as show:
+            yield show
+        return
+    console = Console(stderr=True)
+    _LIVE.append(console)
+    try:
+        with panel(console) as show:
+            yield show
+    finally:
+        _LIVE.remove(console)

@@ -149,9 +149,9 @@ def budget_of(project: "Project", usd: float | None, calls: int | None) -> "Budg
 
 def command_line(name: str, config: Path, overrides: Sequence[str] | None, *rest: str) -> list[str]:
     """Return the words of a command line; `name` may be two words."""
-    given = [] if config == CONFIG else ["--config", str(config)]
-    given += [part for override in overrides or () for part in ("--set", override)]
-    return ["trustescalate", *name.split(), *given, *rest]
+    from trustescalate.config.override import command_options
+
+    return ["trustescalate", *name.split(), *command_options(config, overrides or ()), *rest]
 
 
 @contextmanager

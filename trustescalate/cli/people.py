@@ -65,6 +65,10 @@ def queue(
             "--for", help='Queue "abstained" items, the default with RUN, or rows drawn for "calibration".'
         ),
     ] = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Queue this item of RUN instead; may be repeated."),
+    ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="For calibration: draw this many rows.")] = None,
     region: Annotated[
         str | None,
@@ -88,6 +92,8 @@ def queue(
     if for_ is Purpose.CALIBRATION:
         if run_id is not None:
             raise UsageError("rows for calibration are drawn from all items, not from a run", "leave out RUN")
+        if item:
+            raise UsageError("rows for calibration are drawn, never named", "leave out --item")
         if region is None:
             project = open_project(config, overrides)
             queued = queue_calibration(project.config, project.hooks, rows)
@@ -98,7 +104,7 @@ def queue(
             given = "--rows" if region is None else "--region"
             raise UsageError("all abstentions are queued", f"leave out {given}, or give --for calibration")
         project = open_project(config, overrides)
-        queued = queue_abstained(project.config, project.hooks, run_id)
+        queued = queue_abstained(project.config, project.hooks, run_id, item or ())
     show(queued, json=json)
     if queued.folder:
         say(f"next: `{_line('label serve', config, overrides)}`")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trustescalate.cli.app import Command, app, command
-from trustescalate.cli.console import clean, line, print_json, print_report, progress, say, show
+from trustescalate.cli.console import clean, print_gate, print_json, print_page, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
     AsJson,
@@ -94,6 +94,7 @@ def run(
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build
+    from trustescalate.report.follow import with_next
 
     if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
@@ -145,19 +146,11 @@ def run(
                     command=started,
                 )
             )
-    report = build(result)
+    report = with_next(build(result), project.options, result, written=False)
     if json:
         print_json({"run": result.header.id, "measures": to_python(report.measures)})
         return
-    print_report(report)
-    say(f"written: {project.run_path(result.header.id)}")
-    following = [f"`{shlex.join(command_line(name, config, overrides))}`" for name in ("report", "gate")]
-    if result.uncertified:
-        labelled = {note.item_id for note in result.annotations}
-        queued = command_line("label queue", config, overrides, result.header.id)
-        open_ = any(item.id not in labelled for item in result.items)
-        following[1:] = [f"`{shlex.join(queued)}`"] if open_ else []
-    say(f"next: {', '.join(following)}")
+    print_page(report.page(), project.run_path(result.header.id))
 
 
 @command(app, "report", "report --alpha 0.2")
@@ -171,7 +164,7 @@ def report(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write the report of a run, or of the certificate. Files: report.html, report.md and report.json."""
+    """Write the report of a run, or of the certificate. Files: report.html, .md, .json, .items.jsonl."""
     from trustescalate.analysis.risk_band import limits_at
 
     project = open_project(config, overrides)
@@ -179,12 +172,11 @@ def report(
     if json:
         typer.echo(path.with_suffix(".json").read_text(encoding="utf-8"))
         return
-    say(clean(f"{written.claim} {written.run_claim}".rstrip()))
     for section in written.sections:
         if section.slug == "risk-limits":
             for text in section.text:
                 say(clean(text))
-    typer.echo(path)
+    print_page(written.page(), path, apart=True)
 
 
 @command(app, "gate", "gate --json")
@@ -205,15 +197,7 @@ def gate(
     if json:
         print_json(to_python(verdict))
     else:
-        for item in verdict.checks:
-            if item.required == "stated":
-                typer.echo(f"{line(item.name)}: {line(item.observed)}")
-                continue
-            required = f"{line(item.observed)} (required: {line(item.required)})"
-            typer.echo(f"{item.status:<10} {line(item.name)}: {required}")
-            if item.status != "pass":
-                typer.echo(f"{'':<10} {line(item.message)}")
-        typer.echo(f"gate: {verdict.status}")
+        print_gate(verdict)
         say(f"written: {path}")
     raise typer.Exit(verdict.exit_code)
 
@@ -233,14 +217,22 @@ def compare(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare two runs item by item. Judges may differ, or the responses to the same prompts."""
+    """Compare two runs item by item, and write a page. Their judges or their responses may differ."""
     from trustescalate.analysis.comparison import compare as compare_runs
+    from trustescalate.analysis.comparison_page import write_page
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
     baseline = open_project(config, overrides)
     candidate = baseline if config_b is None else open_project(config_b, overrides)
-    show(compare_runs(baseline.load_run(first), candidate.load_run(second), by), json=json)
+    runs = baseline.load_run(first), candidate.load_run(second)
+    compared = compare_runs(*runs, by)
+    show(compared, json=json)
+    options = [*([] if by is None else ["--by", by])]
+    options += [] if config_b is None else ["--config-b", str(config_b)]
+    again = command_line("compare", config, overrides, *(run.header.id for run in runs), *options)
+    sides = (baseline.config, runs[0]), (candidate.config, runs[1])
+    say(f"written: {write_page(compared, sides, by, shlex.join(again))}")
 
 
 @command(app, "monitor", "monitor --audit audit.jsonl")

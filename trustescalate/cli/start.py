@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trustescalate.cli.app import app, command
-from trustescalate.cli.console import line, print_json, print_report, progress, say, show
+from trustescalate.cli.console import line, print_json, print_page, progress, say, show
 from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, command_line, open_project, wait
 from trustescalate.errors import EXIT_NOT_MEASURABLE, few_of_each
 
@@ -154,6 +154,5 @@ def demo(
     if json:
         print_json({"report": str(page), "gate": verdict.status, "measures": to_python(report.measures)})
         return
-    print_report(report)
-    typer.echo(f"gate: {verdict.status}")
+    print_page(report.page())
     typer.echo(page)

@@ -1,6 +1,8 @@
 """Apply `--set key.path=value` to the tables of a configuration file before they are checked."""
 
 import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trustescalate.errors import ConfigError
@@ -28,6 +30,16 @@ def apply_override(data: dict[str, Any], override: str) -> str:
         raise ConfigError(f"--set {key}: {'.'.join(parents)} is not a table", EXAMPLE)
     table[last] = _read_value(text.strip(), key)
     return key.strip()
+
+
+def command_options(path: Path, overrides: Sequence[str]) -> tuple[str, ...]:
+    """The options that name a configuration and its overrides; trustescalate.toml needs none.
+
+    >>> command_options(Path("p/trustescalate.toml"), ["guarantee.alpha=0.2"])
+    ('--config', 'p/trustescalate.toml', '--set', 'guarantee.alpha=0.2')
+    """
+    given = [] if path == Path("trustescalate.toml") else ["--config", str(path)]
+    return (*given, *(part for override in overrides for part in ("--set", override)))
 
 
 def _read_key(key: str) -> list[str]:

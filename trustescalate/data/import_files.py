@@ -160,8 +160,8 @@ def _fill(
     while batch := list(_batch(records)):
         imported.add(batch)
         done += len(batch)
-        progress(Progress("importing", done, max(done + 1, about), 0, 0, 0.0, 0))
-    progress(Progress("importing", done, done, 0, 0, 0.0, 0))
+        progress(Progress("importing", done, max(done + 1, about)))
+    progress(Progress("importing", done, done))
 
 
 def _fitting(records: Iterator[Taken], notes: Notes) -> Iterator[Taken]:

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 from trustescalate.errors import BudgetReached, TrustEscalateError
 from trustescalate.records import Usage
+from trustescalate.records.progress import Progress
 
 FIRST_OUTPUT = 256
 """Tokens of output that a judge is taken to write before it was seen to."""
@@ -23,13 +24,30 @@ class Budget:
 
     def __init__(self, usd: float | None = None, calls: int | None = None) -> None:
         self._usd = usd
-        self._calls = calls
+        self._most_calls = calls
         self._reserved = 0.0
         self._in_flight = 0
         self._stopped: TrustEscalateError | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self.spent = 0.0
         self.calls = 0
+
+    def progress(
+        self, doing: str, done: int, total: int, *, failed: int = 0, escalated: int = 0, abstained: int = 0
+    ) -> Progress:
+        """How far the work is, with what was spent."""
+        return Progress(
+            doing,
+            done,
+            total,
+            escalated,
+            abstained,
+            self.spent,
+            self.calls,
+            failed,
+            self._usd,
+            self._most_calls,
+        )
 
     def stop(self, error: TrustEscalateError) -> None:
         """Let no further call begin: each raises this error."""
@@ -47,8 +65,8 @@ class Budget:
         Raises BudgetReached where nothing may, or the call cannot wait, and what `stop` was given.
         """
         self.must_go_on()
-        if self._calls is not None and self.calls + 1 > self._calls:
-            raise BudgetReached(f"the budget of {self._calls} calls is used up", "give a larger one")
+        if self._most_calls is not None and self.calls + 1 > self._most_calls:
+            raise BudgetReached(f"the budget of {self._most_calls} calls is used up", "give a larger one")
         if self._usd is not None and self.spent + self._reserved + cost > self._usd:
             if self._in_flight and waits:
                 return False

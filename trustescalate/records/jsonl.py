@@ -125,17 +125,20 @@ def to_python(record: object) -> Any:
 
 def write_rows(path: Path, records: Iterable[object]) -> None:
     """Write a whole file at once; `path` never holds half of it."""
-    write_atomically(path, b"".join(encode(record) + b"\n" for record in records))
+    write_atomically(path, (encode(record) + b"\n" for record in records))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` in one step: whenever this is killed, it holds the old data or the new."""
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` in one step: whenever this is killed, it holds the old data or the new.
+
+    Lines are written as they come, so that a file may be larger than the memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         draft.unlink(missing_ok=True)
         with draft.open("xb") as file:  # never through a link that waits at this name
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -176,3 +176,8 @@ class Judgment:
     def cost(self) -> float:
         """USD summed over the votes."""
         return sum(vote.cost for vote in self.votes)
+
+    @property
+    def failed(self) -> int:
+        """How many of the votes failed."""
+        return sum(vote.failure is not None for vote in self.votes)

@@ -9,15 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work is. `spent` and `calls` are what this process paid for, cache hits excluded."""
+    """How far the work is. `spent` and `calls` are what this process paid for, cache hits excluded.
+
+    `failed` counts votes; `spent` is in USD, and so is `budget_usd`, its limit.
+    """
 
     doing: str
     done: int
     total: int
-    escalated: int
-    abstained: int
-    spent: float
-    calls: int
+    escalated: int = 0
+    abstained: int = 0
+    spent: float = 0.0
+    calls: int = 0
+    failed: int = 0
+    budget_usd: float | None = None
+    budget_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,23 @@ Command = Callable[..., Sequence[str]]
 """Completes the words of a command, as with the name of the configuration."""
 
 
-def attainable_section(seen: Attainable, certificate: Certificate) -> Section:
+def completed(options: Sequence[str]) -> Command:
+    """Complete command lines by the options that name a configuration.
+
+    >>> completed(("--config", "p/trustescalate.toml"))("label queue", "RUN")
+    ['trustescalate', 'label', 'queue', '--config', 'p/trustescalate.toml', 'RUN']
+    """
+    return lambda name, *rest: ["trustescalate", *name.split(), *options, *rest]
+
+
+PLAIN = completed(())
+
+
+def attainable_section(seen: Attainable, certificate: Certificate, command: Command) -> Section:
     """Make the section of a report: the figures, and three next commands."""
     table = pairs_table("What these rows could have had", ("What", "Figure"), _facts(seen, certificate))
-    steps = "; ".join(f"`{text}` {note}" for text, note in _commands(seen, certificate, _plain))
-    text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {steps}.")
+    named = "; ".join(f"`{shlex.join(line)}` {note}" for line, note in steps(seen, certificate, command))
+    text = (f"{AFTER_LOOKING}. Looking spends nothing and certifies nothing.", f"Next: {named}.")
     return Section("what-could-be-had", "What could be had without this certificate", text, tables=(table,))
 
 
@@ -36,11 +48,9 @@ def attainable_lines(seen: Attainable, certificate: Certificate, command: Comman
     lines = [f"{AFTER_LOOKING}."]
     for name, figure in facts:
         lines.append(f"  {name:<{width}}  {figure.note if figure.value is None else figure.text}")
-    return [*lines, *(f"next: `{text}` {note}" for text, note in _commands(seen, certificate, command))]
-
-
-def _plain(name: str, *rest: str) -> Sequence[str]:
-    return ["trustescalate", *name.split(), *rest]
+    for line, note in steps(seen, certificate, command):
+        lines += [f"next: `{shlex.join(line)}`", f"      {note}"]
+    return lines
 
 
 def _facts(seen: Attainable, certificate: Certificate) -> list[tuple[str, Figure]]:
@@ -72,8 +82,8 @@ def _needed(seen: Attainable) -> Figure:
     return Figure(seen.needed, f"about {seen.needed:,} {unit}, for a chance of 80 %")
 
 
-def _commands(seen: Attainable, certificate: Certificate, command: Command) -> list[tuple[str, str]]:
-    """The next commands, and what each is for."""
+def steps(seen: Attainable, certificate: Certificate, command: Command) -> list[tuple[Sequence[str], str]]:
+    """The words of the next commands, and what each is for."""
     level, alpha = seen.cascade, certificate.alpha
     guess = ["--disagreement", f"{alpha / 2:.3g}", "--coverage", "0.7"]
     if level is not None and level.lost < level.alpha * level.accepted:
@@ -94,7 +104,7 @@ def _commands(seen: Attainable, certificate: Certificate, command: Command) -> l
     ]
     if certificate.claim == "batch":
         del lines[1]
-    return [(shlex.join(command(*given)), note) for given, note in lines]
+    return [(command(*given), note) for given, note in lines]
 
 
 def _rows_to_draw(seen: Attainable, certificate: Certificate) -> tuple[int, float]:

@@ -6,6 +6,7 @@ from trustescalate.calibration.losses import whom
 from trustescalate.calibration.run_errors import NO_POLICY
 from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, PolicyTest
+from trustescalate.records.policies import largest_alpha
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.sections import Column, numbers
@@ -138,6 +139,14 @@ def outcome(test: PolicyTest) -> Figure:
     return words("passed" if test.rejected else "not passed")
 
 
+def certified_agreement(certificate: Certificate) -> Figure:
+    """Give the lower bound on agreement that is certified; missing where nothing is."""
+    if certificate.status != "certified":
+        return missing(why_none(certificate))
+    figure = figures.complement(largest_alpha(certificate))
+    return replace(figure, note=f"over {population(certificate)}")
+
+
 def predicted_coverage(certificate: Certificate) -> Figure:
     """Give the certificate's lower bound on coverage; for a batch, the coverage itself."""
     lower = certificate.coverage_lower
@@ -149,13 +158,21 @@ def expected_cost_share(certificate: Certificate) -> Figure:
     expected = certificate.status == "expected"
     if not (expected or used_tests(certificate)):
         return missing(NO_POLICY)
-    last = certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0
-    if not last:
+    last, cost = (
+        certificate.diagnostics[-1].cost if certificate.diagnostics else 0.0,
+        expected_cost(certificate),
+    )
+    if not last or cost is None:
         return missing("the last judge has no recorded cost")
-    if expected:  # every judge judges every item
-        return figures.ratio(sum(judge.cost for judge in certificate.diagnostics), last)
+    return figures.ratio(cost, last)
+
+
+def expected_cost(certificate: Certificate) -> float | None:
+    """Give the chosen policy's cost in USD per certification row; None without one."""
+    if certificate.status == "expected":  # every judge judges every item
+        return sum(judge.cost for judge in certificate.diagnostics)
     if certificate.chosen is not None:
-        return figures.ratio(certificate.tests[certificate.chosen].cost, last)
+        return certificate.tests[certificate.chosen].cost
     # rows of a group without a certificate cost nothing: no judge is called
-    paid = (one.n * one.tests[one.chosen].cost for one in certificate.groups if one.chosen is not None)
-    return figures.ratio(sum(paid) / certificate.n, last)
+    paid = [one.n * one.tests[one.chosen].cost for one in certificate.groups if one.chosen is not None]
+    return sum(paid) / certificate.n if paid else None

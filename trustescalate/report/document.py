@@ -4,9 +4,9 @@ Every printed figure is computed here or in a section. Pure: no judge, no networ
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Literal
 
+from trustescalate.calibration.attainable import Attainable
 from trustescalate.calibration.expectation import WEAKER
 from trustescalate.calibration.served_models import compare_served
 from trustescalate.calibration.uncertified import rests_on_tests
@@ -16,10 +16,13 @@ from trustescalate.records.policies import largest_alpha
 from trustescalate.report import expectation, figures, run_figures, this_run, uncertified
 from trustescalate.report.agreement import agreement_section, human_rows, judged_agreement, leave_one_out
 from trustescalate.report.annotators import alternative_annotator_section, annotator_section
+from trustescalate.report.attainable import PLAIN, Command
+from trustescalate.report.calibration_page import complete
 from trustescalate.report.cascade import abstentions_section, cascade_section
 from trustescalate.report.certificate import certificate_section, tested
 from trustescalate.report.certificate_figures import (
     INTERVAL,
+    certified_agreement,
     compared_rows,
     expected_cost_share,
     human_reference,
@@ -27,7 +30,6 @@ from trustescalate.report.certificate_figures import (
     population,
     predicted_coverage,
     used_tests,
-    why_none,
 )
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
 from trustescalate.report.criteria import criteria_section
@@ -37,12 +39,12 @@ from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.flow import items_flow
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
-from trustescalate.report.items import item_rows
+from trustescalate.report.items import ItemRows
 from trustescalate.report.judge_bias import bias_section
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_figure, overall_section
-from trustescalate.report.pictures import Picture
+from trustescalate.report.pictures import Picture, Power
 from trustescalate.report.product import DISJOINT, is_disjoint, product_figure
 from trustescalate.report.provenance import provenance_section
 from trustescalate.report.risk_coverage import risk_chart, risk_section
@@ -75,9 +77,15 @@ def build(run: Run, probe: Probe | None = None) -> Report:
     return _report(run.header.certificate, run, probe)
 
 
-def build_calibration(certificate: Certificate, probe: Probe | None = None) -> Report:
-    """Build the report of a calibration, certified or not."""
-    return _report(certificate, None, probe)
+def build_calibration(
+    certificate: Certificate,
+    probe: Probe | None = None,
+    seen: Attainable | None = None,
+    power: Power | None = None,
+    command: Command = PLAIN,
+) -> Report:
+    """Build the report of a calibration, certified or not; `seen` is what one that was not could have had."""
+    return complete(_report(certificate, None, probe), certificate, seen, power, command)
 
 
 def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> Report:
@@ -109,7 +117,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         key_figures=_key_figures(certificate, run, measures),
         measures=measures,
         sections=tuple(section for section in sections if section is not None),
-        items=() if run is None else item_rows(run),
+        items=() if run is None else ItemRows(run),
         versions={} if run is None else dict(sorted(run.header.versions.items())),
         groups=group_facts(certificate, run),
         run_claim="" if run is None else this_run.sentence(run),
@@ -121,10 +129,16 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
 
 
 def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
-    labelled = f"{certificate.n:,} labelled rows"
+    facts = [f"{certificate.n:,} labelled rows"] if certificate.n else []
+    if run is None or not run.uncertified:
+        alpha, mean = figures.setting(largest_alpha(certificate)).text, certificate.claim == "expected"
+        facts.append(
+            f"α = {alpha}" if mean else f"α = {alpha}, δ = {figures.setting(certificate.delta).text}"
+        )
+        facts += filter(None, [tested(certificate)])
     if run is None:
-        return f"calibration of {certificate.created[:10]}", labelled
-    return f"run {run.header.id}", count_in_words(run.items), labelled
+        return f"calibration of {certificate.created[:10]}", *facts
+    return f"run {run.header.id}", count_in_words(run.items), *facts
 
 
 def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:
@@ -216,7 +230,7 @@ def _advice(certificate: Certificate) -> str:
 
 
 def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[str, ...]:
-    banners = [SIMULATED] if _is_simulated(certificate, run) else []
+    banners = [SIMULATED] if is_simulated(certificate, run) else []
     banners += [uncertified.BANNER] if run is not None and run.uncertified else []
     if run is not None and not run_figures.is_complete(run):
         decided, items = len(run.decisions), run.header.items
@@ -236,7 +250,8 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
     return tuple(banners)
 
 
-def _is_simulated(certificate: Certificate, run: Run | None) -> bool:
+def is_simulated(certificate: Certificate, run: Run | None) -> bool:
+    """Whether a judge of the certificate or of the run is simulated."""
     configured = [] if run is None else run.header.config.get("judges", [])
     backends = [judge.get("backend") for judge in configured if isinstance(judge, Mapping)]
     return "simulated" in backends or any(
@@ -312,10 +327,7 @@ def _cost(run: Run | None, measures: Measures) -> tuple[Figure, str]:
 
 
 def _measures(certificate: Certificate, run: Run | None) -> Measures:
-    certified, confidence = missing(why_none(certificate)), figures.complement(certificate.delta)
-    if certificate.status == "certified":
-        note = f"over {population(certificate)}"
-        certified = replace(figures.complement(largest_alpha(certificate)), note=note)
+    confidence = figures.complement(certificate.delta)
     if certificate.status == "expected":
         confidence = missing(WEAKER)
 
@@ -332,7 +344,7 @@ def _measures(certificate: Certificate, run: Run | None) -> Measures:
         lower = figures.at_least(limits[0], f"lower end of the {INTERVAL}")
         upper = figures.at_most(limits[1], f"upper end of the {INTERVAL}")
     return Measures(
-        certified_agreement=certified,
+        certified_agreement=certified_agreement(certificate),
         expected_agreement=expectation.agreement(certificate),
         confidence=confidence,
         observed_agreement=observed_agreement(certificate),

@@ -12,12 +12,17 @@ from trustescalate.report.pictures import Flow, FlowTier
 def items_flow(run: Run) -> Flow:
     """Count the items that reach each judge and end there; the figures are those of the decisions."""
     asked = Counter(step.judge for row in run.decisions for step in row.trail)
-    ended = Counter(row.trail[-1].judge for row in run.decisions if row.label is not None and row.trail)
+    ended = Counter(
+        row.trail[-1].judge
+        for row in run.decisions
+        if row.trail and (run.uncertified or row.label is not None)
+    )
     tiers = tuple(
         FlowTier(judge, asked[judge], ended[judge], run_figures.total_cost(run, judge).text)
         for judge in thresholds(run.header.certificate)
     )
-    review, labelled = run_figures.abstained(run), run_figures.labelled(run)
+    review = 0 if run.uncertified else run_figures.abstained(run)
+    labelled = run_figures.labelled(run)
     undecided = run.header.items - len(run.decisions)
     word = "judged" if run.uncertified else "released"
     parts = [f"{tier.name} was asked about {tier.asked:,} and {word} {tier.ended:,}" for tier in tiers]

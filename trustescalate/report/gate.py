@@ -58,8 +58,9 @@ def decide(
         stated.append(Check("which run", "pass", "stated", run, run))
     if report.clusters:
         stated.append(Check("what is counted", "pass", "stated", report.clusters, report.clusters))
+    product = product_checks(report, policy)
     required = [
-        *product_checks(report, policy),
+        *product,
         _certificate(report, policy),
         *_age(policy.max_certificate_age_days, certificate_age),
         *_shift(report, policy),
@@ -73,7 +74,7 @@ def decide(
     status: Status = "undecided"
     if all(check.status == "pass" for check in grounds):
         status = "fail" if "fail" in statuses else "pass" if statuses <= {"pass"} else "undecided"
-    return Verdict(status, (*stated, *grounds, *required))
+    return Verdict(status, (*stated, *product, *grounds, *required[len(product) :]))
 
 
 def _scope(policy: GateTable, report: Report) -> Check:

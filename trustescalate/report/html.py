@@ -6,22 +6,26 @@ Jinja applies `visible` and autoescaping to every value.
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
+from itertools import islice
 
 import jinja2
 from markupsafe import Markup, escape
 
 from trustescalate.report import charts
+from trustescalate.report.items_data import ITEMS, Packed, cut, pack
 from trustescalate.report.pictures import Picture, Reliability
-from trustescalate.report.sections import Page, Section, Table
+from trustescalate.report.sections import ItemRow, Page, Section, Table
 from trustescalate.report.text import one_line, visible
 
-MAX_ITEMS = 2_000
-"""The page shows at most so many items, abstained ones first."""
-MAX_TEXT = 20_000
-"""A longer text is cut, with a note."""
+MAX_BYTES = 5_000_000
+"""Of a page. What is left out of it is in report.json and report.items.jsonl."""
+FIRST_ITEMS, FIRST_BYTES, FIRST_TEXT = 50, 600_000, 2_000
+"""Items that are readable without JavaScript, the bytes of all and the characters of one of their texts."""
+MAX_BLOCK = 20_000
+_DATA = "<!-- items -->"
 _STYLES = ("page.css", "chart.css", "items.css")
 _SCRIPTS = ("page.js", "items.js")
 _SHARE = re.compile(r"\d+(?:\.\d+)? %")
@@ -30,19 +34,43 @@ _SHARE = re.compile(r"\d+(?:\.\d+)? %")
 def render_html(page: Page) -> str:
     """Render a self-contained file, readable without JavaScript. Equal pages give equal bytes."""
     style, scripts = "".join(map(_asset, _STYLES)), [_asset(name) for name in _SCRIPTS]
-    items, left = page.items[:MAX_ITEMS], len(page.items) - MAX_ITEMS
-    return _template().render(
+    first = _first(page.items)
+    text = _template().render(
         page=page,
-        rows=items,
-        left_out=f"{left:,} more rows are not shown here; report.json has all of them." if left > 0 else "",
-        people=any(row.people.value is not None for row in page.items),
-        states=list(dict.fromkeys(row.state for row in items)),
-        judges=sorted({row.judge.text for row in items if row.judge.value is not None}),
+        rows=first,
+        people=any(row.people.value is not None for row in first),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         policy=_policy([style], scripts),
         footer="Every figure on this page is computed from the counts on it. Made with trustescalate.",
+        items_file=ITEMS,
     )
+    if not page.items:
+        return text
+    packed = pack(page.items, MAX_BYTES - len(text.encode()))
+    before, after = text.split(_DATA)  # no text of others holds it: "<" is escaped
+    return "".join((before, _data("items-index", packed.table), *_chunks(packed), after))
+
+
+def _first(items: Sequence[ItemRow]) -> list[ItemRow]:
+    rows, size = list[ItemRow](), 0
+    for row in islice(items, FIRST_ITEMS):
+        texts = (block.text for blocks in (row.prompt, *row.responses) for block in blocks)
+        size += sum(len(escape(text[:FIRST_TEXT]).encode("utf-8", "replace")) for text in (row.id, *texts))
+        size += 300 * sum(len(step.cast) + 1 for step in row.trail)
+        if size > FIRST_BYTES:
+            break
+        rows.append(row)
+    return rows
+
+
+def _chunks(packed: Packed) -> Iterator[str]:
+    for number, chunk in enumerate(packed.chunks):
+        yield _data(f"items-{number}", chunk)
+
+
+def _data(name: str, text: str) -> str:
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
@@ -77,7 +105,8 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         prose=_prose,
         emphasised=_emphasised,
-        cut=_cut,
+        cut=lambda text: cut(text, FIRST_TEXT),
+        block=_block,
         line=_line,
         details=_details,
         caption=_caption,
@@ -119,7 +148,7 @@ def _line(text: str, limit: int = 160) -> str:
     return flat if len(flat) <= limit and len(text) <= 2 * limit else flat[:limit].rstrip() + " …"
 
 
-def _cut(text: str) -> str:
-    if len(text) <= MAX_TEXT:
+def _block(text: str) -> str:
+    if len(text) <= MAX_BLOCK:
         return text
-    return f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT:,} more characters: report.json has the whole text."
+    return f"{text[:MAX_BLOCK]}\n… {len(text) - MAX_BLOCK:,} more characters: report.json has the whole text."

@@ -1,73 +1,119 @@
 """Lay out each item of a run: texts, verdict, and the trail through the tiers."""
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from math import isnan
+from typing import overload
 
-from trustescalate.records import Decision, Item, Label, Run, Step, Turn, parts, visible
-from trustescalate.records.run import UNCERTIFIED, least_confident_first
+from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
+from trustescalate.records.item_fields import value_of
+from trustescalate.records.run import UNCERTIFIED
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER
 from trustescalate.report.figures import Figure, missing, words
-from trustescalate.report.sections import Block, ItemRow, TrailRow
+from trustescalate.report.sections import Block, ItemRow, State, TrailRow, VoteRow
 
-State = Literal["abstained", "undecided", "released", "uncertified"]
-_ORDER: tuple[State, ...] = ("abstained", "undecided", "uncertified", "released")
 _GAP = {"undecided": "not decided yet", "abstained": "human review is needed"}
+_SHOWN_FIRST = {"AB": "A first", "BA": "B first", "AB+BA": "both orders", "": ""}
+_usd = lru_cache(4096)(figures.usd)
 
 
-def item_rows(run: Run) -> tuple[ItemRow, ...]:
-    """List every item: abstained, then undecided, then released ones, each in the given order.
+class ItemRows(Sequence[ItemRow]):
+    """The items of a run, each laid out when it is asked for, so that a million take no more memory than one.
 
-    In an uncertified run the decided ones come by their scores, the least confident first.
+    Those whose verdict disagrees with human labels come first, then abstained ones, then undecided ones, then
+    all others; within each, those without a verdict and then the least confident come first.
     """
-    decisions = {row.item_id: row for row in run.decisions}
-    failed = {
-        (row.item_id, row.judge): figures.failures_text(
-            Counter(vote.failure for vote in row.votes if vote.failure)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._decisions = {row.item_id: row for row in run.decisions}
+        self._judgments = {(row.item_id, row.judge): row for row in run.judgments}
+        self._human = majority_labels(run)
+        self._labels: dict[str, list[tuple[str, Label]]] = defaultdict(list)
+        for note in run.annotations:
+            self._labels[note.item_id].append((note.annotator, note.label))
+        self._order = sorted(range(len(run.items)), key=self._key)
+        self._places: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, place: int) -> ItemRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[ItemRow]: ...
+    def __getitem__(self, place: int | slice) -> ItemRow | Sequence[ItemRow]:
+        if isinstance(place, slice):
+            return tuple(map(self._row, self._order[place]))
+        return self._row(self._order[place])
+
+    def __iter__(self) -> Iterator[ItemRow]:
+        return map(self._row, self._order)
+
+    def of(self, item_id: str) -> ItemRow:
+        """Lay out the item of this id. Raises KeyError if there is none."""
+        if self._places is None:
+            self._places = {item.id: place for place, item in enumerate(self._run.items)}
+        return self._row(self._places[item_id])
+
+    def _key(self, place: int) -> tuple[int, bool, float]:
+        item_id = self._run.items[place].id
+        decision = self._decisions.get(item_id)
+        if decision is None:
+            return 2, False, 0.0
+        last = decision.trail[-1] if decision.trail else None
+        verdict = self._run.verdict(decision)
+        score = decision.score if last is None else last.score
+        if self._disagrees(item_id, verdict):
+            rank = 0
+        else:
+            rank = 1 if decision.label is None and not self._run.uncertified else 3
+        return rank, verdict is not None, 2.0 if score is None or isnan(score) else score
+
+    def _disagrees(self, item_id: str, verdict: Label | None) -> bool:
+        human = self._human.get(item_id)
+        return None not in (verdict, human) and verdict != human
+
+    def _row(self, place: int) -> ItemRow:
+        run, item = self._run, self._run.items[place]
+        decision, by = self._decisions.get(item.id), run.header.certificate.group_by
+        trail = () if decision is None else decision.trail
+        judgments = [self._judgments.get((item.id, step.judge)) for step in trail]
+        state, verdict, judge, score = _outcome_of(decision, run.uncertified)
+        return ItemRow(
+            run=run.header.id,
+            id=item.id,
+            state=state,
+            group=value_of(item, by) if by else item.group,
+            verdict=verdict,
+            judge=judge,
+            score=score,
+            people=_human_label(item.id, self._human),
+            disagrees=decision is not None and self._disagrees(item.id, run.verdict(decision)),
+            failed=sum(bool(vote.failure) for row in judgments if row is not None for vote in row.votes),
+            reason=decision.reason if decision is not None and state in ("abstained", "uncertified") else "",
+            prompt=_prompt(item),
+            responses=_responses(item),
+            reference=item.reference,
+            labels=tuple(self._labels.get(item.id, ())),
+            trail=tuple(map(_trail_row, trail, judgments)),
         )
-        for row in run.judgments
-    }
-    human = majority_labels(run)
-    rows = [_item_row(item, decisions.get(item.id), human, failed, run.uncertified) for item in run.items]
-    if run.uncertified:
-        place = {item_id: n for n, item_id in enumerate(least_confident_first(run))}
-        rows.sort(key=lambda row: place.get(row.id, 0))
-    return tuple(sorted(rows, key=lambda row: _ORDER.index(row.state)))
 
 
-def _item_row(
-    item: Item,
-    decision: Decision | None,
-    human: Mapping[str, Label | None],
-    failed: Mapping[tuple[str, str], str],
-    uncertified: bool,
-) -> ItemRow:
-    trail = () if decision is None else decision.trail
-    failures = [failed.get((item.id, step.judge), ", ".join(step.failures)) for step in trail]
-    state: State = "released"
+def _outcome_of(decision: Decision | None, uncertified: bool) -> tuple[State, Figure, Figure, Figure]:
+    """The state of an item, its verdict, the judge it is of, and its score."""
     if decision is not None and uncertified:
-        state, last = "uncertified", trail[-1]
+        last = decision.trail[-1]
         verdict = missing("no verdict") if last.label is None else words(last.label, UNCERTIFIED)
-        judge, score = words(last.judge), figures.decimal(last.score, "", places=4)
-    elif decision is None or decision.label is None:
-        state = "undecided" if decision is None else "abstained"
-        verdict = judge = score = missing(_GAP[state])
-    else:
-        judge = words(decision.judge or "human labels")
-        verdict, score = words(decision.label), _score(decision)
-    return ItemRow(
-        id=item.id,
-        state=state,
-        texts=_texts(item),
-        verdict=verdict,
-        judge=judge,
-        score=score,
-        reason=decision.reason if decision is not None and state in ("abstained", "uncertified") else "",
-        people=_human_label(item.id, human),
-        trail=tuple(map(_trail_row, trail, failures)),
-    )
+        return "uncertified", verdict, words(last.judge), figures.decimal(last.score, "", places=4)
+    if decision is None or decision.label is None:
+        state: State = "undecided" if decision is None else "abstained"
+        nothing = missing(_GAP[state])
+        return state, nothing, nothing, nothing
+    return "released", words(decision.label), words(decision.judge or "human labels"), _score(decision)
 
 
 def _human_label(item_id: str, human: Mapping[str, Label | None]) -> Figure:
@@ -85,39 +131,64 @@ def _score(decision: Decision) -> Figure:
     return Figure(score.value, f"≥ {score.text}")
 
 
-def _texts(item: Item) -> tuple[Block, ...]:
+def _prompt(item: Item) -> tuple[Block, ...]:
     if isinstance(item.prompt, str):
         blocks = [Block("Prompt", item.prompt)]
     else:
         blocks = [Block(_title(what), text) for _, what, text in parts(item.prompt)]
-    blocks += [Block(f"Passage {place}", text) for place, text in enumerate(item.context, 1)]
-    for place, response in enumerate(item.responses):
-        letter = chr(ord("A") + place) if place < 26 else str(place + 1)
-        blocks += _response("Response" if len(item.responses) == 1 else f"Response {letter}", response)
-    return (*blocks, *([] if item.reference is None else [Block("Reference", item.reference)]))
+    return (*blocks, *(Block(f"Passage {place}", text) for place, text in enumerate(item.context, 1)))
 
 
-def _response(name: str, response: str | tuple[Turn, ...]) -> list[Block]:
+def _responses(item: Item) -> tuple[tuple[Block, ...], ...]:
+    one = len(item.responses) == 1
+    names = (chr(ord("A") + place) if place < 26 else str(place + 1) for place in range(len(item.responses)))
+    titles = ("Response" if one else f"Response {name}" for name in names)
+    return tuple(map(_response, titles, item.responses))
+
+
+def _response(name: str, response: str | tuple[Turn, ...]) -> tuple[Block, ...]:
     if isinstance(response, str):
-        return [Block(name, visible(response))]
-    return [Block(f"{name}: {what}", text) for _, what, text in parts(response, visible)]
+        return (Block(name, visible(response)),)
+    return tuple(Block(f"{name}: {what}", text) for _, what, text in parts(response, visible))
 
 
 def _title(what: str) -> str:
     return what[0].upper() + what[1:]
 
 
-def _trail_row(step: Step, failures: str) -> TrailRow:
+def _trail_row(step: Step, judgment: Judgment | None) -> TrailRow:
     score, threshold = _score_and_threshold(step)
+    votes = () if judgment is None else judgment.votes
+    failed = Counter(vote.failure for vote in votes if vote.failure)
     return TrailRow(
         judge=step.judge,
         verdict=missing("no verdict") if step.label is None else words(step.label),
         score=score,
         threshold=threshold,
+        low=step.score,
+        high=step.score_upper,
         outcome=_outcome(step),
         votes=f"{step.votes:,} of {step.planned:,}",
-        failures=failures,
+        failures=", ".join(step.failures) if judgment is None else figures.failures_text(failed),
+        cast=tuple(map(_vote_row, votes)),
     )
+
+
+def _vote_row(vote: Vote) -> VoteRow:
+    label = max(vote.probs, key=vote.probs.__getitem__) if vote.probs and not vote.failure else None
+    return VoteRow(
+        order=_SHOWN_FIRST[vote.order],
+        examples=vote.exemplar_set + 1,
+        label=label,
+        probability=missing("the vote failed") if label is None else _probability(vote.probs[label]),
+        failure=vote.failure or "",
+        cost=_usd(vote.cost),
+    )
+
+
+@lru_cache(4096)
+def _probability(value: float) -> Figure:
+    return figures.decimal(value, "")
 
 
 def _outcome(step: Step) -> str:

@@ -1,35 +1,40 @@
-"""Render a report as GitHub-flavoured Markdown, for pull requests and step summaries.
+"""Render a page as GitHub-flavoured Markdown, for pull requests and step summaries.
 
 Characters with a meaning in Markdown or HTML become character references. Folded tables, and items other
 than the first abstentions, are omitted.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 
 from trustescalate.report.figures import Figure
-from trustescalate.report.sections import Report, Row, Section, Table
+from trustescalate.report.pictures import Flow, Picture
+from trustescalate.report.sections import KeyFigure, Page, Release, Row, Section, Table
 from trustescalate.report.text import one_line
 
 MAX_ABSTAINED = 50
 _MEANINGFUL = re.compile(r"[&<>|`*_~\\\[\]{}!$@#]|(?<=:)//|(?<=www)\.|\A[-+=]", re.IGNORECASE)
-_SIGNS = {"certified": "✅", "expected": "ℹ️", "none": "❌", "incomplete": "⚠️", "uncertified": "⚠️"}
+_TONES = {"good": "✅", "warning": "⚠️", "bad": "❌"}
+_OUTCOMES = {"pass": "✅", "undecided": "⚠️", "fail": "❌"}
 
 
-def render_markdown(report: Report) -> str:
-    """Render the claim, the figures and the first abstentions."""
+def render_markdown(page: Page) -> str:
+    """Render the first screen, the sections in short, and the first abstentions."""
     parts = [
-        f"## {_SIGNS[report.status]} {escape(report.headline)}",
-        f"**{escape(report.task.question.strip())}**",
-        *(f"> **{escape(banner)}**" for banner in report.banners),
-        escape(report.claim),
-        *([escape(report.run_claim)] if report.run_claim else []),
-        *([f"**What would help.** {escape(report.advice)}"] if report.advice else []),
-        *([_assumptions(report.assumptions)] if report.assumptions else []),
-        _key_figures(report),
-        *(part for section in report.sections for part in _section(section)),
-        *_abstained(report),
-        f"<sub>{escape(report.subject)}</sub>",
+        *([] if page.release is None else _release(page.release)),
+        f"## {_TONES[page.tone]} {escape(page.headline)}",
+        f"**{escape(page.title.strip())}**",
+        f"<sub>{' · '.join(map(escape, page.facts))}</sub>",
+        *(f"> **{escape(banner)}**" for banner in page.banners),
+        *map(escape, page.claims),
+        *([f"**What would help.** {escape(page.advice)}"] if page.advice else []),
+        *([_listed("Assumptions", map(escape, page.assumptions))] if page.assumptions else []),
+        _figures(page.figures),
+        *(_picture(picture) for picture in page.pictures),
+        *([_listed("Next", map(code, page.follow))] if page.follow else []),
+        *(part for section in page.sections for part in _section(section)),
+        *_abstained(page),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -57,14 +62,39 @@ def code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
 
 
-def _assumptions(assumptions: Iterable[str]) -> str:
-    return "Assumptions:\n\n" + "\n".join(f"* {escape(text)}" for text in assumptions)
+def _listed(title: str, lines: Iterable[str]) -> str:
+    return f"{title}:\n\n" + "\n".join(f"* {text}" for text in lines)
 
 
-def _key_figures(report: Report) -> str:
-    keys = report.key_figures
-    rows = [(escape(key.name), f"**{escape(key.figure.text)}**", escape(key.detail)) for key in keys]
+def _release(release: Release) -> Iterator[str]:
+    yield f"## {_OUTCOMES[release.status]} Release gate: {release.status}"
+    if release.shown:
+        rows = [
+            (escape(check.name), check.status, escape(check.observed), escape(check.required))
+            for check in release.shown
+        ]
+        yield _table(("Check", "Outcome", "Seen", "Required"), rows)
+    yield from (escape(picture.alt) for picture in release.pictures)
+    yield escape(" ".join(filter(None, (release.mean, release.summary, release.note))))
+
+
+def _figures(figures: Sequence[KeyFigure]) -> str:
+    rows = [(escape(key.name), f"**{escape(key.figure.text)}**", escape(key.detail)) for key in figures]
     return _table(("Figure", "Value", ""), rows)
+
+
+def _picture(picture: Picture) -> str:
+    """The flow as a table; of any other chart its text alternative."""
+    if not isinstance(picture, Flow):
+        return escape(picture.alt)
+    rows = [
+        (code(tier.name), f"{tier.asked:,}", f"{tier.ended:,}", escape(tier.note)) for tier in picture.tiers
+    ]
+    rest = (("human labels", picture.labelled), ("human review", picture.review))
+    for name, items in (*rest, ("not decided yet", picture.undecided)):
+        rows += [(name, "", f"{items:,}", "")] if items else []
+    titles = ("Tier", "Asked", picture.ended.capitalize(), "Cost")
+    return f"{escape(picture.title)}:\n\n{_table(titles, rows, (False, True, True, True))}"
 
 
 def _section(section: Section) -> list[str]:
@@ -89,12 +119,14 @@ def _cell(figure: Figure) -> str:
     return f"{text} ({escape(figure.note)})" if figure.note else text
 
 
-def _abstained(report: Report) -> list[str]:
-    rows = [row for row in report.items if row.state == "abstained"]
-    if not rows:
+def _abstained(page: Page) -> list[str]:
+    queued = takewhile(lambda row: row.disagrees or row.state == "abstained", page.items)
+    rows = islice((row for row in queued if row.state == "abstained"), MAX_ABSTAINED)
+    shown = [(code(row.id), escape(row.reason), _excerpt(row.prompt[0].text)) for row in rows]
+    if not shown:
         return []
-    shown = [(code(row.id), escape(row.reason), _excerpt(row.texts[0].text)) for row in rows[:MAX_ABSTAINED]]
-    left = len(rows) - len(shown)
+    review = sum(picture.review for picture in page.pictures if isinstance(picture, Flow))
+    left = max(0, review - len(shown))
     more = [f"{left:,} more are in the other formats of this report."] if left else []
     return ["### Items: human review queue", _table(("Item", "Reason", "Prompt"), shown), *more]
 

@@ -3,7 +3,7 @@
 Texts are stored unescaped and untrusted; each renderer escapes them for its own format.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,30 +144,59 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class VoteRow:
+    """One vote: the order of the responses as shown, the label of most probability, or why it failed."""
+
+    order: str
+    examples: int
+    label: Label | None
+    probability: Figure
+    failure: str
+    cost: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class TrailRow:
-    """The result of one tier for one item."""
+    """The result of one tier for one item. `low` and `high` bound its score; they may be equal."""
 
     judge: str
     verdict: Figure
     score: Figure
     threshold: Figure
+    low: float
+    high: float
     outcome: str
     votes: str
     failures: str
+    cast: tuple[VoteRow, ...]
+
+
+State = Literal["abstained", "undecided", "released", "uncertified"]
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """An item: its texts, verdict and trail. `people` is the unique majority of its human labels, if any."""
+    """An item of a run: its texts, verdict and trail.
 
+    `people` is the unique majority of its human `labels`, (annotator, label), if any; `disagrees` is whether
+    the verdict is another. `failed` counts failed votes. `prompt` includes passages.
+    """
+
+    run: str
     id: str
-    state: Literal["abstained", "undecided", "released", "uncertified"]
-    texts: tuple[Block, ...]
+    state: State
+    group: str | None
     verdict: Figure
     judge: Figure
     score: Figure
-    reason: str
     people: Figure
+    disagrees: bool
+    failed: int
+    reason: str
+    prompt: tuple[Block, ...]
+    responses: tuple[tuple[Block, ...], ...]
+    reference: str | None
+    labels: tuple[tuple[str, Label], ...]
     trail: tuple[TrailRow, ...]
 
 
@@ -220,7 +249,7 @@ class Page:
     assumptions: tuple[str, ...] = ()
     banners: tuple[str, ...] = ()
     release: Release | None = None
-    items: tuple[ItemRow, ...] = ()
+    items: Sequence[ItemRow] = ()
     follow: tuple[str, ...] = ()
 
 
@@ -231,7 +260,8 @@ class Report:
     `complete` is False for a run with undecided items. `banners` are warnings; `clusters` is the warning on
     cluster sizes, or empty. `claim` is about the population or the batch; `run_claim` limits the errors among
     this run's verdicts, and is empty where no limit is proven. `tested` numbers the test of these labels, if
-    a ledger counts them. `product` holds the means over this run's items that a gate compares.
+    a ledger counts them. `product` holds the means over this run's items that a gate compares. `items` are
+    laid out one at a time, and are in report.items.jsonl instead of report.json.
     """
 
     schema: int
@@ -248,7 +278,6 @@ class Report:
     key_figures: tuple[KeyFigure, ...]
     measures: Measures
     sections: tuple[Section, ...]
-    items: tuple[ItemRow, ...]
     versions: Mapping[str, str]
     groups: tuple[GroupFacts, ...] = ()
     run_claim: str = ""
@@ -259,6 +288,7 @@ class Report:
     pictures: tuple[Picture, ...] = ()
     release: Release | None = None
     follow: tuple[str, ...] = ()
+    items: Sequence[ItemRow] = ()
 
     def page(self) -> Page:
         """The report as a page."""

@@ -1,14 +1,228 @@
-"""Lay out tables and report sections as columns of text for a terminal."""
+"""Lay out the first screen of a page, report sections and tables as text for a terminal.
 
-from collections.abc import Iterable, Sequence
+Every text is on lines of its own and inert; what data wrote is indented, so that no line looks like ours.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
-from trustescalate.report.sections import Section, Table
+from trustescalate.report.pictures import Flow
+from trustescalate.report.sections import Check, KeyFigure, Page, Section, Status, Table
 from trustescalate.report.text import one_line
 
 WIDTH = 100
+"""A wider terminal leaves the rest of its lines free."""
+LEAST = 14
+"""Narrower columns are hard to read."""
 MAX_CELL = 60
 """A longer cell is cut, so that a long name leaves the figures on the screen."""
+
+
+TIERS, TIERS_ASCII = "█▓▒▚▞", "#=+x%"
+"""Characters of a bar by tier; of more tiers, neighbours differ."""
+OTHERS, OTHERS_ASCII = (
+    {"labels": "▄", "people": "░", "open": "·"},
+    {"labels": "o", "people": ".", "open": "?"},
+)
+SIGNS = {"good": "✓", "pass": "✓", "warning": "!", "undecided": "!", "bad": "✗", "fail": "✗"}
+STYLES = {"✓": "1;32", "!": "1;33", "✗": "1;31", "strong": "1", "mute": "2"}
+PLAIN = str.maketrans(
+    dict(
+        zip("✓✗−×·—–…“”’\u00a0", ("+", "x", "-", "x", "-", "-", "-", "...", '"', '"', "'", " "), strict=True)
+    )
+    | {"≥": ">=", "≤": "<=", "→": "->", "α": "alpha", "δ": "delta", "κ": "kappa"}
+)
+"""What stands for our own signs where an encoding lacks them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a terminal shows: its columns, whether in colour, and the characters of its encoding."""
+
+    width: int = 80
+    colour: bool = False
+    encoding: str = "utf-8"
+
+    @property
+    def columns(self) -> int:
+        """The columns to use: at least 40, at most `WIDTH`."""
+        return max(40, min(self.width, WIDTH))
+
+    def shows(self, text: str) -> bool:
+        """Whether the encoding has all characters of a text."""
+        try:
+            text.encode(self.encoding)
+        except (UnicodeError, LookupError):
+            return False
+        return True
+
+    def paint(self, text: str, style: str) -> str:
+        """Set a line in colour or bold, where there is colour; the words alone say the same."""
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.colour else text
+
+    def plain(self, text: str) -> str:
+        """Replace our own signs where the encoding lacks them."""
+        return text if self.shows(text) else text.translate(PLAIN)
+
+
+def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
+    """Lay out the first screen of a page, without its next commands."""
+    width, lines = screen.columns, list[str]()
+    if page.release is not None:
+        status = page.release.status
+        lines.append(screen.paint(f"Release gate: {status}", SIGNS[status]))
+        for check in page.release.shown:
+            text = f"{check.status}: {check.name}: {check.observed}; required: {check.required}"
+            lines += _wrapped(text, width, "    ", first="  ")
+        text = " ".join(filter(None, (page.release.mean, page.release.summary, page.release.note)))
+        lines += [*_wrapped(text, width, "  "), ""]
+    sign, (first, *rest) = SIGNS[page.tone], page.claims or ("",)
+    head = first if first.startswith(page.headline) else page.headline
+    lines += [screen.paint(text, sign) for text in _wrapped(f"{sign} {head}", width, "  ", first="")]
+    lines += _wrapped(_cut(page.title.strip(), 3 * width), width, "  ")
+    facts = " · ".join(fact.replace(" ", "\u00a0") for fact in page.facts)
+    lines += [screen.paint(text, "mute") for text in _wrapped(facts, width, "  ")]
+    if head != first:
+        lines += ["", *(screen.paint(text, "strong") for text in _wrapped(first, width, "  "))]
+    for claim in rest:
+        lines += ["", *_wrapped(claim, width, "  ")]
+    if page.advice:
+        lines += ["", *_wrapped(f"What would help: {page.advice}", width, "  ")]
+    lines += ["", *_figure_lines(page.figures, screen)] if page.figures else []
+    for picture in page.pictures:
+        lines += ["", *_flow_lines(picture, screen)] if isinstance(picture, Flow) else []
+    lines += [""] if page.banners else []
+    for banner in page.banners:
+        lines += [screen.paint(text, "!") for text in _wrapped(f"! {banner}", width, "  ", first="")]
+    return list(map(screen.plain, lines))
+
+
+def next_lines(page: Page) -> list[str]:
+    """Name the next commands, each on a line to copy."""
+    return [f"next: `{one_line(command)}`" for command in page.follow]
+
+
+def gate_lines(status: Status, checks: Sequence[Check], screen: Screen = Screen()) -> list[str]:
+    """Lay out a gate: the outcome, a table of the checks with reasons, and what is stated."""
+    stated = [check for check in checks if check.required == "stated"]
+    rows = [check for check in checks if check.required != "stated"]
+    scope = "; ".join(check.observed.partition(":")[0] for check in stated[:1])
+    head = _wrapped(f"gate: {status} (checked: {scope})", screen.columns, "  ", first="")
+    lines = [*(screen.paint(text, SIGNS[status]) for text in head), ""]
+    titles = ("", "check", "observed", "required")
+    cells = [
+        tuple(map(screen.plain, (check.status, check.name, check.observed, check.required))) for check in rows
+    ]
+    columns = _fitted([titles, *cells], screen.columns - 2)
+    if columns:
+        lines += (screen.paint(text, "mute") for text in _row(titles, columns))
+    for check, row in zip(rows, cells, strict=True):
+        first, *more = _row(row, columns) if columns else _stacked(row, screen.columns)
+        end = 2 + len(check.status)
+        lines += [f"  {screen.paint(first[2:end], SIGNS[check.status])}{first[end:]}", *more]
+        if check.status != "pass":
+            lines += _wrapped(check.message, screen.columns, " " * (4 + columns[0] if columns else 4))
+    lines.append("")
+    for check in stated:
+        lines += _wrapped(f"{check.name}: {check.observed}", screen.columns, "    ", first="  ")
+    return list(map(screen.plain, lines))
+
+
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The widths of columns, the widest narrowed until all fit; [] where that is too narrow."""
+    widths = [max(len(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widths[widths.index(max(widths))] -= 1
+        if max(widths) < LEAST:
+            return []
+    return widths
+
+
+def _stacked(cells: Sequence[str], width: int) -> list[str]:
+    status, name, observed, required = cells
+    more = _wrapped(f"{observed}; required: {required}", width, "    ")
+    return [*_wrapped(f"{status}: {name}", width, "    ", first="  "), *more]
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Lay out one row, its cells wrapped."""
+    wrapped = [_wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    tall = range(max(map(len, wrapped)))
+    lines = [[cell[at] if at < len(cell) else "" for cell in wrapped] for at in tall]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _wrapped(text: str, width: int, indent: str = "", *, first: str | None = None) -> list[str]:
+    """Wrap a text; a number stays with its unit."""
+    bound = one_line(text).replace(" %", "\u00a0%").replace("USD ", "USD\u00a0")
+    begin = indent if first is None else first
+    lines = wrap(bound, max(width, 1), initial_indent=begin, subsequent_indent=indent) or [""]
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def _figure_lines(figures: Sequence[KeyFigure], screen: Screen) -> Iterator[str]:
+    """Align names and values; the details stand beside them, or below on a narrow screen."""
+    heads = [(one_line(key.name), screen.plain(one_line(key.figure.text))) for key in figures]
+    name, value = (max(map(len, column)) for column in zip(*heads, strict=True))
+    name = min(name, max(screen.columns - value - 4, 12))
+    beside = screen.columns - name - value - 6
+    for key, (title, text) in zip(figures, heads, strict=True):
+        head = f"  {_cut(title, name):<{name}}  {text:<{value}}"
+        detail = key.detail or key.figure.note
+        if beside < 30:
+            yield screen.paint(head.rstrip(), "strong")
+            yield from _wrapped(detail, screen.columns, "      ") if detail else []
+            continue
+        first, *rest = _wrapped(detail, beside)
+        yield f"{screen.paint(head, 'strong')}  {first}".rstrip()
+        yield from (f"{'':<{name + value + 6}}{line}" for line in rest)
+
+
+def _flow_lines(flow: Flow, screen: Screen) -> list[str]:
+    """Draw a bar of where the items went, and a line for each part of it."""
+    blocks = screen.shows(TIERS + "".join(OTHERS.values()))
+    signs, others = (TIERS, OTHERS) if blocks else (TIERS_ASCII, OTHERS_ASCII)
+    parts = [(signs[at % len(signs)], tier.ended) for at, tier in enumerate(flow.tiers)]
+    rows = [
+        (f"{sign} {tier.name}", f"{tier.asked:,} asked", f"{tier.ended:,} {flow.ended}", tier.note)
+        for (sign, _), tier in zip(parts, flow.tiers, strict=True)
+    ]
+    rest = (("labels", flow.labelled, "human labels"), ("people", flow.review, "human review"))
+    for kind, items, name in (*rest, ("open", flow.undecided, "not decided yet")):
+        if items:
+            parts.append((others[kind], items))
+            rows.append((f"{others[kind]} {name}", "", f"{items:,} items", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    kept = 4 if sum(widths[1:]) + 28 <= screen.columns else 3
+    widths[0] = min(widths[0], screen.columns - sum(width + 2 for width in widths[1:kept]) - 2)
+    lines = [f"  {flow.title}", f"  {_bar(parts, screen.columns - 2)}"]
+    for name, *counts in rows:
+        cells = [_cut(name, widths[0]).ljust(widths[0])]
+        cells += (count.rjust(width) for count, width in zip(counts[: kept - 1], widths[1:], strict=False))
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _bar(parts: Sequence[tuple[str, int]], width: int) -> str:
+    """Divide the cells of a bar by counts; each part that has items has a cell.
+
+    >>> _bar([("#", 143), ("=", 86), ("+", 0), (".", 1)], 10)
+    '######===.'
+    """
+    total = sum(items for _, items in parts) or 1
+    cells = [max(items * width // total, items > 0) for _, items in parts]
+    while any(cells) and sum(cells) != width:
+        step = 1 if sum(cells) < width else -1
+        off = [
+            (items * width / total - own) * step if own > (step < 0) else -width
+            for own, (_, items) in zip(cells, parts, strict=True)
+        ]
+        cells[off.index(max(off))] += step
+    return "".join(sign * own for (sign, _), own in zip(parts, cells, strict=True))
 
 
 def section_lines(section: Section) -> list[str]:
@@ -41,6 +255,6 @@ def _table_lines(table: Table) -> list[str]:
     return table_lines([column.title for column in table.columns], rows, align)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = MAX_CELL) -> str:
     whole = one_line(text)
-    return whole if len(whole) <= MAX_CELL else whole[: MAX_CELL - 1] + "…"
+    return whole if len(whole) <= most else whole[: most - 1] + "…"

@@ -41,6 +41,13 @@ def test_abstentions_are_settled_and_the_certificate_is_left_alone(config: Path)
     assert again.stdout.splitlines()[0] == "to label: 0"
     assert f"left out: {count} with human labels" in again.stdout
     assert "next" not in again.stderr
+    released = next(row.item_id for row in result.decisions if row.label is not None)
+    named = cli("queue", result.header.id, f"--item={released}", "--config", config, "--json")
+    assert (json.loads(named.stdout)["rows"], json.loads(named.stdout)["purpose"]) == (1, "other")
+    answer_all(config)
+    assert "added:   1 labels of 1 annotator" in cli("import", "--config", config).stdout
+    refused = cli("queue", "--for", "calibration", "--rows", 6, "--item", released, "--config", config)
+    assert (refused.exit_code, "leave out --item" in refused.stderr) == (2, True)
 
 
 def test_rows_for_the_certificate_lead_to_calibrate(config: Path) -> None:

@@ -89,6 +89,21 @@ def test_sides_are_a_fair_coin_and_are_undone(done: Path) -> None:
         assert abs(sum(swapped(seed, f"item {n}") for n in range(4000)) - 2000) < 6 * 4000**0.5 / 2
 
 
+def test_named_items_are_queued_whatever_became_of_them(done: Path) -> None:
+    project = Project.open(done)
+    decisions = project.load_run().decisions
+    released = next(row.item_id for row in decisions if row.label is not None)
+    left_open = next(row.item_id for row in decisions if row.label is None)
+    for ids, purpose in (([released, left_open, released], "other"), ([left_open], "abstained")):
+        found = queue_abstained(project.config, project.hooks, None, ids)
+        made = read_queue(Path(found.folder))
+        assert [row.item_id for row in made.rows] == list(dict.fromkeys(ids))
+        assert (made.header.purpose, found.rows, found.labelled) == (purpose, len(set(ids)), 0)
+        assert "never certify" in found.why
+    with pytest.raises(UsageError, match="has no item 'nowhere'"):
+        queue_abstained(project.config, project.hooks, None, ["nowhere"])
+
+
 def test_what_people_labelled_is_not_queued_again(done: Path, tmp_path: Path) -> None:
     project = Project.open(done)
     notes = done.parent / "annotations.jsonl"

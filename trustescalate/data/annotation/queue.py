@@ -4,7 +4,7 @@ A queue holds no judges, models, groups or roles. Rows for a certificate are dra
 a cascade abstained on are no sample, and never certify.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,21 +142,34 @@ def swapped(seed: int, item_id: str) -> bool:
 # ── what to label ──────────────────────────────────────────────────────────────────────────────────
 
 
-def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run) -> Queued:
+def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run, chosen: Collection[str] = ()) -> Queued:
     """Queue the abstained items of a run, except those that were labelled since.
 
     Those of an uncertified run, which releases nothing, are all its items, the least confident first.
-    Raises UsageError where the run judged items that are not in [data].
+    `chosen` items are queued instead, be they abstained, released or labelled. Raises UsageError where the
+    run judged items that are not in [data], or judged no chosen item.
     """
     by_id = {item.id: item for item in data.items}
     judged = {item.id: item for item in run.items}
-    left_open = [row.item_id for row in run.decisions if row.label is None]
+    if missing := [item_id for item_id in chosen if item_id not in judged]:
+        raise UsageError(
+            f"run {run.header.id} has no item {missing[0]!r}", "the report of the run lists its items"
+        )
+    abstained = [row.item_id for row in run.decisions if row.label is None]
+    left_open = list(dict.fromkeys(chosen)) or abstained
     unknown = [item_id for item_id in left_open if not _same(judged[item_id], by_id.get(item_id))]
     if unknown:
         raise UsageError(
             f"{len(unknown):,} items of run {run.header.id} are not in [data] items, as {unknown[0]!r}",
             "add them there first: labels come back to [data] annotations, which are about these items",
         )
+    if chosen:
+        items = [by_id[item_id] for item_id in left_open]
+        purpose: Purpose = "abstained" if set(left_open) <= set(abstained) else "other"
+        why = (
+            f"named from run {run.header.id}. They are no sample: their labels settle them, and never certify"
+        )
+        return write_queue(config, hooks, purpose, items, frozenset(), why, run=run.header.id)
     wanted = [by_id[item_id] for item_id in left_open if item_id not in data.annotated]
     decided = count_in_words([judged[row.item_id] for row in run.decisions])
     why = (

@@ -77,7 +77,7 @@ def _words(chart: Power, frame: Frame, spots: list[tuple[float, float]]) -> Iter
     else:
         x = frame.across(math.log(rows))
         near = (x, level)
-        words = (f"{percent(chart.target)} with", f"about {_round_up(rows):,} rows")
+        words = (f"{percent(chart.target)} with", f"about {round_up(rows):,} rows")
         if rows <= chart.rows[0]:
             words = (f"{percent(chart.target)} with", f"{chart.rows[0]:,} rows or fewer")
         else:
@@ -97,7 +97,7 @@ def _words(chart: Power, frame: Frame, spots: list[tuple[float, float]]) -> Iter
     yield from (each.draw() for each in free_place(words, near, frame.box(), dots, boxes))
 
 
-def _round_up(rows: float) -> int:
+def round_up(rows: float) -> int:
     """Two significant digits."""
     step: int = 10 ** max(0, math.floor(math.log10(rows)) - 1)
     return math.ceil(rows / step - 1e-9) * step

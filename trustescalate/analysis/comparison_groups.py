@@ -1,0 +1,193 @@
+"""Compare two runs group by group, with limits that hold simultaneously."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from trustescalate.analysis.comparison import MatchedPair, second_right
+from trustescalate.analysis.comparison_section import Comparison
+from trustescalate.analysis.product import NO_VALUE, product
+from trustescalate.calibration.population import INTERVAL_DELTA
+from trustescalate.config import Config
+from trustescalate.data.dataset import load_dataset
+from trustescalate.errors import TrustEscalateError
+from trustescalate.records import Change, Product, Run, TaskKind
+from trustescalate.records.item_fields import value_of
+from trustescalate.report import figures
+from trustescalate.report.figures import count, missing, words
+from trustescalate.report.pictures import Interval, Intervals
+from trustescalate.report.product import BASES, estimate_figure, rate_name
+from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
+from trustescalate.stats.planning import labels_needed
+
+MOST_BARS = 40
+NO_DIFFERENCE = "no difference"
+LABEL_BOTH = "Human labels of a random draw of the matched items, in both runs."
+Sides = tuple[tuple[Config, Run], tuple[Config, Run]]
+
+
+def group_field(sides: Sides) -> str | None:
+    """The field of items that the candidate's configuration names for groups: of the gate, or of [groups]."""
+    config = sides[1][0]
+    return config.gate.by or config.groups.by or config.data.strata
+
+
+def changes(sides: Sides, match: str | None) -> Product | None:
+    """Estimate the change of all matched items and of each group as the gate does; None where it cannot.
+
+    Its one requirement is a gain above 0: `needed` says how many labels would decide which run is better.
+    """
+    (before, first), (config, second) = sides
+    asked = {"min_rate": None, "max_drop": None, "min_gain": 0.0, "by": group_field(sides), "match": match}
+    gate = config.gate.model_copy(update=asked)
+    config = config.model_copy(update={"gate": gate})
+    try:
+        seen = product(config, second, load_dataset(config), (first, load_dataset(before)))
+    except TrustEscalateError:
+        return None
+    return seen if seen.changes else None
+
+
+def change_groups(seen: Product, kind: TaskKind, label: str) -> Section | None:
+    """Report the change of the mean in each group; None without groups."""
+    plain, name = kind is TaskKind.RATING, rate_name(kind, label)
+    groups = [change for change in seen.changes if change.group is not None]
+    if not groups:
+        return None
+    decided = [change for change in groups if _is_decided(change)]
+    lead = "In no group do the limits exclude an equal mean"
+    if decided:
+        lead = f"In {len(decided)} of {len(groups)} groups the limits exclude an equal mean"
+    text = (
+        f"{lead}. The limits of all groups hold simultaneously, so each is wider than the one of a group "
+        f"alone. They are those of the gate: the change of the {name} over the matched items of the group, "
+        "from human labels where there are enough, else from the certified limits on wrong verdicts.",
+    )
+    bars = tuple(_change_bar(change) for change in groups[:MOST_BARS])
+    alt = "; ".join(f"{change.group}: {_change_text(change, plain)}" for change in groups[:MOST_BARS])
+    title = f"{_capital(name)} by {seen.by}, candidate minus baseline"
+    chart = Intervals(title, bars, not plain, f"{title}. {alt}.", 0.0, NO_DIFFERENCE)
+    rows = tuple(
+        Row((
+            words(change.group or ""),
+            estimate_figure(change.first, plain, signed=True),
+            words(BASES[change.first.basis], change.first.reason),
+            count(change.matched),
+            count(change.first.labels),
+        ))
+        for change in groups
+    )  # fmt: skip
+    columns = (
+        Column("Group"),
+        Column("Change and limits"),
+        Column("Rests on"),
+        *numbers("Matched", "Labels"),
+    )
+    table = Table(f"Change by {seen.by}", columns, rows, folded=len(rows) > FOLD_ROWS)
+    return Section("groups", f"By group: {seen.by}", text, (chart,), (table,))
+
+
+def _is_decided(change: Change) -> bool:
+    limits = change.first
+    return limits.basis != "none" and not change.disjoint and (limits.low > 0 or limits.high < 0)
+
+
+def _change_bar(change: Change) -> Interval:
+    limits = change.first
+    if limits.basis == "none":
+        return Interval(change.group or "", None, None, "not measured")
+    return Interval(change.group or "", limits.estimate, (limits.low, limits.high), f"n = {change.matched:,}")
+
+
+def _change_text(change: Change, plain: bool) -> str:
+    return estimate_figure(change.first, plain, signed=True).text
+
+
+def agreement_groups(pairs: Sequence[MatchedPair], by: str | None) -> Section | None:
+    """Report, per group, how often the candidate is right where exactly one run is; None without any."""
+    known = [
+        pair
+        for pair in pairs
+        if all(pair.labelled) and None not in (pair.decisions[0].label, pair.decisions[1].label)
+    ]
+    if not any(pair.agrees(0) != pair.agrees(1) for pair in known):
+        return None
+    groups: dict[str, list[MatchedPair]] = defaultdict(list)
+    for pair in known if by is not None else ():
+        groups[value_of(pair.items[1], by or "") or NO_VALUE].append(pair)
+    members: Mapping[str, Sequence[MatchedPair]] = {
+        "all items": known, **{name: groups[name] for name in sorted(groups)}
+    }  # fmt: skip
+    delta = INTERVAL_DELTA / max(1, len(groups))
+    bars, rows, parts = [], [], []
+    for name, own in members.items():
+        wins = sum(pair.agrees(1) and not pair.agrees(0) for pair in own)
+        split = wins + sum(pair.agrees(0) and not pair.agrees(1) for pair in own)
+        limits = second_right(own, INTERVAL_DELTA if own is known else delta)
+        shown = "no item" if limits is None else figures.interval(*limits)
+        bars.append(Interval(name, wins / split if split else None, limits, f"{wins:,} of {split:,}"))
+        parts.append(f"{name}: the candidate on {wins:,} of {split:,} ({shown})")
+        cells = (words(name), count(len(own)), count(split - wins), count(wins))
+        rows.append(Row((*cells, missing("") if limits is None else words(shown))))
+    text = (
+        "Only items on which exactly one of the two runs agrees with human labels tell the two apart: at "
+        "50 % they agree equally often. "
+        + ("The limits of all groups hold simultaneously." if groups else "The limits hold at 95 %."),
+    )
+    title = "Only one agrees with human labels: share on which it is the candidate"
+    chart = Intervals(
+        title, tuple(bars[:MOST_BARS]), True, f"{title}. {'; '.join(parts[:MOST_BARS])}.", 0.5, NO_DIFFERENCE
+    )
+    columns = (
+        Column("Items"),
+        *numbers(
+            "Both gave a verdict", "Only the baseline agrees", "Only the candidate agrees", "95 % limits"
+        ),
+    )
+    table = Table(
+        "Labelled items with a verdict in both runs", columns, tuple(rows), folded=len(rows) > FOLD_ROWS
+    )
+    heading = "Which run agrees more often" + (f", by {by}" if groups else "")
+    return Section("groups", heading, text, (chart,), (table,))
+
+
+def more_labels(compared: Comparison, seen: Product | None) -> str:
+    """Say about how many labels would tell the two runs apart."""
+    return _for_judges(compared) if compared.kind == "judges" else _for_responses(compared, seen)
+
+
+def _for_judges(compared: Comparison) -> str:
+    """By the power of the exact test on the items on which exactly one run is right."""
+    agreement = compared.agreement
+    split = agreement.only_first + agreement.only_second
+    if not agreement.labelled or not split:
+        return LABEL_BOTH
+    rate = min(agreement.only_first, agreement.only_second) / split
+    wanted = labels_needed(rate, 0.5, INTERVAL_DELTA / 2)
+    if wanted is None:
+        return "Both runs were right equally often, so no number of labels is likely to tell them apart."
+    labels = ceil(wanted * agreement.labelled / split)
+    return (
+        f"If the rates stay as observed, about {labels:,} labelled items in all would tell, with a chance of "
+        f"80 %; {agreement.labelled:,} are there."
+    )
+
+
+def _for_responses(compared: Comparison, seen: Product | None) -> str:
+    """From the width of the limits, which shrinks with the root of the labels, or as the gate does."""
+    change = compared.change
+    if change is not None and change.estimate and change.interval and change.label_only:
+        low, high = change.interval if change.usable else change.label_only
+        labels = ceil(change.labels * ((high - low) / 2 / change.estimate) ** 2)
+        text = f"About {labels:,} items labelled in both runs would tell, if the difference is as estimated"
+        if labels > compared.matched:
+            return f"{text}: more than the {compared.matched:,} that match, so more items are needed as well."
+        return f"{text}; {change.labels:,} are there."
+    needed = None if seen is None or not seen.requirements else seen.requirements[0]
+    if needed is None or not needed.needed or needed.unit == "items":
+        return LABEL_BOTH
+    return f"{LABEL_BOTH} About {needed.needed:,} would do, if the difference is as the judges see it."
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]

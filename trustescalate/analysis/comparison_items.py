@@ -1,0 +1,138 @@
+"""Lay out the matched items of two runs: disagreements first, with both verdicts, texts and trails."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import overload
+
+from trustescalate.analysis.comparison import MatchedPair
+from trustescalate.analysis.comparison_section import NAMES
+from trustescalate.records import Label, Run, Task, TaskKind
+from trustescalate.report.figures import count, share, words
+from trustescalate.report.items import ItemRows
+from trustescalate.report.pictures import Bar, Bars
+from trustescalate.report.sections import Block, Column, ItemRow, Row, Table, numbers
+
+MOST_MOVES = 6
+"""A chart names at most so many moves from one verdict to another."""
+SMALL_TASK = 8
+"""A task with more labels has no table of verdicts against verdicts."""
+
+
+def moves_chart(pairs: Sequence[MatchedPair], task: Task, gave: str) -> Bars:
+    """Count how the verdicts moved from the baseline to the candidate."""
+    moves = Counter((pair.decisions[0].label, pair.decisions[1].label) for pair in pairs)
+    lines = [(name, sum(moves[move] for move in group)) for name, group in _kinds(moves, task, gave)]
+    lines = [line for line in lines if line[1]]
+    bars = tuple(
+        Bar(name, (float(number),), (f"{number:,} · {share(number, len(pairs)).text}",))
+        for name, number in lines
+    )
+    parts = "; ".join(f"{name}: {number:,}" for name, number in lines)
+    return Bars("How the verdicts moved", ("",), bars, f"Verdicts on {len(pairs):,} matched items. {parts}.")
+
+
+Move = tuple[Label | None, Label | None]
+
+
+def _kinds(moves: Counter[Move], task: Task, gave: str) -> list[tuple[str, list[Move]]]:
+    """Group the moves: equal verdicts, changed ones, and those that one run gave or none."""
+    both = [move for move in moves if None not in move]
+    same = [move for move in both if move[0] == move[1]]
+    moved = sorted((move for move in both if move[0] != move[1]), key=lambda move: (-moves[move], str(move)))
+    if task.kind is TaskKind.RATING:
+        order = {label: place for place, label in enumerate(task.labels)}
+        up = [move for move in moved if order[str(move[1])] > order[str(move[0])]]
+        kinds = [
+            ("The same rating", same),
+            ("Candidate higher", up),
+            ("Candidate lower", [move for move in moved if move not in up]),
+        ]
+    else:
+        kinds = [("The same verdict", same)]
+        kinds += [(f"{before} → {after}", [(before, after)]) for before, after in moved[:MOST_MOVES]]
+        kinds.append(("Other changes", moved[MOST_MOVES:]))
+    first, second = (name.lower() for name in NAMES)
+    return [
+        *kinds,
+        (f"Only the {second} {gave} one", [move for move in moves if move[0] is None and move[1]]),
+        (f"Only the {first} {gave} one", [move for move in moves if move[1] is None and move[0]]),
+        (f"Neither {gave} one", [(None, None)]),
+    ]
+
+
+def moves_table(pairs: Sequence[MatchedPair], task: Task) -> tuple[Table, ...]:
+    """Count the verdicts of the baseline against those of the candidate; none for many labels."""
+    if len(task.labels) > SMALL_TASK:
+        return ()
+    moves = Counter((pair.decisions[0].label, pair.decisions[1].label) for pair in pairs)
+    labels: list[Label | None] = [*task.labels, None]
+    rows = tuple(
+        Row((words(before or "none"), *(count(moves[before, after]) for after in labels)))
+        for before in labels
+    )
+    titles = numbers(*(f"Candidate: {label or 'none'}" for label in labels))
+    return (Table("Verdicts: baseline by row, candidate by column", (Column("Baseline"), *titles), rows),)
+
+
+class ComparedRows(Sequence[ItemRow]):
+    """The matched items as the candidate has them, with the baseline's verdict and trail, laid out on demand.
+
+    With `texts` they show the texts of the baseline that differ. Different verdicts come first, of these the
+    ones where human labels side with the baseline; then the items that one run released.
+    """
+
+    def __init__(self, runs: tuple[Run, Run], pairs: Sequence[MatchedPair], *, texts: bool) -> None:
+        self._first, self._second = (ItemRows(run) for run in runs)
+        self._pairs, self._texts = sorted(pairs, key=_rank), texts
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, place: int) -> ItemRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[ItemRow]: ...
+    def __getitem__(self, place: int | slice) -> ItemRow | Sequence[ItemRow]:
+        if isinstance(place, slice):
+            return tuple(map(self._row, self._pairs[place]))
+        return self._row(self._pairs[place])
+
+    def __iter__(self) -> Iterator[ItemRow]:
+        return map(self._row, self._pairs)
+
+    def _row(self, pair: MatchedPair) -> ItemRow:
+        first, second = self._first.of(pair.items[0].id), self._second.of(pair.items[1].id)
+        return _compared_row(first, second, pair, texts=self._texts)
+
+
+def _rank(pair: MatchedPair) -> int:
+    before, after = (decision.label for decision in pair.decisions)
+    if before is not None and after is not None and before != after:
+        return 0 if pair.agrees(0) else 1
+    return 3 if before == after else 2
+
+
+def _compared_row(first: ItemRow, second: ItemRow, pair: MatchedPair, *, texts: bool) -> ItemRow:
+    gave = pair.decisions[0].label
+    note = f"baseline: {gave if gave is not None else 'no verdict'}"
+    prompt, responses = second.prompt, second.responses
+    if texts:
+        prompt += tuple(_of_baseline(block) for block in first.prompt if block not in second.prompt)
+        responses += tuple(
+            tuple(map(_of_baseline, blocks)) for blocks in first.responses if blocks not in second.responses
+        )
+    return replace(
+        second,
+        verdict=replace(second.verdict, note=note),
+        prompt=prompt,
+        responses=responses,
+        trail=(
+            *(replace(step, judge=f"baseline: {step.judge}") for step in first.trail),
+            *(replace(step, judge=f"candidate: {step.judge}") for step in second.trail),
+        ),
+    )
+
+
+def _of_baseline(block: Block) -> Block:
+    return replace(block, title=f"Baseline: {block.title}")

@@ -1,0 +1,48 @@
+"""Name the next commands after a calibration or a run."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trustescalate.calibration.attainable import Attainable
+from trustescalate.records import Certificate, Run
+from trustescalate.report import run_figures
+from trustescalate.report.attainable import Command, completed, steps
+from trustescalate.report.sections import Report
+
+
+def with_next(
+    report: Report,
+    options: Sequence[str] | None,
+    outcome: Run | Certificate,
+    seen: Attainable | None = None,
+    *,
+    written: bool = True,
+) -> Report:
+    """Add the next commands to a report; without `options`, which name the configuration, it has none.
+
+    `seen` is what rows without a certificate could have had; `written`: the report is in its files.
+    """
+    if options is None:
+        return report
+    command = completed(options)
+    if isinstance(outcome, Run):
+        lines = list(_after_run(outcome, command, written=written))
+    elif seen is not None:
+        lines = [list(words) for words, _ in steps(seen, outcome, command)]
+    else:
+        lines = [list(command("run", *(["--uncertified"] if outcome.status == "none" else [])))]
+    return replace(report, follow=tuple(map(shlex.join, lines)))
+
+
+def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequence[str]]:
+    if not run_figures.is_complete(run):
+        yield command("run", "--resume", run.header.id)
+    if not written:
+        yield command("report")
+    if not run.uncertified and run_figures.is_complete(run):
+        yield command("gate")
+    labelled = {note.item_id for note in run.annotations}
+    for_people = {row.item_id for row in run.decisions if row.label is None}
+    if run_figures.is_complete(run) and for_people - labelled:
+        yield command("label queue", run.header.id)

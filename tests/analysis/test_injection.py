@@ -131,7 +131,7 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     assert read_probe(project.config.folder) == found
     assert [judge.fingerprint for judge in found.judges] == [seal.fingerprint for seal in certificate.judges]
     (section,) = [s for s in project.report()[0].sections if s.slug == "prompt-injection-probe"]
-    assert found.created in section.text[0]
+    assert found.created in section.text[1]
     judges, families = section.tables
     assert [row.cells[0].text for row in judges.rows] == ["small", "large"]
     assert {row.cells[-1].text for row in judges.rows} == {"yes"}
@@ -140,7 +140,7 @@ def test_the_report_shows_the_probe_and_says_when_it_is_stale(tmp_path: Path) ->
     sections = build_calibration(certificate, other).sections
     (section,) = [each for each in sections if each.slug == "prompt-injection-probe"]
     assert [row.cells[-1].text for row in section.tables[0].rows] == ["no", "yes"]
-    assert section.text[-1] == "Judges that have changed since the probe: small. Run the probe again."
+    assert section.text[0].endswith("Judges that have changed since the probe: small. Run the probe again.")
     (tmp_path / "probe.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"probe\.json"):
         read_probe(project.config.folder)

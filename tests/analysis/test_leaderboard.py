@@ -261,7 +261,7 @@ def test_from_files_to_text_json_and_report(tmp_path: Path) -> None:
     assert sum(each.items for each in found.overall.strata) == found.overall.items
     shown = json.loads(CliRunner().invoke(app, ["report", "--config", str(config), "--json"]).stdout)
     (board,) = [section for section in shown["sections"] if section["slug"] == "leaderboard"]
-    bars = {bar["name"]: bar["estimate"] for bar in board["intervals"]["bars"]}
+    bars = {bar["name"]: bar["estimate"] for picture in board["pictures"] for bar in picture["bars"]}
     assert bars == {each.model: each.estimate for each in found.standings.models}
     assert "share a letter are not separable" in " ".join(board["text"])
     made, _ = Project.open(config).report()

@@ -9,6 +9,7 @@ from tests.support.report_sections import section, texts
 from trustescalate.records import Certificate, Overall, Task, TaskKind
 from trustescalate.report.distribution_shift import SHIFT
 from trustescalate.report.document import build, build_calibration
+from trustescalate.report.pictures import Bars, Intervals
 from trustescalate.report.sections import Report
 
 
@@ -26,15 +27,21 @@ def test_with_few_labels_only_these_are_shown() -> None:
     few = replace(factory.overall(), usable=False, reason="60 labels, fewer than 100")
     shown = section(build(replace(factory.run(10), overall=few)), "mean-over-all-items")
     assert texts(shown.tables[0])[0][1:] == ["—", "48.1 to 60.1 %"]
-    assert "(60 labels, fewer than 100): use the" in shown.text[3]
-    assert "shown from 100 labels on" in shown.text[2]
+    assert "(60 labels, fewer than 100): use the" in shown.text[4]
+    assert "shown from 100 labels on" in shown.text[3]
+    assert shown.text[0] == (
+        "Win rate of A in the population: 48.1 to 60.1 % (95 % interval), from 250 human labels alone."
+    )
+    (chart,) = shown.pictures
+    assert isinstance(chart, Intervals)
+    assert [(bar.estimate, bar.limits) for bar in chart.bars] == [(None, (0.4812, 0.6009))]
 
 
 @pytest.mark.parametrize("given", [factory.certificate(), factory.no_certificate()])
 def test_a_calibration_shows_its_mean_certified_or_not(given: Certificate) -> None:
     shown = section(build_calibration(replace(given, overall=factory.overall())), "mean-over-all-items")
     assert texts(shown.tables[0])[0] == ["From predictions and labels", "53.1 %", "49.1 to 57.3 %"]
-    assert "whether or not anything is certified" in shown.text[1]
+    assert "whether or not anything is certified" in shown.text[2]
 
 
 def test_a_coefficient_without_an_interval_says_why() -> None:
@@ -49,7 +56,10 @@ def test_a_coefficient_without_an_interval_says_why() -> None:
 
 def test_a_mean_that_is_not_known_says_why() -> None:
     shown = section(build(factory.incomplete_run()), "mean-over-all-items")
-    assert (shown.text, shown.tables) == (("It could not be measured: the run is not complete.",), ())
+    assert (shown.text, shown.tables) == (
+        ("The mean over labelled rows and other items could not be measured: the run is not complete.",),
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +94,8 @@ def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
     assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
         "medium-70b", "120", "150", "B", "40.0 %", "68.0 %", "0.281", "0.0004", "shifted",
     ]  # fmt: skip
-    assert section(moved, "distribution-shift-check").text[0].startswith(SHIFT)
+    lead = section(moved, "distribution-shift-check").text[0]
+    assert lead == f"medium-70b: 40.0 % of its verdicts were 'B', here 68.0 %. {SHIFT}"
     assert (
         section(report, "distribution-shift-check")
         .text[0]
@@ -104,7 +115,13 @@ def test_inter_annotator_agreement(report: Report) -> None:
 def test_the_alternative_annotator_test(report: Report) -> None:
     shown = section(report, "alternative-annotator-test")
     assert "large could replace an annotator" in shown.text[0]
-    assert "Left out, with fewer than 30 rows: cy." in shown.text[0]
+    assert "Left out, with fewer than 30 rows: cy." in shown.text[1]
+    (chart,) = shown.pictures
+    assert isinstance(chart, Bars)
+    assert [(bar.name, bar.texts) for bar in chart.bars] == [
+        ("small-7b", ("0", "2")),
+        ("large", ("1", "2")),
+    ]
     assert texts(shown.tables[0])[2] == ["large", "ann", "230", "90.0 %", "0.0004", "as good"]
 
 
@@ -122,4 +139,4 @@ def test_without_enough_annotators_the_reason_is_stated() -> None:
     alone = shown(annotator_agreement=None, human_agreement=None)
     slugs = {section.slug for section in alone.sections}
     assert not slugs & {"inter-annotator-agreement", "alternative-annotator-test"}
-    assert "one annotator per row" in section(alone, "agreement-with-human-labels").text[0]
+    assert "one annotator per row" in section(alone, "agreement-with-human-labels").text[1]

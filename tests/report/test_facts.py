@@ -84,7 +84,7 @@ def test_judged_agreement_counts_a_torn_majority_as_disagreement(report: Report)
     # Of 60 labelled items the cascade abstained on 6. Of the 54 others, the only opinion on items 0, 15, 30
     # and 45 is another one, and on items 1 and 31 two people differ.
     assert report.measures.judged_agreement.counts == (48, 54)
-    [_, _, text] = section(report, "agreement-with-human-labels").text
+    [_, _, _, text] = section(report, "agreement-with-human-labels").text
     assert "60 of the items have human labels; on 6 of them" in text
     assert "those without a majority (2) count as disagreement" in text
     assert "certifies nothing" in text
@@ -104,7 +104,8 @@ def test_items_that_everybody_skips_are_disagreed_on() -> None:
 
 
 def test_tiers(report: Report) -> None:
-    tiers, saved, failures, cost = section(report, "cascade").tables
+    tiers, saved, cost = section(report, "cascade").tables
+    (failures, _) = section(report, "failed-votes").tables
     assert texts(tiers) == [
         ["small-7b", "300", "150", "50.0 %", "2,200", "3,000", "26.7 %", "0", "USD 0.0440"],
         ["medium-70b", "150", "90", "30.0 %", "1,100", "1,500", "26.7 %", "0", "USD 0.440"],
@@ -132,7 +133,14 @@ def test_abstentions(report: Report) -> None:
 
 def test_the_certificate_can_be_checked(report: Report) -> None:
     certificate = section(report, "certificate")
-    assert "BinomCDF(23; 231, 0.15) = 0.0163; it was tested at level 0.1" in certificate.text[0]
+    assert certificate.text[0] == (
+        "To check by hand: 23 errors on 231 accepted rows at α = 15 %; BinomCDF(23; 231, 0.15) = 0.0163 ≤ "
+        "0.1, the level of its test."
+    )
+    assert certificate.text[1].startswith("Assumptions: the certification rows were drawn independently")
+    assert certificate.text[2].startswith("Not guaranteed: that any one verdict is right; ")
+    assert certificate.text[2].endswith("is wrong for at most 10 % of all draws of the labelled rows.")
+    assert "BinomCDF(23; 231, 0.15) = 0.0163; it was tested at level 0.1" in certificate.text[3]
     policy, test, _ = certificate.tables
     assert texts(policy)[0] == ["1", "small-7b", "0.7312", "0.7312499999999998", "115", "46.0 %"]
     assert texts(test)[0][1:5] == ["231", "92.4 %", "23", "10.0 %"]
@@ -174,11 +182,12 @@ def test_no_certificate() -> None:
     assert all(key.detail for key in report.key_figures)
     assert [section.slug for section in report.sections] == [
         "agreement-with-human-labels",
-        "certificate",
-        "risk-coverage-curve",
+        "judges",
+        "failed-votes",
         "inter-annotator-agreement",
         "alternative-annotator-test",
-        "judges",
+        "certificate",
+        "risk-coverage-curve",
         "provenance",
     ]
 
@@ -250,13 +259,13 @@ def test_sections_carry_their_own_name(report: Report) -> None:
 
 def test_headings_and_sentences_use_the_terms_of_the_field(report: Report) -> None:
     assert "; ".join(section.title for section in report.sections) == (
-        "Agreement with human labels; Win rate over all items; Leaderboard; "
-        "Cascade: decisions and cost per tier; Abstentions (human review queue); Distribution-shift check; "
-        "Certificate; Risk-coverage curve; Inter-annotator agreement; Alternative-annotator test; "
-        "Judges: calibration and bias; Provenance"
+        "Agreement with human labels; Win rate over all items; Leaderboard; Judges: calibration of scores; "
+        "Judges: position and length bias; Failed votes by reason; Cascade: decisions and cost per tier; "
+        "Abstentions (human review queue); Distribution-shift check; Inter-annotator agreement; "
+        "Alternative-annotator test; Certificate; Risk-coverage curve: tested policies; Provenance"
     )
     page = render_markdown(report.page()) + render_markdown(build(factory.grouped_run()).page())
-    assert all(term in page for term in ("selective risk", "held out", "position bias", "length bias"))
+    assert all(term in page for term in ("selective risk", "held out", "Position bias", "Length bias"))
     assert not list(denied(page))
 
 
@@ -291,7 +300,10 @@ def test_values_left_out() -> None:
         ["de", "250", "200", "74.0 to 85.0 %", "50", "20.0 to 31.0 %", "no"],
         ["fi", "40", "—", "—", "—", "—", "no guarantee: the others gave no certificate"],
     ]
-    assert "3 rows of rare groups" in shown.text[1]
+    assert shown.text[0].startswith(
+        "A guarantee from all other groups carries over to 0 of 2 held-out groups"
+    )
+    assert "3 rows of rare groups" in shown.text[2]
     for limits, agreement in (((0.02, 0.149), "yes"), ((0.1, 0.2), "too few rows to tell")):
         assert carried_over(Unseen("x", 99, True, 90, 5, limits, (0.8, 1.0)), 0.15) == agreement
     assert carried_over(Unseen("x", 99, True, 0, 0, (0.0, 1.0), (0.0, 0.1)), 0.15) == "nothing was released"
@@ -349,7 +361,7 @@ def test_the_band(report: Report) -> None:
     assert chart.limits[2] == (231 / 250, 23 / 231, 0.1612)
     assert "Whiskers show upper limits for 4 of them." in chart.alt
     assert (
-        "With probability at least 90 % all of them hold simultaneously, so α may be chosen" in risk.text[1]
+        "With probability at least 90 % all of them hold simultaneously, so α may be chosen" in risk.text[3]
     )
     band = risk.tables[0]
     assert texts(band)[2] == ["7", "231", "92.4 %", "10.0 %", "16.2 %"]
@@ -360,4 +372,4 @@ def test_without_a_band_nothing_is_said_of_it() -> None:
     report = build_calibration(factory.tierwise_certificate())
     risk = section(report, "risk-coverage-curve")
     assert risk_coverage(report).limits == ()
-    assert (len(risk.text), len(risk.tables)) == (1, 1)
+    assert (len(risk.text), len(risk.tables)) == (3, 1)

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
-from tests.support.factory import certificate
+from tests.support.factory import certificate, run
 from trustescalate.records import SampleReply, Vote, sample_replies
+from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.records.judging import Judgment
 from trustescalate.report.document import build_calibration
-from trustescalate.report.failed_votes import failed_votes_lines, failed_votes_table
+from trustescalate.report.failed_votes import failed_votes_lines, failed_votes_section
 from trustescalate.report.html import render_html
 from trustescalate.report.markdown import render_markdown
+from trustescalate.report.pictures import Bars
 
 HOSTILE = "<script>x</script>\x1b[2J\nVerdict | A"
 SAMPLES = {"none": (SampleReply("q7", HOSTILE),)}
@@ -18,8 +20,15 @@ def test_the_report_of_a_certificate_shows_replies_under_each_failure() -> None:
     given = certificate()
     *first, last = given.diagnostics
     report = build_calibration(replace(given, diagnostics=(*first, replace(last, samples=SAMPLES))))
-    (section,) = (section for section in report.sections if section.slug == "judges")
-    (table,) = (table for table in section.tables if table.caption == "Failed votes, by reason")
+    (section,) = (section for section in report.sections if section.slug == "failed-votes")
+    (table,) = section.tables
+    (chart,) = section.pictures
+    assert isinstance(chart, Bars)
+    assert [bar.name for bar in chart.bars] == [f"{last.judge}: timeout", f"{last.judge}: none"]
+    assert [bar.values for bar in chart.bars] == [(12.0,), (3.0,)]
+    assert section.text[0].startswith(
+        "15 of 7,500 votes failed (0.2 %) at calibration, all of large (timeout"
+    )
     rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in table.rows}
     assert rows["none"] == [last.judge, "none", "the reply holds no verdict", "3", f"q7: “{HOSTILE}”"]
     assert rows["timeout"][-1] == "—"
@@ -53,6 +62,32 @@ def test_three_different_replies_are_kept_of_each_failure_and_cut() -> None:
 
 def test_a_row_of_several_criteria_has_the_name_of_its_item() -> None:
     samples = {"none": (SampleReply("q%231#clear", "Both."),)}
-    table = failed_votes_table([("small", {"none": 1}, samples)], several=True)
-    assert table.rows[0].cells[-1].text == "q#1 on clear: “Both.”"
+    given = certificate()
+    judge = replace(given.diagnostics[0], failures={"none": 1}, samples=samples)
+    section = failed_votes_section(replace(given, diagnostics=(judge,), group_by=BY_CRITERION), None)
+    assert section is not None
+    assert section.tables[0].rows[0].cells[-1].text == "q#1 on clear: “Both.”"
     assert failed_votes_lines("small", 1, {"none": 1}, samples, several=True)[1] == "    q#1 on clear: Both."
+
+
+def test_a_run_counts_its_own_failures_and_those_at_calibration() -> None:
+    whole = run()
+    section = failed_votes_section(whole.header.certificate, whole)
+    assert section is not None
+    assert [table.caption for table in section.tables] == [
+        "Failed votes of this run",
+        "Failed votes at calibration",
+    ]
+    assert section.text[0] == (
+        "30 of 3,740 votes failed (0.8 %) in this run, all of large (timeout × 30). At calibration, 15 of "
+        "7,500 votes failed (0.2 %)."
+    )
+    (chart,) = section.pictures
+    assert isinstance(chart, Bars)
+    assert [(bar.name, bar.texts) for bar in chart.bars] == [("large: timeout", ("30 (6.8 % of its votes)",))]
+
+
+def test_without_a_failed_vote_there_is_no_such_section() -> None:
+    given = certificate()
+    silent = tuple(replace(judge, failures={}) for judge in given.diagnostics)
+    assert failed_votes_section(replace(given, diagnostics=silent), None) is None

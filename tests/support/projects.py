@@ -137,7 +137,8 @@ def comparable(run: Run) -> dict[str, Any]:
             }
             for table in section["tables"]
         ]
-        section["blocks"] = [block for block in section["blocks"] if block["title"] != "Command"]
+        if section["slug"] == "provenance":
+            del section["text"]  # the command of the run
     del report["subject"]
     return {
         "report": report,

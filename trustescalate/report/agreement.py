@@ -9,6 +9,7 @@ from trustescalate.records import Certificate, HumanAgreement, Label, Run
 from trustescalate.records.jsonl import digest
 from trustescalate.records.policies import largest_alpha
 from trustescalate.report import figures, this_run
+from trustescalate.report.bars import interval_chart, share_bar, short
 from trustescalate.report.certificate_figures import (
     INTERVAL,
     INTERVAL_DELTA,
@@ -18,6 +19,7 @@ from trustescalate.report.certificate_figures import (
 )
 from trustescalate.report.clusters import counts_clusters_once
 from trustescalate.report.figures import Figure, missing, share, words
+from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 Limits = tuple[float, float] | None
@@ -35,14 +37,15 @@ _ONE_ANNOTATOR = "one annotator per row: human agreement cannot be measured"
 
 
 def agreement_section(certificate: Certificate, run: Run | None) -> Section | None:
-    """Tabulate every measured or certified agreement with human labels.
+    """Compare every measured or certified agreement with human labels, and with the human ceiling.
 
     None for an uncertified run of judges that were never calibrated: its own section has the agreement.
     """
     if not rests_on_tests(certificate):
         return None
     rows = _certificate_rows(certificate)
-    text = [_HUMAN_AGREEMENT if certificate.human_agreement else f"There is {_ONE_ANNOTATOR}."]
+    text = [_lead(certificate, run)]
+    text += [_HUMAN_AGREEMENT if certificate.human_agreement else f"There is {_ONE_ANNOTATOR}."]
     text += [_AFTER_CHOICE] if certificate.status == "certified" else []
     if run is not None and not run.uncertified:
         rows += this_run.agreement_rows(run)
@@ -53,7 +56,68 @@ def agreement_section(certificate: Certificate, run: Run | None) -> Section | No
         text.append(_measured_text(run))
     columns = (Column("Agreement with human labels"), *numbers("Counts", "Share", INTERVAL))
     table = Table(f"Agreement with {human_reference(certificate)}", columns, tuple(rows))
-    return Section("agreement-with-human-labels", "Agreement with human labels", tuple(text), tables=(table,))
+    slug, title = "agreement-with-human-labels", "Agreement with human labels"
+    return Section(slug, title, tuple(text), _chart(certificate, run), (table,))
+
+
+def _lead(certificate: Certificate, run: Run | None) -> str:
+    """State the cascade's agreement, that of the best judge alone, and that of annotators."""
+    parts = []
+    observed = observed_agreement(certificate)
+    if observed.value is not None:
+        of = "" if observed.counts is None else " ({:,} of {:,})".format(*observed.counts)
+        parts.append(f"the cascade on {observed.text} of the certification rows that it accepts{of}")
+    if run is not None and run.annotations and not run.uncertified:
+        fresh, limits = judged_agreement(run)
+        if limits is not None:
+            of = "" if fresh.counts is None else f"{fresh.counts[1]:,} "
+            shown = f"{fresh.text} ({figures.interval(*limits)}) of {of}labelled verdicts of this run"
+            parts.append(f"the cascade on {shown}" if not parts else f"on {shown}")
+    alone = [one for one in certificate.diagnostics if one.n]
+    if alone and certificate.batch is None:
+        best = max(alone, key=lambda one: one.agreements / one.n)
+        rate = share(best.agreements, best.n).text
+        parts.append(f"the best judge alone, {short(best.judge)}, on {rate} of all certification rows")
+    lead = f"Agreement with {human_reference(certificate)}: {'; '.join(parts)}." if parts else ""
+    human = leave_one_out(certificate.human_agreement)
+    if human.value is not None:
+        lead += f" One annotator agrees with the majority of the others on {human.text}"
+        upper = [limit for _, limit, _ in human_rows(certificate)[1:] if limit.value != 1]
+        lead += f"; no verdicts could agree on more than {upper[0].text} of these rows." if upper else "."
+    return lead.strip() or f"Agreement was not measured: {observed.note}."
+
+
+def _chart(certificate: Certificate, run: Run | None) -> tuple[Intervals, ...]:
+    judges = [] if certificate.batch is not None else [one for one in certificate.diagnostics if one.n]
+    bars = [share_bar(one.judge, share(one.agreements, one.n), one.interval) for one in judges]
+    observed = observed_agreement(certificate)
+    if observed.value is not None:
+        bars.append(share_bar("Cascade, accepted rows", observed, None))
+    if run is not None and run.annotations and not run.uncertified:
+        figure, limits = judged_agreement(run)
+        bars += [share_bar("Cascade, labels of this run", figure, limits)] if limits is not None else []
+    bars += _human_bars(certificate)
+    names = {"certified": "certified for the cascade", "expected": "guaranteed in expectation"}
+    name = names.get(certificate.status, "required")
+    alpha = largest_alpha(certificate) if certificate.status == "certified" else certificate.alpha
+    title = f"Agreement with {human_reference(certificate)}, {INTERVAL}s"
+    return interval_chart(title, bars, reference=1 - alpha, reference_name=name)
+
+
+def _human_bars(certificate: Certificate) -> list[Interval]:
+    human, policy = certificate.human_agreement, certificate.label_policy
+    if human is None:
+        return []
+    bars = []
+    if human.comparisons:
+        bars.append(share_bar("Human leave-one-out", leave_one_out(human), human.interval))
+    if human.rows and policy == "majority":
+        limits = human.decidable_interval
+        bars.append(share_bar("Largest attainable", share(human.decidable, human.rows), limits))
+    if human.rows and policy == "annotator":
+        note, limits = f"{human.rows:,} rows", human.largest_share_interval
+        bars.append(Interval("Largest attainable", min(human.largest_share, 1.0), limits, note))
+    return bars
 
 
 def judged_agreement(run: Run, delta: float = INTERVAL_DELTA) -> tuple[Figure, Limits]:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from trustescalate.records import Judgment, Run, sample_replies
-from trustescalate.records.criteria import ask_several
+from trustescalate.records import Run
 from trustescalate.report import figures
+from trustescalate.report.bars import bar_chart
 from trustescalate.report.certificate_figures import thresholds
-from trustescalate.report.failed_votes import failed_votes_table
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.run_figures import (
     always_last_judge,
     cost_per_1000,
@@ -36,12 +36,58 @@ _EACH = "Every judge judges every item with its full ensemble. Nothing is releas
 
 def cascade_section(run: Run) -> Section:
     """Report who decided how many items, with how many votes, at what cost."""
-    tables = (_tier_table(run), _savings_table(run), _failure_table(run), _cost_table(run))
+    tiers, savings, cost = _tier_table(run), _savings_table(run), _cost_table(run)
     text = _ESCALATED if run.header.certificate.status != "expected" else _NOT_ESCALATED
     if run.uncertified:
         text = _NAMED if run.header.uncertified else _EACH
-    shown = tuple(table for table in tables if table.rows)
-    return Section("cascade", "Cascade: decisions and cost per tier", (text,), tables=shown)
+    shown = tuple(table for table in (tiers, savings, cost) if table.rows)
+    charts, title = (*_cost_chart(tiers, cost), *_votes_chart(tiers)), "Cascade: decisions and cost per tier"
+    return Section("cascade", title, (_lead(run, cost), text), charts, shown)
+
+
+def _lead(run: Run, cost: Table) -> str:
+    """State the votes and their cost, against the last judge alone and without early stopping."""
+    votes, planned = sum(len(row.votes) for row in run.judgments), sum(row.planned for row in run.judgments)
+    if not votes:
+        return "No judge was called."
+    paid, _, last, part = (row.cells[1] for row in cost.rows)
+    lead = f"{len(run.decisions):,} items took {votes:,} votes"
+    if paid.value is None:
+        lead += f"; {paid.note}"
+    elif paid.value:
+        lead += f" and {paid.text}"
+        if part.value is not None:
+            lead += f", {part.text} of the estimated cost of the last judge alone ({last.text})"
+    if planned > votes:
+        lead += f". Early stopping saved {planned - votes:,} votes ({share(planned - votes, planned).text})"
+    return f"{lead}."
+
+
+def _cost_chart(tiers: Table, cost: Table) -> tuple[Bars, ...]:
+    """Draw the cost of each tier, of the run and of the last judge alone, where there are costs."""
+    whole, _, last, _ = (row.cells[1] for row in cost.rows)
+    if not whole.value:
+        return ()
+    lines = [(row.cells[0].text, row.cells[-1]) for row in tiers.rows if row.cells[1].value]
+    lines += [("This run", whole), ("Last judge alone (estimate)", last)]
+    return bar_chart(
+        "Cost of each tier",
+        [
+            Bar(name, (float(figure.value),), (figure.text,))
+            for name, figure in lines
+            if isinstance(figure.value, float)
+        ],
+    )
+
+
+def _votes_chart(tiers: Table) -> tuple[Bars, ...]:
+    bars = []
+    for row in tiers.rows:
+        judge, judged, _, _, cast, planned, *_ = row.cells
+        if judged.value:
+            values = tuple(float(each.value or 0) for each in (cast, planned))
+            bars.append(Bar(judge.text, values, (cast.text, planned.text)))
+    return bar_chart("Votes of each tier", bars, ("cast", "planned"))
 
 
 def abstentions_section(run: Run) -> Section | None:
@@ -54,8 +100,18 @@ def abstentions_section(run: Run) -> Section | None:
     rows = tuple(Row((words(reason), count(number), share(number, total))) for reason, number in ordered)
     columns = (Column("Reason"), *numbers("Items", "Share of abstentions"))
     table = Table("Abstentions by reason", columns, rows)
-    text = (f"{total:,} of {len(run.decisions):,} decided items need human review.",)
-    return Section("abstentions", "Abstentions (human review queue)", text, tables=(table,))
+    first, most = ordered[0]
+    lead = (
+        f"{total:,} of {len(run.decisions):,} decided items ({share(total, len(run.decisions)).text}) need "
+    )
+    lead += (
+        f"human review. Most frequent reason: {first} ({most:,})."
+        if len(ordered) > 1
+        else f"human review: {first}."
+    )
+    bars = [Bar(reason, (float(number),), (f"{number:,}",)) for reason, number in ordered]
+    charts = bar_chart("Abstentions by reason", bars)
+    return Section("abstentions", "Abstentions (human review queue)", (lead,), charts, (table,))
 
 
 def _tier_table(run: Run) -> Table:
@@ -102,18 +158,6 @@ def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) 
     fewer = share(instead - votes, instead) if instead >= votes else missing("more votes, of cheaper judges")
     cheaper = missing("no cost was recorded") if cost <= 0 else figures.ratio(cost - paid, cost)
     return Row((words(name), count(instead), fewer, figures.usd(cost), cheaper))
-
-
-def _failure_table(run: Run) -> Table:
-    judges: dict[str, list[Judgment]] = {}
-    for row in run.judgments:
-        judges.setdefault(row.judge, []).append(row)
-    failures = {
-        name: Counter(vote.failure for row in own for vote in row.votes if vote.failure)
-        for name, own in judges.items()
-    }
-    rows = ((name, failures[name], sample_replies(judges[name])) for name in sorted(judges))
-    return failed_votes_table(rows, several=ask_several(run.items))
 
 
 def _cost_table(run: Run) -> Table:

@@ -1,9 +1,11 @@
 """Report the certificate: its tests, every count needed to check them, and its terms."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trustescalate.records import Batch, Certificate, Item, PolicyTest
 from trustescalate.report import figures
+from trustescalate.report.bars import bar_chart
 from trustescalate.report.certificate_figures import (
     NEVER,
     all_tests,
@@ -21,6 +23,7 @@ from trustescalate.report.certificate_figures import (
 )
 from trustescalate.report.clusters import cluster_lines, spread
 from trustescalate.report.figures import Figure, count, share, words
+from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.sections import Column, Row, Section, Table, numbers, pairs_table
 
 _PREFER = {
@@ -49,6 +52,8 @@ def certificate_section(certificate: Certificate, items: Sequence[Item] = ()) ->
     """Report what is guaranteed, how it was tested, and every count; `items` are those of a run."""
     used = () if certificate.group_by is not None else used_tests(certificate)
     text = (
+        " ".join(_check_line(certificate, test) for test in used) or _no_test_line(certificate),
+        *guarantee_terms(certificate),
         *(_check_text(certificate, test) for test in used),
         *_radius_text(certificate),
         *_attempt_text(certificate),
@@ -56,7 +61,56 @@ def certificate_section(certificate: Certificate, items: Sequence[Item] = ()) ->
         *_region_text(certificate),
     )
     tables = (_policy_table(certificate), _test_table(certificate)) if used else ()
-    return Section("certificate", "Certificate", text, tables=(*tables, _terms(certificate)))
+    charts = _policy_chart(certificate) if used else ()
+    terms = _terms(certificate, folded=not charts)
+    return Section("certificate", "Certificate", text, charts, (*tables, terms))
+
+
+def _no_test_line(certificate: Certificate) -> str:
+    if certificate.group_by is not None and certificate.status == "certified":
+        return "Each group has a test of its own: “Guarantees by group” has the counts to check it by hand."
+    reason = certificate.reason.rstrip(".")
+    return f"Nothing is certified. {reason[:1].upper()}{reason[1:]}."
+
+
+def guarantee_terms(certificate: Certificate) -> tuple[str, ...]:
+    """State what the guarantee rests on, and what it does not cover; nothing without a certificate."""
+    if certificate.status != "certified":
+        return ()
+    rests = "; ".join(certificate.assumptions)
+    delta = figures.setting(certificate.delta).text
+    about = [
+        "that any one verdict is right",
+        "that the human labels are right",
+    ]
+    if certificate.group_by is None:
+        about.append("agreement within a group of items, which may be lower")
+    about.append(
+        "items other than those of this batch"
+        if certificate.batch is not None
+        else "items from elsewhere, or judges, prompts or examples that changed"
+    )
+    about.append("anything about items that abstain")
+    return (
+        *([f"Assumptions: {rests}."] if rests else []),
+        f"Not guaranteed: {'; '.join(about)}. The certificate is wrong for at most {delta} of all draws of "
+        "the labelled rows.",
+    )
+
+
+def _policy_chart(certificate: Certificate) -> tuple[Bars, ...]:
+    """Draw how many rows each judge accepts under the chosen policy, and how many no judge accepts."""
+    by_tier = [sum(parts) for parts in zip(*(test.by_tier for test in used_tests(certificate)), strict=True)]
+    whole, bars = covered_rows(certificate), []
+    for accepted, (judge, threshold) in zip(by_tier, thresholds(certificate).items(), strict=True):
+        start = NEVER if threshold is None else f"from score {threshold:.3f}"
+        bars.append(
+            Bar(judge, (float(accepted),), (f"{accepted:,} ({share(accepted, whole).text}), {start}",))
+        )
+    left = whole - sum(by_tier)
+    bars.append(Bar("no judge: abstains", (float(left),), (f"{left:,} ({share(left, whole).text})",)))
+    where = "certification rows" if certificate.batch is None else "items of the batch"
+    return bar_chart(f"What the certified policy does with the {whole:,} {where}", bars)
 
 
 def tested(certificate: Certificate) -> str:
@@ -68,6 +122,27 @@ def tested(certificate: Certificate) -> str:
 
 
 # ── how to check it ──────────────────────────────────────────────────────────────────────────────
+
+
+def _check_line(certificate: Certificate, test: PolicyTest) -> str:
+    """Check a test in one line: counts, p-value, level."""
+    p_value, level = figures.compared(test.p_value, test.level)
+    alpha, rows = certificate.alpha, compared_rows(test)
+    counts = f"{test.errors:,} errors on {rows:,} accepted rows at α = {figures.setting(alpha).text}"
+    if certificate.batch is not None:
+        from trustescalate.stats.batch import errors_allowed
+
+        marked = int(errors_allowed(test.accepted, alpha)) + 1
+        marked += test.errors if certificate.batch.release_human_labels else 0
+        counts = f"{test.errors:,} errors on {rows:,} labelled of {test.accepted:,} accepted items"
+        p_value_text = f"HypergeomCDF({test.errors}; {test.accepted}, {marked}, {rows}) = {p_value.text}"
+    elif certificate.method == "exact":
+        p_value_text = f"BinomCDF({test.errors}; {test.accepted}, {alpha!r}) = {p_value.text}"
+    else:
+        counts = f"a total loss of {total_loss(test):g} on {rows:,} accepted rows at α = {alpha:g}"
+        p_value_text = f"the betting test's p-value, from the recorded votes and labels, is {p_value.text}"
+    tier = f"Tier {certificate.tests.index(test) + 1}: " if is_tierwise(certificate) else "To check by hand: "
+    return f"{tier}{counts}; {p_value_text} ≤ {level.text}, the level of its test."
 
 
 def _check_text(certificate: Certificate, test: PolicyTest) -> str:
@@ -199,7 +274,7 @@ def _test_table(certificate: Certificate) -> Table:
     return Table("The tests that the guarantee rests on", columns, tuple(rows))
 
 
-def _terms(certificate: Certificate) -> Table:
+def _terms(certificate: Certificate, *, folded: bool) -> Table:
     task, roles = certificate.task, certificate.roles
     tests = all_tests(certificate)
     groups = [
@@ -231,7 +306,7 @@ def _terms(certificate: Certificate) -> Table:
         *([("Ratings agree up to a distance of", count(task.tolerance))] if task.tolerance else []),
         *((f"Rows in the role “{role}”", count(len(ids))) for role, ids in sorted(roles.items())),
     ]
-    return pairs_table("Terms of the certificate", ("Term", "Value"), terms)
+    return replace(pairs_table("Terms of the certificate", ("Term", "Value"), terms), folded=folded)
 
 
 def _batch_terms(certificate: Certificate) -> list[tuple[str, Figure]]:

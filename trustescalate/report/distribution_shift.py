@@ -2,7 +2,9 @@
 
 from trustescalate.records import Run, TierShift
 from trustescalate.report import figures
+from trustescalate.report.bars import bar_chart, short
 from trustescalate.report.figures import Figure, count, missing, words
+from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 SHIFT = (
@@ -47,10 +49,9 @@ def shift_section(run: Run) -> Section | None:
     """Report whether verdicts or scores of the run have shifted; None where nothing was compared."""
     if not run.shift:
         return None
-    shifted = any(tier.raised for tier in run.shift)
-    verdict = SHIFT if shifted else "No tier's verdicts or scores have shifted by more than chance explains."
     text = (
-        f"{verdict} The check compares each tier's verdicts and their scores, by the first prompt of the "
+        _lead(run),
+        "The check compares each tier's verdicts and their scores, by the first prompt of the "
         "ensemble, on the labelled rows that reach the tier and on the items that do: the share of each "
         "label among the verdicts (Fisher), and the distribution of its probability (Kolmogorov-Smirnov); "
         "false alarm in at most 1 of 100 runs. It uses no labels. The absence of an alarm proves nothing, "
@@ -72,4 +73,27 @@ def shift_section(run: Run) -> Section | None:
         Column("Result"),
     )
     table = Table("Verdicts and scores per tier", columns, rows)
-    return Section("distribution-shift-check", "Distribution-shift check", text, tables=(table,))
+    return Section("distribution-shift-check", "Distribution-shift check", text, _chart(run), (table,))
+
+
+def _lead(run: Run) -> str:
+    raised = [tier for tier in run.shift if tier.raised]
+    if raised:
+        return f"{'; '.join(map(_moved, raised))}. {SHIFT}"
+    least = min(run.shift, key=lambda tier: tier.p_value)
+    return (
+        "No tier's verdicts or scores have shifted by more than chance explains; the smallest p-value is "
+        f"{figures.pvalue(least.p_value).text} ({short(least.judge)})."
+    )
+
+
+def _chart(run: Run) -> tuple[Bars, ...]:
+    bars = []
+    for tier in run.shift:
+        if not (tier.before and tier.after):
+            continue
+        before, after = _shares(tier)
+        name = f"{tier.judge}: {tier.label}{' (shifted)' if tier.raised else ''}"
+        bars.append(Bar(name, tier.share, (before.text, after.text)))
+    title = "Share of each tier's verdicts with the label that moved most"
+    return bar_chart(title, bars, ("labelled rows", "this run"))

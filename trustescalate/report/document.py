@@ -34,11 +34,13 @@ from trustescalate.report.certificate_figures import (
 from trustescalate.report.clusters import cluster_banner, cluster_clause, outside_clause
 from trustescalate.report.criteria import criteria_section
 from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_section
+from trustescalate.report.failed_votes import failed_votes_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.flow import items_flow
 from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import ItemRows
+from trustescalate.report.judge_bias import bias_section
 from trustescalate.report.judges import judge_findings, judges_section
 from trustescalate.report.leaderboard import leaderboard_section
 from trustescalate.report.overall import overall_figure, overall_section
@@ -390,19 +392,21 @@ def _of_run(make: Callable[[Run], Section | None]) -> Maker:
 SECTIONS: Mapping[str, Maker] = {
     "uncertified-verdicts": _of_run(uncertified.uncertified_section),
     "agreement-with-human-labels": agreement_section,
-    "criteria": _of_run(criteria_section),
-    "guarantees-by-group": groups_section,
     "mean-over-all-items": overall_section,
     "leaderboard": _of_run(leaderboard_section),
+    "judges": _of_certificate(judges_section),
+    "judge-bias": _of_run(bias_section),
+    "failed-votes": failed_votes_section,
     "cascade": _of_run(cascade_section),
     "abstentions": _of_run(abstentions_section),
-    "distribution-shift-check": _of_run(shift_section),
+    "guarantees-by-group": groups_section,
     "leave-one-group-out-check": _of_certificate(left_out_section),
-    "certificate": _guarantee_section,
-    "risk-coverage-curve": _of_certificate(risk_section),
+    "criteria": _of_run(criteria_section),
+    "distribution-shift-check": _of_run(shift_section),
     "inter-annotator-agreement": _of_certificate(annotator_section),
     "alternative-annotator-test": _of_certificate(alternative_annotator_section),
-    "judges": _of_certificate(judges_section),
+    "certificate": _guarantee_section,
+    "risk-coverage-curve": _of_certificate(risk_section),
     "provenance": provenance_section,
 }
 """The sections in reading order, by their slug; a section without content is None. Add one here."""

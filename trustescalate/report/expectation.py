@@ -38,7 +38,9 @@ def agreement(certificate: Certificate) -> Figure:
 
 def guarantee_section(certificate: Certificate, run: Run | None) -> Section:
     """Report the method, its terms, and the counts to check a run by hand."""
-    text = [_METHOD, *([] if run is None or not run.decisions else [_check_text(certificate, run)])]
+    text = [_METHOD]
+    if run is not None and run.decisions:
+        text.insert(0, _check_text(certificate, run))
     return Section("certificate", "Guarantee in expectation", tuple(text), tables=(_terms(certificate),))
 
 

@@ -1,34 +1,116 @@
-"""List failed votes by reason, with sample replies, for the report and for a terminal."""
+"""Report failed votes by reason, with sample replies, in the report and on a terminal."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from trustescalate.records import FAILURES, SampleReply
-from trustescalate.records.criteria import shown_row
-from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.sections import Column, Row, Table, numbers
+from trustescalate.records import FAILURES, Certificate, Judgment, Run, SampleReply, sample_replies
+from trustescalate.records.criteria import BY_CRITERION, ask_several, shown_row
+from trustescalate.report import run_figures
+from trustescalate.report.bars import bar_chart, short
+from trustescalate.report.figures import Figure, count, failures_text, missing, share, words
+from trustescalate.report.pictures import Bar
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
 from trustescalate.report.text import one_line
 
 Samples = Mapping[str, Sequence[SampleReply]]
 
 
-def failed_votes_table(
-    judges: Iterable[tuple[str, Mapping[str, int], Samples]], *, several: bool = False
-) -> Table:
-    """Make a table of (judge, votes by failure, sample replies by failure).
+class Failed(NamedTuple):
+    """The failed votes of a judge by reason, of all its `votes`, with sample replies."""
 
-    `several`: the items are rows of several criteria.
-    """
+    judge: str
+    votes: int
+    failures: Mapping[str, int]
+    samples: Samples
+
+
+def failed_votes_section(certificate: Certificate, run: Run | None) -> Section | None:
+    """Report why votes failed, in the run and at calibration; None where no vote failed."""
+    before = [
+        Failed(judge.judge, judge.votes, judge.failures, judge.samples) for judge in certificate.diagnostics
+    ]
+    now = [] if run is None else _of_run(run)
+    several = certificate.group_by == BY_CRITERION or (run is not None and ask_several(run.items))
+    tables = [
+        _table(caption, rows, several)
+        for caption, rows in (("Failed votes of this run", now), ("Failed votes at calibration", before))
+        if any(judge.failures for judge in rows)
+    ]
+    if not tables:
+        return None
+    shown, where = (before, "at calibration") if run is None else (now, "in this run")
+    text = [_lead(shown, where)]
+    if run is not None:
+        text[0] += f" At calibration, {_counted(before)}." if before else ""
+        oftener = run_figures.excess_failures(run)
+        text += [f"More failures than at calibration: {oftener.note}."] if oftener.value else []
+    text.append(
+        "A failed vote stays in every denominator and gives no label any weight, so its item is more likely "
+        "to escalate."
+    )
+    bars = [
+        Bar(f"{judge.judge}: {reason}", (float(number),), (_part(number, judge.votes),))
+        for judge in (shown if any(judge.failures for judge in shown) else before)
+        for reason, number in sorted(judge.failures.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    if not any(judge.failures for judge in shown):
+        where = "at calibration"
+    charts = bar_chart(f"Failed votes {where}, by judge and reason", bars)
+    return Section("failed-votes", "Failed votes by reason", tuple(text), charts, tuple(tables))
+
+
+def _of_run(run: Run) -> list[Failed]:
+    judges: dict[str, list[Judgment]] = {}
+    for row in run.judgments:
+        judges.setdefault(row.judge, []).append(row)
+    return [
+        Failed(
+            name,
+            sum(len(row.votes) for row in rows),
+            Counter(vote.failure for row in rows for vote in row.votes if vote.failure),
+            sample_replies(rows),
+        )
+        for name, rows in sorted(judges.items())
+    ]
+
+
+def _lead(judges: Sequence[Failed], where: str) -> str:
+    worst = max(judges, key=lambda judge: sum(judge.failures.values()), default=None)
+    lead = f"{_counted(judges)} {where}"
+    if worst is not None and worst.failures:
+        name, reasons = short(worst.judge), failures_text(worst.failures)
+        several = sum(bool(judge.failures) for judge in judges) > 1
+        lead += f"; {name} has the most ({reasons})" if several else f", all of {name} ({reasons})"
+    return f"{lead[0].upper()}{lead[1:]}."
+
+
+def _counted(judges: Sequence[Failed]) -> str:
+    failed, votes = (
+        sum(sum(judge.failures.values()) for judge in judges),
+        sum(judge.votes for judge in judges),
+    )
+    if not failed:
+        return f"none of {votes:,} votes failed"
+    return f"{failed:,} of {votes:,} votes failed ({share(failed, votes).text})"
+
+
+def _part(number: int, votes: int) -> str:
+    return f"{number:,} ({share(number, votes).text} of its votes)"
+
+
+def _table(caption: str, judges: Iterable[Failed], several: bool) -> Table:
     rows = tuple(
         Row((
             *(words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)),
             _quoted(samples.get(reason, ()), several),
         ))
-        for judge, failures, samples in judges
+        for judge, _, failures, samples in judges
         for reason, number in sorted(failures.items())
     )  # fmt: skip
     named = (Column("Judge"), Column("Failure"), Column("Meaning"))
     columns = (*named, *numbers("Votes"), Column("Sample replies"))
-    return Table("Failed votes, by reason", columns, rows)
+    return Table(caption, columns, rows)
 
 
 def failed_votes_lines(

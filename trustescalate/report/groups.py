@@ -7,7 +7,8 @@ from trustescalate.records import Certificate, GroupGuarantee, LeftOut, Run, Uns
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import certified_groups
 from trustescalate.report import figures, run_figures
-from trustescalate.report.agreement import judged_agreement
+from trustescalate.report.agreement import Limits, judged_agreement
+from trustescalate.report.bars import LONGEST, interval_chart, share_bar
 from trustescalate.report.certificate_figures import (
     INTERVAL,
     INTERVAL_DELTA,
@@ -17,12 +18,10 @@ from trustescalate.report.certificate_figures import (
     outcome,
     population,
 )
-from trustescalate.report.figures import count, missing, share, words
+from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, GroupFacts, Row, Section, Table, numbers
 from trustescalate.report.text import one_line
-
-LONGEST = 40
-"""A longer name of a group is cut within a sentence."""
 
 # ── the guarantees ─────────────────────────────────────────────────────────────────────────────────
 
@@ -68,6 +67,7 @@ def groups_section(certificate: Certificate, run: Run | None) -> Section | None:
         return None
     by, sure = certificate.group_by, figures.complement(certificate.delta).text
     text = (
+        _lead(certificate),
         f"Each group by {by} was tested separately, on its own rows. With probability at least {sure} all "
         "guarantees below hold simultaneously, whatever the share of each group among the items.",
         "A group without a guarantee is not certified, which is no statement about the quality of its "
@@ -85,7 +85,49 @@ def groups_section(certificate: Certificate, run: Run | None) -> Section | None:
     if certified:
         tables += [_chosen_tests_table(certified), _thresholds_table(certificate, certified)]
     tables.append(_all_tests_table(certificate))
-    return Section("guarantees-by-group", f"Guarantees by group: {by}", text, tables=tuple(tables))
+    title = f"Guarantees by group: {by}"
+    return Section("guarantees-by-group", title, text, _chart(certificate, run), tuple(tables))
+
+
+def _lead(certificate: Certificate) -> str:
+    certified, total = certified_groups(certificate), len(certificate.groups)
+    if not certified:
+        return f"None of {total:,} groups by {certificate.group_by} has a guarantee: every item abstains."
+    names = _listed([one.value for one in certified])
+    alphas = sorted({one.alpha for one in certified})
+    least = figures.complement(alphas[-1]).text
+    if len(alphas) > 1:
+        least += f" to {figures.complement(alphas[0]).text}"
+    verb = "has" if len(certified) == 1 else "have"
+    lead = f"{len(certified):,} of {total:,} groups by {certificate.group_by} {verb} a guarantee"
+    lead += f", of at least {least} agreement: {names}"
+    return f"{lead}{'' if total == len(certified) else '; the items of the others abstain'}."
+
+
+def _chart(certificate: Certificate, run: Run | None) -> tuple[Intervals, ...]:
+    """Draw each group's agreement on fresh labels of the run, or on the certification rows it accepts."""
+    fresh = _measured(certificate, run)
+    some = any(limits is not None for _, limits in fresh.values())
+    bars = []
+    for guarantee in certificate.groups:
+        if guarantee.chosen is None:
+            bars.append(Interval(guarantee.value, None, None, "no guarantee"))
+            continue
+        test, note = guarantee.tests[guarantee.chosen], f"≥ {figures.complement(guarantee.alpha).text}"
+        if some:
+            bars.append(share_bar(guarantee.value, *fresh.get(guarantee.value, (missing(""), None)), note))
+            continue
+        observed = share(test.accepted - test.errors, test.accepted)
+        bars.append(share_bar(guarantee.value, observed, None, note))
+    alphas = {one.alpha for one in certified_groups(certificate)}
+    common = alphas.pop() if len(alphas) == 1 else None
+    where = "fresh labels of this run, simultaneous 95 % intervals" if some else "accepted certification rows"
+    return interval_chart(
+        f"Agreement of each group: {where}",
+        bars,
+        reference=None if common is None else 1 - common,
+        reference_name="" if common is None else "guaranteed",
+    )
 
 
 def _guarantees_table(certificate: Certificate) -> Table:
@@ -171,15 +213,10 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
 
     The upper ends hold simultaneously for all groups with fresh labels (Bonferroni).
     """
-    certified = certified_groups(certificate)
-    if run is None or not certified:
-        return ()
-    parts = _by_group(run)
-    present = [guarantee.value for guarantee in certified if guarantee.value in parts]
-    compared = sum(judged_agreement(parts[value])[1] is not None for value in present)
-    measured = {value: judged_agreement(parts[value], INTERVAL_DELTA / max(1, compared)) for value in present}
+    measured = _measured(certificate, run)
+    compared = sum(limits is not None for _, limits in measured.values())
     facts = []
-    for guarantee in certified:
+    for guarantee in certified_groups(certificate) if run is not None else ():
         nothing = missing("the run has no such item"), None
         agreement, limits = measured.get(guarantee.value, nothing)
         upper = missing(agreement.note)
@@ -188,6 +225,17 @@ def group_facts(certificate: Certificate, run: Run | None) -> tuple[GroupFacts, 
             upper = figures.at_most(limits[1], note)
         facts.append(GroupFacts(guarantee.value, figures.complement(guarantee.alpha), agreement, upper))
     return tuple(facts)
+
+
+def _measured(certificate: Certificate, run: Run | None) -> Mapping[str, tuple[Figure, Limits]]:
+    """Measure the agreement of fresh labels with each certified group that the run has items of."""
+    certified = certified_groups(certificate)
+    if run is None or not certified:
+        return {}
+    parts = _by_group(run)
+    present = [guarantee.value for guarantee in certified if guarantee.value in parts]
+    compared = sum(judged_agreement(parts[value])[1] is not None for value in present)
+    return {value: judged_agreement(parts[value], INTERVAL_DELTA / max(1, compared)) for value in present}
 
 
 def _by_group(run: Run) -> Mapping[str | None, Run]:
@@ -234,6 +282,7 @@ def left_out_section(certificate: Certificate) -> Section | None:
         return None
     alpha, delta = figures.setting(certificate.alpha).text, figures.setting(certificate.delta).text
     text = (
+        _left_out_lead(left_out, certificate.alpha),
         f"Each group by {left_out.by} was held out in turn: a cascade was certified on the rows of all other "
         f"groups, at α = {alpha}, and then evaluated on the rows of the held-out group. A failure means that "
         "the certificate should not be trusted on groups that it has not seen. A success guarantees nothing "
@@ -245,7 +294,39 @@ def left_out_section(certificate: Certificate) -> Section | None:
     columns = (Column(f"Held-out group: {left_out.by}"), *titles, Column("Guarantee carries over"))
     rows = tuple(_unseen_row(each, certificate.alpha) for each in left_out.values)
     table = Table("Each held-out group, judged by a cascade certified on the others", columns, rows)
-    return Section("leave-one-group-out-check", "Leave-one-group-out check", text, tables=(table,))
+    bars = [
+        share_bar(
+            each.value,
+            share(each.errors, each.accepted),
+            each.risk,
+            _CARRIED[carried_over(each, certificate.alpha)],
+        )
+        for each in left_out.values
+        if each.accepted
+    ]
+    charts = interval_chart(
+        "Selective risk on each held-out group, exact limits",
+        bars,
+        reference=certificate.alpha,
+        reference_name="α",
+    )
+    return Section("leave-one-group-out-check", "Leave-one-group-out check", text, charts, (table,))
+
+
+_CARRIED = {"yes": "carries over", "no": "fails", "too few rows to tell": "too few rows to tell"}
+
+
+def _left_out_lead(left_out: LeftOut, alpha: float) -> str:
+    """Count the groups by whether the guarantee of the others carries over to them."""
+    results = {each.value: carried_over(each, alpha) for each in left_out.values}
+    good, bad = ([name for name, result in results.items() if result == word] for word in ("yes", "no"))
+    lead = (
+        f"A guarantee from all other groups carries over to {len(good):,} of {len(results):,} held-out groups"
+    )
+    if bad:
+        lead += f", and fails on {_listed(bad)}"
+    unclear = len(results) - len(good) - len(bad)
+    return f"{lead}{f'; {unclear:,} could not be measured well enough' if unclear else ''}."
 
 
 def _others_text(left_out: LeftOut) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, JudgeDiagnostics, Label
 from trustescalate.records.criteria import BY_CRITERION, shown_row
 from trustescalate.report import figures
-from trustescalate.report.certificate_figures import INTERVAL
-from trustescalate.report.failed_votes import failed_votes_table
+from trustescalate.report.bars import short
+from trustescalate.report.certificate_figures import INTERVAL, thresholds
 from trustescalate.report.figures import count, decimal, missing, share, words
 from trustescalate.report.pictures import Reliability, ReliabilityBin
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
@@ -30,11 +30,10 @@ def judges_section(certificate: Certificate) -> Section | None:
         )
         which = "the certification rows that it judged"
     text = (
+        " ".join([_lead(certificate), *judge_findings(certificate)]),
         f"Each judge judged {judged}. No guarantee rests on these figures: they show which judges are worth "
         "their cost, and whether the scores are calibrated, so that a score of 0.9 means being correct nine "
-        f"times in ten.{_METHOD_TEXT.get(certificate.method, '')} `trustescalate judges bench` measures "
-        "position bias and length bias.",
-        *judge_findings(certificate),
+        f"times in ten (ECE is the mean gap).{_METHOD_TEXT.get(certificate.method, '')}",
     )
     titles = numbers(
         "Agreement", INTERVAL, "κ", "ECE", "Brier", "AUROC", "Votes", "Failed votes", "Cost per row"
@@ -42,17 +41,32 @@ def judges_section(certificate: Certificate) -> Section | None:
     rows = tuple(map(_judge_row, certificate.diagnostics))
     table = Table(f"Each judge on {which}", (Column("Judge"), *titles), rows)
     binned = [judge for judge in certificate.diagnostics if judge.bins]
-    charts = tuple(map(_reliability, binned))
-    failed = [
-        (judge.judge, judge.failures, judge.samples) for judge in certificate.diagnostics if judge.failures
-    ]
+    known = {} if certificate.stack is not None else thresholds(certificate)  # of pooled scores otherwise
+    charts = tuple(_reliability(judge, known.get(judge.judge)) for judge in binned)
     several = certificate.group_by == BY_CRITERION
     labels = certificate.task.labels
     confused = [_confusion_table(judge, labels) for judge in certificate.diagnostics if judge.confusion]
     surest = [_surest_table(judge, several) for judge in certificate.diagnostics if judge.surest]
-    why_failed = [failed_votes_table(failed, several=several)] if failed else []
-    tables = (table, *confused, *surest, *why_failed, *map(_bins_table, binned))
-    return Section("judges", "Judges: calibration and bias", text, charts, tables)
+    tables = (table, *confused, *surest, *map(_bins_table, binned))
+    return Section("judges", "Judges: calibration of scores", text, charts, tables)
+
+
+def _lead(certificate: Certificate) -> str:
+    """State how far the scores of the best and of the worst calibrated judge are off."""
+    scored = [judge for judge in certificate.diagnostics if judge.ece is not None]
+    if not scored:
+        return "No judge gave a verdict on a certification row."
+    best, worst = (pick(scored, key=lambda judge: judge.ece or 0.0) for pick in (min, max))
+    lead = f"The scores of {short(best.judge)} differ from the share correct by {_off(best)} on average"
+    if len(scored) > 1:
+        lead += (
+            f", the least of {len(scored):,} judges; those of {short(worst.judge)} by {_off(worst)}, the most"
+        )
+    return f"{lead}."
+
+
+def _off(judge: JudgeDiagnostics) -> str:
+    return f"{100 * (judge.ece or 0.0):.1f} points"
 
 
 def judge_findings(certificate: Certificate) -> list[str]:
@@ -109,7 +123,7 @@ def _judge_row(judge: JudgeDiagnostics) -> Row:
     return Row(cells)
 
 
-def _reliability(judge: JudgeDiagnostics) -> Reliability:
+def _reliability(judge: JudgeDiagnostics, threshold: float | None) -> Reliability:
     bins = tuple(
         ReliabilityBin(bin.low, bin.high, bin.count, bin.mean_score, bin.correct / bin.count)
         for bin in judge.bins
@@ -120,7 +134,14 @@ def _reliability(judge: JudgeDiagnostics) -> Reliability:
         f"{sum(bin.count for bin in bins)} verdicts; expected calibration error "
         f"{decimal(judge.ece, 'no row has a verdict').text}."
     )
-    return Reliability(judge.judge, bins, alt)
+    alt += "".join(
+        f" Mean score {each.mean_score:.2f}: {share(round(each.right * each.count), each.count).text} of "
+        f"{each.count:,} correct."
+        for each in bins
+    )
+    if threshold is not None:
+        alt += f" Accepts from score {threshold:.3f} on."
+    return Reliability(judge.judge, bins, alt, threshold)
 
 
 def _bins_table(judge: JudgeDiagnostics) -> Table:

@@ -6,6 +6,7 @@ from string import ascii_lowercase
 from trustescalate.records import Correlation, Run, Standing, Standings, Task, TaskKind
 from trustescalate.records.standings import groups_of
 from trustescalate.report import figures
+from trustescalate.report.bars import interval_chart, listed, short
 from trustescalate.report.figures import Figure, count, missing, words
 from trustescalate.report.overall import limits_figure, mean_figure, mean_name
 from trustescalate.report.pictures import Interval, Intervals
@@ -15,7 +16,6 @@ from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 _SIMULTANEOUS = "95 % simultaneous limits"
 MOST_NAMES = 12
 """A sentence names at most so many models."""
-MOST_BARS = 40
 _MEAN_GUARD = (
     f"The limits are asymptotic. Those of a model are shown from {MIN_LABELS} labels on, of which "
     f"{MIN_RARE} differ from the most common one, on {MIN_CLUSTERS} independent items (one per cluster), "
@@ -39,7 +39,9 @@ def leaderboard_section(run: Run) -> Section | None:
     measured = [each for each in board.models if each.estimate is not None]
     text = [_method_text(board, task), *([_left_out(board)] if board.left_out else [])]
     if board.reason:
-        return Section("leaderboard", "Leaderboard", (f"It could not be measured: {board.reason}.", *text))
+        why = f"The leaderboard could not be measured: {board.reason}."
+        return Section("leaderboard", "Leaderboard", (why, *text))
+    text = [*([_lead(board, task)] if measured else []), *text]
     text += [
         _separable_text(board, letters),
         _STRENGTH_GUARD if board.method == "bradley_terry" else _MEAN_GUARD,
@@ -49,7 +51,23 @@ def leaderboard_section(run: Run) -> Section | None:
     if board.correlation is not None:
         text.append(_correlation_text(board.correlation))
     tables = (_board_table(board, task, letters),)
-    return Section("leaderboard", "Leaderboard", tuple(text), _chart(board, task), tables)
+    return Section("leaderboard", "Leaderboard", tuple(text), _chart(board, task, letters), tables)
+
+
+def _lead(board: Standings, task: Task) -> str:
+    """Name the first model, and the models that it is not separable from."""
+    first = next(each for each in board.models if each.estimate is not None)
+    plain = board.method == "bradley_terry" or task.kind is TaskKind.RATING
+    limits = limits_figure(first.interval if first.usable else first.label_only, plain).text
+    value = f"{mean_figure(first.estimate, plain).text} ({_SIMULTANEOUS} {limits})"
+    lead = f"{short(first.model)} has the highest {_measured(board, task).lower()} of "
+    lead += f"{len(board.models):,} models: {value}"
+    near = [
+        name for pair in board.not_separable if first.model in pair for name in pair if name != first.model
+    ]
+    if near:
+        return f"{lead}. These labels do not separate it from {listed(near, 3)}."
+    return f"{lead}. These labels separate it from every other model that was measured."
 
 
 def _method_text(board: Standings, task: Task) -> str:
@@ -156,19 +174,17 @@ def _measured(board: Standings, task: Task) -> str:
     return "Strength" if board.method == "bradley_terry" else mean_name(task)[0].removesuffix(" of A")
 
 
-def _chart(board: Standings, task: Task) -> tuple[Intervals, ...]:
+def _chart(board: Standings, task: Task, letters: Mapping[str, str]) -> tuple[Intervals, ...]:
     bars = [
-        Interval(each.model, each.estimate, each.interval if each.usable else each.label_only)
+        Interval(
+            each.model,
+            each.estimate,
+            each.interval if each.usable else each.label_only,
+            letters.get(each.model, ""),
+        )
         for each in board.models
         if each.estimate is not None
     ]
-    if not bars:
-        return ()
     percent = board.method == "mean" and task.kind is not TaskKind.RATING
-    title = _measured(board, task).lower()
-    shown = f", the first {MOST_BARS} of {len(bars):,} models" if len(bars) > MOST_BARS else ""
-    alt = (
-        f"Estimates with limits for {min(len(bars), MOST_BARS)} models, best at the top; the table below has "
-        "the figures."
-    )
-    return (Intervals(f"{title}, with limits{shown}", tuple(bars[:MOST_BARS]), percent, alt),)
+    title = f"{_measured(board, task)} of each model, {_SIMULTANEOUS}; a shared letter: not separable"
+    return interval_chart(title, bars, percent=percent)

@@ -2,9 +2,11 @@
 
 from trustescalate.records import Certificate, Overall, Run, Stratum, Task, TaskKind
 from trustescalate.report import figures
+from trustescalate.report.bars import interval_chart, listed
 from trustescalate.report.certificate_figures import INTERVAL
 from trustescalate.report.figures import Figure, count, missing, words
-from trustescalate.report.product import excludes_pooled, run_tables, run_text
+from trustescalate.report.pictures import Interval, Intervals
+from trustescalate.report.product import excludes_pooled, run_charts, run_tables, run_text
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Section, Table, numbers
 from trustescalate.stats.inference import MIN_CLUSTERS, MIN_LABELS, MIN_RARE
 
@@ -55,13 +57,14 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
         return None
     slug, title = "mean-over-all-items", f"{_HEADINGS[task.kind]} over all items"
     here, tables = ([], []) if run is None else (run_text(run), run_tables(run))
+    charts = () if run is None else run_charts(run)
     if run is not None and run.uncertified and tables:  # the labelled rows are among its items
-        return Section(slug, title, tuple(here), tables=tuple(tables))
+        return Section(slug, title, tuple(here), charts, tuple(tables))
     if run is not None and is_withheld(run):
-        return Section(slug, title, (*here, WITHHELD), tables=tuple(tables))
+        return Section(slug, title, (*here, WITHHELD), charts, tuple(tables))
     if overall.estimate is None:
-        why = f"It could not be measured: {overall.reason}."
-        return Section(slug, title, (*here, why), tables=tuple(tables))
+        why = f"The mean over labelled rows and other items could not be measured: {overall.reason}."
+        return Section(slug, title, (*here, why), charts, tuple(tables))
     name, meaning = mean_name(task)
     unit = "clusters of items" if overall.grouped else "items"
     others = "the other rows" if run is None else "this run's items"
@@ -72,8 +75,13 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
     abstained = "abstained ones included, "
     if run is not None and run.uncertified:
         why, abstained = "The estimate uses", ""
+    lead, pooled = _lead(task, overall), _bars(overall)
+    if run is not None and run.product is not None and run.product.means:
+        known = run.product.means[0].first.basis != "none"
+        lead = f"{here[0]} {lead}" if known else f"{lead} {here[0]}"
     text = [
-        *here,
+        lead,
+        *here[1:],
         f"{meaning}, in the population that the labelled rows and {others} are drawn from. {why} "
         f"predictions for all {overall.items:,} {unit}, {abstained}which {overall.labels:,} human labels "
         "correct (prediction-powered inference, PPI++).",
@@ -87,14 +95,50 @@ def overall_section(certificate: Certificate, run: Run | None) -> Section | None
         )
     if overall.verdicts is not None:
         text.append(
-            "The last line needs no labels beyond the certificate: it allows for the certified share of "
-            "wrong verdicts, and for any outcome of the abstained items."
+            "The last line of the table needs no labels beyond the certificate: it allows for the certified "
+            "share of wrong verdicts, and for any outcome of the abstained items."
         )
     tables.append(_overall_table(task, overall, name))
+    charts = (run is not None and run_charts(run, pooled)) or _pooled_chart(task, pooled)
     if overall.strata:
         text.append(_strata_text(overall))
         tables.append(_strata_table(task, overall, name))
-    return Section(slug, title, tuple(text), tables=tuple(tables))
+        charts += _strata_chart(task, overall)
+    return Section(slug, title, tuple(text), charts, tuple(tables))
+
+
+def _lead(task: Task, overall: Overall) -> str:
+    """State the mean in the population with its limits."""
+    name, plain = mean_name(task)[0], task.kind is TaskKind.RATING
+    if overall.usable:
+        mean, limits = mean_figure(overall.estimate, plain).text, limits_figure(overall.interval, plain).text
+        basis = f"{overall.labels:,} human labels and the judges' predictions"
+        return f"{name} in the population: {mean} ({INTERVAL} {limits}), from {basis}."
+    limits = limits_figure(overall.label_only, plain).text
+    return f"{name} in the population: {limits} ({INTERVAL}), from {overall.labels:,} human labels alone."
+
+
+def _bars(overall: Overall) -> list[Interval]:
+    note, name = f"{overall.labels:,} labels, 95 %", "the population"
+    if overall.usable:
+        return [Interval(name, overall.estimate, overall.interval, note)]
+    return [Interval(name, None, overall.label_only, note)]
+
+
+def _pooled_chart(task: Task, bars: list[Interval]) -> tuple[Intervals, ...]:
+    return interval_chart(
+        f"{mean_name(task)[0]} over all items", bars, percent=task.kind is not TaskKind.RATING
+    )
+
+
+def _strata_chart(task: Task, overall: Overall) -> tuple[Intervals, ...]:
+    bars = []
+    for each in overall.strata:
+        limits = each.interval if each.usable else each.label_only
+        mean = each.estimate if each.usable else None
+        bars.append(Interval(_stratum_name(each), mean, limits, f"{each.labels:,} labels"))
+    title = f"{mean_name(task)[0]} per stratum, 95 % simultaneous limits"
+    return interval_chart(title, bars, percent=task.kind is not TaskKind.RATING)
 
 
 def _strata_text(overall: Overall) -> str:
@@ -103,8 +147,7 @@ def _strata_text(overall: Overall) -> str:
     if len(pooled) == len(overall.strata):
         text = f"No two strata have {MIN_CLUSTERS} labels each, so the mean over all items is not stratified"
     elif pooled:
-        more = f" and {len(pooled) - FOLD_ROWS:,} more" if len(pooled) > FOLD_ROWS else ""
-        text += f", and strata with few labels are pooled ({', '.join(pooled[:FOLD_ROWS])}{more})"
+        text += f", and strata with few labels are pooled ({listed(pooled, FOLD_ROWS)})"
     return (
         f"{text}. The limits of all {len(overall.strata):,} strata hold simultaneously with probability 95 "
         "%, so they are wider than for one stratum alone."

@@ -5,7 +5,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
+from trustescalate.report.bars import interval_chart
 from trustescalate.report.figures import Figure, count, setting, words
+from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
 RATES = {TaskKind.PAIRWISE: "win rate of A", TaskKind.BINARY: "pass rate", TaskKind.RATING: "mean rating"}
@@ -39,7 +41,7 @@ def rate_name(kind: TaskKind, label: str) -> str:
 
 
 def run_text(run: Run) -> list[str]:
-    """State what limits the mean over the run's items."""
+    """State the mean over the run's items and its change, then what limits them."""
     product = run.product
     if product is None or not product.means:
         return [f"The mean over this run's items has no limits: {product.reason}."] if product else []
@@ -47,6 +49,14 @@ def run_text(run: Run) -> list[str]:
     if first.basis == "none":
         return [f"The mean over this run's items has no limits: {first.reason}."]
     kind, labels = run.header.certificate.task.kind, run.header.certificate.task.labels
+    name, plain = _name(run, product), kind is TaskKind.RATING
+    lead = f"{name} over these {first.items:,} items: {estimate_figure(first, plain).text}"
+    lead += "." if first.basis == "all labelled" else f", from {BASES[first.basis]}."
+    if product.changes:
+        change = product.changes[0].first
+        moved = estimate_figure(change, plain, signed=True).text
+        lead += f" Change against {product.baseline}: {moved}"
+        lead += f" ({change.reason})." if change.basis == "none" else "."
     what = "every one of them has a human label"
     if first.basis == "verdicts":
         what = (
@@ -57,11 +67,64 @@ def run_text(run: Run) -> list[str]:
         what = f"they rest on human labels of {first.labels:,} of these items"
         if first.basis == "predictions":
             what += ", which correct the judges' predictions for all of them (PPI++)"
-    name = TOTAL if product.by == BY_CRITERION else rate_name(kind, labels[0])
-    text = f"{name[0].upper()}{name[1:]} of this run's {first.items:,} items: {what}."
+    text = f"{rate_name(kind, labels[0])} of these items: {what}."
+    if product.by == BY_CRITERION:
+        text = f"{TOTAL} of these items: {what}."
+    text = f"{text[0].upper()}{text[1:]}"
     if first.reason:
         text += f" A narrower interval is not shown: {first.reason}."
-    return [text, *([DISJOINT] if is_disjoint(product) else [])]
+    return [lead, text, *([DISJOINT] if is_disjoint(product) else [])]
+
+
+def _name(run: Run, product: Product) -> str:
+    task = run.header.certificate.task
+    name = TOTAL if product.by == BY_CRITERION else rate_name(task.kind, task.labels[0])
+    return f"{name[0].upper()}{name[1:]}"
+
+
+def run_charts(run: Run, pooled: Sequence[Interval] = ()) -> tuple[Intervals, ...]:
+    """Draw the means over the run's items, with those of `pooled` rows, and the changes."""
+    product, plain = run.product, run.header.certificate.task.kind is TaskKind.RATING
+    if product is None or not product.means:
+        return ()
+    least = _required(product, "min_rate")
+    charts = interval_chart(
+        f"{_name(run, product)}: this run's items" + (" and the population" if pooled else ""),
+        [*(_bar(mean, "this run's items") for mean in product.means), *pooled],
+        percent=not plain,
+        reference=least,
+        reference_name="" if least is None else "required",
+    )
+    if not product.changes:
+        return charts
+    drop, gain = _required(product, "max_drop"), _required(product, "min_gain")
+    line, named = (0.0, "no change")
+    if drop is not None or gain is not None:
+        line, named = (
+            (gain, "required gain") if gain is not None else (-(drop or 0.0), "largest drop allowed")
+        )
+    return charts + interval_chart(
+        f"{_name(run, product)}: change against {product.baseline}",
+        [_bar(change, "all matched items") for change in product.changes],
+        percent=not plain,
+        signed=True,
+        reference=line,
+        reference_name=named,
+    )
+
+
+def _required(product: Product, key: str) -> float | None:
+    return next((each.required for each in product.requirements if each.key == key and not each.about), None)
+
+
+def _bar(mean: ItemsMean, whole: str) -> Interval:
+    limits = mean.first
+    name = whole if mean.group is None else mean.group
+    if limits.basis == "none":
+        return Interval(name, None, None, "not measured")
+    sure = setting(round(limits.confidence, 6)).text
+    note = f"{limits.labels:,} labels, {sure}" if limits.labels else f"from verdicts, {sure}"
+    return Interval(name, limits.estimate, (limits.low, limits.high), note)
 
 
 def is_disjoint(product: Product) -> bool:
@@ -85,7 +148,6 @@ def product_figure(run: Run) -> list[KeyFigure]:
     if product is None or not product.means or product.means[0].first.basis == "none":
         return []
     first, plain = product.means[0].first, task.kind is TaskKind.RATING
-    name = TOTAL if product.by == BY_CRITERION else rate_name(task.kind, task.labels[0])
     whole = estimate_figure(first, plain)
     figure, _, interval = whole.text.partition(" (")
     detail = f"these {first.items:,} items, from {BASES[first.basis]}"
@@ -94,7 +156,7 @@ def product_figure(run: Run) -> list[KeyFigure]:
     else:
         figure, _, sure = figure.partition(", ")
         detail = f"{sure}; {detail}"
-    return [KeyFigure(f"{name[0].upper()}{name[1:]}", Figure(whole.value, figure), detail)]
+    return [KeyFigure(_name(run, product), Figure(whole.value, figure), detail)]
 
 
 def run_tables(run: Run) -> list[Table]:

@@ -1,7 +1,7 @@
 """Report the provenance of a certificate and a run: versions, seeds, digests and configuration."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trustescalate.calibration.served_models import compare_served, listed
@@ -15,30 +15,36 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     """Report everything needed to reproduce the same figures."""
     seed = str(certificate.seed)
     lines = [("Certificate", "none: the judges were not calibrated for this run"), ("Seed", seed)]
+    terms: list[tuple[str, str]] = []
     if rests_on_tests(certificate):
         lines = [
             ("Certificate created", certificate.created),
-            ("Certificate created by version", certificate.version),
             ("Digest of the certificate (SHA-256)", certificate.digest),
-            ("Seed", seed),
-            ("Protocol", certificate.protocol),
             ("Digest of the labelled data", certificate.data_digest),
+            ("Seed", seed),
         ]
+        terms = [("Certificate created by version", certificate.version), ("Protocol", certificate.protocol)]
     blocks: tuple[Block, ...] = ()
+    lead = f"Certificate of {certificate.created}, made by version {certificate.version} with seed {seed}: "
+    lead += "`trustescalate calibrate` repeats it."
     if run is not None:
         header = run.header
+        lead = f"To repeat this run: {header.command}"
         lines = [
             ("Run", header.id),
             ("Status", header.status),
             ("Started", header.created),
             ("Digest of the items", header.items_digest),
             *lines,
+        ]
+        terms += [
             *_addresses(header.config),
             *((f"Version of {name}", version) for name, version in sorted(header.versions.items())),
         ]
         config = json.dumps(header.config, indent=2, ensure_ascii=False, sort_keys=True, default=str)
-        blocks = (Block("Command", header.command), Block("Configuration", config))
-    facts = pairs_table("Provenance", ("What", "Value"), ((name, words(value)) for name, value in lines))
+        blocks = (Block("Configuration", config),)
+    facts = _facts_table("Digests and seed", lines)
+    others = (_facts_table("Versions and protocol", terms),) if terms else ()
     bindings = tuple(
         Row((words(one.judge), words(_channel(one, run)), words(one.fingerprint)))
         for one in certificate.judges
@@ -47,7 +53,12 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
     about = "certificate" if run is None or not run.uncertified else "run"
     bound = Table(f"Judges that the {about} is bound to", columns, bindings)
     served = _served_table(certificate, run)
-    return Section("provenance", "Provenance", tables=(facts, bound, *served), blocks=blocks)
+    tables = (facts, *others, bound, *served)
+    return Section("provenance", "Provenance", (lead,), tables=tables, blocks=blocks)
+
+
+def _facts_table(caption: str, lines: Iterable[tuple[str, str]]) -> Table:
+    return pairs_table(caption, ("What", "Value"), ((name, words(value)) for name, value in lines))
 
 
 def _served_table(certificate: Certificate, run: Run | None) -> tuple[Table, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from trustescalate.config import ENDPOINTS
-from trustescalate.records import Run, Step, Vote
+from trustescalate.records import Label, Run, Step, Vote
 from trustescalate.records.failures import describe_kinds
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
@@ -77,6 +77,11 @@ def abstention_without_failures(run: Run) -> Figure:
 def steps(run: Run, judge: str | None = None) -> Iterator[Step]:
     """Yield the trail entries of all judges or of one."""
     return (step for row in run.decisions for step in row.trail if judge is None or step.judge == judge)
+
+
+def steps_by_item(run: Run, judge: str) -> Iterator[tuple[str, Label | None]]:
+    """Yield each item that a judge was asked about, with its verdict."""
+    return ((row.item_id, step.label) for row in run.decisions for step in row.trail if step.judge == judge)
 
 
 def failed_votes(run: Run) -> Figure:

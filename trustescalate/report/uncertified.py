@@ -1,6 +1,6 @@
 """Report a run without a certificate: what its verdicts are, and how each judge agrees with human labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from trustescalate.calibration.losses import losses
 from trustescalate.data.labels import sampled
@@ -8,6 +8,7 @@ from trustescalate.records import Label, Run, Step
 from trustescalate.records.criteria import count_in_words
 from trustescalate.report import figures, run_figures
 from trustescalate.report.agreement import Limits
+from trustescalate.report.bars import bar_chart, interval_chart, share_bar, short
 from trustescalate.report.certificate_figures import (
     INTERVAL,
     INTERVAL_DELTA,
@@ -15,6 +16,7 @@ from trustescalate.report.certificate_figures import (
     interval_figure,
 )
 from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.pictures import Bar, Bars, Picture
 from trustescalate.report.sections import Column, KeyFigure, Row, Section, Table, numbers
 
 BANNER = "Uncertified: no certificate covers these verdicts, and none of them is released."
@@ -92,6 +94,7 @@ def uncertified_section(run: Run) -> Section | None:
     judges = [seal.judge for seal in run.header.certificate.judges]
     known = {note.item_id for note in sampled(run.annotations)}
     text = [
+        _lead(run, judges),
         "No certificate covers these verdicts: they are not released, and the gate counts none of them. "
         + (
             f"{len(known):,} of the {len(run.items):,} items have human labels that were drawn as a sample. "
@@ -99,7 +102,7 @@ def uncertified_section(run: Run) -> Section | None:
             "itself, not for the best of several judges."
             if known
             else f"How often they agree with people was not measured: {NO_LABELS}."
-        )
+        ),
     ]
     if run.header.uncertified:
         text.append(
@@ -107,12 +110,47 @@ def uncertified_section(run: Run) -> Section | None:
         )
     tables = [_agreement_table(run, judges)] if known else []
     return Section(
-        "uncertified-verdicts", "Verdicts without a certificate", tuple(text),
-        tables=(*tables, _verdict_table(run, judges)),
+        "uncertified-verdicts", "Verdicts without a certificate", tuple(text), _charts(run, judges),
+        (*tables, _verdict_table(run, judges)),
     )  # fmt: skip
 
 
-def _agreement_table(run: Run, judges: Iterable[str]) -> Table:
+def _lead(run: Run, judges: Sequence[str]) -> str:
+    """Name the judge that agrees most often with human labels, with its interval."""
+    measured = [(judge, *judge_agreement(run, judge)) for judge in judges]
+    known = [row for row in measured if row[2] is not None]
+    if not known:
+        return f"No verdict is certified, and none was compared with human labels: {measured[-1][1].note}."
+    judge, figure, limits = max(known, key=lambda row: float(row[1].value or 0))
+    of = "" if figure.counts is None else f" of {figure.counts[1]:,} labelled items"
+    between = "" if limits is None else f" ({INTERVAL} {figures.interval(*limits)})"
+    most = "agrees most often" if len(known) > 1 else "agrees"
+    return f"No verdict is certified; {short(judge)} {most} with human labels: on {figure.text}{of}{between}."
+
+
+def _charts(run: Run, judges: Sequence[str]) -> tuple[Picture, ...]:
+    bars = [share_bar(judge, *judge_agreement(run, judge)) for judge in judges]
+    if run.header.uncertified:
+        bars.append(share_bar("the verdicts of this run", *judge_agreement(run, None)))
+    title = f"Agreement with {human_reference(run.header.certificate)}, {INTERVAL}s"
+    charts = interval_chart(title, [bar for bar in bars if bar.limits is not None])
+    return charts or _verdict_chart(run, judges)
+
+
+def _verdict_chart(run: Run, judges: Sequence[str]) -> tuple[Bars, ...]:
+    """Draw how often each judge gives each verdict, where no label tells how often it is right."""
+    labels = run.header.certificate.task.labels
+    bars = []
+    for judge in judges:
+        steps = list(run_figures.steps(run, judge))
+        counts = [sum(step.label == label for step in steps) for label in labels]
+        if steps:
+            values = tuple(each / len(steps) for each in counts)
+            bars.append(Bar(judge, values, tuple(share(each, len(steps)).text for each in counts)))
+    return bar_chart("Verdicts of each judge", bars, labels)
+
+
+def _agreement_table(run: Run, judges: Sequence[str]) -> Table:
     lines: list[tuple[str, str | None]] = [(judge, judge) for judge in judges]
     if run.header.uncertified:
         lines.append(("the verdicts of this run", None))
@@ -126,7 +164,7 @@ def _agreement_table(run: Run, judges: Iterable[str]) -> Table:
     return Table(caption, columns, tuple(rows))
 
 
-def _verdict_table(run: Run, judges: Iterable[str]) -> Table:
+def _verdict_table(run: Run, judges: Sequence[str]) -> Table:
     labels = run.header.certificate.task.labels
     rows = []
     for judge in judges:

@@ -1,0 +1,210 @@
+"""Measure position bias and length bias of each judge from the votes and verdicts of a run."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from trustescalate.calibration.population import unit_of
+from trustescalate.data import labels
+from trustescalate.records import Judgment, Label, Run, TaskKind
+from trustescalate.report.bars import interval_chart, short
+from trustescalate.report.certificate_figures import INTERVAL, INTERVAL_DELTA, interval_figure, thresholds
+from trustescalate.report.figures import Figure, count, share, words
+from trustescalate.report.pictures import Interval
+from trustescalate.report.run_figures import steps_by_item
+from trustescalate.report.sections import Column, Row, Section, Table, numbers
+
+_METHOD = (
+    "Position bias is measured on the first prompt of each judge, which is always asked in both orders: the "
+    "share of items whose verdict changes with the order, and how often the verdict is the response shown "
+    "first (a tie counts one half). Without position bias the latter is 50 %. Length bias compares the share "
+    "of verdicts for the longer response, in characters, with that of human labels of the same items, where "
+    "there are any: the longer response may be the better one. Items are those that reach the judge."
+)
+
+
+class Share(NamedTuple):
+    """A mean over `items` of values in [0, 1] that sum to `total`, with 95 % limits; None without items."""
+
+    items: int
+    total: float
+    limits: tuple[float, float] | None
+
+    @property
+    def value(self) -> float:
+        """The mean; 0 without items."""
+        return self.total / self.items if self.items else 0.0
+
+    @property
+    def figure(self) -> Figure:
+        """The mean as printed."""
+        return share(self.total, self.items, "no such item")
+
+    def bar(self, name: str) -> Interval:
+        """The mean as a bar."""
+        return Interval(name, self.value, self.limits, f"{self.items:,} items")
+
+
+class JudgeBias(NamedTuple):
+    """What a judge's verdicts depend on: `changed` with the order, `first` and `longer` response chosen.
+
+    `human_longer` is how often human labels of the items of `longer` are the longer response; without any
+    such label it has no items, and `longer` is over all items with a verdict.
+    """
+
+    judge: str
+    changed: Share
+    first: Share
+    longer: Share
+    human_longer: Share
+
+
+def bias_section(run: Run) -> Section | None:
+    """Report both biases of each judge; None where neither can be measured."""
+    rows = measure_bias(run)
+    if not any(row.first.items or row.longer.items for row in rows):
+        return None
+    charts = (
+        *interval_chart(
+            f"Verdicts for the response shown first, {INTERVAL}s",
+            [row.first.bar(row.judge) for row in rows if row.first.items],
+            reference=0.5,
+            reference_name="no position bias",
+        ),
+        *interval_chart(f"Verdicts for the longer response, {INTERVAL}s", _length_bars(rows)),
+    )
+    text = (_lead(rows), _METHOD, "These are measurements, one by one; no guarantee rests on them.")
+    return Section("judge-bias", "Judges: position and length bias", text, charts, (_table(rows),))
+
+
+def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
+    """Measure each judge of a pairwise run; empty for any other task.
+
+    An item is one unit, and items of a cluster are treated as drawn together (`stats.intervals`).
+    """
+    task = run.header.certificate.task
+    if task.kind is not TaskKind.PAIRWISE:
+        return ()
+    first, second = task.labels[:2]
+    groups = {item.id: item.group for item in run.items}
+    sizes = {item.id: [len(text) for text in item.texts] for item in run.items}
+    longer = {
+        item_id: first if lengths[0] > lengths[1] else second
+        for item_id, lengths in sizes.items()
+        if len(lengths) == 2 and lengths[0] != lengths[1]
+    }
+    human = labels.majority(task, labels.sampled(run.annotations))
+    rows = []
+    for judge in thresholds(run.header.certificate):
+        orders = [row for row in run.judgments if row.judge == judge]
+        ids, verdicts = [], list[tuple[float, float]]()
+        for row in orders:
+            pair = _both_orders(row, task.labels)
+            if pair is not None:
+                ids.append(row.item_id)
+                shown = (_points(pair[0], first, second), _points(pair[1], second, first))
+                verdicts.append((float(pair[0] != pair[1]), sum(shown) / 2))
+        units = [unit_of(item_id, groups) for item_id in ids]
+        given = {
+            item_id: label
+            for item_id, label in steps_by_item(run, judge)
+            if label in (first, second) and item_id in longer
+        }
+        both = [item_id for item_id in given if human.get(item_id) in (first, second)]
+        compared = both or list(given)
+        places = [unit_of(item_id, groups) for item_id in compared]
+        rows.append(
+            JudgeBias(
+                judge,
+                _mean([changed for changed, _ in verdicts], units),
+                _mean([chosen for _, chosen in verdicts], units),
+                _mean([float(given[item_id] == longer[item_id]) for item_id in compared], places),
+                _mean([float(human[item_id] == longer[item_id]) for item_id in both], places[: len(both)]),
+            )
+        )
+    return tuple(rows)
+
+
+def _both_orders(row: Judgment, names: Sequence[Label]) -> tuple[Label, Label] | None:
+    """The verdicts of the first prompt with A shown first and with B shown first; None without both."""
+    sums: dict[str, dict[Label, float]] = {}
+    for vote in row.votes:
+        if vote.exemplar_set != row.votes[0].exemplar_set:
+            continue
+        if vote.failure is not None:
+            return None
+        shares = sums.setdefault(vote.order, dict.fromkeys(names, 0.0))
+        for label, value in vote.probs.items():
+            shares[label] += value
+    if not {"AB", "BA"} <= sums.keys():
+        return None
+    return _largest(sums["AB"]), _largest(sums["BA"])
+
+
+def _largest(shares: dict[Label, float]) -> Label:
+    pick: Callable[[Label], float] = shares.__getitem__
+    return max(shares, key=pick)
+
+
+def _points(verdict: Label, shown_first: Label, shown_second: Label) -> float:
+    return 1.0 if verdict == shown_first else 0.0 if verdict == shown_second else 0.5
+
+
+def _mean(values: Sequence[float], units: Sequence[str]) -> Share:
+    import numpy as np
+
+    from trustescalate.stats.intervals import mean_interval
+
+    if not values:
+        return Share(0, 0.0, None)
+    place = np.unique(list(units), return_inverse=True)[1]
+    low, high, _ = mean_interval(np.array(values), INTERVAL_DELTA, cluster=place)
+    return Share(len(values), sum(values), (low, high))
+
+
+def _length_bars(rows: Sequence[JudgeBias]) -> list[Interval]:
+    bars = []
+    for row in rows:
+        bars += [row.longer.bar(row.judge)] if row.longer.items else []
+        bars += [row.human_longer.bar("human labels, same items")] if row.human_longer.items else []
+    return bars
+
+
+def _lead(rows: Sequence[JudgeBias]) -> str:
+    parts = []
+    ordered = [row for row in rows if row.changed.items]
+    worst = max(ordered, key=lambda row: row.changed.value, default=None)
+    if worst is not None and not worst.changed.total:
+        parts.append("The order of the responses changes no verdict of any judge's first prompt.")
+    elif worst is not None:
+        parts.append(
+            f"The order of the responses changes {worst.changed.figure.text} of the verdicts of "
+            f"{short(worst.judge)}{', the most of any judge' if len(ordered) > 1 else ''}; it chooses the "
+            f"response shown first in {worst.first.figure.text}."
+        )
+    sized = [row for row in rows if row.human_longer.items]
+    if sized:
+        most = max(sized, key=lambda row: abs(row.longer.value - row.human_longer.value))
+        parts.append(
+            f"{short(most.judge)} prefers the longer response in {most.longer.figure.text} of "
+            f"{most.longer.items:,} items, human labels of these in {most.human_longer.figure.text}."
+        )
+    elif any(row.longer.items for row in rows):
+        most = max(rows, key=lambda row: row.longer.value)
+        parts.append(
+            f"{short(most.judge)} prefers the longer response in {most.longer.figure.text} of "
+            f"{most.longer.items:,} items; there are no human labels to compare this with."
+        )
+    return " ".join(parts)
+
+
+def _table(rows: Sequence[JudgeBias]) -> Table:
+    lines = tuple(
+        Row((words(row.judge), *(cell for each in row[1:] for cell in _cells(each)))) for row in rows
+    )
+    names = ("Changes with the order", "Shown first", "Longer response", "Human labels: longer")
+    titles = [title for name in names for title in (name, INTERVAL, "Items")]
+    return Table("Position and length bias", (Column("Judge"), *numbers(*titles)), lines)
+
+
+def _cells(each: Share) -> tuple[Figure, ...]:
+    return each.figure, interval_figure(each.limits), count(each.items)

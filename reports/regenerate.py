@@ -114,7 +114,7 @@ def _replayed(folder: Path, *changes: tuple[str, str]) -> Project:
         assert old in text, old
         text = text.replace(old, new)
     config.write_text(text, encoding="utf-8")
-    return Project.open(config, Hooks(clock=lambda: CLOCK))
+    return replace(Project.open(config, Hooks(clock=lambda: CLOCK)), options=())
 
 
 if __name__ == "__main__":

@@ -21,9 +21,12 @@ from trustescalate.records import Run
 from trustescalate.records.jsonl import write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.document import build
+from trustescalate.report.follow import with_next
+from trustescalate.report.gate import decide
 from trustescalate.report.html import render_html
 from trustescalate.report.machine import render_json
 from trustescalate.report.markdown import render_markdown
+from trustescalate.report.release import with_release
 from trustescalate.report.sections import Page, Report
 
 HERE = Path(__file__).parent
@@ -69,7 +72,10 @@ def _run(folder: Path) -> Report:
     project = _replayed(folder)
     asyncio.run(project.calibrate())
     run = asyncio.run(project.run())
-    return build(_fixed(run, "sample"))
+    fixed = _fixed(project.load_run(run.header.id), "sample")
+    report = build(fixed)
+    report = with_release(report, decide(report, project.config.gate), project.config.gate)
+    return with_next(report, (), fixed)
 
 
 def _fixed(run: Run, name: str) -> Run:

@@ -164,7 +164,7 @@ def report(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write the report of a run, or of the certificate: report.html, .md, .json, and a run's .items.jsonl."""
+    """Write the report of a run, or of the certificate. Files: report.html, .md, .json, .items.jsonl."""
     from trustescalate.analysis.risk_band import limits_at
 
     project = open_project(config, overrides)

@@ -93,8 +93,8 @@ class Product:
     changes: tuple[Change, ...] = ()
     by: str | None = None
     baseline: str = ""
-    baseline_mean: ItemsMean | None = None
     only_here: int = 0
     only_baseline: int = 0
     requirements: tuple[Requirement, ...] = ()
     reason: str = ""
+    baseline_mean: ItemsMean | None = None

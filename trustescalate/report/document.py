@@ -97,8 +97,10 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
     clusters = ""
     if certificate.status != "none" and certificate.batch is None:
         clusters = cluster_banner(certificate, () if run is None else run.items)
-    sections = [section(certificate, run) for section in SECTIONS.values()]
-    sections.insert(-1, None if probe is None else injection_section(probe, certificate))
+    by_slug = {slug: section(certificate, run) for slug, section in SECTIONS.items()}
+    sections = list(by_slug.values())
+    if probe is not None:
+        sections.insert(list(by_slug).index("certificate"), injection_section(probe, certificate))
     return Report(
         schema=SCHEMA,
         kind="calibration" if run is None else "run",

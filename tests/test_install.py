@@ -6,7 +6,7 @@ from pathlib import Path
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
 CORE = {
-    *("jinja2", "numpy", "openai[aiohttp]", "pydantic", "scikit-learn", "scipy"),
+    *("jinja2", "markdown-it-py", "numpy", "openai[aiohttp]", "pydantic", "scikit-learn", "scipy"),
     *("threadpoolctl", "typer"),
 }
 EXTRAS = {

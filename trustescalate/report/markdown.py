@@ -21,14 +21,17 @@ _OUTCOMES = {"pass": "✅", "undecided": "⚠️", "fail": "❌"}
 
 def render_markdown(page: Page) -> str:
     """Render the first screen, the sections in short, and the first abstentions."""
+    gate = [] if page.release is None else list(_release(page.release))
+    product_first = page.release is not None and page.release.about_product
     parts = [
-        *([] if page.release is None else _release(page.release)),
+        *(gate if product_first else []),
         f"## {_TONES[page.tone]} {escape(page.headline)}",
         f"**{escape(page.title.strip())}**",
         f"<sub>{' · '.join(map(escape, page.facts))}</sub>",
         *(f"> **{escape(banner)}**" for banner in page.banners),
         *map(escape, page.claims),
         *([f"**What would help.** {escape(page.advice)}"] if page.advice else []),
+        *([] if product_first else gate),
         *([_listed("Assumptions", map(escape, page.assumptions))] if page.assumptions else []),
         _figures(page.figures),
         *(_picture(picture) for picture in page.pictures),

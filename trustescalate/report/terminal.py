@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from trustescalate.report.pictures import Flow
-from trustescalate.report.sections import Check, KeyFigure, Page, Section, Status, Table
+from trustescalate.report.sections import Check, KeyFigure, Page, Release, Section, Status, Table
 from trustescalate.report.text import one_line
 
 WIDTH = 100
@@ -68,15 +68,9 @@ class Screen:
 
 def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     """Lay out the first screen of a page, without its next commands."""
-    width, lines = screen.columns, list[str]()
-    if page.release is not None:
-        status = page.release.status
-        lines.append(screen.paint(f"Release gate: {status}", SIGNS[status]))
-        for check in page.release.shown:
-            text = f"{check.status}: {check.name}: {check.observed}; required: {check.required}"
-            lines += _wrapped(text, width, "    ", first="  ")
-        text = " ".join(filter(None, (page.release.mean, page.release.summary, page.release.note)))
-        lines += [*_wrapped(text, width, "  "), ""]
+    width, gate = screen.columns, [] if page.release is None else _release_lines(page.release, screen)
+    product_first = page.release is not None and page.release.about_product
+    lines = [*gate, ""] if product_first else []
     sign, (first, *rest) = SIGNS[page.tone], page.claims or ("",)
     head = first if first.startswith(page.headline) else page.headline
     lines += [screen.paint(text, sign) for text in _wrapped(f"{sign} {head}", width, "  ", first="")]
@@ -92,10 +86,20 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     lines += ["", *_figure_lines(page.figures, screen)] if page.figures else []
     for picture in page.pictures:
         lines += ["", *_flow_lines(picture, screen)] if isinstance(picture, Flow) else []
+    lines += ["", *gate] if gate and not product_first else []
     lines += [""] if page.banners else []
     for banner in page.banners:
         lines += [screen.paint(text, "!") for text in _wrapped(f"! {banner}", width, "  ", first="")]
     return list(map(screen.plain, lines))
+
+
+def _release_lines(release: Release, screen: Screen) -> list[str]:
+    lines = [screen.paint(f"Release gate: {release.status}", SIGNS[release.status])]
+    for check in release.shown:
+        text = f"{check.status}: {check.name}: {check.observed}; required: {check.required}"
+        lines += _wrapped(text, screen.columns, "    ", first="  ")
+    text = " ".join(filter(None, (release.mean, release.summary, release.note)))
+    return [*lines, *_wrapped(text, screen.columns, "  ")]
 
 
 def next_lines(page: Page) -> list[str]:

@@ -90,7 +90,8 @@ def test_charts_are_drawn_in_both_schemes(browser: webdriver.Chrome, pages: dict
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         browser.get(pages["run"])
         charts = browser.find_elements(By.CSS_SELECTOR, "svg.plot")
-        assert [chart.rect["width"] > 100 for chart in charts] == [True] * 6
+        assert len(charts) > 6
+        assert all(chart.rect["width"] > 100 for chart in charts)
         assert "Risk-coverage curve" in [chart.accessible_name for chart in charts]
         colours.add(browser.find_element(By.CSS_SELECTOR, "svg.plot .dot").value_of_css_property("fill"))
     assert len(colours) == 2

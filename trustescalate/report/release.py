@@ -20,7 +20,7 @@ _ORDER = ("fail", "undecided")
 def with_release(report: Report, verdict: Verdict, policy: GateTable) -> Report:
     """The report with the gate's verdict: on the first screen, and with every check as the first section."""
     given = release(report, verdict, policy)
-    return replace(report, release=given, sections=(gate_section(given), *report.sections))
+    return replace(report, release=given, sections=(gate_section(given, report), *report.sections))
 
 
 def release(report: Report, verdict: Verdict, policy: GateTable) -> Release:
@@ -115,15 +115,15 @@ def _reference(required: Sequence[Requirement], signed: bool) -> tuple[float | N
     return (0.0, "no change") if signed else (None, "")
 
 
-def gate_section(given: Release) -> Section:
-    """List every check of the gate with what it requires."""
+def gate_section(given: Release, report: Report) -> Section:
+    """List every check of the gate with what it requires; the claim is not repeated."""
     rows = tuple(
         Row(
             (
                 words(check.name),
                 words(check.status),
                 words(check.required),
-                words(check.observed, check.message),
+                words(check.observed, "" if check.message.startswith(report.claim) else check.message),
             )
         )
         for check in given.checks

@@ -137,7 +137,7 @@ def test_page_asks_the_network_for_nothing_and_has_no_inline_code(report: Report
             assert str(attributes.get(name) or "#").startswith("#")
     tags = [tag for tag, _ in page.tags]
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert [given for given in scripts if given.get("type") != "application/json"] == [{}, {}]
+    assert [given for given in scripts if given.get("type") != "application/json"] == [{}, {}, {}]
     assert tags.count("style") == 1
     assert not {"iframe", "image", "use", "foreignobject", "object", "embed", "link", "base"} & set(tags)
 

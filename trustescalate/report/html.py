@@ -33,7 +33,7 @@ _SHARE = re.compile(r"\d+(?:\.\d+)? %")
 
 def render_html(page: Page) -> str:
     """Render a self-contained file, readable without JavaScript. Equal pages give equal bytes."""
-    style, scripts = "".join(map(_asset, _STYLES)), [_asset(name) for name in _SCRIPTS]
+    style, scripts = "".join(map(_asset, _STYLES)), [_word_diff(), *map(_asset, _SCRIPTS)]
     first = _first(page.items)
     text = _template().render(
         page=page,
@@ -85,6 +85,13 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _word_diff() -> str:
+    """The word diff of the labelling page, as an object of this page."""
+    module = resources.files("trustescalate.data.annotation").joinpath("diff.js").read_text("utf-8")
+    body = module.replace("export ", "")
+    return f'"use strict";\nconst wordDiff = (() => {{\n{body}\nreturn {{ words, compare }};\n}})();\n'
 
 
 def _asset(name: str) -> str:

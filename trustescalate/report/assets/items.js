@@ -3,10 +3,10 @@
   const source = document.getElementById("items-index");
   if (!source) return;
   const CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const ROWS = 50, LONGEST_DIFF = 4_000_000;
   const $ = (name) => document.getElementById(`items-${name}`);
   const index = JSON.parse(source.textContent);
   const table = $("table"), total = index.ids.length;
+  const ROWS = 50;
   const people = index.people.values.length > 0, columns = people ? 5 : 4;
 
   const make = (tag, text = "", name = "", ...children) => {
@@ -196,32 +196,7 @@
     return part;
   };
 
-  // A word diff: the longest common subsequence, with what both begin and end with cut off first.
-  const CLOSE = "\\p{sc=Han}\\p{sc=Hiragana}\\p{sc=Katakana}\\p{sc=Thai}";
-  const WORDS = new RegExp(`[${CLOSE}]\\s*|[^\\s${CLOSE}]+\\s*|\\s+`, "gu");
-  const common = (one, two) => {
-    const same = (left, right) => left.trim() === right.trim();
-    let head = 0, tail = 0;
-    const most = Math.min(one.length, two.length);
-    while (head < most && same(one[head], two[head])) head += 1;
-    while (tail < most - head && same(one[one.length - 1 - tail], two[two.length - 1 - tail])) tail += 1;
-    const rows = one.length - head - tail, cells = two.length - head - tail, width = cells + 1;
-    if (rows * cells > LONGEST_DIFF) return null;
-    const kept = [new Uint8Array(one.length).fill(1, 0, head).fill(1, one.length - tail), new Uint8Array(two.length).fill(1, 0, head).fill(1, two.length - tail)];
-    const [left, right] = [one, two].map((words) => words.slice(head, words.length - tail).map((each) => each.trim()));
-    const length = new Uint32Array((rows + 1) * width);
-    for (let i = rows - 1; i >= 0; i -= 1) {
-      for (let j = cells - 1; j >= 0; j -= 1) {
-        length[i * width + j] = left[i] === right[j] ? length[(i + 1) * width + j + 1] + 1 : Math.max(length[(i + 1) * width + j], length[i * width + j + 1]);
-      }
-    }
-    for (let i = 0, j = 0; i < rows && j < cells;) {
-      if (left[i] === right[j]) { kept[0][head + i] = kept[1][head + j] = 1; i += 1; j += 1; }
-      else if (length[(i + 1) * width + j] >= length[i * width + j + 1]) i += 1;
-      else j += 1;
-    }
-    return kept;
-  };
+  // The words that two responses do not share are marked by `wordDiff`, which html.py puts before this script.
   const compare = (sides, note, on) => {
     const places = sides.map((side) => [...side.querySelectorAll("p")]);
     if (!on) {
@@ -229,26 +204,29 @@
       note.textContent = "";
       return;
     }
-    const words = places.map((each) => each.map((p) => p.textContent.match(WORDS) ?? []));
-    const kept = common(words[0].flat(), words[1].flat());
-    if (!kept) {
+    const words = places.map((each) => each.map((p) => wordDiff.words(p.textContent)));
+    const [first, second] = words.map((each) => each.flatMap(({ parts }) => parts));
+    if (!wordDiff.compare(first, second)) {
       note.textContent = "These responses are too long to compare word by word on this page.";
       return;
     }
-    const only = [0, 0];
+    const only = [first, second].map((parts) => parts.filter((part) => !part.common).length);
     places.forEach((each, side) => {
-      let at = 0;
       each.forEach((p, number) => {
         p.replaceChildren();
         let mark = null;
-        for (const text of words[side][number]) {
-          const same = kept[side][at] === 1 || !text.trim();
-          at += 1;
-          if (same) { mark = null; p.append(text); continue; }
-          only[side] += 1;
-          if (!mark) { mark = make(side ? "ins" : "del"); p.append(mark); }
-          mark.append(text);
+        for (const { space, word, common } of words[side][number].parts) {
+          if (common) {
+            mark = null;
+            p.append(space + word);
+          } else if (mark) {
+            mark.append(space + word);
+          } else {
+            mark = make(side ? "ins" : "del", word);
+            p.append(space, mark);
+          }
         }
+        p.append(words[side][number].end);
       });
     });
     note.textContent = only[0] + only[1] ? `Struck through: ${only[0]} words only in the first response. Underlined: ${only[1]} only in the second.` : "The two responses have the same words.";

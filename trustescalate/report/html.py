@@ -35,15 +35,19 @@ def render_html(page: Page) -> str:
     """Render a self-contained file, readable without JavaScript. Equal pages give equal bytes."""
     style, scripts = "".join(map(_asset, _STYLES)), [_word_diff(), *map(_asset, _SCRIPTS)]
     first = _first(page.items)
-    text = _template().render(
-        page=page,
-        rows=first,
-        people=any(row.people.value is not None for row in first),
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
-        policy=_policy([style], scripts),
-        footer="Every figure on this page is computed from the counts on it. Made with trustescalate.",
-        items_file=ITEMS,
+    text = (
+        _template()
+        .render(
+            page=page,
+            rows=first,
+            people=any(row.people.value is not None for row in first),
+            style=Markup(style),
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy([style], scripts),
+            footer="Every figure on this page is computed from the counts on it. Made with trustescalate.",
+            items_file=ITEMS,
+        )
+        .lstrip()
     )
     if not page.items:
         return text

@@ -32,7 +32,9 @@ def draw_intervals(chart: Intervals) -> str:
     frame = Frame(left, top, WIDTH - right, top + high, _range(chart), (0.0, 1.0))
     most = max(1.6, min(5.6, (frame.right - frame.left) / 62))
     ticks = ticks_of(*frame.x, most)
-    shapes = list(x_axis(frame, ticks, numbers(ticks, percent=chart.percent)))
+    words = numbers(ticks, percent=chart.percent)
+    words = [word.removesuffix(" %") for word in words] if chart.points else words
+    shapes = list(x_axis(frame, ticks, words))
     if not chart.bars:
         shapes.append(text((frame.left + frame.right) / 2, frame.top + 18, "nothing was measured", "middle"))
     shapes += _reference(chart, frame)

@@ -91,6 +91,8 @@ def test_moved_scores_are_a_banner_and_no_measure(report: Report) -> None:
     assert moved.banners == (SHIFT,)
     assert replace(moved.measures, shift_alarms=report.measures.shift_alarms) == report.measures
     assert moved.measures.shift_alarms.value == 1
+    assert moved.run_claim.startswith("If these items come from the same population, which the shift check")
+    assert not build(factory.run()).run_claim.startswith("If these")
     assert texts(section(moved, "distribution-shift-check").tables[0])[1] == [
         "medium-70b", "120", "150", "B", "40.0 %", "68.0 %", "0.281", "0.0004", "shifted",
     ]  # fmt: skip

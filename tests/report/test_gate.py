@@ -10,6 +10,7 @@ from trustescalate.config import GateTable
 from trustescalate.errors import EXIT_BREACH, EXIT_NOT_MEASURABLE, EXIT_PASSED
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, TaskKind
 from trustescalate.records.product import Basis
+from trustescalate.report.distribution_shift import IF_ALIKE
 from trustescalate.report.figures import Figure, missing
 from trustescalate.report.gate import EXIT_CODES, Verdict, decide
 from trustescalate.report.sections import GroupFacts, Measures, Report, TaskFacts
@@ -155,6 +156,15 @@ def test_without_a_limit_failures_are_compared_with_those_of_the_certificate() -
     verdict = decide(more, own)
     assert (verdict.status, failing(verdict)) == ("undecided", {"judges answered": "undecided"})
     assert "1 % at calibration" in next(c.message for c in verdict.checks if c.name == "judges answered")
+    rates = Figure(0, "s: 0.5 % of its votes failed, 0.2 % at calibration")
+    (check,) = (
+        each
+        for each in decide(report(failed_votes=figure(0.005), excess_failures=rates), own).checks
+        if each.name == "judges answered"
+    )
+    assert check.status == "pass"
+    assert check.required == "no significant rise of failed votes over calibration (one-sided test at 1 %)"
+    assert check.message.startswith(rates.text)
     none = missing("the certificate holds no votes to compare with")
     assert decide(report(failed_votes=figure(0.01), excess_failures=none), own).status == "undecided"
     assert decide(report(excess_failures=none), own).status == "pass"  # no vote failed
@@ -252,6 +262,17 @@ def test_what_was_not_measured_of_the_product_is_undecided(key: str) -> None:
         product_of(key, required, limits(*outcomes["fail"], "none")),
     ):
         assert decide(replace(report(), product=measured), rule).status == "undecided"
+
+
+@pytest.mark.parametrize(("basis", "under"), [("verdicts", True), ("exact", False)])
+def test_what_rests_on_the_certificate_is_conditional_under_an_alarm(basis: Basis, under: bool) -> None:
+    rule = alone(min_rate=0.6, allow_shift=True)
+    alarm = report(shift_alarms=Figure(1, "1 of 2 tiers", "moved"))
+    given = replace(alarm, product=product_of("min_rate", 0.6, limits(0.7, 0.8, basis)))
+    (check,) = (each for each in decide(given, rule).checks if each.name == "win rate of A")
+    assert check.status == "pass"
+    assert check.observed.startswith(IF_ALIKE) == under
+    assert (alarm.page().tone, report().page().tone) == ("warning", "good")
 
 
 def test_limits_that_exclude_each_other_decide_nothing() -> None:

@@ -229,7 +229,7 @@ def _change_chart(seen: Product | None, task: Task) -> tuple[Picture, ...]:
     for limits in filter(None, measured):
         if limits.basis == "none":
             continue
-        name = "Certified limits on wrong verdicts" if limits.basis == "verdicts" else "Human labels"
+        name = "Certified verdicts" if limits.basis == "verdicts" else "Human labels"
         name = "Labels and predictions (PPI++)" if limits.basis == "predictions" else name
         sure = f"probability ≥ {figures.setting(round(limits.confidence, 6)).text}"
         bars.append(Interval(name, limits.estimate, (limits.low, limits.high), sure))

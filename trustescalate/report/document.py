@@ -110,9 +110,6 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         status=status,
         complete=run is None or run_figures.is_complete(run),
         task=TaskFacts(task.kind, task.question, task.labels, task.ties),
-        subject=f"Calibration, {certificate.created}"
-        if run is None
-        else f"Run {run.header.id}, {run.header.created}",
         headline=headline,
         claim=_claim(certificate, run),
         advice=_advice(certificate),

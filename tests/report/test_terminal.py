@@ -84,6 +84,18 @@ def test_a_terminal_without_block_characters_gets_others() -> None:
     assert set(bar) <= set("#=+.")
 
 
+def test_tiers_that_have_items_differ_in_the_bar() -> None:
+    for used, signs in (([5], "█"), ([0, 5], "█▓"), (range(7), "1234567")):
+        tiers = tuple(FlowTier(f"judge {n}", 70, 10 * (n in used), "") for n in range(7))
+        flow = Flow("Where the items went", tiers, 10 * len(used), 0, 0, "judged", "")
+        lines = page_lines(replace(PAGES["run"](), pictures=(flow,)), Screen(80))
+        at = lines.index("  Where the items went")
+        assert "".join(dict.fromkeys(lines[at + 1].strip())) == signs
+        legend = [line[2] for line in lines[at + 2 : at + 9]]
+        assert [legend[n] for n in used] == list(signs)
+        assert legend.count(" ") == 7 - len(used)
+
+
 def test_the_bar_is_in_proportion_and_the_legend_counts_each_part() -> None:
     tiers = (FlowTier("small", 300, 143, "USD 0.08"), FlowTier("large " * 30, 157, 86, "USD 1.76"))
     flow = Flow("Where the items went", tiers, 300, 70, 0, "released", "", labelled=1)

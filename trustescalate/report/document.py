@@ -37,7 +37,13 @@ from trustescalate.report.distribution_shift import SHIFT, shift_alarms, shift_s
 from trustescalate.report.failed_votes import failed_votes_section
 from trustescalate.report.figures import Figure, count, missing, share
 from trustescalate.report.flow import items_flow
-from trustescalate.report.groups import group_facts, groups_section, guarantee_of, left_out_section
+from trustescalate.report.groups import (
+    group_facts,
+    groups_chart,
+    groups_section,
+    guarantee_of,
+    left_out_section,
+)
 from trustescalate.report.injection import injection_section
 from trustescalate.report.items import ItemRows
 from trustescalate.report.judge_bias import bias_section
@@ -144,9 +150,10 @@ def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
 
 
 def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:
-    """The charts of the first screen: where the items went, and what was tested."""
-    flow = [] if run is None or not run.decisions else [items_flow(run)]
-    return (*flow, *risk_chart(certificate))
+    """The charts of the first screen: where the items went, the groups, and what was tested."""
+    flow = () if run is None or not run.decisions else (items_flow(run),)
+    groups = groups_chart(certificate, run) if certificate.group_by is not None else ()
+    return (*flow, *groups, *risk_chart(certificate))
 
 
 def _status(certificate: Certificate, run: Run | None) -> Status:

@@ -5,6 +5,7 @@ Every text is on lines of its own and inert; what data wrote is indented, so tha
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from textwrap import wrap
 
 from trustescalate.report.pictures import Flow
@@ -20,7 +21,9 @@ MAX_CELL = 60
 
 
 TIERS, TIERS_ASCII = "█▓▒▚▞", "#=+x%"
-"""Characters of a bar by tier; of more tiers, neighbours differ."""
+"""Characters of a bar by tier that has items."""
+NUMBERS = "123456789abcdefghijklmnopqrstuvwxyz"
+"""Characters of a bar of more tiers."""
 OTHERS, OTHERS_ASCII = (
     {"labels": "▄", "people": "░", "open": "·"},
     {"labels": "o", "people": ".", "open": "?"},
@@ -198,7 +201,9 @@ def _flow_lines(flow: Flow, screen: Screen) -> list[str]:
     """Draw a bar of where the items went, and a line for each part of it."""
     blocks = screen.shows(TIERS + "".join(OTHERS.values()))
     signs, others = (TIERS, OTHERS) if blocks else (TIERS_ASCII, OTHERS_ASCII)
-    parts = [(signs[at % len(signs)], tier.ended) for at, tier in enumerate(flow.tiers)]
+    ended = sum(tier.ended > 0 for tier in flow.tiers)
+    free = cycle(signs if ended <= len(signs) else NUMBERS)
+    parts = [(next(free) if tier.ended else " ", tier.ended) for tier in flow.tiers]
     rows = [
         (f"{sign} {tier.name}", f"{tier.asked:,} asked", f"{tier.ended:,} {flow.ended}", tier.note)
         for (sign, _), tier in zip(parts, flow.tiers, strict=True)

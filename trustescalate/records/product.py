@@ -85,8 +85,8 @@ class Product:
 
     `means[0]` is over all items. `changes` is empty without a baseline, which `baseline` names. `by` is the
     field of the groups. All limits from labels hold at once with the confidence that each states, and so do
-    all from verdicts. `baseline_mean`, over all items of the baseline, holds by itself; nothing is decided
-    on it.
+    all from verdicts. `baseline_mean`, over all items of the baseline, is at the level of `means[0]` and
+    holds by itself; nothing is decided on it.
     """
 
     means: tuple[ItemsMean, ...]

@@ -33,7 +33,7 @@ def with_next(
     else:
         flags = ["--uncertified"] if outcome.status == "none" else []
         lines = [list(command("run", *flags, "--dry-run")), list(command("run", *flags))]
-    return replace(report, follow=tuple(map(shlex.join, lines)))
+    return replace(report, follow=tuple(map(shlex.join, lines)), options=tuple(options))
 
 
 def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequence[str]]:

@@ -5,8 +5,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
+from trustescalate.records.product import PICKED
 from trustescalate.report.bars import interval_chart
-from trustescalate.report.figures import Figure, count, setting, words
+from trustescalate.report.figures import Figure, count, missing, setting, words
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
@@ -143,11 +144,17 @@ def excludes_pooled(run: Run) -> bool:
 
 
 def product_figure(run: Run) -> list[KeyFigure]:
-    """Make the key figure of the mean over the run's items; none where nothing limits it."""
+    """Make the key figure of the mean over the run's items; none where nothing limits it.
+
+    An uncertified run then has one without a value: its labelled rows are among its items.
+    """
     product, task = run.product, run.header.certificate.task
-    if product is None or not product.means or product.means[0].first.basis == "none":
+    if product is None or not product.means:
         return []
     first, plain = product.means[0].first, task.kind is TaskKind.RATING
+    if first.basis == "none":
+        why = PICKED if product.picked else first.reason
+        return [KeyFigure(_name(run, product), missing(first.reason), why)] if run.uncertified else []
     whole = estimate_figure(first, plain)
     figure, _, interval = whole.text.partition(" (")
     detail = f"these {first.items:,} items, from {BASES[first.basis]}"

@@ -61,9 +61,11 @@ def test_a_level_of_one_judge_alone_is_named_and_planned_for() -> None:
 
 def test_a_group_is_planned_with_its_share_and_nothing_is_drawn_where_nothing_is_left() -> None:
     several = factory.no_certificate()
-    several = replace(several, group_by="meta.kind", groups=())
+    several = replace(several, group_by="meta.kind", groups=factory.grouped_certificate("de", "fi").groups)
+    drawn = section(build_calibration(several, None, SEEN), "what-could-be-had").text[1]
+    assert ": three times the fewest that could give a certificate" in drawn
     shown = section(build_calibration(several, None, SEEN._replace(free=0)), "what-could-be-had")
-    assert " --delta " in shown.text[1]
+    assert f" --delta {several.delta / 2:g} " in shown.text[1]
     assert "label queue" not in shown.text[1]
     assert shown.text[2].startswith("To label fresh rows, first add items")
 

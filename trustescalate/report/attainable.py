@@ -176,14 +176,17 @@ def _rows_to_draw(seen: Attainable, certificate: Certificate, power: Power | Non
     rows = None if power is None else reached(power)
     if rows is not None:
         return round_up(rows), certificate.alpha, ""
-    if power is None and seen.needed is not None and seen.needed <= MOST_ROWS:
+    one = certificate.group_by is None
+    if one and power is None and seen.needed is not None and seen.needed <= MOST_ROWS:
         return seen.needed, certificate.alpha, f" {ONLY_CLOSEST}"
-    lowest = None if certificate.group_by is not None else smallest(seen, certificate)
-    if lowest is not None:
+    lowest = smallest(seen, certificate)
+    if one and lowest is not None:
         name, level = lowest
         rate = (level.lost + 0.5) / (level.accepted + 1)
         accepted = labels_needed(rate, level.alpha, certificate.delta)
         wanted = None if accepted is None else ceil(accepted * level.rows / level.accepted)
         if wanted is not None and wanted <= MOST_ROWS:
             return wanted, level.alpha, f" of {name}, if only the policy that passed there were tested"
-    return 3 * label_floor(certificate.alpha, certificate.delta), certificate.alpha, ""
+    number = max(1, len(certificate.groups))
+    fewest = number * label_floor(certificate.alpha, certificate.delta / number)
+    return 3 * fewest, certificate.alpha, ": three times the fewest that could give a certificate"

@@ -141,6 +141,7 @@ def test_groups_are_drawn_with_their_guarantee() -> None:
     chart = one_chart(section(build(factory.grouped_run()), "guarantees-by-group"))
     assert [(bar.name, bar.note) for bar in chart.bars] == [("de", "≥ 80 %"), ("fi", "no guarantee")]
     assert (chart.reference, chart.bars[1].estimate) == (pytest.approx(0.8), None)
+    assert build(factory.grouped_run()).pictures[1] == chart
     calibrated = one_chart(section(build_calibration(factory.grouped_certificate()), "guarantees-by-group"))
     assert (calibrated.bars[0].estimate, calibrated.bars[0].limits) == (208 / 231, None)
 

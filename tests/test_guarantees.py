@@ -131,7 +131,7 @@ def test_rows_that_everybody_skips_are_counted_from_files_to_page(tmp_path: Path
     assert outside.status == "certified"
     assert inside.skipped == outside.skipped == inside.n - outside.n > 40
     assert inside.roles == outside.roles
-    assert "rows skipped by every annotator, counted as disagreement" in page(inside)
+    assert "rows skipped by every annotator, counted as disagreement" in facts(inside)
     assert f"not skipped by every annotator ({outside.skipped} of {inside.n} labelled rows" in page(outside)
     assert f"Rows outside the claim (skipped by every annotator) | {outside.skipped}" in page(outside)
 

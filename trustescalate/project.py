@@ -9,8 +9,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
+from trustescalate.analysis.calibration_report import calibration_report
 from trustescalate.analysis.injection import read_probe
-from trustescalate.analysis.power_curve import power_curve
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
@@ -38,7 +38,7 @@ from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.attainable import attainable_section, completed
-from trustescalate.report.document import Report, build, build_calibration
+from trustescalate.report.document import Report, build
 from trustescalate.report.follow import with_next
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
@@ -229,19 +229,16 @@ class Project:
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
             self.certificate()
-        probe, data = read_probe(self.config.folder), load_dataset(self.config)
+        data = load_dataset(self.config)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
             must_rest_on_evidence(self.config, data, certificate)
-            seen = attainable(self.config, data, certificate)
-            power, command = power_curve(self.config, seen), completed(self.options or ())
-            report = build_calibration(certificate, probe, seen, power, command)
+            report = calibration_report(self.config, data, certificate, self.options).report
             *first, provenance = report.sections
             report = replace(report, sections=(*first, *more(certificate), provenance))
-            report = with_next(report, self.options, certificate, seen)
         else:
             run = self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
-            folder, report = self.run_path(run.header.id), build(run, probe)
+            folder, report = self.run_path(run.header.id), build(run, read_probe(self.config.folder))
             verdict, sections = self._decide(run, data, report), more(run.header.certificate)
             report = self._finish(run, data, report, verdict, sections)
         return report, write_report(folder, report)

@@ -184,6 +184,31 @@ def test_headings_sort(browser: webdriver.Chrome, pages: dict[str, str]) -> None
     assert heading.get_attribute("aria-sort") == "descending"
     browser.execute_script("arguments[0].click()", button)
     assert rows(browser) == first
+    states = "return [...document.querySelectorAll('#items .row')].map(row => row.dataset.state)"
+    for sort in ("score", "-score", "verdict", "-verdict", "judge", "-judge"):
+        browser.get(pages["run"] + f"#sort={sort}")
+        browser.refresh()
+        assert set(browser.execute_script(states)) == {"released"}, sort
+    browser.get(pages["run"] + "#q=no-such-item")
+    browser.refresh()
+    assert rows(browser) == []
+    assert text(browser, "#items tbody") == "No item matches. Clear the filters."
+
+
+@pytest.mark.parametrize("media", ["print", "screen"])
+def test_items_are_cards_on_a_small_screen_and_a_table_on_paper(
+    browser: webdriver.Chrome, pages: dict[str, str], media: str
+) -> None:
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    size = {"width": 680, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(pages["run"])
+        style = "return getComputedStyle(document.querySelector('#items .row')).display"
+        assert browser.execute_script(style) == ("table-row" if media == "print" else "block")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_filter_takes_hostile_names(browser: webdriver.Chrome, pages: dict[str, str]) -> None:

@@ -10,7 +10,17 @@ import pytest
 from tests.support import factory, pictures
 from trustescalate.report.charts import draw, draw_file, draw_share
 from trustescalate.report.drawings.svg import Box, Label, fit, width
-from trustescalate.report.pictures import Flow, Interval, Intervals, Picture, Point, Reliability, RiskCoverage
+from trustescalate.report.pictures import (
+    Bar,
+    Bars,
+    Flow,
+    Interval,
+    Intervals,
+    Picture,
+    Point,
+    Reliability,
+    RiskCoverage,
+)
 from trustescalate.report.text import visible
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -111,8 +121,9 @@ def test_risk_and_coverage_say_what_was_tested() -> None:
     assert said[said.index("chosen: 80 % released,") + 1] == "10.0 % disagreement"
     assert [len(shapes(drawing, kind)) for kind in ("dot", "hollow", "ring")] == [2 + 1, 1 + 1, 1]
     assert [len(shapes(drawing, kind)) for kind in ("dot faint", "hollow faint")] == [1, 1]
-    # Two whiskers have a cap; that of the limit at 90 % leaves the frame; two lines are in the key.
-    assert len(shapes(drawing, "whisker")) == 3 + 2 + 2
+    # Two whiskers have a cap; the limit of 90 % has an arrow instead. Each has two shapes in the key.
+    assert len(shapes(drawing, "whisker")) == 2 * 3 + 2 * 2
+    assert "limit above the chart" in said
     assert "simultaneous limit" not in texts(draw(replace(pictures.RISK, limits=())))
 
 
@@ -189,6 +200,57 @@ def test_bars_are_to_scale() -> None:
     half, whole = lengths["series-1"]
     assert [half, *lengths["series-2"]] == pytest.approx([whole / 2, whole / 4, 0], abs=0.1)
     assert {"first response", "second response", "25 %"} <= set(texts(drawing))
+
+
+def test_a_text_of_a_bar_is_whole_where_there_is_room() -> None:
+    name = "below threshold at every tier, with failed votes: the reply holds no verdict"
+    words = ("128 (48.1 %), threshold 0.865 of 266", "42 (15.8 %), threshold 0.8650")
+    chart = Bars("Policy", ("",), (Bar(name, (128.0,), words[:1]), Bar("b", (42.0,), words[1:])), "Alt.")
+    check(chart)
+    drawn = texts(draw(chart))
+    assert set(words) <= set(drawn)
+    assert " ".join(drawn[:2]) == name
+
+
+def test_a_reference_is_one_line_behind_the_texts_and_notes_stand_beside_the_axis() -> None:
+    for names in (("one", "two"), ("a rather long name of a model", "another long name of one")):
+        bars = tuple(Interval(name, 0.9, (0.8, 1.0), "188 of 249") for name in names)
+        chart = Intervals("Rate", bars, True, "Alt.", 0.85, "guaranteed")
+        check(chart)
+        order = list(parse(draw(chart)))
+        kinds = [shape.get("class") or "" for shape in order]
+        assert kinds.count("reference") == 1
+        assert kinds.index("reference") < min(n for n, kind in enumerate(kinds) if "halo" in kind)
+        axis, reference = order[kinds.index("axis")], order[kinds.index("reference")]
+        assert number(reference, "y2") == number(axis, "y2")
+        notes = [box for words, box in boxes(parse(draw(chart))) if words == "188 of 249"]
+        assert all(box.left >= number(axis, "x2") for box in notes)
+        grid = {number(shape, "x1") for shape in order if shape.get("class") == "grid"}
+        ticks = {number(shape, "x") for shape in order if (shape.text or "").endswith(" %")}
+        assert ticks
+        assert ticks <= grid
+
+
+@pytest.mark.parametrize(
+    ("values", "range_of_axis"), [((0.82, 0.85), ("50 %", "100 %")), ((0.3, 0.9), ("0 %", "100 %"))]
+)
+def test_shares_without_limits_are_not_enlarged(
+    values: tuple[float, ...], range_of_axis: tuple[str, str]
+) -> None:
+    bars = tuple(Interval(f"judge {value}", value, None) for value in values)
+    ticks = [words for words in texts(draw(Intervals("Rate", bars, True, "Alt."))) if words.endswith(" %")]
+    assert (ticks[0], ticks[-1]) == range_of_axis
+    limited = (*bars, Interval("c", 0.84, (0.8, 0.88)))
+    assert "100 %" not in texts(draw(Intervals("Rate", limited[1:], True, "Alt.")))
+
+
+def test_a_key_is_of_a_mark_that_is_drawn() -> None:
+    single = replace(pictures.RISK, points=pictures.RISK.points[:5], limits=((0.8, 0.1, 0.12),))
+    assert not {"other paths", "limit above the chart"} & set(texts(draw(single)))
+    undecided = tuple(replace(point, chosen=False) for point in pictures.RISK.points)
+    drawing = draw(replace(pictures.RISK, points=undecided))
+    assert {"path 1", "path 2"} <= set(texts(drawing))
+    assert [len(shapes(drawing, kind)) for kind in ("path", "path dashed", "path faint")] == [2, 2, 0]
 
 
 def test_power_says_where_the_target_is_reached() -> None:

@@ -13,6 +13,8 @@ from trustescalate.report.markdown import render_markdown
 from trustescalate.report.pictures import RiskCoverage
 from trustescalate.report.sections import Report
 
+TIMEOUT = "no answer in time, after all attempts"
+
 
 def test_the_claim(report: Report) -> None:
     assert report.claim == (
@@ -119,7 +121,7 @@ def test_tiers(report: Report) -> None:
     assert [row[2] for row in texts(saved)][1] == "26.7 %"
     assert [row[3] for row in texts(saved)][::2] == ["USD 1.71", "USD 9.00"]
     assert [row[4] for row in texts(saved)][2] == "81.0 %"
-    assert texts(failures) == [["large", "timeout", "no answer in time, after all attempts", "30", "—"]]
+    assert texts(failures) == [["large", "no answer in time, after all attempts", "timeout", "30", "—"]]
     assert [row[1] for row in texts(cost)] == ["USD 1.71", "USD 5.71", "USD 9.00", "19.0 %"]
 
 
@@ -127,7 +129,7 @@ def test_abstentions(report: Report) -> None:
     [table] = section(report, "abstentions").tables
     assert texts(table) == [
         ["below threshold at every tier", "15", "50.0 %"],
-        ["below threshold at every tier, with failed votes: timeout", "15", "50.0 %"],
+        [f"below threshold at every tier, with failed votes: {TIMEOUT}", "15", "50.0 %"],
     ]
 
 
@@ -169,7 +171,7 @@ def test_an_early_stop_gives_a_range(report: Report) -> None:
 
 def test_failed_votes_are_counted_in_the_trail(report: Report) -> None:
     row = next(row for row in report.items if row.id == "item-0009")
-    assert [step.failures for step in row.trail] == ["", "", "timeout × 2"]
+    assert [step.failures for step in row.trail] == ["", "", f"{TIMEOUT} × 2"]
 
 
 def test_no_certificate() -> None:

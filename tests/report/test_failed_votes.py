@@ -24,13 +24,16 @@ def test_the_report_of_a_certificate_shows_replies_under_each_failure() -> None:
     (table,) = section.tables
     (chart,) = section.pictures
     assert isinstance(chart, Bars)
-    assert [bar.name for bar in chart.bars] == [f"{last.judge}: timeout", f"{last.judge}: none"]
+    assert [bar.name for bar in chart.bars] == [
+        f"{last.judge}: no answer in time, after all attempts",
+        f"{last.judge}: the reply holds no verdict",
+    ]
     assert [bar.values for bar in chart.bars] == [(12.0,), (3.0,)]
     assert section.text[0].startswith(
-        "15 of 7,500 votes failed (0.2 %) at calibration, all of large (timeout"
+        "15 of 7,500 votes failed (0.2 %) at calibration, all of large (no answer in"
     )
-    rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in table.rows}
-    assert rows["none"] == [last.judge, "none", "the reply holds no verdict", "3", f"q7: “{HOSTILE}”"]
+    rows = {row.cells[2].text: [cell.text for cell in row.cells] for row in table.rows}
+    assert rows["none"] == [last.judge, "the reply holds no verdict", "none", "3", f"q7: “{HOSTILE}”"]
     assert rows["timeout"][-1] == "—"
     page = render_html(report.page())
     assert "&lt;script&gt;x&lt;/script&gt;␛[2J" in page
@@ -79,12 +82,14 @@ def test_a_run_counts_its_own_failures_and_those_at_calibration() -> None:
         "Failed votes at calibration",
     ]
     assert section.text[0] == (
-        "30 of 3,740 votes failed (0.8 %) in this run, all of large (timeout × 30). At calibration, 15 of "
-        "7,500 votes failed (0.2 %)."
+        "30 of 3,740 votes failed (0.8 %) in this run, all of large (no answer in time, after all "
+        "attempts × 30). At calibration, 15 of 7,500 votes failed (0.2 %)."
     )
     (chart,) = section.pictures
     assert isinstance(chart, Bars)
-    assert [(bar.name, bar.texts) for bar in chart.bars] == [("large: timeout", ("30 (6.8 % of its votes)",))]
+    assert [(bar.name, bar.texts) for bar in chart.bars] == [
+        ("large: no answer in time, after all attempts", ("30 (6.8 % of its votes)",))
+    ]
 
 
 def test_without_a_failed_vote_there_is_no_such_section() -> None:

@@ -106,9 +106,8 @@ def test_thresholds_are_drawn_on_the_scores_that_they_apply_to(report: Report) -
 def test_cost_and_votes_of_each_tier(report: Report) -> None:
     shown = section(report, "cascade")
     assert shown.text[0] == (
-        "300 items took 3,740 votes; these votes cost USD 1.71, 19.0 % "
-        "of the estimated cost of the last judge alone (USD "
-        "9.00). Early stopping saved 1,360 votes (26.7 %)."
+        "300 items took 3,740 votes; these votes cost USD 1.71, 19.0 % of the estimated cost of the last judge "
+        "alone (USD 9.00). Early stopping saved 1,360 votes (26.7 %)."
     )
     cost, votes = shown.pictures
     assert isinstance(cost, Bars)
@@ -142,6 +141,7 @@ def test_groups_are_drawn_with_their_guarantee() -> None:
     chart = one_chart(section(build(factory.grouped_run()), "guarantees-by-group"))
     assert [(bar.name, bar.note) for bar in chart.bars] == [("de", "≥ 80 %"), ("fi", "no guarantee")]
     assert (chart.reference, chart.bars[1].estimate) == (pytest.approx(0.8), None)
+    assert build(factory.grouped_run()).pictures[1] == chart
     calibrated = one_chart(section(build_calibration(factory.grouped_certificate()), "guarantees-by-group"))
     assert (calibrated.bars[0].estimate, calibrated.bars[0].limits) == (208 / 231, None)
 

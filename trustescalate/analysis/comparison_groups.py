@@ -179,11 +179,21 @@ def _for_responses(seen: Product | None) -> str:
     needed = None if seen is None or not seen.requirements else seen.requirements[0]
     if needed is None or not needed.needed:
         return LABEL_BOTH
-    about = f"About {needed.needed:,} more {needed.unit}"
+    about = f"About {_two_digits(needed.needed):,} more {needed.unit}"
     return (
         f"{about}, of a random draw, would tell which run is better, if the change is as estimated. A gate "
         "that allows a drop or asks for a gain tests against another value, so it needs another number."
     )
+
+
+def _two_digits(number: float) -> int:
+    """Round a number of labels up to two digits: an estimate has no more.
+
+    >>> _two_digits(277_241.2), _two_digits(7.3)
+    (280000, 8)
+    """
+    step: int = 10 ** max(0, len(str(ceil(number))) - 2)
+    return ceil(number / step) * step
 
 
 def _capital(name: str) -> str:

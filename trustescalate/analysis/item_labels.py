@@ -26,7 +26,6 @@ from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
 """A random draw of labelled items counts as selected in at most one run of a hundred."""
-PICKED = "the labelled items are judged differently from the rest: they were selected, not drawn at random"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from trustescalate.analysis.item_labels import (
-    PICKED,
     ItemLabels,
     changes_of,
     labels_of,
@@ -36,7 +35,7 @@ from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
-from trustescalate.records.product import Basis
+from trustescalate.records.product import PICKED, Basis
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.inference import Target
 from trustescalate.stats.product import (

@@ -15,6 +15,7 @@ from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.selection import lot
 from trustescalate.data.clusters import clusters
 from trustescalate.records import CalibrationRow, Certificate, Decision, Item, Label, Step
+from trustescalate.records.failures import FAILED_VOTES
 from trustescalate.stats.conformal import Released, fewest_rows, select_run
 from trustescalate.stats.pooling import Votes
 
@@ -142,4 +143,4 @@ def _explain_abstention(trail: Sequence[Step]) -> str:
     last = trail[-1]
     why = SILENT if last.label is None else NOTHING if last.threshold is None else BELOW
     failures = sorted({failure for step in trail for failure in step.failures})
-    return f"{why}, with failed votes: {', '.join(failures)}" if failures else why
+    return f"{why}{FAILED_VOTES}{', '.join(failures)}" if failures else why

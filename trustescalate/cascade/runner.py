@@ -30,6 +30,7 @@ from trustescalate.records import (
     Task,
     Vote,
 )
+from trustescalate.records.failures import FAILED_VOTES
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import Policy, certified_groups, policy_of
 from trustescalate.records.run import UNCERTIFIED
@@ -371,7 +372,7 @@ def _read(cascade: Cascade, item: Item, judgments: Sequence[Judgment]) -> Bounds
 def _why_abstained(trail: Sequence[Step]) -> str:
     failures = sorted({failure for step in trail for failure in step.failures})
     if failures:
-        return f"below threshold at every tier, with failed votes: {', '.join(failures)}"
+        return f"below threshold at every tier{FAILED_VOTES}{', '.join(failures)}"
     return "below threshold at every tier"
 
 

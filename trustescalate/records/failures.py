@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from trustescalate.records.judging import FAILURES
+
 FailureKind = Literal["down", "rejected", "unreadable", "attacked"]
 
 KINDS: Mapping[str, FailureKind] = {
@@ -19,6 +21,10 @@ KINDS: Mapping[str, FailureKind] = {
 """The kind of each code of `FAILURES`. "down": no answer came; "unreadable": an answer without a usable
 verdict; "rejected": the item is too long or against a policy; "attacked": the verdict is a text that was to
 be judged. `run --resume` asks votes of the kinds "down" and "unreadable" again."""
+
+
+FAILED_VOTES = ", with failed votes: "
+"""What stands between an abstention's reason and the codes of its failed votes."""
 
 
 def is_down(failure: str | None) -> bool:
@@ -37,6 +43,25 @@ def may_be_answered(failure: str | None) -> bool:
     (True, True, False)
     """
     return failure is not None and KINDS.get(failure) in ("down", "unreadable")
+
+
+def reason_in_words(reason: str) -> str:
+    """Name the failures at the end of an abstention's reason in words, not by their codes.
+
+    >>> reason_in_words("below threshold, with failed votes: none, refused")
+    'below threshold, with failed votes: the reply holds no verdict; the model or a content filter refused'
+    """
+    head, mark, codes = reason.partition(FAILED_VOTES)
+    return reason if not mark else f"{head}{mark}{'; '.join(map(failure_in_words, codes.split(', ')))}"
+
+
+def failure_in_words(code: str) -> str:
+    """Return what a code of `FAILURES` means; any other text as it is.
+
+    >>> failure_in_words("none"), failure_in_words("")
+    ('the reply holds no verdict', '')
+    """
+    return FAILURES.get(code, code)
 
 
 def describe_kinds(failures: Iterable[str]) -> str:

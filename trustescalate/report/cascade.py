@@ -3,6 +3,7 @@
 from collections import Counter
 
 from trustescalate.records import Run
+from trustescalate.records.failures import reason_in_words
 from trustescalate.report import figures
 from trustescalate.report.bars import bar_chart
 from trustescalate.report.certificate_figures import thresholds
@@ -92,7 +93,9 @@ def _votes_chart(tiers: Table) -> tuple[Bars, ...]:
 
 def abstentions_section(run: Run) -> Section | None:
     """Report the reasons for abstentions; None without any, and in an uncertified run, which has none."""
-    reasons = Counter(row.reason for row in run.decisions if row.label is None and not run.uncertified)
+    reasons = Counter(
+        reason_in_words(row.reason) for row in run.decisions if row.label is None and not run.uncertified
+    )
     if not reasons:
         return None
     total = sum(reasons.values())

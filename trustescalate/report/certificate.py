@@ -104,9 +104,8 @@ def _policy_chart(certificate: Certificate) -> tuple[Bars, ...]:
     whole, bars = covered_rows(certificate), []
     for accepted, (judge, threshold) in zip(by_tier, thresholds(certificate).items(), strict=True):
         start = NEVER if threshold is None else f"from score {threshold:.3f}"
-        bars.append(
-            Bar(judge, (float(accepted),), (f"{accepted:,} ({share(accepted, whole).text}), {start}",))
-        )
+        part = f"{accepted:,} ({share(accepted, whole).text})"
+        bars.append(Bar(f"{judge}, {start}", (float(accepted),), (part,)))
     left = whole - sum(by_tier)
     bars.append(Bar("no judge: abstains", (float(left),), (f"{left:,} ({share(left, whole).text})",)))
     where = "certification rows" if certificate.batch is None else "items of the batch"

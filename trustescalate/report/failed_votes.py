@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from trustescalate.records import FAILURES, Certificate, Judgment, Run, SampleReply, sample_replies
 from trustescalate.records.criteria import BY_CRITERION, ask_several, shown_row
+from trustescalate.records.failures import failure_in_words
 from trustescalate.report import run_figures
 from trustescalate.report.bars import bar_chart, short
 from trustescalate.report.figures import Figure, count, failures_text, missing, share, words
@@ -44,13 +45,13 @@ def failed_votes_section(certificate: Certificate, run: Run | None) -> Section |
     if run is not None:
         text[0] += f" At calibration, {_counted(before)}." if before else ""
         oftener = run_figures.excess_failures(run)
-        text += [f"More failures than at calibration: {oftener.note}."] if oftener.value else []
+        text += [f"More failures than at calibration: {oftener.text}."] if oftener.value else []
     text.append(
         "A failed vote stays in every denominator and gives no label any weight, so its item is more likely "
         "to escalate."
     )
     bars = [
-        Bar(f"{judge.judge}: {reason}", (float(number),), (_part(number, judge.votes),))
+        Bar(f"{judge.judge}: {failure_in_words(reason)}", (float(number),), (_part(number, judge.votes),))
         for judge in (shown if any(judge.failures for judge in shown) else before)
         for reason, number in sorted(judge.failures.items(), key=lambda pair: (-pair[1], pair[0]))
     ]
@@ -102,13 +103,13 @@ def _part(number: int, votes: int) -> str:
 def _table(caption: str, judges: Iterable[Failed], several: bool) -> Table:
     rows = tuple(
         Row((
-            *(words(judge), words(reason), words(FAILURES.get(reason, "")), count(number)),
+            *(words(judge), words(failure_in_words(reason)), words(reason), count(number)),
             _quoted(samples.get(reason, ()), several),
         ))
         for judge, _, failures, samples in judges
         for reason, number in sorted(failures.items())
     )  # fmt: skip
-    named = (Column("Judge"), Column("Failure"), Column("Meaning"))
+    named = (Column("Judge"), Column("Failure"), Column("Code"))
     columns = (*named, *numbers("Votes"), Column("Sample replies"))
     return Table(caption, columns, rows)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
+from trustescalate.records.failures import failure_in_words
+
 MISSING = "—"
 
 
@@ -212,13 +214,13 @@ def compared(left: float, right: float) -> tuple[Figure, Figure]:
 
 
 def failures_text(failures: Mapping[str, int]) -> str:
-    """List failures, the most frequent first.
+    """List failures in words, the most frequent first.
 
-    >>> failures_text({"refused": 1, "timeout": 3})
-    'timeout × 3, refused × 1'
+    >>> failures_text({"refused": 1, "none": 3})
+    'the reply holds no verdict × 3; the model or a content filter refused × 1'
     """
     ordered = sorted(failures.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{reason} × {number:,}" for reason, number in ordered if number)
+    return "; ".join(f"{failure_in_words(reason)} × {number:,}" for reason, number in ordered if number)
 
 
 def _bound(value: float, rounding: str, note: str) -> Figure:

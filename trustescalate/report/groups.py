@@ -86,7 +86,7 @@ def groups_section(certificate: Certificate, run: Run | None) -> Section | None:
         tables += [_chosen_tests_table(certified), _thresholds_table(certificate, certified)]
     tables.append(_all_tests_table(certificate))
     title = f"Guarantees by group: {by}"
-    return Section("guarantees-by-group", title, text, _chart(certificate, run), tuple(tables))
+    return Section("guarantees-by-group", title, text, groups_chart(certificate, run), tuple(tables))
 
 
 def _lead(certificate: Certificate) -> str:
@@ -104,7 +104,7 @@ def _lead(certificate: Certificate) -> str:
     return f"{lead}{'' if total == len(certified) else '; the items of the others abstain'}."
 
 
-def _chart(certificate: Certificate, run: Run | None) -> tuple[Intervals, ...]:
+def groups_chart(certificate: Certificate, run: Run | None) -> tuple[Intervals, ...]:
     """Draw each group's agreement on fresh labels of the run, or on the certification rows it accepts."""
     fresh = _measured(certificate, run)
     some = any(limits is not None for _, limits in fresh.values())

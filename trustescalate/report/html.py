@@ -14,6 +14,7 @@ from itertools import islice
 import jinja2
 from markupsafe import Markup, escape
 
+from trustescalate.records.failures import failure_in_words, reason_in_words
 from trustescalate.report import charts
 from trustescalate.report.items_data import ITEMS, Packed, cut, pack
 from trustescalate.report.pictures import Picture, Reliability
@@ -44,7 +45,7 @@ def render_html(page: Page) -> str:
             style=Markup(style),
             scripts=[Markup(script) for script in scripts],
             policy=_policy([style], scripts),
-            footer="Every figure on this page is computed from the counts on it. Made with trustescalate.",
+            footer="The tables hold the counts behind the figures. Made with trustescalate.",
             items_file=ITEMS,
         )
         .lstrip()
@@ -119,6 +120,8 @@ def _template() -> jinja2.Template:
         cut=lambda text: cut(text, FIRST_TEXT),
         block=_block,
         line=_line,
+        reason=reason_in_words,
+        failure=failure_in_words,
         details=_details,
         caption=_caption,
         kind=lambda picture: type(picture).__name__.lower(),

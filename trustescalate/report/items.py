@@ -7,6 +7,7 @@ from math import isnan
 from typing import overload
 
 from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
+from trustescalate.records.failures import failure_in_words
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.run import UNCERTIFIED
 from trustescalate.report import figures
@@ -169,7 +170,9 @@ def _trail_row(step: Step, judgment: Judgment | None) -> TrailRow:
         high=step.score_upper,
         outcome=_outcome(step),
         votes=f"{step.votes:,} of {step.planned:,}",
-        failures=", ".join(step.failures) if judgment is None else figures.failures_text(failed),
+        failures="; ".join(map(failure_in_words, step.failures))
+        if judgment is None
+        else figures.failures_text(failed),
         cast=tuple(map(_vote_row, votes)),
     )
 

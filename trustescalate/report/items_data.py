@@ -13,6 +13,7 @@ from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
+from trustescalate.records.failures import reason_in_words
 from trustescalate.records.judging import FAILURES
 from trustescalate.report.sections import Block, ItemRow, TrailRow, VoteRow
 from trustescalate.report.text import visible
@@ -192,7 +193,7 @@ class _Details:
 
     def _row(self, row: ItemRow) -> list[Any]:
         return [
-            visible(cut(row.reason)),
+            visible(cut(reason_in_words(row.reason))),
             _blocks(row.prompt),
             [_blocks(blocks) for blocks in row.responses],
             None if row.reference is None else visible(cut(row.reference)),

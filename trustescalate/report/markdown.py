@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 
+from trustescalate.records.failures import reason_in_words
 from trustescalate.report.figures import Figure
 from trustescalate.report.pictures import Flow, Picture
 from trustescalate.report.sections import KeyFigure, Page, Release, Row, Section, Table
@@ -125,7 +126,9 @@ def _cell(figure: Figure) -> str:
 def _abstained(page: Page) -> list[str]:
     queued = takewhile(lambda row: row.disagrees or row.state == "abstained", page.items)
     rows = islice((row for row in queued if row.state == "abstained"), MAX_ABSTAINED)
-    shown = [(code(row.id), escape(row.reason), _excerpt(row.prompt[0].text)) for row in rows]
+    shown = [
+        (code(row.id), escape(reason_in_words(row.reason)), _excerpt(row.prompt[0].text)) for row in rows
+    ]
     if not shown:
         return []
     review = sum(picture.review for picture in page.pictures if isinstance(picture, Flow))

@@ -6,9 +6,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
+from trustescalate.records.product import PICKED
 from trustescalate.report.bars import interval_chart
 from trustescalate.report.distribution_shift import conditional
-from trustescalate.report.figures import Figure, count, setting, words
+from trustescalate.report.figures import Figure, count, missing, setting, words
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
@@ -147,12 +148,19 @@ def excludes_pooled(run: Run) -> bool:
 
 
 def product_figure(run: Run) -> list[KeyFigure]:
-    """Make the key figure of the mean over the run's items; none where nothing limits it."""
+    """Make the key figure of the mean over the run's items; none where nothing limits it.
+
+    An uncertified run then has one without a value: its labelled rows are among its items.
+    """
     product, task = run.product, run.header.certificate.task
-    if product is None or not product.means or product.means[0].first.basis == "none":
+    if product is None or not product.means:
         return []
-    made = mean_figure(_name(run, product), product.means[0].first, task.kind is TaskKind.RATING)
-    if product.means[0].first.basis == "verdicts":
+    first = product.means[0].first
+    if first.basis == "none":
+        why = PICKED if product.picked else first.reason
+        return [KeyFigure(_name(run, product), missing(first.reason), why)] if run.uncertified else []
+    made = mean_figure(_name(run, product), first, task.kind is TaskKind.RATING)
+    if first.basis == "verdicts":
         made = replace(made, detail=conditional(made.detail, run))
     return [made]
 

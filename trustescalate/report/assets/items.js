@@ -91,16 +91,18 @@
   const natural = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
   const keys = {};
   const keysOf = (name) => {
-    if (name === "score") return index.scores.map((each) => each ?? -1);
+    if (name === "score") return index.scores;
     if (name === "id") return index.ids.map(natural);
     const ranks = index[name].values.map(natural);
-    return Array.from(column[name], (code) => (code ? ranks[code - 1] : ""));
+    return Array.from(column[name], (code) => (code ? ranks[code - 1] : null));
   };
   const sorted = (items) => {
     if (!view.sort) return items;
     const down = view.sort.startsWith("-"), name = view.sort.replace("-", "");
     const key = (keys[name] ??= keysOf(name)), sign = down ? -1 : 1;
-    return items.sort((one, two) => (key[one] < key[two] ? -sign : key[one] > key[two] ? sign : one - two));
+    // What has no value is last in both directions.
+    const blank = (item) => key[item] === null || key[item] === undefined;
+    return items.sort((one, two) => blank(one) - blank(two) || (key[one] < key[two] ? -sign : key[one] > key[two] ? sign : one - two));
   };
 
   // What one row shows, and what it opens.
@@ -191,16 +193,14 @@
     const left = make("div", "", "step", title, facts, axis(low, high, threshold, [scored, limit], word(outcome)));
     part.append(left);
     if (!cast.length) return part;
-    const rows = [], lost = new Set();
+    const rows = [];
     for (let vote = 0; vote < cast.length; vote += 6) {
       const [examples, ...codes] = cast.slice(vote, vote + 6);
       const [shown, label, probability, failure, cost] = codes.map(word);
-      if (failure) lost.add(failure);
-      rows.push([shown || "—", String(examples), label || "—", probability, failure, cost]);
+      rows.push([shown || "—", String(examples), label || "—", probability, index.failures[failure] ?? failure, cost]);
     }
     const caption = `Votes of ${word(judge)}`;
     part.append(scroll(caption, grid("votes", caption, ["Order", "Examples", "Label", "Probability", "Failure", "Cost"], rows, [1, 3, 5])));
-    for (const code of lost) if (index.failures[code]) left.append(make("p", `${code}: ${index.failures[code]}.`, "meaning"));
     return part;
   };
 
@@ -359,13 +359,22 @@
     if (open === item) close(); else show(item);
     write();
   };
+  const nothing = () => {
+    const tr = make("tr", "", "nothing"), td = make("td", "No item matches. Clear the filters.");
+    tr.setAttribute("role", "row");
+    td.colSpan = columns;
+    td.setAttribute("role", "cell");
+    tr.append(td);
+    return tr;
+  };
   const pages = () => Math.max(1, Math.ceil(order.length / ROWS));
   const draw = () => {
     const opened = open;
     open = -1;
     page = Math.min(page, pages() - 1);
     const from = page * ROWS;
-    body.replaceChildren(...order.slice(from, from + ROWS).map((item, place) => row(item, from + place)));
+    const shown = order.slice(from, from + ROWS).map((item, place) => row(item, from + place));
+    body.replaceChildren(...(shown.length ? shown : [nothing()]));
     if (opened >= 0 && rowOf(opened)) show(opened);
     table.setAttribute("aria-rowcount", String(order.length + 1));
     const to = Math.min(from + ROWS, order.length);

@@ -1,10 +1,26 @@
 """Draw horizontal bars from 0 on, one or several beside each other."""
 
 from trustescalate.report.drawings.axes import legend, swatch
-from trustescalate.report.drawings.svg import WIDTH, fit, hatch, label, line, rectangle, svg, width
+from trustescalate.report.drawings.svg import (
+    LINE,
+    WIDTH,
+    fit,
+    hatch,
+    label,
+    line,
+    rectangle,
+    svg,
+    text,
+    width,
+    wrapped,
+)
 from trustescalate.report.pictures import Bars
 
-_NAMES, _TEXTS = 176.0, 190.0
+_NAMES = 176.0
+"""The most room of a column of names; longer ones stand above their bars, on at most `_LINES` lines."""
+_LINES = 3
+_LONGEST, _GAP = 110.0, 7.0
+"""The least length of the longest bar; and the room between a bar and its text."""
 _KINDS = (("series-1", False), ("series-2", True), ("series-3", False), ("series-4", True))
 
 
@@ -13,11 +29,10 @@ def draw_bars(chart: Bars) -> str:
     defs, stripes = hatch(chart)
     series = max(1, len(chart.series))
     names = max((width(fit(bar.name, WIDTH)) for bar in chart.bars), default=0.0)
-    beside = names <= _NAMES
-    texts = [fit(words, _TEXTS) for bar in chart.bars for words in bar.texts]
+    beside = names <= _NAMES and _longest(chart, names + 12) >= _LONGEST
     left = names + 12 if beside else 1.0
-    right = WIDTH - max(map(width, texts), default=0.0) - 8
-    most = max((value for bar in chart.bars for value in bar.values), default=0.0) or 1.0
+    longest = max(_longest(chart, left), _LONGEST)
+    most = _most(chart)
     shapes = [defs]
     y = 4.0
     if any(chart.series):
@@ -32,18 +47,20 @@ def draw_bars(chart: Bars) -> str:
     top, start = y, y
     for bar in chart.bars:
         y += 3
-        if not beside:
-            shapes.append(label(0, y + 14, bar.name, WIDTH, kind="ink"))
-            y += 20
-            start = y - 1
         if beside:
             shapes.append(label(names, y + step * series / 2 + 5.5, bar.name, _NAMES, "end", "ink"))
+        else:
+            for words in wrapped(bar.name, WIDTH, _LINES):
+                shapes.append(text(0, y + 14, words, kind="ink"))
+                y += LINE
+            start = y - 1
         for place, (value, words) in enumerate(zip(bar.values, bar.texts, strict=True)):
             kind, striped = _KINDS[place % len(_KINDS)]
-            above, wide = y + (step - thick) / 2, (right - left) * min(max(value, 0.0) / most, 1.0)
+            above, wide = y + (step - thick) / 2, longest * min(max(value, 0.0) / most, 1.0)
             shapes.append(rectangle(kind, left, above, wide, thick))
             shapes += [rectangle("over", left, above, wide, thick, stripes)] if striped else []
-            shapes.append(label(left + wide + 7, above + thick / 2 + 5.5, words, _TEXTS))
+            end = left + wide + _GAP
+            shapes.append(label(end, above + thick / 2 + 5.5, words, WIDTH - end))
             y += step
         if not beside:
             shapes.append(line("axis", left, start, left, y + 1))
@@ -53,3 +70,20 @@ def draw_bars(chart: Bars) -> str:
     elif beside:
         shapes.append(line("axis", left, top, left, y))
     return svg(max(y, top + 20) + 4, chart.title, chart.alt, shapes)
+
+
+def _most(chart: Bars) -> float:
+    return max((value for bar in chart.bars for value in bar.values), default=0.0) or 1.0
+
+
+def _longest(chart: Bars, left: float) -> float:
+    """How long the longest bar may be, so that each text has room after its own bar."""
+    room, most = WIDTH - left - _GAP - 1, _most(chart)
+    ends = [
+        (value / most, room - width(fit(words, WIDTH)))
+        for bar in chart.bars
+        for value, words in zip(bar.values, bar.texts, strict=True)
+    ]
+    if any(free < 0 for _, free in ends):
+        return 0.0
+    return min([free / share for share, free in ends if share > 0], default=room)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from trustescalate.report.drawings.axes import Frame, numbers, ticks_of, x_axis
 from trustescalate.report.drawings.svg import (
+    LINE,
     WIDTH,
     circle,
     fit,
@@ -13,67 +14,69 @@ from trustescalate.report.drawings.svg import (
     svg,
     text,
     width,
+    wrapped,
 )
 from trustescalate.report.pictures import Interval, Intervals
 
 _NAMES, _NOTES = 176.0, 150.0
-"""The most room of a column of names and of notes; longer ones stand above their bars."""
+"""The most room of a column of names, longer ones stand above their bars, and of one of notes."""
 _ROW, _HIGH_ROW = 26.0, 46.0
+_PLOT = 170.0
+"""The least room of the bars beside names and notes."""
 
 
 def draw_intervals(chart: Intervals) -> str:
-    """Draw a row for each bar; names and notes stand beside the bars, or above them if they are long."""
+    """Draw a row for each bar: its name before it, or above it if names are long, and its note after it."""
     names = max((width(fit(bar.name, WIDTH)) for bar in chart.bars), default=0.0)
     notes = max((width(fit(bar.note, WIDTH)) for bar in chart.bars), default=0.0)
-    beside = names <= _NAMES and notes <= _NOTES and names + notes <= 0.46 * WIDTH
-    top = 32.0 if chart.reference is not None else 10.0
-    high = (_ROW if beside else _HIGH_ROW) * max(1, len(chart.bars))
-    left, right = (names + 14, notes + 12) if beside else (8.0, 8.0)
-    frame = Frame(left, top, WIDTH - right, top + high, _range(chart), (0.0, 1.0))
-    most = max(1.6, min(5.6, (frame.right - frame.left) / 62))
-    ticks = ticks_of(*frame.x, most)
+    column = min(notes, _NOTES) + 12 if notes else 0.0
+    beside = names <= _NAMES and notes <= _NOTES and WIDTH - names - 14 - column >= _PLOT
+    row = _ROW if beside else _HIGH_ROW
+    left = names + 14 if beside else 8.0
+    values = _range(chart)
+    ticks = ticks_of(*values, max(1.6, min(5.6, (WIDTH - left - column) / 62)))
     words = numbers(ticks, percent=chart.percent)
     words = [word.removesuffix(" %") for word in words] if chart.points else words
-    shapes = list(x_axis(frame, ticks, words))
+    # A number at the end of the axis has room on both sides of its line.
+    half = max(map(width, words), default=0.0) / 2
+    top = 32.0 if chart.reference is not None else 10.0
+    bottom = top + row * max(1, len(chart.bars))
+    frame = Frame(max(left, half), top, WIDTH - max(column, half, 8.0), bottom, values, (0.0, 1.0))
+    shapes = [*x_axis(frame, ticks, words), *_reference(chart, frame)]
     if not chart.bars:
         shapes.append(text((frame.left + frame.right) / 2, frame.top + 18, "nothing was measured", "middle"))
-    shapes += _reference(chart, frame)
-    if chart.reference is not None:
-        x = frame.across(chart.reference)
-        rows = (
-            [frame.top]
-            if beside
-            else [frame.top + 23 + place * _HIGH_ROW for place in range(len(chart.bars))]
-        )
-        shapes += [line("reference", x, y, x, frame.bottom if beside else y + 20) for y in rows]
     for place, bar in enumerate(chart.bars):
-        above = frame.top + place * (_ROW if beside else _HIGH_ROW)
+        above = frame.top + place * row
+        y = above + (_ROW / 2 if beside else 33.0)
         if beside:
-            y = above + _ROW / 2
-            shapes.append(label(names, y + 5.5, bar.name, _NAMES, "end", "ink"))
-            shapes += [label(WIDTH, y + 5.5, bar.note, _NOTES, "end")] if bar.note else []
+            shapes.append(label(names, y + 5.5, bar.name, _NAMES, "end", "ink halo"))
         else:
-            y = above + 33
-            shapes += _above(bar, above + 18)
+            room = WIDTH - column if notes > _NOTES else WIDTH
+            shapes.append(label(0, above + 18, bar.name, room, kind="ink halo"))
+        lines = wrapped(bar.note, _NOTES, 1 if beside else 2) if bar.note else []
+        first = y + 5.5 - LINE * (len(lines) - 1)
+        shapes += [
+            text(WIDTH, first + LINE * at, note, "end", "halo") for at, note in enumerate(lines) if note
+        ]
         shapes += _bar(frame, bar, y)
     return svg(frame.bottom + 30, chart.title, chart.alt, shapes)
 
 
 def _range(chart: Intervals) -> tuple[float, float]:
+    """The values of the axis; shares without any limits are not enlarged, since noise would look large."""
     ends = [end for bar in chart.bars for end in (bar.limits or ())]
+    limited = bool(ends)
     ends += [bar.estimate for bar in chart.bars if bar.estimate is not None]
     ends += [chart.reference] if chart.reference is not None else []
     ends = [end for end in ends if math.isfinite(end)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
+    if chart.percent and not limited and low >= 0 and high <= 1:
+        return (0.5 if low >= 0.5 else 0.0), 1.0
+    if chart.percent and not limited and low >= -1 and high <= 1:
+        most = max(0.1, 1.06 * -low, 1.06 * high)
+        return -most, most
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     return low - room, high + room
-
-
-def _above(bar: Interval, y: float) -> Iterator[str]:
-    note = fit(bar.note, 0.45 * WIDTH)
-    yield label(0, y, bar.name, WIDTH - (width(note) + 12 if note else 0.0), kind="ink halo")
-    if note:
-        yield label(WIDTH, y, bar.note, 0.45 * WIDTH, "end", "halo")
 
 
 def _bar(frame: Frame, bar: Interval, y: float) -> Iterator[str]:
@@ -90,13 +93,13 @@ def _bar(frame: Frame, bar: Interval, y: float) -> Iterator[str]:
 
 
 def _reference(chart: Intervals, frame: Frame) -> Sequence[str]:
-    """The vertical line, and its name above it, inside the drawing."""
+    """The line from top to bottom, behind all texts, and its name above it, inside the drawing."""
     if chart.reference is None:
         return ()
     x = frame.across(chart.reference)
     half = width(fit(chart.reference_name, WIDTH)) / 2
     place = min(max(x, half), WIDTH - half)
-    drawn = [line("reference", x, frame.top - 8, x, frame.top)]
+    drawn = [line("reference", x, frame.top - 8, x, frame.bottom)]
     if chart.reference_name:
         drawn.append(label(place, frame.top - 13, chart.reference_name, WIDTH, "middle", "ink"))
     return drawn

@@ -1,6 +1,7 @@
 """Draw the risk-coverage curve: every tested policy, α, the limits, and the chosen policy in words."""
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 from trustescalate.report.drawings.axes import (
     Frame,
@@ -35,6 +36,10 @@ from trustescalate.report.pictures import Point, RiskCoverage
 _COVERAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOP, _BOTTOM = 32.0, 244.0
 _MOST_LABELS = 3
+_ARROW = 26.0
+"""How long the arrow to a limit beyond the frame is."""
+_PATHS = ("path", "path dashed", "path dotted", "path light")
+"""How paths differ where none is chosen."""
 
 
 def draw_risk_coverage(chart: RiskCoverage) -> str:
@@ -55,8 +60,9 @@ def draw_risk_coverage(chart: RiskCoverage) -> str:
     if not chart.joined or len(used) == 1:
         shapes += _limits(frame, main, joined=chart.joined)
     if chart.joined:
-        for kind, group in (("path faint", other), ("path", main)):
-            shapes += [polyline(kind, _at(frame, line)) for line in _parts(group) if len(line) > 1]
+        shapes += [polyline("path faint", _at(frame, line)) for line in _drawn(other)]
+        kinds = cycle(_PATHS)
+        shapes += [polyline(kind, _at(frame, line)) for kind, line in zip(kinds, _drawn(main), strict=False)]
     on_main = {(point.coverage, point.risk) for point in main}
     for coverage, risk, upper in chart.limits:
         kind = "whisker" if (coverage, risk) in on_main else "whisker faint"
@@ -66,7 +72,7 @@ def draw_risk_coverage(chart: RiskCoverage) -> str:
     shapes += [_dot(frame, point, "faint", min(radius, 2.6)) for point in other]
     shapes += [_dot(frame, point, "", radius) for point in sorted(main, key=lambda point: point.certified)]
     shapes += _words(chart, frame, points)
-    keys, high = legend(_keys(chart, main, other), frame.bottom + 55)
+    keys, high = legend(_keys(chart, frame, main, other), frame.bottom + 55)
     return svg(frame.bottom + 57 + high, "Risk-coverage curve", chart.alt, [*shapes, *keys])
 
 
@@ -82,6 +88,11 @@ def _frame(chart: RiskCoverage, points: Sequence[Point]) -> Frame:
 
 def _parts(points: Sequence[Point]) -> list[list[Point]]:
     return [[p for p in points if p.part == part] for part in sorted({p.part for p in points})]
+
+
+def _drawn(points: Sequence[Point]) -> list[list[Point]]:
+    """The paths that are lines."""
+    return [part for part in _parts(points) if len(part) > 1]
 
 
 def _at(frame: Frame, points: Sequence[Point]) -> list[tuple[float, float]]:
@@ -107,11 +118,19 @@ def _limits(frame: Frame, points: Sequence[Point], *, joined: bool) -> Iterator[
 
 
 def _whisker(kind: str, frame: Frame, coverage: float, risk: float, upper: float) -> Iterator[str]:
-    """A line from an observed risk to its limit; without a cap where that is beyond the frame."""
-    x, top = frame.across(coverage), frame.up(upper)
-    yield line(kind, x, frame.up(risk), x, top)
-    if upper <= frame.y[1]:
-        yield line(kind, x - 3.5, top, x + 3.5, top)
+    """A line from an observed risk to its limit; a short arrow upwards where that is beyond the frame."""
+    x, y = frame.across(coverage), frame.up(risk)
+    if upper > frame.y[1]:
+        yield from _arrow(kind, x, y, max(frame.top, y - _ARROW))
+        return
+    top = frame.up(upper)
+    yield line(kind, x, y, x, top)
+    yield line(kind, x - 3.5, top, x + 3.5, top)
+
+
+def _arrow(kind: str, x: float, y: float, top: float) -> Iterator[str]:
+    yield line(kind, x, y, x, top)
+    yield polyline(kind, [(x - 3.5, top + 5), (x, top), (x + 3.5, top + 5)])
 
 
 def _words(chart: RiskCoverage, frame: Frame, points: Sequence[Point]) -> Iterator[str]:
@@ -121,8 +140,8 @@ def _words(chart: RiskCoverage, frame: Frame, points: Sequence[Point]) -> Iterat
     if chart.joined:
         dots += [spot for part in _parts(points) for spot in between(_at(frame, part))]
     for coverage, risk, upper in chart.limits:
-        x = frame.across(coverage)
-        dots += between([(x, frame.up(risk)), (x, frame.up(upper))])
+        x, y = frame.across(coverage), frame.up(risk)
+        dots += between([(x, y), (x, frame.up(upper) if upper <= frame.y[1] else y - _ARROW)])
     # Dots that are near each other count once.
     dots = sorted({(4.0 * round(x / 4), 4.0 * round(y / 4)) for x, y in dots})
     chosen = [point for point in points if point.chosen]
@@ -185,7 +204,8 @@ def _leader(labels: Sequence[Label], x: float, y: float) -> str:
     return line("leader", near[0], near[1], x + (near[0] - x) * share, y + (near[1] - y) * share)
 
 
-def _keys(chart: RiskCoverage, main: Sequence[Point], other: Sequence[Point]) -> Iterator[Key]:
+def _keys(chart: RiskCoverage, frame: Frame, main: Sequence[Point], other: Sequence[Point]) -> Iterator[Key]:
+    """Explain every mark that is drawn, and no other."""
     points = [*main, *other]
     if any(point.certified for point in points):
         yield dot("dot", 3.6), "passed its test"
@@ -193,10 +213,17 @@ def _keys(chart: RiskCoverage, main: Sequence[Point], other: Sequence[Point]) ->
         yield dot("hollow", 3.6), "did not pass"
     if sum(point.chosen for point in points) > _MOST_LABELS:
         yield dot("ring", 7.5), "chosen"
-    if chart.joined and other:
+    paths = _drawn(main) if chart.joined else []
+    if 1 < len(paths) <= len(_PATHS):
+        for place, kind in enumerate(_PATHS[: len(paths)]):
+            yield dash(kind), f"path {place + 1}"
+    if chart.joined and _drawn(other):
         yield dash("path faint"), "other paths"
     yield swatch("region"), "at most α"
-    if any(point.upper is not None for point in main) and (not chart.joined or len(_parts(main)) == 1):
+    limited = [point for point in main if point.upper is not None]
+    if (_drawn(limited) and len(_parts(main)) == 1) if chart.joined else limited:
         yield swatch("band"), "limit of each test"
-    if chart.limits:
+    if any(upper <= frame.y[1] for *_, upper in chart.limits):
         yield whisker, "simultaneous limit"
+    if any(upper > frame.y[1] for *_, upper in chart.limits):
+        yield lambda x, y: "".join(_arrow("whisker", x, y + 7, y - 7)), "limit above the chart"

@@ -108,6 +108,23 @@ def fit(words: str, room: float, *, bold: bool = False) -> str:
     return f"{head.rstrip()}…{tail.lstrip()}"
 
 
+def wrapped(words: str, room: float, most: int, *, bold: bool = False) -> list[str]:
+    """A text on at most `most` lines of `room` units, broken between words; the last is shortened.
+
+    >>> wrapped("below threshold at every tier", 150, 2)
+    ['below threshold', 'at every tier']
+    """
+    lines = list[str]()
+    rest = fit(words, most * room, bold=bold)
+    while len(lines) < most - 1 and width(rest, bold=bold) > room:
+        head = _start(rest, room, bold=bold)
+        cut = len(head) if rest[len(head) : len(head) + 1] == " " else head.rfind(" ")
+        if cut <= 0:
+            break
+        lines, rest = [*lines, rest[:cut]], rest[cut:].strip()
+    return [*lines, fit(rest, room, bold=bold)]
+
+
 def label(x: float, y: float, words: str, room: float, anchor: Anchor = "start", kind: str = "") -> str:
     """Draw any text in `room` units."""
     return Label(x, y, fit(words, room, bold="strong" in kind), anchor, kind).draw()

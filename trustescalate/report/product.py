@@ -159,10 +159,10 @@ def product_figure(run: Run) -> list[KeyFigure]:
     if first.basis == "none":
         why = PICKED if product.picked else first.reason
         return [KeyFigure(_name(run, product), missing(first.reason), why)] if run.uncertified else []
-    made = mean_figure(_name(run, product), first, task.kind is TaskKind.RATING)
+    shown = mean_figure(_name(run, product), first, task.kind is TaskKind.RATING)
     if first.basis == "verdicts":
-        made = replace(made, detail=conditional(made.detail, run))
-    return [made]
+        shown = replace(shown, detail=conditional(shown.detail, run))
+    return [shown]
 
 
 def mean_figure(

@@ -27,7 +27,7 @@ def report(**measured: Figure) -> Report:
     return Report(
         schema=1, kind="run", status="certified", complete=True,
         task=TaskFacts(TaskKind.PAIRWISE, "Which?", ("A", "B"), "class"),
-        subject="Run x", headline="Certified", claim="the claim", advice="", assumptions=(), banners=(),
+        headline="Certified", claim="the claim", advice="", assumptions=(), banners=(),
         key_figures=(), measures=Measures(**{**given, **measured}), sections=(), items=(), versions={},
     )  # fmt: skip
 

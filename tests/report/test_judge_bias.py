@@ -104,7 +104,7 @@ def test_the_section_names_the_worst_judge() -> None:
     assert shown is not None
     assert shown.text[0] == (
         "The order of the responses changes 50.0 % of the verdicts of small-7b; it chooses the response "
-        "shown first in 75.0 %. small-7b prefers the longer response in 100 % of 60 items, human labels of "
+        "shown first in 75.0 %. small-7b chooses the longer response in 100 % of 60 items, human labels of "
         "these in 0 %."
     )
     position, length = shown.pictures

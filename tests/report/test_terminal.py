@@ -21,7 +21,7 @@ from trustescalate.report.markdown import code, render_markdown
 from trustescalate.report.pictures import Flow, FlowTier
 from trustescalate.report.sections import Check, Page
 from trustescalate.report.terminal import Screen, gate_lines, next_lines, page_lines
-from trustescalate.report.text import one_line
+from trustescalate.report.text import cells, one_line
 
 PAGES: dict[str, Callable[[], Page]] = {
     "run": lambda: build(factory.run(40)).page(),
@@ -186,3 +186,12 @@ def test_every_form_of_a_page_names_the_same_commands(tmp_path: Path) -> None:
 def test_a_certificate_is_followed_by_a_run() -> None:
     for made, words in ((factory.certificate(), "run"), (factory.no_certificate(), "run --uncertified")):
         assert with_next(build_calibration(made), (), made).follow[-1:] == (f"trustescalate {words}",)
+
+
+def test_no_line_is_wider_than_the_screen_whatever_its_characters() -> None:
+    run = factory.run(40)
+    task = replace(run.header.certificate.task, question="どちらの回答が良いですか " * 9)
+    certificate = replace(run.header.certificate, task=task)
+    page = build(replace(run, header=replace(run.header, certificate=certificate))).page()
+    for screen in (Screen(40), Screen(80), Screen(40, encoding="ascii")):
+        assert max(map(cells, page_lines(page, screen))) <= screen.columns

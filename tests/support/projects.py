@@ -139,7 +139,7 @@ def comparable(run: Run) -> dict[str, Any]:
         ]
         if section["slug"] == "provenance":
             del section["text"]  # the command of the run
-    del report["subject"]
+    del report["facts"]  # with the id of the run
     return {
         "report": report,
         "decisions": to_python_all(run.decisions),

@@ -206,7 +206,8 @@ def _why_unusable(first: Run, second: Run, pairs: Sequence[MatchedPair], labelle
         return f"fewer than {FEWEST_LABELS} matched items have human labels in both runs"
     if any(dropped_ties(run.header.certificate.task, run.annotations) for run in (first, second)):
         return "annotators call some items a tie, which this task leaves out"
-    known, rest = set(labelled), [k for k in range(len(pairs)) if k not in labelled]
+    known = set(labelled)
+    rest = [k for k in range(len(pairs)) if k not in known]
     if not rest:
         return ""
     scores = [np.array([pair.decisions[side].trail[-1].score for pair in pairs]) for side in (0, 1)]

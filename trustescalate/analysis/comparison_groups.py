@@ -22,6 +22,8 @@ from trustescalate.stats.planning import labels_needed
 
 MOST_BARS = 40
 NO_DIFFERENCE = "no difference"
+FOR_POWER = ((1.96 + 0.84) / 1.96) ** 2
+"""As many times the labels whose limits would just reach 0 exclude it with a chance of 80 %."""
 LABEL_BOTH = "Human labels of a random draw of the matched items, in both runs."
 Sides = tuple[tuple[Config, Run], tuple[Config, Run]]
 
@@ -178,8 +180,11 @@ def _for_responses(compared: Comparison, seen: Product | None) -> str:
     change = compared.change
     if change is not None and change.estimate and change.interval and change.label_only:
         low, high = change.interval if change.usable else change.label_only
-        labels = ceil(change.labels * ((high - low) / 2 / change.estimate) ** 2)
-        text = f"About {labels:,} items labelled in both runs would tell, if the difference is as estimated"
+        labels = _two_digits(change.labels * ((high - low) / 2 / change.estimate) ** 2 * FOR_POWER)
+        text = (
+            f"If the difference is as estimated, about {labels:,} items labelled in both runs would tell, "
+            "with a chance of 80 %"
+        )
         if labels > compared.matched:
             return f"{text}: more than the {compared.matched:,} that match, so more items are needed as well."
         return f"{text}; {change.labels:,} are there."
@@ -187,6 +192,16 @@ def _for_responses(compared: Comparison, seen: Product | None) -> str:
     if needed is None or not needed.needed or needed.unit == "items":
         return LABEL_BOTH
     return f"{LABEL_BOTH} About {needed.needed:,} would do, if the difference is as the judges see it."
+
+
+def _two_digits(number: float) -> int:
+    """Round a number of labels up to two digits: an estimate has no more.
+
+    >>> _two_digits(277_241.2), _two_digits(7.3)
+    (280000, 8)
+    """
+    step: int = 10 ** max(0, len(str(ceil(number))) - 2)
+    return ceil(number / step) * step
 
 
 def _capital(name: str) -> str:

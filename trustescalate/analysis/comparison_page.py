@@ -267,9 +267,13 @@ def _of_judges(compared: Comparison, runs: tuple[Run, Run]) -> _Verdict:
             "has a human label in both runs. Labels that made a certificate do not count."
         )
         return _Verdict("warning", "Agreement not compared", (text, economy), True)
-    rates = [_rate(*side).text for side in (agreement.first, agreement.second)]
+    sides = (agreement.first, agreement.second)
+    rates = [f"{_rate(*side).text} ({side[0]:,} of {side[1]:,})" for side in sides]
     split = agreement.only_first + agreement.only_second
     seen = f"The candidate's verdicts agree with human labels on {rates[1]}, the baseline's on {rates[0]}"
+    if not agreement.both:
+        text = f"{seen}: no labelled item has a verdict in both runs, so nothing compares the two."
+        return _Verdict("warning", "Cannot be told apart", (text, economy), True)
     if agreement.better is None:
         text = f"{seen}: on the {agreement.both:,} labelled items both were right on the same."
         return _Verdict("warning", "Cannot be told apart", (text, economy), True)

@@ -204,8 +204,10 @@ def _exit_codes(*, debug: bool) -> Iterator[None]:
     except TrustEscalateError as error:
         _print_traceback(debug)
         raise typer.Exit(fail(error.message, error.hint, error.exit_code)) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(fail("interrupted", "", EXIT_INTERRUPTED)) from None
+    except KeyboardInterrupt as stop:
+        hint = "; ".join(getattr(stop, "__notes__", ()))  # of `resumable`
+        message = "interrupted; all answers so far are kept" if hint else "interrupted"
+        raise typer.Exit(fail(message, hint, EXIT_INTERRUPTED)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_INTERNAL) from None

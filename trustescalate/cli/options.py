@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trustescalate.cli.app import TRUSTED
-from trustescalate.cli.console import clean, fail, say
-from trustescalate.errors import EXIT_INTERRUPTED, BudgetReached, ConfigError, ProviderError, UsageError
+from trustescalate.cli.console import clean, say
+from trustescalate.errors import BudgetReached, ConfigError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from trustescalate.config import BudgetTable
@@ -156,12 +156,12 @@ def command_line(name: str, config: Path, overrides: Sequence[str] | None, *rest
 
 @contextmanager
 def resumable(resume: Callable[[], list[str]]) -> Iterator[None]:
-    """Add the command that resumes the work to the message of an interruption."""
+    """Add the command that resumes the work to what interrupted it; it is printed once the progress ended."""
     try:
         yield
-    except KeyboardInterrupt:
-        hint = f"resume with `{shlex.join(resume())}`"
-        raise typer.Exit(fail("interrupted; all answers so far are kept", hint, EXIT_INTERRUPTED)) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"resume with `{shlex.join(resume())}`")
+        raise
     except (BudgetReached, ProviderError) as error:
         error.hint = f"{error.hint}; then resume with `{shlex.join(resume())}`"
         raise

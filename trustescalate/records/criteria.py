@@ -60,7 +60,7 @@ def count_in_words(items: Collection[Item]) -> str:
     named = [row_name(item) for item in items]
     apart, asked = ({name[place] for name in named} for place in (0, 1))
     if asked <= {""}:
-        return f"{len(named):,} items"
+        return f"{len(named):,} item{'' if len(named) == 1 else 's'}"
     if len(named) < len(apart) * len(asked):
         return f"{len(named):,} rows of {len(apart):,} items"
     return f"{len(named):,} rows ({len(apart):,} items × {len(asked)} criteria)"

@@ -60,6 +60,9 @@ __all__ = ["SECTIONS", "Report", "build", "build_calibration"]
 
 NO_RUN = "no run yet"
 SIMULATED = "Simulated judges and data: these figures are no statement about any real model."
+NOTHING_RELEASED = (
+    "Nothing was released: every decided item needs human review. The claim is about released verdicts."
+)
 NO_EXPECTATION = "No guarantee in expectation"
 REPRESENTATIVE = "the labelled rows were drawn independently from the population of the items to be judged"
 Status = Literal["certified", "expected", "none", "incomplete", "uncertified"]
@@ -113,9 +116,6 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         status=status,
         complete=run is None or run_figures.is_complete(run),
         task=TaskFacts(task.kind, task.question, task.labels, task.ties),
-        subject=f"Calibration, {certificate.created}"
-        if run is None
-        else f"Run {run.header.id}, {run.header.created}",
         headline=headline,
         claim=_claim(certificate, run),
         advice=_advice(certificate),
@@ -248,6 +248,10 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
             f"{count_in_words(run.items)} are decided, {items - decided:,} are not; "
             "figures about the run are about the decided part."
         )
+    if run is not None and run_figures.releases_nothing(run):
+        banners.append(NOTHING_RELEASED)
+    if run is not None and (more := run_figures.excess_failures(run)).value:
+        banners.append(f"Votes fail more often than at calibration: {more.text}.")
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
     if run is not None:

@@ -45,7 +45,7 @@ def failed_votes_section(certificate: Certificate, run: Run | None) -> Section |
     if run is not None:
         text[0] += f" At calibration, {_counted(before)}." if before else ""
         oftener = run_figures.excess_failures(run)
-        text += [f"More failures than at calibration: {oftener.note}."] if oftener.value else []
+        text += [f"More failures than at calibration: {oftener.text}."] if oftener.value else []
     text.append(
         "A failed vote stays in every denominator and gives no label any weight, so its item is more likely "
         "to escalate."

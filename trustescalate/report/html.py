@@ -45,7 +45,7 @@ def render_html(page: Page) -> str:
             style=Markup(style),
             scripts=[Markup(script) for script in scripts],
             policy=_policy([style], scripts),
-            footer="Every figure on this page is computed from the counts on it. Made with trustescalate.",
+            footer="The tables hold the counts behind the figures. Made with trustescalate.",
             items_file=ITEMS,
         )
         .lstrip()

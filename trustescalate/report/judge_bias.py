@@ -18,8 +18,14 @@ _METHOD = (
     "share of items whose verdict changes with the order, and how often the verdict is the response shown "
     "first (a tie counts one half). Without position bias the latter is 50 %. Length bias compares the share "
     "of verdicts for the longer response, in characters, with that of human labels of the same items, where "
-    "there are any: the longer response may be the better one. Items are those that reach the judge."
+    "there are some: the longer response may be the better one. Items are those that reach the judge. Items "
+    "with a failed vote on that prompt are left out of position bias, and ties and responses of one length "
+    "out of length bias, so each count is given."
 )
+
+
+FEWEST_LABELS = 30
+"""With fewer human labels the verdicts on all items are shown, and no comparison with labels."""
 
 
 class Share(NamedTuple):
@@ -47,8 +53,8 @@ class Share(NamedTuple):
 class JudgeBias(NamedTuple):
     """What a judge's verdicts depend on: `changed` with the order, `first` and `longer` response chosen.
 
-    `human_longer` is how often human labels of the items of `longer` are the longer response; without any
-    such label it has no items, and `longer` is over all items with a verdict.
+    `human_longer` is how often human labels of the items of `longer` are the longer response; with too few
+    such labels it has no items, and `longer` is over all items with a verdict.
     """
 
     judge: str
@@ -110,6 +116,7 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
             if label in (first, second) and item_id in longer
         }
         both = [item_id for item_id in given if human.get(item_id) in (first, second)]
+        both = both if len(both) >= FEWEST_LABELS else []
         compared = both or list(given)
         places = [unit_of(item_id, groups) for item_id in compared]
         rows.append(
@@ -185,14 +192,14 @@ def _lead(rows: Sequence[JudgeBias]) -> str:
     if sized:
         most = max(sized, key=lambda row: abs(row.longer.value - row.human_longer.value))
         parts.append(
-            f"{short(most.judge)} prefers the longer response in {most.longer.figure.text} of "
+            f"{short(most.judge)} chooses the longer response in {most.longer.figure.text} of "
             f"{most.longer.items:,} items, human labels of these in {most.human_longer.figure.text}."
         )
     elif any(row.longer.items for row in rows):
         most = max(rows, key=lambda row: row.longer.value)
         parts.append(
-            f"{short(most.judge)} prefers the longer response in {most.longer.figure.text} of "
-            f"{most.longer.items:,} items; there are no human labels to compare this with."
+            f"{short(most.judge)} chooses the longer response in {most.longer.figure.text} of "
+            f"{most.longer.items:,} items; there are too few human labels to compare this with."
         )
     return " ".join(parts)
 

@@ -30,6 +30,12 @@ def labelled(run: Run) -> int:
     return sum(decision.judge is None and decision.label is not None for decision in run.decisions)
 
 
+def releases_nothing(run: Run) -> bool:
+    """Whether a certified run decided items and released none."""
+    certified = run.header.certificate.status != "none"
+    return certified and bool(run.decisions) and all(row.label is None for row in run.decisions)
+
+
 def abstained(run: Run) -> int:
     """Count the items that need human review."""
     return sum(decision.label is None for decision in run.decisions)
@@ -150,7 +156,12 @@ def always_last_judge(run: Run) -> Figure:
         return missing("the certificate holds no cost of the last judge")
     if not judges[-1].cost:
         return missing("the last judge has no recorded cost")
-    return figures.usd(judges[-1].cost * len(run.decisions))
+    return figures.usd(judges[-1].cost * _asked(run))
+
+
+def _asked(run: Run) -> int:
+    """Count the decided items that a judge was asked about: not those of a group without a certificate."""
+    return sum(bool(row.trail) for row in run.decisions)
 
 
 def cost_share(run: Run) -> Figure:
@@ -158,6 +169,9 @@ def cost_share(run: Run) -> Figure:
     last = always_last_judge(run)
     if last.value is None:
         return missing(last.note)
-    if not run.decisions:
+    asked = _asked(run)
+    if not asked:
         return missing(NOTHING_DECIDED)
-    return figures.ratio(spent(run), run.header.certificate.diagnostics[-1].cost * len(run.decisions))
+    if not released(run) and not run.uncertified:
+        return missing("nothing was released")
+    return figures.ratio(spent(run), run.header.certificate.diagnostics[-1].cost * asked)

@@ -269,7 +269,6 @@ class Report:
     status: Literal["certified", "expected", "none", "incomplete", "uncertified"]
     complete: bool
     task: TaskFacts
-    subject: str
     headline: str
     claim: str
     advice: str

@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from trustescalate.report.pictures import Flow
 from trustescalate.report.sections import Check, KeyFigure, Page, Release, Section, Status, Table
-from trustescalate.report.text import one_line
+from trustescalate.report.text import cells, narrowed, one_line, widened
 
 WIDTH = 100
 """A wider terminal leaves the rest of its lines free."""
@@ -68,6 +68,14 @@ class Screen:
         """Replace our own signs where the encoding lacks them."""
         return text if self.shows(text) else text.translate(PLAIN)
 
+    def fitted(self, line: str) -> list[str]:
+        """`plain`, wrapped again where a sign took more columns than the one that it stands for."""
+        text = self.plain(line)
+        if text == line or self.colour or len(text) <= self.columns:
+            return [text]
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        return wrap(text, self.columns, subsequent_indent=indent)
+
 
 def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     """Lay out the first screen of a page, without its next commands."""
@@ -93,7 +101,7 @@ def page_lines(page: Page, screen: Screen = Screen()) -> list[str]:
     lines += [""] if page.banners else []
     for banner in page.banners:
         lines += [screen.paint(text, "!") for text in _wrapped(f"! {banner}", width, "  ", first="")]
-    return list(map(screen.plain, lines))
+    return [piece for line in lines for piece in screen.fitted(line)]
 
 
 def _release_lines(release: Release, screen: Screen) -> list[str]:
@@ -138,7 +146,7 @@ def gate_lines(status: Status, checks: Sequence[Check], screen: Screen = Screen(
 
 def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """The widths of columns, the widest narrowed until all fit; [] where that is too narrow."""
-    widths = [max(len(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(cells(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > width:
         widths[widths.index(max(widths))] -= 1
         if max(widths) < LEAST:
@@ -158,7 +166,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     tall = range(max(map(len, wrapped)))
     lines = [[cell[at] if at < len(cell) else "" for cell in wrapped] for at in tall]
     return [
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  " + "  ".join(_padded(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
 
@@ -167,18 +175,18 @@ def _wrapped(text: str, width: int, indent: str = "", *, first: str | None = Non
     """Wrap a text; a number stays with its unit."""
     bound = one_line(text).replace(" %", "\u00a0%").replace("USD ", "USD\u00a0")
     begin = indent if first is None else first
-    lines = wrap(bound, max(width, 1), initial_indent=begin, subsequent_indent=indent) or [""]
-    return [line.replace("\u00a0", " ") for line in lines]
+    lines = wrap(widened(bound), max(width, 1), initial_indent=begin, subsequent_indent=indent) or [""]
+    return [narrowed(line).replace("\u00a0", " ") for line in lines]
 
 
 def _figure_lines(figures: Sequence[KeyFigure], screen: Screen) -> Iterator[str]:
     """Align names and values; the details stand beside them, or below on a narrow screen."""
     heads = [(one_line(key.name), screen.plain(one_line(key.figure.text))) for key in figures]
-    name, value = (max(map(len, column)) for column in zip(*heads, strict=True))
+    name, value = (max(map(cells, column)) for column in zip(*heads, strict=True))
     name = min(name, max(screen.columns - value - 4, 12))
     beside = screen.columns - name - value - 6
     for key, (title, text) in zip(figures, heads, strict=True):
-        head = f"  {_cut(title, name):<{name}}  {text:<{value}}"
+        head = f"  {_padded(_cut(title, name), name)}  {text:<{value}}"
         detail = key.detail or key.figure.note
         if beside < 30:
             yield screen.paint(head.rstrip(), "strong")
@@ -205,14 +213,14 @@ def _flow_lines(flow: Flow, screen: Screen) -> list[str]:
         if items:
             parts.append((others[kind], items))
             rows.append((f"{others[kind]} {name}", "", f"{items:,} items", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     kept = 4 if sum(widths[1:]) + 28 <= screen.columns else 3
     widths[0] = min(widths[0], screen.columns - sum(width + 2 for width in widths[1:kept]) - 2)
     lines = [f"  {flow.title}", f"  {_bar(parts, screen.columns - 2)}"]
     for name, *counts in rows:
-        cells = [_cut(name, widths[0]).ljust(widths[0])]
-        cells += (count.rjust(width) for count, width in zip(counts[: kept - 1], widths[1:], strict=False))
-        lines.append("  " + "  ".join(cells).rstrip())
+        line = [_padded(_cut(name, widths[0]), widths[0])]
+        line += (count.rjust(width) for count, width in zip(counts[: kept - 1], widths[1:], strict=False))
+        lines.append("  " + "  ".join(line).rstrip())
     return lines
 
 
@@ -266,4 +274,8 @@ def _table_lines(table: Table) -> list[str]:
 
 def _cut(text: str, most: int = MAX_CELL) -> str:
     whole = one_line(text)
-    return whole if len(whole) <= most else whole[: most - 1] + "…"
+    return whole if cells(whole) <= most else narrowed(widened(whole)[: most - 1]) + "…"
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cells(text))

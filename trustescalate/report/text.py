@@ -5,6 +5,7 @@ import unicodedata
 
 _SAFE = frozenset("\n\t\ufe0e\ufe0f")
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+FILLER = "\ufdd0"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _ORDINARY = re.compile(r"[\n\t -~]*\Z")
 
@@ -35,6 +36,40 @@ def one_line(text: str) -> str:
     'first⏎second cell'
     """
     return visible(text).replace("\n", "⏎").replace("\t", " ")
+
+
+def cells(text: str) -> int:
+    """Count the columns that a line takes on a terminal: two for a wide character, none for a mark on one.
+
+    >>> cells("abc"), cells("日本"), cells("e\u0301")
+    (3, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(map(_cell, text))
+
+
+def _cell(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def widened(text: str) -> str:
+    """Put a filler behind each wide character, so that a text has as many characters as columns.
+
+    No text that is `visible` holds the filler, which `narrowed` takes out again.
+    """
+    return text if text.isascii() else "".join(c + FILLER * (_cell(c) == 2) for c in text)
+
+
+def narrowed(text: str) -> str:
+    """Undo `widened`.
+
+    >>> narrowed(widened("日本 abc"))
+    '日本 abc'
+    """
+    return text.replace(FILLER, "")
 
 
 def _shown(character: str) -> str:

@@ -1,6 +1,7 @@
 """Serve one queue to the local page: rows to show, answers to store, answers to withdraw.
 
-This module has no network code, and shows no annotator the labels of others or of a judge.
+This module has no network code, and shows no annotator the labels of others or of a judge: only, after ten
+shared items, on how many of one's first answers others agree (`agreement.RunningAgreement`).
 """
 
 import unicodedata

@@ -210,7 +210,8 @@ def test_a_figure_is_not_broken_inside_a_number(browser: webdriver.Chrome, tmp_p
         browser.get(path.as_uri())
         lines = (
             "return [...document.querySelectorAll('.figure')].map(each =>"
-            " [each.scrollWidth - each.clientWidth, Math.round(each.clientHeight / parseFloat(getComputedStyle(each).lineHeight))])"
+            " [each.scrollWidth - each.clientWidth, "
+            "Math.round(each.clientHeight / parseFloat(getComputedStyle(each).lineHeight))])"
         )
         assert browser.execute_script(lines) == [[0, 1]] * 4
     finally:

@@ -173,6 +173,21 @@ def test_a_current_whole_run_passes(config: Path) -> None:
     assert gate(config) == ("pass", [])
 
 
+def test_the_files_of_a_run_state_the_verdict_of_its_last_gate(config: Path) -> None:
+    calibrate(config)
+    run(config)
+    _, page = Project.open(config).report()
+    assert json.loads(page.with_suffix(".json").read_text())["release"]["status"] == "pass"
+    for asked in ("gate.min_coverage=1.0", "gate.min_coverage=0.0"):
+        verdict, decision = Project.open(config, overrides=[asked]).gate()
+        written = json.loads(page.with_suffix(".json").read_text())
+        assert json.loads(decision.read_text())["status"] == written["release"]["status"] == verdict.status
+        assert f"Release gate: {verdict.status}" in page.with_suffix(".md").read_text()
+        assert f'class="release {verdict.status}"' in page.read_text()
+        assert any(asked in command for command in written["follow"])
+    assert page.with_name("report.items.jsonl").exists()
+
+
 def test_a_calibration_made_again_keeps_the_certificate_and_the_run(config: Path) -> None:
     made = calibrate(config)
     run(config)

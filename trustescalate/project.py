@@ -9,8 +9,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
+from trustescalate.analysis.calibration_report import calibration_report
 from trustescalate.analysis.injection import read_probe
-from trustescalate.analysis.power_curve import power_curve
 from trustescalate.analysis.run_estimates import with_estimates
 from trustescalate.calibration.attainable import attainable
 from trustescalate.calibration.evidence import must_rest_on_evidence
@@ -38,7 +38,7 @@ from trustescalate.records import Annotation, Certificate, Item, Run
 from trustescalate.records.jsonl import encode, write_atomically, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.report.attainable import attainable_section, completed
-from trustescalate.report.document import Report, build, build_calibration
+from trustescalate.report.document import Report, build
 from trustescalate.report.follow import with_next
 from trustescalate.report.gate import Verdict, decide
 from trustescalate.report.gate_basis import certificate_age, describe_run, why_stale, with_baseline
@@ -225,66 +225,59 @@ class Project:
         Of a run also report.items.jsonl, a line for each item.
         `more` makes further sections from the certificate; they precede the last section, the provenance.
         """
-        from trustescalate.report.html import render_html
-        from trustescalate.report.items_data import ITEMS
-        from trustescalate.report.machine import render_items, render_json
-        from trustescalate.report.markdown import render_markdown
+        from trustescalate.report.files import write_report
 
         with suppress(NoCertificate):  # a run has its own; one in place that does not follow ends all
             self.certificate()
-        probe, data = read_probe(self.config.folder), load_dataset(self.config)
-        outcome: Run | Certificate
-        command = completed(self.options or ())
+        data = load_dataset(self.config)
         if run_id is None and not self.run_ids():
             certificate, folder = self.certificate(), self.config.folder
             must_rest_on_evidence(self.config, data, certificate)
-            seen = attainable(self.config, data, certificate)
-            power = power_curve(self.config, seen)
-            report = build_calibration(certificate, probe, seen, power, command)
-            outcome = certificate
+            report = calibration_report(self.config, data, certificate, self.options).report
+            *first, provenance = report.sections
+            report = replace(report, sections=(*first, *more(certificate), provenance))
         else:
             run = self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
-            certificate, folder = run.header.certificate, self.run_path(run.header.id)
-            report, outcome = build(run, probe), run
-            report = with_release(report, self._decide(run, data, report), self.config.gate)
-            seen = attainable(self.config, data, certificate)
-            had = () if seen is None else (attainable_section(seen, certificate, command),)
-            report = replace(report, sections=(*report.sections[:-1], *had, report.sections[-1]))
-        *first, provenance = report.sections
-        report = replace(report, sections=(*first, *more(certificate), provenance))
-        report = with_next(report, self.options, outcome, seen)
-        rendered = {
-            "html": render_html(report.page()),
-            "md": render_markdown(report.page()),
-            "json": render_json(report),
-        }
-        for name, text in rendered.items():
-            write_atomically(folder / f"report.{name}", text.encode())
-        if report.kind == "run":
-            write_atomically(folder / ITEMS, render_items(report.items))
-        return report, folder / "report.html"
+            folder, report = self.run_path(run.header.id), build(run, read_probe(self.config.folder))
+            verdict, sections = self._decide(run, data, report), more(run.header.certificate)
+            report = self._finish(run, data, report, verdict, sections)
+        return report, write_report(folder, report)
 
     def gate(self, run_id: str | None = None, *, baseline: str | None = None) -> tuple[Verdict, Path]:
-        """Test a run against [gate]; write decision.json and junit.xml into its folder.
+        """Test a run against [gate]; write decision.json, junit.xml and its report into its folder.
 
         By default the run of the last attempt to run. `baseline` replaces that of [gate]: the id of a run, or
         the folder of one. Raises NotMeasurable if the last attempt left no run, and UsageError for a baseline
         that is unknown, or without max_drop or min_gain.
         """
+        from trustescalate.report.files import write_report
         from trustescalate.report.junit import render_junit
 
         project = replace(self, config=with_baseline(self.config, baseline))
         config, data, home = project.config, load_dataset(self.config), self.config.folder
         judged = find_attempted(home) if run_id is None else find_run(home, run_id)
         run = project._load(judged, data, config.gate.baseline)
-        verdict, mark = project._decide(run, data, build(run)), run.header.certificate.digest
+        report, mark = build(run, read_probe(home)), run.header.certificate.digest
+        verdict = project._decide(run, data, report)
         folder = self.run_path(run.header.id)
         write_atomically(folder / "decision.json", encode(verdict) + b"\n")
         checks = [(check.name, check.status, check.message) for check in verdict.checks]
         write_atomically(
             folder / "junit.xml", render_junit("trustescalate gate", checks, {"certificate": mark}).encode()
         )
+        write_report(folder, project._finish(run, data, report, verdict))
         return verdict, folder / "decision.json"
+
+    def _finish(
+        self, run: Run, data: Dataset, report: Report, verdict: Verdict, more: Sequence[Section] = ()
+    ) -> Report:
+        """The report of a run with the gate's verdict, `more` sections and the next commands."""
+        certificate = run.header.certificate
+        seen = attainable(self.config, data, certificate)
+        had = () if seen is None else (attainable_section(seen, certificate, completed(self.options or ())),)
+        report = with_release(report, verdict, self.config.gate)
+        *first, provenance = report.sections
+        return with_next(replace(report, sections=(*first, *had, *more, provenance)), self.options, run)
 
     def _decide(self, run: Run, data: Dataset, report: Report) -> Verdict:
         config, now = self.config, self.hooks.clock()

@@ -1,6 +1,7 @@
 """Two runs beside each other: what differs in worlds whose truth is known, and from the files."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,7 +201,11 @@ def test_from_files_to_text_and_json(tmp_path: Path) -> None:
     assert told.stderr.endswith(f"written: {page}\n")
     assert "written" not in told.stdout
     shown = page.read_text(encoding="utf-8")
-    assert "Not measured" in shown
+    assert "Cannot be told apart" in shown
+    following = f"trustescalate gate --config {config} {ids[1]} --baseline {ids[0]}"
+    assert f"{following} --set gate.max_drop=0.02 --set gate.match=meta.q" in shown
+    words = shlex.split(f"{following} --set gate.max_drop=0.02 --set gate.match=meta.q")
+    assert CliRunner().invoke(app, words[1:]).exit_code in (0, 1, 3)
     assert "Baseline: Response A" in shown
     assert f"trustescalate compare --config {config} {ids[0]} {ids[1]} --by meta.q" in shown
     plain = CliRunner().invoke(app, ["compare", *ids, "--config", str(config)])

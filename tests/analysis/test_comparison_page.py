@@ -1,5 +1,8 @@
 """The page of a comparison says what the comparison says: which run is better, and where they differ."""
 
+import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +13,17 @@ from tests.support.compared_runs import judges, systems
 from tests.support.hostile import UNSAFE
 from tests.support.projects import write_project
 from trustescalate.analysis.comparison import compare
+from trustescalate.analysis.comparison_groups import Sides
 from trustescalate.analysis.comparison_page import comparison_page
+from trustescalate.analysis.product import product
 from trustescalate.config import load_config
-from trustescalate.records import Item, Run, Task, TaskKind
+from trustescalate.data.dataset import load_dataset
+from trustescalate.records import Item, Product, Run, Task, TaskKind
+from trustescalate.records.jsonl import write_rows
 from trustescalate.report.html import render_html
+from trustescalate.report.items_data import pack
 from trustescalate.report.pictures import Bars, Intervals
+from trustescalate.report.product import estimate_figure
 from trustescalate.report.sections import Page
 
 pytestmark = pytest.mark.slow
@@ -31,9 +40,21 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def sides_of(config: Path, *runs: Run) -> Sides:
+    """Each run with a project of its own, whose data are the items and the labels of the run."""
+    sides = []
+    for name, run in zip("ab", runs, strict=True):
+        folder = config.parent / name
+        folder.mkdir(exist_ok=True)
+        (folder / config.name).write_text(config.read_text())
+        write_rows(folder / "items.jsonl", run.items)
+        write_rows(folder / "annotations.jsonl", run.annotations)
+        sides.append((load_config(folder / config.name), run))
+    return sides[0], sides[1]
+
+
 def page_of(config: Path, first: Run, second: Run) -> Page:
-    read = load_config(config)
-    return comparison_page(compare(first, second), ((read, first), (read, second)), None, COMMAND)
+    return comparison_page(compare(first, second), sides_of(config, first, second), None, COMMAND)
 
 
 def halved(run: Run) -> Run:
@@ -55,29 +76,65 @@ def halved(run: Run) -> Run:
 def test_responses_are_better_worse_or_not_told_apart(
     config: Path, better: float, labels: int, tone: str, headline: str
 ) -> None:
-    first, second = systems(6, better=better, labels=labels)
+    first, second = systems(1, better=better, labels=labels)
     page = page_of(config, first, second)
     assert (page.kind, page.tone, page.headline) == ("comparison", tone, headline)
     assert [figure.name for figure in page.figures] == [
         "Baseline: win rate of A", "Candidate: win rate of A", "Difference", "Items matched",
     ]  # fmt: skip
     assert bool(page.advice) == (tone == "warning")
-    assert page.follow == (f"trustescalate gate {second.header.id} --baseline {first.header.id}",)
-    change = compare(first, second).change
-    assert change is not None
-    chart = next(picture for picture in page.pictures if isinstance(picture, Intervals))
-    assert (chart.reference, chart.reference_name) == (0.0, "no difference")
-    shown = {bar.name: (bar.estimate, bar.limits) for bar in chart.bars}
-    assert shown["Judges alone"] == (change.by_judges, None)
-    assert ("Predictions and labels" in shown) == change.usable
-    if change.usable:
-        assert shown["Predictions and labels"] == (change.estimate, change.interval)
+    assert page.follow == ()  # the runs are in two projects
+    seen = as_the_gate(config, first, second)
+    charts = [picture for picture in page.pictures if isinstance(picture, Intervals)]
+    assert bool(charts) == (headline != "Not measured")
+    if not charts:
+        return
+    [chart] = charts
+    assert (chart.reference, chart.reference_name, chart.points) == (0.0, "no difference", True)
+    assert chart.title.endswith(", in points")
+    change = seen.changes[0]
+    measured = [limits for limits in (change.first, change.second) if limits is not None]
+    assert [bar.limits for bar in chart.bars] == [(limits.low, limits.high) for limits in measured]
+    assert "with probability ≥ 95 %" in page.claims[0]
+    assert all("probability" in figure.detail for figure in page.figures[:3])
+
+
+def test_the_next_command_names_the_configuration(config: Path) -> None:
+    first, second = systems(6)
+    read, options = load_config(config), ("--config", "p/t.toml", "--set", "task.ties='half'")
+    sides = (read, first), (read, second)
+    page = comparison_page(compare(first, second), sides, None, COMMAND, options)
+    [following] = page.follow
+    assert json.loads(pack(page.items, 10**6, page.options).table)["options"] == list(options)
+    assert '"options":["--config","p/t.toml","--set",' in render_html(page)
+    assert shlex.split(following) == [
+        "trustescalate", "gate", *options, second.header.id, "--baseline", first.header.id
+    ]  # fmt: skip
+
+
+def as_the_gate(config: Path, first: Run, second: Run) -> Product:
+    """What the gate computes of these two runs."""
+    (before, _), (after, _) = sides_of(config, first, second)
+    after = after.model_copy(update={"gate": after.gate.model_copy(update={"by": None})})
+    return product(after, second, load_dataset(after), (first, load_dataset(before)))
+
+
+def test_the_difference_is_the_one_of_the_gate(config: Path) -> None:
+    first, second = systems(6, better=0.3)
+    page, seen = page_of(config, first, second), as_the_gate(config, first, second)
+    change, baseline, candidate = seen.changes[0].first, seen.baseline_mean, seen.means[0].first
+    assert baseline is not None
+    shown = [figure.figure.text for figure in page.figures[:3]]
+    texts = [estimate_figure(limits, False).text for limits in (baseline.first, candidate)]
+    texts.append(estimate_figure(change, False, signed=True).text)
+    assert all(text.startswith(figure) for figure, text in zip(shown, texts, strict=True))
+    assert baseline.first.confidence == candidate.confidence
 
 
 def test_a_selection_is_not_measured_and_says_why(config: Path) -> None:
     page = page_of(config, *systems(1, picked=True))
     assert page.headline == "Not measured"
-    assert "were selected, not drawn at random" in page.claims[0]
+    assert "were selected, not drawn at random" in page.claims[0] + page.claims[-1]
 
 
 def test_labels_without_an_order_are_compared_as_verdicts(config: Path) -> None:
@@ -93,17 +150,10 @@ def test_labels_without_an_order_are_compared_as_verdicts(config: Path) -> None:
     assert all(figure.figure.value is not None for figure in page.figures)
 
 
-def test_a_clearer_difference_takes_fewer_labels(config: Path) -> None:
-    """About the labels that are there times the square of width by difference; more than match says so."""
-    found = compare(*systems(6, better=0.0)).change
-    assert found is not None
-    assert found.estimate is not None
-    assert found.interval is not None
-    width = (found.interval[1] - found.interval[0]) / 2
-    wanted = 200 * (width / found.estimate) ** 2
-    advice = page_of(config, *systems(6, better=0.0)).advice
-    assert f"About {int(wanted) + 1:,} items labelled in both runs" in advice
-    assert ("more than the 400 that match" in advice) == (wanted > 400)
+def test_the_count_of_labels_says_what_it_is_for(config: Path) -> None:
+    advice = page_of(config, *systems(1, better=0.0)).advice
+    assert re.match(r"About [\d,]+ more (human labels|items), of a random draw, would tell which", advice)
+    assert "needs another number" in advice
 
 
 def test_judges_are_compared_by_agreement_coverage_and_cost(config: Path) -> None:
@@ -146,11 +196,25 @@ def test_verdicts_move_and_the_items_that_moved_come_first(config: Path) -> None
     assert counts["The same verdict"] == found.same
     assert counts["A → B"] + counts["B → A"] == found.differ
     assert counts["Only the candidate released one"] == found.one_released
-    rows = [(row.verdict.text, row.verdict.note) for row in page.items]
+    rows = [(row.verdict.text, row.baseline and row.baseline.text) for row in page.items]
     assert len(rows) == found.matched
-    assert all(note == f"baseline: {'B' if label == 'A' else 'A'}" for label, note in rows[: found.differ])
-    assert all(note == "baseline: no verdict" for _, note in rows[found.differ :][: found.one_released])
+    assert all(before == ("B" if label == "A" else "A") for label, before in rows[: found.differ])
+    assert all(before == "no verdict" for _, before in rows[found.differ :][: found.one_released])
+    assert [row.changed for row in page.items] == [n < found.differ for n in range(found.matched)]
+    shown = render_html(page)
+    assert "Verdicts that disagree with human labels come first" not in shown
+    assert "in this order" not in shown
+    assert '<th scope="col" data-key="baseline">Baseline verdict</th>' in shown
     assert {step.judge.split(":")[0] for step in page.items[0].trail} == {"baseline", "candidate"}
+
+
+def test_each_changed_response_is_paired_with_that_of_the_baseline(config: Path) -> None:
+    """The first response of two differs: three texts, of which the page compares two word by word."""
+    row = page_of(config, *systems(6)).items[0]
+    [(before, after)] = row.pairs
+    assert len(row.responses) == 3
+    titles = [row.responses[place][0].title for place in (before, after)]
+    assert titles == [f"Baseline: {titles[1]}", titles[1]]
 
 
 def test_what_does_not_hold_is_said(config: Path) -> None:
@@ -167,6 +231,9 @@ def test_hostile_texts_stay_texts(config: Path) -> None:
         items: list[Item] = [replace(item, prompt=factory.HOSTILE) for item in run.items]
         return replace(run, items=tuple(items), header=replace(run.header, id=factory.HOSTILE))
 
-    page = render_html(page_of(config, *map(hostile, systems(6, labels=20))))
+    read, (first, second) = load_config(config), map(hostile, systems(6, labels=20))
+    page = render_html(
+        comparison_page(compare(first, second), ((read, first), (read, second)), None, COMMAND)
+    )
     assert not UNSAFE.search(page.partition("<script")[0].replace("\n", ""))
     assert "<script>alert" not in page

@@ -231,7 +231,7 @@ def test_calibrate_bench_and_report_show_what_failed_replies_say(tmp_path: Path)
         cli("report", "--config", config)
     for shown in (calibrated, measured):
         (lines,) = re.findall(
-            r"\n  small: [\d,]+ of [\d,]+ votes failed: none \(.*\)\n((?:    .*\n)+)", shown.stdout
+            r"(?m)^  small: [\d,]+ of [\d,]+ votes failed: none \(.*\)\n((?:    .*\n)+)", shown.stdout
         )
         assert re.fullmatch(r"    [\w-]+: Both␛\[2J are⏎fine\.\n", lines)
     assert "Both␛[2J are" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -56,5 +56,5 @@ def test_the_page_without_a_run_says_what_the_rows_say(config: Path) -> None:
     ]
     assert [type(picture).__name__ for picture in page.pictures] == ["RiskCoverage", "Power"]
     assert page.sections[0].slug == "what-could-be-had"
-    assert page.follow[0] == "trustescalate run --uncertified"
+    assert page.follow[0] == f"trustescalate run --config {config} --uncertified"
     assert len(page.follow) == 3

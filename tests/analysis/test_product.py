@@ -11,6 +11,9 @@ from tests.support.products import OLD, Products
 from trustescalate.errors import UsageError
 from trustescalate.records import ItemsMean, Product
 from trustescalate.records.jsonl import write_rows
+from trustescalate.report.document import build
+from trustescalate.report.drawings.intervals import draw_intervals
+from trustescalate.report.release import product_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +94,28 @@ def test_limits_from_verdicts_are_those_of_their_counts(tmp_path: Path) -> None:
     assert (known.first.basis, known.first.labels) == ("verdicts", len(asked))
     assert known.first.low == pytest.approx((passed + good - limit) / 400)
     assert known.first.high == pytest.approx((passed + good + limit + lost) / 400)
+
+
+def test_baseline_and_run_are_drawn_at_one_level(tmp_path: Path) -> None:
+    """A comparison shares the level between both runs; each interval of a chart states its probability."""
+    world = Products(tmp_path, {"a": 0.5, "b": 0.6}, size=120, right=0.97)
+    world.calibrate()
+    old, new = world.run("a"), world.run("b")
+    world.set_gate(baseline=old, max_drop=0.1)
+    run = world.load(new)
+    product = run.product
+    assert product is not None
+    assert product.baseline_mean is not None
+    levels = [mean.first.confidence for mean in (product.baseline_mean, product.means[0])]
+    assert levels == [pytest.approx(0.875)] * 2
+    pair, change = product_pictures(build(run), product)
+    assert pair.title.endswith("(limits with probability ≥ 87.5 %)")
+    assert not pair.points
+    assert change.title.endswith(", in points (limits with probability ≥ 85 %)")
+    assert change.points
+    axis = draw_intervals(change).partition(">baseline")[0]
+    assert " %<" not in axis
+    assert " %<" in draw_intervals(pair)
 
 
 def test_a_label_of_every_item_leaves_no_doubt(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What can be had without a certificate: the mean over a run's items, and levels that would have passed."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from tests.support.certificates import World, protocol
 from tests.support.command_line import cli
+from tests.support.groups import write_groups
 from tests.support.projects import calibrate, shuffled, write_project
 from tests.support.runs import TIERS, world
+from trustescalate.analysis.calibration_report import calibration_report
 from trustescalate.analysis.leaderboard import standings
 from trustescalate.calibration.attainable import attainable, attainable_from
 from trustescalate.calibration.calibrate import calibrate as certify
@@ -123,15 +126,31 @@ def test_calibrate_prints_them_spends_nothing_and_exits_with_3(tmp_path: Path) -
     assert "no guarantee; certify one of them on fresh labels" in text
     assert "Smallest α of large alone" in text
     assert "Best single judge" in text
+    assert "not in place" not in text
     commands = [line.split("`")[1] for line in text.splitlines() if line.startswith("next: `")]
     assert [words.split()[1] for words in commands] == ["run", "label", "plan"]
     for words in commands:
         again = cli(*words.split()[1:])
         assert again.exit_code == 0, (words, again.output)
     assert (tmp_path / "ledger.jsonl").read_bytes() == ledger
-    report, _ = Project.open(config).report()
+    project = Project.open(config)
+    data, options = load_dataset(project.config), project.options
+    for figure in calibration_report(project.config, data, project.certificate(), options).report.key_figures:
+        assert re.search(rf"\n  {figure.name} +{re.escape(figure.figure.text)} ", text), figure
+    report, _ = project.report()
     (section,) = [each for each in report.sections if each.slug == "what-could-be-had"]
     assert "no guarantee" in section.text[0]
+
+
+def test_the_next_commands_run_for_groups_and_where_every_item_is_in_the_sample(tmp_path: Path) -> None:
+    config = write_groups(tmp_path, "de", "en", alpha=0.02, labelled=80, unlabelled=0)
+    text = cli("calibrate", "--config", config).stdout
+    commands = [line.split("`")[1] for line in text.splitlines() if line.startswith("next: `")]
+    assert [words.split()[1] for words in commands] == ["run", "plan"]
+    assert "To label fresh rows, first add items to [data] items" in text
+    for words in commands:
+        again = cli(*words.split()[1:])
+        assert again.exit_code == 0, (words, again.output)
 
 
 def test_nothing_is_looked_for_where_something_is_certified_or_votes_are_gone(tmp_path: Path) -> None:

@@ -20,9 +20,14 @@ def test_labels_needed_are_those_of_the_whole_test() -> None:
     report = build_calibration(factory.no_certificate(), None, SEEN, POWER)
     best, smallest, needed, human = report.key_figures
     assert smallest.figure.text == "20 %"
+    assert smallest.detail.startswith("the cascade releases 71.4 % of the rows")
     assert "guarantees nothing" in smallest.detail
     assert needed.figure.text == "about 170"
-    assert "about 150 if the policy that came closest" in needed.detail
+    assert "about 150 if only the policy that came closest were tested" in needed.detail
+    row = section(report, "what-could-be-had").tables[0].rows[2].cells[1]
+    assert row.text == f"about 170 {needed.detail}"
+    assert "it takes about 170 rows for a certificate at" in report.advice
+    assert "--rows 170` draws fresh rows to label" in section(report, "what-could-be-had").text[1]
     assert human.name.startswith("Human")
     assert best.name == "Best single judge"
     lead = section(report, "power").text[0]
@@ -41,6 +46,28 @@ def test_a_curve_that_never_or_always_is_high_enough(power: tuple[float, ...], s
     report = build_calibration(factory.no_certificate(), None, SEEN, replace(POWER, power=power))
     assert report.key_figures[2].figure.text == shown
     assert lead in section(report, "power").text[0]
+
+
+def test_a_level_of_one_judge_alone_is_named_and_planned_for() -> None:
+    alone = SEEN._replace(last=Attained(0.17, 70, 8.0, 84), needed=None)
+    report = build_calibration(factory.no_certificate(), None, alone, replace(POWER, power=(0.1, 0.2, 0.3)))
+    last = factory.no_certificate().judges[-1].judge
+    assert report.key_figures[1].detail.startswith(f"{last} alone releases")
+    assert report.key_figures[2].figure.value is None
+    followed = section(report, "what-could-be-had").text[1]
+    assert "plan --alpha 0.17 " in followed
+    assert f"for α = 0.17 of {last} alone" in followed
+
+
+def test_a_group_is_planned_with_its_share_and_nothing_is_drawn_where_nothing_is_left() -> None:
+    several = factory.no_certificate()
+    several = replace(several, group_by="meta.kind", groups=factory.grouped_certificate("de", "fi").groups)
+    drawn = section(build_calibration(several, None, SEEN), "what-could-be-had").text[1]
+    assert ": three times the fewest that could give a certificate" in drawn
+    shown = section(build_calibration(several, None, SEEN._replace(free=0)), "what-could-be-had")
+    assert f" --delta {several.delta / 2:g} " in shown.text[1]
+    assert "label queue" not in shown.text[1]
+    assert shown.text[2].startswith("To label fresh rows, first add items")
 
 
 def test_without_the_votes_the_figures_say_so() -> None:

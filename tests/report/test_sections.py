@@ -106,8 +106,8 @@ def test_thresholds_are_drawn_on_the_scores_that_they_apply_to(report: Report) -
 def test_cost_and_votes_of_each_tier(report: Report) -> None:
     shown = section(report, "cascade")
     assert shown.text[0] == (
-        "300 items took 3,740 votes and USD 1.71, 19.0 % of the estimated cost of the last judge alone (USD "
-        "9.00). Early stopping saved 1,360 votes (26.7 %)."
+        "300 items took 3,740 votes; these votes cost USD 1.71, 19.0 % of the estimated cost of the last judge "
+        "alone (USD 9.00). Early stopping saved 1,360 votes (26.7 %)."
     )
     cost, votes = shown.pictures
     assert isinstance(cost, Bars)

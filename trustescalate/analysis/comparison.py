@@ -34,6 +34,7 @@ from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
 """A random draw of labelled items counts as selected in at most one comparison of a hundred."""
+SELECTED = "the scores of labelled items differ from the rest: the items were selected, not drawn at random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +214,7 @@ def _why_unusable(first: Run, second: Run, pairs: Sequence[MatchedPair], labelle
     scores = [np.array([pair.decisions[side].trail[-1].score for pair in pairs]) for side in (0, 1)]
     before, after = ([score[list(rows)] for score in scores] for rows in (sorted(known), rest))
     if score_alarm(before, after, PICKED_LEVEL).raised.any():
-        return (
-            "the scores of labelled items differ from the rest: the items were selected, not drawn at random"
-        )
+        return SELECTED
     return ""
 
 

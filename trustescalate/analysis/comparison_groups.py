@@ -22,8 +22,6 @@ from trustescalate.stats.planning import labels_needed
 
 MOST_BARS = 40
 NO_DIFFERENCE = "no difference"
-FOR_POWER = ((1.96 + 0.84) / 1.96) ** 2
-"""As many times the labels whose limits would just reach 0 exclude it with a chance of 80 %."""
 LABEL_BOTH = "Human labels of a random draw of the matched items, in both runs."
 Sides = tuple[tuple[Config, Run], tuple[Config, Run]]
 
@@ -34,20 +32,20 @@ def group_field(sides: Sides) -> str | None:
     return config.gate.by or config.groups.by or config.data.strata
 
 
-def changes(sides: Sides, match: str | None) -> Product | None:
-    """Estimate the change of all matched items and of each group as the gate does; None where it cannot.
+def changes(sides: Sides, match: str | None, by: str | None) -> Product | None:
+    """Estimate the change of all matched items, and of each group `by`, as the gate does; None if it cannot.
 
     Its one requirement is a gain above 0: `needed` says how many labels would decide which run is better.
     """
     (before, first), (config, second) = sides
-    asked = {"min_rate": None, "max_drop": None, "min_gain": 0.0, "by": group_field(sides), "match": match}
+    by = by if by is not None and any(value_of(item, by) for item in second.items) else None
+    asked = {"min_rate": None, "max_drop": None, "min_gain": 0.0, "by": by, "match": match}
     gate = config.gate.model_copy(update=asked)
     config = config.model_copy(update={"gate": gate})
     try:
-        seen = product(config, second, load_dataset(config), (first, load_dataset(before)))
+        return product(config, second, load_dataset(config), (first, load_dataset(before)))
     except TrustEscalateError:
         return None
-    return seen if seen.changes else None
 
 
 def change_groups(seen: Product, kind: TaskKind, label: str) -> Section | None:
@@ -68,7 +66,8 @@ def change_groups(seen: Product, kind: TaskKind, label: str) -> Section | None:
     bars = tuple(_change_bar(change) for change in groups[:MOST_BARS])
     alt = "; ".join(f"{change.group}: {_change_text(change, plain)}" for change in groups[:MOST_BARS])
     title = f"{_capital(name)} by {seen.by}, candidate minus baseline"
-    chart = Intervals(title, bars, not plain, f"{title}. {alt}.", 0.0, NO_DIFFERENCE)
+    shown = title if plain else f"{title}, in points"
+    chart = Intervals(shown, bars, not plain, f"{title}. {alt}.", 0.0, NO_DIFFERENCE, not plain)
     rows = tuple(
         Row((
             words(change.group or ""),
@@ -155,7 +154,7 @@ def agreement_groups(pairs: Sequence[MatchedPair], by: str | None) -> Section | 
 
 def more_labels(compared: Comparison, seen: Product | None) -> str:
     """Say about how many labels would tell the two runs apart."""
-    return _for_judges(compared) if compared.kind == "judges" else _for_responses(compared, seen)
+    return _for_judges(compared) if compared.kind == "judges" else _for_responses(seen)
 
 
 def _for_judges(compared: Comparison) -> str:
@@ -175,23 +174,16 @@ def _for_judges(compared: Comparison) -> str:
     )
 
 
-def _for_responses(compared: Comparison, seen: Product | None) -> str:
-    """From the width of the limits, which shrinks with the root of the labels, or as the gate does."""
-    change = compared.change
-    if change is not None and change.estimate and change.interval and change.label_only:
-        low, high = change.interval if change.usable else change.label_only
-        labels = _two_digits(change.labels * ((high - low) / 2 / change.estimate) ** 2 * FOR_POWER)
-        text = (
-            f"If the difference is as estimated, about {labels:,} items labelled in both runs would tell, "
-            "with a chance of 80 %"
-        )
-        if labels > compared.matched:
-            return f"{text}: more than the {compared.matched:,} that match, so more items are needed as well."
-        return f"{text}; {change.labels:,} are there."
+def _for_responses(seen: Product | None) -> str:
+    """As the gate counts labels, here to decide on which side of 0 the change lies."""
     needed = None if seen is None or not seen.requirements else seen.requirements[0]
-    if needed is None or not needed.needed or needed.unit == "items":
+    if needed is None or not needed.needed:
         return LABEL_BOTH
-    return f"{LABEL_BOTH} About {needed.needed:,} would do, if the difference is as the judges see it."
+    about = f"About {_two_digits(needed.needed):,} more {needed.unit}"
+    return (
+        f"{about}, of a random draw, would tell which run is better, if the change is as estimated. A gate "
+        "that allows a drop or asks for a gain tests against another value, so it needs another number."
+    )
 
 
 def _two_digits(number: float) -> int:

@@ -114,19 +114,22 @@ def _rank(pair: MatchedPair) -> int:
 
 
 def _compared_row(first: ItemRow, second: ItemRow, pair: MatchedPair, *, texts: bool) -> ItemRow:
-    gave = pair.decisions[0].label
-    note = f"baseline: {gave if gave is not None else 'no verdict'}"
-    prompt, responses = second.prompt, second.responses
+    before, after = (decision.label for decision in pair.decisions)
+    prompt, responses, pairs = second.prompt, second.responses, list[tuple[int, int]]()
     if texts:
         prompt += tuple(_of_baseline(block) for block in first.prompt if block not in second.prompt)
-        responses += tuple(
-            tuple(map(_of_baseline, blocks)) for blocks in first.responses if blocks not in second.responses
-        )
+        for place, blocks in enumerate(first.responses):
+            if blocks not in second.responses:
+                if place < len(second.responses):
+                    pairs.append((len(responses), place))
+                responses += (tuple(map(_of_baseline, blocks)),)
     return replace(
         second,
-        verdict=replace(second.verdict, note=note),
+        baseline=words("no verdict" if before is None else before),
+        changed=before is not None and after is not None and before != after,
         prompt=prompt,
         responses=responses,
+        pairs=tuple(pairs),
         trail=(
             *(replace(step, judge=f"baseline: {step.judge}") for step in first.trail),
             *(replace(step, judge=f"candidate: {step.judge}") for step in second.trail),

@@ -2,10 +2,11 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from trustescalate.analysis.comparison import MatchedPair, matched_pairs
+from trustescalate.analysis.comparison import SELECTED, MatchedPair, matched_pairs
 from trustescalate.analysis.comparison_groups import (
     NO_DIFFERENCE,
     Sides,
@@ -18,11 +19,7 @@ from trustescalate.analysis.comparison_groups import (
 from trustescalate.analysis.comparison_items import ComparedRows, moves_chart, moves_table
 from trustescalate.analysis.comparison_section import (
     NAMES,
-    Change,
     Comparison,
-    change_table,
-    points_figure,
-    points_range,
     side_table,
     verdict_table,
 )
@@ -34,16 +31,24 @@ from trustescalate.analysis.comparison_sides import (
 )
 from trustescalate.calibration.population import INTERVAL_DELTA, agreement_limits, unit_of
 from trustescalate.cascade.run_folder import run_path
-from trustescalate.records import Run, Task, TaskKind
+from trustescalate.records import Change as ItemsChange
+from trustescalate.records import Product, Run, Task, TaskKind
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report import figures, run_figures
+from trustescalate.report.attainable import Command, completed
 from trustescalate.report.document import SIMULATED, is_simulated
 from trustescalate.report.figures import Figure, count, missing, share, words
 from trustescalate.report.html import render_html
-from trustescalate.report.overall import PPI_GUARD, overall_figure
 from trustescalate.report.pictures import Interval, Intervals, Picture
-from trustescalate.report.product import DISJOINT, is_disjoint, product_figure, rate_name
-from trustescalate.report.sections import KeyFigure, Page, Section
+from trustescalate.report.product import (
+    BASES,
+    DISJOINT,
+    estimate_figure,
+    is_disjoint,
+    mean_figure,
+    rate_name,
+)
+from trustescalate.report.sections import Column, KeyFigure, Page, Row, Section, Table, numbers
 
 Tone = Literal["good", "warning", "bad"]
 
@@ -57,28 +62,38 @@ class _Verdict(NamedTuple):
     open: bool
 
 
-def write_page(compared: Comparison, sides: Sides, by: str | None, command: str) -> Path:
-    """Write the page of a comparison into the folder of the candidate's run, and return its path."""
+def write_page(
+    compared: Comparison, sides: Sides, by: str | None, again: str, options: Sequence[str] = ()
+) -> Path:
+    """Write the page of a comparison into the folder of the candidate's run, and return its path.
+
+    `again` is the command that made it; `options` name the candidate's configuration in the next ones.
+    """
     (_, first), (config, second) = sides
-    page = comparison_page(compared, sides, by, command)
+    page = comparison_page(compared, sides, by, again, options)
     path = run_path(config.folder, second.header.id) / f"compare-{first.header.id}.html"
     write_atomically(path, render_html(page).encode())
     return path
 
 
-def comparison_page(compared: Comparison, sides: Sides, by: str | None, command: str) -> Page:
+def comparison_page(
+    compared: Comparison, sides: Sides, by: str | None, again: str, options: Sequence[str] = ()
+) -> Page:
     """Make the page; `sides` are the configuration and the run of the baseline and of the candidate."""
     (_, first), (_, second) = sides
     runs, task = (first, second), compared.task
     pairs = matched_pairs(first, second, by)
-    seen = changes(sides, by) if compared.kind == "answers" else None
+    seen = None
     if compared.kind == "answers":
-        verdict = _of_responses(compared)
+        own, field = sides[1][0].gate.by, group_field(sides)
+        seen = changes(sides, by, own)
+        verdict = _of_responses(compared, seen)
         measured = compared.change is not None
-        shown = (*_means(runs, task), _difference(compared)) if measured else _judge_figures(compared, runs)
-        groups = None if seen is None else change_groups(seen, task.kind, task.labels[0])
-        charts = _change_chart(compared) if measured else _agreement_chart(pairs)
-        about = _change_section(compared)
+        shown = (*_means(seen, task), _difference(seen, task)) if measured else _judge_figures(compared, runs)
+        grouped = seen if field == own else changes(sides, by, field)
+        groups = None if grouped is None else change_groups(grouped, task.kind, task.labels[0])
+        charts = _change_chart(seen, task) if measured else _agreement_chart(pairs)
+        about = _change_section(seen, task) if measured else None
     else:
         verdict = _of_judges(compared, runs)
         shown = _judge_figures(compared, runs)
@@ -92,7 +107,7 @@ def comparison_page(compared: Comparison, sides: Sides, by: str | None, command:
         groups,
         judges_section(runs),
         certificates_section(runs),
-        sides_provenance(runs, command),
+        sides_provenance(runs, again),
     )
     banners = [SIMULATED] if any(is_simulated(run.header.certificate, run) for run in runs) else []
     banners += doubts(runs, compared)
@@ -110,140 +125,144 @@ def comparison_page(compared: Comparison, sides: Sides, by: str | None, command:
         advice=more_labels(compared, seen) if verdict.open else "",
         banners=tuple(dict.fromkeys(banners)),
         items=ComparedRows(runs, pairs, texts=compared.kind == "answers"),
-        follow=_next(compared, sides),
+        follow=_next(compared, sides, by, completed(options)),
+        options=tuple(options),
     )
 
 
-def _next(compared: Comparison, sides: Sides) -> tuple[str, ...]:
+def _next(compared: Comparison, sides: Sides, by: str | None, command: Command) -> tuple[str, ...]:
     """The gate that would hold the candidate against the baseline."""
     (before, first), (config, second) = sides
     if compared.change is None or before.folder != config.folder:
         return ()
     asked = [] if config.compares else ["--set", "gate.max_drop=0.02"]
-    given = ["trustescalate", "gate", second.header.id, "--baseline", first.header.id, *asked]
-    return (shlex.join(given),)
+    asked += [] if by in (None, config.gate.match) else ["--set", f"gate.match={by}"]
+    return (shlex.join(command("gate", second.header.id, "--baseline", first.header.id, *asked)),)
 
 
 # ── two systems' responses ───────────────────────────────────────────────────────────────────────
 
 
-def _of_responses(compared: Comparison) -> _Verdict:
-    """Say which responses are better, and what that rests on."""
-    change, task = compared.change, compared.task
-    matched = f"{compared.matched:,} matched items"
-    if change is None:
+def _of_responses(compared: Comparison, seen: Product | None) -> _Verdict:
+    """Say which responses are better, with what probability, and what that rests on."""
+    task = compared.task
+    if compared.change is None:
         why = "The labels of this task have no order, so no responses are better on average."
         both = compared.same + compared.differ
         moved = f"Where both runs have a verdict, it differs on {compared.differ:,} of {both:,} items."
         return _Verdict("warning", "Verdicts compared", (moved, why), False)
-    name = rate_name(task.kind, task.labels[0])
-    if change.interval is None or change.label_only is None or change.estimate is None:
-        judged = points_figure(task, change.by_judges).text
-        claims = [
-            f"Labels cannot show whether the candidate's responses are better: {change.reason}.",
-            f"By the judges alone, the {name} changes by {judged} on {matched}; no label corrects this.",
-        ]
-        if change.verdicts is not None:
-            claims.append(
-                "The released verdicts and the two certificates alone limit the change to "
-                f"{points_range(task, change.verdicts)}."
-            )
-        return _Verdict("warning", "Not measured", tuple(claims), True)
-    limits = change.interval if change.usable else change.label_only
-    rests = (
-        f"It rests on predictions for {matched}, corrected by {change.labels:,} items with human labels in "
-        "both runs, which must have been drawn at random."
-    )
-    if not change.usable:
-        rests = (
-            f"Few labels ({change.reason}): the limits are from {change.labels:,} items with human labels in "
-            "both runs alone, which must have been drawn at random."
-        )
-    range_ = points_range(task, limits)
-    if limits[0] <= 0 <= limits[1]:
-        text = (
-            f"These labels cannot tell the two apart: the change of the {name} may be anything from {range_}."
-        )
-        return _Verdict("warning", "Cannot be told apart", (text, f"95 % limits. {rests}"), True)
-    better = limits[0] > 0
-    how_much = f"by {_size(task, change.estimate)}" if change.usable else f"by {range_}"
-    text = f"The candidate's responses are {'better' if better else 'worse'}: the {name} "
-    text += f"{'rises' if better else 'falls'} {how_much}."
-    return _Verdict(
-        "good" if better else "bad",
-        "Candidate better" if better else "Candidate worse",
-        (text, f"95 % limits of the change: {range_}. {rests}"),
-        False,
-    )
+    name, change, plain = rate_name(task.kind, task.labels[0]), _change(seen), task.kind is TaskKind.RATING
+    if change is None or change.first.basis == "none":
+        claim = f"Nothing limits the change of the {name}: {_why_nothing(seen)}."
+        return _Verdict("warning", "Not measured", (claim,), True)
+    limits, rests = change.first, _rests(change)
+    doubt = DISJOINT if change.disjoint else ""
+    if compared.change.reason == SELECTED and limits.basis not in ("verdicts", "all labelled", "equal"):
+        doubt = f"Labels cannot show the change of the {name}: {SELECTED}."
+    if doubt:
+        return _Verdict("warning", "Not measured", (doubt, rests), True)
+    range_ = estimate_figure(replace(limits, estimate=None), plain, signed=True).text
+    if limits.low == limits.high == 0:
+        return _Verdict("warning", "Equal", (f"The {name} of the two runs is equal.", rests), False)
+    if limits.low <= 0 <= limits.high:
+        text = f"The two cannot be told apart: the change of the {name} is {range_}."
+        return _Verdict("warning", "Cannot be told apart", (text, rests), True)
+    better = limits.low > 0
+    shown = estimate_figure(limits, plain, signed=True).text
+    text = f"The candidate's responses are {'better' if better else 'worse'}. Change of the {name}: {shown}."
+    headline = "Candidate better" if better else "Candidate worse"
+    return _Verdict("good" if better else "bad", headline, (text, rests), False)
 
 
-def _size(task: Task, change: float) -> str:
-    return points_figure(task, abs(change)).text.removeprefix("+")
+def _change(seen: Product | None) -> ItemsChange | None:
+    """The change over all matched items, as the gate computes it."""
+    return seen.changes[0] if seen is not None and seen.changes else None
 
 
-def _means(runs: tuple[Run, Run], task: Task) -> tuple[KeyFigure, KeyFigure]:
-    """The mean over all items of each run, as its own report has it."""
+def _why_nothing(seen: Product | None) -> str:
+    if seen is None:
+        return "the gate cannot compare these two runs"
+    change = _change(seen)
+    return (seen.reason if change is None else change.first.reason) or "nothing was measured"
+
+
+def _rests(change: ItemsChange) -> str:
+    limits = change.first
+    text = f"The limits are on the mean change over {change.matched:,} matched items"
+    if change.same:
+        text += f", {change.same:,} of them with equal responses"
+    text += f". They rest on {BASES[limits.basis]}"
+    if limits.labels and limits.basis not in ("all labelled", "verdicts"):
+        text += f": {limits.labels:,} items, which must have been drawn at random"
+    return f"{text}{f'; {limits.reason}' if limits.reason else ''}."
+
+
+def _means(seen: Product | None, task: Task) -> tuple[KeyFigure, KeyFigure]:
+    """The mean over all items of each run, both at the level of the gate's comparison."""
+    name, plain = rate_name(task.kind, task.labels[0]), task.kind is TaskKind.RATING
+    means = (None, None) if seen is None else (seen.baseline_mean, seen.means[0])
     shown = []
-    name = rate_name(task.kind, task.labels[0])
-    for run, side in zip(runs, NAMES, strict=True):
-        own = product_figure(run) or overall_figure(run)
-        nothing = KeyFigure("", missing("nothing limits it"), "nothing limits it")
-        shown.append((own or [nothing])[0])
-        shown[-1] = KeyFigure(f"{side}: {name}", shown[-1].figure, shown[-1].detail)
+    for mean, side in zip(means, NAMES, strict=True):
+        title = f"{side}: {name}"
+        if mean is None or mean.first.basis == "none":
+            why = _why_nothing(seen) if mean is None else mean.first.reason
+            shown.append(KeyFigure(title, missing(why), why))
+        else:
+            shown.append(mean_figure(title, mean.first, plain))
     return shown[0], shown[1]
 
 
-def _difference(compared: Comparison) -> KeyFigure:
-    change, task = compared.change, compared.task
-    if change is None or change.label_only is None or change.interval is None:
-        by_judges = None if change is None else change.by_judges
-        why = "not measured" if change is None else change.reason
-        return KeyFigure(
-            "Difference", missing(why), f"{why}; by the judges alone {points_figure(task, by_judges).text}"
-        )
-    if not change.usable:
-        limits = points_range(task, change.label_only)
-        return KeyFigure("Difference", words(limits), "95 % limits from labels alone, which are few")
-    limits = points_range(task, change.interval)
-    detail = f"{limits} at 95 %; item by item, so not exactly the difference of the two means"
-    return KeyFigure("Difference", points_figure(task, change.estimate), detail)
+def _difference(seen: Product | None, task: Task) -> KeyFigure:
+    change = _change(seen)
+    if change is None or change.first.basis == "none":
+        why = _why_nothing(seen)
+        return KeyFigure("Difference", missing(why), why)
+    return mean_figure(
+        "Difference", change.first, task.kind is TaskKind.RATING, signed=True, items="matched items"
+    )
 
 
-def _change_chart(compared: Comparison) -> tuple[Picture, ...]:
-    change, task = compared.change, compared.task
-    if change is None:
+def _change_chart(seen: Product | None, task: Task) -> tuple[Picture, ...]:
+    change, percent = _change(seen), task.kind is not TaskKind.RATING
+    measured = () if change is None else (change.first, change.second)
+    bars, parts = [], []
+    for limits in filter(None, measured):
+        if limits.basis == "none":
+            continue
+        name = "Certified limits on wrong verdicts" if limits.basis == "verdicts" else "Human labels"
+        name = "Labels and predictions (PPI++)" if limits.basis == "predictions" else name
+        sure = f"probability ≥ {figures.setting(round(limits.confidence, 6)).text}"
+        bars.append(Interval(name, limits.estimate, (limits.low, limits.high), sure))
+        parts.append(f"{name}: {estimate_figure(limits, not percent, signed=True).text}")
+    if not bars:
         return ()
-    bars = []
-    if change.usable:
-        bars.append(Interval("Predictions and labels", change.estimate, change.interval))
-    if change.label_only is not None:
-        bars.append(Interval("Labels alone", None, change.label_only))
-    if change.verdicts is not None:
-        bars.append(Interval("Certificates alone", None, change.verdicts))
-    bars.append(Interval("Judges alone", change.by_judges, None, "no limits"))
     title = f"Change of the {rate_name(task.kind, task.labels[0])}, candidate minus baseline"
-    parts = [f"{bar.name}: {_bar_text(task, bar)}" for bar in bars]
-    percent = task.kind is not TaskKind.RATING
-    return (Intervals(title, tuple(bars), percent, f"{title}. {'; '.join(parts)}.", 0.0, NO_DIFFERENCE),)
+    alt = f"{title}. {'; '.join(parts)}."
+    title += ", in points" if percent else ""
+    return (Intervals(title, tuple(bars), percent, alt, 0.0, NO_DIFFERENCE, percent),)
 
 
-def _bar_text(task: Task, bar: Interval) -> str:
-    limits = "without limits" if bar.limits is None else points_range(task, bar.limits)
-    return limits if bar.estimate is None else f"{points_figure(task, bar.estimate).text}, {limits}"
-
-
-def _change_section(compared: Comparison) -> Section | None:
-    change: Change | None = compared.change
+def _change_section(seen: Product | None, task: Task) -> Section | None:
+    change, plain = _change(seen), task.kind is TaskKind.RATING
     if change is None:
         return None
-    name = rate_name(compared.task.kind, compared.task.labels[0])
+    name = rate_name(task.kind, task.labels[0])
     lead = (
-        "The difference is taken item by item, so that prompts that are easy for both runs do not blur it. "
-        f"{change.labels:,} matched items have human labels in both runs; labels that made a certificate do "
-        "not count."
+        "The difference is taken item by item over the matched items, as the gate does with this baseline: "
+        "from human labels where there are enough, else from the certified limits on wrong verdicts."
     )
-    table = change_table(compared.task, change, "Candidate minus baseline")
-    return Section("change", f"Change of the {name}", (lead, PPI_GUARD), tables=(table,))
+    rows = tuple(
+        Row((
+            words(BASES[limits.basis], limits.reason),
+            estimate_figure(limits, plain, signed=True),
+            count(limits.items),
+            count(limits.labels),
+        ))
+        for limits in filter(None, (change.first, change.second))
+    )  # fmt: skip
+    columns = (Column("Rests on"), Column("Estimate and limits"), *numbers("Items", "Labels"))
+    table = Table("Candidate minus baseline", columns, rows)
+    return Section("change", f"Change of the {name}", (lead,), tables=(table,))
 
 
 # ── two sets of judges ───────────────────────────────────────────────────────────────────────────

@@ -6,19 +6,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trustescalate.calibration.losses import losses
-from trustescalate.calibration.population import TIES, annotation_means, label_values, predictions, unit_of
+from trustescalate.calibration.population import (
+    FEWEST_LABELS,
+    TIES,
+    annotation_means,
+    label_values,
+    predictions,
+    unit_of,
+)
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Annotation, Item, Run, TaskKind
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
-from trustescalate.stats.product import Sampled, Verdicts
+from trustescalate.stats.inference import Survey, Target
+from trustescalate.stats.product import Sampled, Verdicts, strata_of_sizes
 from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
 """A random draw of labelled items counts as selected in at most one run of a hundred."""
-PICKED = "the labelled items are judged differently from the rest: they were selected, not drawn at random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,3 +319,37 @@ def _disagree(run: Run, data: Dataset) -> bool:
     task = run.header.certificate.task
     stated = stated_labels(task, data.annotations).values()
     return any(len({note.label for note in notes}) > 1 for notes in stated)
+
+
+def whole_survey(labels: ItemLabels) -> Survey:
+    """All items, each with its label."""
+    size = len(labels.items)
+    return Survey(np.zeros(size), np.arange(size), labels.label, ends=labels.ends)
+
+
+def survey_of(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
+    """The items that labels were drawn from, and the labels of the others.
+
+    Clusters of one size are a stratum where one of each cluster was drawn: then those in clusters of one size
+    were as likely to be drawn as each other. For a population the items without a change are a
+    stratum too, all of it labelled.
+    """
+    drawn, stratum = labels.drawn, None
+    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
+    unit = labels.unit[rest]
+    size = np.bincount(unit)[unit]
+    if np.ptp(size) > 0:
+        stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
+        drawn = drawn | labels.same
+        stratum = labels.same[rest].astype(np.int64)
+    predicted = (labels.first if labels.fitted else labels.expected)[rest]
+    survey = Survey(
+        predicted,
+        np.flatnonzero(drawn[rest]),
+        labels.label[drawn],
+        stratum=stratum,
+        cluster=unit if size.max() > 1 else None,
+        ends=labels.ends,
+    )
+    return survey, labels.label[~rest]

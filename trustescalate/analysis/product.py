@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 
 from trustescalate.analysis.item_labels import (
-    PICKED,
     ItemLabels,
     changes_of,
     labels_of,
     limits_between,
+    survey_of,
+    whole_survey,
     why_no_mean,
 )
 from trustescalate.analysis.pairing import Pairs, match_items
@@ -34,9 +35,9 @@ from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_fields import value_of
-from trustescalate.records.product import Basis
-from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.inference import Survey, Target
+from trustescalate.records.product import PICKED, Basis
+from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.inference import Target
 from trustescalate.stats.product import (
     FIRST,
     Sampled,
@@ -44,7 +45,6 @@ from trustescalate.stats.product import (
     items_limits,
     labels_needed,
     sampled_limits,
-    strata_of_sizes,
 )
 from trustescalate.stats.this_run import LEVEL
 
@@ -153,7 +153,9 @@ def product(
         reason = reason or f"no item has {gate.by}"
         why = why or reason
     compared = None if reason else baseline
-    means, changes = ([], []) if why else _estimate(run, data, compared, pairs, gate, comparisons)
+    means, changes, theirs = (
+        ([], [], None) if why else _estimate(run, data, compared, pairs, gate, comparisons)
+    )
     nothing = _nothing(run, why)
     return Product(
         means=tuple(ItemsMean(cell.group, cell.first, cell.second) for cell in means)
@@ -164,7 +166,7 @@ def product(
         ),
         by=gate.by,
         baseline="" if baseline is None else baseline[0].header.id,
-        baseline_mean=None if compared is None else product(config, *compared).means[0],
+        baseline_mean=None if theirs is None else ItemsMean(None, theirs.first, theirs.second),
         only_here=0 if baseline is None else len(run.items) - len(pairs),
         only_baseline=0 if baseline is None else len(baseline[0].items) - len(pairs),
         requirements=tuple(_requirements(run, gate, means, changes, reason, comparisons)),
@@ -182,30 +184,26 @@ def _nothing(run: Run, why: str, *, change: bool = False) -> Limits:
 
 def _estimate(
     run: Run, data: Dataset, baseline: Compared | None, pairs: Pairs, gate: GateTable, comparisons: int
-) -> tuple[list[_Cell], list[_Cell]]:
-    """Make the cells of all means and changes, whose limits from labels hold at once."""
+) -> tuple[list[_Cell], list[_Cell], _Cell | None]:
+    """Make the cells of all means and changes, whose limits from labels hold at once.
+
+    The last is the mean of the baseline's items, at the level of this run's: it holds by itself.
+    """
     target: Target = "batch" if gate.target == "items" else "population"
     level = (LEVEL if baseline is None else LEVEL / 2) / comparisons
     mine = labels_of(run, data, level)
     members = _members(mine, gate.by)
     width = mine.ends[1] - mine.ends[0]
-    means, changes = [], []
-    for group, rows in members.items():
-        part, limits = mine.of(rows), None
-        if part.verdicts is not None and target == "batch":
-            limits = items_limits(part.verdicts)
-        elif part.verdicts is not None and group is None and errors_are_counted(run.header.certificate):
-            limits = verdict_limits(run, one_of_each(run, _groups(run)), level)
-        verdicts = _by_verdicts(part, limits, mine.why or (NO_SHARE if group is None else BY_GROUP))
-        means.append(_Cell(group, part, verdicts, width, _error(run) * width**2))
+    means, changes = _means(run, mine, members, level, target), list[_Cell]()
+    theirs = None
     if baseline is not None:
         other = baseline[0], labels_of(*baseline, level)
         whole, sides, both = _compared((run, mine), other, pairs, target)
         planned = (_error(run) + _error(baseline[0])) * width**2
-        matched, theirs = _members(whole, gate.by), _members(other[1], gate.by)
+        matched, before = _members(whole, gate.by), _members(other[1], gate.by)
         paired = [{pair[k].id for pair in pairs} for k in (0, 1)]
         alarmed = any(tier.raised for tier in baseline[0].shift) and not gate.allow_shift
-        for group in (*members, *(name for name in theirs if name not in members)):
+        for group in (*members, *(name for name in before if name not in members)):
             chosen = matched.get(group, np.zeros(0, dtype=np.int64))
             part, limits = whole.of(chosen), None
             now, then = (side.of(chosen) for side in sides)
@@ -218,14 +216,33 @@ def _estimate(
                 limits, why = None, SHIFTED
             alone = sum(
                 side.items[row].id not in known
-                for side, rows, known in zip((mine, other[1]), (members, theirs), paired, strict=True)
+                for side, rows, known in zip((mine, other[1]), (members, before), paired, strict=True)
                 for row in rows.get(group, ())
             )
             verdicts = _by_verdicts(part, limits, why if len(chosen) else NO_MATCH)
             apart = _apart(part, now, then, target)
             changes.append(_Cell(group, part, verdicts, width, planned, apart, alone))
-    _measure([*means, *changes], target, comparisons)
-    return means, changes
+        [theirs] = _means(*other, _members(other[1], None), level, target)
+    shares = _measure([*means, *changes], target, comparisons)
+    if theirs is not None:
+        _measure([theirs], target, comparisons * shares)
+    return means, changes, theirs
+
+
+def _means(
+    run: Run, labels: ItemLabels, members: Mapping[str | None, IntArray], level: float, target: Target
+) -> list[_Cell]:
+    """The cell of the mean over each group of a run's items, with limits from verdicts."""
+    cells, width = [], labels.ends[1] - labels.ends[0]
+    for group, rows in members.items():
+        part, limits = labels.of(rows), None
+        if part.verdicts is not None and target == "batch":
+            limits = items_limits(part.verdicts)
+        elif part.verdicts is not None and group is None and errors_are_counted(run.header.certificate):
+            limits = verdict_limits(run, one_of_each(run, _groups(run)), level)
+        verdicts = _by_verdicts(part, limits, labels.why or (NO_SHARE if group is None else BY_GROUP))
+        cells.append(_Cell(group, part, verdicts, width, _error(run) * width**2))
+    return cells
 
 
 def _compared(
@@ -286,16 +303,17 @@ def _by_verdicts(labels: ItemLabels, limits: tuple[float, float] | None, why: st
     return Limits(estimate, low, high, round(1 - labels.failure, 9), "verdicts", size, known, reason)
 
 
-def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
-    """Add limits from labels, which hold for all cells at once (Bonferroni)."""
+def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> int:
+    """Add limits from labels, which hold for all cells at once (Bonferroni), and return in how many parts."""
     asked = [cell for cell in cells if cell.is_exact(target) or cell.has_draw]
-    delta = INTERVAL_DELTA / comparisons / max(1, sum(not cell.is_exact(target) for cell in asked))
+    parts = max(1, sum(not cell.is_exact(target) for cell in asked))
+    delta = INTERVAL_DELTA / comparisons / parts
     for cell in asked:
         labels, exact = cell.labels, cell.is_exact(target)
         used = ~np.isnan(labels.label) & (exact | labels.drawn | labels.sure)
         count = int((used & ~labels.same & (labels.slack == 0)).sum())
         if exact:
-            mean = limits_between(labels, lambda side: sampled_limits(_whole(side), delta))
+            mean = limits_between(labels, lambda side: sampled_limits(whole_survey(side), delta))
         elif cell.apart is None:
             mean = _sampled(labels, delta, target)
         else:
@@ -305,6 +323,7 @@ def _measure(cells: Sequence[_Cell], target: Target, comparisons: int) -> None:
         limits = max(mean.low, labels.ends[0]), min(mean.high, labels.ends[1])
         basis: Basis = "equal" if labels.same.all() else mean.basis
         cell.by_labels = Limits(mean.estimate, *limits, sure, basis, len(labels.items), count, mean.reason)
+    return parts
 
 
 def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float, target: Target) -> Sampled:
@@ -323,44 +342,10 @@ def _difference(sides: tuple[ItemLabels, ItemLabels], share: float, delta: float
 
 def _sampled(labels: ItemLabels, delta: float, target: Target) -> Sampled:
     def limits(side: ItemLabels) -> Sampled:
-        survey, known = _survey(side, target)
+        survey, known = survey_of(side, target)
         return sampled_limits(survey, delta, target=target, known=known)
 
     return limits_between(labels, limits)
-
-
-def _whole(labels: ItemLabels) -> Survey:
-    """All items, each with its label."""
-    size = len(labels.items)
-    return Survey(np.zeros(size), np.arange(size), labels.label, ends=labels.ends)
-
-
-def _survey(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
-    """The items that labels were drawn from, and the labels of the others.
-
-    Clusters of one size are a stratum where one of each cluster was drawn: then those in clusters of one size
-    were as likely to be drawn as each other. For a population the items without a change are a
-    stratum too, all of it labelled.
-    """
-    drawn, stratum = labels.drawn, None
-    rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
-    unit = labels.unit[rest]
-    size = np.bincount(unit)[unit]
-    if np.ptp(size) > 0:
-        stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
-    if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
-        drawn = drawn | labels.same
-        stratum = labels.same[rest].astype(np.int64)
-    predicted = (labels.first if labels.fitted else labels.expected)[rest]
-    survey = Survey(
-        predicted,
-        np.flatnonzero(drawn[rest]),
-        labels.label[drawn],
-        stratum=stratum,
-        cluster=unit if size.max() > 1 else None,
-        ends=labels.ends,
-    )
-    return survey, labels.label[~rest]
 
 
 def _requirements(

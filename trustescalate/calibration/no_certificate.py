@@ -149,7 +149,8 @@ def _advise_from_tests(protocol: Protocol, aligned: Aligned, tests: Sequence[Pol
     what = "rows" if protocol.clusters is None else "clusters"
     advice = (
         f"{seen}; at that rate, {least} {needed} freshly labelled {what} give a certificate with a "
-        "chance of 80 %. A further test of these labels has its own, smaller share of delta"
+        "chance of 80 % if only this policy were tested. A further test of these labels has its own, smaller "
+        "share of delta"
     )
     return advice if protocol.clusters is None else f"{advice}; or {MORE_CLUSTERS}"
 

@@ -108,15 +108,13 @@ def calibrate(
     json: AsJson = False,
 ) -> None:
     """Test the cascade on labelled rows and write a certificate. Exit 3: no certificate, with the reason."""
-    from trustescalate.calibration.attainable import attainable
+    from trustescalate.analysis.calibration_report import calibration_report
     from trustescalate.data.dataset import load_dataset
     from trustescalate.errors import EXIT_NOT_MEASURABLE
     from trustescalate.records.criteria import BY_CRITERION
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.attainable import attainable_lines, completed
-    from trustescalate.report.document import build_calibration
     from trustescalate.report.failed_votes import failed_votes_lines
-    from trustescalate.report.follow import with_next
 
     flags = batch_flags(batch, finish_live)
     with progress() as update:
@@ -132,18 +130,17 @@ def calibrate(
     if json:
         print_json(to_python(certificate))
     else:
-        seen = attainable(project.config, load_dataset(project.config), certificate)
-        built = with_next(build_calibration(certificate), project.options, certificate, seen)
+        data, options = load_dataset(project.config), project.options
+        built, seen, power = calibration_report(project.config, data, certificate, options)
         several = certificate.group_by == BY_CRITERION
         for judge in certificate.diagnostics:
             counts = judge.judge, judge.votes, judge.failures, judge.samples
             for text in failed_votes_lines(*counts, several=several):
                 typer.echo(text)
-        page = built.page() if seen is None else replace(built.page(), follow=())
+        page = built.page() if seen is None else replace(built.page(), follow=())  # the lines have them
         print_page(page, project.config.folder / "certificate.json")
-        for text in (
-            () if seen is None else attainable_lines(seen, certificate, completed(project.options or ()))
-        ):
+        command = completed(options or ())
+        for text in () if seen is None else attainable_lines(seen, certificate, command, power):
             typer.echo(clean(text))
     if certificate.status == "none":
         raise typer.Exit(EXIT_NOT_MEASURABLE)

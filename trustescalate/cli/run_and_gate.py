@@ -232,7 +232,7 @@ def compare(
     options += [] if config_b is None else ["--config-b", str(config_b)]
     again = command_line("compare", config, overrides, *(run.header.id for run in runs), *options)
     sides = (baseline.config, runs[0]), (candidate.config, runs[1])
-    say(f"written: {write_page(compared, sides, by, shlex.join(again))}")
+    say(f"written: {write_page(compared, sides, by, shlex.join(again), candidate.options or ())}")
 
 
 @command(app, "monitor", "monitor --audit audit.jsonl")

@@ -11,6 +11,8 @@ Basis = Literal["all labelled", "equal", "predictions", "exact", "betting", "stu
 labels (PPI++); labels alone (Clopper-Pearson, betting, Student's t); the certificate's limit on wrong
 verdicts, with abstentions either way; nothing."""
 
+PICKED = "the labelled items are judged differently from the rest: they were selected, not drawn at random"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -85,8 +87,8 @@ class Product:
 
     `means[0]` is over all items. `changes` is empty without a baseline, which `baseline` names. `by` is the
     field of the groups. All limits from labels hold at once with the confidence that each states, and so do
-    all from verdicts. `baseline_mean`, over all items of the baseline, holds by itself; nothing is decided
-    on it.
+    all from verdicts. `baseline_mean`, over all items of the baseline, is at the level of `means[0]` and
+    holds by itself; nothing is decided on it.
     """
 
     means: tuple[ItemsMean, ...]
@@ -98,3 +100,8 @@ class Product:
     requirements: tuple[Requirement, ...] = ()
     reason: str = ""
     baseline_mean: ItemsMean | None = None
+
+    @property
+    def picked(self) -> bool:
+        """Whether the labelled items are no random draw of the items, by how they are judged."""
+        return bool(self.means) and self.means[0].first.reason.startswith(PICKED)

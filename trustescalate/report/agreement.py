@@ -55,13 +55,14 @@ def agreement_section(certificate: Certificate, run: Run | None) -> Section | No
         rows.append(_row("Measured on judged items", figure, interval_figure(limits)))
         text.append(_measured_text(run))
     columns = (Column("Agreement with human labels"), *numbers("Counts", "Share", INTERVAL))
-    table = Table(f"Agreement with {human_reference(certificate)}", columns, tuple(rows))
+    caption = f"Agreement with {human_reference(certificate)} {_rows_compared(run)}"
+    table = Table(caption, columns, tuple(rows))
     slug, title = "agreement-with-human-labels", "Agreement with human labels"
     return Section(slug, title, tuple(text), _chart(certificate, run), (table,))
 
 
 def _lead(certificate: Certificate, run: Run | None) -> str:
-    """State the cascade's agreement, that of the best judge alone, and that of annotators."""
+    """State the cascade's agreement, the highest of one judge alone, and that of annotators."""
     parts = []
     observed = observed_agreement(certificate)
     if observed.value is not None:
@@ -77,7 +78,9 @@ def _lead(certificate: Certificate, run: Run | None) -> str:
     if alone and certificate.batch is None:
         best = max(alone, key=lambda one: one.agreements / one.n)
         rate = share(best.agreements, best.n).text
-        parts.append(f"the best judge alone, {short(best.judge)}, on {rate} of all certification rows")
+        alone_of = f"{short(best.judge)} alone on {rate} of the certification rows"
+        most = f", the highest observed of {len(alone):,} judges" if len(alone) > 1 else ""
+        parts.append(f"{alone_of}{most}")
     lead = f"Agreement with {human_reference(certificate)}: {'; '.join(parts)}." if parts else ""
     human = leave_one_out(certificate.human_agreement)
     if human.value is not None:
@@ -100,8 +103,14 @@ def _chart(certificate: Certificate, run: Run | None) -> tuple[Intervals, ...]:
     names = {"certified": "certified for the cascade", "expected": "guaranteed in expectation"}
     name = names.get(certificate.status, "required")
     alpha = largest_alpha(certificate) if certificate.status == "certified" else certificate.alpha
-    title = f"Agreement with {human_reference(certificate)}, {INTERVAL}s"
+    title = f"Agreement with {human_reference(certificate)} {_rows_compared(run)}, {INTERVAL}s"
     return interval_chart(title, bars, reference=1 - alpha, reference_name=name)
+
+
+def _rows_compared(run: Run | None) -> str:
+    """Name the rows of the chart and of the table."""
+    of_run = run is not None and not run.uncertified and bool(run.annotations)
+    return f"on the certification rows{' and on this run' if of_run else ''}"
 
 
 def _human_bars(certificate: Certificate) -> list[Interval]:

@@ -39,12 +39,15 @@ def _lead(agreement: AnnotatorAgreement) -> str:
     compared = sum(each.comparisons for each in agreement.annotators)
     lead = f"{len(agreement.annotators):,} annotators labelled the certification rows."
     if compared:  # both sums count a pair on a row twice
-        lead += f" Two of them agree on a row in {share(agreed // 2, compared // 2).text} of comparisons"
+        lead += (
+            f" Two of them agree on a row in {share(agreed // 2, compared // 2).text} of comparisons, where "
+            "each comparison weighs the same."
+        )
         best = next((each for each in agreement.coefficients if each.interval is not None), None)
         if best is not None and best.value is not None and best.interval is not None:
             low, high = best.interval
-            lead += f"; {best.name} is {best.value:.3f} ({INTERVAL} {low:.3f} to {high:.3f})"
-        lead += "."
+            weighs = "a row weighs by its labels" if "α" in best.name else "each row weighs the same"
+            lead += f" {best.name}, where {weighs}, is {best.value:.3f} ({INTERVAL} {low:.3f} to {high:.3f})."
     return lead
 
 

@@ -70,7 +70,9 @@ def interval_chart(
     kept = tuple(bars[:MOST_BARS])
     shown = "; ".join(_described(bar, percent, signed) for bar in kept)
     line = "" if reference is None else f" Line: {reference_name}, {_value(reference, percent, signed)}."
-    return (Intervals(title, kept, percent, f"{title}. {shown}.{line}", reference, reference_name),)
+    alt, points = f"{title}. {shown}.{line}", percent and signed
+    title += ", in points" if points else ""
+    return (Intervals(title, kept, percent, alt, reference, reference_name, points),)
 
 
 def bar_chart(title: str, bars: Iterable[Bar], series: Sequence[str] = ("",)) -> tuple[Bars, ...]:

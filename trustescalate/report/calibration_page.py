@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from trustescalate.calibration.attainable import Attainable, Attained, best_judge
+from trustescalate.calibration.attainable import Attainable, best_judge
 from trustescalate.records import Certificate
 from trustescalate.report import figures
-from trustescalate.report.attainable import Command, attainable_section
+from trustescalate.report.attainable import Command, attainable_section, fresh_labels, smallest
 from trustescalate.report.certificate_figures import (
     NEVER,
     covered_rows,
@@ -14,7 +14,7 @@ from trustescalate.report.certificate_figures import (
     used_tests,
 )
 from trustescalate.report.drawings.power import reached, round_up
-from trustescalate.report.figures import Figure, count, missing, share, words
+from trustescalate.report.figures import count, missing, share, words
 from trustescalate.report.pictures import Flow, FlowTier, Picture, Power
 from trustescalate.report.sections import Column, KeyFigure, Report, Row, Section, Table, numbers
 
@@ -31,7 +31,7 @@ def complete(
     sections: list[Section] = [] if power is None else [power_section(power, certificate)]
     pictures: list[Picture] = [*report.pictures, *([] if power is None else [power])]
     if seen is not None:
-        sections.insert(0, attainable_section(seen, certificate, command))
+        sections.insert(0, attainable_section(seen, certificate, command, power))
     if certificate.status == "none":
         shown = report.key_figures
         if certificate.claim != "expected":
@@ -39,6 +39,7 @@ def complete(
             shown = (*_without(certificate, seen, power), *human)
         return replace(
             report,
+            advice=" ".join(filter(None, [report.advice, _whole_test(certificate, seen, power)])),
             key_figures=shown,
             pictures=tuple(pictures),
             sections=(*sections, *first, provenance),
@@ -64,42 +65,37 @@ def _without(certificate: Certificate, seen: Attainable | None, power: Power | N
     alpha = figures.setting(certificate.alpha).text
     needed, why = missing(NO_VOTES), NO_VOTES
     if seen is not None:
-        needed, why = _needed(certificate, seen, power)
+        needed, why = fresh_labels(seen, certificate, power)
     return judge, _smallest(certificate, seen), KeyFigure(f"Fresh labels for α = {alpha}", needed, why)
+
+
+def _whole_test(certificate: Certificate, seen: Attainable | None, power: Power | None) -> str:
+    """State beside the labels of one policy, which the advice names, those of the whole test."""
+    if seen is None or power is None or seen.needed is None:
+        return ""
+    needed, alpha = fresh_labels(seen, certificate, power)[0], figures.setting(certificate.alpha).text
+    if needed.value is None:
+        return ""
+    rows = reached(power)
+    number = f"more than {power.rows[-1]:,}" if rows is None else needed.text
+    return (
+        f"With the whole test, repeated on these rows, it takes {number} rows for a certificate at "
+        f"α = {alpha} with a chance of {figures.setting(power.target).text}."
+    )
 
 
 def _smallest(certificate: Certificate, seen: Attainable | None) -> KeyFigure:
     name = "Smallest α that these rows pass"
-    levels = [] if seen is None else [level for level in (seen.cascade, seen.last) if level is not None]
-    if not levels:
+    lowest = None if seen is None else smallest(seen, certificate)
+    if lowest is None:
         why = NO_VOTES if seen is None else "no α below 50 % would pass"
         return KeyFigure(name, missing(why), why)
-    level: Attained = min(levels, key=lambda each: each.alpha)
+    who, level = lowest
     detail = (
-        f"releases {share(level.accepted, level.rows).text} of the rows; chosen after looking, so it "
+        f"{who} releases {share(level.accepted, level.rows).text} of the rows; chosen after looking, so it "
         f"guarantees nothing; asked: {figures.setting(certificate.alpha).text}"
     )
     return KeyFigure(name, figures.setting(level.alpha), detail)
-
-
-def _needed(certificate: Certificate, seen: Attainable, power: Power | None) -> tuple[Figure, str]:
-    """The rows of the power curve, which repeats the whole test; without one those of the closest policy."""
-    if certificate.group_by is not None or certificate.claim != "population":
-        why = "not estimated for groups or batches"
-        return missing(why), why
-    if seen.needed is None:
-        why = "no number would do at the rates seen: better judges, or a larger α"
-        return missing(why), why
-    unit = "clusters" if seen.clusters else "rows"
-    if power is not None:
-        rows = reached(power)
-        shown = Figure(power.rows[-1], f"> {power.rows[-1]:,}")
-        if rows is not None:
-            shown = Figure(round_up(rows), f"about {round_up(rows):,}")
-        closest = f"about {seen.needed:,} if the policy that came closest were the only one tested"
-        return shown, f"{unit}, for a chance of {figures.setting(power.target).text}; {closest}"
-    detail = f"{unit}, for a chance of 80 % by the policy that came closest; {certificate.n:,} were tested"
-    return Figure(seen.needed, f"about {seen.needed:,}"), detail
 
 
 # ── a certificate, and no run yet ────────────────────────────────────────────────────────────────

@@ -56,7 +56,7 @@ def _lead(run: Run, cost: Table) -> str:
     if paid.value is None:
         lead += f"; {paid.note}"
     elif paid.value:
-        lead += f" and {paid.text}"
+        lead += f"; these votes cost {paid.text}"
         if part.value is not None:
             lead += f", {part.text} of the estimated cost of the last judge alone ({last.text})"
     if planned > votes:
@@ -165,9 +165,9 @@ def _savings_row(name: str, votes: int, instead: int, paid: float, cost: float) 
 
 def _cost_table(run: Run) -> Table:
     lines: tuple[tuple[str, Figure], ...] = (
-        ("Spent", total_cost(run)),
+        ("Cost of these votes", total_cost(run)),
         ("Per 1,000 items", cost_per_1000(run)),
         ("The last judge on every item, estimated from the certification rows", always_last_judge(run)),
-        ("Spent, as a share of that", cost_share(run)),
+        ("Cost of these votes, as a share of that", cost_share(run)),
     )
     return pairs_table("Cost", ("What", "Amount"), lines, numeric=True)

@@ -13,6 +13,21 @@ SHIFT = (
     "these items."
 )
 
+IF_ALIKE = "if these items come from the same population, which the shift check doubts"
+"""The condition of what the certificate says of a run with an alarm."""
+
+
+def conditional(text: str, run: Run) -> str:
+    """A sentence that rests on the certificate, under its condition where the check raises an alarm."""
+    if not text or not any(tier.raised for tier in run.shift):
+        return text
+    return f"{IF_ALIKE[0].upper()}{IF_ALIKE[1:]}: {text[0].lower()}{text[1:]}"
+
+
+def is_doubted(alarms: Figure) -> bool:
+    """Whether the check raises an alarm; its figure may be a text, or missing."""
+    return isinstance(alarms.value, int) and alarms.value > 0
+
 
 def shift_alarms(run: Run) -> Figure:
     """Count the tiers with an alarm, and say in the note what moved.
@@ -54,8 +69,8 @@ def shift_section(run: Run) -> Section | None:
         "The check compares each tier's verdicts and their scores, by the first prompt of the "
         "ensemble, on the labelled rows that reach the tier and on the items that do: the share of each "
         "label among the verdicts (Fisher), and the distribution of its probability (Kolmogorov-Smirnov); "
-        "false alarm in at most 1 of 100 runs. It uses no labels. The absence of an alarm proves nothing, "
-        "since equal verdicts may hide unequal risks.",
+        "false alarm in at most 1 of 100 runs. It uses no labels, and "
+        "equal verdicts may hide unequal risks.",
     )
     rows = tuple(
         Row((
@@ -82,8 +97,8 @@ def _lead(run: Run) -> str:
         return f"{'; '.join(map(_moved, raised))}. {SHIFT}"
     least = min(run.shift, key=lambda tier: tier.p_value)
     return (
-        "No tier's verdicts or scores have shifted by more than chance explains; the smallest p-value is "
-        f"{figures.pvalue(least.p_value).text} ({short(least.judge)})."
+        f"No shift was detected (smallest p-value {figures.pvalue(least.p_value).text}, "
+        f"{short(least.judge)}); this does not prove that there is none."
     )
 
 

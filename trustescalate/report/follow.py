@@ -8,6 +8,7 @@ from trustescalate.calibration.attainable import Attainable
 from trustescalate.records import Certificate, Run
 from trustescalate.report import run_figures
 from trustescalate.report.attainable import Command, completed, steps
+from trustescalate.report.pictures import Power
 from trustescalate.report.sections import Report
 
 
@@ -16,12 +17,14 @@ def with_next(
     options: Sequence[str] | None,
     outcome: Run | Certificate,
     seen: Attainable | None = None,
+    power: Power | None = None,
     *,
     written: bool = True,
 ) -> Report:
     """Add the next commands to a report; without `options`, which name the configuration, it has none.
 
-    `seen` is what rows without a certificate could have had; `written`: the report is in its files.
+    `seen` is what rows without a certificate could have had, and `power` the chance of one; `written`: the
+    report is in its files.
     """
     if options is None:
         return report
@@ -29,11 +32,11 @@ def with_next(
     if isinstance(outcome, Run):
         lines = list(_after_run(outcome, command, written=written))
     elif seen is not None:
-        lines = [list(words) for words, _ in steps(seen, outcome, command)]
+        lines = [list(words) for words, _ in steps(seen, outcome, command, power)]
     else:
         flags = ["--uncertified"] if outcome.status == "none" else []
         lines = [list(command("run", *flags, "--dry-run")), list(command("run", *flags))]
-    return replace(report, follow=tuple(map(shlex.join, lines)))
+    return replace(report, follow=tuple(map(shlex.join, lines)), options=tuple(options))
 
 
 def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequence[str]]:

@@ -217,9 +217,9 @@ def _answered(measures: Measures, policy: GateTable) -> Check:
 
 
 def _answered_as_before(name: str, measures: Measures) -> Check:
-    """Without a limit of its own, a run may fail as often as the calibration did."""
+    """Without a limit of its own, no judge's votes may fail significantly oftener than at calibration."""
     failed, excess = measures.failed_votes, measures.excess_failures
-    required = "votes fail no oftener than at calibration"
+    required = "no significant rise of failed votes over calibration (one-sided test at 1 %)"
     if failed.value == 0:
         return Check(name, "pass", required, f"{failed.text} failed votes", "no vote failed")
     if failed.value is None or excess.value is None:
@@ -227,7 +227,8 @@ def _answered_as_before(name: str, measures: Measures) -> Check:
     observed = f"{failed.text} failed votes"
     if excess.value:
         return Check(name, "undecided", required, observed, excess.text)
-    return Check(name, "pass", required, observed, "failed votes are abstentions, not verdicts")
+    message = f"{excess.text}. Failed votes are abstentions, not verdicts"
+    return Check(name, "pass", required, observed, message)
 
 
 def _agreement(measures: Measures, least: float | None) -> list[Check]:

@@ -5,6 +5,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from trustescalate.config import GateTable
 from trustescalate.records import Product, Requirement, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
+from trustescalate.report.distribution_shift import IF_ALIKE, is_doubted
 from trustescalate.report.figures import setting
 from trustescalate.report.product import BASES, DISJOINT, TOTAL, estimate_figure, rate_name, rounded
 from trustescalate.report.sections import Check, Report, Status
@@ -71,6 +72,8 @@ def _check(report: Report, product: Product, each: Requirement) -> Check:
     if limits.basis != "none" and not _disjoint(product, each):
         status = "pass" if low >= least else "fail" if high < least else "undecided"
     observed = estimate_figure(limits, plain, signed=each.key != "min_rate").text
+    if limits.basis == "verdicts" and is_doubted(report.measures.shift_alarms):
+        observed = f"{IF_ALIKE}: {observed}"
     return Check(
         name, status, _required(report, each.key, each.required), observed, _message(product, each, status)
     )

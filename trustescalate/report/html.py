@@ -52,7 +52,7 @@ def render_html(page: Page) -> str:
     )
     if not page.items:
         return text
-    packed = pack(page.items, MAX_BYTES - len(text.encode()))
+    packed = pack(page.items, MAX_BYTES - len(text.encode()), page.options)
     before, after = text.split(_DATA)  # no text of others holds it: "<" is escaped
     return "".join((before, _data("items-index", packed.table), *_chunks(packed), after))
 

@@ -19,7 +19,18 @@ from trustescalate.report.sections import Block, ItemRow, TrailRow, VoteRow
 from trustescalate.report.text import visible
 
 ITEMS = "report.items.jsonl"
-COLUMNS = ("state", "verdict", "judge", "people", "group", "failed", "disagrees", "least")
+COLUMNS = (
+    "state",
+    "verdict",
+    "judge",
+    "people",
+    "group",
+    "failed",
+    "disagrees",
+    "least",
+    "baseline",
+    "changed",
+)
 CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 MAX_TEXT = 20_000
 """A longer text is cut, with a note."""
@@ -31,7 +42,7 @@ CHUNK = 128_000
 INDEX_SHARE = 0.85
 """Of the room, that the index may take before it is cut."""
 _LONE = re.compile("[\ud800-\udfff]")
-_PER_ITEM = 16
+_PER_ITEM = 18
 """Bytes of an item in the index, apart from its id: a code in each column, and a score."""
 
 
@@ -44,8 +55,11 @@ class Packed(NamedTuple):
     detailed: int
 
 
-def pack(items: Sequence[ItemRow], limit: int) -> Packed:
-    """Pack as many items as fit into `limit` bytes; the index goes before details."""
+def pack(items: Sequence[ItemRow], limit: int, options: Sequence[str] = ()) -> Packed:
+    """Pack as many items as fit into `limit` bytes; the index goes before details.
+
+    `options` name the configuration in the commands of the page.
+    """
     index = _Index()
     for row in items:
         if not index.add(row, limit * INDEX_SHARE):
@@ -58,6 +72,7 @@ def pack(items: Sequence[ItemRow], limit: int) -> Packed:
         table=inert(
             {
                 "run": items[0].run if items else "",
+                "options": list(options),
                 "total": len(items),
                 "ids": index.ids,
                 "shown": index.shown,
@@ -144,6 +159,8 @@ class _Index:
             "failed": row.failed or None,
             "disagrees": row.disagrees or None,
             "least": row.score.text.startswith("≥") or None,
+            "baseline": None if row.baseline is None else row.baseline.text,
+            "changed": row.changed or None,
         }
         self.size += size + sum(self.columns[name].add(value) for name, value in values.items())
         return True
@@ -182,6 +199,7 @@ class _Details:
             None if row.reference is None else visible(cut(row.reference)),
             [[_word(annotator), _word(label)] for annotator, label in row.labels[:MAX_LABELS]],
             [self._step(step) for step in row.trail],
+            row.pairs,
         ]
 
     def _step(self, step: TrailRow) -> list[Any]:

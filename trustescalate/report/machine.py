@@ -11,9 +11,12 @@ from trustescalate.report.sections import Block, ItemRow, Report, TrailRow
 
 
 def render_json(report: Report) -> str:
-    """Render all but the items; `schema` is its version. Raises ValueError for NaN and infinity."""
+    """Render all but the items and the options of commands; `schema` is its version.
+
+    Raises ValueError for NaN and infinity.
+    """
     facts = asdict(replace(report, items=()))
-    del facts["items"]
+    del facts["items"], facts["options"]
     return json.dumps(facts, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 

@@ -101,6 +101,7 @@ class Interval:
 class Intervals:
     """An interval chart (a forest plot), first bar on top; `percent`: values are shares.
 
+    With `points` too, they are differences of shares: the axis is in percentage points, without "%".
     `reference` is a vertical line, named by `reference_name`: a requirement, a guarantee, or no difference.
     """
 
@@ -110,6 +111,7 @@ class Intervals:
     alt: str
     reference: float | None = None
     reference_name: str = ""
+    points: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Report the mean over this run's items, and its change against a baseline."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trustescalate.records import ItemsMean, Limits, Product, Run, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
+from trustescalate.records.product import PICKED
 from trustescalate.report.bars import interval_chart
-from trustescalate.report.figures import Figure, count, setting, words
+from trustescalate.report.distribution_shift import conditional
+from trustescalate.report.figures import Figure, count, missing, setting, words
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.sections import FOLD_ROWS, Column, KeyFigure, Row, Table, numbers
 
@@ -51,6 +54,8 @@ def run_text(run: Run) -> list[str]:
     kind, labels = run.header.certificate.task.kind, run.header.certificate.task.labels
     name, plain = _name(run, product), kind is TaskKind.RATING
     lead = f"{name} over these {first.items:,} items: {estimate_figure(first, plain).text}"
+    if first.basis == "verdicts":
+        lead = conditional(lead, run)
     lead += "." if first.basis == "all labelled" else f", from {BASES[first.basis]}."
     if product.changes:
         change = product.changes[0].first
@@ -143,20 +148,36 @@ def excludes_pooled(run: Run) -> bool:
 
 
 def product_figure(run: Run) -> list[KeyFigure]:
-    """Make the key figure of the mean over the run's items; none where nothing limits it."""
+    """Make the key figure of the mean over the run's items; none where nothing limits it.
+
+    An uncertified run then has one without a value: its labelled rows are among its items.
+    """
     product, task = run.product, run.header.certificate.task
-    if product is None or not product.means or product.means[0].first.basis == "none":
+    if product is None or not product.means:
         return []
-    first, plain = product.means[0].first, task.kind is TaskKind.RATING
-    whole = estimate_figure(first, plain)
+    first = product.means[0].first
+    if first.basis == "none":
+        why = PICKED if product.picked else first.reason
+        return [KeyFigure(_name(run, product), missing(first.reason), why)] if run.uncertified else []
+    made = mean_figure(_name(run, product), first, task.kind is TaskKind.RATING)
+    if first.basis == "verdicts":
+        made = replace(made, detail=conditional(made.detail, run))
+    return [made]
+
+
+def mean_figure(
+    name: str, first: Limits, plain: bool, *, signed: bool = False, items: str = "items"
+) -> KeyFigure:
+    """Make the key figure of a mean over items, or of a change: the estimate, then limits and basis."""
+    whole = estimate_figure(first, plain, signed=signed)
     figure, _, interval = whole.text.partition(" (")
-    detail = f"these {first.items:,} items, from {BASES[first.basis]}"
+    detail = f"these {first.items:,} {items}, from {BASES[first.basis]}"
     if interval:
         detail = f"{interval.removesuffix(')')}; {detail}"
     else:
         figure, _, sure = figure.partition(", ")
         detail = f"{sure}; {detail}"
-    return [KeyFigure(_name(run, product), Figure(whole.value, figure), detail)]
+    return KeyFigure(name, Figure(whole.value, figure), detail)
 
 
 def run_tables(run: Run) -> list[Table]:

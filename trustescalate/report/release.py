@@ -6,7 +6,8 @@ from dataclasses import replace
 from trustescalate.config import GateTable
 from trustescalate.records import ItemsMean, Product, Requirement, TaskKind
 from trustescalate.records.criteria import BY_CRITERION
-from trustescalate.report.figures import words
+from trustescalate.report.distribution_shift import IF_ALIKE, is_doubted
+from trustescalate.report.figures import setting, words
 from trustescalate.report.gate import Verdict
 from trustescalate.report.gate_product import product_checks
 from trustescalate.report.pictures import Interval, Intervals
@@ -51,6 +52,8 @@ def _mean(report: Report) -> str:
     if product is None or not product.means or product.means[0].first.basis == "none":
         return ""
     text = estimate_figure(product.means[0].first, report.task.kind is TaskKind.RATING).text
+    if product.means[0].first.basis == "verdicts" and is_doubted(report.measures.shift_alarms):
+        text = f"{text}, {IF_ALIKE}"
     return f"{_rate(report, product)} of these items: {text}."
 
 
@@ -102,7 +105,15 @@ def _chart(
         bars.append(Interval(name, limits.estimate, span))
     reference, label = _reference(required, signed)
     alt = f"{title}. {'; '.join(texts)}.{f' The line is {label}.' if label else ''}"
-    return Intervals(title, tuple(bars), not plain, alt, reference, label)
+    points = signed and not plain
+    title += (", in points" if points else "") + _level(rows)
+    return Intervals(title, tuple(bars), not plain, alt, reference, label, points)
+
+
+def _level(rows: Sequence[tuple[str, ItemsMean]]) -> str:
+    """The probability that each interval of a chart holds with, or at least does."""
+    sure = [row.first.confidence for _, row in rows if row.first.basis != "none"]
+    return f" (limits with probability ≥ {setting(round(min(sure), 6)).text})" if sure else ""
 
 
 def _reference(required: Sequence[Requirement], signed: bool) -> tuple[float | None, str]:

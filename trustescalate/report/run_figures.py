@@ -97,24 +97,27 @@ def failed_votes(run: Run) -> Figure:
 
 
 def excess_failures(run: Run) -> Figure:
-    """Count the judges whose votes fail oftener than on the certification rows, and name them.
+    """Count the judges whose votes fail significantly oftener than on the certification rows, and name them.
+
+    Where there is none, the text has the rates of all.
 
     Votes on one row fail together, so that rows are compared: a one-sided Fisher test at 1 %, shared among
     the judges.
     """
     certified = [judge for judge in run.header.certificate.diagnostics if judge.votes]
-    sentences = []
+    sentences, compared = [], []
     for before in certified:
         votes = list(votes_of(run, before.judge))
         failed, each = sum(vote.failure is not None for vote in votes), before.votes / before.n
         then = sum(before.failures.values())
         p_value = excess_pvalue(failed / each, len(votes) / each, then / each, before.n)
+        now, usual = share(failed, len(votes)).text, share(then, before.votes).text
+        compared.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
         if p_value < OFTENER / len(certified):
-            now, usual = share(failed, len(votes)).text, share(then, before.votes).text
-            sentences.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
+            sentences.append(compared[-1])
     if not certified:
         return missing("the certificate holds no votes to compare with: set [gate] max_failure_share")
-    return Figure(len(sentences), "; ".join(sentences) or "no judge fails oftener")
+    return Figure(len(sentences), "; ".join(sentences or compared))
 
 
 def votes_of(run: Run, judge: str | None = None) -> Iterator[Vote]:

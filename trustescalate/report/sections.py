@@ -179,7 +179,9 @@ class ItemRow:
     """An item of a run: its texts, verdict and trail.
 
     `people` is the unique majority of its human `labels`, (annotator, label), if any; `disagrees` is whether
-    the verdict is another. `failed` counts failed votes. `prompt` includes passages.
+    the verdict is another. `failed` counts failed votes. `prompt` includes passages. On the page of a
+    comparison, `baseline` is the verdict of the baseline, `changed` whether both runs have one and they
+    differ, and `pairs` are places of `responses`: (of the baseline, of the candidate).
     """
 
     run: str
@@ -198,6 +200,9 @@ class ItemRow:
     reference: str | None
     labels: tuple[tuple[str, Label], ...]
     trail: tuple[TrailRow, ...]
+    baseline: Figure | None = None
+    changed: bool = False
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +238,8 @@ class Page:
     """What every page has, as HTML, Markdown or text: a first screen, sections, and items.
 
     `title` is the question; `facts` are short ("300 items"). `tone` goes with the `headline`. The first of
-    the `claims` is the largest. There are at most four `figures`. `follow` are the next commands.
+    the `claims` is the largest. There are at most four `figures`. `follow` are the next commands, and
+    `options` the words that name the configuration in a command.
     """
 
     kind: Literal["run", "calibration", "comparison"]
@@ -251,6 +257,7 @@ class Page:
     release: Release | None = None
     items: Sequence[ItemRow] = ()
     follow: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -287,12 +294,16 @@ class Report:
     pictures: tuple[Picture, ...] = ()
     release: Release | None = None
     follow: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     items: Sequence[ItemRow] = ()
 
     def page(self) -> Page:
         """The report as a page."""
         first, _, rest = self.claim.partition(". ")
         tones: dict[str, Literal["good", "warning", "bad"]] = {"certified": "good", "none": "bad"}
+        alarms = self.measures.shift_alarms.value  # a text where a shift breaks nothing
+        if isinstance(alarms, int) and alarms:
+            tones["certified"] = "warning"
         return Page(
             kind=self.kind,
             title=self.task.question,
@@ -309,6 +320,7 @@ class Report:
             release=self.release,
             items=self.items,
             follow=self.follow,
+            options=self.options,
         )
 
     def _facts(self) -> Mapping[str, object]:

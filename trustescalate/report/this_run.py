@@ -11,6 +11,7 @@ from trustescalate.calibration.run_errors import run_errors
 from trustescalate.records import Certificate, Run
 from trustescalate.report import figures, run_figures
 from trustescalate.report.certificate_figures import human_reference
+from trustescalate.report.distribution_shift import conditional
 from trustescalate.report.figures import Figure, missing, words
 from trustescalate.report.sections import Row
 
@@ -46,10 +47,11 @@ def sentence(run: Run) -> str:
     most = f"at most {limit:,} ({share}) disagree with {people}"
     if sums:
         most = f"disagreement with {people} adds up to at most {limit:,} ({share})"
-    return (
+    text = (
         f"{verdicts}, {most}, with probability at least {_sure(certificate).text} over the draw of the "
         "labelled rows and of this run's items."
     )
+    return conditional(text, run)
 
 
 def agreement_rows(run: Run) -> list[Row]:
@@ -63,7 +65,7 @@ def agreement_rows(run: Run) -> list[Row]:
         words("Independent verdicts of this run"),
         words(f"≥ {released - limit:,} of {released:,}"),
         Figure(share.value, f"≥ {share.text}"),
-        words(f"with probability ≥ {_sure(run.header.certificate).text}"),
+        words(conditional(f"with probability ≥ {_sure(run.header.certificate).text}", run)),
     )
     return [Row(cells)]
 

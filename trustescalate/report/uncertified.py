@@ -21,6 +21,7 @@ from trustescalate.report.sections import Column, KeyFigure, Row, Section, Table
 
 BANNER = "Uncertified: no certificate covers these verdicts, and none of them is released."
 NOTHING = "the run is uncertified: nothing is released"
+ON_RUN = "on the labelled items of this run"
 NO_LABELS = "no item of the run has a human label that was drawn as a sample"
 
 
@@ -77,10 +78,11 @@ def key_figures(run: Run) -> list[KeyFigure]:
     """Give the agreement of the run's verdicts with human labels, and what is released: nothing."""
     figure, limits = judge_agreement(run)
     detail = figure.note
-    if limits is not None and figure.counts is None:
-        detail = f"{figures.interval(*limits)}; uncertified"
-    elif limits is not None and figure.counts is not None:
-        detail = f"{figures.interval(*limits)}; {figure.counts[1]:,} labelled items of this run; uncertified"
+    if limits is not None:
+        known = [figures.interval(*limits)]
+        known += [] if figure.counts is None else [f"{figure.counts[1]:,} labelled items of this run"]
+        known += ["not drawn at random"] if _picked(run) else []
+        detail = "; ".join([*known, "uncertified"])
     return [
         KeyFigure("Agreement with human labels", figure, detail),
         KeyFigure("Coverage", missing(NOTHING), f"{count_in_words(run.items)} judged; nothing is released"),
@@ -97,9 +99,9 @@ def uncertified_section(run: Run) -> Section | None:
         _lead(run, judges),
         "No certificate covers these verdicts: they are not released, and the gate counts none of them. "
         + (
-            f"{len(known):,} of the {len(run.items):,} items have human labels that were drawn as a sample. "
+            f"{len(known):,} of the {len(run.items):,} items have human labels{_how_drawn(run)}. "
             "The agreement on them is a measurement; it certifies nothing, and each interval holds by "
-            "itself, not for the best of several judges."
+            "itself, not for the highest of several judges."
             if known
             else f"How often they agree with people was not measured: {NO_LABELS}."
         ),
@@ -115,24 +117,38 @@ def uncertified_section(run: Run) -> Section | None:
     )  # fmt: skip
 
 
+def _picked(run: Run) -> bool:
+    return run.product is not None and run.product.picked
+
+
+def _how_drawn(run: Run) -> str:
+    if not _picked(run):
+        return " that were drawn as a sample"
+    return (
+        "; these items are judged differently from the rest, so they were selected, not drawn at random: "
+        "they say nothing of the others"
+    )
+
+
 def _lead(run: Run, judges: Sequence[str]) -> str:
-    """Name the judge that agrees most often with human labels, with its interval."""
+    """Name the judge with the highest observed agreement with human labels, with its interval."""
     measured = [(judge, *judge_agreement(run, judge)) for judge in judges]
     known = [row for row in measured if row[2] is not None]
     if not known:
         return f"No verdict is certified, and none was compared with human labels: {measured[-1][1].note}."
     judge, figure, limits = max(known, key=lambda row: float(row[1].value or 0))
-    of = "" if figure.counts is None else f" of {figure.counts[1]:,} labelled items"
+    of = "" if figure.counts is None else f" of the {figure.counts[1]:,} labelled items of this run"
     between = "" if limits is None else f" ({INTERVAL} {figures.interval(*limits)})"
-    most = "agrees most often" if len(known) > 1 else "agrees"
-    return f"No verdict is certified; {short(judge)} {most} with human labels: on {figure.text}{of}{between}."
+    most = f", the highest observed of {len(known):,} judges" if len(known) > 1 else ""
+    agrees = f"{short(judge)} agrees with human labels on {figure.text}{of}{between}{most}"
+    return f"No verdict is certified; {agrees}."
 
 
 def _charts(run: Run, judges: Sequence[str]) -> tuple[Picture, ...]:
     bars = [share_bar(judge, *judge_agreement(run, judge)) for judge in judges]
     if run.header.uncertified:
         bars.append(share_bar("the verdicts of this run", *judge_agreement(run, None)))
-    title = f"Agreement with {human_reference(run.header.certificate)}, {INTERVAL}s"
+    title = f"Agreement with {human_reference(run.header.certificate)} {ON_RUN}, {INTERVAL}s"
     charts = interval_chart(title, [bar for bar in bars if bar.limits is not None])
     return charts or _verdict_chart(run, judges)
 
@@ -160,7 +176,8 @@ def _agreement_table(run: Run, judges: Sequence[str]) -> Table:
         counts = missing("") if figure.counts is None else words("{:,} of {:,}".format(*figure.counts))
         rows.append(Row((words(name), counts, figure, interval_figure(limits)), mark="uncertified"))
     columns = (Column("Judge"), *numbers("Agrees", "Share", INTERVAL))
-    caption = f"Agreement of each judge with {human_reference(run.header.certificate)}, uncertified"
+    reference = human_reference(run.header.certificate)
+    caption = f"Agreement of each judge with {reference} {ON_RUN}, uncertified"
     return Table(caption, columns, tuple(rows))
 
 

@@ -7,7 +7,8 @@
   const index = JSON.parse(source.textContent);
   const table = $("table"), total = index.ids.length;
   const ROWS = 50;
-  const people = index.people.values.length > 0, columns = people ? 5 : 4;
+  const people = index.people.values.length > 0, compared = index.baseline.values.length > 0;
+  const columns = 4 + Number(people) + Number(compared);
 
   const make = (tag, text = "", name = "", ...children) => {
     const element = document.createElement(tag);
@@ -21,7 +22,7 @@
   // The columns: a code for each item, 0 where there is no value.
   const decode = ({ codes }) => (typeof codes === "string" ? Uint8Array.from(codes, (code) => CODES.indexOf(code)) : Int32Array.from(codes));
   const column = {};
-  for (const name of ["state", "verdict", "judge", "people", "group", "failed", "disagrees", "least"]) column[name] = decode(index[name]);
+  for (const name of ["state", "verdict", "judge", "people", "group", "failed", "disagrees", "least", "baseline", "changed"]) column[name] = decode(index[name]);
   const value = (name, item) => index[name].values[column[name][item] - 1] ?? "";
   const shownId = (item) => index.shown[item] ?? index.ids[item];
   const short = (text, most) => (text.length > most ? `${text.slice(0, most)} …` : text);
@@ -62,8 +63,8 @@
   };
 
   // The state of the table: filters, order and the opened item, as they are in the address.
-  const NAMES = ["item", "q", "state", "judge", "group", "disagrees", "failed", "sort"];
-  const start = { q: "", state: "", judge: "", group: "", disagrees: false, failed: false, sort: "" };
+  const NAMES = ["item", "q", "state", "judge", "group", "changed", "disagrees", "failed", "sort"];
+  const start = { q: "", state: "", judge: "", group: "", changed: false, disagrees: false, failed: false, sort: "" };
   let view = { ...start }, order = [], page = 0, open = -1;
 
   const filtered = () => {
@@ -76,6 +77,7 @@
       if (view.state && column.state[item] !== state) continue;
       if (view.judge && column.judge[item] !== judge) continue;
       if (groups && !groups.has(column.group[item])) continue;
+      if (view.changed && !column.changed[item]) continue;
       if (view.disagrees && !column.disagrees[item]) continue;
       if (view.failed && !column.failed[item]) continue;
       if (wanted) {
@@ -132,7 +134,13 @@
     if (state !== "released") verdict.append(tag(state, state), " ");
     if (column.disagrees[item]) verdict.append(tag("disagrees", "disagrees"), " ");
     if (failed) verdict.append(tag(`${failed} failed vote${failed === "1" ? "" : "s"}`, "failed"));
-    tr.append(id, cell("", "Verdict", verdict), cell("", "Judge", named(value("judge", item))), cell("number", "Score", score(item)));
+    tr.append(id, cell("", compared ? "Candidate verdict" : "Verdict", verdict));
+    if (compared) {
+      const before = make("span", "", "", named(value("baseline", item)), " ");
+      if (column.changed[item]) before.append(tag("changed", "disagrees"));
+      tr.append(cell("", "Baseline verdict", before));
+    }
+    tr.append(cell("", "Judge", named(value("judge", item))), cell("number", "Score", score(item)));
     if (people) tr.append(cell("", "Human label", named(value("people", item))));
     return tr;
   };
@@ -197,18 +205,16 @@
   };
 
   // The words that two responses do not share are marked by `wordDiff`, which html.py puts before this script.
-  const compare = (sides, note, on) => {
+  const compare = (sides, on) => {
     const places = sides.map((side) => [...side.querySelectorAll("p")]);
     if (!on) {
       for (const p of places.flat()) p.textContent = p.textContent;
-      note.textContent = "";
-      return;
+      return "";
     }
     const words = places.map((each) => each.map((p) => wordDiff.words(p.textContent)));
     const [first, second] = words.map((each) => each.flatMap(({ parts }) => parts));
     if (!wordDiff.compare(first, second)) {
-      note.textContent = "These responses are too long to compare word by word on this page.";
-      return;
+      return "These responses are too long to compare word by word on this page.";
     }
     const only = [first, second].map((parts) => parts.filter((part) => !part.common).length);
     places.forEach((each, side) => {
@@ -229,7 +235,9 @@
         p.append(words[side][number].end);
       });
     });
-    note.textContent = only[0] + only[1] ? `Struck through: ${only[0]} words only in the first response. Underlined: ${only[1]} only in the second.` : "The two responses have the same words.";
+    if (!only[0] && !only[1]) return "The two responses have the same words.";
+    const [one, two] = compared ? ["baseline's response", "candidate's"] : ["first response", "second"];
+    return `Struck through: ${only[0]} words only in the ${one}. Underlined: ${only[1]} only in the ${two}.`;
   };
 
   // Copying, and the command that queues an item.
@@ -241,7 +249,7 @@
     const bytes = [...new TextEncoder().encode(text)];
     return `$'${bytes.map((byte) => (byte > 31 && byte < 127 && byte !== 39 && byte !== 92 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`)).join("")}'`;
   };
-  const command = (item) => `trustescalate label queue ${quoted(index.run)} --item=${quoted(index.ids[item])}`;
+  const command = (item) => `trustescalate label queue ${[...index.options, index.run].map(quoted).join(" ")} --item=${quoted(index.ids[item])}`;
   const copy = async (text, what, status) => {
     status.replaceChildren();
     try {
@@ -274,20 +282,21 @@
     );
     box.append(actions, status);
     if (!known) {
-      box.append(make("p", `The texts and votes of this item are not on this page. They are line ${(item + 1).toLocaleString("en")} of report.items.jsonl beside it.`));
+      box.append(make("p", `The texts and votes of this item are not on this page. ${compared ? "They are in report.items.jsonl of each run." : `They are line ${(item + 1).toLocaleString("en")} of report.items.jsonl beside it.`}`));
       return box;
     }
-    const [reason, prompt, responses, reference, labels, trail] = known;
+    const [reason, prompt, responses, reference, labels, trail, changes] = known;
     if (reason) box.append(make("p", reason, "reason"));
     for (const each of prompt) box.append(block(each));
     const sides = responses.map((blocks) => make("div", "", "response", ...blocks.map(block)));
-    if (sides.length === 2) {
+    const pairs = changes.length || compared || sides.length !== 2 ? changes : [[0, 1]];
+    if (pairs.length) {
       const note = make("span", "", "note");
       note.setAttribute("role", "status");
       const diff = button("Compare word by word", (each) => {
         const on = each.getAttribute("aria-pressed") !== "true";
         each.setAttribute("aria-pressed", String(on));
-        compare(sides, note, on);
+        note.textContent = pairs.map((pair) => compare(pair.map((side) => sides[side]), on)).filter(Boolean).join(" ");
       });
       diff.setAttribute("aria-pressed", "false");
       box.append(make("div", "", "actions", diff, note));
@@ -369,7 +378,7 @@
     if (opened >= 0 && rowOf(opened)) show(opened);
     table.setAttribute("aria-rowcount", String(order.length + 1));
     const to = Math.min(from + ROWS, order.length);
-    $("printed").textContent = to - from < index.total ? `Printed here: ${to - from} of ${index.total.toLocaleString("en")} items. The others are in report.items.jsonl.` : "";
+    $("printed").textContent = to - from < index.total ? `Printed here: ${to - from} of ${index.total.toLocaleString("en")} items. ${compared ? "The items of each run are" : "The others are"} in ${compared ? "its own " : ""}report.items.jsonl.` : "";
     $("pages").hidden = order.length <= ROWS;
     $("page").value = String(page + 1);
     $("of").textContent = `of ${pages().toLocaleString("en")}`;
@@ -395,7 +404,7 @@
     table.scrollIntoView({ block: "nearest" });
   };
 
-  const controls = ["q", "state", "judge", "group", "disagrees", "failed"];
+  const controls = ["q", "state", "judge", "group", "changed", "disagrees", "failed"];
   const control = (name) => $(name === "q" ? "search" : name);
   const fill = () => {
     for (const name of controls) {
@@ -418,9 +427,10 @@
       state: text("state", index.state.values),
       judge: text("judge", index.judge.values),
       group: given.get("group") ?? "",
+      changed: given.get("changed") === "1",
       disagrees: given.get("disagrees") === "1",
       failed: given.get("failed") === "1",
-      sort: /^-?(id|verdict|judge|score|people)$/.test(given.get("sort") ?? "") ? given.get("sort") : "",
+      sort: /^-?(id|verdict|baseline|judge|score|people)$/.test(given.get("sort") ?? "") ? given.get("sort") : "",
     };
     close();
     fill();
@@ -517,6 +527,7 @@
     $("groups").append(option);
   }
   $("group").closest("label").hidden = index.group.values.length < 2;
+  $("changed").closest("label").hidden = !index.changed.values.length;
   $("disagrees").closest("label").hidden = !index.disagrees.values.length;
   $("failed").closest("label").hidden = !index.failed.values.length;
   for (const part of [table.tHead]) part.setAttribute("role", "rowgroup");
@@ -546,7 +557,7 @@
   $("note").textContent = [
     left ? `${left.toLocaleString("en")} of ${index.total.toLocaleString("en")} items are not on this page, which is kept below 5 MB.` : "",
     bare ? `${bare.toLocaleString("en")} items are listed without their texts and votes, to keep this page below 5 MB.` : "",
-    "All are in report.items.jsonl beside this page, one on each line, in the order of this table.",
+    compared ? "The items of each run are in its own report.items.jsonl." : "All are in report.items.jsonl beside this page, one on each line, in the order of this table.",
   ].filter(Boolean).join(" ");
   apply();
   follow();

@@ -36,6 +36,7 @@ def draw_intervals(chart: Intervals) -> str:
     values = _range(chart)
     ticks = ticks_of(*values, max(1.6, min(5.6, (WIDTH - left - column) / 62)))
     words = numbers(ticks, percent=chart.percent)
+    words = [word.removesuffix(" %") for word in words] if chart.points else words
     # A number at the end of the axis has room on both sides of its line.
     half = max(map(width, words), default=0.0) / 2
     top = 32.0 if chart.reference is not None else 10.0

@@ -336,7 +336,7 @@ def test_agreement_is_not_measured_on_what_was_picked(judged: Project) -> None:
     assert _measured(sampled) is not None
     assert _measured(released) is None
     assert "labelled because a cascade abstained on them; they are not compared" in render_markdown(
-        build(released)
+        build(released).page()
     )
 
 

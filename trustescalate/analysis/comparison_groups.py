@@ -14,13 +14,13 @@ from trustescalate.errors import TrustEscalateError
 from trustescalate.records import Change, Product, Run, TaskKind
 from trustescalate.records.item_fields import value_of
 from trustescalate.report import figures
+from trustescalate.report.bars import MOST_BARS
 from trustescalate.report.figures import count, missing, words
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.product import BASES, estimate_figure, rate_name
 from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
 from trustescalate.stats.planning import labels_needed
 
-MOST_BARS = 40
 NO_DIFFERENCE = "no difference"
 LABEL_BOTH = "Human labels of a random draw of the matched items, in both runs."
 Sides = tuple[tuple[Config, Run], tuple[Config, Run]]

@@ -1,15 +1,14 @@
 """Lay out the matched items of two runs: disagreements first, with both verdicts, texts and trails."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 from trustescalate.analysis.comparison import MatchedPair
 from trustescalate.analysis.comparison_section import NAMES
 from trustescalate.records import Label, Run, Task, TaskKind
 from trustescalate.report.figures import count, share, words
-from trustescalate.report.items import ItemRows
+from trustescalate.report.items import ItemRows, LaidOut
 from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Table, numbers
 
@@ -75,8 +74,8 @@ def moves_table(pairs: Sequence[MatchedPair], task: Task) -> tuple[Table, ...]:
     return (Table("Verdicts: baseline by row, candidate by column", (Column("Baseline"), *titles), rows),)
 
 
-class ComparedRows(Sequence[ItemRow]):
-    """The matched items as the candidate has them, with the baseline's verdict and trail, laid out on demand.
+class ComparedRows(LaidOut[MatchedPair]):
+    """The matched items as the candidate has them, with the baseline's verdict and trail.
 
     With `texts` they show the texts of the baseline that differ. Different verdicts come first, of these the
     ones where human labels side with the baseline; then the items that one run released.
@@ -84,22 +83,7 @@ class ComparedRows(Sequence[ItemRow]):
 
     def __init__(self, runs: tuple[Run, Run], pairs: Sequence[MatchedPair], *, texts: bool) -> None:
         self._first, self._second = (ItemRows(run) for run in runs)
-        self._pairs, self._texts = sorted(pairs, key=_rank), texts
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    @overload
-    def __getitem__(self, place: int) -> ItemRow: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[ItemRow]: ...
-    def __getitem__(self, place: int | slice) -> ItemRow | Sequence[ItemRow]:
-        if isinstance(place, slice):
-            return tuple(map(self._row, self._pairs[place]))
-        return self._row(self._pairs[place])
-
-    def __iter__(self) -> Iterator[ItemRow]:
-        return map(self._row, self._pairs)
+        self._order, self._texts = sorted(pairs, key=_rank), texts
 
     def _row(self, pair: MatchedPair) -> ItemRow:
         first, second = self._first.of(pair.items[0].id), self._second.of(pair.items[1].id)

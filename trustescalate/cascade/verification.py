@@ -204,14 +204,19 @@ def _derive_each(
                 problem = f"votes of {asked.judge.name!r} are missing: these could not end it"
                 break
             deciding.hear(judgment)
-        asked_for = {judgment.judge for judgment in deciding.judgments}
-        unasked = [judgment for name, judgment in own.items() if name not in asked_for]
-        more = next((judgment.judge for judgment in unasked if not failed_votes(judgment)), None)
-        if not problem and more is not None:
-            problem = f"there are votes of {more!r}, which is not asked"
-        paid = (row for row in unasked if any(vote.cost or vote.usage != Usage() for vote in row.votes))
-        used = (*deciding.judgments, *paid)
+        used = deciding.judgments
+        if len(used) < len(own):
+            asked_for = {judgment.judge for judgment in used}
+            unasked = [judgment for name, judgment in own.items() if name not in asked_for]
+            more = next((judgment.judge for judgment in unasked if not failed_votes(judgment)), None)
+            if not problem and more is not None:
+                problem = f"there are votes of {more!r}, which is not asked"
+            used = [*used, *filter(_cost_something, unasked)]
         yield _Derived(item.id, used, problem or difference(recorded, deciding.decision))
+
+
+def _cost_something(judgment: Judgment) -> bool:
+    return any(vote.cost or vote.usage != Usage() for vote in judgment.votes)
 
 
 def _not_by_people(recorded: Decision, own: Mapping[str, Judgment]) -> str:

@@ -120,7 +120,7 @@ def _report(certificate: Certificate, run: Run | None, probe: Probe | None) -> R
         claim=_claim(certificate, run),
         advice=_advice(certificate),
         assumptions=() if certificate.status == "none" else certificate.assumptions or (REPRESENTATIVE,),
-        banners=_banners(certificate, run, clusters),
+        banners=_banners(certificate, run, measures, clusters),
         clusters=clusters,
         key_figures=_key_figures(certificate, run, measures),
         measures=measures,
@@ -238,7 +238,7 @@ def _advice(certificate: Certificate) -> str:
     return f"{advice[0].upper()}{advice[1:]}." if advice else ""
 
 
-def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[str, ...]:
+def _banners(certificate: Certificate, run: Run | None, measures: Measures, clusters: str) -> tuple[str, ...]:
     banners = [SIMULATED] if is_simulated(certificate, run) else []
     banners += [uncertified.BANNER] if run is not None and run.uncertified else []
     if run is not None and not run_figures.is_complete(run):
@@ -250,8 +250,8 @@ def _banners(certificate: Certificate, run: Run | None, clusters: str) -> tuple[
         )
     if run is not None and run_figures.releases_nothing(run):
         banners.append(NOTHING_RELEASED)
-    if run is not None and (more := run_figures.excess_failures(run)).value:
-        banners.append(f"Votes fail more often than at calibration: {more.text}.")
+    if measures.excess_failures.value:
+        banners.append(f"Votes fail more often than at calibration: {measures.excess_failures.text}.")
     banners += [clusters] if clusters else []
     banners += judge_findings(certificate) if run is None else []
     if run is not None:

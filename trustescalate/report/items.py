@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isnan
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
 from trustescalate.records.failures import failure_in_words
@@ -16,28 +16,16 @@ from trustescalate.report.certificate_figures import NEVER
 from trustescalate.report.figures import Figure, missing, words
 from trustescalate.report.sections import Block, ItemRow, State, TrailRow, VoteRow
 
+Given = TypeVar("Given")
 _GAP = {"undecided": "not decided yet", "abstained": "human review is needed"}
 _SHOWN_FIRST = {"AB": "A first", "BA": "B first", "AB+BA": "both orders", "": ""}
 _usd = lru_cache(4096)(figures.usd)
 
 
-class ItemRows(Sequence[ItemRow]):
-    """The items of a run, each laid out when it is asked for, so that a million take no more memory than one.
+class LaidOut(Sequence[ItemRow], Generic[Given]):
+    """Items in an order, each laid out when asked for, so that a million take no more memory than one."""
 
-    Those whose verdict disagrees with human labels come first, then abstained ones, then undecided ones, then
-    all others; within each, those without a verdict and then the least confident come first.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._decisions = {row.item_id: row for row in run.decisions}
-        self._judgments = {(row.item_id, row.judge): row for row in run.judgments}
-        self._human = majority_labels(run)
-        self._labels: dict[str, list[tuple[str, Label]]] = defaultdict(list)
-        for note in run.annotations:
-            self._labels[note.item_id].append((note.annotator, note.label))
-        self._order = sorted(range(len(run.items)), key=self._key)
-        self._places: dict[str, int] | None = None
+    _order: Sequence[Given]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -53,6 +41,29 @@ class ItemRows(Sequence[ItemRow]):
 
     def __iter__(self) -> Iterator[ItemRow]:
         return map(self._row, self._order)
+
+    def _row(self, given: Given) -> ItemRow:
+        """Lay out one item of the order."""
+        raise NotImplementedError
+
+
+class ItemRows(LaidOut[int]):
+    """The items of a run.
+
+    Those whose verdict disagrees with human labels come first, then abstained ones, then undecided ones, then
+    all others; within each, those without a verdict and then the least confident come first.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._decisions = {row.item_id: row for row in run.decisions}
+        self._judgments = {(row.item_id, row.judge): row for row in run.judgments}
+        self._human = majority_labels(run)
+        self._labels: dict[str, list[tuple[str, Label]]] = defaultdict(list)
+        for note in run.annotations:
+            self._labels[note.item_id].append((note.annotator, note.label))
+        self._order = sorted(range(len(run.items)), key=self._key)
+        self._places: dict[str, int] | None = None
 
     def of(self, item_id: str) -> ItemRow:
         """Lay out the item of this id. Raises KeyError if there is none."""

@@ -48,7 +48,7 @@ check: .venv/ready              ## style and types
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-lowest trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-hosts .venv-lowest trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
 
 # ── documentation ──
 .PHONY: docs
@@ -57,4 +57,18 @@ docs: .venv/docs                ## build the site into site/, offline; a broken 
 
 .venv/docs: .venv/ready
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+# ── integrations ──
+# `make test-integrations` runs each adapter in its real host; `make test-integrations HOSTS=inspect_ai` one of them.
+HOSTS ?= $(notdir $(patsubst %/requirements.txt,%,$(wildcard tests/hosts/*/requirements.txt)))
+
+.PHONY: test-integrations
+test-integrations: $(HOSTS:%=.venv-hosts/%/ready)   ## the adapters, each in an environment with its host
+	@set -e; for host in $(HOSTS); do echo "── $$host"; \
+	  TRUSTESCALATE_HOST=$$host .venv-hosts/$$host/bin/python -m pytest -q -o filterwarnings=default tests/hosts/$$host; done
+
+.venv-hosts/%/ready: tests/hosts/%/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-hosts/$*
+	.venv-hosts/$*/bin/python -m pip install --quiet -e . pytest pytest-timeout -r tests/hosts/$*/requirements.txt
 	touch $@

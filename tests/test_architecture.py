@@ -43,7 +43,8 @@ ROOMS: dict[str, set[str]] = {
         "records",
         "errors",
     },
-    "integrations": {"project", "analysis", "report", "cascade", "records", "errors"},
+    "integrations": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config"}
+    | {"records", "errors"},
     "cli": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config", "records"}
     | {"errors"},
 }

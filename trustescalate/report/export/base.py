@@ -23,7 +23,6 @@ from trustescalate.records import (
     parts,
     visible,
 )
-from trustescalate.records.jsonl import digest, to_python
 from trustescalate.records.run import UNCERTIFIED
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
@@ -153,11 +152,6 @@ def _state(row: Row) -> str:
     if row.decision.reason == UNCERTIFIED:
         return UNCERTIFIED
     return "abstained" if row.decision.label is None else "released"
-
-
-def certificate_id(run: Run) -> str:
-    """Identify a certificate by the first 16 digits of a digest of its content."""
-    return digest(to_python(run.header.certificate))[:16]
 
 
 def readable(value: str | tuple[Turn, ...]) -> str:

@@ -1,0 +1,216 @@
+"""Keep a certified cascade open for a program that judges item after item, from any thread or event loop."""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from trustescalate.calibration.files import certificate_id
+from trustescalate.calibration.population import label_values
+from trustescalate.cascade.decide import CertifiedCascade
+from trustescalate.errors import UsageError
+from trustescalate.project import Project
+from trustescalate.records import Certificate, Decision, Item, Label, Task, TaskKind, Turn
+from trustescalate.records.failures import reason_in_words
+from trustescalate.records.jsonl import digest, to_python
+from trustescalate.records.progress import Hooks
+
+Text = str | Sequence[Turn]
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedVerdict:
+    """A decision of the cascade on one item, with the certificate that covers it.
+
+    A host shows `label`, `value`, `explanation` and `metadata`. An abstention has no label and no value: it
+    is neither a pass nor a failure, and a person is needed.
+    """
+
+    item: Item
+    decision: Decision
+    certificate: Certificate
+
+    @property
+    def label(self) -> Label | None:
+        """The released verdict; None for an abstention."""
+        return self.decision.label
+
+    @property
+    def value(self) -> float | None:
+        """The verdict as a number, larger is better: pass 1 and fail 0, a rating as it is, for a pair 1 where
+        the first response wins and 0.5 for a tie. None for an abstention and for labels without an order.
+        """
+        values = label_values(self.certificate.task)
+        return None if values is None or self.label is None else values[self.label]
+
+    @property
+    def explanation(self) -> str:
+        """One sentence: what was decided, by whom and why, and under which certificate."""
+        rests = f"certificate {certificate_id(self.certificate)} (α = {self.certificate.alpha:g}, "
+        rests += f"δ = {self.certificate.delta:g})"
+        if self.label is None:
+            return f"Abstained ({reason_in_words(self.decision.reason)}): human review is needed; {rests}."
+        if self.decision.judge is None:
+            return f"{self.label!r}: {reason_in_words(self.decision.reason)}; {rests}."
+        last = self.decision.trail[-1]
+        bound = "" if last.threshold is None else f", threshold {last.threshold:.3g}"
+        return f"{self.label!r} by judge {last.judge!r}, score {last.score:.3g}{bound}; {rests}."
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Plain JSON values: the certificate's id and terms, who decided, and what happened at each tier."""
+        certificate, decision = self.certificate, self.decision
+        return {
+            "certificate": certificate_id(certificate),
+            "alpha": certificate.alpha,
+            "delta": certificate.delta,
+            "claim": certificate.claim,
+            "item_id": decision.item_id,
+            "label": decision.label,
+            "abstained": decision.label is None,
+            "reason": decision.reason,
+            "judge": decision.judge,
+            "score": decision.score,
+            "trail": [to_python(step) for step in decision.trail],
+        }
+
+
+class SharedCascade:
+    """The certified cascade of a configuration file, opened at the first item.
+
+    The judges live in an event loop of their own, so that `judge` and `judge_async` may be called from any
+    thread and any loop, many at a time; limits, cache and budget are shared. The caller trusts what the file
+    names. `judge` and `judge_async` raise the errors of `CertifiedCascade.decide` and `Project.cascade`.
+
+    >>> from trustescalate import Item
+    >>> with SharedCascade("examples/pass-fail/trustescalate.toml") as cascade:
+    ...     cascade.judge(Item("new", "What is 2 + 2?", ("4",)))
+    Traceback (most recent call last):
+    ...
+    trustescalate.errors.NoCertificate: examples/pass-fail/certificate.json: there is no certificate yet
+    """
+
+    def __init__(
+        self,
+        config: str | Path = "trustescalate.toml",
+        *,
+        overrides: Sequence[str] = (),
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.path = Path(config)
+        self.project = Project.open(self.path, hooks, overrides=overrides)
+        self._lock = threading.Lock()
+        self._open: _Open | None = None
+        self._close: weakref.finalize[..., Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task of the configuration."""
+        return self.project.config.task.task()
+
+    def judge(self, item: Item) -> CertifiedVerdict:
+        """Decide one item; blocks until it is decided."""
+        opened = self._opened()
+        decision = asyncio.run_coroutine_threadsafe(opened.cascade.decide(item), opened.loop).result()
+        return CertifiedVerdict(item, decision, opened.cascade.certificate)
+
+    async def judge_async(self, item: Item) -> CertifiedVerdict:
+        """Decide one item without blocking the running event loop."""
+        opened = self._open
+        if opened is None:
+            opened = await asyncio.to_thread(self._opened)
+        future = asyncio.run_coroutine_threadsafe(opened.cascade.decide(item), opened.loop)
+        return CertifiedVerdict(item, await asyncio.wrap_future(future), opened.cascade.certificate)
+
+    def certificate(self) -> Certificate:
+        """Return the certificate of the open cascade, which is opened where it is not. Raises its errors."""
+        return self._opened().cascade.certificate
+
+    def item(
+        self,
+        prompt: Text,
+        response: Text,
+        *,
+        baseline: Text | None = None,
+        reference: str | None = None,
+        context: Sequence[str] = (),
+        item_id: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Item:
+        """Make an item of the task: of a pair, `response` is A and `baseline` is B.
+
+        Without `item_id`, the id is a digest of the texts. Raises UsageError for a pair without a `baseline`,
+        and for a `baseline` where the task has one response.
+        """
+        pair = self.task.kind is TaskKind.PAIRWISE
+        if pair and baseline is None:
+            raise UsageError("a pairwise task compares two responses", "give the baseline's response too")
+        if not pair and baseline is not None:
+            raise UsageError(f"a {self.task.kind} task has one response", "leave out the baseline")
+        responses = (response,) if baseline is None else (response, baseline)
+        texts = tuple(text if isinstance(text, str) else tuple(text) for text in responses)
+        asked = prompt if isinstance(prompt, str) else tuple(prompt)
+        given = Item(item_id or "", asked, texts, reference, None, dict(meta or {}), tuple(context))
+        return given if item_id else replace(given, id=digest(given.shown)[:16])
+
+    def close(self) -> None:
+        """Close the judges; a later item opens them again. It also happens when the program ends."""
+        with self._lock:
+            if self._close is not None:
+                self._close()
+            self._open = self._close = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> "_Open":
+        with self._lock:
+            if self._open is None:
+                self._open = _start(self.project)
+                self._close = weakref.finalize(self, _stop, self._open)
+            return self._open
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A cascade with the loop and the thread that it lives in."""
+
+    loop: asyncio.AbstractEventLoop
+    thread: threading.Thread
+    stack: AsyncExitStack
+    cascade: CertifiedCascade
+
+
+def _start(project: Project) -> _Open:
+    loop, stack = asyncio.new_event_loop(), AsyncExitStack()
+    thread = threading.Thread(target=loop.run_forever, name="trustescalate", daemon=True)
+    thread.start()
+    try:
+        entering = stack.enter_async_context(project.cascade())
+        return _Open(loop, thread, stack, asyncio.run_coroutine_threadsafe(entering, loop).result())
+    except BaseException:
+        _end(loop, thread)
+        raise
+
+
+def _stop(opened: _Open) -> None:
+    try:
+        asyncio.run_coroutine_threadsafe(opened.stack.aclose(), opened.loop).result()
+    finally:
+        _end(opened.loop, opened.thread)
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

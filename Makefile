@@ -66,7 +66,8 @@ HOSTS ?= $(notdir $(patsubst %/requirements.txt,%,$(wildcard tests/hosts/*/requi
 .PHONY: test-integrations
 test-integrations: $(HOSTS:%=.venv-hosts/%/ready)   ## the adapters, each in an environment with its host
 	@set -e; for host in $(HOSTS); do echo "── $$host"; \
-	  TRUSTESCALATE_HOST=$$host .venv-hosts/$$host/bin/python -m pytest -q -o filterwarnings=default tests/hosts/$$host; done
+	  TRUSTESCALATE_HOST=$$host .venv-hosts/$$host/bin/python -m pytest -q -o filterwarnings=default \
+	    --doctest-modules tests/hosts/$$host $$(ls trustescalate/integrations/$$host.py 2>/dev/null); done
 
 .venv-hosts/%/ready: tests/hosts/%/requirements.txt pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-hosts/$*

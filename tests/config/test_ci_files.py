@@ -105,11 +105,13 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert cli("init", tmp_path, "--ci", "github", "--prompts").exit_code == 2
 
 
-def test_the_example_uses_the_action() -> None:
+def test_the_example_and_the_page_use_this_release_of_the_action() -> None:
+    pinned = f"trustescalate/trustescalate@v{__version__}"
     workflow = yaml.safe_load((ROOT / "examples/ci-gate/workflow.yml").read_text("utf-8"))
-    (step,) = (
-        step
-        for step in workflow["jobs"]["gate"]["steps"]
-        if step.get("uses", "").startswith("trustescalate/")
-    )
+    (step,) = (step for step in workflow["jobs"]["gate"]["steps"] if step["uses"] == pinned)
     assert set(step["with"]) <= set(action()["inputs"])
+    page = (ROOT / "docs/integrations/github.md").read_text("utf-8")
+    assert pinned in page
+    known = set(action()["inputs"]) | set(action()["outputs"])
+    rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `")]
+    assert {name for row in rows[5:] for name in re.findall(r"`([\w-]+)`", row)} == known

@@ -132,13 +132,7 @@ def annotations(
         return []
     level = "error" if fails else "warning"
     if outcome.verdict is None:
-        text = without_secrets(outcome.message, secrets)
-        hint = f" ({without_secrets(outcome.hint, secrets)})" if outcome.hint else ""
-        title = f"Release gate: {outcome.word}"
-        found = [(file, line, text[start:]) for file, line, start in _places(text)] or [(config, 1, text)]
-        placed = [(file, line, message.partition("\n")[0] if len(found) > 1 else message + hint)
-                  for file, line, message in found]  # fmt: skip
-        return [_at(level, text, title, file, line, root) for file, line, text in placed[:MOST_ANNOTATIONS]]
+        return list(_of_error(outcome, level, config, root, secrets))[:MOST_ANNOTATIONS]
     try:
         lines = config.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -149,6 +143,18 @@ def annotations(
             f"Release gate: {check.name}: {check.status}", config, gate_line(lines, check), root)
         for check in outcome.failing[:MOST_ANNOTATIONS]
     ]  # fmt: skip
+
+
+def _of_error(
+    outcome: Outcome, level: str, config: Path, root: Path, secrets: Sequence[str]
+) -> Iterator[str]:
+    title, text = f"Release gate: {outcome.word}", without_secrets(outcome.message, secrets)
+    places = list(_places(text))
+    for file, line, start in places:
+        yield _at(level, text[start:].partition("\n")[0], title, file, line, root)
+    if not places:
+        hint = f" ({without_secrets(outcome.hint, secrets)})" if outcome.hint else ""
+        yield _at(level, text + hint, title, config, 1, root)
 
 
 def _places(text: str) -> Iterator[tuple[Path, int, int]]:

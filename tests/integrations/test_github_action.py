@@ -14,15 +14,41 @@ from tests.support.endpoints import CANARY
 from tests.support.servers import FaultServer
 from trustescalate.project import Project
 
+pytestmark = pytest.mark.slow
 FORK = event(head="stranger/repo")
+ENDPOINT = """\
+version = 1
+[task]
+kind = "binary"
+question = "Is the response correct?"
+[guarantee]
+alpha = 0.7
+delta = 0.2
+pilot = 5
+[ensemble]
+annotators = 1
+shots = 0
+[[judges]]
+name = "judge"
+backend = "openai"
+model = "m"
+base_url = "{url}"
+api_key_env = "TEAM_API_KEY"
+[gate]
+min_coverage = 0.1
+"""
 SIGNS = {"pass": "✅", "fail": "❌", "undecided": "⚠️"}
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with recorded votes and a certificate."""
+    """A project with recorded votes and a certificate, and 40 items to judge."""
     folder = tmp_path_factory.mktemp("certified") / "project"
     shutil.copytree(ROOT / "examples" / "pass-fail", folder)
+    labelled = (folder / "annotations.jsonl").read_text("utf-8")
+    rows = (folder / "items.jsonl").read_text("utf-8").splitlines()
+    few = [row for row in rows if f'"{json.loads(row)["id"]}"' not in labelled][:40]
+    (folder / "few.jsonl").write_text("\n".join(few), "utf-8")
     asyncio.run(Project.open(folder / "trustescalate.toml").calibrate())
     return folder
 
@@ -40,7 +66,11 @@ def api() -> Iterator[Comments]:
 
 
 def gate(project: Path, api: Comments, python: Path, **given: str) -> Job:
-    inputs = {"version": "installed", **{name.replace("_", "-"): value for name, value in given.items()}}
+    inputs = {
+        "version": "installed",
+        "items": "few.jsonl",
+        **{name.replace("_", "-"): value for name, value in given.items()},
+    }
     return run_action(project, inputs, payload=event(), api=api.url, python=python, OPENAI_API_KEY=CANARY)
 
 
@@ -126,7 +156,9 @@ def test_a_fork_is_judged_from_recorded_votes_and_gets_no_comment(
     certified: Path, api: Comments, warm: Path, tmp_path: Path
 ) -> None:
     folder = copied(certified, tmp_path)
-    job = run_action(folder, {"version": "installed"}, payload=FORK, api=api.url, python=warm)
+    job = run_action(
+        folder, {"version": "installed", "items": "few.jsonl"}, payload=FORK, api=api.url, python=warm
+    )
     assert (job.code, job.outputs["verdict"]) == (0, "pass")
     assert api.asked == []
     assert "::notice::no comment: " in job.log
@@ -135,34 +167,29 @@ def test_a_fork_is_judged_from_recorded_votes_and_gets_no_comment(
 
 
 def test_a_fork_is_judged_from_the_cache_alone_or_not_at_all(
-    api: Comments, warm: Path, tmp_path: Path
+    certified: Path, api: Comments, warm: Path, tmp_path: Path
 ) -> None:
-    """The key is a canary: the judge echoes it, and it must not be in any file."""
-    folder = tmp_path / "work"
-    shutil.copytree(ROOT / "examples" / "pass-fail", folder)
+    folder, key = tmp_path / "work", "team-key-4711-abcdef"
+    folder.mkdir()
+    for name, most in (("items.jsonl", 60), ("annotations.jsonl", 180), ("few.jsonl", 20)):
+        rows = (certified / name).read_text("utf-8").splitlines()
+        (folder / name).write_text("\n".join(rows[:most]), "utf-8")
+    given = {"version": "installed", "items": "few.jsonl"}
     with FaultServer(lambda body: {"pass": 0.97, "fail": 0.03}) as server:
         config = folder / "trustescalate.toml"
-        head = config.read_text("utf-8").partition("[[judges]]")[0]
-        judge = '[[judges]]\nname = "judge"\nbackend = "openai"\nmodel = "m"\napi_key_env = "TEAM_API_KEY"\n'
-        end = "[gate]\nmin_agreement = 0.1\nmin_coverage = 0.1\n"
-        head = head.replace("alpha = 0.10", "alpha = 0.6")
-        config.write_text(f'{head}{judge}base_url = "{server.url}"\n\n{end}', "utf-8")
-        key = "team-key-4711-abcdef"
+        config.write_text(ENDPOINT.format(url=server.url), "utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TEAM_API_KEY", key)
             asyncio.run(Project.open(config).calibrate())
-        job = run_action(
-            folder, {"version": "installed"}, payload=event(), api=api.url, python=warm, TEAM_API_KEY=key
-        )
+        job = run_action(folder, given, payload=event(), api=api.url, python=warm, TEAM_API_KEY=key)
         assert (job.code, job.outputs["verdict"]) == (0, "pass"), job.log
         must_hide(job, api, folder, key)
         asked = server.stats.requests
-        job = run_action(folder, {"version": "installed"}, payload=FORK, api=api.url, python=warm)
+        assert asked >= 20
+        job = run_action(folder, given, payload=FORK, api=api.url, python=warm)
         assert (job.code, job.outputs["verdict"]) == (0, "pass"), job.log
         shutil.rmtree(folder / ".trustescalate")
-        job = run_action(
-            folder, {"version": "installed", "trust": "true"}, payload=FORK, api=api.url, python=warm
-        )
+        job = run_action(folder, {**given, "trust": "true"}, payload=FORK, api=api.url, python=warm)
         assert (job.code, job.outputs["verdict"], job.outputs["run-id"]) == (3, "undecided", "")
         assert "the cache does not hold every vote that this run needs" in job.summary
         assert server.stats.requests == asked

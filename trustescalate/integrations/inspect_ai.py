@@ -23,11 +23,7 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from trustescalate.data.importers.inspect_ai import read_item
 from trustescalate.errors import UsageError
-from trustescalate.integrations.shared import SharedCascade
-from trustescalate.records import TaskKind
-from trustescalate.report.export.inspect_scores import score_value
 
 ABSTAINED = "abstained"
 """The reason of an unscored sample."""
@@ -73,6 +69,12 @@ def certified_cascade(
 
     Raises the errors of `SharedCascade.certificate` when the task is made, before any sample is.
     """
+    # Inspect loads this module with every scorer that it looks up; the cascade is imported when it is used
+    from trustescalate.data.importers.inspect_ai import read_item
+    from trustescalate.integrations.shared import SharedCascade
+    from trustescalate.records import TaskKind
+    from trustescalate.report.export.inspect_scores import score_value
+
     cascade = SharedCascade(config)
     cascade.certificate()
     pair = cascade.task.kind is TaskKind.PAIRWISE

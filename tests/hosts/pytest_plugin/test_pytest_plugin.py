@@ -90,7 +90,7 @@ def test_pairs(certified_cascade, record_property):
         except BaseException:
             return row["id"], None
         return row["id"], verdict.label
-    rows = [json.loads(line) for line in next(Path("runs").glob("*/items.jsonl")).open()]
+    rows = [json.loads(line) for line in next(Path("runs").glob("*/items.jsonl")).read_text().splitlines()]
     with ThreadPoolExecutor(16) as pool:
         Path("seen.json").write_text(json.dumps(dict(pool.map(judge, rows))))
 """,
@@ -124,16 +124,19 @@ def test_a_run_of_pytest_without_the_plugin_is_as_it_was(tmp_path: Path) -> None
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers --strict-config\n", "utf-8")
     done = run_pytest(tmp_path, "--co", "-q", python=("-X", "importtime"))
     assert done.returncode == 0
-    ours = re.findall(r"\|\s+(\d+) \|\s+(trustescalate[\w.]*)$", done.stderr, re.MULTILINE)
-    assert {name for _, name in ours} == {
-        "trustescalate",
-        "trustescalate.errors",
-        "trustescalate.integrations",
-        "trustescalate.integrations.pytest_plugin",
+    imported = set(re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE))
+    assert not imported & {
+        "numpy",
+        "scipy",
+        "pydantic",
+        "openai",
+        "typer",
+        "trustescalate.integrations.shared",
     }
-    microseconds = max(int(cumulative) for cumulative, _ in ours)
-    assert microseconds < 200_000
-    assert not re.search(r"\|\s+(numpy|scipy|pydantic|openai|typer)$", done.stderr, re.MULTILINE)
+    plugin = "trustescalate.integrations.pytest_plugin"
+    code = f"import pytest, time\nstart = time.time()\nimport {plugin}\nprint(time.time() - start)"
+    seconds = float(subprocess.check_output([sys.executable, "-c", code], text=True))
+    assert seconds < 0.5  # about 5 ms on a machine that does nothing else
     for option in ("no:trustescalate", "no:terminal", "no:junitxml"):
         assert run_pytest(tmp_path, "-p", option).returncode == 0, option
     assert run_pytest(tmp_path, "-p", "no:trustescalate", "--trustescalate-abstained=skip").returncode == 4

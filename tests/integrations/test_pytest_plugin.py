@@ -230,3 +230,12 @@ def test_a_run_of_pytest_that_does_not_use_the_plugin_imports_nothing_of_it(
     assert "outputs judged" not in result.stdout
     outcome = pytester.runpytest_inprocess(*OPTIONS, "-o", "trustescalate_abstained=maybe")
     outcome.stderr.fnmatch_lines(["*trustescalate_abstained = maybe: use one of fail, skip, xfail"])
+
+
+def test_pytest_does_not_warn_where_the_package_is_imported_first(pytestconfig: pytest.Config) -> None:
+    """What pytest does with each package of an installed plugin; here a warning is an error."""
+    from _pytest.assertion.rewrite import AssertionRewritingHook
+
+    AssertionRewritingHook(pytestconfig).mark_rewrite("trustescalate")
+    with pytest.raises(pytest.PytestAssertRewriteWarning):
+        AssertionRewritingHook(pytestconfig).mark_rewrite("trustescalate.project")

@@ -202,6 +202,7 @@ def shell(folder: Path, *words: str) -> str:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, env=env).stdout
 
 
+@pytest.mark.timeout(1800)  # ten processes one after another
 def test_a_log_comes_back_with_the_scores_of_its_cascade(tmp_path: Path) -> None:
     """log, import, calibrate, run, scores, log: the commands of the page, in its order."""
     log = graded_log(tmp_path / "logs")

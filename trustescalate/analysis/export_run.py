@@ -88,6 +88,8 @@ def export_run(
         written = target(
             format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH,)
         )
+    if written.suffix and to.suffix.lower() != written.suffix:
+        raise UsageError(f"{to}: {format_name} is read from a {written.suffix} file", "choose another --to")
     if len(run.decisions) < len(run.items):
         decided = f"{len(run.decisions):,} of {count_in_words(run.items)} are decided"
         export.say(f"the run is not complete ({run.header.status}): {decided}")

@@ -107,7 +107,8 @@ class Target:
     """A format: the kinds of task that it can hold, and `why` not the others.
 
     `blind`: whether it can be written without verdicts of judges, for annotators. `several`: whether it has
-    a place for the criterion of a verdict.
+    a place for the criterion of a verdict. `suffix`: the one that the file's name needs, if the other tool
+    reads it only so.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Target:
     why: str = ""
     blind: bool = False
     several: bool = False
+    suffix: str = ""
 
 
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:

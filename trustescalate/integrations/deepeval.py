@@ -27,6 +27,12 @@ class CertifiedMetric(BaseMetric):  # type: ignore[misc]
     trustescalate.errors.NoCertificate: examples/pass-fail/certificate.json: there is no certificate yet
     """
 
+    score: float | None
+    confidence: float | None
+    reason: str | None
+    error: str | None
+    verbose_logs: str | None
+
     def __init__(
         self,
         cascade: SharedCascade | str | Path = "trustescalate.toml",

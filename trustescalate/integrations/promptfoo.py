@@ -107,5 +107,6 @@ def _failing(test: Mapping[str, Any]) -> float:
     asserts = list(_asserts(test))
     if all(each.get("threshold") is None for each in (test, *asserts)):
         return 0.0
-    weights = [each.get("weight", 1) for each in asserts if each.get("weight", 1) > 0] or [1]
-    return -((sum(weights) / min(weights)) ** 2)
+    weights = [weight for each in asserts if (weight := float(each.get("weight", 1))) > 0] or [1.0]
+    share: float = sum(weights) / min(weights)
+    return -(share * share)

@@ -69,7 +69,10 @@ test-integrations: $(HOSTS:%=.venv-hosts/%/ready)   ## the adapters, each in an 
 	  TRUSTESCALATE_HOST=$$host .venv-hosts/$$host/bin/python -m pytest -q -o filterwarnings=default \
 	    --doctest-modules tests/hosts/$$host $$(ls trustescalate/integrations/$$host.py 2>/dev/null); done
 
-.venv-hosts/%/ready: tests/hosts/%/requirements.txt pyproject.toml constraints.txt
+.SECONDEXPANSION:
+.venv-hosts/%/ready: tests/hosts/%/requirements.txt $$(wildcard tests/hosts/$$*/package.json) pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-hosts/$*
 	.venv-hosts/$*/bin/python -m pip install --quiet -e . pytest pytest-timeout -r tests/hosts/$*/requirements.txt
+	@set -e; if [ -f tests/hosts/$*/package.json ]; then cp tests/hosts/$*/package.json .venv-hosts/$*/; \
+	  PATH="$(CURDIR)/.venv-hosts/$*/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix .venv-hosts/$*; fi
 	touch $@

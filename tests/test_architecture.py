@@ -65,6 +65,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "report": {"numpy", "jinja2", "markupsafe", "pandas", "pyarrow"},
     "analysis": {"numpy"},
     "cli": {"typer", "rich"},
+    "integrations.deepeval": {"deepeval"},
+    "integrations.mlflow": {"mlflow"},
 }
 """Packages beside the standard library, by room or module: the most specific entry holds."""
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -232,10 +233,14 @@ def test_a_run_of_pytest_that_does_not_use_the_plugin_imports_nothing_of_it(
     outcome.stderr.fnmatch_lines(["*trustescalate_abstained = maybe: use one of fail, skip, xfail"])
 
 
-def test_pytest_does_not_warn_where_the_package_is_imported_first(pytestconfig: pytest.Config) -> None:
+def test_pytest_does_not_warn_where_the_package_is_imported_first(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What pytest does with each package of an installed plugin; here a warning is an error."""
     from _pytest.assertion.rewrite import AssertionRewritingHook
 
+    assert "trustescalate" in sys.modules
     AssertionRewritingHook(pytestconfig).mark_rewrite("trustescalate")
+    monkeypatch.setitem(sys.modules, "imported_before", ModuleType("imported_before"))
     with pytest.raises(pytest.PytestAssertRewriteWarning):
-        AssertionRewritingHook(pytestconfig).mark_rewrite("trustescalate.project")
+        AssertionRewritingHook(pytestconfig).mark_rewrite("imported_before")

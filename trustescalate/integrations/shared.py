@@ -22,6 +22,21 @@ from trustescalate.report.verdict import decision_metadata, explain_decision
 Text = str | Sequence[Turn]
 
 
+def passing_value(task: Task, threshold: float | None = None) -> float:
+    """Return the value from which a verdict passes: `threshold`, or 0.5 for pass or fail and for pairs.
+
+    Raises UsageError for a rating without a threshold, and for a choice, whose labels have no order.
+
+    >>> passing_value(Task(TaskKind.BINARY, "Is it right?", ("pass", "fail")))
+    0.5
+    """
+    if task.kind is TaskKind.CHOICE:
+        raise UsageError("the labels of a choice have no order: none of them is a pass", "use the label")
+    if threshold is None and task.kind is TaskKind.RATING:
+        raise UsageError("a rating passes from a threshold on, and there is none", "give `threshold`")
+    return 0.5 if threshold is None else threshold
+
+
 @dataclass(frozen=True, slots=True)
 class CertifiedVerdict:
     """A decision of the cascade on one item, with the certificate that covers it.

@@ -110,11 +110,13 @@ def export_run(
     _must_be_new(to)
     lines = list(written.write(export))
     whole = b"".join(lines)
-    beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}
+    beside = {
+        to / end if written.inside else to.with_name(to.name + end): content
+        for end, content in export.beside.items()
+    }
     for path in beside:
         _must_be_new(path)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in {**beside, to: whole}.items():
+    for path, content in {**beside, to / written.inside: whole}.items():
         write_atomically(path, content)
     return Exported(
         run.header.id,

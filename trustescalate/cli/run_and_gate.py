@@ -41,9 +41,12 @@ def _sending(project: "Project", otel: str | None) -> AbstractContextManager[Non
     """Send the decisions of the project under this name; nothing without one."""
     if otel is None:
         return nullcontext()
-    from trustescalate.integrations.opentelemetry import sending as send
-
-    return send(project, otel)
+    try:
+        from trustescalate.integrations.opentelemetry import sending
+    except ModuleNotFoundError:
+        hint = "pip install 'trustescalate[otel]'"
+        raise UsageError("--otel needs the SDK of OpenTelemetry", hint) from None
+    return sending(project, otel)
 
 
 class RunCommand(Command):

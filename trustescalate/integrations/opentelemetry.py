@@ -14,27 +14,23 @@ from threading import Thread
 from time import monotonic, time_ns
 from typing import Any, Generic, TypeVar
 
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
 from trustescalate.calibration.files import certificate_id
-from trustescalate.errors import UsageError
 from trustescalate.integrations.shared import CertifiedVerdict
 from trustescalate.project import Project
 from trustescalate.records import Certificate, Decision, Item
 from trustescalate.records.criteria import row_name
 from trustescalate.records.failures import FAILED_VOTES
-
-try:
-    from opentelemetry._logs import SeverityNumber
-    from opentelemetry.context import Context
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-except ImportError:
-    raise UsageError("OpenTelemetry events need its SDK", "pip install 'trustescalate[otel]'") from None
 
 EVENT = "gen_ai.evaluation.result"
 ABSTAINED = "abstained"

@@ -153,7 +153,7 @@ def test_local_datasets_are_read_with_their_class_labels(form: str, hf: Any, tmp
     card = (tmp_path / "set" / "CARD.md").read_text("utf-8")
     assert f"| dataset | `hf:{folder}:train` |" in card
     assert "| split | `train` |" in card
-    with pytest.raises(DataError, match="hf:.*nope"):
+    with pytest.raises(DataError, match=r"hf:.*nope"):
         imported(f"hf:{folder}:nope", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -25,7 +25,7 @@ from trustescalate.integrations.opentelemetry import EvaluationEvents, evaluatio
 from trustescalate.integrations.shared import SharedCascade
 
 ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "examples" / "integrations" / "opentelemetry.py"
+SCRIPT = ROOT / "examples" / "integrations" / "opentelemetry_events.py"
 SECRET = "pk-lf-1:sk-lf-very-secret"
 
 

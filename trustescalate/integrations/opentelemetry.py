@@ -194,16 +194,19 @@ def sending(project: Project, name: str) -> Iterator[None]:
 
     The SDK's own log is silent meanwhile: it would repeat that notice, and a header that it cannot parse.
     """
-    log = logging.getLogger("opentelemetry")
-    before, log.level = log.level, logging.CRITICAL + 1
-    hooks = project.hooks
+    log, hooks = logging.getLogger("opentelemetry"), project.hooks
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    events: EvaluationEvents | None = None
     try:
         events = EvaluationEvents(name)
         project.hooks = replace(hooks, decided=events.decided)
-        try:
-            yield
-        finally:
-            hooks.notice(events.close())
+    except Exception as error:  # of a variable that the SDK cannot use
+        hooks.notice(f"OpenTelemetry: nothing is sent: {type(error).__name__}")
+    try:
+        yield
     finally:
+        if events is not None:
+            hooks.notice(events.close())
         project.hooks = hooks
         log.setLevel(before)

@@ -1,5 +1,6 @@
 """Datasets in and out, with the `datasets` package itself, and Parquet that DuckDB reads."""
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from trustescalate import Annotation, Item, Project, ReplayJudge
 from trustescalate.analysis.export_run import export_run
 from trustescalate.data.import_files import Imported, import_files
 from trustescalate.errors import DataError, UsageError
+from trustescalate.records.jsonl import decode, read_rows
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "examples" / "integrations" / "huggingface.py"
@@ -51,6 +53,10 @@ def imported(name: str, to: Path, **more: Any) -> Imported:
 
 def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def item_of(row: Any) -> Item:
+    return decode(json.dumps(row).encode(), Item)
 
 
 def labelled(hf: Any) -> Any:
@@ -88,7 +94,7 @@ def test_an_export_comes_back_equal(graded: Any, exported: Path, tmp_path: Path)
     assert back == {row["id"]: row for row in graded.items}
 
 
-def test_conversations_keep_their_turns(graded: Any, hf: Any, tmp_path: Path) -> None:
+def test_conversations_keep_their_turns(hf: Any, tmp_path: Path) -> None:
     talk = ({"role": "user", "content": "Count."}, {"role": "assistant", "content": "1"})
     call = {
         "role": "assistant",
@@ -110,23 +116,25 @@ def test_conversations_keep_their_turns(graded: Any, hf: Any, tmp_path: Path) ->
         },
         {"id": "t3", "prompt": "Passages?", "responses": ["Yes."], "context": ["P", "Q"]},
     ]
-    folder = Path(shutil.copytree(graded.folder, tmp_path / "project"))
     votes = {row["id"]: "pass" for row in items}
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in items), "utf-8")
     project = Project.from_records(
         items, [Annotation(name, "ann", label) for name, label in votes.items()], CONFIG,
         judges=[ReplayJudge.from_labels(votes, name="small")], folder=tmp_path / "small",
     )  # fmt: skip
-    import asyncio
-
     asyncio.run(project.run(uncertified=True))
     export_run(project.config, None, "hf", tmp_path / "out")
     data = hf.load_dataset(str(tmp_path / "out"), split="test")
     assert data[0]["response"][1]["content"] == "2"
     assert (data[1]["meta:turn"], data[1]["meta:share"], data[1]["meta:ok"]) == (3, 0.5, True)
     imported(f"hf:{tmp_path / 'out'}", tmp_path / "back", columns=tmp_path / "out" / "columns.toml")
-    back = {row["id"]: row for row in lines(tmp_path / "back" / "items.jsonl")}
-    assert back == {row["id"]: row for row in items}
+    back = {row.record.id: row.record for row in read_rows(tmp_path / "back" / "items.jsonl", Item).rows}
+    assert back["t1"] == item_of(items[0])
+    plain = {  # a column has one type: beside a conversation, a text is one turn
+        "prompt": [{"role": "user", "content": "Plain?"}],
+        "responses": [[{"role": "assistant", "content": "Yes."}]],
+    }
+    assert back["t2"] == item_of({**items[1], **plain})
+    assert back["t3"].context == ("P", "Q")
 
 
 # ── in ───────────────────────────────────────────────────────────────────────────────────────────
@@ -215,14 +223,13 @@ def test_datasets_become_records(hf: Any, tmp_path: Path) -> None:
         ]
         assert [row["label"] for row in lines(tmp_path / "p" / "annotations.jsonl")] == ["pass", "fail"]
         assert project.config.judges[0].name == "small"
-    wrong = hf.Dataset.from_list([{"id": "a", "prompt": "?", "response": "2"}, {"id": 7, "prompt": "?"}])
+    wrong = hf.Dataset.from_list([{"id": "a", "prompt": "?", "response": "2"}])
     with pytest.raises(DataError) as stop:
-        Project.from_records(wrong.cast_column("id", hf.Value("string")), notes, CONFIG, judges=[judge])
+        Project.from_records(wrong, notes, CONFIG, judges=[judge])
     assert "items[0]: " in str(stop.value)
     assert "'response'" in str(stop.value)
     with pytest.raises(UsageError, match=r"items holds several splits: 'train'"):
         Project.from_records(hf.DatasetDict({"train": items}), notes, CONFIG, judges=[judge])
-    assert Item("a", "?", ("x",)).id == "a"
 
 
 def test_the_script_of_the_page(graded: Any, tmp_path: Path) -> None:

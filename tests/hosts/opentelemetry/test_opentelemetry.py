@@ -222,6 +222,14 @@ def test_a_bad_receiver_neither_fails_nor_holds_up_a_run(
     assert "sk-lf" not in done.stdout + done.stderr
 
 
+def test_a_variable_that_the_sdk_cannot_use_fails_no_run(
+    graded: Any, folder: Path, receiver: Receiver
+) -> None:
+    done = run(folder, "--otel", "x", **receiver.environment, OTEL_BLRP_MAX_QUEUE_SIZE="-1")
+    assert (done.returncode, decisions(folder)) == (0, graded.labels)
+    assert "note: OpenTelemetry: nothing is sent: ValueError" in done.stderr
+
+
 def test_without_a_certificate_there_is_an_error_and_no_event(folder: Path, receiver: Receiver) -> None:
     (folder / "certificate.json").unlink()
     done = run(folder, "--otel", "correctness", **receiver.environment)

@@ -73,16 +73,17 @@ def open_dataset(path: Path) -> Foreign:
     except Exception as error:  # whatever a reader of the many formats raises
         hint = "give a folder of data files, or one that save_to_disk wrote" if named.local else FORM
         raise DataError([f"{text}: {_why(error)}"], hint) from None
+    split = named.split
     if isinstance(data, Mapping):
         if len(data) != 1:
             raise DataError(
                 [f"{text} has the splits {', '.join(data)}"], f"name one: {text}:{next(iter(data))}"
             )
-        data = next(iter(data.values()))
+        ((split, data),) = data.items()
     media = [name for name, each in data.features.items() if type(each).__name__ in MEDIA]
     data = data.remove_columns(media)
     origin = {"dataset": text, **({} if revision is None else {"revision": revision})}
-    origin |= {"split": str(data.split)} if data.split else {}
+    origin |= {} if split is None else {"split": split}
     origin |= {"columns left out": ", ".join(media)} if media else {}
     rows = _reader(data)
     head = tuple(record.value for record in islice(rows(), HEAD))

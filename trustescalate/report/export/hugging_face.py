@@ -63,7 +63,7 @@ def _column(export: Export, name: str, cells: Sequence[Json], layout: Layout) ->
         return array(cells, list_(string()))
     if name in ("prompt", *layout.responses) and any(_is_talk(cell) for cell in cells):
         role = "user" if name == "prompt" else "assistant"
-        return array([None if cell is None else _messages(cell, role) for cell in cells], _message_type())
+        return array([None if cell is None else turns(cell, role) for cell in cells], _message_type())
     if name in layout.meta.values():
         for kind, type_ in ((bool, bool_()), (int, None), (float, float64())):
             if any(cell is not None for cell in cells) and all(
@@ -81,19 +81,14 @@ def _is_talk(cell: Json) -> bool:
     return isinstance(cell, tuple) and any(isinstance(turn, Turn) for turn in cell)
 
 
-def _messages(cell: Any, role: Any) -> list[dict[str, Any]]:
-    """The turns of a conversation; tool calls as JSON text, so that every row has the same type."""
-    return [
-        {**turn, "tool_calls": json.dumps(turn["tool_calls"])} if "tool_calls" in turn else turn
-        for turn in turns(cell, role)
-    ]
-
-
 def _message_type() -> Any:
+    """The type of a conversation: turns as in chat completions."""
     from pyarrow import list_, string, struct
 
-    fields = ("role", "content", "tool_calls", "tool_call_id", "name")
-    return list_(struct([(field, string()) for field in fields]))
+    function = struct([("name", string()), ("arguments", string())])
+    call = struct([("id", string()), ("type", string()), ("function", function)])
+    texts = [(field, string()) for field in ("role", "content", "tool_call_id", "name")]
+    return list_(struct([*texts, ("tool_calls", list_(call))]))
 
 
 def _card(export: Export, layout: Layout, columns: dict[str, Any]) -> str:

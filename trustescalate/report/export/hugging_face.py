@@ -71,7 +71,7 @@ def _column(export: Export, name: str, cells: Sequence[Json], layout: Layout) ->
             ):
                 try:
                     return array(cells, type_)
-                except ArrowException:  # an integer of more than 64 bits
+                except (ArrowException, OverflowError):  # an integer of more than 64 bits
                     break
     texts = [None if (cell := flat(export, each)) is None else str(cell) for each in cells]
     return array(texts, string())

@@ -6,7 +6,7 @@ Source: the dataset cards of the Hugging Face hub, whose YAML header names the f
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from trustescalate.calibration.files import certificate_id
 from trustescalate.records import Turn
@@ -62,7 +62,7 @@ def _column(export: Export, name: str, cells: Sequence[Json], layout: Layout) ->
     if name == "context":
         return array(cells, list_(string()))
     if name in ("prompt", *layout.responses) and any(_is_talk(cell) for cell in cells):
-        role = "user" if name == "prompt" else "assistant"
+        role: Literal["user", "assistant"] = "user" if name == "prompt" else "assistant"
         return array([None if cell is None else turns(cell, role) for cell in cells], _message_type())
     if name in layout.meta.values():
         for kind, type_ in ((bool, bool_()), (int, None), (float, float64())):

@@ -112,7 +112,7 @@ def test_the_exit_codes_are_in_the_help() -> None:
 
 PRINTED = [
     "check", "calibrate", "run", "report", "gate", "plan", "plan from votes", "tune", "init", "roles", "list",
-    "dry calibrate", "dry run", "draw", "report alpha", "reparse", "probe", "prompts", "bench",
+    "dry calibrate", "dry run", "draw", "report alpha", "reparse", "probe", "prompts", "bench", "ci",
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -
         "dry calibrate": ["calibrate", "--dry-run", "--config", done],
         "dry run": ["run", "--dry-run", "--config", done],
         "probe": ["judges", "probe", "--items", 1, "--config", done],
-        "prompts": ["init", tmp_path, "--prompts"],
+        "prompts": ["init", tmp_path, "--prompts"], "ci": ["init", tmp_path, "--ci", "gitlab"],
         "plan from votes": ["plan", "--trials", 2, "--config", done],
         "report alpha": ["report", "--alpha", 0.4, "--config", done],
         "reparse": ["judges", "reparse", "--config", done],

@@ -98,6 +98,8 @@ def export_run(
         written = target(
             format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH, *DOCUMENTS)
         )
+    if written.suffix and to.suffix.lower() != written.suffix:
+        raise UsageError(f"{to}: {format_name} is read from a {written.suffix} file", "choose another --to")
     if sentence := _incomplete(run):
         export.say(sentence)
     if run.uncertified:

@@ -24,7 +24,6 @@ from trustescalate.cascade.run_folder import (
     SCHEMA,
     RunFolder,
     find_run,
-    items_digest,
     numbered_runs,
     to_ask_again,
     used_items,
@@ -57,6 +56,7 @@ from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.criteria import count_in_words
 from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.stored import items_digest
 
 WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -251,7 +251,7 @@ def _to_judge(
     certificate: Certificate,
     path: Path | None,
     made_of: Collection[str] | None = None,
-) -> tuple[Item, ...]:
+) -> Sequence[Item]:
     items = would_judge(config, data, certificate, path, made_of)
     if not items:
         raise UsageError(

@@ -22,9 +22,15 @@ _OUTCOMES = {"pass": "✅", "undecided": "⚠️", "fail": "❌"}
 
 def render_markdown(page: Page) -> str:
     """Render the first screen, the sections in short, and the first abstentions."""
+    sections = (part for section in page.sections for part in section_parts(section))
+    return "\n\n".join([*first_screen(page), *sections, *_abstained(page)]) + "\n"
+
+
+def first_screen(page: Page) -> list[str]:
+    """Render what stands before the sections, a paragraph or table each."""
     gate = [] if page.release is None else list(_release(page.release))
     product_first = page.release is not None and page.release.about_product
-    parts = [
+    return [
         *(gate if product_first else []),
         f"## {_TONES[page.tone]} {escape(page.headline)}",
         f"**{escape(page.title.strip())}**",
@@ -37,10 +43,7 @@ def render_markdown(page: Page) -> str:
         figures_table(page.figures),
         *(_picture(picture) for picture in page.pictures),
         *([listed("Next", map(code, page.follow))] if page.follow else []),
-        *(part for section in page.sections for part in section_parts(section)),
-        *_abstained(page),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:

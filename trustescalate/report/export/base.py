@@ -109,7 +109,8 @@ class Target:
 
     `blind`: whether it can be written without verdicts of judges, for annotators. `several`: whether it has
     a place for the criterion of a verdict. `inside` is the name of the file in the folder that it makes, with
-    the additional files beside it; empty where it makes a file.
+    the additional files beside it; empty where it makes a file. `suffix`: the one that the file's name needs,
+    if the other tool reads it only so.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Target:
     blind: bool = False
     several: bool = False
     inside: str = ""
+    suffix: str = ""
 
 
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:

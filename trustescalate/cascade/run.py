@@ -162,9 +162,16 @@ async def _judge(
         tally = _Tally(hooks.progress, panel.budget, run)
         shared = SharedReplies(asks_together(config), run.items, run.judgments)
 
+        by_id = {item.id: item for item in run.items}
+
+        def decided(decision: Decision) -> None:
+            if not run.uncertified:
+                hooks.decided(by_id[decision.item_id], decision, run.header.certificate)
+
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
             writer.record(list(map(shared.count, judgments)), decision)
             tally.add(judgments, decision)
+            decided(decision)
 
         try:
             for decision in decide_by_labels(run.header.certificate, data.annotations, tally.undecided(run)):
@@ -174,7 +181,7 @@ async def _judge(
                     run,
                     panel.judges,
                     data.items,
-                    Recorder(writer, tally.judged),
+                    Recorder(writer, tally.judged, decided),
                     ahead=panel.ask_ahead,
                     in_flight=panel.in_flight,
                 )

@@ -59,7 +59,10 @@ def init(
 
 @command(app, "import", "import votes.csv --to set")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Files of one format, as another tool wrote them.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of one format, as another tool wrote them; or datasets, hf:NAME."),
+    ],
     to: Annotated[
         Path | None,
         typer.Option(help="Write the set to this new folder, or [[criteria]] of a rubric to a .toml file."),

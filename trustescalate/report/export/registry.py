@@ -7,6 +7,7 @@ from trustescalate.records import Task
 from trustescalate.report.export.alpaca_eval import ALPACA_EVAL
 from trustescalate.report.export.argilla import ARGILLA
 from trustescalate.report.export.base import Target
+from trustescalate.report.export.hugging_face import HF
 from trustescalate.report.export.inspect_scores import INSPECT_SCORES
 from trustescalate.report.export.label_studio import LABEL_STUDIO
 from trustescalate.report.export.mt_bench import MT_BENCH
@@ -19,6 +20,7 @@ TARGETS: Mapping[str, Target] = {
         ALPACA_EVAL,
         ARGILLA,
         CSV,
+        HF,
         INSPECT_SCORES,
         JSONL,
         LABEL_STUDIO,

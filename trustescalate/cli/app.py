@@ -24,7 +24,7 @@ not fit, providers failing, partial run) · 4 budget reached, resumable · 70 in
 resumable. Every option can be set in the environment: run --budget-usd is TRUSTESCALATE_RUN_BUDGET_USD."""
 
 PANELS: Mapping[str, tuple[str, ...]] = {
-    "Start": ("init", "import", "check", "demo"),
+    "Start": ("init", "import", "check", "demo", "skill"),
     "Certify": ("plan", "tune", "calibrate"),
     "Run and gate": ("run", "report", "gate", "compare", "monitor"),
     "People": ("label", "export"),

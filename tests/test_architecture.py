@@ -61,6 +61,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "cascade": {"numpy"},
     "report": {"numpy", "jinja2", "markupsafe", "pandas", "pyarrow"},
     "analysis": {"numpy"},
+    "integrations.mcp": {"mcp"},
     "cli": {"typer", "rich"},
 }
 """Packages beside the standard library, by room or module: the most specific entry holds."""

@@ -12,7 +12,7 @@ async def main(folder: str) -> None:
     server = StdioServerParameters(command=sys.executable, args=words)
     async with stdio_client(server) as streams, ClientSession(*streams) as session:
         await session.initialize()
-        for tool in ("check", "plan", "calibrate", "gate"):
+        for tool in ("check", "calibrate", "gate"):
             result = json.loads((await session.call_tool(tool)).content[0].text)
             print(tool, result["exit_code"], result["hint"])
 

@@ -65,6 +65,17 @@ def test_check_and_plan_are_those_of_the_command_line(folder: Path) -> None:
         assert {"exit_code": 0, "hint": body["hint"], **printed(*words, "--config", config)} == body
 
 
+def test_a_plan_reads_labels_only_where_it_is_told_to(folder: Path) -> None:
+    tools, ledger = AgentTools(folder), (folder / CONFIG).with_name("ledger.jsonl")
+    accepted(tools)
+    before = ledger.read_bytes()
+    assert ask(tools.plan)["disagreement"] == 0.08
+    assert ledger.read_bytes() == before
+    assert "used for choices" not in ask(tools.check)["facts"]
+    assert refused(tools.plan, read_votes=True, disagreement=0.1)["exit_code"] == 2
+    assert "labels" in AgentTools.plan.__doc__.partition("read_votes")[2]  # type: ignore[union-attr]
+
+
 def test_a_plan_needs_no_project(folder: Path) -> None:
     assert ask(AgentTools(folder).plan, "trustescalate.toml", alpha=0.2)["alpha"] == 0.2
     assert refused(AgentTools(folder).plan, "other.toml", alpha=0.2)["exit_code"] == 2

@@ -15,7 +15,7 @@ from typing import Any
 
 from trustescalate.analysis.checks import inspect_project
 from trustescalate.analysis.dry_run import estimate_calibration
-from trustescalate.analysis.sample_size import plan_labels
+from trustescalate.analysis.sample_size import DISAGREEMENT, plan_labels
 from trustescalate.config import BudgetTable, needs_trust
 from trustescalate.config.trust import is_trusted
 from trustescalate.errors import EXIT_NOT_MEASURABLE, EXIT_PASSED, NotMeasurable, UsageError, explained
@@ -67,12 +67,14 @@ class AgentTools:
         delta: float | None = None,
         disagreement: float | None = None,
         coverage: float = 0.7,
+        read_votes: bool = False,
     ) -> dict[str, Any]:
-        """Plan how many human labels are needed, from recorded votes or from guesses. Makes no model call.
+        """Plan how many human labels are needed, by guesses. Makes no model call.
 
         `alpha`, the risk level, and `delta`, the failure probability, are by default those of the
-        configuration, or 0.15 and 0.1. `disagreement` guesses the selective risk, `coverage` the share of
-        released items.
+        configuration, or 0.15 and 0.1. `disagreement` guesses the selective risk, 0.08 by default, and
+        `coverage` the share of released items. `read_votes` plans from the votes of an earlier calibration
+        instead: the labels that it reads certify nothing later, so ask the user first.
         """
         given = {"alpha": alpha, "delta": delta, "disagreement": disagreement, "coverage": coverage}
         for name, value in given.items():
@@ -80,13 +82,15 @@ class AgentTools:
                 raise UsageError(
                     f"{name} = {value:g} does not lie strictly between 0 and 1", f"change {name}"
                 )
+        if read_votes and disagreement is not None:
+            raise UsageError("`read_votes` and `disagreement` exclude each other", "leave one out")
         without = config == CONFIG and not self._path(config).exists()
         project = None if without else self._open(config)
         planned = plan_labels(
             None if project is None else project.config,
             alpha=alpha,
             delta=delta,
-            disagreement=disagreement,
+            disagreement=disagreement if disagreement is not None or read_votes else DISAGREEMENT,
             coverage=coverage,
         )
         return {"hint": NEXT["plan"], **planned.as_dict()}

@@ -47,7 +47,7 @@ def server(folder: Path, *, trust: bool = False) -> MCPServer:
     serving = MCPServer("trustescalate", instructions=GUIDE, version=__version__, log_level="WARNING")
     for tool, kind in (
         (tools.check, READS),
-        (tools.plan, READS),
+        (tools.plan, WRITES),  # with `read_votes`, into the ledger
         (tools.calibrate, SPENDS),
         (tools.gate, WRITES),
     ):

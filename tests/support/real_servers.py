@@ -18,7 +18,7 @@ STARTS_WITHIN = 300.0
 """Seconds: a model is loaded."""
 LABELLED, UNLABELLED = 20, 4
 OFFLINE = {
-    **{name: "1" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")},
+    **dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"), "1"),
     "DO_NOT_TRACK": "1",
 }
 
@@ -71,7 +71,11 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def write_sums(
-    folder: Path, server: RealServer, ensemble: str = "annotators = 1\nshots = 0", guarantee: str = "", **judge: Any
+    folder: Path,
+    server: RealServer,
+    ensemble: str = "annotators = 1\nshots = 0",
+    guarantee: str = "",
+    **judge: Any,
 ) -> Path:
     """A project that asks whether sums are right: `LABELLED` items with labels, `UNLABELLED` without.
 
@@ -88,7 +92,12 @@ def write_sums(
             notes.append({"item_id": f"q{number}", "annotator": "a", "label": "pass" if right else "fail"})
     for name, rows in (("items.jsonl", items), ("annotations.jsonl", notes)):
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    given: Mapping[str, Any] = {"model": server.model, "base_url": server.proxy.url, "concurrency": 2, **judge}
+    given: Mapping[str, Any] = {
+        "model": server.model,
+        "base_url": server.proxy.url,
+        "concurrency": 2,
+        **judge,
+    }
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items())
     config = folder / "trustescalate.toml"
     config.write_text(

@@ -1,4 +1,4 @@
-"""A proxy on this machine in front of a real server: it passes everything on and records what went through."""
+"""A proxy on this machine in front of a real server: it passes all on, and records what went through."""
 
 import asyncio
 import json

@@ -66,6 +66,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "report": {"numpy", "jinja2", "markupsafe", "pandas", "pyarrow"},
     "analysis": {"numpy"},
     "integrations.opentelemetry": {"opentelemetry"},
+    "integrations.mcp": {"mcp"},
     "cli": {"typer", "rich"},
     "integrations.deepeval": {"deepeval"},
     "integrations.mlflow": {"mlflow"},

@@ -1,4 +1,4 @@
-"""Panel Start: `init`, `import`, `check` and `demo`."""
+"""Panel Start: `init`, `import`, `check`, `demo` and `skill`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -172,3 +172,10 @@ def demo(
         return
     print_page(report.page())
     typer.echo(page)
+
+
+@command(app, "skill", "skill")
+def skill(json: AsJson = False) -> None:
+    """Print a guide for coding agents, as the text of a SKILL.md file."""
+    text = Path(__file__).with_name("skill.md").read_text(encoding="utf-8")
+    print_json({"skill": text}) if json else typer.echo(text, nl=False)

@@ -20,7 +20,7 @@ EXTRAS = {
     "local": {"torch", "transformers"},
     "mcp": {"mcp"},
 }
-HOSTED = {"mcp"}
+HOSTED = {"hf", "litellm", "mcp", "otel"}
 """Extras of adapters: who uses one has its host, so `all` brings none."""
 
 

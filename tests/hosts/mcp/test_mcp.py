@@ -16,8 +16,9 @@ import pytest
 from mcp import ClientSession, StdioServerParameters, stdio_client
 from mcp.types import CallToolResult
 
-from tests.hosts.conftest import ROOT, Certified
+from tests.support.documents import ROOT
 from tests.support.endpoints import CANARY
+from tests.support.hosted import Certified
 from tests.support.servers import Canned, FaultServer
 
 PAGE = (ROOT / "docs/integrations/agents.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ orders. "read" is the time of `RunFolder.load`, "report" that of all that `trust
 reads the run and [data] too. Peak memory is that of a whole process. The page is opened and filtered in
 headless Chromium, as a ratio to an empty page.
 
-Limits: the page opens and filters within 1 s and has at most 5 MB; the report takes at most 5 times the time
-of reading, and of 100,000 items at most 1.5 times the memory of 10,000.
+Limits: the page opens and filters within 1 s and has at most 5 MB; of 100,000 items the report takes at most
+5 times the time of reading, and at most 1.5 times the memory of 10,000.
 """
 
 import argparse
@@ -192,7 +192,8 @@ def main() -> int:
             times = took.report / took.read
             print(f"{number:,} items: page {size / 1e6:.2f} MB (limit {MAX_BYTES / 1e6:.0f})")
             print(
-                f"  read {took.read:.2f} s, report {took.report:.2f} s: {times:.2f} times (limit {MAX_TIMES})"
+                f"  read {took.read:.2f} s, report {took.report:.2f} s: {times:.2f} times (limit {MAX_TIMES} "
+                f"at {options.items:,})"
             )
             print(f"  peak memory {took.memory:.0f} MB, {took.memory_read:.0f} to read")
             for name in ("open", "filter", "search"):
@@ -201,10 +202,10 @@ def main() -> int:
             if number == options.items:
                 growth = took.memory / tenth
                 print(f"peak memory {growth:.2f} times that of {number // 10:,} items (limit {MAX_MEMORY})")
-                failed |= growth > MAX_MEMORY
+                failed |= growth > MAX_MEMORY or times > MAX_TIMES
             tenth = took.memory
             slow = number == options.page_items and max(page["open"], page["filter"]) > 1000 * MAX_SECONDS
-            failed |= size > MAX_BYTES or times > MAX_TIMES or slow
+            failed |= size > MAX_BYTES or slow
     return int(failed)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trustescalate.cascade.runner import Cascade, decide_item
-from trustescalate.config import OpenAIJudge
+from trustescalate.config import ChatTable
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff, all_done
 from trustescalate.judges.batch_api import BatchClient, Line
@@ -70,7 +70,7 @@ class BatchQueue:
         self._collecting = False
         self._backends: dict[str, OpenAIBackend] = {}
 
-    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
+    def ask(self, table: ChatTable, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
         """Replace a judge's `live` endpoint by one that queues requests."""
         reached = Endpoint(
             model=table.model,

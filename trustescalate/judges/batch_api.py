@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from trustescalate.errors import ProviderError, UsageError
 from trustescalate.judges.completions import Answer, parse_completion
-from trustescalate.judges.endpoint import MOST_BYTES as MOST_LINE
-from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import is_empty
 from trustescalate.judges.refusals import status_within
+from trustescalate.judges.transport import MOST_BYTES as MOST_LINE
+from trustescalate.judges.transport import Call
 from trustescalate.records import Reply, Usage
 from trustescalate.records.jsonl import decode, encode, write_atomically
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from trustescalate.judges.completions import LEARNABLE, Answer, Dialect, counted, parse_completion
-from trustescalate.judges.endpoint import MOST_BYTES, Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.transport import MOST_BYTES, Call
 from trustescalate.records import Message, Reply, Request, Usage
 
 CHAT = "/chat/completions"

@@ -11,6 +11,8 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,6 +24,7 @@ from trustescalate.judges.completions import UNSUPPORTED, Answer
 from trustescalate.judges.connections import causes, connection_error
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.transport import NO_KEY, OPENAI_URL, Call, Route, key_place, public_url, read_key
+from trustescalate.records import Request
 
 OFFLINE: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -44,6 +47,9 @@ OWN_CLIENT = ("anthropic", "bedrock", "gemini", "vertex_ai", "vertex_ai_beta")
 """Providers that are called through a client of ours, which follows no redirection."""
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 8
+NOWHERE = "http://localhost"
+"""An address that requests are written for, and never sent to."""
+TRANSLATION = 60.0
 TRANSPORT_ERRORS = ("httpx", "httpcore", "aiohttp", "httpx2", "httpcore2")
 _UNSUPPORTED = re.compile(r"does not support parameters: \[([^\]]*)\]")
 _PREAMBLE = re.compile(r"^(litellm\.)?(\w+(Error|Timeout|Exception)\b[:.\s-]*)+", re.IGNORECASE)
@@ -68,6 +74,34 @@ class LiteLLMBackend(OpenAIBackend):
         **reached: Any,
     ) -> None:
         super().__init__(model=model, route=litellm_route(model, base_url, api_key_env), **reached)
+        self._translator: Translator | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await super().close()
+        if self._translator is not None:
+            await self._translator.close()
+
+    async def batch_body(self, request: Request) -> dict[str, Any]:
+        """A request for the provider's Batch API; beside OpenAI's form the provider's own."""
+        provider, _, name = self._model.partition("/")
+        if provider == "openai":
+            return {**self.body(request), "model": name}
+        while True:
+            dialect, body = self.dialect, self.body(request)
+            params, answer = await self.translator.params(body)
+            if params is not None:
+                return {"body": body, "params": params}
+            if not self.learn(answer, dialect):
+                raise ProviderError(
+                    f"{self._model}: the request cannot be written: {answer.message}", "see extra"
+                )
+
+    @property
+    def translator(self) -> "Translator":
+        """What writes and reads in the provider's form."""
+        self._translator = self._translator or Translator(self._model)
+        return self._translator
 
 
 def litellm_route(model: str, base_url: str | None, api_key_env: str | None) -> Route:
@@ -207,6 +241,56 @@ class LiteLLMTransport:
         shown = _ADVICE.sub("", _PREAMBLE.sub("", message))
         body = _json_in(shown) or {"error": {"message": shown}}
         return Answer(status or 500, _headers_of(chain), json.dumps(body).encode())
+
+
+_turn: ContextVar["_Turn"] = ContextVar("turn")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One request that is written and not sent, and the answer that is read in its place."""
+
+    answer: bytes = b""
+    sent: bytes | None = None
+
+
+class Translator:
+    """Writes requests and reads answers in a provider's form, as LiteLLM does in a live call; sends none."""
+
+    def __init__(self, model: str) -> None:
+        httpx = importlib.import_module("httpx")
+        handler = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+
+        class Wire(httpx.AsyncBaseTransport):  # type: ignore[misc]
+            async def handle_async_request(self, request: Any) -> Any:
+                turn = _turn.get()
+                turn.sent = await request.aread()
+                return httpx.Response(200, content=turn.answer, request=request)
+
+        client = handler.AsyncHTTPHandler(transport=Wire(), follow_redirects=False)
+        self._transport = LiteLLMTransport(model, NOWHERE, NO_KEY, NOWHERE, client)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._transport.close()
+
+    async def params(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Answer]:
+        """The provider's form of a request; None with LiteLLM's refusal."""
+        turn, answer = await self._turn(body, b"{}")
+        sent = None if turn.sent is None else json.loads(turn.sent)
+        return sent, answer
+
+    async def read(self, body: Mapping[str, Any], content: bytes) -> Answer:
+        """The provider's answer to a request in OpenAI's form."""
+        return (await self._turn(body, content))[1]
+
+    async def _turn(self, body: Mapping[str, Any], content: bytes) -> tuple[_Turn, Answer]:
+        turn, fields = _Turn(content), json.dumps(body).encode()
+        mark = _turn.set(turn)
+        try:
+            return turn, await self._transport.send(Call("POST", "", lambda: fields), TRANSLATION)
+        finally:
+            _turn.reset(mark)
 
 
 def _error_answer(status: int, headers: Mapping[str, str], error: Mapping[str, str]) -> Answer:

@@ -110,6 +110,10 @@ class OpenAIBackend:
         body: dict[str, Any] = json.loads(self._dialect.body(self._model, request, self._extra))
         return body
 
+    async def batch_body(self, request: Request) -> dict[str, Any]:
+        """A request for a Batch API."""
+        return self.body(request)
+
     @property
     def dialect(self) -> Dialect:
         """The parameters that the endpoint is known to support."""

@@ -68,8 +68,8 @@ class ProviderServer(LoopbackServer):
 
 
 def reply_to(chat: Body) -> str:
-    """The likeliest label of the simulated judge of that name."""
-    probs = simulated(chat)
+    """The likeliest label of the simulated judge of that name, or of the large one."""
+    probs = simulated({**chat, "model": chat["model"] if chat["model"] in ("XS", "S", "M") else "M"})
     return max(probs, key=lambda symbol: probs[symbol]).upper()
 
 

@@ -99,7 +99,7 @@ class BatchQueue:
 
     def _read_answer(self, judge: str) -> Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]:
         async def read(body: Mapping[str, Any], content: bytes) -> Answer:
-            return await self._backends[judge].translator.read(body, content)  # type: ignore[attr-defined]
+            return await self._backends[judge].read_answer(body, content)
 
         return read
 

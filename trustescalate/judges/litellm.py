@@ -97,6 +97,10 @@ class LiteLLMBackend(OpenAIBackend):
                     f"{self._model}: the request cannot be written: {answer.message}", "see extra"
                 )
 
+    async def read_answer(self, body: Mapping[str, Any], content: bytes) -> Answer:
+        """The provider's answer to a `batch_body` as the answer of a chat completion."""
+        return await self.translator.read(body, content)
+
     @property
     def translator(self) -> "Translator":
         """What writes and reads in the provider's form."""
@@ -261,13 +265,13 @@ class Translator:
         httpx = importlib.import_module("httpx")
         handler = importlib.import_module("litellm.llms.custom_httpx.http_handler")
 
-        class Wire(httpx.AsyncBaseTransport):  # type: ignore[misc]
-            async def handle_async_request(self, request: Any) -> Any:
-                turn = _turn.get()
-                turn.sent = await request.aread()
-                return httpx.Response(200, content=turn.answer, request=request)
+        async def answer(request: Any) -> Any:
+            turn = _turn.get()
+            turn.sent = await request.aread()
+            return httpx.Response(200, content=turn.answer, request=request)
 
-        client = handler.AsyncHTTPHandler(transport=Wire(), follow_redirects=False)
+        wire = httpx.MockTransport(answer)
+        client = handler.AsyncHTTPHandler(transport=wire, follow_redirects=False)
         self._transport = LiteLLMTransport(model, NOWHERE, NO_KEY, NOWHERE, client)
 
     async def close(self) -> None:

@@ -114,6 +114,10 @@ class OpenAIBackend:
         """A request for a Batch API."""
         return self.body(request)
 
+    async def read_answer(self, body: Mapping[str, Any], content: bytes) -> Answer:  # noqa: ARG002
+        """The provider's answer to a `batch_body` as the answer of a chat completion."""
+        return Answer(200, {}, content)
+
     @property
     def dialect(self) -> Dialect:
         """The parameters that the endpoint is known to support."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from trustescalate.config import LiteLLMJudge
 from trustescalate.judges.batch_api import (
-    MOST_LINE,
     MOST_RESULTS,
     TAG,
     BatchClient,
@@ -26,7 +25,7 @@ from trustescalate.judges.completions import Answer
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.litellm import find_key
 from trustescalate.judges.refusals import parsed, status_within
-from trustescalate.judges.transport import Auth, Call
+from trustescalate.judges.transport import MOST_BYTES, Auth, Call
 from trustescalate.records import Reply, Usage
 
 ReadAnswer = Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]
@@ -92,9 +91,9 @@ class AnthropicBatches(ProviderBatches):
                 continue
             state = await self._await_end(_with_id(ticket, row["id"]))
             async with aclosing(self._lines(ticket, state)) as lines:
-                first = await anext(lines, ("", {}))
-            if first[0].startswith(f"{ticket.name}-"):
-                return str(row["id"])
+                async for name, _ in lines:
+                    if name.startswith(f"{ticket.name}-"):
+                        return str(row["id"])
         return None
 
     async def _state(self, ticket: Ticket) -> dict[str, Any]:
@@ -153,7 +152,7 @@ class GeminiBatches(ProviderBatches):
         return self._started(ticket, await self._find_or_make("batch", make, find, _read_name, resumed))
 
     async def _state(self, ticket: Ticket) -> dict[str, Any]:
-        call = Call("GET", f"/{ticket.batch_id}", most_bytes=min(ticket.requests * MOST_LINE, MOST_RESULTS))
+        call = Call("GET", f"/{ticket.batch_id}", most_bytes=min(ticket.requests * MOST_BYTES, MOST_RESULTS))
         batch = await self._exchange(f"batch {ticket.batch_id}", call, _read_operation)
         state = str(batch["metadata"].get("state", "")).rpartition("_")[2].lower()
         status = {"succeeded": "completed"}.get(state, state)
@@ -167,7 +166,7 @@ class GeminiBatches(ProviderBatches):
         inline = (output.get("output") or output).get("inlinedResponses") or {}
         answers = inline.get("inlinedResponses") if isinstance(inline, dict) else inline
         for answer in answers if isinstance(answers, list) else []:
-            row = rows.get((answer.get("metadata") or {}).get("key"))
+            row = rows.get(str((answer.get("metadata") or {}).get("key")))
             if row is None:
                 continue
             if "response" in answer:

@@ -106,10 +106,11 @@ def test_a_lost_answer_makes_no_second_batch(provider: str, tmp_path: Path) -> N
 
 COMMAND = """
 import asyncio, sys
+from pathlib import Path
 from trustescalate.judges import batch_api
 batch_api.FIRST_POLL = 0.2
 from trustescalate.project import Project
-asyncio.run(Project.open(sys.argv[1]).calibrate(batch=True))
+asyncio.run(Project.open(Path(sys.argv[1])).calibrate(batch=True))
 """
 
 

@@ -171,6 +171,29 @@ def test_what_the_provider_does_not_take_is_said_once_and_not_dropped_in_silence
     assert caught.value.hint == "leave it out of extra"
 
 
+def test_the_example_calibrates_and_runs(tmp_path: Path) -> None:
+    config = write_project(tmp_path, "", labelled=24, unlabelled=6)
+    config.write_text((ROOT / "examples" / "integrations" / "litellm.toml").read_text())
+    with ProviderServer() as server:
+        sets = [f"judges.{name}.base_url={server.root}" for name in ("small", "large")]
+        sets += ["ensemble.samples=1", "ensemble.annotators=2", "ensemble.shots=2", "guarantee.alpha=0.85"]
+        words = [word for each in (*sets, "guarantee.pilot=0") for word in ("--set", each)]
+        outputs = []
+        for command in ("calibrate", "run"):
+            done = subprocess.run(
+                [sys.executable, "-m", "trustescalate", command, *words],
+                cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
+            outputs.append(done.stdout + done.stderr)
+            assert done.returncode == 0, outputs
+    (header,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/run.json"))
+    small, large = header["config"]["judges"]
+    assert small["price"]["source"].startswith("LiteLLM ")
+    assert (small["price"]["input"], large["price"]["source"]) == (0.1, None)
+    (tmp_path / "output.txt").write_text("\n".join(outputs))
+
+
 # ── failures ───────────────────────────────────────────────────────────────────────────────────────
 
 ERROR = {"type": "error", "error": {"type": "x", "message": f"sorry, {SENTINEL}: {SECRET_TEXT[:0]}no"}}

@@ -111,18 +111,27 @@ def verdicts(run: Run) -> list[tuple[str, Any, Any]]:
 # ── decisions ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_decisions_are_those_of_the_backend_openai_with_the_same_replies(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of `backend = "openai"`."""
+    with pytest.MonkeyPatch.context() as patch, ProviderServer() as server:
+        patch.setenv("JUDGE_KEY", SENTINEL)
+        run = certified_run(project(tmp_path_factory.mktemp("plain"), server, "openai", "openai"))
+    assert len(run.decisions) == 10
+    assert any(row.label is not None for row in run.decisions)
+    return run
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_decisions_are_those_of_the_backend_openai_with_the_same_replies(
+    provider: str, plain: Run, tmp_path: Path
+) -> None:
     with ProviderServer() as server:
-        runs = {"plain": certified_run(project(tmp_path / "plain", server, "openai", "openai"))}
-        for provider in MODELS:
-            runs[provider] = certified_run(project(tmp_path / provider, server, "litellm", provider))
-    assert len(runs["plain"].decisions) == 10
-    assert any(row.label is not None for row in runs["plain"].decisions)
-    for name, run in runs.items():
-        assert verdicts(run) == verdicts(runs["plain"]), name
-    served = {row.served for row in runs["anthropic"].judgments}
-    assert served <= {("XS-served",), ("M-served",)}
-    assert runs["anthropic"].judgments[0].usage.input_tokens > 0
+        run = certified_run(project(tmp_path, server, "litellm", provider))
+    assert verdicts(run) == verdicts(plain)
+    assert run.judgments[0].usage.input_tokens > 0
+    if provider == "anthropic":
+        assert {row.served for row in run.judgments} <= {("XS-served",), ("M-served",)}
 
 
 def test_the_modes_that_write_more_are_read_alike() -> None:

@@ -202,7 +202,7 @@ def test_an_answer_that_is_lost_makes_no_second_file_and_no_second_batch(tmp_pat
 def test_many_requests_are_divided_into_files_of_a_size_that_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "MOST_REQUESTS", 50)
+    monkeypatch.setattr(batch_api.BatchClient, "most_requests", 50)
     with BatchServer() as server:
         assert all(row.failures == {} for row in calibrated(project(tmp_path, server)).diagnostics)
         sizes = [content.count(b"\n") for name, content in server.files.values() if name.endswith(".jsonl")]

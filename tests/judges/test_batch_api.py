@@ -8,7 +8,7 @@ import pytest
 
 from trustescalate.errors import UsageError
 from trustescalate.judges import batch_api
-from trustescalate.judges.batch_api import _bounded_lines, _read_ticket, read_lines
+from trustescalate.judges.batch_api import _read_ticket, bounded_lines, read_lines
 
 
 def line(body: Any, status: Any = 200, key: str = "k") -> bytes:
@@ -52,7 +52,7 @@ def test_a_line_above_the_limit_is_a_bad_reply_and_the_next_is_read(
     monkeypatch.setattr(batch_api, "MOST_LINE", 1000)
     path = tmp_path / "results"
     path.write_bytes(b"\n".join([line(said("A" * 5000)), line(said("A"), key="l"), b"x" * 2500, b"{", b"7"]))
-    lines = list(_bounded_lines(path))
+    lines = list(bounded_lines(path))
     assert max(map(len, lines)) <= 1001
     assert [(each.key, each.reply.failure) for each in read_lines(lines)] == [("k", "bad_reply"), ("l", None)]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.decision_server import by_length, decide
+from tests.support.litellm_stand_in import use_stand_in
 from tests.support.pairs import pairs
 from tests.support.servers import Canned, FaultServer
 from trustescalate.config import Config, parse_config
@@ -71,6 +72,17 @@ KINDS: Mapping[str, Kind] = {
             {"mode": "reason"},
             {"max_tokens": 5},
             {"channel": "samples"},
+        ),
+        (*REACHED, {"batch_discount": 0.4}),
+        reads_task=True,
+    ),
+    "litellm": Kind(
+        lambda folder, server: {"model": "openai/m", "base_url": server.url, "attempts": 1},
+        (
+            {"model": "openai/n"},
+            {"base_url": "http://localhost:1/v1"},
+            {"extra": {"top_p": 0.5}},
+            {"mode": "reason"},
         ),
         (*REACHED, {"batch_discount": 0.4}),
         reads_task=True,
@@ -211,7 +223,11 @@ def save_speaking_model(folder: Path) -> None:
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest, folder: Path, server: FaultServer) -> Bench:
+def bench(
+    request: pytest.FixtureRequest, folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> Bench:
+    if request.param == "litellm":
+        use_stand_in(monkeypatch)
     if request.param == "local" and not (folder / "model").exists():
         pytest.importorskip("torch")
         save_speaking_model(folder / "model")

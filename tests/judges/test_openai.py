@@ -27,9 +27,9 @@ from tests.support.servers import (
 )
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Dialect
-from trustescalate.judges.endpoint import _public_url
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.reply_parsing import read_verdict
+from trustescalate.judges.transport import public_url
 from trustescalate.records import FAILURES, Message, Reply, Request
 
 pytestmark = pytest.mark.slow
@@ -510,7 +510,7 @@ def test_the_openai_key_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_secrets_of_an_address_are_not_told() -> None:
     address = f"https://user:{CANARY}@host:8000/v1?key={CANARY}#{CANARY}"
-    assert _public_url(address) == "https://host:8000/v1"
+    assert public_url(address) == "https://host:8000/v1"
 
 
 # ── the server and the transport ───────────────────────────────────────────────────────────────────

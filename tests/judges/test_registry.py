@@ -282,7 +282,7 @@ def test_every_backend_takes_the_fields_of_its_table() -> None:
         if close is not None:
             asyncio.run(close())
     assert set(BACKENDS) == {
-        *("callable", "decisions", "local", "mock", "openai", "reward", "score", "simulated")
+        *("callable", "decisions", "litellm", "local", "mock", "openai", "reward", "score", "simulated")
     }
 
 

@@ -14,12 +14,12 @@ from trustescalate.calibration.selection import Selection, must_be_clusters
 from trustescalate.cascade.fit_judges import fitting_rows
 from trustescalate.config import (
     CallableJudge,
+    ChatTable,
     ClassicalJudge,
     Config,
     DecisionsJudge,
     EndpointTable,
     GuaranteeTable,
-    OpenAIJudge,
     RewardJudge,
     ScoreJudge,
     parse_config,
@@ -153,7 +153,7 @@ def _votes_fact(config: Config) -> str:
             each = config.ensemble.members * shown
             drawn = each * config.ensemble.samples
             votes[table.name] = str(drawn if table.channel == "samples" else each)
-            if isinstance(table, OpenAIJudge) and table.channel == "auto" and table.mode != "stated":
+            if isinstance(table, ChatTable) and table.channel == "auto" and table.mode != "stated":
                 votes[table.name] += f" ({drawn} without log-probabilities)" if drawn > each else ""
     if len(set(votes.values())) == 1:
         return f"up to {next(iter(votes.values()))} per judge"
@@ -361,9 +361,9 @@ def _warnings(config: Config, data: Dataset, selected: Selection) -> list[str]:
     warnings += _value_warnings(config, _value_counts(config, data, roles))
     for judge in config.judges:
         if isinstance(judge, EndpointTable):
-            name = judge.api_key_env or ("OPENAI_API_KEY" if judge.base_url is None else None)
-            if name is not None and not os.environ.get(name):
-                warnings.append(f"judge {judge.name}: the variable {name} is not set")
+            names = (judge.api_key_env,) if judge.api_key_env else judge.key_names
+            if names and not any(map(os.environ.get, names)):
+                warnings.append(f"judge {judge.name}: the variable {names[0]} is not set")
     warnings += _verdict_warnings(config, data)
     if drawn is None and not data.unlabelled:
         warnings.append("every item is labelled, so `run` needs --items")

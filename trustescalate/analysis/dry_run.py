@@ -26,12 +26,12 @@ from trustescalate.config import (
     AskedTable,
     BudgetTable,
     CallableJudge,
+    ChatTable,
     ClassicalJudge,
     Config,
     DecisionsJudge,
     JudgeTable,
     MockJudge,
-    OpenAIJudge,
     ReplayJudge,
     RewardJudge,
     ScoreJudge,
@@ -79,6 +79,7 @@ class Estimate:
     usd: float | None
     minutes: float
     recorded: bool = False
+    price_source: str | None = None
 
 
 async def _run_cascade(
@@ -163,12 +164,23 @@ def _estimates(
             cached = round(calls * seen.cached_tokens / seen.calls)
             usd = tariff(table.price).cost(Usage(round(calls), round(tokens[0]), cached, round(tokens[1])))
         minutes = _minutes(table, calls, *tokens)
-        if batch and isinstance(table, OpenAIJudge):
+        if batch and isinstance(table, ChatTable) and table.has_batches:
             usd, minutes = usd * table.batch_discount, BATCH_MINUTES if calls else 0.0
         judged, called, read, written = (round(each) for each in (len(mine) * scale, calls, *tokens))
         known = usd if table.has_price else None
         estimates.append(
-            Estimate(phase, table.name, judged, called, read, written, known, minutes, seen is not None)
+            Estimate(
+                phase,
+                table.name,
+                judged,
+                called,
+                read,
+                written,
+                known,
+                minutes,
+                seen is not None,
+                table.price.source,
+            )
         )
     return tuple(estimates)
 
@@ -250,9 +262,12 @@ class DryRun:
         if any(row.recorded for row in self.estimates):
             named = dict.fromkeys(row.judge for row in self.estimates if row.recorded)
             tokens = f"tokens per call of {', '.join(named)} as in the certificate's votes"
+        sources = {row.judge: row.price_source for row in self.estimates if row.price_source}
+        listed = [f"Price of {judge} by {source}." for judge, source in sources.items()]
         return [
             f"Dry run: votes of simulated judges; {tokens}; {pace}.",
             *table_lines(titles, rows, "<<>>>>>>"),
+            *listed,
             *map(self._describe, self.totals),
         ]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.fit_judges import fitting_rows
-from trustescalate.config import AskedTable, CallableJudge, Config
+from trustescalate.config import AskedTable, CallableJudge, Config, JudgeTable
 from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.base import Backend, no_model
 from trustescalate.judges.exemplars import exemplars_of
@@ -38,17 +38,24 @@ def describe(config: Config, hooks: Hooks) -> list[dict[str, str]]:
         opened=opened,
         rows=fitting_rows(config, data, roles),
     )
-    prices = [table.price.model_dump(exclude_none=True, exclude_defaults=True) for table in config.judges]
     return [
         {
             "name": judge.name,
             "backend": table.backend,
             "fingerprint": "" if judge.name in unread else judge.fingerprint,
-            "price": ", ".join(f"{what} {usd:g}" for what, usd in price.items())
-            or ("free" if table.has_price else "unknown"),
+            "price": _price(table),
         }
-        for judge, table, price in zip(judges, config.judges, prices, strict=True)
+        for judge, table in zip(judges, config.judges, strict=True)
     ]
+
+
+def _price(table: JudgeTable) -> str:
+    """The price of a judge in words, with where it is from."""
+    price = table.price.model_dump(exclude_none=True, exclude_defaults=True)
+    source = price.pop("source", None)
+    words = ", ".join(f"{what} {usd:g}" for what, usd in price.items())
+    words = words or ("free" if table.has_price else "unknown")
+    return words if source is None else f"{words} (by {source})"
 
 
 class _NoModel:

@@ -8,7 +8,7 @@ from trustescalate.calibration.alignment import lay_out, rows_to_judge, votes_di
 from trustescalate.calibration.protocol import Judged, Protocol, labels_digest
 from trustescalate.calibration.scoring import scorer_of
 from trustescalate.cascade.runner import Cascade, collect_judgments
-from trustescalate.config import Config, OpenAIJudge
+from trustescalate.config import ChatTable, Config
 from trustescalate.data.batch import items_digest
 from trustescalate.data.labels import majority
 from trustescalate.errors import CertificateMismatch, DataError, UsageError
@@ -29,8 +29,12 @@ def must_offer_batches(config: Config, *, calibrates: bool = False) -> None:
             'claim = "batch" selects the items of each tier after the previous one: no Batch API can be used',
             "leave out --batch",
         )
-    if not any(isinstance(table, OpenAIJudge) for table in config.judges):
-        raise UsageError('no judge with backend = "openai", so none with a Batch API', "leave out --batch")
+    if not any(isinstance(table, ChatTable) and table.has_batches for table in config.judges):
+        raise UsageError(
+            'no judge with backend = "openai", or "litellm" and a model of openai/, anthropic/ or gemini/, '
+            "so none with a Batch API",
+            "leave out --batch",
+        )
 
 
 async def judge_batch(

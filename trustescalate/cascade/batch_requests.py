@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from trustescalate.cascade.runner import Cascade, decide_item
-from trustescalate.config import OpenAIJudge
+from trustescalate.config import ChatTable, LiteLLMJudge
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff, all_done
 from trustescalate.judges.batch_api import BatchClient, Line
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.cache import Cache, Guarded, request_key
-from trustescalate.judges.completions import Dialect
+from trustescalate.judges.completions import Answer, Dialect
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.registry import worth_keeping
@@ -70,23 +71,37 @@ class BatchQueue:
         self._collecting = False
         self._backends: dict[str, OpenAIBackend] = {}
 
-    def ask(self, table: OpenAIJudge, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
+    def ask(self, table: ChatTable, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
         """Replace a judge's `live` endpoint by one that queues requests."""
-        reached = Endpoint(
-            model=table.model,
-            base_url=table.base_url,
-            api_key_env=table.api_key_env,
-            timeout=max(table.timeout, TRANSFER),
-            attempts=table.attempts,
-            give_up_after=max(table.give_up_after, 2 * TRANSFER),
-            sleep=self._sleep,
-        )
-        client = BatchClient(
-            table.name, reached, endpoint, self._folder, notice=self._notice, sleep=self._sleep
-        )
+        client = self._client(table, endpoint)
         batched = self._batched[table.name] = BatchedJudge(table.name, tariff, live, client)
 
         return Queued(self, batched, endpoint)
+
+    def _client(self, table: ChatTable, endpoint: str) -> BatchClient:
+        """The Batch API of a judge's provider."""
+        settings: dict[str, Any] = {
+            "model": table.model,
+            "base_url": table.base_url,
+            "api_key_env": table.api_key_env,
+            "timeout": max(table.timeout, TRANSFER),
+            "attempts": table.attempts,
+            "give_up_after": max(table.give_up_after, 2 * TRANSFER),
+            "sleep": self._sleep,
+        }
+        given = (endpoint, self._folder)
+        more: dict[str, Any] = {"notice": self._notice, "sleep": self._sleep}
+        if isinstance(table, LiteLLMJudge) and table.provider != "openai":
+            from trustescalate.judges.provider_batches import open_batches
+
+            return open_batches(table, settings, given, more, self._read_answer(table.name))
+        return BatchClient(table.name, Endpoint(**settings), *given, **more)
+
+    def _read_answer(self, judge: str) -> Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]:
+        async def read(body: Mapping[str, Any], content: bytes) -> Answer:
+            return await self._backends[judge].read_answer(body, content)
+
+        return read
 
     async def answer(self, judge: BatchedJudge, key: str, request: Request) -> Reply:
         """Answer a request from what is known, or let it wait for a batch."""
@@ -152,9 +167,12 @@ class BatchQueue:
         if waiting and not judge.probed:
             judge.probed = True
             key = next(iter(waiting))
-            reply = await judge.live(waiting.pop(key))
+            request = waiting.pop(key)
+            reply = await judge.live(request)
             if reply.failure is not None:
                 self._failed[key] = reply
+            elif request.logprobs and reply.tokens is None:
+                return  # draws are collected next, in place of requests whose replies would be read by no one
         if not waiting:
             return
         for key in waiting:
@@ -170,13 +188,13 @@ class BatchQueue:
     async def _submit(self, judge: BatchedJudge, waiting: Mapping[str, Request]) -> None:
         reserved: dict[str, float] = {}
         backend = self._backends[judge.name]
-        dialect = backend.dialect
         try:
             for key, request in waiting.items():
                 most = judge.live.most_in_batch(request)
                 self._budget.begin(most, waits=False)
                 reserved[key] = most
-            bodies = {key: backend.body(request) for key, request in waiting.items()}
+            bodies = {key: await backend.batch_body(request) for key, request in waiting.items()}
+            dialect = backend.dialect
             async for line in judge.client.answers(bodies):
                 request = waiting[line.key]
                 kept = backend.counted(worth_keeping(request, line.reply), request)

@@ -12,7 +12,7 @@ from trustescalate.cascade.batch import must_offer_batches
 from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
-from trustescalate.config import BudgetTable, Config, EndpointTable, OpenAIJudge
+from trustescalate.config import BudgetTable, ChatTable, Config, EndpointTable
 from trustescalate.errors import ConfigError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff
 from trustescalate.judges.budget import Budget
@@ -112,7 +112,7 @@ async def open_panel(
             is_shared=bool(config.criteria),
             served=served.get(name),
         )
-        if deferred is None or not isinstance(table, OpenAIJudge):
+        if deferred is None or not isinstance(table, ChatTable) or not table.has_batches:
             return live
         return deferred.ask(table, endpoint, tariff, live)
 
@@ -172,7 +172,11 @@ def _recalling(config: Config, judge: Judge, cache: Cache, served: Collection[st
     (table,) = (table for table in config.judges if table.name == judge.name)
     free = table.backend in ("replay", "classical")
     labels = config.task.task().labels
-    return judge if free else RecallingJudge(judge, cache, table.price.model_dump(), labels, served)
+    return (
+        judge
+        if free
+        else RecallingJudge(judge, cache, table.price.model_dump(exclude={"source"}), labels, served)
+    )
 
 
 def must_have_prices(config: Config, limits: BudgetTable) -> None:

@@ -282,7 +282,7 @@ def to_ask_again(run: Run) -> frozenset[str]:
 class _RecordedJudge:
     name: str
     backend: str
-    price: Mapping[str, float | None] | None = None
+    price: Mapping[str, float | str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,27 @@ from urllib.parse import urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Open, Table
+from trustescalate.config.providers import (
+    BATCH_PROVIDERS,
+    PROVIDERS,
+    listed_price,
+    must_be_no_connection,
+    provider_of,
+)
 from trustescalate.records import Mode
 
 
 class Price(Table):
-    """USD per million tokens, and per call. Cached input defaults to the price of input."""
+    """USD per million tokens, and per call. Cached input defaults to the price of input.
+
+    `source` says where the price is from; without a price of its own a judge by LiteLLM has that of its list.
+    """
 
     input: float = Field(0.0, ge=0)
     output: float = Field(0.0, ge=0)
     cached_input: float | None = Field(None, ge=0)
     request: float = Field(0.0, ge=0)
+    source: str | None = Field(None, max_length=80, description="where the price is from; shown beside it")
 
 
 class _Judge(Table):
@@ -80,6 +91,11 @@ class _Reached(Table):
         description="additional fields of the request body; temperature = false leaves that field away",
     )
 
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The environment variables one of which must hold a key, where `api_key_env` names none."""
+        return ("OPENAI_API_KEY",) if self.base_url is None else ()
+
     @field_validator("api_key_env")
     @classmethod
     def _a_name_and_no_key(cls, name: str | None) -> str | None:
@@ -110,13 +126,65 @@ class _Paced(_Reached):
     )
 
 
-class OpenAIJudge(_Paced, _ModelJudge):
-    """A model behind any OpenAI-compatible endpoint."""
-
-    backend: Literal["openai"]
+class _ChatJudge(_Paced, _ModelJudge):
     batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="price of the Batch API as a share of the regular price"
     )
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether requests can go through a Batch API."""
+        return True
+
+
+class OpenAIJudge(_ChatJudge):
+    """A model behind any OpenAI-compatible endpoint."""
+
+    backend: Literal["openai"]
+
+
+class LiteLLMJudge(_ChatJudge):
+    """A model of a provider that LiteLLM calls in its own API, as of Anthropic, Bedrock or Vertex."""
+
+    backend: Literal["litellm"]
+    model: str = Field(
+        pattern=r"^[a-z0-9_]+/[^\s\x00-\x1f\x7f]+$",
+        description="LiteLLM's name of the provider, a slash, the model",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_the_listed_price(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "price" in value or not isinstance(value.get("model"), str):
+            return value
+        price = listed_price(value["model"])
+        return value if price is None else {**value, "price": price}
+
+    @model_validator(mode="after")
+    def _names_no_other_connection(self) -> Self:
+        if "://" in self.model:
+            raise ValueError("model holds an address; name it by base_url")
+        if self.base_url is not None and PROVIDERS.get(self.provider, PROVIDERS["openai"]).own_credentials:
+            raise ValueError(f"{self.provider}/ takes no base_url: its credentials would be sent there")
+        must_be_no_connection(self.extra)
+        return self
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether requests can go through a Batch API."""
+        return self.provider in BATCH_PROVIDERS
+
+    @property
+    def provider(self) -> str:
+        """LiteLLM's name of the provider."""
+        return provider_of(self.model)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The environment variables one of which must hold a key; none where that is not known."""
+        if self.base_url is not None or self.provider not in PROVIDERS:
+            return ()
+        return PROVIDERS[self.provider].keys
 
 
 class _OwnModel(_Judge):
@@ -273,15 +341,18 @@ def _backend_of(value: Any) -> str:
     return backend if backend in BUILT_IN else "plugin"
 
 
-ModelTable = OpenAIJudge | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
+ChatTable = OpenAIJudge | LiteLLMJudge
+"""Tables of models behind an endpoint that are asked in chat completions, and may have a Batch API."""
+ModelTable = ChatTable | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
-EndpointTable = OpenAIJudge | ScoreJudge | DecisionsJudge
+EndpointTable = ChatTable | ScoreJudge | DecisionsJudge
 """Tables of models behind an endpoint."""
 AskedTable = ModelTable | RewardJudge | CallableJudge | ScoreJudge | DecisionsJudge
-ENDPOINTS = ("openai", "score", "decisions")
+ENDPOINTS = ("openai", "litellm", "score", "decisions")
 """The backends of endpoints, whose calls cost something."""
 JUDGE_TABLES: Mapping[str, type[_Judge]] = {
     "openai": OpenAIJudge,
+    "litellm": LiteLLMJudge,
     "local": LocalJudge,
     "reward": RewardJudge,
     "replay": ReplayJudge,
@@ -296,6 +367,7 @@ JUDGE_TABLES: Mapping[str, type[_Judge]] = {
 BUILT_IN = tuple(JUDGE_TABLES)[:-1]
 JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
+    | Annotated[LiteLLMJudge, Tag("litellm")]
     | Annotated[LocalJudge, Tag("local")]
     | Annotated[RewardJudge, Tag("reward")]
     | Annotated[ReplayJudge, Tag("replay")]

@@ -15,7 +15,15 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from trustescalate.config.file import Config
-from trustescalate.config.judges import CallableJudge, LocalJudge, PluginJudge, ReplayJudge, RewardJudge
+from trustescalate.config.judges import (
+    CallableJudge,
+    LiteLLMJudge,
+    LocalJudge,
+    PluginJudge,
+    ReplayJudge,
+    RewardJudge,
+)
+from trustescalate.config.providers import PROVIDERS
 from trustescalate.errors import UsageError
 from trustescalate.records.jsonl import digest
 
@@ -36,6 +44,9 @@ KNOWN_HOSTS: Mapping[str, tuple[str, ...]] = {
     "openrouter.ai": ("OPENROUTER_API_KEY",),
     "router.huggingface.co": ("HF_TOKEN",),
     "api.typesafe.ai": ("TYPESAFE_API_KEY",),
+    "bedrock-runtime.amazonaws.com": ("AWS_BEARER_TOKEN_BEDROCK",),
+    "aiplatform.googleapis.com": (),
+    "runtime.sagemaker.amazonaws.com": (),
 }
 """Default hosts of providers, over https, with the variables that usually hold their keys."""
 
@@ -199,6 +210,9 @@ def _connection(table: Any) -> tuple[list[str], list[str]]:
     if not hasattr(table, "api_key_env"):
         return [], []
     keys = [] if table.api_key_env is None else [table.api_key_env]
+    if isinstance(table, LiteLLMJudge) and table.base_url is None:
+        known = PROVIDERS.get(table.provider)
+        return [f"https://{known.host}" if known else f"the provider {table.provider!r} of LiteLLM"], keys
     return [table.base_url or "https://api.openai.com/v1"], keys
 
 
@@ -216,6 +230,8 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _host(url: str) -> str:
     """An address without its path, and without `https://api.x:443` beside `https://api.x`."""
     parts = urlsplit(url)
+    if not parts.netloc:
+        return url
     place = parts.netloc.rpartition("@")[2].lower()
     return f"{parts.scheme}://{place.removesuffix(':443') if parts.scheme == 'https' else place}"
 

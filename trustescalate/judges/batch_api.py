@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any, TypeVar
 
 from trustescalate.errors import ProviderError, UsageError
 from trustescalate.judges.completions import Answer, parse_completion
-from trustescalate.judges.endpoint import MOST_BYTES as MOST_LINE
-from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import is_empty
 from trustescalate.judges.refusals import status_within
+from trustescalate.judges.transport import MOST_BYTES as MOST_LINE
+from trustescalate.judges.transport import Call
 from trustescalate.records import Reply, Usage
 from trustescalate.records.jsonl import decode, encode, write_atomically
 
@@ -47,6 +49,7 @@ class Ticket:
     requests: int
     file_id: str | None = None
     batch_id: str | None = None
+    begun: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,14 @@ class Line:
 
 
 class BatchClient:
-    """Batches of one judge. `endpoint_id` separates its tickets from those of other models in the folder.
+    """Batches of one judge, in OpenAI's API; another API overrides what it asks of the provider.
 
-    `sleep` waits between polls, `notice` receives the state of a batch. Raises ProviderError where the
-    provider refuses a batch as a whole, or has no Batch API.
+    `endpoint_id` separates its tickets from those of other models in the folder. `sleep` waits between polls,
+    `notice` receives the state of a batch. Raises ProviderError where the provider refuses a batch as a
+    whole, or has no Batch API.
     """
+
+    most_requests, most_bytes = MOST_REQUESTS, MOST_BYTES
 
     def __init__(
         self,
@@ -91,7 +97,8 @@ class BatchClient:
 
     async def answers(self, bodies: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[Line]:
         """Yield the outcomes of these requests; those that an expired batch left out are "not_answered"."""
-        tickets = [self._open_ticket(part) for part in _split_parts(bodies)]
+        parts = _split_parts(bodies, self._row, self.most_requests, self.most_bytes)
+        tickets = [self._open_ticket(part) for part in parts]
         begun = [await self._begin(ticket, resumed=False) for ticket in tickets]
         for ticket in begun:
             async for line in self._collect(ticket):
@@ -99,13 +106,17 @@ class BatchClient:
 
     # ── start ──
 
+    def _row(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One line of a manifest."""
+        return {"custom_id": key, "method": "POST", "url": PATH, "body": body}
+
     def _load_tickets(self) -> list[Ticket]:
         tickets = [_read_ticket(path) for path in sorted(self._folder.glob("*.json"))]
         return [each for each in tickets if (each.endpoint, each.judge) == (self._id, self._judge)]
 
     def _open_ticket(self, lines: Mapping[str, bytes]) -> Ticket:
         self._folder.mkdir(parents=True, exist_ok=True)
-        ticket = Ticket(secrets.token_hex(12), self._judge, self._id, len(lines))
+        ticket = Ticket(secrets.token_hex(12), self._judge, self._id, len(lines), begun=time.time())
         write_atomically(self._manifest_path(ticket), b"".join(lines.values()))
         self._save(ticket)
         return ticket
@@ -144,9 +155,14 @@ class BatchClient:
                 lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name,
                 resumed,
             )
-            ticket = replace(ticket, batch_id=batch_id)
-            self._save(ticket)
-            self._notice(f"{self._judge}: batch {batch_id} of {ticket.requests:,} requests is in progress")
+            ticket = self._started(ticket, batch_id)
+        return ticket
+
+    def _started(self, ticket: Ticket, batch_id: str) -> Ticket:
+        """Keep the id of a batch that was made."""
+        ticket = replace(ticket, batch_id=batch_id)
+        self._save(ticket)
+        self._notice(f"{self._judge}: batch {batch_id} of {ticket.requests:,} requests is in progress")
         return ticket
 
     async def _create(
@@ -158,9 +174,19 @@ class BatchClient:
             rows, _ = await self._endpoint.exchange(listed, _read_rows)
             return next((row["id"] for row in rows or () if is_ours(row)), None)
 
+        return await self._find_or_make(what, make, find, _read_id, resumed)
+
+    async def _find_or_make(
+        self,
+        what: str,
+        make: Call,
+        find: Callable[[], Awaitable[str | None]],
+        read: Callable[[bytes], tuple[str, int] | None],
+        resumed: bool,
+    ) -> str:
         identity = await find() if resumed else None
         if identity is None:
-            identity, answer = await self._endpoint.exchange(make, _read_id, find)
+            identity, answer = await self._endpoint.exchange(make, read, find)
         if identity is None:
             refusal = self._endpoint.failed(answer)
             why = refusal.text[:300] or refusal.failure
@@ -175,39 +201,48 @@ class BatchClient:
             self._forget(ticket)
             raise ProviderError(f"{self._judge}: the batch was refused: {self._read_reason(batch)}", HINT)
         asked, seen = set(_read_keys(self._manifest_path(ticket))), set[str]()
-        for name in ("output_file_id", "error_file_id"):
-            if isinstance(batch.get(name), str):
-                results = self._folder / f"{TAG}-{ticket.name}.{name}"
-                try:
-                    await self._download(ticket, batch[name], results)
-                    for line in read_lines(_bounded_lines(results)):
-                        if line.key in asked - seen:
-                            seen.add(line.key)
-                            reply = line.reply
-                            if reply.failure is not None:
-                                reply = replace(reply, text=self._endpoint.shown(reply.text))
-                            yield replace(line, reply=self._endpoint.cleaned(reply))
-                finally:
-                    results.unlink(missing_ok=True)
+        async for line in self._results(ticket, batch):
+            if line.key in asked and line.key not in seen:
+                seen.add(line.key)
+                reply = line.reply
+                if reply.failure is not None:
+                    reply = replace(reply, text=self._endpoint.shown(reply.text))
+                yield replace(line, reply=self._endpoint.cleaned(reply))
         for key in sorted(asked - seen):
             yield Line(key, Reply("", None, "stop", Usage(), "not_answered"), again=True)
         came = f"{len(seen):,} of {len(asked):,} came back"
         self._notice(f"{self._judge}: batch {ticket.batch_id} {batch['status']}: {came}")
         self._forget(ticket)
 
+    async def _results(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
+        """The outcomes of a batch that has ended, in any order."""
+        for name in ("output_file_id", "error_file_id"):
+            if isinstance(batch.get(name), str):
+                results = self._folder / f"{TAG}-{ticket.name}.{name}"
+                try:
+                    await self._download(ticket, f"/files/{batch[name]}/content", results)
+                    for line in read_lines(bounded_lines(results)):
+                        yield line
+                finally:
+                    results.unlink(missing_ok=True)
+
+    async def _state(self, ticket: Ticket) -> dict[str, Any]:
+        """The state of a batch, with a `status` that is one of `ENDED` in the end."""
+        return await self._get(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _read_batch)
+
     async def _await_end(self, ticket: Ticket) -> dict[str, Any]:
         wait = FIRST_POLL
         while True:
-            batch = await self._get(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _read_batch)
+            batch = await self._state(ticket)
             if batch["status"] in ENDED:
                 return batch
             await self._sleep(wait)
             wait = min(2 * wait, LONGEST_POLL)
 
-    async def _download(self, ticket: Ticket, file_id: str, results: Path) -> None:
+    async def _download(self, ticket: Ticket, path: str, results: Path) -> None:
         most = min(ticket.requests * MOST_LINE, MOST_RESULTS)
-        call = Call("GET", f"/files/{file_id}/content", into=results, most_bytes=most)
-        await self._exchange(f"file {file_id}", call, lambda content: (content, 0))
+        call = Call("GET", path, into=results, most_bytes=most)
+        await self._exchange(f"the file at {path}", call, lambda content: (content, 0))
 
     async def _get(self, what: str, path: str, read: Callable[[bytes], tuple[T, int] | None]) -> T:
         return await self._exchange(what, Call("GET", path), read)
@@ -229,14 +264,18 @@ class BatchClient:
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _split_parts(bodies: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, bytes]]:
+def _split_parts(
+    bodies: Mapping[str, Mapping[str, Any]],
+    row: Callable[[str, Mapping[str, Any]], dict[str, Any]],
+    most_requests: int,
+    most_bytes: int,
+) -> Iterator[dict[str, bytes]]:
     """Yield manifest lines, in files of a size that is accepted."""
     part: dict[str, bytes] = {}
     size = 0
     for key, body in bodies.items():
-        row = {"custom_id": key, "method": "POST", "url": PATH, "body": body}
-        line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
-        if part and (len(part) >= MOST_REQUESTS or size + len(line) > MOST_BYTES):
+        line = json.dumps(row(key, body), separators=(",", ":")).encode() + b"\n"
+        if part and (len(part) >= most_requests or size + len(line) > most_bytes):
             yield part
             part, size = {}, 0
         part[key] = line
@@ -259,7 +298,7 @@ def _read_ticket(path: Path) -> Ticket:
         raise UsageError(f"{path}: not the record of a batch ({error})", hint) from None
 
 
-def _bounded_lines(path: Path) -> Iterator[bytes]:
+def bounded_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file, each up to its limit and one byte."""
     with path.open("rb") as file:
         while line := file.readline(MOST_LINE + 1):
@@ -302,7 +341,12 @@ def _read_line(key: str, response: Any, error: Any) -> Line:
         return Line(key, Reply("", None, "stop", Usage(), failure), again=True)
     status = response.get("status_code")
     body = json.dumps(response.get("body")).encode()
-    answer = Answer(status if isinstance(status, int) else 500, {}, body)
+    return read_outcome(key, Answer(status if isinstance(status, int) else 500, {}, body))
+
+
+def read_outcome(key: str, answer: Answer) -> Line:
+    """The outcome of one request, from its answer in the form of a chat completion or an error."""
+    body = answer.content
     reply = parse_completion(body) if answer.status == 200 else None
     if reply is None and answer.status == 200:
         answer = replace(answer, status=status_within(body) or 502)

@@ -33,6 +33,8 @@ REJECTED = (400, 403, 422)
 """Status codes that reject a single request."""
 LEARNABLE = (*REJECTED, 501)
 """Status codes of a refused parameter."""
+UNSUPPORTED = "unsupported_params"
+"""The code of an error that names fields of the request which the provider does not take."""
 CROWDED = (429, 503, 529)
 """Status codes of an overloaded endpoint."""
 

@@ -11,7 +11,7 @@ def connection_error(error: BaseException, place: str) -> str:
     >>> connection_error(ConnectionRefusedError(111, "refused"), "http://localhost:8000/v1")
     'connection refused: nothing listens at http://localhost:8000/v1; is the server started?'
     """
-    return next(filter(None, (_named(cause, place) for cause in _causes(error))), "") or (
+    return next(filter(None, (_named(cause, place) for cause in causes(error))), "") or (
         f"the server at {place} closed the connection, or does not speak HTTP"
     )
 
@@ -35,7 +35,7 @@ def _named(cause: BaseException, place: str) -> str:
     return text
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The chain of an error, the innermost first."""
     chain: list[BaseException] = []
     link: BaseException | None = error

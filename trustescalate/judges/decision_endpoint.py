@@ -6,7 +6,8 @@ from typing import Any
 
 from trustescalate.judges.completions import tokens_of
 from trustescalate.judges.decision_wire import MOST_QUESTIONS, PATHS, Api, body_of, read_answers
-from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.transport import Call
 from trustescalate.records import Reply, Request, Usage
 
 

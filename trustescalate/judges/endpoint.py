@@ -1,82 +1,32 @@
-"""Send requests to an endpoint: connections, rate limits, retries, and permanent errors.
+"""Send requests to an endpoint: rate limits, retries, and permanent errors.
 
-The `openai` package's HTTP client on aiohttp, its headers and its key; not its `create` and `post`, whose
-models cost more than the call itself, nor its retries, which would wait in a taken slot. A failure of one
-request is an `Answer`; a permanent error of all requests is a `ProviderError`.
+What sends one request is a `Transport`. A failure of one request is an `Answer`; a permanent error of all
+requests is a `ProviderError`.
 """
 
 import asyncio
-import importlib
-import os
 import random
 import time
-import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import openai
+from typing import TypeVar
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.budget import admission
-from trustescalate.judges.completions import Answer, backoff, pause_until_reset
-from trustescalate.judges.connections import connection_error
+from trustescalate.judges.completions import UNSUPPORTED, Answer, backoff, pause_until_reset
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.judges.refusals import LONGEST_SENTENCE, status_within
+from trustescalate.judges.transport import Auth, Call, Route, http_route
 from trustescalate.records import Reply, Token, Usage
 
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_KEY = "OPENAI_API_KEY"
-NO_KEY = "no-key-needed"
 BAD_REPLY_ATTEMPTS = 3
 """An unreadable answer may be billed, so it is retried less often."""
 LONGEST_PAUSE = 60.0
 """Limits are per minute; after a longer wait is announced, the next attempt is made at this time."""
-CONNECT_TIMEOUT = {"timeout": {"connect": 5.0}}
-"""In seconds; reading and writing have no limits of their own, since the whole attempt has one."""
-
-MOST_BYTES = 8 * 2**20
-"""Of one answer, unpacked."""
-PIECE = 2**16
-"""Bytes unpacked at a time."""
-PACKED = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": 47}
-"""The content encodings that are read, as `wbits` of zlib; both others are asked for nowhere."""
-
-# Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
-_http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
 T = TypeVar("T")
 Read = Callable[[bytes], tuple[T, int] | None]
 """Parse a body into a value and the tokens used; None for an invalid body."""
-
-
-def _learn_nothing(_: Answer) -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call to an endpoint. `more` are arguments of the HTTP request (params, data, files).
-
-    `body` is called for each attempt. `learn` receives an error and returns whether the next body will
-    differ: then it is sent at once. `tokens` is an upper estimate; `first` puts the call before all queued
-    ones. `attempts` overrides the endpoint's. An answer of more than `most_bytes` is a bad reply. With `into`
-    the body of a success goes into that file, and `content` stays empty.
-    """
-
-    method: str
-    path: str
-    body: Callable[[], bytes] | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
-    learn: Callable[[Answer], bool] = _learn_nothing
-    tokens: int = 0
-    first: bool = False
-    attempts: int | None = None
-    most_bytes: int = MOST_BYTES
-    into: Path | None = None
 
 
 class Endpoint:
@@ -86,8 +36,9 @@ class Endpoint:
     waits for a retry takes no slot. Endpoints with the same `lanes` share the limit of an address and key. No
     minute has more than `requests_per_minute` and `tokens_per_minute`. `timeout` bounds one attempt and
     `give_up_after` all attempts with the waits between them, in seconds; time spent queueing for a slot does
-    not count. `rng` draws the jitter of the waits and nothing else. `notice` receives what the server says to
-    the first request that fails for good.
+    not count. `auth` gives the headers of the key, and `route` replaces HTTP. `rng` draws the jitter of the
+    waits and nothing else. `notice` receives what the server says to the first request that fails for
+    good.
 
     The key is read from the environment variable `api_key_env`. Without it, `OPENAI_API_KEY` is sent to
     api.openai.com and nowhere else: other endpoints are assumed to need no key. An instance belongs to one
@@ -108,22 +59,16 @@ class Endpoint:
         tokens_per_minute: float | None = None,
         lanes: Lanes | None = None,
         notice: Callable[[str], None] = lambda _: None,
+        auth: Auth | None = None,
+        route: Route | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._model, self._place = model, _public_url(base_url or OPENAI_URL)
-        self.name = f"{model} at {self._place}"
-        at_home = f"{self._place}/".startswith("https://api.openai.com/")
-        self._key_name = api_key_env or (OPENAI_KEY if at_home else "")
-        self._key = _key(self._key_name, model)
-        self._http = _http_client(concurrency)
-        client = openai.AsyncOpenAI(
-            api_key=self._key, base_url=base_url or OPENAI_URL, http_client=self._http
-        )
-        self._base = f"{client.base_url}".rstrip("/")
-        self._headers = _headers(client, at_home=at_home)
-        lane = (lanes or Lanes()).lane(self._base, self._key)
+        route = route or http_route(model, base_url, api_key_env, concurrency=concurrency, auth=auth)
+        self._model, self._route = model, route
+        self.name = f"{model} at {route.place}"
+        lane = (lanes or Lanes()).lane(route.address, route.key)
         self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
         self._timeout, self._attempts, self._give_up_after = timeout, attempts, give_up_after
         self._rng, self._sleep, self._clock = rng or random.Random(), sleep, clock
@@ -132,7 +77,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._route.transport.close()
 
     async def exchange(
         self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
@@ -195,7 +140,9 @@ class Endpoint:
 
     def clean(self, text: str) -> str:
         """Make a text safe to store: without the key, and without invalid characters."""
-        return text.replace(self._key, "***").encode("utf-8", "replace").decode()
+        for secret in self._route.secrets:
+            text = text.replace(secret, "***")
+        return text.encode("utf-8", "replace").decode()
 
     def cleaned(self, reply: Reply) -> Reply:
         """Make a reply safe to store: as `clean`, and without tokens from the first mention of the key on."""
@@ -205,7 +152,7 @@ class Endpoint:
         seen = "\0".join([reply.text, reply.served, written, *texts])
         if self.clean(seen) == seen:
             return reply
-        before = len(written.partition(self._key)[0])
+        before = min(len(written.partition(secret)[0]) for secret in self._route.secrets)
         ends = accumulate(len(token.text) for token in tokens)
         kept = tuple(
             Token(self.clean(token.text), tuple((self.clean(text), p) for text, p in token.top))
@@ -221,7 +168,7 @@ class Endpoint:
         ticket = await self._start(call)
         try:
             began = self._clock()
-            answer = await self._send(call, seconds)
+            answer = await self._route.transport.send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
             if answer.served and value is None:  # an error may come as a success
                 answer = replace(answer, status=status_within(answer.content) or answer.status)
@@ -249,133 +196,33 @@ class Endpoint:
             await own.freed()
             first = True
 
-    async def _send(self, call: Call, seconds: float) -> Answer:
-        try:
-            headers, more = self._headers, dict(call.more)
-            if call.body is not None:
-                more["content"] = call.body()
-                headers = {**headers, "content-type": "application/json"}
-            request = _http.Request(
-                call.method, self._base + call.path, headers=headers, extensions=CONNECT_TIMEOUT, **more
-            )
-            async with asyncio.timeout(seconds):
-                response = await self._http.send(request, stream=True, follow_redirects=False)
-                try:
-                    return await _received(response, call)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
-        except UnicodeEncodeError:
-            return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
-        except TooLarge as error:
-            return Answer(failed="bad_reply", why=str(error))
-        except Exception as error:  # transports have errors of their own (broken HTTP)
-            return Answer(failed="unreachable", why=connection_error(error, self._place))
-
     def _check_permanent_error(self) -> None:
         if self._permanent_error is not None:
             raise ProviderError(*self._permanent_error)
 
     def _diagnose(self, answer: Answer) -> tuple[str, str] | None:
         """Return a permanent error as message and hint, without the server's text, which may hold the key."""
-        code = answer.error.get("code")
-        key = f"the environment variable {self._key_name}" if self._key_name else "api_key_env (none is set)"
+        return self._of_the_key(answer) or self._of_the_address(answer)
+
+    def _of_the_key(self, answer: Answer) -> tuple[str, str] | None:
+        code, key = answer.error.get("code"), self._route.key_at
         if answer.status == 402 or (answer.status == 429 and code == "insufficient_quota"):
             return f"{self.name}: the account has no quota left", f"add credit to the account of {key}"
         if answer.status == 401 or code == "invalid_api_key":
             return f"{self.name}: the key is missing or refused (HTTP {answer.status})", f"check {key}"
         if answer.status == 403 and answer.failure != "refused" and not answer.is_of_a_proxy:
             return f"{self.name}: access is denied (HTTP 403)", f"check that {key} may use this model"
+        return None
+
+    def _of_the_address(self, answer: Answer) -> tuple[str, str] | None:
+        code = answer.error.get("code")
+        if code == UNSUPPORTED:
+            return f"{self.name}: {self.shown(answer.message)}", "leave it out of extra"
         if 300 <= answer.status < 400:
             hint = "set base_url to the new address if you know it; texts and keys follow no redirect"
             return f"{self.name}: the address was moved (HTTP {answer.status})", hint
         if answer.status in (404, 405, 410) or code == "model_not_found":
             message = f"{self.name}: no such model or address (HTTP {answer.status})"
-            hint = f"check model = {self._model!r} and base_url = {self._place!r}"
+            hint = f"check model = {self._model!r} and {self._route.at}"
             return message, f"{hint}, and whether it offers this API"
         return None
-
-
-class TooLarge(Exception):
-    """An answer that is larger than is read, or packed in a way that is not."""
-
-
-async def _received(response: Any, call: Call) -> Answer:
-    """Read an answer up to its limit. Raises TooLarge."""
-    success, size = 200 <= response.status_code < 300, 0
-    most = call.most_bytes if success else MOST_BYTES
-    pieces: list[bytes] = []
-    file = call.into.open("wb") if call.into is not None and success else None
-    try:
-        async with aclosing(_unpacked(response)) as unpacked:
-            async for piece in unpacked:
-                size += len(piece)
-                if size > most:
-                    raise TooLarge(f"the answer is larger than {most / 2**20:.0f} MiB")
-                if file is None:
-                    pieces.append(piece)
-                else:
-                    file.write(piece)
-    finally:
-        if file is not None:
-            file.close()
-    return Answer(response.status_code, response.headers, b"".join(pieces))
-
-
-async def _unpacked(response: Any) -> AsyncGenerator[bytes, None]:
-    """The body in pieces of at most `PIECE` bytes, or as they come where nothing is packed."""
-    packing = response.headers.get("content-encoding", "").strip().lower()
-    if packing not in PACKED:
-        raise TooLarge(f"the answer is packed as {packing[:20]!r}, which is not read")
-    bits = PACKED[packing]
-    unpack = None if bits is None else zlib.decompressobj(bits)
-    async for piece in response.aiter_raw():
-        if unpack is None:
-            yield piece
-            continue
-        packed = piece
-        while packed and not unpack.eof:
-            yield unpack.decompress(packed, PIECE)
-            packed = unpack.unconsumed_tail
-
-
-def _http_client(concurrency: int) -> Any:
-    limits = _http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    try:
-        return openai.DefaultAioHttpClient(limits=limits)
-    except RuntimeError:  # without openai[aiohttp] the default transport is slower
-        return openai.DefaultAsyncHttpxClient(limits=limits)
-
-
-def _headers(client: openai.AsyncOpenAI, *, at_home: bool) -> dict[str, str]:
-    """The headers of the package's client, without those about the machine.
-
-    What the package reads from the environment (organisation, project, custom headers) goes to api.openai.com
-    alone.
-    """
-    plain = {"accept": "application/json", "user-agent": client.user_agent}
-    headers = _http.Headers()
-    for named in (client.default_headers if at_home else plain, client.auth_headers):
-        headers.update({name: value for name, value in named.items() if isinstance(value, str)})
-    skipped = ("x-stainless-", "content-type")
-    kept = {name: value for name, value in headers.items() if not name.startswith(skipped)}
-    return kept | {"accept-encoding": "gzip"}
-
-
-def _key(name: str, model: str) -> str:
-    if not name:
-        return NO_KEY
-    key = os.environ.get(name, "").strip()
-    if not key:
-        hint = f"export {name}=…, or name another variable in api_key_env"
-        raise ProviderError(f"{model}: the environment variable {name} is not set", hint)
-    if not (key.isascii() and key.isprintable()):
-        raise ProviderError(f"{model}: the environment variable {name} holds no key", f"set {name} again")
-    return key
-
-
-def _public_url(url: str) -> str:
-    """Without user, password and query, which may be secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

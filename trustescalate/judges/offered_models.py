@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from trustescalate.config import EndpointTable
+from trustescalate.config import EndpointTable, LiteLLMJudge
 from trustescalate.errors import ProviderError
-from trustescalate.judges.endpoint import OPENAI_URL, Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.transport import OPENAI_URL, Call
 
 MOST_NAMES = 8
 """Models of a server that are listed."""
@@ -21,6 +22,8 @@ async def advise(table: EndpointTable) -> str:
     Asks for the list of models at base_url, and at the addresses that are often meant instead. This costs
     nothing.
     """
+    if isinstance(table, LiteLLMJudge):  # LiteLLM knows the models and the addresses of its providers
+        return ""
     base = (table.base_url or OPENAI_URL).rstrip("/")
     names = await _model_names(table, base)
     if names is not None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from trustescalate.judges.completions import LEARNABLE, Answer, Dialect, counted, parse_completion
-from trustescalate.judges.endpoint import MOST_BYTES, Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.transport import MOST_BYTES, Call
 from trustescalate.records import Message, Reply, Request, Usage
 
 CHAT = "/chat/completions"
@@ -108,6 +109,14 @@ class OpenAIBackend:
         """The request body in the dialect known so far."""
         body: dict[str, Any] = json.loads(self._dialect.body(self._model, request, self._extra))
         return body
+
+    async def batch_body(self, request: Request) -> dict[str, Any]:
+        """A request for a Batch API."""
+        return self.body(request)
+
+    async def read_answer(self, body: Mapping[str, Any], content: bytes) -> Answer:  # noqa: ARG002
+        """The provider's answer to a `batch_body` as the answer of a chat completion."""
+        return Answer(200, {}, content)
 
     @property
     def dialect(self) -> Dialect:

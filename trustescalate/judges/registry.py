@@ -10,10 +10,10 @@ from typing import Any
 
 from trustescalate.config import (
     AskedTable,
+    ChatTable,
     Config,
     EndpointTable,
     ModelTable,
-    OpenAIJudge,
     PluginJudge,
     Price,
     verdict_free_keys,
@@ -50,6 +50,7 @@ from trustescalate.records.jsonl import digest
 BACKENDS: Mapping[str, str] = {
     "callable": "trustescalate.judges.functions:FunctionBackend",
     "decisions": "trustescalate.judges.decision_endpoint:DecisionsBackend",
+    "litellm": "trustescalate.judges.litellm:LiteLLMBackend",
     "local": "trustescalate.judges.local.backend:LocalBackend",
     "mock": "trustescalate.judges.mock:MockBackend",
     "openai": "trustescalate.judges.openai:OpenAIBackend",
@@ -308,7 +309,7 @@ def tariff(price: Price) -> Tariff:
 
 def _tariff(table: AskedTable) -> Tariff:
     prices = tariff(table.price)
-    return replace(prices, batch=table.batch_discount) if isinstance(table, OpenAIJudge) else prices
+    return replace(prices, batch=table.batch_discount) if isinstance(table, ChatTable) else prices
 
 
 def asked_names(config: Config) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from trustescalate.judges.completions import count_of, served_by, tokens_of
-from trustescalate.judges.endpoint import Call, Endpoint
+from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.refusals import parsed
 from trustescalate.judges.reward import LARGEST
+from trustescalate.judges.transport import Call
 from trustescalate.records import Message, Reply, Request, Usage
 
 Api = Literal["score", "rerank", "tei"]

@@ -40,6 +40,7 @@ def provenance_section(certificate: Certificate, run: Run | None) -> Section:
         ]
         terms += [
             *_addresses(header.config),
+            *_listed_prices(header.config),
             *((f"Version of {name}", version) for name, version in sorted(header.versions.items())),
         ]
         config = json.dumps(header.config, indent=2, ensure_ascii=False, sort_keys=True, default=str)
@@ -93,3 +94,12 @@ def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if judge.get("same_model_as") is not None:
             address = f"{judge.get('base_url')}, stated to be the model at {judge['same_model_as']}"
             yield f"Address of {judge['name']}", address
+
+
+def _listed_prices(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The prices that are not the user's own, as the run recorded them."""
+    for judge in config.get("judges", ()):
+        price = dict(judge.get("price") or {})
+        if source := price.pop("source", None):
+            amounts = ", ".join(f"{what} {usd:g}" for what, usd in price.items() if usd)
+            yield f"Price of {judge['name']}", f"USD per million tokens by {source}: {amounts or 'none'}"

@@ -48,7 +48,7 @@ check: .venv/ready              ## style and types
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-hosts .venv-lowest trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-hosts .venv-lowest .venv-servers trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
 
 # ── documentation ──
 .PHONY: docs
@@ -69,7 +69,23 @@ test-integrations: $(HOSTS:%=.venv-hosts/%/ready)   ## the adapters, each in an 
 	  TRUSTESCALATE_HOST=$$host .venv-hosts/$$host/bin/python -m pytest -q -o filterwarnings=default \
 	    --doctest-modules tests/hosts/$$host $$(ls trustescalate/integrations/$$host.py 2>/dev/null); done
 
-.venv-hosts/%/ready: tests/hosts/%/requirements.txt pyproject.toml constraints.txt
+.SECONDEXPANSION:
+.venv-hosts/%/ready: tests/hosts/%/requirements.txt $$(wildcard tests/hosts/$$*/package.json) pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-hosts/$*
 	.venv-hosts/$*/bin/python -m pip install --quiet -e . pytest pytest-timeout -r tests/hosts/$*/requirements.txt
+	@set -e; if [ -f tests/hosts/$*/package.json ]; then cp tests/hosts/$*/package.json .venv-hosts/$*/; \
+	  PATH="$(CURDIR)/.venv-hosts/$*/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix .venv-hosts/$*; fi
+	touch $@
+
+# ── real servers ──
+# `make test-servers` runs modes, channels, cache, resume, calibrate and run on servers that nobody here wrote.
+SERVERS ?= llama_cpp transformers
+
+.PHONY: test-servers
+test-servers: .venv-servers/ready   ## real OpenAI-compatible servers on this machine; not in CI: llama.cpp is compiled first
+	TRUSTESCALATE_SERVERS="$(SERVERS)" .venv-servers/bin/python -m pytest -q -o filterwarnings=default tests/servers
+
+.venv-servers/ready: tests/servers/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-servers
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF" .venv-servers/bin/python -m pip install --quiet -e . pytest pytest-timeout -r tests/servers/requirements.txt
 	touch $@

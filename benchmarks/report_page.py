@@ -3,13 +3,12 @@
     python -m benchmarks.report_page [--items 100000] [--page-items 5000] [--folder FOLDER]
 
 Each run is made once in FOLDER from replayed votes: 400 labelled items, two judges, eight votes each in both
-orders. "read" is the time of `RunFolder.load`, "report" that of laying out and writing report.html and
-report.items.jsonl from the loaded run. Peak memory is that of a whole process, which holds the run: loading
-makes most of it, so its growth over loading is printed too. The page is opened and filtered in headless
-Chromium, as a ratio to an empty page.
+orders. "read" is the time of `RunFolder.load`, "report" that of all that `trustescalate report` does, which
+reads the run and [data] too. Peak memory is that of a whole process. The page is opened and filtered in
+headless Chromium, as a ratio to an empty page.
 
-Limits: the page opens and filters within 1 s and has at most 5 MB; the report takes at most 5 times the time
-of reading. Peak memory against a tenth of the items is printed, with the part that comes from loading.
+Limits: the page opens and filters within 1 s and has at most 5 MB; of 100,000 items the report takes at most
+5 times the time of reading, and at most 1.5 times the memory of 10,000.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -28,24 +28,47 @@ from trustescalate.cascade.run_folder import find_run
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.project import Project
 from trustescalate.records import Annotation, Item, Judgment, Usage, Vote
-from trustescalate.records.jsonl import write_atomically
-from trustescalate.report.document import build
-from trustescalate.report.html import MAX_BYTES, render_html
-from trustescalate.report.machine import render_items
+from trustescalate.report.html import MAX_BYTES
 
 LABELLED = 400
 TEXT = "the answer names a cause and one example of it which a reader can check in the text above"
 WORDS = TEXT.split()
-MAX_TIMES, MAX_SECONDS = 5.0, 1.0
+MAX_TIMES, MAX_SECONDS, MAX_MEMORY = 5.0, 1.0, 1.5
+TABLES = """
+[task]
+kind = "pairwise"
+question = "Which response is better?"
+[guarantee]
+alpha = 0.2
+delta = 0.1
+[ensemble]
+annotators = 4
+shots = 2
+"""
+CONFIG = f"""version = 1
+{TABLES}
+[data]
+items = "items.jsonl"
+annotations = "annotations.jsonl"
+[[judges]]
+name = "small"
+backend = "replay"
+votes = "votes-1.jsonl"
+[[judges]]
+name = "large"
+backend = "replay"
+votes = "votes-2.jsonl"
+"""
 
 
 class Took(NamedTuple):
-    """Seconds to read and to report, and peak memory in MB after each."""
+    """Seconds to read the rows and for the whole report, peak memory in MB after each, and its page."""
 
     read: float
     report: float
     memory_read: float
     memory: float
+    page: str
 
 
 def make(folder: Path, number: int) -> None:
@@ -55,14 +78,10 @@ def make(folder: Path, number: int) -> None:
     judges = [
         ReplayJudge(name, list(_votes(items, name, right))) for name, right in (("small", 8), ("large", 9))
     ]
-    config = {
-        "task": {"kind": "pairwise", "question": "Which response is better?"},
-        "guarantee": {"alpha": 0.2, "delta": 0.1},
-        "ensemble": {"annotators": 4, "shots": 2},
-    }
-    project = Project.from_records(items, labels, config, judges=judges, folder=folder)
+    project = Project.from_records(items, labels, tomllib.loads(TABLES), judges=judges, folder=folder)
     asyncio.run(project.calibrate())
     asyncio.run(project.run())
+    (folder / "trustescalate.toml").write_text(CONFIG, encoding="utf-8")
 
 
 def _item(place: int) -> Item:
@@ -88,13 +107,11 @@ def _votes(items: list[Item], name: str, right: int) -> Iterator[Judgment]:
 def measure(folder: Path) -> Took:
     """Read and report the run of a folder, in this process."""
     start = time.perf_counter()
-    run = find_run(folder).load()
+    find_run(folder).load()
     read, memory = time.perf_counter() - start, _peak()
     start = time.perf_counter()
-    report = build(run)
-    write_atomically(folder / "report.html", render_html(report.page()).encode())
-    write_atomically(folder / "report.items.jsonl", render_items(report.items))
-    return Took(read, time.perf_counter() - start, memory, _peak())
+    _, page = Project.open(folder / "trustescalate.toml").report()
+    return Took(read, time.perf_counter() - start, memory, _peak(), str(page))
 
 
 def _peak() -> float:
@@ -170,25 +187,25 @@ def main() -> int:
         for number in (options.page_items, options.items // 10, options.items):
             folder = folder_of(home, number)
             took = apart(folder)
-            size = (folder / "report.html").stat().st_size
-            page = browse(folder / "report.html", Path(room))
+            size = Path(took.page).stat().st_size
+            page = browse(Path(took.page), Path(room))
             times = took.report / took.read
             print(f"{number:,} items: page {size / 1e6:.2f} MB (limit {MAX_BYTES / 1e6:.0f})")
             print(
-                f"  read {took.read:.2f} s, report {took.report:.2f} s: {times:.2f} times (limit {MAX_TIMES})"
+                f"  read {took.read:.2f} s, report {took.report:.2f} s: {times:.2f} times (limit {MAX_TIMES} "
+                f"at {options.items:,})"
             )
-            added = took.memory - took.memory_read
-            print(
-                f"  peak memory {took.memory:.0f} MB: {took.memory_read:.0f} to load, {added:.0f} to report"
-            )
+            print(f"  peak memory {took.memory:.0f} MB, {took.memory_read:.0f} to read")
             for name in ("open", "filter", "search"):
                 ratio = page[name] / page["empty"]
                 print(f"  {name:<6} {page[name]:5.0f} ms, {ratio:.1f} times an empty page")
             if number == options.items:
-                print(f"peak memory {took.memory / tenth:.2f} times that of {number // 10:,} items")
+                growth = took.memory / tenth
+                print(f"peak memory {growth:.2f} times that of {number // 10:,} items (limit {MAX_MEMORY})")
+                failed |= growth > MAX_MEMORY or times > MAX_TIMES
             tenth = took.memory
             slow = number == options.page_items and max(page["open"], page["filter"]) > 1000 * MAX_SECONDS
-            failed |= size > MAX_BYTES or times > MAX_TIMES or slow
+            failed |= size > MAX_BYTES or slow
     return int(failed)
 
 

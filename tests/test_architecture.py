@@ -45,8 +45,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "integrations": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config"}
     | {"records", "errors"},
-    "cli": {"project", "analysis", "report", "cascade", "calibration", "judges", "data", "config", "records"}
-    | {"errors"},
+    "cli": {"integrations", "project", "analysis", "report", "cascade", "calibration", "judges", "data"}
+    | {"config", "records", "errors"},
 }
 """What each room may import; everything else is forbidden. The public names are lazy in `__init__`."""
 
@@ -54,14 +54,22 @@ THIRD_PARTY: dict[str, set[str]] = {
     "stats": {"numpy", "scipy", "sklearn"},
     "records.jsonl": {"pydantic"},
     "config": {"pydantic"},
+    "data.importers.hugging_face": {"datasets", "huggingface_hub"},
     "data": {"numpy", "pydantic", "pydantic_core", "pyarrow", "zstandard", "aiohttp", "markdown_it"},
     "judges": {"openai", "httpx", "httpx2", "aiohttp", "numpy", "sklearn", "threadpoolctl"},
     "judges.local": {"torch", "transformers", "peft", "torchao"},
     "calibration": {"numpy"},
     "cascade": {"numpy"},
+    "integrations.inspect_ai": {"anyio", "inspect_ai"},
+    "integrations.pydantic_evals": {"pydantic_core", "pydantic_evals"},
+    "integrations.pytest_plugin": {"pytest"},
     "report": {"numpy", "jinja2", "markupsafe", "pandas", "pyarrow"},
     "analysis": {"numpy"},
+    "integrations.opentelemetry": {"opentelemetry"},
+    "integrations.mcp": {"mcp"},
     "cli": {"typer", "rich"},
+    "integrations.deepeval": {"deepeval"},
+    "integrations.mlflow": {"mlflow"},
 }
 """Packages beside the standard library, by room or module: the most specific entry holds."""
 

@@ -17,6 +17,11 @@ def test_a_local_ensemble_answers_as_one_prompt_at_a_time_does() -> None:
     assert "memory 0.25: pass" in said
 
 
+def test_help_is_about_as_fast_as_a_bare_typer_program() -> None:
+    """It ends with 1 where the ratio is above its limit, which leaves room for a busy machine."""
+    assert "ratio 1." in run("startup")
+
+
 def test_imports_are_measured_beside_plain_json() -> None:
     """At a small size, and without --check: how fast a busy machine is says nothing."""
     lines = run("imports", "--rows", 3000).splitlines()

@@ -1,6 +1,8 @@
 """LLM judges with a proof of how far they can be trusted.
 
 Importing this package loads nothing heavy: each public name is imported when it is first used.
+
+PYTEST_DONT_REWRITE: pytest, which loads our plugin, must not warn where the package is imported already.
 """
 
 from typing import TYPE_CHECKING

@@ -114,3 +114,21 @@ class BudgetReached(TrustEscalateError):
 
     exit_code = EXIT_BUDGET
     slug = "budget"
+
+
+def explained(error: Exception) -> tuple[str, str, int]:
+    """Return what a user is told of an error: message, hint and exit code.
+
+    >>> explained(UsageError("no labels", "label some"))
+    ('no labels', 'label some', 2)
+    """
+    if isinstance(error, TrustEscalateError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}", "fix this and try again; all recorded rows are kept", EXIT_USAGE
+    return (
+        f"internal error: {type(error).__name__}: {error}",
+        "this is a bug; run again with `trustescalate --debug …` and report the output",
+        EXIT_INTERNAL,
+    )

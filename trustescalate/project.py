@@ -32,6 +32,7 @@ from trustescalate.cascade.run_folder import (
 from trustescalate.config import BudgetTable, Config, load_config, must_stay_inside, parse_config
 from trustescalate.config.override import command_options
 from trustescalate.data.dataset import Dataset, load_dataset
+from trustescalate.data.record_rows import records_of
 from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import Annotation, Certificate, Item, Run
@@ -73,15 +74,15 @@ class Project:
     @classmethod
     def from_records(
         cls,
-        items: Iterable[Item],
-        annotations: Iterable[Annotation],
+        items: Iterable[Item | Mapping[str, Any]],
+        annotations: Iterable[Annotation | Mapping[str, Any]],
         config: Mapping[str, Any],
         *,
         judges: Sequence[ReplayJudge] = (),
         folder: Path | None = None,
         hooks: Hooks | None = None,
     ) -> "Project":
-        """Write records into a folder and open it as a project.
+        """Write records, or the rows of a `datasets.Dataset`, into a folder and open it as a project.
 
         `config` holds the tables of trustescalate.toml, except the file names of [data]. `judges` are
         replayed, before those of `config`. Without `folder`, a temporary one is removed together with the
@@ -107,8 +108,8 @@ class Project:
                 write_rows(home / votes, judge.judgments)
                 tables.append({"name": judge.name, "backend": "replay", "votes": votes})
             files = {"items": "items.jsonl", "annotations": "annotations.jsonl"}
-            write_rows(home / files["items"], items)
-            write_rows(home / files["annotations"], annotations)
+            write_rows(home / files["items"], records_of(items, Item, "items"))
+            write_rows(home / files["annotations"], records_of(annotations, Annotation, "annotations"))
             given = {"version": 1, **config, "data": {**config.get("data", {}), **files}}
             given["judges"] = [*tables, *config.get("judges", ())]
             project = cls(parse_config(given, home / "trustescalate.toml"), hooks or Hooks())

@@ -21,7 +21,7 @@ from trustescalate.cli.app import MOVED_COMMANDS, MOVED_OPTIONS, PANELS
 
 pytestmark = pytest.mark.slow
 COMMANDS = {
-    *("init", "import", "check", "demo"),
+    *("init", "import", "check", "demo", "skill"),
     *("plan", "tune", "calibrate"),
     *("run", "report", "gate", "compare", "monitor"),
     *("label queue", "label serve", "label import", "export"),
@@ -112,19 +112,19 @@ def test_the_exit_codes_are_in_the_help() -> None:
 
 PRINTED = [
     "check", "calibrate", "run", "report", "gate", "plan", "plan from votes", "tune", "init", "roles", "list",
-    "dry calibrate", "dry run", "draw", "report alpha", "reparse", "probe", "prompts", "bench",
+    "dry calibrate", "dry run", "draw", "report alpha", "reparse", "probe", "prompts", "bench", "ci", "skill",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_json_is_all_there_is_on_stdout(name: str, done: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[object]] = {
-        "plan": ["plan"], "init": ["init", tmp_path / "new"],
+        "plan": ["plan"], "skill": ["skill"], "init": ["init", tmp_path / "new"],
         "roles": ["check", "--write-roles", "--config", write_project(tmp_path / "roles")],
         "dry calibrate": ["calibrate", "--dry-run", "--config", done],
         "dry run": ["run", "--dry-run", "--config", done],
         "probe": ["judges", "probe", "--items", 1, "--config", done],
-        "prompts": ["init", tmp_path, "--prompts"],
+        "prompts": ["init", tmp_path, "--prompts"], "ci": ["init", tmp_path, "--ci", "gitlab"],
         "plan from votes": ["plan", "--trials", 2, "--config", done],
         "report alpha": ["report", "--alpha", 0.4, "--config", done],
         "reparse": ["judges", "reparse", "--config", done],
@@ -214,7 +214,7 @@ def test_a_set_without_a_folder_says_what_is_missing(tmp_path: Path) -> None:
 
 # ── --set ────────────────────────────────────────────────────────────────────────────────────────
 
-SET = [name for name in sorted(COMMANDS) if name not in ("init", "import", "demo")]
+SET = [name for name in sorted(COMMANDS) if name not in ("init", "import", "demo", "skill")]
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

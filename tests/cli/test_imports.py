@@ -43,3 +43,21 @@ def test_help_loads_nothing_heavy_but_what_the_parser_itself_loads(arguments: li
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert loaded("import trustescalate.cli", []) <= loaded("import typer", [])
+
+
+ADAPTERS = """
+import atexit, sys
+atexit.register(lambda: print(*[name for name in sys.modules if "trustescalate.integrations" in name]))
+sys.argv = ["trustescalate", "--help"]
+import trustescalate
+[getattr(trustescalate, name) for name in trustescalate.__all__]
+from trustescalate.cli import main
+main()
+"""
+
+
+def test_neither_help_nor_any_public_name_loads_an_adapter() -> None:
+    """So none loads a host: only the adapters import hosts (tests/test_architecture.py)."""
+    ended = subprocess.run([sys.executable, "-c", ADAPTERS], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1].split() == []

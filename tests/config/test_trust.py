@@ -58,7 +58,7 @@ def test_a_plain_project_needs_no_trust(tmp_path: Path, judge: dict[str, Any]) -
         ({**OPENAI, "api_key_env": "TEAM_COHERE_KEY", "base_url": LOCALHOST}, "another provider"),
         ({**OPENAI, "api_key_env": "OPENAI_API_KEY", "base_url": LOCALHOST}, "another provider"),
         *(
-            ({**OPENAI, "api_key_env": name, **place}, f"{name}, which is named like another secret")
+            ({**OPENAI, "api_key_env": name, **place}, f"{name}, which is named like ")
             for name in SECRETS
             for place in ({}, {"base_url": LOCALHOST})
         ),

@@ -9,14 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.documents import ROOT
+from tests.support.hosted import Certified
+
 HOST = os.environ.get("TRUSTESCALATE_HOST", "")
 
 collect_ignore = [
@@ -24,30 +23,11 @@ collect_ignore = [
 ]
 
 
-@dataclass(frozen=True)
-class Certified:
-    """A project folder with a certificate, the items of its run, and the command line's decisions on them."""
-
-    folder: Path
-    items: tuple[Mapping[str, Any], ...]
-    decisions: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "trustescalate.toml"
-
-    @property
-    def labels(self) -> dict[str, str | None]:
-        """The released label of each item; None where the cascade abstained."""
-        return {item_id: decision.get("label") for item_id, decision in self.decisions.items()}
-
-
-def _certified(source: Path, folder: Path, *overrides: str) -> Certified:
+def _certified(source: Path, folder: Path) -> Certified:
     shutil.copytree(source, folder)
-    sets = [word for each in overrides for word in ("--set", each)]
     for command in ("calibrate", "run"):
         subprocess.run(
-            [sys.executable, "-m", "trustescalate", command, *sets],
+            [sys.executable, "-m", "trustescalate", command],
             cwd=folder,
             check=True,
             capture_output=True,

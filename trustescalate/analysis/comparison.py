@@ -12,13 +12,13 @@ import numpy as np
 
 from trustescalate.analysis.comparison_section import Agreement, Change, Comparison, Ends, Side
 from trustescalate.analysis.pairing import match_items
+from trustescalate.calibration.judged_rows import predictions
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     INTERVAL_DELTA,
     annotation_means,
     informative,
     label_values,
-    predictions,
     unit_of,
     verdict_limits,
     within,
@@ -27,6 +27,7 @@ from trustescalate.data.labels import dropped_ties, majority, sampled
 from trustescalate.errors import UsageError
 from trustescalate.records import Decision, Item, Label, Run, Task, TaskKind
 from trustescalate.records.criteria import ask_several
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures
 from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
@@ -120,17 +121,17 @@ def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -
 
 
 def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
-    votes = [vote for row in run.judgments for vote in row.votes]
+    votes = count_votes(run.judgments).whole
     return Side(
         run.header.id,
         run.header.created,
         run.header.items,
         run_figures.released(run),
         0 if run.uncertified else sum(row.label is not None for row in matched),
-        sum(vote.failure is not None for vote in votes),
-        len(votes),
-        sum(row.usage.calls for row in run.judgments),
-        run_figures.spent(run),
+        votes.failed,
+        votes.votes,
+        votes.usage.calls,
+        votes.cost,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from trustescalate.analysis.comparison_section import NAMES, Comparison, uncertified_note
 from trustescalate.records import Run
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures, uncertified
 from trustescalate.report.certificate_figures import (
     certified_agreement,
@@ -46,11 +47,11 @@ def _judge_table(runs: Runs, differ: set[str]) -> Table:
         for seal in run.header.certificate.judges:
             asked = sum(1 for _ in run_figures.steps(run, seal.judge))
             figure, limits = uncertified.judge_agreement(run, seal.judge) if asked else (missing(""), None)
-            votes = list(run_figures.votes_of(run, seal.judge))
+            votes = count_votes(run.judgments).of(seal.judge)
             cells = (
                 *(words(seal.judge), words(name), figure, interval_figure(limits)),
                 share(asked, run.header.items, "the run has no items"),
-                share(sum(vote.failure is not None for vote in votes), len(votes), ""),
+                share(votes.failed, votes.votes, ""),
                 run_figures.total_cost(run, seal.judge),
             )
             rows.append(Row(cells, "differs" if seal.judge in differ else ""))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trustescalate.analysis.export_document import DOCUMENTS, Subject, document_subject
 from trustescalate.calibration.evidence import must_rest_on_evidence
 from trustescalate.calibration.files import read_certificate
 from trustescalate.cascade.run_folder import load_run
@@ -33,13 +34,14 @@ MOST_REQUESTS = 50_000
 class Exported:
     """A finished export: `rows` requested, and counts by reason of those `left_out`.
 
-    `requests` is the number of lines of a batch; None for other formats.
+    `run` is None for a document about a certificate, `rows` for any document. `requests` is the number of
+    lines of a batch; None for other formats.
     """
 
-    run: str
+    run: str | None
     format: str
     files: tuple[str, ...]
-    rows: int
+    rows: int | None
     left_out: dict[str, int]
     notices: tuple[str, ...]
     requests: int | None = None
@@ -50,9 +52,11 @@ class Exported:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        text = [f"run:      {self.run}", f"format:   {self.format}", f"rows:     {self.rows:,}"]
+        text = [f"run:      {self.run or 'none: about the certificate'}", f"format:   {self.format}"]
         if self.requests is not None:
-            text[-1] = f"requests: {self.requests:,}"
+            text.append(f"requests: {self.requests:,}")
+        elif self.rows is not None:
+            text.append(f"rows:     {self.rows:,}")
         text += [f"left out: {count:,}: {why}" for why, count in self.left_out.items()]
         text += [f"notice:   {sentence}" for sentence in self.notices]
         return text + [f"written:  {path}" for path in self.files]
@@ -68,13 +72,19 @@ def export_run(
     blind: bool = False,
     judge: str | None = None,
 ) -> Exported:
-    """Write a recorded run, the latest one by default, in a format of `exporters.registry` or "openai_batch".
+    """Write a recorded run, the latest by default, in a format of `TARGETS`, `DOCUMENTS` or "openai_batch".
 
     `only` selects all items, abstentions or released verdicts. `blind` leaves out verdicts and scores.
     `judge` names the judge of a batch, by default the last one. An incomplete run is exported with a notice.
     Raises UsageError if a file exists or the format does not support the task; then nothing is written.
+    A document (`DOCUMENTS`) is about the whole run, or about the certificate where there is no run.
     """
     data = load_dataset(config)
+    if format_name in DOCUMENTS:
+        if only != "all" or blind or judge is not None:
+            hint = "leave out --only, --blind and --judge"
+            raise UsageError(f"{format_name} is about a run as a whole", hint)
+        return _export_document(document_subject(config, data, run_id), format_name, to)
     run = load_run(config.folder, data, run_id)
     with suppress(NoCertificate):
         read_certificate(config.folder)
@@ -86,11 +96,12 @@ def export_run(
         raise UsageError(f"{format_name} has no judge", f"leave out --judge, or export as {BATCH}")
     else:
         written = target(
-            format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH,)
+            format_name, export.task, blind=blind, several=bool(export.criteria), others=(BATCH, *DOCUMENTS)
         )
-    if len(run.decisions) < len(run.items):
-        decided = f"{len(run.decisions):,} of {count_in_words(run.items)} are decided"
-        export.say(f"the run is not complete ({run.header.status}): {decided}")
+    if written.suffix and to.suffix.lower() != written.suffix:
+        raise UsageError(f"{to}: {format_name} is read from a {written.suffix} file", "choose another --to")
+    if sentence := _incomplete(run):
+        export.say(sentence)
     if run.uncertified:
         export.say("uncertified: nothing is released, and judges' verdicts are marked so")
     if not export.rows:
@@ -101,11 +112,13 @@ def export_run(
     _must_be_new(to)
     lines = list(written.write(export))
     whole = b"".join(lines)
-    beside = {to.with_name(to.name + end): content for end, content in export.beside.items()}
+    beside = {
+        to / end if written.inside else to.with_name(to.name + end): content
+        for end, content in export.beside.items()
+    }
     for path in beside:
         _must_be_new(path)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in {**beside, to: whole}.items():
+    for path, content in {**beside, to / written.inside: whole}.items():
         write_atomically(path, content)
     return Exported(
         run.header.id,
@@ -116,6 +129,22 @@ def export_run(
         tuple(export.notices),
         len(lines) if format_name == BATCH else None,
     )
+
+
+def _incomplete(run: Run) -> str:
+    if len(run.decisions) >= len(run.items):
+        return ""
+    decided = f"{len(run.decisions):,} of {count_in_words(run.items)} are decided"
+    return f"the run is not complete ({run.header.status}): {decided}"
+
+
+def _export_document(subject: Subject, format_name: str, to: Path) -> Exported:
+    content = DOCUMENTS[format_name](subject)
+    _must_be_new(to)
+    write_atomically(to, content)
+    run = subject.run
+    notices = () if run is None else tuple(filter(None, [_incomplete(run)]))
+    return Exported(None if run is None else run.header.id, format_name, (str(to),), None, {}, notices)
 
 
 def _criteria_of(run: Run, config: Config) -> Mapping[str, Task]:

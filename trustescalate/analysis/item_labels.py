@@ -5,19 +5,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trustescalate.calibration.judged_rows import predictions
 from trustescalate.calibration.losses import losses
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     TIES,
     annotation_means,
     label_values,
-    predictions,
-    unit_of,
+    unit_codes,
 )
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Annotation, Item, Run, TaskKind
+from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
+from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target
@@ -43,7 +45,7 @@ class ItemLabels:
     `failure`; None with the reason `why`.
     """
 
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     unit: IntArray
     ends: tuple[float, float]
     expected: FloatArray
@@ -66,7 +68,7 @@ class ItemLabels:
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(
             self,
-            items=tuple(self.items[row] for row in chosen),
+            items=take_items(self.items, chosen.tolist()),
             unit=self.unit[chosen],
             expected=self.expected[chosen],
             first=self.first[chosen],
@@ -98,8 +100,8 @@ class ItemLabels:
 def why_no_mean(run: Run, data: Dataset) -> str:
     """State why the items of a run have no mean label; "" where they have one."""
     certificate = run.header.certificate
-    task, ids = certificate.task, {item.id for item in run.items}
-    notes = [note for note in data.annotations if note.item_id in ids]
+    task, known = certificate.task, places_of(run.items)
+    notes = [note for note in data.annotations if note.item_id in known]
     nobody = certificate.skipped or skipped(_notes(run, data))
     reasons = (
         (task.kind is TaskKind.CHOICE, "labels without an order have no mean"),
@@ -136,7 +138,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     # Labelled items of [data] that a run judges beside those without labels need not be alike them.
     fixed = ["exemplars", "dev", *([] if run.header.items_file or free else ["certify", "holdout"])]
     apart = {item_id for role in fixed for item_id in certificate.roles.get(role, ())}
-    ids = [item.id for item in run.items]
+    ids = ids_of(run.items)
     label = np.array([human.get(item_id, np.nan) for item_id in ids])
     expected = _expected(ids, {} if batch is not None else predictions(run, values), ends)
     deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
@@ -163,7 +165,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
         sure=sure,
         same=np.zeros(len(ids), dtype=np.bool_),
         missing=np.isnan(label).astype(np.float64),
-        fitted=not free and any(ids[row] in certify for row in np.flatnonzero(drawn)),
+        fitted=not free and any(ids[int(row)] in certify for row in np.flatnonzero(drawn)),
         picked=False,
         verdicts=verdicts,
         failure=failure,
@@ -180,7 +182,7 @@ def changes_of(
     Items with equal texts change by 0.
     """
     now, then = rows
-    items, others = [after.items[row] for row in now], [before.items[row] for row in then]
+    items, others = take_items(after.items, now.tolist()), take_items(before.items, then.tolist())
     same = np.array([one.shown == other.shown for one, other in zip(items, others, strict=True)])
     low, high = after.ends[0] - before.ends[1], after.ends[1] - before.ends[0]
     label = np.where(same, 0.0, after.label[now] - before.label[then])
@@ -190,7 +192,7 @@ def changes_of(
     drawn = known & ~sure
     apart = [each.why for each in (after, before) if each.verdicts is None]
     labels = ItemLabels(
-        items=tuple(items),
+        items=items,
         unit=_units(items),
         ends=(low, high),
         expected=np.where(same, 0.0, after.expected[now] - before.expected[then]),
@@ -247,29 +249,27 @@ def _expected(ids: Sequence[str], seen: Mapping[str, float], ends: tuple[float, 
 
 
 def _units(items: Sequence[Item]) -> IntArray:
-    groups = {item.id: item.group for item in items}
-    names = [unit_of(item.id, groups) for item in items]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return unit_codes(ids_of(items), groups_of(items))
 
 
 def _notes(run: Run, data: Dataset) -> list[Annotation]:
     """The annotations on items of the run with the texts of the run."""
-    texts = {item.id: item.shown for item in run.items}
-    known = {item.id for item in data.items if texts.get(item.id) == item.shown}
+    texts = {item.id: item.shown for item in items_of(run.items, data.annotated)}
+    known = {item.id for item in items_of(data.items, texts) if texts[item.id] == item.shown}
     return [note for note in data.annotations if note.item_id in known]
 
 
 def _some_changed(run: Run, data: Dataset) -> bool:
     """Whether labelled items of the run have other texts in [data]; those with the same are no draw."""
-    texts, annotated = {item.id: item.shown for item in run.items}, data.annotated
-    return any(item.id in annotated and texts.get(item.id, item.shown) != item.shown for item in data.items)
+    texts = {item.id: item.shown for item in items_of(run.items, data.annotated)}
+    return any(texts[item.id] != item.shown for item in items_of(data.items, texts))
 
 
 def _estimates(run: Run, label: FloatArray, expected: FloatArray) -> FloatArray:
     """The label of each item: by people, by a released verdict, or else as the votes expect it."""
     values = label_values(run.header.certificate.task) or {}
     released = {row.item_id: values[row.label] for row in run.decisions if row.label is not None}
-    verdict = np.array([released.get(item.id, np.nan) for item in run.items])
+    verdict = np.array([released.get(item_id, np.nan) for item_id in ids_of(run.items)])
     return np.where(np.isnan(label), np.where(np.isnan(verdict), expected, verdict), label)
 
 
@@ -296,7 +296,7 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
             return None, 0.0, why
         released = set(run.independent)
     lost = losses(task, policy, _notes(run, data))
-    used, place = 0.0, {item.id: row for row, item in enumerate(run.items)}
+    used, place = 0.0, places_of(run.items)
     bottom, top = np.full(len(label), low), np.full(len(label), high)
     fall, rise = np.zeros((2, len(label)))
     for row in run.decisions:

@@ -34,6 +34,7 @@ from trustescalate.config import Config
 from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
+from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.product import PICKED, Basis
 from trustescalate.stats.bounds import IntArray
@@ -249,7 +250,7 @@ def _compared(
     after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels], pairs: Pairs, target: Target
 ) -> tuple[ItemLabels, tuple[ItemLabels, ItemLabels], tuple[float, float] | None]:
     """The changes of matched items, their labels in both runs, and limits from verdicts for a population."""
-    places = [{item.id: row for row, item in enumerate(side[1].items)} for side in (after, before)]
+    places = [places_of(side[1].items) for side in (after, before)]
     rows = [np.array([places[k][pair[k].id] for pair in pairs], dtype=np.int64) for k in (0, 1)]
     whole = changes_of(after[1], before[1], (rows[0], rows[1]), _failure(after, before))
     if whole.failure >= 1:
@@ -407,7 +408,7 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
 
 
 def _groups(run: Run) -> Groups:
-    return {item.id: item.group for item in run.items}
+    return groups_of(run.items)
 
 
 def _members(labels: ItemLabels, by: str | None) -> Mapping[str | None, IntArray]:

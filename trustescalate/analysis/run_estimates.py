@@ -1,6 +1,8 @@
 """Add estimates to a run: of its items, of the population, score drift and the leaderboard."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from trustescalate.analysis.baseline import open_baseline
@@ -16,7 +18,8 @@ from trustescalate.config import Config
 from trustescalate.data.clusters import independent_items
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import TrustEscalateError
-from trustescalate.records import Overall, Product, Run
+from trustescalate.records import Item, Overall, Product, Run
+from trustescalate.records.item_columns import joined_groups
 from trustescalate.records.item_fields import value_of
 
 
@@ -64,8 +67,7 @@ def _with_checks(run: Run, data: Dataset, judged: Judged | None) -> Run:
     )
     if judged is None:
         return run
-    groups = {item.id: item.group for item in (*data.items, *run.items)}
-    return replace(run, shift=tier_shifts(run, judged, groups))
+    return replace(run, shift=tier_shifts(run, judged, joined_groups(data.items, run.items)))
 
 
 def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | None) -> Run:
@@ -73,11 +75,13 @@ def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | N
         judged = {}  # its labels are of its own items
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
-    items = {item.id: item for item in (*data.items, *run.items)}
+    by, table = config.data.strata, config.leaderboard
+    items: Mapping[str, Item] = {}
+    if config.criteria or table.models:
+        items = {item.id: item for item in chain(data.items, run.items)}
     if config.criteria:
         return replace(run, criteria=criteria_estimates(config, run, judged, data.annotations, items))
-    groups = {item.id: item.group for item in items.values()}
-    by, table = config.data.strata, config.leaderboard
-    strata = None if by is None else {item.id: value_of(item, by) for item in items.values()}
+    groups = joined_groups(data.items, run.items)
+    strata = None if by is None else {i.id: value_of(i, by) for i in chain(data.items, run.items)}
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None
     return replace(run, overall=overall(run, judged, data.annotations, groups, strata), standings=board)

@@ -1,6 +1,8 @@
 """Test the verdicts and scores of a run for a shift since calibration."""
 
-from collections.abc import Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,7 +35,7 @@ def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     if certificate.status == "expected":
         policies = dict.fromkeys(rows, Policy((ASKED_ONLY,) * len(certificate.judges), pooled=False))
     reached, taken = tier_reached(certificate, judged, policies, scorer), one_of_each(run, groups)
-    now = {(row.item_id, row.judge): row for row in run.judgments}
+    now = _shares_now(scorer, run, taken)
     distinct = set(policies.values())
     asked = [j for j in range(len(certificate.judges)) if any(p.thresholds[j] is not None for p in distinct)]
     before, after = [], []
@@ -45,7 +47,7 @@ def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
             if policy.thresholds[j] is not None and j <= last
         ]
         before.append(_shares(scorer, seen))
-        after.append(_shares(scorer, [now[item_id, name] for item_id in taken if (item_id, name) in now]))
+        after.append(_as_rows(scorer, now[name]))
     alarm = verdict_alarm(before, after, ALARM_LEVEL)
     return tuple(
         TierShift(
@@ -62,7 +64,24 @@ def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     )
 
 
-def _shares(scorer: Scorer, judgments: Sequence[Judgment]) -> FloatArray:
-    """The mean shares (rows, c) that the votes of the first prompt give the labels."""
-    shares = [scorer.shares(first_votes(scorer.task, row)[None])[0].mean(axis=0) for row in judgments]
+def _shares_now(scorer: Scorer, run: Run, taken: Collection[str]) -> Mapping[str, Sequence[float]]:
+    """The shares of the items `taken` by judge, one item after the other."""
+    now: dict[str, array[float]] = defaultdict(lambda: array("d"))
+    for row in run.judgments:
+        if row.item_id in taken:
+            now[row.judge].extend(_first_shares(scorer, row))
+    return now
+
+
+def _shares(scorer: Scorer, judgments: Iterable[Judgment]) -> FloatArray:
+    return _as_rows(scorer, [share for row in judgments for share in _first_shares(scorer, row)])
+
+
+def _first_shares(scorer: Scorer, judgment: Judgment) -> Iterable[float]:
+    """The mean shares (c,) that the votes of the first prompt give the labels."""
+    shares: FloatArray = scorer.shares(first_votes(scorer.task, judgment)[None])[0].mean(axis=0)
+    return map(float, shares)
+
+
+def _as_rows(scorer: Scorer, shares: Sequence[float]) -> FloatArray:
     return np.array(shares, dtype=np.float64).reshape(-1, len(scorer.task.labels))

@@ -9,15 +9,7 @@ from trustescalate.calibration.verify import verify
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate
 from trustescalate.records import Certificate, Judgment
 from trustescalate.records.bounded import read_whole
-from trustescalate.records.jsonl import (
-    decode,
-    digest,
-    encode,
-    read_rows,
-    to_python,
-    write_atomically,
-    write_rows,
-)
+from trustescalate.records.jsonl import decode, encode, read_rows, write_atomically, write_rows
 
 CERTIFICATE = "certificate.json"
 CERTIFICATE_VOTES = "certificate.votes.jsonl"
@@ -63,7 +55,7 @@ def stored_certificate(folder: Path) -> Certificate:
 
 def certificate_id(certificate: Certificate) -> str:
     """Identify a certificate by the first 16 digits of a digest of its content."""
-    return digest(to_python(certificate))[:16]
+    return certificate.id
 
 
 def write_certificate(folder: Path, certificate: Certificate, judged: Judged) -> None:

@@ -1,6 +1,7 @@
 """Read votes on rows: which tier judges a row last, and what its votes expect of the label."""
 
 from collections.abc import Mapping
+from itertools import groupby
 
 import numpy as np
 
@@ -52,14 +53,30 @@ def tier_reached(
     return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
 
 
-def last_judgments(run: Run, tier: int = -1) -> Mapping[str, Judgment]:
-    """The judgment of the deepest `tier` that judged each decided item, or of another one."""
-    asked = {(row.item_id, row.judge): row for row in run.judgments}
-    return {row.item_id: asked[row.item_id, row.trail[tier].judge] for row in run.decisions if row.trail}
+def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
+    """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id.
+
+    The votes are read once, and the result is kept with those of a run folder.
+    """
+    memo: dict[object, Mapping[str, float]] = getattr(run.judgments, "memo", {})
+    key = "predictions", tuple(values.items()), tier
+    if key not in memo:
+        scorer, decisions = Scorer.of(run.header.certificate), iter(run.decisions)
+        expected: dict[str, float] = {}
+        decision = next(decisions, None)
+        for item_id, judgments in groupby(run.judgments, key=lambda row: row.item_id):
+            while decision is not None and decision.item_id != item_id:
+                decision = next(decisions, None)
+            if decision is not None and decision.trail:
+                judge = decision.trail[tier].judge
+                row = next(row for row in judgments if row.judge == judge)
+                expected[decision.item_id] = expect_value(scorer, row, values)
+        memo[key] = expected
+    return memo[key]
 
 
-def last_fresh_judgments(run: Run) -> Mapping[str, Judgment]:
-    """The last judgment on each fresh item: items whose labels made the certificate count by these."""
+def fresh_items(run: Run) -> list[str]:
+    """The ids of judged items other than those whose labels made the certificate, which count by these."""
     roles = run.header.certificate.roles
     used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
-    return {item_id: judgment for item_id, judgment in last_judgments(run).items() if item_id not in used}
+    return [row.item_id for row in run.decisions if row.trail and row.item_id not in used]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy as np
 from trustescalate.calibration.judged_rows import (
     ASKED_ONLY,
     expect_value,
-    last_fresh_judgments,
-    last_judgments,
+    fresh_items,
+    predictions,
     tier_reached,
 )
 from trustescalate.calibration.protocol import Protocol
@@ -29,6 +30,7 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
+from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
@@ -83,15 +85,13 @@ def known_rows(
     policies = dict(zip(rows, policies_of_rows(certificate, rows), strict=True))
     reached = tier_reached(certificate, judged, policies, scorer)
     names = [binding.judge for binding in certificate.judges]
+    expected = predictions(run, values)
     return Known(
         {
             item_id: (expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
             for item_id, j in zip(rows, reached, strict=True)
         },
-        {
-            item_id: expect_value(scorer, judgment, values)
-            for item_id, judgment in last_fresh_judgments(run).items()
-        },
+        {item_id: expected[item_id] for item_id in fresh_items(run)},
     )
 
 
@@ -106,7 +106,7 @@ def _known_uncertified(
     task, always = certificate.task, certificate.label_policy == "annotator"
     names, named = [binding.judge for binding in certificate.judges], run.header.uncertified or {}
     labels = annotation_means(task, sampled(run.annotations), values, always=always)
-    outside = {*certificate.roles["certify"]} - {item.id for item in run.items} if judged else set()
+    outside = {*certificate.roles["certify"]} - places_of(run.items).keys() if judged else set()
     others = annotation_means(task, [n for n in annotations if n.item_id in outside], values, always=always)
     policy = Policy(tuple(named.get(name, ASKED_ONLY) for name in names), pooled=False)
     reached = tier_reached(certificate, judged, dict.fromkeys(others, policy), scorer)
@@ -116,8 +116,7 @@ def _known_uncertified(
     }
     fresh = {}
     shown = {*certificate.roles["exemplars"]}
-    for item_id, row in last_judgments(run).items():
-        value = expect_value(scorer, row, values)
+    for item_id, value in predictions(run, values).items():
         if item_id in shown:
             continue
         if item_id in labels:
@@ -125,12 +124,6 @@ def _known_uncertified(
         else:
             fresh[item_id] = value
     return Known(known, fresh)
-
-
-def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
-    """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id."""
-    scorer, judged = Scorer.of(run.header.certificate), last_judgments(run, tier)
-    return {item_id: expect_value(scorer, judgment, values) for item_id, judgment in judged.items()}
 
 
 def overall(
@@ -327,7 +320,7 @@ def not_measurable(run: Run) -> str:
             certificate.group_by is not None and unjudged,
             f"items whose {certificate.group_by} has no certificate have no verdict",
         ),
-        (not last_fresh_judgments(run), "every item of the run was labelled for the certificate"),
+        (not fresh_items(run), "every item of the run was labelled for the certificate"),
     )
     return next((why for holds, why in reasons if holds), "")
 
@@ -336,7 +329,7 @@ def _not_measurable_uncertified(run: Run) -> str:
     notes = sampled(run.annotations)
     if dropped_ties(run.header.certificate.task, notes):
         return TIES
-    groups = {item.id: item.group for item in run.items}
+    groups = groups_of(run.items)
     stated = stated_labels(run.header.certificate.task, notes)
     units = {unit_of(item_id, groups) for item_id in (*stated, *run.header.certificate.roles["certify"])}
     if len(units) < FEWEST_LABELS:
@@ -392,7 +385,7 @@ def within(value: float, ends: tuple[float, float]) -> float:
 
 def one_of_each(run: Run, groups: Groups) -> set[str]:
     """The first fresh item of each group, and all without a group."""
-    return set(first_of_each(last_fresh_judgments(run), groups))
+    return set(first_of_each(fresh_items(run), groups))
 
 
 def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
@@ -400,6 +393,18 @@ def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
     for item_id in ids:
         first.setdefault(unit_of(item_id, groups), item_id)
     return list(first.values())
+
+
+def unit_codes(ids: Iterable[str], groups: Groups) -> IntArray:
+    """A number for the unit of each item (n,), the same for items of one unit."""
+    codes: dict[str, int] = {}
+    alone = count(-1, -1)  # an item without a cluster needs no name
+    numbers = (
+        next(alone) if (group := groups.get(item_id)) is None else codes.setdefault(group, len(codes))
+        for item_id in ids
+    )
+    given = np.fromiter(numbers, dtype=np.int64)
+    return np.where(given < 0, len(codes) - given - 1, given)
 
 
 def unit_of(item_id: str, groups: Groups) -> str:

@@ -29,15 +29,15 @@ def run_errors(run: Run, level: float) -> RunErrors:
     this run's are then not exchangeable.
     """
     certificate = run.header.certificate
-    why = _why_none(run, level)
+    guarantees = _released_by_alpha(run)
+    why = _why_none(run, level, any_released=bool(guarantees))
     if why:
         return RunErrors(0, 0, why)
-    guarantees = _released_by_alpha(run)
     shifted = any(tier.raised for tier in run.shift)
     return RunErrors(_limit(certificate, guarantees, level, shifted), sum(guarantees.values()))
 
 
-def _why_none(run: Run, level: float) -> str:
+def _why_none(run: Run, level: float, *, any_released: bool) -> str:
     certificate = run.header.certificate
     weights = certificate.weighting
     complete = run.header.status == "complete" and len(run.decisions) == run.header.items
@@ -63,7 +63,7 @@ def _why_none(run: Run, level: float) -> str:
         ),
         (certificate.delta + level >= 1 - 1e-12, "δ leaves no probability for it"),
         (
-            not _released_by_alpha(run),
+            not any_released,
             "no verdict was released on an item that is independent of those that the certificate was "
             "calibrated on",
         ),

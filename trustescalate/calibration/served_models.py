@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from trustescalate.errors import CertificateMismatch
 from trustescalate.records import Certificate, Judgment
 from trustescalate.records.criteria import BY_CRITERION, split_row_id
+from trustescalate.records.judge_counts import count_votes
 
 MOST_NAMED = 6
 """Models that are named at once: an endpoint may have many system fingerprints."""
@@ -69,15 +70,16 @@ def answered_by(judgment: Judgment) -> tuple[str, ...]:
 def compare_served(certificate: Certificate, judgments: Iterable[Judgment]) -> tuple[Served, ...]:
     """The models that answered for each judge of a certificate, where any of them is named."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    seen: set[tuple[str, str, str]] = set()
-    for judgment in judgments:
-        item_id = judgment.item_id
-        if certificate.group_by == BY_CRITERION:  # one reply answers all criteria of an item
-            item_id = split_row_id(item_id).item_id
-        for name in answered_by(judgment):
-            if (place := (judgment.judge, item_id, name)) not in seen:
-                seen.add(place)
-                counts[judgment.judge][name] += 1
+    if certificate.group_by == BY_CRITERION:  # one reply answers all criteria of an item
+        names = {
+            (judgment.judge, split_row_id(judgment.item_id).item_id, name)
+            for judgment in judgments
+            for name in answered_by(judgment)
+        }
+        for judge, _, name in names:
+            counts[judge][name] += 1
+    else:
+        counts.update({judge: each.served for judge, each in count_votes(judgments).each.items()})
     rows = []
     for seal in certificate.judges:
         now = dict(sorted(counts[seal.judge].items()))
@@ -117,7 +119,7 @@ def bound_models(certificate: Certificate, pinned: Collection[str]) -> dict[str,
 def must_be_served(certificate: Certificate, judgments: Iterable[Judgment], pinned: Collection[str]) -> None:
     """Raise CertificateMismatch at the first judgment of a pinned judge that another model answered."""
     known = bound_models(certificate, pinned)
-    for judgment in judgments:
+    for judgment in judgments if known else ():
         for name in answered_by(judgment):
             if name not in known.get(judgment.judge, {name}):
                 raise CertificateMismatch(

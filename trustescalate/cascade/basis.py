@@ -5,7 +5,7 @@ The gate compares it with the present. Nothing is imported and no model is opene
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import asking, fingerprint
 from trustescalate.records import Certificate, Item, Run
 from trustescalate.records.bounded import open_file
+from trustescalate.records.item_columns import ids_of, places_of
 from trustescalate.records.jsonl import digest
+from trustescalate.records.stored import pick_items, select_items
 
 ENDS = 1 << 16
 """Bytes at either end of a file in a folder that are read; the middle of weights would take minutes."""
@@ -103,7 +105,7 @@ def would_judge(
     certificate: Certificate,
     path: Path | None,
     made_of: Collection[str] | None = None,
-) -> tuple[Item, ...]:
+) -> Sequence[Item]:
     """Return the items that `run` judges: those of a file, or all without labels and the holdout.
 
     An uncertified run judges all items except those that its judges are `made_of`. Raises CertificateMismatch
@@ -112,14 +114,15 @@ def would_judge(
     if made_of is not None:
         if path is not None:
             return load_items(path, config)
-        return tuple(item for item in data.items if item.id not in made_of)
+        return select_items(data.items, lambda item_id: item_id not in made_of)
     if certificate.batch is not None:
         given = data.items if path is None else load_items(path, config)
         return certified_items(certificate, certificate.batch, given)
     if path is not None:
         return load_items(path, config)
     holdout = set(certificate.roles["holdout"])
-    return (*data.unlabelled, *(item for item in data.labelled if item.id in holdout))
+    held_out = (item.id for item in data.labelled if item.id in holdout)
+    return pick_items(data.items, [*ids_of(data.unlabelled), *held_out])
 
 
 def what_changed(config: Config, data: Dataset, run: Run) -> list[str]:
@@ -158,10 +161,10 @@ def _items_changed(config: Config, data: Dataset, run: Run) -> str:
         wanted = would_judge(config, data, header.certificate, path, made_of)
     except TrustEscalateError as error:
         return f"the items of {source} cannot be compared with those of this run: {error.message}"
-    there = {item.id: item for item in (data.items if path is None else wanted)}
-    judged = {item.id: item for item in run.items}
-    gone = [item.id for item in run.items if there.get(item.id) != item]
-    added = [item.id for item in wanted if item.id not in judged]
+    given, judged = data.items if path is None else wanted, places_of(run.items)
+    there = places_of(given)
+    gone = [item.id for item in run.items if item.id not in there or given[there[item.id]] != item]
+    added = [item_id for item_id in ids_of(wanted) if item_id not in judged]
     if not gone and not added:
         return ""
     parts = [f"{len(gone):,} changed or gone ({gone[0]!r} first)"] if gone else []

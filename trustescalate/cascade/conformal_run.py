@@ -11,14 +11,15 @@ from trustescalate.calibration.expectation import decide_run, set_apart
 from trustescalate.cascade.run_folder import RunWriter
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.judges.base import Judge
-from trustescalate.records import Item, Judgment, Run
+from trustescalate.records import Decision, Item, Judgment, Run
 
 
 class Recorder(NamedTuple):
-    """The writer of a run, and a callback for failed votes and the number of judged items."""
+    """The writer of a run, and callbacks: for failed votes and the number of judged items; for a decision."""
 
     writer: RunWriter
     progress: Callable[[int, int], None]
+    decided: Callable[[Decision], None]
 
 
 async def judge_then_decide(
@@ -58,4 +59,7 @@ async def judge_then_decide(
     await collect_judgments(todo, judges, collect=collect, in_flight=in_flight)
     decided = {decision.item_id for decision in run.decisions}
     decisions = decide_run(certificate, judged, apart)
-    recorder.writer.record_decisions([decision for decision in decisions if decision.item_id not in decided])
+    new = [decision for decision in decisions if decision.item_id not in decided]
+    recorder.writer.record_decisions(new)
+    for decision in new:
+        recorder.decided(decision)

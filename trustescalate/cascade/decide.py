@@ -18,9 +18,12 @@ from trustescalate.records.progress import Hooks
 class CertifiedCascade:
     """An open cascade: the judges, their cache and budget, and the policy of a certificate."""
 
-    def __init__(self, config: Config, certificate: Certificate, cascade: Cascade, panel: Panel) -> None:
+    def __init__(
+        self, config: Config, hooks: Hooks, certificate: Certificate, cascade: Cascade, panel: Panel
+    ) -> None:
         self.certificate = certificate
         self._config = config
+        self._hooks = hooks
         self._cascade = cascade
         self._panel = panel
         self._free = Semaphore(panel.in_flight)
@@ -39,7 +42,9 @@ class CertifiedCascade:
         """
         checked = check_item(item, self._config)
         async with self._free:
-            return (await decide_item(checked, self._cascade))[1]
+            decision = (await decide_item(checked, self._cascade))[1]
+        self._hooks.decided(checked, decision, self.certificate)
+        return decision
 
 
 @asynccontextmanager
@@ -60,4 +65,4 @@ async def open_cascade(config: Config, hooks: Hooks, asking: Asking) -> AsyncIte
     async with open_certified(config, hooks, data, certificate, asking) as panel:
         cascade = trusted(config, data, certificate, panel.judges)
         assert cascade is not None, "only claim = expected has none"
-        yield CertifiedCascade(config, certificate, cascade, panel)
+        yield CertifiedCascade(config, hooks, certificate, cascade, panel)

@@ -24,7 +24,6 @@ from trustescalate.cascade.run_folder import (
     SCHEMA,
     RunFolder,
     find_run,
-    items_digest,
     numbered_runs,
     to_ask_again,
     used_items,
@@ -57,6 +56,7 @@ from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.criteria import count_in_words
 from trustescalate.records.progress import Hooks, Progress
+from trustescalate.records.stored import items_digest
 
 WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -162,9 +162,16 @@ async def _judge(
         tally = _Tally(hooks.progress, panel.budget, run)
         shared = SharedReplies(asks_together(config), run.items, run.judgments)
 
+        by_id = {item.id: item for item in run.items}
+
+        def decided(decision: Decision) -> None:
+            if not run.uncertified:
+                hooks.decided(by_id[decision.item_id], decision, run.header.certificate)
+
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
             writer.record(list(map(shared.count, judgments)), decision)
             tally.add(judgments, decision)
+            decided(decision)
 
         try:
             for decision in decide_by_labels(run.header.certificate, data.annotations, tally.undecided(run)):
@@ -174,7 +181,7 @@ async def _judge(
                     run,
                     panel.judges,
                     data.items,
-                    Recorder(writer, tally.judged),
+                    Recorder(writer, tally.judged, decided),
                     ahead=panel.ask_ahead,
                     in_flight=panel.in_flight,
                 )
@@ -244,7 +251,7 @@ def _to_judge(
     certificate: Certificate,
     path: Path | None,
     made_of: Collection[str] | None = None,
-) -> tuple[Item, ...]:
+) -> Sequence[Item]:
     items = would_judge(config, data, certificate, path, made_of)
     if not items:
         raise UsageError(

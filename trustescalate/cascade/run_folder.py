@@ -19,12 +19,14 @@ from trustescalate.calibration.served_models import must_be_served, pinned_judge
 from trustescalate.cascade.attempt_log import last_attempt
 from trustescalate.cascade.batch import decide_by_labels
 from trustescalate.cascade.verification import (
+    EDITED,
     Unfollowed,
     check_rows,
     difference,
     failed_votes,
     only_failed,
     only_good,
+    read_recorded,
 )
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
@@ -33,17 +35,18 @@ from trustescalate.records import Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.appending import append, lock
 from trustescalate.records.bounded import read_whole
 from trustescalate.records.failures import may_be_answered
+from trustescalate.records.item_columns import items_of
 from trustescalate.records.jsonl import (
+    ListDigest,
     decode,
-    digest,
     encode,
     read_appended,
-    read_rows,
     to_python,
     truncate_torn,
     write_atomically,
     write_rows,
 )
+from trustescalate.records.stored import Lines, StoredItems, read_items
 from trustescalate.records.task import Json
 
 SCHEMA = 2
@@ -51,7 +54,6 @@ RUNS = "runs"
 JUDGMENTS, DECISIONS, ITEMS = "judgments.jsonl", "decisions.jsonl", "items.jsonl"
 DIGITS = 12
 """Hexadecimal digits of the digest in the id of a run."""
-EDITED = "the run folder was edited or damaged; start a new run"
 
 
 class RunFolder:
@@ -125,34 +127,33 @@ class RunFolder:
         Raises DataError for items, votes or a status that were changed, and for every decision that does not
         follow from the votes, CertificateMismatch for a reply of another model where that is pinned.
         """
-        rows, problems = read_rows(self.path / ITEMS, Item)
+        digest = ListDigest()
+        items, problems = read_items(self.path / ITEMS, lambda _, item: digest.add(to_python(item)))
         if problems:
             raise DataError(problems, EDITED)
-        items = tuple(row.record for row in rows)
-        if items_digest(items) != self.header.items_digest or len(items) != self.header.items:
-            raise DataError([f"{self.path / ITEMS}: was changed after the run"], "start a new run")
-        decisions, _ = read_appended(self.path / DECISIONS, Decision)
-        judgments, _ = read_appended(self.path / JUDGMENTS, Judgment)
+        assert isinstance(items, StoredItems)
         header = self.header
-        used, unfollowed = check_rows(header.certificate, items, judgments, decisions, header.uncertified)
+        if digest.hexdigest() != header.items_digest or len(items) != header.items:
+            raise DataError([f"{self.path / ITEMS}: was changed after the run"], "start a new run")
+        votes, decided = (Lines(self.path / name, missing=True) for name in (JUDGMENTS, DECISIONS))
+        recorded = read_recorded(votes, decided, items)
+        used, decisions, unfollowed = check_rows(header.certificate, items, recorded, header.uncertified)
         if unfollowed:
-            raise DataError([self._sentence(each) for each in unfollowed], EDITED)
-        must_be_served(self.header.certificate, used, pinned_judges(self.header.config))
-        by_item = {decision.item_id: decision for decision in decisions}
-        decided = tuple(by_item[item.id] for item in items if item.id in by_item)
-        if header.status == "complete" and len(decided) < len(items):
+            lines = {JUDGMENTS: votes, DECISIONS: decided}
+            raise DataError([self._sentence(each, lines) for each in unfollowed], EDITED)
+        must_be_served(header.certificate, used, pinned_judges(header.config))
+        if header.status == "complete" and len(decisions) < len(items):
             header = replace(header, status="stopped", rows="")  # rows were lost, and can be made again
         elif header.status == "complete" and header.rows != self._rows_digest():
             raise DataError([f"{self.path}: {JUDGMENTS} or {DECISIONS} was changed after the run"], EDITED)
-        return Run(header, items, used, decided)
+        return Run(header, items, used, decisions)
 
-    def _sentence(self, problem: Unfollowed) -> str:
+    def _sentence(self, problem: Unfollowed, lines: Mapping[str, Lines]) -> str:
         """Name the file and line of a row that does not follow."""
         path = self.path / problem.file
         if problem.place is None:
             return f"{path}: {problem.what}"
-        lines = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
-        return f"{path}:{lines[problem.place]}: {problem.what}"
+        return f"{path}:{lines[problem.file].number(problem.place)}: {problem.what}"
 
     def writer(self, pinned: Collection[str] = ()) -> "RunWriter":
         """Append to this run; one process at a time. `pinned` judges keep their served models."""
@@ -409,29 +410,25 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     """Load a run with human labels, except of rows used by the certificate or with other texts."""
     must_follow(folder.path / "run.json", folder.header.certificate)
     run = folder.load()
-    by_item = {row.item_id: row for row in run.decisions}
-    decided = [item for item in run.items if item.id in by_item]
-    problems = [
-        f"{folder.path / DECISIONS}: item {derived.item_id!r}: {what}"
-        for derived in decide_by_labels(run.header.certificate, data.annotations, decided)
-        if (what := difference(by_item[derived.item_id], derived))
-    ]
-    if problems:
-        raise DataError(problems, EDITED)
-    used = used_items(run.header)
-    texts = {item.id: item.shown for item in run.items if item.id not in used}
-    known = {item.id for item in data.items if texts.get(item.id) == item.shown}
+    if run.header.certificate.batch is not None:
+        by_item = {row.item_id: row for row in run.decisions}
+        decided = list(items_of(run.items, by_item))
+        problems = [
+            f"{folder.path / DECISIONS}: item {derived.item_id!r}: {what}"
+            for derived in decide_by_labels(run.header.certificate, data.annotations, decided)
+            if (what := difference(by_item[derived.item_id], derived))
+        ]
+        if problems:
+            raise DataError(problems, EDITED)
+    labelled = data.annotated - used_items(run.header)
+    texts = {item.id: item.shown for item in items_of(run.items, labelled)}
+    known = {item.id for item in items_of(data.items, texts) if texts[item.id] == item.shown}
     return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
 
 
 def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:
     """Load a run, by default the latest, with the present human labels of its items."""
     return with_labels(find_run(folder, "latest" if run_id is None else run_id), data)
-
-
-def items_digest(items: Sequence[Item]) -> str:
-    """Return a digest of the items of a run in order."""
-    return digest([to_python(item) for item in items])
 
 
 def used_items(header: RunHeader) -> frozenset[str]:

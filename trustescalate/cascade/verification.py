@@ -4,22 +4,33 @@ A decision is no source: with the claim "expected" and without, it follows from 
 that made it. So an edited row is refused instead of believed.
 """
 
+import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from math import isclose
 from typing import NamedTuple
 
+import numpy as np
+
 from trustescalate.calibration.expectation import LABELLED, SHARED, decide_run
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import BY_PEOPLE, TORN
 from trustescalate.cascade.runner import Deciding, certified_cascade, uncertified_cascade
+from trustescalate.errors import DataError
 from trustescalate.judges.base import are_probabilities
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Usage, Vote
+from trustescalate.records.jsonl import decode
+from trustescalate.records.judge_counts import Counts
+from trustescalate.records.stored import Lines, PackedDecisions, StoredItems, StoredJudgments
 from trustescalate.records.votes import Enough
 
 TOLERANCE = 1e-9
 """Of scores: those of pooled tiers are logarithms, which may differ in the last bit between machines."""
+EDITED = "the run folder was edited or damaged; start a new run"
+_OWNER = re.compile(rb'\{"item_id":"([^"\\]*)",')
+"""The start of a judgment as it is written; any other start is decoded."""
 
 
 class Unfollowed(NamedTuple):
@@ -30,88 +41,167 @@ class Unfollowed(NamedTuple):
     what: str
 
 
-class Checked(NamedTuple):
-    """The judgments that the decisions rest on, in the order of the items and tiers, and what is wrong."""
+class Recorded(NamedTuple):
+    """The rows of a run in the order of their files, votes on disk.
 
-    judgments: tuple[Judgment, ...]
+    `owners` has the place of the item of each judgment, `decided` the place of the decision on each item,
+    -1 where there is none.
+    """
+
+    judgments: Lines
+    owners: Sequence[int]
+    decisions: PackedDecisions
+    decided: Sequence[int]
     problems: list[Unfollowed]
+
+
+class Checked(NamedTuple):
+    """The judgments that the decisions rest on, in the order of the items and tiers, the decisions in the
+    order of the items, and what is wrong."""
+
+    judgments: StoredJudgments
+    decisions: PackedDecisions
+    problems: list[Unfollowed]
+
+
+def read_recorded(judgments: Lines, decisions: Lines, items: StoredItems) -> Recorded:
+    """Read the rows of a run. Raises DataError with every damaged line; votes are decoded later."""
+    packed, decided, problems = (
+        PackedDecisions(items.columns),
+        array("i", [-1]) * len(items),
+        list[Unfollowed](),
+    )
+    damaged, places = list[str](), items.columns.places
+    for number, line in decisions.scan(appended=True):
+        try:
+            decision = decode(line, Decision)
+        except ValueError as error:
+            damaged.append(f"{decisions.path}:{number}: {error}")
+            continue
+        place = places.get(decision.item_id)
+        if place is None or decided[place] >= 0:
+            what = "is no item of the run" if place is None else "is decided twice"
+            problems.append(
+                Unfollowed("decisions.jsonl", len(decisions) - 1, f"item {decision.item_id!r} {what}")
+            )
+        else:
+            decided[place] = len(packed)
+            packed.add(place, decision)
+    owners = array("i")
+    for number, line in judgments.scan(appended=True):
+        start = _OWNER.match(line)
+        try:
+            item_id = start[1].decode() if start else decode(line, Judgment).item_id
+        except ValueError as error:
+            damaged.append(f"{judgments.path}:{number}: {error}")
+            continue
+        place = places.get(item_id, -1)
+        owners.append(place)
+        if place < 0:
+            what = f"item {item_id!r} is no item of the run"
+            problems.append(Unfollowed("judgments.jsonl", len(judgments) - 1, what))
+    if damaged:
+        raise DataError(damaged, EDITED)
+    return Recorded(judgments, owners, packed, decided, problems)
 
 
 def check_rows(
     certificate: Certificate,
-    items: Sequence[Item],
-    judgments: Sequence[Judgment],
-    decisions: Sequence[Decision],
+    items: StoredItems,
+    recorded: Recorded,
     thresholds: Mapping[str, float] | None = None,
 ) -> Checked:
-    """Compare all rows of a run with what follows from its votes; rows are in the order of their files.
+    """Compare all rows of a run with what follows from its votes, item by item.
 
     Judgments of undecided items are left out: those of a run that was killed. A row with failed votes may be
     followed by one of the same judge, asked again: that one counts, with the cost of both. `thresholds` are
-    those of an uncertified run, whose certificate decides nothing.
+    those of an uncertified run, whose certificate decides nothing. Raises DataError for a damaged row.
     """
-    known = {item.id for item in items}
-    rows, problems = _judged(certificate, known, judgments)
-    decided: dict[str, int] = {}
-    for place, decision in enumerate(decisions):
-        if decision.item_id not in known:
-            problems.append(_wrong(place, decision, "is no item of the run"))
-        elif decision.item_id in decided:
-            problems.append(_wrong(place, decision, "is decided twice"))
-        else:
-            decided[decision.item_id] = place
-    if problems:
-        return Checked((), problems)
-    by_item = {row.item_id: row for row in decisions}
+    wrong, problems = list(recorded.problems), list[Unfollowed]()
+    rows = _judged(certificate, items, recorded, wrong)
     if certificate.status == "expected":
-        each = _derive_together(certificate, items, rows, by_item)
+        each = _derive_together(certificate, items, rows, recorded)
     else:
-        each = _derive_each(certificate, items, rows, by_item, thresholds)
-    used: list[Judgment] = []
-    for derived in each:
-        used += derived.judgments
+        each = _derive_each(certificate, items, rows, recorded, thresholds)
+    used, starts, changed = array("I"), array("I", [0]), dict[int, Judgment]()
+    counts = Counts()
+    for place, derived in enumerate(each):
+        for judgment in derived.judgments:
+            row = derived.own.rows.get(judgment.judge)
+            if row is None:
+                changed[len(used)] = judgment
+            used.append(row or 0)
+            counts.add(judgment)
+        starts.append(len(used))
         if derived.problem:
-            what = f"item {derived.item_id!r}: {derived.problem}"
-            problems.append(Unfollowed("decisions.jsonl", decided.get(derived.item_id), what))
-    return Checked(tuple(used), problems)
+            at = recorded.decided[place]
+            what = f"item {items.ids[place]!r}: {derived.problem}"
+            problems.append(Unfollowed("decisions.jsonl", None if at < 0 else at, what))
+    order = array("I", (row for row in recorded.decided if row >= 0))
+    judgments = StoredJudgments(recorded.judgments, used, changed, starts, counts, items.columns)
+    return Checked(judgments, recorded.decisions.ordered(order), wrong or problems)
 
 
-def _wrong(place: int, decision: Decision, what: str) -> Unfollowed:
-    return Unfollowed("decisions.jsonl", place, f"item {decision.item_id!r} {what}")
+class _Own(NamedTuple):
+    """The judgments of one item by judge, the row of each that is as recorded, and whether all can be."""
 
-
-Rows = Mapping[str, Mapping[str, Judgment]]
-"""Judgments by item and judge."""
+    judgments: dict[str, Judgment]
+    rows: dict[str, int]
+    sound: bool = True
 
 
 def _judged(
-    certificate: Certificate, known: set[str], judgments: Sequence[Judgment]
-) -> tuple[dict[str, dict[str, Judgment]], list[Unfollowed]]:
-    """Index the judgments, and name those that no judge of the certificate can have given."""
+    certificate: Certificate, items: StoredItems, recorded: Recorded, problems: list[Unfollowed]
+) -> Iterator[_Own]:
+    """Yield the judgments of each item, and add what no judge of the certificate can have given."""
     seals = {seal.judge: seal.fingerprint for seal in certificate.judges}
     labels = set(certificate.task.labels)
-    rows: dict[str, dict[str, Judgment]] = {}
-    problems = []
-    for place, judgment in enumerate(judgments):
-        own = rows.setdefault(judgment.item_id, {})
-        what = ""
-        if judgment.item_id not in known:
-            what = "is no item of the run"
-        elif judgment.judge not in seals:
-            what = f"was judged by {judgment.judge!r}, which is no judge of the certificate"
-        elif judgment.fingerprint != seals[judgment.judge]:
-            what = f"was judged by another {judgment.judge!r} than the one of the certificate"
-        elif judgment.judge in own and not failed_votes(own[judgment.judge]):
-            what = f"was judged twice by {judgment.judge!r}"
-        elif not all(_is_vote(vote, labels) for vote in judgment.votes):
-            what = f"has a vote of {judgment.judge!r} that is neither failed nor probabilities of labels"
-        elif not 0 < len(judgment.votes) <= judgment.planned:
-            what = f"has {len(judgment.votes)} votes of {judgment.judge!r}, of {judgment.planned} planned"
-        if what:
-            problems.append(Unfollowed("judgments.jsonl", place, f"item {judgment.item_id!r} {what}"))
-        earlier = own.get(judgment.judge)
-        own[judgment.judge] = judgment if earlier is None else _after(earlier, judgment)
-    return rows, problems
+    owners = np.array(recorded.owners, dtype=np.int32)
+    order = np.argsort(owners, kind="stable").astype(np.uint32)
+    ends = np.searchsorted(owners[order], np.arange(-1, len(items)), side="right")
+    damaged = list[str]()
+    for place in range(len(items)):
+        own = _Own({}, {})
+        for row in map(int, order[ends[place] : ends[place + 1]]):
+            try:
+                judgment = decode(recorded.judgments.read(row), Judgment)
+            except ValueError as error:
+                path = recorded.judgments.path
+                damaged.append(f"{path}:{recorded.judgments.number(row)}: {error}")
+                continue
+            name = judgment.judge
+            earlier = own.judgments.get(name)
+            if what := _why_not(judgment, items.ids[place], earlier, seals, labels):
+                problems.append(Unfollowed("judgments.jsonl", row, f"item {judgment.item_id!r} {what}"))
+                own = own._replace(sound=False)
+            own.judgments[name] = judgment if earlier is None else _after(earlier, judgment)
+            if earlier is None:
+                own.rows[name] = row
+            else:
+                own.rows.pop(name, None)
+        yield own
+    if damaged:
+        raise DataError(damaged, EDITED)
+
+
+def _why_not(
+    judgment: Judgment, item_id: str, earlier: Judgment | None, seals: Mapping[str, str], labels: set[str]
+) -> str:
+    """State why no judge of the certificate can have given this judgment; empty where one can."""
+    name, why = judgment.judge, ""
+    if judgment.item_id != item_id:
+        why = f"is named twice, the other time as {item_id!r}"
+    elif name not in seals:
+        why = f"was judged by {name!r}, which is no judge of the certificate"
+    elif judgment.fingerprint != seals[name]:
+        why = f"was judged by another {name!r} than the one of the certificate"
+    elif earlier is not None and not failed_votes(earlier):
+        why = f"was judged twice by {name!r}"
+    elif not all(_is_vote(vote, labels) for vote in judgment.votes):
+        why = f"has a vote of {name!r} that is neither failed nor probabilities of labels"
+    elif not 0 < len(judgment.votes) <= judgment.planned:
+        why = f"has {len(judgment.votes)} votes of {name!r}, of {judgment.planned} planned"
+    return why
 
 
 def failed_votes(judgment: Judgment) -> bool:
@@ -147,7 +237,7 @@ def _is_vote(vote: Vote, labels: set[str]) -> bool:
 
 
 class _Derived(NamedTuple):
-    item_id: str
+    own: _Own
     judgments: Sequence[Judgment]
     problem: str
 
@@ -166,9 +256,9 @@ class _Named:
 
 def _derive_each(
     certificate: Certificate,
-    items: Sequence[Item],
-    rows: Rows,
-    decisions: Mapping[str, Decision],
+    items: StoredItems,
+    rows: Iterator[_Own],
+    recorded: Recorded,
     thresholds: Mapping[str, float] | None,
 ) -> Iterator[_Derived]:
     """Derive each decision from the votes on its own item.
@@ -184,19 +274,18 @@ def _derive_each(
         cascade = uncertified_cascade(thresholds, judges, scorer)
     released = certificate.batch is not None and certificate.batch.release_human_labels
     by_people = set(certificate.roles["certify"]) if released else set()
-    nothing: Mapping[str, Judgment] = {}
-    for item in items:
-        recorded = decisions.get(item.id)
-        if recorded is None:
+    for place, (item, own) in enumerate(zip(items, rows, strict=True)):
+        if recorded.decided[place] < 0 or not own.sound:
+            yield _Derived(own, (), "")
             continue
-        own = rows.get(item.id, nothing)
+        decision = recorded.decisions[recorded.decided[place]]
         if item.id in by_people:
-            yield _Derived(item.id, (), _not_by_people(recorded, own))
+            yield _Derived(own, (), _not_by_people(decision, own.judgments))
             continue
         deciding = Deciding(item, cascade)
         problem = ""
         while (asked := deciding.asks()) is not None:
-            judgment = own.get(asked.judge.name)
+            judgment = own.judgments.get(asked.judge.name)
             if judgment is None:
                 problem = f"there are no votes of {asked.judge.name!r}, which is asked next"
                 break
@@ -205,14 +294,14 @@ def _derive_each(
                 break
             deciding.hear(judgment)
         used = deciding.judgments
-        if len(used) < len(own):
+        if len(used) < len(own.judgments):
             asked_for = {judgment.judge for judgment in used}
-            unasked = [judgment for name, judgment in own.items() if name not in asked_for]
+            unasked = [judgment for name, judgment in own.judgments.items() if name not in asked_for]
             more = next((judgment.judge for judgment in unasked if not failed_votes(judgment)), None)
             if not problem and more is not None:
                 problem = f"there are votes of {more!r}, which is not asked"
             used = [*used, *filter(_cost_something, unasked)]
-        yield _Derived(item.id, used, problem or difference(recorded, deciding.decision))
+        yield _Derived(own, used, problem or difference(decision, deciding.decision))
 
 
 def _cost_something(judgment: Judgment) -> bool:
@@ -227,30 +316,36 @@ def _not_by_people(recorded: Decision, own: Mapping[str, Judgment]) -> str:
 
 
 def _derive_together(
-    certificate: Certificate, items: Sequence[Item], rows: Rows, decisions: Mapping[str, Decision]
+    certificate: Certificate, items: StoredItems, rows: Iterator[_Own], recorded: Recorded
 ) -> Iterator[_Derived]:
-    """Derive all decisions of the claim "expected" from the votes on all items.
+    """Derive all decisions of the claim "expected" from the votes on all items, which are held in memory.
 
     Items that nobody judges follow from the labelled rows beside them, which a run does not hold: they have
     no votes, no label, and one of two reasons.
     """
+    decisions = {row.item_id: row for row in recorded.decisions}
+    each = dict(zip(items.ids, rows, strict=True))
     apart = {row.item_id: row.reason for row in decisions.values() if row.reason in (LABELLED, SHARED)}
     names = [seal.judge for seal in certificate.judges]
-    judged = {name: {item: own[name] for item, own in rows.items() if name in own} for name in names}
-    whole = all(own.keys() >= set(names) for own in rows.values())
+    votes = {item_id: own.judgments for item_id, own in each.items() if own.judgments}
+    judged = {name: {item: own[name] for item, own in votes.items() if name in own} for name in names}
+    whole = all(own.keys() >= set(names) for own in votes.values())
     derived = {}
-    if decisions and whole:
+    sound = all(own.sound for own in each.values())
+    if decisions and whole and sound:
         derived = {row.item_id: row for row in decide_run(certificate, judged, apart)}
-    for item in items:
-        own, recorded = list(rows.get(item.id, {}).values()), decisions.get(item.id)
+    for item_id, own in each.items():
+        recorded_one = decisions.get(item_id)
         problem = ""
-        if recorded is not None and item.id not in derived:
+        if not sound:
+            problem = ""
+        elif recorded_one is not None and item_id not in derived:
             problem = "is decided, and not every judge has judged every item"
-        elif recorded is not None and item.id in apart and own:
+        elif recorded_one is not None and item_id in apart and own.judgments:
             problem = "is set apart, and there are votes of judges"
-        elif recorded is not None:
-            problem = difference(recorded, derived[item.id])
-        yield _Derived(item.id, own, problem)
+        elif recorded_one is not None:
+            problem = difference(recorded_one, derived[item_id])
+        yield _Derived(own, list(own.judgments.values()), problem)
 
 
 def difference(recorded: Decision, derived: Decision) -> str:

@@ -16,7 +16,14 @@ from typer.core import TyperCommand, TyperGroup
 
 from trustescalate import __version__
 from trustescalate.cli.console import fail, say
-from trustescalate.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_USAGE, TrustEscalateError, UsageError
+from trustescalate.errors import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    TrustEscalateError,
+    UsageError,
+    explained,
+)
 
 EXIT_CODES = """\
 Exit codes: 0 passed · 1 measured breach · 2 usage, config or data · 3 not measurable (no certificate, it does
@@ -24,7 +31,7 @@ not fit, providers failing, partial run) · 4 budget reached, resumable · 70 in
 resumable. Every option can be set in the environment: run --budget-usd is TRUSTESCALATE_RUN_BUDGET_USD."""
 
 PANELS: Mapping[str, tuple[str, ...]] = {
-    "Start": ("init", "import", "check", "demo"),
+    "Start": ("init", "import", "check", "demo", "skill"),
     "Certify": ("plan", "tune", "calibrate"),
     "Run and gate": ("run", "report", "gate", "compare", "monitor"),
     "People": ("label", "export"),
@@ -203,7 +210,7 @@ def _exit_codes(*, debug: bool) -> Iterator[None]:
         yield
     except TrustEscalateError as error:
         _print_traceback(debug)
-        raise typer.Exit(fail(error.message, error.hint, error.exit_code)) from None
+        raise typer.Exit(fail(*explained(error))) from None
     except KeyboardInterrupt as stop:
         hint = "; ".join(getattr(stop, "__notes__", ()))  # of `resumable`
         message = "interrupted; all answers so far are kept" if hint else "interrupted"
@@ -231,15 +238,7 @@ def _report_error(error: Exception) -> int:
             old = (context.command.name, getattr(error, "option_name", ""))
             hint = MOVED_OPTIONS.get(old, hint)
         return fail(explain(), hint, EXIT_USAGE)
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
-        place = f"{error.filename}: " if error.filename else ""
-        hint = "fix this and try again; all recorded rows are kept"
-        return fail(f"{place}{error.strerror}", hint, EXIT_USAGE)
-    return fail(
-        f"internal error: {type(error).__name__}: {error}",
-        "this is a bug; run again with `trustescalate --debug …` and report the output",
-        EXIT_INTERNAL,
-    )
+    return fail(*explained(error))
 
 
 def _print_traceback(wanted: bool) -> None:

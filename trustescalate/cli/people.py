@@ -186,7 +186,7 @@ def export(
     as_: Annotated[
         str, typer.Option("--as", help="Write this format: csv, label_studio, trl, …; see docs/export.md.")
     ],
-    to: Annotated[Path, typer.Option(help="Write to this new file.")],
+    to: Annotated[Path, typer.Option(help="Write to this new file; hf makes a folder.")],
     run_id: RunId = None,
     config: ConfigPath = CONFIG,
     overrides: Overrides = None,

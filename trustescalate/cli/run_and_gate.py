@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,21 @@ from trustescalate.cli.options import (
     wait,
 )
 from trustescalate.errors import UsageError
+
+if TYPE_CHECKING:
+    from trustescalate.project import Project
+
+
+def _sending(project: "Project", otel: str | None) -> AbstractContextManager[None]:
+    """Send the decisions of the project under this name; nothing without one."""
+    if otel is None:
+        return nullcontext()
+    try:
+        from trustescalate.integrations.opentelemetry import sending
+    except ModuleNotFoundError:
+        hint = "pip install 'trustescalate[otel]'"
+        raise UsageError("--otel needs the SDK of OpenTelemetry", hint) from None
+    return sending(project, otel)
 
 
 class RunCommand(Command):
@@ -88,6 +103,13 @@ def run(
             help="With --uncertified: this judge ends an item from this score on; may be repeated.",
         ),
     ] = None,
+    otel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Send each decision as an OpenTelemetry event of this evaluation; OTEL_… says where to.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -100,11 +122,14 @@ def run(
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
     if threshold and not uncertified:
         raise UsageError("--threshold needs --uncertified", "add --uncertified")
+    if otel is not None and uncertified:
+        raise UsageError("--otel sends certified decisions", "leave out --otel or --uncertified")
     named = {name: float(score) for name, _, score in (text.rpartition("=") for text in threshold or ())}
     started = command_line("run", config, overrides)
     with progress() as update:
         try:
             flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
+            flags += [] if otel is None else ["--otel", otel]
             without = ["--uncertified"] if uncertified else []
             without += [word for text in threshold or () for word in ("--threshold", text)]
             started += [*flags, *without, *([] if items is None else ["--items", str(items)])]
@@ -132,7 +157,7 @@ def run(
                 return started
             return command_line("run", config, overrides, *flags, "--resume", begun[-1])
 
-        with resumable(resumed):
+        with resumable(resumed), _sending(project, otel):
             result = wait(
                 project.run(
                     items=items,

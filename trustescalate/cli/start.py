@@ -1,4 +1,4 @@
-"""Panel Start: `init`, `import`, `check` and `demo`."""
+"""Panel Start: `init`, `import`, `check`, `demo` and `skill`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ import typer
 from trustescalate.cli.app import app, command
 from trustescalate.cli.console import line, print_json, print_page, progress, say, show
 from trustescalate.cli.options import CONFIG, AsJson, ConfigPath, Overrides, command_line, open_project, wait
-from trustescalate.errors import EXIT_NOT_MEASURABLE, few_of_each
+from trustescalate.errors import EXIT_NOT_MEASURABLE, UsageError, few_of_each
 
 if TYPE_CHECKING:
     from trustescalate.analysis.judge_trials import Trials
@@ -23,11 +23,24 @@ def init(
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Write the shipped prompts to prompts/ instead, for editing.")
     ] = False,
+    ci: Annotated[
+        str | None,
+        typer.Option(help="Write a CI file for the project in FOLDER instead: github or gitlab."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Write a starter trustescalate.toml; overwrite nothing."""
+    from trustescalate.config.ci_files import write_ci_file
     from trustescalate.config.starter import write_starter
     from trustescalate.judges.templates import write_prompts
+
+    if prompts and ci is not None:
+        raise UsageError("--prompts and --ci each write something else", "give one of them")
+    if ci is not None:
+        file = write_ci_file(folder, ci)
+        print_json({"ci": str(file)}) if json else typer.echo(file)
+        say("next: read it, and commit it together with certificate.json, its votes and ledger.jsonl")
+        return
 
     if prompts:
         written = [str(path) for path in write_prompts(folder)]
@@ -46,7 +59,10 @@ def init(
 
 @command(app, "import", "import votes.csv --to set")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Files of one format, as another tool wrote them.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of one format, as another tool wrote them; or datasets, hf:NAME."),
+    ],
     to: Annotated[
         Path | None,
         typer.Option(help="Write the set to this new folder, or [[criteria]] of a rubric to a .toml file."),
@@ -156,3 +172,10 @@ def demo(
         return
     print_page(report.page())
     typer.echo(page)
+
+
+@command(app, "skill", "skill")
+def skill(json: AsJson = False) -> None:
+    """Print a guide for coding agents, as the text of a SKILL.md file."""
+    text = Path(__file__).with_name("skill.md").read_text(encoding="utf-8")
+    print_json({"skill": text}) if json else typer.echo(text, nl=False)

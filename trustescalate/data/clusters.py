@@ -1,14 +1,21 @@
 """Find items that are not independent of one another."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trustescalate.config import Config
 from trustescalate.records import Item
 from trustescalate.records.criteria import row_name
+from trustescalate.records.item_columns import ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
+from trustescalate.records.stored import StoredItems
 
 ITEM = "item"
 """[data] cluster = "item": every item is a cluster of its own, even with repeated prompts."""
@@ -56,10 +63,41 @@ def independent_items(
     >>> independent_items(items, [Item("d", "4", ("x",), group="g")], {"c", "d"}, seed=0)
     ('a',)
     """
-    here = {item.id for item in items}
-    used = [item for item in known if item.id in taken and item.id not in here]
-    free = [rows for rows in clusters([*items, *used]) if taken.isdisjoint(item.id for item in rows)]
-    return tuple(min((item.id for item in rows), key=lambda each: digest("one", seed, each)) for rows in free)
+    here = places_of(items)
+    used = [item for item in items_of(known, taken) if item.id not in here]
+    ids = [*ids_of(items), *(item.id for item in used)]
+    free: dict[
+        int, str | None
+    ] = {}  # of each cluster the item with the smallest hash; None where one is taken
+    for item_id, cluster in zip(ids, _cluster_numbers(chain(items, used)), strict=True):
+        best = free.setdefault(cluster, item_id)
+        if item_id in taken:
+            free[cluster] = None
+        elif best is not None and best != item_id:
+            free[cluster] = min(best, item_id, key=lambda each: digest("one", seed, each))
+    return tuple(item_id for item_id in free.values() if item_id is not None)
+
+
+def _cluster_numbers(items: Iterable[Item]) -> list[int]:
+    """A number for each item, the same for items that must stay together (`clusters`)."""
+    groups, contents = list[str | None](), bytearray()
+    for item in items:
+        groups.append(item.group)
+        contents += bytes.fromhex(content_digest(item))[:16]
+    number = np.unique(np.frombuffer(bytes(contents), dtype="V16"), return_inverse=True)[1].tolist()
+    parent: dict[int, int] = {}
+
+    def find(key: int) -> int:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    first: dict[str, int] = {}
+    for group, content in zip(groups, number, strict=True):
+        if group is not None:
+            parent[find(content)] = find(first.setdefault(group, content))
+    return [find(content) if parent else content for content in number]
 
 
 def cluster_source(config: Config, items: Sequence[Item]) -> str:
@@ -91,20 +129,30 @@ def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
     ]
 
 
-def with_clusters(items: Sequence[Item], by: str | None) -> tuple[Item, ...]:
+def with_clusters(items: Sequence[Item], by: str | None) -> Sequence[Item]:
     """Items with the group that [data] cluster gives them; without it, items with one prompt share one."""
     if by == "group":
-        return tuple(items)
+        return items
+    groups = list(_groups(items, by))
+    if isinstance(items, StoredItems):
+        return items.clustered(groups)
+    return tuple(replace(item, group=group) for item, group in zip(items, groups, strict=True))
+
+
+def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
     if by is None:
-        repeated = {prompt for prompt, count in Counter(item.asked for item in items).items() if count > 1}
-        return tuple(
-            with_cluster(item, digest(item.asked)) if item.group is None and item.asked in repeated else item
-            for item in items
-        )
-    if by == "prompt":
-        return tuple(with_cluster(item, digest(item.asked)) for item in items)
-    return tuple(with_cluster(item, None if by == ITEM else value_of(item, by)) for item in items)
+        hashes = _hashes(item.asked for item in items)
+        _, place, count = np.unique(hashes, return_inverse=True, return_counts=True)
+        alone = (count[place] == 1).tolist()
+        for item, one in zip(items, alone, strict=True):
+            yield item.group if one or item.group is not None else digest(item.asked)
+    elif by == "prompt":
+        yield from (digest(item.asked) for item in items)
+    else:
+        yield from (None if by == ITEM else value_of(item, by) for item in items)
 
 
-def with_cluster(item: Item, group: str | None) -> Item:
-    return replace(item, group=group)
+def _hashes(values: Iterable[object]) -> NDArray[np.void]:
+    """A short hash of each value: equal for equal values only, but for one in 2**64 pairs of a billion."""
+    texts = (hashlib.sha256(canonical(value).encode()).digest()[:16] for value in values)
+    return np.frombuffer(b"".join(texts), dtype="V16")

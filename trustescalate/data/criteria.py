@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
 
 from trustescalate.config import Config
 from trustescalate.records import Annotation, Item, Task
 from trustescalate.records.criteria import CRITERION, row_id, row_name
-from trustescalate.records.jsonl import Row
 
 
-def rows_by_criterion(items: Sequence[Item], config: Config) -> tuple[Item, ...]:
+def rows_by_criterion(items: Sequence[Item], config: Config) -> Sequence[Item]:
     """The items, or with [[criteria]] one row of each item for each criterion, next to one another.
 
     The rows of an item have its texts and are one cluster: its own group, or the item.
     """
     if not config.criteria:
-        return tuple(items)
+        return items
     return tuple(
         replace(
             item,
@@ -35,16 +33,11 @@ def labels_of_rows(config: Config) -> Mapping[str, Task]:
     return config.criterion_tasks() or {"": config.task.task()}
 
 
-def item_problems(path: Path, rows: Sequence[Row[Item]], config: Config) -> list[str]:
-    """Items that cannot be divided by criterion."""
-    if not config.criteria:
-        return []
-    return [
-        f"{path}:{line}: item {item.id!r} has a criterion in its meta, where [[criteria]] put theirs; give "
-        "that key another name"
-        for line, item in rows
-        if CRITERION in item.meta
-    ]
+def criterion_in_meta(item: Item, config: Config) -> str:
+    """Why an item cannot be divided by criterion; "" where it can."""
+    if not config.criteria or CRITERION not in item.meta:
+        return ""
+    return "has a criterion in its meta, where [[criteria]] put theirs; give that key another name"
 
 
 def criterion_problem(note: Annotation, config: Config) -> str:

@@ -1,27 +1,27 @@
 """Read and validate items and annotations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
 
 from trustescalate.config import Config
 from trustescalate.data.clusters import ITEM, content_of, with_clusters
 from trustescalate.data.criteria import (
+    criterion_in_meta,
     criterion_problem,
-    item_problems,
     labels_of_rows,
     note_of_row,
     rows_by_criterion,
 )
 from trustescalate.errors import DataError
-from trustescalate.records import Annotation, Item, Task
+from trustescalate.records import Annotation, Item, Purpose, Task
 from trustescalate.records.criteria import CRITERION
+from trustescalate.records.item_columns import groups_of, items_of
 from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
+from trustescalate.records.stored import read_items, select_items
 
-R = TypeVar("R", Item, Annotation)
 NO_ITEMS = (
     "write one item a line into it, as the comment at [data] items of the starter configuration shows, or "
     "let `trustescalate import FILES --to FOLDER` write a set; then get labels: `trustescalate label queue "
@@ -45,29 +45,28 @@ class Dataset:
     from a region: it certifies, and represents the region only.
     """
 
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     annotations: tuple[Annotation, ...]
 
     @property
     def labelled(self) -> tuple[Item, ...]:
         """Items annotated as part of a sample, whatever the label."""
-        known = {annotation.item_id for annotation in self.annotations if annotation.purpose == "sample"}
-        return tuple(item for item in self.items if item.id in known)
+        return tuple(select_items(self.items, self._noted("sample").__contains__))
 
     @property
     def in_region(self) -> tuple[Item, ...]:
         """Items drawn from a region only: they certify, and do not represent the others."""
-        known, drawn = (
-            {note.item_id for note in self.annotations if note.purpose == purpose}
-            for purpose in ("sample", "region")
-        )
-        return tuple(item for item in self.items if item.id in drawn - known)
+        drawn = self._noted("region") - self._noted("sample")
+        return tuple(select_items(self.items, drawn.__contains__))
 
     @property
-    def unlabelled(self) -> tuple[Item, ...]:
+    def unlabelled(self) -> Sequence[Item]:
         """All other items: those to be judged."""
-        known = {item.id for item in self.labelled}
-        return tuple(item for item in self.items if item.id not in known)
+        known = self._noted("sample")
+        return select_items(self.items, lambda item_id: item_id not in known)
+
+    def _noted(self, purpose: Purpose) -> set[str]:
+        return {note.item_id for note in self.annotations if note.purpose == purpose}
 
     @property
     def annotated(self) -> frozenset[str]:
@@ -77,19 +76,15 @@ class Dataset:
 
 def load_dataset(config: Config) -> Dataset:
     """Read [data]. Raises DataError with every problem of both files."""
-    task = config.task.task()
     items_path, notes_path = config.path(config.data.items), config.path(config.data.annotations)
-    items, problems = _read(items_path, Item)
-    problems += _item_problems(items_path, items, task) + item_problems(items_path, items, config)
+    items, problems = _read_items(items_path, config)
     notes: list[Row[Annotation]] = []
     usual = type(config.data).model_fields["annotations"].default  # need not be there: nobody labelled yet
     if config.data.annotations != usual or notes_path.exists():
         notes, unread = read_rows(notes_path, Annotation)
-        problems += unread + _annotation_problems(
-            notes_path, notes, {row.record.id: row.record for row in items}, config
-        )
-    grouped = with_clusters([row.record for row in items], config.data.cluster)
-    if items and config.data.cluster not in (None, ITEM) and all(item.group is None for item in grouped):
+        problems += unread + _annotation_problems(notes_path, notes, items, config)
+    grouped = with_clusters(items, config.data.cluster)
+    if items and config.data.cluster not in (None, ITEM) and not groups_of(grouped):
         problems.append(f"{items_path}: no item has {config.data.cluster}, which [data] cluster names")
     grouped = rows_by_criterion(grouped, config)
     if items:
@@ -103,13 +98,12 @@ def load_dataset(config: Config) -> Dataset:
     return Dataset(grouped, tuple(note_of_row(row.record) for row in notes))
 
 
-def load_items(path: Path, config: Config) -> tuple[Item, ...]:
+def load_items(path: Path, config: Config) -> Sequence[Item]:
     """Read a file of items to be judged."""
-    items, problems = _read(path, Item)
-    problems += _item_problems(path, items, config.task.task()) + item_problems(path, items, config)
+    items, problems = _read_items(path, config)
     if problems:
         raise DataError(problems, FIX_LINES)
-    return rows_by_criterion(with_clusters([row.record for row in items], config.data.cluster), config)
+    return rows_by_criterion(with_clusters(items, config.data.cluster), config)
 
 
 def check_item(item: Item, config: Config) -> Item:
@@ -119,7 +113,7 @@ def check_item(item: Item, config: Config) -> Item:
     """
     if config.criteria:
         return _check_row(item, config)
-    problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
+    problems = list(_problems_of(f"item:1: item {item.id!r}", item, config.task.task()))
     if problems:
         raise DataError(problems, "pass an item that fits [task] kind")
     return with_clusters([item], config.data.cluster)[0]
@@ -127,7 +121,7 @@ def check_item(item: Item, config: Config) -> Item:
 
 def _check_row(item: Item, config: Config) -> Item:
     names, asked = [each.name for each in config.criteria], item.meta.get(CRITERION)
-    problems = _item_problems(Path("item"), [Row(1, item)], config.task.task())
+    problems = list(_problems_of(f"item:1: item {item.id!r}", item, config.task.task()))
     if asked not in names:
         problems.append(
             f"item {item.id!r}: meta.{CRITERION} must name the criterion that is asked: {', '.join(names)}"
@@ -138,41 +132,47 @@ def _check_row(item: Item, config: Config) -> Item:
     return rows_by_criterion(with_clusters([plain], config.data.cluster), config)[names.index(str(asked))]
 
 
-def _read(path: Path, kind: type[R]) -> tuple[list[Row[R]], list[str]]:
-    rows, problems = read_rows(path, kind)
-    return rows, problems or ([] if rows else [f"{path}: holds no rows"])
+def _read_items(path: Path, config: Config) -> tuple[Sequence[Item], list[str]]:
+    """The items of a file, and what is wrong with it and with them."""
+    task, seen, wrong = config.task.task(), dict[str, int](), list[str]()
 
-
-def _item_problems(path: Path, rows: list[Row[Item]], task: Task) -> list[str]:
-    problems = []
-    seen: dict[str, int] = {}
-    for line, item in rows:
+    def check(line: int, item: Item) -> None:
         at = f"{path}:{line}: item {item.id!r}"
-        if item.id in seen:
-            problems.append(f"{at} was already on line {seen[item.id]}; ids must differ")
-        seen.setdefault(item.id, line)
-        if not item.id.strip():
-            problems.append(f"{path}:{line}: the id is empty; give each item one of its own")
-        if len(item.responses) != task.responses:
-            problems.append(
-                f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
-                f"{task.responses}; keep items of different tasks in different files"
-            )
-        for place, response in enumerate(item.responses, 1):
-            if not isinstance(response, str) and all(turn.role != "assistant" for turn in response):
-                problems.append(f"{at}: response {place} has no assistant turn; write what was answered")
-        if not replace(item, context=()).prompt_text.strip():
-            problems.append(f"{at}: the prompt is empty; write what was asked")
-        if item.group is not None and not item.group.strip():
-            problems.append(f"{at}: the group is empty; leave it out where an item stands alone")
-    return problems
+        if seen.setdefault(item.id, line) != line:
+            wrong.append(f"{at} was already on line {seen[item.id]}; ids must differ")
+        wrong.extend(_problems_of(at, item, task))
+        wrong.extend(f"{at} {problem}" for problem in [criterion_in_meta(item, config)] if problem)
+
+    items, problems = read_items(path, check)
+    if not items and not problems:
+        problems = [f"{path}: holds no rows"]
+    return items, problems + wrong
+
+
+def _problems_of(at: str, item: Item, task: Task) -> Iterator[str]:
+    """What is wrong with an item, at a place of a file."""
+    if not item.id.strip():
+        yield f"{at.rpartition(': item ')[0]}: the id is empty; give each item one of its own"
+    if len(item.responses) != task.responses:
+        yield (
+            f"{at} has {_count(len(item.responses), 'response')}, a {task.kind} task needs "
+            f"{task.responses}; keep items of different tasks in different files"
+        )
+    for place, response in enumerate(item.responses, 1):
+        if not isinstance(response, str) and all(turn.role != "assistant" for turn in response):
+            yield f"{at}: response {place} has no assistant turn; write what was answered"
+    if not replace(item, context=()).prompt_text.strip():
+        yield f"{at}: the prompt is empty; write what was asked"
+    if item.group is not None and not item.group.strip():
+        yield f"{at}: the group is empty; leave it out where an item stands alone"
 
 
 def _annotation_problems(
-    path: Path, rows: list[Row[Annotation]], known: Mapping[str, Item], config: Config
+    path: Path, rows: list[Row[Annotation]], items: Sequence[Item], config: Config
 ) -> list[str]:
     problems = []
     seen: dict[tuple[str, str, str | None], int] = {}
+    known = {item.id: content_of(item) for item in items_of(items, {row.item_id for _, row in rows})}
     tasks = labels_of_rows(config)
     for line, row in rows:
         at = f"{path}:{line}: item {row.item_id!r}"
@@ -180,10 +180,10 @@ def _annotation_problems(
             problems.append(f"{at} has {problem}")
             continue
         task = tasks[row.criterion or ""]
-        if known and row.item_id not in known:
+        if items and row.item_id not in known:
             problems.append(f"{at} is not among the items that could be read; add it or remove the line")
-        item = known.get(row.item_id)
-        if item is not None and row.content not in (None, content_of(item)[:CONTENT]):
+        content = known.get(row.item_id)
+        if content is not None and row.content not in (None, content[:CONTENT]):
             problems.append(
                 f"{at} was labelled with other texts than those of now; restore them, or give the item a "
                 "new id and a label of its own"

@@ -21,6 +21,7 @@ from trustescalate.data.imported_set import BATCH, ImportedSet, JudgeCount
 from trustescalate.data.importers.base import Files, Format, Found, Notes, Plain, Taken
 from trustescalate.data.importers.columns import ColumnsFile
 from trustescalate.data.importers.files import Foreign, Rejected, open_foreign
+from trustescalate.data.importers.hugging_face import is_dataset, open_dataset
 from trustescalate.data.importers.registry import named_format, recognise
 from trustescalate.data.importers.trec import refuse_trec
 from trustescalate.data.labels import without_labels
@@ -93,13 +94,15 @@ def import_files(
 ) -> Imported:
     """Read files of one format and write a calibration set in `folder`, which must be new or empty.
 
+    A path `hf:NAME` is a dataset of the Hugging Face hub, or a local one (`importers.hugging_face`).
     Memory does not grow with JSON lines, CSV and Parquet. Raises DataError where nothing can be taken; then
     nothing is written.
     """
     must_be_free(folder, "import FILES --to FOLDER")
     for path in paths:
-        refuse_trec(path)
-    files = [open_foreign(path) for path in paths]
+        if not is_dataset(path):
+            refuse_trec(path)
+    files = [open_dataset(path) if is_dataset(path) else open_foreign(path) for path in paths]
     parts: Files
     if columns is not None:
         source, parts = named_format(files, _columns(columns))
@@ -270,7 +273,9 @@ def _toml(text: str) -> str:
 def _card(source: Format, files: Sequence[Foreign], notes: Notes, imported: ImportedSet) -> str:
     """The data card. Names of files are data: shown as code."""
     lines = ["# A calibration set", "", f"Imported from {source.about}.", "", "| file | |", "|---|---|"]
-    lines += [f"| source | {_code(file.path.name)} |" for file in files]
+    for file in files:
+        rows = file.origin or {"source": file.path.name}
+        lines += [f"| {name} | {_code(text)} |" for name, text in rows.items()]
     lines += [
         f"| items | {imported.items:,} |",
         f"| annotations | {imported.annotations:,} |",

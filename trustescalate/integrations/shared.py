@@ -10,17 +10,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.calibration.population import label_values
 from trustescalate.cascade.decide import CertifiedCascade
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
 from trustescalate.records import Certificate, Decision, Item, Label, Task, TaskKind, Turn
-from trustescalate.records.failures import reason_in_words
-from trustescalate.records.jsonl import digest, to_python
+from trustescalate.records.jsonl import digest
 from trustescalate.records.progress import Hooks
+from trustescalate.report.verdict import decision_metadata, explain_decision
 
 Text = str | Sequence[Turn]
+
+
+def passing_value(task: Task, threshold: float | None = None) -> float:
+    """Return the value from which a verdict passes: `threshold`, or 0.5 for pass or fail and for pairs.
+
+    Raises UsageError for a rating without a threshold, and for a choice, whose labels have no order.
+
+    >>> passing_value(Task(TaskKind.BINARY, "Is it right?", ("pass", "fail")))
+    0.5
+    """
+    if task.kind is TaskKind.CHOICE:
+        raise UsageError("the labels of a choice have no order: none of them is a pass", "use the label")
+    if threshold is None and task.kind is TaskKind.RATING:
+        raise UsageError("a rating passes from a threshold on, and there is none", "give `threshold`")
+    return 0.5 if threshold is None else threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +65,12 @@ class CertifiedVerdict:
     @property
     def explanation(self) -> str:
         """One sentence: what was decided, by whom and why, and under which certificate."""
-        rests = f"certificate {certificate_id(self.certificate)} (α = {self.certificate.alpha:g}, "
-        rests += f"δ = {self.certificate.delta:g})"
-        if self.label is None:
-            return f"Abstained ({reason_in_words(self.decision.reason)}): human review is needed; {rests}."
-        if self.decision.judge is None:
-            return f"{self.label!r}: {reason_in_words(self.decision.reason)}; {rests}."
-        last = self.decision.trail[-1]
-        bound = "" if last.threshold is None else f", threshold {last.threshold:.3g}"
-        return f"{self.label!r} by judge {last.judge!r}, score {last.score:.3g}{bound}; {rests}."
+        return explain_decision(self.decision, self.certificate)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """Plain JSON values: the certificate's id and terms, who decided, and what happened at each tier."""
-        certificate, decision = self.certificate, self.decision
-        return {
-            "certificate": certificate_id(certificate),
-            "alpha": certificate.alpha,
-            "delta": certificate.delta,
-            "claim": certificate.claim,
-            "item_id": decision.item_id,
-            "label": decision.label,
-            "abstained": decision.label is None,
-            "reason": decision.reason,
-            "judge": decision.judge,
-            "score": decision.score,
-            "trail": [to_python(step) for step in decision.trail],
-        }
+        return decision_metadata(self.decision, self.certificate)
 
 
 class SharedCascade:

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from trustescalate.records.diagnostics import AnnotatorAgreement, HumanAgreement, JudgeDiagnostics
 from trustescalate.records.display import html_table, one_line
-from trustescalate.records.jsonl import digest, encode
+from trustescalate.records.jsonl import digest, encode, to_python
 from trustescalate.records.judging import Channel
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Against, Label, Task
@@ -328,6 +329,11 @@ class Certificate(
     With a `region`, the rows in the role `region` are tested too, and only the rows in the role `certify`
     stand for all items.
     """
+
+    @cached_property
+    def id(self) -> str:
+        """The first 16 digits of a digest of the content, which identify the certificate."""
+        return digest(to_python(self))[:16]
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trustescalate.records.item_columns import columns_of
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Item, Label
 
@@ -47,7 +48,8 @@ def row_name(item: Item) -> RowName:
 
 def ask_several(items: Iterable[Item]) -> bool:
     """Whether these items are rows of several criteria."""
-    return any(row_name(item).criterion for item in items)
+    columns = columns_of(items)
+    return any(row_name(item).criterion for item in items) if columns is None else columns.several
 
 
 def count_in_words(items: Collection[Item]) -> str:
@@ -57,10 +59,10 @@ def count_in_words(items: Collection[Item]) -> str:
     >>> count_in_words(rows), count_in_words(rows[:3]), count_in_words([Item("q", "?", ("x",))] * 2)
     ('4 rows (2 items × 2 criteria)', '3 rows of 2 items', '2 items')
     """
+    if not ask_several(items):
+        return f"{len(items):,} item{'' if len(items) == 1 else 's'}"
     named = [row_name(item) for item in items]
     apart, asked = ({name[place] for name in named} for place in (0, 1))
-    if asked <= {""}:
-        return f"{len(named):,} item{'' if len(named) == 1 else 's'}"
     if len(named) < len(apart) * len(asked):
         return f"{len(named):,} rows of {len(apart):,} items"
     return f"{len(named):,} rows ({len(apart):,} items × {len(asked)} criteria)"

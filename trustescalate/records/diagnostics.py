@@ -17,6 +17,28 @@ class SampleReply:
     reply: str
 
 
+class Samples:
+    """Collects the first different replies under each failure."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[SampleReply]] = {}
+
+    @property
+    def replies(self) -> Mapping[str, tuple[SampleReply, ...]]:
+        """The replies by failure."""
+        return {failure: tuple(own) for failure, own in sorted(self._samples.items())}
+
+    def add(self, judgment: Judgment) -> None:
+        """Look at the failed votes of a judgment."""
+        for vote in judgment.votes:
+            if vote.failure is None or not vote.raw.strip():
+                continue
+            own = self._samples.setdefault(vote.failure, [])
+            reply = vote.raw if len(vote.raw) <= LONGEST_SAMPLE else f"{vote.raw[:LONGEST_SAMPLE]}…"
+            if len(own) < SAMPLES and reply not in {each.reply for each in own}:
+                own.append(SampleReply(judgment.item_id, reply))
+
+
 def sample_replies(judgments: Iterable[Judgment]) -> Mapping[str, tuple[SampleReply, ...]]:
     """The first different replies under each failure, cut to `LONGEST_SAMPLE` characters.
 
@@ -24,16 +46,10 @@ def sample_replies(judgments: Iterable[Judgment]) -> Mapping[str, tuple[SampleRe
     >>> sample_replies([Judgment("q1", "small", "f", votes, 2)])
     {'none': (SampleReply(item_id='q1', reply='Both.'),)}
     """
-    samples: dict[str, list[SampleReply]] = {}
+    samples = Samples()
     for row in judgments:
-        for vote in row.votes:
-            if vote.failure is None or not vote.raw.strip():
-                continue
-            own = samples.setdefault(vote.failure, [])
-            reply = vote.raw if len(vote.raw) <= LONGEST_SAMPLE else f"{vote.raw[:LONGEST_SAMPLE]}…"
-            if len(own) < SAMPLES and reply not in {each.reply for each in own}:
-                own.append(SampleReply(row.item_id, reply))
-    return {failure: tuple(own) for failure, own in sorted(samples.items())}
+        samples.add(row)
+    return samples.replies
 
 
 def first_reply(votes: Iterable[Vote]) -> str:

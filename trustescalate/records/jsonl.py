@@ -155,6 +155,31 @@ def digest(*values: object) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
+class ListDigest:
+    """`digest` of a list of values that are added one by one.
+
+    >>> values = ListDigest()
+    >>> for value in ({"b": 1, "a": 2}, "x"):
+    ...     values.add(value)
+    >>> values.hexdigest() == digest([{"b": 1, "a": 2}, "x"])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._hash, self._before = hashlib.sha256(b"[["), b""
+
+    def add(self, value: object) -> None:
+        """Append a value."""
+        self._hash.update(self._before + canonical(value).encode())
+        self._before = b","
+
+    def hexdigest(self) -> str:
+        """The digest of the list so far."""
+        whole = self._hash.copy()
+        whole.update(b"]]")
+        return whole.hexdigest()
+
+
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII, NaN refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=to_python)

@@ -4,7 +4,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trustescalate.records import Certificate, Decision, Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,16 @@ class Progress:
 class Hooks:
     """What a caller may watch or replace: notices, progress, the clock, the suffix of ids, functions.
 
+    `decided` is called with each decision of a certified cascade when it is made; it must not raise.
     `functions` are called by judges with backend = "callable", by judge, in place of what their table names.
     `before_asking` is called before judges are opened; what it raises ends the work.
     """
 
     notice: Callable[[str], None] = field(default=lambda _: None)
     progress: Callable[[Progress], None] = field(default=lambda _: None)
+    decided: Callable[["Item", "Decision", "Certificate"], None] = field(
+        default=lambda _item, _decision, _of: None
+    )
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

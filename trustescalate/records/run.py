@@ -1,6 +1,6 @@
 """Define a run: its header, its decisions, and statistics derived from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -104,7 +104,8 @@ def least_confident_first(run: "Run") -> list[str]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
-    """A run as read back from its folder. Rows are in the order of `items`, one a decided item.
+    """A run as read back from its folder. Rows are in the order of `items`, one a decided item, and judgments
+    of an item in that of the tiers. Those of a folder are made when they are asked for (`records.stored`).
 
     `annotations` are those on judged items, if there are any: they measure, and certify nothing.
     `overall`, `product`, `shift` and `standings` are derived from the rows and from the certificate's votes,
@@ -114,9 +115,9 @@ class Run:
     """
 
     header: RunHeader
-    items: tuple[Item, ...]
-    judgments: tuple[Judgment, ...]
-    decisions: tuple[Decision, ...]
+    items: Sequence[Item]
+    judgments: Sequence[Judgment]
+    decisions: Sequence[Decision]
     annotations: tuple[Annotation, ...] = ()
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()

@@ -6,6 +6,7 @@ from trustescalate.calibration.losses import losses
 from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.data import labels
 from trustescalate.records import Certificate, HumanAgreement, Label, Run
+from trustescalate.records.item_columns import groups_of
 from trustescalate.records.jsonl import digest
 from trustescalate.records.policies import largest_alpha
 from trustescalate.report import figures, this_run
@@ -142,7 +143,7 @@ def judged_agreement(run: Run, delta: float = INTERVAL_DELTA) -> tuple[Figure, L
         return missing("the judged items have no human labels"), None
     certificate = run.header.certificate
     known = losses(certificate.task, certificate.label_policy, labels.sampled(run.annotations))
-    groups = {item.id: item.group for item in run.items}
+    groups = groups_of(run.items)
     drawn = set(known)
     if counts_clusters_once(certificate):
         lots = sorted(known, key=lambda item_id: digest("lot", certificate.seed, item_id))

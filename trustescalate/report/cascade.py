@@ -4,6 +4,7 @@ from collections import Counter
 
 from trustescalate.records import Run
 from trustescalate.records.failures import reason_in_words
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import figures
 from trustescalate.report.bars import bar_chart
 from trustescalate.report.certificate_figures import thresholds
@@ -13,10 +14,8 @@ from trustescalate.report.run_figures import (
     always_last_judge,
     cost_per_1000,
     cost_share,
-    spent,
     steps,
     total_cost,
-    votes_of,
 )
 from trustescalate.report.sections import Column, Row, Section, Table, numbers, pairs_table
 
@@ -48,7 +47,8 @@ def cascade_section(run: Run) -> Section:
 
 def _lead(run: Run, cost: Table) -> str:
     """State the votes and their cost, against the last judge alone and without early stopping."""
-    votes, planned = sum(len(row.votes) for row in run.judgments), sum(row.planned for row in run.judgments)
+    counts = count_votes(run.judgments).whole
+    votes, planned = counts.votes, counts.planned
     if not votes:
         return "No judge was called."
     paid, _, last, part = (row.cells[1] for row in cost.rows)
@@ -133,7 +133,7 @@ def _tier_row(run: Run, judge: str) -> Row:
         *(words(judge), count(len(rows)), count(accepted)),
         share(accepted, run.header.items, "the run has no items"),
         *(count(votes), count(planned), share(planned - votes, planned, "no vote was planned")),
-        count(sum(vote.failure is not None for vote in votes_of(run, judge))),
+        count(count_votes(run.judgments).of(judge).failed),
         total_cost(run, judge),
     )
     return Row(cells)
@@ -141,13 +141,12 @@ def _tier_row(run: Run, judge: str) -> Row:
 
 def _savings_table(run: Run) -> Table:
     """Compare votes and USD with the same judges without early stopping, and with the last judge alone."""
-    votes, paid = sum(len(row.votes) for row in run.judgments), spent(run)
-    planned = sum(row.planned for row in run.judgments)
-    full = sum(row.cost * row.planned / len(row.votes) for row in run.judgments if row.votes)
+    counts = count_votes(run.judgments).whole
+    votes, paid = counts.votes, counts.cost
     reference = missing("the reference")
     rows = [
         Row((words("This run"), count(votes), reference, total_cost(run), reference)),
-        _savings_row("The same judges, full ensembles", votes, planned, paid, full),
+        _savings_row("The same judges, full ensembles", votes, counts.planned, paid, counts.full_cost),
     ]
     last = run.header.certificate.diagnostics[-1] if run.header.certificate.diagnostics else None
     if last is not None and last.n:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from statistics import median_low
 
 from trustescalate.records import Certificate, Clusters, Item
-from trustescalate.records.criteria import BY_CRITERION, row_name
+from trustescalate.records.criteria import BY_CRITERION, ask_several, row_name
+from trustescalate.records.item_columns import groups_of
 
 Sizes = tuple[int, int, int]
 """The smallest size of a cluster, the median and the largest."""
@@ -107,6 +108,9 @@ def _clusters(certificate: Certificate, run: Sizes) -> Clusters | None:
 
 def cluster_sizes(items: Sequence[Item]) -> list[int]:
     """Size every cluster, in ascending order; an item without a cluster is one, whatever its criteria."""
+    if not ask_several(items):
+        groups = groups_of(items)
+        return sorted([*Counter(groups.values()).values(), *[1] * (len(items) - len(groups))])
     names = {(item.group, row_name(item).item_id) for item in items}
     clusters = Counter(group for group, _ in names if group is not None)
     return sorted([*clusters.values(), *(1 for group, _ in names if group is None)])

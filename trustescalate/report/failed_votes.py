@@ -1,12 +1,12 @@
 """Report failed votes by reason, with sample replies, in the report and on a terminal."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from trustescalate.records import FAILURES, Certificate, Judgment, Run, SampleReply, sample_replies
+from trustescalate.records import FAILURES, Certificate, Run, SampleReply
 from trustescalate.records.criteria import BY_CRITERION, ask_several, shown_row
 from trustescalate.records.failures import failure_in_words
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures
 from trustescalate.report.bars import bar_chart, short
 from trustescalate.report.figures import Figure, count, failures_text, missing, share, words
@@ -62,17 +62,9 @@ def failed_votes_section(certificate: Certificate, run: Run | None) -> Section |
 
 
 def _of_run(run: Run) -> list[Failed]:
-    judges: dict[str, list[Judgment]] = {}
-    for row in run.judgments:
-        judges.setdefault(row.judge, []).append(row)
     return [
-        Failed(
-            name,
-            sum(len(row.votes) for row in rows),
-            Counter(vote.failure for row in rows for vote in row.votes if vote.failure),
-            sample_replies(rows),
-        )
-        for name, rows in sorted(judges.items())
+        Failed(name, counts.votes, counts.failures, counts.samples.replies)
+        for name, counts in sorted(count_votes(run.judgments).each.items())
     ]
 
 

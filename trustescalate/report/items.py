@@ -1,15 +1,19 @@
 """Lay out each item of a run: texts, verdict, and the trail through the tiers."""
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import isnan
 from typing import Generic, TypeVar, overload
 
 from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
 from trustescalate.records.failures import failure_in_words
+from trustescalate.records.item_columns import groups_of, ids_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.run import UNCERTIFIED
+from trustescalate.records.stored import decided_places, judgments_of
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER
@@ -42,6 +46,10 @@ class LaidOut(Sequence[ItemRow], Generic[Given]):
     def __iter__(self) -> Iterator[ItemRow]:
         return map(self._row, self._order)
 
+    def briefs(self) -> Iterator[ItemRow]:
+        """Lay out all items as a table shows them: texts, labels and trails may be left out."""
+        return iter(self)
+
     def _row(self, given: Given) -> ItemRow:
         """Lay out one item of the order."""
         raise NotImplementedError
@@ -56,24 +64,34 @@ class ItemRows(LaidOut[int]):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._decisions = {row.item_id: row for row in run.decisions}
-        self._judgments = {(row.item_id, row.judge): row for row in run.judgments}
+        self._ids, self._groups = ids_of(run.items), groups_of(run.items)
+        self._decided = decided_places(run)
+        self._judgments = judgments_of(run)
         self._human = majority_labels(run)
         self._labels: dict[str, list[tuple[str, Label]]] = defaultdict(list)
         for note in run.annotations:
             self._labels[note.item_id].append((note.annotator, note.label))
-        self._order = sorted(range(len(run.items)), key=self._key)
-        self._places: dict[str, int] | None = None
+        self._order = self._ordered()
 
     def of(self, item_id: str) -> ItemRow:
         """Lay out the item of this id. Raises KeyError if there is none."""
-        if self._places is None:
-            self._places = {item.id: place for place, item in enumerate(self._run.items)}
-        return self._row(self._places[item_id])
+        return self._row(places_of(self._run.items)[item_id])
+
+    def _ordered(self) -> Sequence[int]:
+        """The places of the items, first things first."""
+        import numpy as np
+
+        rank, decided, score = (np.zeros(len(self._ids), kind) for kind in (np.int8, np.bool_, np.float64))
+        for place in range(len(self._ids)):
+            rank[place], decided[place], score[place] = self._key(place)
+        return array("I", np.lexsort((score, decided, rank)).astype(np.uint32).tobytes())
+
+    def _decision(self, place: int) -> Decision | None:
+        row = self._decided[place]
+        return None if row < 0 else self._run.decisions[row]
 
     def _key(self, place: int) -> tuple[int, bool, float]:
-        item_id = self._run.items[place].id
-        decision = self._decisions.get(item_id)
+        item_id, decision = self._ids[place], self._decision(place)
         if decision is None:
             return 2, False, 0.0
         last = decision.trail[-1] if decision.trail else None
@@ -89,29 +107,50 @@ class ItemRows(LaidOut[int]):
         human = self._human.get(item_id)
         return None not in (verdict, human) and verdict != human
 
-    def _row(self, place: int) -> ItemRow:
-        run, item = self._run, self._run.items[place]
-        decision, by = self._decisions.get(item.id), run.header.certificate.group_by
-        trail = () if decision is None else decision.trail
-        judgments = [self._judgments.get((item.id, step.judge)) for step in trail]
+    def briefs(self) -> Iterator[ItemRow]:
+        """Lay out all items without texts, labels and trails; few of them are read from the disk."""
+        return map(self._brief, self._order)
+
+    def _brief(self, place: int) -> ItemRow:
+        run, item_id, decision = self._run, self._ids[place], self._decision(place)
+        by = run.header.certificate.group_by
         state, verdict, judge, score = _outcome_of(decision, run.uncertified)
+        has_failed = decision is not None and any(step.failures for step in decision.trail)
         return ItemRow(
             run=run.header.id,
-            id=item.id,
+            id=item_id,
             state=state,
-            group=value_of(item, by) if by else item.group,
+            group=value_of(run.items[place], by) if by else self._groups.get(item_id),
             verdict=verdict,
             judge=judge,
             score=score,
-            people=_human_label(item.id, self._human),
-            disagrees=decision is not None and self._disagrees(item.id, run.verdict(decision)),
-            failed=sum(bool(vote.failure) for row in judgments if row is not None for vote in row.votes),
+            people=_human_label(item_id, self._human),
+            disagrees=decision is not None and self._disagrees(item_id, run.verdict(decision)),
+            failed=sum(row.failed for row in self._asked(place, decision) if row) if has_failed else 0,
             reason=decision.reason if decision is not None and state in ("abstained", "uncertified") else "",
+            prompt=(),
+            responses=(),
+            reference=None,
+            labels=(),
+            trail=(),
+        )
+
+    def _asked(self, place: int, decision: Decision | None) -> list[Judgment | None]:
+        """The judgment of each step that decided an item."""
+        trail = () if decision is None else decision.trail
+        given = {row.judge: row for row in self._judgments(place)} if trail else {}
+        return [given.get(step.judge) for step in trail]
+
+    def _row(self, place: int) -> ItemRow:
+        item, decision = self._run.items[place], self._decision(place)
+        trail = () if decision is None else decision.trail
+        return replace(
+            self._brief(place),
             prompt=_prompt(item),
             responses=_responses(item),
             reference=item.reference,
             labels=tuple(self._labels.get(item.id, ())),
-            trail=tuple(map(_trail_row, trail, judgments)),
+            trail=tuple(map(_trail_row, trail, self._asked(place, decision))),
         )
 
 

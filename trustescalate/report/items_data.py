@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from trustescalate.records.failures import reason_in_words
 from trustescalate.records.judging import FAILURES
+from trustescalate.report.items import LaidOut
 from trustescalate.report.sections import Block, ItemRow, TrailRow, VoteRow
 from trustescalate.report.text import visible
 
@@ -61,7 +62,7 @@ def pack(items: Sequence[ItemRow], limit: int, options: Sequence[str] = ()) -> P
     `options` name the configuration in the commands of the page.
     """
     index = _Index()
-    for row in items:
+    for row in items.briefs() if isinstance(items, LaidOut) else items:
         if not index.add(row, limit * INDEX_SHARE):
             break
     details = _Details()

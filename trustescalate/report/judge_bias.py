@@ -1,17 +1,23 @@
 """Measure position bias and length bias of each judge from the votes and verdicts of a run."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from trustescalate.calibration.population import unit_of
+from trustescalate.calibration.population import unit_codes
 from trustescalate.data import labels
 from trustescalate.records import Judgment, Label, Run, TaskKind
+from trustescalate.records.item_columns import groups_of
 from trustescalate.report.bars import interval_chart, short
 from trustescalate.report.certificate_figures import INTERVAL, INTERVAL_DELTA, interval_figure, thresholds
 from trustescalate.report.figures import Figure, count, share, words
 from trustescalate.report.pictures import Interval
 from trustescalate.report.run_figures import steps_by_item
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
+
+if TYPE_CHECKING:
+    from trustescalate.stats.bounds import IntArray
 
 _METHOD = (
     "Position bias is measured on the first prompt of each judge, which is always asked in both orders: the "
@@ -91,25 +97,19 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     if task.kind is not TaskKind.PAIRWISE:
         return ()
     first, second = task.labels[:2]
-    groups = {item.id: item.group for item in run.items}
-    sizes = {item.id: [len(text) for text in item.texts] for item in run.items}
+    groups = groups_of(run.items)
+    sizes = ((item.id, [len(text) for text in item.texts]) for item in run.items)
     longer = {
         item_id: first if lengths[0] > lengths[1] else second
-        for item_id, lengths in sizes.items()
+        for item_id, lengths in sizes
         if len(lengths) == 2 and lengths[0] != lengths[1]
     }
+    orders = _orders(run, task.labels)
     human = labels.majority(task, labels.sampled(run.annotations))
     rows = []
     for judge in thresholds(run.header.certificate):
-        orders = [row for row in run.judgments if row.judge == judge]
-        ids, verdicts = [], list[tuple[float, float]]()
-        for row in orders:
-            pair = _both_orders(row, task.labels)
-            if pair is not None:
-                ids.append(row.item_id)
-                shown = (_points(pair[0], first, second), _points(pair[1], second, first))
-                verdicts.append((float(pair[0] != pair[1]), sum(shown) / 2))
-        units = [unit_of(item_id, groups) for item_id in ids]
+        ids, changed, chosen = orders[judge]
+        units = unit_codes(ids, groups)
         given = {
             item_id: label
             for item_id, label in steps_by_item(run, judge)
@@ -118,17 +118,34 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
         both = [item_id for item_id in given if human.get(item_id) in (first, second)]
         both = both if len(both) >= FEWEST_LABELS else []
         compared = both or list(given)
-        places = [unit_of(item_id, groups) for item_id in compared]
+        places = unit_codes(compared, groups)
         rows.append(
             JudgeBias(
                 judge,
-                _mean([changed for changed, _ in verdicts], units),
-                _mean([chosen for _, chosen in verdicts], units),
+                _mean(changed, units),
+                _mean(chosen, units),
                 _mean([float(given[item_id] == longer[item_id]) for item_id in compared], places),
                 _mean([float(human[item_id] == longer[item_id]) for item_id in both], places[: len(both)]),
             )
         )
     return tuple(rows)
+
+
+Orders = tuple[list[str], "array[float]", "array[float]"]
+
+
+def _orders(run: Run, names: Sequence[Label]) -> Mapping[str, Orders]:
+    """For each judge the items with both orders, whether the verdict changes, and the points of the first."""
+    first, second = names[:2]
+    orders: dict[str, Orders] = defaultdict(lambda: ([], array("d"), array("d")))
+    for row in run.judgments:
+        pair = _both_orders(row, names)
+        if pair is not None:
+            ids, changed, chosen = orders[row.judge]
+            ids.append(row.item_id)
+            changed.append(pair[0] != pair[1])
+            chosen.append((_points(pair[0], first, second) + _points(pair[1], second, first)) / 2)
+    return orders
 
 
 def _both_orders(row: Judgment, names: Sequence[Label]) -> tuple[Label, Label] | None:
@@ -156,15 +173,14 @@ def _points(verdict: Label, shown_first: Label, shown_second: Label) -> float:
     return 1.0 if verdict == shown_first else 0.0 if verdict == shown_second else 0.5
 
 
-def _mean(values: Sequence[float], units: Sequence[str]) -> Share:
+def _mean(values: Sequence[float], units: "IntArray") -> Share:
     import numpy as np
 
     from trustescalate.stats.intervals import mean_interval
 
     if not values:
         return Share(0, 0.0, None)
-    place = np.unique(list(units), return_inverse=True)[1]
-    low, high, _ = mean_interval(np.array(values), INTERVAL_DELTA, cluster=place)
+    low, high, _ = mean_interval(np.array(values), INTERVAL_DELTA, cluster=units)
     return Share(len(values), sum(values), (low, high))
 
 

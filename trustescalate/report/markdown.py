@@ -22,9 +22,15 @@ _OUTCOMES = {"pass": "✅", "undecided": "⚠️", "fail": "❌"}
 
 def render_markdown(page: Page) -> str:
     """Render the first screen, the sections in short, and the first abstentions."""
+    sections = (part for section in page.sections for part in section_parts(section))
+    return "\n\n".join([*first_screen(page), *sections, *_abstained(page)]) + "\n"
+
+
+def first_screen(page: Page) -> list[str]:
+    """Render what stands before the sections, a paragraph or table each."""
     gate = [] if page.release is None else list(_release(page.release))
     product_first = page.release is not None and page.release.about_product
-    parts = [
+    return [
         *(gate if product_first else []),
         f"## {_TONES[page.tone]} {escape(page.headline)}",
         f"**{escape(page.title.strip())}**",
@@ -33,14 +39,11 @@ def render_markdown(page: Page) -> str:
         *map(escape, page.claims),
         *([f"**What would help.** {escape(page.advice)}"] if page.advice else []),
         *([] if product_first else gate),
-        *([_listed("Assumptions", map(escape, page.assumptions))] if page.assumptions else []),
-        _figures(page.figures),
+        *([listed("Assumptions", map(escape, page.assumptions))] if page.assumptions else []),
+        figures_table(page.figures),
         *(_picture(picture) for picture in page.pictures),
-        *([_listed("Next", map(code, page.follow))] if page.follow else []),
-        *(part for section in page.sections for part in _section(section)),
-        *_abstained(page),
+        *([listed("Next", map(code, page.follow))] if page.follow else []),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:
@@ -66,7 +69,8 @@ def code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
 
 
-def _listed(title: str, lines: Iterable[str]) -> str:
+def listed(title: str, lines: Iterable[str]) -> str:
+    """Render a list below its title; the lines are Markdown already."""
     return f"{title}:\n\n" + "\n".join(f"* {text}" for text in lines)
 
 
@@ -82,7 +86,8 @@ def _release(release: Release) -> Iterator[str]:
     yield escape(" ".join(filter(None, (release.mean, release.summary, release.note))))
 
 
-def _figures(figures: Sequence[KeyFigure]) -> str:
+def figures_table(figures: Sequence[KeyFigure]) -> str:
+    """Render key figures as a table."""
     rows = [(escape(key.name), f"**{escape(key.figure.text)}**", escape(key.detail)) for key in figures]
     return _table(("Figure", "Value", ""), rows)
 
@@ -101,7 +106,8 @@ def _picture(picture: Picture) -> str:
     return f"{escape(picture.title)}:\n\n{_table(titles, rows, (False, True, True, True))}"
 
 
-def _section(section: Section) -> list[str]:
+def section_parts(section: Section) -> list[str]:
+    """Render a section in short: no folded table, and no block of several lines."""
     tables = [f"{escape(table.caption)}\n\n{_facts(table)}" for table in section.tables if not table.folded]
     short = [block for block in section.blocks if "\n" not in block.text]
     blocks = [f"{escape(block.title)}: {code(block.text)}" for block in short]

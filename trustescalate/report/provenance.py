@@ -7,6 +7,7 @@ from typing import Any
 from trustescalate.calibration.served_models import compare_served, listed
 from trustescalate.calibration.uncertified import rests_on_tests
 from trustescalate.records import Certificate, JudgeBinding, Run
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.report.figures import missing, words
 from trustescalate.report.sections import Block, Column, Row, Section, Table, pairs_table
 
@@ -84,8 +85,7 @@ def _channel(seal: JudgeBinding, run: Run | None) -> str:
     """What the votes of a judge were read from; in an uncertified run its own votes tell."""
     if run is None or not run.uncertified:
         return seal.channel
-    votes = (vote for row in run.judgments if row.judge == seal.judge for vote in row.votes)
-    return next((vote.channel for vote in votes if vote.failure is None), seal.channel)
+    return count_votes(run.judgments).of(seal.judge).channel or seal.channel
 
 
 def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

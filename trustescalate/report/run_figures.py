@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from trustescalate.config import ENDPOINTS
-from trustescalate.records import Label, Run, Step, Vote
+from trustescalate.records import Label, Run, Step
 from trustescalate.records.failures import describe_kinds
+from trustescalate.records.judge_counts import count_votes
+from trustescalate.records.stored import judgments_on
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
 from trustescalate.stats.drift import excess_pvalue
@@ -54,16 +56,12 @@ def coverage_without_failures(run: Run) -> Figure:
     """
     lost = [row for row in run.decisions if row.label is None and any(step.failures for step in row.trail)]
     bound = share(released(run) + len(lost), run.header.items, "the run has no items")
-    ids = {row.item_id for row in lost}
-    failures = [
-        vote.failure
-        for row in run.judgments
-        if row.item_id in ids
-        for vote in row.votes
-        if vote.failure is not None
-    ]
     if not lost:
         return bound
+    ids = {row.item_id for row in lost}
+    failures = [
+        vote.failure for row in judgments_on(run, ids) for vote in row.votes if vote.failure is not None
+    ]
     note = f"{len(lost):,} items went to people with failed votes: {describe_kinds(failures)}"
     return replace(bound, note=note)
 
@@ -92,8 +90,8 @@ def steps_by_item(run: Run, judge: str) -> Iterator[tuple[str, Label | None]]:
 
 def failed_votes(run: Run) -> Figure:
     """Give the share of votes that failed."""
-    votes = list(votes_of(run))
-    return share(sum(vote.failure is not None for vote in votes), len(votes), "no judge was called")
+    votes = count_votes(run.judgments).whole
+    return share(votes.failed, votes.votes, "no judge was called")
 
 
 def excess_failures(run: Run) -> Figure:
@@ -107,11 +105,10 @@ def excess_failures(run: Run) -> Figure:
     certified = [judge for judge in run.header.certificate.diagnostics if judge.votes]
     sentences, compared = [], []
     for before in certified:
-        votes = list(votes_of(run, before.judge))
-        failed, each = sum(vote.failure is not None for vote in votes), before.votes / before.n
+        votes, each = count_votes(run.judgments).of(before.judge), before.votes / before.n
         then = sum(before.failures.values())
-        p_value = excess_pvalue(failed / each, len(votes) / each, then / each, before.n)
-        now, usual = share(failed, len(votes)).text, share(then, before.votes).text
+        p_value = excess_pvalue(votes.failed / each, votes.votes / each, then / each, before.n)
+        now, usual = share(votes.failed, votes.votes).text, share(then, before.votes).text
         compared.append(f"{before.judge}: {now} of its votes failed, {usual} at calibration")
         if p_value < OFTENER / len(certified):
             sentences.append(compared[-1])
@@ -120,19 +117,14 @@ def excess_failures(run: Run) -> Figure:
     return Figure(len(sentences), "; ".join(sentences or compared))
 
 
-def votes_of(run: Run, judge: str | None = None) -> Iterator[Vote]:
-    """Yield the votes of all judges or of one."""
-    return (vote for row in run.judgments if judge is None or row.judge == judge for vote in row.votes)
-
-
 def spent(run: Run, judge: str | None = None) -> float:
     """Sum the cost in USD of all judges or of one."""
-    return sum(row.cost for row in run.judgments if judge is None or row.judge == judge)
+    return count_votes(run.judgments).of(judge).cost
 
 
 def total_cost(run: Run, judge: str | None = None, share: float = 1.0) -> Figure:
     """Give a share of the cost in USD of all judges or of one; a price that is not set is not free."""
-    amount, asked = figures.usd(spent(run, judge) * share), {row.judge for row in run.judgments}
+    amount, asked = figures.usd(spent(run, judge) * share), count_votes(run.judgments).each
     unset = [
         table["name"]
         for table in run.header.config.get("judges", ())

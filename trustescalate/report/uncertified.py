@@ -6,6 +6,7 @@ from trustescalate.calibration.losses import losses
 from trustescalate.data.labels import sampled
 from trustescalate.records import Label, Run, Step
 from trustescalate.records.criteria import count_in_words
+from trustescalate.records.item_columns import groups_of
 from trustescalate.report import figures, run_figures
 from trustescalate.report.agreement import Limits
 from trustescalate.report.bars import bar_chart, interval_chart, share_bar, short
@@ -50,7 +51,7 @@ def judge_agreement(run: Run, judge: str | None = None) -> tuple[Figure, Limits]
 
     certificate = run.header.certificate
     known = losses(certificate.task, certificate.label_policy, sampled(run.annotations))
-    groups = {item.id: item.group for item in run.items}
+    groups = groups_of(run.items)
     lost = [
         (item_id, 1.0 if label is None else known[item_id][label])
         for item_id, label in _labels(run, judge)

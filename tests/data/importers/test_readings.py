@@ -51,6 +51,7 @@ def _verdicts(found: Parsed, judge: str) -> list[str]:
         {"value": "C", "metadata": {"unscored_reason": "grade_parse_failure"}},
         {"value": "I", "explanation": "API error: 503 service unavailable"},
         {"value": float("nan")},
+        {"value": float("nan"), "reason": "abstained", "metadata": {"abstained": True, "label": None}},
     ],
 )
 def test_a_grader_that_was_not_read_is_a_failed_vote(score: dict[str, Any], tmp_path: Path) -> None:

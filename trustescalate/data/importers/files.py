@@ -5,7 +5,7 @@ file raises `DataError`, and so does one over a limit. Lines, rows and the eleme
 memory does not grow with the file. The formats interpret the values.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -52,7 +52,8 @@ class Foreign:
 
     `about` is an estimate of the number of records, from the size of the first ones. `doubled` maps columns
     to the earlier one of the same name. Where `whole` is set, the head is all there is. Where `kept` is set,
-    the reader holds all records in memory, and there is a limit to them.
+    the reader holds all records in memory, and there is a limit to them. `rows` reads the records of what is
+    no file, and `origin` says where it is from.
     """
 
     path: Path
@@ -64,6 +65,8 @@ class Foreign:
     merged: bool = False
     whole: bool = False
     kept: bool = False
+    rows: Callable[[], Iterator[Record]] | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def records(self) -> Iterator[Record | Rejected]:
         """Everything in the file, in its order. Raises DataError for what is over a limit."""
@@ -81,6 +84,8 @@ class Foreign:
             yield Rejected(str(self.path), "end", f"cannot be read further: {why(error)}")
 
     def _records(self) -> Iterator[Record | Rejected]:
+        if self.rows is not None:
+            return self.rows()
         if self.whole:  # a document is read once: it may be large
             return (Record(place, value) for place, value in enumerate(self.head, 1))
         return _records(self.path, self.shape)

@@ -111,23 +111,29 @@ def _model(value: Any) -> str:
 def _sample(sample: Any, task: Task, models: Mapping[str, str], grades: Collection[str]) -> Found:
     if isinstance(sample, dict) and sample.get("error"):
         raise Unusable("the sample crashed: there is nothing to judge")
+    item = read_item(sample)
+    response = _completion(sample)
+    scores = sample.get("scores")
+    judgments, notes = list[Judgment](), list[Annotation]()
+    for scorer, score in (scores if isinstance(scores, dict) else {}).items():
+        judge = f"{scorer} {models.get(scorer, '')}".strip()
+        read = _bare if scorer in grades else _label
+        judgments.append(_judgment(item.id, judge, score, task, response, read))
+        notes += _edits(item.id, score, task, read)
+    return Found(item, tuple(notes), tuple(judgments))
+
+
+def read_item(sample: Any) -> Item:
+    """The item of a sample, as a log holds it: one of each epoch. Raises Unusable for what is no sample."""
     sample_id, epoch = name(sample, "id"), name(sample, "epoch")
-    item_id = f"{sample_id}|epoch{epoch}"
     target = sample.get("target")
     if isinstance(target, list) and all(isinstance(each, str) for each in target):
         target = "\n".join(target)  # any of them is right
     reference = target if isinstance(target, str) and target.strip() else None
     response = _completion(sample)
     prompt = _asked(sample)
-    item = Item(item_id, prompt, (_trace(sample, prompt, response),), reference, sample_id)
-    scores = sample.get("scores")
-    judgments, notes = list[Judgment](), list[Annotation]()
-    for scorer, score in (scores if isinstance(scores, dict) else {}).items():
-        judge = f"{scorer} {models.get(scorer, '')}".strip()
-        read = _bare if scorer in grades else _label
-        judgments.append(_judgment(item_id, judge, score, task, response, read))
-        notes += _edits(item_id, score, task, read)
-    return Found(item, tuple(notes), tuple(judgments))
+    trace = _trace(sample, prompt, response)
+    return Item(f"{sample_id}|epoch{epoch}", prompt, (trace,), reference, sample_id)
 
 
 def _completion(sample: Any) -> str:

@@ -71,7 +71,8 @@ class Row:
 
 @dataclass
 class Export:
-    """Rows to write, with notices for the user. `beside` holds additional files by their suffix.
+    """Rows to write, with notices for the user. `beside` holds additional files by their suffix, or
+    by their name in the folder of a format that makes one.
 
     `criteria` has the question and the labels of each criterion, where a run judged several.
     """
@@ -107,7 +108,9 @@ class Target:
     """A format: the kinds of task that it can hold, and `why` not the others.
 
     `blind`: whether it can be written without verdicts of judges, for annotators. `several`: whether it has
-    a place for the criterion of a verdict.
+    a place for the criterion of a verdict. `inside` is the name of the file in the folder that it makes, with
+    the additional files beside it; empty where it makes a file. `suffix`: the one that the file's name needs,
+    if the other tool reads it only so.
     """
 
     name: str
@@ -117,6 +120,8 @@ class Target:
     why: str = ""
     blind: bool = False
     several: bool = False
+    inside: str = ""
+    suffix: str = ""
 
 
 def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:

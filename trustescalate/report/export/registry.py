@@ -7,13 +7,27 @@ from trustescalate.records import Task
 from trustescalate.report.export.alpaca_eval import ALPACA_EVAL
 from trustescalate.report.export.argilla import ARGILLA
 from trustescalate.report.export.base import Target
+from trustescalate.report.export.hugging_face import HF
+from trustescalate.report.export.inspect_scores import INSPECT_SCORES
 from trustescalate.report.export.label_studio import LABEL_STUDIO
 from trustescalate.report.export.mt_bench import MT_BENCH
 from trustescalate.report.export.tables import CSV, JSONL, PARQUET
 from trustescalate.report.export.trl import TRL
 
 TARGETS: Mapping[str, Target] = {
-    each.name: each for each in (ALPACA_EVAL, ARGILLA, CSV, JSONL, LABEL_STUDIO, MT_BENCH, PARQUET, TRL)
+    each.name: each
+    for each in (
+        ALPACA_EVAL,
+        ARGILLA,
+        CSV,
+        HF,
+        INSPECT_SCORES,
+        JSONL,
+        LABEL_STUDIO,
+        MT_BENCH,
+        PARQUET,
+        TRL,
+    )
 }
 
 

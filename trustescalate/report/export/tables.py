@@ -9,8 +9,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
+from trustescalate.errors import UsageError
 from trustescalate.records import Task, TaskKind, Turn
 from trustescalate.records.criteria import CRITERION, row_name
 from trustescalate.records.run import UNCERTIFIED
@@ -28,7 +30,7 @@ MOST_ANNOTATORS = 50
 """With more annotators, whose columns no spreadsheet would show, human labels are left out."""
 
 
-class _Layout:
+class Layout:
     """The columns of a table: fixed ones, then one per meta field, judge and annotator."""
 
     def __init__(self, export: Export) -> None:
@@ -155,7 +157,7 @@ def guarded(text: str) -> str:
 
 
 def _csv(export: Export) -> Iterator[bytes]:
-    layout = _Layout(export)
+    layout = Layout(export)
     layout.describe(escaped=True)
     yield b"\xef\xbb\xbf" + _line(layout.names)
 
@@ -172,7 +174,7 @@ def _line(cells: Any) -> bytes:
 
 
 def _cell(export: Export, value: Json) -> Json:
-    text = _flat(export, value)
+    text = flat(export, value)
     if isinstance(text, str):
         if "\0" in text:
             raise LeftOut("a text contains NUL, which CSV cannot hold")
@@ -180,7 +182,7 @@ def _cell(export: Export, value: Json) -> Json:
     return "" if text is None else text
 
 
-def _flat(export: Export, value: Json) -> Json:
+def flat(export: Export, value: Json) -> Json:
     """Flatten a value for a cell: conversations become text, other lists and objects JSON."""
     if isinstance(value, tuple) and all(isinstance(turn, Turn) for turn in value):
         export.say("conversations become one text in a table; JSON lines keep their turns")
@@ -191,7 +193,7 @@ def _flat(export: Export, value: Json) -> Json:
 
 
 def _jsonl(export: Export) -> Iterator[bytes]:
-    layout = _Layout(export)
+    layout = Layout(export)
     layout.describe(escaped=False)
 
     def write(row: Row) -> Iterator[bytes]:
@@ -203,10 +205,17 @@ def _jsonl(export: Export) -> Iterator[bytes]:
     yield from lined(export.each(write))
 
 
+def need_pyarrow() -> None:
+    """Raise UsageError without pyarrow."""
+    if find_spec("pyarrow") is None:
+        raise UsageError("Parquet needs pyarrow", "pip install 'trustescalate[formats]'")
+
+
 def _parquet(export: Export) -> Iterator[bytes]:
+    need_pyarrow()
     from pyarrow import Table, array, float64, parquet, string
 
-    layout = _Layout(export)
+    layout = Layout(export)
     layout.describe(escaped=False)
     rows = [layout.cells(row) for row in export.rows]
     numbers = {"score", "cost_usd"}
@@ -214,7 +223,7 @@ def _parquet(export: Export) -> Iterator[bytes]:
         name: array([row[name] for row in rows], float64())
         if name in numbers
         else array(
-            [None if (cell := _flat(export, row[name])) is None else str(cell) for row in rows], string()
+            [None if (cell := flat(export, row[name])) is None else str(cell) for row in rows], string()
         )
         for name in layout.names
     }

@@ -1,0 +1,380 @@
+"""Keep the rows of a run on disk or packed, and make each when it is asked for: a million take little memory.
+
+They are sequences like any other: everything that reads a run reads tuples as well.
+"""
+
+import io
+import os
+import shutil
+import tempfile
+import threading
+import zlib
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar, overload
+
+from trustescalate.errors import DataError
+from trustescalate.records.bounded import open_file, read_lines
+from trustescalate.records.criteria import row_name
+from trustescalate.records.item_columns import ItemColumns, Place, columns_of, ids_of, places_of
+from trustescalate.records.jsonl import LONGEST_PROBLEM, MOST_PROBLEMS, ListDigest, decode, to_python
+from trustescalate.records.judge_counts import Counts
+from trustescalate.records.judging import Judgment
+from trustescalate.records.run import Decision, Run, Step
+from trustescalate.records.task import Item
+
+T = TypeVar("T")
+CHANGED = "the file was changed while it was read; try again"
+MARK = b"\xef\xbb\xbf"
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence that makes each element when it is asked for; equal to any sequence of equal elements."""
+
+    def _at(self, place: Place) -> T:
+        """Make the element of a place that exists."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
+        if isinstance(place, slice):
+            return tuple(map(self._at, range(len(self))[place]))
+        return self._at(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._at, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self):,}>"
+
+
+class Lines:
+    """The lines of a file, also of a compressed one, which are not blank, by their number among these.
+
+    The file stays open, so that replacing it changes nothing; one that may be `missing` is then empty. Raises
+    OSError where it cannot be read.
+    """
+
+    def __init__(self, path: Path, *, missing: bool = False) -> None:
+        self.path = path
+        self.starts, self.lengths = array("Q"), array("I")
+        self._file: IO[bytes] = io.BytesIO() if missing and not path.exists() else open_file(path)
+        self._lock = threading.Lock()
+        if path.suffix.lower() == ".gz":
+            with self._file as packed:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+                shutil.copyfileobj(packed, self._file)
+            self._file.seek(0)
+        on_disk = hasattr(os, "pread") and not isinstance(self._file, io.BytesIO)
+        self._number = self._file.fileno() if on_disk else None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def scan(self, *, appended: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Find the lines, once: yield each with its number in the file.
+
+        Of an `appended` file the last line is left out where its end is missing: a crash tore it.
+        """
+        start = 0
+        for number, line in enumerate(read_lines(self._file), 1):
+            begin, start = start, start + len(line)
+            if appended and not line.endswith(b"\n"):
+                return
+            if number == 1 and line.startswith(MARK):
+                begin, line = begin + len(MARK), line.removeprefix(MARK)  # noqa: PLW2901
+            if line.strip():
+                self.starts.append(begin)
+                self.lengths.append(len(line))
+                yield number, line
+
+    def drop(self) -> None:
+        """Leave the last line found out again."""
+        self.starts.pop()
+        self.lengths.pop()
+
+    def read(self, row: int) -> bytes:
+        """Read a line again. Raises DataError where the file has become shorter."""
+        start, length = self.starts[row], self.lengths[row]
+        if self._number is not None:
+            line = os.pread(self._number, length, start)
+        else:
+            with self._lock:
+                self._file.seek(start)
+                line = self._file.read(length)
+        if len(line) < self.lengths[row]:
+            raise DataError([f"{self.path}: ends early"], CHANGED)
+        return line
+
+    def number(self, row: int) -> int:
+        """The number in the file of a line, from 1."""
+        with self._lock:
+            self._file.seek(0)
+            left, lines = self.starts[row], 1
+            while left:
+                part = self._file.read(min(left, 1 << 20))
+                left, lines = left - len(part), lines + part.count(b"\n")
+        return lines
+
+
+class Stored(Lazy[T]):
+    """Records of one kind in a JSON Lines file, in the order of `rows`, their numbers among its lines.
+
+    `changed` are records that stand for those of the file, by their place in this sequence.
+    """
+
+    def __init__(
+        self,
+        kind: type[T],
+        lines: Lines,
+        rows: Sequence[int] | None = None,
+        changed: Mapping[Place, T] | None = None,
+    ) -> None:
+        self.lines = lines
+        self._kind, self._rows, self._changed = kind, rows, changed or {}
+
+    def __len__(self) -> int:
+        return len(self.lines if self._rows is None else self._rows)
+
+    def _at(self, place: Place) -> T:
+        if place in self._changed:
+            return self._changed[place]
+        return decode(self.lines.read(place if self._rows is None else self._rows[place]), self._kind)
+
+
+class StoredItems(Stored[Item]):
+    """Items of a file, or some of them; ids and clusters are in memory, and the latter may be others."""
+
+    def __init__(self, lines: Lines, columns: ItemColumns, rows: Sequence[int] | None = None) -> None:
+        super().__init__(Item, lines, rows)
+        self.columns = columns
+
+    def _at(self, place: Place) -> Item:
+        item, group = super()._at(place), self.columns.groups[place]
+        return item if item.group == group else replace(item, group=group)
+
+    def clustered(self, groups: Sequence[str | None]) -> "StoredItems":
+        """The same items in other clusters."""
+        columns = ItemColumns(self.columns.ids, groups, several=self.columns.several)
+        return StoredItems(self.lines, columns, self._rows)
+
+    def select(self, places: Sequence[Place]) -> "StoredItems":
+        """Some of these items."""
+        ids, groups = self.columns.ids, self.columns.groups
+        columns = ItemColumns(
+            [ids[place] for place in places],
+            [groups[place] for place in places],
+            several=self.columns.several,
+        )
+        rows = places if self._rows is None else array("I", (self._rows[place] for place in places))
+        return StoredItems(self.lines, columns, rows)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of the items."""
+        return self.columns.ids
+
+
+class StoredJudgments(Stored[Judgment]):
+    """Judgments in the order of the items; those of item number i are from `starts[i]` to `starts[i + 1]`."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        rows: Sequence[int],
+        changed: Mapping[Place, Judgment],
+        starts: Sequence[int],
+        counts: Counts,
+        columns: ItemColumns,
+    ) -> None:
+        super().__init__(Judgment, lines, rows, changed)
+        self.starts, self.counts, self.columns = starts, counts, columns
+        self.memo: dict[Any, Any] = {}  # what was computed from these rows, by what it was asked with
+
+    def of_item(self, place: Place) -> tuple[Judgment, ...]:
+        """The judgments of an item, by its place."""
+        return self[self.starts[place] : self.starts[place + 1]]
+
+
+class PackedDecisions(Lazy[Decision]):
+    """Decisions in some fifty bytes each; what they have in common is held once."""
+
+    def __init__(self, columns: ItemColumns) -> None:
+        self.columns = columns
+        self._outcomes: dict[Any, int] = {}
+        self._steps: dict[Any, int] = {}
+        self._known: tuple[list[Any], list[Any]] = [], []
+        self._item, self._outcome, self._score = array("I"), array("I"), array("d")
+        self._first, self._step, self._low, self._high = array("I", [0]), array("I"), array("d"), array("d")
+        self._order: Sequence[int] | None = None
+
+    def add(self, item: Place, decision: Decision) -> None:
+        """Append the decision on an item, by its place."""
+        common = decision.label, decision.judge, decision.reason, decision.score is None
+        self._item.append(item)
+        self._outcome.append(self._code(common, self._outcomes, self._known[0]))
+        self._score.append(0.0 if decision.score is None else decision.score)
+        for step in decision.trail:
+            fields = (
+                step.judge,
+                step.label,
+                step.threshold,
+                step.accepted,
+                step.votes,
+                step.planned,
+                step.failures,
+            )
+            self._step.append(self._code(fields, self._steps, self._known[1]))
+            self._low.append(step.score)
+            self._high.append(step.score_upper)
+        self._first.append(len(self._step))
+
+    def ordered(self, order: Sequence[int]) -> "PackedDecisions":
+        """The same decisions in another order, or some of them."""
+        other = PackedDecisions.__new__(PackedDecisions)
+        other.__dict__.update(self.__dict__)
+        other._order = order
+        return other
+
+    def item_of(self, place: Place) -> Place:
+        """The place of the item that a decision is about."""
+        return self._item[place if self._order is None else self._order[place]]
+
+    def __len__(self) -> int:
+        return len(self._item if self._order is None else self._order)
+
+    def _at(self, place: Place) -> Decision:
+        row = place if self._order is None else self._order[place]
+        label, judge, reason, no_score = self._known[0][self._outcome[row]]
+        steps = range(self._first[row], self._first[row + 1])
+        return Decision(
+            self.columns.ids[self._item[row]],
+            label,
+            judge,
+            None if no_score else self._score[row],
+            reason,
+            tuple(map(self._step_at, steps)),
+        )
+
+    def _step_at(self, place: int) -> Step:
+        judge, label, threshold, accepted, votes, planned, failures = self._known[1][self._step[place]]
+        low, high = self._low[place], self._high[place]
+        return Step(judge, label, low, high, threshold, accepted, votes, planned, failures)
+
+    @staticmethod
+    def _code(value: Any, codes: dict[Any, int], known: list[Any]) -> int:
+        code = codes.setdefault(value, len(known))
+        if code == len(known):
+            known.append(value)
+        return code
+
+
+def items_digest(items: Sequence[Item]) -> str:
+    """Return a digest of the items of a run in order."""
+    digest = ListDigest()
+    for item in items:
+        digest.add(to_python(item))
+    return digest.hexdigest()
+
+
+def decided_places(run: Run) -> Sequence[int]:
+    """The place of the decision on each item of a run, -1 where there is none."""
+    decided = array("i", [-1]) * len(run.items)
+    if isinstance(run.decisions, PackedDecisions) and run.decisions.columns is columns_of(run.items):
+        for row in range(len(run.decisions)):
+            decided[run.decisions.item_of(row)] = row
+    else:
+        places = places_of(run.items)
+        for row, decision in enumerate(run.decisions):
+            if decision.item_id in places:
+                decided[places[decision.item_id]] = row
+    return decided
+
+
+def judgments_of(run: Run) -> Callable[[Place], Sequence[Judgment]]:
+    """A function that gives the judgments of an item, by its place."""
+    if isinstance(run.judgments, StoredJudgments) and run.judgments.columns is columns_of(run.items):
+        return run.judgments.of_item
+    ids, by_item = ids_of(run.items), dict[str, list[Judgment]]()
+    for judgment in run.judgments:
+        by_item.setdefault(judgment.item_id, []).append(judgment)
+    return lambda place: by_item.get(ids[place], ())
+
+
+def judgments_on(run: Run, ids: Collection[str]) -> Iterator[Judgment]:
+    """The judgments of some items of a run."""
+    rows = run.judgments
+    if isinstance(rows, StoredJudgments):
+        places = rows.columns.places
+        for place in sorted(places[item_id] for item_id in ids if item_id in places):
+            yield from rows.of_item(place)
+    else:
+        yield from (row for row in rows if row.item_id in ids)
+
+
+def select_items(items: Sequence[Item], chosen: Callable[[str], bool]) -> Sequence[Item]:
+    """The items whose ids are chosen, in their order."""
+    if not isinstance(items, StoredItems):
+        return tuple(item for item in items if chosen(item.id))
+    places = (place for place, item_id in enumerate(items.ids) if chosen(item_id))
+    return items.select(array("I", places))
+
+
+def take_items(items: Sequence[Item], places: Sequence[Place]) -> Sequence[Item]:
+    """The items at these places, in this order."""
+    if isinstance(items, StoredItems):
+        return items.select(array("I", places))
+    return tuple(items[place] for place in places)
+
+
+def pick_items(items: Sequence[Item], ids: Sequence[str]) -> Sequence[Item]:
+    """The items of these ids, in the order of the ids."""
+    places = places_of(items)
+    return take_items(items, [places[item_id] for item_id in ids])
+
+
+def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequence[Item], list[str]]:
+    """Read a file of items, and pass each to a function with the number of its line; see `jsonl.read_rows`.
+
+    Gives the good items, and one sentence `file:line: what` for each bad line.
+    """
+    ids, groups, problems, several, last = list[str](), list[str | None](), list[str](), False, 0
+    items: Sequence[Item] = ()
+    try:
+        lines = Lines(path)
+        for number, line in lines.scan():
+            try:
+                item = decode(line, Item)
+            except ValueError as error:
+                problems.append(f"{path}:{number}: {str(error)[:LONGEST_PROBLEM]}")
+                lines.drop()
+                if len(problems) >= MOST_PROBLEMS:
+                    problems.append(f"{path}: not read further after so many; is it the right file?")
+                    break
+                continue
+            ids.append(item.id)
+            groups.append(item.group)
+            several = several or bool(row_name(item).criterion)
+            last = number
+            each(number, item)
+        items = StoredItems(lines, ItemColumns(ids, groups, several=several))
+    except (OSError, EOFError, zlib.error) as error:
+        after = f" after line {last}" if last else ""
+        problems.append(f"{path}: cannot be read{after}: {getattr(error, 'strerror', None) or error}")
+    return items, problems

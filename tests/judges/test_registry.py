@@ -266,8 +266,8 @@ def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as caught:
         opened(plugin("zzz"))
     assert caught.value.hint == (
-        "known backends are bare, callable, classical, decisions, echo, gone, litellm, local, mock, openai, replay, "
-        "reward, score, simulated"
+        "known backends are bare, callable, classical, decisions, echo, gone, litellm, local, mock, openai, "
+        "replay, reward, score, simulated"
     )
     for name in ("gone", "bare"):
         with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):

@@ -17,6 +17,8 @@ from tests.support.servers import Body, Canned, http_response
 
 Plan = Callable[[str, Body, int], Canned | None]
 """(path, the request as a chat completion, how often it was asked) -> a response in place of the reply."""
+SIZES = {"gemini-2.5-flash-lite": "XS", "gemini-2.5-flash": "M"}
+"""LiteLLM moves the system message of a Gemini model that it does not know into the first turn."""
 
 
 class ProviderServer(LoopbackServer):
@@ -69,7 +71,8 @@ class ProviderServer(LoopbackServer):
 
 def reply_to(chat: Body) -> str:
     """The likeliest label of the simulated judge of that name, or of the large one."""
-    probs = simulated({**chat, "model": chat["model"] if chat["model"] in ("XS", "S", "M") else "M"})
+    size = SIZES.get(chat["model"], chat["model"])
+    probs = simulated({**chat, "model": size if size in ("XS", "S", "M") else "M"})
     return max(probs, key=lambda symbol: probs[symbol]).upper()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.projects import write_project
-from tests.support.provider_server import ProviderServer, reply_in_form
+from tests.support.provider_server import SIZES, ProviderServer, reply_in_form
 from tests.support.servers import Canned
 from trustescalate.config import parse_config
 from trustescalate.config.providers import listed_price
@@ -31,6 +31,7 @@ MODELS = {
     "openai": ("openai/{}", "/v1"),
     "bedrock": ("bedrock/converse/{}", ""),
 }
+NAMES = {("gemini", size): name for name, size in SIZES.items()}
 EXTRA = {"bedrock": {"aws_region_name": "eu-west-1"}}
 
 
@@ -85,7 +86,7 @@ def project(folder: Path, server: ProviderServer, backend: str, provider: str, *
     for name, size in (("small", "XS"), ("large", "M")):
         fields = {
             **{"name": name, "backend": backend, "channel": "samples"},
-            **{"model": model.format(size) if backend == "litellm" else size},
+            **{"model": model.format(NAMES.get((provider, size), size)) if backend == "litellm" else size},
             **{"base_url": f"{server.root}{path}", "api_key_env": "JUDGE_KEY", **more},
         }
         judges += "[[judges]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())

@@ -88,9 +88,14 @@ def test_rows_outlive_a_replaced_file_and_a_cut_one_is_an_error(tmp_path: Path) 
     write_rows(path, ITEMS[:1])
     assert read == ITEMS
     again = stored(path)
+    path.write_bytes(path.read_bytes().replace(b"Why", b"How"))
+    with pytest.raises(DataError, match=r"items\.jsonl: was changed"):
+        again[0]
+    lines = Lines(path)
+    assert len(list(lines.scan(appended=True))) == len(ITEMS)
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"items\.jsonl: ends early"):
-        again[0]
+        lines.read(0)
 
 
 def test_a_torn_last_line_of_an_appended_file_is_left_out(tmp_path: Path) -> None:

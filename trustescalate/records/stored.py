@@ -79,6 +79,7 @@ class Lines:
             self._file.seek(0)
         on_disk = hasattr(os, "pread") and not isinstance(self._file, io.BytesIO)
         self._number = self._file.fileno() if on_disk else None
+        self._stamp: tuple[int, int] | None = None
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -92,7 +93,7 @@ class Lines:
 
         Of an `appended` file the last line is left out where its end is missing: a crash tore it.
         """
-        start = 0
+        start, self._stamp = 0, None if appended else self._stamp_now()
         for number, line in enumerate(read_lines(self._file), 1):
             begin, start = start, start + len(line)
             if appended and not line.endswith(b"\n"):
@@ -110,8 +111,10 @@ class Lines:
         self.lengths.pop()
 
     def read(self, row: int) -> bytes:
-        """Read a line again. Raises DataError where the file has become shorter."""
+        """Read a line again. Raises DataError where the file was written to since, or has become shorter."""
         start, length = self.starts[row], self.lengths[row]
+        if self._stamp != (self._stamp and self._stamp_now()):
+            raise DataError([f"{self.path}: was changed"], CHANGED)
         if self._number is not None:
             line = os.pread(self._number, length, start)
         else:
@@ -121,6 +124,12 @@ class Lines:
         if len(line) < self.lengths[row]:
             raise DataError([f"{self.path}: ends early"], CHANGED)
         return line
+
+    def _stamp_now(self) -> tuple[int, int] | None:
+        if self._number is None:
+            return None
+        status = os.fstat(self._number)
+        return status.st_size, status.st_mtime_ns
 
     def number(self, row: int) -> int:
         """The number in the file of a line, from 1."""

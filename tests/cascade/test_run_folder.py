@@ -1,5 +1,9 @@
 """Run folders: damage, kills and two writers."""
 
+import copy
+import json
+import os
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -194,9 +198,46 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         lambda data: data.replace(b'"A":0.75', b'"C":0.75'),
         r"judgments\.jsonl:2: item 'a' has a vote of 'large' that is neither failed nor",
     ),
+    "a second id": (
+        "judgments.jsonl",
+        lambda data: data.replace(b"}\n", b',"item_id":"b"}\n', 1),
+        r"judgments\.jsonl:1: item 'b' is named twice, the other time as 'a'",
+    ),
+    "broken votes": (
+        "judgments.jsonl",
+        lambda data: data.replace(b'"votes":[', b'"votes":', 1),
+        r"judgments\.jsonl:1: not valid JSON",
+    ),
     "an item that is gone": ("items.jsonl", lambda data: data.splitlines(keepends=True)[0], "was changed"),
     "no item": ("items.jsonl", lambda data: b"{}\n", r"items\.jsonl:1"),
 }  # fmt: skip
+
+
+def test_rows_and_keys_may_stand_in_any_order(tmp_path: Path) -> None:
+    folder = create(tmp_path)
+    write(folder, "ab")
+    wanted = folder.load()
+    wanted = replace(wanted, judgments=tuple(wanted.judgments))
+    path = folder.path / "judgments.jsonl"
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    mixed = [dict(reversed(line.items())) for line in lines[::-1]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in mixed))
+    assert folder.load() == wanted
+
+
+def test_a_loaded_run_needs_its_folder_no_more_and_leaves_no_file_open(tmp_path: Path) -> None:
+    folder = create(tmp_path)
+    write(folder, "ab")
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(20):
+        run = folder.load()
+    wanted = tuple(run.judgments)
+    shutil.rmtree(folder.path)
+    assert run.judgments == wanted
+    assert copy.deepcopy(run) == pickle.loads(pickle.dumps(run)) == run
+    del run
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("case", DAMAGE)

@@ -56,6 +56,9 @@ class Lazy(Sequence[T], Generic[T]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)  # a copy is whole, and needs no file
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self):,}>"
 

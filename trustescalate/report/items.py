@@ -4,7 +4,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import isnan
 from typing import Generic, TypeVar, overload
 
@@ -75,7 +75,11 @@ class ItemRows(LaidOut[int]):
 
     def of(self, item_id: str) -> ItemRow:
         """Lay out the item of this id. Raises KeyError if there is none."""
-        return self._row(places_of(self._run.items)[item_id])
+        return self._row(self._places[item_id])
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return places_of(self._run.items)
 
     def _ordered(self) -> Sequence[int]:
         """The places of the items, first things first."""

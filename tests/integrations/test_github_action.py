@@ -221,6 +221,6 @@ def test_the_version_is_pinned_and_is_one_word(version: str, wanted: list[str], 
     job = run_action(work, {"version": version}, python=tmp_path, WORDS=str(words))
     assert (job.code, job.steps) == (9, 1)
     given = words.read_text("utf-8").splitlines()
-    assert given[:3] == ["-m", "pip", "install"]
+    assert given[:4] == ["-P", "-m", "pip", "install"]
     assert given[-1:] == wanted
     assert not list(work.iterdir())

@@ -45,8 +45,8 @@ for line in os.fdopen(jobs):
             os.chdir(read("cwd").rstrip("\\n"))
             file = os.open(f"{job}/out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, 1); os.dup2(file, 2)
-            dash, module, *words = read("words").split("\\0")[:-1]
-            assert dash == "-m"
+            safe, dash, module, *words = read("words").split("\\0")[:-1]
+            assert (safe, dash) == ("-P", "-m")  # a module of the pull request stands for none of ours
             sys.argv = [module, *words]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             code = 0

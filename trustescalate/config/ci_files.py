@@ -87,7 +87,7 @@ trustescalate:
     key: trustescalate
     paths: [@CACHE@]
   script:
-    - python -m pip install --quiet --disable-pip-version-check "trustescalate==@VERSION@"
+    - python -P -m pip install --quiet --disable-pip-version-check "trustescalate==@VERSION@"
     - trustescalate run --config @SHELL@ --budget-calls 5000
     - trustescalate gate --config @SHELL@
   artifacts:

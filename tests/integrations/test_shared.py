@@ -1,16 +1,18 @@
 """One open cascade serves any thread and any event loop, with the decisions of `run`."""
 
 import asyncio
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.documents import ROOT
-from trustescalate import Item, Project, Run
+from trustescalate import CertifiedCascade, Item, Project, Run
 from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.integrations.shared import CertifiedVerdict, SharedCascade
 
@@ -84,6 +86,45 @@ def test_closing_ends_the_thread_and_a_later_item_opens_it_again(
     cascade.close()
     assert threading.active_count() == before
     assert cascade.judge(item) == first
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_opens_a_cascade_of_its_own(
+    cascade: SharedCascade, certified: tuple[Path, Run], tmp_path: Path
+) -> None:
+    item, label = certified[1].items[0], certified[1].decisions[0].label
+    assert cascade.judge(item).label == label
+    child = os.fork()
+    if not child:  # nothing here may return into pytest
+        signal.alarm(20)
+        try:
+            verdicts = [cascade.judge(item).label, asyncio.run(cascade.judge_async(item)).label]
+            cascade.close()
+            (tmp_path / "labels").write_text(repr(verdicts))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "labels").read_text() == repr([label, label])
+    assert cascade.judge(item).label == label
+
+
+def test_closing_cancels_a_call_that_waits(
+    certified: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    async def wait(*_: object) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(CertifiedCascade, "decide", wait)
+    cascade = SharedCascade(certified[0])
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(cascade.judge, certified[1].items[0])
+        assert begun.wait(20)
+        cascade.close()
+        with pytest.raises(CancelledError):
+            call.result(20)
 
 
 def test_items_are_made_for_the_task(cascade: SharedCascade) -> None:

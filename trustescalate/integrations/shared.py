@@ -1,6 +1,7 @@
 """Keep a certified cascade open for a program that judges item after item, from any thread or event loop."""
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ class SharedCascade:
     ) -> None:
         self.path = Path(config)
         self.project = Project.open(self.path, hooks, overrides=overrides)
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._open: _Open | None = None
         self._close: weakref.finalize[..., Any] | None = None
 
@@ -115,7 +116,7 @@ class SharedCascade:
     async def judge_async(self, item: Item) -> CertifiedVerdict:
         """Decide one item without blocking the running event loop."""
         opened = self._open
-        if opened is None:
+        if opened is None or opened.process != os.getpid():
             opened = await asyncio.to_thread(self._opened)
         future = asyncio.run_coroutine_threadsafe(opened.cascade.decide(item), opened.loop)
         return CertifiedVerdict(item, await asyncio.wrap_future(future), opened.cascade.certificate)
@@ -167,6 +168,9 @@ class SharedCascade:
         self.close()
 
     def _opened(self) -> "_Open":
+        if self._process != os.getpid():  # a forked process has no thread of ours: it opens its own
+            self._lock, self._process = threading.Lock(), os.getpid()
+            self._open = self._close = None
         with self._lock:
             if self._open is None:
                 self._open = _start(self.project)
@@ -176,8 +180,9 @@ class SharedCascade:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A cascade with the loop and the thread that it lives in."""
+    """A cascade with the process, the loop and the thread that it lives in."""
 
+    process: int
     loop: asyncio.AbstractEventLoop
     thread: threading.Thread
     stack: AsyncExitStack
@@ -190,17 +195,30 @@ def _start(project: Project) -> _Open:
     thread.start()
     try:
         entering = stack.enter_async_context(project.cascade())
-        return _Open(loop, thread, stack, asyncio.run_coroutine_threadsafe(entering, loop).result())
+        return _Open(
+            os.getpid(), loop, thread, stack, asyncio.run_coroutine_threadsafe(entering, loop).result()
+        )
     except BaseException:
         _end(loop, thread)
         raise
 
 
 def _stop(opened: _Open) -> None:
+    if opened.process != os.getpid():
+        return
     try:
-        asyncio.run_coroutine_threadsafe(opened.stack.aclose(), opened.loop).result()
+        asyncio.run_coroutine_threadsafe(_shut(opened.stack), opened.loop).result()
     finally:
         _end(opened.loop, opened.thread)
+
+
+async def _shut(stack: AsyncExitStack) -> None:
+    """Close the judges, and cancel what waits for them: its callers get a CancelledError."""
+    await stack.aclose()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

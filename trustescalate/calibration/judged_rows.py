@@ -1,7 +1,6 @@
 """Read votes on rows: which tier judges a row last, and what its votes expect of the label."""
 
 from collections.abc import Mapping
-from itertools import groupby
 
 import numpy as np
 
@@ -61,16 +60,12 @@ def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapp
     memo: dict[object, Mapping[str, float]] = getattr(run.judgments, "memo", {})
     key = "predictions", tuple(values.items()), tier
     if key not in memo:
-        scorer, decisions = Scorer.of(run.header.certificate), iter(run.decisions)
-        expected: dict[str, float] = {}
-        decision = next(decisions, None)
-        for item_id, judgments in groupby(run.judgments, key=lambda row: row.item_id):
-            while decision is not None and decision.item_id != item_id:
-                decision = next(decisions, None)
-            if decision is not None and decision.trail:
-                judge = decision.trail[tier].judge
-                row = next(row for row in judgments if row.judge == judge)
-                expected[decision.item_id] = expect_value(scorer, row, values)
+        scorer = Scorer.of(run.header.certificate)
+        judge_of = {row.item_id: row.trail[tier].judge for row in run.decisions if row.trail}
+        expected = dict.fromkeys(judge_of, 0.0)
+        for row in run.judgments:
+            if judge_of.get(row.item_id) == row.judge:
+                expected[row.item_id] = expect_value(scorer, row, values)
         memo[key] = expected
     return memo[key]
 

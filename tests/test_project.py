@@ -405,6 +405,24 @@ def test_items_and_resume_exclude_each_other(config: Path) -> None:
         run(config, resume="latest", items=config.parent / "items.jsonl")
 
 
+def test_items_may_be_added_while_the_judges_work(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trustescalate.judges.simulated.backend import SimulatedBackend
+
+    calibrate(config)
+    items, ask = config.parent / "items.jsonl", SimulatedBackend.complete
+    added = items.read_text("utf-8").splitlines()[0].replace('"id":"', '"id":"later-', 1)
+
+    async def and_add(self: SimulatedBackend, request: Request) -> Reply:
+        if "later-" not in items.read_text("utf-8"):
+            with items.open("a", encoding="utf-8") as file:
+                file.write(f"{added}\n")
+        return await ask(self, request)
+
+    monkeypatch.setattr(SimulatedBackend, "complete", and_add)
+    assert run(config).header.status == "complete"
+    assert "later-" in items.read_text("utf-8")
+
+
 def test_a_torn_last_line_is_dropped(config: Path) -> None:
     calibrate(config)
     whole = run(config)

@@ -107,6 +107,7 @@ async def run_items(
                 cascade = cascade_without(without, data, none, panel.judges, thresholds)
                 await _judge(config, begun(without.config, none), data, panel, cascade, hooks)
         assert folder is not None
+        data = load_dataset(config)  # its files may have grown while the judges worked
         run = with_labels(folder, data)
         for served in compare_served(run.header.certificate, run.judgments):
             if served.changed:

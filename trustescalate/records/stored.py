@@ -72,7 +72,7 @@ class Lines:
 
     def __init__(self, path: Path, *, missing: bool = False) -> None:
         self.path = path
-        self.starts, self.lengths = array("Q"), array("I")
+        self.starts, self.lengths, self._numbers = array("Q"), array("I"), array("I")
         self._file: IO[bytes] = io.BytesIO() if missing and not path.exists() else open_file(path)
         self._lock = threading.Lock()
         if path.suffix.lower() == ".gz":
@@ -103,15 +103,17 @@ class Lines:
                 return
             if number == 1 and line.startswith(MARK):
                 begin, line = begin + len(MARK), line.removeprefix(MARK)  # noqa: PLW2901
-            if line.strip():
+            if line != b"\n" if appended else line.strip():
                 self.starts.append(begin)
                 self.lengths.append(len(line))
+                self._numbers.append(number)
                 yield number, line
 
     def drop(self) -> None:
         """Leave the last line found out again."""
         self.starts.pop()
         self.lengths.pop()
+        self._numbers.pop()
 
     def read(self, row: int) -> bytes:
         """Read a line again. Raises DataError where the file was written to since, or has become shorter."""
@@ -136,13 +138,7 @@ class Lines:
 
     def number(self, row: int) -> int:
         """The number in the file of a line, from 1."""
-        with self._lock:
-            self._file.seek(0)
-            left, lines = self.starts[row], 1
-            while left:
-                part = self._file.read(min(left, 1 << 20))
-                left, lines = left - len(part), lines + part.count(b"\n")
-        return lines
+        return self._numbers[row]
 
 
 class Stored(Lazy[T]):

@@ -166,6 +166,23 @@ def test_a_fork_is_judged_from_recorded_votes_and_gets_no_comment(
     assert "## ✅ Release gate: pass\n" in job.summary
 
 
+@pytest.mark.parametrize("name", ["GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"])
+def test_a_fork_that_names_a_file_of_the_runner_as_its_key_moves_nothing(
+    certified: Path, api: Comments, warm: Path, tmp_path: Path, name: str
+) -> None:
+    folder = copied(certified, tmp_path)
+    config, url = folder / "trustescalate.toml", "http://127.0.0.1:9/v1"
+    judge = f'[[judges]]\nname = "x"\nbackend = "openai"\nmodel = "m"\nbase_url = "{url}"\n'
+    config.write_text(f'{config.read_text("utf-8")}\n{judge}api_key_env = "{name}"\n', "utf-8")
+    job = run_action(
+        folder, {"version": "installed", "items": "few.jsonl"}, payload=FORK, api=api.url, python=warm
+    )
+    assert job.code != 0
+    assert job.summary.startswith("> Judged from recorded votes, without network and secrets")
+    assert job.outputs["verdict"] in ("undecided", "error")
+    assert not (folder / "offline").exists()
+
+
 def test_a_fork_is_judged_from_the_cache_alone_or_not_at_all(
     certified: Path, api: Comments, warm: Path, tmp_path: Path
 ) -> None:

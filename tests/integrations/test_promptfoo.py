@@ -1,15 +1,17 @@
 """promptfoo's functions, as promptfoo calls them; tests/hosts/promptfoo runs promptfoo itself."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.documents import ROOT
 from trustescalate import Project, Run
-from trustescalate.errors import NoCertificate, UsageError
+from trustescalate.errors import NoCertificate, TrustEscalateError, UsageError
 from trustescalate.integrations.promptfoo import call_api, get_assert
 
 
@@ -27,7 +29,7 @@ def asserted(certified: tuple[str, Run], label: str | None, **more: Any) -> Mapp
     cascade, run = certified
     item_id = next(row.item_id for row in run.decisions if row.label == label)
     item = next(item for item in run.items if item.id == item_id)
-    config = {"cascade": cascade, "item_id": "id"}
+    config = {"cascade": cascade, "item_id": "id", **more.pop("config", {})}
     return get_assert(
         item.responses[0], {"prompt": item.prompt, "vars": {"id": item_id}, "config": config, **more}
     )
@@ -54,6 +56,16 @@ def test_the_mean_score_of_a_row_with_an_abstention_is_below_any_threshold(
         score = asserted(certified, None, test=test)["score"]
         assert score * 2 + 3 * 5 < 0  # with every other score at 1
     assert asserted(certified, None, test={"assert": [judge, other]})["score"] == 0
+
+
+def test_an_error_passes_no_row_with_a_threshold(certified: tuple[str, Run], tmp_path: Path) -> None:
+    test = {"threshold": 0.5, "assert": [{"type": "python"}, {"type": "javascript"}]}
+    for config in ({"reference": "ideal"}, {"cascade": str(tmp_path / "none.toml")}):
+        with pytest.raises(TrustEscalateError):
+            asserted(certified, "pass", config=config)
+        graded = asserted(certified, "pass", config=config, test=test)
+        assert (graded["pass"], graded["score"] + 1e6 < 0) == (False, True)
+        assert re.match("(Usage|Config)Error: ", graded["reason"])
 
 
 def test_an_inverse_assertion_never_gets_an_abstention(certified: tuple[str, Run]) -> None:

@@ -18,6 +18,8 @@ OURS = ("cascade", "threshold", "prompt", "response", "baseline", "reference", "
 THEIRS = ("basePath", "workers", "timeout", "pythonExecutable")
 """The keys of a configuration: those that are read here, and those that promptfoo reads."""
 
+FAR = 1e9
+
 opened = cache(SharedCascade)
 
 
@@ -28,18 +30,25 @@ def get_assert(output: Any, context: Mapping[str, Any]) -> dict[str, Any]:
     `baseline`, `reference`, `context` and `item_id` name variables of the test. Without `prompt`, the prompt
     is the one that promptfoo sent. The named metrics are `certified`, the value of a released verdict, and
     `abstained`. An abstention fails with a reason that begins with "Abstained"; its score is 0, or below 0
-    where a threshold of the test could pass it. Raises the errors of the cascade, which fail the row too.
+    where a threshold of the test could pass it. So do errors of the cascade; without a threshold they are
+    raised, which fails the row too.
     """
-    config = context.get("config") or {}
-    cascade = _cascade(config)
-    passing = passing_value(cascade.task, config.get("threshold"))
-    verdict = cascade.judge(_item(cascade, config, context.get("vars") or {}, context.get("prompt"), output))
+    config, test = context.get("config") or {}, context.get("test") or {}
+    inverted = any(each.get("type") == "not-python" for each in _asserts(test))
+    try:
+        cascade = _cascade(config)
+        passing = passing_value(cascade.task, config.get("threshold"))
+        given = context.get("vars") or {}
+        verdict = cascade.judge(_item(cascade, config, given, context.get("prompt"), output))
+    except Exception as error:
+        if inverted or not _failing(test):
+            raise
+        return {"pass": False, "score": _failing(test), "reason": f"{type(error).__name__}: {error}"}
     shown = {"reason": verdict.explanation, "metadata": verdict.metadata}
     if verdict.value is not None:
         metrics = {"abstained": 0, "certified": verdict.value}
         return {"pass": verdict.value >= passing, "score": verdict.value, "namedScores": metrics, **shown}
-    test = context.get("test") or {}
-    if any(each.get("type") == "not-python" for each in _asserts(test)):
+    if inverted:
         raise UsageError(verdict.explanation, "`not-python` would make a pass of it")
     return {"pass": False, "score": _failing(test), "namedScores": {"abstained": 1}, **shown}
 
@@ -103,10 +112,13 @@ def _asserts(test: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _failing(test: Mapping[str, Any]) -> float:
-    """The score that fails a row: with a threshold, promptfoo passes a row by its mean score alone."""
+    """The score that fails a row: with a threshold, promptfoo passes a row by its mean score alone.
+
+    Other assertions may give any number as their score; it is taken to be below `FAR`.
+    """
     asserts = list(_asserts(test))
     if all(each.get("threshold") is None for each in (test, *asserts)):
         return 0.0
     weights = [weight for each in asserts if (weight := float(each.get("weight", 1))) > 0] or [1.0]
     share: float = sum(weights) / min(weights)
-    return -(share * share)
+    return -FAR * share * share

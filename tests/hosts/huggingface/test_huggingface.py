@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -178,13 +179,49 @@ def test_a_name_is_pinned_to_its_commit(hf: Any, tmp_path: Path, monkeypatch: py
         return labelled(hf)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    place = f"hf://datasets/owner/set@{'0123abcd' * 5}/"
+    files = {"test": [f"{place}en/test.parquet"]}
+    builder = SimpleNamespace(config=SimpleNamespace(data_files=files))
     monkeypatch.setattr(hf, "load_dataset", load)
+    monkeypatch.setattr(hf, "load_dataset_builder", lambda *_, **__: builder)
+    for file in (str(tmp_path / "x.txt"), "https://x.example/x.json", f"{place}../x", f"{place[:-2]}/x"):
+        files["test"] = [file]
+        with pytest.raises(DataError, match="its card names a file that is not of the dataset"):
+            imported("hf:owner/set/en@main:test", tmp_path / "none")
+    files["test"] = [f"{place}en/test.parquet"]
+    asked.clear()
     imported("hf:owner/set/en@main:test", tmp_path / "set")
     assert asked == [
         ("owner/set", "main"),
         ("owner/set", "en", {"split": "test", "revision": "0123abcd" * 5}),
     ]
     assert f"| revision | `{'0123abcd' * 5}` |" in (tmp_path / "set" / "CARD.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("file", ["../secret.txt", "{absolute}", "link.txt"])
+def test_a_folder_brings_no_file_from_elsewhere(file: str, hf: Any, tmp_path: Path) -> None:
+    folder, secret = tmp_path / "set", tmp_path / "secret.txt"
+    folder.mkdir()
+    secret.write_text("SECRET", "utf-8")
+    (folder / "link.txt").symlink_to(secret)
+    named = file.format(absolute=secret)
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {named}\n---\n"
+    (folder / "README.md").write_text(card, "utf-8")
+    with pytest.raises(DataError, match="its card names a file that is not of the dataset"):
+        imported(f"hf:{folder}", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_saved_dataset_brings_no_file_from_elsewhere(hf: Any, tmp_path: Path) -> None:
+    saved, other = tmp_path / "saved", tmp_path / "other"
+    for folder in (saved, other):
+        labelled(hf).save_to_disk(str(folder))
+    (arrow,) = other.glob("*.arrow")
+    state = json.loads((saved / "state.json").read_text("utf-8"))
+    state["_data_files"] = [{"filename": f"../other/{arrow.name}"}]
+    (saved / "state.json").write_text(json.dumps(state), "utf-8")
+    with pytest.raises(DataError, match="its state names a file that is not of the dataset"):
+        imported(f"hf:{saved}", tmp_path / "none")
 
 
 def test_an_unreachable_hub_is_an_error_with_a_hint(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ loading script is run. A path that begins with ".", "/" or "~" is a local folder
 `save_to_disk` writes it.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -118,18 +119,47 @@ def _commit(text: str, named: Named) -> str:
 
 def _load(datasets: Any, named: Named, revision: str | None) -> Any:
     if not named.local:
+        builder = datasets.load_dataset_builder(named.name, named.config, revision=revision)
+        _must_be_inside(builder, f"hf://datasets/{named.name}@{revision}/")
         return datasets.load_dataset(named.name, named.config, split=named.split, revision=revision)
     folder = Path(named.name).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError("there is no such folder")
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        _must_be_saved_inside(folder)
         data = datasets.load_from_disk(str(folder))
         if named.split is None or not isinstance(data, Mapping):
             return data
         if named.split not in data:
             raise ValueError(f"there is no split {named.split!r}; there are {', '.join(data)}")
         return data[named.split]
+    _must_be_inside(datasets.load_dataset_builder(str(folder)), folder)
     return datasets.load_dataset(str(folder), split=named.split)
+
+
+def _must_be_inside(builder: Any, home: Path | str) -> None:
+    """Raise ValueError where the card of a dataset names data files elsewhere: any file, or any address."""
+    for files in (builder.config.data_files or {}).values():
+        for file in map(str, files):
+            inside = file.startswith(home) if isinstance(home, str) else _is_inside(Path(file), home)
+            if not inside or "/../" in file:
+                raise ValueError(f"its card names a file that is not of the dataset: {file}")
+
+
+def _must_be_saved_inside(folder: Path) -> None:
+    """Raise ValueError where the state of a saved dataset names splits or data files elsewhere."""
+    names = folder / "dataset_dict.json"
+    splits = json.loads(names.read_bytes())["splits"] if names.is_file() else ["."]
+    for split in splits:
+        state = folder / split / "state.json"
+        files = [each["filename"] for each in json.loads(state.read_bytes())["_data_files"]]
+        for file in (state, *(folder / split / name for name in files)):
+            if not _is_inside(file, folder):
+                raise ValueError(f"its state names a file that is not of the dataset: {file}")
+
+
+def _is_inside(file: Path, folder: Path) -> bool:
+    return "://" not in str(file) and file.resolve().is_relative_to(folder.resolve())
 
 
 def _why(error: Exception) -> str:

@@ -53,6 +53,7 @@ def check(environment: Mapping[str, str] = os.environ) -> int:
     Returns 0 whatever the outcome is, so that the comment is written: the output `conclusion` is the exit
     code that the job ends with.
     """
+    environment = dict(environment)  # a configuration names variables, and judging may set these
     root = Path(environment.get("GITHUB_WORKSPACE") or ".")
     given = Path(environment.get("INPUT_CONFIG", "").strip() or "trustescalate.toml")
     secrets = secret_values(given, environment.get("INPUT_SET", "").splitlines(), environment)

@@ -1,8 +1,6 @@
 """promptfoo's functions, as promptfoo calls them; tests/hosts/promptfoo runs promptfoo itself."""
 
-import asyncio
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +8,16 @@ from typing import Any
 import pytest
 
 from tests.support.documents import ROOT
-from trustescalate import Project, Run
+from tests.support.hosted import certified_example
+from trustescalate import Run
 from trustescalate.errors import NoCertificate, TrustEscalateError, UsageError
 from trustescalate.integrations.promptfoo import call_api, get_assert
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Run]:
-    folder = tmp_path_factory.mktemp("promptfoo") / "project"
-    shutil.copytree(ROOT / "examples" / "pass-fail", folder)
-    project = Project.open(folder / "trustescalate.toml")
-    asyncio.run(project.calibrate())
-    return str(folder / "trustescalate.toml"), asyncio.run(project.run())
+    config, run = certified_example(tmp_path_factory.mktemp("promptfoo") / "project")
+    return str(config), run
 
 
 def asserted(certified: tuple[str, Run], label: str | None, **more: Any) -> Mapping[str, Any]:

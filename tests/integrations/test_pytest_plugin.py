@@ -1,6 +1,5 @@
 """The plugin in pytest itself: outcomes of abstentions, properties, the gate, and runs that do not use it."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -11,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from tests.support.documents import ROOT
-from trustescalate import Project, Run
+from tests.support.hosted import certified_example
+from trustescalate import Run
 
 pytest_plugins = ["pytester"]
 PLUGIN = "trustescalate.integrations.pytest_plugin"
@@ -28,11 +28,7 @@ def test_output(certified_cascade, item_id, prompt, response):
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    folder = tmp_path_factory.mktemp("plugin") / "project"
-    shutil.copytree(ROOT / "examples" / "pass-fail", folder)
-    project = Project.open(folder / "trustescalate.toml")
-    asyncio.run(project.calibrate())
-    return folder / "trustescalate.toml", asyncio.run(project.run())
+    return certified_example(tmp_path_factory.mktemp("plugin") / "project")
 
 
 @pytest.fixture

@@ -12,18 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import ROOT
-from trustescalate import CertifiedCascade, Item, Project, Run
+from tests.support.hosted import certified_example
+from trustescalate import CertifiedCascade, Item, Run
 from trustescalate.errors import NoCertificate, UsageError
 from trustescalate.integrations.shared import CertifiedVerdict, SharedCascade
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    folder = tmp_path_factory.mktemp("shared") / "project"
-    shutil.copytree(ROOT / "examples" / "pass-fail", folder)
-    project = Project.open(folder / "trustescalate.toml")
-    asyncio.run(project.calibrate())
-    return folder / "trustescalate.toml", asyncio.run(project.run())
+    return certified_example(tmp_path_factory.mktemp("shared") / "project")
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ class CertifiedCascade:
         checked = check_item(item, self._config)
         async with self._free:
             decision = (await decide_item(checked, self._cascade))[1]
-        self._hooks.decided(checked, decision, self.certificate)
+        if self._hooks.decided is not None:
+            self._hooks.decided(checked, decision, self.certificate)
         return decision
 
 

@@ -55,8 +55,9 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
 from trustescalate.records.criteria import count_in_words
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.progress import Hooks, Progress
-from trustescalate.records.stored import items_digest
+from trustescalate.records.stored import items_digest, select_items
 
 WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -163,11 +164,10 @@ async def _judge(
         tally = _Tally(hooks.progress, panel.budget, run)
         shared = SharedReplies(asks_together(config), run.items, run.judgments)
 
-        by_id = {item.id: item for item in run.items}
-
         def decided(decision: Decision) -> None:
-            if not run.uncertified:
-                hooks.decided(by_id[decision.item_id], decision, run.header.certificate)
+            if hooks.decided is not None and not run.uncertified:
+                item = run.items[places_of(run.items)[decision.item_id]]
+                hooks.decided(item, decision, run.header.certificate)
 
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
             writer.record(list(map(shared.count, judgments)), decision)
@@ -317,9 +317,9 @@ class _Tally:
             self._count(decision)
         self.judged(sum(judgment.failed for judgment in run.judgments))
 
-    def undecided(self, run: Run) -> list[Item]:
+    def undecided(self, run: Run) -> Sequence[Item]:
         """Return the items without a decision."""
-        return [item for item in run.items if item.id not in self._known]
+        return select_items(run.items, lambda item_id: item_id not in self._known)
 
     def judged(self, failed: int, done: int | None = None) -> None:
         """Count failed votes and show the progress: the items decided, or `done` to be decided later."""

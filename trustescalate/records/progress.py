@@ -40,9 +40,7 @@ class Hooks:
 
     notice: Callable[[str], None] = field(default=lambda _: None)
     progress: Callable[[Progress], None] = field(default=lambda _: None)
-    decided: Callable[["Item", "Decision", "Certificate"], None] = field(
-        default=lambda _item, _decision, _of: None
-    )
+    decided: Callable[["Item", "Decision", "Certificate"], None] | None = None
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(3))
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
         0 if run.uncertified else sum(row.label is not None for row in matched),
         votes.failed,
         votes.votes,
-        votes.usage.calls,
+        votes.calls,
         votes.cost,
     )
 

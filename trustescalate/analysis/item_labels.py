@@ -17,7 +17,7 @@ from trustescalate.calibration.population import (
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
-from trustescalate.records import Annotation, Item, Run, TaskKind
+from trustescalate.records import Item, Run, TaskKind
 from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
 from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
@@ -102,7 +102,7 @@ def why_no_mean(run: Run, data: Dataset) -> str:
     certificate = run.header.certificate
     task, known = certificate.task, places_of(run.items)
     notes = [note for note in data.annotations if note.item_id in known]
-    nobody = certificate.skipped or skipped(_notes(run, data))
+    nobody = certificate.skipped or skipped(data.notes_on(run.items, data.annotated))
     reasons = (
         (task.kind is TaskKind.CHOICE, "labels without an order have no mean"),
         (
@@ -128,7 +128,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     task, values, batch = certificate.task, label_values(certificate.task), certificate.batch
     assert values is not None
     ends = min(values.values()), max(values.values())
-    notes = _notes(run, data)
+    notes = data.notes_on(run.items, data.annotated)
     always = certificate.label_policy == "annotator"
     human = annotation_means(task, notes, values, always=always)
     by_draw = {note.item_id for note in sampled(notes)}
@@ -252,13 +252,6 @@ def _units(items: Sequence[Item]) -> IntArray:
     return unit_codes(ids_of(items), groups_of(items))
 
 
-def _notes(run: Run, data: Dataset) -> list[Annotation]:
-    """The annotations on items of the run with the texts of the run."""
-    texts = {item.id: item.shown for item in items_of(run.items, data.annotated)}
-    known = {item.id for item in items_of(data.items, texts) if texts[item.id] == item.shown}
-    return [note for note in data.annotations if note.item_id in known]
-
-
 def _some_changed(run: Run, data: Dataset) -> bool:
     """Whether labelled items of the run have other texts in [data]; those with the same are no draw."""
     texts = {item.id: item.shown for item in items_of(run.items, data.annotated)}
@@ -295,7 +288,7 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
         if why:
             return None, 0.0, why
         released = set(run.independent)
-    lost = losses(task, policy, _notes(run, data))
+    lost = losses(task, policy, data.notes_on(run.items, data.annotated))
     used, place = 0.0, places_of(run.items)
     bottom, top = np.full(len(label), low), np.full(len(label), high)
     fall, rise = np.zeros((2, len(label)))

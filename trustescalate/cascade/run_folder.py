@@ -420,10 +420,8 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
         ]
         if problems:
             raise DataError(problems, EDITED)
-    labelled = data.annotated - used_items(run.header)
-    texts = {item.id: item.shown for item in items_of(run.items, labelled)}
-    known = {item.id for item in items_of(data.items, texts) if texts[item.id] == item.shown}
-    return replace(run, annotations=tuple(note for note in data.annotations if note.item_id in known))
+    fresh = data.annotated - used_items(run.header)
+    return replace(run, annotations=data.notes_on(run.items, fresh))
 
 
 def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:

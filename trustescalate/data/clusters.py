@@ -1,6 +1,5 @@
 """Find items that are not independent of one another."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
@@ -34,20 +33,9 @@ def content_digest(item: Item) -> str:
 
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
     """Items that must stay together: same group, or same content. The smallest sets closed under both."""
-    parent: dict[str, str] = {}
-
-    def find(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for item in items:
-        if item.group is not None:
-            parent[find(f"group {item.group}")] = find(f"content {content_digest(item)}")
-    members: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        members[find(f"content {content_digest(item)}")].append(item)
+    members: dict[int, list[Item]] = defaultdict(list)
+    for item, number in zip(items, _cluster_numbers(items), strict=True):
+        members[number].append(item)
     return list(members.values())
 
 
@@ -66,9 +54,8 @@ def independent_items(
     here = places_of(items)
     used = [item for item in items_of(known, taken) if item.id not in here]
     ids = [*ids_of(items), *(item.id for item in used)]
-    free: dict[
-        int, str | None
-    ] = {}  # of each cluster the item with the smallest hash; None where one is taken
+    # Of each cluster the item with the smallest hash; None where one is taken.
+    free: dict[int, str | None] = {}
     for item_id, cluster in zip(ids, _cluster_numbers(chain(items, used)), strict=True):
         best = free.setdefault(cluster, item_id)
         if item_id in taken:
@@ -80,11 +67,11 @@ def independent_items(
 
 def _cluster_numbers(items: Iterable[Item]) -> list[int]:
     """A number for each item, the same for items that must stay together (`clusters`)."""
-    groups, contents = list[str | None](), bytearray()
+    groups, contents = list[str | None](), list[bytes]()
     for item in items:
         groups.append(item.group)
-        contents += bytes.fromhex(content_digest(item))[:16]
-    number = np.unique(np.frombuffer(bytes(contents), dtype="V16"), return_inverse=True)[1].tolist()
+        contents.append(_short(content_digest(item)))
+    number = _codes(contents).tolist()
     parent: dict[int, int] = {}
 
     def find(key: int) -> int:
@@ -141,9 +128,8 @@ def with_clusters(items: Sequence[Item], by: str | None) -> Sequence[Item]:
 
 def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
     if by is None:
-        hashes = _hashes(item.asked for item in items)
-        _, place, count = np.unique(hashes, return_inverse=True, return_counts=True)
-        alone = (count[place] == 1).tolist()
+        code = _codes(_short(digest(item.asked)) for item in items)
+        alone = (np.bincount(code)[code] == 1).tolist() if len(code) else []
         for item, one in zip(items, alone, strict=True):
             yield item.group if one or item.group is not None else digest(item.asked)
     elif by == "prompt":
@@ -152,7 +138,11 @@ def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
         yield from (None if by == ITEM else value_of(item, by) for item in items)
 
 
-def _hashes(values: Iterable[object]) -> NDArray[np.void]:
-    """A short hash of each value: equal for equal values only, but for one in 2**64 pairs of a billion."""
-    texts = (hashlib.sha256(canonical(value).encode()).digest()[:16] for value in values)
-    return np.frombuffer(b"".join(texts), dtype="V16")
+def _short(hexadecimal: str) -> bytes:
+    """The first half of a digest: equal for different texts in one of 2**64 pairs of a billion texts."""
+    return bytes.fromhex(hexadecimal)[:16]
+
+
+def _codes(digests: Iterable[bytes]) -> NDArray[np.int64]:
+    """A number for each digest of 16 bytes, the same for equal ones."""
+    return np.unique(np.frombuffer(b"".join(digests), dtype="V16"), return_inverse=True)[1]

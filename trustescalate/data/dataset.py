@@ -1,6 +1,6 @@
 """Read and validate items and annotations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,6 +64,12 @@ class Dataset:
         """All other items: those to be judged."""
         known = self._noted("sample")
         return select_items(self.items, lambda item_id: item_id not in known)
+
+    def notes_on(self, items: Sequence[Item], ids: Collection[str]) -> tuple[Annotation, ...]:
+        """The annotations on those of other `items` that have one of `ids` and the same texts here."""
+        texts = {item.id: item.shown for item in items_of(items, ids)}
+        known = {item.id for item in items_of(self.items, texts) if texts[item.id] == item.shown}
+        return tuple(note for note in self.annotations if note.item_id in known)
 
     def _noted(self, purpose: Purpose) -> set[str]:
         return {note.item_id for note in self.annotations if note.purpose == purpose}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trustescalate.records.diagnostics import Samples
-from trustescalate.records.judging import Channel, Judgment, Usage
+from trustescalate.records.judging import Channel, Judgment
 
 
 @dataclass(slots=True)
@@ -16,12 +16,11 @@ class JudgeCounts:
     first vote that did not fail.
     """
 
-    judged: int = 0
     votes: int = 0
     planned: int = 0
     cost: float = 0.0
     full_cost: float = 0.0
-    usage: Usage = field(default_factory=Usage)
+    calls: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     served: Counter[str] = field(default_factory=Counter)
     channel: Channel | None = None
@@ -35,12 +34,11 @@ class JudgeCounts:
     def add(self, judgment: Judgment) -> None:
         """Count a judgment."""
         votes, cost = len(judgment.votes), judgment.cost
-        self.judged += 1
         self.votes += votes
         self.planned += judgment.planned
         self.cost += cost
         self.full_cost += cost * judgment.planned / votes if votes else 0.0
-        self.usage += judgment.usage
+        self.calls += sum(vote.usage.calls for vote in judgment.votes)
         good = [vote for vote in judgment.votes if vote.failure is None]
         if len(good) < votes:
             self.failures.update(vote.failure for vote in judgment.votes if vote.failure is not None)

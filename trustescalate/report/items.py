@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from math import isnan
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar
 
 from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
 from trustescalate.records.failures import failure_in_words
 from trustescalate.records.item_columns import groups_of, ids_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.run import UNCERTIFIED
-from trustescalate.records.stored import decided_places, judgments_of
+from trustescalate.records.stored import Lazy, decided_places, judgments_of
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER
@@ -26,7 +26,7 @@ _SHOWN_FIRST = {"AB": "A first", "BA": "B first", "AB+BA": "both orders", "": ""
 _usd = lru_cache(4096)(figures.usd)
 
 
-class LaidOut(Sequence[ItemRow], Generic[Given]):
+class LaidOut(Lazy[ItemRow], Generic[Given]):
     """Items in an order, each laid out when asked for, so that a million take no more memory than one."""
 
     _order: Sequence[Given]
@@ -34,17 +34,8 @@ class LaidOut(Sequence[ItemRow], Generic[Given]):
     def __len__(self) -> int:
         return len(self._order)
 
-    @overload
-    def __getitem__(self, place: int) -> ItemRow: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[ItemRow]: ...
-    def __getitem__(self, place: int | slice) -> ItemRow | Sequence[ItemRow]:
-        if isinstance(place, slice):
-            return tuple(map(self._row, self._order[place]))
+    def _at(self, place: int) -> ItemRow:
         return self._row(self._order[place])
-
-    def __iter__(self) -> Iterator[ItemRow]:
-        return map(self._row, self._order)
 
     def briefs(self) -> Iterator[ItemRow]:
         """Lay out all items as a table shows them: texts, labels and trails may be left out."""

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.exports import exported, single
 from trustescalate.analysis.export_run import export_run
-from trustescalate.calibration.files import certificate_id
 from trustescalate.data.importers.inspect_ai import LETTERS
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
@@ -31,7 +30,7 @@ def test_each_item_is_a_record_and_an_abstention_is_nan(done: Run, tmp_path: Pat
         record = records[decision.item_id]
         value = NUMBERS.get(str(decision.label), math.nan)
         assert record["value"] == value or (math.isnan(value) and math.isnan(record["value"]))
-        assert record["metadata"]["certificate"] == certificate_id(done.header.certificate)
+        assert record["metadata"]["certificate"] == done.header.certificate.id
         assert record["metadata"]["judge"] == decision.judge
         assert record["metadata"]["abstained"] is (decision.label is None)
         assert record["explanation"].startswith("Abstained (" if decision.label is None else "'")

@@ -53,11 +53,6 @@ def stored_certificate(folder: Path) -> Certificate:
     return certificate
 
 
-def certificate_id(certificate: Certificate) -> str:
-    """Identify a certificate by the first 16 digits of a digest of its content."""
-    return certificate.id
-
-
 def write_certificate(folder: Path, certificate: Certificate, judged: Judged) -> None:
     """Replace the certificate and its votes, each file at once."""
     rows = (rows[item_id] for rows in judged.values() for item_id in sorted(rows))

@@ -7,7 +7,6 @@ from typing import Any
 from deepeval.metrics import BaseMetric
 from deepeval.test_case import LLMTestCase
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.errors import UsageError
 from trustescalate.integrations.shared import CertifiedVerdict, SharedCascade, passing_value
 from trustescalate.records import Item, TaskKind
@@ -39,11 +38,11 @@ class CertifiedMetric(BaseMetric):  # type: ignore[misc]
         threshold: float | None = None,
         name: str = "Certified cascade",
     ) -> None:
-        self.cascade = cascade if isinstance(cascade, SharedCascade) else SharedCascade(cascade)
+        self.cascade = SharedCascade.of(cascade)
         self.threshold = passing_value(self.cascade.task, threshold)
         self.name = name
         # DeepEval's cache compares it: a verdict of another certificate is not read back.
-        self.evaluation_model = f"certificate {certificate_id(self.cascade.project.certificate())}"
+        self.evaluation_model = f"certificate {self.cascade.project.certificate().id}"
 
     @property
     def __name__(self) -> str:

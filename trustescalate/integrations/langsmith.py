@@ -25,7 +25,7 @@ def certified_evaluator(
     ...
     trustescalate.errors.NoCertificate: examples/pass-fail/certificate.json: there is no certificate yet
     """
-    opened = cascade if isinstance(cascade, SharedCascade) else SharedCascade(cascade)
+    opened = SharedCascade.of(cascade)
     opened.project.certificate()
     names = Fields(**fields)
 

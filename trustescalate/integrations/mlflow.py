@@ -8,10 +8,9 @@ import mlflow
 from mlflow.entities import AssessmentError, AssessmentSource, AssessmentSourceType, Feedback
 from mlflow.genai.scorers import Scorer, scorer
 
-from trustescalate.calibration.files import CERTIFICATE, certificate_id
+from trustescalate.calibration.files import CERTIFICATE
 from trustescalate.integrations.fields import Fields
-from trustescalate.integrations.shared import CertifiedVerdict, SharedCascade
-from trustescalate.records import TaskKind
+from trustescalate.integrations.shared import SharedCascade
 
 ABSTAINED = "ABSTAINED"
 """The code of the error of an abstention."""
@@ -38,21 +37,23 @@ def certified_scorer(
     ...
     trustescalate.errors.NoCertificate: examples/pass-fail/certificate.json: there is no certificate yet
     """
-    opened = cascade if isinstance(cascade, SharedCascade) else SharedCascade(cascade)
+    opened = SharedCascade.of(cascade)
     opened.project.certificate()
     names = Fields(**fields)
 
     def certified(inputs: Any = None, outputs: Any = None, expectations: Any = None) -> list[Feedback]:
         verdict = opened.judge(names.item(opened, inputs, outputs, expectations))
         shown = {
-            "source": AssessmentSource(AssessmentSourceType.LLM_JUDGE, f"trustescalate {_id(verdict)}"),
+            "source": AssessmentSource(
+                AssessmentSourceType.LLM_JUDGE, f"trustescalate {verdict.certificate.id}"
+            ),
             "rationale": verdict.explanation,
             "metadata": {key: _text(value) for key, value in verdict.metadata.items() if value is not None},
         }
         released = Feedback(f"{name}_released", verdict.label is not None, **shown)
         if verdict.label is None:
             return [Feedback(name, error=AssessmentError(ABSTAINED, verdict.explanation), **shown), released]
-        return [Feedback(name, _value(verdict), **shown), released]
+        return [Feedback(name, verdict.outcome, **shown), released]
 
     passes = None if threshold is None else lambda value: value >= threshold
     return scorer(certified, name=name, pass_if=passes)
@@ -67,17 +68,7 @@ def log_certificate(cascade: SharedCascade) -> None:
     _, report = cascade.project.report()
     for path in (cascade.project.config.folder / CERTIFICATE, report):
         mlflow.log_artifact(str(path), "trustescalate")
-    mlflow.set_tag("trustescalate.certificate", certificate_id(certificate))
-
-
-def _value(verdict: CertifiedVerdict) -> bool | float | str | None:
-    if verdict.certificate.task.kind is TaskKind.BINARY:
-        return verdict.value == 1.0
-    return verdict.label if verdict.value is None else verdict.value
-
-
-def _id(verdict: CertifiedVerdict) -> str:
-    return certificate_id(verdict.certificate)
+    mlflow.set_tag("trustescalate.certificate", certificate.id)
 
 
 def _text(value: Any) -> str:

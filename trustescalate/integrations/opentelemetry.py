@@ -25,7 +25,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.integrations.shared import CertifiedVerdict
 from trustescalate.project import Project
 from trustescalate.records import Certificate, Decision, Item
@@ -154,7 +153,7 @@ def evaluation_attributes(
         "gen_ai.evaluation.explanation": verdict.explanation,
         "gen_ai.response.id": response if isinstance(response, str) else None,
         "error.type": codes.split(", ")[0] if failed and verdict.label is None else None,
-        "trustescalate.certificate.id": certificate_id(certificate),
+        "trustescalate.certificate.id": certificate.id,
         "trustescalate.certificate.status": certificate.status,
         "trustescalate.certificate.alpha": certificate.alpha,
         "trustescalate.certificate.delta": certificate.delta,

@@ -11,9 +11,8 @@ from typing import Any
 from pydantic_core import to_json, to_jsonable_python
 from pydantic_evals.evaluators import EvaluationReason, Evaluator, EvaluatorContext
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.errors import UsageError
-from trustescalate.integrations.shared import CertifiedVerdict, SharedCascade
+from trustescalate.integrations.shared import SharedCascade
 from trustescalate.records import TaskKind
 
 NAME = "certified_cascade"
@@ -40,7 +39,7 @@ class CertifiedCascade(Evaluator):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         self._cascade = SharedCascade(self.config)
-        self._version = certificate_id(self._cascade.certificate())
+        self._version = self._cascade.certificate().id
 
     def get_default_evaluation_name(self) -> str:
         """The name in reports."""
@@ -68,16 +67,7 @@ class CertifiedCascade(Evaluator):  # type: ignore[misc]
         ctx.attributes[NAME] = verdict.metadata
         if verdict.label is None:
             raise Abstained(verdict.explanation.removeprefix("Abstained "))
-        return EvaluationReason(value=_scalar(verdict), reason=verdict.explanation)
-
-
-def _scalar(verdict: CertifiedVerdict) -> bool | float | str:
-    """Pass or fail is a truth value, what has an order a number, anything else its label."""
-    if verdict.value is None:
-        return str(verdict.label)
-    if verdict.certificate.task.kind is TaskKind.BINARY:
-        return verdict.value == 1
-    return verdict.value
+        return EvaluationReason(value=verdict.outcome, reason=verdict.explanation)
 
 
 def _text(value: Any) -> str:

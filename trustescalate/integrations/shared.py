@@ -64,6 +64,15 @@ class CertifiedVerdict:
         return None if values is None or self.label is None else values[self.label]
 
     @property
+    def outcome(self) -> bool | float | str | None:
+        """The verdict as other tools take it: pass or fail as a truth value, a label with an order as a
+        number, any other as it is. None for an abstention.
+        """
+        if self.value is None:
+            return self.label
+        return self.value == 1.0 if self.certificate.task.kind is TaskKind.BINARY else self.value
+
+    @property
     def explanation(self) -> str:
         """One sentence: what was decided, by whom and why, and under which certificate."""
         return explain_decision(self.decision, self.certificate)
@@ -101,6 +110,11 @@ class SharedCascade:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._open: _Open | None = None
         self._close: weakref.finalize[..., Any] | None = None
+
+    @classmethod
+    def of(cls, cascade: "SharedCascade | str | Path") -> "SharedCascade":
+        """The cascade itself, or the one of a configuration file."""
+        return cascade if isinstance(cascade, SharedCascade) else cls(cascade)
 
     @property
     def task(self) -> Task:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.records import Certificate, Decision
 from trustescalate.records.failures import reason_in_words
 from trustescalate.records.jsonl import to_python
@@ -10,9 +9,7 @@ from trustescalate.records.jsonl import to_python
 
 def explain_decision(decision: Decision, certificate: Certificate) -> str:
     """One sentence: what was decided, by whom and why, and under which certificate."""
-    rests = (
-        f"certificate {certificate_id(certificate)} (α = {certificate.alpha:g}, δ = {certificate.delta:g})"
-    )
+    rests = f"certificate {certificate.id} (α = {certificate.alpha:g}, δ = {certificate.delta:g})"
     if decision.label is None:
         return f"Abstained ({reason_in_words(decision.reason)}): human review is needed; {rests}."
     if decision.judge is None or decision.score is None:
@@ -25,7 +22,7 @@ def explain_decision(decision: Decision, certificate: Certificate) -> str:
 def decision_metadata(decision: Decision, certificate: Certificate) -> dict[str, Any]:
     """Plain JSON values: the certificate's id and terms, who decided, and what happened at each tier."""
     return {
-        "certificate": certificate_id(certificate),
+        "certificate": certificate.id,
         "alpha": certificate.alpha,
         "delta": certificate.delta,
         "claim": certificate.claim,

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.records import Turn
 from trustescalate.records.task import Json
 from trustescalate.report.document import build
@@ -108,7 +107,7 @@ def _card(export: Export, layout: Layout, columns: dict[str, Any]) -> str:
         f"| {code(name)} | {escape(str(column.type))} | {escape(MEANINGS.get(name, kinds.get(name, '')))} |"
         for name, column in columns.items()
     ]
-    about = "none" if run.uncertified else certificate_id(run.header.certificate)
+    about = "none" if run.uncertified else run.header.certificate.id
     parts = [
         "\n".join(header),
         f"# {escape(export.task.question.strip())}",

@@ -6,7 +6,6 @@ Source: https://github.com/in-toto/attestation, Statement v1. The statement is n
 from collections.abc import Mapping
 from typing import Any
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.records import Certificate, PolicyTest, Run
 from trustescalate.records.jsonl import to_python
 from trustescalate.report import run_figures
@@ -50,7 +49,7 @@ def _terms(certificate: Certificate, report: Report) -> dict[str, Any]:
         for group in certificate.groups
     ]
     return {
-        "id": certificate_id(certificate),
+        "id": certificate.id,
         "digest": certificate.digest,
         "status": certificate.status,
         "created": certificate.created,

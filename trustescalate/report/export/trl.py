@@ -6,7 +6,6 @@ Each row has the confidence of the judge and the id of the certificate. Human la
 from collections.abc import Iterator
 from typing import Any
 
-from trustescalate.calibration.files import certificate_id
 from trustescalate.records import Item, TaskKind, Turn
 from trustescalate.report.export.base import (
     Export,
@@ -26,7 +25,7 @@ def _write(export: Export) -> Iterator[bytes]:
     kind, about = "certificate", "about all released verdicts together, not about single rows or a selection"
     if export.run.header.certificate.status == "expected":
         kind, about = "calibration", "a mean over runs, no statement about this run, and nothing is certified"
-    provenance = {kind: certificate_id(export.run.header.certificate)}
+    provenance = {kind: export.run.header.certificate.id}
     if not export.run.uncertified:
         export.say(f"the guarantee is {about}")
 

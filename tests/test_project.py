@@ -410,7 +410,8 @@ def test_items_may_be_added_while_the_judges_work(config: Path, monkeypatch: pyt
 
     calibrate(config)
     items, ask = config.parent / "items.jsonl", SimulatedBackend.complete
-    added = items.read_text("utf-8").splitlines()[0].replace('"id":"', '"id":"later-', 1)
+    first = json.loads(items.read_text("utf-8").splitlines()[0])
+    added = json.dumps({**first, "id": f"later-{first['id']}"})
 
     async def and_add(self: SimulatedBackend, request: Request) -> Reply:
         if "later-" not in items.read_text("utf-8"):

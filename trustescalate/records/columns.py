@@ -203,6 +203,19 @@ class Codes(Lazy[T]):
         return value
 
 
+class Picked(Lazy[T]):
+    """Some elements of a sequence, by their places."""
+
+    def __init__(self, rows: Sequence[T], places: Sequence[Place]) -> None:
+        self._rows, self._places = rows, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _at(self, place: Place) -> T:
+        return self._rows[self._places[place]]
+
+
 class Places(Mapping[str, Place]):
     """The place of each of some texts, which differ, in twelve bytes each.
 

@@ -122,7 +122,7 @@ class Run:
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()
     standings: Standings | None = None
-    independent: tuple[str, ...] = ()
+    independent: Sequence[str] = ()
     product: Product | None = None
     criteria: Criteria | None = None
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from trustescalate.records import Certificate, Run
-from trustescalate.records.columns import Places
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.policies import certified_groups
 
@@ -74,7 +73,7 @@ def _why_none(run: Run, level: float, *, any_released: bool) -> str:
 
 def _released_by_alpha(run: Run) -> Mapping[float, int]:
     """Count the released verdicts on independent items by the α of their guarantee."""
-    certificate, free = run.header.certificate, Places(run.independent)
+    certificate, free = run.header.certificate, run.independent
     released = (row.item_id for row in run.decisions if row.judge is not None and row.item_id in free)
     if certificate.group_by is None:
         return Counter(certificate.alpha for _ in released)

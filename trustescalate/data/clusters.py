@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from trustescalate.config import Config
 from trustescalate.records import Item
-from trustescalate.records.columns import Column, Picked
+from trustescalate.records.columns import Column
 from trustescalate.records.criteria import row_name
-from trustescalate.records.item_columns import ids_of, items_of, places_of
+from trustescalate.records.item_columns import Chosen, ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 from trustescalate.records.stored import StoredItems
@@ -53,9 +53,7 @@ def clustered_with(items: Sequence[Item], ids: Collection[str]) -> set[str]:
     return {known[place] for place in np.flatnonzero(np.isin(number, chosen)).tolist()}
 
 
-def independent_items(
-    items: Sequence[Item], known: Sequence[Item], taken: Set[str], seed: int
-) -> Sequence[str]:
+def independent_items(items: Sequence[Item], known: Sequence[Item], taken: Set[str], seed: int) -> Chosen:
     """One of `items` from each cluster without a row in `taken`: the first by a seeded hash of its id.
 
     `taken` are ids of items that a certificate was made from, looked up in `known` where they are not among
@@ -78,7 +76,7 @@ def independent_items(
         first[int(number[place])] = min(first.get(int(number[place]), mine), mine)
     free = own == 1
     free[[place for _, place in first.values()]] = True
-    return Picked(ids, Column("I", np.flatnonzero(free)))
+    return Chosen(items, free)
 
 
 def _cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Open, Table
 from trustescalate.config.providers import (
@@ -66,20 +66,53 @@ class _ModelJudge(_Judge):
         return self
 
 
+def _addresses(value: Any) -> Any:
+    """One address, or several in sorted order: their order means nothing. A list of one is that one."""
+    if value is None:
+        return None
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(url, str) for url in listed):
+        raise ValueError("must be an address, or a list of addresses")
+    if not listed:
+        raise ValueError("the list holds no address")
+    for url in listed:
+        _must_be_an_address(url)
+    places = [url.rstrip("/") for url in listed]
+    if twice := next((url for url in places if places.count(url) > 1), None):
+        raise ValueError(f"{twice} is named twice")
+    return listed[0] if len(listed) == 1 else tuple(sorted(listed))
+
+
+def _must_be_an_address(url: str) -> None:
+    if "@" in url or "?" in url or "#" in url:
+        raise ValueError("must hold no user, password or query; name a key by api_key_env")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("must start with http:// or https:// and a host")
+
+
+Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]
+
+
 class _Reached(Table):
     """Connection to an endpoint; never a key."""
 
     bills: ClassVar[bool] = True
     model: str
-    base_url: str | None = None
-    same_model_as: str | None = Field(
-        None, description="address at which this very model was certified; base_url may then be another"
+    base_url: Addresses | None = Field(
+        None, description="address, or list of addresses that serve this one model; the least busy is asked"
+    )
+    same_model_as: Addresses | None = Field(
+        None, description="base_url with which this very model was certified; base_url may then be another"
     )
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
         None, description="NAME of the environment variable that holds the key"
     )
     concurrency: Annotated[int, NO_VERDICT] = Field(
-        16, ge=1, description="most requests open at once; fewer while the endpoint limits the rate"
+        16, ge=1, description="most requests open at once, at each address; fewer while it limits the rate"
     )
     timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds per attempt")
     attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
@@ -103,26 +136,27 @@ class _Reached(Table):
             return name
         raise ValueError("must be the NAME of an environment variable in capitals, never a key")
 
-    @field_validator("base_url", "same_model_as")
-    @classmethod
-    def _an_address_and_no_key(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if "@" in url or "?" in url or "#" in url:
-            raise ValueError("must hold no user, password or query; name a key by api_key_env")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError("must start with http:// or https:// and a host")
-        return url
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses in `base_url`; none for the default one."""
+        if self.base_url is None:
+            return ()
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    @property
+    def slots(self) -> int:
+        """The most requests open at once, at all addresses together."""
+        return self.concurrency * max(1, len(self.addresses))
 
 
 class _Paced(_Reached):
     """Connection to an endpoint with rate limits of its own."""
 
     requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="rate limit in requests"
+        None, gt=0, description="rate limit in requests, of all addresses together"
     )
     tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="rate limit in tokens, input and output"
+        None, gt=0, description="rate limit in tokens, input and output, of all addresses together"
     )
 
 
@@ -133,8 +167,8 @@ class _ChatJudge(_Paced, _ModelJudge):
 
     @property
     def has_batches(self) -> bool:
-        """Whether requests can go through a Batch API."""
-        return True
+        """Whether requests can go through a Batch API, which lies at one address."""
+        return len(self.addresses) < 2
 
 
 class OpenAIJudge(_ChatJudge):
@@ -171,8 +205,8 @@ class LiteLLMJudge(_ChatJudge):
 
     @property
     def has_batches(self) -> bool:
-        """Whether requests can go through a Batch API."""
-        return self.provider in BATCH_PROVIDERS
+        """Whether requests can go through a Batch API, which lies at one address."""
+        return self.provider in BATCH_PROVIDERS and len(self.addresses) < 2
 
     @property
     def provider(self) -> str:
@@ -287,7 +321,9 @@ class ScoreJudge(_Reached, _Judge):
     """A reward model or reranker behind an endpoint: one score per response."""
 
     backend: Literal["score"]
-    base_url: str
+    base_url: Addresses = Field(
+        description="address, or list of addresses that serve this one model; the least busy is asked"
+    )
     api: Literal["score", "rerank", "tei"] = Field(
         "score", description="API dialect: vLLM's /score; /rerank of Cohere, Jina and vLLM; or /rerank of TEI"
     )

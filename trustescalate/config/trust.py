@@ -213,7 +213,7 @@ def _connection(table: Any) -> tuple[list[str], list[str]]:
     if isinstance(table, LiteLLMJudge) and table.base_url is None:
         known = PROVIDERS.get(table.provider)
         return [f"https://{known.host}" if known else f"the provider {table.provider!r} of LiteLLM"], keys
-    return [table.base_url or "https://api.openai.com/v1"], keys
+    return list(table.addresses) or ["https://api.openai.com/v1"], keys
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -214,10 +214,11 @@ def open_batches(
     Raises ProviderError where the variable of the key is not set.
     """
     provider, _, model = table.model.partition("/")
+    (address,) = table.addresses or (None,)
     reached = {
         **settings,
-        "base_url": batches_address(provider, table.base_url),
-        "api_key_env": find_key(table.model, table.base_url, table.api_key_env)[0] or None,
+        "base_url": batches_address(provider, address),
+        "api_key_env": find_key(table.model, address, table.api_key_env)[0] or None,
     }
     endpoint = Endpoint(**reached, auth=AUTHS[provider])
     kind = GeminiBatches if provider == "gemini" else AnthropicBatches

@@ -392,6 +392,7 @@ HOW_IT_IS_REACHED = {
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
     *("requests_per_minute", "tokens_per_minute", "price", "batch_discount"),
     *("attn_implementation", "batch_size", "device", "prefix_mib"),
+    *("tensor_parallel_size", "gpu_memory_utilization"),
 }
 
 

@@ -254,6 +254,32 @@ class LocalJudge(_OwnModel, _ModelJudge):
     )
 
 
+class VLLMJudge(_ModelJudge):
+    """A Hugging Face model on vLLM's engine in this process, with prefix caching."""
+
+    backend: Literal["vllm"]
+    mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
+    model: str = Field(min_length=1, description="folder, or name on the Hugging Face hub")
+    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: as vLLM chooses for the stored weights"
+    )
+    quantization: str | None = Field(
+        None, description='vLLM\'s quantization, as "fp8"; default: as the weights are stored'
+    )
+    chat_template: Literal["auto", "none"] = Field("auto", description="none: plain text, for a base model")
+    max_model_len: int | None = Field(
+        None, ge=2, description="tokens of a prompt and its reply; default: the model's own context"
+    )
+    tensor_parallel_size: Annotated[int, NO_VERDICT] = Field(1, ge=1, description="number of GPUs")
+    gpu_memory_utilization: Annotated[float | None, NO_VERDICT] = Field(
+        None, gt=0, le=1, description="share of a GPU's memory for weights and cache; default: vLLM's own"
+    )
+    concurrency: Annotated[int, NO_VERDICT] = Field(
+        256, ge=1, description="most requests given to the engine at once"
+    )
+
+
 class RewardJudge(_OwnModel):
     """A reward model on this machine (a sequence-classification head with one output)."""
 
@@ -379,7 +405,7 @@ def _backend_of(value: Any) -> str:
 
 ChatTable = OpenAIJudge | LiteLLMJudge
 """Tables of models behind an endpoint that are asked in chat completions, and may have a Batch API."""
-ModelTable = ChatTable | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
+ModelTable = ChatTable | LocalJudge | VLLMJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
 EndpointTable = ChatTable | ScoreJudge | DecisionsJudge
 """Tables of models behind an endpoint."""
@@ -390,6 +416,7 @@ JUDGE_TABLES: Mapping[str, type[_Judge]] = {
     "openai": OpenAIJudge,
     "litellm": LiteLLMJudge,
     "local": LocalJudge,
+    "vllm": VLLMJudge,
     "reward": RewardJudge,
     "replay": ReplayJudge,
     "mock": MockJudge,
@@ -405,6 +432,7 @@ JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
     | Annotated[LiteLLMJudge, Tag("litellm")]
     | Annotated[LocalJudge, Tag("local")]
+    | Annotated[VLLMJudge, Tag("vllm")]
     | Annotated[RewardJudge, Tag("reward")]
     | Annotated[ReplayJudge, Tag("replay")]
     | Annotated[MockJudge, Tag("mock")]

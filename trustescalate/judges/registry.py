@@ -57,6 +57,7 @@ BACKENDS: Mapping[str, str] = {
     "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "score": "trustescalate.judges.score:ScoreBackend",
     "simulated": "trustescalate.judges.simulated:SimulatedBackend",
+    "vllm": "trustescalate.judges.vllm:VLLMBackend",
 }
 """Imported on use. `replay` and `classical` are judges, no backends; `reward` is a `Scorer`."""
 

@@ -390,7 +390,7 @@ def test_an_override_that_cannot_be_is_named(tmp_path: Path, override: str, mess
 
 HOW_IT_IS_REACHED = {
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
-    *("requests_per_minute", "tokens_per_minute", "price", "batch_discount"),
+    *("requests_per_minute", "tokens_per_minute", "price", "batch_discount", "batches_in_flight"),
     *("attn_implementation", "batch_size", "device", "prefix_mib"),
     *("tensor_parallel_size", "gpu_memory_utilization"),
 }

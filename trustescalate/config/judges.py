@@ -164,6 +164,9 @@ class _ChatJudge(_Paced, _ModelJudge):
     batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="price of the Batch API as a share of the regular price"
     )
+    batches_in_flight: Annotated[int, NO_VERDICT] = Field(
+        8, ge=1, description="most batches of this judge in progress at once"
+    )
 
     @property
     def has_batches(self) -> bool:

@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.decision_server import decide, first_of
+from tests.support.litellm_stand_in import use_stand_in
 from tests.support.servers import Body, Canned, FaultServer, coin, completion
 from trustescalate.errors import ProviderError
+from trustescalate.judges.decision_endpoint import DecisionsBackend
+from trustescalate.judges.decisions import decision_request
+from trustescalate.judges.litellm import LiteLLMBackend
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.rate_limits import FIRST_PAUSE, LONGEST_PAUSE, Lane, Pace, Turns
-from trustescalate.records import Message, Reply, Request
+from trustescalate.judges.score import ScoreBackend
+from trustescalate.records import Item, Message, Reply, Request, Task, TaskKind
 
 
 def ask(text: str) -> Request:
@@ -195,6 +201,41 @@ def test_pauses_grow_and_one_request_at_a_time_tries_a_place_that_is_aside() -> 
     seen, trials = asyncio.run(main())
     assert seen == [min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in range(9)]
     assert trials == 1
+
+
+def kind_of(name: str) -> tuple[Callable[..., Any], dict[str, Any], Request]:
+    """A backend, its settings, and a request to it."""
+    if name == "litellm":
+        return LiteLLMBackend, {"model": "openai/m"}, ask("A?")
+    if name == "score":
+        pair = (Message("user", "Hi?"), Message("assistant", "Yes."))
+        return ScoreBackend, {"model": "m"}, Request(pair, (), 1, 0.0, False)
+    task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
+    item = Item("q", "2 + 2?", ("4", "5"))
+    return DecisionsBackend, {"model": "m"}, decision_request([task], item, ("AB",))
+
+
+@pytest.mark.parametrize("name", ["litellm", "score", "decisions"])
+def test_each_kind_of_endpoint_takes_several_addresses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_stand_in(monkeypatch)
+    kind, settings, request = kind_of(name)
+
+    def plan(body: Body, nth: int) -> Canned | None:
+        if name == "score":
+            return Canned(200, {"data": [{"index": 0, "score": 0.5}]})
+        return None if name == "litellm" else Canned(200, decide(body, first_of))
+
+    async def main(urls: list[str]) -> list[Reply]:
+        backend = kind(base_url=urls, attempts=1, **settings)
+        try:
+            return await asyncio.gather(*(backend.complete(request) for _ in range(8)))
+        finally:
+            await backend.close()
+
+    with FaultServer(plan=plan) as alive:
+        replies = asyncio.run(main([url_of(closed_port()), alive.url]))
+        assert alive.stats.requests == 8
+    assert failures(replies) == {None: 8}
 
 
 # ── one model ────────────────────────────────────────────────────────────────────────────────────

@@ -108,10 +108,10 @@ async def _asked(config: Config, table: ChatTable, tickets: Sequence[Ticket]) ->
         return _row(ticket, state.status, state.done, state.failed)
 
     try:
-        made = await asyncio.gather(*map(row, tickets))
+        states = await asyncio.gather(*map(row, tickets))
     finally:
         await client.close()
-    return {ticket.name: each for ticket, each in zip(tickets, made, strict=True)}
+    return {ticket.name: each for ticket, each in zip(tickets, states, strict=True)}
 
 
 def _row(ticket: Ticket, state: str, answered: int | None = None, failed: int | None = None) -> BatchRow:

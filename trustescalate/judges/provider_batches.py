@@ -58,8 +58,8 @@ class ProviderBatches(BatchClient):
             def row(name: str) -> dict[str, Any] | None:
                 mark, _, number = name.rpartition("-")
                 known = mark == ticket.name and number.isdecimal() and int(number) < len(lines)
-                found: dict[str, Any] | None = json.loads(lines[int(number)]) if known else None
-                return found
+                asked: dict[str, Any] | None = json.loads(lines[int(number)]) if known else None
+                return asked
 
             yield row
 

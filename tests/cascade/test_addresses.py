@@ -47,6 +47,7 @@ def served(model: str) -> Callable[[Body, int], Canned]:
     return lambda body, nth: Canned(200, {**completion(body, simulated(body)), "model": model})
 
 
+@pytest.mark.slow
 def test_a_dead_address_among_two_costs_no_item(tmp_path: Path) -> None:
     with FaultServer(simulated) as server:
         both = project(tmp_path / "both", server, dead_url())
@@ -58,6 +59,7 @@ def test_a_dead_address_among_two_costs_no_item(tmp_path: Path) -> None:
     assert {vote.failure for row in runs[0].judgments for vote in row.votes} == {None}
 
 
+@pytest.mark.slow
 def test_an_address_killed_in_a_run_costs_no_item(tmp_path: Path) -> None:
     with FaultServer(simulated, latency=0.01) as server:
         second = FaultServer(simulated, latency=0.01)

@@ -182,7 +182,7 @@ class Place:
 
     def wait(self, now: float) -> float:
         """Seconds until a request of the queue may start here; infinite where time alone changes nothing."""
-        aside = self.is_aside
+        aside = not self.answers and self.is_aside
         if self.open >= (1 if aside else self._most):
             return math.inf
         until = max(self.paused_until, self.aside_until) if aside else self.paused_until
@@ -269,6 +269,9 @@ class Turns:
 
     def deal(self) -> None:
         """Start what may start, at the least busy address first."""
+        if len(self.places) == 1:
+            self.places[0].lane.deal()
+            return
         for place in sorted(self.places, key=lambda place: place.lane.open):
             place.lane.deal()
 
@@ -290,6 +293,8 @@ class Turns:
         """Where the next request for this address stands in the queue."""
         while self._queue and self._queue[0][0].done():
             self._queue.popleft()
+        if self._queue and not self._queue[0][2]:
+            return 0
         for at, (seat, _, avoid) in enumerate(self._queue):
             if not seat.done() and (number not in avoid or not self.elsewhere(avoid)):
                 return at

@@ -19,9 +19,10 @@ EXTRAS = {
     "frames": {"pandas"},
     "local": {"torch", "transformers"},
     "mcp": {"mcp"},
+    "vllm": {"transformers", "vllm"},
 }
-HOSTED = {"hf", "litellm", "mcp", "otel"}
-"""Extras of adapters: who uses one has its host, so `all` brings none."""
+HOSTED = {"hf", "litellm", "mcp", "otel", "vllm"}
+"""Extras of adapters and engines: who uses one has its host, so `all` brings none."""
 
 
 def names(requirements: list[str]) -> set[str]:

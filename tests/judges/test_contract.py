@@ -92,6 +92,12 @@ KINDS: Mapping[str, Kind] = {
         ({"dtype": "bfloat16"}, {"channel": "samples"}),
         reads_task=True,
     ),
+    "vllm": Kind(
+        lambda folder, server: {"model": str(folder / "model")},
+        ({"dtype": "bfloat16"}, {"channel": "samples"}, {"max_model_len": 4000}),
+        ({"concurrency": 2}, {"tensor_parallel_size": 2}, {"gpu_memory_utilization": 0.5}),
+        reads_task=True,
+    ),
     "reward": Kind(
         lambda folder, server: {"model": str(folder / "reward"), "device": "cpu"},
         ({"dtype": "bfloat16"}, {"scale": 2.0}),
@@ -202,35 +208,22 @@ class Bench:
         return asyncio.run(asked())
 
 
-def save_speaking_model(folder: Path) -> None:
-    """A tiny model that always says A or B, how surely hanging on all that it read."""
-    import torch
-    import transformers
-
-    from tests.support.tiny_models import TEMPLATE, save_model
-
-    save_model(folder, TEMPLATE, max_position_embeddings=CONTEXT, initializer_range=0.02)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[:, -1] = 1.0  # a feature that every place has
-        head = model.get_output_embeddings().weight.zero_()
-        for name in ("A", "B"):
-            head[words[name]] = torch.randn(head.shape[1]) / 2
-            head[words[name], -1] = 9.0
-    model.save_pretrained(folder)
-
-
 @pytest.fixture
 def bench(
     request: pytest.FixtureRequest, folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> Bench:
     if request.param == "litellm":
         use_stand_in(monkeypatch)
-    if request.param == "local" and not (folder / "model").exists():
+    if request.param == "vllm":
         pytest.importorskip("torch")
-        save_speaking_model(folder / "model")
+        from tests.support import vllm_stand_in
+
+        vllm_stand_in.use_stand_in(monkeypatch)
+    if request.param in ("local", "vllm") and not (folder / "model").exists():
+        pytest.importorskip("torch")
+        from tests.support.tiny_models import save_speaking_model
+
+        save_speaking_model(folder / "model", CONTEXT)
     if request.param == "reward" and not (folder / "reward").exists():
         pytest.importorskip("torch")
         from tests.support.tiny_models import TEMPLATE, save_model
@@ -301,7 +294,7 @@ def test_a_failure_is_a_value(bench: Bench) -> None:
         pytest.skip("makes no model calls that could fail")
     item = (
         BROKEN
-        if bench.name not in ("local", "reward")
+        if bench.name not in ("local", "reward", "vllm")
         else replace(BROKEN, responses=("too long " * CONTEXT, "x"))
     )
     broken, good = bench.ask([item, ITEM])[1]

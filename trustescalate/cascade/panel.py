@@ -36,7 +36,7 @@ BATCHES = f"{FOLDER}/batches"
 class Asking:
     """How judges are called: budget, cache, live or Batch API.
 
-    `finish_live` sends requests that the first batch leaves unanswered to the live API.
+    `finish_live` sends requests that two batches leave unanswered to the live API.
     """
 
     limits: BudgetTable | None = None

@@ -68,7 +68,7 @@ def test_texts_come_back_as_they_were(texts: list[str]) -> None:
     assert pickle.loads(pickle.dumps(Texts(texts))) == tuple(texts)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(TEXTS, max_size=30, unique=True), TEXTS)
 def test_each_text_has_its_place_and_no_other_text_has_one(texts: list[str], other: str) -> None:
     places = Places(Texts(texts))

@@ -8,8 +8,9 @@ import numpy as np
 from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
+from trustescalate.data.item_sets import Chosen, Numbers
 from trustescalate.records import Certificate, Judgment, Label, Run, Task
-from trustescalate.records.item_columns import Chosen, Numbers, places_of
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.policies import Policy
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.policy import decide

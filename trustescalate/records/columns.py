@@ -9,10 +9,10 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Generic, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 Place = int
@@ -69,7 +69,7 @@ class Column(Lazy[Any]):
     (1.5, [0.5, 1.5, 2.5], array('d', [1.5, 2.5]))
     """
 
-    def __init__(self, code: str, numbers: Iterable[float] | NDArray[Any] = ()) -> None:
+    def __init__(self, code: str, numbers: "Iterable[float] | NDArray[Any]" = ()) -> None:
         self._code = code
         self._tail: array[Any] = array(code)
         self._most = IN_MEMORY // self._tail.itemsize
@@ -77,9 +77,10 @@ class Column(Lazy[Any]):
         self._file: IO[bytes] | None = None
         self._block: tuple[int, array[Any]] = 0, array(code)
         self._lock = threading.Lock()
-        if isinstance(numbers, np.ndarray):
-            for start in range(0, len(numbers), self._most):
-                self.add_bytes(numbers[start : start + self._most].astype(self._code).tobytes())
+        if hasattr(numbers, "astype"):
+            rows: NDArray[Any] = numbers  # type: ignore[assignment]
+            for start in range(0, len(rows), self._most):
+                self.add_bytes(rows[start : start + self._most].astype(self._code).tobytes())
         else:
             self.extend(numbers)
 
@@ -116,8 +117,10 @@ class Column(Lazy[Any]):
         part = block[start - first : stop - first]
         return part if stop <= self._in_file else part + self._tail[: stop - self._in_file]
 
-    def numpy(self) -> NDArray[Any]:
+    def numpy(self) -> "NDArray[Any]":
         """All numbers, in memory."""
+        import numpy as np
+
         return np.concatenate(
             [np.frombuffer(self._read(0, self._in_file), self._code), np.array(self._tail, self._code)]
         )
@@ -250,6 +253,10 @@ class Places(Mapping[str, Place]):
         self._texts = texts
         few = len(texts) <= FEW
         self._few = {text: place for place, text in reversed(list(enumerate(texts)))} if few else None
+        if few:
+            return
+        import numpy as np
+
         hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
         order = np.argsort(hashes, kind="stable")
         hashes = hashes[order]
@@ -278,6 +285,13 @@ class Places(Mapping[str, Place]):
 
     def repeated(self) -> Iterator[tuple[Place, Place]]:
         """Each place whose text stood before, with the first place of it."""
+        if self._few is not None:
+            for place, text in enumerate(self._texts if len(self._few) < len(self._texts) else ()):
+                if self._few[text] != place:
+                    yield place, self._few[text]
+            return
+        import numpy as np
+
         hashes = self._hashes.numpy()
         first: dict[str, Place] = {}
         for at in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():

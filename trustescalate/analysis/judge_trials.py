@@ -17,7 +17,7 @@ from trustescalate.errors import DataError, TrustEscalateError, UsageError
 from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge, names_of
 from trustescalate.judges.decisions import DecisionJudge
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.offered_models import advise
+from trustescalate.judges.offered_models import advise, unlisted
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import orders
 from trustescalate.judges.registry import NO_ROWS
@@ -206,6 +206,8 @@ async def _ask(
             if isinstance(table, EndpointTable) and failure not in UNHEARD:
                 advice = await advise(table)
             trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
+        elif ping and isinstance(table, EndpointTable) and (note := await unlisted(table, trial.served)):
+            notes.append(note)
         trials.append(replace(trial, notes=tuple(notes)))
     return Trials(row_name(item).item_id, tuple(trials))
 

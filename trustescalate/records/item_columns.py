@@ -2,28 +2,55 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
+from trustescalate.records.columns import Codes, Place, Places, Texts
 from trustescalate.records.task import Item
-
-Place = int
 
 
 class ItemColumns:
-    """What is in memory of items on disk: `ids`, `groups`, and whether some are rows of criteria."""
+    """What is known of items on disk: `ids`, `groups`, and whether some are rows of criteria."""
 
-    def __init__(self, ids: Sequence[str], groups: Sequence[str | None], *, several: bool) -> None:
+    def __init__(self, ids: Texts, groups: Codes[str | None], *, several: bool) -> None:
         self.ids, self.groups, self.several = ids, groups, several
 
     @cached_property
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Places:
         """The place of each id."""
-        return {item_id: place for place, item_id in enumerate(self.ids)}
+        return Places(self.ids)
 
     @cached_property
     def group_of(self) -> Mapping[str, str | None]:
         """The cluster of each id that has one."""
-        pairs = zip(self.ids, self.groups, strict=True)
-        return {item_id: group for item_id, group in pairs if group is not None}
+        return _Groups(self)
+
+    def select(self, places: Sequence[Place]) -> "ItemColumns":
+        """Those of some places."""
+        ids, groups = (self.ids[place] for place in places), (self.groups[place] for place in places)
+        return ItemColumns(Texts(ids), Codes(groups), several=self.several)
+
+
+class _Groups(Mapping[str, str | None]):
+    def __init__(self, columns: ItemColumns) -> None:
+        self._columns = columns
+
+    def __getitem__(self, item_id: str) -> str:
+        group = self._columns.groups[self._columns.places[item_id]]
+        if group is None:
+            raise KeyError(item_id)
+        return group
+
+    def get(self, item_id: str, default: Any = None) -> Any:
+        place = self._columns.places.get(item_id)
+        group = None if place is None else self._columns.groups[place]
+        return default if group is None else group
+
+    def __iter__(self) -> Iterator[str]:
+        pairs = zip(self._columns.ids, self._columns.groups, strict=True)
+        return (item_id for item_id, group in pairs if group is not None)
+
+    def __len__(self) -> int:
+        return sum(group is not None for group in self._columns.groups)
 
 
 def columns_of(items: object) -> ItemColumns | None:

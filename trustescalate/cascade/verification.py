@@ -13,6 +13,7 @@ from math import isclose
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trustescalate.calibration.expectation import LABELLED, SHARED, decide_run
 from trustescalate.calibration.scoring import Scorer
@@ -50,7 +51,7 @@ class Recorded(NamedTuple):
     """
 
     judgments: Lines
-    owners: Sequence[int]
+    owners: NDArray[np.int32]
     decisions: PackedDecisions
     decided: Sequence[int]
     problems: list[Unfollowed]
@@ -103,7 +104,7 @@ def read_recorded(judgments: Lines, decisions: Lines, items: StoredItems) -> Rec
             problems.append(Unfollowed("judgments.jsonl", len(judgments) - 1, what))
     if damaged:
         raise DataError(damaged, EDITED)
-    return Recorded(judgments, owners, packed, decided, problems)
+    return Recorded(judgments, np.frombuffer(owners, np.int32), packed, decided, problems)
 
 
 def check_rows(
@@ -157,7 +158,7 @@ def _judged(
     """Yield the judgments of each item, and add what no judge of the certificate can have given."""
     seals = {seal.judge: seal.fingerprint for seal in certificate.judges}
     labels = set(certificate.task.labels)
-    owners = np.frombuffer(recorded.owners, dtype=np.int32)
+    owners = recorded.owners
     order = Column("I", np.argsort(owners, kind="stable"))
     ends = Column("I", np.cumsum(np.bincount(owners + 1, minlength=len(items) + 1)))
     damaged = list[str]()

@@ -20,6 +20,8 @@ IN_MEMORY = 1 << 19
 """Bytes of a column in memory; beyond them it lies in a temporary file."""
 BLOCK = 1 << 12
 """Bytes that are read from it at a time."""
+NEAR = BLOCK // 8
+"""Hashes that are searched in one block."""
 SURROGATES = "surrogatepass"
 
 
@@ -74,7 +76,8 @@ class Column(Lazy[Any]):
         self._block: tuple[int, array[Any]] = 0, array(code)
         self._lock = threading.Lock()
         if isinstance(numbers, np.ndarray):
-            self.add_bytes(numbers.astype(self._code).tobytes())
+            for start in range(0, len(numbers), self._most):
+                self.add_bytes(numbers[start : start + self._most].astype(self._code).tobytes())
         else:
             self.extend(numbers)
 
@@ -203,8 +206,21 @@ class Codes(Lazy[T]):
         return value
 
 
+class Picked(Lazy[T]):
+    """Some elements of a sequence, by their places."""
+
+    def __init__(self, rows: Sequence[T], places: Sequence[Place]) -> None:
+        self._rows, self._places = rows, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _at(self, place: Place) -> T:
+        return self._rows[self._places[place]]
+
+
 class Places(Mapping[str, Place]):
-    """The place of each of some texts, which differ, in twelve bytes each.
+    """The place of each of some texts, which differ.
 
     >>> places = Places(["a", "b"])
     >>> places["b"], "c" in places, list(places)
@@ -214,8 +230,10 @@ class Places(Mapping[str, Place]):
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
         hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
-        order = np.argsort(hashes, kind="stable").astype(np.uint32)
-        self._order, self._hashes = array("I", order.tobytes()), array("q", hashes[order].tobytes())
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        self._marks = array("q", hashes[::NEAR].tobytes())  # every so many hashes, to find one in the file
+        self._order, self._hashes = Column("I", order), Column("q", hashes)
 
     def __getitem__(self, text: str) -> Place:
         place = self._find(text)
@@ -239,7 +257,7 @@ class Places(Mapping[str, Place]):
 
     def repeated(self) -> Iterator[tuple[Place, Place]]:
         """Each place whose text stood before, with the first place of it."""
-        hashes = np.frombuffer(self._hashes, np.int64)
+        hashes = self._hashes.numpy()
         first: dict[str, Place] = {}
         for at in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
             for place in (self._order[at], self._order[at + 1]):
@@ -249,10 +267,12 @@ class Places(Mapping[str, Place]):
 
     def _find(self, text: str) -> Place:
         number = hash(text)
-        at = bisect_left(self._hashes, number)
-        while at < len(self._hashes) and self._hashes[at] == number:
-            if self._texts[self._order[at]] == text:
-                return self._order[at]
+        start = max(0, bisect_left(self._marks, number) - 1) * NEAR
+        at = start + bisect_left(self._hashes.between(start, min(start + NEAR, len(self))), number)
+        while at < len(self) and self._hashes[at] == number:
+            place: Place = self._order[at]
+            if self._texts[place] == text:
+                return place
             at += 1
         return -1
 

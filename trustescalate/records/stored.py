@@ -298,14 +298,14 @@ def select_items(items: Sequence[Item], chosen: Callable[[str], bool]) -> Sequen
 def take_items(items: Sequence[Item], places: Sequence[Place]) -> Sequence[Item]:
     """The items at these places, in this order."""
     if isinstance(items, StoredItems):
-        return items.select(Column("I", places))
+        return items.select(places)
     return tuple(items[place] for place in places)
 
 
-def pick_items(items: Sequence[Item], ids: Sequence[str]) -> Sequence[Item]:
+def pick_items(items: Sequence[Item], ids: Iterable[str]) -> Sequence[Item]:
     """The items of these ids, in the order of the ids."""
     places = places_of(items)
-    return take_items(items, [places[item_id] for item_id in ids])
+    return take_items(items, Column("I", (places[item_id] for item_id in ids)))
 
 
 def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequence[Item], list[str]]:
@@ -313,13 +313,32 @@ def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequenc
 
     Gives the good items, and one sentence `file:line: what` for each bad line.
     """
-    ids, groups, problems, several, last = Texts(), Codes[str | None](), list[str](), False, 0
-    items: Sequence[Item] = ()
+    ids, groups, several = Texts(), Codes[str | None](), False
+
+    def add(number: int, _: int, item: Item) -> None:
+        nonlocal several
+        ids.append(item.id)
+        groups.append(item.group)
+        several = several or bool(row_name(item).criterion)
+        each(number, item)
+
+    lines, problems = read_stored(path, Item, add)
+    return (() if lines is None else StoredItems(lines, ItemColumns(ids, groups, several=several))), problems
+
+
+def read_stored(
+    path: Path, kind: type[T], each: Callable[[int, int, T], object]
+) -> tuple[Lines | None, list[str]]:
+    """Read a file of one kind of record, and pass each to a function with the numbers of its line and row.
+
+    Gives the lines of the good records, None where the file cannot be read, and a sentence for each bad line.
+    """
+    problems, last = list[str](), 0
     try:
         lines = Lines(path)
         for number, line in lines.scan():
             try:
-                item = decode(line, Item)
+                record = decode(line, kind)
             except ValueError as error:
                 problems.append(f"{path}:{number}: {str(error)[:LONGEST_PROBLEM]}")
                 lines.drop()
@@ -327,13 +346,10 @@ def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequenc
                     problems.append(f"{path}: not read further after so many; is it the right file?")
                     break
                 continue
-            ids.append(item.id)
-            groups.append(item.group)
-            several = several or bool(row_name(item).criterion)
             last = number
-            each(number, item)
-        items = StoredItems(lines, ItemColumns(ids, groups, several=several))
+            each(number, len(lines) - 1, record)
     except (OSError, EOFError, zlib.error) as error:
         after = f" after line {last}" if last else ""
         problems.append(f"{path}: cannot be read{after}: {getattr(error, 'strerror', None) or error}")
-    return items, problems
+        return None, problems
+    return lines, problems

@@ -118,7 +118,8 @@ def write_sums(
     config = folder / "trustescalate.toml"
     config.write_text(
         'version = 1\n[task]\nkind = "binary"\nquestion = "Is the answer correct?"\n'
-        f"[guarantee]\nalpha = 0.4\ndelta = 0.3\npilot = 2\n[ensemble]\nannotators = 1\nshots = 2\n{ensemble}\n"
+        f"[guarantee]\nalpha = 0.4\ndelta = 0.3\npilot = 2\n"
+        f"[ensemble]\nannotators = 1\nshots = 2\n{ensemble}\n"
         f'[gate]\nmin_agreement = 0.6\n[[judges]]\nname = "tiny"\nbackend = "openai"\n{lines}',
         encoding="utf-8",
     )

@@ -26,8 +26,8 @@ NO_FORM = explain_no_certificate(
 NO_SCHEMA = (
     "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': "
     "\"Input should be 'text' or 'json_object'\", 'input': 'json_schema', 'ctx': {'expected': \"'text' or "
-    "'json_object'\"}}\n\n  File \"…/llama_cpp/server/app.py\", line 376, in create_chat_completion\n    POST "
-    "/v1/chat/completions"
+    '\'json_object\'"}}\n\n  File "…/llama_cpp/server/app.py", line 376, in create_chat_completion\n'
+    "    POST /v1/chat/completions"
 )
 NO_LOGPROBS = "logprobs is not supported for models created with logits_all=False"
 

@@ -14,7 +14,7 @@ from tests.support.recording_proxy import RecordingProxy
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SERVERS = ("llama_cpp", "transformers")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""On two cores with other work, a second thread of torch makes a reply some twenty times slower."""
+"""On two cores with other work, a second thread of torch makes replies some six times slower."""
 CONVERT = """
 import sys
 import torch

@@ -37,6 +37,8 @@ class _ValueById(Mapping[str, str]):
 
     def __init__(self, places: Mapping[str, Place], values: Sequence[str | None]) -> None:
         self._places, self._values = places, values
+        known = getattr(values, "known", None)
+        self._none = known is not None and all(value is None for value in known)
 
     def __getitem__(self, item_id: str) -> str:
         value = self._values[self._places[item_id]]
@@ -45,11 +47,13 @@ class _ValueById(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
+        if self._none:
+            return iter(())
         pairs = zip(self._places, self._values, strict=True)
         return (item_id for item_id, value in pairs if value is not None)
 
     def __len__(self) -> int:
-        return sum(value is not None for value in self._values)
+        return 0 if self._none else sum(value is not None for value in self._values)
 
 
 def columns_of(items: object) -> ItemColumns | None:

@@ -179,11 +179,11 @@ class Project:
             raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
         given = (thresholds or {}) if uncertified else None
         where = (self.config, self.hooks, asking)
-        made = run_items(*where, items=items, resume=resume, shard=shard, thresholds=given, command=command)
-        return with_estimates(self.config, *await made)
+        judged = run_items(*where, items=items, resume=resume, shard=shard, thresholds=given, command=command)
+        return with_estimates(self.config, *await judged)
 
     def merge(self, runs: Sequence[str], *, command: Sequence[str] = ("trustescalate", "merge")) -> Run:
-        """Make one run of all its shards, by id or folder; without a model call. See `merge_shards`."""
+        """Make one run of all its shards, by id or folder. Raises UsageError for others (`merge_shards`)."""
         return with_estimates(self.config, *merge_shards(self.config, self.hooks, runs, command=command))
 
     @asynccontextmanager

@@ -66,21 +66,21 @@ def merge_shards(
             merged=tuple(folder.header.id for folder in shards),
         )
         with TemporaryDirectory(prefix=".merge-", dir=config.folder / RUNS) as draft:
-            made = RunFolder.create(Path(draft), whole, ())
-            write_atomically(made.path / ITEMS, _item_lines(shards))
+            draft_run = RunFolder.create(Path(draft), whole, ())
+            write_atomically(draft_run.path / ITEMS, _item_lines(shards))
             for name in (JUDGMENTS, DECISIONS):
-                write_atomically(made.path / name, _chunks([folder.path / name for folder in shards]))
-            made.finish("complete")
-            known = _made_before(config.folder, made.header)
+                write_atomically(draft_run.path / name, _chunks([folder.path / name for folder in shards]))
+            draft_run.finish("complete")
+            known = _made_before(config.folder, draft_run.header)
             for folder in given:
                 if folder.header.shard is None and (known is None or folder.header.id != known.header.id):
                     raise UsageError(f"run {folder.header.id} is no shard", "name the shards of one run")
             if known is not None:
                 attempt.run = known.header.id
                 return with_labels(known, data), data
-            run = with_labels(made, data)
-            os.replace(made.path, run_path(config.folder, made.header.id))
-        attempt.run = made.header.id
+            run = with_labels(draft_run, data)
+            os.replace(draft_run.path, run_path(config.folder, draft_run.header.id))
+        attempt.run = draft_run.header.id
         return run, data
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import cli
+from tests.support.criteria import openai_judge, serving, write_criteria
 from tests.support.documents import ROOT
 from tests.support.projects import Calls, calibrate, comparable, edit, run, write_project
 from tests.support.servers import FaultServer
@@ -25,7 +26,7 @@ from trustescalate.cascade.shards import part_of
 from trustescalate.errors import BudgetReached, DataError, NotMeasurable, UsageError
 from trustescalate.project import Project
 from trustescalate.records import Item, Run
-from trustescalate.records.criteria import row_id
+from trustescalate.records.criteria import row_id, row_name
 from trustescalate.records.jsonl import encode
 
 
@@ -157,6 +158,23 @@ def test_shards_of_a_file_of_items(certified: Path, tmp_path: Path) -> None:
     made = merged(config.parent, [first.header.id, second.header.id])
     assert made.header.items_file == "some.jsonl"
     assert comparable(made) == comparable(run(config, items=path))
+
+
+@pytest.mark.slow
+def test_the_rows_of_criteria_are_asked_together_and_cost_what_they_cost_one_process(tmp_path: Path) -> None:
+    with serving() as server:
+        config = write_criteria(tmp_path / "one", openai_judge(server.url), labelled=0, unlabelled=7)
+        shutil.copytree(config.parent, tmp_path / "two")
+        whole, asked = run(config, uncertified=True), server.stats.requests
+        other = tmp_path / "two" / config.name
+        runs = [run(other, uncertified=True, shard=f"{number}/3") for number in (1, 2, 3)]
+        assert server.stats.requests == 2 * asked
+    assert [len({row_name(item).item_id for item in part.items}) for part in runs] == [3, 2, 2]
+    together = merged(other.parent, [part.header.id for part in runs])
+    assert comparable(together)["decisions"] == comparable(whole)["decisions"]
+    votes = [[vote for row in made.judgments for vote in row.votes] for made in (together, whole)]
+    assert [vote.probs for vote in votes[0]] == [vote.probs for vote in votes[1]]
+    assert sum(vote.usage.calls for vote in votes[0]) == sum(vote.usage.calls for vote in votes[1]) == asked
 
 
 # ── the split ──────────────────────────────────────────────────────────────────────────────────────

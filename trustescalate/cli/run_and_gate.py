@@ -197,7 +197,7 @@ def merge(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Make one run of its shards (`run --shard`), which may come from other machines. No model calls."""
+    """Make one run of the shards of `run --shard`, from any machine. No model calls."""
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build
     from trustescalate.report.follow import with_next

@@ -19,12 +19,14 @@ from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
+from trustescalate.cascade.merge_shards import merge_shards
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import (
     RunFolder,
     find_attempted,
     find_run,
+    must_be_whole,
     run_ids,
     run_path,
     with_labels,
@@ -148,6 +150,7 @@ class Project:
         *,
         items: Path | None = None,
         resume: str | None = None,
+        shard: str | None = None,
         budget: BudgetTable | None = None,
         use_cache: bool = True,
         batch: bool = False,
@@ -160,9 +163,9 @@ class Project:
 
         Judges `items`, or the unlabelled items of [data] with those of the role holdout. With the claim
         "batch", releases the certified verdicts without a model call; with the claim "expected", every judge
-        judges every item before any decision. `resume` continues a run, by id or "latest". `use_cache=False`
-        calls the judges again. `batch` and `finish_live` are as for `calibrate`; each tier is one batch, of
-        the items that earlier tiers did not decide.
+        judges every item before any decision. `resume` continues a run, by id or "latest". `shard="2/4"`
+        judges that part of the items. `use_cache=False` calls the judges again. `batch` and `finish_live` are
+        as for `calibrate`; each tier is one batch, of the items that earlier tiers did not decide.
 
         `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
         few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
@@ -175,10 +178,13 @@ class Project:
         if thresholds and not uncertified:
             raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
         given = (thresholds or {}) if uncertified else None
-        run, data = await run_items(
-            self.config, self.hooks, asking, items=items, resume=resume, thresholds=given, command=command
-        )
-        return with_estimates(self.config, run, data)
+        where = (self.config, self.hooks, asking)
+        judged = run_items(*where, items=items, resume=resume, shard=shard, thresholds=given, command=command)
+        return with_estimates(self.config, *await judged)
+
+    def merge(self, runs: Sequence[str], *, command: Sequence[str] = ("trustescalate", "merge")) -> Run:
+        """Make one run of all its shards, by id or folder. Raises UsageError for others (`merge_shards`)."""
+        return with_estimates(self.config, *merge_shards(self.config, self.hooks, runs, command=command))
 
     @asynccontextmanager
     async def cascade(
@@ -215,6 +221,7 @@ class Project:
         return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
     def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
+        must_be_whole(folder.header)
         must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data, baseline)
 

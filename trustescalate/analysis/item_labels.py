@@ -16,12 +16,12 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
-from trustescalate.data.item_sets import Chosen
+from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Item, Label, Run, TaskKind
 from trustescalate.records.columns import Column
 from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
-from trustescalate.records.stored import take_items
+from trustescalate.records.stored import placed_decisions, take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target
@@ -272,9 +272,8 @@ def _some_changed(run: Run, data: Dataset) -> bool:
 def _estimates(run: Run, label: FloatArray, expected: FloatArray) -> FloatArray:
     """The label of each item: by people, by a released verdict, or else as the votes expect it."""
     values = label_values(run.header.certificate.task) or {}
-    estimate, places = np.where(np.isnan(label), expected, label), places_of(run.items)
-    for row in run.decisions:
-        place = places[row.item_id]
+    estimate = np.where(np.isnan(label), expected, label)
+    for place, row in placed_decisions(run):
         if row.label is not None and np.isnan(label[place]):
             estimate[place] = values[row.label]
     return estimate
@@ -303,12 +302,11 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
             return None, 0.0, why
         released = run.independent
     lost = losses(task, policy, data.notes_on(run.items, data.annotated))
-    used, place = 0.0, places_of(run.items)
+    used, counted = 0.0, mask_of(released, run.items)
     bottom, top = np.full(len(label), low), np.full(len(label), high)
     fall, rise = np.zeros((2, len(label)))
-    for row in run.decisions:
-        k = place[row.item_id]
-        if row.item_id not in released or row.judge is None or row.label is None:
+    for k, row in placed_decisions(run):
+        if not counted[k] or row.judge is None or row.label is None:
             continue
         if not np.isnan(label[k]):
             used += lost.get(row.item_id, {}).get(row.label, 0.0)

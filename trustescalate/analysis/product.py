@@ -33,7 +33,7 @@ from trustescalate.calibration.population import (
 from trustescalate.config import Config
 from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
-from trustescalate.data.item_sets import Chosen
+from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
 from trustescalate.records.item_columns import groups_of
 from trustescalate.records.item_fields import value_of
@@ -410,7 +410,8 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
 
 def _matched(run: Run, places: Iterable[int]) -> Chosen:
     """The first fresh item of each group, where it is matched."""
-    return Chosen(run.items, Chosen.of(run.items, places).mask & one_of_each(run, _groups(run)).mask)
+    firsts = mask_of(one_of_each(run, _groups(run)), run.items)
+    return Chosen(run.items, Chosen.of(run.items, places).mask & firsts)
 
 
 def _groups(run: Run) -> Groups:

@@ -2,15 +2,17 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from trustescalate.calibration.judged_rows import ASKED_ONLY, first_shares, tier_reached
 from trustescalate.calibration.population import Groups, Judged, first_of_each, one_of_each
 from trustescalate.calibration.scoring import Scorer
+from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.records import Judgment, Run, TierShift
 from trustescalate.records.policies import Policy, policies_of_rows
+from trustescalate.records.stored import placed_judgments
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.shift import verdict_alarm
 
@@ -64,10 +66,12 @@ def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
     )
 
 
-def _shares_now(scorer: Scorer, run: Run, taken: Collection[str]) -> Mapping[str, Sequence[float]]:
+def _shares_now(scorer: Scorer, run: Run, taken: Chosen) -> Mapping[str, Sequence[float]]:
     """The shares of the items `taken` by judge, one item after the other."""
     now: dict[str, array[float]] = defaultdict(lambda: array("d"))
-    for row, shares in first_shares(scorer, (row for row in run.judgments if row.item_id in taken)):
+    mask = mask_of(taken, run.items)
+    rows = (row for place, row in placed_judgments(run) if mask[place])
+    for row, shares in first_shares(scorer, rows):
         now[row.judge].extend(shares.mean(axis=0).tolist())
     return now
 

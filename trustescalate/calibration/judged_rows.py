@@ -1,5 +1,6 @@
 """Read votes on rows: which tier judges a row last, and what its votes expect of the label."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -10,8 +11,8 @@ from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
 from trustescalate.data.item_sets import Chosen, Numbers
 from trustescalate.records import Certificate, Judgment, Label, Run, Task
-from trustescalate.records.item_columns import places_of
 from trustescalate.records.policies import Policy
+from trustescalate.records.stored import placed_decisions, placed_judgments
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Votes, stacked_scores
@@ -87,29 +88,31 @@ def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Numb
     memo: dict[object, Numbers] = getattr(run.judgments, "memo", {})
     key = "predictions", tuple(values.items()), tier
     if key not in memo:
-        scorer, places = Scorer.of(run.header.certificate), places_of(run.items)
+        scorer = Scorer.of(run.header.certificate)
         names = [binding.judge for binding in run.header.certificate.judges]
         asked = np.full(len(run.items), -1, np.int16)
-        for decision in run.decisions:
+        for place, decision in placed_decisions(run):
             if decision.trail:
-                asked[places[decision.item_id]] = names.index(decision.trail[tier].judge)
-        expected = np.where(asked < 0, np.nan, 0.0)
+                asked[place] = names.index(decision.trail[tier].judge)
+        expected, read = np.where(asked < 0, np.nan, 0.0), deque[int]()
 
-        def is_asked(row: Judgment) -> bool:
-            place = places.get(row.item_id, -1)
-            return place >= 0 and asked[place] >= 0 and names[asked[place]] == row.judge
+        def those_asked() -> Iterator[Judgment]:
+            for place, row in placed_judgments(run):
+                if asked[place] >= 0 and names[asked[place]] == row.judge:
+                    read.append(place)
+                    yield row
 
-        for row, value in expect_values(scorer, filter(is_asked, run.judgments), values):
-            expected[places[row.item_id]] = value
+        for _, value in expect_values(scorer, those_asked(), values):
+            expected[read.popleft()] = value
         memo[key] = Numbers(run.items, expected)
     return memo[key]
 
 
 def fresh_items(run: Run) -> Chosen:
     """The ids of judged items other than those whose labels made the certificate, which count by these."""
-    places, used = places_of(run.items), used_rows(run)
-    judged = (row.item_id for row in run.decisions if row.trail and row.item_id not in used)
-    return Chosen.of(run.items, (places[item_id] for item_id in judged))
+    used = used_rows(run)
+    rows = placed_decisions(run)
+    return Chosen.of(run.items, (place for place, row in rows if row.trail and row.item_id not in used))
 
 
 def used_rows(run: Run) -> set[str]:

@@ -18,7 +18,7 @@ from trustescalate.calibration.judged_rows import (
 )
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
-from trustescalate.data.item_sets import Chosen
+from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.data.labels import dropped_ties, majority, sampled, stated_labels
 from trustescalate.records import (
     Annotation,
@@ -34,6 +34,7 @@ from trustescalate.records import (
 )
 from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
+from trustescalate.records.stored import placed_decisions
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
@@ -358,7 +359,8 @@ def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[floa
     A tie counts as lost in the lower one and as won in the upper one. `stats.inference.verdict_bounds`.
     """
     certificate = run.header.certificate
-    labels = Counter(row.label for row in run.decisions if row.item_id in taken)
+    mask = mask_of(taken, run.items)
+    labels = Counter(row.label for place, row in placed_decisions(run) if mask[place])
     wins, losses = (labels[label] for label in certificate.task.labels[:2])
     items, released = labels.total(), labels.total() - labels[None]
     low, high = (

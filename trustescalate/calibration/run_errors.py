@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from trustescalate.data.item_sets import mask_of
 from trustescalate.records import Certificate, Run
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.policies import certified_groups
+from trustescalate.records.stored import placed_decisions
 
 NO_POLICY = "no policy passed its test"
 
@@ -73,8 +75,9 @@ def _why_none(run: Run, level: float, *, any_released: bool) -> str:
 
 def _released_by_alpha(run: Run) -> Mapping[float, int]:
     """Count the released verdicts on independent items by the α of their guarantee."""
-    certificate, free = run.header.certificate, run.independent
-    released = (row.item_id for row in run.decisions if row.judge is not None and row.item_id in free)
+    certificate, free = run.header.certificate, mask_of(run.independent, run.items)
+    rows = placed_decisions(run)
+    released = (row.item_id for place, row in rows if row.judge is not None and free[place])
     if certificate.group_by is None:
         return Counter(certificate.alpha for _ in released)
     alphas = {guarantee.value: guarantee.alpha for guarantee in certified_groups(certificate)}

@@ -15,7 +15,8 @@ class Chosen(Collection[str]):
     """The ids of some items, in the order of the items; `mask` (n,) says which."""
 
     def __init__(self, items: Sequence[Item], mask: NDArray[np.bool_]) -> None:
-        self._ids, self._places, self.mask = ids_of(items), places_of(items), mask
+        self.items, self.mask = items, mask
+        self._ids, self._places = ids_of(items), places_of(items)
 
     @classmethod
     def of(cls, items: Sequence[Item], places: Iterable[Place]) -> "Chosen":
@@ -59,3 +60,15 @@ class Numbers(Mapping[str, float]):
 
     def __len__(self) -> int:
         return int(np.count_nonzero(~np.isnan(self.numbers)))
+
+
+def mask_of(chosen: Collection[str], items: Sequence[Item]) -> NDArray[np.bool_]:
+    """Which items (n,) have one of the chosen ids.
+
+    >>> mask_of({"b"}, [Item("a", "?", ("x",)), Item("b", "?", ("x",))]).tolist()
+    [False, True]
+    """
+    if isinstance(chosen, Chosen) and chosen.items is items:
+        return chosen.mask
+    places = places_of(items)
+    return Chosen.of(items, (places[item_id] for item_id in chosen if item_id in places)).mask

@@ -281,6 +281,27 @@ def judgments_of(run: Run) -> Callable[[Place], Sequence[Judgment]]:
     return lambda place: by_item.get(ids[place], ())
 
 
+def placed_judgments(run: Run) -> Iterator[tuple[Place, Judgment]]:
+    """The judgments of a run with the place of their item; those on unknown items are left out."""
+    rows = run.judgments
+    if isinstance(rows, StoredJudgments) and rows.columns is columns_of(run.items):
+        for place in range(len(run.items)):
+            start, stop = rows.starts[place], rows.starts[place + 1]
+            yield from ((place, rows[row]) for row in range(start, stop))
+    else:
+        places = places_of(run.items)
+        yield from ((places[row.item_id], row) for row in rows if row.item_id in places)
+
+
+def placed_decisions(run: Run) -> Iterator[tuple[Place, Decision]]:
+    """The decisions of a run with the place of their item."""
+    rows = run.decisions
+    if isinstance(rows, PackedDecisions) and rows.columns is columns_of(run.items):
+        return ((rows.item_of(row), rows[row]) for row in range(len(rows)))
+    places = places_of(run.items)
+    return ((places[row.item_id], row) for row in rows)
+
+
 def judgments_on(run: Run, ids: Collection[str]) -> Iterator[Judgment]:
     """The judgments of some items of a run."""
     rows = run.judgments

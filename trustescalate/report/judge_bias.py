@@ -9,6 +9,7 @@ from trustescalate.calibration.population import unit_codes
 from trustescalate.data import labels
 from trustescalate.records import Judgment, Label, Run, TaskKind, columns
 from trustescalate.records.item_columns import groups_of, ids_of, places_of
+from trustescalate.records.stored import placed_judgments
 from trustescalate.report.bars import interval_chart, short
 from trustescalate.report.certificate_figures import INTERVAL, INTERVAL_DELTA, interval_figure, thresholds
 from trustescalate.report.figures import Figure, count, share, words
@@ -156,13 +157,12 @@ class Orders(NamedTuple):
 
 def _orders(run: Run, names: Sequence[Label]) -> Mapping[str, Orders]:
     first, second = names[:2]
-    here = places_of(run.items)
     orders: dict[str, Orders] = defaultdict(lambda: Orders(columns.Column("I"), array("d"), array("d")))
-    for row in run.judgments:
+    for place, row in placed_judgments(run):
         pair = _both_orders(row, names)
         if pair is not None:
             places, changed, chosen = orders[row.judge]
-            places.append(here[row.item_id])
+            places.append(place)
             changed.append(pair[0] != pair[1])
             chosen.append((_points(pair[0], first, second) + _points(pair[1], second, first)) / 2)
     return orders

@@ -19,6 +19,7 @@ from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
+from trustescalate.cascade.engines.protocol import Engine
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import (
@@ -123,7 +124,12 @@ class Project:
         return project
 
     async def calibrate(
-        self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
+        self,
+        budget: BudgetTable | None = None,
+        *,
+        batch: bool = False,
+        finish_live: bool = False,
+        engine: Engine | None = None,
     ) -> Certificate:
         """Judge the calibration set with every judge, test every policy, and write the certificate.
 
@@ -133,7 +139,7 @@ class Project:
         all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
         judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API
         of judges with backend = "openai": cheaper, answers within a day; `finish_live` sends requests that
-        the first batch leaves unanswered to the live API.
+        the first batch leaves unanswered to the live API. `engine_of("ray")` reaches models by Ray.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
         label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
@@ -141,7 +147,7 @@ class Project:
         CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
         certificate. Then nothing is replaced.
         """
-        return await certify(self.config, self.hooks, Asking(budget, batch=batch, finish_live=finish_live))
+        return await certify(self.config, self.hooks, Asking(budget, True, batch, finish_live, engine))
 
     async def run(
         self,
@@ -152,6 +158,7 @@ class Project:
         use_cache: bool = True,
         batch: bool = False,
         finish_live: bool = False,
+        engine: Engine | None = None,
         uncertified: bool = False,
         thresholds: Mapping[str, float] | None = None,
         command: Sequence[str] = ("trustescalate", "run"),
@@ -161,8 +168,8 @@ class Project:
         Judges `items`, or the unlabelled items of [data] with those of the role holdout. With the claim
         "batch", releases the certified verdicts without a model call; with the claim "expected", every judge
         judges every item before any decision. `resume` continues a run, by id or "latest". `use_cache=False`
-        calls the judges again. `batch` and `finish_live` are as for `calibrate`; each tier is one batch, of
-        the items that earlier tiers did not decide.
+        calls the judges again. `batch`, `finish_live` and `engine` are as for `calibrate`; each tier is one
+        batch, of the items that earlier tiers did not decide.
 
         `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
         few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
@@ -171,7 +178,7 @@ class Project:
         Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
         after every answer so far is recorded.
         """
-        asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
+        asking = Asking(budget, use_cache, batch, finish_live, engine)
         if thresholds and not uncertified:
             raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
         given = (thresholds or {}) if uncertified else None

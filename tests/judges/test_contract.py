@@ -202,26 +202,6 @@ class Bench:
         return asyncio.run(asked())
 
 
-def save_speaking_model(folder: Path) -> None:
-    """A tiny model that always says A or B, how surely hanging on all that it read."""
-    import torch
-    import transformers
-
-    from tests.support.tiny_models import TEMPLATE, save_model
-
-    save_model(folder, TEMPLATE, max_position_embeddings=CONTEXT, initializer_range=0.02)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[:, -1] = 1.0  # a feature that every place has
-        head = model.get_output_embeddings().weight.zero_()
-        for name in ("A", "B"):
-            head[words[name]] = torch.randn(head.shape[1]) / 2
-            head[words[name], -1] = 9.0
-    model.save_pretrained(folder)
-
-
 @pytest.fixture
 def bench(
     request: pytest.FixtureRequest, folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
@@ -230,7 +210,9 @@ def bench(
         use_stand_in(monkeypatch)
     if request.param == "local" and not (folder / "model").exists():
         pytest.importorskip("torch")
-        save_speaking_model(folder / "model")
+        from tests.support.tiny_models import save_speaking_model
+
+        save_speaking_model(folder / "model", max_position_embeddings=CONTEXT)
     if request.param == "reward" and not (folder / "reward").exists():
         pytest.importorskip("torch")
         from tests.support.tiny_models import TEMPLATE, save_model

@@ -61,3 +61,18 @@ def save_model(
     head = "LMHeadModel" if (kind, head) == ("GPT2", "ForCausalLM") else head
     getattr(transformers, f"{kind}{head}")(config).save_pretrained(folder)
     return folder
+
+
+def save_speaking_model(folder: Path, **settings: Any) -> None:
+    """A tiny model that always says A or B, how surely hanging on all that it read."""
+    save_model(folder, TEMPLATE, initializer_range=0.02, **settings)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, -1] = 1.0  # a feature that every place has
+        head = model.get_output_embeddings().weight.zero_()
+        for name in ("A", "B"):
+            head[words[name]] = torch.randn(head.shape[1]) / 2
+            head[words[name], -1] = 9.0
+    model.save_pretrained(folder)

@@ -17,13 +17,15 @@ from trustescalate.judges.budget import admission
 from trustescalate.judges.completions import UNSUPPORTED, Answer, backoff, pause_until_reset
 from trustescalate.judges.rate_limits import Lanes, Pace
 from trustescalate.judges.refusals import LONGEST_SENTENCE, status_within
-from trustescalate.judges.transport import Auth, Call, Route, http_route
+from trustescalate.judges.transport import Auth, Call, Connect, Route, Transport, http_route
 from trustescalate.records import Reply, Token, Usage
 
 BAD_REPLY_ATTEMPTS = 3
 """An unreadable answer may be billed, so it is retried less often."""
 LONGEST_PAUSE = 60.0
 """Limits are per minute; after a longer wait is announced, the next attempt is made at this time."""
+MOST_LOST = 5
+"""How often a call is sent again because its way to the endpoint ended, and not the call."""
 T = TypeVar("T")
 Read = Callable[[bytes], tuple[T, int] | None]
 """Parse a body into a value and the tokens used; None for an invalid body."""
@@ -36,9 +38,9 @@ class Endpoint:
     waits for a retry takes no slot. Endpoints with the same `lanes` share the limit of an address and key. No
     minute has more than `requests_per_minute` and `tokens_per_minute`. `timeout` bounds one attempt and
     `give_up_after` all attempts with the waits between them, in seconds; time spent queueing for a slot does
-    not count. `auth` gives the headers of the key, and `route` replaces HTTP. `rng` draws the jitter of the
-    waits and nothing else. `notice` receives what the server says to the first request that fails for
-    good.
+    not count. `auth` gives the headers of the key, `route` replaces HTTP, and `place` opens its transport,
+    here or elsewhere. `rng` draws the jitter of the waits and nothing else. `notice` receives what the server
+    says to the first request that fails for good.
 
     The key is read from the environment variable `api_key_env`. Without it, `OPENAI_API_KEY` is sent to
     api.openai.com and nowhere else: other endpoints are assumed to need no key. An instance belongs to one
@@ -61,12 +63,13 @@ class Endpoint:
         notice: Callable[[str], None] = lambda _: None,
         auth: Auth | None = None,
         route: Route | None = None,
+        place: Callable[[Connect], Transport] = lambda connect: connect(),
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         route = route or http_route(model, base_url, api_key_env, concurrency=concurrency, auth=auth)
-        self._model, self._route = model, route
+        self._model, self._route, self._transport = model, route, place(route.connect)
         self.name = f"{model} at {route.place}"
         lane = (lanes or Lanes()).lane(route.address, route.key)
         self._turns = lane.join(concurrency, Pace(requests_per_minute, tokens_per_minute))
@@ -77,7 +80,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._route.transport.close()
+        await self._transport.close()
 
     async def exchange(
         self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
@@ -87,13 +90,16 @@ class Endpoint:
         Before each further attempt `look` may return the result of an earlier one whose answer was lost.
         Raises `ProviderError` for permanent errors (key, address, quota), and from then on always.
         """
-        spent, bad_replies, attempt = 0.0, 0, 0
+        spent, bad_replies, attempt, lost = 0.0, 0, 0, 0
         while True:
             value, answer, seconds = await self._attempt(
                 call, read, min(self._timeout, self._give_up_after - spent)
             )
             if value is not None:
                 return value, answer
+            if answer.lost and lost < MOST_LOST:
+                lost += 1
+                continue
             if call.learn(answer):
                 continue
             if not answer.served:
@@ -168,11 +174,11 @@ class Endpoint:
         ticket = await self._start(call)
         try:
             began = self._clock()
-            answer = await self._route.transport.send(call, seconds)
+            answer = await self._transport.send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
             if answer.served and value is None:  # an error may come as a success
                 answer = replace(answer, status=status_within(answer.content) or answer.status)
-            crowded = answer.crowded
+            crowded = None if answer.lost else answer.crowded
             self._turns.pause(min(pause_until_reset(answer.headers), LONGEST_PAUSE))
             return value, answer, self._clock() - began
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import pickle
 import time
+import tomllib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,14 +18,17 @@ from tests.support.projects import comparable, write_project
 from tests.support.servers import Body, Canned, FaultServer
 from trustescalate.cascade.engines.protocol import Engine
 from trustescalate.cascade.engines.workers import Lost, Remote, Worker, Workers
+from trustescalate.config import parse_config
 from trustescalate.errors import ProviderError
-from trustescalate.judges.placement import Notice, Placement
+from trustescalate.judges.placement import HERE, Notice, Placement
+from trustescalate.judges.registry import open_backend
 from trustescalate.project import Project
-from trustescalate.records import Run
+from trustescalate.records import Message, Reply, Request, Run
 from trustescalate.records.progress import Hooks
 
 CONCURRENCY = 6
 KEY = "JUDGE_KEY"
+TASK = {"kind": "pairwise", "question": "Which is better?"}
 T = TypeVar("T")
 
 
@@ -118,18 +122,43 @@ def fails_as_this_process(engine: Engine, folder: Path, monkeypatch: pytest.Monk
 def keeps_to_the_rate(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more requests a second than the judges may send, for all workers together."""
     monkeypatch.setenv(KEY, CANARY)
-    clocked, per_second, judged = Clocked(), 100, 2
+    clocked, per_second, judged = Clocked(), 200, 2
     with FaultServer(simulated, clocked) as server:
         limited = {"requests_per_minute": 60.0 * per_second}
         asyncio.run(project(folder, server, limited).calibrate(engine=engine))
     most = judged * per_second
-    assert len(clocked.times) > 2 * most
-    assert clocked.most_within(1.0) <= most + judged * CONCURRENCY, "of either judge"
+    assert len(clocked.times) > most
+    assert clocked.most_within(1.0) <= 1.2 * most, "of both judges, as they arrive"
     assert clocked.times[-1] - clocked.times[0] > 0.95 * len(clocked.times) / most
 
 
+def answers_as_this_process(engine: Engine, tables: str) -> None:
+    """Local models give the same replies, down to the last bit."""
+    asked = [
+        Request((Message("user", f"{text}\nVerdict:"),), ("A", "B"), 1, 0.0, True)
+        for text in ("Is 7 even?", "Is 8 even? Say A.", "A long one: " + "word " * 200)
+    ]
+    config = parse_config({"version": 1, "task": TASK, **tomllib.loads(tables)}, Path("t.toml"))
+
+    async def replies(placement: Placement) -> list[Reply]:
+        models = [open_backend(table, lambda _: None, placement=placement) for table in config.judges]  # type: ignore[arg-type]
+        answers = await asyncio.gather(*(model.complete(each) for model in models for each in asked))
+        for model in models:
+            await model.close()  # type: ignore[attr-defined]
+        return answers
+
+    async def placed() -> list[Reply]:
+        with engine.open(len(config.judges), lambda _: None) as placement:
+            return await replies(placement)
+
+    here, there = asyncio.run(replies(HERE)), asyncio.run(placed())
+    assert there == here
+    assert len({f"{reply.text} {reply.tokens}" for reply in here}) == len(here)
+    assert not any(reply.failure for reply in here)
+
+
 def holds_models_as_this_process(engine: Engine, folder: Path, tables: str) -> None:
-    """Local models give the same votes, down to the last bit."""
+    """A run with local models has the same votes, down to the last bit."""
     runs = []
     for name, used in (("here", None), ("there", engine)):
         config = write_project(folder / name, tables, labelled=8, unlabelled=4, pilot=0)
@@ -147,7 +176,7 @@ def holds_models_as_this_process(engine: Engine, folder: Path, tables: str) -> N
 # ── workers in this process ──────────────────────────────────────────────────────────────────────
 
 Fate = Callable[[int], str | None]
-"""What happens in the n-th call of all: "before" it or "after" it the worker ends; None: nothing."""
+"""What happens in the n-th call of all: "before" it or "after" it the worker ends, or it "hang"s."""
 
 
 class Mortal:
@@ -155,7 +184,7 @@ class Mortal:
 
     def __init__(self, cluster: "Mortals") -> None:
         self._cluster = cluster
-        self._worker = Worker()
+        self._worker, self._lives = Worker(), 0
 
     def wait(self, method: str, *given: Any) -> Any:
         """Call a method that waits for nothing."""
@@ -167,12 +196,19 @@ class Mortal:
 
     async def call(self, method: str, *given: Any) -> Any:
         """Call a method, unless the worker ends."""
+        if method == "close":
+            return await self._begun(method, given)
         self._cluster.calls += 1
         fate = self._cluster.fate(self._cluster.calls)
         if fate == "before":
-            raise Lost
+            self._end()
+        if fate == "hang":
+            await asyncio.Event().wait()
+        life = self._lives
         result = await self._begun(method, given)
         if fate == "after":
+            self._end()
+        if life != self._lives:  # ended by another call
             raise Lost
         return pickle.loads(pickle.dumps(result))
 
@@ -183,6 +219,10 @@ class Mortal:
         for opener in (*self._worker._transports, *self._worker._models):
             await self._worker.close(opener)
         self._worker = Worker()
+
+    def _end(self) -> None:
+        self._lives += 1
+        raise Lost
 
     def _begun(self, method: str, given: tuple[Any, ...]) -> Any:
         return getattr(self._worker, method)(*pickle.loads(pickle.dumps(given)))

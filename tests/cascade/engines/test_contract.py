@@ -43,5 +43,5 @@ def test_the_rate_is_kept(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_local_models_vote_as_in_this_process(kind: str, tmp_path: Path) -> None:
-    engines.holds_models_as_this_process(engine(kind), tmp_path, engines.tiny_models(tmp_path))
+def test_local_models_answer_as_in_this_process(kind: str, tmp_path: Path) -> None:
+    engines.answers_as_this_process(engine(kind), engines.tiny_models(tmp_path))

@@ -17,6 +17,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.support import engines
+from tests.support.benchmarks import run_benchmark
 from tests.support.endpoints import CANARY, judges, simulated
 from tests.support.engines import CONCURRENCY, KEY, Clocked, project, repeated, reset
 from tests.support.projects import comparable, write_project
@@ -338,3 +339,13 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path, bench: Bench) -
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is no address"):
         RayEngine(address)
+
+
+def test_the_benchmark_gives_the_cost_beside_the_local_engine() -> None:
+    text = run_benchmark("engines", "--calls", 100, "--runs", 1)
+    figures(text)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith(("local", "ray"))}
+    assert [rows[name][1] for name in ("local", "ray")] == ["100", "100"]
+    ratio = re.search(r"Ray ÷ local: speed (\d\.\d\d)", text)
+    assert ratio
+    assert 0.1 < float(ratio[1]) < 3

@@ -8,6 +8,7 @@ the business of a `Cluster`.
 
 import asyncio
 import pickle
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -250,11 +251,16 @@ class Pool:
 
 
 class PlacedTransport:
-    """Sends calls through workers; what goes into a file is fetched by this process, which has the file."""
+    """Sends calls through workers; what goes into a file is fetched by this process, which has the file.
+
+    The endpoint may still be at work on a call whose worker ended, so the call keeps its slot for as long as
+    the slowest answer so far has taken, and `concurrency` holds for the endpoint too.
+    """
 
     def __init__(self, pool: Pool, connect: Connect, opener: bytes) -> None:
         self._pool, self._connect, self._opener = pool, connect, opener
         self._own: Transport | None = None
+        self._slowest = 0.0
 
     async def close(self) -> None:
         """Close the connections."""
@@ -272,16 +278,19 @@ class PlacedTransport:
         except UnicodeEncodeError:
             return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
         parcel = Parcel(call.method, call.path, body, call.more, call.most_bytes)
+        began = time.monotonic()
         try:
             answer: Answer = await self._pool.call(
                 "send", self._opener, parcel, seconds, seconds=seconds + GRACE
             )
         except Lost:
+            await asyncio.sleep(min(self._slowest, seconds) - (time.monotonic() - began))
             return Answer(failed="unreachable", why="the worker that sent the call ended", lost=True)
         except NoWorker:
             return Answer(failed="unreachable", why="no worker is left to send the call")
         except TimeoutError:
             return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
+        self._slowest = max(self._slowest, time.monotonic() - began)
         return answer
 
 

@@ -20,8 +20,8 @@ EXTRAS = {
     "local": {"torch", "transformers"},
     "mcp": {"mcp"},
 }
-HOSTED = {"hf", "litellm", "mcp", "otel"}
-"""Extras of adapters: who uses one has its host, so `all` brings none."""
+HOSTED = {"hf", "litellm", "mcp", "otel", "ray"}
+"""Extras of adapters and engines: who uses one has its host, so `all` brings none."""
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -22,6 +22,7 @@ from tests.support.engines import (
     reset,
     wait,
 )
+from tests.support.litellm_stand_in import use_stand_in
 from tests.support.projects import comparable
 from tests.support.servers import Body, FaultServer
 from trustescalate.cascade.engines import workers
@@ -33,6 +34,7 @@ from trustescalate.judges.base import Backend
 from trustescalate.judges.completions import Answer
 from trustescalate.judges.endpoint import MOST_LOST as MOST_SENT_AGAIN
 from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.litellm import LiteLLMBackend
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.placement import Notice, Placement
 from trustescalate.judges.transport import Call
@@ -167,6 +169,24 @@ def test_calls_go_to_the_least_busy_worker() -> None:
 
     wait(main())
     assert asked == [0, 1, 2, 1, 2, 0, 1, 2]
+
+
+def test_litellm_is_reached_through_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_stand_in(monkeypatch)
+    monkeypatch.setenv(KEY, CANARY)
+    mortals = Mortals(lambda n: "before" if n == 1 else None)
+
+    async def use(placement: Placement, server: FaultServer) -> Reply:
+        backend = LiteLLMBackend(
+            model="openai/m", base_url=server.url, api_key_env=KEY, place=placement.transport
+        )
+        reply = await backend.complete(ASKED)
+        await backend.close()
+        assert server.stats.headers[0]["authorization"] == f"Bearer {CANARY}"
+        return reply
+
+    assert asked(mortals, use).failure is None
+    assert mortals.calls == 2
 
 
 def test_what_cannot_be_written_is_not_sent() -> None:
